@@ -60,8 +60,6 @@ UNCHANGED = "unchanged"  # key in `meta` of the requested changes that were not 
 
 
 class _Record(BaseModel):
-    """A frozen part of the record that keeps unknown fields."""
-
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
 

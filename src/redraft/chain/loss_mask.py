@@ -187,7 +187,6 @@ def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> l
 
 
 def _trains(objective: Objective, k: int, step: Step) -> bool:
-    """Whether answer `k` carries loss. Echoes and cut answers never do."""
     if step.echo or not step.complete:
         return False
     if objective == "accepted":

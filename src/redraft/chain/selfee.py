@@ -230,7 +230,6 @@ class Parser:
         return ()
 
     def _heading(self, found: re.Match[str]) -> int:
-        """Open the next section if its heading was found. Return the index where the text continues."""
         backslashes, kind, number = found.groups()
         if backslashes:
             return found.start() + 1

@@ -54,8 +54,6 @@ def _prompt(prompt: Prompt, last: str) -> list[Span]:
 
 @dataclass(frozen=True)
 class _Style:
-    """The texts that a format puts around the turns of a conversation."""
-
     system: str  # start of a conversation without a system message
     after_system: str  # after the system message or its default
     user: str

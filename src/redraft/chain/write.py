@@ -176,7 +176,6 @@ def to_every_eval_ever(chain: Chain) -> Record | Unfit:
 
 
 def _written(chain: Chain) -> str:
-    """Return the best or the gold answer, with its reasoning in tags, for which a text has no other place."""
     return answer_of(chain) if is_blank(chain.answer) else chain.steps[chain.best or 0].written
 
 
@@ -243,7 +242,6 @@ def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
 
 
 def _asked(chain: Chain) -> list[Record]:
-    """Return the prompt's messages. A content that the protocol does not allow becomes text."""
     if chain.prompt.messages is None:
         return [{"role": "user", "content": chain.prompt.text}] if chain.prompt.text else []
     return [

@@ -193,7 +193,6 @@ def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
 
 
 def _places(answer: str, faults: Iterable[tuple[Report, list[str]]]) -> list[tuple[int, int]]:
-    """Return the places of failed functions or statements, found by line or name; empty if one is missing."""
     places, parts = set[tuple[int, int]](), parts_of(answer)
     for report, names in faults:
         line, call = (report.get("fault") or {}).get("line"), report.get("call") or "".join(names[:1])
@@ -220,7 +219,6 @@ def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:
 
 
 def _test_message(report: Report, names: list[str], seconds: float) -> str:
-    """Describe what the program did in a test, without revealing the expected result."""
     if "missing" in report:
         return f"the program does not define {report['missing']}."
     call = report.get("call") or (f"{names[0]}(…)" if names else "the program")

@@ -123,8 +123,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Output:
-    """Reads all output of a program, so that it never blocks, and keeps the end of the output."""
-
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process, self._kept = process, b""
 

@@ -75,7 +75,6 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
 
 
 def _parts(check: Check) -> Iterator[Check]:
-    """Yield the checks that must all pass. The parts of `any(…)` need not."""
     if isinstance(check, AllOf):
         for part in check.parts:
             yield from _parts(part)
@@ -84,7 +83,6 @@ def _parts(check: Check) -> Iterator[Check]:
 
 
 def _clash(one: Check, other: Check) -> str:
-    """Return why the first check excludes the second; empty if it does not."""
     first, second = _bounds(one), _bounds(other)
     if first and second and (why := _outside(first, second)):
         return why

@@ -220,7 +220,6 @@ def _joins(between: regex.Pattern[str], one: _Run, other: _Run) -> bool:
 
 
 def _results(run: _Run) -> list[Value]:
-    """Return the last side that is one number, or else the value of the last side. A range has two values."""
     text, sides = run[0].string, [[run[0]]]
     for last, match in pairwise(run):
         gap = text[last.end() : match.start()]
@@ -257,7 +256,6 @@ def _numbers_in(answer: str) -> list[Value]:
 
 
 def _first(statement: str) -> list[Value]:
-    """Return the numbers that a statement begins with: one, unless it offers several."""
     value = canonical(statement.strip(" *_"))
     if isinstance(value, Fraction) and "\\" in plain(statement):
         return [value]
@@ -274,7 +272,6 @@ def _first(statement: str) -> list[Value]:
 
 
 def _last(text: str) -> list[Value]:
-    """Return the numbers that a text ends in: one, unless it offers several."""
     for part in (_NOISE.sub("", text), text):
         if runs := _runs(part):
             also = _results(runs[-2]) if runs[1:] and _joins(_BEFORE, *runs[-2:]) else []

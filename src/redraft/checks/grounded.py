@@ -356,7 +356,6 @@ class Source:
         )
 
     def _same(self, amount: Amount, found: Amount, scales: frozenset[int]) -> bool:
-        """Return whether two numbers are equal. The scale of one may be named elsewhere: `(in millions)`."""
         if amount.total == found.total or amount.value != found.value:
             return amount.total == found.total
         return (
@@ -551,5 +550,4 @@ def _bare(text: str) -> str:
 
 
 def _end(match: regex.Match[str]) -> str:
-    """Replace each character of a match with a full stop, so that a sentence begins afterwards."""
     return "." * len(match[0])

@@ -70,7 +70,6 @@ def _lines(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _load(program: str, setup: str, space: dict[str, Any]) -> None:
-    """Run the setup and the program. A setup that uses the program's names runs after it."""
     try:
         exec(compile(setup, "<setup>", "exec"), space)  # noqa: S102  (this is what the sandbox is for)
         again = False

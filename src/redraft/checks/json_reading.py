@@ -258,7 +258,6 @@ def _after_space(text: str, at: int) -> int:
 
 
 def _members(text: str, at: int) -> Iterator[tuple[str | int, int, int]]:
-    """Yield each member of an object or list: its name or number, and where its value begins and ends."""
     if text[at] not in "{[":
         return
     named, number, at = text[at] == "{", 0, _after_space(text, at + 1)

@@ -144,7 +144,6 @@ def _unordered(text: str) -> Hashable:
 
 
 def _split(text: str) -> list[str]:
-    """Split at commas, semicolons, `and` and `or` outside of brackets."""
     parts, depth = [""], 0
     for char in regex.sub(r"(?<=[\d}])(?:and|or)(?=[-\d\\]|[a-zA-Z]=)", ",", text):
         depth += (char in _OPEN) - (char in _CLOSE)

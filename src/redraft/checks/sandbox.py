@@ -71,7 +71,6 @@ async def run_job(job: Job, seconds: float) -> list[Report]:
 
 
 async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
-    """Return the next report. Any other output of the program ends the job."""
     try:
         async with asyncio.timeout(seconds):
             report = json.loads(await lines.readline())

@@ -100,7 +100,6 @@ def unix(text: str) -> str:
 
 
 def _blocks(text: str) -> list[str]:
-    """Return blocks that no sentence crosses: paragraphs, list items, headings."""
     blocks: list[list[str]] = [[]]
     for line in text.split("\n"):
         heading = _HEADING.match(line)
@@ -126,7 +125,6 @@ def _is_end(block: str, match: regex.Match[str]) -> bool:
 
 
 def _goes_on(word: str, follows: str) -> bool:
-    """Return whether the full stop after this word belongs to an abbreviation inside a sentence."""
     lower = word.lower()
     if lower in _TITLES or lower in {"e.g", "i.e"}:
         return True

@@ -184,7 +184,6 @@ _NUMBER_AS_TEXT = re.compile(r"-?(?:0|[1-9]\d{0,20})(\.\d{1,20})?", re.ASCII)
 
 
 def _said(fault: Any) -> str:
-    """Return a fault in at most 200 characters, or report that a number is in quotation marks."""
     text, kinds, message = fault.instance, fault.validator_value, fault.message
     number = _NUMBER_AS_TEXT.fullmatch(text) if fault.validator == "type" and isinstance(text, str) else None
     if number and ("number" in kinds or ("integer" in kinds and not number[1])):

@@ -231,7 +231,6 @@ class Case:
 
 
 def _repeats(text: str) -> Iterator[tuple[int, int, str, tuple[int, int]]]:
-    """Yield the numbers of a line and of its repeat, the line, and the place of the repeat."""
     seen: dict[str, int] = {}
     begin = end = -1
     for number, line in enumerate(unix(text).split("\n"), start=1):
@@ -247,8 +246,6 @@ def _repeats(text: str) -> Iterator[tuple[int, int, str, tuple[int, int]]]:
 
 @dataclass(frozen=True)
 class _Phrase:
-    """A check that looks for a word or phrase. Its kind is the name of its class."""
-
     text: str
     part: bool = False  # whether the phrase may be a part of a word
     asks: ClassVar[str]

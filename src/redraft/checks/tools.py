@@ -185,7 +185,6 @@ def stricter(schema: Mapping[str, Any], bounds: Mapping[str, float]) -> dict[str
 
 
 def _found(value: Any, way: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield the values that a path leads to. Whether they must exist is up to the schema."""
     if not way:
         yield (), value
         return

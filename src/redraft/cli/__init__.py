@@ -77,7 +77,6 @@ def _full(error: OSError) -> None:
 
 
 def _flush() -> None:
-    """Flush standard output. If that fails, keep Python from reporting it at exit."""
     try:
         sys.stdout.flush()
     except OSError:

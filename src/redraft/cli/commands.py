@@ -67,7 +67,6 @@ def _command(name: str) -> Command:
 
 
 def _loaded(name: str) -> Any:
-    """Return the function or group of a command. A broken plugin gets a function that raises its error."""
     try:
         found = (plugin := plugins("redraft.commands")[name]).load(object)
         plain = inspect.isfunction(found) and not inspect.iscoroutinefunction(found)

@@ -124,7 +124,6 @@ class Verb(TyperCommand):
 
 
 def _wanted(found: dict[str, Any]) -> str:
-    """Describe the allowed values of an option, given pydantic's error; "" if that does not say."""
     if kind := _NUMBERS.get(found["type"].partition("_")[0]):
         return kind
     limits = found.get("ctx", {})

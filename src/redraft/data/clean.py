@@ -106,7 +106,6 @@ def _plan_of(
 def _known(
     written: RuleNames, known: Collection[str], flag: str, meant: Mapping[str, str] | None = None
 ) -> frozenset[str]:
-    """Return names in lower case. `meant` maps other words to names."""
     listed = written.split(",") if isinstance(written, str) else written
     names = [name.strip() for name in listed if name.strip()]
     names = [meant.get(name.lower(), name.lower()) for name in names] if meant else names

@@ -450,8 +450,6 @@ class _Draw:
 
 
 class _Lot:
-    """Keep the smallest of the offered numbers, at most `size` of them."""
-
     def __init__(self, size: int | None) -> None:
         self._size = size
         self.limit = -1 if size == 0 else 1 << 64  # the largest kept number; while there is room, 2 ** 64

@@ -199,7 +199,6 @@ def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
 
 
 def _equals(sets: Sets) -> _Ints:
-    """Return the first equal set of each set; an empty set equals only itself."""
     full = np.flatnonzero(sets.sizes)
     labels = np.arange(len(sets))
     if len(full):

@@ -203,8 +203,6 @@ class Ballots:
 
 
 def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[ReviewItem]:
-    """Yield the pairs in the voter's order. The turns of a question stay together, with the same sides."""
-
     def draw(match: Match, what: str) -> bytes:
         return hashlib.sha256(f"{drawing} {what} {match.question.id}".encode()).digest()
 

@@ -252,7 +252,6 @@ class Job(Generic[T]):
             self._made.update(i for i in done_in(self.whole, self.provenance, self.key) if i not in own)
 
     def _count(self) -> int:
-        """Return the number of items. Invalid items raise here, before anything is paid for."""
         seen = IdSet()
         for item in self.undone():
             if not seen.add(item.id):
@@ -305,7 +304,6 @@ class _OpenJob(Generic[T]):
             raise session.counts.error
 
     async def _worker(self, items: Iterator[T], work: Work[T], session: Session) -> None:
-        """Do items one by one. After an engine error, other workers finish theirs, which may be paid for."""
         counts, progress = session.counts, session.progress
         for item in items:
             if item.id in self.ledger.done:

@@ -139,7 +139,6 @@ class Journal(AbstractContextManager["Journal"]):
             await asyncio.to_thread(self._sync)
 
     def _sync(self) -> None:
-        """Wait until all writes are on the disk. Without a log, SQLite has synced them."""
         with self._usable(), suppress(FileNotFoundError):
             sync(Path(f"{os.path.realpath(self.path)}-wal"))
 

@@ -74,7 +74,6 @@ def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> ops.Loop[Ch
 
 
 def _run(state: State) -> ops.Loop[Stop]:
-    """Make the steps of a chain. Checks also judge an answer that adapters wrote to an exercise."""
     if state.plan.mode == "native":
         return (yield from native.run(state))
     alone = state.plan.exercises and state.plan.mode != "best-of"
@@ -128,7 +127,6 @@ class Driver:
                 return
 
     async def _run(self, plan: Plan, broken: ops.Interrupted | None) -> AsyncGenerator[ops.Event, None]:
-        """Continue a chain until it ends or a reply breaks off. `broken` is the event of an earlier break."""
         self._calls = plan.texts  # texts so far, for the seeds
         self._over = False
         steps = loop(plan)
@@ -237,7 +235,6 @@ class Driver:
         return self.writer.chat(op.messages, replace(given, **new), op.stop)
 
     async def _more(self) -> Delta:
-        """Return the next piece. If the text can no longer pass, this piece is the last."""
         watch = self._watch
         lost = watch is not None and await watch.lost()
         delta = await anext(self._stream, None) if self._stream is not None else None

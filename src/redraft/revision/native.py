@@ -246,7 +246,6 @@ def run(state: State) -> ops.Loop[Stop]:
 
 
 def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
-    """Let the model write a chain. A reworded exercise follows the steps of earlier attempts."""
     text = selfee.render_prompt(asked)
     prompt: PromptText = text
     if state.plan.info.token_ids:
@@ -282,7 +281,6 @@ def _is_beyond(stream: Stream, stop: Stop) -> bool:
 
 
 def _ask_base(state: State) -> ops.Loop[Stop]:
-    """Let the base model answer the prompt as messages. `max_tokens` limits its answer."""
     if state.plan.checks:
         return "ended"
     if stop := rules.before_request(state, room := state.room()):
@@ -297,7 +295,6 @@ def _ask_base(state: State) -> ops.Loop[Stop]:
 
 
 def _resume(stream: Stream, steps: tuple[Step, ...]) -> ops.Loop[tuple[Stop | None, Finish]]:
-    """Start with the steps of an earlier attempt. Return a reason to stop or None, and the last finish."""
     state, criticised = stream.state, steps[-1].feedback is not None
     heading = selfee.revision_heading(len(steps)) if criticised else selfee.feedback_heading(len(steps))
     stream.take_up(steps)

@@ -184,7 +184,6 @@ def written(
 
 
 def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
-    """Return a place in a sentence as a gap for another word; None if it is long or part of a word."""
     old, before, rest = answer[begin:end], answer[:begin].rstrip(" "), answer[end : edit.end]
     inside = rest[:1].isalnum() or answer[:begin][-1:].isalnum()
     if inside or not (0 < len(old.split()) <= WORDS and (rest or Gap(old, "", "").number)):
@@ -274,7 +273,6 @@ def _form(state: State, **more: Any) -> Form:
 
 
 def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
-    """Return the text for the place of an edit; None if the reply has nothing complete."""
     text, whole = reply.text.lstrip(), reply.finish == "stop"
     if edit.open:
         return text
@@ -468,7 +466,6 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
 
 
 def _on_lines(answer: str, edit: Edit, new: str) -> str:
-    """Return a list that replaces a passage, on lines of its own; "" in a table."""
     before, after = answer[: edit.begin].rpartition("\n")[2].strip(), answer[edit.end :].partition("\n")[0]
     if before.startswith("|"):
         return ""
@@ -585,7 +582,6 @@ def _without(answer: str, begin: int, end: int) -> tuple[int, int]:
 
 
 def _misplaced(answer: str, at: str | tuple[int, int], spans: Sequence[tuple[int, int]]) -> UsageError:
-    """Return the error for a place that the answer lacks, or contains several times."""
     if not isinstance(at, str):
         fault = f"the place {at} is not a passage of the text, which has {len(answer)} characters."
         return UsageError(fault, hint="Count from 0, and exclude the end: (2, 8) has 6 characters.")

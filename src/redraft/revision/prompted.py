@@ -51,7 +51,6 @@ def run(state: State) -> ops.Loop[Stop]:
 
 
 def _check_own(state: State) -> ops.Loop[Stop | None]:
-    """Run the checks on an answer that the model itself accepted. Its criticism comes before theirs."""
     step = state.steps[-1]
     state.steps[-1] = step.model_copy(update={"feedback": None})
     stop = yield from _criticise(state)
@@ -118,7 +117,6 @@ Way = Literal["draft", "repair", "revision"]
 
 
 def _next_way(state: State) -> Way:
-    """Return how the next answer is written. A fresh draft follows a revision that changed nothing."""
     plan = state.plan
     if not state.steps or (plan.exercises and state.steps[-1].verdict == "unknown"):
         return "draft"
@@ -138,7 +136,6 @@ def _base(state: State, told: str = "") -> tuple[Message, ...]:
 
 
 def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
-    """Write the next answer. Return a reason to stop, or None. A text that was cut is checked, too."""
     plan, told = state.plan, way == "repair" and state.steps[-1].criticism  # the draft is not shown
     # An adapter writes only its exercise's answer, and would fail the same checks of form again.
     failed = {result.name for draft in state.drafts for result in draft.checks if not result.passed}
@@ -291,7 +288,6 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
 
 
 def _by_person(state: State) -> ops.Loop[Stop]:
-    """Rewrite the passages that a person marked in the last answer, and then faults that checks find."""
     if not state.steps:
         state.begin(state.plan.options.given, "stop", Usage())
     edits = patch.marked(state.steps[-1].answer, state.plan.options.places)

@@ -64,7 +64,6 @@ async def forms_of(checks: Sequence[Check]) -> list[tuple[str, Form]]:
 async def _first(
     checks: Sequence[Check], what: str, holds: Callable[[Check], bool], seconds: float
 ) -> Check | None:
-    """Return the first check for which a test is true. The test runs in a thread, since it may hang."""
     asked: Check | None = None
 
     def look() -> Check | None:

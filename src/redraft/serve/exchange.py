@@ -78,7 +78,6 @@ class Exchange(Response):
         scope["state"]["usage"] = sum((message.usage for message in messages), Usage())
 
     def _leave(self) -> bool:
-        """Cancel the work for a client that left. Return whether work had begun and now ends."""
         self._gone = True
         if self._cancel is not None:
             self._cancel.cancel()

@@ -127,7 +127,6 @@ class Keys:
         return next((each for each in self.all if each.digest == key.digest), None)
 
     def _read_again(self) -> None:
-        """Read the file if it changed. If it is invalid, log that and keep the keys. It may be empty."""
         if self.path == Path() or (seen := _seen(self.path)) == self._seen:
             return
         self._seen = seen

@@ -157,7 +157,6 @@ class AnswerMessage:
         return len(text)
 
     def _count(self, event: Event) -> None:
-        """Record the chain's usage, and each answer's tokens before its step includes those of feedback."""
         if isinstance(event, Text | Thought):
             self._pieces += 1
         elif isinstance(event, Progress | Finished):

@@ -364,7 +364,6 @@ def _as_in_chats(choice: Any) -> Any:
 
 
 def _wanted(choice: Any) -> list[Any]:
-    """Return the names of the functions to which a `tool_choice` limits a model; empty means all."""
     match choice:
         case {
             "type": "allowed_tools",

@@ -142,7 +142,6 @@ class ResponseRequest(requests.RevisedRequest):
         }
 
     def _messages(self) -> list[Any]:
-        """Return instructions and input as messages. Reasoning of earlier turns is left out."""
         given = [{"role": "user", "content": self.input}] if isinstance(self.input, str) else self.input
         messages: list[Any] = [{"role": "system", "content": self.instructions}] if self.instructions else []
         kept = [item for item in given if not (isinstance(item, Mapping) and item.get("type") == "reasoning")]

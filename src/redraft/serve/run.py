@@ -62,8 +62,6 @@ class _Waiting:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's protocol, with a limit on how long a connection waits for a whole request."""
-
     _late: asyncio.TimerHandle | None = None
 
     def __init__(self, waiting: _Waiting, **more: Any) -> None:
@@ -90,7 +88,6 @@ class _Protocol(H11Protocol):
             self._sort()
 
     def _sort(self) -> bool:
-        """Record whether a complete request is still to come. Return whether a request is being answered."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering and self.conn.their_state is not h11.SEND_BODY:
             self._waiting.remove(self)

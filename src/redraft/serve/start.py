@@ -109,7 +109,6 @@ class Server:
                 await run(app, gate, sock, load, told, drain=self.drain, linger=self.linger)
 
     async def _load(self, opening: Opening, offered: Models, sock: socket.socket) -> None:
-        """Open the models and offer them. If a model's server is down, try again until it answers."""
         found: dict[int, Model] = {}
         for tries in count(1):
             before, down = len(found), dict[int, EngineError]()

@@ -162,7 +162,6 @@ def _in_one_call(
 
 
 def _one(query: Tensor, key: Tensor, value: Tensor, how: _Scoring) -> Tensor:
-    """Attend causally. The query's tokens are the last tokens of `key`."""
     length, seen, window = query.shape[2], key.shape[2], how.window
     if _is_faster_in_32_bits(query, key):
         with torch.autocast("cpu", enabled=False):
@@ -230,7 +229,6 @@ def _mask(
     use_vmap: bool = False,
     **others: Any,
 ) -> Tensor | None:
-    """Return the mask, [batch, 1, queries, keys]; None for one row without padding or a cache."""
     if batch_size == 1 and q_length == kv_length and attention_mask is None and not use_vmap:
         return None
     return sdpa_mask(

@@ -276,6 +276,5 @@ def remove_all(output: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Rename a checkpoint, then delete it. Errors are ignored, because they must not stop a run."""
     with suppress(OSError):
         shutil.rmtree(folder.rename(folder.with_name(f"{_ASIDE}{folder.name}")))

@@ -248,7 +248,6 @@ class Loop:
         self._tell("train_begin")
 
     def _resume(self, checkpoint: checkpoints.SavedCheckpoint) -> None:
-        """Load a checkpoint. The random generators are restored last, since loading may draw from them."""
         self._resumed = checkpoint
         for line in self.state.log_history:  # the log itself is on the disk of one machine only
             if "loss" in line:

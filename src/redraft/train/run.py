@@ -65,7 +65,6 @@ def check_output(output: Path, *refs: str) -> None:
 
 
 def _parts(ref: str) -> Iterator[Path]:
-    """Yield the folders that a reference may name: the model's and adapters'. A name may contain a plus."""
     while "+" in ref and not Path(ref).expanduser().exists():
         ref, _, last = ref.rpartition("+")
         yield Path(last)

@@ -100,7 +100,6 @@ def _refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
 
 
 def _within(path: Path, folder: Path) -> bool:
-    """Return whether a path is `folder` or lies in it. Files are compared: links and case change names."""
     if not folder.exists():
         return False
     real = path.resolve()

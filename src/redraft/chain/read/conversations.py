@@ -49,7 +49,6 @@ def conversation(fields: Fields) -> Chain:
 
 
 def _calls(value: Any) -> list[dict[str, Any]]:
-    """Return the calls in the text of a `function_call` turn: one or a list, as JSON. Other text has none."""
     found: Any = None
     with suppress(ValueError, TypeError):
         found = json.loads(value)

@@ -61,7 +61,6 @@ def _chain(task: str, asked: str, said: str, scores: Log, target: Any, used: Any
 
 
 def _text(said: Any) -> str:
-    """Return a text, or the texts in the last message of the user, or in the parts of a message."""
     if isinstance(said, str):
         return said
     if users := [each["content"] for each in said if each.get("role") == "user"]:

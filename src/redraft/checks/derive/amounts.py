@@ -148,7 +148,6 @@ def lengths(sentence: Sentence) -> Found:
 
 
 def _limits(sentence: Sentence, unit: str) -> Found:
-    """Yield the limits in "Word limit: 80", "minimum 5 words, maximum 9" and "one-word answer"."""
     both = rf"\bmin\w* (?:of )?(?P<n>{NUMBER}) {unit},? (?:and )?max\w* (?:of )?(?P<m>{NUMBER})"
     for match in sentence.all(both):
         yield f"{unit}={number(match['n'])}..{number(match['m'])}"

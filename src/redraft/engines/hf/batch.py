@@ -297,7 +297,6 @@ class Batch:
         return False
 
     def _begin(self, request: Request) -> None:
-        """Assign the free slot with the longest common prefix; among equals, the least recently used."""
         taken = {running.slot.number for running in self._running}
         free = [slot for slot in self._slots if slot.number not in taken]
         slot = max(free, key=lambda slot: (common_start(slot.tokens, request.tokens), -slot.used))
@@ -317,7 +316,6 @@ class Batch:
             self._continue(sorted(ready, key=lambda request: request.slot.number))
 
     def _next_prompts(self) -> list[Request]:
-        """Return the prompts for the next pass: one, or as many as fit if padded to the longest."""
         chosen: list[Request] = []
         width = start = 0
         for request in self._running:

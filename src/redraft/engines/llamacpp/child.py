@@ -75,7 +75,6 @@ def _watch() -> subprocess.Popen[bytes]:
 
 
 def _kill_after_input(watched: int) -> None:
-    """Wait for the end of standard input. Then kill a process, unless it has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "win32":
         import _winapi

@@ -190,7 +190,6 @@ class StrategyRuns:
 
     @property
     def _chooser(self) -> str | None:
-        """The judge, if there are no checks: then it also chooses the best of several answers."""
         return None if self.settings.get("check") else self.settings.get("judge")
 
     @cached_property

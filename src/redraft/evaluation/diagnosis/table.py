@@ -112,7 +112,6 @@ def _run_of(curves: Curves, way: Strategy) -> Point:
 
 
 def _comparisons(curves: Curves) -> Iterator[Versus]:
-    """Compare each way to revise with the others. Two ways to revise are compared only if one is `revise`."""
     for ours in (kind for kind in REVISING if kind in curves.kinds):
         others = UNGUIDED if ours == "alone" else {*curves.kinds} - {"alone"}
         if ours in MODES:

@@ -126,7 +126,6 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def _check_kind(first: RawRecord, file: Path) -> None:
-    """Raise if a file's first record is not a chain, with a hint on the command for such a file."""
     kind = ""
     with suppress(RecordError):
         kind = record_kind(decode(first.data, first.where), first.where)

@@ -212,7 +212,6 @@ async def _text(engine: Engine, messages: Sequence[Message], sampling: Sampling)
 
 
 def _review_of(reply: str) -> str:
-    """Return the review text of a JSON reply, even if it was cut. Return any other reply unchanged."""
     try:
         fields = from_json(_bare(reply), allow_partial="trailing-strings")
     except ValueError:
@@ -222,7 +221,6 @@ def _review_of(reply: str) -> str:
 
 
 def _grade(item: ReviewItem, judge: str, prompt_id: str, reply: Reply) -> dict[str, Any]:
-    """Return a grade in the format of MT-bench's single judgements. An unreadable score is null."""
     [answer] = item.answers
     return {
         "review_id": item.id,

@@ -117,7 +117,6 @@ class Attempt:
             self._keep(event.chain)
 
     def _keep(self, chain: Chain) -> None:
-        """Keep the complete steps of an unfinished chain. A journal contains them already."""
         if self._journaled is None:
             self._session.unfinished.keep(self._asked.id, chain.to_json())
 

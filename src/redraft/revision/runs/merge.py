@@ -217,7 +217,6 @@ def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
 
 
 def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) -> int:
-    """Write the files beside the output, then the output. Return how many records have no line."""
     try:
         journals = [part.path.with_name(f"{part.path.name}.journal.db") for part in table.parts]
         _unite_journals(out.with_name(f"{out.name}.journal.db"), journals)
@@ -234,7 +233,6 @@ def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) ->
 
 
 def _write_lines(file: IO[bytes], table: Table, ids: Iterable[str], failed: dict[str, Any]) -> int:
-    """Write the lines in the order of the ids, and drop them from `failed`. Return how many ids have none."""
     missing = 0
     for name, line in table.taken(ids):
         if line is None:

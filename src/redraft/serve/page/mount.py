@@ -235,7 +235,6 @@ class Page:
         raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Log in to vote.")
 
     async def _vote(self, request: Request, store: Store) -> Response:
-        """Store a vote. With keys, the voter is the logged-in visitor, whatever the request says."""
         key = self._key(request)
         ballot = await self.reader.read(request, Ballot.of)
         voter = key.name or " ".join(ballot.voter.split()) or "anonymous"
@@ -243,7 +242,6 @@ class Page:
         return JSONResponse({"stored": await self._stored(lambda: store(ballot))})
 
     async def _judge(self, request: Request, booth: Booth) -> Response:
-        """Do a voter's action. If the voter is known, a request cannot give another name."""
         self._key(request)
         if request.method == "GET":
             return JSONResponse({"voter": booth.voter, "known": booth.known})

@@ -135,7 +135,6 @@ class _Beside(nn.Module):
 
 @torch.no_grad()
 def _plain(layer: Any) -> nn.Module:
-    """Return a linear layer that computes the same as an adapted one, without peft."""
     base, names = layer.get_base_layer(), layer.active_adapters
     down = torch.cat([layer.lora_A[name].weight for name in names])
     up = torch.cat([layer.lora_B[name].weight * layer.scaling[name] for name in names], 1)

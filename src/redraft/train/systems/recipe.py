@@ -155,7 +155,6 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
 
 
 def _file(base: Path, name: str, given: Any, *, shipped: bool) -> FileKeys:
-    """Return a file. If a shipped recipe's folder lacks it, its path is relative to the current folder."""
     keys = {"path": given} if isinstance(given, str) else given
     if not isinstance(keys, dict) or not keys.get("path"):
         raise UsageError(f"files.{name} is {shown(given)}.", hint="It should be a path.")

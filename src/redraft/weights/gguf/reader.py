@@ -336,7 +336,6 @@ class _Reader:
         return start
 
     def _scalar(self, layout: str) -> int:
-        """Read a number. It is typed int for counts and lengths, but may be a float or bool."""
         try:
             value: int = struct.unpack_from(layout, self.data, self.at)[0]
         except struct.error:

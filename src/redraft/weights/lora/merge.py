@@ -121,7 +121,6 @@ class _Planner:
 
 
 def _parts(adapter: LoraAdapter) -> bool:
-    """Return whether an adapter changes one of two tied embeddings, or both differently."""
     names = {*adapter.replaced, *(f"{module}.weight" for module in adapter.changes)}
     inputs = {name for name in names if name.endswith(_INPUTS)}
     if OUTPUT not in names:

@@ -269,7 +269,6 @@ class Flow:
         return shown
 
     async def _solve(self, task: Task, origin: Origin, made: Made) -> None:
-        """Ask which kind a new instruction is, and then for its inputs and outputs."""
         scope, rng = str(origin.request), self._rng(origin.id)
         # Tasks of both kinds: the seeds if they set their kinds, otherwise the shipped ones.
         known = [task for task in self.pool.seeds if task.is_classification is not None and task.output]
@@ -312,7 +311,6 @@ class Flow:
         return reply
 
     def _commit(self, request: Request, reply: _Reply, made: Made) -> list[str]:
-        """Write the rejects of a request, and return the lines of its tasks. Called in the request's turn."""
         number = request.number
         if not (made.kept or made.rejects):
             fault = _refusal(reply) or rules.fault_of_reply(reply.text, cut=reply.cut)
