@@ -122,7 +122,6 @@ class Run:
     held_out: int
 
     def prepare(self) -> None:
-        """Write the prompts, and answer those that are held out."""
         others = [word for word in WORDS if word not in HELD_OUT]
         write_jsonl(self.work / "train.jsonl", prompts(others, 600, "train"))
         write_jsonl(self.work / "held-out.jsonl", prompts(HELD_OUT, self.held_out, "held-out"))

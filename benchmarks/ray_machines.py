@@ -58,7 +58,6 @@ class Machines:
         return bool(found)
 
     def kill_machine(self) -> None:
-        """Kill all processes of a machine at once, and start another."""
         self.remove(0)
         self.add()
 

@@ -105,7 +105,6 @@ def scaled(measure: Callable[[Any], Row], full: Callable[..., Any], little: Call
 
 
 def write(script: str, *rows: Row) -> None:
-    """Put rows into the file of a script, and make the tables of the page anew."""
     path = FILES / f"{Path(script).stem}.json"
     found = json.loads(path.read_text("utf-8"))["rows"] if path.exists() else []
     made = circumstances(script)
@@ -207,7 +206,6 @@ def table(rows: Sequence[Record], *, whole: bool) -> str:
 
 
 def drawn(lines: Sequence[Sequence[str]]) -> str:
-    """Return lines of cells as a table in Markdown, the head first."""
     head, *body = (f"| {' | '.join(cells)} |" for cells in lines)
     return "\n".join([head, "|---" * len(lines[0]) + "|", *body])
 
@@ -263,7 +261,6 @@ def origin(rows: Sequence[Record], name: str) -> str:
 
 
 def told(row: Row) -> str:
-    """Return how a row was measured, and all of its figures."""
     lines = [f"- {each.what}: {_told(each)}" for each in row.figures]
     table = drawn(row.table) if row.table else ""
     parts = (f"### {row.measure}", row.how, "\n".join(lines), table, *row.notes)

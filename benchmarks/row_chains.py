@@ -50,7 +50,6 @@ def run(size: Size, streams: Mapping[int, Goal] = ONCE) -> Row:
 
 
 def by_peer(sampler: selfee_peer.TorchSampler, questions: Sequence[str], size: Size) -> tuple[int, float]:
-    """New tokens, and seconds."""
     tokens, start = 0, time.perf_counter()
     for question in questions:
         prompt = render_prompt(Prompt(instruction=question))

@@ -100,6 +100,5 @@ def with_model(options: RevisionKeywords, engine: Engine) -> RevisionKeywords:
 
 
 async def timed(work: Sequence[Awaitable[int]]) -> tuple[int, float]:
-    """Tokens and seconds of several chains at once."""
     start = time.perf_counter()
     return sum(await asyncio.gather(*work)), time.perf_counter() - start

@@ -93,7 +93,6 @@ def run_start(size: Size) -> Row:
 
 
 def seconds_of(command: list[str]) -> float:
-    """How long one command takes. An answer of one token is cut, and exits with 1."""
     start = time.perf_counter()
     nowhere = subprocess.DEVNULL
     done = subprocess.run(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, check=False)

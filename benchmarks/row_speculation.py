@@ -32,8 +32,6 @@ SHORTEST = 32  # tokens of a draft and of a revision, at least: of fewer, a time
 
 @dataclass(frozen=True)
 class Revision:
-    """A revision to make, and how much it copies."""
-
     request: Request  # the request that makes it
     of_revision: float  # share of its tokens that it has from the draft, 0 to 1
     of_draft: float  # share of the draft's tokens that are in it
@@ -41,14 +39,11 @@ class Revision:
 
     @property
     def copies(self) -> bool:
-        """Whether it is one of those that are measured."""
         return min(self.of_revision, self.of_draft) >= SHARE
 
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison."""
-
     what: str
     streams: int  # how many at once
     ours: bool | None  # what our engine is told about speculation; the other one is told to leave it

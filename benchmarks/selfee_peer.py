@@ -36,9 +36,7 @@ class Sampler(Protocol):
 
     end: int
 
-    def encode(self, text: str, *, start: bool) -> list[int]:
-        """Token ids; with the token that begins a text, if asked."""
-        ...
+    def encode(self, text: str, *, start: bool) -> list[int]: ...
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
@@ -46,9 +44,7 @@ class Sampler(Protocol):
         """Runs more tokens through the model and draws the next one."""
         ...
 
-    def rewind(self, tokens: int) -> None:
-        """Forgets so many of the tokens that were fed last."""
-        ...
+    def rewind(self, tokens: int) -> None: ...
 
 
 def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> tuple[str, int]:
@@ -120,7 +116,6 @@ class TorchSampler:
         self.cache.crop(-tokens)
 
     def fresh(self) -> TorchSampler:
-        """The same model with an empty cache."""
         return TorchSampler(self.model, self.tokenizer, self.end)
 
 

@@ -31,15 +31,12 @@ class Address:
 
 @dataclass(frozen=True)
 class Timed:
-    """A streamed answer."""
-
     first: float  # seconds until its first text
     seconds: float  # seconds until its end
     tokens: int  # new tokens, as the server counts them
 
 
 def chat(prompt: str, tokens: int, model: str = "default", **more: Any) -> dict[str, Any]:
-    """Return the body of a streamed and greedy chat request."""
     return {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],

@@ -30,8 +30,6 @@ END = b"\r\n0\r\n\r\n"
 
 @dataclass
 class Count:
-    """What all streams have counted."""
-
     until: float  # when the load ends, on the loop's clock
     tokens: int = 0
     events: int = 0

@@ -50,8 +50,6 @@ FAULTS: tuple[tuple[bytes, bytes], ...] = (
 
 
 class Soak:
-    """The workers and what they count."""
-
     def __init__(self, address: Address, until: float) -> None:
         self._address, self._until = address, until
         self.replies: Counter[str] = Counter()
@@ -167,7 +165,6 @@ async def _soak(server: Serving, seconds: float) -> tuple[Soak, list[float], lis
 
 
 def growth(what: str, found: list[float], seconds: float, goal: Goal | None) -> Figure:
-    """Return how much memory grew after the warm-up."""
     flat = found[int(len(found) * WARM_UP) :]
     tenth = max(len(flat) // 10, 1)
     before, after = statistics.mean(flat[:tenth]), statistics.mean(flat[-tenth:])

@@ -87,11 +87,9 @@ class Curve:
     runs: Sequence[Sequence[Made]]
 
     def share(self, texts: int) -> tuple[float, ...]:
-        """Returns the percentage that passes, by seed."""
         return tuple(100 * fmean(made.passed[texts - 1] for made in run) for run in self.runs)
 
     def tokens(self, texts: int) -> tuple[float, ...]:
-        """Returns the mean of new tokens, by seed."""
         return tuple(fmean(made.tokens[texts - 1] for made in run) for run in self.runs)
 
     def at(self, tokens: float) -> list[float]:
@@ -254,7 +252,6 @@ def base() -> tuple[Any, Any]:
 
 
 def likelihood(prompt: str, text: str) -> float:
-    """Returns the mean log-likelihood of the tokens of an answer."""
     model, tokenizer = base()
     message = {"role": "user", "content": prompt}
     before = tokenizer.apply_chat_template([message], add_generation_prompt=True, return_dict=False)

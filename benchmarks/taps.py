@@ -18,8 +18,6 @@ from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText,
 
 @dataclass
 class Request:
-    """One request, as it was made and answered."""
-
     prompt: PromptText | None  # raw text or token ids; None for a chat
     messages: tuple[Message, ...]  # of a chat
     sampling: Sampling  # with the request's own seed and limit
@@ -88,7 +86,6 @@ class Tap:
 
 
 def ask(engine: Engine, request: Request) -> AsyncGenerator[Delta, None]:
-    """Makes a request of an engine, with the same seed and limit."""
     if request.prompt is not None:
         return engine.stream(request.prompt, request.sampling, request.stop)
     return engine.chat(request.messages, request.sampling, request.stop)

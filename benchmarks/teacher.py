@@ -38,8 +38,6 @@ WORDS = ("rain", "gull", "tower", "lamp", "coast", "storm", "ship", "night", "sa
 
 @dataclass(frozen=True)
 class Ways:
-    """How the teacher behaves."""
-
     delay: float = 0.0  # seconds before each reply
     rpm: int = 0  # requests that it lets in within a minute; 0 for any number
     # Name -> share of calls: `429`, `500`; `stall` and `cut`, silence or an end in the middle; `json`, a line
@@ -51,8 +49,6 @@ class Ways:
 
 @dataclass
 class Account:
-    """What the teacher wrote down."""
-
     # Digest of a request -> how many whole replies to it were sent. A client that is gone gets none.
     whole: Counter[str] = field(default_factory=Counter)
     said: dict[str, str] = field(default_factory=dict)  # text of a reply -> digest of its request
@@ -92,7 +88,6 @@ class Teacher:
         return f"{self.url}#{MODEL}"
 
     def account(self) -> Account:
-        """Return what was written down since the start."""
         found = json.loads(self._asked("/account"))
         return Account(Counter(found.pop("whole")), **found)
 
@@ -120,8 +115,6 @@ class Teacher:
 
 
 class _Served:
-    """The teacher inside of its process."""
-
     def __init__(self, ways: Ways) -> None:
         self.ways, self.account = ways, Account()
         self._window: deque[float] = deque()
@@ -243,7 +236,6 @@ def _error(message: str) -> Any:
 
 
 async def main(ways: Ways) -> None:
-    """Serve until the process is killed, and print the port."""
     server = await asyncio.start_server(_Served(ways).connected, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()

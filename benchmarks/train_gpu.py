@@ -58,8 +58,6 @@ many, for sparse matrices. The first name whose words are in the device's counts
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's sizes, and the tokens of a step."""
-
     name: str
     width: int
     layers: int
@@ -92,16 +90,12 @@ SMALL = (Shape("a tiny one", 32, 2, 4, 2, 48, 128, tied=True, tokens=256),)
 
 @dataclass(frozen=True)
 class Way:
-    """How a model is trained."""
-
     name: str
     compiled: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a way of training a model came to."""
-
     tokens: float  # a second
     flops: float  # a second
     memory: int  # bytes of the GPU at most; 0 on a CPU
@@ -140,7 +134,6 @@ def work(shape: Shape, examples: Sequence[int], trained: int) -> float:
 
 
 def made(shape: Shape, way: Way, device: torch.device, *, recompute: bool) -> Any:
-    """A model of random weights, ready to train."""
     torch.manual_seed(SEED)
     with device:
         model = AutoModelForCausalLM.from_config(shape.config(), dtype=torch.bfloat16)
@@ -169,7 +162,6 @@ def measure(shape: Shape, way: Way, device: torch.device, *, steps: int, recompu
 
 
 def step(model: Any, optimizer: torch.optim.Optimizer, batch: Batch, device: torch.device) -> float:
-    """One step of training, and the seconds that it took."""
     begun = time.perf_counter()
     inputs = {name: each.to(device) for name, each in batch.items()}
     model(**inputs).loss.backward()

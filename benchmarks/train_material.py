@@ -51,8 +51,6 @@ class Scale:
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the five kinds of records."""
-
     name: str  # what the record calls it
     records: int  # how many of SelFee's records are of this kind
     asked: tuple[int, int]  # words of the instruction, at least and at most
@@ -129,7 +127,6 @@ def _drawn(rng: random.Random, middle: float, deviation: float) -> int:
 
 
 def write_chains(path: Path, chains: Chains, count: int) -> int:
-    """Writes so many records as JSON lines, and returns the bytes."""
     with path.open("wb") as out:
         return sum(out.write(line) for line in _lines(chains, count))
 

@@ -51,7 +51,6 @@ def run(scale: Scale) -> Row:
 
 
 def prepare(data: list[Path], scale: Scale) -> tuple[Took, dict[str, Any]]:
-    """What it took, and what came out."""
     out = scale.work / "prepared.json"
     took = run_command(
         [

@@ -21,8 +21,6 @@ WAYS = ("{}", "Answer in one sentence. {}", "Explain it to a child. {}")
 
 @dataclass(frozen=True)
 class Step:
-    """One token of a greedy text."""
-
     token: int  # its id
     top: dict[int, float]  # the most likely tokens and their log-probabilities, from the first down
 
@@ -33,8 +31,6 @@ Writer = Callable[[str], Text]  # writes the greedy answer to a question
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two sides agree over all texts."""
-
     same: float  # texts of which all tokens are the same, as a share
     common: float  # tokens that texts share before they part, as a share
     # The largest difference of a log-probability among one side's top 20, in nats, wherever both had written
@@ -62,7 +58,6 @@ def agreement(ours: Sequence[Text], theirs: Sequence[Text]) -> Agreement:
 
 
 def common(one: Text, other: Text) -> int:
-    """How many tokens two texts share from the start."""
     parts = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a.token != b.token)
     return next(parts, min(len(one), len(other)))
 
