@@ -61,7 +61,7 @@ async def measured(
     *,
     streams: int = 1,
     count: int = 200,
-    every: int = 20,
+    every: int = 10,
     ways: Sequence[str] = (*WAYS,),
     most: int = 600,  # new tokens; no text has more
     part: str = "sentence",
@@ -155,7 +155,7 @@ ROWS = {
     "eight": partial(run, "texts, eight at once", streams=8, ways=REVISING, every=5),
     "hf": unpacked,
     "server": server,
-    "objects": partial(run, "objects", part="value", most=2500),
+    "objects": partial(run, "objects", part="value", most=2500, every=20),
     "able": able,
 }
 
