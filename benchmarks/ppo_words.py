@@ -152,7 +152,6 @@ class Run:
         return self.work / f"seed-{seed}" / "log.jsonl"
 
     def answers(self, name: str) -> list[Chain]:
-        """Return answers to the held-out prompts, in their order."""
         return sorted(read_jsonl(self.work / f"{name}.jsonl"), key=lambda chain: chain.id)
 
 
@@ -217,7 +216,6 @@ def numbers(log: Path) -> list[dict[str, float]]:
 
 
 def curve(log: Path) -> list[list[str]]:
-    """Return the numbers of every third rollout batch, and of the last one."""
     lines = list(enumerate(numbers(log), start=1))
     shown = [(n, line) for n, line in lines if n % 3 == 1 or n == len(lines)]
     return [

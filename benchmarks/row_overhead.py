@@ -72,7 +72,6 @@ async def measure_way(engine: Engine, way: str, questions: Sequence[str], size: 
 
 
 async def compare(engine: Engine, chains: Sequence[Recorded], rounds: int) -> Rates:
-    """Chains at once, by the loop and without it, in turn."""
     return await alternate(
         rounds,
         lambda: timed([again(engine, chain) for chain in chains]),
@@ -81,7 +80,6 @@ async def compare(engine: Engine, chains: Sequence[Recorded], rounds: int) -> Ra
 
 
 async def record(engine: Engine, question: str, options: RevisionKeywords) -> Recorded:
-    """Makes a chain and writes down what it asks of the engine."""
     tap = Tap(engine)
     await arevise(question, **with_model(options, tap))
     return Recorded(question, options, tuple(tap.requests))

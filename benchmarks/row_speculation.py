@@ -103,7 +103,6 @@ async def _engine(size: Size, parallel: int, *, speculate: bool | None) -> Engin
 
 
 async def first_revision(engine: Engine, question: str, check: str, tokens: int) -> list[Revision]:
-    """The first revision that a check brings about, unless there is none or it is very short."""
     tap = Tap(engine)
     chain = await arevise(
         question, model=tap, checks=[check], steer=False, max_revisions=1, max_tokens=tokens, temperature=0.0

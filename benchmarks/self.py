@@ -58,7 +58,6 @@ LONGEST = 64  # tokens of an answer to an exercise
 
 
 def everyday(folder: Path) -> tuple[list[str], list[str]]:
-    """Return everyday prompts to tune on and to test on, without those that the model learnt from."""
     trained = {_plain(chain.prompt.instruction) for chain in read_jsonl(EVERYDAY)}
     found = {_plain(text): text for text in _everyday(folder)}
     parts: tuple[list[str], list[str]] = ([], [])
@@ -105,7 +104,6 @@ def _prompters(message: dict[str, Any]) -> Iterator[str]:
 
 
 def asked(task: str, part: str, seed: int) -> Iterator[tuple[str, str]]:
-    """Yield an exercise in each wording, and its right answer."""
     rng = Random(f"{seed}/{task}/{part}")
     for wording in PROMPTS["wordings"][task][part]:
         values = DRAWN[task](wording, rng)
@@ -186,7 +184,6 @@ DRAWN: Mapping[str, Callable[[str, Random], dict[str, Any]]] = {
 
 
 def found(prompt: str, right: str) -> Exercise | None:
-    """Return the exercise that the gate reads in a prompt, if it is the one that was meant."""
     exercise = read(prompt)
     return exercise if exercise and TASKS[exercise.task].right(exercise.values) == right else None
 
@@ -220,7 +217,6 @@ HOW_WHO = (
 
 
 def says(answer: str, right: str) -> bool:
-    """Return whether a text, of whoever wrote it, has the right answer."""
     day, _, month = right.partition(" ")
     nth = r"(?:st|nd|rd|th)?"
     forms = rf"{day}{nth} (?:of )?{month}|{month} (?:the )?{day}{nth}" if month else day
@@ -249,7 +245,6 @@ HOW = (
 
 
 def answered(chains: Sequence[Chain], model: str) -> list[Chain]:
-    """Return the chains that a model makes of these, in the same order."""
     with TemporaryDirectory() as folder:
         write_jsonl(asking := Path(folder) / "asked.jsonl", chains)
         out = Path(folder) / "answered.jsonl"

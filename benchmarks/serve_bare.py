@@ -39,7 +39,6 @@ FIRST_HOW = (
 
 @contextmanager
 def bare() -> Iterator[Address]:
-    """Start the engine's process, and yield the address of its own server."""
     settings: ChildSettings = {
         "model": str(default_model()),
         "adapters": [],
@@ -94,7 +93,6 @@ async def _answers(side: Address, questions: list[str], tokens: int) -> tuple[in
 
 
 def first(rounds: int, pairs: int) -> Row:
-    """Measure the seconds until the first token."""
     with both() as sides:
         found = asyncio.run(_firsts(sides, rounds, pairs))
     added = [[(ours - theirs) * 1000 for ours, theirs in each] for each in found]

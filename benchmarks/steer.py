@@ -122,7 +122,6 @@ def _passes(step: Step) -> bool:
 
 
 def checks_in(record: Mapping[str, Any]) -> list[Check]:
-    """Returns the checks of a record of IFEval, or of a labelled prompt."""
     if "checks" in record:
         return [*map(parse_check, record["checks"])]
     pairs = zip(record["instruction_id_list"], record["kwargs"], strict=True)
@@ -163,7 +162,6 @@ async def curves(
 
 
 def points(found: Mapping[str, Curve]) -> list[Figure]:
-    """Returns each way's share of passing answers, with the tokens that it took."""
     return [
         Figure(
             f"{way}, {k} texts",
@@ -243,7 +241,6 @@ def ends_whole(text: str) -> bool:
 
 @cache
 def base() -> tuple[Any, Any]:
-    """Returns the default model without its adapters, by transformers, and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     file = fetch_default()

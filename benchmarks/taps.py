@@ -100,7 +100,6 @@ async def replay(engine: Engine, requests: Sequence[Request]) -> int:
 
 
 async def replay_one(engine: Engine, request: Request) -> Request:
-    """Makes a request again, and closes it where it was closed before."""
     made = Request(request.prompt, request.messages, request.sampling, request.stop)
     async with aclosing(ask(engine, made)) as stream:
         async for delta in stream:

@@ -103,7 +103,6 @@ class Result:
 
 
 def lengths(tokens: int, random: np.random.Generator) -> list[int]:
-    """Lengths of examples that fill a row; the last is what is left."""
     drawn: list[int] = []
     while sum(drawn) < tokens:
         drawn.append(max(2, int(random.lognormal(MEAN, SPREAD))))
@@ -126,7 +125,6 @@ def batches(shape: Shape, count: int) -> list[tuple[Batch, float]]:
 
 
 def work(shape: Shape, examples: Sequence[int], trained: int) -> float:
-    """FLOPs of a step over examples of these lengths."""
     keys = shape.width // shape.heads * shape.key_heads
     layer = 2 * shape.width * (shape.width + keys) + 3 * shape.width * shape.inner
     matrices = 6 * shape.layers * layer * sum(examples) + 6 * shape.width * shape.vocabulary * trained
@@ -149,7 +147,6 @@ def made(shape: Shape, way: Way, device: torch.device, *, recompute: bool) -> An
 
 
 def measure(shape: Shape, way: Way, device: torch.device, *, steps: int, recompute: bool) -> Result:
-    """Trains for some steps, after as many that are not counted."""
     model = made(shape, way, device, recompute=recompute)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     rows = batches(shape, 2 * steps)

@@ -92,7 +92,6 @@ def main() -> None:
 
 
 def settings_of(asked: argparse.Namespace) -> SftOptions:
-    """What a user would type for such a run."""
     words = {
         "model_name_or_path": asked.model,
         "data_path": asked.data,
@@ -151,7 +150,6 @@ def trl(settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: An
 
 
 def examples(data: Prepared) -> list[dict[str, list[int]]]:
-    """The tokens of each example and its labels, as other trainers take them."""
     made = []
     for ids, trained, _ in (data[number] for number in range(len(data))):
         labels = [each if learnt else -100 for each, learnt in zip(ids.tolist(), trained, strict=True)]

@@ -43,7 +43,6 @@ def _figure(what: str, found: list[tuple[str, bool]]) -> Figure:
 
 
 def there_and_back(folder: Path, model: Path) -> tuple[Path, Path]:
-    """An f16 file, and the one that is made of the folder that is made of it."""
     before, between, after = folder / "before.gguf", folder / "between", folder / "after.gguf"
     weights("gguf", model, "-o", before, "--quant", "f16")
     weights("from-gguf", before, "-o", between, "--dtype", "fp16")
@@ -52,7 +51,6 @@ def there_and_back(folder: Path, model: Path) -> tuple[Path, Path]:
 
 
 def unlike_file(file: Path, folder: Path) -> list[tuple[str, bool]]:
-    """Each tensor of a file, and whether a folder has the values that gguf makes of it."""
     from gguf.quants import dequantize
 
     values = dict(tensors_for(folder))
@@ -64,7 +62,6 @@ def unlike_file(file: Path, folder: Path) -> list[tuple[str, bool]]:
 
 
 def unlike_folder(file: Path, folder: Path) -> list[tuple[str, bool]]:
-    """Each tensor of a folder, and whether a file has what gguf makes of it in the file's type."""
     from gguf.quants import quantize
 
     stored = read(file)

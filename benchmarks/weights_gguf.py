@@ -30,13 +30,11 @@ def tensors_for(folder: Path) -> Iterator[tuple[str, Array]]:
 
 
 def permuted(array: Array, heads: int) -> Array:
-    """Rows in llama.cpp's order: within each head, a row of the first half and one of the second, in turn."""
     rows, columns = array.shape
     return array.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
 def read(file: Path) -> dict[str, tuple[Array, Any]]:
-    """Values, as they are stored, and type of each tensor of a file."""
     import gguf
 
     return {tensor.name: (tensor.data, tensor.tensor_type) for tensor in gguf.GGUFReader(file).tensors}

@@ -39,7 +39,6 @@ class Agreement:
 
 
 def questions(count: int) -> list[str]:
-    """So many questions, asked in one way after the other. At most 120."""
     return [way.format(question) for way in WAYS for question in QUESTIONS][:count]
 
 
@@ -69,7 +68,6 @@ def difference(one: Step, other: Step) -> float:
 
 
 def in_llamacpp(model: Path, adapters: Sequence[Path], asked: Sequence[str], tokens: int) -> list[Text]:
-    """The greedy answers of a GGUF model, through llama.cpp, one at a time."""
     return asyncio.run(_in_llamacpp(model, adapters, asked, tokens))
 
 

@@ -28,7 +28,6 @@ def text(value: str) -> bytes:
 
 
 def value(item: Any) -> bytes:
-    """A value with its type: bool, int (u32), float (f32), str, or a list of one of them (ints as i32)."""
     kind, raw = _typed(item)
     return struct.pack("<I", kind) + raw
 

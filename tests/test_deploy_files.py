@@ -134,7 +134,6 @@ def test_a_service_of_compose_has_no_more_rights_than_it_needs(path: Path, servi
 
 
 def places(service: Any) -> list[str]:
-    """Where a container sees folders of its machine, or volumes that change."""
     mounts = service.get("volumeMounts") or service.get("volumes", ())
     return [each["mountPath"] if isinstance(each, dict) else each.split(":")[1] for each in mounts]
 
@@ -290,7 +289,6 @@ OF_PROMETHEUS = {"instance", "job", "le"}  # labels that Prometheus adds, and th
 
 
 def exported() -> dict[str, set[str]]:
-    """The names of the metrics of a server before another one, each with its labels."""
     with served(both()) as behind, started("--model", f"{behind.url}#plain,{behind.url}#plain") as (root, _):
         ask(root, "plain-revise")
         text = httpx.get(f"{root}/metrics", timeout=60).text

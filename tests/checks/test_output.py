@@ -126,6 +126,31 @@ def test_a_recursive_schema_is_closed_at_every_level() -> None:
     assert '"$ref"' in check.demand
 
 
+class Round(BaseModel):
+    kind: Literal["round"]
+    radii: list[int]
+
+
+class Square(BaseModel):
+    kind: Literal["square"]
+
+
+@pytest.mark.parametrize(
+    ("given", "places"),
+    [
+        ({"kind": "round", "radii": [1, "x"]}, ("/shape/radii/1",)),
+        ({"kind": "round"}, ("/shape/radii",)),
+        ({}, ("/shape",)),
+    ],
+)
+def test_a_place_in_a_union_leaves_out_its_tag(given: dict[str, Any], places: tuple[str, ...]) -> None:
+    class Box(BaseModel):
+        shape: Annotated[Round | Square, Field(discriminator="kind")]
+
+    outcome = from_type(Box).check(json.dumps({"shape": given}), Prompt())
+    assert tuple(outcome.places) == places  # type: ignore[union-attr]
+
+
 def test_the_name_of_a_type_has_no_modules() -> None:
     assert from_type(list[Tower]).name == "output:list[Tower]"
     assert from_type(Tower | Node).name == "output:Tower | Node"

@@ -69,7 +69,22 @@ def test_an_edit_is_a_diff_that_patch_takes(tmp_path: Path, passage: str) -> Non
     file.write_bytes(text.encode())
     done = ask("--edit", file, "Other.", "--at", passage, "-m", verbs.script("11 euros"))
     subprocess.run(["patch", "-p0", "-s", file.name], input=done.stdout_bytes, cwd=tmp_path, check=True)
-    assert file.read_bytes().decode() == text.replace(passage, "11 euros")
+    new = "11 euros" + "." * passage.endswith(".")
+    assert file.read_bytes().decode() == text.replace(passage, new)
+
+
+def test_an_edit_that_ends_before_its_model_is_there_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("It costs 12 dollars.\n")
+    given = (
+        "--edit",
+        tmp_path / "a.txt",
+        "in euros",
+        "-m",
+        verbs.script("11"),
+        "--budget-seconds",
+        "0.000001",
+    )
+    assert (ask(*given).stdout, ask(*given, "-q").stdout) == ("", "It costs 12 dollars.\n")
 
 
 def test_an_edit_of_a_file_takes_no_piped_text_and_no_demands_of_a_prompt(tmp_path: Path) -> None:

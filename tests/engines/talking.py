@@ -61,7 +61,6 @@ asyncio.run(main())
 
 
 def ends_with_its_parent(engine: type, model: Path) -> None:
-    """Insist that the process of an engine ends when that of its caller is killed."""
     code = PARENT.format(room=engine.__module__, engine=engine.__name__)
     with subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE) as parent:
         assert parent.stdout

@@ -142,8 +142,6 @@ def test_it_is_stored_before_its_end_is_passed_on(journal: Journal) -> None:
 
 
 class Fixed(ScriptedEngine):
-    """Answers with given deltas."""
-
     def __init__(self, deltas: Sequence[Delta]) -> None:
         super().__init__([""])
         self._deltas = deltas

@@ -29,8 +29,6 @@ SAID: list[Message] = [{"role": "user", "content": "Hi. <end>"}, {"role": "user"
 
 
 class Echo(LocalEngine):
-    """Says how much room it was left, and why it would end."""
-
     closed = False
     stops: Sequence[str] = ()
     template = "{0}"
@@ -194,8 +192,6 @@ def test_a_long_prompt_is_never_advised_more_than_was_trained_for(tmp_path: Path
 
 
 class Thinker(Echo):
-    """Thinks of rain, in a thought that its template opens."""
-
     template = "{0}<think>\n"
     _tags = tags_of("<think>{{ message.reasoning_content }}</think>")
     said = "hm 42\n</think>\n\nRain."
@@ -222,8 +218,6 @@ def test_a_thought_that_the_template_opens_is_no_answer(said: int) -> None:
 
 
 class Rambler(Thinker):
-    """Thinks until its thought is closed, and then answers."""
-
     ends = "</think>"
 
     def __init__(self, thoughts: str, context: int = 1_000) -> None:
@@ -282,8 +276,6 @@ def test_a_thought_that_leaves_no_room_is_alone(most: int, context: int, finish:
 
 
 class AtOnce(Rambler):
-    """Says all of it in one piece."""
-
     async def _continue(self, *asked: Any) -> AsyncGenerator[Delta, None]:
         found = [delta async for delta in super()._continue(*asked)]
         text = "".join(delta.text for delta in found)

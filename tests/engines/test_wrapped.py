@@ -44,7 +44,6 @@ TOLD = sse_reply(chat_event("It is"), usage_event(77, 5), cut=True)
 
 
 async def paid(server: FakeServer, *, leave: bool = False) -> Usage:
-    """What a call costs that fails, or that the caller leaves after its first text."""
     async with aclosing(engine(server)) as remote:
         metered = MeteredEngine(remote)
         stream = metered.chat(ASKED, Sampling())

@@ -33,8 +33,6 @@ NATIVE = EngineInfo(name="toy", engine="scripted", token_ids=True, native=True)
 
 @dataclass(frozen=True)
 class Stream:
-    """One canned reply: its text, and how it ends."""
-
     text: str
     finish: str = "stop"
     chunk: int = 5
@@ -45,8 +43,6 @@ class Stream:
 
 @dataclass
 class Played:
-    """The result of a loop: its chain, its requests and its events."""
-
     chain: Chain
     ops: list[Op] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)

@@ -29,8 +29,6 @@ from tests.revision.play import plan as plan_of
 
 @dataclass(frozen=True)
 class Has:
-    """Passes an answer that has a word."""
-
     word: str
     name: str = "has"
 
@@ -40,8 +38,6 @@ class Has:
 
 @dataclass
 class Watched(Able):
-    """A scripted engine that counts closed streams."""
-
     closed: int = 0
 
     async def _reply(self, *asked: Any) -> AsyncGenerator[Delta, None]:  # type: ignore[override]

@@ -116,8 +116,6 @@ def test_a_chain_with_a_lost_answer_goes_on_where_it_was_cut() -> None:
 
 
 class Own:
-    """A check whose `prefix` does what it should not."""
-
     def __init__(self, name: str, does: Any, *, good: bool = True) -> None:
         self.name, self.does, self.good, self.asked = name, does, good, 0
 

@@ -25,7 +25,6 @@ BUDGET = redraft.Budget(seconds=0.5)
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """A server that accepts connections and never answers, like one stopped with SIGSTOP."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1#gull"
 

@@ -104,6 +104,47 @@ def test_another_word_comes_first_and_then_another_sentence() -> None:
     assert (chain.answer, chain.usage.completion_tokens) == (OWLS.replace(MOUSE, "Voles do."), 9)
 
 
+BEHIND = "\n\nOwls hunt at night, and they see in the dark as well as anyone does. They live in woods."
+
+
+@pytest.mark.parametrize(
+    ("given", "reply", "answer"),
+    [
+        ("- a mouse\n- a rat", "[1] - a vole", "- a vole\n- a rat"),
+        ("1. A mouse.\n2. A rat.", "[1] 1. A vole.", "1. A vole.\n2. A rat."),
+        ("# The mouse", "# The vole", "# The vole"),
+        ("| x | a mouse |", "[1] | x | a vole |", "| x | a vole |"),
+        ("A mouse is food. It eats.", "[1] A vole is food", "A vole is food. It eats."),
+        ("A mouse is food. It eats.", '[1] "A vole is food."', "A vole is food. It eats."),
+        (
+            "A mouse is. The mouse eats. So.",
+            "[1] A vole is. [2] The vole eats.",
+            "A vole is. The vole eats. So.",
+        ),
+        ("- red nuts\n- a mouse", "[1] nuts", "- red nuts\n- nuts"),  # which the answer has elsewhere
+    ],
+)
+def test_a_reply_loses_what_stands_around_its_place(given: str, reply: str, answer: str) -> None:
+    engine = redraft.ScriptedEngine([reply])
+    chain = redraft.revise("?", model=engine, given=given + BEHIND, checks=["lacks:mouse"], max_revisions=1)
+    assert (chain.answer, chain.passed) == (answer + BEHIND, True)
+
+
+def test_a_text_that_has_no_room_is_not_written_anew_as_a_whole() -> None:
+    text = "A mouse eats." + BEHIND * 2
+    engine = redraft.ScriptedEngine(["A mouse eats.", "Another text."])
+    chain = redraft.revise("?", model=engine, given=text, checks=["lacks:mouse"], max_tokens=20)
+    assert (chain.answer, chain.stop) == (text, "unchanged")
+
+
+def test_a_text_in_json_keeps_its_kind_and_the_fault_is_told() -> None:
+    engine = Able(['{"/bio": "A wide mind"}'], about={"schemas": True})
+    given = json.dumps({"name": "Ada", "bio": "A big mind"}, indent=1).replace("\n", "\r\n")
+    chain = redraft.revise("?", model=engine, given=given, checks=["keys:name,bio", "lacks:big"])
+    assert chain.answer == given.replace("big", "wide")
+    assert engine.asked[0].schema["properties"] == {"/bio": {"type": "string"}}  # type: ignore[index]
+
+
 @pytest.mark.parametrize("temperature", [0, 0.7])
 def test_a_wrong_number_is_replaced_by_others_and_then_its_sentence(temperature: float) -> None:
     def sums(answer: str) -> Outcome:

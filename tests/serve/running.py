@@ -57,7 +57,6 @@ class Server:
         return f"{self.root}/v1"
 
     def post(self, body: Any = None, **more: Any) -> httpx.Response:
-        """Ask for a chat completion: `body` as JSON, with defaults for what it lacks."""
         if isinstance(body, Mapping) or body is None:
             more["json"] = {"model": "plain", "messages": HI, **(body or {})}
         else:

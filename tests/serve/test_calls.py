@@ -27,7 +27,6 @@ def called(arguments: str) -> ScriptedReply:
 
 
 def last(replies: list[Any], more: dict[str, Any], strict: bool = False, **how: Any) -> Any:
-    """The last object of an answer with tools: a choice, or an error with the status."""
     tools = [{"type": "function", "function": {**SEARCH, "strict": strict}}]
     with served({"plain": plain(ScriptedEngine(replies))}, **how) as server:
         answered = server.post({"tools": tools, **more})

@@ -32,8 +32,6 @@ WAIT = 30
 
 
 class Held(ScriptedEngine):
-    """Says the first piece, and the rest once it is let go."""
-
     def __init__(self, *replies: str, first: bool = True, free: int = 0) -> None:
         """With `first` false, not even the first piece is said. The first calls, `free`, are not held."""
         super().__init__(list(replies) or [LONG])
@@ -66,7 +64,6 @@ def streams(server: Server, **body: Any) -> Any:
 
 
 def leave(server: Server, begun: Any, **body: Any) -> None:
-    """Ask, and close the connection when the request has begun, before a reply has come."""
     with server.connection() as connection:
         connection.sendall(request_of({"model": "plain", "messages": HI, **body}))
         assert is_true(begun)

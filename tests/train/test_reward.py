@@ -279,7 +279,6 @@ RANDOM = np.random.default_rng(1)
 
 
 def random_pairs(slope: float, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:
-    """Rewards of which the better one is chosen with the probability that they say, times a slope."""
     gap = RANDOM.normal(0, 2, count)
     flips = RANDOM.random(count) > 1 / (1 + np.exp(-slope * gap))
     gap = np.where(flips, -gap, gap)

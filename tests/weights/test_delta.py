@@ -175,7 +175,6 @@ def test_our_header_over_other_tensors(tmp_path: Path) -> None:
 
 
 def release(folder: Path, convention: str, added: int = 1) -> dict[str, torch.Tensor]:
-    """Make a base, and a delta of it as the release scripts of that convention do. Return the target."""
     base = llama(3, torch.float16)
     added = 0 if convention == "none" else added
     start = {

@@ -459,7 +459,7 @@ def best_step(steps: Sequence[Step]) -> int | None:
     """Return the index of the best answer, or None if there is none (`has_answer`).
 
     With checks, these criteria decide in turn: the answer passes, does not end in a loop, was not stopped as
-    `lost`, has the higher score, is complete, comes first. Without checks, the last complete answer is best;
+    `lost`, is complete, has the higher score, comes first. Without checks, the last complete answer is best;
     an answer without a verdict counts as incomplete if a fresh draft follows. Echoes rank last. The last
     answer that a person wanted changed, and all answers before it, rank just above echoes.
     """
@@ -478,7 +478,7 @@ def best_step(steps: Sequence[Step]) -> int | None:
             return (real, after, False, False, True, 0.0, step.complete and not unjudged, index)
         score = -1.0 if step.score is None else step.score
         ends, lost = loop(step.answer) is None, step.finish == "lost"
-        return (real, after, bool(step.passed), ends, not lost, score, step.complete, -index)
+        return (real, after, bool(step.passed), ends, not lost, step.complete, score, -index)
 
     return max(range(len(steps)), key=rank)
 

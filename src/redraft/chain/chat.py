@@ -251,7 +251,6 @@ class _Layout:
         return made
 
     def _leaves(self) -> Iterator[_Leaf]:
-        """Yield the first place of each text. Some templates repeat a call's name beside its result."""
         seen = set()
         for mark in _MARK.finditer(self.text):
             if (number := int(mark[1])) in seen:
@@ -318,7 +317,6 @@ class _Layout:
         return not lost
 
     def _end(self, turn: int, at: int) -> int:
-        """Return the end of the control token that ends a turn whose texts end at `at`."""
         later = (leaf.start for leaf in self.leaves if leaf.of.turn > turn and leaf.start >= at)
         limit = min(later, default=len(self.text))
         if (start := self.text.find(self._stop, at, limit)) >= 0:

@@ -160,7 +160,6 @@ def _rendered(
     tools: list[Any] | None = None,
     answer_follows: bool = False,
 ) -> str:
-    """Render a chat template with transformers, in its sandbox. `named` contains `bos_token` and so on."""
     from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 

@@ -157,7 +157,6 @@ def _bound(tree: ast.AST) -> set[str]:
 
 
 def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[str]]:
-    """Return a test with imports of the modules that it lacks, and the program's names that it uses."""
     bound = _bound(tree) | known | {*dir(builtins)}
     nodes = list(ast.walk(tree))
     parts = [node.value for node in nodes if isinstance(node, ast.Attribute)]

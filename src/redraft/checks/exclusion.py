@@ -103,7 +103,6 @@ def _clash(one: Check, other: Check) -> str:
 
 
 def _unlike(check: Check) -> str:
-    """Return why no JSON passes a check that judges only an answer's JSON; empty if some JSON may pass."""
     if isinstance(check, Count) and check.unit in WRITTEN and check.low:
         return f"only the JSON of an answer is judged, and JSON has no {check.unit}"
     if isinstance(check, Starts | Ends) and not check.part:
@@ -120,7 +119,6 @@ def _bounds(check: Check) -> Bounds | None:
 
 
 def _outside(first: Bounds, second: Bounds) -> str:
-    """Return why two bounds exclude each other, or "": one demands more than the other allows."""
     (what, low, _), (other, _, high) = first, second
     held: str | None = what
     while held and held != other:

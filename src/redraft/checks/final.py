@@ -150,7 +150,6 @@ def _readings(answer: str) -> Iterator[str]:
 
 
 def _last_word(answer: str) -> str:
-    """Return the text after the last correction, or all of it. To confirm an answer is not to correct it."""
     for match in reversed(list(_CORRECTION.finditer(answer))[-_MARKS:]):
         rest = answer[match.end() :].lstrip(" ,:—")
         if any(_marked(rest)) or not _AFFIRMED.search(rest):

@@ -102,7 +102,6 @@ def fenced(text: str) -> list[Block]:
 
 
 def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tuple[Any, str]:
-    """Return the only object or list in a part of a text. `fault` says why the whole part is not JSON."""
     found: list[tuple[Any, str]] = []
     at, tried = begin, 0
     while (start := _START.search(text, at, end)) and tried < MOST_STARTS:
@@ -185,6 +184,7 @@ def json_in(answer: str) -> tuple[int, str]:
         text = read_json(answer)[1]
     except NotJson:
         return -1, ""
+    text = text if text in answer else text.replace("\n", "\r\n")
     return answer.find(text), text
 
 

@@ -120,7 +120,6 @@ class Judge:
 
 
 def _quoted(reasons: str, answer: str) -> list[tuple[int, int]]:
-    """Return the places that a judge quotes; empty if a sentence has no quotation, or one is not unique."""
     quotes = [next(filter(None, match.groups())).rstrip(".,…") for match in QUOTED.finditer(reasons)]
     other = [said for said in sentences(QUOTED.sub("“”", reasons)) if "“”" not in said]  # other faults
     if other or not all(quote and answer.count(quote) == 1 for quote in quotes):

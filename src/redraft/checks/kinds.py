@@ -128,8 +128,6 @@ _of_text, _written = partial(_made, attrgetter("text")), partial(_made, lambda w
 
 
 def _plain(module: str, maker: str, *given: str, guess: str = "") -> Callable[[Written], Check]:
-    """Return a function that makes a check without an argument. `guess` names a kind that may be meant."""
-
     def make(written: Written) -> Check:
         if written.rest:
             guessed = f" ({guess})" if guess and written.rest.startswith(":") else ""

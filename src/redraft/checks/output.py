@@ -7,7 +7,7 @@ passes always yields a value.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import isroutine
@@ -60,9 +60,19 @@ class OutputCheck:
             count = error.error_count()
             more = f"; and {count - 3} more" if count > 3 else ""
             message = f"The JSON is not a valid {_name_of(self.type)}: {describe(error)}{more}."
-            places = [pointer(each["loc"]) for each in error.errors()]
+            value = read_json(answer)[0]
+            places = [pointer(_path(value, each["loc"])) for each in error.errors()]
             return failed(message, score=0.5 + 0.5 / (1 + count), places=places)
         return passed(f"The answer is a valid {_name_of(self.type)}.")
+
+
+def _path(value: Any, loc: Sequence[str | int]) -> Iterator[str | int]:
+    """Yield the keys of an error's location without the tags of unions, which no value has."""
+    for number, key in enumerate(loc, start=1):
+        held = key in value if isinstance(value, dict) else isinstance(value, list) and isinstance(key, int)
+        if held or number == len(loc):
+            yield key
+        value = value[key] if held and (isinstance(value, dict) or key < len(value)) else value
 
 
 _TYPES = "a pydantic model, list[Model], a union, a dataclass, or a TypedDict"

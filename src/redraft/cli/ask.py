@@ -111,10 +111,11 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     text = text_of_settings(file)
     with only_ours():
         chain = asyncio.run(_make(settings, cache=cache, watch=False, **to_patch(text, places=places)))
+    made = chain.answer if chain.steps else text  # a limit or Ctrl-C may come before the first step
     if form:
-        write(chain.to_json() if form == "json" else chain.answer.removesuffix("\n"))
+        write(chain.to_json() if form == "json" else made.removesuffix("\n"))
     else:
-        old, new = (re.findall(r"[^\n]*\n|[^\n]+", each) for each in (text, chain.answer))
+        old, new = (re.findall(r"[^\n]*\n|[^\n]+", each) for each in (text, made))
         name = f"{file}\t" if " " in str(file) else str(file)
         for line in unified_diff(old, new, name, name):
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
@@ -126,7 +127,6 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
 
 
 def _has_piped() -> bool:
-    """Return whether a pipe has a text already. On Windows, which cannot tell, return False."""
     with suppress(OSError, ValueError):  # a test's standard input is no file
         if sys.platform == "win32" or sys.stdin.isatty() or not select.select([sys.stdin], [], [], 0)[0]:
             return False
@@ -158,7 +158,6 @@ def _prompt(words: Sequence[str]) -> Prompt:
 
 
 async def _make(settings: Settings, prompt: Asked, *, watch: bool, steps: bool = False, **more: Any) -> Chain:
-    """Make the chain. The first Ctrl-C ends it early and keeps its steps; the second ends the program."""
     from contextlib import AsyncExitStack
 
     from redraft.jobs.signals import on_signal

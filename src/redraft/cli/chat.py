@@ -176,7 +176,6 @@ def read_terminal(do: Callable[[str], bool]) -> None:
 
 
 def _typed() -> str | None:
-    """Return the line typed at the prompt; None at the end of the input. Ctrl-C raises KeyboardInterrupt."""
     from redraft.jobs.signals import handled
 
     with suppress(EOFError), handled(signal.default_int_handler, signal.SIGINT):

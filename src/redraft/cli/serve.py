@@ -80,7 +80,6 @@ def serve(
 
 
 def _filled(given: Given) -> Settings:
-    """Fill in recipe and config file. Requests may have the checks that a chosen way needs."""
     settings = fill_in(given)
     if settings.unwatched:
         settings.tell(f"Nothing watches the promise of {settings.recipe}: no check tells whether it is kept.")
@@ -105,7 +104,6 @@ def _of_flags(settings: Settings) -> list[ModelSettings]:
 
 
 def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, Any]]:
-    """Return the models of a file, and the further keys of each. Flags set the options that a model lacks."""
     from redraft.chain.documents import text_of_settings, yaml_of
     from redraft.serve.start import ModelKeys
 

@@ -105,7 +105,6 @@ def _wrapped(text: str) -> bool:
 
 
 def _prose(text: str) -> bool:
-    """Return whether each `<` begins a prose tag, one is typical, and there is no markdown or code."""
     text = _PRE.sub("<pre>", text)
     if "<" not in text or _NOT_HTML.search(text):
         return False
@@ -117,7 +116,6 @@ def _prose(text: str) -> bool:
 
 
 def _matched(text: str, *, wrapped: bool) -> bool:
-    """Return whether tags mark up text: they are closed, or `wrapped` lets them stay open; none is a word."""
     held: list[tuple[str, int]] = []
     for tag in ANY_TAG.finditer(text):
         name = tag["name"].lower()

@@ -169,7 +169,6 @@ def code_block(inside: str, attributes: str = "") -> str:
 
 
 def _bar(source: str) -> str | None:
-    """Return the language in a bar above code, or an empty text. Return None if this is not a bar."""
     if len(source) > _BAR:
         return None
     elements, shown, at = Elements(source), "", 0

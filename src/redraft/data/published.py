@@ -176,7 +176,6 @@ class Reader:
                 yield name, read_as(shape, record, item.where)
 
     def _origin(self, record: Any, chain: Chain, item: ImportItem) -> dict[str, Any]:
-        """Return a chain's origin. An existing origin stays unless the user overrides it."""
         before = chain.meta.get("origin")
         named = SOURCES[self.source] if self.source else None
         # With a field map, the fields mean something else.
@@ -243,7 +242,6 @@ def import_all(
 
 
 def _checked(items: Iterable[ImportItem], unknown: FieldMap | None) -> Iterator[ImportItem]:
-    """Yield the items. The first readable one must have the fields of the map."""
     for item in items:
         if unknown and isinstance(item.data, bytes):
             with suppress(RecordError):

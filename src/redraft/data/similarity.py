@@ -95,7 +95,6 @@ class Pool:
 
 
 def _counted(coded: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Number the repeats of each word, so that two texts share a word as often as both have it."""
     seen: defaultdict[int, int] = defaultdict(int)
     for word in coded:
         yield word, seen[word]

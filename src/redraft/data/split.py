@@ -148,7 +148,6 @@ def _exchanges(messages: Sequence[_Message]) -> list[list[_Message]]:
 
 
 def _written(chain: Chain, format: TrainingFormat) -> tuple[str, int]:  # noqa: A002  (as above)
-    """Return a chain's training text, and the number of added tokens: one at the start, and stop tokens."""
     if format != "chat":
         with suppress(RecordError):
             spans = spans_of(chain, format, "full")

@@ -111,7 +111,6 @@ def _check_of(function: Mapping[str, Any]) -> JsonSchema | None:
 
 @lru_cache(256)
 def _check(parameters: str) -> JsonSchema | None:
-    """Return the check of a tool's arguments; None without a valid schema, which the server will report."""
     from jsonschema import FormatChecker
 
     formats = FormatChecker(["date", "ipv4", "ipv6"])
@@ -154,7 +153,6 @@ def tell_unmet(checks: Iterable[Check], tools: Tables) -> None:
 
 
 def _unknown(way: Sequence[str], schema: Any) -> str:
-    """Return the first name in an argument's path that the tool's schema lacks; "" if it has all."""
     for key in way:
         schema = _closed(schema)
         if not isinstance(schema, dict) or schema.keys() & _OPEN:

@@ -160,7 +160,6 @@ class Driver:
             await self._close()
 
     async def _call_hook(self, steps: ops.Loop[Chain], event: ops.Event) -> None:
-        """Call the hook. Its error goes into the loop, which raises it with the chain so far."""
         if self.on_event is not None:
             try:
                 await call_hook(self.on_event, event)

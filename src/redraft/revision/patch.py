@@ -51,7 +51,7 @@ _AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DO
 _LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words of a wish for a list
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _REMOVED = re.compile(r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|this|that))?[.!]?")
-_HEAD = re.compile(r"[ \t]*(?:(?:[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark of a line
+_HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark of a line
 SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
 
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
@@ -100,7 +100,7 @@ def edits_of(state: State) -> list[Edit]:
         given = {*pointers, *filter(None, held)}
         return values_of(step.answer, given, plan.json) if all(held) else []
     size = len(step.answer)
-    inside = [span for span in spans if 0 <= span[0] <= span[1] <= size]
+    inside = [_trimmed(step.answer, *span) for span in spans if 0 <= span[0] <= span[1] <= size]
     code = any(result.name.startswith("code,") for result in failed)
     found = [Edit(*segment_of(step.answer, *span, led=resumes), code=code) for span in inside]
     if plan.info.forms and plan.info.logprobs:
@@ -127,7 +127,10 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
         if part is None or span is None:
             return []
         begin, end, lead = span
-        found.append(Edit(start + begin, start + end, lead, pointer(keys), part[1]))
+        kind = None if part[1] not in (True, {}) else _TYPES.get(text[begin:end][:1])
+        found.append(
+            Edit(start + begin, start + end, lead, pointer(keys), {"type": kind} if kind else part[1])
+        )
     for keys in gone:
         place = json_reading.surplus_of(text, keys, gone)
         if place is None:
@@ -175,7 +178,7 @@ def written(
         apart = begun[-1:] == " " and reply.text.lstrip()[:1] in (",", ";", ":")
         twice = begun.lower().split()[-1:] == re.findall(r"\w+", reply.text.lower())[:1]
         piece = None if goes_on or apart or twice else _piece(answer, way, reply)
-        if piece and (edit.pointer is not None or piece not in answer):
+        if piece and (edit.pointer is not None or not _is_said(answer, edit, piece)):
             text, at = _put(text, answer, edit, piece, places)
         if reply.finish != "stop" and (edit.open or not piece):
             finish = reply.finish
@@ -196,6 +199,11 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
         closed = rest[1:]
     around = re.findall(r"\w+", before.lower())[-NEAR:] + re.findall(r"\w+", answer[end:].lower())[:NEAR]
     return Gap(space + old, rest, closed, frozenset(around).difference(re.findall(r"\w+", old.lower())))
+
+
+def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
+    text = answer[begin:end]
+    return (end - len(text.lstrip()), begin + len(text.rstrip())) if text.strip() else (begin, end)
 
 
 def numbers_in(edits: Iterable[Edit]) -> bool:
@@ -226,7 +234,6 @@ def _lead(text: str, edit: Edit) -> str:
 
 
 def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) -> tuple[str, int]:
-    """Add a piece and its place, unless it breaks JSON. Return the text, and where the old one continues."""
     if piece and edit.pointer is None and _is_json(answer):
         piece = _in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
     elif piece and edit.pointer is None and not (places and places[-1][1] == len(text)):
@@ -255,7 +262,8 @@ def _in_json(before: str, new: str, old: str, after: str) -> str:
 def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int) -> ops.Ask:
     form, schema, stop = None, edit.schema, tuple[str, ...]()
     if edit.pointer is None:
-        stop = ("|",) if before.rstrip().endswith("|") and not edit.open else ()  # a cell of a table
+        row = before.rpartition("\n")[2].lstrip().startswith("|")  # of a table
+        stop = ("|",) if row and not edit.open else ()
         form = _form(state, one=not edit.open, gap=edit.gap)
     elif not (state.plan.info.schemas and state.plan.info.token_ids):
         # The schema cannot mark the value's end: llama.cpp's server would apply it to the beginning, too.
@@ -375,7 +383,7 @@ def touches(place: Place, edit: Edit) -> bool:
     """Return whether a place is inside an edit, or next to it."""
     if isinstance(place, str):
         return edit.pointer is not None and f"{place}/".startswith(f"{edit.pointer}/")
-    return edit.pointer is None and place[0] <= edit.end and edit.begin <= place[1]
+    return place[0] <= edit.end and edit.begin <= place[1]
 
 
 def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
@@ -400,7 +408,25 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
     if edits[0].wish:
         return [new and _fitted(answer, edit, new) for new, edit in zip(found, edits, strict=True)]
-    return ["" if new in answer else new for new in found]
+    new = [_without_marks(answer, edit, each) for edit, each in zip(edits, found, strict=True)]
+    return ["" if _is_said(answer, edit, each) else each for edit, each in zip(edits, new, strict=True)]
+
+
+def _is_said(answer: str, edit: Edit, piece: str) -> bool:
+    """Return whether a new piece is the old one, or a long sentence that the answer contains already."""
+    old = answer[edit.begin : edit.end]
+    return piece.strip() == old.strip() or bool(LONG.search(piece) and piece in answer)
+
+
+def _without_marks(answer: str, edit: Edit, new: str) -> str:
+    """Return a new piece without what stands around its place on the line, and with the old one's stop."""
+    line = answer.rfind("\n", 0, edit.begin) + 1
+    before, after = answer[line : edit.begin].strip(), answer[edit.end :].partition("\n")[0].strip()
+    new = (
+        _bare(new.strip(), answer[edit.begin : edit.end]).removeprefix(f"{before} ").removesuffix(f" {after}")
+    )
+    last = answer[: edit.end][-1:]
+    return new + last if new[-1:].isalnum() and last in STOPS else new
 
 
 def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
@@ -458,7 +484,12 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     within = many and bare[:1].isupper() and not was[:1].isupper() and first < edit.begin
     if within or bare[-1:] == ":" != old[-1:] or (len(words) > 1 and plain in prompts.PASSAGE.casefold()):
         return ""
-    new = new if old[-1:] in STOPS else new.rstrip(STOPS) or new
+    if old[-1:] not in STOPS:
+        new = new.rstrip(STOPS) or new
+    elif new[-1:].isalnum() and "\n" not in new:
+        new += old[-1]
+    if first == edit.begin and old[:1].isupper():
+        new = new[:1].upper() + new[1:]
     if "\n" not in new or _is_json(answer):
         return new
     new = _on_lines(answer, edit, new) if _LIST.match(new) and "\n" not in old else new
@@ -500,6 +531,8 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: boo
     A part for a line is one line, or with `lists` a list; remarks below it are dropped. If the reply is not
     `whole`, its last part is left out.
     """
+    if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
+        reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)
     lead, *found = _NUMBER.split(reply, maxsplit=lists and len(olds) == 1)  # the items may have numbers
     numbers = [*map(int, found[::2])]
     led = not lead.strip("`\n ") or (lead.rstrip().endswith(":") and "\n" not in lead.strip())
@@ -537,7 +570,6 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
 
 
 def _parts(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the position and text of each sentence, item and line, or of JSON's values with their names."""
     if _is_json(text):
         yield from ((member.start(), member[1]) for member in _MEMBER.finditer(text) if member[1])
         return
@@ -573,8 +605,8 @@ def _without(answer: str, begin: int, end: int) -> tuple[int, int]:
     """Return the span to remove for a passage, including its item's mark, line breaks or a space."""
     start = answer.rfind("\n", 0, begin) + 1
     line, rest = answer[start:begin], answer[end:]
-    if _HEAD.fullmatch(line) and rest.lstrip(" \t")[:1] in ("", "\n"):
-        left = len(answer[:start].rstrip("\n"))
+    if _HEAD.fullmatch(line) and rest.lstrip(" \t")[:1] in ("", "\r", "\n"):
+        left = len(answer[:start].rstrip("\r\n"))
         return (left, end) if left else (start, len(answer) - len(rest.lstrip()))
     if line.strip():
         return start + len(line.rstrip()), end

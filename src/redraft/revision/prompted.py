@@ -106,12 +106,15 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
     edits = patch.edits_of(state)
     stop = (yield from _patch(state, edits)) if edits else None
     if stop is None and state.last == written:
+        if last and len(last.answer) > LETTERS * state.plan.sampling.max_tokens:
+            return "unchanged"  # a revision of the whole has no room
         stop = yield from _write(state, _next_way(state))
     if stop is not None and state.last > written:
         yield ops.StepDone(state.last, state.steps[-1])
     return stop
 
 
+LETTERS = 8  # more characters than a token has on average, in any language
 Way = Literal["draft", "repair", "revision"]
 """How an answer is written: afresh; afresh, with the earlier faults; or as a revision of the last one."""
 
@@ -399,7 +402,6 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> ops.Loop[Stop
 
 
 def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Critique]]:
-    """Ask for a criticism, and read it. If a teacher's reply lacks a text or a verdict, ask once more."""
     plan, role = state.plan, state.plan.critic_role
     schema = SCHEMA if plan.wording.scores and plan.models[role].schemas else None
     demand = IN_JSON if schema else IN_WORDS
@@ -428,7 +430,6 @@ def _had_its_say(state: State, reply: ops.Generated) -> bool:
 def _decided(
     state: State, messages: tuple[Message, ...], reply: ops.Generated, found: Critique
 ) -> ops.Loop[tuple[ops.Generated, Critique]]:
-    """Ask for the verdict that a criticism lacks. Without budget or time, the criticism counts as cut."""
     role = state.plan.critic_role
     if rules.spent(state, role):
         return replace(reply, finish="max_tokens"), found

@@ -160,7 +160,6 @@ class State:
         self.started = self.clock() - earlier.usage.seconds
 
     def _take_up_drafts(self) -> bool:
-        """Resume the drafts of an earlier attempt. Return whether some are still to be written or checked."""
         written = [*self.steps, *self.drafts]  # the chosen one first: it wins every tie
         unchecked = [step for step in written if step.feedback is None][-1:]
         passed = any(step.passed and step.finish == "stop" for step in written)

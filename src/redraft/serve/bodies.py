@@ -149,7 +149,6 @@ class Body(BaseModel):
 
 
 def _few(kind: type[Body], part: Mapping[str, Any], never: tuple[str, ...]) -> dict[str, Any]:
-    """Keep only one unknown field, the one that `of` reports: pydantic would make an error for each."""
     known = kind.model_fields
     found = {name: part[name] for name in known if name in part}
     for name, value in found.items():

@@ -102,7 +102,6 @@ class Guard:
 
 
 def _plain(scope: Scope) -> Scope:
-    """Return a request with GET for HEAD, and no final slash, which Starlette would redirect to http."""
     path, method = scope["path"].rstrip("/") or "/", scope["method"]
     return {**scope, "path": path, "method": "GET" if method == "HEAD" else method}
 

@@ -143,7 +143,6 @@ class AnswerMessage:
             yield Piece("content", new)
 
     def _end_of_json(self, text: str) -> int:
-        """Return where the JSON ends in `text`, its next piece; `len(text)` if the JSON continues."""
         for at, char in enumerate(text, start=1):
             if self._quoted:
                 self._quoted = char != '"' or self._escaped
@@ -408,7 +407,6 @@ class ChatReply(Reply):
         return of_chat(self.asked.noted.take(index)[1]) if self.asked.noted else None
 
     def _said(self, index: int, piece: Piece) -> bytes:
-        """Return the chunk of a piece. Most differ only in their text, so a template is filled."""
         if index not in self._begun or self.asked.noted:
             return self._chunk(index, {piece.field: piece.text})
         place = (index, piece.field)

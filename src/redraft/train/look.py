@@ -66,7 +66,6 @@ def shown(example: Stored, tokenizer: Any) -> str:
 
 
 def _pieces(example: Stored, tokenizer: Any) -> Iterator[tuple[bool, str]]:
-    """Yield marked and unmarked runs of tokens as text. The first token is unmarked: nothing predicts it."""
     special = {
         number: f"⟨{token.content.strip('<|>') or token.content}⟩"
         for number, token in tokenizer.added_tokens_decoder.items()

@@ -274,7 +274,6 @@ class Loop:
             self._tell("save")
 
     def _stops(self) -> bool:
-        """Return whether any process got a signal, so that all stop at the same step."""
         counts = self.trained.sums([self.signals.received == number for number in _STOPPING])
         self.stopped = next((each for each, count in zip(_STOPPING, counts, strict=True) if count), None)
         return self.stopped is not None

@@ -273,7 +273,6 @@ def _bins(gap: Numbers) -> Iterator[Bin]:
 
 
 def _tokens(batch: Batch) -> Numbers:
-    """Return the number of tokens in each answer from the first difference in its pair on: [pairs, 2]."""
     starts, ends = bounds(batch["position_ids"], batch.get("attention_mask"))
     marked = np.concatenate([[0], np.cumsum((batch["labels"].flatten() != IGNORED).numpy())])
     counts = marked[ends.numpy()] - marked[starts.numpy()]

@@ -271,7 +271,6 @@ def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:
 
 
 def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collection[str] = ()) -> None:
-    """Check that both have the same tensors, except for added rows, tensors stored whole, and buffers."""
     added = added_rows(base, other)
     for name, theirs in other.tensors.items():
         ours = base.tensors.get(name)

@@ -32,7 +32,6 @@ def in_memory(model: Any, **settings: Any) -> HfEngine:
 
 
 def train(model: Any) -> None:
-    """Changes every weight, and leaves the model in training mode as a trainer does."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -49,7 +49,6 @@ async def opened(model: Path, **how: Any) -> AsyncGenerator[LlamaCppEngine]:
 async def heard(
     deltas: AsyncGenerator[Delta, None], after: Callable[[int], None] = lambda _: None
 ) -> list[Delta]:
-    """All deltas. `after` is called with the number of those that came, each time."""
     found = []
     async for delta in deltas:
         found.append(delta)

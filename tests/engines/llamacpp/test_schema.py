@@ -89,7 +89,6 @@ NAMES = [
 
 
 async def closes(engine: Engine, schema: dict[str, Any]) -> None:
-    """Ask a model that likes to repeat, and see that its JSON ends, fits and gives no name twice."""
     asked: Any = [{"role": "user", "content": "Give JSON for a person. Repeat: na na na na"}]
     sampling = Sampling(temperature=0.0, max_tokens=100, schema=schema)
     deltas = [delta async for delta in engine.chat(asked, sampling)]

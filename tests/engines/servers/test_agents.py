@@ -30,7 +30,6 @@ def called(name: str, **arguments: Any) -> ScriptedReply:
 
 
 def say(messages: Any) -> str | ScriptedReply:
-    """What the model says: a wrong call, its mended argument when asked for it, and what the tool said."""
     text, whole = str(messages[-1]["content"]), str(messages)
     if "JSON pointers" in text:
         return '{"/unit": "C"}'

@@ -26,7 +26,6 @@ ADA = '{"name": "Ada", "born": 1815}'
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A model that answers at length, one that shortens it, and one that answers with JSON."""
     models = {
         "plain": plain(ScriptedEngine([LONG] * 10_000)),
         "short": short(ScriptedEngine([LONG, SHORT] * 20)),

@@ -98,8 +98,6 @@ class Says:
 
 
 class Slow(Says):
-    """Never gets to the word "far"."""
-
     async def go_on(self, text: str, sampling: Sampling) -> Replies:
         async for delta in super().go_on(text, sampling):
             if "far" in delta.text:
@@ -490,8 +488,6 @@ CUT = "a sea,\na sand,\na road"
 
 
 class Doubts(Says):
-    """Says how likely its words are: "far" is not."""
-
     async def go_on(self, text: str, sampling: Sampling) -> Replies:
         async for delta in super().go_on(text, sampling):
             yield replace(delta, logprobs=(-5.0 if "far" in delta.text else -0.5,) * bool(delta.text))

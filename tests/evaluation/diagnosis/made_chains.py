@@ -55,7 +55,6 @@ def told(
 
 
 def write_run(folder: Path, way: str, tokens: int, rights: Sequence[bool], seed: int = 1) -> None:
-    """Write the run of a way: whether each item is right; each took the same tokens."""
     file = folder / f"seed-{seed}" / f"{way}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     used = Usage(completion_tokens=tokens, prompt_tokens=10)

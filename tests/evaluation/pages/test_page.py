@@ -61,7 +61,6 @@ def test_the_policy_allows_one_script_by_its_hash_and_no_request() -> None:
 
 
 def luminance(colour: str) -> float:
-    """Of `#rrggbb`, 0 to 1, as WCAG defines it."""
     parts = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
     linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

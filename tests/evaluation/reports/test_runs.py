@@ -24,7 +24,6 @@ from tests.evaluation.reports.test_page import BAD, data_of, read
 
 
 def scored(name: str, *rights: bool, groups: Sequence[str] = (), task: str = "gsm8k", **more: Any) -> Chain:
-    """A chain of `redraft eval` whose answers are right or wrong; the last is the best."""
     usage = Usage(prompt_tokens=10, completion_tokens=5, cost_usd=0.01)
     about: dict[str, Any] = {"stop": "passed" if rights[-1] else "max_revisions", "usage": usage, **more}
     return told(name, marks(rights), task=task, truth={"groups": list(groups)}, **about)

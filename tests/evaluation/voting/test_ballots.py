@@ -34,8 +34,6 @@ def matches(count: int, turns: int = 1) -> list[Match]:
 
 
 class Voting:
-    """A voter at a file."""
-
     def __init__(self, folder: Path, count: int = 6, *, turns: int = 1) -> None:
         self.path, self.matches = folder / "votes.jsonl", matches(count, turns)
         self.store = VoteStore(self.path, MADE)

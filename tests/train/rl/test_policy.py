@@ -17,7 +17,6 @@ from tests.train.tiny import SHAPE
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Three prompts with responses of 3, 0 and 2 tokens, padded with a token that stands elsewhere too."""
     ids = torch.full((3, 9), 7)
     ids[0, :8] = torch.arange(20, 28)
     ids[1, :4] = torch.arange(30, 34)

@@ -75,7 +75,6 @@ def stopped_and_resumed(folder: Path) -> None:
 
 
 def resumed(folder: Path, whole: Path) -> None:
-    """Go on from a checkpoint in the middle of a rollout batch, and between two lines of the log."""
     if not place()[0]:
         folder.mkdir()
         (folder / "log.jsonl").write_bytes((whole / "log.jsonl").read_bytes())

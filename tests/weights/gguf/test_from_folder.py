@@ -51,7 +51,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def prompts() -> list[list[int]]:
-    """Some of a few tokens, and some that are longer than the context before scaling."""
     drawn = random.Random(5)
     lengths = (1, 4, 9, 30, 70, 130)
     return [[drawn.randrange(SPECIAL, VOCABULARY) for _ in range(length)] for length in lengths]

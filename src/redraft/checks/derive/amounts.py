@@ -162,7 +162,6 @@ def _limits(sentence: Sentence, unit: str) -> Found:
 
 
 def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bounds | None:
-    """Return an amount's bounds; None if unsure. `before` is the text before it; `alone`: it stands by itself."""
     n, word, after = number(match["n"]), (match["before"] or "").lower(), match["mid"] or match["post"] or ""
     says, more = next((key for key, form in _BEFORE.items() if re.fullmatch(form, word)), ("", 0))
     high = number(match["m"]) if match["m"] else n

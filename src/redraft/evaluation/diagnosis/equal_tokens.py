@@ -192,7 +192,6 @@ class Curves:
         return Versus(*about, basis, self.cost(last), at, decision, decision.p)
 
     def _budget(self, ours: str, kind: str) -> float | None:
-        """Return the highest cost that both ways reach, or None. A way starts at its cheapest run's cost."""
         curves = {way: self.curve(way) for way in (ours, kind)}
         if not all(curves.values()):
             return None

@@ -186,7 +186,6 @@ def _told(chain: Chain) -> Known | str:
 
 
 def _own(chain: Chain) -> Known | str:
-    """Return the chain with its own checks as truth, or why they decide nothing. A cut answer is wrong."""
     checked = list(_checked_steps(chain))
     if not any(step.answer.strip() for step in chain.steps):
         return "empty"

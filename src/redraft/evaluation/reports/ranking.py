@@ -56,7 +56,6 @@ class Battles:
         return cls(tuple(names), wins, met, questions, len(asked))
 
     def _fits(self, times: Numbers) -> Numbers:
-        """Return the strengths. `times` is each question's weight, shape [..., questions]."""
         weights = times[..., list(self.questions)].reshape(-1, len(self.wins))
         fits = [logistic(self.met, self.wins, weight, _PENALTY) for weight in weights]
         return np.reshape(fits, (*times.shape[:-1], -1))

@@ -117,7 +117,6 @@ def _module(address: str) -> Any:
 
 
 def _knock(host: str, port: int, address: str) -> None:
-    """Raise if nothing listens at an address. Ray itself would keep trying for minutes."""
     try:
         socket.create_connection((host, port), SECONDS).close()
     except (OSError, OverflowError) as error:

@@ -176,7 +176,6 @@ def make_shares(
 
 @contextmanager
 def _marked(work: ClusterWork, out: Path) -> Iterator[ClusterWork]:
-    """Yield the work with a new file beside the output. A machine that cannot read it is refused."""
     if url_of(out):
         yield work
         return
@@ -323,7 +322,6 @@ class _Run:
         self.losses.pop(-1, None)
 
     def _fault(self, actor: _Actor, share: Share, message: str, said: Mapping[str, Any]) -> None:
-        """Raise the error of a share. If a lost process still holds its lock, the share waits."""
         if said["in_use"] and self.losses[share.index] and self.busy[share.index] < _BUSY:
             self.busy[share.index] += 1
             self.waiting.append(share)

@@ -212,7 +212,6 @@ def _common(rows: Sequence[Sequence[int]], numbers: Sequence[int], at: int) -> i
 
 
 def _groups(rows: Sequence[Sequence[int]], numbers: Sequence[int], at: int) -> Iterator[list[int]]:
-    """Yield groups of rows with the same next tokens, and single rows where sharing does not pay."""
     found: dict[int, list[int]] = {}
     for number in numbers:
         found.setdefault(rows[number][at], []).append(number)

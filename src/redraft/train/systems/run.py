@@ -115,7 +115,6 @@ class Run:
         return here(self.system.files[name].path)
 
     def _locked(self) -> int:
-        """Lock the folder. Stages hold the lock too, so a new run waits for the stages of a killed one."""
         end = time.monotonic() + self.patience
         while (lock := open_locked(self.folder / ".run" / "lock")) is None:
             if time.monotonic() > end:

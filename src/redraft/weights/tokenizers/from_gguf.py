@@ -160,7 +160,6 @@ def _bpe(tokens: _Tokens, merges: Sequence[Sequence[str]]) -> dict[str, Any]:
 
 
 def _merges(tokens: _Tokens, scores: Sequence[float]) -> list[tuple[str, str]]:
-    """Return all pairs of tokens that form a token, best score first, then longest left half first."""
     plain = {
         text: number for text, number in tokens.ids.items() if tokens.kinds[number] in (sp.NORMAL, sp.UNUSED)
     }

@@ -194,7 +194,6 @@ def _text(lines: list[str]) -> str:
 
 
 def _own(lines: list[str], end: int) -> int:
-    """Return the end of a text, without the next block's heading and fences that enclose nothing."""
     fences = [number for number in range(end) if _FENCE.fullmatch(lines[number])]
     while end:
         if fences and fences[-1] == end - 1:
