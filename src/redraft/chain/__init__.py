@@ -470,12 +470,12 @@ def best_step(steps: Sequence[Step]) -> int | None:
     checked = any(step.score is not None for step in steps[wanted + 1 :])
     afresh = max((index for index, step in enumerate(steps) if step.fresh), default=0)
 
-    def rank(index: int) -> tuple[bool, bool, bool, bool, bool, float, bool, int]:
+    def rank(index: int) -> tuple[bool, bool, bool, bool, bool, bool, float, int]:
         step, after = steps[index], index > wanted
         real = has_answer([step]) and not step.echo
         if not checked:
             unjudged = index < afresh and step.verdict == "unknown"
-            return (real, after, False, False, True, 0.0, step.complete and not unjudged, index)
+            return (real, after, False, False, True, step.complete and not unjudged, 0.0, index)
         score = -1.0 if step.score is None else step.score
         ends, lost = loop(step.answer) is None, step.finish == "lost"
         return (real, after, bool(step.passed), ends, not lost, step.complete, score, -index)

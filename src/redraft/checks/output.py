@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import isroutine
@@ -69,10 +70,10 @@ class OutputCheck:
 def _path(value: Any, loc: Sequence[str | int]) -> Iterator[str | int]:
     """Yield the keys of an error's location without the tags of unions, which no value has."""
     for number, key in enumerate(loc, start=1):
-        held = key in value if isinstance(value, dict) else isinstance(value, list) and isinstance(key, int)
-        if held or number == len(loc):
+        if isinstance(key, int) or number == len(loc) or (isinstance(value, dict) and key in value):
             yield key
-        value = value[key] if held and (isinstance(value, dict) or key < len(value)) else value
+        with suppress(LookupError, TypeError):
+            value = value[key]
 
 
 _TYPES = "a pydantic model, list[Model], a union, a dataclass, or a TypedDict"

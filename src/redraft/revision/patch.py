@@ -218,7 +218,7 @@ def without_tried(edits: Sequence[Edit], step: Step) -> list[Edit]:
     found = list[Edit]()
     for edit, place in zip_longest(edits, step.patch if len(step.patch) == len(edits) else ()):
         gap = None  # at one of the places nothing fitted
-        if edit.gap and place:
+        if edit.gap and isinstance(place, tuple):
             tried = {step.answer[a:b] for a, b in wrong if place[0] <= a and b <= place[1]}
             gap = edit.gap._replace(tried=edit.gap.tried | tried)
         found.append(replace(edit, gap=None if gap and len(gap.tried) == TRIES else gap))
