@@ -20,7 +20,7 @@ from redraft.checks.echo import is_echo
 from redraft.checks.parse import parse_check
 from redraft.evaluation.tasks.tally import outcome_of
 from redraft.evaluation.tasks.tasks import scored
-from redraft.revision.prompts import DEFAULT, ECHOED, TALK
+from redraft.revision.prompts import DEFAULT, ECHOED, LOST, TALK
 
 ASKED = "Describe a lighthouse."
 FEEDBACK = (
@@ -120,6 +120,23 @@ def test_an_input_may_need_no_change_and_so_may_what_a_system_works_on() -> None
 def test_a_repeated_criticism_is_no_answer(message: str, answer: str) -> None:
     assert echo(ASKED, answer, "Too long.", message)
     assert echo(ASKED, answer, demand=message) or "64" in message
+
+
+@pytest.mark.parametrize(
+    ("message", "answer", "echoes"),
+    [
+        (FEEDBACK, "- The answer has 24 words, and at most 15 are allowed: 1 to 2.", True),
+        (FEEDBACK, 'The answer has 43 words. In a sentence, the answer is: "The answer has 43 words."', True),
+        (LOST, "The answer was ended there, because nothing that followed could mend that.", True),
+        ("The answer should be Rome.", "The answer should be Rome, the capital.", False),
+        ("Say that rain is wet water.", "Say that rain is wet water, and it is.", False),
+    ],
+)
+def test_a_text_that_begins_as_a_message_about_its_form_is_no_answer(
+    message: str, answer: str, echoes: bool
+) -> None:
+    assert echo(ASKED, answer, "Too long.", message) == echoes
+    assert not echo(ASKED, answer), "nobody said so"
 
 
 def test_some_of_the_demands_alone_are_no_answer() -> None:

@@ -34,6 +34,7 @@ _OPEN = regex.compile(r"\b(?:what|why|how|who|whom|whose|which|when|where)\b")
 """Question words. "Okay." may answer a question without them, and a prompt that matches `_ASKED`."""
 
 _LABEL = regex.compile(r"\A\W*+\p{L}+\s*:\s+")
+_OF_FORM = ["has"], ["contains"], ["was"], ["lacks"]  # verbs that messages of checks have
 _DIGIT, _NUMBER = regex.compile(r"\d"), "#"
 
 
@@ -56,10 +57,13 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
     told, rows = ({tuple(_words(row)) for row in text[:MOST_READ].splitlines()} for text in (demand, answer))
     known = f"{asked}\n{demand}"[:MOST_READ].casefold().replace("’", "'")
     invited = _ASKED.search(known) or (_QUESTION.search(known) and not _OPEN.search(known))
+    numbered = _numbered(own)
     return (
         any(_repeats(each, text) for each in (own, unlabelled, meant) for text in requests)
         or (len(own) >= FEWEST and rows <= told | {()})
-        or any(_repeats(_numbered(own), _numbered(_words(text))) for text in heard)
+        or any(
+            _repeats(numbered, text) or _begins(numbered, text) for text in map(_numbered, map(_words, heard))
+        )
         or bool(not invited and _ACKNOWLEDGED.fullmatch(" ".join(own)))
     )
 
@@ -68,6 +72,11 @@ def _repeats(own: list[str], message: list[str]) -> bool:
     if not FEWEST <= len(message) <= len(own) or {*message} == {_NUMBER}:  # other numbers are not a copy
         return False
     return own == (message * (len(own) // len(message) + 1))[: len(own)]
+
+
+def _begins(own: list[str], message: list[str]) -> bool:
+    """Return whether a text begins as a message about the form of an answer: "The answer has 48 words"."""
+    return own[:4] == message[:4] and own[:2] == ["the", "answer"] and own[2:3] in _OF_FORM
 
 
 def _words(text: str) -> list[str]:
