@@ -129,19 +129,29 @@ def show(file: Path, name: str) -> None:
         keep(page, name)
 
 
-def run(*words: object, cwd: Path | None = None) -> None:
+def run(*words: object, cwd: Path | str | None = None) -> None:
     """Run redraft. Status 1, which says that an answer does not pass, is no failure."""
     done = subprocess.run([*REDRAFT, *map(str, words)], stdout=subprocess.DEVNULL, cwd=cwd)
     assert done.returncode in (0, 1), words
 
 
+RULE = """
+import re, redraft
+
+def plain(answer):
+    found = [each.span() for each in re.finditer(r"(?i)\\b(can|could|various|ensure)\\b", answer)]
+    return redraft.failed("It has empty words.", places=found) if found else True
+"""
+
+
 def draw_runs() -> None:
-    """Show chains of the default model."""
+    """Show chains of the default model, which a check of the user's own guides."""
     questions = SHARED / "data" / "questions" / "vicuna_80.jsonl"
-    flags = ("--check", "words<=40", "--no-steer", "--no-tell-checks", "--max-tokens", 160, "--seed", 1)
+    flags = ("--check", "sentences<=3", "--check", "python:rules.plain", "--max-tokens", 160, "--seed", 1)
     with TemporaryDirectory() as name:
         chains, page = Path(name, "chains.jsonl"), Path(name, "chains.html")
-        run("answer", questions, "-o", chains, "--limit", 12, "--quiet", *flags)
+        Path(name, "rules.py").write_text(RULE)
+        run("answer", questions, "-o", chains, "--limit", 12, "--quiet", *flags, cwd=name)
         run("show", chains, "--html", page)
         show(page, "chains.png")
 
