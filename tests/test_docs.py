@@ -338,7 +338,6 @@ def test_the_pages_written_by_hand_have_forty_thousand_words_at_most() -> None:
 
 
 def keys_in(page: str, heading: str) -> list[str]:
-    """What stands in `…` in the first cell of the rows of the first table after a heading."""
     text = (ROOT / "docs" / page).read_text("utf-8")
     table = re.search(r"^\|(?:.*\n\|)*.*", text[text.index(heading) :], re.M)
     assert table

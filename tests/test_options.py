@@ -113,7 +113,6 @@ def test_a_wrong_model_is_told_what_a_model_is() -> None:
 
 
 def taken(annotation: Any) -> Any:
-    """What an option takes: the type of its attribute, unless its reader names another."""
     kind, *marks = (annotation.__origin__, *getattr(annotation, "__metadata__", ()))
     given = [getattr(mark, "json_schema_input_type", Any) for mark in marks]
     return next((each for each in given if each is not Any), kind)

@@ -251,8 +251,6 @@ Fate = Literal["answers", "fails", "breaks off"]
 
 @dataclass
 class Unsteady(ScriptedEngine):
-    """A member whose calls meet their fates in order, and then answer."""
-
     replies: Any = field(default_factory=lambda: ["unused"])
     fates: list[Fate] = field(default_factory=list)
     given: list[str] = field(default_factory=list)

@@ -133,8 +133,6 @@ def test_a_server_that_hangs_a_while_loses_nothing() -> None:
 
 
 class Odd(FakeServer):
-    """A server that treats some prompts oddly, so many times each, and answers all others."""
-
     def __init__(self, reply: Reply, times: int, *prompts: str) -> None:
         super().__init__()
         self.reply, self.left, self.failed = reply, dict.fromkeys(prompts, times), threading.Event()

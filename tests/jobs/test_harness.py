@@ -42,8 +42,6 @@ class Item:
 
 
 class Factory:
-    """Does items, and remembers what the run had spent when each began."""
-
     def __init__(self) -> None:
         self.began: dict[str, int] = {}
 

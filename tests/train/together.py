@@ -16,7 +16,6 @@ from tests.conftest import ROOT
 
 @contextlib.contextmanager
 def forked(folder: Path, ranks: int) -> Iterator[int]:
-    """Fork into so many processes that meet, and yield the rank of each. Torch is imported once."""
     rank = next((rank for rank in range(ranks - 1) if os.fork() == 0), ranks - 1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     meeting = f"file://{folder / 'meeting'}"

@@ -329,7 +329,6 @@ def not_twice(file: Path, against: Sequence[Path]) -> None:
 def _check_places(
     source: Path | None, out: Path, dropped: Path | None, reads: Sequence[Path] | None, beside: Sequence[Path]
 ) -> None:
-    """Raise if an output would replace another or an input. A single input may be replaced by its output."""
     record = None if out == _STREAM else Path(f"{out}.run.json")
     if dropped and any(path and path.resolve() == dropped.resolve() for path in (out, record)):
         name = "standard output" if dropped == _STREAM else str(dropped)

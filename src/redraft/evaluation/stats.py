@@ -154,7 +154,6 @@ class Bootstrap:
         return Estimate(value, *(float(end) if math.isfinite(end) else math.nan for end in found))
 
     def _students(self, figure: Figure, value: float, scale: Scale) -> tuple[float, ...] | None:
-        """Return Student's interval. Its error is the jackknife's, which leaves out each question in turn."""
         if self.without is None or self.questions < 2:
             return None
         there, back = _SCALES[scale]

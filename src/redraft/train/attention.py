@@ -182,13 +182,11 @@ def _is_faster_in_32_bits(query: Tensor, key: Tensor) -> bool:
 
 
 def _band(length: int, seen: int, window: int, device: torch.device) -> Tensor:
-    """Return a mask, [length, seen]: each of the last tokens sees itself and the `window - 1` before it."""
     sees = torch.ones(length, seen, dtype=torch.bool, device=device)
     return sees.tril(seen - length).triu(seen - length + 1 - window)
 
 
 def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, how: _Scoring) -> Tensor:
-    """Attend with soft-capped scores (Gemma 2), for which torch has no kernel."""
     groups = query.shape[1] // key.shape[1]
     key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if how.scaling is None else how.scaling)

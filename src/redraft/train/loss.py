@@ -115,7 +115,6 @@ def _taking_loss(head: Any, targets: Tensor) -> Iterator[None]:
 
 
 def _by_logits(whole: Callable[..., Any], inputs: dict[str, Any], targets: Tensor) -> Tensor:
-    """Return the summed loss from the model's logits. For one row, only trained tokens get logits."""
     trained = targets != IGNORED
     if len(targets) == 1:
         keep = trained[0].nonzero().flatten()

@@ -167,7 +167,6 @@ def test_generated_chains_go_through_batches_too(server: BatchServer) -> None:
 
 
 def leave_pending(server: BatchServer) -> None:
-    """Run until the first wave is sent. A server that fails then ends the run."""
     server.down = True
     done = answer(server, "--patience", "0", "--retries", "0")
     assert (done.exit_code, len(server.waves)) == (3, 1)

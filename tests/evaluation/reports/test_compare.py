@@ -144,7 +144,6 @@ def test_the_model_is_that_of_the_first_answers(tmp_path: Path) -> None:
 
 
 def judged(one: str, other: str, score: tuple[float, float]) -> list[dict[str, Any]]:
-    """Reviews of two models in both orders, the first one shown first in the first of them."""
     return [
         {**review(question, *names, scores), "model_1": names[0], "model_2": names[1]}
         for question in range(5)

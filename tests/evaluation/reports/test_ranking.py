@@ -36,7 +36,6 @@ def ranking(found: Report) -> Ranking:
 
 
 def drawn(*pairs: tuple[str, str], questions: int = 600) -> list[dict[str, object]]:
-    """Reviews in which strengths alone decide, by chance as Bradley and Terry say."""
     dice = random.Random(1)
     return [
         review(question, one, two, 1 if dice.random() < chance(one, two) else -1)
