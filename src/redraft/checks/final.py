@@ -1,9 +1,9 @@
 r"""Checks that compare an answer's result with the right one: a number, a letter or a formula.
 
 An answer ends where another question begins. Statements that it retracts or denies do not count. Its result
-follows a mark: the last `####`, `\\boxed{…}` or "the answer is". Without a mark, the result is the last
+follows a mark: the last `####`, `\boxed{…}` or "the answer is". Without a mark, the result is the last
 number or formula, or the only letter left. Two results in one place ("42 or 43") count as none. Units and
-number words are not read. Names contain the right result, but messages never do: a model would copy it.
+number words are not read. A check's name contains the right result; a model would copy it from a message.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ READ = 200  # characters to read: a sentence or two suffice, and each takes time
 
 
 def language_of(text: str) -> str | None:
-    """Return the ISO 639 code of a text's first language, or None if unknown."""
+    """Return the ISO 639 code of the language that a text begins in, or None if unknown."""
     head = " ".join(text[:READ].split())
     if sum(map(str.isalpha, head)) < LETTERS:
         return None

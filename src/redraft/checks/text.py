@@ -213,7 +213,7 @@ class Case:
 
     @property
     def form(self) -> Form:
-        """The form of an answer with all letters in this case."""
+        """The form of an answer in capital letters only, or in small letters only."""
         return Form(case="upper" if self.name == "uppercase" else "lower")
 
     def prefix(self, text: str) -> Prospect:

@@ -257,7 +257,7 @@ class DataOutput:
             raise RecordError("\n  ".join(self.gone.damage), hint="The other records are in the output.")
 
     def counts(self) -> str:
-        """Return the counts so far as text."""
+        """Return the present counts as a text."""
         return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
 
     def result(self, counts: Mapping[str, int] | None = None, *, exit_status: int = 0) -> DataResult:

@@ -118,7 +118,7 @@ class JobResult:
 
     @property
     def exit_status(self) -> int:
-        """The exit status of a limit if one was reached, otherwise a failure's highest, or 0."""
+        """The exit status of a limit if one was reached, otherwise the highest of the failures, or 0."""
         return STOPPED if self.counts.limit else self.counts.exit_status
 
     def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:

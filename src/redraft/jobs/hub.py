@@ -334,8 +334,7 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
         raise UsageError(
             f"{name} is not a local file or folder, the hub cannot be reached, and the cache lacks "
             f"parts of it: {error}",
-            hint="Check the path, or the connection. A copy from elsewhere is read as a folder: redraft data "
-            "import FOLDER",
+            hint="Check the path or the connection, or copy the files here: redraft data import FOLDER",
         ) from None
     folder = Path(place)
     there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -162,7 +162,7 @@ def plugins(group: Group) -> Mapping[str, Plugin]:
     found = _installed(tuple(sys.path)).get(group, {})
     if not any(each.package == OWN for each in found.values()):
         raise UsageError(
-            f"redraft's installation has no {group}: it is older than the code, or missing.",
+            f"{group} has no plugins of redraft: it is not installed, or older than its code.",
             hint="pip install --no-deps --editable ., in the checkout of redraft",
         )
     return found

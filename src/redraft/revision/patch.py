@@ -303,8 +303,8 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
 def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _: int) -> ops.Loop[Step]:
     """Ask for new text at places, by number or pointer. Return the new step.
 
-    If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. If a
-    reply meets only some of a person's wishes, the others are asked for once more; `state.left` has the rest.
+    If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. The
+    wishes of a person that it does not meet are asked for once more; `state.left` lists those still unmet.
     """
     answer, reply, usage = base.answer, ops.Generated("", "stop", Usage()), Usage()
     wanted = left = [edit for edit in edits if not edit.gone]

@@ -82,7 +82,7 @@ class Wording:
             if phrase not in asked:
                 always = "always " * (phrase in self.criticise or self.scores)
                 raise UsageError(
-                    f"the template criticise does not {always}ask for the words {phrase!r}.",
+                    f"the template `criticise` does not {always}ask for the words {phrase!r}.",
                     hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to, "
                     "in a paragraph without {found} or {gold}.",
                 )

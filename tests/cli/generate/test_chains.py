@@ -207,7 +207,7 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
 @pytest.mark.parametrize(
     ("flags", "said", "hint"),
     [
-        (["--verify", "number", "--gold"], "--verify and --gold exclude each other", "Leave out one"),
+        (["--verify", "number", "--gold"], "--verify and --gold were given", "Add --no-gold"),
         (["--gold", "--prompts", "task"], "the wording 'task' has no place for it", "teacher"),
         (["--accept-score", "8", "--prompts", "task"], "the wording 'task' asks for no score", "teacher"),
         (["--accept-score", "9", "--verify", "number"], "and --accept-score exclude", "Leave out"),

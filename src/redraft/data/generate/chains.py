@@ -96,10 +96,9 @@ class ChainMaking:
         asking["--accept-score"] = values.get("accept_score") is not None
         asking["--mode prompted"] = values.get("mode") == "prompted"
         if values.get("verify") and (other := next((flag for flag in asking if asking[flag]), None)):
-            raise UsageError(
-                f"--verify and {other} exclude each other.",
-                hint="With --verify, no critic is asked. Leave out one of the two, or add --no-gold.",
-            )
+            out = "Add --no-gold" if other == "--gold" else f"Leave out {other}"
+            said = f"--verify and {other} were given, but with --verify no critic is asked."
+            raise UsageError(said, hint=f"{out}, or leave out --verify.")
         if values.get("verify") == "code":
             if not run_code:
                 hint = "They run in a sandbox: docs/checks.md#code says what it covers."
@@ -175,7 +174,7 @@ def _code(record: Chain) -> Check:
     if check is None:
         raise RecordError(
             f"{record.id} has no tests, which --verify code needs.",
-            hint="They are in `tests` of `meta`, as in MBPP's and HumanEval's records: docs/checks.md#code.",
+            hint="Put them into `tests` of `meta`, as in MBPP and HumanEval: docs/checks.md#code.",
         )
     return check
 

@@ -470,7 +470,7 @@ class BatchServer(Server):
 
 
 def _of_run(error: BaseException) -> BaseException:
-    """Return a new error, of the whole run: the next prompts would fail too. Each error gets its chain."""
+    """Copy an error that ends the run, as all other prompts would fail too. Each copy gets its own chain."""
     if not isinstance(error, EngineError):
         return copy.copy(error)
     found = EngineError(error.message, hint=error.hint)

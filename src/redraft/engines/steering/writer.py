@@ -447,7 +447,7 @@ class _Writer:
                 again = 0 if one else again + 1
 
     def _back(self, begin: int, *, enough: bool = False) -> bool:
-        """Cut back to the last sentence end that fits; `enough` adds lower limits. Return whether one did."""
+        """Cut back to the last sentence end that fits, or return False. `enough` adds lower limits."""
         text = self.draft.text
         for place in reversed(self.draft.ends(begin, whole=True)):
             if place >= self.draft.sent and self._fits(text[:place], enough=enough):

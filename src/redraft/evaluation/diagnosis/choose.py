@@ -162,7 +162,7 @@ class Race:
 
     @property
     def chosen(self) -> Strategy:
-        """The cheapest way that is certainly not behind any other by the margin; without one, the leader."""
+        """The cheapest way that certainly trails no other by the margin; the leader if none is certain."""
         return next(iter(self._safe), self.leader)
 
     @property

@@ -234,7 +234,7 @@ def some(faults: list[str]) -> list[str]:
 
 
 def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
-    """Check the answers of all chains again. Return their number, and a fault for each disagreement."""
+    """Check the answers of all chains again. Return how many, and where the stored results differ."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
         kind = task_of(task["task"], run_code=run_code)

@@ -181,7 +181,7 @@ class Comparison:
     in_both_orders: bool  # whether each item has both orders, except items with random order
 
     def against(self, opponent: str) -> Comparison:
-        """Return the comparison against `opponent`: with its sides swapped if `opponent` is its model."""
+        """Return the comparison against `opponent`, with the two sides swapped if needed."""
         if opponent == self.opponent:
             return self
         items = (replace(item, games=tuple(game.turned for game in item.games)) for item in self.items)

@@ -84,7 +84,7 @@ def to_chain(
 
 
 def generated_in(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the task of an output's record was generated."""
+    """Return how the task in a record of an output was generated."""
     meta = record.get("meta")
     about = meta.get(GENERATED) if isinstance(meta, dict) else None
     wanted = {"request": int, "number": int, "is_last": bool}
