@@ -213,7 +213,7 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
         (["--accept-score", "9", "--verify", "number"], "and --accept-score were given", "Leave out"),
         (["--recipe", "self_instruct"], "there is no recipe 'self_instruct'", "one of: checked_code"),
         (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),
-        (["--verify", "number", "--critic", "script:script.jsonl"], "and --critic", "Leave out one"),
+        (["--verify", "number", "--critic", "script:script.jsonl"], "and --critic", "Leave out --critic"),
         (["--first", "--drafts", "2", "-c", "json"], "the first answer is given, but 2 drafts", "Leave out"),
         (["--first", "--mode", "native"], "mode 'native' writes the first answer itself", "prompted"),
     ],
