@@ -48,5 +48,5 @@ def test_that_another_process_is_gone_is_a_message(group: list[str], error: Runt
 
 def test_processes_that_begin_with_different_things_are_refused() -> None:
     check_same_start([(4, "ab", 9), (4, "ab", 9)])
-    with pytest.raises(UsageError, match="process 1 at step 2, 1 row ab"):
+    with pytest.raises(UsageError, match="process 1 at step 2, 1 row, hash ab"):
         check_same_start([(4, "ab", 9), (2, "ab", 1)])

@@ -87,9 +87,9 @@ class TestLines:
         content = b'{"a": "\\ud83d"}\n{"\\udc00": 1}\n{"a": "\\u0000"}\n{"a": "\x00"}\n"\\ud83d\\ude00"\n'
         values, faults = rows(tmp_path / "x.jsonl", content)
         assert values == [{"a": "\0"}, "😀"]
-        assert [fault[:20] for fault in faults] == [
-            ":1: has a lone surro",
-            ":2: has a lone surro",
+        assert [fault[:28] for fault in faults] == [
+            ":1: it has a lone surrogate:",
+            ":2: it has a lone surrogate:",
             ":4: this is not JSON: Invali",
         ]
 
@@ -155,13 +155,13 @@ class TestArrays:
         values, faults = rows(tmp_path / "x.json", content)
         assert values == [{"a": 1}, {"a": 2}]
         assert faults[0].startswith(": record 2: this is not UTF-8: ")
-        assert faults[1].startswith(": record 3: has a lone surrogate")
+        assert faults[1].startswith(": record 3: it has a lone surrogate")
 
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b'["a", "b"', "x.json: ends inside its array."),
-            (b'["a", ', "x.json: ends inside its array."),
+            (b'["a", "b"', "x.json: it ends inside its array."),
+            (b'["a", ', "x.json: it ends inside its array."),
             (b'["a", {"b": ', "x.json: record 2: this is not JSON: Expecting value."),
             (b'["a" "b"]', "x.json: this is not JSON: its array has '\"' where ',' should be."),
             (b'["a", nothing]', "x.json: record 2: this is not JSON: Expecting value."),

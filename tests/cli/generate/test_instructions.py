@@ -71,8 +71,8 @@ def test_a_larger_count_says_what_all_runs_paid() -> None:
     first, again = (scripted("--count", count).stdout for count in ("1", "2"))
     assert "paid" not in first
     sessions = json.loads(Path("out.jsonl.run.json").read_text())["sessions"]
-    total = sum(each["tokens"] for each in sessions)
-    assert f"paid       {total} new tokens in 2 runs, failures included; 0 replies" in again
+    paid = f"{sum(each['tokens'] for each in sessions)} new tokens in 2 runs, failures included"
+    assert f"paid       {paid}; reused from the journal in this run: 0\n" in again
 
 
 def test_what_is_made_from_seeds_has_their_licences() -> None:

@@ -94,7 +94,7 @@ def test_of_several_comparisons_each_p_is_corrected(tmp_path: Path) -> None:
     found = report([write(tmp_path / "r.jsonl", records)])
     notes = [line.note for section in found.sections() for line in section.lines]
     assert "8 won, 0 tied, 0 lost, p = 0.0078; 0.016 corrected for 2 comparisons" in notes
-    assert "7 won, 0 tied, 1 lost, p = 0.07; 0.07 corrected for 2" in notes
+    assert "7 won, 0 tied, 1 lost, p = 0.07; 0.07 corrected for 2 comparisons" in notes
 
 
 def test_a_judge_that_prefers_the_first_answer_is_found_out(tmp_path: Path) -> None:

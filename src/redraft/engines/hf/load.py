@@ -121,7 +121,7 @@ def loading(
     except (MemoryError, torch.OutOfMemoryError):
         raise ModelError(f"{what} does not fit into memory.", hint=smaller) from None
     except Exception as error:
-        raise ModelError(f"{what} cannot be loaded: {_reason(error)}", hint=hint) from error
+        raise ModelError(f"{what} cannot be loaded: {_reason(error)}.", hint=hint) from error
 
 
 def ends_of(tokenizer: Any, *settings: dict[str, Any]) -> frozenset[int]:
@@ -231,4 +231,4 @@ def quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join((str(error).strip() or type(error).__name__).split())[:200].rstrip(".") + "."
+    return " ".join((str(error).strip() or type(error).__name__).split())[:200].rstrip(".")

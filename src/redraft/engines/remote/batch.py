@@ -406,7 +406,7 @@ class BatchServer(Server):
             return
         del self._requests[call_id]
         if isinstance(found, Refusal) and not found.status:
-            message = f"{self.host} gave no reply in {request.tries} batches"
+            message = f"{self.host} gave no reply in {request.tries} batch{'es' * (request.tries > 1)}"
             error = ServerError(
                 f"{message}: {self.clean(found.complaint.message)}",
                 hint="Send fewer requests at once: --parallel N. Or leave out --batch.",

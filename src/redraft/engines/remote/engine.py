@@ -36,6 +36,7 @@ from redraft.engines.schemas import UNBOUND, SchemaWatch, for_servers_of_llamacp
 from redraft.engines.steering.grammar import gbnf
 from redraft.engines.steering.writer import Source, written
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError, UsageError
+from redraft.jobs.counting import counted
 
 _log = logging.getLogger(__name__)
 
@@ -235,7 +236,7 @@ class RemoteEngine(Engine):
     def _last(self, reply: _Reply, text: str, limit: float, sampling: Sampling) -> Delta:
         if reply.finish == "error" or not (reply.finish or (reply.done and (reply.counts or reply.begun))):
             how = "gave up the answer" if reply.finish else "broke off the stream"
-            raise self._broken(f"{how} after {len(reply.text)} characters.")
+            raise self._broken(f"{how} after {counted(len(reply.text), 'character')}.")
         if "response_format" in reply.request:
             name = f"{self._server.host}#{self._info.name}"
             self._schemas.look(name, apart(reply.text)[1], reply.finish or "stop")
@@ -385,9 +386,8 @@ class RemoteEngine(Engine):
         sent = f"no first token within {limit:g} s"
         if reply.begun:
             limit, hint = patience.between_tokens, "It may hang: see its log."
-            sent = f"no token for {limit:g} s, after {len(reply.text)} characters"
-        message = f"{self._server.host} sent {sent}."
-        return EngineTimeout(message, hint=hint, passing=limit < patience.outage)
+            sent = f"no token for {limit:g} s, after {counted(len(reply.text), 'character')}"
+        return EngineTimeout(f"{self._server.host} sent {sent}.", hint=hint, passing=limit < patience.outage)
 
     async def embed(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Ask this model for embeddings, and return the server's reply unchanged."""
@@ -492,7 +492,7 @@ async def choose(server: Server, name: str | None) -> Listed:
     else:
         names = [model.name for model in listed]
         raise UsageError(
-            f"{server.url} has {len(names) or 'no'} models; give the name of one.{has(names)}",
+            f"{server.url} has {len(names) or 'no'} models, and none was named.{has(names)}",
             hint=f"--model {server.url}#{names[0] if names else 'name'}",
         )
     fields = {"llamacpp": "grammar", "sglang": "ebnf", "vllm": "structured_outputs"}

@@ -33,6 +33,7 @@ from redraft.engines.remote.wire import Body, Complaint, EventParser, read_compl
 from redraft.engines.retry import Failure, Patience, Retry
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 from redraft.jobs.causes import FILTER
+from redraft.jobs.counting import counted
 from redraft.jobs.machine import is_loopback
 
 _log = logging.getLogger(__name__)
@@ -184,9 +185,8 @@ class Server:
                     raise ServerError(f"{self.host}: {what}: {self._start(line)!r}")
                 yield record
         except (httpx.RequestError, TimeoutError) as error:
-            reason = self.clean(str(error)) or "it is silent"
-            message = f"{self.host} broke off {path} after {number:,} lines: {reason}"
-            raise ServerError(message, passing=True) from None
+            said = f"{self.host} broke off {path} after {counted(number, 'line')}"
+            raise ServerError(f"{said}: {self.clean(str(error)) or 'it is silent'}", passing=True) from None
         finally:
             await self._close(reply)
 
