@@ -105,9 +105,7 @@ def test_what_does_not_belong_together_is_refused_by_name(tmp_path: Path) -> Non
     refused([one, two], [{"question_id": 1, "text": "Why?"}], "the record of question 1 has no answer")
     selfee = {**there[0], "whole_generation": "x", "instruction": "?"}
     refused([one, two], [selfee], "has no answer to 1 of 2")
-    with pytest.raises(
-        RecordError, match=r"text of these questions is not in.*new.jsonl or.*old.jsonl: 1, 2"
-    ):
+    with pytest.raises(RecordError, match=r"text of these questions is not.*new.jsonl or.*old.jsonl: 1, 2\."):
         read_matches(files(tmp_path, [one, two], there))
     with pytest.raises(UsageError, match="is given twice"):
         read_matches([tmp_path / "new.jsonl", tmp_path / "new.jsonl"], questions)
