@@ -71,6 +71,7 @@ class Edit:
     gone: bool = False  # whether it is removed: a property that should not be there
     wish: str = ""  # the change that a person wants there
     anywhere: bool = False  # whether it may stay, if the wish does not concern it
+    made: str = ""  # its new text, if an earlier try made a good one
     code: bool = False  # whether it is code, which a model rewrites knowing the faults
 
 
@@ -163,8 +164,8 @@ def written(
     finish: Finish = "stop"
     for edit in edits:
         text, at = text + answer[at : edit.begin], edit.begin
-        if edit.gone:
-            text, at = _put(text, answer, edit, "", places)
+        if edit.gone or edit.made:
+            text, at = _put(text, answer, edit, edit.made, places)
             continue
         if places and rules.spent(state):
             finish = "max_tokens"
@@ -212,16 +213,18 @@ def numbers_in(edits: Iterable[Edit]) -> bool:
 
 
 def without_tried(edits: Sequence[Edit], step: Step) -> list[Edit]:
-    """Return edits whose gaps do not take the numbers again that failed in `step`, a try of these edits."""
+    """Return the edits to try after `step`: with the texts that passed, and without numbers that failed."""
     failed = [result for result in step.checks if not result.passed]
     wrong = [place for result in failed for place in result.places if not isinstance(place, str)]
     found = list[Edit]()
     for edit, place in zip_longest(edits, step.patch if len(step.patch) == len(edits) else ()):
-        gap = None  # at one of the places nothing fitted
-        if edit.gap and isinstance(place, tuple):
-            tried = {step.answer[a:b] for a, b in wrong if place[0] <= a and b <= place[1]}
-            gap = edit.gap._replace(tried=edit.gap.tried | tried)
-        found.append(replace(edit, gap=None if gap and len(gap.tried) == TRIES else gap))
+        if not (edit.gap and isinstance(place, tuple)):  # at one of the places nothing fitted
+            found.append(replace(edit, gap=None))
+            continue
+        tried = edit.gap.tried.union(step.answer[a:b] for a, b in wrong if place[0] <= a and b <= place[1])
+        gap = edit.gap._replace(tried=tried) if len(tried) < TRIES else None
+        made = step.answer[slice(*place)] if tried == edit.gap.tried else ""
+        found.append(replace(edit, gap=gap, made=made))
     return found
 
 

@@ -252,7 +252,9 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     # Writing to the end takes as much as another draft, so it is tried once.
     once = edits[0].open or all(edit.gone for edit in edits)
     numbers = patch.numbers_in(edits)  # each try has others
-    most = 1 if once else patch.TRIES + numbers if plan.sampling.temperature or numbers else 1 + bool(told)
+    most = (
+        1 if once else patch.TRIES + 2 * numbers if plan.sampling.temperature or numbers else 1 + bool(told)
+    )
     if write is patch.asked:  # its request has the faults
         told, most = "", min(most, 1 + bool(plan.sampling.temperature or (plan.checks and edits[0].wish)))
     while stop is None and len(tries) < most:

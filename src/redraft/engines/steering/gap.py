@@ -58,7 +58,9 @@ async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, st
             if number[-1:].isdigit() and number not in (gap.number, *gap.tried):
                 ends = max(await begun(gap.rest, top, encode), UNSEEN) if top else 0.0
                 found.append((chance + ends, number))
-            longer += [(chance + more, number + str(token)) for token, more in top]
+            longer += [
+                (chance + more, f"{number}{token}") for token, more in top if isinstance(token, str) and token
+            ]
         begins = nlargest(NUMBERS, (each for each in longer if _is_begun(each[1], gap.number)))
     return [each for each in found if each[0] > FITTING]
 
