@@ -70,7 +70,8 @@ class OutputCheck:
 def _path(value: Any, loc: Sequence[str | int]) -> Iterator[str | int]:
     """Yield the keys of an error's location without the tags of unions, which no value has."""
     for number, key in enumerate(loc, start=1):
-        if isinstance(key, int) or number == len(loc) or (isinstance(value, dict) and key in value):
+        missing = isinstance(value, dict) and number == len(loc)
+        if isinstance(key, int) or missing or (isinstance(value, dict) and key in value):
             yield key
         with suppress(LookupError, TypeError):
             value = value[key]

@@ -39,7 +39,7 @@ _STREAM = Path(STDIO)
 UNREADABLE = "unreadable"  # the rule that drops unreadable records
 DAMAGED = "damaged"  # the rule for the lost rest of a damaged file
 # The beginnings of faults that name no field.
-_OF_THE_WHOLE = re.compile("this is not|it has|the record (?:should be|is (?!of no known|not a valid))")
+_OF_THE_WHOLE = re.compile("this |it has|the record (?:should be|is (?!of no known|not a valid))")
 _SHOWN = 5  # unreadable records to report one by one; all are counted and kept in the side file
 
 
@@ -118,7 +118,14 @@ class Dropped:
         """Return a hint for a run that could read no record: `by_map` if a field map may help."""
         if not all(map(_OF_THE_WHOLE.match, self._unread)) or not self._unread:
             return by_map
-        return NOT_JSON if any(reason.startswith("this is not JSON") for reason in self._unread) else None
+        return (
+            NOT_JSON
+            if any(
+                reason.startswith(("this is not JSON", "this cannot be read as JSON"))
+                for reason in self._unread
+            )
+            else None
+        )
 
     def lines(self) -> list[str]:
         """Return the counts as text, most frequent first, then by name."""

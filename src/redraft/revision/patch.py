@@ -14,7 +14,7 @@ import textwrap
 from bisect import bisect, bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Finish, Place, Step, Usage
@@ -24,7 +24,7 @@ from redraft.checks.schema import object_of, schema_at
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.engines.steering.draft import CLOSERS, LONG, STOPS, ends_of, segment_of
-from redraft.engines.steering.form import Form, Gap
+from redraft.engines.steering.form import Form, Gap, number_in
 from redraft.errors import UsageError
 from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
@@ -99,7 +99,8 @@ def edits_of(state: State) -> list[Edit]:
     if plan.json is not None:
         held = [pointer_at(step.answer, *span) for span in spans] if step.finish == "stop" else [None]
         given = {*pointers, *filter(None, held)}
-        return values_of(step.answer, given, plan.json) if all(held) else []
+        kept = {*filter(None, held)}.difference(pointers)
+        return values_of(step.answer, given, plan.json, kept) if all(held) else []
     size = len(step.answer)
     inside = [_trimmed(step.answer, *span) for span in spans if 0 <= span[0] <= span[1] <= size]
     code = any(result.name.startswith("code,") for result in failed)
@@ -115,8 +116,8 @@ def edits_of(state: State) -> list[Edit]:
     return _apart(found, size)
 
 
-def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
-    """Return the edits for faulty values of JSON: wrong, missing and surplus ones."""
+def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[str] = ()) -> list[Edit]:
+    """Return the edits for faulty values of JSON: wrong, missing or surplus. `kept` keep their type."""
     (start, text), found, gone = json_reading.json_in(answer), list[Edit](), list[list[str]]()
     for each in sorted(pointers) if start >= 0 else ():
         part = schema_at(schema, keys_of(each))
@@ -128,7 +129,7 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
         if part is None or span is None:
             return []
         begin, end, lead = span
-        kind = None if part[1] not in (True, {}) else _TYPES.get(text[begin:end][:1])
+        kind = _TYPES.get(text[begin:end][:1]) if each in kept and part[1] in (True, {}) else None
         found.append(
             Edit(start + begin, start + end, lead, pointer(keys), {"type": kind} if kind else part[1])
         )
@@ -175,7 +176,7 @@ def written(
         ask = _ask(state, way, begun, messages, number)
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         usage += reply.usage
-        goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # inside a word
+        goes_on = begun.rstrip(" ")[-1:].isalnum() and reply.text[:1].isalnum()  # inside a word
         apart = begun[-1:] == " " and reply.text.lstrip()[:1] in (",", ";", ":")
         twice = begun.lower().split()[-1:] == re.findall(r"\w+", reply.text.lower())[:1]
         piece = None if goes_on or apart or twice else _piece(answer, way, reply)
@@ -190,7 +191,7 @@ def written(
 def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
     old, before, rest = answer[begin:end], answer[:begin].rstrip(" "), answer[end : edit.end]
     inside = rest[:1].isalnum() or answer[:begin][-1:].isalnum()
-    if inside or not (0 < len(old.split()) <= WORDS and (rest or Gap(old, "", "").number)):
+    if inside or not (0 < len(old.split()) <= WORDS and (rest or number_in(old))):
         return None
     space, closed = answer[len(before) : begin], rest
     if segment_of(answer, begin, end, led=False)[0] == begin:  # the sentence begins with the next word
@@ -209,22 +210,25 @@ def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
 
 def numbers_in(edits: Iterable[Edit]) -> bool:
     """Return whether one of the places is a number, which another number is to replace."""
-    return any(edit.gap and edit.gap.number for edit in edits)
+    return any(edit.gap and edit.gap.number and not edit.made for edit in edits)
 
 
 def without_tried(edits: Sequence[Edit], step: Step) -> list[Edit]:
     """Return the edits to try after `step`: with the texts that passed, and without numbers that failed."""
     failed = [result for result in step.checks if not result.passed]
     wrong = [place for result in failed for place in result.places if not isinstance(place, str)]
-    found = list[Edit]()
-    for edit, place in zip_longest(edits, step.patch if len(step.patch) == len(edits) else ()):
-        if not (edit.gap and isinstance(place, tuple)):  # at one of the places nothing fitted
+    found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0
+    for edit in edits:
+        if not places or abs(places[0][0] - edit.begin - moved) > len("an"):  # nothing fitted there
             found.append(replace(edit, gap=None))
             continue
-        tried = edit.gap.tried.union(step.answer[a:b] for a, b in wrong if place[0] <= a and b <= place[1])
-        gap = edit.gap._replace(tried=tried) if len(tried) < TRIES else None
-        made = step.answer[slice(*place)] if tried == edit.gap.tried else ""
-        found.append(replace(edit, gap=gap, made=made))
+        first, last = places.pop(0)
+        new = frozenset(step.answer[a:b] for a, b in wrong if first <= a and b <= last)
+        tried = new | (edit.gap.tried if edit.gap else new)
+        other = edit.gap and new - edit.gap.tried and len(tried) < TRIES
+        gap = edit.gap._replace(tried=tried) if edit.gap and other else None
+        found.append(replace(edit, gap=gap, made="" if new else step.answer[first:last]))
+        moved = last - edit.end
     return found
 
 
@@ -288,7 +292,8 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
     if edit.open:
         return text
     if edit.gap:
-        filled = reply.text.endswith((edit.gap.rest, edit.gap.closed or edit.gap.rest))
+        rest = edit.gap.rest
+        filled = reply.text.endswith((rest, edit.gap.closed or rest)) if rest else number_in(reply.text)
         piece = text if filled else _piece(answer, replace(edit, gap=None), reply)
         before = _kept(answer, edit) + " " * reply.text.startswith(" ")
         return "".join(with_article(before, piece, answer)).lstrip() if piece else None
@@ -489,10 +494,11 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
         return ""
     if old[-1:] not in STOPS:
         new = new.rstrip(STOPS) or new
-    elif new[-1:].isalnum() and "\n" not in new:
+    elif old[-1] in ".!" and new[-1:].isalnum() and "\n" not in new:
         new += old[-1]
-    if first == edit.begin and old[:1].isupper():
-        new = new[:1].upper() + new[1:]
+    word = re.match(r"[a-z]+\b", new)
+    if first == edit.begin and old[:1].isupper() and word and not old.lower().startswith(word[0]):
+        new = new[0].upper() + new[1:]
     if "\n" not in new or _is_json(answer):
         return new
     new = _on_lines(answer, edit, new) if _LIST.match(new) and "\n" not in old else new

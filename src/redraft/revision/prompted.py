@@ -106,9 +106,15 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
     edits = patch.edits_of(state)
     stop = (yield from _patch(state, edits)) if edits else None
     if stop is None and state.last == written:
-        if last and len(last.answer) > LETTERS * state.plan.sampling.max_tokens:
+        way = _next_way(state)
+        if (
+            edits
+            and last
+            and way == "revision"
+            and len(last.answer) > LETTERS * state.plan.sampling.max_tokens
+        ):
             return "unchanged"  # a revision of the whole has no room
-        stop = yield from _write(state, _next_way(state))
+        stop = yield from _write(state, way)
     if stop is not None and state.last > written:
         yield ops.StepDone(state.last, state.steps[-1])
     return stop
@@ -259,9 +265,13 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
         told, most = "", min(most, 1 + bool(plan.sampling.temperature or (plan.checks and edits[0].wish)))
     while stop is None and len(tries) < most:
         edits = patch.without_tried(edits, tries[-1]) if tries and numbers else edits
+        if numbers and all(edit.made or edit.gone for edit in edits):
+            break
         if tries and edits[0].wish:
             edits = [replace(each, wish=f"{each.wish}\n{tries[-1].criticism}".strip()) for each in edits]
-        asked = _base(state, "\n".join(filter(None, [wish, told if len(tries) > numbers * 3 else ""])))
+        asked = _base(
+            state, "\n".join(filter(None, [wish, told if tries and not patch.numbers_in(edits) else ""]))
+        )
         made = yield from write(state, base, edits, asked, len(tries))
         if made.finish == "context":
             stop = rules.of_finish(state, made.finish) if edits[0].wish else None  # a revision may have room

@@ -72,6 +72,11 @@ class Conflict(Exception):
     """No text has both forms, or redraft cannot write such texts. A text may still pass both checks."""
 
 
+def number_in(text: str) -> str:
+    """Return the number that a text is, without spaces before it; empty if it is something else."""
+    return found[1] if (found := re.fullmatch(r"\s*(\d(?:[\d.,]*\d)?)", text)) else ""
+
+
 class Gap(NamedTuple):
     """A place for another word in a sentence: the `old` word with its leading space, and the `rest`."""
 
@@ -84,7 +89,7 @@ class Gap(NamedTuple):
     @property
     def number(self) -> str:
         """The number in the gap; empty if something else is in it."""
-        return found[1] if (found := re.fullmatch(r"\s*(\d(?:[\d.,]*\d)?)", self.old)) else ""
+        return number_in(self.old)
 
     def takes(self, word: str) -> bool:
         """Return whether a text is another word that may replace `old`, which must contain no digit."""

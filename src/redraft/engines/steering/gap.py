@@ -48,7 +48,7 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
 
 
 async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, str]]:
-    """Return other numbers for a gap, each after its log-probability. None is longer than the old one."""
+    """Return numbers for a gap and their log-probabilities. They have at most its length, or two digits."""
     lead, most = gap.old.removesuffix(gap.number), max(len(gap.number), 2)
     found, begins = list[tuple[float, str]](), [(0.0, "")]
     while begins:
@@ -56,7 +56,7 @@ async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, st
         for chance, number in begins:
             top = await look(lead + number) if len(number) < most else ()
             if number[-1:].isdigit() and number not in (gap.number, *gap.tried):
-                ends = max(await begun(gap.rest, top, encode), UNSEEN) if top else 0.0
+                ends = max(await begun(gap.rest, top, encode), UNSEEN / 2) if top and gap.rest else 0.0
                 found.append((chance + ends, number))
             longer += [
                 (chance + more, f"{number}{token}") for token, more in top if isinstance(token, str) and token

@@ -85,7 +85,11 @@
   }
 
   // An answer, then each tool call on a line.
-  const written = (answer, calls) => [answer, ...(calls || []).map(({ function: made }) => `${made?.name}(${made?.arguments})`)].filter(Boolean).join("\n");
+  const written = (answer, calls) => {
+    const made = (Array.isArray(calls) ? calls : []).map((call) => call?.function).filter((each) => each?.name);
+    const given = ({ arguments: all }) => (typeof all === "string" ? all : JSON.stringify(all));
+    return [answer, ...made.map((each) => `${each.name}(${given(each)})`)].filter(Boolean).join("\n");
+  };
 
   const verdictOf = (step) => {
     const checks = step.feedback?.checks || [], failed = checks.filter((check) => !check.passed);
