@@ -231,7 +231,6 @@ class _Bounds:
         return MARKS + (sum(len(name) + self._length(each, within) for name, each in given) or LEAST)
 
     def _shares(self, part: Any, within: tuple[str, ...]) -> int:
-        """Return how many shares of its object's room a value needs: a list needs two, a number none."""
         if not isinstance(part, Mapping):
             return 1
         if (found := self._named(part)) is not None and part["$ref"] not in within:
@@ -258,7 +257,6 @@ def _is_short(part: Mapping[str, Any]) -> bool:
 
 
 def _width(part: Mapping[str, Any]) -> tuple[int, float]:
-    """Return the least and greatest length of a text with a pattern; without `^…$`, there is no greatest."""
     pattern = part.get("pattern")
     if pattern is None:
         return 0, inf

@@ -176,7 +176,6 @@ def _price(where: str, price: Any, name: str) -> tuple[str, Mapping[str, float]]
 
 
 def _host_names(url: str) -> list[str]:
-    """Return the names of a server in the config, the most exact first: `host:port`, then `host`."""
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -194,7 +194,6 @@ _FORTH = re.compile(
 
 
 def _of_years(said: str, a: int, b: int) -> _Found:
-    """Read the years between two years, or the year that lies some years before or after another."""
     years = [number for number in (a, b) if 1000 <= number <= 2999]
     if not years or _OF_ONE.search(said):
         return None

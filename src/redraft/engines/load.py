@@ -125,7 +125,6 @@ def references_of(ref: str) -> tuple[str, ...]:
 
 
 def _spelled_out(ref: str) -> str:
-    """Expand `ollama:qwen3` to the server's address and the model. Return other references unchanged."""
     name, colon, model = ref.partition(":")
     if not colon or not re.fullmatch(r"[\w-]+", name) or _is_address(ref) or _named(ref):
         return ref
@@ -208,7 +207,6 @@ def _default(name: str, adapters: tuple[Path, ...]) -> ModelReference:
 
 
 def _path(text: str) -> Path:
-    """Return a path, with `~` expanded. An unknown `~user` stays as it is."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -602,7 +600,6 @@ def trained_on(adapter: Path) -> str:
 
 
 def _said_by(adapter: Path, key: str, name: str) -> Any:
-    """Return a metadata value of an adapter: `key` of a GGUF file, or `name` in a folder's settings."""
     from redraft.weights.checkpoint import read_json
     from redraft.weights.gguf.reader import read_header
 

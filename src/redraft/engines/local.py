@@ -171,7 +171,6 @@ class LocalEngine(Engine):
     async def _thinking(
         self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str], splitter: Splitter
     ) -> Replies:
-        """Think freely, then answer in the form, or call a tool. A limit or a loop ends the thought."""
         formed = sampling.form is not None or sampling.schema is not None or bool(sampling.tools)
         most = math.inf if sampling.max_thoughts is None else sampling.max_thoughts
         said, made, close, thought, answered = prompt, prompt, splitter.until, "", False
@@ -220,7 +219,6 @@ class LocalEngine(Engine):
     async def _behind(
         self, asked: object, said: Tokens, sampling: Sampling, stop: Sequence[str], close: str
     ) -> Replies:
-        """Answer after a thought, or without one. Further thoughts are separated from the answer."""
         if sampling.max_tokens <= 0 or len(said) >= self._context:
             finish: Finish = "max_tokens" if sampling.max_tokens <= 0 else "context"
             yield Delta(finish=finish, completion_tokens=0, aside="thoughts alone")

@@ -217,7 +217,6 @@ class PoolEngine:
             await self._wait(trial, now)
 
     async def _wait(self, trial: _Trial, now: float) -> None:
-        """Wait until a member may be asked, and begin another round. Raise if that takes too long."""
         patience, failed = self._patience, bool(trial.tried)
         aside = [member.aside_until - now for member in self._members if member.failures and not member.busy]
         own = backoff(trial.rounds + 1, patience.backoff) if failed else 0.0
@@ -277,7 +276,6 @@ class PoolEngine:
                 self._homes.popitem(last=False)
 
     def _set_aside(self, member: Member, error: EngineError) -> None:
-        """Give a member no calls for a while. Calls that fail together count once, and a status 500 never."""
         if clock() < member.aside_until or (isinstance(error, ServerError) and error.status == 500):
             return
         if not member.failures:

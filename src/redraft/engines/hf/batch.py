@@ -329,7 +329,6 @@ class Batch:
         return sorted(chosen, key=lambda request: request.slot.number)
 
     def _reads(self, request: Request) -> bool:
-        """Return whether a sequence reads its prompt next. A shared beginning is copied, or waited for."""
         if request.left <= 1:
             return False
         for other in self._running[: self._running.index(request)]:
@@ -458,8 +457,6 @@ def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[
 
 
 def _drawn(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[float]) -> torch.Tensor:
-    """Draw as `draw` does, for rows above temperature 0 that all have a nucleus, or all have none."""
-
     def column(values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.double, device=logits.device)[:, None]
 

@@ -73,8 +73,6 @@ class Slots(Cache):
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """One layer: keys and values, each of shape (slots, heads, room, width)."""
-
     is_sliding = False
 
     def __init__(self, now: _Now, slots: int, context: int) -> None:

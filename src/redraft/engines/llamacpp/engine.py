@@ -341,7 +341,6 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _deltas(
         self, events: AsyncGenerator[dict[str, Any], None], limit: Finish, sampling: Sampling
     ) -> Replies:
-        """Turn events into deltas. Add held-back text and split characters' tokens, which llama.cpp omits."""
         counted, gap = 0, False
         held: list[int] = []
         async for event in events:
@@ -493,7 +492,6 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
 
 
 def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
-    """Return the functions of which the model must call one; empty if it may answer instead."""
     choice = (sampling.extra_body or {}).get("tool_choice")
     functions = [tool["function"] for tool in sampling.tools if isinstance(tool.get("function"), Mapping)]
     if isinstance(choice, Mapping):
@@ -516,7 +514,6 @@ def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, sever
 
 
 async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room: int) -> Replies:
-    """Turn the events of a chat of at most `room` tokens into deltas. The last one contains the calls."""
     calls: list[CallPiece] = []
     finish: Finish | None = None
     counts: TokenCounts | None = None

@@ -262,7 +262,6 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         }
 
     def _schema(self, sampling: Sampling, limit: int) -> str:
-        """Return the part of a schema that the library can enforce in `limit` tokens; "" if none."""
         if sampling.schema is None or json.dumps(sampling.schema) in self._refused:
             return ""
         self._schemas.leave(
@@ -281,7 +280,6 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
 
 
 def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:
-    """Return the number of cache blocks: as many as all streams need, or as memory allows."""
     of_stream = -(-context // BLOCK) + 1
     fits = free // (local.cache_bytes(header) * BLOCK or 1)
     return max(of_stream, min(parallel * of_stream, fits))

@@ -93,7 +93,6 @@ def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]
 
 
 def _is_whole(copy: Path) -> bool:
-    """Return whether a copy exists with all its tensors. A power cut may leave an incomplete one."""
     try:
         check_model(copy, read_header(copy))
     except ModelError:

@@ -256,7 +256,6 @@ class BatchServer(Server):
         return min(MOST_REQUESTS, self._most - len(self._sent))
 
     def _wave(self) -> dict[str, _Request]:
-        """Take the next wave from the queue. A batch has one endpoint and, with most providers, one model."""
         first, size = next(iter(self._queue.values())), 0
         wave: dict[str, _Request] = {}
         for call_id, request in self._queue.items():
@@ -333,7 +332,6 @@ class BatchServer(Server):
         self._end(sent, batch.status)
 
     def _send_less(self, sent: Sent, batch: _Batch) -> None:
-        """Queue the requests of a batch that was too large. Raise if it failed otherwise or cannot shrink."""
         errors = batch.errors.data if batch.errors else []
         others = len(self._sent.difference(sent.requests))
         most = others + len(sent.requests) // 2
@@ -501,7 +499,6 @@ def _result(line: Body) -> Body | Refusal:
 
 
 def _is_final(body: Body | Refusal) -> bool:
-    """Return whether another request cannot improve this reply: see `JournaledEngine`."""
     if isinstance(body, Refusal):
         return False
     with suppress(ValueError):

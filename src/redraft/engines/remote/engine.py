@@ -161,7 +161,6 @@ class RemoteEngine(Engine):
     async def _go_on(
         self, messages: Sequence[Message], text: str, sampling: Sampling, stop: Sequence[str]
     ) -> Replies:
-        """Continue the beginning of an answer. A server that cannot do that gets no more forms."""
         said: list[Message] = [{"role": "assistant", "content": text}] if text else []
         body = wire.chat_body(self._info.name, [*messages, *said], sampling, stop)
         if said and self._owner != "llamacpp":
@@ -258,7 +257,6 @@ class RemoteEngine(Engine):
     async def _opened(
         self, path: str, body: wire.Body, sampling: Sampling
     ) -> AsyncIterator[tuple[httpx.Response, wire.Body]]:
-        """Yield a reply to read, and the accepted request, without `extra_body`."""
         extra, headers = sampling.extra_body or {}, sampling.extra_headers or {}
         self._server.hide(extra, headers)
         schema = repr(sampling.schema)
@@ -301,7 +299,6 @@ class RemoteEngine(Engine):
         self._grammar, self._info = "", replace(self._info, forms=False, resumes=False)
 
     def _debug(self, what: str, record: wire.Body) -> None:
-        """Log a request or reply on one line, without keys, `extra_body` and `extra_headers`."""
         if _log.isEnabledFor(logging.DEBUG):
             shown = self._server.without_secrets(repr(record))
             _log.debug("%s %s: %s", self._server.host, what, shown)

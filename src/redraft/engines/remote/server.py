@@ -368,7 +368,6 @@ class Server:
         return request
 
     def _failure(self, reply: Refusal | EngineError, failed: Failure) -> Failure | None:
-        """Return the failure if it may pass, or None. An address that never answered may be wrong."""
         if isinstance(reply, EngineError):
             return failed if self._reached else None
         if not reply.may_pass:

@@ -217,7 +217,6 @@ def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
 
 
 def _begins(piece: CallPiece, call: Sequence[CallPiece], said: str) -> bool:
-    """Return whether a piece begins another call: by its id, after complete arguments, or by its name."""
     if piece.id or not piece.name:
         return bool(piece.id) and piece.id != call[0].id
     begun = said[:1] == "{" and said[-1:] not in "} \n\r\t"  # surely incomplete, so it need not be parsed
@@ -264,7 +263,6 @@ def _is_log(number: Any) -> bool:
 
 
 def _counts(usage: Any) -> TokenCounts | None:
-    """Return the counts in `usage`; DeepSeek has its own name for cached tokens."""
     prompt, completion = _whole(usage, "prompt_tokens"), _whole(usage, "completion_tokens")
     if prompt is None or completion is None:
         return None

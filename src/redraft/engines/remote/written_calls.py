@@ -55,7 +55,6 @@ def _may_call(text: str, *, bare: bool) -> bool:
 
 
 def _with_calls(held: list[Delta], text: str, names: Container[str], *, bare: bool) -> list[Delta]:
-    """Return one delta with the calls in the text; the deltas themselves if there are no calls."""
     found, rest, end, last = list[tuple[str, str]](), "", 0, held[-1]
     while mark := _MARK.search(text, end):
         calls, behind = calls_at(text, None, mark.end())

@@ -48,7 +48,6 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
 
 
 async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, str]]:
-    """Return numbers for a gap and their log-probabilities. They have at most its length, or two digits."""
     lead, most = gap.old.removesuffix(gap.number), max(len(gap.number), 2)
     found, begins = list[tuple[float, str]](), [(0.0, "")]
     while begins:

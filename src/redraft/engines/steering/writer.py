@@ -82,8 +82,6 @@ def _chance(chars: str, top: Likeliest) -> float:
 
 
 class _Ended(NamedTuple):
-    """Why a stretch of text ended, and where."""
-
     by: Literal["model", "mark", "forbidden", "limit"]
     place: int
     stop_text: str | None = None
@@ -483,7 +481,6 @@ class _Writer:
     # Given parts
 
     async def _words(self, mark: str, most: int) -> str:
-        """Write some words up to a mark. Remove them from the draft, and return them."""
         begin, held, self.held = len(self.draft), self.held, True
         await self._part(set(), self.banned, mark, most)
         self.held, said = held, self.draft.text[begin:]
@@ -594,7 +591,6 @@ class _Writer:
             self.draft.give(".")
 
     async def _close(self) -> None:
-        """Add the required ending: within the last sentence, after it, or on its own line if that fits."""
         draft, closing = self.draft, self.form.closing
         words, text = closing.rstrip(STOPS), draft.text.rstrip(STOPS)
         if words and text.endswith(words):

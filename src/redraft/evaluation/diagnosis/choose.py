@@ -141,7 +141,6 @@ class Race:
         return [way for way in self.ways if way == leader or not self._keeps_up(leader, way)]
 
     def _keeps_up(self, way: Strategy, other: Strategy) -> bool:
-        """Return whether a way is certainly not behind another by the margin. A judge's ties do not count."""
         others = sum(each.kind not in NEVER for each in self.seen) - 1
         most = 2 if self.judge and ONE not in (way, other) else 1  # the largest possible gain
         gains = [gain / most for gain in self.gains(way, other, ties=not self.judge)]
@@ -149,7 +148,6 @@ class Race:
 
     @cached_property
     def _safe(self) -> list[Strategy]:
-        """The usable ways that are certainly not behind any other by the margin, the cheapest first."""
         if not all(items or way.kind in NEVER for way, items in self.seen.items()):
             return []  # a way without any answer may be the best
         ways = self.usable

@@ -199,7 +199,6 @@ def _own(chain: Chain) -> Known | str:
 
 
 def _checked_steps(chain: Chain) -> Iterator[Step]:
-    """Yield the steps. An unchecked step with the answer of the previous step is replaced by that step."""
     before: Step | None = None
     for step in chain.steps:
         same = before and not step.feedback and step.answer == before.answer

@@ -83,7 +83,6 @@ def winner_in(text: str) -> Winner:
 
 
 def _on_last_line(pattern: regex.Pattern[str], text: str) -> tuple[str, ...]:
-    """Return the groups of the last match, which must be the only one on its line; empty without a match."""
     found = list(pattern.finditer(text))
     if not found:
         return ()
@@ -178,7 +177,6 @@ def read_reviews(records: Iterable[RawRecord]) -> Iterator[tuple[str, Review]]:
 
 
 def _mt_bench(record: Mapping[str, Any], where: str) -> Iterator[Review]:
-    """Read a pair judgement: in game 1 `model_1` is shown first, in game 2 `model_2`."""
     missing = [name for name in ("question_id", "model_1", "model_2", "g2_winner") if name not in record]
     if missing:
         raise RecordError(f"{where}: the MT-bench judgement lacks {', '.join(missing)}.", hint=_HINT)
