@@ -161,6 +161,10 @@ def test_a_wrong_number_is_replaced_by_others_and_then_its_sentence(temperature:
     chain = redraft.revise("?", model=engine, given=text, checks=[sums], temperature=temperature)
     assert chain.answer == text.replace("They catch 3 * 4 = 52 crabs.", "They catch some.")
     assert len(chain.steps) == 2
+    two = text.replace("36", "30")  # nothing comes for the second, and the first stays
+    engine = Able([" 12 crabs.", " 30 fish they eat all.", " Of the fish they eat some."], about=engine.about)
+    chain = redraft.revise("?", model=engine, given=two, checks=[sums], temperature=temperature)
+    assert chain.answer.startswith("They catch 3 * 4 = 12 crabs. Of the fish they eat some."), chain.answer
 
 
 @pytest.mark.parametrize(

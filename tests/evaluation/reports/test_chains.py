@@ -94,7 +94,12 @@ def test_the_calls_of_tools_are_shown_with_what_changed(browser: Any, tmp_path: 
         step("", guide=mark).model_copy(update={"tool_calls": made})
         for mark, made in zip("01", calls, strict=True)
     ]
-    opened(browser, tmp_path / "d.html", chain("q/5", "Pay 45.", *steps, best=1))
+    odd = [
+        {"role": "assistant", "tool_calls": calls} for calls in ([None], "abc", {"a": 1}, [{"function": {}}])
+    ]
+    asked = Prompt(messages=(*odd, {"role": "user", "content": "Pay 45."}))
+    paid = chain("q/5", "", *steps, best=1).model_copy(update={"prompt": asked})
+    opened(browser, tmp_path / "d.html", paid)
     shows(browser, 'pay({"amount": 450})')
     assert browser.evaluate("document.querySelector('#chain del').innerText.trim()") == "450"
 
