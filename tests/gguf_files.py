@@ -81,7 +81,6 @@ def lora(
     scale: float = 1.0,
     more: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A LoRA adapter of rank 2 that changes one matrix. The default size is that of the default model."""
     metadata = {
         "general.type": "adapter",
         "general.architecture": architecture,

@@ -55,7 +55,6 @@ def found(value: Any, key: str) -> Iterator[Any]:
 
 
 def command(path: Path, **replaced: str) -> list[str]:
-    """The words of the only container of a file behind `redraft`, with some replaced."""
     [[container]] = found(documents(path), "containers")
     program, *words = [*container["command"], *container["args"]]
     assert program == "redraft"

@@ -36,7 +36,6 @@ Messages = list[dict[str, Any]]
 
 
 def said(messages: Messages) -> str:
-    """Criticism after each answer; it depends on the prompt and on the number of the call in its chain."""
     before = sum(message["role"] == "assistant" for message in messages)
     if before % 2:
         return f"Draft {before} is too dull for thing {messages[0]['content']}. Revision is needed."

@@ -77,7 +77,6 @@ def ends_with_its_parent(engine: type, model: Path) -> None:
 
 
 def called(town: str) -> list[Any]:
-    """What a model that calls tools has said before, as an example for a small one."""
     function = {"name": "weather", "arguments": json.dumps({"town": town})}
     call = {"id": town, "type": "function", "function": function}
     return [

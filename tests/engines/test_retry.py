@@ -63,7 +63,6 @@ def test_tokens_of_replies_count(reply: Reply, server: FakeServer, monkeypatch: 
 
 
 def waited(patience: Patience, *failures: Failure) -> tuple[list[bool], bool, list[str]]:
-    """Return which failures are tried again, whether other requests are held back, and what is told."""
     told: list[str] = []
 
     async def wait() -> tuple[list[bool], bool]:

@@ -28,7 +28,6 @@ def review(
 
 
 def both(question: int | str, ours: Sequence[float], theirs: Sequence[float]) -> list[dict[str, Any]]:
-    """Reviews of `new` and `old` in both orders, from their scores when `new` is shown first, and second."""
     return [
         review(question, "new", "old", (ours[0], theirs[0])),
         review(question, "old", "new", (theirs[1], ours[1])),

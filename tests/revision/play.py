@@ -86,7 +86,6 @@ class Clock:
 
 
 def deltas(stream: Stream, op: Continue | Ask) -> Iterator[Delta]:
-    """Yield the reply as an engine does: one character a token, up to a stop string."""
     text, stop_text, finish = stream.text, None, stream.finish
     stops = op.stop if isinstance(op, Continue) else ()
     found = min(((text.find(s), -len(s), s) for s in stops if s in text), default=None)
@@ -116,7 +115,6 @@ def play(
     check: Callable[[str], bool | None] | None = None,
     clock: Clock | None = None,
 ) -> Played:
-    """Run the loop to its end. If the streams run out, the last one is used again. None: no time to check."""
     clock = clock or Clock()
     steps = loop(a_plan, clock)
     played = Played(chain=Chain())

@@ -97,6 +97,14 @@ def test_a_patch_that_does_not_help_is_followed_by_another_call() -> None:
     assert (chain.stop, chain.passed, len(chain.steps)) == ("tool_calls", True, 3)
 
 
+def test_arguments_under_other_names_are_kept_where_no_right_one_comes() -> None:
+    odd = call({"euros": 4})
+    model = ScriptedEngine([ScriptedReply(tool_calls=[odd]), "I cannot say.", "Nor can I."])
+    chain = redraft.revise("Pay.", model=model, tools=[PAY], max_revisions=1)
+    assert chain.steps[0].tool_calls == (odd,)
+    assert not any(step.patch for step in chain.steps)
+
+
 def test_a_wrong_call_is_made_again_and_the_right_one_stays() -> None:
     right, wrong = call(GOOD, call_id="a"), call({**GOOD, "amount": "3"}, call_id="b")
     again = ScriptedReply(tool_calls=[right, call(GOOD)])

@@ -102,7 +102,6 @@ def test_epochs_and_seeds_differ() -> None:
 
 
 def parts(batch: Batch) -> list[tuple[list[int], list[int]]]:
-    """The ids and labels of each example of a joined batch, found by where positions start at 0."""
     ids, labels, positions = (batch[name][0] for name in ("input_ids", "labels", "position_ids"))
     starts = (positions == 0).nonzero().flatten().tolist()
     ends = [*starts[1:], len(ids)]

@@ -55,7 +55,7 @@ class SchemaWatch:
         except (ValueError, RecursionError):
             pass
         self._warned = True
-        _log.warning("%s does not keep to the JSON schema, so %s: %.60r", name, UNBOUND, answer)
+        _log.warning("%s does not keep to the JSON schema, so %s.", name, UNBOUND)
 
 
 class Names:

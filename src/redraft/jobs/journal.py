@@ -118,7 +118,6 @@ class Journal(AbstractContextManager["Journal"]):
             self._db.execute("DETACH other")
 
     def _look_up(self, base: Path) -> None:
-        """Also look up replies in a finished journal, without a lock: it may be on a network file system."""
         log = base.with_name(f"{base.name}-wal")
         if log.exists() and log.stat().st_size:
             with Journal(base):  # moves the log that a killed process left into the database

@@ -250,7 +250,6 @@ def size_of(paths: Sequence[Path]) -> int | None:
 
 
 def _takes_the_terminal(out: Path | None) -> bool:
-    """Return whether records go to a terminal, or to a process that may write to it: lines would mix."""
     if out is not None and str(out) != "-":
         return False
     mode = os.fstat(sys.stdout.fileno()).st_mode

@@ -227,6 +227,8 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
             write, asked = (patch.written, bare) if copies else (patch.asked, _base(state))
             new = yield from write(state, base, edits, asked, 0)
             usage, text, where = usage + new.usage, new.answer, new.patch
+            asked_for = {edit.pointer for edit in edits if not edit.gone}
+            where = () if asked_for and asked_for.isdisjoint(where) else where  # or it would only lose some
         elif text is None:
             return None
         if where:

@@ -33,7 +33,6 @@ FILE, JOURNAL = Path("out.jsonl.batches.jsonl"), Path("out.jsonl.journal.db")
 
 
 def says(body: dict[str, Any]) -> str:
-    """Return a reply that depends only on the prompt and on the number of the call in its chain."""
     return said(body["messages"]).replace("gull ", "gull\u2028")
 
 
@@ -63,7 +62,6 @@ def chains(out: str = "out.jsonl") -> list[Chain]:
 
 
 def insist_on_all(server: BatchServer) -> None:
-    """All chains are there, and the server was paid once for each of their replies."""
     assert [chain.id for chain in chains()] == [f"prompts/{n}" for n in range(PROMPTS)]
     for chain in chains():
         asked = f"Describe thing {chain.id.split('/')[1]}."

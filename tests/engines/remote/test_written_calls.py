@@ -40,6 +40,10 @@ def streamed(text: str, size: int = 3, finish: str = "stop") -> Reply:
         (OTHER, None, 0),
         ('{"name": "weather"}', None, 0),
         ("Write <tool_call> before it", None, 0),
+        (f"Write:\n\n```\n{HERMES}\n```\n\nSo I did not.", None, 0),
+        (f"Write `{HERMES}` to call it.", None, 0),
+        (f"```\n{HERMES}\n```", "```\n", 1),
+        ('{"name": "weather", "description": "It tells.", "parameters": {"type": "object"}}', None, 0),
         ("<tool_call>" + '{"town": ' * 5000, None, 0),
     ],
 )

@@ -31,7 +31,6 @@ def accepts(grammar: str, text: str) -> bool:
 
 
 def drawn(grammar: str, seed: int) -> str:
-    """Draw a text by a grammar, as a model without any idea would: it ends where it may, sooner or later."""
     chance, found, text = random.Random(seed), matcher(grammar), bytearray()
     while True:
         allowed = [token for token, bias in enumerate(found.compute_logit_bias()) if bias]

@@ -157,8 +157,6 @@ Answers = Mapping[Strategy, dict[str, list[Spent]]]
 
 @dataclass(frozen=True)
 class Drawn(Matrix):
-    """Runs whose answers were drawn beforehand, and those that they have given."""
-
     answers: Answers = field(default_factory=dict)
     given: dict[Strategy, dict[str, list[Spent]]] = field(default_factory=dict)
 

@@ -90,7 +90,6 @@ class Visit:
         return turn
 
     def told(self, module: str, code: str, given: Any) -> Any:
-        """What a function of JavaScript tells of `given`. It gets a module of the page as `own`."""
         path = f"document.querySelector('script').src.replace('app.js', '{module}')"
         return self.page.evaluate(f"async (given) => {{ const own = await import({path}); {code} }}", given)
 

@@ -153,7 +153,8 @@ class RemoteEngine(Engine):
                 return self._go_on(messages, begun, replace(sampling, form=None), stop)
             free = form is None
             replies = base.thoughts_apart(self._deltas(_CHAT, body, sampling, steered=free), Splitter())
-            return calls_apart(replies, sampling.tools, bare=sampling.schema is None)
+            tools = () if (sampling.extra_body or {}).get("tool_choice") == "none" else sampling.tools
+            return calls_apart(replies, tools, bare=sampling.schema is None)
         read = wire.estimated_counts(body, 0).prompt
         source = Source(lambda text, asked: self._go_on(messages, begun + text, asked, stop), None, read)
         return written(form, sampling, "max_tokens", source)
@@ -522,7 +523,6 @@ def has(names: Sequence[str]) -> str:
 
 
 def _listed(entry: dict[str, Any]) -> Listed:
-    """Read an entry. The context is `max_model_len` for vLLM and `meta.n_ctx` for llama.cpp."""
     meta = entry.get("meta")
     lengths = [entry.get(name) for name in ("max_model_len", "context_length", "context_window")]
     lengths.append(meta.get("n_ctx") if isinstance(meta, dict) else None)

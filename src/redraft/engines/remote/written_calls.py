@@ -33,7 +33,7 @@ async def calls_apart(deltas: Replies, tools: Sequence[Mapping[str, Any]], *, ba
     Without `bare`, only JSON after a mark is a call; other JSON is an answer.
     """
     names = {str((tool.get("function") or tool).get("name")) for tool in tools}
-    held, text = list[Delta](), ""
+    held, said, text = list[Delta](), "", ""
     async with aclosing(deltas):
         async for delta in deltas:
             held.append(delta)
@@ -41,11 +41,11 @@ async def calls_apart(deltas: Replies, tools: Sequence[Mapping[str, Any]], *, ba
             if not delta.finish and names and _may_call(text, bare=bare):
                 continue
             if delta.finish and names and not delta.tool_calls:
-                held = _with_calls(held, text, names, bare=bare)
+                held = _with_calls(held, said, text, names, bare=bare)
             bare = bare and not text.strip()
             for each in held:
                 yield each
-            held, text = [], ""
+            held, said, text = [], said + text, ""
 
 
 def _may_call(text: str, *, bare: bool) -> bool:
@@ -54,10 +54,11 @@ def _may_call(text: str, *, bare: bool) -> bool:
     return bool(opens or _MARK.search(text) or held_back(text, _MARKS))
 
 
-def _with_calls(held: list[Delta], text: str, names: Container[str], *, bare: bool) -> list[Delta]:
+def _with_calls(held: list[Delta], said: str, text: str, names: Container[str], *, bare: bool) -> list[Delta]:
     found, rest, end, last = list[tuple[str, str]](), "", 0, held[-1]
     while mark := _MARK.search(text, end):
-        calls, behind = calls_at(text, None, mark.end())
+        shown = _is_shown(said + text, len(said) + mark.start())
+        calls, behind = ([], mark.end()) if shown else calls_at(text, None, mark.end())
         rest += text[end : mark.start() if calls else behind]
         found, end = [*found, *calls], behind
     rest += text[end:]
@@ -72,6 +73,12 @@ def _with_calls(held: list[Delta], text: str, names: Container[str], *, bare: bo
     return [replace(last, text=rest, thought=thought, tool_calls=joined(found))]
 
 
+def _is_shown(text: str, at: int) -> bool:
+    """Return whether a place is in code that follows other words, as an example of a call is."""
+    line, fences = text[text.rfind("\n", 0, at) + 1 : at], text.count("```", 0, at) % 2
+    return bool(text[: text.index("```")].strip()) if fences else line.count("`") % 2 == 1
+
+
 def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[list[tuple[str, str]], int]:
     """Return the consecutive calls in a text, and the position where they end.
 
@@ -83,7 +90,8 @@ def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[l
             value, stop = decode(text, before.end())
             inner = value["function"] if isinstance(value.get("function"), Mapping) else value
             name = before[1] or inner.get("name")
-            given = value if before[1] else inner.get("arguments", inner.get("parameters"))
+            plain = None if "description" in inner else inner.get("parameters")  # else a tool is described
+            given = value if before[1] else inner.get("arguments", plain)
             if not isinstance(name, str) or given is None or (names is not None and name not in names):
                 break
             found.append((name, given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)))

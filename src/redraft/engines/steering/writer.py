@@ -627,7 +627,6 @@ class _Writer:
                 await self._put(missing[:1] if apart else missing)
 
     async def _put(self, texts: list[str]) -> None:
-        """Write a further sentence with some texts. Make them likelier with each try, and keep the best."""
         draft, found, self.placed = self.draft, list[tuple[tuple[int, bool, float], list[Delta]]](), texts
         apart = draft.text and not draft.is_whole and self.schema is None and self._fits(f"{draft.text}\n\n")
         draft.give("\n\n" * bool(apart))  # such as after a heading

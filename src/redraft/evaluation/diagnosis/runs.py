@@ -205,7 +205,6 @@ class StrategyRuns:
         return replace(common.over(judge=self._chooser), stand_ins=stand_ins)
 
     def _make(self, strategy: Strategy, seed: int, limits: Limits) -> JobResult:
-        """Make a run. Failed items do not end it: the comparison omits them, or counts them as wrong."""
         run = self._run_of(strategy, seed, limits)
         file = run.plan.out
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +215,6 @@ class StrategyRuns:
         return result
 
     def _judge(self, _: Strategy, seed: int, limits: Limits) -> JobResult:
-        """Have the judge compare each way's answers with the single answers. Equal pairs are judged once."""
         plan = replace(self.plan, out=self._file(REVIEWED, seed), cache=self.plan.out / CACHE, limits=limits)
         pairs = dict.fromkeys(pair for way in self.strategies for pair in pairs_in(self._file(way, seed)))
         if not pairs:
