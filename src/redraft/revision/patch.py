@@ -276,7 +276,7 @@ def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int)
         # The schema cannot mark the value's end: llama.cpp's server would apply it to the beginning, too.
         kind = schema.get("type", "object") if schema else "object"
         schema, stop = None, () if kind in ("object", "array") else ("\n",)
-    most = min((ROOM + (edit.end - edit.begin) // 2) << number, state.plan.sampling.max_tokens)
+    most = min((ROOM + (edit.end - edit.begin) // 2) << number % TRIES, state.plan.sampling.max_tokens)
     room = state.length(most=None if edit.open else most)
     place = edit.pointer or (edit.begin + len(_kept(state.steps[-1].answer, edit)), edit.end)
     return ops.Ask(messages, room, schema=schema, form=form, stop=stop, begun=before.rstrip(" "), place=place)
