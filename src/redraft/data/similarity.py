@@ -7,7 +7,7 @@ is the same. A common subsequence cannot be longer than the number of words that
 from words to texts first rules out nearly all of the pool, and only the rest is compared word by word. The
 pool needs about 30 bytes per word. As in both filters, words are not stemmed.
 
-`clusters` finds all pairs of texts with a Jaccard similarity of at least *t*, of which MinHash would miss a
+`clusters` finds all pairs of texts with a Jaccard similarity of at least *t*. MinHash would miss a
 few. A text is represented by the set of its word 3-shingles, each a 48-bit number. Two sets of similarity t
 share one of the rarest (1 - t)·n + 1 shingles of either (prefix filtering, Chaudhuri, Ganti, Kaushik 2006),
 so only texts that share a rare shingle are compared, exactly. If more than 129 texts share one, such as a

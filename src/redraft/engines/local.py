@@ -60,7 +60,7 @@ class LocalEngine(Engine):
     """An engine that works on token ids: at most `context` per chain. The model was trained for `trained`."""
 
     _marks: frozenset[str] | None = None
-    """Characters of which every control token contains at least one; None if unknown."""
+    """Characters such that every control token contains one of them; None if unknown."""
     _tags = Tags()
     """The tags that mark the model's thoughts."""
 

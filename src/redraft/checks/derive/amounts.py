@@ -71,7 +71,7 @@ _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
 _SHORT = 3
 """The most words for which "in two words" means exactly two."""
 _GREETED = {"sentences", "paragraphs", "lines"}
-"""Units of which a letter has more than its text, because the greeting and the signature count, too."""
+"""Units that a letter has more of than its text: the greeting and the signature count, too."""
 _LETTER = (
     r"\b(?:write|draft|compose|need|send|make|help|create|prepare|reply to|answer)\b[^.?!]{0,60}"
     r"(?<!case )(?<!capital )(?<!small )(?<!all )(?<!the )\b(?:letter|e-?mail)s?\b(?! [a-z]\b)"
