@@ -140,6 +140,7 @@ class Delta:
         tool_calls: Calls of `Sampling.tools`, as in an assistant message; on the last delta.
         thought: The model's thoughts before its answer. A server sends them separately, or the model writes
             them in tags (`chain.thoughts`). They are not part of `text`.
+        others: Other texts for the gap of `Sampling.form`, best first; on the last delta.
         seconds: In a replayed reply, this delta's share of the time that the original reply took.
     """
 
@@ -157,6 +158,7 @@ class Delta:
     likeliest: tuple[Likeliest, ...] = ()
     estimated: bool = False
     unsteered: bool = False
+    others: tuple[str, ...] = ()
     seconds: float | None = field(default=None, compare=False)
 
 

@@ -243,6 +243,7 @@ class Generated:
     tool_calls: tuple[dict[str, Any], ...] = ()
     unsteered: bool = False
     reasoning: str = ""
+    others: tuple[str, ...] = ()
 
 
 def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]:
@@ -285,7 +286,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
     opened, text = apart("".join(pieces))  # thoughts in the text, if the engine cannot tell
     reasoning, finish = "".join([*thoughts, opened]).strip(), delta.finish or "stop"
     whole = text.strip() if ask.begun is None else text.rstrip()
-    return Generated(whole, finish, usage, delta.aside, delta.tool_calls, unsteered, reasoning)
+    return Generated(whole, finish, usage, delta.aside, delta.tool_calls, unsteered, reasoning, delta.others)
 
 
 def announce_progress(state: State) -> Loop[None]:

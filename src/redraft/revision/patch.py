@@ -171,21 +171,29 @@ def written(
         if places and rules.spent(state):
             finish = "max_tokens"
             break
-        way = edit if number == 0 or numbers_in([edit]) else replace(edit, gap=None)
+        way = edit if number == 0 else replace(edit, gap=None)
         begun = text + _kept(answer, way) + _lead(text, edit)
         ask = _ask(state, way, begun, messages, number)
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         usage += reply.usage
-        goes_on = begun.rstrip(" ")[-1:].isalnum() and reply.text[:1].isalnum()  # inside a word
-        apart = begun[-1:] == " " and reply.text.lstrip()[:1] in (",", ";", ":")
-        twice = begun.lower().split()[-1:] == re.findall(r"\w+", reply.text.lower())[:1]
-        piece = None if goes_on or apart or twice else _piece(answer, way, reply)
+        piece, *others = [
+            _piece(answer, way, replace(reply, text=new)) if _follows(begun, new) else None
+            for new in (reply.text, *reply.others)
+        ]
+        state.others[edit.begin] = [each for each in others if each][: TRIES - 1]
         if piece and (edit.pointer is not None or not _is_said(answer, edit, piece)):
             text, at = _put(text, answer, edit, piece, places)
         if reply.finish != "stop" and (edit.open or not piece):
             finish = reply.finish
             break
     return Step(answer=text + answer[at:], finish=finish, usage=usage, patch=tuple(places))
+
+
+def _follows(begun: str, new: str) -> bool:
+    goes_on = begun.rstrip(" ")[-1:].isalnum() and new[:1].isalnum()  # inside a word
+    apart = begun[-1:] == " " and new.lstrip()[:1] in (",", ";", ":")
+    twice = begun.lower().split()[-1:] == re.findall(r"\w+", new.lower())[:1]
+    return not (goes_on or apart or twice)
 
 
 def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
@@ -210,26 +218,30 @@ def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
 
 def numbers_in(edits: Iterable[Edit]) -> bool:
     """Return whether one of the places is a number, which another number is to replace."""
-    return any(edit.gap and edit.gap.number and not edit.made for edit in edits)
+    return any(edit.gap and edit.gap.number for edit in edits)
 
 
-def without_tried(edits: Sequence[Edit], step: Step) -> list[Edit]:
-    """Return the edits to try after `step`: with the texts that passed, and without numbers that failed."""
+def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
+    """Return the edits to try after `step`; empty if no place in it is wrong.
+
+    A right place keeps its text. A wrong one gets the next number of `state.others`, or is rewritten whole.
+    """
     failed = [result for result in step.checks if not result.passed]
     wrong = [place for result in failed for place in result.places if not isinstance(place, str)]
     found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0
+    ended = True
     for edit in edits:
         if not places or abs(places[0][0] - edit.begin - moved) > len("an"):  # nothing fitted there
             found.append(replace(edit, gap=None))
+            ended = ended and edit.gone
             continue
         first, last = places.pop(0)
-        new = frozenset(step.answer[a:b] for a, b in wrong if first <= a and b <= last)
-        tried = new | (edit.gap.tried if edit.gap else new)
-        other = edit.gap and new - edit.gap.tried and len(tried) < TRIES
-        gap = edit.gap._replace(tried=tried) if edit.gap and other else None
-        found.append(replace(edit, gap=gap, made="" if new else step.answer[first:last]))
-        moved = last - edit.end
-    return found
+        made, moved = step.answer[first:last], last - edit.end
+        if any(first <= a and b <= last for a, b in wrong):
+            ended, others = False, state.others.get(edit.begin)
+            made = others.pop(0) if others else ""
+        found.append(replace(edit, gap=None, made=made))
+    return [] if ended else found
 
 
 def _kept(answer: str, edit: Edit) -> str:

@@ -266,14 +266,12 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     if write is patch.asked:  # its request has the faults
         told, most = "", min(most, 1 + bool(plan.sampling.temperature or (plan.checks and edits[0].wish)))
     while stop is None and len(tries) < most:
-        edits = patch.without_tried(edits, tries[-1]) if tries and numbers else edits
-        if numbers and all(edit.made or edit.gone for edit in edits):
+        edits = patch.next_edits(state, edits, tries[-1]) if tries and numbers else edits
+        if not edits:
             break
         if tries and edits[0].wish:
             edits = [replace(each, wish=f"{each.wish}\n{tries[-1].criticism}".strip()) for each in edits]
-        asked = _base(
-            state, "\n".join(filter(None, [wish, told if tries and not patch.numbers_in(edits) else ""]))
-        )
+        asked = _base(state, "\n".join(filter(None, [wish, told if tries else ""])))
         made = yield from write(state, base, edits, asked, len(tries))
         if made.finish == "context":
             stop = rules.of_finish(state, made.finish) if edits[0].wish else None  # a revision may have room

@@ -144,6 +144,9 @@ class State:
     of_base: set[str] = field(default_factory=set, init=False)  # answers that no adapter wrote
     unpatched: bool = field(default=False, init=False)  # whether a request for a patch had a useless reply
     left: list[Any] = field(default_factory=list, init=False)  # a person's places that did not change
+    others: dict[int, list[str]] = field(
+        default_factory=dict, init=False
+    )  # texts to try next, by their place
     own: int = field(init=False)  # the number of first steps that adapters for roles wrote
 
     def __post_init__(self) -> None:

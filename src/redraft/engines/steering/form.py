@@ -84,7 +84,6 @@ class Gap(NamedTuple):
     rest: str
     closed: str  # the rest if no word replaces `old`
     near: frozenset[str] = frozenset()  # words around the gap, in lower case, which must not fill it
-    tried: frozenset[str] = frozenset()  # numbers that failed here
 
     @property
     def number(self) -> str:

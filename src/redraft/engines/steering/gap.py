@@ -22,15 +22,15 @@ Look: TypeAlias = Callable[[str], Awaitable[Likeliest]]  # returns the likeliest
 Encode: TypeAlias = Callable[[str], Awaitable[Tokens]]
 
 
-async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> str:
-    """Return the likeliest text for a gap, with its rest; empty if none is likely.
+async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> list[str]:
+    """Return the likely numbers for a gap, best first, or its best word, each with the rest of the sentence.
 
     `forbidden` returns None for a text that is allowed.
     """
     if gap.number:
         found = sorted(await _numbers(gap, look, encode), reverse=True)
         texts = (gap.old.removesuffix(gap.number) + number + gap.rest for _, number in found)
-        return next((text for text in texts if forbidden(text) is None), "")
+        return [text for text in texts if forbidden(text) is None]
     top = await look("")
     ways = [(LEFT_OUT + await begun(gap.closed, top, encode), "", gap.closed)]
     words = [(str(word), chance) for word, chance in top if gap.takes(str(word))]
@@ -43,8 +43,8 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
         tops = [await look(each + first) for each in (word, gap.old)]
         new, old = [max(await begun(rest[len(first) :], each, encode), UNSEEN) for each in tops]
         if new > old - WORSE:
-            return word + rest
-    return ""
+            return [word + rest]
+    return []
 
 
 async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, str]]:
@@ -54,7 +54,7 @@ async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, st
         longer = list[tuple[float, str]]()
         for chance, number in begins:
             top = await look(lead + number) if len(number) < most else ()
-            if number[-1:].isdigit() and number not in (gap.number, *gap.tried):
+            if number[-1:].isdigit() and number != gap.number:
                 ends = max(await begun(gap.rest, top, encode), UNSEEN / 2) if top and gap.rest else 0.0
                 found.append((chance + ends, number))
             longer += [

@@ -113,6 +113,7 @@ class _Writer:
         self.compares = bool(told and sampling.temperature) and not (form.one or form.gap)
         self.cut_short = False  # the text ends because the tokens ran out
         self.to_come = ""  # a placeholder for the parts that follow
+        self.others: tuple[str, ...] = ()  # other texts for the gap, best first
         self.held = self.unsteered = self.thought = False  # held: no text is handed on yet
 
     async def run(self) -> None:
@@ -161,8 +162,9 @@ class _Writer:
     async def _text(self) -> None:
         form, draft = self.form, self.draft
         forbidden = partial(self._forbidden, old=0)
-        if form.gap and (text := await filling(form.gap, self._likeliest, self._encode, forbidden)):
-            draft.add(Delta(text=text))
+        if form.gap and (found := await filling(form.gap, self._likeliest, self._encode, forbidden)):
+            draft.add(Delta(text=found[0]))
+            self.others = tuple(found[1:])
             return
         if form.one:
             self.cut_short = not await self._sentence() or self.cut_short
@@ -239,7 +241,7 @@ class _Writer:
     async def _finish(self) -> None:
         await self.draft.release(len(self.draft))
         end = self.over or Delta(finish=self.limit if self.cut_short and not self.form.closing else "stop")
-        last = replace(self._counts(), stop_text=self.stop_text, unsteered=self.unsteered)
+        last = replace(self._counts(), stop_text=self.stop_text, unsteered=self.unsteered, others=self.others)
         self.deltas.put_nowait(replace(last, finish=end.finish, aside=end.aside))
 
     # Asking the model
