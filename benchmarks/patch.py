@@ -61,7 +61,7 @@ async def measured(
     *,
     streams: int = 1,
     count: int = 200,
-    every: int = 10,
+    every: int = 7,
     ways: Sequence[str] = (*WAYS,),
     most: int = 600,  # new tokens; no text has more
     part: str = "sentence",
@@ -74,8 +74,7 @@ async def measured(
     engine = await load_engine(reference, **({} if reference.startswith("http") else local))
 
     async def read(draft: Draft) -> None:
-        told = [*filter(None, (demand_of(parse_check(check)) for check in draft.checks))]
-        demand = told[0] if len(told) == 1 else "\n".join(f"- {each}" for each in told)
+        demand = "\n".join(filter(None, (demand_of(parse_check(check)) for check in draft.checks)))
         asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{demand}".strip()}
         async with aclosing(engine.chat([asked], Sampling(max_tokens=1, begun=draft.answer))) as deltas:
             assert [delta async for delta in deltas]

@@ -20,11 +20,14 @@ OF_TEXT = {"any_request": False, "any_message": False, "tools": False}
 class Able(ScriptedEngine):
     about: Mapping[str, Any] = field(default_factory=dict)
     asked: list[Sampling] = field(default_factory=list)
+    others: tuple[str, ...] = ()  # other texts for each gap
 
     @property
     def info(self) -> EngineInfo:
         return replace(super().info, **self.about)
 
-    def _reply(self, asked: Call, sampling: Sampling, stop: Sequence[str], begun: str = "") -> Replies:
+    async def _reply(self, asked: Call, sampling: Sampling, stop: Sequence[str], begun: str = "") -> Replies:
         self.asked.append(sampling)
-        return super()._reply(asked, sampling, stop, begun)
+        others = self.others if sampling.form and sampling.form.gap else ()
+        async for delta in super()._reply(asked, sampling, stop, begun):
+            yield replace(delta, others=others) if delta.finish else delta

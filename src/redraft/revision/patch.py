@@ -158,23 +158,31 @@ def written(
 ) -> ops.Loop[Step]:
     """Rewrite places of an answer, each as a continuation of the text before it. Return the new step.
 
-    A place that gets no new text stays as it was. `number` counts the tries from 0.
+    A place that gets no new text stays as it was. `number` counts the tries from 0. In the first, words are
+    replaced from last to first: the engine has read the answer, and need not read any of it again.
     """
     answer, at, text, usage = base.answer, 0, "", Usage()
     places: list[Place] = []
     finish: Finish = "stop"
+    replies = dict[int, ops.Generated]()
+    for edit in reversed(edits if number == 0 else ()):
+        if edit.gap and not (replies and rules.spent(state)):
+            ask = _ask(state, edit, answer[: edit.begin] + _kept(answer, edit), messages, number)
+            replies[edit.begin] = yield from ops.ask_model(state, ask, "answer", state.last + 1)
     for edit in edits:
         text, at = text + answer[at : edit.begin], edit.begin
         if edit.gone or edit.made:
             text, at = _put(text, answer, edit, edit.made, places)
             continue
-        if places and rules.spent(state):
+        if edit.begin not in replies and (places or replies) and rules.spent(state):
             finish = "max_tokens"
             break
-        way = edit if number == 0 else replace(edit, gap=None)
+        way = edit if edit.begin in replies else replace(edit, gap=None)
         begun = text + _kept(answer, way) + _lead(text, edit)
-        ask = _ask(state, way, begun, messages, number)
-        reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
+        reply = replies.get(edit.begin)
+        if reply is None:
+            ask = _ask(state, way, begun, messages, number)
+            reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         usage += reply.usage
         piece, *others = [
             _piece(answer, way, replace(reply, text=new)) if _follows(begun, new) else None

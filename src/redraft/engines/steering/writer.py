@@ -113,14 +113,16 @@ class _Writer:
         self.compares = bool(told and sampling.temperature) and not (form.one or form.gap)
         self.cut_short = False  # the text ends because the tokens ran out
         self.to_come = ""  # a placeholder for the parts that follow
+        self.encoded: dict[str, Tokens] = {}
         self.others: tuple[str, ...] = ()  # other texts for the gap, best first
         self.held = self.unsteered = self.thought = False  # held: no text is handed on yet
 
     async def run(self) -> None:
         try:
-            self.banned = await self._bans()
-            await self._begins()
-            await (self._best_text() if self.schema is None else self._json())
+            if not await self._filled():
+                self.banned = await self._bans()
+                await self._begins()
+                await (self._best_text() if self.schema is None else self._json())
             await self._finish()
         except BaseException as error:  # noqa: BLE001  (it is raised where the deltas are read)
             await self.draft.release(len(self.draft))
@@ -137,6 +139,14 @@ class _Writer:
             completion_tokens=self.spent,
             estimated=self.source.encode is None,
         )
+
+    async def _filled(self) -> bool:
+        """Return whether the gap of the form was filled, if it has one."""
+        gap, forbidden = self.form.gap, partial(self._forbidden, old=0)
+        found = await filling(gap, self._likeliest, self._encode, forbidden) if gap else []
+        self.draft.give("".join(found[:1]))
+        self.others = tuple(found[1:])
+        return bool(found)
 
     async def _best_text(self) -> None:
         """Write a text. If it is short and unlikely, write others, and keep the likeliest."""
@@ -161,11 +171,6 @@ class _Writer:
 
     async def _text(self) -> None:
         form, draft = self.form, self.draft
-        forbidden = partial(self._forbidden, old=0)
-        if form.gap and (found := await filling(form.gap, self._likeliest, self._encode, forbidden)):
-            draft.add(Delta(text=found[0]))
-            self.others = tuple(found[1:])
-            return
         if form.one:
             self.cut_short = not await self._sentence() or self.cut_short
             return
@@ -247,7 +252,9 @@ class _Writer:
     # Asking the model
 
     async def _encode(self, text: str) -> Tokens:
-        return await self.source.encode(text) if self.source.encode else ()
+        if self.source.encode and text not in self.encoded:
+            self.encoded[text] = await self.source.encode(text)
+        return self.encoded.get(text, ())
 
     def _request(self, tokens: float = math.inf, **changes: Any) -> Sampling:
         seed = None if self.sampling.seed is None else self.sampling.seed + 7919 * self.calls
