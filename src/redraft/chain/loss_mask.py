@@ -43,12 +43,12 @@ class Span:
     """A piece of a training text."""
 
     text: str
-    trained: bool  # its tokens carry loss
-    stop: bool = False  # it is the model's stop token; `text` is empty
-    given: bool = False  # the model reads it; otherwise the model writes it
-    # It is text of the format, so it may spell control tokens. Elsewhere they stay text.
+    trained: bool  # whether its tokens carry loss
+    stop: bool = False  # whether it is the model's stop token; `text` is then empty
+    given: bool = False  # whether the model reads it; otherwise the model writes it
+    # Whether it is text of the format, in which control tokens count. In other spans, they stay text.
     control: bool = False
-    answer: bool = False  # it is an answer, not a feedback or heading
+    answer: bool = False  # whether it is an answer, not a feedback or heading
 
 
 def framed(text: str) -> Span:

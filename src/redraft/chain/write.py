@@ -1,7 +1,7 @@
 """Write chains in the formats of other programs.
 
 A written record can be read back, and writing it again yields the same record. Every format stores less than
-a chain; each function lists what is lost. Texts are written unchanged. If there is no other answer, the gold
+a chain; each function lists its losses. Texts are written unchanged. If there is no other answer, the gold
 answer is written.
 """
 
@@ -34,7 +34,7 @@ NO_QUESTION = Unfit("no-question", "no question")
 NO_ANSWER = Unfit("no-answer", "no answer to write")
 NOT_TEXT = Unfit("not-text", "a message has more than text, such as an image or a tool call")
 NO_PAIR = Unfit("no-pair", "the best answer is the first one, or equals it")
-NO_TRUTH = Unfit("no-truth", "it is not known whether its answer is right: redraft eval finds out")
+NO_TRUTH = Unfit("no-truth", "it is not known whether the answer is right: redraft eval finds out")
 NOT_BETTER = Unfit("not-better", "no correction was judged better than the first answer")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")

@@ -59,7 +59,7 @@ class CodeCheck:
 
     @property
     def demand(self) -> str:
-        """The demand to write a program that defines the names that the tests use."""
+        """The demand for a program that defines the names used in the tests."""
         names = dict.fromkeys(name for _, names in self._prepared for name in names)
         defining = f" that defines {', '.join(names)}" if names else ""
         program = f"a Python program{defining}, in a ```python block"
@@ -103,9 +103,9 @@ class CodeCheck:
 
 
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
-    """Return the check for the `tests` in a record's `meta`, or None if none are Python assertions.
+    """Return the check for the `tests` in a record's `meta`, or None if they have no Python assertions.
 
-    They have the format of `chain.read` for MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
+    `chain.read` writes MBPP's tests as `{"setup": text, "asserts": [text], "challenge": [text]}`.
     """
     tests = meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):

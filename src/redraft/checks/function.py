@@ -36,7 +36,7 @@ class FunctionCheck:
         """Reject a function that cannot be called with an answer, before any answer is paid for."""
         hint = "Pass a function that accepts the answer, or the answer and the prompt."
         if isinstance(self.function, type):
-            raise CheckSyntaxError(f"{self.name}: this is a class.", hint=hint)
+            raise CheckSyntaxError(f"{self.name} is a class, not a function.", hint=hint)
         with suppress(ValueError):  # some C functions have no signature
             try:
                 inspect.signature(self.function).bind(*["text"] * (1 + takes_prompt(self.function)))

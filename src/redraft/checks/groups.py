@@ -49,7 +49,7 @@ class AllOf(_Group):
         return form
 
     def prefix(self, text: str) -> Prospect:
-        """Return `lost` if any part is lost."""
+        """Return `lost` if any part returns `lost`."""
         return "lost" if any(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
@@ -77,11 +77,11 @@ class AnyOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """The form of the first part that steers."""
+        """The form of the first part that has one."""
         return next(filter(None, map(form_of, self.parts)), None)
 
     def prefix(self, text: str) -> Prospect:
-        """Return `lost` if every part is lost."""
+        """Return `lost` if every part returns `lost`."""
         return "lost" if all(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
@@ -97,9 +97,9 @@ class AnyOf(_Group):
 
 @dataclass(frozen=True)
 class Auto:
-    """`auto`: the demands of the prompt itself, as far as rules find them.
+    """`auto`: the answer does what the prompt demands, as far as rules find its demands.
 
-    A chain replaces it with the derived checks. Elsewhere, such as in a group or reward, it runs them itself.
+    A chain replaces `auto` with the derived checks. In a group or a reward, `auto` runs the derived checks.
     """
 
     name: str = "auto"
@@ -114,7 +114,7 @@ class Auto:
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
-    """Return the checks that a prompt's instruction demands or, in a conversation, the user's last message.
+    """Return the checks demanded by a prompt's instruction or, in a conversation, by the user's last message.
 
     Raises:
         MissingExtra: A check needs a package that is not installed.
@@ -162,7 +162,7 @@ def closing(text: str) -> int | None:
 
 
 def _nested(text: str) -> Iterator[tuple[int, str, int]]:
-    """Yield the position of each unescaped character, itself, and the depth of parentheses after it."""
+    """Yield each unescaped character's position, the character, and the depth of parentheses after it."""
     depth = index = 0
     while index < len(text):
         char = text[index]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from redraft.engines.hf.reward import RewardModel
 
 
-JUDGE_BAR = 7  # the lowest passing score of 10, by default
+JUDGE_BAR = 7  # the default for the lowest passing score, from 1 to 10
 
 MAX_SCORE = 10
 _SHOWN = 60
@@ -74,7 +74,7 @@ class Judge:
 
     @classmethod
     def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR, *, thoughts: bool = False) -> Self:
-        """Read a rubric: the content of the file with that name, or the text itself if there is no file."""
+        """Return the check. Its rubric is the content of the file `source`, or `source` itself if no file."""
         if engine is None:
             raise CheckSyntaxError(f"judge:{source:.60}: there is no judge model.", hint=_HINT)
         if not 1 <= bar <= MAX_SCORE:
@@ -153,7 +153,7 @@ def _read_rubric(source: str) -> str:
     return source
 
 
-REWARD_BAR = 0.5  # the lowest passing score of a reward model, by default: a reward of 0
+REWARD_BAR = 0.5  # the default for a reward model's lowest passing score: a reward of 0
 
 
 @dataclass(frozen=True)

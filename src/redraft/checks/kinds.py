@@ -42,8 +42,8 @@ class CheckKind(Kind):
             all that the check needs, so that faults show before an answer is paid for.
         writer: Who may write such a check. `anyone`: it computes on the answer's text alone, runs nothing,
             reads no file and asks no model. `data`: it may read files. `user`: it may run programs.
-        takes_option: It may have an option in brackets: `judge[8]:…`.
-        asks_judge: It asks the model that `--judge` names (`Written.judge`).
+        takes_option: Whether it may have an option in brackets: `judge[8]:…`.
+        asks_judge: Whether it asks the model that `--judge` names (`Written.judge`).
     """
 
     form: str
@@ -271,7 +271,7 @@ COMMAND = CheckKind(
 )
 JUDGE = CheckKind(
     "judge:RUBRIC",
-    "a judge model gives it at least 7 of 10; judge[8]: sets the bar; judge[reasoning]: it sees the thoughts",
+    "a judge model gives it at least 7 of 10; judge[8]: sets the bar; judge[reasoning]: shows thoughts, too",
     _judge,
     takes_option=True,
     asks_judge=True,

@@ -35,7 +35,7 @@ START_SECONDS = 60.0  # longest start of an interpreter; a slow start is not the
 
 Job = dict[str, Any]  # the work of `inside`: `program`, `setup` and `tests`
 
-Report = dict[str, Any]  # a test's result: `passed` and, if it failed, what `inside` saw, or `late`
+Report = dict[str, Any]  # a test's result: `passed` and, if False, the report of `inside`, `late` or `ended`
 
 
 async def run_job(job: Job, seconds: float) -> list[Report]:
@@ -83,7 +83,7 @@ async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
 
 @contextlib.contextmanager
 def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
-    """Run `inside` in the sandbox, and kill it at the end. asyncio's processes hang if cancelled early."""
+    """Run `inside` in the sandbox, without asyncio, which hangs if cancelled early. Kill it at the end."""
     with filtering() as number:
         process = subprocess.Popen(  # noqa: S603
             jail(number, cpu),
@@ -161,7 +161,7 @@ _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
 
 
 def _python() -> str:
-    """Return the Python below a virtual environment, so that programs get the standard library only."""
+    """Return the Python from which a virtual environment was made. It has only the standard library."""
     return str(Path(sys.executable).resolve())
 
 
@@ -183,8 +183,8 @@ memfd_secret 447 447 | shmget 29 194 | msgget 68 186 | semget 64 190 | mq_open 2
 """
 """System calls with their numbers on x86-64 and ARM64, from asm/unistd.h; - stands for no number.
 
-These calls start processes, which share no memory limit, take memory that no limit counts, or reach parts of
-the kernel that namespaces do not isolate. All fail with EPERM.
+These calls start processes (the memory limit holds only for each alone), take memory that no limit counts, or
+reach parts of the kernel that namespaces do not isolate. All fail with EPERM.
 """
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _CLONE_THREAD = 0x00010000

@@ -1,4 +1,4 @@
-"""Derive checks from a prompt, by rules for what people write: "at most 50 words" yields `words<=50`.
+"""Derive checks from a prompt, by rules for usual phrases: "at most 50 words" yields `words<=50`.
 
 A rule that is unsure yields nothing: a wrong check costs an answer, a missing one costs nothing. To add a
 rule, put a function into `RULES`: it is called with each sentence (`Sentence`).
@@ -29,7 +29,7 @@ _UNIT = r" (words|sentences|characters|lines|paragraphs|bullets|bullet points)\b
 _TWO = re.compile(
     rf"(?i)\b({_BOUND})(?:{_UNIT})?(,? (?:but|and|yet) {_BOUND})(?(2)(?= ?(?:[.,;:!?)]|\Z))|{_UNIT})"
 )
-"""Matches two bounds, one without a unit: "at least 30 words but fewer than 50"."""
+"""Matches two bounds, one of them without a unit: "at least 30 words but fewer than 50"."""
 
 
 def checks_in(prompt: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Derive checks of words to use or avoid, beginning and end, case, and punctuation marks, by one table.
+"""Derive checks of words to use or avoid, beginning and end, case, and punctuation marks, from one table.
 
 Below the table are the rules for JSON, for choices such as yes or no, and for the language.
 """
@@ -306,7 +306,7 @@ _OF_A_THING = re.compile(
     r"|\b(?:who|whose|where)\b[^.;,:]*)$",
     re.I,
 )
-"""Matches before a language that is not the answer's, as in "songs in French"."""
+"""Matches the text before a language that is not the answer's, as in "songs in French"."""
 _PLAIN = (
     "only|entirely|the|simple|plain|good|proper|formal|standard|modern|brazilian|european|simplified|traditional|"
     "mexican|british|american"
