@@ -268,7 +268,7 @@ class ModelOption(OptionModel):
     """The option that selects the model."""
 
     model: str | None = option(
-        "default, small, a GGUF file, openai:NAME, ollama:NAME, http://host/v1#NAME …; commas join several",
+        "default, small, a GGUF file, openai:NAME, ollama:NAME, http://host/v1#NAME …; several: A,B",
         MODEL,
         "REF",
         "-m",

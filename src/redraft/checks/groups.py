@@ -49,7 +49,7 @@ class AllOf(_Group):
         return form
 
     def prefix(self, text: str) -> Prospect:
-        """Return `lost` if any part returns `lost`."""
+        """Return `lost` if any part is lost."""
         return "lost" if any(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
@@ -77,11 +77,11 @@ class AnyOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """The form of the first part that has one."""
+        """The form of the first part that steers."""
         return next(filter(None, map(form_of, self.parts)), None)
 
     def prefix(self, text: str) -> Prospect:
-        """Return `lost` if every part returns `lost`."""
+        """Return `lost` if every part is lost."""
         return "lost" if all(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:

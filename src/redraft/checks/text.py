@@ -483,7 +483,7 @@ class Matches:
 
     @property
     def form(self) -> Form | None:
-        """The form of the pattern. A pattern steers if it covers the whole answer and has a grammar."""
+        """The form of the pattern, which steers if it covers whole answers and a grammar can express it."""
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002

@@ -32,7 +32,7 @@ class Flags:
     """The options of every command that writes chains."""
 
     out: Annotated[Path, setting("FILE", "Where the chains go; '-' is stdout.", "--out", "-o")] = Path("-")
-    dropped: Annotated[Path | None, flag("FILE", "Keep dropped records, with the reason.")] = None
+    dropped: Annotated[Path | None, flag("FILE", "Write dropped records to FILE, with reasons.")] = None
     workers: Workers = None
     strict: Strict = False
     force: Force = False
@@ -79,7 +79,7 @@ def import_(
 ) -> None:
     """Read published data as chains.
 
-    The fields of a record decide how it is read; --map gives them known names first. Gold answers, rationales
+    The fields of a record decide how it is read; --map first renames fields. Gold answers, rationales
     and tests are kept for training and checking, together with each record's origin and licence.
     """
     from redraft.data.published import import_files
@@ -134,7 +134,7 @@ def clean(
 def dedupe(
     file: Source,
     by: Annotated[
-        Literal["exact", "query", "rouge", "minhash"], setting(None, "What makes two records duplicates.")
+        Literal["exact", "query", "rouge", "minhash"], setting(None, "The test for duplicates.")
     ] = "exact",
     threshold: Annotated[
         float | None,
@@ -163,7 +163,7 @@ def dedupe(
 def decontaminate(
     file: Source,
     against: Annotated[list[Path], setting("FILE", "Evaluation items of any known shape. Can be repeated.")],
-    ngram: Annotated[int, setting("N", "Consecutive words that make a match.", "--ngram", "-n", min=5)] = 13,
+    ngram: Annotated[int, setting("N", "Consecutive words in a match.", "--ngram", "-n", min=5)] = 13,
     *,
     flags: Flags,
 ) -> None:

@@ -51,7 +51,7 @@ def list_() -> None:
     if DEFAULT.path.exists():
         rows.insert(0, ("default", DEFAULT.path.stat().st_size, DEFAULT.path))
     if not rows:
-        typer.echo("No models yet. Fetch the small default one: redraft model get default", err=True)
+        typer.echo("There are no models here. Fetch the default one: redraft model get default", err=True)
     width = max((len(ref) for ref, _, _ in rows), default=0)
     for ref, size, path in rows:
         typer.echo(f"{ref:{width}}  {size_in_words(size):>8}  {path}")

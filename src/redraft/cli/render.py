@@ -32,9 +32,9 @@ _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
 
 def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Spans = ()) -> Text:
-    """Return `after` with added and removed words marked; without `before`, as it is.
+    """Return `after` with added and removed words marked; without `before`, `after` has no marks.
 
-    If they cannot be compared well (`changes`), all of `after` is marked as new and `before` is not shown.
+    If the texts cannot be compared well (`changes`), all of `after` is marked as new, without `before`.
     """
     parts: Sequence[tuple[str, str]] = [("same" if before is None else "all", shown(after))]
     if before is not None and max(len(before), len(after)) <= LONGEST:
@@ -68,7 +68,7 @@ def written(answer: str, calls: Iterable[Mapping[str, Any]]) -> str:
 
 
 def shown(text: str) -> str:
-    """Return the text made printable. A very long one is cut, with a count of the rest."""
+    """Return the text made printable. A very long text is cut, with a count of the rest."""
     if len(text) <= LONGEST:
         return printable(text)
     left = f"{len(text) - LONGEST:,}"

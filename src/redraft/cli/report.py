@@ -18,7 +18,7 @@ def report(
     as_json: AsJson = False,
     force: ReplacePage = False,
 ) -> None:
-    """Describe what judges said of answers, or how models scored.
+    """Describe the verdicts of judges, or the scores of models.
 
     For reviews (redraft judge A B) it prints the ratio of scores and the win rate with 95 % intervals over
     questions, wins and losses in both orders, and how far order and length of the answers sway the judge. The

@@ -1,4 +1,4 @@
-"""Flags that several verbs share, and the result of a long run."""
+"""Flags that several commands share, and the result of a long run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def print_result(run: Callable[[], RunResult | Generated], *, quiet: bool) -> No
 
 
 def tell_failures(job: JobResult) -> None:
-    """Say how many items failed in this run, for verbs without a summary."""
+    """Print the number of items that failed in this run, for commands without a summary."""
     if failed := job.counts.failed:
         tell(f"{counted(failed, 'item')} failed: see {job.out}.errors.jsonl.")
 

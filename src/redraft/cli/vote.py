@@ -20,9 +20,9 @@ def vote(
     answers: Annotated[list[Path], argument("A B", "Answers of a model A, and of its opponent B.")],
     out: Annotated[Path, flag("FILE", "Where the votes go.", "--out", "-o")],
     questions: Annotated[Path | None, flag("FILE", "The questions, with their categories.")] = None,
-    voter: Annotated[str | None, flag("NAME", "Who votes.  [the page asks]")] = None,
+    voter: Annotated[str | None, flag("NAME", "The voter's name.  [the page asks]")] = None,
     port: Annotated[int, setting("N", "The page's port; 0 is any free one.", min=0, max=65535)] = 0,
-    seed: Annotated[int, setting("N", "Decides the order and the sides.", min=0)] = 1,
+    seed: Annotated[int, setting("N", "The random seed of order and sides.", min=0)] = 1,
 ) -> None:
     """Judge the answers of two models blindly: which is better?
 

@@ -106,7 +106,7 @@ class Watch:
         elif isinstance(event, StepDone):
             self._step(event.index, event.step)
         elif isinstance(event, Progress) and self._place and self._place[0] == "answer":
-            self._moving.title = f"Checking {name_of(self._place[1]).lower()}"  # they find what to underline
+            self._moving.title = f"Checking {name_of(self._place[1]).lower()}"  # checks find faults to mark
         elif isinstance(event, Progress):
             self.wait()
         elif isinstance(event, Interrupted):
