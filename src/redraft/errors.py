@@ -216,7 +216,7 @@ class EngineError(RedraftError):
     """The model or its server failed.
 
     Attributes:
-        passing: Whether the same request may succeed later, because the reply broke off or the server hangs.
+        passing: Whether the request may succeed later, as the reply broke off or the server may recover.
         ready: Whether the request can be repeated at once, on another server or in a new process.
     """
 
@@ -280,7 +280,7 @@ class ServerError(EngineError):
 class EmptyReply(EngineError):
     """A model ended without an answer: it called a tool, only thought, or generated nothing."""
 
-    by_itself = False  # whether the model ended at once. Where empty answers are allowed, this is one.
+    by_itself = False  # whether the model ended at once. Some callers allow such an empty answer.
     cut = False  # whether `max_tokens` was reached before an answer, or the context was full
 
 

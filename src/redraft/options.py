@@ -10,8 +10,8 @@ type, and `option` sets its help text, default, range and flag:
   wrong value and the allowed ones. `read_file` also accepts the hyphens in a file's keys.
 - Code then reads attributes: `haste.rpm`. `haste.explicit` contains the given values, without defaults.
   `haste.model_copy(update=...)` replaces values, but does not check the new ones.
-- `options_of(Haste)` describes the options. `cli.options.takes` makes a command's flags from them. It gets
-  the group as text, `"redraft.somewhere:Haste"`, so that `redraft --help` does not import pydantic. A group
+- `options_of(Haste)` describes the options. `cli.options.takes` makes a command's flags from them. Its
+  argument is a text, `"redraft.somewhere:Haste"`, so that `redraft --help` does not import pydantic. A group
   may inherit from others: `class More(B, A)` has the options of A, then those of B, then its own.
 - `Haste.model_json_schema()` is its JSON Schema.
 - For keyword arguments, `revision.keywords` has TypedDicts: `def wait(**options: Unpack[HasteKeywords])`.
@@ -277,7 +277,7 @@ class ModelOption(OptionModel):
 
 
 class ModelOptions(ModelOption):
-    """The options that select the models."""
+    """The options that select the model, its critic and its judge."""
 
     critic: str | None = option("another model that criticises", MODEL, "REF", what=A_REFERENCE)
     judge: str | None = option("the model for judge: checks", MODEL, "REF", what=A_REFERENCE)

@@ -1,4 +1,4 @@
-"""The chain record: a prompt and all its steps. Every part of redraft reads and writes it.
+"""The chain record: a prompt and all its steps. All parts of redraft read and write such records.
 
 One JSON object per line, UTF-8, version 1. Unknown fields survive a round trip. Records are frozen: a changed
 chain is a new chain. `chain.selfee` renders a chain as text for a model, and `revise` makes chains.

@@ -204,7 +204,7 @@ class _Layout:
 
     def _plain(self, text: str) -> str:
         if strange := _STRANGE.search(text):
-            raise RecordError(f"U+{ord(strange[0]):04X}, which is not a character")
+            raise RecordError(f"a text has U+{ord(strange[0]):04X}, which is not a character")
         return self._template.found.sub(_broken, text)
 
     def _mark(self, turn: int, what: str, text: str) -> str:

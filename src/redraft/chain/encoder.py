@@ -437,7 +437,7 @@ def _placed(
     texts = [_text_of(span, vocabulary) for span in spans]
     ends = list(accumulate(map(len, texts)))
     if ends[-1] > LONGEST:
-        raise RecordError(f"over {LONGEST:,} characters")
+        raise RecordError(f"the text has over {LONGEST:,} characters")
     places = [(span, end - len(text), end) for span, text, end in zip(spans, texts, ends, strict=True)]
     borders = [start for (before, _, _), (span, start, _) in pairwise(places) if before.given > span.given]
     return "".join(texts), places, borders
@@ -449,7 +449,7 @@ def _text_of(span: Span, vocabulary: Vocabulary) -> str:
     if span.control:
         return without_surrogates(vocabulary.mark_controls(span.text))
     if OPEN in span.text:
-        raise RecordError(f"U+{ord(OPEN):04X}, which is not a character")
+        raise RecordError(f"a text has U+{ord(OPEN):04X}, which is not a character")
     return without_surrogates(span.text)  # JSON allows them, and tokenizers refuse them
 
 

@@ -83,9 +83,9 @@ def only_text(chain: Chain) -> Chain:
     messages = [*(turn.message or {} for turn in turns), answer_message(chain)]
     for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
         if any(map(found, messages)):
-            raise RecordError(f"a record contains {what}, so it needs another format (--format chat may do)")
+            raise RecordError(f"a record contains {what}, so it needs another format: try --format chat")
     if tools_of(chain):
-        raise RecordError("a record contains tools, so it needs another format (--format chat may do)")
+        raise RecordError("a record contains tools, so it needs another format: try --format chat")
     return chain
 
 

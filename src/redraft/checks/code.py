@@ -41,7 +41,7 @@ class CodeCheck:
 
     # Python code, such as `assert f(1) == 2`. Each test runs alone, and passes if it raises nothing.
     tests: tuple[str, ...]
-    # Code that program and tests use. It runs before the program, or after it to use the program's names.
+    # Code that program and tests use. It runs before the program, or after it if it uses the program's names.
     setup: str = ""
     seconds: float = TEST_SECONDS
 
@@ -72,7 +72,7 @@ class CodeCheck:
         return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the tests. The score is the share of passed tests; the message says what the program did."""
+        """Run the tests. The score is the share of passed tests; the message describes failed ones."""
         program, fenced = program_of(answer)
         reports: list[Report] = []
         for _ in range(MAX_STARTS):

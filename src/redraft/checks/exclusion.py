@@ -51,7 +51,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
 
     Args:
         checks: The checks.
-        max_tokens: The most tokens that an answer may have; None if that is not known.
+        max_tokens: The most tokens that an answer may have; None if unknown.
     """
     checks = [*checks]
     parts = [part for check in checks for part in _parts(check)]

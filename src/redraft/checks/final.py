@@ -3,7 +3,7 @@ r"""Checks that compare an answer's result with the right one: a number, a lette
 An answer ends where another question begins. Statements that it retracts or denies do not count. Its result
 follows a mark: the last `####`, `\boxed{…}` or "the answer is". Without a mark, the result is the last
 number or formula, or the only letter left. Two results in one place ("42 or 43") count as none. Units and
-number words are not read. A check's name contains the right result. Its messages do not, as models copy.
+number words are not read. A check's name contains the right result, and its messages do not.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ _STEP = regex.compile(
 _EITHER = r"(?:\s?[\p{L}%°]++)??,?\s*(?:(?:or|oder|ou)\s(?:\p{L}+\s)?|and\s|或者?)[$€£\\*]*"
 _BEFORE = regex.compile(_EITHER)
 _BEHIND = regex.compile(rf"{_EITHER}|(?:\s?\p{{L}}++)?\sto\s|[\s,;]+[$€£\\*]*")
-"""Match the text between two results of which either may be meant: in a text, and in a statement."""
+"""Match the gap between two possible results: `_BEFORE` in a whole text, `_BEHIND` in a marked statement."""
 _Run = list[regex.Match[str]]
 """Numbers that are joined by signs, such as `5 + 13 = 18`."""
 

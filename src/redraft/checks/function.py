@@ -48,7 +48,7 @@ class FunctionCheck:
         """Import a function."""
         module_name, _, name = path.rpartition(".")
         if not module_name or not all(part.isidentifier() for part in path.split(".")):
-            raise CheckSyntaxError(f"python:{path}: this does not name a function in a module.", hint=_HINT)
+            raise CheckSyntaxError(f"python:{path} does not name a function in a module.", hint=_HINT)
         module = imported(module_name, path)
         function = getattr(module, name, None)
         if not callable(function):

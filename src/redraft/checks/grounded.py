@@ -129,7 +129,7 @@ _SCALE = regex.compile(rf"(?i)(?<!\p{{L}}|\d ?)(?:({_any(_SCALES)})s?|{_any(_LET
 _LESS = regex.compile(
     r"(?i)minus|negative|below|less|fewer|lower|f[ae]ll|drop|decreas|declin|\bdown\b|los[st]|reduc|\bcut|discount"
 )
-_NEAR = 40  # most characters between a number and a word of loss that is about the number
+_NEAR = 40  # most characters between a number and a word such as `less` that is about the number
 THOUSANDS = regex.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)*")
 _OF_DATES = frozenset({"date"})
 _STOP = regex.compile(r"\n|[.;] ")
@@ -168,7 +168,7 @@ class Date(NamedTuple):
 
 
 def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
-    """Yield the readings of a match of `AMOUNT` or `SPOKEN`: `5m` is five million or metres, 5% also 0.05."""
+    """Yield the readings of an `AMOUNT` or `SPOKEN` match: `5m` is 5 million or metres, 5% is also 0.05."""
     given = match.groupdict()
     scale, sign = (given.get("scale") or "").lower().removesuffix("s"), -1 if given["sign"] else 1
     before = _STOP.split(match.string[max(match.start() - _NEAR, 0) : match.start()])[-1]
@@ -289,8 +289,8 @@ _NO_NAMES = frozenset([*_POLITE.split(), *MONTH_OF, *DAY_OF])
 _ENDINGS = ("es", "a", "an", "ian", "n", "ish", "ese", "ean", "i", "y", "ic", "er", "en")
 _BEGINS = regex.compile(r"[^\s\p{L}\p{N},'&/-]|--| - ")
 _SENTENCE = regex.compile(r"(?r)\p{Ll} .*[.!?]\s*\Z")
-_CAPITALS = 0.25  # share of capitals within sentences above which they do not mark names, as in German
-_ENGLISH = 0.6  # least share of common words, among words without a capital, of an English text
+_CAPITALS = 0.25  # above this share of capitals within sentences, they do not mark names, as in German
+_ENGLISH = 0.6  # least share of common words in an English text, among words without a capital
 _MOST_SHOWN = 8
 
 
@@ -345,7 +345,7 @@ class Source:
         return others or not self.words.isdisjoint(_stems(word))
 
     def has_amount(self, amount: Amount, scales: frozenset[int]) -> bool:
-        """Return whether a number occurs with its unit and sign. `scales` stand elsewhere in the answer."""
+        """Return whether a number occurs with its unit and sign. `scales` occur elsewhere in the answer."""
         return any(
             self._same(amount, found, scales)
             and amount.sign * found.sign >= 0

@@ -126,7 +126,7 @@ def derived(prompt: Prompt) -> tuple[Check, ...]:
 
 
 def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:
-    """Return checks with `auto` replaced by those that the prompt demands."""
+    """Return checks with `auto` replaced by the checks that the prompt demands."""
     checks = tuple(checks)
     given = {check.name for check in checks}
     found = derived(prompt) if any(isinstance(check, Auto) for check in checks) else ()

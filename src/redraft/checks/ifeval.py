@@ -1,7 +1,7 @@
 """IFEval's 25 types of constraints as checks: `ifeval:keywords:existence {"keywords": ["rain"]}`.
 
-Each type decides as the paper's program does (Zhou et al., arXiv:2311.07911), so that scores compare with
-published ones. But `segment` replaces nltk for splitting sentences and finding capital words, and fastText
+Each type decides as the paper's program does (Zhou et al., arXiv:2311.07911), so that published scores are
+comparable. But `segment` replaces nltk for splitting sentences and finding capital words, and fastText
 replaces langdetect for recognising languages: docs/evaluate.md lists the differences. Many types have a form
 that steers a model. Many also detect, while an answer streams, that no continuation can meet the constraint.
 """
@@ -60,7 +60,7 @@ def _type(
     lost: Lost | None = None,
     grows: Callable[[str], str] | None = None,
 ) -> Callable[[Decide], Decide]:
-    """Return a decorator that registers a type by its `decide`. By default, `values` are those in `demand`.
+    """Return a decorator that registers a type. `values` defaults to the placeholders in `demand`.
 
     `grows` is for types that stay broken once they are broken, unless their relation is "at least". It
     returns the part of a text that can no longer change.

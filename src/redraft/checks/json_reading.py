@@ -179,7 +179,7 @@ def keys_of(pointer: str) -> list[str]:
 
 @lru_cache(maxsize=8)
 def json_in(answer: str) -> tuple[int, str]:
-    """Return the position and text of an answer's JSON. The position is -1 if it could not be found."""
+    """Return the position and text of an answer's JSON. The position is -1 if the text is not found."""
     try:
         text = read_json(answer)[1]
     except NotJson:

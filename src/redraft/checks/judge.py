@@ -74,7 +74,7 @@ class Judge:
 
     @classmethod
     def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR, *, thoughts: bool = False) -> Self:
-        """Return the check. Its rubric is the content of the file `source`, or `source` itself if no file."""
+        """Return the check. Its rubric is the content of the file `source`, or else `source` itself."""
         if engine is None:
             raise CheckSyntaxError(f"judge:{source:.60}: there is no judge model.", hint=_HINT)
         if not 1 <= bar <= MAX_SCORE:
@@ -166,7 +166,7 @@ class Reward:
 
     @classmethod
     def of(cls, source: str, bar: float = REWARD_BAR) -> Self:
-        """Load a reward model."""
+        """Load a reward model, and return its check."""
         if not 0 < bar < 1:
             raise CheckSyntaxError(f"reward[{bar:g}]: a score is between 0 and 1.", hint="reward[0.7]:PATH")
         if not (find_spec("torch") and find_spec("peft")):

@@ -1,4 +1,4 @@
-"""Define the kinds of checks: how each is written, its line in `--help`, and how it is made.
+"""Define the kinds of checks: their written forms, their lines in `--help`, and their makers.
 
 A kind is a plugin of the group `redraft.checks`. redraft's own kinds are here. The module of a check is
 imported when the check is made, so that `--help` stays fast.
@@ -236,7 +236,7 @@ ENDS = _for_anyone("ends:TEXT", "ends with this text, ignoring case", _phrase)
 JSON = _for_anyone(
     "json",
     "is JSON, or contains one fenced JSON block",
-    _plain("structure", "Json", guess="a schema is json-schema:FILE"),
+    _plain("structure", "Json", guess="for a schema, write json-schema:FILE"),
 )
 KEYS = _for_anyone(
     "keys:name,born", "is a JSON object with these keys and no others", _of_text("structure", "Keys.of")

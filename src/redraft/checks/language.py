@@ -44,11 +44,11 @@ NEAR = (
     "|az tr|hi mr ne|kk ky"
 )
 """Families of languages that the model mixes up in a short text."""
-LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # languages that each is taken for
+LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # its texts are often taken for these
 
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
 PROBABLE = 0.5  # least probability to trust
-READ = 200  # characters to read: a sentence or two suffice, and each takes time
+READ = 200  # characters to read: more would take time, and a sentence or two suffice
 
 
 def language_of(text: str) -> str | None:
@@ -67,7 +67,7 @@ def code_of(written: str) -> str | None:
 
 
 def near(code: str) -> frozenset[str]:
-    """Return the codes of a language and of the languages that a short text is easily mistaken for."""
+    """Return the codes of a family: a language and those that are easily confused with it in short texts."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))
     return next((family for family in families if code in family), frozenset([code]))
 

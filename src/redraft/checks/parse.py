@@ -51,7 +51,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
 def parse_checks(
     checks: Iterable[str | Check | Callable[..., Any]], *, judge: Engine | None = None
 ) -> tuple[Check, ...]:
-    """Parse short forms, `Check` values and functions (see `function`). Errors are those of `parse_check`."""
+    """Parse short forms, `Check` values and functions (see `function`). Errors are as in `parse_check`."""
     found: list[Check] = []
     for check in checks:
         if isinstance(check, str):

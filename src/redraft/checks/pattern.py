@@ -18,7 +18,7 @@ import regex
 REGEX_SECONDS = 2.0  # time limit of a search, in processor time, so that other work does not count
 
 MAX_EXPANDED = 100_000
-"""The most characters of a pattern whose repeat counts are expanded. Compiling so many takes about 100 MB."""
+"""The most characters of a pattern whose repeat counts are expanded. Compiling these takes about 100 MB."""
 
 BACKTRACKS = "The pattern backtracks without end: look for a repeat within a repeat, such as (a+)+."
 """The hint for a search that took too long."""
@@ -27,7 +27,7 @@ _TOKEN = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:
 
 
 _limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("inf"), 0))
-"""The thread's processor time at which `within` ends, and the seconds that it was given."""
+"""The thread's processor time at which `within` ends, and the limit in seconds."""
 
 
 @contextmanager

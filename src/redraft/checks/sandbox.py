@@ -41,7 +41,7 @@ Report = dict[str, Any]  # a test's result: `passed` and, if False, the report o
 async def run_job(job: Job, seconds: float) -> list[Report]:
     """Load a program and run its tests, `seconds` each at most.
 
-    Return a report on loading, and one on each test, up to the first in which the program hung or ended.
+    Return a report on loading, and one on each test, up to the first test in which the program hung or ended.
     """
     cpu = int(seconds * (len(job["tests"]) + 1)) + 5
     async with turn():
@@ -183,7 +183,7 @@ memfd_secret 447 447 | shmget 29 194 | msgget 68 186 | semget 64 190 | mq_open 2
 """
 """System calls with their numbers on x86-64 and ARM64, from asm/unistd.h; - stands for no number.
 
-These calls start processes (the memory limit holds only for each alone), take memory that no limit counts, or
+These calls start processes (each would have a memory limit of its own), take memory that no limit counts, or
 reach parts of the kernel that namespaces do not isolate. All fail with EPERM.
 """
 _CLONE, _CLONE3 = (56, 220), (435, 435)

@@ -35,7 +35,7 @@ def _listed(words: str) -> frozenset[str]:
 _TITLES = _listed("mr mrs ms dr prof gen col sgt capt lt rev hon gov sen vs cf approx ca")
 # After these, a full stop ends no sentence if a number follows: `No. 5`, unlike `The answer is no. Go on.`
 _NUMBERED = _listed("no nos fig figs vol eq eqs sec ch p pp jan feb mar apr jun jul aug sep sept oct nov dec")
-# After these, an initial (`J.`) or dotted letters (`U.S.`), it ends a sentence only before a starter.
+# After these, an initial (`J.`) or dotted letters (`U.S.`), a stop ends a sentence only before a starter.
 _LOOSE = _listed("etc al st jr sr inc ltd co corp ph.d")
 _DOTTED = regex.compile(r"(?:\p{L}\.)*\p{L}")
 _STARTERS = _listed(

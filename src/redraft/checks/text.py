@@ -99,7 +99,7 @@ WRITTEN = {
     "items": 'An item is a line that begins with "- ", or with a number such as "1. ".',
     "headings": 'A heading is a line that begins with "# " or "## ".',
 }
-"""By unit: a sentence that describes its notation, for the message to a writer of too few."""
+"""By unit: a sentence that describes its notation, for messages about too few."""
 
 
 _NO_WORD = "The answer has no word."
@@ -288,7 +288,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """The form of an answer without the phrase; `lacks[part]` steers only away from a single sign."""
+        """The form of an answer without the phrase; for `lacks[part]`, only if it is a single sign."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))

@@ -1,4 +1,4 @@
-"""Checks of tool calls: the value of an argument, how often a tool is called, and after which other tool."""
+"""Checks of tool calls: the values of arguments, the number of calls, and the order of tools."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Source = Annotated[
     Path, argument("FILE", "Records of any known shape, as JSON lines or a JSON array; '-' is stdin.")
 ]
-Workers = Annotated[int | None, flag("N", "Processes.  [all cores]", "--workers", "-j", min=1)]
+Workers = Annotated[int | None, flag("N", "Number of processes.  [all cores]", "--workers", "-j", min=1)]
 Strict = Annotated[bool, switch("Stop at a record that cannot be read.", "--strict")]
 Force = Annotated[bool, switch("Replace the output if it exists.", "--force")]
 
@@ -68,7 +68,7 @@ def import_(
     ] = None,
     fields: Annotated[
         list[str] | None,
-        flag("NAME=FIELD,…", "Read other fields under known names: instruction=frage.", "--map"),
+        flag("NAME=FIELD,…", "Rename fields to known names: instruction=frage.", "--map"),
     ] = None,
     licence: Annotated[str | None, flag("TEXT", "Override the source's licence.")] = None,
     which: Annotated[
@@ -106,8 +106,8 @@ def clean(
     ] = None,
     rules: Annotated[str | None, flag("A,B…", "Apply only these rules.")] = None,
     skip: Annotated[str, flag("A,B…", "Leave these rules out.")] = "",
-    languages: Annotated[str, flag("EN,DE…", "Keep these languages: the rule 'language'.")] = "",
-    blocked: Annotated[str, flag("A,B…", "Lists of words of the rule 'blocked': fastchat, alpaca.")] = "",
+    languages: Annotated[str, flag("EN,DE…", "Keep only these languages (the rule 'language').")] = "",
+    blocked: Annotated[str, flag("A,B…", "Word lists for the rule 'blocked': fastchat, alpaca.")] = "",
     *,
     flags: Flags,
 ) -> None:
@@ -201,10 +201,10 @@ def merge(
 
 def split(
     file: Source,
-    limit: Annotated[int, setting("N", "Most tokens of a piece.", min=1)] = 2048,
+    limit: Annotated[int, setting("N", "Maximum tokens in a piece.", min=1)] = 2048,
     tokenizer: Tokenizer = "default",
     form: Annotated[
-        TrainingFormat, setting(None, "The training format to count, as in `train sft`.", "--format")
+        TrainingFormat, setting(None, "The training format whose tokens are counted.", "--format")
     ] = "selfee",
     *,
     flags: Flags,

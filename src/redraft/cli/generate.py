@@ -1,4 +1,4 @@
-"""`redraft generate`: make training data with a teacher, in runs that resume and pay no reply twice."""
+"""`redraft generate`: make training data with a teacher, in runs that resume and pay for no reply twice."""
 
 from __future__ import annotations
 

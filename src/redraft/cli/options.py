@@ -28,7 +28,7 @@ USUAL = "redraft.options:Flags"  # the options of `ask`, `chat` and `answer`
 
 
 def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
-    """Return the settings: flags, then recipe, then config file. `group` names the options, as in `takes`."""
+    """Return the settings from flags, recipe and config file. `group` names the options, as in `takes`."""
     from redraft.engines.config import load_config
     from redraft.revision.settings import Settings
 

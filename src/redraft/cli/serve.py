@@ -29,7 +29,7 @@ class ServerFlags:
     parallel: Annotated[int, setting("N", "Chains at once, per model.", min=1)] = 4
     queue: Annotated[int, setting("N", "Requests that may wait, per model.", min=0)] = 64
     max_seconds: Annotated[float, setting("S", "Time limit of a chain.", min=0.001)] = 600.0
-    drain: Annotated[float, setting("S", "Time for requests to finish at the end.", min=0)] = 60.0
+    drain: Annotated[float, setting("S", "Time for requests to finish when it ends.", min=0)] = 60.0
     linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
     strict_tools: Annotated[bool, switch("Fail if a tool call stays wrong.", "--strict-tools")] = False
     page: Annotated[bool, setting(None, "Serve a web page too, at /.", "--page/--no-page")] = True
@@ -43,7 +43,7 @@ def serve(
     flags: Given,
     nodes: NodeFlags,
     models: Annotated[
-        Path | None, flag("FILE", "A YAML file of models: each name, with recipe keys.")
+        Path | None, flag("FILE", "A YAML file that maps names of models to recipe keys.")
     ] = None,
     *,
     how: ServerFlags,

@@ -1,4 +1,4 @@
-"""A command as typer runs it, and its help.
+"""Define a command for typer, and write its help.
 
 The help is plain text, the same on a terminal, in a pipe and in docs/cli.md. If a command has many options,
 `--help` shows the common ones (`everyday_options`), and `--help-all` shows all.

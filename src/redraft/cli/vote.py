@@ -59,7 +59,7 @@ def vote(
     tell(
         f"not all pairs are judged: {', '.join(short)}. The same command resumes."
         if short
-        else f"{counted(counts.total(), 'vote')} in {out}."
+        else f"{out} has {counted(counts.total(), 'vote')}."
         if counts
         else "there is no vote yet.",
         "The report tells which model is which: " + shlex.join(["redraft", "report", str(out), *given]),
@@ -72,7 +72,7 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
 
     if len(answers) != 2:
         raise UsageError(
-            f"{len(answers)} files of answers were given.", hint="Vote on two models at a time: A B"
+            f"the number of files of answers is {len(answers)}, not 2.", hint="Vote on two models: A B"
         )
     if "-" in map(str, [*answers, questions, out]):
         raise UsageError("'-' cannot be used here.", hint="Name files for answers, questions, votes.")

@@ -112,7 +112,7 @@ class Watch:
         elif isinstance(event, Interrupted):
             self._place = None  # the moving text is written again
             self._settle()
-            self.console.print(RichText(f"Writing it again: {printable(event.error.message)}", "yellow"))
+            self.console.print(RichText(f"Writing the text anew: {printable(event.error.message)}", "yellow"))
         elif isinstance(event, Finished):
             self._finish(event)
 

@@ -41,7 +41,7 @@ class Job:
 
     @contextmanager
     def run(self, source: Path) -> Iterator[Run]:
-        """Prepare the work: its progress over the weights, its remarks and its warnings.
+        """Yield the `Run` of a command, with its progress bar, its remarks and its warnings.
 
         Warnings about NaN and infinite values are printed even with --quiet, and make the exit status 1.
         """

@@ -1,4 +1,4 @@
-"""Rules for amounts: how many words, sentences, characters, paragraphs, lines, bullet points, items and headings."""
+"""Rules for amounts: numbers of words, sentences, characters, paragraphs, lines, bullet points, items and headings."""
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
 from __future__ import annotations
