@@ -181,7 +181,7 @@ class Reward:
         return f"reward{'' if self.bar == REWARD_BAR else f'[{self.bar:g}]'}:{self.source}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Score the answer."""
+        """Pass if the reward model's score reaches the bar."""
         reward = self.model.score([(prompt, answer)])[0]
         score = logistic(reward)
         message = f"The reward model gives the answer {score:.2f} of 1 (reward {reward:+.2f})"

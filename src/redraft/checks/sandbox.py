@@ -1,8 +1,8 @@
-"""Run a model's programs in a sandbox: bubblewrap, which shares nothing of this machine.
+"""Run a model's programs in a sandbox: bubblewrap, which hides almost all of this machine.
 
 Inside there are /usr and Python, read-only, an empty /tmp of 64 MB in memory, and nothing else: no network,
 home, environment, devices or /proc. Bubblewrap applies the filter of system calls below; `inside` limits
-itself. The sandbox does not protect from faults of the kernel or the processor, and does not hide the time,
+itself. The sandbox does not protect against faults of the kernel or the processor, nor does it hide the time,
 the kernel's version, or the software in /usr.
 """
 

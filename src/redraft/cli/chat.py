@@ -80,7 +80,7 @@ class Chat:
         self.watching, self.status = False, 0
 
     def do(self, text: str) -> bool:
-        """Answer a text or obey a command. Return False to leave. An error ends only this turn."""
+        """Answer a text or obey a command. Return False if the user leaves. An error ends only this turn."""
         try:
             if text.startswith("/") and "\n" not in text:
                 command, _, value = text.partition(" ")

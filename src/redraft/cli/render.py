@@ -114,7 +114,7 @@ def outline(step: Step, name: str) -> list[Text]:
 
 
 def notes(step: Step) -> list[Text]:
-    """Return notes on a step: how much was patched, and whether it is an echo, repeats itself or was cut."""
+    """Return notes on a step: the extent of a patch, and remarks on an echo, a repetition or a cut."""
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
     texts = [(f"Patched: {places}, {tokens}. The rest is as it was.", "dim")] * bool(step.patch)
     if step.echo:
@@ -157,7 +157,7 @@ def ending(chain: Chain) -> list[RenderableType]:
 
 
 def summary(chain: Chain) -> RenderableType:
-    """Render which answer of a chain is best, why the chain stopped, and its cost."""
+    """Render the number of a chain's best answer, the reason why the chain stopped, and its cost."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()

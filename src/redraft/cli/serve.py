@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServerFlags:
-    """The options for where and how a server answers."""
+    """The options for a server's address, limits, page and logs."""
 
     host: Annotated[str, setting("ADDRESS", "The address to listen on.")] = "127.0.0.1"
     port: Annotated[int, setting("N", "The port; 0 is any free one.", min=0, max=65535)] = 8321

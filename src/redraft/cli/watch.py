@@ -54,7 +54,7 @@ class Moving:
         self._pieces.append(piece)
 
     def end(self) -> str:
-        """Remove what was drawn, and return the text."""
+        """Remove the drawing, and return the text."""
         if self._live is not None:
             self._live.stop()
         text, self._live, self._pieces = "".join(self._pieces), None, []

@@ -33,7 +33,7 @@ Base = Annotated[str, argument("BASE", "The base: a folder, a file, or org/name.
 
 @dataclass(frozen=True)
 class Job:
-    """The options for how a command reads and writes its files."""
+    """The options for reading and writing files, and for progress."""
 
     force: Force = False
     allow_pickle: Pickle = False
