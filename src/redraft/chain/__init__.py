@@ -439,7 +439,7 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return the index where a repetition begins, if a text ends with one phrase three times; otherwise None."""
+    """Return the index where a repetition begins, if a text ends with one phrase three times, or None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 

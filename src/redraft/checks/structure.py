@@ -89,7 +89,7 @@ class Keys:
         }
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the keys are exactly these. Other JSON objects score 1/2 or more, depending on their keys."""
+        """Pass if the keys are exactly these. Other JSON objects score 1/2 or more, by their keys."""
         try:
             value, _ = read_json(answer)
         except NotJson as error:
