@@ -34,7 +34,7 @@ class RedraftError(Exception):
     """The base class of all errors of redraft.
 
     Attributes:
-        message: The input that is wrong, what is wrong with it, and what was found.
+        message: The wrong input, its fault, and the value that was found.
         hint: The next thing to do or type, or None.
         chain: The unfinished `redraft.Chain`, if the error interrupted one; otherwise None.
     """
@@ -129,7 +129,7 @@ starts: begin begins beginswith
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:
     """Return "Did you mean …?" with the nearest known name, or "" if no name is near.
 
-    `before`, such as `--`, precedes that name. Long names are cut: comparing takes 40 times their memory.
+    `before`, such as `--`, is put before the name. Long names are cut: comparing takes 40 times their memory.
     """
     from difflib import get_close_matches
 
@@ -216,7 +216,7 @@ class EngineError(RedraftError):
     """The model or its server failed.
 
     Attributes:
-        passing: Whether the request may succeed later: its reply broke off, or the user allows waiting.
+        passing: Whether the request may succeed later, as the reply broke off or the server may recover.
         ready: Whether the request can be repeated at once, on another server or in a new process.
     """
 
@@ -280,8 +280,8 @@ class ServerError(EngineError):
 class EmptyReply(EngineError):
     """A model ended without an answer: it called a tool, only thought, or generated nothing."""
 
-    by_itself = False  # the model ended at once, without a text: an empty answer, where those are allowed
-    cut = False  # `max_tokens` was reached before an answer, or the context was full
+    by_itself = False  # whether the model ended at once. Some callers allow such an empty answer.
+    cut = False  # whether `max_tokens` was reached before an answer, or the context was full
 
 
 class EngineTimeout(EngineError):

@@ -10,8 +10,8 @@ type, and `option` sets its help text, default, range and flag:
   wrong value and the allowed ones. `read_file` also accepts the hyphens in a file's keys.
 - Code then reads attributes: `haste.rpm`. `haste.explicit` contains the given values, without defaults.
   `haste.model_copy(update=...)` replaces values, but does not check the new ones.
-- `options_of(Haste)` describes the options. `cli.options.takes` makes a command's flags from them. It gets
-  the group as text, `"redraft.somewhere:Haste"`, so that `redraft --help` does not import pydantic. A group
+- `options_of(Haste)` describes the options. `cli.options.takes` makes a command's flags from them. Its
+  argument is a text, `"redraft.somewhere:Haste"`, so that `redraft --help` does not import pydantic. A group
   may inherit from others: `class More(B, A)` has the options of A, then those of B, then its own.
 - `Haste.model_json_schema()` is its JSON Schema.
 - For keyword arguments, `revision.keywords` has TypedDicts: `def wait(**options: Unpack[HasteKeywords])`.
@@ -40,7 +40,7 @@ OF_RUNS = RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a 
 MAX_THREADS = 512  # llama.cpp's maximum (GGML_MAX_N_THREADS in ggml.h); more would end the process
 RETRIES = 4  # default number of times that a failed request is repeated
 MAX_SEED = 2**31 - 1  # engines take a seed of 31 bits
-TOKENS: Mapping[str, Any] = {"gt": 0, "le": 2**31 - 1}  # engines count them in 32 bits
+TOKENS: Mapping[str, Any] = {"gt": 0, "le": 2**31 - 1}  # limits of a token count: engines use 32 bits
 
 Prompts = str | Mapping[str, str]
 """The name of the prompts for criticism and revision, or two templates (docs/recipes.md)."""
@@ -55,9 +55,9 @@ class Option:
 
     Attributes:
         group: The heading above its flag in help texts; empty if it has no flag.
-        default: The value of an option that is not given; None if there is none, or if `text` describes it.
+        default: The default value; None if there is none, or if only `text` describes it.
         what: A description of the allowed values, if the type and range are not enough.
-        type: Its type, which `options_of` fills in.
+        type: The option's type, which `options_of` fills in.
     """
 
     text: str
@@ -71,7 +71,7 @@ class Option:
     type: Any = str
 
     def __call__(self, schema: dict[str, Any]) -> None:
-        """Leave the JSON Schema unchanged. pydantic calls this, because `option` passes it an `Option`."""
+        """Leave the JSON Schema unchanged. pydantic calls an `Option`, as it is the `json_schema_extra`."""
 
 
 def option(
@@ -101,8 +101,8 @@ class OptionModel(BaseModel):
         protected_namespaces=(),
         defer_build=True,
     )
-    # For the verb or function that takes these options: its own defaults, the options that its recipes may
-    # set (None: all), the folder of shipped ones in `redraft/recipes`, and options that no config file sets.
+    # For the command or function that takes these options: its own defaults, the options that its recipes may
+    # set (None: all), its folder of recipes in `redraft/recipes`, and the options that no config file sets.
     OWN_DEFAULTS: ClassVar[Mapping[str, Any]] = {}
     IN_RECIPES: ClassVar[type[OptionModel] | None] = None
     RECIPES: ClassVar[str] = ""
@@ -152,7 +152,7 @@ class OptionModel(BaseModel):
 
     @property
     def explicit(self) -> dict[str, Any]:
-        """The given values by name. Options that were not given are missing."""
+        """The given values by name. Options that were not given are left out."""
         values = ((name, getattr(self, name)) for name in type(self).model_fields)
         return {name: v for name, v in values if v is not None and name in self.model_fields_set}
 
@@ -250,7 +250,7 @@ class PlainOptions(OptionModel):
     temperature: float | None = option("0 is greedy [0.7, or the server's own]", SAMPLING, "T", ge=0, lt=100)
     top_p: float | None = option("nucleus size [1, or the server's own]", SAMPLING, "P", gt=0, le=1)
     max_tokens: int | None = option(
-        "maximum new tokens in an answer or criticism; native: in a chain [2048, or the server's own]",
+        "maximum new tokens in an answer or criticism; native mode: in a chain [2048, or the server's own]",
         SAMPLING,
         "N",
         **TOKENS,
@@ -261,14 +261,14 @@ class PlainOptions(OptionModel):
     seed: int | None = option("random seed, which makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
 
 
-A_REFERENCE = "a model reference (docs/engines.md)"  # what names a model, in words
+A_REFERENCE = "a model reference (docs/engines.md)"  # description of a value that selects a model
 
 
 class ModelOption(OptionModel):
     """The option that selects the model."""
 
     model: str | None = option(
-        "default, small, a GGUF file, openai:NAME, ollama:NAME, http://host/v1#NAME …; join more by commas",
+        "default, small, a GGUF file, openai:NAME, ollama:NAME, http://host/v1#NAME …; several: A,B",
         MODEL,
         "REF",
         "-m",
@@ -277,7 +277,7 @@ class ModelOption(OptionModel):
 
 
 class ModelOptions(ModelOption):
-    """The options that select the models."""
+    """The options that select the model, its critic and its judge."""
 
     critic: str | None = option("another model that criticises", MODEL, "REF", what=A_REFERENCE)
     judge: str | None = option("the model for judge: checks", MODEL, "REF", what=A_REFERENCE)
@@ -378,7 +378,7 @@ class EvalFlags(Flags):
 
     guided: bool = option("let the task's own scoring checks guide revisions too", LOOP, default=False)
     samples: int = option(
-        "answer each record N times, for pass@k: one of k is right", SAMPLING, "N", default=1, ge=1, le=1000
+        "answer each record N times, for pass@k (one of k is right)", SAMPLING, "N", default=1, ge=1, le=1000
     )
 
 

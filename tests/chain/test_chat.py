@@ -41,7 +41,7 @@ DROPPING = (
 """A template that opens the thoughts itself and drops those of every message."""
 
 THOUGHT = "<user|Q>|<assistant|[<think>hm</think>A>]|"
-LOST = "which the model's chat template leaves out"
+LOST = "the model's chat template leaves out"
 CALL = {"type": "function", "id": "c1", "function": {"name": "sky", "arguments": '{"city": "Rome"}'}}
 CALLED, REST = '<call>sky{"city": "Rome"}', "<tool|sun>|<assistant|[<think></think>Sunny.>]|"
 TOOL = {"type": "function", "function": {"name": "sky", "parameters": {"type": "object", "properties": {}}}}
@@ -155,12 +155,12 @@ IMAGE = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_u
     ("record", "reason"),
     [
         (messages(user(IMAGE), said("A cat.")), "a message contains image_url, but only text is trained on"),
-        (messages(user("<image>?"), said("A cat."), images=["a.png"]), "images, but only text is trained on"),
-        (messages(user("Q"), said("A", reasoning_content="hm")), f"thoughts, {LOST}"),
-        (messages(user("Q"), said("I look.", tool_calls=[CALL])), f"a tool call, {LOST}"),
-        (messages(user("Q"), said(None, tool_calls=[CALL])), f"a tool call, {LOST}"),
-        (messages(user("Q"), said("A"), tools=[TOOL]), f"tools, {LOST}"),
-        (messages(user("Q"), said("A"), tools="[sky]"), "its tools are not a list of objects"),
+        (messages(user("<image>?"), said("A cat."), images=["a.png"]), "only text is trained on, not images"),
+        (messages(user("Q"), said("A", reasoning_content="hm")), f"{LOST} thoughts"),
+        (messages(user("Q"), said("I look.", tool_calls=[CALL])), f"{LOST} a tool call"),
+        (messages(user("Q"), said(None, tool_calls=[CALL])), f"{LOST} a tool call"),
+        (messages(user("Q"), said("A"), tools=[TOOL]), f"{LOST} tools"),
+        (messages(user("Q"), said("A"), tools="[sky]"), "the tools are not a list of objects"),
         (messages(user("Q"), said("A", weight=0.5)), "a message has weight 0.5; only 0 and 1 are allowed"),
     ],
 )  # fmt: skip

@@ -309,9 +309,9 @@ JUDGED = Step(answer=LONG, feedback=Feedback(text=ACCEPT, verdict="accept"))
         (single("Q", "A"), "full", SHORTEST, NO_ROOM),
         # An answer that is judged is not shortened as a question is.
         (Chain(prompt=Prompt(instruction="Q"), steps=(JUDGED,), best=0), "critic", 256, NO_ROOM),
-        (single("Q", "a" * (LONGEST + 1)), "full", 2048, "over 1,048,576 characters"),
-        (single(f"Q{STOP}", "A"), "full", 2048, "U+FDD0, which is not a character"),
-        (single("Q", f"A{STOP}B"), "full", 2048, "U+FDD0, which is not a character"),
+        (single("Q", "a" * (LONGEST + 1)), "full", 2048, "the text has over 1,048,576 characters"),
+        (single(f"Q{STOP}", "A"), "full", 2048, "a text has U+FDD0, which is not a character"),
+        (single("Q", f"A{STOP}B"), "full", 2048, "a text has U+FDD0, which is not a character"),
     ],
 )
 def test_skipped_says_why(made: Chain, objective: Objective, length: int, reason: str) -> None:
@@ -341,7 +341,7 @@ def test_a_tokenizer_that_sees_a_control_token_in_letters_is_not_let(tmp_path: P
     save(tmp_path, made, {"eos_token": "</s>"})
     encoder = Encoder(AutoTokenizer.from_pretrained(tmp_path), "alpaca", "full")
     assert encoder.encode(single("a", "a")).ids.tolist()[-1] == 6  # type: ignore[union-attr]
-    assert encoder.encode(single("a", "a</s>a")) == Skipped("a text that is read as a control token")
+    assert encoder.encode(single("a", "a</s>a")) == Skipped("a text is read as a control token")
 
 
 def test_a_tokenizer_without_a_stop_token(tmp_path: Path) -> None:

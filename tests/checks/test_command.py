@@ -138,7 +138,7 @@ def test_cancelling_kills_the_program(tmp_path: Path) -> None:
     ("line", "problem"),
     [
         ("no-such-program --flag", "there is no program 'no-such-program'"),
-        ("echo 'a", "echo 'a: no closing quotation"),
+        ("echo 'a", "echo 'a has no closing quotation"),
     ],
 )
 def test_a_line_that_cannot_run_is_known_at_once(line: str, problem: str) -> None:

@@ -131,9 +131,9 @@ def test_the_prompt_is_given_to_those_that_want_it(function: Callable[..., Any],
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("polite", "this does not name a function in a module"),
-        ("own_rules.", "this does not name a function in a module"),
-        ("own rules.polite", "this does not name a function in a module"),
+        ("polite", "does not name a function in a module"),
+        ("own_rules.", "does not name a function in a module"),
+        ("own rules.polite", "does not name a function in a module"),
         ("no_rules.polite", "there is no module 'no_rules'"),
         ("own_rules.sub.polite", "there is no module 'own_rules.sub'"),
         ("own_rules.rude", r"own_rules \(.*own_rules.py\) has no function 'rude'"),

@@ -183,7 +183,7 @@ def test_form_and_demand(kind: str, values: dict[str, Any], good: list[str], bad
         ('ifeval:keywords:existence {"keywords": []}', "keywords is []"),
         ("ifeval:keywords:existence rain", "rain is not JSON"),
         ("ifeval:punctuation:no_comma [1]", "is not an object"),
-        ('ifeval:punctuation:no_comma {"word": 1}', "there is no 'word'"),
+        ('ifeval:punctuation:no_comma {"word": 1}', "there is no argument 'word'"),
         (
             'ifeval:length_constraints:number_words {"relation": "exactly", "num_words": 3}',
             'relation is "exactly"',

@@ -136,7 +136,7 @@ def test_what_is_read(text: str, check: Check) -> None:
         ("lacks: ", "lacks: has no text after the colon.", "lacks:TEXT"),
         (
             "json:a.json",
-            "json takes no argument, but is followed by ':a.json' (a schema is json-schema:FILE).",
+            "json takes no argument, but is followed by ':a.json' (for a schema, write json-schema:FILE).",
             "json",
         ),
         ("number:4", "number is followed by ':4', but needs = with a number.", "number=3.14~0.01"),

@@ -256,7 +256,7 @@ def test_a_question_stopped_before_its_answer_is_not_kept() -> None:
         terminal.say("Rain?")
         terminal.type("Snow?\r")
         terminal.see("Waiting for the model")
-        terminal.see("not kept.", press="\x03")
+        terminal.see("taken back.", press="\x03")
         terminal.see("Ask again: /revise is for the previous answer.")
 
 

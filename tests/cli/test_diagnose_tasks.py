@@ -200,7 +200,7 @@ def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verifie
     assert "some chains of revise do not record money" in unknown
     refused(redraft("diagnose", "d", "--equal", "gold"), "--equal is 'gold'.", "tokens, seconds or money")
     [file] = Path("d").rglob("plain.jsonl")
-    refused(redraft("diagnose", str(file), "--equal", "money"), "--equal is for a folder of --tasks.")
+    refused(redraft("diagnose", str(file), "--equal", "money"), "--equal needs a folder of --tasks.")
     rmtree("d")
     priced = run("add", "--ways", "best", "--price", "0,1000000", "--equal", "money")
     told = r"add, at equal money: .*\nrevise minus one .* \d+\.\d{6} USD against"
@@ -239,7 +239,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
         (("add", "--ways", "one,guess"), ("there is no way 'guess'", "Ways: one, revise")),
         (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
         (("humaneval:test.jsonl",), ("--run-code",)),
-        ((GSM8K, "--score", "words<=5"), ("--score is for files of chains",)),
+        ((GSM8K, "--score", "words<=5"), ("--score needs files of chains",)),
         ((GSM8K, "test.jsonl"), ("a folder of runs was given with other files",)),
         ((GSM8K, "--drafts", "2"), ("--drafts was given, but each way sets its own value",)),
         ((GSM8K, "--mode", "best-of"), ("--mode best-of is one of the ways",)),
@@ -256,7 +256,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_asked(
 
 @pytest.mark.parametrize("flag", [("--model", "default"), ("--models", "default"), ("--limit-usd", "2")])
 def test_options_of_runs_need_tasks(flag: tuple[str, str]) -> None:
-    refused(redraft("diagnose", "test.jsonl", *flag), f"{flag[0]} is for --tasks")
+    refused(redraft("diagnose", "test.jsonl", *flag), f"{flag[0]} needs --tasks")
 
 
 def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> None:
@@ -486,7 +486,7 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     assert Path("way.yaml").read_text() == edited
     Path("way.yaml").write_text("check: [words<=9]\n")
     refused(chosen(), "way.yaml is not what --choose wrote from d, and would be overwritten.", "Move it away")
-    refused(chosen("--verify"), "--verify is for", "redraft diagnose way.yaml --verify")
+    refused(chosen("--verify"), "--verify needs", "redraft diagnose way.yaml --verify")
     refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise that can be verified")
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d would be the folder of the runs.", "d.yaml")
 
@@ -641,7 +641,7 @@ def test_without_checks_the_judge_chooses_the_best_of_several_too() -> None:
 
 
 def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
-    refused(redraft("diagnose", "d", "--tasks", GSM8K, "--judge", "default"), "--judge is for --choose.")
+    refused(redraft("diagnose", "d", "--tasks", GSM8K, "--judge", "default"), "--judge needs --choose.")
     prompts(2)
     refused(chosen("--judge", "a", "--judge", "b"), "--judge was given twice.", "--judge a")
     refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")

@@ -71,7 +71,7 @@ def test_votes_are_reviews_and_the_command_says_how_to_see_the_report(vote: Visi
     assert "no vote yet" in vote("").stderr
     result = vote("1=21")
     assert (result.exit_code, result.stdout) == (0, ""), "a report would tell which model is which"
-    assert "4 votes in votes.jsonl." in result.stderr
+    assert "votes.jsonl has 4 votes." in result.stderr
     command = "redraft report votes.jsonl --answers new.jsonl --answers old.jsonl --questions questions.jsonl"
     assert command in result.stderr
     made, found = votes(), shown(redraft(*command.split()[1:]))
@@ -86,7 +86,7 @@ def test_votes_are_reviews_and_the_command_says_how_to_see_the_report(vote: Visi
 def test_who_has_pairs_left_is_said_and_the_same_command_goes_on(vote: Visit) -> None:
     vote("11", voter="ali")
     assert "not all pairs are judged: ali 2 of 4. The same command resumes." in vote("12=1").stderr
-    assert "8 votes in votes.jsonl." in vote("1=", voter="ali").stderr
+    assert "votes.jsonl has 8 votes." in vote("1=", voter="ali").stderr
     assert len({(each.judge, each.question_id) for each in votes()}) == 8
 
 
@@ -104,7 +104,7 @@ def test_the_page_asks_for_a_name_and_keeps_one_that_is_given(vote: Visit) -> No
 
 def test_bad_options_are_refused(vote: Visit) -> None:
     for words, why in (
-        (["new.jsonl", "-o", "v.jsonl"], "1 files of answers were given"),
+        (["new.jsonl", "-o", "v.jsonl"], "the number of files of answers is 1, not 2"),
         (["new.jsonl", "old.jsonl", "new.jsonl", "-o", "v.jsonl"], "3 files of answers"),
         (["new.jsonl", "new.jsonl", "-o", "v.jsonl"], "is given twice"),
         (["new.jsonl", "-", "-o", "v.jsonl"], "'-' cannot be used"),
@@ -157,5 +157,5 @@ def test_the_page_runs_until_ctrl_c() -> None:
         process.send_signal(signal.SIGINT)
         shown, said = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "4 votes in votes.jsonl." in said
+    assert "votes.jsonl has 4 votes." in said
     assert key not in shown + said

@@ -1,4 +1,4 @@
-"""The chain record: a prompt and all its steps. Every part of redraft reads and writes it.
+"""The chain record: a prompt and all its steps. All parts of redraft read and write such records.
 
 One JSON object per line, UTF-8, version 1. Unknown fields survive a round trip. Records are frozen: a changed
 chain is a new chain. `chain.selfee` renders a chain as text for a model, and `revise` makes chains.
@@ -50,7 +50,7 @@ Stop = Literal[
 """The reason why a chain ended."""
 
 Role = Literal["writer", "critic", "judge"]
-"""The model that was asked: the one that answers, the critic, or the judge of `judge:` checks."""
+"""The role of a model: the writer answers, the critic criticises, and the judge decides `judge:` checks."""
 
 Place = tuple[int, int] | str
 """A place in an answer: a character range (start, end), end excluded, or the JSON pointer of a value."""
@@ -108,7 +108,7 @@ class CheckResult(_Record):
 
     Attributes:
         score: 0 to 1.
-        message: The fault and its place, or what was found if there is no fault.
+        message: The fault and its place or, without a fault, a finding such as `12 words`.
         places: All places of the fault, if the check knows them. Recorded only if there are any.
     """
 
@@ -143,7 +143,7 @@ class Step(_Record):
     """An answer with its feedback.
 
     Attributes:
-        finish: The reason why the answer ended, or why the model's feedback ended if that was cut.
+        finish: The reason why the answer ended or, if the model's feedback was cut, why the feedback ended.
         echo: The text is not an answer: it repeats the prompt or the feedback, only acknowledges them, or
             replaces a tool call that is due. An echo never passes, and ranks below every other answer.
         reasoning: The model's thoughts before the answer. Thoughts in tags in `answer` (`chain.thoughts`) go
@@ -279,7 +279,7 @@ THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
 
 def thoughts_of(message: Mapping[str, Any]) -> str:
-    """Return the thoughts in a message's field for them (`THOUGHTS`), or an empty text."""
+    """Return the thoughts in a message, from one of the fields `THOUGHTS`, or an empty text."""
     found = (message.get(name) for name in THOUGHTS)
     return next((text for text in found if isinstance(text, str) and not is_blank(text)), "")
 
@@ -373,7 +373,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def missing_revisions(self) -> int:
-        """The number of revisions still missing to reach `min_revisions`, from `meta`; 0 if none are."""
+        """The number of revisions that are missing to reach `min_revisions`, from `meta`; 0 by default."""
         missing = self.meta.get(MISSING)
         return missing if isinstance(missing, int) else 0
 
@@ -439,7 +439,7 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return the index where a repetition begins, if a text ends with a phrase three times, or None."""
+    """Return the index where a repetition begins, if a text ends with one phrase three times, or None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 
@@ -533,7 +533,7 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
 
 
 def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
-    """Return the chain with this id, or the only one whose id ends in `/ID`. Errors refer to `where`.
+    """Return the chain with this id, or the only one whose id ends in `/ID`. Errors call the source `where`.
 
     Raises:
         UsageError: No chain has that id, or several do.

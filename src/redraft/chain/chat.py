@@ -1,11 +1,11 @@
 """Render training texts with a model's own chat template, and put loss on the parts that the model writes.
 
-Most templates do not mark which part the model writes, so it is found here. Every text of a message carries a
-numbered mark in its middle, where templates that trim or compare texts do not notice it. The marks show where
-each text is, and which texts the template left out. The model writes from the end of an answer's prompt to
-the control token that ends its turn. If a later message changes a turn, for example by dropping its thoughts,
-the turn carries no loss. Control tokens spelled out in a text stay text: a character inserted into them
-(`BREAK`) hides them from the template and from the search for control tokens.
+Most templates do not mark the part that the model writes, so this module finds it. Every text of a message
+gets a numbered mark in its middle, where templates that trim or compare texts do not notice it. The marks
+show the place of each text, and the texts that the template left out. The model writes from the end of an
+answer's prompt to the control token that ends its turn. If a later message changes a turn, for example by
+dropping its thoughts, the turn carries no loss. Control tokens spelled out in a text stay text: a character
+inserted into them (`BREAK`) hides them from the template and from the search for control tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Place = tuple[int, int]  # start and end
 Render = Callable[..., str]
 """A function that renders messages and `tools`, and if `answer_follows=True`, the prefix of an answer.
 
-It raises a RecordError if the template refuses them.
+It raises a RecordError if the template refuses the messages.
 """
 
 BREAK = "\ufdd3"
@@ -44,7 +44,7 @@ _TAG_BEGUN = re.compile(r"<[^<>\s]*\Z")
 _OPENING = "<think>"
 _OTHER = "Choose another --format: vicuna and selfee need no chat template."
 _CHANGED = "the model's chat template changes the messages"
-_LEFT_OUT = "which the model's chat template leaves out"
+_LEFT_OUT = "the model's chat template leaves out"
 _ANSWER = "the assistant's messages"
 
 _PROBE = f"a{_OPEN}0{_CLOSE}b"
@@ -101,7 +101,7 @@ class ChatTemplate:
 
 
 def chat_spans(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Span]:
-    """Render a conversation with the model's template.
+    """Return the spans of a conversation, rendered with the model's template.
 
     Raises:
         RecordError: The template refuses the messages, changes their words, or leaves some out.
@@ -159,7 +159,7 @@ class _Text(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """The place of a text in the rendered text; `exact` if only its ends were trimmed."""
+    """The place of a text in the rendered text. `exact`: the text is there, except for trimmed ends."""
 
     start: int
     end: int
@@ -204,7 +204,7 @@ class _Layout:
 
     def _plain(self, text: str) -> str:
         if strange := _STRANGE.search(text):
-            raise RecordError(f"U+{ord(strange[0]):04X}, which is not a character")
+            raise RecordError(f"a text has U+{ord(strange[0]):04X}, which is not a character")
         return self._template.found.sub(_broken, text)
 
     def _mark(self, turn: int, what: str, text: str) -> str:
@@ -266,17 +266,17 @@ class _Layout:
     # What the model writes.
 
     def regions(self) -> dict[int, Place]:
-        """Return the start and end of each turn that the model writes. Turns that change later are left out.
+        """Return the start and end of each turn that the model writes and no later message changes.
 
         Raises:
-            RecordError: The template leaves out a text, or changes what comes before the last turn.
+            RecordError: The template leaves out a text, or changes the text before the last turn.
         """
         found = {turn: region for turn in self._answers if (region := self._region(turn))}
         shown = {leaf.of for leaf in self.leaves}
         for text in self._texts:
             rewritten = text.what == "thoughts" and text.turn not in found
             if text not in shown and not rewritten:
-                raise RecordError(f"{text.what}, {_LEFT_OUT}")
+                raise RecordError(f"{_LEFT_OUT} {text.what}")
         if self._last not in found:
             raise RecordError("the model's chat template changes earlier text when the last message is added")
         return found
@@ -302,18 +302,18 @@ class _Layout:
         if others or start < earlier or self.text[start:last] != after[start:last]:
             return None
         end = self._end(turn, last)
-        # gpt-oss ends an earlier turn by another token than the one that the model writes.
+        # gpt-oss's template ends earlier turns with a token that the model does not write.
         return start, end if self.text[last:end] == after[last:end] else last
 
     def _keeps(self, after: str, turn: int) -> bool:
-        """Return whether `after`, which ends with a turn, has all its texts. Raise if some never appear."""
+        """Return whether `after`, which ends with a turn, has all texts of it. Raise if some never appear."""
         kept = {int(mark[1]) for mark in _MARK.finditer(after)}
         lost = [text for n, text in enumerate(self._texts) if text.turn == turn and n not in kept]
         for text in lost:
             if text.what != "thoughts":
-                raise RecordError(f"{text.what}, {_LEFT_OUT}")
+                raise RecordError(f"{_LEFT_OUT} {text.what}")
         if lost and (turn == self._last or not self._template.opens_thoughts):
-            raise _LostThoughts(f"thoughts, {_LEFT_OUT}")
+            raise _LostThoughts(f"{_LEFT_OUT} thoughts")
         return not lost
 
     def _end(self, turn: int, at: int) -> int:
@@ -336,7 +336,7 @@ class _Layout:
         learnt = frames | {last: own[0].trained}
         spans: list[Span] = []
         beside: dict[int, bool] = {}
-        ended = 0  # spans up to the end of the last content
+        ended = 0  # number of spans up to the end of the last content
         for start, end, turn, leaf in self._cuts(regions):
             text = _MARK.sub("", self.text[start:end])
             if turn is None:
@@ -357,7 +357,7 @@ class _Layout:
         return spans if own[-1].stop else spans[:ended]
 
     def _cuts(self, regions: Mapping[int, Place]) -> Iterator[tuple[int, int, int | None, _Leaf | None]]:
-        """Cut at the ends of regions and texts. Yield start, end, the region's turn, and the text."""
+        """Cut the rendered text where regions and texts begin or end. Yield start, end, turn and text."""
         exact = [leaf for leaf in self.leaves if leaf.exact]
         places = [*regions.values(), *((leaf.start, leaf.end) for leaf in exact)]
         ordered = sorted({0, len(self.text), *(edge for place in places for edge in place)})

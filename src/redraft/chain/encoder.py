@@ -1,8 +1,8 @@
-"""Turn chains into training examples: token ids, and which of them carry loss.
+"""Turn chains into training examples: token ids, with a mask of the tokens that carry loss.
 
 A text is tokenised as a whole, as the model will see it, with one exception. At inference the prompt is
 tokenised before any answer exists, so its tokens must not depend on the answer. Where they would, the text is
-split at the border. A token carries loss if all of its characters do.
+split after the prompt. A token carries loss if all of its characters do.
 
 A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers, and the stop token
 with it: the model must not learn to stop there. A long prompt does not push out the answer: up to half of the
@@ -127,7 +127,7 @@ class Vocabulary:
             RecordError: The tokenizer reads a part of the text as a control token, although it has no mark.
         """
         lead = self._lead if within else ""
-        self._backend.encode_special_tokens = True  # pickling drops it
+        self._backend.encode_special_tokens = True  # pickling drops this setting
         encoding = self._backend.encode(lead + text, add_special_tokens=False)
         ids = np.array(encoding.ids, np.int64)
         places = np.fromiter(flattened.from_iterable(encoding.offsets), np.int64, 2 * len(encoding))
@@ -137,7 +137,7 @@ class Vocabulary:
             ids = ids[own]
             starts, ends = (np.maximum(each[own] - len(lead), 0) for each in (starts, ends))
         if self._control[ids].any():
-            raise RecordError("a text that is read as a control token")
+            raise RecordError("a text is read as a control token")
         meant = self._meant[ids]
         marked = meant != ids
         if marked.any():  # without the spaces that some control tokens absorb
@@ -204,7 +204,7 @@ def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
 
 
 def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
-    """Map each id to what it means: a mark's id to its control token's id, any other id to itself."""
+    """Map each id to its meaning: a mark's id to its control token's id, any other id to itself."""
     ids = {mark: backend.token_to_id(mark) for mark in marks}
     meant = np.arange(1 + max(*backend.get_vocab(with_added_tokens=True).values(), *marks.values()))
     for mark, number in marks.items():
@@ -234,7 +234,7 @@ def _lead(backend: Tokenizer, mark: str) -> str:
 _MARK = re.compile(f"{OPEN}[0-9]+{CLOSE}")
 
 
-SHORTEST = 16  # the smallest length limit, in tokens, and the tokens that a shortened question keeps
+SHORTEST = 16  # the smallest length limit, in tokens; also the fewest tokens of a shortened question
 
 NO_ROOM = "the prompt leaves no room for an answer"
 
@@ -295,8 +295,8 @@ class Uncut:
 
         Args:
             limit: The maximum number of tokens.
-            learnt: The prompt is cut to leave room for this many tokens, but for at most half of the limit.
-                Defaults to the tokens of the first turn with loss (`self.learnt`).
+            learnt: The prompt is cut to leave room for this many tokens, at most half of the limit. Defaults
+                to the tokens of the first turn with loss (`self.learnt`).
         """
         if not self.trained[1:].any():
             return Skipped("no token carries loss")
@@ -418,7 +418,7 @@ class Encoder:
         )
 
     def _clean(self, text: str, border: int, whole: Tokens) -> bool:
-        """Return whether a prompt ending at `border` has the same tokens alone. Marks isolate older text."""
+        """Return whether a prompt ending at `border` has the same tokens alone, from its last mark on."""
         start = max(text.rfind(OPEN, 0, border), 0)
         first, end = np.searchsorted(whole.starts, (start, border))
         if end and whole.ends[end - 1] > border:
@@ -437,7 +437,7 @@ def _placed(
     texts = [_text_of(span, vocabulary) for span in spans]
     ends = list(accumulate(map(len, texts)))
     if ends[-1] > LONGEST:
-        raise RecordError(f"over {LONGEST:,} characters")
+        raise RecordError(f"the text has over {LONGEST:,} characters")
     places = [(span, end - len(text), end) for span, text, end in zip(spans, texts, ends, strict=True)]
     borders = [start for (before, _, _), (span, start, _) in pairwise(places) if before.given > span.given]
     return "".join(texts), places, borders
@@ -449,7 +449,7 @@ def _text_of(span: Span, vocabulary: Vocabulary) -> str:
     if span.control:
         return without_surrogates(vocabulary.mark_controls(span.text))
     if OPEN in span.text:
-        raise RecordError(f"U+{ord(OPEN):04X}, which is not a character")
+        raise RecordError(f"a text has U+{ord(OPEN):04X}, which is not a character")
     return without_surrogates(span.text)  # JSON allows them, and tokenizers refuse them
 
 

@@ -43,12 +43,12 @@ class Span:
     """A piece of a training text."""
 
     text: str
-    trained: bool  # its tokens carry loss
-    stop: bool = False  # it is the model's stop token; `text` is empty
-    given: bool = False  # the model reads it; otherwise the model writes it
-    # It is text of the format, so it may spell control tokens. Elsewhere they stay text.
+    trained: bool  # whether its tokens carry loss
+    stop: bool = False  # whether it is the model's stop token; `text` is then empty
+    given: bool = False  # whether the model reads it; otherwise the model writes it
+    # Whether it is text of the format, in which control tokens count. In other spans, they stay text.
     control: bool = False
-    answer: bool = False  # it is an answer, not a feedback or heading
+    answer: bool = False  # whether it is an answer, not a feedback or heading
 
 
 def framed(text: str) -> Span:
@@ -83,9 +83,9 @@ def only_text(chain: Chain) -> Chain:
     messages = [*(turn.message or {} for turn in turns), answer_message(chain)]
     for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
         if any(map(found, messages)):
-            raise RecordError(f"a record contains {what}, so it needs another format (--format chat may do)")
+            raise RecordError(f"a record contains {what}, so it needs another format: try --format chat")
     if tools_of(chain):
-        raise RecordError("a record contains tools, so it needs another format (--format chat may do)")
+        raise RecordError("a record contains tools, so it needs another format: try --format chat")
     return chain
 
 

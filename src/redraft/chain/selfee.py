@@ -7,8 +7,8 @@ were trained on them, so no character may change.
 
 Headings are recognised only in generated text, at the start of a line. The heading that is due next, with or
 without its number (`### Revision:`), opens the next section. An earlier heading, or one of the wrong kind, is
-a quotation and remains text. A later one means that steps are missing: `Parser.malformed` names it, and it
-remains text. Lines of an answer or feedback that look like headings are escaped with a backslash, so any
+a quotation and remains text. A later heading means that steps are missing: it also remains text, and
+`Parser.malformed` names it. Lines of an answer or feedback that look like headings get a backslash, so any
 chain survives a round trip.
 """
 
@@ -64,7 +64,7 @@ _INSTRUCTION, _INPUT, _ANSWER = "### Instruction:\n", "\n\n### Input:\n", "\n\n#
 
 
 def render(chain: Chain) -> str:
-    """Render the whole text of a chain: all that the model read and wrote."""
+    """Render the whole text of a chain: the prompt and all steps."""
     return render_prompt(chain.prompt) + render_steps(chain.steps)
 
 
@@ -181,10 +181,10 @@ class Parser:
     """
 
     def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
-        """Start at the beginning of a section. If that is a feedback, it judges the last of `steps`."""
+        """Start at the beginning of a section. A feedback section judges the last of `steps`."""
         self.kind = kind
         self.index = index
-        self.malformed: str | None = None  # why the text left the format
+        self.malformed: str | None = None  # the first deviation from the format
         self._steps = list(steps)
         self._answer = self._steps.pop().answer if steps and kind == "feedback" else ""
         self._text: list[str] = []
@@ -279,9 +279,9 @@ def judged(answer: str, feedback: str | None) -> Step:
 def parse(text: str, prompt: Prompt | None = None) -> Chain:
     """Parse a complete text with the same parser as a stream.
 
-    `text` is all that the model read and wrote, or only what it wrote. If `prompt` is given, its text is
+    `text` is the whole text of a chain, or only the part after the prompt. If `prompt` is given, its text is
     removed from the start. Otherwise the prompt is found by its preamble and ends at the last `### Answer:`
-    that a chain can follow. The best answer is the last nonempty one: a text does not show if it was cut.
+    that a chain can follow. The best answer is the last nonempty one, because a text does not show cuts.
     """
     if prompt is None:
         prompt, written = _split(text)

@@ -159,7 +159,7 @@ def spans_of(
     objective: Objective,
     template: ChatTemplate | None = None,
 ) -> list[Span]:
-    """Render a chain. The joined texts are what the model reads and writes.
+    """Return the spans of a chain. Their texts, joined, are the text that the model reads and writes.
 
     The format `chat` needs the model's `template`. If a chain contains nothing to train on, raise a
     RecordError with the reason.
@@ -170,7 +170,7 @@ def spans_of(
     chain = loss_mask.ending_in_answer(chain)
     source = meta_of(chain, "source")
     if shown := next((name for name in ("images", "videos", "audios", "image") if source.get(name)), None):
-        raise RecordError(f"{shown}, but only text is trained on")
+        raise RecordError(f"only text is trained on, not {shown}")
     earlier = [message for message in chain.prompt.messages or () if message.get("role") == "assistant"]
     learnt = [is_learnt(message) for message in (*earlier, answer_message(chain))]
     if format == "chat":

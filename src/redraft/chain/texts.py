@@ -47,7 +47,7 @@ class Turn(NamedTuple):
 
 
 def answer_message(chain: Chain) -> dict[str, Any]:
-    """Return the best answer as a message with its other parts, or {} if there is no answer."""
+    """Return the best answer as a message with thoughts, calls and other fields, or {} without an answer."""
     step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else Step(answer="")
     message = {**meta_of(chain, "message"), **step_message(step)}
     calls, text = calls_of(message), answer_of(chain)
@@ -79,7 +79,7 @@ def tools_of(chain: Chain) -> list[dict[str, Any]]:
         with suppress(ValueError):
             found = json.loads(found)
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
-        raise RecordError("its tools are not a list of objects")
+        raise RecordError("the tools are not a list of objects")
     return [{"type": "function", "function": tool} if "name" in tool else tool for tool in found]
 
 

@@ -2,8 +2,8 @@
 
 `<think>hm</think>Rain.` is the answer "Rain." with the reasoning "hm". Engines split while a text streams
 (`Splitter`), and a `Step` splits its whole text (`apart`). A tag counts only at the start of a line and
-outside code fences, so prose about tags is kept. The tags are those of known models (`PAIRS`), and those
-around the reasoning in a model's own template (`tags_of`).
+outside code fences, so prose about tags is kept. `PAIRS` lists the tags of many models. `tags_of` adds those
+around the reasoning in a model's own template.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Splitter:
 def apart(text: str) -> tuple[str, str]:
     """Return the thoughts and the answer in a whole text. Without thoughts, the text is the answer.
 
-    A tag may also close a thought that the prompt opened: then all text before the tag is thought.
+    A tag may also close a thought that the prompt opened. Then all text before the tag is the thought.
     """
     if bare := _BARE.fullmatch(text):
         return bare[1].strip(), bare[2].strip()
@@ -171,7 +171,7 @@ def apart(text: str) -> tuple[str, str]:
 
 
 def _opened_before(text: str) -> str:
-    """Return the tag that closes a thought which the text does not open; empty without one, or in code."""
+    """Return the tag that closes a thought which the text does not open; empty if there is no such tag."""
     for start, close in _PAIRED:
         at = text.find(close)
         if at < 0 or start in text[:at] or text[:at].count("```") % 2:

@@ -1,7 +1,7 @@
 """Write chains in the formats of other programs.
 
 A written record can be read back, and writing it again yields the same record. Every format stores less than
-a chain; each function lists what is lost. Texts are written unchanged. If there is no other answer, the gold
+a chain; each function lists its losses. Texts are written unchanged. If there is no other answer, the gold
 answer is written.
 """
 
@@ -30,11 +30,11 @@ class Unfit:
     reason: str
 
 
-NO_QUESTION = Unfit("no-question", "no question")
-NO_ANSWER = Unfit("no-answer", "no answer to write")
+NO_QUESTION = Unfit("no-question", "there is no question")
+NO_ANSWER = Unfit("no-answer", "there is no answer to write")
 NOT_TEXT = Unfit("not-text", "a message has more than text, such as an image or a tool call")
 NO_PAIR = Unfit("no-pair", "the best answer is the first one, or equals it")
-NO_TRUTH = Unfit("no-truth", "it is not known whether its answer is right: redraft eval finds out")
+NO_TRUTH = Unfit("no-truth", "it is not known whether the answer is right: redraft eval finds out")
 NOT_BETTER = Unfit("not-better", "no correction was judged better than the first answer")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
@@ -86,7 +86,7 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 def to_sharegpt(chain: Chain) -> Record | Unfit:
     """Return a ShareGPT conversation that ends in the best answer or, without one, in the gold answer.
 
-    Lost: everything except the id and the texts: drafts, feedback, fields of turns, where an input began, and
+    Lost: everything except the id and the texts: drafts, feedback, fields of turns, starts of inputs, and
     speakers' names such as bard. A conversation with a tool or an image is left out.
     """
     turns = asked_turns(chain.prompt)
@@ -104,12 +104,12 @@ def to_sharegpt(chain: Chain) -> Record | Unfit:
 def to_messages(chain: Chain) -> Record | Unfit:
     """Return chat messages that end in the best answer or, without one, in the gold answer.
 
-    Lost: drafts, feedback, where an input began, cost, model and settings; all of `meta` except the tools and
+    Lost: drafts, feedback, starts of inputs, cost, model and settings; all of `meta` except the tools and
     the other fields of the answer's message. Reading back a single question loses its fields too.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):
-        return Unfit("role", "a message without a role")
+        return Unfit("role", "a message has no role")
     last = answer_message(chain)
     if not last:
         return NO_ANSWER
@@ -180,7 +180,7 @@ def _written(chain: Chain) -> str:
 
 
 def _is_better(chosen: Step, rejected: Step) -> bool:
-    """Whether `chosen` was judged better than `rejected`: by checks, or by scores, or by verdicts."""
+    """Return whether `chosen` was judged better than `rejected`: by checks, or by scores, or by verdicts."""
     checked = (chosen.score, rejected.score)
     for one, other in (checked, (teacher_score(chosen.feedback), teacher_score(rejected.feedback))):
         if one is not None and other is not None:

@@ -1,1 +1,1 @@
-"""Checks: code that judges an answer and describes what is wrong."""
+"""Checks: code that judges an answer and describes its faults."""

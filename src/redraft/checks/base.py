@@ -29,7 +29,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 MOST_PLACES = 100
-"""The most places in an outcome. If there are more, all are dropped: repairing each of them hardly works."""
+"""The most places of faults in an outcome. If there are more, all are dropped: too many to repair singly."""
 
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The thoughts before the answer that is being checked. A check sees them only if it reads this variable."""
@@ -44,7 +44,7 @@ class Outcome:
 
     Attributes:
         score: 0 to 1; ranks failed answers. A passed answer scores 1 unless the check is graded.
-        message: The fault, its place and its size or, if the answer passes, what was found.
+        message: The fault, its place and its size or, if the answer passes, a finding such as `12 words`.
         places: The places of the faults, so that only these are rewritten; empty unless all are known.
     """
 
@@ -82,7 +82,7 @@ class Check(Protocol):
 def demand_of(check: Check) -> str:
     """Return a check's `demand`, a sentence that tells the writer what to do; empty if it has none.
 
-    It must not contain a reference answer.
+    A demand must not contain a reference answer.
     """
     demand = getattr(check, "demand", "")
     return demand if isinstance(demand, str) else ""
@@ -97,7 +97,7 @@ def schema_of(check: Check) -> Mapping[str, Any] | None:
 def form_of(check: Check) -> Form | None:
     """Return a check's `form`, a description of passing answers; None if it is missing or unusable.
 
-    The form steers a model while it writes. It need not cover everything that the check demands.
+    The form steers a model during generation. It may cover only a part of the check's demand.
     """
     if (check.name, "form") in _unasked:
         return None
@@ -158,7 +158,7 @@ def ask_no_more(check: Check, what: str, fault: str) -> None:
 
 
 async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
-    """Run a check. A synchronous one runs in a daemon thread, so that it delays neither streams nor exit."""
+    """Run a check. Synchronous checks run in a daemon thread, so that they delay neither streams nor exit."""
     try:
         if inspect.iscoroutinefunction(check.check):
             found: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
@@ -240,7 +240,7 @@ async def run_checks(
         return place if isinstance(place, str) else (place[0] + begin, place[1] + begin)
 
     results = await together([run_check(check, text, prompt) for check in checks])
-    known = begin >= 0  # it is -1 if line breaks differ
+    known = begin >= 0  # `json_in` returns -1 if line breaks differ
     return tuple(
         each.model_copy(update={"places": tuple(map(moved, each.places * known))}) for each in results
     )

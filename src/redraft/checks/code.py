@@ -41,7 +41,7 @@ class CodeCheck:
 
     # Python code, such as `assert f(1) == 2`. Each test runs alone, and passes if it raises nothing.
     tests: tuple[str, ...]
-    # Code that program and tests use. It runs before the program, or after it to use the program's names.
+    # Code that program and tests use. It runs before the program, or after it if it uses the program's names.
     setup: str = ""
     seconds: float = TEST_SECONDS
 
@@ -59,7 +59,7 @@ class CodeCheck:
 
     @property
     def demand(self) -> str:
-        """The demand to write a program that defines the names that the tests use."""
+        """The demand for a program that defines the names used in the tests."""
         names = dict.fromkeys(name for _, names in self._prepared for name in names)
         defining = f" that defines {', '.join(names)}" if names else ""
         program = f"a Python program{defining}, in a ```python block"
@@ -72,7 +72,7 @@ class CodeCheck:
         return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the tests. The score is the share of passed tests; the message says what the program did."""
+        """Run the tests. The score is the share of passed tests; the message describes failed ones."""
         program, fenced = program_of(answer)
         reports: list[Report] = []
         for _ in range(MAX_STARTS):
@@ -103,9 +103,9 @@ class CodeCheck:
 
 
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
-    """Return the check for the `tests` in a record's `meta`, or None if none are Python assertions.
+    """Return the check for the `tests` in a record's `meta`, or None if they have no Python assertions.
 
-    They have the format of `chain.read` for MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
+    `chain.read` writes MBPP's tests as `{"setup": text, "asserts": [text], "challenge": [text]}`.
     """
     tests = meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):

@@ -44,7 +44,7 @@ class Command:
         try:
             words = shlex.split(line)
         except ValueError as error:
-            raise CheckSyntaxError(f"command:{line}: {str(error).lower()}.", hint=_HINT) from None
+            raise CheckSyntaxError(f"command:{line} has {str(error).lower()}.", hint=_HINT) from None
         if not words or shutil.which(words[0]) is None:
             program = words[0] if words else ""
             raise CheckSyntaxError(f"command:{line}: there is no program {program!r}.", hint=_HINT)
@@ -95,14 +95,14 @@ class Command:
             return status, str(output)
 
     def _started(self, given: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Start the program in its own process group, without an `await` at which it could be lost."""
+        """Start the program in its own process group. Without an `await`, no cancellation can lose it."""
         try:
             return subprocess.Popen(  # noqa: S603
                 shlex.split(self.line),
                 stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={"OMP_NUM_THREADS": "1", **os.environ},  # several run at once
+                env={"OMP_NUM_THREADS": "1", **os.environ},  # several programs run at once
                 start_new_session=True,
             )
         except OSError as error:

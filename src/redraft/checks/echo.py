@@ -1,7 +1,7 @@
 """Recognise a text that is not an answer: it repeats the prompt or a criticism, or only agrees ("Okay.").
 
-A blank text (`chain.is_blank`) is not an answer either. No other text is rejected, so honest answers in any
-language hardly ever are. Other small talk passes here, and checks judge it like any text.
+A blank text (`chain.is_blank`) is not an answer either. No other text is rejected, so that honest answers in
+any language are hardly ever lost. Other small talk passes here, and checks judge it like any text.
 benchmarks/RESULTS.md lists the rates of both errors.
 """
 
@@ -31,10 +31,10 @@ _ASKED = regex.compile(
 )
 _QUESTION = regex.compile(r"[?？؟]")
 _OPEN = regex.compile(r"\b(?:what|why|how|who|whom|whose|which|when|where)\b")
-"""Question words. "Okay." may answer a question without them, and a prompt that matches `_ASKED`."""
+"""Question words. "Okay." may answer a question without any of them, or a prompt that matches `_ASKED`."""
 
 _LABEL = regex.compile(r"\A\W*+\p{L}+\s*:\s+")
-_OF_FORM = ["has"], ["contains"], ["was"], ["lacks"]  # verbs that messages of checks have
+_OF_FORM = ["has"], ["contains"], ["was"], ["lacks"]  # verbs in the messages of checks
 _DIGIT, _NUMBER = regex.compile(r"\d"), "#"
 
 
@@ -47,7 +47,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
             a text that needs no correction.
         heard: The criticisms and the requests to revise that came before the text. Texts that
             differ only in numbers count as the same.
-        demand: The text that was added to the prompt: the demands of checks.
+        demand: The demands of checks, which were added to the prompt.
     """
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
     own = _words(answer)
@@ -75,7 +75,7 @@ def _repeats(own: list[str], message: list[str]) -> bool:
 
 
 def _begins(own: list[str], message: list[str]) -> bool:
-    """Return whether a text begins as a message about the form of an answer: "The answer has 48 words"."""
+    """Return whether a text begins like a check's message, such as "The answer has 48 words"."""
     same = own[:6] == message[:6] or (own[:4] == message[:4] and own[3:4] == [_NUMBER])
     return same and own[:2] == ["the", "answer"] and own[2:3] in _OF_FORM
 

@@ -1,7 +1,7 @@
 """Find checks that no answer can pass: those that exclude each other, or demand more text than is allowed.
 
-Only conflicts that are certain are reported, because the error replaces an answer. So unlikely pairs are let
-through, such as `lacks:3` and `contains:3,`: "3,5" passes both.
+Only certain conflicts are reported, because the user gets an error instead of an answer. Doubtful pairs are
+allowed, such as `lacks:3` and `contains:3,`: "3,5" passes both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from redraft.engines.steering.phrase import pattern_for
 from redraft.jobs.counting import counted
 
 TOKEN_WORDS = 3
-"""The most words per token, on average. In Chinese, each character is a word, and a token has about two."""
+"""The most words per token, on average. In Chinese, a token has about two characters, each of them a word."""
 
 _HOLDS = {
     "sentences": "words",
@@ -33,7 +33,7 @@ _HOLDS = {
     "lines": "characters",
     "words": "characters",
 }
-"""Each unit contains at least one of a smaller unit: each sentence contains a word of its own."""
+"""Maps a unit to a smaller one, which each of its pieces contains: every sentence contains a word."""
 
 CHARACTER_WORDS = 2
 """The most words per character, on average. In Thai, each letter is a word, and กำ is one character."""
@@ -47,11 +47,11 @@ Bounds = tuple[str, int, int | None]  # the unit that is counted, the lower and 
 
 
 def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[str, str] | None:
-    """Return the reason why no answer can pass all checks, and a hint; None if one may pass.
+    """Return the reason why no answer can pass all checks, and a hint; None if some answer may pass.
 
     Args:
         checks: The checks.
-        max_tokens: The most tokens that an answer may have; None if that is not known.
+        max_tokens: The most tokens that an answer may have; None if unknown.
     """
     checks = [*checks]
     parts = [part for check in checks for part in _parts(check)]
@@ -138,7 +138,7 @@ def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:
 
 
 def _has(check: Check, lacked: Lacks) -> bool:
-    """Return whether a check demands a text that another forbids, in any surroundings.
+    """Return whether a check demands a text that `lacked` forbids, whatever stands around the text.
 
     If the demanded text begins or ends with a punctuation mark, a word may continue there: "3," in "3,5".
     """

@@ -3,7 +3,7 @@ r"""Checks that compare an answer's result with the right one: a number, a lette
 An answer ends where another question begins. Statements that it retracts or denies do not count. Its result
 follows a mark: the last `####`, `\boxed{…}` or "the answer is". Without a mark, the result is the last
 number or formula, or the only letter left. Two results in one place ("42 or 43") count as none. Units and
-number words are not read. A check's name contains the right result; a model would copy it from a message.
+number words are not read. A check's name contains the right result, and its messages do not.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _box(text: str) -> str | None:
 
 
 def _marked(answer: str) -> Iterator[tuple[str, str]]:
-    """Yield the statements marked as the final answer, the likeliest first, and the text behind each."""
+    """Yield the statements marked as the final answer, the likeliest first, and the text after each."""
     lines = regex.findall(r"####[ ]*(?!\d++[.)][ ]|[Ss]tep)(.*)", answer)
     if lines:
         yield lines[-1].strip(), ""
@@ -188,7 +188,7 @@ _DENIED = regex.compile(
     rf"(?i){_NOT}\s*(?:be\s|equal\s(?:to\s)?)?[$*\\]*[-−]?\d(?:[\d,.]*\d)?(?:\s(?:or|nor)\s\d(?:[\d,.]*\d)?)*+"
 )
 _NOISE = regex.compile(r"\b\d+(?:st|nd|rd|th)\b|^[ ]*\d+[.)][ ]", regex.MULTILINE)
-"""Matches numbers that are not results: ordinals, and those of list items."""
+"""Matches numbers that are not results: ordinals, and the numbers of list items."""
 _LEAD = regex.compile(
     r"(?i)(?:[^\p{L}\d.]|\.(?=\d)|\\[a-z]+|\b[a-z]\s?=|\b(?:about|approximately|exactly|only|us|rs\.|but)(?=[\s$]))*+(?=[\d.])"
 )
@@ -198,7 +198,7 @@ _STEP = regex.compile(
 _EITHER = r"(?:\s?[\p{L}%°]++)??,?\s*(?:(?:or|oder|ou)\s(?:\p{L}+\s)?|and\s|或者?)[$€£\\*]*"
 _BEFORE = regex.compile(_EITHER)
 _BEHIND = regex.compile(rf"{_EITHER}|(?:\s?\p{{L}}++)?\sto\s|[\s,;]+[$€£\\*]*")
-"""These match between two results if either may be meant: `_BEFORE` in a text, `_BEHIND` in a statement."""
+"""Match the gap between two possible results: `_BEFORE` in a whole text, `_BEHIND` in a marked statement."""
 _Run = list[regex.Match[str]]
 """Numbers that are joined by signs, such as `5 + 13 = 18`."""
 
@@ -342,7 +342,7 @@ _CLAUSE = regex.compile(r",?\s(?:because|since|as|so|which|where|when)\s|\s\(|�
 
 
 def final_maths(answer: str) -> str | None:
-    """Return an answer's result as it is written, or None. Several results are joined by commas."""
+    """Return an answer's result as written, or None if it has none. Several results are joined by commas."""
     text = _DENIED.sub("", next(_readings(answer))).strip(" *\n")
     for statement, _ in _marked(text):
         if statement:
@@ -459,7 +459,7 @@ def _number_of(text: str, written: str) -> Value:
 
 @dataclass(frozen=True)
 class FinalLetter(_Final):
-    """The final answer is this letter, out of all `letters`."""
+    """The final answer is the letter `reference`, one of `letters`."""
 
     reference: str
     letters: str = "ABCDE"

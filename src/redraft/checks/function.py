@@ -36,7 +36,7 @@ class FunctionCheck:
         """Reject a function that cannot be called with an answer, before any answer is paid for."""
         hint = "Pass a function that accepts the answer, or the answer and the prompt."
         if isinstance(self.function, type):
-            raise CheckSyntaxError(f"{self.name}: this is a class.", hint=hint)
+            raise CheckSyntaxError(f"{self.name} is a class, not a function.", hint=hint)
         with suppress(ValueError):  # some C functions have no signature
             try:
                 inspect.signature(self.function).bind(*["text"] * (1 + takes_prompt(self.function)))
@@ -48,7 +48,7 @@ class FunctionCheck:
         """Import a function."""
         module_name, _, name = path.rpartition(".")
         if not module_name or not all(part.isidentifier() for part in path.split(".")):
-            raise CheckSyntaxError(f"python:{path}: this does not name a function in a module.", hint=_HINT)
+            raise CheckSyntaxError(f"python:{path} does not name a function in a module.", hint=_HINT)
         module = imported(module_name, path)
         function = getattr(module, name, None)
         if not callable(function):

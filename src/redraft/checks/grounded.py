@@ -1,11 +1,11 @@
 """`grounded`: by rules, check that an answer's numbers, names, dates and quotations occur in its prompt.
 
-A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date. Both
+A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date. A fact
 may have several readings: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
 Nothing is converted: 60 minutes are not an hour. Names are checked wherever they occur. A word that
 begins a sentence, a label or a value is a name only if it is not a common English word (`common_words.txt`);
-in other languages, such a word is not checked. Neither are `one` to `twelve` without a unit, nor relations
-between facts. The prompt is read generously: it may contain a name in lower case, or only part of a date.
+in other languages, such a word is not checked. `one` to `twelve` without a unit and relations between facts
+are not checked. The prompt is read generously: it may contain a name in lower case, or only part of a date.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TABLES = files("redraft.checks").joinpath("calendar.txt").read_text("utf-8").sp
 _ROWS = [[line.split() for line in table.splitlines() if line[:1] != "#"] for table in _TABLES]
 MONTHS, DAYS = ([names[0] for names in rows] for rows in _ROWS)
 MONTH_OF, DAY_OF = ({name: place for place, names in enumerate(rows) for name in names} for rows in _ROWS)
-"""The names of months and days in seven languages, and the place of each, from 0."""
+"""The names of months and days in seven languages, and the number of each, from 0."""
 ENGLISH = {name: names[0] for rows in _ROWS for names in rows for name in names}
 _SMALL = _list(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -129,7 +129,7 @@ _SCALE = regex.compile(rf"(?i)(?<!\p{{L}}|\d ?)(?:({_any(_SCALES)})s?|{_any(_LET
 _LESS = regex.compile(
     r"(?i)minus|negative|below|less|fewer|lower|f[ae]ll|drop|decreas|declin|\bdown\b|los[st]|reduc|\bcut|discount"
 )
-_NEAR = 40  # most characters of a sentence, on each side of a number, in which such a word is about it
+_NEAR = 40  # most characters between a number and a word such as `less` that is about the number
 THOUSANDS = regex.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)*")
 _OF_DATES = frozenset({"date"})
 _STOP = regex.compile(r"\n|[.;] ")
@@ -168,7 +168,7 @@ class Date(NamedTuple):
 
 
 def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
-    """Yield the readings of a match of `AMOUNT` or `SPOKEN`: `5m` is five million or metres, 5% is 0.05."""
+    """Yield the readings of an `AMOUNT` or `SPOKEN` match: `5m` is 5 million or metres, 5% is also 0.05."""
     given = match.groupdict()
     scale, sign = (given.get("scale") or "").lower().removesuffix("s"), -1 if given["sign"] else 1
     before = _STOP.split(match.string[max(match.start() - _NEAR, 0) : match.start()])[-1]
@@ -193,7 +193,7 @@ def amounts_in(text: str) -> Iterator[Amount]:
         for match in pattern.finditer(rest):
             yield from amounts_of(match)
     yield from (Amount(Decimal(part)) for part in regex.findall(r"(?<=[\p{L}_])\d{1,40}", rest))
-    for match in DATE.finditer(text):  # a day of a date counts nothing
+    for match in DATE.finditer(text):  # the numbers in a date count nothing
         yield from (Amount(Decimal(part), units=_OF_DATES) for part in regex.findall(r"\d+", match[0]))
 
 
@@ -289,8 +289,8 @@ _NO_NAMES = frozenset([*_POLITE.split(), *MONTH_OF, *DAY_OF])
 _ENDINGS = ("es", "a", "an", "ian", "n", "ish", "ese", "ean", "i", "y", "ic", "er", "en")
 _BEGINS = regex.compile(r"[^\s\p{L}\p{N},'&/-]|--| - ")
 _SENTENCE = regex.compile(r"(?r)\p{Ll} .*[.!?]\s*\Z")
-_CAPITALS = 0.25  # share of capitals within sentences above which they do not mark names, as in German
-_ENGLISH = 0.6  # least share of common words, among words without a capital, of an English text
+_CAPITALS = 0.25  # above this share of capitals within sentences, they do not mark names, as in German
+_ENGLISH = 0.6  # least share of common words in an English text, among words without a capital
 _MOST_SHOWN = 8
 
 
@@ -345,7 +345,7 @@ class Source:
         return others or not self.words.isdisjoint(_stems(word))
 
     def has_amount(self, amount: Amount, scales: frozenset[int]) -> bool:
-        """Return whether a number occurs with its unit and sign. The answer names `scales` elsewhere."""
+        """Return whether a number occurs with its unit and sign. `scales` occur elsewhere in the answer."""
         return any(
             self._same(amount, found, scales)
             and amount.sign * found.sign >= 0
@@ -363,7 +363,7 @@ class Source:
         )
 
     def has_date(self, date: Date) -> bool:
-        """Return whether a date occurs, with all its known parts. Its year may stand elsewhere."""
+        """Return whether a date occurs with all its known parts. The prompt may give the year elsewhere."""
         for other in self.dates:
             year = date.year in (None, other.year) or (
                 other.year is None and Decimal(date.year or 0) in self.amounts
@@ -469,7 +469,7 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
     ("the number {}", AMOUNT, _number),
     ("the number {}", SPOKEN, _spoken),
 )
-"""For each kind of fact: its description, its pattern, and a function that looks for it (None if unsure)."""
+"""For each kind of fact: its description, its pattern, and a function that looks it up (None if unsure)."""
 
 
 def _names(text: str, source: Source) -> Iterator[tuple[str, tuple[int, int]]]:

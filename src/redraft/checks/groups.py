@@ -97,9 +97,9 @@ class AnyOf(_Group):
 
 @dataclass(frozen=True)
 class Auto:
-    """`auto`: the demands of the prompt itself, as far as rules find them.
+    """`auto`: the answer does what the prompt demands, as far as rules find its demands.
 
-    A chain replaces it with the derived checks. Elsewhere, such as in a group or reward, it runs them itself.
+    A chain replaces `auto` with the derived checks. In a group or a reward, `auto` runs the derived checks.
     """
 
     name: str = "auto"
@@ -114,7 +114,7 @@ class Auto:
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
-    """Return the checks that a prompt's instruction demands or, in a conversation, the user's last message.
+    """Return the checks demanded by a prompt's instruction or, in a conversation, by the user's last message.
 
     Raises:
         MissingExtra: A check needs a package that is not installed.
@@ -126,7 +126,7 @@ def derived(prompt: Prompt) -> tuple[Check, ...]:
 
 
 def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:
-    """Return checks with `auto` replaced by those that the prompt demands."""
+    """Return checks with `auto` replaced by the checks that the prompt demands."""
     checks = tuple(checks)
     given = {check.name for check in checks}
     found = derived(prompt) if any(isinstance(check, Auto) for check in checks) else ()
@@ -162,7 +162,7 @@ def closing(text: str) -> int | None:
 
 
 def _nested(text: str) -> Iterator[tuple[int, str, int]]:
-    """Yield the position of each unescaped character, itself, and the depth of parentheses after it."""
+    """Yield each unescaped character's position, the character, and the depth of parentheses after it."""
     depth = index = 0
     while index < len(text):
         char = text[index]

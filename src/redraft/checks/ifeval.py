@@ -1,9 +1,9 @@
 """IFEval's 25 types of constraints as checks: `ifeval:keywords:existence {"keywords": ["rain"]}`.
 
-Each type decides as the paper's program does (Zhou et al., arXiv:2311.07911), so that scores compare with
-published ones. But `segment` replaces nltk for splitting sentences and finding capital words, and fastText
+Each type decides as the paper's program does (Zhou et al., arXiv:2311.07911), so that published scores are
+comparable. But `segment` replaces nltk for splitting sentences and finding capital words, and fastText
 replaces langdetect for recognising languages: docs/evaluate.md lists the differences. Many types have a form
-that steers a model, and a test whether the beginning of an answer has broken them for good.
+that steers a model. Many also detect, while an answer streams, that no continuation can meet the constraint.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from redraft.engines.steering.form import Form, Layout, Limit
 from redraft.errors import CheckSyntaxError, shown
 
 Values = Mapping[str, Any]  # the arguments of a constraint, as in `kwargs` of IFEval's records
-Decision = tuple[bool, str]  # whether the constraint is met, and what was found: a clause about the answer
+Decision = tuple[bool, str]  # whether the constraint is met, and the finding, a clause about the answer
 Decide = Callable[[str, Values], Decision]
 Lost = Callable[[str, Values], bool]
-"""A function that returns whether no answer that begins with a text meets the constraint."""
+"""A function of the beginning of an answer. It returns whether no continuation can meet the constraint."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Type:
     decide: Decide
     values: dict[str, Any]  # the names of its values, and their types
     demand: str  # the demand, with placeholders for the values
-    # The form of answers that meet it, if it can steer a model. Upper bounds alone mostly cannot.
+    # Makes the form of answers that meet the constraint; None if no form steers, as for most upper bounds.
     form: Callable[[Values], Form | None] | None
-    # Tells whether the beginning of an answer has broken it for good; None if no beginning can.
+    # Detects beginnings of answers that break the constraint for good; None if no beginning does.
     lost: Lost | None
 
 
@@ -60,7 +60,7 @@ def _type(
     lost: Lost | None = None,
     grows: Callable[[str], str] | None = None,
 ) -> Callable[[Decide], Decide]:
-    """Return a decorator that registers a type by its `decide`. By default, its values are the demand's.
+    """Return a decorator that registers a type. `values` defaults to the placeholders in `demand`.
 
     `grows` is for types that stay broken once they are broken, unless their relation is "at least". It
     returns the part of a text that can no longer change.
@@ -554,7 +554,7 @@ def _wrong(kind: str, given: Values) -> str:
         if not good or value == "":
             return f"{name} is {json.dumps(value, ensure_ascii=False):.60}"
     unknown = [name for name in given if name not in wanted]
-    return f"there is no {unknown[0]!r}" if unknown else ""
+    return f"there is no argument {unknown[0]!r}" if unknown else ""
 
 
 def _misused(kind: str, problem: str) -> CheckSyntaxError:

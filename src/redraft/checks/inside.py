@@ -34,11 +34,11 @@ def main(seconds: int) -> None:
     for line in _lines(job):
         out.write(json.dumps(line) + "\n")
         out.flush()
-    os._exit(0)  # neither threads nor exit handlers of the program may keep it
+    os._exit(0)  # neither threads nor exit handlers of the program may keep this process alive
 
 
 def _limit(seconds: int) -> None:
-    """Limit this process for good. Redirect its output to a file without a name."""
+    """Limit this process's resources for good. Redirect its output to a file without a name."""
     import resource  # only Unix has it
 
     printed = os.open("/tmp", os.O_TMPFILE | os.O_RDWR)  # noqa: S108  (a file system of its own)
@@ -81,7 +81,7 @@ def _load(program: str, setup: str, space: dict[str, Any]) -> None:
 
 
 def _tried(test: str, names: dict[str, Any]) -> dict[str, Any]:
-    """Run a test. Return whether it passed and, if not, what the program did, without revealing the test."""
+    """Run a test. Return its report (`sandbox.Report`), which does not reveal the test."""
     last: dict[str, str] = {}
     space = dict(names)
     for name, value in names.items():

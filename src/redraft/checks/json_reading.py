@@ -1,7 +1,7 @@
 """Find and read the JSON in a text, in the same way for checks, `output=`, criticisms and the server.
 
 Models put fences and sentences around JSON. The JSON of a text is the first of these that exists: the whole
-text, its only block marked as json, the content of a fence around the text, its only object or list. Broken
+text, the only block marked as json, the content of a fence around the text, the only object or list. Broken
 JSON, or an object with a repeated name, is never skipped for other JSON. Several objects are an error.
 """
 
@@ -37,7 +37,7 @@ class NotJson(ValueError):
 
 
 class Block(NamedTuple):
-    """A fenced block: its mark in lower case, and where its content begins and ends."""
+    """A fenced block: its mark in lower case, and the range of its content."""
 
     mark: str
     begin: int
@@ -45,7 +45,7 @@ class Block(NamedTuple):
 
 
 def read_json(answer: str) -> tuple[Any, str]:
-    """Return the JSON value in a text, and its source. `NotJson` names the line and column in the answer."""
+    """Return the JSON value in a text, and its source. Raise `NotJson` with line and column of the fault."""
     text = answer.replace("\r\n", "\n")
     if not text.strip():
         raise NotJson("The answer is empty, and JSON is wanted.")
@@ -77,12 +77,12 @@ def json_so_far(text: str) -> Any:
     begin = _BEGINS.search(text, marked[0] if marked else 0)
     if begin is None:
         return None
-    begun = re.split(r"\n[`~]", text[begin.start() :])[0]  # a fence ends it
+    begun = re.split(r"\n[`~]", text[begin.start() :])[0]  # a fence ends the JSON
     if len(re.findall(r'(?<!\\)(?:\\\\)*"', begun)) % 2 == 0:  # outside of strings
-        begun = re.sub(r"(?<![\d.eE+-])[\d.eE+-]+\Z", "", begun)  # a cut number is another number
+        begun = re.sub(r"(?<![\d.eE+-])[\d.eE+-]+\Z", "", begun)  # an unfinished number has a wrong value
     try:
         return from_json(begun, allow_partial="trailing-strings")
-    except ValueError:  # it is broken
+    except ValueError:  # the JSON is broken
         return None
 
 
@@ -168,18 +168,18 @@ def _decoded(text: str, begin: int, end: int) -> tuple[Any, str]:
 
 
 def pointer(path: Iterable[str | int]) -> str:
-    """Return the JSON pointer (RFC 6901) of a path of names and numbers."""
+    """Return the JSON pointer (RFC 6901) of a path of property names and item numbers."""
     return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in path)
 
 
 def keys_of(pointer: str) -> list[str]:
-    """Return the names and numbers of a JSON pointer."""
+    """Return the property names and item numbers of a JSON pointer."""
     return [key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:]]
 
 
 @lru_cache(maxsize=8)
 def json_in(answer: str) -> tuple[int, str]:
-    """Return the position and text of an answer's JSON. The position is -1 if the answer lacks the text."""
+    """Return the position and text of an answer's JSON. The position is -1 if the text is not found."""
     try:
         text = read_json(answer)[1]
     except NotJson:
@@ -211,7 +211,7 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 
 
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
-    """Return where a value begins and ends in a JSON text, and the text to insert before it.
+    """Return the begin and end of the value at `keys` in a JSON text, and the text to insert before it.
 
     A missing property goes after the last property, and the text to insert is its name. Return None if
     there is no such place.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from redraft.engines.hf.reward import RewardModel
 
 
-JUDGE_BAR = 7  # the lowest passing score of 10, by default
+JUDGE_BAR = 7  # the default for the lowest passing score, from 1 to 10
 
 MAX_SCORE = 10
 _SHOWN = 60
@@ -74,7 +74,7 @@ class Judge:
 
     @classmethod
     def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR, *, thoughts: bool = False) -> Self:
-        """Read a rubric: the content of the file with that name, or the text itself if there is no file."""
+        """Return the check. Its rubric is the content of the file `source`, or else `source` itself."""
         if engine is None:
             raise CheckSyntaxError(f"judge:{source:.60}: there is no judge model.", hint=_HINT)
         if not 1 <= bar <= MAX_SCORE:
@@ -153,7 +153,7 @@ def _read_rubric(source: str) -> str:
     return source
 
 
-REWARD_BAR = 0.5  # the lowest passing score of a reward model, by default: a reward of 0
+REWARD_BAR = 0.5  # the default for a reward model's lowest passing score: a reward of 0
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Reward:
 
     @classmethod
     def of(cls, source: str, bar: float = REWARD_BAR) -> Self:
-        """Load a reward model."""
+        """Load a reward model, and return its check."""
         if not 0 < bar < 1:
             raise CheckSyntaxError(f"reward[{bar:g}]: a score is between 0 and 1.", hint="reward[0.7]:PATH")
         if not (find_spec("torch") and find_spec("peft")):
@@ -181,7 +181,7 @@ class Reward:
         return f"reward{'' if self.bar == REWARD_BAR else f'[{self.bar:g}]'}:{self.source}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Score the answer."""
+        """Pass if the reward model's score reaches the bar."""
         reward = self.model.score([(prompt, answer)])[0]
         score = logistic(reward)
         message = f"The reward model gives the answer {score:.2f} of 1 (reward {reward:+.2f})"

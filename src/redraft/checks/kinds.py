@@ -1,4 +1,4 @@
-"""Define the kinds of checks: how each is written, its line in `--help`, and how it is made.
+"""Define the kinds of checks: their written forms, their lines in `--help`, and their makers.
 
 A kind is a plugin of the group `redraft.checks`. redraft's own kinds are here. The module of a check is
 imported when the check is made, so that `--help` stays fast.
@@ -42,8 +42,8 @@ class CheckKind(Kind):
             all that the check needs, so that faults show before an answer is paid for.
         writer: Who may write such a check. `anyone`: it computes on the answer's text alone, runs nothing,
             reads no file and asks no model. `data`: it may read files. `user`: it may run programs.
-        takes_option: It may have an option in brackets: `judge[8]:…`.
-        asks_judge: It asks the model that `--judge` names (`Written.judge`).
+        takes_option: Whether it may have an option in brackets: `judge[8]:…`.
+        asks_judge: Whether it asks the model that `--judge` names (`Written.judge`).
     """
 
     form: str
@@ -236,7 +236,7 @@ ENDS = _for_anyone("ends:TEXT", "ends with this text, ignoring case", _phrase)
 JSON = _for_anyone(
     "json",
     "is JSON, or contains one fenced JSON block",
-    _plain("structure", "Json", guess="a schema is json-schema:FILE"),
+    _plain("structure", "Json", guess="for a schema, write json-schema:FILE"),
 )
 KEYS = _for_anyone(
     "keys:name,born", "is a JSON object with these keys and no others", _of_text("structure", "Keys.of")
@@ -271,7 +271,7 @@ COMMAND = CheckKind(
 )
 JUDGE = CheckKind(
     "judge:RUBRIC",
-    "a judge model gives it at least 7 of 10; judge[8]: sets the bar; judge[reasoning]: it sees the thoughts",
+    "a judge model gives it at least 7 of 10; judge[8]: sets the bar; judge[reasoning]: shows thoughts, too",
     _judge,
     takes_option=True,
     asks_judge=True,

@@ -44,11 +44,11 @@ NEAR = (
     "|az tr|hi mr ne|kk ky"
 )
 """Families of languages that the model mixes up in a short text."""
-LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # taken for these, hardly vice versa
+LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # its texts are often taken for these
 
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
 PROBABLE = 0.5  # least probability to trust
-READ = 200  # characters to read: a sentence or two suffice, and each takes time
+READ = 200  # characters to read: more would take time, and a sentence or two suffice
 
 
 def language_of(text: str) -> str | None:
@@ -67,7 +67,7 @@ def code_of(written: str) -> str | None:
 
 
 def near(code: str) -> frozenset[str]:
-    """Return the codes of a language and of those that are easily confused with it in a short text."""
+    """Return the codes of a family: a language and those that are easily confused with it in short texts."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))
     return next((family for family in families if code in family), frozenset([code]))
 
@@ -86,7 +86,7 @@ def _detector() -> LangDetector:
 
 # Chosen on 60 short texts of tests/data/short_texts.tsv, and tested on 60 others and 16 with foreign words.
 LIKELY = 0.3  # least probability of another language and its family for an answer to fail
-SHARE = 0.001  # times the letters: least probability of the right language for an answer to pass
+SHARE = 0.001  # least probability of the right language, per letter of the answer, for it to pass
 APART = 100  # letters from which near languages, such as Norwegian and Danish, can be told apart
 _NO_WORDS = "The answer has no words whose language could be told."
 _NO_PROSE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+")

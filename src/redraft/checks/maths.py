@@ -243,7 +243,7 @@ class _Reader:
             raise ValueError(self.next)
 
     def whole(self) -> tuple[Scalar, str]:
-        """Return the value and the relation of an equation, or the value and an empty text."""
+        """Return the value of the formula, and its relation, such as `=`; an empty text if it has none."""
         value, relation = self.sum(), self.take("=", "<", ">")
         if relation:
             relation += self.take("=")

@@ -27,7 +27,7 @@ from redraft.errors import UsageError, shown
 
 @dataclass(frozen=True)
 class OutputCheck:
-    """The answer is JSON from which pydantic makes a value of a type."""
+    """The answer is JSON that pydantic can turn into a value of a type."""
 
     type: Any  # the user's type: a pydantic model, `list[Model]`, a union, a TypedDict
     adapter: TypeAdapter[Any] = field(repr=False, compare=False)
@@ -68,7 +68,7 @@ class OutputCheck:
 
 
 def _path(value: Any, loc: Sequence[str | int]) -> Iterator[str | int]:
-    """Yield the keys of an error's location without the tags of unions, which no value has."""
+    """Yield the keys of an error's location, without the tags of unions, which are not keys of the value."""
     for number, key in enumerate(loc, start=1):
         missing = isinstance(value, dict) and number == len(loc)
         if isinstance(key, int) or missing or (isinstance(value, dict) and key in value):

@@ -51,7 +51,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
 def parse_checks(
     checks: Iterable[str | Check | Callable[..., Any]], *, judge: Engine | None = None
 ) -> tuple[Check, ...]:
-    """Parse short forms, `Check` values and functions (see `function`). Errors are those of `parse_check`."""
+    """Parse short forms, `Check` values and functions (see `function`). Errors are as in `parse_check`."""
     found: list[Check] = []
     for check in checks:
         if isinstance(check, str):
@@ -75,7 +75,7 @@ def checks_in(record: Chain) -> tuple[Check, ...]:
     found = source.get("checks") if isinstance(source, Mapping) else None
     if found is not None and not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
         hint = 'Write "checks": ["words<=50"], or give the field another name.'
-        raise CheckSyntaxError(f"its `checks` should be a list of texts, not {shown(found)}.", hint=hint)
+        raise CheckSyntaxError(f"`checks` should be a list of texts, not {shown(found)}.", hint=hint)
     return tuple(parse_check(check, writer="data") for check in found or ())
 
 

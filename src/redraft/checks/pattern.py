@@ -15,10 +15,10 @@ from itertools import islice
 
 import regex
 
-REGEX_SECONDS = 2.0  # time limit of a search, in processor time: a busy machine fails no answer
+REGEX_SECONDS = 2.0  # time limit of a search, in processor time, so that other work does not count
 
 MAX_EXPANDED = 100_000
-"""The most characters of a pattern with its counts expanded; compiling that many takes about 100 MB."""
+"""The most characters of a pattern whose repeat counts are expanded. Compiling these takes about 100 MB."""
 
 BACKTRACKS = "The pattern backtracks without end: look for a repeat within a repeat, such as (a+)+."
 """The hint for a search that took too long."""
@@ -27,15 +27,15 @@ _TOKEN = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:
 
 
 _limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("inf"), 0))
-"""The thread's processor time at which `within` ends, and the seconds that it was given."""
+"""The thread's processor time at which `within` ends, and the limit in seconds."""
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Limit the time in which patterns are compiled and schemas are checked and applied.
 
-    The limit is processor time of this thread. A pattern takes up to a second, and a text may have thousands.
-    Limits nest: the outer one still applies.
+    The limit is processor time of this thread. One pattern takes up to a second, and a schema may have
+    thousands of patterns. Limits nest: the outer one still applies.
     """
     before = _limit.set(min(_limit.get(), (time.thread_time() + seconds, seconds)))
     try:
@@ -45,7 +45,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def late() -> str:
-    """Describe the timeout of `within`, or return ""."""
+    """Describe the timeout if the time of `within` is over; otherwise return an empty text."""
     deadline, seconds = _limit.get()
     return f"it took longer than {seconds:g} s" if time.thread_time() > deadline else ""
 

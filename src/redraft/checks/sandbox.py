@@ -1,8 +1,8 @@
-"""Run a model's programs in a sandbox: bubblewrap, which shares nothing of this machine.
+"""Run a model's programs in a sandbox: bubblewrap, which hides almost all of this machine.
 
 Inside there are /usr and Python, read-only, an empty /tmp of 64 MB in memory, and nothing else: no network,
 home, environment, devices or /proc. Bubblewrap applies the filter of system calls below; `inside` limits
-itself. The sandbox does not protect from faults of the kernel or the processor, and does not hide the time,
+itself. The sandbox does not protect against faults of the kernel or the processor, nor does it hide the time,
 the kernel's version, or the software in /usr.
 """
 
@@ -35,13 +35,13 @@ START_SECONDS = 60.0  # longest start of an interpreter; a slow start is not the
 
 Job = dict[str, Any]  # the work of `inside`: `program`, `setup` and `tests`
 
-Report = dict[str, Any]  # a test's result: `passed` and, if it failed, what `inside` saw, or `late`
+Report = dict[str, Any]  # a test's result: `passed` and, if False, the report of `inside`, `late` or `ended`
 
 
 async def run_job(job: Job, seconds: float) -> list[Report]:
     """Load a program and run its tests, `seconds` each at most.
 
-    Return a report on loading, and one on each test, up to the first in which the program hung or ended.
+    Return a report on loading, and one on each test, up to the first test in which the program hung or ended.
     """
     cpu = int(seconds * (len(job["tests"]) + 1)) + 5
     async with turn():
@@ -83,7 +83,7 @@ async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
 
 @contextlib.contextmanager
 def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
-    """Run `inside` in the sandbox, and kill it at the end. asyncio's processes hang if cancelled early."""
+    """Run `inside` in the sandbox, without asyncio, which hangs if cancelled early. Kill it at the end."""
     with filtering() as number:
         process = subprocess.Popen(  # noqa: S603
             jail(number, cpu),
@@ -161,7 +161,7 @@ _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
 
 
 def _python() -> str:
-    """Return the Python below a virtual environment, so that programs get the standard library only."""
+    """Return the Python from which a virtual environment was made. It has only the standard library."""
     return str(Path(sys.executable).resolve())
 
 
@@ -183,8 +183,8 @@ memfd_secret 447 447 | shmget 29 194 | msgget 68 186 | semget 64 190 | mq_open 2
 """
 """System calls with their numbers on x86-64 and ARM64, from asm/unistd.h; - stands for no number.
 
-These calls start processes, which share no memory limit, take memory that no limit counts, or reach parts of
-the kernel that namespaces do not isolate. All fail with EPERM.
+These calls start processes (each would have a memory limit of its own), take memory that no limit counts, or
+reach parts of the kernel that namespaces do not isolate. All fail with EPERM.
 """
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _CLONE_THREAD = 0x00010000

@@ -43,7 +43,7 @@ Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
 
 
 class GivenUp(Exception):
-    """A validation was stopped. `reason` is a clause, and `hint` is what to change in the schema."""
+    """A validation was stopped. `reason` is a clause, and `hint` says how to change the schema."""
 
     def __init__(self, reason: str, hint: str) -> None:
         super().__init__(reason)
@@ -83,7 +83,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
 def fault_of(text: str) -> tuple[str, str] | None:
     """Return the place and description of a fault in a JSON Schema: `.type`, "'x' is not one of …".
 
-    Return None if any draft accepts it, as schemas seldom name their draft, or if checking takes too long.
+    Return None if any draft accepts the schema, since few schemas name one, or if checking takes too long.
     """
     from jsonschema.exceptions import best_match
     from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator
@@ -112,7 +112,7 @@ class _Impossible:
         self._whole, self._looked = schema, 0
 
     def part(self, part: Any, within: tuple[str, ...]) -> bool:
-        """Return whether nothing fits a part. A type that must contain itself has no end."""
+        """Return whether no JSON fits a part of the schema, such as a type that must contain itself."""
         self._looked += 1
         if not isinstance(part, Mapping) or self._looked > MOST_PARTS:
             return part is False

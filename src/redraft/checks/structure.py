@@ -89,7 +89,7 @@ class Keys:
         }
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the keys are exactly these. Other JSON objects score from 1/2 up, by the keys they have."""
+        """Pass if the keys are exactly these. Other JSON objects score 1/2 or more, by their keys."""
         try:
             value, _ = read_json(answer)
         except NotJson as error:
@@ -327,7 +327,7 @@ def _limits(kind: str, said: dict[str, Any]) -> Iterator[str]:
         yield f"at least {least}{unit}"
     for name, form in _OTHERS.get(kind, {}).items():
         value = said.pop(name, False)
-        if value is True and name in _NUMBER:  # in Draft 4, it changes the meaning of another limit
+        if value is True and name in _NUMBER:  # in Draft 4, this keyword changes another limit
             raise _Unsaid
         if value is not False:
             yield form.format(value)

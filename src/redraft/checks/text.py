@@ -99,12 +99,12 @@ WRITTEN = {
     "items": 'An item is a line that begins with "- ", or with a number such as "1. ".',
     "headings": 'A heading is a line that begins with "# " or "## ".',
 }
-"""For each unit, a sentence about how it is written, for answers that have too few."""
+"""By unit: a sentence that describes its notation, for messages about too few."""
 
 
 _NO_WORD = "The answer has no word."
 PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("{}. ", "\n")}
-"""For each unit, the text that begins one, and the text between two."""
+"""By unit: the text at the beginning of each piece, and the text between two pieces."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Unique:
 
 @dataclass(frozen=True)
 class Case:
-    """`uppercase`: no letter is lowercase; `lowercase`: none is uppercase. Caseless letters do not count."""
+    """`uppercase`: no letter is lowercase. `lowercase`: no letter is uppercase."""
 
     name: Literal["uppercase", "lowercase"]
 
@@ -288,7 +288,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """The form of an answer without the phrase; `lacks[part]` steers only away from a single sign."""
+        """The form of an answer without the phrase; for `lacks[part]`, only if it is a single sign."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
@@ -415,7 +415,7 @@ _ONE = str.maketrans(dict.fromkeys("’‘ʼʻ′", "'") | dict.fromkeys("‐‑
 def plain(text: str) -> str:
     """Normalise a text's characters, so that phrases can be found in it. JSON escapes are replaced."""
     text = visible(unescaped(text))
-    if not text.isascii():  # a raised sign stays one: "light²" and "light™" have the word "light"
+    if not text.isascii():  # superscripts are not changed: "light²" and "light™" contain the word "light"
         kept = (
             char
             if char in "™℠" or (unicodedata.category(char) == "No" and not "₀" <= char <= "₉")
@@ -431,7 +431,7 @@ _ESCAPE = regex.compile(r"\\(?:u([\da-fA-F]{4})|(.))")
 
 
 def unescaped(text: str) -> str:
-    """Replace the escapes in a JSON text; those of surrogates become spaces. Return other texts unchanged."""
+    """Return a JSON text with its escapes replaced, surrogates by spaces. Return other texts unchanged."""
     return _ESCAPE.sub(_said, text) if "\\" in text and is_json(text) else text
 
 
@@ -483,7 +483,7 @@ class Matches:
 
     @property
     def form(self) -> Form | None:
-        """The form of the pattern; it steers if it covers the whole answer and a grammar can express it."""
+        """The form of the pattern, which steers if it covers whole answers and a grammar can express it."""
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""Checks of tool calls: the value of an argument, how often a tool is called, and after which other tool."""
+"""Checks of tool calls: the values of arguments, the number of calls, and the order of tools."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ToolCheck:
     target: str  # a tool's name, which may have dots, and an argument's path after a dot; `*` is every item
     inner: Check | None = None  # judges the argument, or all arguments, as text or JSON
     typed: bool = False  # `inner` takes the value itself, not its text
-    after: str = ""  # the tool that must have answered before; without it and `inner`, one call is allowed
+    after: str = ""  # the tool that must have answered before; without `after` and `inner`: one call at most
 
     @classmethod
     def of(cls, written: Written) -> ToolCheck:
@@ -155,8 +155,8 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
 
     Args:
         target: A tool, or an argument of it.
-        function: Is called with all arguments as a dict, or with the value of that argument. It returns the
-            same as a function that checks answers.
+        function: Called with all arguments of the tool as a dict, or with the value of the argument that
+            `target` names. It returns the same as a function that checks answers.
 
     Raises:
         CheckSyntaxError: The target does not name a tool, or the function cannot be called with one value.

@@ -1,7 +1,7 @@
-"""The command line: one small file for each verb. Heavy imports happen inside the verbs.
+"""The command line: one small file for each command. Heavy imports happen inside the commands' functions.
 
 `redraft --help` imports neither an engine nor pydantic; a test checks this. Ctrl-C is handled before anything
-is imported, so that it shows no traceback, except in the first 40 ms or so, while Python itself starts.
+is imported, so that Ctrl-C shows no traceback, except in the first 40 ms or so, while Python itself starts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _run() -> None:
     if handled := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # nothing needs cleaning up yet
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:  # closed, as by `>&-`. Other files would take its number
+        if getattr(sys, name) is None:  # closed, as by `>&-`. The next opened file would get this number
             way = os.O_RDONLY if name == "stdout" else os.O_RDWR  # so that writes to stdout fail
             os.dup2(os.open(os.devnull, way), number)
             setattr(sys, name, open(number, "w" if number else "r"))  # noqa: PTH123, SIM115

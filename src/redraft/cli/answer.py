@@ -1,4 +1,4 @@
-"""`redraft answer`: a file of prompts becomes a file of chains, each made once, many at a time, resumable."""
+"""`redraft answer`: turn a file of prompts into a file of chains, many at a time, in runs that can resume."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def answer(
     failures in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
 
     A limit that is reached ends the run with exit status 4. With --shard I/N, one of N shares is made:
-    redraft merge FILE FILE-*-of-0000N puts them together. With --batch, requests go through the server's
-    batches, and the run may go on days later. With --cache, equal requests share a reply, even for other
-    outputs.
+    redraft merge FILE FILE-*-of-0000N puts the shares together. With --batch, requests go through the
+    server's batches, and the run may be resumed days later. With --cache, equal requests share a reply, even
+    in runs with other outputs.
 
     A record may have checks of its own: {"prompt": "Describe rain.", "checks": ["words<=50"]}. The exit
     status is 1 if an answer in FILE does not pass its checks.

@@ -33,17 +33,17 @@ _EXAMPLE = 'redraft ask "Describe a lighthouse."'
 def ask(
     flags: Given,
     prompt: Annotated[
-        list[str] | None, argument("PROMPT", "What to ask. Text from a pipe is its input.")
+        list[str] | None, argument("PROMPT", "The prompt. Text from a pipe is its input.")
     ] = None,
     json: Annotated[bool, switch("Print the chain as one line of JSON.", "--json")] = False,
     cache: CacheFile = None,
     quiet: Annotated[bool, switch("Print the best answer alone.", "--quiet", "-q")] = False,
-    steps: Annotated[bool, switch("On a terminal: show each text and change.", "--steps")] = False,
+    steps: Annotated[bool, switch("On a terminal, show each text and its changes.", "--steps")] = False,
     edit: Annotated[
-        Path | None, flag("FILE", "Change only what PROMPT says in FILE (- for a pipe), and print a diff.")
+        Path | None, flag("FILE", "Edit FILE (- for a pipe) only as PROMPT asks, and print a diff.")
     ] = None,
     at: Annotated[
-        list[str] | None, flag("PASSAGE", "With --edit: change this and faults that checks find; repeatable.")
+        list[str] | None, flag("PASSAGE", "With --edit: change PASSAGE, and faults of checks; repeatable.")
     ] = None,
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
@@ -103,7 +103,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     from redraft.revision.api import to_patch
 
     if str(file) != "-" and _has_piped():
-        hint = f"To change that text: --edit - instead of {file}. If there is none: < /dev/null"
+        hint = f"To edit the piped text: --edit - instead of {file}. To pipe nothing: < /dev/null"
         raise UsageError(f"a text is piped in, but --edit changes only {file}.", hint=hint)
     if "auto" in (settings.get("check") or ()):
         hint = "Name the checks, as in --check 'words<=50'."
@@ -134,9 +134,9 @@ def _has_piped() -> bool:
 
 
 def say_unchanged(chain: Chain, where: str) -> int:
-    """Say that an edit changed nothing, and why. `where` shows how to name a passage. Return the status."""
-    full, where = chain.stop == "context", f", or where: {where}" if where else ""
-    hint = "Give it less text, or more room: --ctx N" if full else f"Say what should stand there{where}."
+    """Say that an edit changed nothing, and why. `where` shows how to name a passage. Return status 1."""
+    full, where = chain.stop == "context", f", or name the passage: {where}" if where else ""
+    hint = "Give less text, or a longer context: --ctx N" if full else f"Say what to write instead{where}."
     why = "the context is full" if full else "; ".join({each["why"]: 1 for each in chain.unchanged})
     tell(f"nothing was changed{f': {why}' * bool(why)}.", hint)
     return 1
@@ -199,27 +199,27 @@ def one_text(words: Sequence[str], verb: str) -> str:
 def read_piped(*, beside: bool) -> str:
     """Return the text that is piped in; "" at a terminal. Bytes that are not UTF-8 become surrogates.
 
-    With a prompt too (`beside`), the pipe may be open by chance: then a message says that redraft waits.
+    If there is also a prompt (`beside`), the pipe may be open by chance: a message says that redraft waits.
     """
     if sys.stdin.isatty():
         return ""
     with suppress(OSError, ValueError):  # a test's standard input is no file
         if beside and not select.select([sys.stdin], [], [], PIPE_SECONDS)[0]:
-            tell("waiting for the text that is piped in.", "If there is none: redraft ask … < /dev/null")
+            tell("waiting for the text that is piped in.", "To pipe nothing: redraft ask … < /dev/null")
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     return text.replace("\r\n", "\n").strip("\n")
 
 
 def say_wait(reason: str) -> None:
-    """Write to standard error why redraft waits for a server. An empty reason is not written."""
+    """Write to standard error the reason why redraft waits for a server, unless it is empty."""
     if reason:
         tell(f"{reason}.")
 
 
 def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
-    """Write to standard error what is wrong with the best answer, and return the exit status.
+    """Write the faults of the best answer to standard error, and return the exit status.
 
-    Write nothing if the chain was `shown`, because that says it already.
+    Write nothing if the chain was `shown`, because its display lists the faults.
     """
     from redraft.revision.words import exit_status_of, faults_of
 

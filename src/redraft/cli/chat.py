@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 LEAVING = "exit or Ctrl-D leaves."
 COMMANDS = {
-    "/revise": "revise the last answer once more; after Ctrl-C, go on with it",
-    "/edit WISH": "change only what WISH says; or: /edit 12 dollars -> in euros",
+    "/revise": "revise the last answer once more, or finish it after Ctrl-C",
+    "/edit WISH": "edit the last answer only as WISH asks; or: /edit 12 dollars -> in euros",
     "/undo": "take back the last question, or the last /revise or /edit",
     "/save FILE": "save the conversation: a chain for each question",
     "/help": "show this",
@@ -73,14 +73,14 @@ def chat(flags: Given) -> None:
 
 
 class Chat:
-    """A conversation in a pipe, or on a terminal, which shows each turn while it is made."""
+    """A conversation in a pipe, or on a terminal, which shows each turn while the model writes."""
 
     def __init__(self, session: Session, runner: asyncio.Runner) -> None:
         self.session, self.runner = session, runner
         self.watching, self.status = False, 0
 
     def do(self, text: str) -> bool:
-        """Answer a text or obey a command. Return False to leave. An error ends only this turn."""
+        """Answer a text or obey a command. Return False if the user leaves. An error ends only this turn."""
         try:
             if text.startswith("/") and "\n" not in text:
                 command, _, value = text.partition(" ")
@@ -123,7 +123,7 @@ class Chat:
                     talk.undo()
             case "/save":
                 path = session.save(value)
-                tell(f"{counted(len(talk.turns), 'question')} in {path}", f"redraft show {path}")
+                tell(f"saved {counted(len(talk.turns), 'question')} in {path}.", f"redraft show {path}")
         return command != "/quit"
 
     def _answer(self, prompt: Prompt, **more: Any) -> None:
@@ -149,7 +149,7 @@ class Chat:
             tell(said)
         if self.watching and not kept:
             before = "Ask again: /revise is for the previous answer." if self.session.talk.turns else None
-            tell("there is no answer, so the question is not kept.", before)
+            tell("there is no answer, so the question was taken back.", before)
         elif kept and not self.watching:
             from redraft.checks.json_reading import text_of
 
@@ -157,7 +157,7 @@ class Chat:
 
 
 def read_terminal(do: Callable[[str], bool]) -> None:
-    """Ask for lines until the input ends or `do` returns False. Ctrl-C does not leave."""
+    """Read lines until the input ends or `do` returns False. Ctrl-C does not end the conversation."""
     with suppress(ImportError):  # few Pythons lack it
         import readline
 

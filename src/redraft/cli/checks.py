@@ -1,4 +1,4 @@
-"""`redraft checks`: print the checks that a prompt gives."""
+"""`redraft checks`: print the checks that are derived from a prompt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def checks(
     ] = None,
     as_json: Annotated[bool, switch("Print them as a JSON list.", "--json")] = False,
 ) -> None:
-    """Print what a prompt demands as checks, one per line.
+    """Print the demands of a prompt as checks, one per line.
 
     Rules find the checks, before any answer: "at most 50 words" gives words<=50. A rule that is unsure gives
     no check. `--check auto` uses the same checks: redraft ask "…" --check auto

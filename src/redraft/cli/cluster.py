@@ -1,4 +1,4 @@
-"""The flags of models and shares on the machines of a Ray cluster."""
+"""The flags for running models and making shares on the machines of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from redraft.errors import UsageError
 if TYPE_CHECKING:
     from redraft.serve.cluster.serving import Applications
 
-_NOT = ("shard", "cache", "batch")  # options that are for one process
+_NOT = ("shard", "cache", "batch")  # options that work only in a single process
 
 
 @dataclass(frozen=True)
 class RayFlags:
-    """The options for where shares are made, and how many at once."""
+    """The options that decide where shares are made, and how many at once."""
 
     ray: Annotated[
         str | None,
-        flag("[ADDRESS]", "Make all shares on Ray: HOST:PORT, auto, or none for this machine.", "--ray"),
+        flag("[ADDRESS]", "Make shares on Ray at HOST:PORT or auto; without ADDRESS, locally.", "--ray"),
     ] = None
     actors: Annotated[
-        str | None, flag("LEAST-MOST", "How many shares at once with --ray.  [1 to what fits]", "--actors")
+        str | None, flag("LEAST-MOST", "Shares made at once with --ray.  [1 to as many as fit]", "--actors")
     ] = None
 
     def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:
         """Make all shares and merge them, if `--ray` was given. Exit if some items are not done.
 
-        `function` names the coroutine that does the verb's work, as `module:name`. It is called with the
+        `function` names the coroutine that does the command's work, as `module:name`. It is called with the
         inputs, `out` and the options. Every path in inputs and options is a file to read.
         """
         if self.ray is None:
@@ -66,7 +66,7 @@ class NodeFlags:
     """The flags for running models on a Ray cluster."""
 
     ray: Annotated[
-        str | None, _nodes("[ADDRESS]", "Run the models on Ray: HOST:PORT, auto, or none for this machine.")
+        str | None, _nodes("[ADDRESS]", "Run models on Ray at HOST:PORT or auto; without ADDRESS, locally.")
     ] = None
     replicas: Annotated[str, _nodes("LEAST-MOST", "Replicas of each model: 2, or 0-4.")] = "1"
     app: Annotated[str, _nodes("NAME", "The name of this server on the cluster.")] = "redraft"
@@ -76,7 +76,7 @@ class NodeFlags:
         """Connect to the cluster, if one is named."""
         if self.ray is None:
             if self != NodeFlags():
-                raise UsageError("--replicas and --app are for --ray.", hint="Add --ray.")
+                raise UsageError("--replicas and --app need --ray.", hint="Add --ray.")
             yield None
             return
         from redraft.serve.cluster.connect import Bounds, connected

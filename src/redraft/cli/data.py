@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Source = Annotated[
     Path, argument("FILE", "Records of any known shape, as JSON lines or a JSON array; '-' is stdin.")
 ]
-Workers = Annotated[int | None, flag("N", "Processes.  [all cores]", "--workers", "-j", min=1)]
+Workers = Annotated[int | None, flag("N", "Number of processes.  [all cores]", "--workers", "-j", min=1)]
 Strict = Annotated[bool, switch("Stop at a record that cannot be read.", "--strict")]
 Force = Annotated[bool, switch("Replace the output if it exists.", "--force")]
 
@@ -32,7 +32,7 @@ class Flags:
     """The options of every command that writes chains."""
 
     out: Annotated[Path, setting("FILE", "Where the chains go; '-' is stdout.", "--out", "-o")] = Path("-")
-    dropped: Annotated[Path | None, flag("FILE", "Keep dropped records, with the reason.")] = None
+    dropped: Annotated[Path | None, flag("FILE", "Write dropped records to FILE, with reasons.")] = None
     workers: Workers = None
     strict: Strict = False
     force: Force = False
@@ -68,7 +68,7 @@ def import_(
     ] = None,
     fields: Annotated[
         list[str] | None,
-        flag("NAME=FIELD,…", "Read other fields under known names: instruction=frage.", "--map"),
+        flag("NAME=FIELD,…", "Rename fields to known names: instruction=frage.", "--map"),
     ] = None,
     licence: Annotated[str | None, flag("TEXT", "Override the source's licence.")] = None,
     which: Annotated[
@@ -79,7 +79,7 @@ def import_(
 ) -> None:
     """Read published data as chains.
 
-    The fields of a record decide how it is read; --map gives them known names first. Gold answers, rationales
+    The fields of a record decide how it is read; --map first renames fields. Gold answers, rationales
     and tests are kept for training and checking, together with each record's origin and licence.
     """
     from redraft.data.published import import_files
@@ -106,8 +106,8 @@ def clean(
     ] = None,
     rules: Annotated[str | None, flag("A,B…", "Apply only these rules.")] = None,
     skip: Annotated[str, flag("A,B…", "Leave these rules out.")] = "",
-    languages: Annotated[str, flag("EN,DE…", "Keep these languages: the rule 'language'.")] = "",
-    blocked: Annotated[str, flag("A,B…", "Lists of words of the rule 'blocked': fastchat, alpaca.")] = "",
+    languages: Annotated[str, flag("EN,DE…", "Keep only these languages (the rule 'language').")] = "",
+    blocked: Annotated[str, flag("A,B…", "Word lists for the rule 'blocked': fastchat, alpaca.")] = "",
     *,
     flags: Flags,
 ) -> None:
@@ -134,7 +134,7 @@ def clean(
 def dedupe(
     file: Source,
     by: Annotated[
-        Literal["exact", "query", "rouge", "minhash"], setting(None, "What makes two records duplicates.")
+        Literal["exact", "query", "rouge", "minhash"], setting(None, "The test for duplicates.")
     ] = "exact",
     threshold: Annotated[
         float | None,
@@ -163,7 +163,7 @@ def dedupe(
 def decontaminate(
     file: Source,
     against: Annotated[list[Path], setting("FILE", "Evaluation items of any known shape. Can be repeated.")],
-    ngram: Annotated[int, setting("N", "Consecutive words that make a match.", "--ngram", "-n", min=5)] = 13,
+    ngram: Annotated[int, setting("N", "Consecutive words in a match.", "--ngram", "-n", min=5)] = 13,
     *,
     flags: Flags,
 ) -> None:
@@ -201,10 +201,10 @@ def merge(
 
 def split(
     file: Source,
-    limit: Annotated[int, setting("N", "Most tokens of a piece.", min=1)] = 2048,
+    limit: Annotated[int, setting("N", "Maximum tokens in a piece.", min=1)] = 2048,
     tokenizer: Tokenizer = "default",
     form: Annotated[
-        TrainingFormat, setting(None, "The training format to count, as in `train sft`.", "--format")
+        TrainingFormat, setting(None, "The training format whose tokens are counted.", "--format")
     ] = "selfee",
     *,
     flags: Flags,

@@ -1,4 +1,4 @@
-"""`redraft diagnose`: tell from chains what revising did, and compare ways to spend the same tokens."""
+"""`redraft diagnose`: measure the effect of revising, and compare methods that spend the same tokens."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def diagnose(
     run_code: RunCode = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell from chains what revising did, and whether it pays.
+    """Measure the effect of revising on answers, and whether it pays.
 
     Prints the share of right answers after each revision, how many answers each revision made right and made
     wrong, whether the verdicts are right, and a sentence: revise, don't, or undecided.
 
-    Chains of redraft eval know which answers are right. For others, give checks with --score. Chains with the
-    same id are runs of one item: give the files of several seeds together.
+    Chains of redraft eval record which answers are right. For others, give checks with --score. Chains with
+    the same id are runs of one item: give the files of several seeds together.
 
     With --tasks, each model answers each task in several ways, which are compared at equal tokens
     (docs/diagnose.md). The folder CHAINS gets the chains, table.json and index.html. The same command resumes
     after any stop; with more models, tasks, ways or seeds, it adds to the folder. Without --tasks, table and
-    page are made again. --check guides; without it, the tasks' own checks do. A limit ends the command with
-    exit status 4. With --choose way.yaml, CHAINS may be the tasks, and the folder is then called way.
-    With --judge, that model compares the answers, and prompts need no checks. redraft diagnose way.yaml
-    --verify computes its promise again.
+    page are made again. Revisions are guided by --check or, without it, by the tasks' own checks. A limit
+    ends the command with exit status 4. With --choose way.yaml, CHAINS may be the tasks, and the folder is
+    then called way. With --judge, that model compares the answers, and prompts need no checks. redraft
+    diagnose way.yaml --verify recomputes the promise in that file.
 
-    Ways: one answer; revise, told by the task's checks; revise alone, by the model's own criticism; vote, by
-    majority; vote early, which stops once the majority is clear; best of N, chosen by the checks; auto,
-    repair, verified, steered, blind, shuffled. Only steered is steered, unless --steer.
+    Ways: one answer; revise, guided by the task's checks; revise alone, by the model's own criticism; vote,
+    by majority; vote early, which stops once the majority is clear; best of N, chosen by the checks; auto,
+    repair, verified, steered, blind, shuffled. Checks steer only in the way steered, unless --steer is given.
     """
     for check in (*(score or ()), *(flags.get("check") or ())):
         if "judge" in check.partition(":")[0]:
@@ -63,22 +63,22 @@ def diagnose(
         _refuse({"judge": judges[1:] or None}, "was given twice.", f"Name one judge: --judge {judges[0]}")
         flags = {**flags, "judge": judges[0]}
     if "choose" not in flags:
-        _refuse({"judge": flags.get("judge")}, "is for --choose.", "Leave it out, or add: --choose way.yaml")
-    elif "tasks" not in flags:  # what is given are the tasks
+        _refuse({"judge": flags.get("judge")}, "needs --choose.", "Leave it out, or add: --choose way.yaml")
+    elif "tasks" not in flags:  # the arguments are the tasks
         flags, files = {**flags, "tasks": [*map(str, files)]}, [Path(flags["choose"]).with_suffix("")]
     if "tasks" not in flags:
-        why, hint = "is for --tasks.", "Leave it out, or make runs: --tasks gsm8k:test.jsonl runs"
+        why, hint = "needs --tasks.", "Leave it out, or make runs: --tasks gsm8k:test.jsonl runs"
         _refuse({name: value for name, value in flags.items() if name not in ("quiet", "equal")}, why, hint)
     if verify or "tasks" in flags or any(map(Path.is_dir, files)):
         hint = f"Give files in it: {files[0]}/runs/MODEL/TASK/seed-0/revise-2.jsonl"
-        _refuse({"score": score}, "is for files of chains, and this is a folder of runs.", hint)
-        _refuse({"equal": flags.get("equal") if verify else None}, "is for making tables.", "Leave it out.")
+        _refuse({"score": score}, "needs files of chains, and this is a folder of runs.", hint)
+        _refuse({"equal": flags.get("equal") if verify else None}, "excludes --verify.", "Leave one out.")
         if len(files) > 1:
             raise UsageError("a folder of runs was given with other files.", hint="Give it alone.")
         _folder(flags, files[0], verify=verify, run_code=run_code, as_json=as_json)
         return
 
-    _refuse({"equal": flags.get("equal")}, "is for a folder of --tasks.", "Leave it out.")
+    _refuse({"equal": flags.get("equal")}, "needs a folder of --tasks.", "Leave it out.")
     from redraft.evaluation.diagnosis.diagnose import diagnose as diagnosed
     from redraft.evaluation.diagnosis.truth import chains_in
 
@@ -96,7 +96,7 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
     if "tasks" in flags:
         if settings.get("choose"):
             hint = f"Afterwards: redraft diagnose {settings.get('choose')} --verify"
-            _refuse({"verify": verify or None}, "is for a finished choice.", hint)
+            _refuse({"verify": verify or None}, "needs a finished choice.", hint)
             _choose(folder, settings, run_code=run_code, as_json=as_json)
         with only_ours():
             (matrix := Matrix.of(folder, settings)).prepare(run_code=run_code)

@@ -30,13 +30,13 @@ def evaluate(
     """Score a model on a task whose answers can be verified.
 
     The model answers each record and revises its answers as in `redraft answer`; --max-revisions 0 scores
-    plain answers. Prints the share of right answers with its 95 % interval, in all and by group.
+    plain answers. Prints the share of right answers with its 95 % interval, in total and by group.
 
     --check guides revising and does not score. The task's own checks score. They guide only with --guided.
 
     FILE gets the chain of each record, with the truth about each answer in `eval` of its `meta`. After any
-    stop, the same command resumes. The exit status is 0 even for a low score. An empty answer is wrong, and
-    tried again by the same command; other failures are listed, and do not count.
+    stop, the same command resumes. The exit status is 0 even for a low score. An empty answer counts as
+    wrong, and the same command tries it again; other failures are listed, and do not count.
     """
     from redraft.evaluation.tasks.run import EvalRun
     from redraft.evaluation.tasks.tasks import task_of

@@ -1,4 +1,4 @@
-"""`redraft generate`: training data with a teacher, resumable, no reply paid for twice."""
+"""`redraft generate`: make training data with a teacher, in runs that resume and pay for no reply twice."""
 
 from __future__ import annotations
 

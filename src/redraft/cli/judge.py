@@ -1,4 +1,4 @@
-"""`redraft judge`: files of answers become a file of reviews, resumable."""
+"""`redraft judge`: turn files of answers into a file of reviews, in runs that can resume."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def judge(
     """Have a model judge the answers of two models, or of one.
 
     A and B are files of answers or chains, joined by question_id. FILE gets a review for each question and
-    order, in SelFee's and FastChat's shape: redraft report FILE. The judge sees each pair in both orders.
+    order, in SelFee's and FastChat's shape, for redraft report. The judge sees each pair in both orders.
 
-    After any stop, the same command resumes, and no reply is paid for twice: FILE.journal.db has them. If
+    After any stop, the same command resumes. FILE.journal.db stores replies, so none is paid for twice. If
     most of the first 20 reviews cannot be read, the run stops and says why; the exit status is 3. Failures
     are in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
     """

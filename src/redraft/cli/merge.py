@@ -1,4 +1,4 @@
-"""`redraft merge`: the outputs of shares become one."""
+"""`redraft merge`: merge the outputs of shares into one."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def list_() -> None:
     """List the models on this machine, and recommended ones.
 
     Each line has the reference for --model, the size, and the path. Standard error lists models to fetch:
-    their memory, their uses, and how many of IFEval's instructions they follow (by the publisher).
+    their memory, their uses, and the IFEval scores that their publishers report.
     """
     from redraft.engines.llamacpp.default_model import DEFAULT
     from redraft.engines.names import RECOMMENDED
@@ -51,16 +51,16 @@ def list_() -> None:
     if DEFAULT.path.exists():
         rows.insert(0, ("default", DEFAULT.path.stat().st_size, DEFAULT.path))
     if not rows:
-        typer.echo("No models yet. Fetch the small default one: redraft model get default", err=True)
+        typer.echo("There are no models here. Fetch the default one: redraft model get default", err=True)
     width = max((len(ref) for ref, _, _ in rows), default=0)
     for ref, size, path in rows:
         typer.echo(f"{ref:{width}}  {size_in_words(size):>8}  {path}")
     free = free_memory()
-    known = f"{size_in_words(free)} of memory are free here, and IFEval scores are the publishers'"
+    known = f"{size_in_words(free)} of memory are free here, and publishers report the IFEval scores"
     typer.echo(f"default: {OF_DEFAULT}.", err=True)
     typer.echo(f"To fetch, with `--model` and a name or reference ({known}):", err=True)
     for model in RECOMMENDED:
-        wants = f"wants {size_in_words(model.memory)}" + (" (too much)" if model.memory > free else "")
+        wants = f"needs {size_in_words(model.memory)}" + (" (too much)" if model.memory > free else "")
         facts = f"{size_in_words(model.size)}, {wants}, {model.licence}, IFEval {model.ifeval} %"
         typer.echo(f"  {model.name:8}{model.ref}\n          {facts}: {model.good_for}", err=True)
 

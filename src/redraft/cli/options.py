@@ -1,4 +1,4 @@
-"""The flags that verbs share, and where their values come from.
+"""Define the flags that commands share, and fill in values that were not given.
 
 A flag overrides a recipe, a recipe the config file, and the config file redraft's defaults. The options are
 defined in `redraft.options`; `takes` gives them to a command.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from redraft.options import Option, OptionModel
     from redraft.revision.settings import Settings
 
-CacheFile = Annotated[Path | None, flag("FILE", "Take replies from FILE, and send no request twice.")]
+CacheFile = Annotated[Path | None, flag("FILE", "Store replies in FILE, and send no request twice.")]
 
 
 Given = Mapping[str, Any]  # the flags that were given, by name
@@ -28,7 +28,7 @@ USUAL = "redraft.options:Flags"  # the options of `ask`, `chat` and `answer`
 
 
 def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
-    """Fill in the values of recipe and config file. `group` names the options, as in `takes`."""
+    """Return the settings from flags, recipe and config file. `group` names the options, as in `takes`."""
     from redraft.engines.config import load_config
     from redraft.revision.settings import Settings
 
@@ -40,10 +40,10 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
 
 
 def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the flags of a group, and `--recipe`. It receives the flags that were given as `flags`.
+    """Give a command the flags of a group, and `--recipe`. Its argument `flags` contains the given flags.
 
     `group` names an `OptionModel`, as `module:name`. It is imported when typer asks for the flags, so only
-    for the command that is called. `repeated` names a flag whose values come as a list.
+    for the called command. `repeated` names a flag whose values come as a list.
     """
 
     def parameters() -> list[inspect.Parameter]:
@@ -84,7 +84,7 @@ def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect
 
 
 class WithOptions:
-    """A command with more options for typer to read. They are made when typer asks: for the called verb only.
+    """A command with more options for typer to read. Only the options of the called command are made.
 
     A parameter whose type is a dataclass becomes one option for each of its fields. A command with a
     parameter of the type `Given` receives the other given options there.

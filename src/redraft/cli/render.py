@@ -32,9 +32,9 @@ _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
 
 def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Spans = ()) -> Text:
-    """Return `after` with added and removed words marked; without `before`, as it is.
+    """Return `after` with added and removed words marked; without `before`, `after` has no marks.
 
-    If they cannot be compared well (`changes`), all of `after` is marked as new and `before` is not shown.
+    If the texts cannot be compared well (`changes`), all of `after` is marked as new, without `before`.
     """
     parts: Sequence[tuple[str, str]] = [("same" if before is None else "all", shown(after))]
     if before is not None and max(len(before), len(after)) <= LONGEST:
@@ -68,7 +68,7 @@ def written(answer: str, calls: Iterable[Mapping[str, Any]]) -> str:
 
 
 def shown(text: str) -> str:
-    """Return the text made printable. A very long one is cut, with a count of the rest."""
+    """Return the text made printable. A very long text is cut, with a count of the rest."""
     if len(text) <= LONGEST:
         return printable(text)
     left = f"{len(text) - LONGEST:,}"
@@ -114,7 +114,7 @@ def outline(step: Step, name: str) -> list[Text]:
 
 
 def notes(step: Step) -> list[Text]:
-    """Return notes on a step: how much was patched, and whether it is an echo, repeats itself or was cut."""
+    """Return notes on a step: the extent of a patch, and remarks on an echo, a repetition or a cut."""
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
     texts = [(f"Patched: {places}, {tokens}. The rest is as it was.", "dim")] * bool(step.patch)
     if step.echo:
@@ -157,7 +157,7 @@ def ending(chain: Chain) -> list[RenderableType]:
 
 
 def summary(chain: Chain) -> RenderableType:
-    """Render which answer of a chain is best, why the chain stopped, and its cost."""
+    """Render the number of a chain's best answer, the reason why the chain stopped, and its cost."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()

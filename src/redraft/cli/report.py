@@ -18,11 +18,11 @@ def report(
     as_json: AsJson = False,
     force: ReplacePage = False,
 ) -> None:
-    """Describe what judges said of answers, or how models scored.
+    """Describe the verdicts of judges, or the scores of models.
 
     For reviews (redraft judge A B) it prints the ratio of scores and the win rate with 95 % intervals over
-    questions, wins and losses in both orders, and how far order and length of the answers sway the judge. The
-    figures are for the model of the first --answers or, without it, of the first answer in the first review.
+    questions, wins and losses in both orders, and the influence of order and length on the judge. The figures
+    are for the model of the first --answers or, without it, of the first answer in the first review.
 
     For grades (redraft judge A) it prints their mean by model and judge. For chains (redraft answer, eval) it
     prints the share of right answers, revisions, stops and cost. Several files are compared record by record.

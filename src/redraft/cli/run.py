@@ -1,4 +1,4 @@
-"""`redraft run`: a whole system by a recipe of stages."""
+"""`redraft run`: make a whole system by a recipe of stages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def run(
     out: Annotated[
         Path | None, flag("DIR", "The folder of the run.  [the recipe's name]", "--out", "-o")
     ] = None,
-    small: Annotated[bool, switch("Scale every stage down, to try the whole on 2 cores.", "--small")] = False,
-    until: Annotated[str, flag("STAGE", "The last stage to do.")] = "",
+    small: Annotated[bool, switch("Scale each stage down, to try the run on 2 cores.", "--small")] = False,
+    until: Annotated[str, flag("STAGE", "The last stage to run.")] = "",
     values: Annotated[
         list[str] | None, flag("NAME=VALUE", "Change a value of the recipe. Can be repeated.", "--set")
     ] = None,
@@ -25,7 +25,7 @@ def run(
     """Make a whole system by a recipe, from data to its report.
 
     Each stage is done once. To resume a stopped run, type the same command again: a stage is done again only
-    if its options or the content of what it reads have changed.
+    if its options or the content of its inputs have changed.
     """
     from redraft.errors import UsageError
     from redraft.train.systems.recipe import read_system

@@ -1,4 +1,4 @@
-"""Flags that several verbs share, and the result of a long run."""
+"""Flags that several commands share, and the result of a long run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ReplacePage = Annotated[bool, switch("Replace the page if it exists.", "--force"
 
 
 def print_result(run: Callable[[], RunResult | Generated], *, quiet: bool) -> NoReturn:
-    """Make a file, print the summary, and exit. Prints of other code go to standard error."""
+    """Call `run`, print the summary of its result, and exit. Prints of other code go to standard error."""
     with only_ours():
         result = run()
     if quiet:
@@ -37,7 +37,7 @@ def print_result(run: Callable[[], RunResult | Generated], *, quiet: bool) -> No
 
 
 def tell_failures(job: JobResult) -> None:
-    """Say how many items failed in this run, for verbs without a summary."""
+    """Print the number of items that failed in this run, for commands without a summary."""
     if failed := job.counts.failed:
         tell(f"{counted(failed, 'item')} failed: see {job.out}.errors.jsonl.")
 

@@ -1,4 +1,4 @@
-"""`redraft serve`: models behind an API like OpenAI's, with drafts and feedback as reasoning."""
+"""`redraft serve`: serve models with an API like OpenAI's, with drafts and feedback as reasoning."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServerFlags:
-    """The options for where and how a server answers."""
+    """The options for a server's address, limits, page and logs."""
 
-    host: Annotated[str, setting("ADDRESS", "Where to listen.")] = "127.0.0.1"
+    host: Annotated[str, setting("ADDRESS", "The address to listen on.")] = "127.0.0.1"
     port: Annotated[int, setting("N", "The port; 0 is any free one.", min=0, max=65535)] = 8321
     api_key_file: Annotated[
         Path | None, flag("FILE", "A file of API keys, one per line. Needed to listen beyond this machine.")
@@ -29,7 +29,7 @@ class ServerFlags:
     parallel: Annotated[int, setting("N", "Chains at once, per model.", min=1)] = 4
     queue: Annotated[int, setting("N", "Requests that may wait, per model.", min=0)] = 64
     max_seconds: Annotated[float, setting("S", "Time limit of a chain.", min=0.001)] = 600.0
-    drain: Annotated[float, setting("S", "Time for requests to finish at the end.", min=0)] = 60.0
+    drain: Annotated[float, setting("S", "Time for requests to finish when it ends.", min=0)] = 60.0
     linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
     strict_tools: Annotated[bool, switch("Fail if a tool call stays wrong.", "--strict-tools")] = False
     page: Annotated[bool, setting(None, "Serve a web page too, at /.", "--page/--no-page")] = True
@@ -43,7 +43,7 @@ def serve(
     flags: Given,
     nodes: NodeFlags,
     models: Annotated[
-        Path | None, flag("FILE", "A YAML file of models: each name, with recipe keys.")
+        Path | None, flag("FILE", "A YAML file that maps names of models to recipe keys.")
     ] = None,
     *,
     how: ServerFlags,
@@ -65,7 +65,7 @@ def serve(
     Budget(seconds=how.max_seconds)
     given = [{**flags, "model": reference} for reference in flags.get("model") or [None]]
     if models and len(given) > 1:
-        raise UsageError(f"{models} and several --model were given. Keep one, for entries without a model.")
+        raise UsageError(f"{models} and several --model were given. Give one, for entries without a model.")
     of_flags = [] if models else [entry for each in given for entry in _of_flags(_filled(each))]
     entries, own = _of_file(models, given[0]) if models else (of_flags, {})
     settings = vars(how).copy()
@@ -82,12 +82,12 @@ def serve(
 def _filled(given: Given) -> Settings:
     settings = fill_in(given)
     if settings.unwatched:
-        settings.tell(f"Nothing watches the promise of {settings.recipe}: no check tells whether it is kept.")
+        settings.tell(f"The promise of {settings.recipe} is not watched: no check shows whether it is kept.")
     brought = {"checks": ["words<=9"]} if settings.watch and not settings.get("check") else {}
     return replace(settings, stand_ins=brought)
 
 
-_A_MODEL = "Write a model so: name: {model: default}"
+_A_MODEL = "Write a model like this: name: {model: default}"
 
 
 def _of_flags(settings: Settings) -> list[ModelSettings]:

@@ -1,4 +1,4 @@
-"""How every verb behaves in a shell: messages with hints, exit statuses. Typer handles Ctrl-C and pipes."""
+"""Make every command behave well in a shell: messages with hints, and exit statuses."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _EXTRAS = {
     "weights": {"gguf", "numpy", "torch"},
     "train": {"accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"},
 }
-"""The extras named like a verb, with the modules that each installs."""
+"""The extras that are named like a command, with the modules that each installs."""
 
 
 def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
-    """Return an option of a verb. Its text says what happens without the option."""
+    """Return an option of a command. Its help text names the default, so typer does not."""
     return typer.Option(*names, metavar=metavar, help=text, **{"show_default": False, **more})
 
 
@@ -43,7 +43,7 @@ switch = partial(flag, None)
 
 
 def argument(metavar: str, text: str) -> Any:
-    """Return an argument of a verb."""
+    """Return an argument of a command."""
     return typer.Argument(metavar=metavar, help=text)
 
 
@@ -51,12 +51,12 @@ class Verbs(TyperGroup):
     """The commands. A `RedraftError` becomes a message, a hint and an exit status."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Parse the arguments before the verb."""
+        """Parse the arguments before the command."""
         with _in_our_words():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Context) -> Any:
-        """Run the verb. Errors of redraft and of files become messages."""
+        """Run the command. Errors of redraft and of files become messages."""
         try:
             with _in_our_words():
                 return super().invoke(ctx)
@@ -66,7 +66,7 @@ class Verbs(TyperGroup):
         except KeyboardInterrupt as signal:
             if (status := getattr(signal, "exit_status", None)) is None:
                 raise
-            raise typer.Exit(status) from None  # the run has said what is left
+            raise typer.Exit(status) from None  # the run has printed how far it came
         except ModuleNotFoundError as error:
             verb = ctx.invoked_subcommand or ""
             if (error.name or "").partition(".")[0] not in _EXTRAS.get(verb, ()):
@@ -75,7 +75,7 @@ class Verbs(TyperGroup):
             tell(missing.message, missing.hint)
             raise typer.Exit(missing.exit_status) from error
         except OSError as error:
-            if error.filename is None:  # then it is about standard output, or a bug
+            if error.filename is None:  # the error then concerns standard output, or is a bug
                 raise
             tell(f"{error.filename}: {error.strerror}.")
             raise typer.Exit(2) from error

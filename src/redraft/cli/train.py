@@ -1,4 +1,4 @@
-"""`redraft train`: from chains to a model that writes them by itself.
+"""`redraft train`: train a model on chains, so that it writes chains by itself.
 
 Flags of sft, reward and ppo are not declared to typer: recipes use the same names, and a flag takes the words
 that follow it (`redraft.train.options`). `redraft.train.api` does the work.
@@ -27,7 +27,7 @@ app = typer.Typer(help="Train models on chains, and reward models on pairs of an
 Words = Annotated[
     list[str] | None, argument("[RECIPE] [--NAME VALUE]...", "A recipe, by name or path, and settings.")
 ]
-"""The words of a verb."""
+"""The unparsed arguments of a training command."""
 
 
 def sft(words: Words = None) -> None:
@@ -45,7 +45,7 @@ def reward(words: Words = None) -> None:
 
     The number is higher for the answer that people or checks preferred. The data are pairs of answers to a
     prompt: HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and rejected, or redraft's chains,
-    whose rejected drafts stand against their accepted revisions. With --eval_data_path, the result is
+    whose rejected drafts are paired with their accepted revisions. With --eval_data_path, the result is
     measured on held-out pairs. Recipes, flags and resuming are as in `redraft train sft`.
     """
     _run("reward", words)

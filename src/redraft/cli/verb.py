@@ -1,4 +1,4 @@
-"""A command as typer runs it, and its help.
+"""Define a command for typer, and write its help.
 
 The help is plain text, the same on a terminal, in a pipe and in docs/cli.md. If a command has many options,
 `--help` shows the common ones (`everyday_options`), and `--help-all` shows all.
@@ -45,7 +45,7 @@ _EVERYDAY = {
 
 
 def everyday_options(command: str) -> frozenset[str]:
-    """Return the names of the options that a command's `--help` shows; empty for all."""
+    """Return the names of the options that a command's `--help` shows; empty if it shows all."""
     return frozenset(_EVERYDAY.get(command, "").split())
 
 
@@ -145,7 +145,7 @@ def _name(argument: TyperArgument) -> str:
 
 
 def group(text: str, *commands: Callable[..., None]) -> typer.Typer:
-    """Return a verb that is a group of commands, each named after its function."""
+    """Return a command with subcommands, each named after its function."""
     app = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
     for command in commands:
         name = command.__name__.rstrip("_").replace("_", "-")

@@ -20,9 +20,9 @@ def vote(
     answers: Annotated[list[Path], argument("A B", "Answers of a model A, and of its opponent B.")],
     out: Annotated[Path, flag("FILE", "Where the votes go.", "--out", "-o")],
     questions: Annotated[Path | None, flag("FILE", "The questions, with their categories.")] = None,
-    voter: Annotated[str | None, flag("NAME", "Who votes.  [the page asks]")] = None,
+    voter: Annotated[str | None, flag("NAME", "The voter's name.  [the page asks]")] = None,
     port: Annotated[int, setting("N", "The page's port; 0 is any free one.", min=0, max=65535)] = 0,
-    seed: Annotated[int, setting("N", "Decides the order and the sides.", min=0)] = 1,
+    seed: Annotated[int, setting("N", "The random seed of order and sides.", min=0)] = 1,
 ) -> None:
     """Judge the answers of two models blindly: which is better?
 
@@ -59,7 +59,7 @@ def vote(
     tell(
         f"not all pairs are judged: {', '.join(short)}. The same command resumes."
         if short
-        else f"{counted(counts.total(), 'vote')} in {out}."
+        else f"{out} has {counted(counts.total(), 'vote')}."
         if counts
         else "there is no vote yet.",
         "The report tells which model is which: " + shlex.join(["redraft", "report", str(out), *given]),
@@ -72,7 +72,7 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
 
     if len(answers) != 2:
         raise UsageError(
-            f"{len(answers)} files of answers were given.", hint="Vote on two models at a time: A B"
+            f"the number of files of answers is {len(answers)}, not 2.", hint="Vote on two models: A B"
         )
     if "-" in map(str, [*answers, questions, out]):
         raise UsageError("'-' cannot be used here.", hint="Name files for answers, questions, votes.")

@@ -54,7 +54,7 @@ class Moving:
         self._pieces.append(piece)
 
     def end(self) -> str:
-        """Remove what was drawn, and return the text."""
+        """Remove the drawing, and return the text."""
         if self._live is not None:
             self._live.stop()
         text, self._live, self._pieces = "".join(self._pieces), None, []
@@ -106,13 +106,13 @@ class Watch:
         elif isinstance(event, StepDone):
             self._step(event.index, event.step)
         elif isinstance(event, Progress) and self._place and self._place[0] == "answer":
-            self._moving.title = f"Checking {name_of(self._place[1]).lower()}"  # they find what to underline
+            self._moving.title = f"Checking {name_of(self._place[1]).lower()}"  # checks find faults to mark
         elif isinstance(event, Progress):
             self.wait()
         elif isinstance(event, Interrupted):
             self._place = None  # the moving text is written again
             self._settle()
-            self.console.print(RichText(f"Writing it again: {printable(event.error.message)}", "yellow"))
+            self.console.print(RichText(f"Writing the text anew: {printable(event.error.message)}", "yellow"))
         elif isinstance(event, Finished):
             self._finish(event)
 

@@ -33,7 +33,7 @@ Base = Annotated[str, argument("BASE", "The base: a folder, a file, or org/name.
 
 @dataclass(frozen=True)
 class Job:
-    """The options for how a command reads and writes its files."""
+    """The options for reading and writing files, and for progress."""
 
     force: Force = False
     allow_pickle: Pickle = False
@@ -41,7 +41,7 @@ class Job:
 
     @contextmanager
     def run(self, source: Path) -> Iterator[Run]:
-        """Prepare the work: its progress over the weights, its remarks and its warnings.
+        """Yield the `Run` of a command, with its progress bar, its remarks and its warnings.
 
         Warnings about NaN and infinite values are printed even with --quiet, and make the exit status 1.
         """

@@ -57,7 +57,7 @@ def test_chains_go_out_and_counts_are_told(data: Path) -> None:
         ),
         (["mixed.jsonl", "--as", "gms8k"], "no source is called 'gms8k'. Did you mean 'gsm8k'?"),
         (["gsm8k"], "redraft data import FILE --as gsm8k"),
-        (["mixed.jsonl", "none.jsonl"], "none.jsonl: no such file or folder."),
+        (["mixed.jsonl", "none.jsonl"], "there is no file or folder none.jsonl."),
         (["mixed.jsonl", "--paths", "some"], "best or all"),
     ],
 )

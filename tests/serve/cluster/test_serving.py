@@ -91,7 +91,7 @@ def test_a_model_that_is_not_on_the_node(address: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_flags_of_a_cluster_without_one() -> None:
     found = redraft("serve", "--replicas", "2", "--port", "0", "-m", "script:no.jsonl")
-    assert (found.returncode, "--replicas and --app are for --ray" in found.stderr) == (2, True)
+    assert (found.returncode, "--replicas and --app need --ray" in found.stderr) == (2, True)
 
 
 @pytest.mark.slow

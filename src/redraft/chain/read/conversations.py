@@ -85,7 +85,7 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
 
 
 def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Chain:
-    """Return a chain with the answer `last`. If `last` has more than text, `meta.message` contains it."""
+    """Return a chain with the answer `last`. If `last` has more than text, `meta.message` is the message."""
     step = Step(answer=content_of(last), tool_calls=calls_of(last), reasoning=thoughts_of(last))
     more = (value for key, value in last.items() if key not in ("role", "content"))
     kept = other_parts(last) or any(value not in (None, "") for value in more)
@@ -131,7 +131,7 @@ def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
 
 
 def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
-    """Read each pair of ranked answers to one message of an OASST1 tree. The better is the best step."""
+    """Yield an id and a chain for each pair of ranked answers to one message. The better answer is `best`."""
     waiting: list[tuple[TreeMessage, ...]] = [(_grown(fields),)]
     while waiting:
         path = waiting.pop()
@@ -144,7 +144,7 @@ def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
 
 
 def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
-    """Yield paths, the better first. This is a loop, because hostile trees may be too deep for recursion."""
+    """Yield paths, better ones first. A loop is used, because hostile trees may be too deep for recursion."""
     waiting: list[tuple[TreeMessage, ...]] = [(root,)]
     while waiting:
         path = waiting.pop()

@@ -37,10 +37,10 @@ _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK = 1 << 20
 _LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line ends must not fill the memory
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # how compressed files begin
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of compressed files
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
-_INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # how a log of inspect begins
+_INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # the start of inspect's logs
 NOT_JSON = "Write one JSON object or text per line, or one array; a file of plain prompts ends in .txt."
 _BROKEN = (
     f"{NOT_JSON}\nCorrect or delete that line. For prompts, conversations and chains, "
@@ -59,7 +59,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def check_records(path: Path) -> None:
-    """Raise for a path that only `import` can read: a table, a folder, or a hub dataset."""
+    """Raise an error for a path that only `redraft data import` can read: a table, folder or hub dataset."""
     if str(path) == STDIO:
         return
     kind = "is a folder" if path.is_dir() else "is a table" if ending_of(path) in TABLES else ""
@@ -98,7 +98,7 @@ def name_of(path: Path) -> str:
 
 
 def check_utf8(path: Path, start: bytes) -> None:
-    """Raise if a file begins like UTF-16: one error for the file, not one for each line."""
+    """Raise if a file begins like UTF-16, so that there is one error for the file, not one for each line."""
     name = name_of(path)
     if start.startswith(_UTF16):
         raise RecordError(f"{name} is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
@@ -136,7 +136,7 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
 def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
     """Open a new file, or standard output. The file gets its name once all of it is on the disk.
 
-    Special files, such as /dev/null or a named pipe, are written directly. Hints name the option as `flag`.
+    Special files, such as /dev/null or a named pipe, are written directly. `flag` is the option in hints.
     """
     if str(path) == STDIO:
         yield sys.stdout.buffer
@@ -338,7 +338,7 @@ class _Text:
                 raise RecordError(f"{where}: this cannot be read as JSON: {fault_of(error)}.") from None
             else:
                 length = end - self._at
-                # If the buffer ends inside `0.5`, a 0 is read.
+                # If the buffer ends after the 0 of `0.5`, only the 0 is read.
                 whole = self._buffer[end : end + 1] in _AFTER or end < near_end
                 if whole or not self._more():
                     self._at += length

@@ -116,7 +116,7 @@ class Input(NamedTuple):
     dataset: str  # default name of the data set: the file's, the folder's, or the hub's
     licence: str | None = None
     revision: str | None = None
-    offline: bool = False  # it comes from the cache because the hub could not be reached
+    offline: bool = False  # whether it comes from the cache because the hub could not be reached
 
     def rows(self) -> Iterator[InputRow]:
         """Yield the file's records."""
@@ -140,7 +140,7 @@ def inputs_of(path: Path) -> list[Input]:
     if not found:
         raise UsageError(
             f"{files.name_of(path)}: this folder contains no files of records.",
-            hint=f"Their names end in: {' '.join(files.ENDINGS)} (or, if compressed, in .gz after that).",
+            hint=f"Such files end in: {' '.join(files.ENDINGS)} (or, if compressed, in .gz after that).",
         )
     root = path.resolve().name
     return [_within(path, each, root) for each in found]
@@ -151,7 +151,7 @@ def _of_the_hub(path: Path) -> list[Input]:
     if named is None:
         hides = hub.is_dataset_name(str(path)) and path.suffix not in files.OF_FILES
         hint = f"redraft does not look on the hub, because a folder {path.parts[0]} exists here."
-        raise UsageError(f"{files.name_of(path)}: no such file or folder.", hint=hint if hides else None)
+        raise UsageError(f"there is no file or folder {files.name_of(path)}.", hint=hint if hides else None)
     name, inside = named
     found = hub.fetch_dataset(
         name, inside, [ending + packed for ending in files.ENDINGS for packed in ("", ".gz")]
@@ -175,7 +175,7 @@ def _stem(path: Path) -> str:
 def licensed_records(
     file: Path, limit: int | None = None, *, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[Chain]:
-    """Read records with `read_records`. Records without a licence get all that `FILE.run.json` lists."""
+    """Read records with `read_records`. Records without a licence get all licences in `FILE.run.json`."""
     licences = [name for name in licences_beside(file) if name != UNKNOWN]
     for chain in read_records(file, limit, wanted=wanted):
         origin = chain.meta.get("origin")

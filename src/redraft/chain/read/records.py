@@ -91,8 +91,8 @@ class RawRecord(NamedTuple):
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
     """Read a file's records without decoding them.
 
-    If `damaged`, damage after the first record does not raise: an additional last record without data
-    contains it as `damage`.
+    If `damaged`, damage after the first record raises no error: an additional last record without data
+    contains the error as `damage`.
     """
     stem, number = stem_of(path), -1
     try:
@@ -152,7 +152,7 @@ def with_id(chain: Chain, name: str) -> Chain:
 
 
 def check_depth(record: Any, data: bytes, where: str) -> None:
-    """Raise if a record is nested too deeply for the next command. Records with few brackets pass."""
+    """Raise if a record is nested too deeply to be written and read again. Records with few brackets pass."""
     if data.count(b"[") + data.count(b"{") <= _DEEP:
         return
     depth, level = 0, [record]

@@ -1,6 +1,6 @@
 """Recognise the shape of a published record by its fields, and read it as a chain.
 
-The first of `shapes()` that matches is used; plugins may add more. A record's fields go to the prompt, to the
+The first of `shapes()` that matches is used; plugins may add some. A record's fields go to the prompt, to the
 steps, and in `meta` to `reference` (the gold answer), `rationale`, `tests` and `lang`. All others go to
 `source`, so that nothing is lost. Answers and prompts are read here, other records in the other modules.
 """

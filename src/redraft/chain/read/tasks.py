@@ -34,7 +34,7 @@ def aqua(fields: Fields) -> Chain:
 
 
 def question(fields: Fields) -> Chain:
-    """Read a question. GSM8K's reference is the number after `####`; otherwise it is the whole answer.
+    """Read a question. In GSM8K, the reference is the number after `####`; in other data, the whole answer.
 
     Other questions may have a `context` (the input) and, as in SQuAD, several `answers`; the first is used.
     """
@@ -191,8 +191,8 @@ def completion(fields: Fields) -> Chain:
 def one_of(fields: Fields, *names: str) -> str | None:
     """Return the gold answer in the first field that contains one: a text, or the first text of a list.
 
-    SQuAD wraps it in an object with `text`, TriviaQA in one with `value`. A field that is not a plain text is
-    also kept in `source`.
+    SQuAD's answers are objects with a list `text`, TriviaQA's are objects with `value`. A field that is not a
+    plain text is also kept in `source`.
     """
     for name in names:
         given = value = fields.rest.get(name)

@@ -1,4 +1,4 @@
-"""Derive checks from a prompt, by rules for what people write: "at most 50 words" yields `words<=50`.
+"""Derive checks from a prompt, by rules for usual phrases: "at most 50 words" yields `words<=50`.
 
 A rule that is unsure yields nothing: a wrong check costs an answer, a missing one costs nothing. To add a
 rule, put a function into `RULES`: it is called with each sentence (`Sentence`).
@@ -29,7 +29,7 @@ _UNIT = r" (words|sentences|characters|lines|paragraphs|bullets|bullet points)\b
 _TWO = re.compile(
     rf"(?i)\b({_BOUND})(?:{_UNIT})?(,? (?:but|and|yet) {_BOUND})(?(2)(?= ?(?:[.,;:!?)]|\Z))|{_UNIT})"
 )
-"""Matches two bounds, one without a unit: "at least 30 words but fewer than 50"."""
+"""Matches two bounds, one of them without a unit: "at least 30 words but fewer than 50"."""
 
 
 def checks_in(prompt: str) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ _ONE_ONLY = ("language:", "uppercase", "lowercase", "json", "keys:", "starts:", 
 
 
 def consistent(found: list[str]) -> list[str]:
-    """Drop contradictory counts, kinds that were found twice, and words that both must and must not occur."""
+    """Drop counts that contradict each other, other repeated kinds, and words both demanded and forbidden."""
     counted = {_listed(match[1]) for match in map(_COUNT.fullmatch, found) if match and not _SOME(match[0])}
     found = [each for each in found if not (some := _SOME(each)) or _listed(some[1]) not in counted]
     of_unit: dict[str, list[str]] = {}

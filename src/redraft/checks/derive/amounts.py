@@ -1,4 +1,4 @@
-"""Rules for amounts: how many words, sentences, characters, paragraphs, lines, bullet points, items and headings."""
+"""Rules for amounts: numbers of words, sentences, characters, paragraphs, lines, bullet points, items and headings."""
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
 from __future__ import annotations
@@ -71,7 +71,7 @@ _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
 _SHORT = 3
 """The most words for which "in two words" means exactly two."""
 _GREETED = {"sentences", "paragraphs", "lines"}
-"""Units that a letter has more of than its text: the greeting and the signature count, too."""
+"""Units in which a letter is longer than its text, because the greeting and the signature count, too."""
 _LETTER = (
     r"\b(?:write|draft|compose|need|send|make|help|create|prepare|reply to|answer)\b[^.?!]{0,60}"
     r"(?<!case )(?<!capital )(?<!small )(?<!all )(?<!the )\b(?:letter|e-?mail)s?\b(?! [a-z]\b)"
@@ -81,7 +81,7 @@ _SECOND = re.compile(
     r"\b(?:and|then|plus)\b.*\b(?:explain|describe|justify|add|give|write|say why|summari[sz]e|tell)\b[^,]*$|\band an?\s*$",
     re.IGNORECASE,
 )
-"""Matches before an amount that limits a second part of the answer."""
+"""Matches the text before an amount that limits a second part of the answer."""
 _PREPOSITION = (
     r"(?:\s(?:to|at|under|below|in|is|are|should|must|with|of|shorter|within|no|max|that)\b[^,.;]*)?\s*$"
 )
@@ -97,18 +97,18 @@ _SEVERAL = re.compile(
     r"|captions|headlines|titles|jokes|poems|haikus|limericks|stories|ads|reviews|names|hooks|bios|lines)\b[^.;]*$",
     re.IGNORECASE,
 )
-"""Matches before an amount that limits a part of the answer, or each part."""
+"""Matches the text before an amount that limits a part of the answer, or each part."""
 _CHANGES = re.compile(
     r"\b(?:by|add|cut|remove|delete|read|teach me|learn|insert|drop|replace|find|count)(?: (?:it|this|that|another|up|out))*\s*$",
     re.IGNORECASE,
 )
-"""Matches before an amount that describes the existing text, or something to learn."""
+"""Matches the text before an amount that describes the existing text, or something to learn."""
 _FOLLOWED = re.compile(
     r"(?: of \w+ \w+)? and (?!a m(?:ax|in)imum)(?:an?|one|another|the)\b|[^.;]{0,60}?(?:,|\band)\s(?:then(?! (?:end|finish))|after that|afterwards|followed by|plus)\b"
     r"|[^.;]{0,60}?\band (?:explain|describe|add|go into|an? (?:\d+|[a-z]+)-(?:word|sentence|paragraph|line))\b",
     re.IGNORECASE,
 )
-"""Matches after an amount that limits only a first part, because more follows."""
+"""Matches the text after an amount that limits only the first part of the answer."""
 _OTHER_UNITS = {
     "characters": r"\b(?:story|stories|play|novel|script|film|book|comic|scene|drama|plot|tale|fable|dialogue|movie|game)\b",
     "words": r"\b(?:synonyms?|antonyms?|rhymes?|vocabulary|words (?:that|which|meaning))\b",
@@ -116,7 +116,7 @@ _OTHER_UNITS = {
 """Matches prompts in which a unit may mean another thing: a story's characters, words to learn."""
 _OPEN = re.compile(r"(?:^|[,(:;–—-]|\bplease)\s*$", re.IGNORECASE)
 _SHUT = re.compile(r"(?:\s*(?:only|please|pls|plz|thanks|total|long))*\s*(?:$|[,.:;!?)–—-])", re.IGNORECASE)
-"""These match around an amount that stands by itself: "a rap about tea, 8 lines"."""
+"""Match the texts before and after an amount that stands by itself: "a rap about tea, 8 lines"."""
 
 Bounds = tuple[int | None, int | None]
 
@@ -127,7 +127,7 @@ def number(word: str) -> int:
 
 
 def lengths(sentence: Sentence) -> Found:
-    """Yield the bounds on the length of the answer."""
+    """Yield the checks of the answer's length."""
     if OF_PARTS.search(sentence.text):
         return
     for unit, noun in UNITS.items():

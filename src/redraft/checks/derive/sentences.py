@@ -48,7 +48,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Replace each quotation with its own character. After 65,520, all share one that `QUOTED` skips."""
+        """Replace each quotation with its own character. From the 65,521st on, all get one that `QUOTED` skips."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:

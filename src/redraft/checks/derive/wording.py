@@ -1,4 +1,4 @@
-"""Derive checks of words to use or avoid, beginning and end, case, and punctuation marks, by one table.
+"""Derive checks of words to use or avoid, beginning and end, case, and punctuation marks, from one table.
 
 Below the table are the rules for JSON, for choices such as yes or no, and for the language.
 """
@@ -120,7 +120,7 @@ def wordings(sentence: Sentence) -> Found:
 
 
 def _phrases(sentence: Sentence, match: re.Match[str], check: str) -> list[str]:
-    """Return the phrases that a match names: a `list` of quotations, `bare` words, or `what`, one phrase.
+    """Return the phrases in the groups of a match: `list` (quotations), `bare` (words) or `what` (one phrase).
 
     The list is empty if a phrase is unusable. One character is too short at the beginning or end of an answer.
     """
@@ -263,7 +263,7 @@ _ONLY = r"\b(?:just|only|simply|nothing|single word|one word|one of)\b"
 
 
 def choices(sentence: Sentence) -> Found:
-    """Yield the check that the answer is, or begins with, one of some words, such as yes or no."""
+    """Yield the check that the answer is, or begins with, one of several words, such as yes or no."""
     end = r"(?= ?(?:only\b|[.,:;!?)\n–—-]|$))"
     for match in sentence.all(
         rf"(?:{_ANSWER}|{_ONLY})[^.?!:]{{0,30}}?\b(?P<options>{_PAIR})\b(?! \w*(?:questions?|quiz|answers?|statements?|facts?)\b)(?: only)?"
@@ -306,7 +306,7 @@ _OF_A_THING = re.compile(
     r"|\b(?:who|whose|where)\b[^.;,:]*)$",
     re.I,
 )
-"""Matches before a language that is not the answer's, as in "songs in French"."""
+"""Matches the text before a language that is not the answer's, as in "songs in French"."""
 _PLAIN = (
     "only|entirely|the|simple|plain|good|proper|formal|standard|modern|brazilian|european|simplified|traditional|"
     "mexican|british|american"
