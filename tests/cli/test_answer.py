@@ -132,7 +132,7 @@ def test_an_engine_that_stays_down_ends_the_job() -> None:
     [
         ('"Fine."\n{oops\n', [], "redraft: in.jsonl:2: this is not JSON: "),
         (None, [], "redraft: in.jsonl: it cannot be read: No such file or directory."),
-        ("\n", [], "redraft: in.jsonl: there is no prompt in it. Write one per line."),
+        ("\n", [], "redraft: there is no prompt in in.jsonl. Write one per line."),
         ('"A?"', ["--parallel", "0"], "--parallel is 0."),
         ('"A?"', ["-o", "-"], "redraft: the output has to be a file, not '-'."),
         ('"A?"', ["--limit-usd", "1"], "a limit of 1.0 USD needs the price"),

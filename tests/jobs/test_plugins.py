@@ -274,7 +274,7 @@ def test_an_import_that_exits_or_prints(installs: Installs, capfd: pytest.Captur
 @pytest.mark.parametrize("name", ["my check", "1st", "a.b", "_x"])
 def test_a_name_that_nobody_can_type(name: str, installs: Installs) -> None:
     installs("redraft-odd", name)
-    with pytest.raises(PluginError, match="does not load: a name begins with a letter"):
+    with pytest.raises(PluginError, match="does not load: a name should be a letter"):
         plugins(GROUP)[name].load(Task)
 
 
@@ -321,7 +321,7 @@ def test_a_reader_of_nonsense_names_the_record(reader: str, why: str, installs: 
     {
         "lambda *_: 1 / 0": "r/1: the task 'odd' of the package redraft-odd 1.0 crashed: ",
         "lambda *_: None": "r/1: the task 'odd' of the package redraft-odd 1.0 returned None, not a ",
-        "lambda *_: []": "r/1: it has no check that scores.",
+        "lambda *_: []": "r/1: the record has no check that scores.",
         "lambda *_: [5]": "r/1: a check is a text, a Check or a function, not 5.",
     }.items(),
 )

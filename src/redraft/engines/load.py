@@ -1,4 +1,4 @@
-"""Model references: short texts that name a model (docs/engines.md lists their forms).
+"""Parse model references, short texts that name a model, and open engines (docs/engines.md lists the forms).
 
 References joined by commas name several engines of one model (`pool`). A comma is part of a path or address
 unless `http://`, `https://`, `NAME:`, `default`, `small` or the like, or an existing file or folder follows.
@@ -87,7 +87,7 @@ class Opening:
 class EngineKind(Kind):
     """A kind of engine: a plugin of the group `redraft.engines`. References begin with its name."""
 
-    form: str  # how its references are written, such as `NAME:TARGET`
+    form: str  # the form of its references, such as `NAME:TARGET`
     open: Callable[[ModelReference, Opening], Awaitable[Engine]]
     # Returns JSON values that distinguish the model of a reference from every other model.
     identity: Callable[[ModelReference], Any] = lambda named: {"kind": named.kind, "target": named.target}
@@ -290,7 +290,7 @@ async def load_engine(
     Args:
         ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
         fast: Without `engine`, run a GGUF file with OpenVINO if OpenVINO is installed and can read the file,
-            and no GPU is used. It is faster for many streams, but has no tools and ignores `Sampling.form`.
+            and no GPU is used. OpenVINO is faster for many streams, but ignores `Sampling.form` and tools.
         config: The keys and prices; None to read them from the user's config file.
         **machine: Options for a local model (docs/options.md): `engine`, `ctx`, `threads`,
             `gpu_layers`, `dtype`, `device`, `speculate` and `chat_template`.
@@ -563,7 +563,7 @@ def token_count(ref: str) -> TokenCount:
         if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
             raise UsageError(
                 f"{ref} has no tokenizer.json." if path.exists() else f"there is no tokenizer {ref!r:.120}.",
-                hint="--tokenizer accepts a folder with one, a GGUF file, org/name on the hub, or 'default'.",
+                hint="--tokenizer accepts its folder, a GGUF file, org/name on the hub, or 'default'.",
             )
         found = local_file(named)
     count = TokenCount(found)

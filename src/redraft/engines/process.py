@@ -1,4 +1,4 @@
-"""A model in its own process: start it, notice its death, restart it, and end it.
+"""Run a model in its own process: start it, notice its death, restart it, and end it.
 
 Native code may crash on a damaged file, and must not take the program down. The next process continues an
 unfinished reply. Each engine defines its own messages to the process.
@@ -48,7 +48,7 @@ class ModelProcess:
     module: ClassVar[str]  # the module that runs in it
     library: ClassVar[str]  # the library's name in messages
     extra: ClassVar[str]  # the extra that installs it
-    hint: ClassVar[str]  # what to try if it crashes
+    hint: ClassVar[str]  # the hint after a crash
 
     def __init__(self, model: Path, process: subprocess.Popen[bytes], key: str) -> None:
         self.model = model
@@ -284,7 +284,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
         """Continue token ids. If the process dies, another one continues the reply.
 
         A JSON Schema cannot be enforced from the middle on, so the error is raised, with `ready` set. A form
-        cannot be either, but checks judge the answer, so the rest is written without the form.
+        cannot be enforced there either, but checks judge the answer, so the rest is written without it.
         """
         said: list[int] = []
         crashes, unsteered = 0, False

@@ -1,4 +1,4 @@
-"""Token ids and texts for engines whose tokenizer runs in this process: encode texts, detokenize streams.
+"""Encode texts and detokenize streams, for engines whose tokenizer runs in this process.
 
 A user's text never becomes a control token: only the chat template writes those. A stream yields whole
 characters, and no text that may become a stop string: tokens are held back until their text is final, and

@@ -1,12 +1,12 @@
 """Store paid replies on disk, each under a key made from everything that determines the reply.
 
 A journal is one SQLite file in WAL mode. A reply is written to it at once, so that a killed process loses no
-reply that it had read. It is synced before the caller uses it, so that nobody pays twice after a power cut. A
-sync takes milliseconds, so a thread does it for all replies written meanwhile. Several processes may use one
-file.
+reply that it has read. The reply is synced before the caller uses it, so that nobody pays twice after a power
+cut. A sync takes milliseconds, so a thread syncs all replies that arrived meanwhile at once. Several
+processes may use one file.
 
-SQLite's own sync would delay every reply that arrives. So it writes without one (`synchronous = NORMAL`: it
-syncs when it moves the log into the database), and the log `-wal` is synced here.
+SQLite's own sync would delay every reply. So SQLite syncs only when it moves the log into the database
+(`synchronous = NORMAL`), and this module syncs the log `-wal`.
 
 The journal stores JSON and does not depend on models: `redraft.engines.wrapped` stores replies in it.
 Replies are compressed, because most of a reply is the same few field names, repeated for every token.
@@ -54,10 +54,10 @@ def raw_key(key: str) -> str:
 class Journal(AbstractContextManager["Journal"]):
     """An open journal."""
 
-    replayed = 0  # replies taken from it instead of being paid for, counted by its users
+    replayed = 0  # replies taken from the journal instead of being paid for, counted by its users
 
     def __init__(self, path: Path, *, base: Path | None = None) -> None:
-        """Open the file, or create it. Replies are also looked up in `base`, to which nobody may write.
+        """Open the file, or create it. Replies are also looked up in `base`, which must not change.
 
         Raises:
             OutputError: A file cannot be written, is not a journal, or has another version.

@@ -25,7 +25,7 @@ class LineFile:
     """A file to which whole lines are appended. `size` is its length in bytes."""
 
     def __init__(self, path: Path, *, made_up: bool = False) -> None:
-        """Open the file, or create it. If redraft chose its name, a link is not followed.
+        """Open the file, or create it. If redraft made up its name, a link is not followed.
 
         Raises:
             OutputError: The file cannot be written, or is not a plain file.

@@ -1,6 +1,6 @@
 """Show progress: a line that is redrawn on a terminal, or a new line every 15 seconds elsewhere.
 
-Each kind of work has its own `ProgressLine`, which counts and words the line. Rates and the time left are
+Each kind of work has its own `ProgressLine`, which counts and writes the line. Rates and the time left are
 computed from this run only.
 """
 
@@ -215,7 +215,7 @@ class RecordProgress(ProgressLine):
         console = Console(stderr=True)
         shown = sys.stderr.isatty() and not _takes_the_terminal(out)
         super().__init__(total, quiet=quiet or not shown, transient=True, console=console)
-        self.records = 0  # how many were read
+        self.records = 0  # the number of records read
         self.results: Callable[[], str] = str  # a few words on the results
         self._compared: tuple[int, int] | None = None
 

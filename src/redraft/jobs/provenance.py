@@ -51,8 +51,8 @@ class Provenance:
 class RunFile:
     """The file `OUT.run.json`. Only the session that has locked the output writes to it.
 
-    Three arguments are texts for hints: how to name another output, what to add to "Run it as before", and
-    how to start over (default: delete the output).
+    Three arguments are texts for hints: how to write `elsewhere`, an addition to "Run it `as_before`", and
+    how to `start_over` (by default, delete the output).
     """
 
     def __init__(
@@ -313,7 +313,7 @@ def differences(first: dict[str, Any], other: dict[str, Any], source: Path | Non
 
 
 def united(records: Sequence[dict[str, Any]], counted: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the record of an output that unites others. Counts are added up over the `counted` records."""
+    """Return the record of an output that unites other outputs. Counts are summed over `counted` records."""
     sessions = {json.dumps(each, sort_keys=True): each for r in records for each in r.get("sessions", ())}
     ordered = sorted(sessions.values(), key=lambda session: str(session.get("started")))
     longest = max(records, key=lambda record: (record.get("source") or {}).get("bytes") or 0)

@@ -144,6 +144,6 @@ def _reading(url: str) -> Iterator[None]:
         raise UsageError(f"{url}: there is no such file.", hint="Is the address right?") from None
     except OSError as error:
         # A store also answers "Forbidden" to a signature that is too old or too new.
-        clock = ", and is the clock of this machine" if isinstance(error, PermissionError) else ""
-        hint = f"May you read it? Is the address right{clock}?"
+        clock = " Is the clock of this machine right?" if isinstance(error, PermissionError) else ""
+        hint = f"May you read it? Is the address right?{clock}"
         raise UsageError(f"{url} cannot be read: {_reason(error)}.", hint=hint) from None

@@ -95,7 +95,7 @@ def test_a_task_by_name_with_its_file_or_its_records(tmp_path: Path) -> None:
     [
         (([],), {}, RecordError, "there is no record"),
         (([{"prompt": "x", "checks": []}],), {}, RecordError, "record 1 has no checks"),
-        (([{"prompt": "x"}],), {}, RecordError, "record 1: it has no list of `checks`"),
+        (([{"prompt": "x"}],), {}, RecordError, "record 1: the record has no list of `checks`"),
         (("gsm8k", [{"question": "?", "answer": "x"}]), {}, RecordError, "record 1: the gold answer 'x'"),
         (([{"prompt": "x", "checks": ["word<=3"]}],), {}, CheckSyntaxError, "word"),
         (("gsm9k", []), {}, UsageError, "no task 'gsm9k'"),

@@ -67,7 +67,7 @@ class Guide:
             self._matcher.consume_token(token)
 
     def allowed(self, size: int) -> torch.Tensor:
-        """Return for each token of the vocabulary whether it may come next. Shape: (size,)."""
+        """Return the mask of the tokens that may come next, of shape (size,)."""
         mask = b"" if self.lost else self._matcher.compute_bitmask()
         if not self.lost and (error := self._matcher.get_error()):
             self._lose(error)
@@ -96,7 +96,7 @@ class Slot:
     """A slot of the cache, for one sequence."""
 
     number: int
-    # The computed tokens. They stay after the sequence ends, for another one with this prefix.
+    # The computed tokens. They stay after the sequence ends, for another sequence with this prefix.
     tokens: list[int] = field(default_factory=list)
     used: int = 0
 

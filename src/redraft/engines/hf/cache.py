@@ -64,7 +64,7 @@ class Slots(Cache):
         super().__init__(layers=[_Layer(self.now, slots, context) for _ in range(layers)])
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """Copy the first states of one slot to another."""
+        """Copy the first `count` states of a slot to another slot."""
         for layer in self.layers:
             assert isinstance(layer, _Layer)  # noqa: S101  (`__init__` made them)
             for held in (layer.keys, layer.values):

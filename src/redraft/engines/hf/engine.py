@@ -1,4 +1,4 @@
-"""transformers models: a folder, with or without a LoRA adapter, or a model in memory.
+"""The engine for transformers models: a folder, with or without a LoRA adapter, or a model in memory.
 
     engine = await HfEngine.start(Path("my-model"), parallel=8)
     engine = HfEngine(model, tokenizer, name="step 400", native=True)

@@ -1,4 +1,4 @@
-"""Requests sent in batches, through `/files` and `/batches` of the OpenAI protocol.
+"""Send requests in batches, through `/files` and `/batches` of the OpenAI protocol.
 
     with Batches(Path("out.jsonl.batches.jsonl"), journal) as batches:
         engine = await RemoteEngine.connect(url, model, reach=batches.reach)
@@ -40,12 +40,12 @@ _log = logging.getLogger(__name__)
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
 """Limits of one input file (OpenAI's reference of `POST /batches`)."""
 
-PAUSE = 60.0  # default for the longest pause between two looks at a batch, in seconds
+PAUSE = 60.0  # default for the longest pause between two polls of a batch, in seconds
 
 _FIRST_PAUSE, _GROWTH = 2.0, 1.5
 _MOMENT, _LULL = 0.3, 10.0
-"""Seconds without a new request after which a wave is sent: if all chains wait, and otherwise. A chain that
-does not wait is running its checks, or uses a model without batches."""
+"""Seconds without a new request after which a wave is sent: the first if all chains wait, otherwise the
+second. A chain that does not wait is running its checks, or uses a model without batches."""
 
 _MORE = 1.25
 """Factor by which the limit of active requests grows with each good batch, after one batch was too large."""
@@ -120,7 +120,7 @@ class Batches(AbstractContextManager["Batches"]):
 
     @contextmanager
     def chain(self) -> Iterator[None]:
-        """Count a chain as active while it is made."""
+        """Count a chain as active within the block."""
         self.chains += 1
         try:
             yield
@@ -277,7 +277,7 @@ class BatchServer(Server):
         return self._batches.file.created(sent, await self._created(sent, path))
 
     async def _created(self, sent: Sent, path: str) -> str:
-        """Create a batch, and return its id. After a failed request, check whether it was created."""
+        """Create a batch, and return its id. After a failed request, check whether the batch was created."""
         body = {"input_file_id": sent.file, "endpoint": f"/v1{path}", "completion_window": "24h"}
         failed: EngineError
         for attempt in range(1, self.patience.tries + 1):
@@ -529,7 +529,7 @@ class BatchFile:
         {"file": "file-1", "batch": "batch_1"}
         {"file": "file-1", "ended": "completed"}
 
-    The last is written when all replies of the batch are in the journal. The output's lock covers this file.
+    The last line is written when all replies are in the journal. The output's lock covers this file.
 
     Raises:
         OutputError: The file cannot be written, or one of its lines is damaged.

@@ -53,7 +53,7 @@ def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
 
 
 def split(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:
-    """Return the number of items that `other` scores higher, and the number it scores lower."""
+    """Return the number of items with a higher score in `other`, and the number with a lower score there."""
     pairs = list(zip(one, other, strict=True))
     return sum(after > before for before, after in pairs), sum(after < before for before, after in pairs)
 
@@ -258,17 +258,17 @@ class Figures:
 
     @cached_property
     def fixed(self) -> list[str]:
-        """The ids of the chains with a wrong first answer and a right best one."""
+        """The ids of the chains with a wrong first answer and a right best answer."""
         return [each.chain.id for each in self.chains if each.best and not each.first]
 
     @cached_property
     def broken(self) -> list[str]:
-        """The ids of the chains with a right first answer and a wrong best one."""
+        """The ids of the chains with a right first answer and a wrong best answer."""
         return [each.chain.id for each in self.chains if each.first and not each.best]
 
     @property
     def decision(self) -> Decision:
-        """The comparison of the best answers with the first ones."""
+        """The comparison of the best answers with the first answers."""
         return self.whole.decision
 
     @cached_property

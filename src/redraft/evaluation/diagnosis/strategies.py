@@ -57,7 +57,7 @@ class Strategy:
 
     @classmethod
     def of(cls, name: str) -> Self:
-        """Return the way with this `name` or `called`."""
+        """Parse a way's name: its `name` or its `called`."""
         name = "plain" if name == "one" else name
         kind, _, texts = name.rpartition("-")
         return cls(kind, int(texts)) if kind and texts.isdecimal() else cls(name, 1)
@@ -88,14 +88,14 @@ def strategies_of(
 ) -> list[Strategy]:
     """Return the ways of these kinds, in the order in which they must run.
 
-    Ways with several drafts come last, because their number depends on the tokens of the others. Shuffled
-    feedback comes after `revise`, whose feedback it uses.
+    Ways with several drafts come last, because the number of drafts depends on the tokens of the other ways.
+    Shuffled feedback comes after `revise`, whose feedback it uses.
 
     Args:
         kinds: Keys of `NAMES`.
         revisions: The largest number of revisions.
         drawn: The numbers of answers for best of N and majority vote, ascending from 2.
-        voting: Whether answers have a short form, by which votes can be counted.
+        voting: Whether answers have a short result, such as a number, so that votes can be counted.
     """
     texts: Mapping[str, Sequence[int]] = {
         "plain": (1,),
@@ -146,7 +146,7 @@ def retold(checks: Iterable[Check], message: str = "", *, never: bool = False) -
 
 
 def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
-    """Return the function of a scoring check that reads an answer's short form; None if no check has one."""
+    """Return a check's function that reads an answer's result, such as a number; None if no check has one."""
     return next((getattr(check, "said") for check in checks if hasattr(check, "said")), None)  # noqa: B009
 
 
@@ -177,9 +177,9 @@ def settled(votes: Iterable[Hashable]) -> bool:
 
 
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
-    """Map the id of each chain whose first answer was criticised to the feedback on another such answer.
+    """Give each chain with a criticised first answer another chain's feedback; return the feedback by id.
 
-    The feedback comes from the chain before it; for the first chain, from the last. A single chain gets none.
+    Each chain gets the feedback of the chain before it; the first chain, of the last. A single chain gets none.
     """
     told = {
         chain.id: step.feedback.text

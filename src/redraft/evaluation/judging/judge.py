@@ -30,7 +30,7 @@ from redraft.jobs.ids import derived_seed
 from redraft.jobs.journal import Journal
 
 TEMPERATURE, MAX_TOKENS = 0.0, 1024
-"""Default sampling: greedy, so that reviews are repeatable. The length is the one of FastChat's reviewers."""
+"""Default sampling: greedy, for repeatable reviews. The token limit is that of FastChat's reviewers."""
 
 TRIED = 20  # a run may stop after this many reviews, if most of them cannot be read
 Said = tuple[float, ...] | reviews.Winner  # a judge's decision: two scores, one grade, or a verdict

@@ -87,7 +87,7 @@ def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
         if not unreadable:
             raise RecordError(f"there is no review in {', '.join(names)}.")
         raise RecordError(
-            f"none of {counted(len(unreadable), 'review')} can be read: {_named(unreadable)}.",
+            f"found {counted(len(unreadable), 'review')}, but no readable scores: {_named(unreadable)}.",
             hint="A judge should write two numbers from 1 to 10 on the first line, such as: 8 9",
         )
     opponent = compare.shared(found)

@@ -33,7 +33,7 @@ MOST_SHOWN = 2_000  # number of records that the page shows
 class Run:
     """A file of chains."""
 
-    name: str  # the name of the file, without folder and ending if that is unique
+    name: str  # the stem of the file, or its whole name if the stem is not unique
     tally: Tally
     empty: int = 0  # number of empty answers
 
@@ -144,6 +144,6 @@ def _mixed(about: tuple[str, str], first: tuple[str, str], where: str, given: In
         field, one = "filter", named[0]
     take = f"Choose one: jq -c --arg f {quote(one)} 'select(.{field} == $f)' {quote(name_of(given.path))}"
     return RecordError(
-        f"{where}: this chain is of {task or 'no task'}, but the first is of {before or 'no task'}.",
+        f"{where}: this chain belongs to {task or 'no task'}, but the first to {before or 'no task'}.",
         hint=take if field else "Give each task its own file.",
     )
