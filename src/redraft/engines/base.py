@@ -1,4 +1,4 @@
-"""The engine protocol: continue text or answer messages, token by token.
+"""Define the engine protocol: continue text or answer messages, token by token.
 
 `EngineInfo` lists an engine's capabilities, and the revision loop adapts to them. Closing a stream cancels
 its work. Engines batch streams themselves: callers only open many streams at once.
@@ -119,7 +119,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of a stream. The last one contains `finish` and the token counts.
+    """A piece of a stream. The last delta contains `finish` and the token counts.
 
     If a stream breaks off, a delta with counts and without `finish` may come before the error: these tokens
     were paid for.

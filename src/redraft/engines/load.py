@@ -66,7 +66,7 @@ class ModelReference:
 
     @property
     def shipped(self) -> bool:
-        """Whether it is `default` or `default-base`, without a user's adapters."""
+        """Whether the model is `default` or `default-base`, without a user's adapters."""
         return self.kind == "default" and not self.adapters and self.roles in ({}, default_model.ADAPTERS)
 
 
@@ -171,7 +171,7 @@ def parse_reference(ref: str) -> ModelReference:
     """Parse a reference to one model. This reads the disk, but uses no network.
 
     Raises:
-        UsageError: It has no known form (the hint then lists the forms), or names several engines.
+        UsageError: `ref` has no known form (the hint then lists the forms), or names several engines.
     """
     if roles := references_by_role(ref):
         named = {role: parse_reference(each) for role, each in roles.items()}
@@ -551,7 +551,7 @@ def local_path(ref: str) -> Path:
 
 
 def token_count(ref: str) -> TokenCount:
-    """Return a token counter for a folder's or model's tokenizer. Load it at once, to find faults early."""
+    """Return a token counter for the tokenizer of a folder or model. It is loaded at once, to find faults."""
     from redraft.weights.tokenizers.from_gguf import TokenCount
 
     path = Path(ref)

@@ -52,12 +52,12 @@ class WrappedEngine(ABC):
         return await self.wrapped.score(texts)
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text."""
+        """Continue raw text with the wrapped engine."""
         request = {"way": "stream", "asked": prompt, "sampling": sampling, "stop": list(stop)}
         return self._reply(request, lambda changed: self.wrapped.stream(prompt, changed, stop))
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages."""
+        """Answer messages with the wrapped engine."""
         request = {"way": "chat", "asked": list(messages), "sampling": sampling, "stop": list(stop)}
         return self._reply(request, lambda changed: self.wrapped.chat(messages, changed, stop))
 

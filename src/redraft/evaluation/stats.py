@@ -110,7 +110,7 @@ class Bootstrap:
 
     @property
     def others(self) -> float:
-        """The largest share of unseen questions that may differ if all seen ones agree (see `estimate`)."""
+        """The largest share of all questions that may differ if all seen ones agree (see `estimate`)."""
         return 1 - float(_TAIL ** (1 / self.questions))
 
     def fitted(self, fit: Figure) -> Bootstrap:
@@ -285,7 +285,7 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number: without effects, P(any is below 5 %) is at most 5 %.
+    """Correct p-values for their number: without effects, the chance that any is below 5 % is at most 5 %.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65.
     """
@@ -335,7 +335,7 @@ class Judged:
 
 
 def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
-    """Count verdicts (`accept`, `revise` or another word). The bools say whether the answers are right."""
+    """Count verdicts (`accept`, `revise` or another word), each paired with True for a right answer."""
     found = list(verdicts)
     return Judged(
         rejected=found.count(("revise", False)),

@@ -124,7 +124,7 @@ LONGEST_NAME = 100  # characters
 
 
 def voter_of(name: str) -> str:
-    """Normalise a voter's name (single spaces, Unicode form C), so that its variants are one voter."""
+    """Normalise a voter's name (single spaces, Unicode form C), so that all variants mean one voter."""
     found = unicodedata.normalize("NFC", " ".join(name.split()))
     if not found or len(found) > LONGEST_NAME or printable(found) != found:
         hint = f"Give 1 to {LONGEST_NAME} printable characters: --voter NAME"
@@ -220,7 +220,7 @@ class Booth:
         self._ballots_of, self._open, self._lock = ballots_of, dict[str, Ballots](), Lock()
 
     def act(self, voter: str, what: str, item_id: str, note: str) -> dict[str, Any]:
-        """Do a voter's action, and return their state as JSON values. Any thread may call this."""
+        """Apply a voter's action, and return the voter's state as JSON values. Any thread may call this."""
         name = voter_of(voter)
         with self._lock:
             if name not in self._open:

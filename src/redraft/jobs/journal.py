@@ -2,7 +2,7 @@
 
 A journal is one SQLite file in WAL mode. A reply is written to it at once, so that a killed process loses no
 reply that it has read. The reply is synced before the caller uses it, so that nobody pays twice after a power
-cut. A sync takes milliseconds, so a thread syncs all replies that arrived meanwhile at once. Several
+cut. A sync takes milliseconds, so one sync in a thread covers all replies that arrived meanwhile. Several
 processes may use one file.
 
 SQLite's own sync would delay every reply. So SQLite syncs only when it moves the log into the database

@@ -125,7 +125,7 @@ def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -
         fits: Returns whether an object is such a record.
 
     Raises:
-        OutputError: The file contains something else, so it is the user's.
+        OutputError: The file contains something else, so it belongs to the user.
     """
     for number, line in enumerate(read_lines(path), start=1):
         record = parse_line(line)

@@ -87,7 +87,7 @@ def libc() -> Any:
 
 
 def trim_heap() -> None:
-    """Return the heap's freed memory to the system, where the C library can (glibc)."""
+    """Return the heap's freed memory to the system, if the C library can do that (glibc)."""
     if trim := getattr(libc(), "malloc_trim", None):
         trim(0)
 

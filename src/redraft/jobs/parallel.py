@@ -33,7 +33,7 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
 
     Args:
         function: With several workers, it must be a module's function or a `partial` of one.
-        items: They are read as they are needed.
+        items: The inputs, read only as they are needed.
         workers: The number of processes. A single worker runs in this process.
 
     Raises:

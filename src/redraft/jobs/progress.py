@@ -65,7 +65,7 @@ class ProgressLine:
 
     @property
     def left(self) -> float | None:
-        """Seconds until the end at this pace; None if they are unknown or nothing is left."""
+        """Seconds until the end at this pace; None if the time is unknown or nothing is left."""
         new = self.done - self.before
         if not self.total or new <= 0 or self.done >= self.total:
             return None
@@ -243,7 +243,7 @@ class RecordProgress(ProgressLine):
 
 
 def size_of(paths: Sequence[Path]) -> int | None:
-    """Return the size of files in bytes, or None if one is compressed or not a file."""
+    """Return the size of files in bytes, or None if any is compressed or not a file."""
     if any(path.suffix not in _PLAIN or not path.is_file() for path in paths):
         return None
     return sum(path.stat().st_size for path in paths)

@@ -27,7 +27,7 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 def url_of(path: str | Path) -> str | None:
-    """Return the address in a store that a path means, or None for a local path."""
+    """Return a path's address in a store, or None for a local path."""
     found = _URL.fullmatch(str(path))
     return f"{found[1]}://{found[2]}" if found else None
 

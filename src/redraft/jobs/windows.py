@@ -1,6 +1,6 @@
 """Call Windows for files that others may rename while they are open, for locks, and for free memory.
 
-Imported only on Windows. Names and numbers are those of its API (fileapi.h, minwinbase.h, sysinfoapi.h).
+It is imported only on Windows. Names and numbers come from its API (fileapi.h, minwinbase.h, sysinfoapi.h).
 """
 
 from __future__ import annotations

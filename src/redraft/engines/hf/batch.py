@@ -1,11 +1,11 @@
-"""Continuous batching for a transformers model, in one thread.
+"""Run a transformers model with continuous batching, in one thread.
 
 Each step runs one pass of the model, which adds a token to every sequence whose prompt has been read.
 Sequences join and leave between steps. Prompts are read together, `READ` tokens per step, so that many short
-prompts take few passes and a long one does not stop the other sequences. A shared beginning is read once.
-Each sequence draws with its own seed, so others change only the last bits of its logits. Temperature is
-applied before top-p, as in the other engines. If a text has a form, llguidance decides which tokens may be
-drawn.
+prompts take few passes, and a long prompt does not stop the other sequences. A shared beginning is read once.
+Each sequence draws with its own seed, so other sequences change only the last bits of its logits. Temperature
+is applied before top-p, as in the other engines. If a text must have a form, llguidance restricts the tokens
+to draw.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class Batch:
     def score(self, texts: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
 
-        They are computed in the caller's thread, while sequences continue.
+        The numbers are computed in the caller's thread, while sequences continue.
         """
         with self._changed:
             while self._held and not self._closed:
@@ -243,7 +243,7 @@ class Batch:
             raise EngineError("the engine was closed.", hint="Load the model again.")
 
     def hold(self) -> None:
-        """Begin no sequence and no scoring until `release`. Active ones continue (see `busy`)."""
+        """Begin no sequence and no scoring until `release`. Active work continues (see `busy`)."""
         with self._changed:
             self._held += 1
 

@@ -1,4 +1,4 @@
-"""A key-value cache with a slot for each sequence, so that one pass of a model continues many sequences.
+"""Store keys and values with a slot for each sequence, so that one pass of a model continues many sequences.
 
 The caches of transformers are for one batch that begins and ends together, padded on the left. Here,
 sequences join and leave between passes, each begins at position 0 of its slot, and a slot can be continued

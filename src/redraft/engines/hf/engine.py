@@ -109,7 +109,7 @@ class HfEngine(TokenizedEngine):
         machine: MachineOptions = MachineOptions(),  # noqa: B008  (frozen)
         parallel: int = STREAMS,
     ) -> HfEngine:
-        """Load a folder.
+        """Load a model's folder.
 
         Args:
             adapters: At most one folder of a LoRA adapter.

@@ -50,7 +50,7 @@ class Loaded:
 def load(
     folder: Path, adapter: Path | None, device: torch.device, dtype: torch.dtype | None = None
 ) -> Loaded:
-    """Load a folder.
+    """Load a model's folder, and merge the adapter into the model.
 
     Args:
         dtype: The dtype to compute in; None for `usual_dtype`.
@@ -90,7 +90,7 @@ def load(
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a folder. Raise `ModelError` if it is not a fast one."""
+    """Load the tokenizer of a folder. Raise `ModelError` unless it is a fast tokenizer."""
     check_tokenizer(folder)
     with loading(f"the tokenizer of {folder}"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **CLOSED)

@@ -4,8 +4,8 @@
         engine = await RemoteEngine.connect(url, model, reach=batches.reach)
 
 `BatchServer` replaces `Server` below an engine, which builds and reads the same JSON as without batches. A
-reply is stored in the journal before it is used, even if nobody waits for it yet. A resumed run finds it
-there by the `call_id` of its call, which is the `custom_id` in the batch.
+reply is stored in the journal before it is used, even if nobody waits for it yet. A resumed run finds the
+reply there by the `call_id` of its call, which is the `custom_id` in the batch.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class BatchServer(Server):
     Rates per minute do not apply, because batches have limits of their own.
 
     A provider limits the tokens in all of an account's active batches. A batch above the limit fails as a
-    whole, and is not paid. Its requests are then sent again in smaller waves.
+    whole, and costs nothing. Its requests are then sent again in smaller waves.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
@@ -182,7 +182,7 @@ class BatchServer(Server):
     async def asked(
         self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
     ) -> AsyncIterator[httpx.Response | Refusal]:
-        """Send a request with the next wave, and yield its reply. Leaving the context does not cancel it."""
+        """Send a request with the next wave, and yield its reply. Leaving the context cancels nothing."""
         if headers:
             raise UsageError("requests in a batch cannot have their own headers.", hint="Leave them out.")
         if not call_id:

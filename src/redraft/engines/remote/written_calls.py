@@ -1,6 +1,6 @@
 """Read tool calls that a model wrote as text, for servers without a parser for them.
 
-Such are `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
+Formats: `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
 `<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a mark, any name is a call: a wrong
 name gets feedback. Calls in XML or Python stay text, as does JSON without a mark that names no offered tool.
 """

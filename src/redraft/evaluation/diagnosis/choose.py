@@ -3,9 +3,9 @@
 The ways answer the prompts in blocks. After each block, a way that is certainly not ahead of the leading way
 by the margin is dropped; it may return if another way leads later. The runs end as soon as some way is
 certainly not behind any other by the margin, and the cheapest such way is chosen. Otherwise the runs end at
-the last prompt or at a limit. A `certain` choice is not behind any other way by the margin, with 95 %
-confidence. With 95 % confidence, too, all bounds of the promise and of the gains are correct. Both hold
-however often the results are checked (`evaluation.evidence`).
+the last prompt or at a limit. With 95 % confidence, a `certain` choice is not behind any other way by the
+margin. All bounds of the promise and of the gains are correct, also with 95 % confidence. Both hold however
+often the results are checked (`evaluation.evidence`).
 
 A choice is false if it looked certain but is behind the best way by the margin. The allowed error of 5 % is
 divided among the ways that could be a false choice: all except the best way and the `NEVER` chosen ways.
@@ -62,7 +62,7 @@ Runs = tuple[Path, Iterable[Strategy], Container[str] | None]
 
 
 def blocks(items: int) -> Iterable[int]:
-    """Yield the item counts at which to check the results. The gaps grow, as later checks are less useful."""
+    """Yield the numbers of items after which to check the results. The gaps grow: late checks help less."""
     count = FIRST
     while count < items:
         yield count
@@ -180,7 +180,7 @@ class Race:
 
         `way` is compared with a random choice between two ways of that kind, or between one answer and such a
         way. The choice has the same mean cost as `way`. The gain over the choice lies between the gains over
-        its two ways, and so do the bounds. The bounds for all pairs of ways hold together with 95 %.
+        its two ways, and so do the bounds. All bounds hold together with 95 % confidence.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))

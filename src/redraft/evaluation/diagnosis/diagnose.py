@@ -1,4 +1,4 @@
-"""`redraft.diagnose`: measure from chains how revising changed the answers."""
+"""Measure the effect of revising from chains (`redraft.diagnose`)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Diagnosis(Figures):
 def diagnose(
     chains: str | Path | Iterable[Chain], *, score: Iterable[str | Check | Callable[..., Any]] = ()
 ) -> Diagnosis:
-    """Measure from chains how revising changed the answers, and whether it made more of them right.
+    """Measure the effect of revising from chains, such as the change in the share of right answers.
 
     Args:
         chains: Chains, or a file of chains.

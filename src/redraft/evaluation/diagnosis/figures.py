@@ -129,7 +129,7 @@ class Changes:
 
     @property
     def ratio(self) -> float:
-        """ECR/EIR. It is infinite if EIR is 0 and ECR is not, and NaN if both are 0 or one is unknown."""
+        """ECR/EIR. It is infinite if EIR is 0 and ECR is not, and NaN if both are 0 or either is unknown."""
         ecr, eir = self.ecr.value, self.eir.value
         if eir:
             return ecr / eir
@@ -167,7 +167,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The verdicts of feedback compared with the truth: do they reject the wrong answers?"""
+    """The verdicts of feedback, compared with the truth about the answers."""
 
     IN_JSON: ClassVar = "total unknown precision recall balanced"
 

@@ -65,7 +65,7 @@ class TaskFile:
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
     def put(self, folder: Path, limit: int | None) -> Path:
-        """Copy the task's file into a folder and return the copy. Raise `OutputError` if it has changed."""
+        """Copy the task to a folder; return the path of the copy. Raise `OutputError` if the copy differs."""
         if self.source is None:
             draw = _drawn()[self.name][1]
             file, drawn = folder / f"{self.name}.jsonl", draw(limit or DRAWN, EXERCISES)
@@ -148,7 +148,7 @@ class Matrix:
         return ended
 
     def prepare(self, *, run_code: bool) -> int:
-        """Check everything that needs no model, write the `PLAN`, and return the number of prompts."""
+        """Make all checks that need no model, write the `PLAN`, and return the number of prompts."""
         if unknown := [way for way in self.ways if way not in WAYS]:
             raise UsageError(f"no way is called {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
         _check_options(self.settings)

@@ -1,6 +1,6 @@
 """Make the runs of a model on a task: each strategy answers the records, once for each seed.
 
-A run is like one of `redraft eval` with a strategy's options (`strategies`), and has its own file. All runs
+A run is like `redraft eval` with a strategy's options (`strategies`), and has its own file. All runs
 share a cache, so no reply is requested twice, and all strategies start with the same first answers.
 """
 

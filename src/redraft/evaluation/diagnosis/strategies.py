@@ -1,11 +1,11 @@
 """Define the ways to spend tokens on an answer that `redraft diagnose --tasks` compares at equal tokens.
 
-Each way is the loop of `revise` with other options. Almost all use the same guiding checks; a way may hide
-their messages, or continue when they pass. Revising alone uses none.
+Each way is the loop of `revise` with other options. Almost all ways use the same guiding checks; a way may
+hide their messages, or continue when they pass. Revising alone uses no checks.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
 majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171);
-its early end, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), with one Beta law.
+early vote, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), with one Beta law.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Strategy:
 
     @classmethod
     def of(cls, name: str) -> Self:
-        """Parse a way's name: its `name` or its `called`."""
+        """Parse the `name` or the `called` of a way."""
         name = "plain" if name == "one" else name
         kind, _, texts = name.rpartition("-")
         return cls(kind, int(texts)) if kind and texts.isdecimal() else cls(name, 1)
@@ -179,7 +179,7 @@ def settled(votes: Iterable[Hashable]) -> bool:
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
     """Give each chain with a criticised first answer another chain's feedback; return the feedback by id.
 
-    Each chain gets the feedback of the chain before it; the first chain, of the last. A single chain gets none.
+    A chain gets the feedback of the chain before it; the first chain, of the last. A single chain gets none.
     """
     told = {
         chain.id: step.feedback.text

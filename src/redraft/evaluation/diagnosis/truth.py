@@ -90,7 +90,7 @@ class Known:
 
 
 class Material(NamedTuple):
-    """The chains whose answers can be judged right or wrong, and the ids of the others."""
+    """The chains whose answers can be judged right or wrong, and the ids of the other chains."""
 
     chains: tuple[Known, ...]
     left_out: Mapping[str, tuple[str, ...]]  # ids of chains that are not counted, by reason

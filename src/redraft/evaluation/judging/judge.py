@@ -246,7 +246,7 @@ class ReviewTally:
     last: str = ""  # the text of the last unreadable review
 
     def stop(self) -> str:
-        """Return why the run should stop if most of its reviews are unreadable; otherwise return ""."""
+        """Return the reason to stop the run if most of its reviews are unreadable, otherwise ""."""
         made, bad = self.reviews - self.before, len(self.unreadable) - self.unreadable_before
         if made < TRIED or 2 * bad <= made:
             return ""

@@ -1,4 +1,4 @@
-"""Compute figures from reviews: how a model compares with its opponent, and which biases the judge shows.
+"""Compute figures from reviews: a model's results against its opponent, and the biases of the judge.
 
 Judges favour answers by their position. So a question counts only if it has readable reviews in both orders,
 and a model wins a question only by winning in both orders. If no question has both orders, all questions
@@ -242,7 +242,7 @@ class Comparison:
 
     @property
     def sums(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The sums of the model's and opponent's scores: with the model shown first, then with it second."""
+        """The sums of both sides' scores: first with the model's answer shown first, then shown second."""
         one, two, three, four = map(float, self.sample.sums[:4])
         return (one, two), (three, four)
 

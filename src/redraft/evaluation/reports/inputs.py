@@ -65,7 +65,7 @@ def record_kind(record: Any, where: str) -> Kind:
 
 
 def kind_of(inputs: Sequence[Input]) -> Kind:
-    """Return the kind of all files. Raise `UsageError` if they differ, `RecordError` if all are empty."""
+    """Return the kind of all files. Raise `UsageError` if kinds differ, `RecordError` if all are empty."""
     found: dict[Kind, list[str]] = {}
     for each in inputs:
         if each.kind:

@@ -35,7 +35,7 @@ to filter by, `answers` (`name`, `text`, and an optional link `chain`), and `not
 def describe(
     files: Sequence[Path], *, answers: Sequence[Path] = (), questions: Path | None = None
 ) -> AnyReport:
-    """Report on files of reviews, grades or chains. `answers` are files of judged answers, one per model."""
+    """Return a report on files of reviews, grades or chains. `answers` are files of judged answers."""
     inputs = list(map(opened, files))
     kind = kind_of(inputs)
     if answers and kind == "chains":

@@ -79,7 +79,7 @@ class Report:
 
 
 def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
-    """Report on files of reviews. The two orders may be in different files."""
+    """Return a report on files of reviews. The two orders may be in different files."""
     names = tuple(name_of(each.path) for each in inputs)
     found = compare.compare(place(inputs, material), material.names)
     if not any(comparison.items for comparison in found):

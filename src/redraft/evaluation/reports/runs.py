@@ -98,7 +98,7 @@ class RunReport:
 
 
 def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
-    """Report on files of chains, each of one task. Raise `UsageError` if a file is given twice."""
+    """Return a report on files of chains, each of one task. Raise `UsageError` for a repeated file."""
     for number, each in enumerate(inputs):
         if each.path in [other.path for other in inputs[:number]]:
             raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")
