@@ -261,7 +261,7 @@ def test_options_of_runs_need_tasks(flag: tuple[str, str]) -> None:
 
 def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> None:
     copytree(whole, "d")
-    refused(run(GSM8K, "--temperature", "0.1", "--seed", "5"), "in another way: temperature", "delete d")
+    refused(run(GSM8K, "--temperature", "0.1", "--seed", "5"), "made differently: temperature", "delete d")
     assert not list(Path("d").rglob("seed-5"))
     write("test.jsonl", [{"question": "Another?", "answer": "#### 5"}])
     refused(run(GSM8K), "test.jsonl has changed since it was answered", "name another folder")

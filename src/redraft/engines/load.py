@@ -563,7 +563,7 @@ def token_count(ref: str) -> TokenCount:
         if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
             raise UsageError(
                 f"{ref} has no tokenizer.json." if path.exists() else f"there is no tokenizer {ref!r:.120}.",
-                hint="--tokenizer accepts its folder, a GGUF file, org/name on the hub, or 'default'.",
+                hint="--tokenizer accepts a folder with tokenizer.json, a GGUF file, org/name, or 'default'.",
             )
         found = local_file(named)
     count = TokenCount(found)

@@ -36,7 +36,7 @@ _PATIENCE = 3
 """The number of doubtful failures in a row that end the job; `parallel` if that is larger. If no item is done
 yet, the same number of refused requests also ends the job."""
 
-GO_ON = "run the same command again to go on"
+GO_ON = "run the same command again to resume"
 
 
 class _Item(Protocol):
@@ -123,7 +123,7 @@ class JobResult:
 
     def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:
         """Return rows for the summary: the number of results, and the failed items by cause."""
-        earlier = f", {before:,} of them from before" if before else ""
+        earlier = f", {before:,} of them from earlier runs" if before else ""
         rows = [(results, f"{before + now:,} in {self.url or self.out}{earlier}")]
         if failed := self.causes.total():
             rows.append(("failed", f"{failed:,}: {in_words(self.causes)}"))

@@ -154,10 +154,10 @@ class Journal(AbstractContextManager["Journal"]):
         # Read first, because another process may create the file now. Its table comes last.
         empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not empty and self._pragma("application_id") != APPLICATION:
-            raise self.unusable("it is a database of another program")
+            raise self.unusable("the file is a database of another program")
         version = self._pragma("user_version")
         if not empty and version != _VERSION:
-            raise self.unusable(f"its version is {version}, and this redraft reads version {_VERSION}")
+            raise self.unusable(f"the file has version {version}, but this redraft reads version {_VERSION}")
         self._db.execute(f"PRAGMA page_size = {_PAGE}")  # for a new file
         until = time.monotonic() + _BUSY_SECONDS
         while True:  # SQLite's own timeout does not wait here for others who switch the same file to the log

@@ -107,7 +107,7 @@ class Plugin:
                 hint=f"pip uninstall {self.rivals[-1]}",
             )
         if not re.fullmatch(_NAME, self.name, re.ASCII):
-            raise self.fault("does not load: a name should be a letter, then letters, digits, _ and -.")
+            raise self.fault("does not load: a name begins with a letter; letters, digits, _ and - follow.")
         with self.running("does not load"), redirect_stdout(sys.stderr):  # standard output is for answers
             found: object = resolve_name(self.target.removesuffix(":"))
         if not isinstance(found, kind):

@@ -98,17 +98,17 @@ class RunFile:
         before = self.read()
         if before is None:
             name = self.path.name
-            why = f"{name} cannot be read" if self.path.exists() else f"no {name} says how it was made"
+            why = f"{name} cannot be read" if self.path.exists() else f"its record {name} is missing"
             raise OutputError(
-                f"{self.output} is not empty, and {why}.",
+                f"{self.output} is not empty, but {why}.",
                 hint=f"Write {self._elsewhere}, or {self._start_over or 'move this one away'}.",
             )
         if found := list(_differences(before, provenance)):
             journal = self.path.with_name(f"{self.path.name.removesuffix('.run.json')}.journal.db")
             kept = f"\n{journal} keeps the replies: equal requests cost nothing again."
             raise OutputError(
-                f"{self.output} was made in another way: {'; '.join(found)}.",
-                hint=f"Run it as before{self._as_before} to go on, write {self._elsewhere}, or "
+                f"{self.output} was made differently: {'; '.join(found)}.",
+                hint=f"Run it as before{self._as_before} to resume, write {self._elsewhere}, or "
                 f"{self._start_over or f'delete {self.output} to start over'}."
                 f"{kept if journal.exists() else ''}",
             )

@@ -132,7 +132,7 @@ def test_verdicts_against_the_truth() -> None:
 
 def test_what_is_broken_in_the_end() -> None:
     kept = [told("b", "01"), told("c", "10", best=0), told("d", "10"), told("e", "010")]
-    shown = rows(diagnose(kept), "what revising did")
+    shown = rows(diagnose(kept), "effect of revising")
     assert (shown["right → wrong"][0], shown["right → wrong"][2]) == ("1", "first to best: d")
 
 
@@ -149,7 +149,7 @@ def test_what_is_broken_in_the_end() -> None:
 )
 def test_whether_iterating_pays_is_said_in_words(pairs: str, words: str) -> None:
     found = diagnose([told(str(n), pair) for n, pair in enumerate(pairs.split())])
-    assert rows(found, "what revising did")["ECR/EIR"][2] == words
+    assert rows(found, "effect of revising")["ECR/EIR"][2] == words
 
 
 def test_chains_without_a_revision_say_nothing_about_revising() -> None:

@@ -34,7 +34,7 @@ def test_the_function_scores_and_the_command_goes_on_with_its_file() -> None:
     tally: Any = result.summary
     assert (tally.score.rate.value, tally.wrong) == (1, [])
     words = "eval gsm8k test.jsonl -o out.jsonl -m script:replies.jsonl --max-revisions 0 -j 1"
-    assert "answers    2 in out.jsonl, 1 of them from before" in verbs.redraft(*words.split()).output
+    assert "answers    2 in out.jsonl, 1 of them from earlier runs" in verbs.redraft(*words.split()).output
 
 
 def test_the_async_twin_and_guiding() -> None:

@@ -4,8 +4,7 @@ Each step runs one pass of the model, which adds a token to every sequence whose
 Sequences join and leave between steps. Prompts are read together, `READ` tokens per step, so that many short
 prompts take few passes, and a long prompt does not stop the other sequences. A shared beginning is read once.
 Each sequence draws with its own seed, so other sequences change only the last bits of its logits. Temperature
-is applied before top-p, as in the other engines. If a text must have a form, llguidance restricts the tokens
-to draw.
+is applied before top-p, as in the other engines. If a text must have a form, llguidance limits its tokens.
 """
 
 from __future__ import annotations

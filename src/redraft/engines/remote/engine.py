@@ -490,7 +490,7 @@ async def choose(server: Server, name: str | None) -> Listed:
     else:
         names = [model.name for model in listed]
         raise UsageError(
-            f"{server.url} has {len(names) or 'no'} models, and none was named.{has(names)}",
+            f"{server.url} has {len(names) or 'no'} models, and no model was named.{has(names)}",
             hint=f"--model {server.url}#{names[0] if names else 'name'}",
         )
     fields = {"llamacpp": "grammar", "sglang": "ebnf", "vllm": "structured_outputs"}

@@ -300,7 +300,7 @@ class Server:
                 said = f"{said}{end} It asks to wait {after:.10g} s."
             hint = _LIMIT_HINT if limits else _LOG_HINT
         elif 300 <= status < 400:
-            said = f"{self.url} redirects ({status}) to {refusal.location}, which is not followed."
+            said = f"{self.url} redirects ({status}) to {refusal.location}, but redirects are not followed."
             hint = "Name the new address in --model."
         elif status in MISSING:
             said, hint = f"{self.url}{path} does not exist ({status}): {reason}", ADDRESS_HINT

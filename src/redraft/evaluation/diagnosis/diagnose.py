@@ -104,7 +104,7 @@ def sections(found: Figures) -> Iterator[Part]:
     lines = [Line(level.name, *right, f"{level.hits:,} of {level.count:,}") for level, right in rows]
     yield Part("right answers", lines=lines)
     if found.revised:
-        yield Part("what revising did", lines=[*_transitions(found)])
+        yield Part("effect of revising", lines=[*_transitions(found)])
     if any(judged.right or judged.wrong for judged in found.verdicts.judged):
         yield Part("verdicts: finding answers that need revision", lines=[*_verdicts(found)])
 
