@@ -335,7 +335,7 @@ class Health:
     """The health of an engine that can lose its process or a server, and recover."""
 
     restarts: int = 0
-    trouble: str = ""  # what does not work now, in words; empty if everything works
+    trouble: str = ""  # a description of the current fault; empty if everything works
     down: bool = False  # nothing works, and no call is tried for some seconds after each failure
 
 

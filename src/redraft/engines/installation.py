@@ -31,7 +31,7 @@ class Finding:
     """One line of the report."""
 
     what: str
-    well: bool | None  # whether it works; None if it is missing and optional
+    well: bool | None  # whether the part works; None if an optional part is missing
     found: str
     type_next: str = ""
 

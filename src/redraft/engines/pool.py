@@ -55,7 +55,7 @@ class Member:
     busy: int = 0
     calls: int = 0
     failures: int = 0  # failures in a row
-    aside_until: float = 0.0  # when it may be tried again, on the event loop's clock
+    aside_until: float = 0.0  # the time of its next try, on the event loop's clock
     trouble: str = ""  # the last error, in words; empty if the member works
 
     def takes(self, now: float) -> bool:

@@ -30,7 +30,7 @@ from redraft.jobs.machine import lacks_avx2
 
 STDERR_KEPT = 4096
 CLOSE_SECONDS = 5.0
-TRIES = 5  # crashes in a row after which to give up
+TRIES = 5  # number of crashes in a row that are an error
 
 PAUSE = 0.5
 """Most seconds before the second restart in a row. The first comes at once, and later ones wait longer."""

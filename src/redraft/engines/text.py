@@ -39,7 +39,7 @@ class Spelling:
 
     decode: Callable[[Sequence[int]], str]
     before: list[int]  # the last released tokens, as many as affect the spelling of the next token
-    stop: tuple[str, ...] = ()  # strings that end the stream; none is empty
+    stop: tuple[str, ...] = ()  # non-empty strings that end the stream
     _unspelt: list[int] = field(default_factory=list)
     _held: list[FinalText] = field(default_factory=list)
 

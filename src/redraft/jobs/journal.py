@@ -29,9 +29,9 @@ from typing import Any
 from redraft.errors import OutputError
 from redraft.jobs.files import sync, sync_folder
 
-_VERSION = 2  # the layout, in SQLite's `user_version`. Any other is refused.
+_VERSION = 2  # the layout, in SQLite's `user_version`. Files with another version are refused.
 APPLICATION = 0x52656466  # SQLite's `application_id` of a journal: `Redf` in ASCII
-_BUSY_SECONDS = 30.0  # how long to wait for another process that is writing
+_BUSY_SECONDS = 30.0  # maximum wait for another process that is writing
 _FIND = "SELECT reply FROM {} WHERE key = ?"
 _PAGE = 8192  # bytes of a page: rows of 1 to 4 kB would waste much of SQLite's usual 4,096
 

@@ -92,7 +92,7 @@ def trim_heap() -> None:
         trim(0)
 
 
-KERNELS = "128"  # for oneDNN to cache. A step with an adapter needs about 30 for each number of tokens.
+KERNELS = "128"  # kernels in oneDNN's cache. A step with an adapter needs about 30 for each number of tokens.
 _MMAP_THRESHOLD = -3  # glibc's `M_MMAP_THRESHOLD`, the bytes from which a block has its own mapping
 
 

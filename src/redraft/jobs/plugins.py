@@ -85,7 +85,7 @@ class Plugin:
 
     group: str
     name: str
-    target: str  # where it is: `module:attribute`
+    target: str  # its location: `module:attribute`
     package: str
     version: str
     rivals: tuple[str, ...] = ()  # other packages that have the same name in the same group

@@ -513,10 +513,10 @@ class Sent:
 
     file: str  # the id of its input file at the server
     server: str
-    at: int  # when the file was uploaded, in Unix seconds
+    at: int  # the time of the upload, in Unix seconds
     requests: Sequence[str]
     number: int  # the number of its wave, from 1
-    batch: str = ""  # its id; empty if the process died before the server sent it
+    batch: str = ""  # the batch's id; empty if the process died before the server sent the id
 
 
 class BatchFile:

@@ -97,7 +97,7 @@ class Race:
 
     seen: Seen
     margin: float  # the chosen way may be behind the best one by less than this
-    judge: str = ""  # a model that scores 1 if better than one answer, 0 for a tie, else -1; "": checks score
+    judge: str = ""  # a model: 1 if better than one answer, 0 for a tie, -1 if worse. Empty: checks score
 
     @cached_property
     def ways(self) -> list[Strategy]:

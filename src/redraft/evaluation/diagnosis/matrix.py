@@ -106,7 +106,7 @@ class Matrix:
         settings = replace(settings, judge_was_named=False, tell=cache(settings.tell))
         tasks = [TaskFile.of(each, judged=bool(judge)) for each in _split(told.tasks)]
         ways = _split([settings.get("ways") or (RACED if told.choose else told.ways)])
-        always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # it shuffles revise's
+        always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # it needs revise's runs
         ways = list(dict.fromkeys((*always, *ways)))
         return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
 
