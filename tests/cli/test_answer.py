@@ -48,7 +48,7 @@ def test_each_prompt_becomes_a_chain_and_the_summary_says_what_came_of_it() -> N
     said = result.stdout.splitlines()
     assert said[:3] == ["answers    10 in out.jsonl", "revisions  none", "stopped    accepted 10"]
     assert [line.split()[0] for line in said[3:]] == ["tokens", "time"]
-    assert "10 in out.jsonl, 10 of them from before" in answer("--seed", "7").stdout
+    assert "10 in out.jsonl, 10 of them from earlier runs" in answer("--seed", "7").stdout
 
 
 def test_quiet_says_nothing_but_where_failures_are() -> None:
@@ -119,7 +119,7 @@ def test_an_engine_that_stays_down_ends_the_job() -> None:
     result = answer()
     assert result.exit_code == 3
     assert result.stderr == (
-        "redraft: the server is down.\n  2 of 10 done; run the same command again to go on.\n"
+        "redraft: the server is down.\n  2 of 10 done; run the same command again to resume.\n"
     )
     assert verbs.lines(ERRORS)[0]["chain"]["steps"][0]["answer"] == "A gu"
     verbs.script(*REPLIES)
@@ -132,7 +132,7 @@ def test_an_engine_that_stays_down_ends_the_job() -> None:
     [
         ('"Fine."\n{oops\n', [], "redraft: in.jsonl:2: this is not JSON: "),
         (None, [], "redraft: in.jsonl: it cannot be read: No such file or directory."),
-        ("\n", [], "redraft: in.jsonl: there is no prompt in it. Write one per line."),
+        ("\n", [], "redraft: there is no prompt in in.jsonl. Write one per line."),
         ('"A?"', ["--parallel", "0"], "--parallel is 0."),
         ('"A?"', ["-o", "-"], "redraft: the output has to be a file, not '-'."),
         ('"A?"', ["--limit-usd", "1"], "a limit of 1.0 USD needs the price"),
@@ -162,7 +162,7 @@ def test_a_signal_ends_it_between_two_lines(signum: signal.Signals, status: int)
         _, said = job.communicate(timeout=30)
     done = verbs.chains()
     assert job.returncode == status
-    assert said == f"redraft: {len(done)} of 10 done; run the same command again to go on.\n"
+    assert said == f"redraft: {len(done)} of 10 done; run the same command again to resume.\n"
     assert 3 <= len(done) < 10
     assert json.loads(Path("out.jsonl.run.json").read_text())["sessions"][-1]["added"] == len(done)
 
@@ -177,7 +177,7 @@ def test_a_signal_while_the_model_is_opened() -> None:
                 job.send_signal(signal.SIGINT)
                 _, said = job.communicate(timeout=30)
     assert job.returncode == 130
-    assert said == "redraft: 0 of 10 done; run the same command again to go on.\n"
+    assert said == "redraft: 0 of 10 done; run the same command again to resume.\n"
 
 
 def test_a_full_disk_ends_it_with_whole_lines() -> None:
@@ -191,7 +191,7 @@ def test_a_full_disk_ends_it_with_whole_lines() -> None:
     assert job.returncode == 2
     assert said == (
         "redraft: cannot write out.jsonl: File too large.\n"
-        "  It contains all finished results. Make room, and run the same command again to go on.\n"
+        "  It contains all finished results. Make room, and run the same command again to resume.\n"
         f"  {len(done)} of 10 done.\n"
     )
     assert (answer().exit_code, len(verbs.chains())) == (0, 10)

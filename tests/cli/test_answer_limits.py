@@ -28,7 +28,7 @@ def test_runs_with_a_limit_of_tokens_do_everything_in_the_end() -> None:
     assert first.exit_code == 4
     assert first.stderr == (
         "redraft: the limit of 100 tokens is reached (124 generated): "
-        "2 of 10 done; run the same command again to go on.\n"
+        "2 of 10 done; run the same command again to resume.\n"
     )
     assert "answers    2 in out.jsonl" in first.stdout
     assert [answer("--limit-tokens", "300").exit_code for _ in range(2)] == [4, 0]

@@ -66,7 +66,7 @@ def test_what_all_prompts_are_refused_for_ends_the_job_after_a_few(
     result, requests = asked_of(error_reply(status, said))
     assert (result.exit_code, requests) == (3, asked)
     assert said in result.stderr
-    assert "0 of 20 done; run the same command again to go on." in result.stderr
+    assert "0 of 20 done; run the same command again to resume." in result.stderr
 
 
 def test_a_server_that_fails_from_the_first_request_on_is_not_waited_for() -> None:
@@ -102,7 +102,7 @@ def test_a_run_goes_on_with_its_servers_in_another_order_and_one_that_is_down() 
         down, calls = FlakyServer(), len(two.asked(CHAT))
         again = answer(f"{down.model},{two.url}#m,{one.url}#m", *cache)
         assert again.exit_code == 0, again.output
-        assert "20 of them from before" in again.output
+        assert "20 of them from earlier runs" in again.output
         OUT.unlink()
         Path("out.jsonl.run.json").unlink()
         replayed = answer(f"{two.url}#m,{one.url}#m", *cache)

@@ -233,10 +233,10 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     ("args", "said"),
     [
         (("add", "--models", "defualt"), ("defualt", "Did you mean 'default'?")),
-        (("add", "--models", "no.gguf"), ("a file of the model 'no.gguf' is missing", "Is its path right?")),
+        (("add", "--models", "no.gguf"), ("a file of the model 'no.gguf' is missing", "Correct its path.")),
         (("subtraction",), ("there is no task or file named 'subtraction'", GSM8K)),
-        (("test.jsonl",), ("it has no list of `checks`",)),
-        (("add", "--ways", "one,guess"), ("there is no way 'guess'", "Ways: one, revise")),
+        (("test.jsonl",), ("the record has no list of `checks`",)),
+        (("add", "--ways", "one,guess"), ("no way is called 'guess'", "Ways: one, revise")),
         (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
         (("humaneval:test.jsonl",), ("--run-code",)),
         ((GSM8K, "--score", "words<=5"), ("--score needs files of chains",)),
@@ -261,7 +261,7 @@ def test_options_of_runs_need_tasks(flag: tuple[str, str]) -> None:
 
 def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> None:
     copytree(whole, "d")
-    refused(run(GSM8K, "--temperature", "0.1", "--seed", "5"), "in another way: temperature", "delete d")
+    refused(run(GSM8K, "--temperature", "0.1", "--seed", "5"), "made differently: temperature", "delete d")
     assert not list(Path("d").rglob("seed-5"))
     write("test.jsonl", [{"question": "Another?", "answer": "#### 5"}])
     refused(run(GSM8K), "test.jsonl has changed since it was answered", "name another folder")
@@ -371,9 +371,9 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     assert f"{file.relative_to('d')} was changed afterwards." in verified()
     file.write_text(chains)
     Path("d").rename("elsewhere")
-    refused(redraft("diagnose", "way.yaml", "--verify"), "d lacks the answers", "way.yaml rests on")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "d lacks choice.json or the answers behind way.yaml")
     for edit, said in (
-        ("evidence: " + "d" * 5000, "d lacks the answers"),
+        ("evidence: " + "d" * 5000, "d lacks choice.json or the answers"),
         ("more: &a [*a]\n  evidence: d", "way.yaml has a YAML alias"),
         ("\n  ".join(f"x{n}: 1" for n in range(50)) + "\n  evidence: elsewhere", "not shown: 30."),
     ):
@@ -391,8 +391,9 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     rmtree("of/d/tasks")
     refused(redraft("diagnose", "of/way.yaml", "--verify"), "own.jsonl: it cannot be read")
     rmtree("of/d/runs")
+    lacks = "lacks choice.json or the answers behind of/way.yaml"
     for damage in ("[" * 20_000, '{"files": {}, "way": {}}', ""):
-        refused(redraft("diagnose", "of/way.yaml", "--verify"), "lacks the answers that of/way.yaml")
+        refused(redraft("diagnose", "of/way.yaml", "--verify"), lacks)
         Path("of/d/choice.json").write_text(damage)
 
 
@@ -482,11 +483,16 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     assert chosen(ways="one").exit_code == 0
     edited = Path("way.yaml").read_text() + "# my own\n"
     Path("way.yaml").write_text(edited)
-    refused(chosen(ways="one"), "way.yaml is not what --choose wrote from d")
+    refused(chosen(ways="one"), "way.yaml exists, and is not the recipe that --choose wrote from d")
     assert Path("way.yaml").read_text() == edited
     Path("way.yaml").write_text("check: [words<=9]\n")
+<<<<<<< HEAD
     refused(chosen(), "way.yaml is not what --choose wrote from d, and would be overwritten.", "Move it away")
     refused(chosen("--verify"), "--verify needs", "redraft diagnose way.yaml --verify")
+=======
+    refused(chosen(), "way.yaml exists, and is not the recipe that --choose wrote from d.", "Move it away")
+    refused(chosen("--verify"), "--verify is for", "redraft diagnose way.yaml --verify")
+>>>>>>> weval
     refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise that can be verified")
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d would be the folder of the runs.", "d.yaml")
 

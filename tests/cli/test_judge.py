@@ -135,8 +135,8 @@ def test_a_stopped_run_goes_on_and_pays_for_nothing_twice() -> None:
     with PaidServer(lambda _: GOOD) as server:
         first = judge(server.model, "--limit-tokens", "20")
         assert first.exit_code == 4, first.output
-        assert "3 of 6 done; run the same command again to go on." in first.stderr
-        assert rows(judge(server.model))["reviews"] == "6 in out.jsonl, 3 of them from before"
+        assert "3 of 6 done; run the same command again to resume." in first.stderr
+        assert rows(judge(server.model))["reviews"] == "6 in out.jsonl, 3 of them from earlier runs"
         rows(judge(server.model))
         assert len(server.messages) == 6
         # The replies are in the journal, for another output too.
@@ -183,7 +183,7 @@ def test_a_servers_batches_give_the_same_reviews() -> None:
         limited = judge(server.model, *batch, "--limit-tokens", "1")
         assert (limited.exit_code, len(server.batches)) == (4, 1)
         assert "the limit of 1 token is reached" in limited.stderr
-        assert rows(judge(server.model, *batch))["reviews"] == "6 in out.jsonl, 4 of them from before"
+        assert rows(judge(server.model, *batch))["reviews"] == "6 in out.jsonl, 4 of them from earlier runs"
         assert server.live == []
         assert len(server.batches) == 2  # the second one asks for what was missing
         batched = sorted(Path("out.jsonl").read_text().splitlines())

@@ -139,7 +139,7 @@ SAME = {"model_1": "same", "model_2": "same"}
             (
                 [{**each, "score": score, "text": "…"} for each in PAIR],
                 [],
-                ["none of 2 reviews can be read"],
+                ["found 2 reviews, but no readable scores"],
             )
             for score in (None, [-1, -1], [math.nan, 8])
         ),

@@ -56,7 +56,7 @@ def test_merged_shares_are_what_one_machine_would_have_written() -> None:
     assert ids() == IDS
     again = answer()
     assert again.exit_code == 0
-    assert "20 of them from before" in again.stdout
+    assert "20 of them from earlier runs" in again.stdout
     alone = Path("alone.jsonl")
     redraft("answer", "prompts.txt", "-o", alone, "-m", "script:script.jsonl", "-j", 1)
     both = [[(each["prompt"], each["answer"], each["stop"]) for each in lines(path)] for path in (OUT, alone)]
@@ -175,7 +175,7 @@ def test_parts_of_another_job_are_refused_with_the_first_difference() -> None:
 def test_shares_go_on_from_an_output_of_the_same_job_alone() -> None:
     shares(2)
     merge(*parts(2))
-    refused(answer("--shard", "0/3", "--seed", 4), "out.jsonl was made in another way: seed was not set")
+    refused(answer("--shard", "0/3", "--seed", 4), "out.jsonl was made differently: seed was not set")
 
 
 def test_a_damaged_line_is_refused_with_its_place() -> None:
@@ -228,7 +228,7 @@ def test_reviews() -> None:
         assert redraft(*words, "--shard", f"{index}/2").exit_code == 0
     assert all(len({each["question_id"] for each in lines(part)}) < 6 for part in parts(2))
     assert (merge(*parts(2)).exit_code, len(lines(OUT))) == (0, 12)
-    assert "12 of them from before" in redraft(*words).stdout.replace("12 in out.jsonl, ", "")
+    assert "12 of them from earlier runs" in redraft(*words).stdout.replace("12 in out.jsonl, ", "")
 
 
 def test_several_answers_to_a_record_stay_together() -> None:

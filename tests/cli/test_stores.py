@@ -89,7 +89,7 @@ def test_shares_in_a_store_become_one_output_there(store: IllStore) -> None:
     assert f"20 records in {OUT}, in the order of ill://bucket/prompts.txt" in done.stdout
     assert len(text(store)) == 20
     assert {"out.jsonl.run.json", "out.jsonl.journal.db"} <= set(names(store))
-    assert "20 of them from before" in answer().stdout
+    assert "20 of them from earlier runs" in answer().stdout
     done = answer("--shard", "0/3")
     assert "answers    0 in" in done.stdout, done.stdout
 
@@ -100,7 +100,7 @@ def test_another_machine_goes_on_from_what_was_sent(store: IllStore, monkeypatch
     assert 0 < (had := len(text(store))) < 20
     monkeypatch.setenv("REDRAFT_CACHE", str(Path("another").absolute()))
     script("A gull over the grey sea.")
-    assert f"20 in {OUT}, {had} of them from before" in answer().stdout
+    assert f"20 in {OUT}, {had} of them from earlier runs" in answer().stdout
     assert len(text(store)) == 20
 
 
@@ -113,7 +113,7 @@ def test_a_store_that_is_full_loses_nothing(store: IllStore, monkeypatch: pytest
     refused(answer(), f"cannot write {OUT}: No space left on device.", "the same command on this machine")
     assert names(store) == ["out.jsonl.run.json", "prompts.txt"]
     monkeypatch.setattr(IllStore, "failures", 0)
-    assert f"20 in {OUT}, 20 of them from before" in answer().stdout
+    assert f"20 in {OUT}, 20 of them from earlier runs" in answer().stdout
     assert len(text(store)) == 20
 
 

@@ -62,7 +62,7 @@ def test_what_is_under_way_when_the_account_is_empty_is_finished_and_kept(way: s
         result = run(server, way)
         assert result.exit_code == 3, result.output
         assert "the account is empty (402)" in result.stderr
-        assert "run the same command again to go on" in result.stderr
+        assert "run the same command again to resume" in result.stderr
         server.plan = {}
         result = run(server, way)
         assert result.exit_code == 0, result.output

@@ -32,7 +32,7 @@ async def test_replies_are_used_in_order_and_from_the_first_again(tmp_path: Path
     [
         ('{"a": 1}', "there is no option 'a'"),
         ('{"text": "One.", "delay": 1}', "there is no option 'delay'"),
-        ("3", "a reply must be a string or an object with text, not 3"),
+        ("3", "a reply must be a string or an object, not 3"),
         ('{"finish": "soon"}', "finish is 'soon'"),
     ],
 )

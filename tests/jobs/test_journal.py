@@ -44,7 +44,7 @@ def test_what_is_no_journal_is_refused_and_left_as_it_was(tmp_path: Path, other:
             )
         db.close()
     before = path.read_bytes()
-    said = {"text": "not a database", "program": "another program", "version": "its version is 99"}[other]
+    said = {"text": "not a database", "program": "another program", "version": "file has version 99"}[other]
     with pytest.raises(OutputError, match=said) as refused:
         Journal(path)
     assert refused.value.hint

@@ -121,7 +121,7 @@ def test_a_bad_line_in_the_middle_is_an_error_and_stays(tmp_path: Path) -> None:
 def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
     out = tmp_path / "notes.txt"
     out.write_text("my notes")
-    with pytest.raises(OutputError, match=r"no notes\.txt\.run\.json says how it was made"):
+    with pytest.raises(OutputError, match=r"its record notes\.txt\.run\.json is missing"):
         fill(out, ["a"])
     assert out.read_text() == "my notes"
 
@@ -175,7 +175,7 @@ def test_differences_are_said_in_plain_words(tmp_path: Path, before: object, now
     out = tmp_path / "out.jsonl"
     with Ledger(out, Provenance("answer", {"x": before})) as ledger:
         ledger.append("a", line("a"))
-    with pytest.raises(OutputError, match=rf"was made in another way: {said}\.$|: {said}\.\n"):
+    with pytest.raises(OutputError, match=rf"was made differently: {said}\.$|: {said}\.\n"):
         Ledger(out, Provenance("answer", {"x": now}))
 
 

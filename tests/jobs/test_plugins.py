@@ -321,7 +321,7 @@ def test_a_reader_of_nonsense_names_the_record(reader: str, why: str, installs: 
     {
         "lambda *_: 1 / 0": "r/1: the task 'odd' of the package redraft-odd 1.0 crashed: ",
         "lambda *_: None": "r/1: the task 'odd' of the package redraft-odd 1.0 returned None, not a ",
-        "lambda *_: []": "r/1: it has no check that scores.",
+        "lambda *_: []": "r/1: the record has no check that scores.",
         "lambda *_: [5]": "r/1: a check is a text, a Check or a function, not 5.",
     }.items(),
 )

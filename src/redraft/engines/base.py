@@ -1,4 +1,4 @@
-"""The engine protocol: continue text or answer messages, token by token.
+"""Define the engine protocol: continue text or answer messages, token by token.
 
 `EngineInfo` lists an engine's capabilities, and the revision loop adapts to them. Closing a stream cancels
 its work. Engines batch streams themselves: callers only open many streams at once.
@@ -119,7 +119,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of a stream. The last one contains `finish` and the token counts.
+    """A piece of a stream. The last delta contains `finish` and the token counts.
 
     If a stream breaks off, a delta with counts and without `finish` may come before the error: these tokens
     were paid for.
@@ -337,7 +337,7 @@ class Health:
     """The health of an engine that can lose its process or a server, and recover."""
 
     restarts: int = 0
-    trouble: str = ""  # what does not work now, in words; empty if everything works
+    trouble: str = ""  # a description of the current fault; empty if everything works
     down: bool = False  # nothing works, and no call is tried for some seconds after each failure
 
 

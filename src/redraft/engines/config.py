@@ -1,8 +1,7 @@
-"""The user's config file: defaults for flags, server keys, and model prices.
+"""Read and check the user's config file: defaults for flags, server keys, and model prices.
 
-It is `~/.config/redraft/config.toml` (`$XDG_CONFIG_HOME` moves it, `$REDRAFT_CONFIG` names another file) and
-need not exist. This module reads and checks it. `cli` applies the defaults; `engines` uses the rest.
-docs/engines.md lists its tables.
+The file is `~/.config/redraft/config.toml` (`$XDG_CONFIG_HOME` moves it, `$REDRAFT_CONFIG` names another) and
+need not exist. `cli` applies the defaults, and `engines` uses the rest. docs/engines.md lists the tables.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Key:
 
     value: str = field(repr=False)
     source: str
-    plain_http: bool = False  # whether it may be sent unencrypted to another machine
+    plain_http: bool = False  # whether the key may be sent unencrypted to another machine
 
 
 class KeyEntry(OptionModel):
@@ -38,7 +37,7 @@ class KeyEntry(OptionModel):
     key: str = option(
         "env:NAME or the key itself", default=..., what="env:NAME or the key itself", repr=False
     )
-    plain_http: bool = option("whether it may be sent unencrypted to another machine", default=False)
+    plain_http: bool = option("whether the key may be sent unencrypted to another machine", default=False)
 
     @property
     def variable(self) -> str:
@@ -79,7 +78,7 @@ class Config:
 
         The environment (`key_variable`) precedes `[keys]`; in both, `host:port` precedes `host`.
         Variables such as `OPENAI_API_KEY` are used only for their own hosts (see `names.py`), over https,
-        unless `[keys]` names them for others.
+        unless `[keys]` names them for other hosts.
         """
         names = _host_names(url)
         entry = next((self.keys[name] for name in names if name in self.keys), None)

@@ -1,4 +1,4 @@
-"""Report which parts of redraft are installed, what works on this machine, and what to type next.
+"""Report the installed parts of redraft, their faults on this machine, and commands to mend them.
 
 Only this machine is examined: no server is asked, and no key is shown. `redraft doctor` prints the report.
 """
@@ -31,7 +31,7 @@ class Finding:
     """One line of the report."""
 
     what: str
-    well: bool | None  # whether it works; None if it is missing and optional
+    well: bool | None  # whether the part works; None if an optional part is missing
     found: str
     type_next: str = ""
 
@@ -73,7 +73,7 @@ def findings() -> Iterator[Finding]:
         yield from _keys(config)
     gpu, has = has_gpu(), instructions()
     yield Finding(
-        "GPU", gpu or None, "there is one" if gpu else "none found; everything works without one, but slower"
+        "GPU", gpu or None, "found" if gpu else "not found; everything works without a GPU, but slower"
     )
     if has is None:
         yield Finding("processor", None, f"its instruction sets are unknown on {system}")
@@ -85,7 +85,7 @@ def findings() -> Iterator[Finding]:
 
 
 def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool, gpu: bool) -> Finding:
-    """Return the best engine for GGUF files, with the reason. `has` says which instruction sets exist."""
+    """Return the best engine for GGUF files, with the reason. `has` is the processor's `instructions`."""
     wide = [name for name in ("AVX-512", "VNNI", "AMX") if has and has[name]]
     why = f"it uses {' and '.join(wide)}" if wide else "it computes them as one batch"
     many = f"{many_streams(has)} or more streams: {why}"
@@ -105,7 +105,7 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
 
 
 def extras() -> dict[str, list[str]]:
-    """Return the extras that commands use, each with the packages it installs, from redraft's metadata."""
+    """Map the extras that commands use to the packages of each, from redraft's metadata."""
     found: dict[str, list[str]] = {}
     for line in requires("redraft") or ():
         package, _, marker = line.partition(";")

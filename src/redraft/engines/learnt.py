@@ -74,7 +74,7 @@ def holds(work: str, asked: str) -> bool:
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:
-    """Return the corrected words, with `#` for each number and without a lone unit; and the numbers."""
+    """Return the corrected words, with `#` for each number and without a lone unit, and the numbers."""
     found = _TOKEN.findall(text.lower())
     units = _UNITS.intersection(found)
     numbers = [int(word.replace(",", "")) for word in found if _NUMBER.fullmatch(word)]
@@ -381,7 +381,7 @@ def _columns_of_product(values: Mapping[str, Any]) -> str:
 
 
 def _one_by_one(values: Mapping[str, Any]) -> str:
-    """Return the running sum. Each number's tens are added before its units, as a small model can."""
+    """Return the running sum. Each number's tens are added before its units, for small models."""
     so_far, *others = map(int, values["sum"].split(" + "))
     steps = []
     for number in others:

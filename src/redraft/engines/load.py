@@ -1,4 +1,4 @@
-"""Model references: short texts that name a model (docs/engines.md lists their forms).
+"""Parse model references, short texts that name a model, and open engines (docs/engines.md lists the forms).
 
 References joined by commas name several engines of one model (`pool`). A comma is part of a path or address
 unless `http://`, `https://`, `NAME:`, `default`, `small` or the like, or an existing file or folder follows.
@@ -66,7 +66,7 @@ class ModelReference:
 
     @property
     def shipped(self) -> bool:
-        """Whether it is `default` or `default-base`, without a user's adapters."""
+        """Whether the model is `default` or `default-base`, without a user's adapters."""
         return self.kind == "default" and not self.adapters and self.roles in ({}, default_model.ADAPTERS)
 
 
@@ -87,7 +87,7 @@ class Opening:
 class EngineKind(Kind):
     """A kind of engine: a plugin of the group `redraft.engines`. References begin with its name."""
 
-    form: str  # how its references are written, such as `NAME:TARGET`
+    form: str  # the form of its references, such as `NAME:TARGET`
     open: Callable[[ModelReference, Opening], Awaitable[Engine]]
     # Returns JSON values that distinguish the model of a reference from every other model.
     identity: Callable[[ModelReference], Any] = lambda named: {"kind": named.kind, "target": named.target}
@@ -171,7 +171,7 @@ def parse_reference(ref: str) -> ModelReference:
     """Parse a reference to one model. This reads the disk, but uses no network.
 
     Raises:
-        UsageError: It has no known form (the hint then lists the forms), or names several engines.
+        UsageError: `ref` has no known form (the hint then lists the forms), or names several engines.
     """
     if roles := references_by_role(ref):
         named = {role: parse_reference(each) for role, each in roles.items()}
@@ -290,7 +290,7 @@ async def load_engine(
     Args:
         ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
         fast: Without `engine`, run a GGUF file with OpenVINO if OpenVINO is installed and can read the file,
-            and no GPU is used. It is faster for many streams, but has no tools and ignores `Sampling.form`.
+            and no GPU is used. OpenVINO is faster for many streams, but ignores `Sampling.form` and tools.
         config: The keys and prices; None to read them from the user's config file.
         **machine: Options for a local model (docs/options.md): `engine`, `ctx`, `threads`,
             `gpu_layers`, `dtype`, `device`, `speculate` and `chat_template`.
@@ -551,7 +551,7 @@ def local_path(ref: str) -> Path:
 
 
 def token_count(ref: str) -> TokenCount:
-    """Return a token counter for a folder's or model's tokenizer. Load it at once, to find faults early."""
+    """Return a token counter for the tokenizer of a folder or model. It is loaded at once, to find faults."""
     from redraft.weights.tokenizers.from_gguf import TokenCount
 
     path = Path(ref)
@@ -563,7 +563,7 @@ def token_count(ref: str) -> TokenCount:
         if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
             raise UsageError(
                 f"{ref} has no tokenizer.json." if path.exists() else f"there is no tokenizer {ref!r:.120}.",
-                hint="--tokenizer accepts a folder with one, a GGUF file, org/name on the hub, or 'default'.",
+                hint="--tokenizer accepts a folder with tokenizer.json, a GGUF file, org/name, or 'default'.",
             )
         found = local_file(named)
     count = TokenCount(found)

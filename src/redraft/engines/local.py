@@ -1,4 +1,4 @@
-"""The common part of local engines: prompts become token ids, and must leave room for an answer.
+"""Define the base class of local engines: prompts become token ids, and must leave room for an answer.
 
 Before a model is loaded, settings are checked against its file's header. A context that is too long would use
 memory unnoticed, and a model writes noise beyond its trained length.
@@ -57,7 +57,7 @@ class Room(NamedTuple):
 
 
 class LocalEngine(Engine):
-    """An engine that works on token ids: at most `context` per chain. The model was trained for `trained`."""
+    """An engine that works on token ids, at most `context` per chain. `trained` is the model's own length."""
 
     _marks: frozenset[str] | None = None
     """Characters such that every control token contains one of them; None if unknown."""
@@ -339,7 +339,7 @@ CACHE_BYTES = 2  # bytes of a number in the key-value cache, which llama.cpp kee
 
 
 def context_of(model: Path, asked: int | None, trained: int | None) -> int:
-    """Return the context's size in tokens: `asked`, or by default 4,096 or the trained length if shorter."""
+    """Return the context's size in tokens: `asked`, or by default min(4,096, trained length)."""
     if asked is not None and trained is not None and asked > trained:
         raise UsageError(
             f"--ctx is {asked}, but {model} was trained for contexts of {trained} tokens.",

@@ -1,6 +1,6 @@
-"""Messages with more than text: images, sound, files, names, tool calls and further roles.
+"""Convert messages, and refuse those with more than text: images, sound, files, tool calls, further roles.
 
-An engine that renders messages into a prompt itself cannot use these. It must refuse them: if it dropped
+An engine that renders messages into a prompt itself cannot use such parts. It must refuse them: if it dropped
 them, the model would answer a different question from the user's.
 """
 

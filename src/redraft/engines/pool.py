@@ -1,4 +1,4 @@
-"""Several engines behind one name: `http://a/v1#m,http://b/v1#m`.
+"""Combine several engines behind one name: `http://a/v1#m,http://b/v1#m`.
 
 A call goes to the member with the fewest active calls. The calls of a chain go where the chain began, because
 its prompt is cached there. A member that fails is set aside. After a pause, which grows with each failure, a
@@ -41,7 +41,7 @@ SLACK = 4
 """A chain leaves its member if another has more than this many fewer active calls: reading a prompt
 again is cheaper than waiting for four replies."""
 
-HOMES = 10_000  # chains whose member is remembered
+HOMES = 10_000  # the number of latest chains whose member is remembered
 PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after which a server may work again
 
 
@@ -55,11 +55,11 @@ class Member:
     busy: int = 0
     calls: int = 0
     failures: int = 0  # failures in a row
-    aside_until: float = 0.0  # when it may be tried again, on the event loop's clock
+    aside_until: float = 0.0  # the time of its next try, on the event loop's clock
     trouble: str = ""  # the last error, in words; empty if the member works
 
     def takes(self, now: float) -> bool:
-        """Return whether it accepts a call. After a failure, it accepts a single call, as a test."""
+        """Return whether the member accepts a call. After a failure, it accepts a single call, as a test."""
         return not self.failures or (now >= self.aside_until and not self.busy)
 
 

@@ -1,4 +1,4 @@
-"""A model in its own process: start it, notice its death, restart it, and end it.
+"""Run a model in its own process: start it, notice its death, restart it, and end it.
 
 Native code may crash on a damaged file, and must not take the program down. The next process continues an
 unfinished reply. Each engine defines its own messages to the process.
@@ -30,7 +30,7 @@ from redraft.jobs.machine import lacks_avx2
 
 STDERR_KEPT = 4096
 CLOSE_SECONDS = 5.0
-TRIES = 5  # crashes in a row after which to give up
+TRIES = 5  # number of crashes in a row that are an error
 
 PAUSE = 0.5
 """Most seconds before the second restart in a row. The first comes at once, and later ones wait longer."""
@@ -48,7 +48,7 @@ class ModelProcess:
     module: ClassVar[str]  # the module that runs in it
     library: ClassVar[str]  # the library's name in messages
     extra: ClassVar[str]  # the extra that installs it
-    hint: ClassVar[str]  # what to try if it crashes
+    hint: ClassVar[str]  # the hint after a crash
 
     def __init__(self, model: Path, process: subprocess.Popen[bytes], key: str) -> None:
         self.model = model
@@ -284,7 +284,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
         """Continue token ids. If the process dies, another one continues the reply.
 
         A JSON Schema cannot be enforced from the middle on, so the error is raised, with `ready` set. A form
-        cannot be either, but checks judge the answer, so the rest is written without the form.
+        cannot be enforced there either, but checks judge the answer, so the rest is written without it.
         """
         said: list[int] = []
         crashes, unsteered = 0, False

@@ -1,4 +1,4 @@
-"""Retries: how long to wait before a failed call is repeated, and when to give up.
+"""Decide how long to wait before a failed call is repeated, and when to give up.
 
 `Patience` sets the limits, and `backoff` the pauses: for requests to a server, for the servers of a `pool`,
 and for model processes. All streams to one server share a `Retry`. While the server is down, overloaded or

@@ -119,7 +119,7 @@ class ScriptedEngine(base.Engine):
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
-        """Stream the rest of the canned reply that begins with `said` or, if none does, the next reply."""
+        """Stream the rest of the canned reply that begins with `said` or, without one, the next reply."""
         call = asked if isinstance(asked, str) else cast("Call", tuple(asked))
         return self._reply(call, sampling, stop, "".join(map(chr, said)))
 
@@ -221,7 +221,7 @@ class _ScriptReply(OptionModel):
 def _read(record: object, group: type[OptionModel], where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise RecordError(
-            f"{where}: a reply must be a string or an object with text, not {record!r:.60}", hint=_SCRIPT_HINT
+            f"{where}: a reply must be a string or an object, not {record!r:.60}.", hint=_SCRIPT_HINT
         )
     try:
         return group.read(record, where=f"{where}: ").explicit

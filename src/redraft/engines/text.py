@@ -1,4 +1,4 @@
-"""Token ids and texts for engines whose tokenizer runs in this process: encode texts, detokenize streams.
+"""Encode texts and detokenize streams, for engines whose tokenizer runs in this process.
 
 A user's text never becomes a control token: only the chat template writes those. A stream yields whole
 characters, and no text that may become a stop string: tokens are held back until their text is final, and
@@ -39,7 +39,7 @@ class Spelling:
 
     decode: Callable[[Sequence[int]], str]
     before: list[int]  # the last released tokens, as many as affect the spelling of the next token
-    stop: tuple[str, ...] = ()  # strings that end the stream; none is empty
+    stop: tuple[str, ...] = ()  # non-empty strings that end the stream
     _unspelt: list[int] = field(default_factory=list)
     _held: list[FinalText] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Engines that wrap another engine. They handle its replies, and pass on everything else unchanged."""
+"""Wrap engines: handle the replies of another engine, and pass on everything else unchanged."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class WrappedEngine(ABC):
         return await self.wrapped.score(texts)
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text."""
+        """Continue raw text with the wrapped engine."""
         request = {"way": "stream", "asked": prompt, "sampling": sampling, "stop": list(stop)}
         return self._reply(request, lambda changed: self.wrapped.stream(prompt, changed, stop))
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages."""
+        """Answer messages with the wrapped engine."""
         request = {"way": "chat", "asked": list(messages), "sampling": sampling, "stop": list(stop)}
         return self._reply(request, lambda changed: self.wrapped.chat(messages, changed, stop))
 
@@ -169,7 +169,7 @@ class JournaledEngine(WrappedEngine):
     A reply's key contains everything that determines the reply, and the number of equal requests to this
     engine before it (a second sample is another reply). In a job, `scope` is the item's id. In a cache, it is
     empty: equal requests get equal replies, whoever asks. Replies that the caller closes early are not
-    stored. Closing this engine closes neither the wrapped one nor the journal.
+    stored. Closing this engine closes neither the wrapped engine nor the journal.
 
     `identity` contains JSON values that distinguish this model from every other. `used` is the number of
     replies that a resumed chain already has; they are skipped.
@@ -296,7 +296,7 @@ class RoleEngine(WrappedEngine):
 
     @property
     def health(self) -> base.Health:
-        """The worst health of the engines, with the restarts of all."""
+        """The worst health of the engines, with the sum of their restarts."""
         found = [each.health for each in self._engines.values() if isinstance(each, base.Watched)]
         worst = max(found, key=lambda each: (each.down, each.trouble), default=base.Health())
         return replace(worst, restarts=sum(each.restarts for each in found))

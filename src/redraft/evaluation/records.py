@@ -1,4 +1,4 @@
-"""Read the fields that records of several files share, such as the question's id; name the files."""
+"""Read fields that the records of several files share, such as the question's id, and name files."""
 
 from __future__ import annotations
 

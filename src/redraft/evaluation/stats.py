@@ -1,4 +1,4 @@
-"""Estimate figures from questions, each with its 95 % interval.
+"""Estimate figures over questions, each figure with its 95 % interval.
 
 Questions are the random sample: each is resampled with all of its reviews, because two reviews of the same
 question are not independent. Figures are functions of sums over questions, so that a resample costs one
@@ -59,8 +59,8 @@ Figure = Callable[[Numbers], Numbers]
 class Estimate:
     """A figure and its 95 % interval.
 
-    The value is NaN if nothing was counted. The ends are NaN if the figure has no bounds, and there is
-    only one question or all questions agree.
+    The value is NaN if nothing was counted. If there is only one question, or if all questions agree, the
+    ends of a figure without bounds are NaN.
     """
 
     value: float
@@ -68,7 +68,7 @@ class Estimate:
     high: float
 
     def times(self, factor: float) -> Estimate:
-        """Return the estimate in another unit, such as per cent, by multiplying it."""
+        """Multiply the value and both ends, such as by 100 for per cent."""
         return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
 
@@ -110,11 +110,11 @@ class Bootstrap:
 
     @property
     def others(self) -> float:
-        """The share of all questions that may differ although all seen ones agree (see `estimate`)."""
+        """The largest share of all questions that may differ if all seen ones agree (see `estimate`)."""
         return 1 - float(_TAIL ** (1 / self.questions))
 
     def fitted(self, fit: Figure) -> Bootstrap:
-        """Return the same resamples with each vector of sums replaced by `fit` of it."""
+        """Return a copy with the function `fit` applied to each vector of sums."""
         found = copy(self)
         found.sums = fit(self.sums)
         found.without = None if self.without is None else fit(self.without)
@@ -128,7 +128,7 @@ class Bootstrap:
         figure is undefined when one of them is left out, the interval is the whole range between the bounds.
 
         Even if all n questions agree, unseen ones may differ. If more than 1 - 0.025^(1/n) of all questions
-        differ, so does one of the n with 97.5 % probability (Clopper and Pearson, Biometrika 26 (1934), 404).
+        differ, one of the n does, with 97.5 % probability (Clopper and Pearson, Biometrika 26 (1934), 404).
 
         Args:
             figure: The function from sums to the figure.
@@ -235,7 +235,7 @@ def proportion(hits: float, count: float) -> Estimate:
 def proportions(
     hits: Sequence[float], trials: Sequence[float], clusters: Sequence[Hashable] | None = None
 ) -> Estimate:
-    """Estimate the share of hits among the trials of each row.
+    """Estimate the share of hits among all trials. Each row has its numbers of hits and trials.
 
     The interval is Wilson's if no cluster has more than one trial, otherwise the bootstrap's over clusters.
     For few clusters it is Wilson's too, and the number of trials is the effective number of equally large
@@ -285,7 +285,7 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number: without effects, P(any is below 5 %) is at most 5 %.
+    """Correct p-values for their number: without effects, the chance that any is below 5 % is at most 5 %.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65.
     """
@@ -335,7 +335,7 @@ class Judged:
 
 
 def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
-    """Count pairs of a verdict (`accept`, `revise` or another word) and whether the answer is right."""
+    """Count verdicts (`accept`, `revise` or another word), each paired with True for a right answer."""
     found = list(verdicts)
     return Judged(
         rejected=found.count(("revise", False)),

@@ -56,7 +56,7 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
 
 
 def claimed(name: str, other: str, lead: Estimate, level: float, told: str) -> str:
-    """Return a sentence that compares two. It claims no difference if `lead`'s interval contains `level`."""
+    """Compare two models or runs in a sentence. It claims no difference if `lead` may equal `level`."""
     better = "is better than" if lead.low > level else "is not shown to differ from"
     return f"{name} {'is worse than' if lead.high < level else better} {other}: {told}"
 
@@ -72,7 +72,7 @@ def p_text(p: float) -> str:
 
 
 def tokens_text(count: float) -> str:
-    """Return a mean number of tokens as text. For chains without usage, it is NaN or infinite (unknown)."""
+    """Return a mean number of tokens as text. NaN and infinity mean that the number is unknown."""
     if not math.isfinite(count):
         return "an unknown number of"
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"

@@ -3,8 +3,8 @@
 Answers are shown without names. Each voter gets their own order of questions and sides. Both are drawn from a
 seed and the names of the output and the voter, so they are the same after a stop. Each model is on the left
 in half of the questions. A vote is a review: its judge is the voter, and its text is the voter's note. The
-file has one vote per line. Several voters and processes can add to it at once: it is open only while it is
-read or changed, under a lock file beside it. A vote is on the disk before the next pair is shown.
+file has one vote per line. Several voters and processes can add votes at once: each opens the file only to
+read or change it, under a lock file beside it. A vote is on the disk before the next pair is shown.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class VoteStore:
         return is_new
 
     def undo(self, voter: str) -> Vote | None:
-        """Remove a voter's last vote from the file and return it. Return None if there is none."""
+        """Remove a voter's last vote from the file and return it. Return None if the voter has no votes."""
         with self._open() as (_, lines):
             for place in reversed(range(len(lines))):
                 vote = self._vote(lines[place])
@@ -124,7 +124,7 @@ LONGEST_NAME = 100  # characters
 
 
 def voter_of(name: str) -> str:
-    """Normalise a voter's name (single spaces, Unicode form C), so that its variants are one voter."""
+    """Normalise a voter's name (single spaces, Unicode form C), so that all variants mean one voter."""
     found = unicodedata.normalize("NFC", " ".join(name.split()))
     if not found or len(found) > LONGEST_NAME or printable(found) != found:
         hint = f"Give 1 to {LONGEST_NAME} printable characters: --voter NAME"
@@ -149,7 +149,7 @@ class State:
     pair: Pair | None  # the next pair to judge; None if all pairs are judged
     done: int  # number of pairs that the voter has judged
     total: int  # number of all pairs
-    remark: str = ""  # why the voter's action changed nothing; empty if it changed something
+    remark: str = ""  # the reason if the voter's action changed nothing, otherwise empty
 
 
 class Ballots:
@@ -197,7 +197,7 @@ class Ballots:
             said = {"winner": WINNERS[what], "text": note.strip(), "judge": self.voter}
             vote = self._items[item_id].review(reviewer_id="vote", metadata=made, **said)
             remark = (
-                "" if self._store.add(vote) else "You already judged that pair elsewhere: that vote is kept."
+                "" if self._store.add(vote) else "You already judged this pair elsewhere. That vote is kept."
             )
         return replace(self.state(), remark=remark)
 
@@ -220,7 +220,7 @@ class Booth:
         self._ballots_of, self._open, self._lock = ballots_of, dict[str, Ballots](), Lock()
 
     def act(self, voter: str, what: str, item_id: str, note: str) -> dict[str, Any]:
-        """Do a voter's action, and return their state as JSON values. Any thread may call this."""
+        """Apply a voter's action, and return the voter's state as JSON values. Any thread may call this."""
         name = voter_of(voter)
         with self._lock:
             if name not in self._open:

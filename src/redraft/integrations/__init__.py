@@ -1,4 +1,4 @@
-"""Checks and chains inside other programs: pytest and MCP.
+"""Use checks and chains inside other programs: pytest and MCP.
 
-`judged` gives any framework a check's score, verdict and feedback; `docs/bridges.md` shows the code for some.
+`judged` gives any framework a check's score, verdict and feedback. `docs/bridges.md` has code for several.
 """

@@ -21,21 +21,21 @@ Given = str | Check | Callable[..., Any]  # a check as a user gives it: `words<=
 class Judged(NamedTuple):
     """The score, verdict and feedback of checks on a text."""
 
-    score: float  # the weighted mean of their scores, 0 to 1
-    passed: bool  # whether all of them passed
-    feedback: str  # what is wrong, in words for a model; empty if they passed
+    score: float  # the weighted mean of the checks' scores, 0 to 1
+    passed: bool  # whether all checks passed
+    feedback: str  # a description of the faults for a model; empty if all checks passed
     results: tuple[CheckResult, ...]  # each check's own result, in order
 
 
 def checks_of(given: Sequence[Given]) -> tuple[Check, ...]:
-    """Parse checks. Raise `UsageError` if there are none, and for the reasons of `parse_check`."""
+    """Parse checks. Raise `UsageError` if there are no checks, and the errors of `parse_check`."""
     if not given:
         raise UsageError("there are no checks, so nothing can be judged.", hint='Give some: "words<=50"')
     return parse_checks(given)
 
 
 async def judged(checks: Sequence[Check], answer: object, prompt: object = "") -> Judged:
-    """Judge an answer to a prompt. Each may be a text or chat messages, the last of which is the answer."""
+    """Judge an answer to a prompt. Both may be texts or chat messages; the last message is the answer."""
     asked = Prompt(instruction=str(prompt))
     if isinstance(prompt, Sequence) and not isinstance(prompt, str):
         asked = Prompt(messages=tuple(dict(message) for message in prompt))

@@ -1,6 +1,6 @@
-"""Do many items once each, for every command that works on many items. Runs can be resumed and limited.
+"""Process many items, each exactly once, for all commands that do so. Runs can be resumed and limited.
 
-Start with `harness`, which does the items. `ledger` is the output, with unfinished work on items,
-`provenance` records how it was made, `journal` keeps paid replies, `limits` ends a run, `signals` lets Ctrl-C
-end it cleanly, and `progress` shows it. Nothing here depends on the kind of work.
+Start with `harness`, which processes the items. `ledger` stores the results and unfinished items,
+`provenance` records the settings behind the output, `journal` stores paid replies, `limits` ends runs at
+limits, `signals` ends them at Ctrl-C, and `progress` shows them. Nothing here depends on the kind of work.
 """

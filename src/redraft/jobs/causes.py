@@ -1,4 +1,4 @@
-"""Name the causes of failed items, so that they can be counted, and judge whether other items fail too."""
+"""Name the causes of failed items for counting, and decide whether an error affects other items too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redraft import errors
 FILTER = re.compile(
     r"content[ _-]?(filter|policy|management|exists risk)|moderation|usage polic|inappropriate content", re.I
 )
-"""Words of servers about a text that they refuse because of its content."""
+"""Matches the messages of servers that refuse a text because of its content."""
 
 UNFIT = "bad prompt"  # the cause of an item that fails again each time, whatever the model does
 _REFUSED = frozenset({400, 413, 422})  # HTTP statuses by which a server refuses a request for its content
@@ -65,7 +65,7 @@ def is_filtered(error: errors.RedraftError) -> bool:
 
 
 def is_doubtful(error: errors.RedraftError) -> bool:
-    """Return whether only the next items can show whether an error concerns its item or the whole job."""
+    """Return whether an error may concern its item or the whole job. Only the next items can show which."""
     if isinstance(error, errors.ServerError):
         return error.status not in _REFUSED | _HOPELESS
     return isinstance(error, (errors.EngineTimeout, errors.CheckError))

@@ -73,7 +73,7 @@ def open_inside(path: Path) -> BinaryIO:
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """Open a file like `os.open`, but follow no link and wait for no pipe. Others may still rename it."""
+    """Open a file like `os.open`, but follow no link and wait for no pipe. The file may still be renamed."""
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if sys.platform == "win32":
@@ -85,7 +85,7 @@ def open_own(path: Path, flags: int = 0) -> int:
     """Open one of redraft's own files, such as a lock, for reading and writing. Create it if it is missing.
 
     Raises:
-        OutputError: The existing file is a link, not a regular file, another user's, or has hard links.
+        OutputError: The existing file is a link, is not regular, belongs to another user, or has hard links.
     """
     try:
         handle = open_plain(path, flags | os.O_RDWR | os.O_CREAT)
@@ -125,14 +125,14 @@ def _in_the_way(path: Path, what: str) -> OutputError:
 def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
     """Lock an open file or folder. The lock ends when the file is closed, or with the process.
 
-    A `shared` lock, for reading, excludes only exclusive ones.
+    A `shared` lock, for reading, excludes only exclusive locks.
 
     On a file system without locks, nothing is locked, because other processes cannot be detected there.
 
     Returns:
         False if another process holds the lock.
     """
-    with suppress(OSError):  # file systems without locks have several errors for it
+    with suppress(OSError):  # file systems without locks raise different errors
         try:
             _lock(handle, wait=wait, shared=shared)
         except BlockingIOError:
@@ -149,7 +149,7 @@ def _lock(handle: int, *, wait: bool, shared: bool) -> None:
 
 
 def open_locked(path: Path, *, wait: bool = False) -> int | None:
-    """Open and lock one of redraft's own files. The process that locks it may rename or remove it.
+    """Open and lock one of redraft's own files. The holder of the lock may rename or remove the file.
 
     Returns:
         The file descriptor, or None if another process has locked the file.

@@ -1,9 +1,9 @@
-"""Run every command that does many items once each, into one output that is its own ledger.
+"""Run commands that process many items, each once, into one output that is its own ledger.
 
 A command supplies the items, the work on one item, and texts for messages. The harness does the rest:
 parallel work, finished items, failures and retries, the limits of the run, progress, signals, the lock, the
 provenance record, and the figures at the end. An item is read only when a worker is free for it, so memory
-does not grow with their number.
+does not grow with the number of items.
 
 An error may concern only its item (a prompt that is too long), be doubtful (a server fails; the job ends if
 the next items fail too), or end the job (an empty account, a full disk). An item whose reply broke off is
@@ -33,10 +33,10 @@ from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.stores import Store
 
 _PATIENCE = 3
-"""This many doubtful failures in a row end the job, or `parallel` if that is more. If nothing is done yet, as
-many refused requests also end it."""
+"""The number of doubtful failures in a row that end the job; `parallel` if that is larger. If no item is done
+yet, the same number of refused requests also ends the job."""
 
-GO_ON = "run the same command again to go on"
+GO_ON = "run the same command again to resume"
 
 
 class _Item(Protocol):
@@ -48,7 +48,7 @@ class _Item(Protocol):
 T = TypeVar("T", bound=_Item)
 
 Work = Callable[[T], Awaitable[list[str] | None]]
-"""Do an item and return the lines of its result. Return None to leave the item undone."""
+"""Process an item and return the lines of its result. Return None to leave the item unfinished."""
 
 
 @dataclass
@@ -66,12 +66,12 @@ class ItemCounts:
 class RunProgress:
     """The progress of a run."""
 
-    done: int  # items that are done, those of earlier runs included
+    done: int  # finished items, including those of earlier runs
     total: int  # number of all items, or of wanted results
     failed: int  # items that failed in this run
     tokens: int  # generated tokens of this run
     usd: float  # cost of this run
-    seconds: float  # how long the run has taken
+    seconds: float  # time since the run began
     left: float | None  # seconds until the end at this pace; None if unknown
     note: str  # a few words on the results
     waiting: str  # the reason for a wait, such as a server that is down; empty without a wait
@@ -99,7 +99,7 @@ class Session:
 
 
 Start = Callable[[Session], AbstractAsyncContextManager[Work[T]]]
-"""Return a context that opens what the work needs, such as a model, and yields the function for one item."""
+"""Return a context that opens resources, such as a model, and yields the function that processes an item."""
 
 
 @dataclass(frozen=True)
@@ -109,21 +109,21 @@ class JobResult:
     counts: ItemCounts
     spent: Spent
     seconds: float
-    found: int  # items that were done before
+    found: int  # items that earlier runs finished
     out: Path
-    # The causes of the failures in `OUT.errors.jsonl`, from this run and earlier ones, counted.
+    # The number of failures in `OUT.errors.jsonl` by cause, from this run and earlier runs.
     causes: Counter[str] = field(default_factory=Counter)
     first_failure: str = ""  # message and hint of the first failure there
     url: str = ""  # the output's address, if `out` is a copy
 
     @property
     def exit_status(self) -> int:
-        """The exit status of a limit if one was reached, otherwise the highest of the failures, or 0."""
+        """`STOPPED` if a limit was reached, otherwise the highest exit status of the failures, or 0."""
         return STOPPED if self.counts.limit else self.counts.exit_status
 
     def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:
         """Return rows for the summary: the number of results, and the failed items by cause."""
-        earlier = f", {before:,} of them from before" if before else ""
+        earlier = f", {before:,} of them from earlier runs" if before else ""
         rows = [(results, f"{before + now:,} in {self.url or self.out}{earlier}")]
         if failed := self.causes.total():
             rows.append(("failed", f"{failed:,}: {in_words(self.causes)}"))
@@ -141,7 +141,7 @@ class JobResult:
 
 @dataclass(frozen=True)
 class Goal:
-    """The number of results that a job of unknown length needs, and a function that counts those made."""
+    """The number of results that a job of unknown length needs, and a function that counts its results."""
 
     total: int
     done: Callable[[], int]
@@ -149,20 +149,20 @@ class Goal:
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """The items to do, the output for their results, and the limits."""
+    """The items to process, the output for their results, and the limits."""
 
-    # Returns all items, in the same order each time. Called twice: to count them, and to do them. With
-    # a goal, it is called once.
+    # Returns all items, in the same order each time. Called twice: to count the items, and to process
+    # them. With a goal, it is called once.
     items: Callable[[], Iterable[T]]
-    source: str  # where they come from, for messages
+    source: str  # the origin of the items, for messages
     out: Path
     provenance: Provenance
     # If this job is a share: the merged output. Its items count as done, and the share may be empty.
     whole: Path | None = None
-    store: Store | None = None  # where the output goes at the end, if `out` is the copy of a file elsewhere
+    store: Store | None = None  # the store of the output, if `out` is a local copy
     # Returns an item's id from the JSON object of its line.
     key: Callable[[dict[str, Any]], str] = record_id
-    # Returns whether a line is the last of its item, where items may give several.
+    # Returns whether a line is the last of its item, for items with several lines.
     is_last: Callable[[dict[str, Any]], bool] = lambda _: True
     goal: Goal | None = None  # the wanted results, if the job does not end with its items
     noun: str = "item"
@@ -183,7 +183,7 @@ class Job(Generic[T]):
     _made: IdSet = field(default_factory=IdSet, init=False)  # ids that are done in the output `whole`
 
     def run(self, start: Start[T]) -> JobResult:
-        """Do every item that is not done. In the main thread, Ctrl-C and SIGTERM end the run.
+        """Process every unfinished item. In the main thread, Ctrl-C and SIGTERM end the run.
 
         Raises:
             RecordError: There are no items, or two items have the same id.
@@ -197,7 +197,7 @@ class Job(Generic[T]):
         return opened.result()
 
     async def arun(self, start: Start[T]) -> JobResult:
-        """Do what `run` does, in the running event loop. Errors are the same, but signals are not handled."""
+        """Do the same as `run`, in the running event loop, but handle no signals. Errors are the same."""
         with self._opened() as opened:
             if opened.session:
                 await opened.work(start, opened.session)
@@ -258,7 +258,7 @@ class Job(Generic[T]):
                 message = f"{self.source}: two {self.noun}s have the id {item.id!r}."
                 raise RecordError(message, hint="Give each its own id.")
         if not (len(seen) or self.whole):
-            raise RecordError(f"{self.source}: there is no {self.noun} in it.", hint="Write one per line.")
+            raise RecordError(f"there is no {self.noun} in {self.source}.", hint="Write one per line.")
         return len(seen)
 
     def undone(self) -> Iterator[T]:

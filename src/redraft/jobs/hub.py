@@ -4,7 +4,7 @@ Code in a repository is never fetched or run. Files are stored in the cache of h
 programs share and which is used without a connection. `HF_HOME` sets the cache, `HF_ENDPOINT` the hub.
 
 A dataset may have several configurations and splits in any folders and files, and may repeat questions among
-them. So, as far as names show, all its files must form one set; otherwise the user must name a set.
+them. So, judging by their names, all its files must form one set; otherwise the user must name a set.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ FETCHING = Event()  # set while a file is being fetched
 
 @contextmanager
 def fetching() -> Iterator[None]:
-    """Note that a file is being fetched. The download shows its own progress, so no other line is drawn."""
+    """Set `FETCHING` within the block. A download shows its own progress, so no other line is drawn."""
     FETCHING.set()
     try:
         yield
@@ -231,7 +231,7 @@ def _holds(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def find(repo: str, selects: str | None) -> Path | None:
-    """Return the file from the cache, or None, without using the network."""
+    """Return the path of a GGUF file in the cache, or None. The network is not used."""
     here = {file.name: file.path for file in cached() if file.repo == repo}
     try:
         return here[choose(repo, list(here), selects)[0]]
@@ -399,7 +399,7 @@ def _asking(name: str, kind: RepoKind) -> Iterator[None]:
         raise failed(f"the hub fails ({status}) for {name}.", hint="Try again later.") from None
     except HFValidationError as error:
         message = f"{name!r} is not a valid name of a {kind} on the hub: {error}"
-        raise _ERRORS[kind](message, hint="org/name") from None
+        raise _ERRORS[kind](message, hint="Write it as org/name.") from None
     except (no_reply, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "Free some room, or keep the cache on another disk with HF_HOME."

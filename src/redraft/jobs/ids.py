@@ -103,10 +103,10 @@ def share_of(text: str) -> Share:
     """Parse a share written as `I/N`, or raise `UsageError`."""
     given, _, of = text.partition("/")
     if not (given.isdecimal() and of.isdecimal()):
-        raise UsageError(f"the share is {text!r:.40}.", hint="Write INDEX/COUNT, such as --shard 0/8.")
+        raise UsageError(f"{text!r:.40} is not a share.", hint="Write INDEX/COUNT, such as --shard 0/8.")
     index, count = int(given), int(of)
     if not 1 <= count <= _MOST:
-        raise UsageError(f"the share is {text}.", hint=f"There can be 1 to {_MOST:,} shares.")
+        raise UsageError(f"the share {text} is not possible.", hint=f"There can be 1 to {_MOST:,} shares.")
     if index >= count:
         last = f"{count - 1}/{count}"
         raise UsageError(

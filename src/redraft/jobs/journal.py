@@ -1,12 +1,12 @@
 """Store paid replies on disk, each under a key made from everything that determines the reply.
 
 A journal is one SQLite file in WAL mode. A reply is written to it at once, so that a killed process loses no
-reply that it had read. It is synced before the caller uses it, so that nobody pays twice after a power cut. A
-sync takes milliseconds, so a thread does it for all replies written meanwhile. Several processes may use one
-file.
+reply that it has read. The reply is synced before the caller uses it, so that nobody pays twice after a power
+cut. A sync takes milliseconds, so one sync in a thread covers all replies that arrived meanwhile. Several
+processes may use one file.
 
-SQLite's own sync would delay every reply that arrives. So it writes without one (`synchronous = NORMAL`: it
-syncs when it moves the log into the database), and the log `-wal` is synced here.
+SQLite's own sync would delay every reply. So SQLite syncs only when it moves the log into the database
+(`synchronous = NORMAL`), and this module syncs the log `-wal`.
 
 The journal stores JSON and does not depend on models: `redraft.engines.wrapped` stores replies in it.
 Replies are compressed, because most of a reply is the same few field names, repeated for every token.
@@ -29,9 +29,9 @@ from typing import Any
 from redraft.errors import OutputError
 from redraft.jobs.files import sync, sync_folder
 
-_VERSION = 2  # the layout, in SQLite's `user_version`. Any other is refused.
+_VERSION = 2  # the layout, in SQLite's `user_version`. Files with another version are refused.
 APPLICATION = 0x52656466  # SQLite's `application_id` of a journal: `Redf` in ASCII
-_BUSY_SECONDS = 30.0  # how long to wait for another process that is writing
+_BUSY_SECONDS = 30.0  # maximum wait for another process that is writing
 _FIND = "SELECT reply FROM {} WHERE key = ?"
 _PAGE = 8192  # bytes of a page: rows of 1 to 4 kB would waste much of SQLite's usual 4,096
 
@@ -54,10 +54,10 @@ def raw_key(key: str) -> str:
 class Journal(AbstractContextManager["Journal"]):
     """An open journal."""
 
-    replayed = 0  # replies taken from it instead of being paid for, counted by its users
+    replayed = 0  # replies taken from the journal instead of being paid for, counted by its users
 
     def __init__(self, path: Path, *, base: Path | None = None) -> None:
-        """Open the file, or create it. Replies are also looked up in `base`, to which nobody may write.
+        """Open the file, or create it. Replies are also looked up in `base`, which must not change.
 
         Raises:
             OutputError: A file cannot be written, is not a journal, or has another version.
@@ -154,10 +154,10 @@ class Journal(AbstractContextManager["Journal"]):
         # Read first, because another process may create the file now. Its table comes last.
         empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not empty and self._pragma("application_id") != APPLICATION:
-            raise self.unusable("it is a database of another program")
+            raise self.unusable("the file is a database of another program")
         version = self._pragma("user_version")
         if not empty and version != _VERSION:
-            raise self.unusable(f"its version is {version}, and this redraft reads version {_VERSION}")
+            raise self.unusable(f"the file has version {version}, but this redraft reads version {_VERSION}")
         self._db.execute(f"PRAGMA page_size = {_PAGE}")  # for a new file
         until = time.monotonic() + _BUSY_SECONDS
         while True:  # SQLite's own timeout does not wait here for others who switch the same file to the log

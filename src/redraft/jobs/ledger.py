@@ -1,8 +1,8 @@
 """Use an output file as its own ledger: an item is done if its result is in the file.
 
 An item's result is one line of JSON with the item's id, or several lines with a mark on the last.
-Nothing else records what was done, so nothing can disagree with the output. The next run does each item that
-has no line.
+No other file records the finished items, so none can disagree with the output. The next run processes all
+items without a result.
 
 A killed process leaves at most one torn result, and the next run cuts it off. The file is locked while it is
 open. Failed items are written to `OUT.errors.jsonl`, and the next run tries them again. Results are in the
@@ -10,8 +10,8 @@ order in which they were finished. A power cut may lose the last lines, which ar
 
 Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice. An
 item's last line counts. That file never breaks a run: torn or damaged lines, and lines of other settings, are
-skipped, and if it cannot be written, nothing is kept. Its lines are written at once and synced once a second,
-so a power cut costs only the last second's work.
+skipped. If the file cannot be written, no work is kept. Its lines are written at once and synced once a
+second, so a power cut costs only the last second's work.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         check_ending(path)
         self.path = path
         self.done = IdSet()
-        # The causes of failure of unfinished items, counted, and the message and hint of the first listed
+        # The number of unfinished items by cause of failure, and the message and hint of the first listed
         # failure. Both are complete when the ledger is closed.
         self.causes: Counter[str] = Counter()
         self.first_failure = ""
@@ -141,7 +141,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self.figures: Callable[[], dict[str, float]] = dict  # more figures of this session, for its record
         self._key, self._is_last = key, is_last
         self._run = RunFile(path)
-        self.fresh = not os.path.exists(path)  # noqa: PTH110  (False where it cannot be told)
+        self.fresh = not os.path.exists(path)  # noqa: PTH110  (False if it is unknown)
         self._lines = LineFile(path)
         self._errors_path = path.with_name(path.name + ".errors.jsonl")
         self._errors: LineFile | None = None
@@ -161,7 +161,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         except BaseException:
             self._lines.close()
             raise
-        self.found = len(self.done)  # items that were done before
+        self.found = len(self.done)  # items that earlier runs finished
 
     def append(self, item_id: str, *lines: str) -> None:
         """Add the result of an item: lines of JSON, without line breaks.
@@ -295,7 +295,7 @@ class Unfinished(AbstractContextManager["Unfinished"]):
             self._usable = False
 
     def close(self) -> None:
-        """Remove finished items from the file, or the file if none is left."""
+        """Remove finished items from the file, or the whole file if all items are finished."""
         with contextlib.suppress(OSError, OutputError):
             if self._kept:
                 self._lines = self._tidied()

@@ -1,6 +1,6 @@
 """Read and count the licences of records and models, and join them if a result has several sources.
 
-Licences are passed on, not judged, except for whether a name forbids commercial use.
+Licences are passed on without judgement. Only names that forbid commercial use are recognised.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def licence_in(origin: Any) -> str:
 
 
 def origin_of(meta: Mapping[str, Any], file: str) -> tuple[str, str]:
-    """Return the data set and licence in a record's `meta`. If no data set is named, return `file` for it."""
+    """Return the data set and licence in a record's `meta`. `file` replaces a missing data set's name."""
     origin = meta.get("origin")
     named = origin.get("dataset") if isinstance(origin, Mapping) else None
     return (named[:_LONGEST] if isinstance(named, str) and named.strip() else file), licence_in(origin)
@@ -55,7 +55,7 @@ def forbids_commerce(licence: str) -> bool:
 
 
 def ids_of(sources: Iterable[Source]) -> dict[str, list[Source]]:
-    """Return the sources' licences as ids in the hub's form, `cc-by-nc-4.0`, each with its sources."""
+    """Map the sources' licences, as ids of the hub such as `cc-by-nc-4.0`, to the sources of each."""
     found: dict[str, dict[tuple[str, str], Source]] = {}  # each source once, however its licence is spelled
     for source in sources:
         for name in _SEVERAL.split(source.licence):
@@ -71,7 +71,7 @@ def clash(sources: Sequence[Source]) -> bool:
 
 
 def remark(sources: Sequence[Source]) -> str:
-    """Return a remark on the sources' licences. It is empty unless they differ or forbid commercial use."""
+    """Return a remark on the licences of sources if they differ or forbid commercial use, otherwise ""."""
     found = ids_of(sources)
     listed = "; ".join(f"{name} ({_named(of)})" for name, of in found.items())
     closed = [name for name in found if forbids_commerce(name)]
@@ -80,7 +80,7 @@ def remark(sources: Sequence[Source]) -> str:
         return f"the licence is {listed}. {ban}." if ban else ""
     lack = "Find out the unknown licence before you publish the result" if UNKNOWN in found else ""
     more = "".join(f" {text}." for text in (ban, lack) if text)
-    return f"the sources have different licences, so the result's is {OTHER!r}: {listed}.{more}"
+    return f"the sources have different licences, so the result's licence is {OTHER!r}: {listed}.{more}"
 
 
 def _named(sources: Sequence[Source]) -> str:

@@ -50,8 +50,8 @@ class Limits:
     usd: float | None = None
     tokens: int | None = None
     seconds: float | None = None
-    spent_before: Spent = field(default_factory=Spent)  # what earlier jobs of the same run paid for
-    seconds_before: float = 0.0  # how long they took
+    spent_before: Spent = field(default_factory=Spent)  # the cost of earlier jobs of the same run
+    seconds_before: float = 0.0  # the duration of those jobs
 
     def __post_init__(self) -> None:
         for name in ("usd", "tokens", "seconds"):
@@ -60,7 +60,7 @@ class Limits:
                 raise UsageError(f"the limit of {name} is {value}.", hint="Set a number above zero.")
 
     def reached(self, spent: Spent, seconds: float) -> str:
-        """Return a text about the limit that is reached, or an empty text if none is."""
+        """Return a text about the limit that is reached, or an empty text below all limits."""
         spent, seconds = self.spent_before.plus(spent), self.seconds_before + seconds
         how = ", estimated" if spent.estimated else ""
         if self.usd is not None and round(spent.usd, 9) >= self.usd:
@@ -73,7 +73,7 @@ class Limits:
         return ""
 
     def after(self, spent: Spent, seconds: float) -> Limits:
-        """Return the limits for the run's next job, which include the cost and time of this one."""
+        """Return the limits for the run's next job, given the cost and time of this job."""
         before = self.seconds_before + seconds
         return replace(self, spent_before=self.spent_before.plus(spent), seconds_before=before)
 

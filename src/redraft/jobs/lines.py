@@ -18,14 +18,14 @@ _HINTS = {
     errno.ENOENT: "Make the folder first: mkdir -p {folder}",
     errno.EISDIR: "Name a file, such as {path}/out.jsonl",
 }
-_GO_ON = "It contains all finished results. Make room, and run the same command again to go on."
+_GO_ON = "It contains all finished results. Make room, and run the same command again to resume."
 
 
 class LineFile:
     """A file to which whole lines are appended. `size` is its length in bytes."""
 
     def __init__(self, path: Path, *, made_up: bool = False) -> None:
-        """Open the file, or create it. If redraft chose its name, a link is not followed.
+        """Open the file, or create it. If redraft made up its name, a link is not followed.
 
         Raises:
             OutputError: The file cannot be written, or is not a plain file.
@@ -125,7 +125,7 @@ def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -
         fits: Returns whether an object is such a record.
 
     Raises:
-        OutputError: The file contains something else, so it is the user's.
+        OutputError: The file contains something else, so it belongs to the user.
     """
     for number, line in enumerate(read_lines(path), start=1):
         record = parse_line(line)

@@ -87,12 +87,12 @@ def libc() -> Any:
 
 
 def trim_heap() -> None:
-    """Return the heap's freed memory to the system, where the C library can (glibc)."""
+    """Return the heap's freed memory to the system, if the C library can do that (glibc)."""
     if trim := getattr(libc(), "malloc_trim", None):
         trim(0)
 
 
-KERNELS = "128"  # for oneDNN to cache. A step with an adapter needs about 30 for each number of tokens.
+KERNELS = "128"  # kernels in oneDNN's cache. A step with an adapter needs about 30 for each number of tokens.
 _MMAP_THRESHOLD = -3  # glibc's `M_MMAP_THRESHOLD`, the bytes from which a block has its own mapping
 
 

@@ -33,11 +33,11 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
 
     Args:
         function: With several workers, it must be a module's function or a `partial` of one.
-        items: They are read as they are needed.
+        items: The inputs, read only as they are needed.
         workers: The number of processes. A single worker runs in this process.
 
     Raises:
-        Exception: The function raised it. It is raised here in place of the item's result.
+        Exception: An exception of the function, raised in place of the item's result.
         RedraftError: A process was killed or could not start.
     """
     if workers <= 1:
@@ -58,8 +58,8 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
             yield from waiting.popleft()[0].result()
     except BrokenProcessPool:
         raise RedraftError(
-            "a process was killed while it worked on records, often because memory was full; or it could not "
-            "start, and its error is above.",
+            "a process was killed while it worked on records, often because memory was full. Or it could not "
+            "start: then its error is above.",
             hint="Use fewer processes: --workers 1. They import your script, so put its code under: "
             'if __name__ == "__main__":',
         ) from None
@@ -88,7 +88,7 @@ def _results(function: Callable[[T], R], batch: list[T]) -> list[R]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM while a process may start, because an unknown one could not be ended."""
+    """Delay Ctrl-C and SIGTERM while a process may start: the pool can only end processes it knows."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -103,7 +103,7 @@ def _uninterrupted() -> Iterator[None]:
 def batches(
     items: Iterable[T], size_of: Callable[[T], int], most: int, most_bytes: int
 ) -> Iterator[tuple[list[T], int]]:
-    """Yield batches of at most `most` items, each with its size. `most_bytes` also fill a batch."""
+    """Yield batches of at most `most` items, each with its size. A batch also ends at `most_bytes`."""
     batch: list[T] = []
     size = 0
     for item in items:

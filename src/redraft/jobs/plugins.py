@@ -85,7 +85,7 @@ class Plugin:
 
     group: str
     name: str
-    target: str  # where it is: `module:attribute`
+    target: str  # its location: `module:attribute`
     package: str
     version: str
     rivals: tuple[str, ...] = ()  # other packages that have the same name in the same group
@@ -107,7 +107,7 @@ class Plugin:
                 hint=f"pip uninstall {self.rivals[-1]}",
             )
         if not re.fullmatch(_NAME, self.name, re.ASCII):
-            raise self.fault("does not load: a name begins with a letter, then letters, digits, _ and -.")
+            raise self.fault("does not load: a name begins with a letter; letters, digits, _ and - follow.")
         with self.running("does not load"), redirect_stdout(sys.stderr):  # standard output is for answers
             found: object = resolve_name(self.target.removesuffix(":"))
         if not isinstance(found, kind):
@@ -149,7 +149,7 @@ class Plugin:
         return PluginError(
             f"{self} of the package {self.package} {self.version} {what}",
             hint=f"Install another version of it, or remove it: pip uninstall {self.package}\n"
-            "If it is yours: docs/extending.md, and the traceback by redraft --debug …",
+            "If it is yours, see docs/extending.md, and the traceback by redraft --debug …",
         )
 
 
@@ -162,7 +162,7 @@ def plugins(group: Group) -> Mapping[str, Plugin]:
     found = _installed(tuple(sys.path)).get(group, {})
     if not any(each.package == OWN for each in found.values()):
         raise UsageError(
-            f"{group} has no plugins of redraft: it is not installed, or older than its code.",
+            f"{group} has no plugins of redraft: redraft is not installed, or older than its code.",
             hint="pip install --no-deps --editable ., in the checkout of redraft",
         )
     return found
@@ -175,7 +175,7 @@ def all_plugins() -> list[Plugin]:
 
 
 def load_all(group: Group, kind: type[T]) -> dict[str, T]:
-    """Import all plugins of a group. A broken one is left out, with a warning the first time."""
+    """Import all plugins of a group. A broken plugin is left out, with a warning the first time."""
     loaded: dict[str, T] = {}
     for name, plugin in plugins(group).items():
         try:
@@ -203,7 +203,7 @@ def _installed(path: tuple[str, ...]) -> dict[str, dict[str, Plugin]]:
 
 
 def _in_folders(path: tuple[str, ...]) -> Iterator[Plugin]:
-    """Read the metadata in folders of a path. Importing `importlib.metadata` would take ten times as long."""
+    """Yield the plugins in folders of a path. Importing `importlib.metadata` would take ten times as long."""
     seen = set()
     for folder in path:
         try:

@@ -1,6 +1,6 @@
 """Show progress: a line that is redrawn on a terminal, or a new line every 15 seconds elsewhere.
 
-Each kind of work has its own `ProgressLine`, which counts and words the line. Rates and the time left are
+Each kind of work has its own `ProgressLine`, which counts and writes the line. Rates and the time left are
 computed from this run only.
 """
 
@@ -65,7 +65,7 @@ class ProgressLine:
 
     @property
     def left(self) -> float | None:
-        """Seconds until the end at this pace; None if they are unknown or nothing is left."""
+        """Seconds until the end at this pace; None if the time is unknown or nothing is left."""
         new = self.done - self.before
         if not self.total or new <= 0 or self.done >= self.total:
             return None
@@ -215,7 +215,7 @@ class RecordProgress(ProgressLine):
         console = Console(stderr=True)
         shown = sys.stderr.isatty() and not _takes_the_terminal(out)
         super().__init__(total, quiet=quiet or not shown, transient=True, console=console)
-        self.records = 0  # how many were read
+        self.records = 0  # the number of records read
         self.results: Callable[[], str] = str  # a few words on the results
         self._compared: tuple[int, int] | None = None
 
@@ -243,7 +243,7 @@ class RecordProgress(ProgressLine):
 
 
 def size_of(paths: Sequence[Path]) -> int | None:
-    """Return the size of files in bytes, or None if one is compressed or not a file."""
+    """Return the size of files in bytes, or None if any is compressed or not a file."""
     if any(path.suffix not in _PLAIN or not path.is_file() for path in paths):
         return None
     return sum(path.stat().st_size for path in paths)

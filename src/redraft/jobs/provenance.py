@@ -1,8 +1,8 @@
 """Record the provenance of an output in `OUT.run.json`: its settings, its input, and each session.
 
-Only the same command with the same settings and input may add to an output, so that all of it is made alike.
-Lines may have been added at the end of the input, but others may not have changed, because ids are often line
-numbers. Options that only change the speed (`--parallel`, threads) are not recorded as settings.
+Only the same command with the same settings and input may add to an output, so that all results are made
+alike. The input may have new lines at its end, but its earlier lines must be the same, because ids are often
+line numbers. Options that only change the speed (`--parallel`, threads) are not recorded as settings.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Provenance:
 class RunFile:
     """The file `OUT.run.json`. Only the session that has locked the output writes to it.
 
-    Three arguments are texts for hints: how to name another output, what to add to "Run it as before", and
-    how to start over (default: delete the output).
+    Three arguments are texts for hints: `elsewhere` names another output, `as_before` is put after "Run it as
+    before", and `start_over` says how to start over (by default, by deleting the output).
     """
 
     def __init__(
@@ -98,17 +98,17 @@ class RunFile:
         before = self.read()
         if before is None:
             name = self.path.name
-            why = f"{name} cannot be read" if self.path.exists() else f"no {name} says how it was made"
+            why = f"{name} cannot be read" if self.path.exists() else f"its record {name} is missing"
             raise OutputError(
-                f"{self.output} is not empty, and {why}.",
+                f"{self.output} is not empty, but {why}.",
                 hint=f"Write {self._elsewhere}, or {self._start_over or 'move this one away'}.",
             )
         if found := list(_differences(before, provenance)):
             journal = self.path.with_name(f"{self.path.name.removesuffix('.run.json')}.journal.db")
             kept = f"\n{journal} keeps the replies: equal requests cost nothing again."
             raise OutputError(
-                f"{self.output} was made in another way: {'; '.join(found)}.",
-                hint=f"Run it as before{self._as_before} to go on, write {self._elsewhere}, or "
+                f"{self.output} was made differently: {'; '.join(found)}.",
+                hint=f"Run it as before{self._as_before} to resume, write {self._elsewhere}, or "
                 f"{self._start_over or f'delete {self.output} to start over'}."
                 f"{kept if journal.exists() else ''}",
             )
@@ -122,7 +122,7 @@ class RunFile:
         """Begin a session.
 
         Args:
-            provenance: How results are made.
+            provenance: The command, settings and input.
             resume: Keep the earlier sessions, because they wrote results of the output or paid for some.
             about: More fields for this session. They are never compared.
         """
@@ -214,7 +214,7 @@ class ContentHashes:
             self._known = dict(json.loads(path.read_bytes()).items())
 
     def of(self, path: Path) -> str | None:
-        """Return the hash of a file, or of a folder's files with their names, or None if there are none."""
+        """Return the hash of a file, or of a folder's files with their names; None without files."""
         inside = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else []
         names = [(each.relative_to(path).as_posix(), each) for each in inside]
         files = sorted(pair for pair in names if not _NOT_RESULTS.search(pair[0]))
@@ -313,7 +313,7 @@ def differences(first: dict[str, Any], other: dict[str, Any], source: Path | Non
 
 
 def united(records: Sequence[dict[str, Any]], counted: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the record of an output that unites others. Counts are added up over the `counted` records."""
+    """Return the record of an output that unites other outputs. Counts are summed over `counted` records."""
     sessions = {json.dumps(each, sort_keys=True): each for r in records for each in r.get("sessions", ())}
     ordered = sorted(sessions.values(), key=lambda session: str(session.get("started")))
     longest = max(records, key=lambda record: (record.get("source") or {}).get("bytes") or 0)

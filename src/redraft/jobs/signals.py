@@ -21,8 +21,8 @@ AGAIN = 75  # the exit status of saved work after SIGTERM: EX_TEMPFAIL of sysexi
 
 T = TypeVar("T")
 
-_LOOK = 0.1  # seconds after which work that waits looks for a signal
-_GRACE = 0.4  # seconds that the work then has to finish, so that all ends within a second
+_LOOK = 0.1  # seconds between two checks for a signal while work waits
+_GRACE = 0.4  # seconds that the work then has to finish, so that everything ends within a second
 
 
 class EndedBySignal(KeyboardInterrupt):

@@ -27,7 +27,7 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 def url_of(path: str | Path) -> str | None:
-    """Return the address in a store that a path means, or None for a local path."""
+    """Return a path's address in a store, or None for a local path."""
     found = _URL.fullmatch(str(path))
     return f"{found[1]}://{found[2]}" if found else None
 
@@ -144,6 +144,6 @@ def _reading(url: str) -> Iterator[None]:
         raise UsageError(f"{url}: there is no such file.", hint="Is the address right?") from None
     except OSError as error:
         # A store also answers "Forbidden" to a signature that is too old or too new.
-        clock = ", and is the clock of this machine" if isinstance(error, PermissionError) else ""
-        hint = f"May you read it? Is the address right{clock}?"
+        clock = " Is the clock of this machine right?" if isinstance(error, PermissionError) else ""
+        hint = f"May you read it? Is the address right?{clock}"
         raise UsageError(f"{url} cannot be read: {_reason(error)}.", hint=hint) from None

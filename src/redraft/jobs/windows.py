@@ -1,6 +1,6 @@
 """Call Windows for files that others may rename while they are open, for locks, and for free memory.
 
-Imported only on Windows. Names and numbers are those of its API (fileapi.h, minwinbase.h, sysinfoapi.h).
+It is imported only on Windows. Names and numbers come from its API (fileapi.h, minwinbase.h, sysinfoapi.h).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def open_file(path: str, flags: int) -> int:
 
 
 def lock(handle: int, *, wait: bool, shared: bool) -> None:
-    """Lock an open file until it is closed. Raise `BlockingIOError` if another process holds it."""
+    """Lock an open file until it is closed. Raise `BlockingIOError` if another process holds the lock."""
     how = (0 if shared else _EXCLUSIVE) | (0 if wait else _FAIL_IMMEDIATELY)
     place = _Overlapped(OffsetHigh=_FAR)
     file = wintypes.HANDLE(msvcrt.get_osfhandle(handle))

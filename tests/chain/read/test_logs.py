@@ -82,7 +82,7 @@ FIRST, EVERY = (
         (f"{FIRST}\n{FIRST.replace('last-', 'first-')}", "jq -c --arg f last-number 'select"),
         (f"{FIRST}\n{FIRST.replace('exact_', 'other_')}", "other_match, last-number, but the first"),
         (f"{EVERY}\n{EVERY.replace('/fixed', '/new')}", r"jq -c --arg f org/fixed 'select\(.model_id == "),
-        (f"{EVERY}\n{EVERY.replace('sums/', 'dates/')}", "the first is of sums/.*\n.*evaluation_name == "),
+        (f"{EVERY}\n{EVERY.replace('sums/', 'dates/')}", "the first to sums/.*\n.*evaluation_name == "),
         ("PK\x03\x04", "is an archive.*\n.*inspect log dump"),
     ],
 )

@@ -25,8 +25,8 @@ parts:
 """
 
 MIXED = (
-    "redraft: the sources have different licences, so the result's is 'other': cc-by-nc-4.0 (data chat); "
-    "mit (data sums). cc-by-nc-4.0: not for commercial use."
+    "redraft: the sources have different licences, so the result's licence is 'other': cc-by-nc-4.0 "
+    "(data chat); mit (data sums). cc-by-nc-4.0: not for commercial use."
 )
 
 SHIPPED = shipped_recipes("data")

@@ -98,7 +98,7 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
     result = scripted("--count", "9", "--limit-tokens", "1")
     assert result.exit_code == 4
     assert "the limit of 1 token is reached" in result.stderr
-    assert "3 of 9 done; run the same command again to go on." in result.stderr
+    assert "3 of 9 done; run the same command again to resume." in result.stderr
 
 
 @pytest.mark.parametrize(

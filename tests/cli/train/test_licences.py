@@ -17,7 +17,7 @@ TRAIN = (
     "--cache_dir cache --bf16 False --quiet --data_path"
 )
 CLASH = (
-    "the sources have different licences, so the result's is 'other': apache-2.0 (base base); "
+    "the sources have different licences, so the result's licence is 'other': apache-2.0 (base base); "
     "cc-by-nc-4.0 (data alpaca). cc-by-nc-4.0: not for commercial use."
 )
 

@@ -191,10 +191,10 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
     assert train(*USUAL.split()).exit_code == 0
     other = train(*USUAL.split(), "--seed", "1")
     assert other.exit_code == 2
-    assert "out was made in another way: seed was 42 and is 1" in other.stderr
+    assert "out was made differently: seed was 42 and is 1" in other.stderr
     assert "resumes from" not in other.stderr
     assert "to another folder with --output_dir" in other.stderr
-    assert "(with the machine's choices as --bf16, --dtype and --lora) to go on" in other.stderr
+    assert "(with the machine's choices as --bf16, --dtype and --lora) to resume" in other.stderr
     assert "-o," not in other.stderr
     fresh = train(*USUAL.split(), "--seed", "1", "--overwrite_output_dir")
     assert fresh.exit_code == 0
@@ -208,7 +208,7 @@ def test_what_nobody_knows_is_not_replaced(here: Path) -> None:
     for words in (["--dry_run"], []):
         done = train(*USUAL.split(), *words)
         assert done.exit_code == 2, done.output
-        assert "out is not empty, and no out.run.json says how it was made." in done.stderr
+        assert "out is not empty, but its record out.run.json is missing." in done.stderr
         assert "or start over with --overwrite_output_dir" in done.stderr
     assert path.read_text() == "somebody's"
 
@@ -219,7 +219,7 @@ def test_a_run_without_checkpoints_is_replaced_by_the_same_alone(here: Path) -> 
     before = Path("out/adapter_model.safetensors").stat().st_mtime_ns
     other = train(*words, "--learning_rate", "1")
     assert other.exit_code == 2
-    assert "out was made in another way: learning_rate was 0.0002 and is 1.0" in other.stderr
+    assert "out was made differently: learning_rate was 0.0002 and is 1.0" in other.stderr
     assert Path("out/adapter_model.safetensors").stat().st_mtime_ns == before
     Path("out/adapter_config.json").unlink()  # as where it was killed while it saved
     assert train(*words).exit_code == 0

@@ -222,7 +222,7 @@ def test_whose_parts_do_not_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(model, "forward", without_positions)
     with pytest.raises(ModelError) as caught:
         HfEngine(model, tokenizer(), name="toy")
-    assert caught.value.message.endswith("it computes a text in two parts differently from one part.")
+    assert caught.value.message.endswith("its logits change if a text is computed in two parts.")
 
 
 def test_with_the_tokenizer_of_another(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def leave_pending(server: BatchServer) -> None:
     server.down = True
     done = answer(server, "--patience", "0", "--retries", "0")
     assert (done.exit_code, len(server.waves)) == (3, 1)
-    assert f"0 of {PROMPTS} done; run the same command again to go on." in done.stderr
+    assert f"0 of {PROMPTS} done; run the same command again to resume." in done.stderr
     assert not Path("out.jsonl.errors.jsonl").exists()
     server.down = False
 
@@ -201,7 +201,7 @@ def test_a_limit_of_seconds_ends_the_waiting(server: BatchServer, monkeypatch: p
         done = answer(server, "--limit-seconds", "50")
     assert done.exit_code == 4
     assert "the limit of 50 s is reached, in the middle of a batch." in done.stderr
-    assert f"0 of {PROMPTS} done; run the same command again to go on" in done.stderr
+    assert f"0 of {PROMPTS} done; run the same command again to resume" in done.stderr
     assert "under way at the server" in done.stderr
     server.held = 0
     finish(server)

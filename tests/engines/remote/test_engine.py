@@ -254,7 +254,7 @@ def test_one_of_several_must_be_named(server: FakeServer) -> None:
     server.on(MODELS, models_reply("a", "b"))
     with pytest.raises(UsageError) as caught:
         connected(server)
-    assert caught.value.message == (f"{server.url} has 2 models, and none was named. It has: a, b.")
+    assert caught.value.message == (f"{server.url} has 2 models, and no model was named. It has: a, b.")
     assert caught.value.hint == f"--model {server.url}#a"
     assert connected(server, "b").name == "b"
 
@@ -267,7 +267,7 @@ def test_one_of_several_must_be_named(server: FakeServer) -> None:
          "See the log of the server. Or name the model: --model {url}#name"),
         (error_reply(429, "Slowly"), True, "{host} limits requests (429, 3 times): Slowly",
          "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."),
-        (json_reply({"data": 5}), True, "{url} has no models, and none was named.", "--model {url}#name"),
+        (json_reply({"data": 5}), True, "{url} has no models, and no model was named.", "--model {url}#name"),
         (PAGE, False, "{host} did not answer with JSON: '<html>Welcome</html>'", NOT_V1),
     ],
 )  # fmt: skip
@@ -376,7 +376,7 @@ def test_a_redirect_is_not_followed(server: FakeServer) -> None:
     with FakeServer() as other:
         to = f"{other.url}/chat/completions"
         server.on(CHAT, Reply(307, {"Location": to}))
-        said = f"{server.url} redirects (307) to {to}, which is not followed."
+        said = f"{server.url} redirects (307) to {to}, but redirects are not followed."
         assert refused(engine(server, key=KEY)).message == said
         assert other.requests == []
 

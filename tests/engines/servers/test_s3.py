@@ -47,7 +47,7 @@ def test_shares_in_a_bucket(run: Run, tmp_path: Path) -> None:
     done = run("-m", "redraft", "merge", "s3://bucket/out.jsonl", "s3://bucket/out-*-of-00002.jsonl")
     assert "9 records in s3://bucket/out.jsonl, in the order of s3://bucket/prompts.txt" in done.stdout, done
     done = run(*words, "-o", "s3://bucket/out.jsonl", cache="another")
-    assert "9 of them from before" in done.stdout, done
+    assert "9 of them from earlier runs" in done.stdout, done
     done = run(*words, "-o", "s3://nowhere/out.jsonl")
     assert done.returncode == 2
     assert "cannot write s3://nowhere/out.jsonl: The specified bucket does not exist." in done.stderr

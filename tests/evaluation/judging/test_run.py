@@ -35,7 +35,7 @@ def test_the_result_says_what_was_made_and_the_command_goes_on_with_it() -> None
     assert "redraft report out.jsonl --answers new.jsonl --answers old.jsonl" in str(result)
     assert Path("out.jsonl.journal.db").exists()
     words = "judge new.jsonl old.jsonl -o out.jsonl -m script:judge.jsonl --questions questions.jsonl"
-    assert "4 in out.jsonl, 4 of them from before" in verbs.redraft(*words.split()).output
+    assert "4 in out.jsonl, 4 of them from earlier runs" in verbs.redraft(*words.split()).output
 
 
 def test_the_async_twin_makes_the_same() -> None:

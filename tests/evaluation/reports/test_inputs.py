@@ -56,5 +56,5 @@ def test_anything_else_is_named(tmp_path: Path, record: Any, problem: str) -> No
 
 def test_answers_with_chains_are_refused(tmp_path: Path) -> None:
     chains = write(tmp_path / "chains.jsonl", [CHAIN])
-    with pytest.raises(UsageError, match="--answers goes with reviews and grades"):
+    with pytest.raises(UsageError, match="--answers is for reviews and grades"):
         describe([chains], answers=[chains])

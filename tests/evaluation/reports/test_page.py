@@ -87,7 +87,7 @@ def test_a_page_says_of_how_many_pairs_it_shows_the_first(
     monkeypatch.setattr("redraft.evaluation.reports.report.MOST_SHOWN", 2)
     reader = read(made(tmp_path, count=3))
     assert len(data_of(reader)) == 2
-    assert "The first 2 of 3." in "".join(reader.text)
+    assert "The first 2 of 3 are shown." in "".join(reader.text)
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def test_the_function_scores_and_the_command_goes_on_with_its_file() -> None:
     tally: Any = result.summary
     assert (tally.score.rate.value, tally.wrong) == (1, [])
     words = "eval gsm8k test.jsonl -o out.jsonl -m script:replies.jsonl --max-revisions 0 -j 1"
-    assert "answers    2 in out.jsonl, 1 of them from before" in verbs.redraft(*words.split()).output
+    assert "answers    2 in out.jsonl, 1 of them from earlier runs" in verbs.redraft(*words.split()).output
 
 
 def test_the_async_twin_and_guiding() -> None:
@@ -95,7 +95,7 @@ def test_a_task_by_name_with_its_file_or_its_records(tmp_path: Path) -> None:
     [
         (([],), {}, RecordError, "there is no record"),
         (([{"prompt": "x", "checks": []}],), {}, RecordError, "record 1 has no checks"),
-        (([{"prompt": "x"}],), {}, RecordError, "record 1: it has no list of `checks`"),
+        (([{"prompt": "x"}],), {}, RecordError, "record 1: the record has no list of `checks`"),
         (("gsm8k", [{"question": "?", "answer": "x"}]), {}, RecordError, "record 1: the gold answer 'x'"),
         (([{"prompt": "x", "checks": ["word<=3"]}],), {}, CheckSyntaxError, "word"),
         (("gsm9k", []), {}, UsageError, "no task 'gsm9k'"),

@@ -95,7 +95,7 @@ for number in range(6):
 def test_votes_on_other_answers_and_other_files_are_refused(path: Path) -> None:
     store = VoteStore(path, MADE)
     store.add(vote(1))
-    with pytest.raises(OutputError, match="was made in another way: seed was 1 and is 2"):
+    with pytest.raises(OutputError, match="was made differently: seed was 1 and is 2"):
         VoteStore(path, Provenance("vote", {"seed": 2}))
     with pytest.raises(OutputError, match="by vote, not by judge"):
         VoteStore(path, Provenance("judge", {"seed": 1}))

@@ -67,7 +67,7 @@ def test_function_and_command_resume_each_other() -> None:
     assert answered(quiet=True, limit=1).added == 1
     told = verbs.redraft(*command)
     assert (told.exit_code, told.stderr) == (1, "")
-    assert "3 in out.jsonl, 1 of them from before" in told.stdout
+    assert "3 in out.jsonl, 1 of them from earlier runs" in told.stdout
     again = answered(quiet=True)
     assert (again.added, again.found) == (0, 3)
     with pytest.raises(OutputError, match="seed was 7 and is 8"):
@@ -86,7 +86,7 @@ def test_progress_and_messages_are_events(capsys: pytest.CaptureFixture[str]) ->
     assert (steps[-1].done, steps[-1].total, steps[-1].failed) == (1, 3, 0)
     assert steps[-1].tokens == result.job.spent.tokens
     assert [event.text for event in events if isinstance(event, RunMessage)] == [
-        f"{result.limit}: 1 of 3 done; run the same command again to go on."
+        f"{result.limit}: 1 of 3 done; run the same command again to resume."
     ]
     assert capsys.readouterr() == ("", "")
 

@@ -43,9 +43,9 @@ def test_one_command_on_this_machine() -> None:
     assert done.returncode == 0, done.stderr
     assert "merged     9 records in out.jsonl, in the order of prompts.txt" in done.stdout
     assert "shares     4, on 1 machine" in done.stdout
-    assert "answers    9 in out.jsonl, 9 of them from before" in done.stdout
+    assert "answers    9 in out.jsonl, 9 of them from earlier runs" in done.stdout
     assert [each["id"] for each in lines(OUT)] == [f"prompts/{n}" for n in range(9)]
-    assert "9 of them from before" in run(*words).stdout  # it goes on as from what one machine wrote
+    assert "9 of them from earlier runs" in run(*words).stdout  # it goes on as from what one machine wrote
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_ctrl_c_and_the_same_command(machines: Any) -> None:
         job.send_signal(signal.SIGINT)
         _, said = job.communicate(timeout=120)
     assert job.returncode == 130, said
-    assert "run the same command again to go on" in said
+    assert "run the same command again to resume" in said
     assert 40 <= done_so_far() < 200
     assert not OUT.exists()
     done = run(*words, "--ray", machines.address)
@@ -123,7 +123,7 @@ def test_the_other_verbs(machines: Any, verb: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "merged     3 records in out.jsonl" in done.stdout
     assert len(lines(OUT)) == 3
-    assert "3 of them from before" in done.stdout
+    assert "3 of them from earlier runs" in done.stdout
 
 
 def test_a_machine_of_another_redraft(machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

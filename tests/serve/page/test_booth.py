@@ -80,7 +80,7 @@ def test_what_changes_nothing_is_said(booth: Served, voting: Voting) -> None:
     assert act(booth, "1", pair)["remark"] == ""
     after = act(booth, "2", pair)
     assert after["done"] == 1
-    assert after["remark"] == "You already judged that pair elsewhere: that vote is kept."
+    assert after["remark"] == "You already judged this pair elsewhere. That vote is kept."
     assert [each.winner for each in voting.votes()] == ["1"]
     voting.path.unlink()
     reply = booth.client.post("page/booth", json={"voter": "zoë", "do": "show"})

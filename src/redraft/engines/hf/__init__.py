@@ -1,1 +1,1 @@
-"""transformers models: folders, with or without adapters."""
+"""Run transformers models: folders, with or without adapters."""

@@ -1,11 +1,10 @@
-"""Continuous batching for a transformers model, in one thread.
+"""Run a transformers model with continuous batching, in one thread.
 
 Each step runs one pass of the model, which adds a token to every sequence whose prompt has been read.
 Sequences join and leave between steps. Prompts are read together, `READ` tokens per step, so that many short
-prompts take few passes and a long one does not stop the other sequences. A shared beginning is read once.
-Each sequence draws with its own seed, so others change only the last bits of its logits. Temperature is
-applied before top-p, as in the other engines. If a text has a form, llguidance decides which tokens may be
-drawn.
+prompts take few passes, and a long prompt does not stop the other sequences. A shared beginning is read once.
+Each sequence draws with its own seed, so other sequences change only the last bits of its logits. Temperature
+is applied before top-p, as in the other engines. If a text must have a form, llguidance limits its tokens.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class Guide:
             self._matcher.consume_token(token)
 
     def allowed(self, size: int) -> torch.Tensor:
-        """Return for each token of the vocabulary whether it may come next. Shape: (size,)."""
+        """Return the mask of the tokens that may come next, of shape (size,)."""
         mask = b"" if self.lost else self._matcher.compute_bitmask()
         if not self.lost and (error := self._matcher.get_error()):
             self._lose(error)
@@ -96,7 +95,7 @@ class Slot:
     """A slot of the cache, for one sequence."""
 
     number: int
-    # The computed tokens. They stay after the sequence ends, for another one with this prefix.
+    # The computed tokens. They stay after the sequence ends, for another sequence with this prefix.
     tokens: list[int] = field(default_factory=list)
     used: int = 0
 
@@ -220,7 +219,7 @@ class Batch:
     def score(self, texts: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
 
-        They are computed in the caller's thread, while sequences continue.
+        The numbers are computed in the caller's thread, while sequences continue.
         """
         with self._changed:
             while self._held and not self._closed:
@@ -243,7 +242,7 @@ class Batch:
             raise EngineError("the engine was closed.", hint="Load the model again.")
 
     def hold(self) -> None:
-        """Begin no sequence and no scoring until `release`. Active ones continue (see `busy`)."""
+        """Begin no sequence and no scoring until `release`. Active work continues (see `busy`)."""
         with self._changed:
             self._held += 1
 

@@ -1,4 +1,4 @@
-"""A key-value cache with a slot for each sequence, so that one pass of a model continues many sequences.
+"""Store keys and values with a slot for each sequence, so that one pass of a model continues many sequences.
 
 The caches of transformers are for one batch that begins and ends together, padded on the left. Here,
 sequences join and leave between passes, each begins at position 0 of its slot, and a slot can be continued
@@ -64,7 +64,7 @@ class Slots(Cache):
         super().__init__(layers=[_Layer(self.now, slots, context) for _ in range(layers)])
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """Copy the first states of one slot to another."""
+        """Copy the first `count` states of a slot to another slot."""
         for layer in self.layers:
             assert isinstance(layer, _Layer)  # noqa: S101  (`__init__` made them)
             for held in (layer.keys, layer.values):

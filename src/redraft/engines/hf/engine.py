@@ -1,4 +1,4 @@
-"""transformers models: a folder, with or without a LoRA adapter, or a model in memory.
+"""The engine for transformers models: a folder, with or without a LoRA adapter, or a model in memory.
 
     engine = await HfEngine.start(Path("my-model"), parallel=8)
     engine = HfEngine(model, tokenizer, name="step 400", native=True)
@@ -109,7 +109,7 @@ class HfEngine(TokenizedEngine):
         machine: MachineOptions = MachineOptions(),  # noqa: B008  (frozen)
         parallel: int = STREAMS,
     ) -> HfEngine:
-        """Load a folder.
+        """Load a model's folder.
 
         Args:
             adapters: At most one folder of a LoRA adapter.

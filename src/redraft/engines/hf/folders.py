@@ -1,4 +1,4 @@
-"""The model that training starts from: a folder, converted from GGUF or merged with an adapter if needed.
+"""Provide the folder of a model to train, converted from GGUF or merged with an adapter if needed.
 
 Converted and merged folders are cached under names made from their inputs.
 """

@@ -50,7 +50,7 @@ class Loaded:
 def load(
     folder: Path, adapter: Path | None, device: torch.device, dtype: torch.dtype | None = None
 ) -> Loaded:
-    """Load a folder.
+    """Load a model's folder, and merge the adapter into the model.
 
     Args:
         dtype: The dtype to compute in; None for `usual_dtype`.
@@ -90,7 +90,7 @@ def load(
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a folder. Raise `ModelError` if it is not a fast one."""
+    """Load the tokenizer of a folder. Raise `ModelError` unless it is a fast tokenizer."""
     check_tokenizer(folder)
     with loading(f"the tokenizer of {folder}"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **CLOSED)
@@ -125,7 +125,7 @@ def loading(
 
 
 def ends_of(tokenizer: Any, *settings: dict[str, Any]) -> frozenset[int]:
-    """Return the tokens that end a text. A chat model's settings name more of them than its tokenizer."""
+    """Return the tokens that end a text. A chat model's settings name more such tokens than its tokenizer."""
     named = [tokenizer.eos_token_id, *(setting.get("eos_token_id") for setting in settings)]
     listed = [ids if isinstance(ids, list) else [ids] for ids in named]
     return frozenset(token for tokens in listed for token in tokens if isinstance(token, int))
@@ -166,7 +166,7 @@ def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]
         except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise _other_kind(model, _reason(error)) from None
     if whole.isfinite().all() and (whole - parts).abs().max() > _ROUNDING * whole.abs().max():
-        raise _other_kind(model, "it computes a text in two parts differently from one part")
+        raise _other_kind(model, "its logits change if a text is computed in two parts")
 
 
 def _other_kind(model: Any, why: str) -> ModelError:

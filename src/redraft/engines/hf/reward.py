@@ -1,4 +1,4 @@
-"""Reward models score an answer to a prompt with a number, at its last token. Better answers score higher.
+"""Score answers with reward models: a number at the last token, which is higher for better answers.
 
 A model is a transformers folder whose head `score` has one label, or a peft adapter with such a head. Texts
 are formatted as in training (`redraft_reward` in the configuration; without it, by the chat template), with

@@ -1,1 +1,1 @@
-"""llama.cpp models: GGUF files, run in a child process."""
+"""Run GGUF files with llama.cpp in a child process."""

@@ -1,9 +1,9 @@
-"""The process that a llama.cpp model runs in: `python -m redraft.engines.llamacpp.child`.
+"""Run a llama.cpp model in its own process: `python -m redraft.engines.llamacpp.child`.
 
-It reads `ChildSettings` from standard input, starts xllamacpp's server on 127.0.0.1, and writes one line:
-`{"address": …}` or `{"error": …}`. A second process runs this file with the process id of the first. When
-standard input ends, it kills the first, which therefore cannot outlive its parent. Only the standard library
-and xllamacpp are imported, so that it starts quickly.
+The process reads `ChildSettings` from standard input, starts xllamacpp's server on 127.0.0.1, and writes one
+line: `{"address": …}` or `{"error": …}`. A second process runs this file with the first one's process id.
+When standard input ends, the second kills the first, so that the first cannot outlive its parent. Only the
+standard library and xllamacpp are imported, for a quick start.
 """
 
 from __future__ import annotations

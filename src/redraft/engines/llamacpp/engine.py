@@ -1,4 +1,4 @@
-"""llama.cpp models: a GGUF file, with or without LoRA adapters, in a child process (`child`).
+"""The engine for llama.cpp: a GGUF file, with or without LoRA adapters, in a child process (`child`).
 
 Prompts go to llama.cpp as token ids, so a text never becomes a control token. The sampling settings of a
 model file are ignored, as in other engines. The token that ends an answer comes in a delta without text, as
@@ -36,8 +36,8 @@ from redraft.weights.gguf.reader import GGUFHeader
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 
 SPECULATES_UP_TO = 4
-"""Most streams at which drafting is on by default. Drafts slow down a batch of eight fresh texts, and speed
-up eight copying revisions only a little (benchmarks/RESULTS.md)."""
+"""The largest number of streams with drafting by default. Drafts slow down a batch of eight fresh texts, and
+speed up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
 CALLS = (1, 4, 16)  # limits on the calls in an answer that must call. With fewer calls, each has more room
 
@@ -423,7 +423,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
 
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
-    """Return characters such that each control token has one; None if the vocabulary has no types.
+    """Return characters of which every control token contains one; None if the vocabulary has no types.
 
     llama.cpp overrides the types of known names, such as `<|im_end|>`, which all contain `<`
     (`special_eog_ids` in src/llama-vocab.cpp).

@@ -1,1 +1,1 @@
-"""OpenVINO GenAI models: GGUF files, with many streams at once on a CPU."""
+"""Run GGUF files with OpenVINO GenAI, with many streams at once on a CPU."""

@@ -1,11 +1,11 @@
-"""The process that an OpenVINO model runs in: `python -m redraft.engines.openvino.child`.
+"""Run an OpenVINO model in its own process: `python -m redraft.engines.openvino.child`.
 
-It reads `ChildSettings` from standard input, loads the model, and writes one line: `{}` or `{"error": …}`.
-Then each line of its input is a `Request` with a number, or only the number, to cancel it: `{"id": 1,
-"tokens": […], …}`, `{"id": 1}`. Each line of its output is a list of `Event`s.
+The process reads `ChildSettings` from standard input, loads the model, and writes one line: `{}` or
+`{"error": …}`. Then each line of input is a `Request` with a number (`{"id": 1, "tokens": […], …}`), or only
+the number of a request to cancel (`{"id": 1}`). Each line of output is a list of `Event`s.
 
 One thread does everything, because a step holds the interpreter: requests are read between steps. Only the
-standard library and OpenVINO are imported, so that it starts quickly.
+standard library and OpenVINO are imported, for a quick start.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Streams:
                 self._new = []
 
     def _step(self) -> None:
-        """Compute the next tokens. A schema that does not compile breaks the pipeline: exit."""
+        """Compute the next tokens. Exit if a schema does not compile, because that breaks the pipeline."""
         try:
             self._pipeline.step()
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Check GGUF files for OpenVINO, copy those that it would read inexactly, and make their tokenizer.
+"""Check GGUF files for OpenVINO, copy files that it would read inexactly, and make their tokenizers.
 
 OpenVINO reads llama, qwen2 and qwen3. It keeps Q4_0, Q8_0 and F16 exactly, but rounds the offsets of Q4_1 and
 K-quants to whole steps: of 128 next tokens of the default model, only 79 matched those of the exact weights.
@@ -72,7 +72,7 @@ def _is_exact(tensor: Tensor) -> bool:
 
 
 def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]) -> Prepared:
-    """Return the files to load for a checked model: its own, or a copy. Raise `OutputError` if that fails."""
+    """Return the files to load for a checked model, or a copy. Raise `OutputError` if copying fails."""
     folder = _home(model, adapters)
     if not adapters and all(map(_is_exact, headers[0].tensors.values())):
         return Prepared(model, folder / "tokenizer")

@@ -1,1 +1,1 @@
-"""Models behind a server that speaks the OpenAI protocol."""
+"""Use models on servers that speak the OpenAI protocol."""

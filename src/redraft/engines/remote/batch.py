@@ -1,11 +1,11 @@
-"""Requests sent in batches, through `/files` and `/batches` of the OpenAI protocol.
+"""Send requests in batches, through `/files` and `/batches` of the OpenAI protocol.
 
     with Batches(Path("out.jsonl.batches.jsonl"), journal) as batches:
         engine = await RemoteEngine.connect(url, model, reach=batches.reach)
 
 `BatchServer` replaces `Server` below an engine, which builds and reads the same JSON as without batches. A
-reply is stored in the journal before it is used, even if nobody waits for it yet. A resumed run finds it
-there by the `call_id` of its call, which is the `custom_id` in the batch.
+reply is stored in the journal before it is used, even if nobody waits for it yet. A resumed run finds the
+reply there by the `call_id` of its call, which is the `custom_id` in the batch.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _log = logging.getLogger(__name__)
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
 """Limits of one input file (OpenAI's reference of `POST /batches`)."""
 
-PAUSE = 60.0  # default for the longest pause between two looks at a batch, in seconds
+PAUSE = 60.0  # default for the longest pause between two polls of a batch, in seconds
 
 _FIRST_PAUSE, _GROWTH = 2.0, 1.5
 _MOMENT, _LULL = 0.3, 10.0
-"""Seconds without a new request after which a wave is sent: if all chains wait, and otherwise. A chain that
-does not wait is running its checks, or uses a model without batches."""
+"""Seconds without a new request after which a wave is sent: the first if all chains wait, otherwise the
+second. A chain that does not wait is running its checks, or uses a model without batches."""
 
 _MORE = 1.25
 """Factor by which the limit of active requests grows with each good batch, after one batch was too large."""
@@ -120,7 +120,7 @@ class Batches(AbstractContextManager["Batches"]):
 
     @contextmanager
     def chain(self) -> Iterator[None]:
-        """Count a chain as active while it is made."""
+        """Count a chain as active within the block."""
         self.chains += 1
         try:
             yield
@@ -159,7 +159,7 @@ class BatchServer(Server):
     Rates per minute do not apply, because batches have limits of their own.
 
     A provider limits the tokens in all of an account's active batches. A batch above the limit fails as a
-    whole, and is not paid. Its requests are then sent again in smaller waves.
+    whole, and costs nothing. Its requests are then sent again in smaller waves.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
@@ -182,7 +182,7 @@ class BatchServer(Server):
     async def asked(
         self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
     ) -> AsyncIterator[httpx.Response | Refusal]:
-        """Send a request with the next wave, and yield its reply. Leaving the context does not cancel it."""
+        """Send a request with the next wave, and yield its reply. Leaving the context cancels nothing."""
         if headers:
             raise UsageError("requests in a batch cannot have their own headers.", hint="Leave them out.")
         if not call_id:
@@ -277,7 +277,7 @@ class BatchServer(Server):
         return self._batches.file.created(sent, await self._created(sent, path))
 
     async def _created(self, sent: Sent, path: str) -> str:
-        """Create a batch, and return its id. After a failed request, check whether it was created."""
+        """Create a batch, and return its id. After a failed request, check whether the batch was created."""
         body = {"input_file_id": sent.file, "endpoint": f"/v1{path}", "completion_window": "24h"}
         failed: EngineError
         for attempt in range(1, self.patience.tries + 1):
@@ -513,10 +513,10 @@ class Sent:
 
     file: str  # the id of its input file at the server
     server: str
-    at: int  # when the file was uploaded, in Unix seconds
+    at: int  # the time of the upload, in Unix seconds
     requests: Sequence[str]
     number: int  # the number of its wave, from 1
-    batch: str = ""  # its id; empty if the process died before the server sent it
+    batch: str = ""  # the batch's id; empty if the process died before the server sent the id
 
 
 class BatchFile:
@@ -529,7 +529,7 @@ class BatchFile:
         {"file": "file-1", "batch": "batch_1"}
         {"file": "file-1", "ended": "completed"}
 
-    The last is written when all replies of the batch are in the journal. The output's lock covers this file.
+    The last line is written when all replies are in the journal. The output's lock covers this file.
 
     Raises:
         OutputError: The file cannot be written, or one of its lines is damaged.

@@ -490,7 +490,7 @@ async def choose(server: Server, name: str | None) -> Listed:
     else:
         names = [model.name for model in listed]
         raise UsageError(
-            f"{server.url} has {len(names) or 'no'} models, and none was named.{has(names)}",
+            f"{server.url} has {len(names) or 'no'} models, and no model was named.{has(names)}",
             hint=f"--model {server.url}#{names[0] if names else 'name'}",
         )
     fields = {"llamacpp": "grammar", "sglang": "ebnf", "vllm": "structured_outputs"}
@@ -500,7 +500,7 @@ async def choose(server: Server, name: str | None) -> Listed:
 async def models(server: Server, *, needed: bool) -> list[Listed]:
     """Return the server's models. Raise the same errors as `choose`.
 
-    Unless it is `needed`, a failure gives an empty list, and the request is not repeated: `transformers
+    Unless the list is `needed`, a failure gives an empty list, and the request is not repeated: `transformers
     serve` answers chats even if its list fails.
     """
     reply = await server.fetch("GET", server.url + "/models", patient=needed)

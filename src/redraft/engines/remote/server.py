@@ -1,4 +1,4 @@
-"""HTTP with one server: address and key, retries, time-outs, and errors that say what to do.
+"""Send HTTP requests to one server: address and key, retries, time-outs, and errors with hints.
 
 `wire` interprets the JSON, and `engines.retry` decides how long to wait. Redirects are not followed, because
 a key must not be sent to another host. A request is repeated only if none of its reply was read, so that
@@ -130,8 +130,7 @@ class Server:
         """Post a request, with retries. Leaving the context drops the connection, which cancels the work.
 
         Yields a 2xx response that is not read yet, or a `Refusal`. `response.extensions["asked_at"]` is the
-        time of the request, on the event loop's clock. Only servers that are asked in batches use `call_id`,
-        the call's name.
+        time of the request, on the event loop's clock. Only `BatchServer` uses `call_id`, the call's name.
         """
         request = {"method": "POST", "url": self.url + path, "json": body, "headers": headers}
         reply = await self._settled(request, self.patience.first_token)
@@ -234,7 +233,7 @@ class Server:
         return record
 
     def _event(self, data: str) -> Any:
-        """Read an event of a stream. A damaged one may be intact at the next try."""
+        """Read an event of a stream. A damaged event may be intact at the next try."""
         try:
             return self._read_json(data)
         except ServerError as error:
@@ -274,7 +273,7 @@ class Server:
         return text
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
-        """Return the error for a request to this path that was refused."""
+        """Return the error for a refused request to this path."""
         status, host, hint = refusal.status, self.host, None
         reason = self.clean(why_refused(refusal.complaint.message))
         key = f"the key from {self._key.source}" if self._key else ""
@@ -301,7 +300,7 @@ class Server:
                 said = f"{said}{end} It asks to wait {after:.10g} s."
             hint = _LIMIT_HINT if limits else _LOG_HINT
         elif 300 <= status < 400:
-            said = f"{self.url} redirects ({status}) to {refusal.location}, which is not followed."
+            said = f"{self.url} redirects ({status}) to {refusal.location}, but redirects are not followed."
             hint = "Name the new address in --model."
         elif status in MISSING:
             said, hint = f"{self.url}{path} does not exist ({status}): {reason}", ADDRESS_HINT

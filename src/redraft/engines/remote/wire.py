@@ -1,4 +1,4 @@
-"""The OpenAI protocol as data: requests and replies, without I/O.
+"""Build requests and read replies of the OpenAI protocol, without I/O.
 
 Servers agree on the core and differ at the edges, so `read_chunk` is lenient. Reasoning counts as progress,
 but is not part of the answer. Only the first choice is read.
@@ -99,7 +99,7 @@ class Chunk:
 
 
 def sampling_fields(sampling: Sampling, stop: Sequence[str]) -> Body:
-    """Return the request fields that control generation, except those left to the server's defaults."""
+    """Return the request fields that control generation, without parameters that the server chooses."""
     fields: Body = {"stream": True, "stream_options": {"include_usage": True}}
     for name in ("temperature", "top_p", "max_tokens"):
         if name not in sampling.left_out:
@@ -291,7 +291,7 @@ class Complaint:
 
     @property
     def about_model(self) -> bool:
-        """Whether the fault is that the model does not exist."""
+        """Whether the model does not exist on the server."""
         return "model_not_found" in self.code or bool(_NO_MODEL.search(self.message))
 
     @property

@@ -1,6 +1,6 @@
-"""Tool calls that a model wrote as text, for servers without a parser for them.
+"""Read tool calls that a model wrote as text, for servers without a parser for them.
 
-It reads `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
+Formats: `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
 `<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a mark, any name is a call: a wrong
 name gets feedback. Calls in XML or Python stay text, as does JSON without a mark that names no offered tool.
 """
@@ -74,7 +74,7 @@ def _with_calls(held: list[Delta], said: str, text: str, names: Container[str], 
 
 
 def _is_shown(text: str, at: int) -> bool:
-    """Return whether a place is in code that follows other words, as an example of a call is."""
+    """Return whether a position is in code that follows other text: a call there is an example."""
     line, fences = text[text.rfind("\n", 0, at) + 1 : at], text.count("```", 0, at) % 2
     return bool(text[: text.index("```")].strip()) if fences else line.count("`") % 2 == 1
 

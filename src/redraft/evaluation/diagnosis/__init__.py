@@ -1,1 +1,1 @@
-"""Measure how revising changed the answers, and whether it beats other ways to spend the same tokens."""
+"""Measure the effect of revising on answers, and compare it with other ways to spend the same tokens."""

@@ -1,13 +1,14 @@
-"""Choose the best way to answer prompts like the given ones, with a promise (`redraft diagnose --choose`).
+"""Choose the best of several ways to answer prompts, with a promise (`redraft diagnose --choose`).
 
-After each block of prompts, a way that is certainly not ahead of the leading way by the margin gets no more
-prompts, unless another way leads later. The runs end as soon as some way is certainly not behind any other by
-the margin; the cheapest such way is chosen. Otherwise they end at the last prompt or at a limit. Each of two
-claims holds with 95 % confidence, however often the results are checked (`evaluation.evidence`): a `certain`
-choice is not behind any other way by the margin; and all bounds of the promise and of the gains are correct.
+The ways answer the prompts in blocks. After each block, a way that is certainly not ahead of the leading way
+by the margin is dropped; it may return if another way leads later. The runs end as soon as some way is
+certainly not behind any other by the margin, and the cheapest such way is chosen. Otherwise the runs end at
+the last prompt or at a limit. With 95 % confidence, a `certain` choice is not behind any other way by the
+margin. All bounds of the promise and of the gains are correct, also with 95 % confidence. Both hold however
+often the results are checked (`evaluation.evidence`).
 
-A choice is false if it looked certain but is behind the best way by the margin. So the 5 % are divided among
-the ways that could be a false choice: all except the best one and those that are `NEVER` chosen.
+A choice is false if it looked certain but is behind the best way by the margin. The allowed error of 5 % is
+divided among the ways that could be a false choice: all except the best way and the `NEVER` chosen ways.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ with --seed 1, 2, 3 and so on, and take the most frequent answer to each prompt.
 _CONTROLS = "Blind retry and shuffled feedback are never chosen: they only measure the effect of feedback."
 NEVER = {"vote": _VOTES, "early": _VOTES, "blind": _CONTROLS, "shuffled": _CONTROLS}
 """The kinds of ways that are compared but never chosen, each with the reason."""
-CHOICE = "choice.json"  # in the folder of the chains: the chosen way, and the files it was chosen from
+CHOICE = "choice.json"  # in the folder of the chains: the chosen way, and hashes of the files behind it
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
 """The results of each way on each item, in the order of seeds and turns. A way may have no items."""
@@ -61,7 +62,7 @@ Runs = tuple[Path, Iterable[Strategy], Container[str] | None]
 
 
 def blocks(items: int) -> Iterable[int]:
-    """Yield the item counts at which to check the results. The gaps grow, as later checks are less useful."""
+    """Yield the numbers of items after which to check the results. The gaps grow: late checks help less."""
     count = FIRST
     while count < items:
         yield count
@@ -80,7 +81,7 @@ def seen_in(tasks: Iterable[Runs]) -> Seen:
 
 @dataclass(frozen=True)
 class Promise:
-    """Bounds on a way's results, at 95 % however often the results were checked. Shares are 0 to 1."""
+    """The promised results of a way: bounds with 95 % confidence, and mean costs. Shares are 0 to 1."""
 
     right: float  # lower bound on the share of right answers
     gain: float  # lower bound on the gain over one answer
@@ -96,7 +97,7 @@ class Race:
 
     seen: Seen
     margin: float  # the chosen way may be behind the best one by less than this
-    judge: str = ""  # scores 1 if better than one answer, 0 for a tie, else -1. If empty, checks score
+    judge: str = ""  # a model: 1 if better than one answer, 0 for a tie, -1 if worse. Empty: checks score
 
     @cached_property
     def ways(self) -> list[Strategy]:
@@ -124,14 +125,14 @@ class Race:
         }
 
     def gains(self, way: Strategy, other: Strategy, *, ties: bool = True) -> list[float]:
-        """Return `way`'s score minus `other`'s by item. Without `ties`, skip items with two scores of 0."""
+        """Return `way`'s score minus `other`'s for each item. Without `ties`, skip items where both are 0."""
         ours, theirs = self.scores[way], self.scores[other]
         both = (name for name in ours if name in theirs and (ties or ours[name] or theirs[name]))
         return [ours[name] - theirs[name] for name in both]
 
     @cached_property
     def leader(self) -> Strategy:
-        """The usable way with the largest mean gain over one answer so far; of equal ones, the cheapest."""
+        """The usable way with the largest mean gain over one answer so far; at equal gains, the cheapest."""
         return max(self.usable, key=lambda way: fmean(self.gains(way, ONE) or [-1.0]))
 
     @cached_property
@@ -160,12 +161,12 @@ class Race:
 
     @property
     def chosen(self) -> Strategy:
-        """The cheapest way that certainly trails no other by the margin; the leader if none is certain."""
+        """The cheapest way that is certainly not behind any other by the margin; without one, the leader."""
         return next(iter(self._safe), self.leader)
 
     @property
     def _error(self) -> float:
-        """The error allowed for each of four bounds on each way, so that all hold together with 95 %."""
+        """The allowed error of a bound. With four bounds per way, all hold together with 95 % confidence."""
         return ERROR / (4 * len(self.seen))
 
     def gain(self, way: Strategy, other: Strategy = ONE, error: float | None = None) -> Estimate:
@@ -175,11 +176,11 @@ class Race:
         return Estimate(fmean(gains), *ends)
 
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
-        """Return the gain over a kind of way at equal cost; None with a judge, or outside the kind's costs.
+        """Return the gain of `way` over another kind of way at equal cost; None if they cannot be compared.
 
-        The way is compared with a random choice, at equal cost, between two ways of that kind, or between one
-        of them and one answer. The gain over that choice lies between the gains over the two, and so do its
-        bounds. The bounds hold with 95 % for all pairs of ways at once, and so for every such choice.
+        `way` is compared with a random choice between two ways of that kind, or between one answer and such a
+        way. The choice has the same mean cost as `way`. The gain over the choice lies between the gains over
+        its two ways, and so do the bounds. All bounds hold together with 95 % confidence.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))
@@ -192,7 +193,7 @@ class Race:
         return Estimate(*((1 - part) * a + part * b for a, b in zip(*both, strict=True)))
 
     def finding(self, way: Strategy) -> str:
-        """Return whether a way is better than one answer, worse, equal within the margin, or still open."""
+        """Compare a way with one answer: `better`, `worse`, `equal` (within the margin), or `open`."""
         gain = self.gain(way)
         if gain.low > 0:
             return "better"
@@ -217,7 +218,7 @@ class Race:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The chosen way, its promise, and the comparison that it rests on, as JSON values."""
+        """The chosen way, its promise, and the settings of the comparison, as JSON values."""
         return {
             "way": self.chosen.called,
             **{
@@ -238,7 +239,7 @@ class Choice:
     """The result of comparing the ways."""
 
     race: Race
-    matrix: Matrix  # with all ways
+    matrix: Matrix  # the runs of all ways
     items: int  # the number of prompts
 
     def __str__(self) -> str:
@@ -250,7 +251,7 @@ class Choice:
         return "\n".join(as_text([*parts, Part(notes=[*never], verdict=self.sentence)]))
 
     def _at_equal(self, by: Cost) -> Iterator[Line]:
-        """Yield the lead of the chosen way over each kind, and of each way over that kind and best of N."""
+        """Yield the gains of the chosen way over all kinds, and of all ways over its kind and best of N."""
         race = self.race
         for way, kind in product(race.ways, dict.fromkeys(way.kind for way in race.ways)):
             wanted = way == race.chosen or kind in (race.chosen.kind, "best-of")
@@ -355,18 +356,18 @@ def keep_edited(file: Path, folder: Path) -> None:
     """Raise `UsageError` if the file exists and is not the recipe that --choose wrote from `folder`."""
     made = stored(folder / CHOICE, "way")
     if file.exists() and (made is None or text_of_settings(file) != _yaml(made["way"])):
-        said = f"{file} is not what --choose wrote from {folder}, and would be overwritten."
+        said = f"{file} exists, and is not the recipe that --choose wrote from {folder}."
         raise UsageError(said, hint="Move it away and run this command again, or name another file.")
 
 
 def _refuse(matrix: Matrix) -> None:
     told = matrix.settings
     if len(matrix.models) > 1:
-        raise UsageError("--choose is for one model.", hint="Run it once per model, in separate folders.")
+        raise UsageError("--choose takes only one model.", hint="Run it once per model, in separate folders.")
     others = [t.task if t.source else t.name for t in matrix.tasks if t.task not in ("checks", UNSCORED)]
     if others and (told.get("judge") or not told.get("check")):
         hint = "Give a check without --judge: --check 'matches:[0-9]'. The task's own checks then only score."
-        said = f"the checks of {others[0]} need the right answers, which are unknown when a way is used."
+        said = f"the checks of {others[0]} need the right answers, which are unknown in later use."
         raise UsageError(said, hint=hint)
 
 
@@ -449,8 +450,8 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         again = {name: race.record[name] for name in made["promise"] if name in race.record}
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # evidence is damaged or missing
-        hint = "Put them back, or run the command with --choose again to make what is missing."
-        lacks = f"{folder!s:.200} lacks the answers that {file} rests on, or {CHOICE}."
+        hint = "Restore the files, or run the command with --choose again to make the missing ones."
+        lacks = f"{folder!s:.200} lacks {CHOICE} or the answers behind {file}."
         raise UsageError(lacks, hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]

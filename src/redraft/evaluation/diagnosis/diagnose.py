@@ -1,4 +1,4 @@
-"""`redraft.diagnose`: measure from chains how revising changed the answers."""
+"""Measure the effect of revising from chains (`redraft.diagnose`)."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Diagnosis(Figures):
 def diagnose(
     chains: str | Path | Iterable[Chain], *, score: Iterable[str | Check | Callable[..., Any]] = ()
 ) -> Diagnosis:
-    """Measure from chains how revising changed the answers, and whether it made more of them right.
+    """Measure the effect of revising from chains, such as the change in the share of right answers.
 
     Args:
         chains: Chains, or a file of chains.
-        score: Checks that decide which answers are right. By default, the truth that `redraft eval` wrote to
-            the chains; without it, the checks that guided revising, but then a gain is nearly automatic.
+        score: Checks that decide which answers are right. By default, the results of `redraft eval` in the
+            chains decide. Without them, the guiding checks do, which makes a gain nearly automatic.
 
     Raises:
         RecordError: Nothing decides which answers are right, or a file cannot be read.
@@ -104,7 +104,7 @@ def sections(found: Figures) -> Iterator[Part]:
     lines = [Line(level.name, *right, f"{level.hits:,} of {level.count:,}") for level, right in rows]
     yield Part("right answers", lines=lines)
     if found.revised:
-        yield Part("what revising did", lines=[*_transitions(found)])
+        yield Part("effect of revising", lines=[*_transitions(found)])
     if any(judged.right or judged.wrong for judged in found.verdicts.judged):
         yield Part("verdicts: finding answers that need revision", lines=[*_verdicts(found)])
 
@@ -146,7 +146,7 @@ def _verdicts(found: Figures) -> Iterator[Line]:
     yield Line("precision", *percent(verdicts.precision, 1), note)
     note = f"{total.rejected:,} of {total.wrong:,} wrong are rejected"
     yield Line("recall", *percent(verdicts.recall, 1), note)
-    unknown = f"; {verdicts.unknown:,} decide neither" * bool(verdicts.unknown)
+    unknown = f"; unknown verdicts: {verdicts.unknown:,}" * bool(verdicts.unknown)
     note = f"{total.accepted:,} of {total.right:,} right are accepted{unknown}; accepting all would give 50 %"
     yield Line("balanced accuracy", *percent(verdicts.balanced, 1), note)
 
@@ -163,5 +163,5 @@ def verdict(found: Figures) -> str:
     took = f"a chain takes {tokens_text(whole)} new tokens"
     took += f", and its first step {tokens_text(first)}" * bool(first)
     if math.isnan(whole):
-        took = "some chains do not record how many they took"
+        took = "some chains do not record their tokens"
     return f"{said} Not at equal tokens: {took}. redraft diagnose --tasks compares at equal tokens."

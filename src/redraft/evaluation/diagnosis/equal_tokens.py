@@ -1,9 +1,9 @@
 """Compare ways to spend tokens, seconds or money on an answer: score over cost, and at equal cost.
 
 Each size of a way, such as best of 4, is a point: its mean score and cost over all seeds. The points of a way
-and the lines between them form its curve: a random choice between two sizes, for each prompt, gives the
-scores and costs on the line. Two ways are compared at the highest cost that both curves reach. If there is
-none, they cannot be compared at equal cost. Tokens are all tokens that models generated, also in criticisms.
+and the lines between them form its curve. A random choice between two sizes, for each prompt, gives the
+scores and costs on the line. Two ways are compared at the highest cost that both curves reach. Curves that
+share no cost cannot be compared at equal cost. All tokens that models generate count, also in criticism.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the indices of the two ascending `costs` around `at`, and its position between them, 0 to 1."""
+    """Return the indices of the ascending `costs` around `at`, and its relative position between the two."""
     low = max(place for place, cost in enumerate(costs) if cost <= at)
     high = min(low + 1, len(costs) - 1)
     gap = costs[high] - costs[low]
@@ -54,7 +54,7 @@ class Spent(NamedTuple):
 
     @classmethod
     def of(cls, known: Known, score: float | None = None) -> Self:
-        """Return the result of a chain. Its default score is 1 if its best answer is right, otherwise 0."""
+        """Return the result of a chain. The default score is 1 if the best answer is right, otherwise 0."""
         chain, usd = known.chain, known.chain.usage.cost_usd
         seconds = sum(step.usage.seconds for step in (*chain.steps, *chain.drafts))
         if chain.model.get("engine") == "scripted":  # canned replies take the machine's time, not a model's
@@ -77,7 +77,7 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """One way's results, for the items that all ways answered, in the same order for every way."""
+    """The results of one way on the items that all ways answered. The order of items is always the same."""
 
     IN_JSON: ClassVar = "way.kind way.texts score mean.tokens mean.prompts mean.seconds mean.money"
 
@@ -160,7 +160,7 @@ class Curves:
         return list(dict.fromkeys(point.way.kind for point in self.points))
 
     def last(self, kind: str) -> Point:
-        """Return the point of this kind with the most texts."""
+        """Return the point of this kind with the most answers per prompt."""
         return next(point for point in reversed(self.points) if point.way.kind == kind)
 
     @property
@@ -169,14 +169,14 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points of known cost, cheapest first. The single answer leads if it costs less."""
+        """Return a kind's points of known cost, cheapest first. A cheaper single answer comes before them."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (point for point in self.points if point.way.kind == "plain")
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare a kind of way with another at the highest cost that both reach, else at close costs."""
+        """Compare two kinds of ways at the highest cost that both reach, otherwise at similar costs."""
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:
@@ -203,7 +203,7 @@ class Curves:
         return most if reached else None
 
     def scores(self, kind: str, cost: float) -> list[float]:
-        """Return each item's score at a cost that the curve of `kind` reaches, interpolated along it."""
+        """Return each item's score on the curve of `kind`, interpolated at a cost that the curve reaches."""
         curve = self.curve(kind)
         low, high, part = around([*map(self.cost, curve)], cost)
         both = zip(curve[low].scores, curve[high].scores, strict=True)
@@ -230,8 +230,8 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None without such a run.
 
-    The first seed determines the ways. A seed with a missing run is not counted, and neither is an
-    item that is missing from a run.
+    The first seed determines the ways. Seeds with missing runs are not counted. Items that are missing
+    from a run are not counted either.
     """
     found: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):

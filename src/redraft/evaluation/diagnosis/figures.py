@@ -53,7 +53,7 @@ def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
 
 
 def split(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:
-    """Return the number of items that `other` scores higher, and the number it scores lower."""
+    """Return the number of items with a higher score in `other`, and the number with a lower score there."""
     pairs = list(zip(one, other, strict=True))
     return sum(after > before for before, after in pairs), sum(after < before for before, after in pairs)
 
@@ -129,7 +129,7 @@ class Changes:
 
     @property
     def ratio(self) -> float:
-        """ECR/EIR. It is infinite if EIR is 0 and ECR is not, and NaN if both are 0 or one is unknown."""
+        """ECR/EIR. It is infinite if EIR is 0 and ECR is not, and NaN if both are 0 or either is unknown."""
         ecr, eir = self.ecr.value, self.eir.value
         if eir:
             return ecr / eir
@@ -167,7 +167,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The verdicts of feedback compared with the truth: do they reject the wrong answers?"""
+    """The verdicts of feedback, compared with the truth about the answers."""
 
     IN_JSON: ClassVar = "total unknown precision recall balanced"
 
@@ -258,17 +258,17 @@ class Figures:
 
     @cached_property
     def fixed(self) -> list[str]:
-        """The ids of the chains with a wrong first answer and a right best one."""
+        """The ids of the chains with a wrong first answer and a right best answer."""
         return [each.chain.id for each in self.chains if each.best and not each.first]
 
     @cached_property
     def broken(self) -> list[str]:
-        """The ids of the chains with a right first answer and a wrong best one."""
+        """The ids of the chains with a right first answer and a wrong best answer."""
         return [each.chain.id for each in self.chains if each.first and not each.best]
 
     @property
     def decision(self) -> Decision:
-        """The comparison of the best answers with the first ones."""
+        """The comparison of the best answers with the first answers."""
         return self.whole.decision
 
     @cached_property

@@ -35,7 +35,7 @@ from redraft.revision.settings import Settings
 
 WAYS = {{"plain": "one", "best-of": "best"}.get(kind, kind): kind for kind in NAMES}
 """Map the name of each way that a user types to its kind (`evaluation.diagnosis.strategies`)."""
-ALWAYS = ("one", "revise")  # the other ways are compared with these, and may spend as many tokens
+ALWAYS = ("one", "revise")  # ways that always run. The others may spend as many tokens as revising does
 RACED = "one,revise,best,steered"  # the default ways of --choose
 DRAWN, EXERCISES = 50, 1  # default number of exercises of a shipped task; the seed that draws them
 PLAN, RUNS = "runs.json", "runs"
@@ -65,11 +65,11 @@ class TaskFile:
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
     def put(self, folder: Path, limit: int | None) -> Path:
-        """Copy the task's file into a folder, and return its path. Raise `OutputError` if it has changed."""
+        """Copy the task to a folder; return the path of the copy. Raise `OutputError` if the copy differs."""
         if self.source is None:
             draw = _drawn()[self.name][1]
             file, drawn = folder / f"{self.name}.jsonl", draw(limit or DRAWN, EXERCISES)
-            if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # longer draws begin alike
+            if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # a longer draw only adds
                 write_jsonl(file, drawn)
             return file
         file, now = folder / self.source.name, self.source.read_bytes()
@@ -106,7 +106,7 @@ class Matrix:
         settings = replace(settings, judge_was_named=False, tell=cache(settings.tell))
         tasks = [TaskFile.of(each, judged=bool(judge)) for each in _split(told.tasks)]
         ways = _split([settings.get("ways") or (RACED if told.choose else told.ways)])
-        always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # shuffled uses revise's
+        always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # it needs revise's runs
         ways = list(dict.fromkeys((*always, *ways)))
         return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
 
@@ -148,9 +148,9 @@ class Matrix:
         return ended
 
     def prepare(self, *, run_code: bool) -> int:
-        """Check everything that needs no model, write the `PLAN`, and return the number of prompts."""
+        """Make all checks that need no model, write the `PLAN`, and return the number of prompts."""
         if unknown := [way for way in self.ways if way not in WAYS]:
-            raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
+            raise UsageError(f"no way is called {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
         _check_options(self.settings)
         for model in self.models:
             _check_model(model)
@@ -229,5 +229,5 @@ def _check_model(reference: str) -> None:
     named: ModelReference = parse_reference(reference)
     files = [*([Path(named.target)] if named.kind in ("gguf", "script") else []), *named.adapters]
     if missing := [file for file in files if not file.exists()]:
-        hint = "Is its path right?"
+        hint = "Correct its path."
         raise UsageError(f"a file of the model {reference!r:.80} is missing: {missing[0]}.", hint=hint)

@@ -23,7 +23,7 @@ class DiagnoseOptions(SpendOptions, Flags):
     models: list[str] | None = option("models to compare; repeatable [--model]", WITH_TASKS, "MODEL,…")
     ways: str = option("ways to compare", WITH_TASKS, "WAY,…", default="one,revise,alone,vote,best")
     seeds: int = option("rounds over the prompts", WITH_TASKS, "N", default=3, ge=1)
-    samples: int = option("most answers for best of N and a vote", WITH_TASKS, "N", default=8, ge=2)
+    samples: int = option("maximum answers for best of N and a vote", WITH_TASKS, "N", default=8, ge=2)
     equal: Literal["tokens", "seconds", "money"] = option(
         "compare ways at equal tokens, seconds or money", WITH_TASKS, "WHAT", default="tokens"
     )

@@ -1,6 +1,6 @@
 """Make the runs of a model on a task: each strategy answers the records, once for each seed.
 
-A run is like one of `redraft eval` with a strategy's options (`strategies`), and has its own file. All runs
+A run is like `redraft eval` with a strategy's options (`strategies`), and has its own file. All runs
 share a cache, so no reply is requested twice, and all strategies start with the same first answers.
 """
 
@@ -134,8 +134,8 @@ class StrategyRuns:
     def _fits(self, strategy: Strategy, seed: int) -> bool:
         """Decide whether a run is needed.
 
-        A way with more drafts is not needed if one with fewer drafts used as many tokens as every other way
-        in the first seed. Later seeds repeat the runs of the first one.
+        A way with more drafts is not needed if the same way with fewer drafts used as many tokens as every
+        other way in the first seed. Later seeds repeat the runs of the first seed.
         """
         if strategy.kind not in SAMPLED:
             return True
@@ -177,7 +177,7 @@ class StrategyRuns:
 
     @cached_property
     def strategies(self) -> list[Strategy]:
-        """The strategies that suit the task, without `steered` if all are steered or there is no check."""
+        """The strategies for the task. `steered` is left out if all are steered or there is no check."""
         voting = strategies.reader_of(checks_of(task_named(self.task), self.records[0])) is not None
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]

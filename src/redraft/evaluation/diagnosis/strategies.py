@@ -1,11 +1,11 @@
 """Define the ways to spend tokens on an answer that `redraft diagnose --tasks` compares at equal tokens.
 
-Each way is the loop of `revise` with other options. Almost all use the same guiding checks; a way may hide
-their messages, or continue when they pass. Revising alone uses none.
+Each way is the loop of `revise` with other options. Almost all ways use the same guiding checks; a way may
+hide their messages, or continue when they pass. Revising alone uses no checks.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
 majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171);
-its early end, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), with one Beta law.
+early vote, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), with one Beta law.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Strategy:
 
     @classmethod
     def of(cls, name: str) -> Self:
-        """Return the way with this `name` or `called`."""
+        """Parse the `name` or the `called` of a way."""
         name = "plain" if name == "one" else name
         kind, _, texts = name.rpartition("-")
         return cls(kind, int(texts)) if kind and texts.isdecimal() else cls(name, 1)
@@ -88,14 +88,14 @@ def strategies_of(
 ) -> list[Strategy]:
     """Return the ways of these kinds, in the order in which they must run.
 
-    Ways with several drafts come last, because their number depends on the tokens of the others. Shuffled
-    feedback comes after `revise`, whose feedback it uses.
+    Ways with several drafts come last, because the number of drafts depends on the tokens of the other ways.
+    Shuffled feedback comes after `revise`, whose feedback it uses.
 
     Args:
         kinds: Keys of `NAMES`.
         revisions: The largest number of revisions.
         drawn: The numbers of answers for best of N and majority vote, ascending from 2.
-        voting: Whether answers have a short form, by which votes can be counted.
+        voting: Whether answers have a short result, such as a number, so that votes can be counted.
     """
     texts: Mapping[str, Sequence[int]] = {
         "plain": (1,),
@@ -146,7 +146,7 @@ def retold(checks: Iterable[Check], message: str = "", *, never: bool = False) -
 
 
 def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
-    """Return the function of a scoring check that reads an answer's short form; None if no check has one."""
+    """Return a check's function that reads an answer's result, such as a number; None if no check has one."""
     return next((getattr(check, "said") for check in checks if hasattr(check, "said")), None)  # noqa: B009
 
 
@@ -177,9 +177,9 @@ def settled(votes: Iterable[Hashable]) -> bool:
 
 
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
-    """Map the id of each chain whose first answer was criticised to the feedback on another such answer.
+    """Give each chain with a criticised first answer another chain's feedback; return the feedback by id.
 
-    The feedback comes from the chain before it; for the first chain, from the last. A single chain gets none.
+    A chain gets the feedback of the chain before it; the first chain, of the last. A single chain gets none.
     """
     told = {
         chain.id: step.feedback.text

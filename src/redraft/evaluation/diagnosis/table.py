@@ -1,8 +1,8 @@
 """Compute the table and the page of a folder of runs from its chains, and verify them.
 
 A way is compared with the others at equal tokens (`equal_tokens`): within each task, and over all tasks
-together, where all prompts have equal weight. Holm's procedure corrects the p-values in two families: all
-comparisons within tasks, and all over tasks. Revising alone is compared only with `UNGUIDED` ways.
+together, where all prompts have equal weight. Holm's procedure corrects the p-values in two families: the
+comparisons within tasks, and those over all tasks. Revising alone is compared only with `UNGUIDED` ways.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _HOW = """\
 Each way may spend as many new tokens as revising did: best of N and a vote draw as many answers as fit. \
 Best of N keeps the answer that passes the checks, and a blind retry revises without being told what failed.
 One answer, a vote and revising alone see no checks. The other ways see the guiding checks: those of --check \
-or else the task's own, which also score. Revising alone is compared only with ways that see none. \
-A model that was trained to revise may use its adapters only in such ways; then the others begin differently.
+or else the task's own, which also score. Revising alone is compared only with ways that see no checks. \
+A model that was trained to revise may use its adapters only in such ways, so its drafts differ there.
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
 number of comparisons (Holm's procedure), once over all tasks and once within tasks.""".splitlines()
@@ -53,7 +53,7 @@ UNGUIDED = ("plain", "vote", "early")  # ways that see no checks: revising alone
 class Table:
     """All figures, in the order in which the page shows them."""
 
-    cells: Sequence[Curves]  # for each model with several tasks, over `ALL`; then for each task
+    cells: Sequence[Curves]  # first over `ALL`, for each model with several tasks; then for each task
     comparisons: Sequence[Versus]  # comparisons over all tasks come first
     remarks: Sequence[str]  # notes on missing runs and prompts
     by: Cost = "tokens"
@@ -168,7 +168,7 @@ def sentences(table: Table) -> Iterator[str]:
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
-    """Return the hashes of the files that a folder's figures are computed from, by relative path."""
+    """Return the hashes of the files behind a folder's figures, by relative path."""
     files = [folder / PLAN, *folder.glob("tasks/*"), *(folder / RUNS).glob("*/*/seed-*/*.jsonl")]
     return {file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(files) if file.is_file()}
 
@@ -234,7 +234,7 @@ def some(faults: list[str]) -> list[str]:
 
 
 def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
-    """Check the answers of all chains again. Return how many, and where the stored results differ."""
+    """Check the answers of all chains again. Return their number, and the faults of the stored results."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
         kind = task_of(task["task"], run_code=run_code)

@@ -1,7 +1,7 @@
 """Find out whether each answer of a chain is right, by its task, by given checks or by its own checks.
 
 The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo or an empty text is never right, even if
-a check passes it (`is_answer`). Without truth, a judge may compare a way's answers with the single ones.
+a check passes it (`is_answer`). Without truth, a judge may compare a way's answers with single answers.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Known:
 
 
 class Material(NamedTuple):
-    """The chains whose answers can be judged right or wrong, and the ids of the others."""
+    """The chains whose answers can be judged right or wrong, and the ids of the other chains."""
 
     chains: tuple[Known, ...]
     left_out: Mapping[str, tuple[str, ...]]  # ids of chains that are not counted, by reason
@@ -136,7 +136,7 @@ def _check_kind(first: RawRecord, file: Path) -> None:
         first.chain()
     except RecordError as error:
         is_way = file.suffix == ".yaml"
-        error.hint = f"If it is a way: redraft diagnose {file} --verify" if is_way else _GIVE
+        error.hint = f"To verify a way: redraft diagnose {file} --verify" if is_way else _GIVE
         raise
 
 
@@ -179,9 +179,9 @@ def _told(chain: Chain) -> Known | str:
     try:
         truth = truth_of(chain)
     except RecordError:
-        return "its truth cannot be read"
+        return "the truth cannot be read"
     if truth is None or len(truth.steps) != len(chain.steps):
-        return "no truth about some of its answers"
+        return "no truth about some answers"
     return Known(chain, truth)
 
 
@@ -233,7 +233,7 @@ def reviews_in(folder: Path) -> Iterator[Review]:
 
 
 def preferences(file: Path) -> dict[str, float]:
-    """Map ids to 1 if the way's answer beat the single one in both orders, -1 if it lost both, else 0."""
+    """Map ids to 1 if the way's answer beat the single answer in both orders, -1 if it lost both, else 0."""
     said, found = dict[Any, int](), dict[str, float]()
     for review in reviews_in(file.parent):
         first, second = review.score or (0, 0)  # an unreadable review is a tie

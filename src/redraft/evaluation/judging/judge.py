@@ -30,7 +30,7 @@ from redraft.jobs.ids import derived_seed
 from redraft.jobs.journal import Journal
 
 TEMPERATURE, MAX_TOKENS = 0.0, 1024
-"""Default sampling: greedy, so that reviews are repeatable. The length is the one of FastChat's reviewers."""
+"""Default sampling: greedy, for repeatable reviews. The token limit is that of FastChat's reviewers."""
 
 TRIED = 20  # a run may stop after this many reviews, if most of them cannot be read
 Said = tuple[float, ...] | reviews.Winner  # a judge's decision: two scores, one grade, or a verdict
@@ -246,7 +246,7 @@ class ReviewTally:
     last: str = ""  # the text of the last unreadable review
 
     def stop(self) -> str:
-        """Return why the run should stop if most of its reviews are unreadable; otherwise return ""."""
+        """Return the reason to stop the run if most of its reviews are unreadable, otherwise ""."""
         made, bad = self.reviews - self.before, len(self.unreadable) - self.unreadable_before
         if made < TRIED or 2 * bad <= made:
             return ""

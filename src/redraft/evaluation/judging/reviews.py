@@ -122,7 +122,7 @@ class Review(BaseModel):
     model_1: str | None = None  # the name of the model that gave the first answer, if known
     model_2: str | None = None  # the name of the model that gave the second answer
     judge: str | None = None  # the judge's model, if known
-    turn: int = 1  # which turn of the question was judged
+    turn: int = 1  # the judged turn of the question
 
     @classmethod
     def of(cls, record: Mapping[str, Any], where: str = "review") -> Review:
@@ -213,7 +213,7 @@ class Grade(BaseModel):
     question_id: int | str
     model: str
     answer_id: int | str = ""
-    judge: str | list[str] = ""  # the name of the judge's model, optionally with that of its prompt
+    judge: str | list[str] = ""  # the name of the judge's model, optionally followed by its prompt's name
     judgment: str = ""
     score: float | None = None  # 1 to 10; None or -1 if the judge gave none
     turn: int = 1

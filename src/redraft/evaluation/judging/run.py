@@ -111,7 +111,7 @@ class JudgeRun:
 
     @cached_property
     def matches(self) -> list[Match]:
-        """The matched answers to judge. A warning names the empty answers in the files."""
+        """The matched answers to judge. A warning names the questions with empty answers."""
         if self.given is not None:
             return self.given
         found = read_matches(self.answers, self.questions)

@@ -34,7 +34,7 @@ _NAMED = re.compile(r'<path aria-label="([^"]*)"([^>]*)/>')
 def curves(
     series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], x_name: str, y_name: str
 ) -> str:
-    """Draw a line for each series, named in the legend, in the stylesheet's colours `--s0` to `--s7`.
+    """Return an SVG chart with a line for each series, in the stylesheet's colours `--s0` to `--s7`.
 
     Each point is (x, value, lower end, upper end, tooltip); the ends are NaN if there is no interval. Lines
     are shifted slightly so that equal ones stay visible, and each has its own dashes and marks.
@@ -91,5 +91,5 @@ def _looks(names: Sequence[str], values: Sequence[object]) -> Spec:
 
 
 def _drawable(text: str) -> str:
-    """Replace characters that XML forbids, because the library would end the process."""
+    """Replace characters that XML forbids. The chart library would end the process at them."""
     return _NOT_XML.sub("\ufffd", printable(text))

@@ -1,4 +1,4 @@
-// The words that two texts have in common.
+// Finds the words that two texts have in common.
 const CELLS = 4_000_000; // largest table of two texts' words to compare
 const READABLE = 0.4; // smallest share of common words for marks, as in `redraft show`
 
@@ -22,7 +22,7 @@ function common(one, other) {
   return { inOne, inOther, share: 2 * best[0] / Math.max(a.length + b.length, 1) };
 }
 
-// Yields the runs of words that are common or not, each as [is common, text].
+// Yields the runs of common words and of other words, each as [is common, text].
 function* runs(list, known) {
   for (let start = 0; start < list.length;) {
     let end = start;

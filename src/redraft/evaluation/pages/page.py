@@ -1,7 +1,7 @@
 """Fill the template of all reports: one HTML page that needs no other files, in light and dark.
 
-The texts of records may be hostile. All are escaped. The page's security policy forbids all requests, and all
-scripts except redraft's own, which it names by hash. Records to browse are JSON in a block that is not
+The texts of records may be hostile, so all are escaped. The page's security policy forbids all requests, and
+all scripts except redraft's own, which it names by hash. Records to browse are JSON in a block that is not
 executed, and `browse.js` puts them into text nodes.
 """
 

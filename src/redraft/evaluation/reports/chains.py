@@ -1,8 +1,8 @@
-"""Write the page of chains, which shows each as a timeline of its drafts, with feedback and changes.
+"""Write a page that shows each chain as a timeline of its drafts, with feedback and changes.
 
 The page contains an index of all chains, and the chains in compressed blocks. `chains.js` of `pages` unpacks
 a block only when a chain in it is shown or searched, so even a page of 100,000 chains opens at once. Reports
-write this page beside their own, and link to its chains by name.
+write this page beside their own page, and link to the chains by name.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Links:
 
 
 def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
-    """Return the page as HTML. `made` is the text of its footer: how the page was made."""
+    """Return the page as HTML. `made`, the text of its footer, says how the page was made."""
     index: list[list[object]] = []
     blocks, kinds = [], Counter[str]()
     left = iter(chains)

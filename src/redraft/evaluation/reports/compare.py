@@ -1,9 +1,9 @@
-"""Compute figures from reviews: how a model compares with its opponent, and which biases the judge shows.
+"""Compute figures from reviews: a model's results against its opponent, and the biases of the judge.
 
-Judges prefer an answer for its position. So a question is counted only if it has readable reviews in both
-orders, and a model wins it only if it wins in both. If no question has both orders, all are counted, and the
-report says so. People judge a pair once, in random order: such votes are always counted. An item is a
-question or one turn of it. Intervals are over questions (`stats`); a comparison's figures share resamples.
+Judges favour answers by their position. So a question counts only if it has readable reviews in both orders,
+and a model wins a question only by winning in both orders. If no question has both orders, all questions
+count, and the report says so. People judge a pair once, in random order: such votes always count. An item is
+a question or one turn of it. Intervals are over questions (`stats`); a comparison's figures share resamples.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Result:
 class OrderBias:
     """The influence of the order of the answers on the judge."""
 
-    points: Estimate | None  # score of the answer shown first minus that of the other; None without scores
+    points: Estimate | None  # score of the answer shown first minus the second's; None without scores
     agreement: Estimate  # share of items with the same verdict in both orders
 
 
@@ -242,7 +242,7 @@ class Comparison:
 
     @property
     def sums(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The sums of the model's and opponent's scores: with the model shown first, then with it second."""
+        """The sums of both sides' scores: first with the model's answer shown first, then shown second."""
         one, two, three, four = map(float, self.sample.sums[:4])
         return (one, two), (three, four)
 
@@ -378,8 +378,8 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    Its results are for the model that comes earlier in `first`. If `first` contains neither, they are for
-    the model that the pair's first review shows first (second if that review is `swapped`).
+    A comparison takes the side of the model that comes earlier in `first`. If `first` contains neither model,
+    it takes the side of the model that the pair's first review shows first (second if `swapped`).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:
@@ -394,7 +394,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
 
 
 def shared(comparisons: Iterable[Comparison]) -> str:
-    """Return the model in all comparisons, their common opponent. "" if there is none, or only one pair."""
+    """Return the common opponent, a model in all comparisons; "" without one, or for only one pair."""
     pairs = {frozenset((each.model, each.opponent)) for each in comparisons}
     return next(iter(frozenset.intersection(*pairs)), "") if len(pairs) > 1 else ""
 

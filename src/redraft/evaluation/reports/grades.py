@@ -136,13 +136,13 @@ class GradeReport:
 
 
 def describe_grades(inputs: Sequence[Input], material: Material) -> GradeReport:
-    """Report on files of grades. Raise `RecordError` for a repeated grade or an unknown question."""
+    """Return a report on grades. Raise `RecordError` for a repeated grade or an unknown question."""
     seen: dict[object, str] = {}
     read = (_read(each, material, seen) for each in inputs)
     found = graded(chain.from_iterable(read))
     if not any(each.scores.values for each in found):
         places = [where for each in found for where in each.unreadable]
-        raise RecordError(f"none of {counted(len(places), 'grade')} can be read: {listed(places, 5)}.")
+        raise RecordError(f"found {counted(len(places), 'grade')}, but no readable one: {listed(places, 5)}.")
     differences = side_by_side([each.scores for each in found])
     return GradeReport(tuple(name_of(each.path) for each in inputs), material, found, differences)
 

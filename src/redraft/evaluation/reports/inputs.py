@@ -1,8 +1,8 @@
 """Read the inputs of a report: files of one kind of record, and the answers and questions behind them.
 
-These name the models of a review, most trusted first: the files of answers; the review's own `model_1` and
-`model_2`; the name of its file (`NEW_vs_OLD.jsonl`); answer ids alone. In the last case, the first answer of
-the first review belongs to A, and all answers that are compared with A's belong to B.
+The names of a review's models come from the first of these sources: the files of answers; the review's own
+`model_1` and `model_2`; the name of its file (`NEW_vs_OLD.jsonl`); answer ids alone. With ids alone, the
+first answer of the first review belongs to A, and all answers that are compared with A's belong to B.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def opened(path: Path) -> Input:
 
 
 def record_kind(record: Any, where: str) -> Kind:
-    """Return the kind of a file from its first record. Raise `RecordError` if there is no report on it."""
+    """Return the kind of a file from its first record. Raise `RecordError` if no report can read it."""
     if not isinstance(record, Mapping):
         raise RecordError(f"{where}: the record is {shown(record)}, which no report can read.", hint=_HINT)
     if "g1_winner" in record or "answer1_id" in record:
@@ -59,13 +59,13 @@ def record_kind(record: Any, where: str) -> Kind:
     if is_chain(record) or logged(record):
         return "chains"
     if "question_id" in record and record.keys() & {"score", "winner"}:
-        return "reviews"  # with fields missing, which the reader names
+        return "reviews"  # some fields are missing: the reader names them
     fields = ", ".join(list(map(str, record))[:6]) or "none"
     raise RecordError(f"{where}: no report can read this record; its fields are {fields}.", hint=_HINT)
 
 
 def kind_of(inputs: Sequence[Input]) -> Kind:
-    """Return the kind of all files. Raise `UsageError` if they differ, `RecordError` if all are empty."""
+    """Return the kind of all files. Raise `UsageError` if kinds differ, `RecordError` if all are empty."""
     found: dict[Kind, list[str]] = {}
     for each in inputs:
         if each.kind:
@@ -91,7 +91,7 @@ class Answer:
 
 @dataclass
 class Material:
-    """The answers by id and file name, and the questions by id. Either is empty without its files."""
+    """The answers by id and file name, and the questions by id. Without such files, they are empty."""
 
     names: tuple[str, ...] = ()
     answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class Material:
         return found
 
     def check_asked(self, question_id: int | str, where: str) -> None:
-        """Raise `RecordError` if questions were given and none has this id."""
+        """Raise `RecordError` if questions were given and no question has this id."""
         if self.questions and str(question_id) not in self.questions:
             said = f"{where}: the record belongs to question {question_id}, which is not in {self.where}."
             raise RecordError(said, hint="Give the questions that were asked: --questions FILE")
@@ -148,7 +148,7 @@ class Placed:
 
 
 def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
-    """Read reviews, and find the models of each. The file's name may contain them: `NEW_vs_OLD`.
+    """Read reviews, and find the models of each. A file's name may contain the models' names: `NEW_vs_OLD`.
 
     Raises:
         RecordError: A file cannot be read or repeats a review. Or the models of a review are unclear, or its

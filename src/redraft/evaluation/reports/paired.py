@@ -67,7 +67,7 @@ def paired(run: Scores, other: Scores) -> Paired | None:
 
 
 def side_by_side(runs: Sequence[Scores]) -> tuple[Paired, ...]:
-    """Compare all pairs of runs of the same task or judge: later minus earlier, p corrected by Holm."""
+    """Compare all pairs of runs of a task or judge, later minus earlier. Holm's procedure corrects p."""
     pairs = ((two, one) for one, two in combinations(runs, 2) if one.about == two.about)
     found = [each for pair in pairs if (each := paired(*pair))]
     corrected = holm([each.p for each in found])

@@ -1,6 +1,6 @@
 """Rank many models on one scale, by Bradley and Terry's model.
 
-A model's probability of winning is a logistic function of its lead in strength. A tie is half a win each.
+A model's probability of winning is a logistic function of its lead in strength. A tie is half a win for each.
 
 Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty is ours: it keeps the strength of a model
 that always wins finite.
@@ -20,7 +20,7 @@ from redraft.evaluation.stats import SHARE, Bootstrap, Estimate, Numbers, logist
 
 DRAWS = 1_000  # number of resamples. The model is fitted to each
 _PENALTY = 1e-3
-_ALIKE = 0.2  # divided by the number of questions: resamples with rates closer than that have equal outcomes
+_ALIKE = 0.2  # if rates differ by less than this divided by the number of questions, all resamples agree
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Battles:
         return [self._rate(sample, place, against) for place in range(len(self.names))]
 
     def _rate(self, sample: Bootstrap, place: int, against: str) -> Estimate:
-        """Return a model's rate.
+        """Return a model's rate with its interval.
 
-        If all resamples agree, as for a model that always wins, the ends are its rates after a share of its
-        games is turned into losses or into wins: the share of unseen questions that may differ.
+        If all resamples agree, as for a model that always wins, each end is the rate after a share of the
+        games is turned into losses or into wins. The share is that of unseen questions that may differ.
         """
         names, mine = self.names, self.met[:, place]
 
@@ -91,7 +91,7 @@ class Battles:
 
 
 def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
-    """Return the models' ranking; None for fewer than three models, or if battles do not connect all.
+    """Return the models' ranking; None for fewer than three models, or if battles do not connect them all.
 
     Intervals are at 95 % over questions: all reviews of a question are resampled together.
     """

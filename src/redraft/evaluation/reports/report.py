@@ -35,11 +35,11 @@ to filter by, `answers` (`name`, `text`, and an optional link `chain`), and `not
 def describe(
     files: Sequence[Path], *, answers: Sequence[Path] = (), questions: Path | None = None
 ) -> AnyReport:
-    """Report on files of reviews, grades or chains. `answers` are files of judged answers, one per model."""
+    """Return a report on files of reviews, grades or chains. `answers` are files of judged answers."""
     inputs = list(map(opened, files))
     kind = kind_of(inputs)
     if answers and kind == "chains":
-        raise UsageError("--answers goes with reviews and grades.", hint="Leave it out for chains.")
+        raise UsageError("--answers is for reviews and grades, not for chains.", hint="Leave it out.")
     material = Material.read(answers, questions)
     if kind == "reviews":
         return describe_reviews(inputs, material)
@@ -56,7 +56,7 @@ def page(report: AnyReport, made: str, links: Links | None = None) -> str:
 
 
 def chains_of(report: AnyReport) -> Iterator[Listed]:
-    """Yield the chains of the records that the page of a report on runs shows."""
+    """Yield the chains of all records on a report's page. Only reports on runs show chains."""
     if isinstance(report, RunReport):
         for record, shown in report.shown.items():
             for name, chain in shown.chains.items():
@@ -85,7 +85,7 @@ def _records(report: AnyReport, links: Links) -> Part | None:
         kinds = {"won": "right", "lost": "wrong", "tied": "not checked", "differ": "runs differ"}
     if not count:
         return None
-    more = f"The first {MOST_SHOWN:,} of {count:,}." * (count > MOST_SHOWN)
+    more = f"The first {MOST_SHOWN:,} of {count:,} are shown." * (count > MOST_SHOWN)
     return Part(title, more, records=list(islice(entries, MOST_SHOWN)), kinds=kinds)
 
 

@@ -79,7 +79,7 @@ class Report:
 
 
 def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
-    """Report on files of reviews. The two orders may be in different files."""
+    """Return a report on files of reviews. The two orders may be in different files."""
     names = tuple(name_of(each.path) for each in inputs)
     found = compare.compare(place(inputs, material), material.names)
     if not any(comparison.items for comparison in found):
@@ -87,7 +87,7 @@ def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
         if not unreadable:
             raise RecordError(f"there is no review in {', '.join(names)}.")
         raise RecordError(
-            f"none of {counted(len(unreadable), 'review')} can be read: {_named(unreadable)}.",
+            f"found {counted(len(unreadable), 'review')}, but no readable scores: {_named(unreadable)}.",
             hint="A judge should write two numbers from 1 to 10 on the first line, such as: 8 9",
         )
     opponent = compare.shared(found)

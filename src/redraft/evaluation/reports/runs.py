@@ -33,7 +33,7 @@ MOST_SHOWN = 2_000  # number of records that the page shows
 class Run:
     """A file of chains."""
 
-    name: str  # the name of the file, without folder and ending if that is unique
+    name: str  # the stem of the file, or its whole name if the stem is not unique
     tally: Tally
     empty: int = 0  # number of empty answers
 
@@ -98,7 +98,7 @@ class RunReport:
 
 
 def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
-    """Report on files of chains, each of one task. Raise `UsageError` if a file is given twice."""
+    """Return a report on files of chains, each of one task. Raise `UsageError` for a repeated file."""
     for number, each in enumerate(inputs):
         if each.path in [other.path for other in inputs[:number]]:
             raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")
@@ -144,6 +144,6 @@ def _mixed(about: tuple[str, str], first: tuple[str, str], where: str, given: In
         field, one = "filter", named[0]
     take = f"Choose one: jq -c --arg f {quote(one)} 'select(.{field} == $f)' {quote(name_of(given.path))}"
     return RecordError(
-        f"{where}: this chain is of {task or 'no task'}, but the first is of {before or 'no task'}.",
+        f"{where}: this chain belongs to {task or 'no task'}, but the first to {before or 'no task'}.",
         hint=take if field else "Give each task its own file.",
     )

@@ -37,7 +37,7 @@ from redraft.revision.settings import Settings
 
 @dataclass
 class ScoredRun(AnswerRun):
-    """A run that stores in each chain which of its answers are right."""
+    """A run that stores the truth about each answer in its chain."""
 
     task: str = "checks"
     must_pass = False
@@ -213,7 +213,7 @@ def evaluate(
         EngineError, CheckError: As for `redraft.revise`. An empty answer is wrong but raises no error.
     """
     if parallel < 1:
-        raise UsageError(f"parallel is {parallel}.", hint="Make at least 1 chain at once.")
+        raise UsageError(f"parallel is {parallel}.", hint="Set parallel to 1 or more.")
     name, given = (task, records) if isinstance(task, str) else ("checks", task)
     if given is None:
         raise UsageError("no records were given.", hint=f'Write evaluate({name!r}, "records.jsonl", …).')

@@ -71,7 +71,7 @@ class Tally(Summary):
 
     task: str = ""  # the chains' task; empty if they have none
     outcomes: dict[str, bool] = field(default_factory=dict)  # by chain id: whether the best answer is right
-    items: dict[str, str] = field(default_factory=dict)  # by chain id: its item (`item_of`), if not the id
+    items: dict[str, str] = field(default_factory=dict)  # items (`item_of`) by chain id, if they differ
     beside: dict[str, Share] = field(default_factory=_shares)  # other scores over all records, by name
     groups: dict[str, Share] = field(default_factory=_shares)  # scores by group (IFEval: constraint type)
     failed: dict[str, int] = field(default_factory=dict)  # records without an answer, by cause; not counted
@@ -97,7 +97,7 @@ class Tally(Summary):
         return [name for name, right in self.outcomes.items() if not right]
 
     def add(self, chain: Chain, groups: Iterable[str] = (), name: str = "") -> None:
-        """Count a chain. `groups` apply if its task has none; `name` is its unique id, if not `chain.id`."""
+        """Count a chain. `groups` are used if its task has no groups. `name` replaces a repeated id."""
         super().add(chain)
         name, item = name or chain.id, item_of(chain)
         if item != name:
@@ -222,7 +222,7 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 
 
 def outcome_of(chain: Chain) -> bool | None:
-    """Return whether a chain's best answer is right, or without a task passed its checks; None if unknown.
+    """Return whether a chain's best answer is right or, without a task, passed its checks; None if unknown.
 
     A chain without a best answer is wrong if one of its answers is an echo. For a chain without any text, the
     outcome is known only with a task.

@@ -63,7 +63,7 @@ def _letter(gold: str, record: Chain) -> Sequence[Check]:
 def _unit_tests(_: str, record: Chain) -> Sequence[Check]:
     tests = record.meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):
-        raise CheckSyntaxError("it has no tests.")
+        raise CheckSyntaxError("the record has no tests.")
     return [CodeCheck(tuple(tests["asserts"]), tests.get("setup") or "")]
 
 
@@ -71,14 +71,14 @@ def _constraints(_: str, record: Chain) -> Sequence[Check]:
     source = meta_of(record, "source")
     names, values = source.get("instruction_id_list"), source.get("kwargs")
     if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values) or not names:
-        raise CheckSyntaxError("it needs two lists of equal length, `instruction_id_list` and `kwargs`.")
+        raise CheckSyntaxError("`instruction_id_list` and `kwargs` must be two lists of equal length.")
     return [Constraint.of(name, value) for name, value in zip(names, values, strict=True)]
 
 
 def _own_checks(_: str, record: Chain) -> Sequence[Check]:
     if not (found := checks_in(record)):
         empty = meta_of(record, "source").get("checks") == []
-        raise CheckSyntaxError("its list of `checks` is empty." if empty else "it has no list of `checks`.")
+        raise CheckSyntaxError(f"the record has {'an empty' if empty else 'no'} list of `checks`.")
     return found
 
 
@@ -156,7 +156,8 @@ def checks_of(task: Task, record: Chain, file: Path = Path()) -> tuple[Check, ..
         found = parse_checks(task.checks(gold.strip(), record))
         if bool(found) != (task is _UNSCORED):
             return found
-        problem, hint = f"it has {'checks, so no judge is needed' if found else 'no check that scores'}.", ""
+        has = "checks, so no judge is needed" if found else "no check that scores"
+        problem, hint = f"the record has {has}.", ""
     except CheckSyntaxError as error:
         problem, hint = error.message, error.hint or ""
     except UsageError as error:
@@ -181,7 +182,7 @@ def unanswered(record: Chain) -> Chain:
 
 
 def is_answer(step: Step) -> bool:
-    """Return whether a step is an answer. An echo or an empty text is not, and fails every check."""
+    """Return whether a step is an answer. An echo or an empty text is no answer, and fails every check."""
     return not step.echo and not is_blank(step.answer)
 
 

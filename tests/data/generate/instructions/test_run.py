@@ -237,7 +237,7 @@ def test_other_settings_are_refused_and_other_counts_are_not(tmp_path: Path) -> 
     out = tmp_path / "out.jsonl"
     made(out)
     for more in ({"language": "German"}, {"similar": 0.5}, {"way": "self-instruct"}, {"seed": 3}):
-        with pytest.raises(OutputError, match="made in another way"):
+        with pytest.raises(OutputError, match="made differently"):
             made(out, **more)
     assert made(out, count=21, parallel=7).kept >= 21
 
