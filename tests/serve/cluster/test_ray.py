@@ -168,7 +168,7 @@ def test_three_machines_as_the_page_says() -> None:
     _, _, section = page.partition("## One command for all shares")
     blocks = re.findall(
         r"test_ray.py runs it -->\n```sh\n(.*?)```",
-        section.partition("## What merging promises")[0],
+        section.partition("## What merging guarantees")[0],
         re.DOTALL,
     )
     port = own_port()
