@@ -10,8 +10,9 @@ pieces of any size; a token is a character, so ids are code points. A `ScriptedR
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -165,15 +166,12 @@ class ScriptedEngine(base.Engine):
         reply = self.replies(asked) if callable(self.replies) else self.replies[number % len(self.replies)]
         return _reply_of(reply)
 
-    def _pieces(self, text: str) -> Sequence[str]:
-        sizes = [self.chunk] if isinstance(self.chunk, int) else list(self.chunk) or [1]
-        pieces: list[str] = []
-        start = 0
+    def _pieces(self, text: str) -> Iterator[str]:
+        sizes, start = cycle([self.chunk] if isinstance(self.chunk, int) else list(self.chunk) or [1]), 0
         while start < len(text):
-            size = max(1, sizes[len(pieces) % len(sizes)])
-            pieces.append(text[start : start + size])
+            size = max(1, next(sizes))
+            yield text[start : start + size]
             start += size
-        return pieces
 
 
 def _reply_of(reply: str | ScriptedReply) -> ScriptedReply:
