@@ -137,6 +137,13 @@ def test_a_text_that_has_no_room_is_not_written_anew_as_a_whole() -> None:
     assert (chain.answer, chain.stop) == (text, "unchanged")
 
 
+def test_a_given_text_is_kept_if_no_model_was_opened() -> None:
+    cancel = redraft.CancelToken()
+    cancel.cancel()
+    chain = redraft.revise("?", model="script:none", given=OWLS, checks=["lacks:mouse"], cancel=cancel)
+    assert (chain.answer, chain.stop, len(chain.steps)) == (OWLS, "cancelled", 1)
+
+
 def test_a_text_in_json_keeps_its_kind_and_the_fault_is_told() -> None:
     engine = Able(['{"/bio": "A wide mind"}'], about={"schemas": True})
     given = json.dumps({"name": "Ada", "bio": "A big mind"}, indent=1).replace("\n", "\r\n")

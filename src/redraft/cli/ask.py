@@ -111,11 +111,10 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     text = text_of_settings(file)
     with only_ours():
         chain = asyncio.run(_make(settings, cache=cache, watch=False, **to_patch(text, places=places)))
-    made = chain.answer if chain.steps else text  # a limit or Ctrl-C may come before the first step
     if form:
-        write(chain.to_json() if form == "json" else made.removesuffix("\n"))
+        write(chain.to_json() if form == "json" else chain.answer.removesuffix("\n"))
     else:
-        old, new = (re.findall(r"[^\n]*\n|[^\n]+", each) for each in (text, made))
+        old, new = (re.findall(r"[^\n]*\n|[^\n]+", each) for each in (text, chain.answer))
         name = f"{file}\t" if " " in str(file) else str(file)
         for line in unified_diff(old, new, name, name):
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")

@@ -281,7 +281,7 @@ async def make(
 ) -> AsyncGenerator[Event, None]:
     """Make a chain as `stream` does, with engines that the caller opens and closes.
 
-    The time budget starts here: if it ends before the engines are open, the chain has no steps. Options
+    The time budget starts here: if it ends before the engines are open, the chain has no new steps. Options
     are checked again, because they may have changed since `check_options`.
     """
     check_together(options)
@@ -339,7 +339,8 @@ async def _make(
         async with cancel.until(limit):
             driver = replace(await _driver(asked, options, load, span), cancel=cancel)
     except OutOfTime:
-        stop, steps = "cancelled" if cancel.cancelled else "budget", complete_steps(made)
+        stop, given = "cancelled" if cancel.cancelled else "budget", options.given
+        steps = complete_steps(made) or ((Step(answer=given),) if given else ())
         changes = {"id": options.id, "stop": stop, "steps": steps, "best": best_step(steps)}
         unopened = made.model_copy(update={**changes, "drafts": complete_drafts(made)})
         output = options.output

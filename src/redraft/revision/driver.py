@@ -63,6 +63,8 @@ def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> ops.Loop[Ch
     state = State(plan, clock)
     try:
         nothing_left = not state.steps and spent(state)
+        if nothing_left and plan.options.given:
+            state.begin(plan.options.given, "stop", Usage())
         stop: Stop = "budget" if nothing_left else (yield from _run(state))
         state.check_answered(stop)
     except RedraftError as error:
