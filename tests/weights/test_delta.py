@@ -244,7 +244,7 @@ def refused(folder: Path, error: type[Exception], match: str, **how: Any) -> Non
 def test_a_wrong_base_is_refused_before_anything_is_written(tmp_path: Path, exact: bool) -> None:
     folder = _make(tmp_path, exact=exact)
     save(folder / "base", llama(7), config=CONFIG)
-    refused(folder, UsageError, r"is not the base that .*delta was made from, .*base in BF16")
+    refused(folder, UsageError, r"is not the base of .*delta, which was made from .*base in BF16")
     save(folder / "other", {name: values.half() for name, values in llama().items()})
     with pytest.raises(UsageError) as caught:
         apply(folder / "other", folder / "delta", folder / "again")

@@ -186,7 +186,7 @@ def _loss_and_grads(
             torch.mm(change, weight, out=of_hidden[part])
         if of_weight is not None:
             of_weight += change.T @ hidden[part]
-    # `backward` scales them with fp16: in 16 bits, small gradients would become 0 before that.
+    # With fp16, `backward` scales the gradients. In 16 bits, small ones would become 0 before that.
     kept = wide if weight.dtype == torch.float16 else weight.dtype
     weights = None if of_weight is None else of_weight.to(kept)
     return total, (of_hidden, weights, None if of_bias is None else of_bias.to(kept))

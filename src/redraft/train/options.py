@@ -2,10 +2,10 @@
 
     redraft train VERB RECIPE --name value --switch --list a b
 
-Settings of optimizer, schedule, checkpoints and logs have the names of transformers' `TrainingArguments`,
-which `trained` makes from them. Other fields of that class cannot be set. Flags override the recipe. The
-commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` lists the names that have changed since. Nothing
-heavy is imported here.
+Settings of optimizer, schedule, checkpoints and logs are named like fields of transformers'
+`TrainingArguments`. `trained` makes such an object from them. Other fields of that class cannot be set. Flags
+override the recipe. The commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` lists the names that have
+changed since. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ class SftOptions(LossOptions):
     verb = "sft"
 
     training_objective: Objective = option(
-        "texts with loss: all except rejected answers, all, one answer, all except answer 0, or feedback",
+        "texts with loss: all except rejected answers (accepted), all (full), one (answer), all except "
+        "answer 0 (revision), or feedback (critic)",
         DATA,
         default="accepted",
     )
@@ -262,13 +263,15 @@ class PpoOptions(RunOptions):
     )
     min_new_tokens: int = option("minimum tokens of an answer", ROLLOUTS, default=0, ge=0)
     temperature: float = option("temperature for sampling answers", ROLLOUTS, default=1.0, gt=0)
-    top_k: int = option("only 0, as in StableVicuna", ROLLOUTS, default=0, what=f"0: {_ALL}", ge=0, le=0)
-    top_p: float = option("only 1, as in StableVicuna", ROLLOUTS, default=1.0, what=f"1: {_ALL}", ge=1, le=1)
-    do_sample: bool = option("only True, as in StableVicuna", ROLLOUTS, default=True)
+    top_k: int = option("must be 0, as in StableVicuna", ROLLOUTS, default=0, what=f"0: {_ALL}", ge=0, le=0)
+    top_p: float = option(
+        "must be 1, as in StableVicuna", ROLLOUTS, default=1.0, what=f"1: {_ALL}", ge=1, le=1
+    )
+    do_sample: bool = option("must be True, as in StableVicuna", ROLLOUTS, default=True)
     missing_eos_penalty: float = option(
         "subtracted from the reward of an answer that does not end by itself", JUDGING, default=0.0, ge=0
     )
-    scale_reward: Literal["none"] = option("only none, as in StableVicuna", JUDGING, default="none")
+    scale_reward: Literal["none"] = option("must be none, as in StableVicuna", JUDGING, default="none")
     cliprange_reward: float | None = option("clip rewards to plus or minus this (trlX: 10)", JUDGING, gt=0)
     ppo_epochs: int = option("passes over each rollout batch", ALGORITHM, default=4, ge=1)
     init_kl_coef: float = option(
@@ -284,7 +287,7 @@ class PpoOptions(RunOptions):
         "clip the ratio of probabilities to 1 plus or minus this", ALGORITHM, default=0.2, gt=0
     )
     importance_sampling_clip_max: float = option(
-        "limit of a token's weight: its probability in the trainer over that in the sampler (0: no weights)",
+        "limit of a token's importance weight, P(trainer) / P(sampler); 0: no weights",
         ALGORITHM,
         default=2.0,
         ge=0,

@@ -167,7 +167,7 @@ Own = TypeVar("Own", bound=RunOptions)
 
 
 def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
-    """Return whether to train an adapter: as `lora` says or, by default, if full training does not fit."""
+    """Return whether to train an adapter: `lora` or, by default, whether full training does not fit."""
     if own.lora is not None:
         return own.lora
     parameters = sum(each.numel() for each in skeleton(model).parameters())
@@ -350,7 +350,7 @@ class Ready:
 
     @property
     def caution(self) -> str:
-        """A warning if licences clash, so that the result should not be published; otherwise empty."""
+        """A warning against publishing the result, if licences clash; otherwise empty."""
         return remark(self.sources) if clash(self.sources) else ""
 
     def train(self, begin: Callable[[], object] | None = None) -> int:

@@ -32,7 +32,7 @@ class Sft(Verb[SftOptions]):
     marked = ("with loss", "without loss")
 
     def check(self, own: SftOptions, model: str) -> None:
-        """Raise if the `--gguf` file cannot be written, or GGUF does not support the model."""
+        """Raise `RedraftError` if the `--gguf` file cannot be written, or GGUF does not support the model."""
         if own.gguf:
             _check_gguf(own.gguf, model)
 

@@ -315,7 +315,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write the responses of a chunk. A score maps each form to its part of the reward."""
+        """Write the responses of a chunk. A score maps each value of `--reward` to its part of the reward."""
         lines = [
             {
                 "rollout": rollout,

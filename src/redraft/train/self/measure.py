@@ -1,4 +1,4 @@
-"""Test a model that revises on held-out exercises, task by task.
+"""Test a revising model on held-out exercises, task by task.
 
 A chain is judged by its task's check, never by the model's own verdict. If a test is stopped, the same call
 resumes it.
