@@ -108,7 +108,6 @@ def plain(annotation: Any) -> str:
 
 
 def parameter_of(parameter: inspect.Parameter, home: Any) -> str:
-    """Return a parameter as text, as in a signature."""
     if parameter.kind is parameter.VAR_KEYWORD:
         return f"**{parameter.name}"
     text = parameter.name

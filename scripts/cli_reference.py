@@ -82,7 +82,6 @@ def help_of(words: tuple[str, ...]) -> str:
 
 
 def section(words: tuple[str, ...]) -> str:
-    """Return a command's help as a Markdown block."""
     return f"```text\n{help_of(words)}\n```\n"
 
 

@@ -22,7 +22,6 @@ LIST = FOLDER / "vendor.json"
 
 
 def packed(name: str, version: str) -> dict[str, bytes]:
-    """Return the files of an npm package, by path."""
     with TemporaryDirectory() as folder:
         command = ["npm", "pack", "--silent", f"{name}@{version}"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
