@@ -141,7 +141,7 @@ def _plain(value: Any) -> Any:
 
 
 def ready_for(own: RunOptions, model: str, *, tell: Say) -> Ready:
-    """Prepare a run up to its first step. With `quiet`, only warnings are printed."""
+    """Return a run that is ready for its first step. With `quiet`, only warnings are printed."""
     return get_ready(own, model, cache_folder() / "train", say=_ignore if own.quiet else tell, warn=tell)
 
 
@@ -154,7 +154,7 @@ def train(
     """Train, and write a record of the run beside the output.
 
     Args:
-        on_step: A function that is called with each line of the log. With it, no progress is shown.
+        on_step: A function that is called with each line of the log. If it is given, no progress is shown.
     """
     say = tell if leads() and not own.quiet else _ignore
     if not own.data_path:

@@ -227,7 +227,7 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
 
 
 def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None = None) -> OutputError:
-    """Return the error for an output that cannot be written. It mentions intact checkpoints."""
+    """Return the error for an output that cannot be written. The error mentions intact checkpoints."""
     why = (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"  # SafetensorError has none
     whole = any(each.complete for each in checkpoints(output))
     left = " The earlier checkpoints are intact." if whole else ""

@@ -90,7 +90,7 @@ def check_config(folder: Path) -> None:
 
 
 def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
-    """Save a model or an adapter for `from_pretrained`. Its files get the permissions of other new files."""
+    """Save a model or an adapter for `from_pretrained`. The files get the permissions of other new files."""
     model.save_pretrained(folder, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
     mode = next(folder.glob("*config.json")).stat().st_mode
@@ -306,7 +306,7 @@ def add_adapter(
 ) -> peft.PeftModel:
     """Add an adapter to a model, in 32 bits, and freeze everything else.
 
-    Its initial values are random, so seed torch first.
+    The adapter's initial values are random, so seed torch first.
 
     Args:
         task: The task type, as peft names it. With SEQ_CLS, the whole head is trained too.

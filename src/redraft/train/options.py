@@ -333,7 +333,7 @@ _DATA = (".jsonl", ".json", ".txt", ".gz", ".csv", ".parquet")
 """Extensions of data files. Users sometimes type such a file in place of a recipe."""
 
 LAZY = "lazy_preprocess"
-"""FastChat's switch. With it, as in FastChat, each row of a batch is one record: packing is off."""
+"""FastChat's switch that makes each row of a batch one record, without packing."""
 OLD = {
     "evaluation_strategy": "eval_strategy",
     "gradient_checkpointing": "activation_checkpointing",
@@ -432,7 +432,7 @@ def no_setting(name: str, options: type[RunOptions], shown: str, *, prefix: str 
 
 
 def read_recipe(ref: str, options: type[RunOptions]) -> dict[str, Any]:
-    """Return the settings in a recipe, which is found by name or path. Its `about` is left out."""
+    """Return the settings in a recipe, which is found by name or path. The key `about` is left out."""
     if ref.lower().endswith(_DATA):
         raise UsageError(f"{ref} looks like a data file, not a recipe.", hint=f"--data_path {ref}")
     _, document = recipe_of(ref, "train")

@@ -213,7 +213,7 @@ class Ppo(Source):
     def batches(
         self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[Batch]:
-        """Yield the minibatches of a rollout batch, which is made if needed. Call `stops` between chunks."""
+        """Make a rollout batch if needed, and yield its minibatches. Call `stops` between chunks."""
         if self._epoch != epoch and not self._made(epoch, stops):
             return
         for number in range(first, len(self)):

@@ -222,7 +222,7 @@ class Encodes(Protocol):
         """A hash of all settings that determine a record's examples. Code is not included."""
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
-        """Return the chains of a record that become examples."""
+        """Return the chains in a record that should become examples."""
 
     def encode(self, chain: Chain) -> Example | tuple[Example, ...] | Skipped:
         """Return the examples of a chain, or the reason why it has none."""
@@ -264,7 +264,7 @@ def prepare(
 
     Args:
         workers: The maximum number of tokenising processes. For little data, one is used.
-        say: Called with lines of progress. The first rank also tells of a wait for another process.
+        say: Called with lines of progress. The first rank also reports a wait for another process.
     """
     # Workers import the main script. If the script prepares data, both would wait forever. multiprocessing
     # makes the same test before it starts a process.

@@ -143,7 +143,7 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
 
 
 def say_licences(sources: Sequence[Source], run: Run) -> None:
-    """Warn about the licences of an output. If they clash, do so even in a quiet run."""
+    """Warn about the licences of an output. If they clash, warn even in a quiet run."""
     if text := remark(sources):
         (run.caution if clash(sources) else run.tell)(text)
 

@@ -53,7 +53,7 @@ _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 _CODES = ("BOOL", "F8_E4M3", "F8_E5M2")
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _InPlace = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Change the first tensor by the second, and return it."""
+"""Changes its first tensor by the second, and returns the first."""
 
 _COMPUTED = "rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it themselves.
 
@@ -161,7 +161,7 @@ def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torc
 
 
 def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bool) -> torch.Tensor:
-    """Change values by the base: as bit patterns if `exact` or integers, else as rounded floats."""
+    """Change values by those of the base: bit patterns if `exact` or integers, otherwise floats."""
     base = piece.base
     if base is None:
         return values

@@ -278,7 +278,7 @@ class Sampler:
 
 
 def recorded(record: Chain, response: Response) -> Chain:
-    """Return a record with the response as its answer. `finish` shows whether it was cut off."""
+    """Return a record with the response as its answer. `finish` shows whether the response was cut off."""
     finish: Finish = "stop" if response.ended else "max_tokens"
     return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
 

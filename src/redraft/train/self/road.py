@@ -97,7 +97,7 @@ class Start:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """A record that identifies these files."""
+        """A record that identifies both adapters, with the names of the tasks."""
         made = fingerprint([self.answers, self.critic])
         return {"sha256": made["sha256"], "learnt": [task.name for task in self.learnt]}
 

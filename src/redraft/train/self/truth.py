@@ -36,7 +36,7 @@ class Solved:
         return passed("right") if right else failed("This is not the right answer.")
 
     def said(self, answer: str) -> Hashable:
-        """Return the answer on one line, as the key that equal votes share; None if it is empty."""
+        """Return the answer on one line, as the key for counting votes; None if it is empty."""
         return plain(answer) or None
 
 

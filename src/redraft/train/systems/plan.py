@@ -1,4 +1,4 @@
-"""Plan a run: find which stages are done, and how much time, disk space and money the others need.
+"""Plan a run: find the finished stages, and the time, disk space and money that the others need.
 
 A record of each stage is kept in `DIR/.run`. A stage is done if its record is complete, and its options and
 the content of all its inputs are as recorded. The verbs themselves resume unfinished outputs.

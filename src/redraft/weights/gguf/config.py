@@ -48,7 +48,7 @@ class ModelNumbers:
 
 
 def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
-    """Read and check a config.json."""
+    """Return the checked numbers of a config.json."""
     sizes = families.sizes_from_config(config)
     family = sizes.family
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
@@ -96,7 +96,7 @@ def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
 def numbers_from_metadata(
     metadata: Mapping[str, Any], shapes: Mapping[str, families.Shape], factors: tuple[float, ...] = ()
 ) -> ModelNumbers:
-    """Read and check the keys of a GGUF file. `shapes` are its tensors' shapes, rows first.
+    """Return the checked numbers of a GGUF file's keys. `shapes` are its tensors' shapes, rows first.
 
     `factors` are the values of `rope_freqs.weight`, if the file has it.
     """
@@ -156,7 +156,7 @@ SAMPLING = {
     "min_p": "min_p",
     "repetition_penalty": "penalty_repeat",
 }
-"""Settings in generation_config.json, and in GGUF after `general.sampling.` (gguf.Keys.General)."""
+"""Names of settings in generation_config.json, and in GGUF after `general.sampling.` (gguf.Keys.General)."""
 
 
 def sampling_metadata(generation: Mapping[str, Any]) -> dict[str, int | float]:

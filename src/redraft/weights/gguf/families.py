@@ -215,7 +215,7 @@ class Sizes:
 
 
 def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
-    """Read and check the sizes in a config.json."""
+    """Return the checked sizes of a config.json."""
     family = family_of(config)
     read = Numbers(config, "config.json")
     heads, width = read.whole("num_attention_heads"), read.whole("hidden_size")
@@ -235,7 +235,7 @@ def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
 
 
 def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shape]) -> Sizes:
-    """Read and check the sizes in the keys of a GGUF file, without their prefix, and in tensors' shapes."""
+    """Return the checked sizes from the keys of a GGUF file (without prefix) and from tensors' shapes."""
     heads, width = read.whole("attention.head_count"), read.whole("embedding_length")
     return Sizes(
         family,

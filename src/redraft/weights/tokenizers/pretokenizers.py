@@ -102,7 +102,7 @@ def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
 
 
 def pre_tokenizer_json(rule: PreTokenizer) -> dict[str, Any]:
-    """Return the rule as in tokenizer.json, in the form that models with this rule use."""
+    """Return the field `pre_tokenizer` of a tokenizer.json for a rule, as in models with that rule."""
     splits = list(rule.splits)
     regex = splits[-1] == GPT2
     if regex:
