@@ -61,7 +61,7 @@ def found_by(checks: Sequence[Check], answer: str, prompt: Prompt) -> tuple[bool
 
 
 def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most: int) -> list[Text]:
-    """Answer a prompt by the loop of mellea: instruct, validate, repair."""
+    """Answer a prompt with mellea's loop: instruct, validate, repair."""
     from mellea import start_session
     from mellea.backends import ModelOption
     from mellea.stdlib.requirements import req, simple_validate
@@ -84,7 +84,7 @@ def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most
 
 
 def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most: int) -> list[Text]:
-    """Answer a prompt by instructor: an object with one text, retried with the validation error."""
+    """Answer a prompt with instructor, as an object with one text. Errors of validation lead to a retry."""
     import instructor
     from instructor.core.exceptions import InstructorError
     from openai import OpenAI

@@ -109,7 +109,7 @@ async def compare(both: Loaded, streams: int, size: Size) -> Figure:
 
 
 async def by_redraft(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[int, float]:
-    """Return the generated tokens of all chains, and the seconds."""
+    """Generate all chains. Return the number of generated tokens, and the seconds."""
     engine = HfEngine(both.model, both.tokenizer, name="default", parallel=len(asked), ends=frozenset())
     try:
         start = time.perf_counter()
@@ -133,7 +133,7 @@ async def by_redraft(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[i
 
 
 def by_transformers(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[int, float]:
-    """Return the generated tokens of one batch, and the seconds."""
+    """Generate one batch. Return the number of generated tokens, and the seconds."""
     tokenizer = both.tokenizer
     tokenizer.padding_side = "left"
     both.model.generation_config.eos_token_id = None

@@ -1,7 +1,7 @@
-"""Measure how well `redraft diagnose --choose` chooses. Archived answers are drawn at random, and raced.
+"""Measure how well `redraft diagnose --choose` chooses, on random draws from archived answers.
 
-    python benchmarks/choose.py FOLDER    archive the answers in a folder of `diagnose --tasks`, then race
-    python benchmarks/choose.py           race the archived answers: 200 draws a task
+    python benchmarks/choose.py FOLDER    archive the answers in a folder of `diagnose --tasks`, then measure
+    python benchmarks/choose.py           measure on the archived answers: 200 draws a task
 
 A draw has 200 items of a task, with replacement. The archive decides what is true. "best" and "chosen" are
 the shares of right answers with the best fixed strategy and with the chosen one. "false" is the share of

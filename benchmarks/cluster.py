@@ -210,7 +210,7 @@ def _share(job: Job, teacher: Teacher, index: int, count: int) -> subprocess.Pop
 
 
 def _killed(job: Job, teacher: Teacher, times: int, most: int) -> dict[str, int]:
-    """Kill random shares. Map requests whose replies were in a journal at a kill to their replies by then."""
+    """Kill random shares. Count the replies to each request when a killed share's journal first has one."""
     draws, journaled = random.Random(7), dict[str, int]()
     running = [_share(job, teacher, index, 8) for index in range(8)]
     for left in reversed(range(times)):
@@ -272,7 +272,7 @@ def _processor(folder: Path, *words: str) -> float:
 
 
 def toward(measured: int, prompts: int, latency: float, parallel: int) -> Row:
-    """Calculate the time of many machines from the costs of one share."""
+    """Calculate the time of a job on 1 to 1,000 machines from the measured costs of one share."""
     costs = ShareCosts.measured(measured)
     each = max(latency / parallel, costs.answer)
     figures, alone = list[Figure](), 0.0

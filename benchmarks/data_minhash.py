@@ -93,7 +93,7 @@ def shingles(text: str) -> set[tuple[str, ...]]:
 
 
 def found_by_redraft(texts: Sequence[str], scale: Scale) -> Pairs:
-    """Return the pairs in the same group, read from the dropped records of the real command."""
+    """Return all pairs of texts that redraft puts into the same group, according to its dropped records."""
     source, output, side = (scale.work / f"{name}.jsonl" for name in ("exact", "kept", "dropped"))
     write_instructions(source, iter(texts))
     data("dedupe", source, "--by", "minhash", "-o", output, "--dropped", side, workers=scale.workers)

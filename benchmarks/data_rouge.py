@@ -41,7 +41,7 @@ def run(scale: Scale) -> Row:
 
 
 def compare(ours: Near, theirs: Near, candidates: Sequence[str]) -> tuple[dict[bool, list[float]], int, int]:
-    """Return the seconds of ours (True) and the peer (False), differing decisions, and near pairs."""
+    """Return each filter's seconds (ours: True), and the numbers of differing decisions and of near pairs."""
     times: dict[bool, list[float]] = {True: [], False: []}
     differ = near = 0
     for number, text in enumerate(candidates):

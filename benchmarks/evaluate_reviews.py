@@ -185,7 +185,7 @@ def _page(folder: Path, count: int) -> Path:
 
 
 def _browsed(browser: Any, path: Path, hits: int) -> tuple[float, float, int]:
-    """Return the seconds to open and to search, and the number of requests for anything but files."""
+    """Return the seconds to open and to search the page, and the number of requests other than for files."""
     page, asked = browser.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     start = time.perf_counter()

@@ -147,7 +147,7 @@ async def alternate(rounds: int, ours: Work, theirs: Work) -> Rates:
 
 
 def over(ones: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
-    """Return the quotient of each pair."""
+    """Divide each number of the first sequence by its counterpart in the second."""
     return tuple(one / other for one, other in zip(ones, others, strict=True))
 
 

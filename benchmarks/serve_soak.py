@@ -96,7 +96,7 @@ class Soak:
         return kinds[-1] == "response.completed"
 
     async def cut(self) -> bool:
-        """Leave a stream after three pieces."""
+        """Read three pieces of a stream, then close it."""
         async with aclosing(self._stream("plain")) as stream:
             return all([await anext(stream) for _ in range(3)])
 
@@ -118,7 +118,7 @@ class Soak:
         return "".join(choice["delta"].get("content", "") for choice in choices)
 
     async def _status(self, request: bytes, status: bytes) -> bool:
-        """Return whether a request gets the status. While a large body is sent, the server may close."""
+        """Return whether a request gets the status. For 413, the server may also close the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._address.port)
         try:
             writer.write(request)

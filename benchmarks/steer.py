@@ -116,7 +116,7 @@ async def chains(
 
 
 def _passes(step: Step) -> bool:
-    """Return whether a step passes all checks and is no echo. A cut text may pass, like the peers' texts."""
+    """Return whether a step passes all checks and is no echo. Texts that were cut off may pass too."""
     return bool(step.checks) and all(each.passed for each in step.checks) and not step.echo
 
 
@@ -175,7 +175,7 @@ def points(found: Mapping[str, Curve]) -> list[Figure]:
 
 
 def gain(ours: Curve, theirs: Curve, texts: int) -> tuple[float, str]:
-    """Return the lower end of our advantage after a number of texts, and the difference in words."""
+    """Return the lower end of the interval of our advantage after `texts` texts, and a text about it."""
     spent = fmean(ours.tokens(texts))
     found = difference(theirs.at(spent), ours.at(spent))
     return (
@@ -275,7 +275,7 @@ async def first_texts(
 
 
 def parts(chain: Chain) -> tuple[float, ...]:
-    """Return `PARTS` of the first passing text or of the last, and whether it ends without a cut or loop."""
+    """Return `PARTS` of the first passing text (or the last), and whether it ends without a cut or loop."""
     from wordfreq import zipf_frequency
 
     made = [*chain.drafts, *chain.steps]

@@ -124,7 +124,7 @@ def following(request: Request, before: Request | None, made: Sequence[Request])
 
 
 def _spliced(prompt: Tokens, before: Request, made: Request) -> Tokens:
-    """Return the latest reply as a prompt. Its end is cut and followed by forced tokens, as in the record."""
+    """Return the latest reply as a prompt, with its end replaced by forced tokens, as in the record."""
     assert isinstance(before.prompt, tuple)
     assert isinstance(made.prompt, tuple)
     known = before.prompt + before.tokens

@@ -46,7 +46,7 @@ def _figures(rounds: int, folder: Path, pair: Pair, *, exact: bool) -> Iterator[
 
 
 def _figure(what: str, rounds: int, inputs: tuple[Path, Path], output: Path, verb: Sequence[str]) -> Figure:
-    """Return the peer's seconds over redraft's. Both move as many bytes, so it is the ratio of rates."""
+    """Return the peer's seconds divided by redraft's. As the bytes are the same, it is the ratio of rates."""
     plain = output.with_name("plain")
 
     def ours() -> float:

@@ -86,7 +86,7 @@ def section(words: tuple[str, ...]) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Return the Markdown of docs/cli.md, and of a page for each word that may follow `redraft`."""
+    """Return the Markdown of docs/cli.md, and of the page of each top-level command or group."""
     texts: dict[Path, str] = {}
     for words in verbs_of(get_command(app)):
         if words:

@@ -152,7 +152,7 @@ class Estimate:
 
 
 def thrown_away(own: RunOptions, folder: Path) -> RunOptions:
-    """Return a copy of the settings with which a run writes only to `folder`."""
+    """Return the settings, changed so that a run writes only to `folder`."""
     changed = {**_THROWN_AWAY, "output_dir": str(folder)}
     return own.model_copy(update={name: changed[name] for name in changed.keys() & vars(own).keys()})
 

@@ -72,7 +72,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def signature_of(whole: Callable[..., Any]) -> Signature:
-    """Return a signature for the new forward. Libraries look for the positions argument in it."""
+    """Return the signature of the new `forward`. Libraries look for the positions argument in it."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),

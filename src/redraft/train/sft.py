@@ -50,7 +50,7 @@ class Sft(Verb[SftOptions]):
     def model(
         self, own: SftOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load a model that uses `loss`. If it should learn chains, the configuration records that."""
+        """Load a model and set up its loss. If it should learn chains, its configuration records that."""
         native = own.format == "selfee" and own.training_objective != "answer"
         note = {"redraft_format": NATIVE_FORMAT} if native else {}
         model = load_trained(own, ref, tokenizer, seed=own.seed, note=note)

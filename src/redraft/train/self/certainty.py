@@ -40,7 +40,7 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the lowest threshold with at most `MOST_BROKEN` of a task's answers made wrong, plus `MARGIN`.
+    """Return the lowest threshold that makes at most `MOST_BROKEN` of a task's answers wrong, plus `MARGIN`.
 
     Args:
         found: The revisions.

@@ -91,7 +91,7 @@ def by_task(chains: Iterable[Chain]) -> Mapping[str, list[Chain]]:
 
 
 def share(hits: Sequence[bool]) -> str:
-    """Return a share in per cent with its interval."""
+    """Return the share of hits in per cent, with its interval."""
     return shown(stats.proportion(sum(hits), len(hits)).times(100), " %")
 
 

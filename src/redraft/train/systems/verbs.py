@@ -1,4 +1,4 @@
-"""Call the functions of verbs for stages, with options by name and one output.
+"""Call the function of a stage's verb, with the stage's options by name and one output.
 
 Most are the functions of redraft's Python API (docs/python.md). Those that need more than plain values are
 wrapped here.

@@ -73,7 +73,7 @@ class _Planner:
     targets: dict[str, Target]
 
     def target_of(self, name: str) -> Target:
-        """Return the target of an adapter's tensor. Its name in the base may have one module more or less."""
+        """Return the target of an adapter's tensor. Its name in the base may have one prefix more or less."""
         candidates = (name, f"model.{name}", name.partition(".")[2])
         found = next((each for each in candidates if each in self.targets), None)
         if found is None:

@@ -84,7 +84,7 @@ def pre_tokenizer_named(name: object) -> PreTokenizer:
 
 
 def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
-    """Return the rule that a tokenizer.json with a byte-level BPE model spells out."""
+    """Return the rule in the field `pre_tokenizer` of a tokenizer.json with a byte-level BPE model."""
     match tokenizer.get("pre_tokenizer"):
         case {"type": "Sequence", "pretokenizers": [*parts]}:
             splits = tuple(split for part in parts for split in _flat(part))
