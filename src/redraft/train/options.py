@@ -86,7 +86,7 @@ class RunOptions(OptionModel):
     weight_decay: float = option("weight decay, except of norms and biases", STEPS, default=0.0, ge=0)
     adam_beta1: float = option("decay of AdamW's first moment", STEPS, default=0.9, ge=0, lt=1)
     adam_beta2: float = option("decay of AdamW's second moment", STEPS, default=0.999, ge=0, lt=1)
-    adam_epsilon: float = option("added to AdamW's denominator", STEPS, default=1e-8, ge=0)
+    adam_epsilon: float = option("a value added to AdamW's denominator", STEPS, default=1e-8, ge=0)
     max_grad_norm: float = option("clip the gradient to this norm; 0: never", STEPS, default=1.0, ge=0)
     seed: int = option(
         "seed for the order of records and all other randomness", STEPS, default=42, ge=0, le=2**32 - 1

@@ -225,7 +225,7 @@ def _found_recipe(
         )
     else:
         why = "as the delta records"
-    tell(f"vocabulary: {recipe.vocabulary} ({why})")
+    tell(f"convention for added tokens: {recipe.vocabulary} ({why})")
     return recipe
 
 
