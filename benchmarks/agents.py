@@ -1,4 +1,4 @@
-"""Measure calls of tools with a fault put in: how many leave right, at what cost, and what a right one waits.
+"""Measure tool calls with injected faults: the share corrected, the cost, and the delay of right calls.
 
 python benchmarks/agents.py           some minutes; writes results/agents.json
 python benchmarks/agents.py --quick   twenty calls, nothing written
@@ -33,7 +33,7 @@ from redraft.options import MachineOptions
 from redraft.revision.calls import judged
 from report import main
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # what speaks HTTP belongs to the tests
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the HTTP helpers are in tests/
 from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
 from tests.gguf_files import with_text
 
@@ -100,7 +100,7 @@ def call(name: str, text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """A call that a model is to make, and the one that it makes first."""
+    """A prompt, the right tool call for it, and the first call that a scripted model makes."""
 
     prompt: str
     offered: list[dict[str, Any]]
@@ -118,7 +118,7 @@ class Case:
         return cls(prompt, offered, name, right, first)
 
     def met(self, calls: Sequence[dict[str, Any]]) -> bool:
-        """Whether calls are the right one alone."""
+        """Return whether the calls consist of the right one only."""
         try:
             [made] = (each["function"] for each in calls)
             return made["name"] == self.name and json.loads(made["arguments"]) == self.right
@@ -127,7 +127,7 @@ class Case:
 
 
 def answer(cases: Sequence[Case], request: Request) -> Reply:
-    """The reply of an able model at four characters a token: a call, values asked for, or the right call."""
+    """Return a scripted reply: the first call, requested values, or the right call. A token is 4 letters."""
     messages = request.json["messages"]
     case = cases[int(re.search(r"Case (\d+)", str(messages))[1])]  # type: ignore[index]
     found = {}
@@ -147,9 +147,9 @@ def answer(cases: Sequence[Case], request: Request) -> Reply:
 async def revised(
     engine: Engine, cases: Sequence[Case], most: int, *, begun: bool = False
 ) -> list[tuple[bool, int, float, bool]]:
-    """Return for each case whether the right call leaves, its tokens and seconds, and whether it fits.
+    """Return, for each case, whether the call is right, its tokens and seconds, and whether no check failed.
 
-    With `begun`, the first call is given and not the engine's.
+    With `begun`, redraft gets the first call of the case in place of one from the engine.
     """
     found, resume = [], None
     for case in cases:
@@ -170,7 +170,7 @@ async def revised(
 
 
 def plain(client: httpx.Client, case: Case) -> tuple[bool, int, float]:
-    """Return the same of the upstream alone."""
+    """Return whether the upstream's own call is right, with its tokens and seconds."""
     body = {"model": "able", "messages": [{"role": "user", "content": case.prompt}], "tools": case.offered}
     began = time.perf_counter()
     reply = client.post("/chat/completions", json=body).json()
@@ -211,10 +211,10 @@ def faulty(*, quick: bool) -> Row:
         Figure("99th percentile of the CPU time of a right call", (longest,), "ms", Goal("≤", 15)),
     ]
     how = (
-        f"{count} calls of one of 1, 5, 20 or 60 tools with nested arguments, each with one fault of "
-        f"{len(FAULTS)} kinds: {', '.join(FAULTS)}; and {count // 4} right ones. A scripted model behind "
-        f"HTTP, {RATE:g} tokens a second, that gives the right values when it is asked for them, one request "
-        "after the other; two revisions. A right call is judged beside 60 tools, 1,000 times."
+        f"{count} calls with nested arguments and a choice of 1, 5, 20 or 60 tools, each with one fault of "
+        f"{len(FAULTS)} kinds: {', '.join(FAULTS)}; and {count // 4} right calls. A scripted model behind "
+        f"HTTP answers one request at a time, {RATE:g} tokens a second, and gives right values when asked. "
+        "At most two revisions. A right call is judged with 60 tools, 1,000 times."
     )
     return Row("calls of tools that are wrong", how, tuple(figures))
 
@@ -234,8 +234,8 @@ def default(*, quick: bool) -> Row:
         *figures_of("mended", found, Goal("≥", 80)),
     ]
     how = (
-        f"{count} such calls of one of 1 or 5 tools, mended by the default model, steered, with a chat "
-        "template that has tools; two revisions. The prompt has all values in words."
+        f"{count} such calls with a choice of 1 or 5 tools. The default model corrects them with steering "
+        "and a chat template for tools, in at most two revisions. The prompt contains all values in words."
     )
     return Row("wrong calls, mended by the default model", how, tuple(figures))
 

@@ -1,9 +1,9 @@
-"""Measures how often a final answer is judged wrongly, beside math-verify in the same run.
+"""Measure how often redraft and math-verify judge final answers wrongly, in the same run.
 
     python benchmarks/answers.py          writes results/answers.json
     python benchmarks/answers.py --quick  few solutions, nothing written
 
-A line of `answers.tsv` has its set, kind, reference, whether the text is right, and the text (⏎ ends a line).
+A line of `answers.tsv` contains set, kind, reference, label (`right` or not) and text (⏎ is a line end).
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from report import main
 TABLE = Path(__file__).with_name("answers.tsv")
 MEASURE = "final answers judged wrongly, beside math-verify"
 HOW = (
-    "A case is a text, a reference, and whether a strict reader finds the text right; a judge that says "
-    "otherwise is wrong. Our own cases (`answers.tsv`) have other scripts and locales, hedges, negations, "
-    "equations, lists, units, texts that run on, and texts without an answer. We wrote them all. Seen: "
-    "mended by. Held out: wrong ones were counted while the readers were mended, and not looked at. Known: "
-    "cases that earlier readers were tested with. Then come the solutions of models to GSM8K, judged by its "
-    "authors, those of MATH-500, each with its own reference and the next one's, and AQuA's rationales. "
-    "math-verify reads letters as strings, the rest as its README says."
+    "A case is a text, a reference, and a strict reader's verdict on the text. A judge that disagrees is "
+    "wrong. Our own cases (`answers.tsv`) have other scripts and locales, hedges, negations, equations, "
+    "lists, units, texts that continue after the answer, and texts without an answer. We wrote them all. "
+    "Seen: used to improve the readers. Held out: wrong verdicts were only counted meanwhile. Known: "
+    "cases with which earlier readers were tested. Then come models' solutions to GSM8K, judged by its "
+    "authors; solutions of MATH-500, each with its own reference and the next one's; and AQuA's rationales. "
+    "math-verify reads letters as strings, and the rest as its README says."
 )
 OURS = {"number": Number.of, "choice": FinalLetter, "maths": FinalMaths.of}
-Case = tuple[str, str, bool, str]  # kind, reference, whether it is right, text
+Case = tuple[str, str, bool, str]  # kind, reference, whether the text is right, text
 
 
 def table(path: Path = TABLE) -> dict[str, list[Case]]:
@@ -61,7 +61,7 @@ def theirs(kind: str, reference: str, text: str) -> bool:
 
 
 def answers(*, quick: bool) -> Row:
-    """Count cases judged wrongly."""
+    """Count the wrongly judged cases of each set."""
     sets, data, figures = table(), shared(), []
     step = 50 if quick else 1
     sets["solutions to GSM8K"] = [*islice(_gsm8k(data), 0, None, 5 * step)]

@@ -1,10 +1,10 @@
-"""Measures what an application developer gets, beside instructor and the openai SDK.
+"""Measure structured output for applications, beside instructor and the openai SDK.
 
     python benchmarks/apps.py          writes results/apps.json
     python benchmarks/apps.py --only schemas
     python benchmarks/apps.py --quick  a few prompts, nothing written
 
-All ask the same llama.cpp server with the default model. `pip install instructor openai` first.
+All sides ask the same llama.cpp server with the default model. `pip install instructor openai` first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The held-out prompts of `steer.py`, and what mellea and instructor make of them."""
+"""The held-out prompts of `steer.py`, and the peers that answer them: mellea and instructor."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from redraft.checks.base import Check, demand_of, run_checks
 TOKENS = 128
 TUNED = 30  # the shortest prompts, on which the wording of requests was chosen
 MOST_WORDS, WORDS_IN = 80, {"words": 1, "sentences": 12}
-"""Prompts that want longer answers are left out: they would be cut."""
+"""Limits of a short answer. Prompts that require longer ones are left out, because answers would be cut."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text of a peer, empty if it gave none that could be read, and what it took."""
+    """A peer's text, with its usage. The text is empty if the peer's reply could not be read."""
 
     answer: str
     usage: Usage
 
 
 Peer = Callable[[str, Prompt, Sequence[Check], int, int], list[Text]]
-"""Asks for an answer by so many texts at most, and returns those that the peer made, in order."""
+"""Answers a prompt with at most the given number of texts, and returns these texts in order."""
 
 
 SHORT = (
     *("punctuation:no_comma", "keywords:forbidden_words", "keywords:existence", "startend:quotation"),
     *("startend:end_checker", "detectable_content:postscript", "detectable_format:json_format"),
 )
-"""Constraints that a short answer can meet; so can it some lengths."""
+"""Constraints that a short answer can meet. It can also meet some length constraints: see `is_short`."""
 
 
 def is_short(name: str, values: Mapping[str, Any]) -> bool:
-    """Returns whether a short answer can meet a constraint."""
+    """Return whether a short answer can meet a constraint."""
     kind, _, unit = name.partition(":number_")
     if kind != "length_constraints" or unit not in ("words", "sentences"):
         return name in SHORT
@@ -47,13 +47,13 @@ def is_short(name: str, values: Mapping[str, Any]) -> bool:
 
 
 def held_out(most: int) -> list[dict[str, Any]]:
-    """Returns the IFEval records with the shortest prompts that suit, without those of `TUNED`."""
+    """Return the IFEval records with the shortest suitable prompts, except the first `TUNED`."""
     found = [each for each in records() if all(map(is_short, each["instruction_id_list"], each["kwargs"]))]
     return sorted(found, key=lambda each: len(each["prompt"]))[TUNED : TUNED + most]
 
 
 def found_by(checks: Sequence[Check], answer: str, prompt: Prompt) -> tuple[bool, str]:
-    """Runs the checks from a thread of a peer, whose event loop may be running."""
+    """Run checks in another thread, because a peer's event loop may be running. Return verdict and faults."""
     with ThreadPoolExecutor(1) as aside:
         results = aside.submit(asyncio.run, run_checks(checks, answer, prompt)).result()
     failed = [result.message for result in results if not result.passed]
@@ -61,7 +61,7 @@ def found_by(checks: Sequence[Check], answer: str, prompt: Prompt) -> tuple[bool
 
 
 def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most: int) -> list[Text]:
-    """Asks mellea to instruct, validate and repair."""
+    """Answer a prompt with mellea's loop: instruct, validate, repair."""
     from mellea import start_session
     from mellea.backends import ModelOption
     from mellea.stdlib.requirements import req, simple_validate
@@ -84,7 +84,7 @@ def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most
 
 
 def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most: int) -> list[Text]:
-    """Asks instructor for an object with one text, retried with the validation error."""
+    """Answer a prompt with instructor, as an object with one text. Errors of validation lead to a retry."""
     import instructor
     from instructor.core.exceptions import InstructorError
     from openai import OpenAI
@@ -106,7 +106,7 @@ def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, 
     client = instructor.from_openai(OpenAI(base_url=url, api_key="none"), mode=instructor.Mode.JSON_SCHEMA)
     client.on("completion:response", lambda reply: texts.append(Text("", _usage(reply.usage.model_dump()))))
     demands = "\n".join(f"- {demand_of(check)}" for check in checks)
-    with contextlib.suppress(InstructorError):  # tries used up, or a reply that was cut
+    with contextlib.suppress(InstructorError):  # no tries left, or the reply was cut
         client.chat.completions.create(
             model="default",
             messages=[{"role": "user", "content": f"{prompt.text}\n\n{demands}"}],

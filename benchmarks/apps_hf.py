@@ -1,10 +1,10 @@
-"""Measures the hf engine against plain batched `generate` of transformers, side by side in one run.
+"""Measure the hf engine beside plain batched `generate` of transformers, in one run.
 
     python benchmarks/apps_hf.py             everything; writes results/apps_hf.json
     python benchmarks/apps_hf.py --quick     tiny numbers, to see that it works; they mean nothing
 
-The model is the default one as a folder of transformers, with its real vocabulary. The machine should have
-nothing else to do. Exit status 1 if a ratio was not reached.
+The model is the default one, as a folder of transformers. The machine should otherwise be idle. The exit
+status is 1 if a goal was not reached.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from weights_run import weights
 
 MEASURE = "hf engine vs plain batched transformers, same dtype, tokens/s"
 HOW = (
-    "Every stream answers one question with {tokens} new tokens, at temperature 0.7. Ours is `arevise` "
-    "without revisions, once for each question and all at once, as `redraft answer --parallel N` runs it; "
-    "theirs is one `generate` of the same model object for all questions, padded on the left. Nothing ends "
-    "a text early on either side. Loading is not timed; reading the prompts is. Each of our rounds has a new "
-    "engine, so that its cache is empty. {threads} threads."
+    "Every stream answers one question with {tokens} new tokens, at temperature 0.7. redraft calls "
+    "`arevise` without revisions for all questions at once, like `redraft answer --parallel N`. The peer "
+    "calls `generate` of the same model object once for all questions, padded on the left. Nothing ends a "
+    "text early on either side. Loading is not timed, but reading the prompts is. redraft has a new engine "
+    "in each round, so that its cache is empty. {threads} threads."
 )
 COMMAND = "redraft answer on a model folder vs a script of plain transformers, same dtype, tokens/s"
 COMMAND_HOW = (
-    "Whole processes, loading included: `redraft answer --parallel {streams} --max-revisions 0` over "
-    "{prompts} questions with at most {tokens} new tokens each, and `apps_hf_peer.py`, which calls "
-    "`generate` on {streams} of them at a time. Both have the type that redraft chooses on this machine, "
-    "{dtype}. Tokens are those that were made; texts may end early on both sides."
+    "Whole processes are measured, loading included: `redraft answer --parallel {streams} --max-revisions "
+    "0` on {prompts} questions with at most {tokens} new tokens each, and `apps_hf_peer.py`, which calls "
+    "`generate` on {streams} of them at a time. Both use {dtype}, the type that redraft chooses on this "
+    "machine. Only generated tokens count; texts may end early on both sides."
 )
 STREAMS = (8, 32, 64)
 GOAL = Goal("≥", 0.8)
@@ -57,7 +57,7 @@ class Loaded:
 
 
 def run(size: Size, streams: Sequence[int]) -> Row:
-    """Measures the default model, in float32 and where the CPU has it in bfloat16."""
+    """Measure the default model in float32 and, if the CPU supports it, in bfloat16."""
     dtypes = (torch.float32, torch.bfloat16) if computes_in_bfloat16() else (torch.float32,)
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as work:
@@ -71,7 +71,7 @@ def run(size: Size, streams: Sequence[int]) -> Row:
 
 
 def by_command(size: Size, streams: int) -> Row:
-    """Measures the command over a file of prompts, four times as many as there are streams."""
+    """Measure the command on a file with four prompts per stream."""
     dtype = "bfloat16" if computes_in_bfloat16() else "float32"
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "model"
@@ -93,7 +93,7 @@ def by_command(size: Size, streams: int) -> Row:
 
 
 async def compare(both: Loaded, streams: int, size: Size) -> Figure:
-    """Measures both sides in turn, after one round of each that is not counted."""
+    """Measure both sides in turn, after one round of each that is not counted."""
     asked = questions(streams)
 
     async def ours() -> tuple[int, float]:
@@ -109,7 +109,7 @@ async def compare(both: Loaded, streams: int, size: Size) -> Figure:
 
 
 async def by_redraft(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[int, float]:
-    """Returns the generated tokens of all chains, and the seconds."""
+    """Generate all chains. Return the number of generated tokens, and the seconds."""
     engine = HfEngine(both.model, both.tokenizer, name="default", parallel=len(asked), ends=frozenset())
     try:
         start = time.perf_counter()
@@ -133,7 +133,7 @@ async def by_redraft(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[i
 
 
 def by_transformers(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[int, float]:
-    """Returns the generated tokens of one batch, and the seconds."""
+    """Generate one batch. Return the number of generated tokens, and the seconds."""
     tokenizer = both.tokenizer
     tokenizer.padding_side = "left"
     both.model.generation_config.eos_token_id = None

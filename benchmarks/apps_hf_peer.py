@@ -1,8 +1,8 @@
-"""The peer of the command: plain batches of transformers over a file of prompts, in a process of their own.
+"""The peer of `redraft answer`: answers a file of prompts with batched `generate` of transformers.
 
     python benchmarks/apps_hf_peer.py FOLDER PROMPTS BATCH TOKENS DTYPE
 
-It prints how many new tokens it made, without padding, and the seconds after the model was loaded.
+It prints the number of new tokens, without padding, and the seconds since the model was loaded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ TEMPERATURE = 0.7
 
 
 def main(folder: str, prompts: str, batch: str, most: str, dtype: str) -> None:
-    """Answer all prompts, `batch` at a time, with at most `most` new tokens each."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

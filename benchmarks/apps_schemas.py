@@ -1,4 +1,4 @@
-"""Objects of five schemas: redraft's `output`, instructor, and the server's own `response_format`."""
+"""Measure objects of five schemas: redraft's `output`, instructor, and the server's own `response_format`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from redraft.engines.remote.engine import RemoteEngine
 
 MEASURE = "five schemas: valid objects, calls and seconds against raw response_format and instructor"
 HOW = (
-    "{prompts} prompts for each of five pydantic models, the default model behind one llama.cpp server, one "
-    "after the other, temperature 0.7, at most {tokens} new tokens a call, the same seeds, and up to two "
-    "more calls after a fault (redraft, instructor). raw: the openai SDK with `response_format` and the "
-    "model's JSON schema. instructor: `Mode.JSON_SCHEMA`, the best of its modes here."
+    "{prompts} prompts for each of five pydantic models are sent one after the other, to the default model "
+    "behind one llama.cpp server: temperature 0.7, at most {tokens} new tokens a call, the same seeds. "
+    "redraft and instructor may make two more calls after a fault. raw: the openai SDK with "
+    "`response_format` and the model's JSON schema. instructor: `Mode.JSON_SCHEMA`, the best of its modes "
+    "here."
 )
 TOKENS = 256
 Short = Annotated[str, Field(max_length=40)]
@@ -88,7 +89,7 @@ TOPICS = (
 
 @dataclass
 class Tally:
-    """Valid objects, calls and seconds of one way."""
+    """The number of valid objects, the calls and the seconds of one side."""
 
     valid: int = 0
     calls: int = 0
@@ -144,7 +145,7 @@ def by_instructor(url: str) -> Make:
                 temperature=0.7,
                 seed=seed,
             )
-        except Exception:  # noqa: BLE001  (whatever instructor raises when its tries are used up)
+        except Exception:  # noqa: BLE001  (instructor raises errors of several types when no tries are left)
             return False, calls[0] - before
         return True, calls[0] - before
 

@@ -1,8 +1,8 @@
-"""llama.cpp's own server with the default model, which redraft and its peers ask alike.
+"""Run llama.cpp's own server with the default model, for redraft and its peers.
 
     with serving(parallel=4) as url: ...
 
-It runs in a process of its own, from the package xllamacpp, on 127.0.0.1.
+The server is a process with the package xllamacpp, on 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CONTEXT = 4096  # tokens of one stream
 
 @contextmanager
 def serving(parallel: int) -> Iterator[str]:
-    """Yields the address of a server with so many streams, such as `http://127.0.0.1:40001/v1`."""
+    """Yield the address of a server with `parallel` streams, such as `http://127.0.0.1:40001/v1`."""
     command = [sys.executable, __file__, str(cached_default()), str(parallel)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

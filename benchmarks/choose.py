@@ -1,12 +1,12 @@
-"""Does `redraft diagnose --choose` choose well? Archived answers are drawn again, and raced.
+"""Measure how well `redraft diagnose --choose` chooses, on random draws from archived answers.
 
-    python benchmarks/choose.py FOLDER    keep the answers of a folder of `diagnose --tasks`, then race
-    python benchmarks/choose.py           race the kept ones: 200 draws a task
+    python benchmarks/choose.py FOLDER    archive the answers in a folder of `diagnose --tasks`, then measure
+    python benchmarks/choose.py           measure on the archived answers: 200 draws a task
 
-A draw has 200 items of a task, with replacement; the truth is the archive's. "best" and "chosen" are the
-right answers of the best fixed way and of the chosen ones, "false" the draws in which it was certain of a way
-that is behind the best by the margin, "broken" those whose promise the archive does not keep, "answers" how
-many of all were asked for.
+A draw has 200 items of a task, with replacement. The archive decides what is true. "best" and "chosen" are
+the shares of right answers with the best fixed strategy and with the chosen one. "false" is the share of
+draws that are certain of a strategy that is behind the best by the margin. "broken" is the share of draws
+whose promise is false. "answers" is the share of all answers that a draw uses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from report import told, write
 
 KEPT = Path(__file__).with_name("choose_answers.json")
 DRAWS, ITEMS, MARGIN = 200, 200, 0.05
-Archive = dict[str, list[list[float]]]  # by way: score and tokens of each item
+Archive = dict[str, list[list[float]]]  # by strategy: score and tokens of each item
 
 
 def kept(folder: Path) -> dict[str, Archive]:
@@ -42,7 +42,7 @@ def kept(folder: Path) -> dict[str, Archive]:
 
 
 def raced(archive: Archive, rng: Any) -> tuple[Race, float]:
-    """Draw items and race the ways. Return the share of all answers that it took, too."""
+    """Draw items, and race the strategies. Return the race, and the share of all answers that it used."""
     ways = {Strategy.of(name): items for name, items in archive.items()}
     drawn = rng.integers(0, len(archive[ONE.name]), ITEMS)
     seen: dict[Strategy, dict[str, list[Spent]]] = {way: {} for way in ways}
@@ -59,7 +59,6 @@ def raced(archive: Archive, rng: Any) -> tuple[Race, float]:
 
 
 def row_of(archive: Archive) -> dict[str, Any]:
-    """Return the figures of a model and task."""
     scores = {Strategy.of(name): [score for score, _ in items] for name, items in archive.items()}
     true = {way: fmean(each) for way, each in scores.items()}
     harm = {
@@ -84,7 +83,7 @@ def row_of(archive: Archive) -> dict[str, Any]:
 
 
 def measure(archives: dict[str, Archive]) -> Row:
-    """Return the worst figures over all models and tasks, each as it is, and with no way that steers."""
+    """Return the worst figures over all models and tasks, with all strategies and with the unsteered ones."""
     rows = {}
     for name, archive in archives.items():
         plain = {way: items for way, items in archive.items() if not way.startswith("steered")}

@@ -1,11 +1,11 @@
-"""Measures a job in shares: how many machines it can use, what kills cost, and merging.
+"""Measure a job that is divided into shares: its scaling, the cost of kills, and merging.
 
     python benchmarks/cluster.py          writes results/cluster.json
     python benchmarks/cluster.py --only merge
     python benchmarks/cluster.py --quick  little of each, nothing written
 
-All shares run on this machine, each in a process of its own. The engine is scripted and takes a fixed time
-for a reply, so that the processor is not what is measured.
+All shares run on this machine, each in its own process. The engine is scripted and takes a fixed time for a
+reply, so the speed of the processor does not matter.
 """
 
 from __future__ import annotations
@@ -35,38 +35,40 @@ from teacher import Account, Teacher, texts_in
 PARALLEL = 8
 DELAY = 0.1  # seconds of a scripted reply
 KILL_DELAY = 0.05
-RAY_DELAY = 0.5  # so long that new processes come before the others have done all
+RAY_DELAY = 0.5  # long enough for new processes to start before the others finish
 
 SPEED_HOW = """\
-The scripted engine replies after {delay:.0f} ms, each share makes {parallel} answers at once and \
-keeps its journal. The time is that of the slowest share, with the start of Python, reading the \
-prompts, and all files closed. The share of linear is the time of one share over N times that of N."""
+The scripted engine replies after {delay:.0f} ms. Each share makes {parallel} answers at once and keeps a \
+journal. The time is that of the slowest share, from the start of Python until all files are closed. The \
+share of linear is the time of one share divided by N times the time of N shares."""
 
 RAY_SPEED_HOW = """\
-As before, but one `redraft answer --ray` makes the shares, four for each process, on Ray's own cluster of \
-four machines with two processors each, all on this one. The time is that of the command, with the merge."""
+As before, but one `redraft answer --ray` makes the shares, four for each process, on Ray's test cluster of \
+four machines with two processors each, all simulated on this machine. The time is that of the command, \
+merge included."""
 
 KILLS_HOW = """\
-{prompts:,} chains of up to three calls over 8 shares with `--parallel {parallel}`, 50 ms latency. A \
-share that is drawn is killed after a random number of replies, and starts again. After the last \
-kill all are killed, merged, divided into 5 shares that run to their end, and merged again. A call \
-is paid again if its reply was in the journal of a share at a kill and was asked for again."""
+{prompts:,} chains of up to three calls over 8 shares with `--parallel {parallel}`, 50 ms latency. A random \
+share is killed after a random number of replies, and started again. After the last kill, all shares are \
+killed and merged. Then 5 new shares finish the job, and are merged too. A call counts as paid again if it \
+was repeated although its reply was in a share's journal at a kill."""
 
 RAY_HOW = """\
-{prompts:,} chains of up to three calls of 500 ms, `redraft answer --ray` on Ray's own cluster of three \
-machines with two processors each, all on this one. After a random number of replies a process that \
-makes shares is killed, {workers} times, and now and then a whole machine, {nodes} times. The command \
-goes on by itself. A call is paid again if its reply was in a journal at a kill and was asked for again."""
+{prompts:,} chains of up to three calls of 500 ms, by `redraft answer --ray` on Ray's test cluster of three \
+machines with two processors each, all simulated on this machine. After random numbers of replies, a \
+process that makes shares is killed, {workers} times, or a whole machine, {nodes} times. The command \
+continues by itself. A call counts as paid again if it was repeated although its reply was in a journal at \
+a kill."""
 
 TOWARD_HOW = """\
-A calculation, not a run. One share was measured, in processor time: it starts in {start:.2f} s, reads \
-each prompt of the whole file twice in {read:.1f} µs, and answers one in {answer:.1f} ms; merging takes \
-{merge:.0f} µs for each line. With {prompts:,} prompts and replies of {latency:g} s, {parallel} at once on \
-each machine, all machines answer side by side, each reads the whole file, and one merges at the end."""
+This is a calculation, not a run. It uses the processor time of one share: {start:.2f} s to start, \
+{read:.1f} µs to read a prompt of the whole file twice, {answer:.1f} ms to answer it, and {merge:.0f} µs to \
+merge a line. All machines answer {prompts:,} prompts side by side, {parallel} at once on each, with \
+replies of {latency:g} s. Each machine reads the whole file, and one merges at the end."""
 
 MERGE_HOW = """\
-{lines:,} chains of {size:.0f} bytes in {parts} parts, in an order of their own, put into that of \
-the prompts. Time and memory are those of the process `redraft merge`."""
+{lines:,} chains of {size:.0f} bytes in {parts} parts, in random order, are merged in the order of the \
+prompts. Time and memory are those of the process `redraft merge`."""
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
@@ -122,7 +124,6 @@ def _on_ray(address: str, folder: Path, count: int) -> None:
 
 
 def _script(folder: Path, delay: float) -> None:
-    """Write what the scripted engine says, and after how many seconds."""
     settings = json.dumps({"settings": {"delay": delay, "chunk": 1000}})
     (folder / "replies.jsonl").write_text(f'{settings}\n"Rain is water that falls."\n')
 
@@ -133,7 +134,7 @@ def _words(prompts: str, out: str) -> list[str]:
 
 
 def kills(prompts: int, times: int) -> Row:
-    """Kill shares again and again, divide anew, merge, and count."""
+    """Kill shares repeatedly, divide the job anew, merge, and count the faults."""
     with working(prompts) as job, Teacher(delay=KILL_DELAY) as teacher:
         journaled = _killed(job, teacher, times, 2 * prompts // (times + 1))
         _merge(job.folder, 8)
@@ -150,7 +151,7 @@ def kills(prompts: int, times: int) -> Row:
 
 
 def ray(prompts: int, workers: int, nodes: int) -> Row:
-    """Kill processes and machines of a Ray cluster under one command, and count."""
+    """Kill processes and machines of a Ray cluster during one command, and count the faults."""
     with working(prompts) as job, Teacher(delay=RAY_DELAY) as teacher, closing(Machines(3)) as cluster:
         more = ("--parallel", "4", "--max-revisions", "1", "--ray", cluster.address)
         driver = job.start(teacher, *more)
@@ -185,7 +186,7 @@ def _killed_on_ray(
     kinds: list[str],
     most: int,
 ) -> dict[str, int]:
-    """Kill processes and machines in an order by chance. Return what `_killed` does."""
+    """Kill processes and machines in random order. Return the same counts as `_killed`."""
     draws, journaled = random.Random(11), dict[str, int]()
     draws.shuffle(kinds)
     for kind in kinds:
@@ -209,7 +210,7 @@ def _share(job: Job, teacher: Teacher, index: int, count: int) -> subprocess.Pop
 
 
 def _killed(job: Job, teacher: Teacher, times: int, most: int) -> dict[str, int]:
-    """Return how many replies were sent, at a kill, to each request whose reply was in a journal then."""
+    """Kill random shares. Count the replies to each request when a killed share's journal first has one."""
     draws, journaled = random.Random(7), dict[str, int]()
     running = [_share(job, teacher, index, 8) for index in range(8)]
     for left in reversed(range(times)):
@@ -240,16 +241,16 @@ def _name(index: int, count: int) -> str:
 
 @dataclass(frozen=True)
 class ShareCosts:
-    """What a share costs, in seconds of processor."""
+    """The costs of a share, in seconds of processor time."""
 
-    start: float  # of Python, and of the files
-    read: float  # of a prompt, its own or another share's
-    answer: float  # of an own prompt
-    merge: float  # of a line
+    start: float  # to start Python, and to open the files
+    read: float  # to read a prompt, its own or that of another share
+    answer: float  # to answer one of its own prompts
+    merge: float  # to merge a line
 
     @classmethod
     def measured(cls, prompts: int) -> ShareCosts:
-        """Measure shares that hold nearly nothing, and a twentieth of the prompts."""
+        """Measure a share with nearly no prompts, and a share with a twentieth of the prompts."""
         with working(prompts) as job:
             _script(job.folder, 0.0)
             (job.folder / "one.txt").write_text("Describe a lighthouse.\n")
@@ -271,7 +272,7 @@ def _processor(folder: Path, *words: str) -> float:
 
 
 def toward(measured: int, prompts: int, latency: float, parallel: int) -> Row:
-    """Calculate what many machines come to, from the costs of one share."""
+    """Calculate the time of a job on 1 to 1,000 machines from the measured costs of one share."""
     costs = ShareCosts.measured(measured)
     each = max(latency / parallel, costs.answer)
     figures, alone = list[Figure](), 0.0

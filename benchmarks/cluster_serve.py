@@ -1,11 +1,11 @@
-"""Measures `redraft serve --ray`: nodes, replicas that are killed, the first token, and routing by prefix.
+"""Measure `redraft serve --ray`: scaling, killed replicas, the first token, and routing by prefix.
 
     python benchmarks/cluster_serve.py          writes results/cluster_serve.json
     python benchmarks/cluster_serve.py --only kills
     python benchmarks/cluster_serve.py --quick  little of each, nothing written
 
-All nodes are on this machine: Ray's own cluster for tests. The engine is scripted and takes a fixed time for
-a reply, so that the processor is not what is measured; for prefixes it is the default model.
+Ray's cluster for tests simulates all nodes on this machine. The engine is scripted and takes a fixed time for
+a reply, so the speed of the processor does not matter. For prefixes, the engine is the default model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from serve_server import Serving, serving
 
 PORT = 8397
 START = 600.0  # seconds that Ray may take on a busy machine
-STREAMS = 16  # of each replica at once
+STREAMS = 16  # streams of each replica at once
 TEXT = " ".join(f"word{number}" for number in range(100))
 
 RAY = {
@@ -45,28 +45,28 @@ RAY = {
 }
 
 LINEAR_HOW = """\
-{streams:,} streamed chats, each of {seconds:g} s in {pieces} pieces by the scripted engine, through one \
-`redraft serve --ray` to as many replicas as nodes. A replica writes {each} streams at once. The share of \
-linear is the time with one replica over N times that with N."""
+{streams:,} streamed chats, each of {seconds:g} s in {pieces} pieces by the scripted engine, go through one \
+`redraft serve --ray` to one replica per node. A replica writes {each} streams at once. The share of linear \
+is the time with one replica divided by N times the time with N replicas."""
 
 KILLS_HOW = """\
-{streams} clients stream one chat after the other, of {words} words over {seconds:g} s, from \
-{replicas} replicas. One that is drawn is killed every 2 s, for {length} s. A chain is lost if its stream \
-ends early, and a text is shown twice if a word comes twice."""
+{streams} clients stream one chat after the other, of {words} words over {seconds:g} s, from {replicas} \
+replicas. A random replica is killed every 2 s, for {length} s. A chain counts as lost if its stream ends \
+early, and a text as shown twice if a word is repeated."""
 
 FIRST_HOW = """\
-{count} pairs of streamed chats with the scripted engine, one at a time, to `redraft serve` and to \
+{count} pairs of streamed chats with the scripted engine are sent one at a time, to `redraft serve` and to \
 `redraft serve --ray`, in turn. Both servers run all the time."""
 
 PREFIX_HOW = """\
-{chains} native chains of the default model, with a prompt of about 500 tokens and two enforced \
-revisions, at two replicas. Computed again is what a chain computes of its prompts beyond the prompt of its \
-first request. Random draws a replica for each request."""
+{chains} native chains of the default model, with a prompt of about 500 tokens and two enforced revisions, \
+are made on two replicas. The prompt tokens that a chain computes beyond those of its first prompt count as \
+computed again. Random routing draws a replica for each request."""
 
 
 @contextmanager
 def script(seconds: float, pieces: int) -> Iterator[Path]:
-    """A script whose one reply takes so many seconds."""
+    """Yield the path of a script with one reply, which takes `seconds`."""
     size = -(-len(TEXT) // pieces)
     settings = {"settings": {"delay": seconds / pieces, "chunk": size}}
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +77,7 @@ def script(seconds: float, pieces: int) -> Iterator[Path]:
 
 @contextmanager
 def nodes(count: int, cpus: int = 1) -> Iterator[str]:
-    """A cluster of so many nodes on this machine: its address."""
+    """Start a cluster of `count` nodes on this machine, and yield its address."""
     os.environ.update(RAY)
     from ray.cluster_utils import Cluster
 
@@ -98,7 +98,7 @@ def on_ray(address: str, path: Path, replicas: int, streams: int) -> Iterator[Se
 
 
 def linear(streams: int, counts: tuple[int, ...]) -> Row:
-    """Stream many chats from more and more nodes."""
+    """Measure the time of many streamed chats, for each number of nodes."""
     taken, seconds, pieces = dict[int, float](), 4.0, 10
     with script(seconds, pieces) as path, nodes(counts[-1]) as address:
         for count in counts:
@@ -136,7 +136,7 @@ async def _all(streams: int) -> float:
 
 @dataclass
 class Found:
-    """What the clients have seen."""
+    """The counts of the clients: streams and faults."""
 
     ended: int = 0
     lost: int = 0
@@ -238,7 +238,7 @@ async def _pairs(count: int) -> list[tuple[float, float]]:
 
 def prefix(chains: int) -> Row:
     """Compare routing by prefix with random routing."""
-    os.environ.update(RAY)  # Ray reads it when it is imported
+    os.environ.update(RAY)  # Ray reads this when it is imported
     import ray
 
     from redraft.serve.cluster.connect import connected

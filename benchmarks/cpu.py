@@ -1,4 +1,4 @@
-"""Measures the engines of a CPU: their speed beside their peers, and their memory.
+"""Measure the CPU engines: their speed beside their peers, and their memory.
 
 python benchmarks/cpu.py          some hours; writes results/cpu.json
 python benchmarks/cpu.py --only engines

@@ -1,8 +1,8 @@
-"""The peer: OpenVINO GenAI's own pipeline on batches of prompts, in a process of its own.
+"""The peer of `row_engines`: answers batches of prompts with OpenVINO GenAI's own pipeline.
 
     python benchmarks/cpu_pipeline.py MODEL PROMPTS BATCH TOKENS
 
-It prints how many new tokens it made, and the seconds that they took after the model was loaded.
+It prints the number of new tokens, and the seconds since the model was loaded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ TEMPERATURE = 0.7
 
 
 def main(model: str, prompts: str, batch: str, most: str) -> None:
-    """Answers all prompts, `batch` at a time, with at most `most` new tokens each."""
     import openvino_genai
 
     pipe = openvino_genai.LLMPipeline(model, "CPU")

@@ -1,12 +1,12 @@
-"""Measures what `redraft data` promises about speed, memory and exactness, with its peers in the same run.
+"""Measure the promises of `redraft data` on speed, memory and exactness, beside its peers.
 
     python benchmarks/data.py               everything; writes results/data.json
     python benchmarks/data.py --only clean  one row
-    python benchmarks/data.py --quick       little data, to see that it works; the numbers mean nothing
-    python benchmarks/data.py --work DIR    where the data is made (8 GB), and removed at the end
+    python benchmarks/data.py --quick       little data, only to test the script
+    python benchmarks/data.py --work DIR    a folder for temporary data (8 GB)
 
-It needs the shared data beside the checkout. The machine should have nothing else to do. Linux only.
-Exit status 1 if something was not reached, or not measured. What each row does is in its `data_*.py`.
+This needs Linux, an otherwise idle machine, and the shared data beside the checkout. The exit status is 1 if
+a goal was not reached or a row not measured. Each row is described in its `data_*.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RUNS = {
 }
 
 
-# What is promised, and as little as shows that it works.
+# The sizes for which goals hold, and small sizes that only test the rows.
 FULL = partial(
     Scale,
     rounds=3,

@@ -1,4 +1,4 @@
-"""Cleaning and splitting shared conversations, against FastChat's way, and what became of their code."""
+"""Measure cleaning and splitting of shared conversations beside FastChat's method, and damage to code."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from weights_run import remove, run_command, weights
 
 MEASURE = "cleaning and splitting {count:,} shared conversations vs FastChat's released way"
 HOW = (
-    "Conversations in HTML as a chat page was shared, made of FastChat's dummy conversations and OASST1's "
-    "paths, with words and programs of their own in each. redraft: `data clean {flags}`, then `data split` "
-    "to 2,048 tokens by the default model's tokenizer, from the file to the file, with the start of both "
-    "processes. The peer (`data_clean_peer.py`): markdownify on BeautifulSoup, the language, the splitter, "
-    "file by file as released, on the first {sample:,}; its imports are not counted. It gets as many "
-    "processes in each step and the same tokenizer and language model. They take turns; what is compared is "
-    "conversations a second of processor time. Code is compared with what the HTML was made from, block by "
-    "block, exactly."
+    "Conversations in HTML, as a chat page shared them, are made of FastChat's dummy conversations and "
+    "OASST1's paths, each with its own words and programs. redraft: `data clean {flags}`, then `data split` "
+    "to 2,048 tokens of the default model's tokenizer, from file to file; the start of both processes "
+    "counts. The peer (`data_clean_peer.py`): markdownify on BeautifulSoup, the language filter and the "
+    "splitter, from file to file as released, on the first {sample:,} conversations; its imports do not "
+    "count. It has as many processes in each step, and the same tokenizer and language model. Both sides "
+    "take turns, and are compared by conversations per second of processor time. Code blocks must be "
+    "exactly those from which the HTML was made."
 )
 PEER = Path(__file__).with_name("data_clean_peer.py")
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of processor time of cleaning with the language filter, and of splitting."""
+    """The processor seconds of cleaning (with the language filter) and of splitting."""
 
     clean: float
     split: float
@@ -71,7 +71,7 @@ def run(scale: Scale) -> Row:
 
 
 def by_redraft(work: Path, workers: int) -> Times:
-    """Cleans and splits `all.json` into `split.jsonl`."""
+    """Clean and split `all.json` into `split.jsonl`, and return the times."""
     cleaned, split = work / "cleaned.jsonl", work / "split.jsonl"
     remove(cleaned)
     remove(split)
@@ -81,7 +81,7 @@ def by_redraft(work: Path, workers: int) -> Times:
 
 
 def by_peer(work: Path, workers: int) -> Times:
-    """Cleans and splits `sample.json` into `peer.json`."""
+    """Clean and split `sample.json` into `peer.json`, and return the times."""
     command = [sys.executable, str(PEER), str(work / "sample.json"), str(work / "peer.json")]
     told = work / "peer.seconds"
     flags = ["--tokenizer", str(work / "tokenizer"), "--workers", str(workers), "--seconds", str(told)]
@@ -98,12 +98,12 @@ def _ratio(scale: Scale, part: str, ours: list[Times], theirs: list[Times]) -> F
     return Figure(what, over(us, them), "×", Goal("≥", 5.0) if part == "whole" else None, sides)
 
 
-# What became of the code.
+# Changes of the code blocks.
 
 
 @dataclass(frozen=True)
 class Compared:
-    """How many code blocks there were in conversations that were kept, and how many are not as they were."""
+    """The numbers of kept conversations, of their code blocks, and of changed blocks."""
 
     conversations: int
     blocks: int
@@ -124,13 +124,13 @@ def _compared(conversations: Conversations, said: dict[int, list[str]]) -> Compa
 
 
 def differing(before: Iterable[Block], after: Iterable[Block]) -> int:
-    """How many blocks are not there afterwards as they were, or were not there before."""
+    """Return the number of changed blocks: of lost ones or of new ones, whichever is larger."""
     lost, new = Counter(before), Counter(after)
     return max((lost - new).total(), (new - lost).total())
 
 
 def said_in(pieces: Iterable[tuple[str, list[str]]]) -> dict[int, list[str]]:
-    """What is said in all pieces of a conversation, by its number."""
+    """Return the texts in all pieces of each conversation, by the number of the conversation."""
     said: dict[int, list[str]] = {}
     for name, texts in pieces:
         number = int(name.rpartition("/")[2].lstrip("c").partition("#")[0].partition("_")[0])

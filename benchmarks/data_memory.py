@@ -1,4 +1,4 @@
-"""How much memory `clean` takes, on inputs of two sizes."""
+"""Measure the memory of `redraft data clean` on inputs of two sizes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from weights_run import MB, remove
 MEASURE = "memory of redraft data clean"
 HOW = (
     "The real command with all its processes on JSON lines of shared conversations in HTML. The figure is "
-    "the sum over processes of each one's peak (the kernel's `VmHWM`), so that pages which they share are "
-    "counted once a process. Flat: what the largest input takes above the smallest."
+    "the sum of the peaks of all processes (the kernel's `VmHWM`), so shared pages count once per process. "
+    "Flat: the memory for the largest input minus that for the smallest."
 )
 MOST, FLAT = Goal("≤", 500.0), Goal("≤", 50.0)
 

@@ -1,4 +1,4 @@
-"""MinHash deduplication of a million instructions, and, of fewer, against a comparison of all pairs."""
+"""Measure MinHash deduplication of a million instructions, and its recall among all pairs of fewer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from weights_run import MB, remove, run_command
 
 MEASURE = "MinHash deduplication of {count:,} short instructions"
 HOW = (
-    "`redraft data dedupe --by minhash` from the file to the file, with the start of its processes. Memory "
-    "is the sum over processes of each one's peak (the kernel's `VmHWM`). Recall: the same command on "
-    "{exact:,} of them, where all pairs with a Jaccard similarity of at least {least} over sets of three "
-    "words in a row were found by counting; a pair is found if one of it was dropped for the other, or both "
-    "for the same. datasketch hashes and looks up one text after the other on those {exact:,}, in one "
-    "process. rensa: a script that reads, filters as its page shows and writes all, in processor seconds."
+    "`redraft data dedupe --by minhash` from file to file, with the start of its processes. Memory is the "
+    "sum of the peaks of all processes (the kernel's `VmHWM`). Recall: the same command on {exact:,} of the "
+    "texts. All pairs with a Jaccard similarity of at least {least} over sets of three consecutive words "
+    "were found by counting. A pair counts as found if one text was dropped for the other, or both for the "
+    "same text. datasketch hashes and looks up these {exact:,} texts one after the other, in one process. "
+    "rensa: a script that reads all texts, filters them as in its documentation, and writes them; processor "
+    "seconds are compared."
 )
 _RENSA = """
 import json, re, sys
@@ -70,7 +71,7 @@ def recall(found: Pairs, exact: Pairs) -> float:
 
 
 def exact_pairs(texts: Sequence[str], least: float = LEAST) -> Pairs:
-    """All pairs (earlier, later) that are similar, by counting the shingles that texts have in common."""
+    """Return all similar pairs (earlier, later), found by counting common shingles."""
     having: dict[tuple[str, ...], list[int]] = {}
     sets = [shingles(text) for text in texts]
     pairs = set()
@@ -86,13 +87,13 @@ def exact_pairs(texts: Sequence[str], least: float = LEAST) -> Pairs:
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
-    """Three words in a row, of a text that has that many."""
+    """Return all sequences of three consecutive words; empty for a shorter text."""
     words = re.findall(r"[^\W_]+", text.lower())
     return set(zip(words, words[1:], words[2:], strict=False))
 
 
 def found_by_redraft(texts: Sequence[str], scale: Scale) -> Pairs:
-    """The pairs that are in one group, read from the side file of the real command."""
+    """Return all pairs of texts that redraft puts into the same group, according to its dropped records."""
     source, output, side = (scale.work / f"{name}.jsonl" for name in ("exact", "kept", "dropped"))
     write_instructions(source, iter(texts))
     data("dedupe", source, "--by", "minhash", "-o", output, "--dropped", side, workers=scale.workers)
@@ -104,12 +105,12 @@ def found_by_redraft(texts: Sequence[str], scale: Scale) -> Pairs:
 
 
 def number_of(name: str) -> int:
-    """The place of a record in its file, by its id."""
+    """Return the number of a record in its file, from its id."""
     return int(name.rpartition("/")[2])
 
 
 def pairs_in_groups(drops: Iterable[tuple[int, int]]) -> Pairs:
-    """All pairs of texts that were dropped for the same one, and of each with that one."""
+    """Return all pairs in each group: a kept text, and the texts that were dropped for it."""
     groups: dict[int, list[int]] = {}
     for dropped, kept in drops:
         groups.setdefault(kept, [kept]).append(dropped)
@@ -117,7 +118,7 @@ def pairs_in_groups(drops: Iterable[tuple[int, int]]) -> Pairs:
 
 
 def found_by_datasketch(texts: Sequence[str]) -> tuple[Pairs, float]:
-    """What `MinHashLSH` gives for each text among those before it, and the seconds."""
+    """Return the pairs that datasketch's `MinHashLSH` finds, and the seconds."""
     import datasketch
 
     start = time.perf_counter()

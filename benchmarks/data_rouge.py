@@ -1,4 +1,4 @@
-"""The filter of Self-Instruct and Alpaca: one candidate against a pool, and a pool that grows, by ROUGE-L."""
+"""Measure the filter of Self-Instruct and Alpaca: one candidate against a pool, by ROUGE-L."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from redraft.data.similarity import ALPACA, Pool
 
 MEASURE = "ROUGE-L filter, one candidate against {pool:,}, vs rouge_score"
 HOW = (
-    "Instructions made of real ones by a generator, a quarter of them nearly one of those before. Each "
-    "candidate is compared with all of the pool, in one process on both sides, and the pool is cut into "
-    "words before. redraft: `Pool.near`. The peer is `rouge_score` as Alpaca calls it: its tokenizer, and "
-    "its score of the longest common subsequence for each text of the pool. They take turns. A decision: "
-    "is F over {most}?"
+    "Instructions are generated from real ones, a quarter of them as near-duplicates of earlier ones. Each "
+    "candidate is compared with the whole pool, in one process on both sides. The pool is tokenised before. "
+    "redraft: `Pool.near`. The peer is `rouge_score` as Alpaca calls it: its tokenizer, and its score of "
+    "the longest common subsequence with each text of the pool. Both sides take turns. They decide whether "
+    "F is over {most}."
 )
 
-Near = Callable[[str], set[int]]  # places of the texts of a pool that one is near to
+Near = Callable[[str], set[int]]  # returns the indices of the texts in a pool that are near to a text
 
 
 def run(scale: Scale) -> Row:
@@ -29,7 +29,7 @@ def run(scale: Scale) -> Row:
     texts = list(instructions(shared(), scale.pool + scale.candidates))
     pool, candidates = texts[: scale.pool], texts[scale.pool :]
     ours, theirs = near_in_redraft(pool), near_in_rouge_score(pool)
-    ours(candidates[0])  # what is made on first use is made
+    ours(candidates[0])  # warms up
     times, differ, near = compare(ours, theirs, candidates)
     sides = f"redraft {_ms(times[True])} ms; rouge_score {_ms(times[False])} ms"
     pairs = f"of {len(pool) * len(candidates):,} pairs, {near:,} of which are near"
@@ -41,7 +41,7 @@ def run(scale: Scale) -> Row:
 
 
 def compare(ours: Near, theirs: Near, candidates: Sequence[str]) -> tuple[dict[bool, list[float]], int, int]:
-    """Seconds of each candidate with us (True) and with the peer, decisions that differ, and near pairs."""
+    """Return each filter's seconds (ours: True), and the numbers of differing decisions and of near pairs."""
     times: dict[bool, list[float]] = {True: [], False: []}
     differ = near = 0
     for number, text in enumerate(candidates):
@@ -60,7 +60,7 @@ def _ms(seconds: Sequence[float]) -> str:
 
 
 def near_in_redraft(texts: Sequence[str]) -> Near:
-    """Redraft's pool, with the words that `rouge_score` sees: other letters than ASCII's end one."""
+    """Return redraft's filter on the words that `rouge_score` sees: letters outside ASCII end a word."""
     pool = Pool(ALPACA)
     for text in texts:
         pool.add(_in_ascii(text))
@@ -72,7 +72,7 @@ def _in_ascii(text: str) -> str:
 
 
 def near_in_rouge_score(texts: Sequence[str]) -> Near:
-    """As Alpaca's script compares: cut once, and then each pair is scored."""
+    """Return a filter as in the script of Alpaca: it tokenises the pool once, and then scores each pair."""
     tokenize, f_measure = rouge_score()
     pool = [tokenize(text) for text in texts]
 
@@ -84,7 +84,7 @@ def near_in_rouge_score(texts: Sequence[str]) -> Near:
 
 
 def rouge_score() -> tuple[Callable[[str], list[str]], Callable[[list[str], list[str]], float]]:
-    """Its tokenizer without stemming, and its F of two lists of words."""
+    """Return the tokenizer of `rouge_score`, without stemming, and its F-measure of two lists of words."""
     from rouge_score import rouge_scorer, tokenizers
 
     def f_measure(words: list[str], others: list[str]) -> float:

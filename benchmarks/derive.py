@@ -1,11 +1,11 @@
-"""Measure how many demands of prompts redraft derives as checks, and how many of these are right.
+"""Measure how many demands of prompts redraft derives as checks, and how many derived checks are right.
 
     python benchmarks/derive.py           seconds; writes results/derive.json
-    python benchmarks/derive.py --tune    the prompts that the rules were written with, and each miss
+    python benchmarks/derive.py --tune    shows each error on the prompts that were used to write the rules
 
 Everyday prompts, with their checks labelled by hand, are in `derive_prompts.jsonl`. Those marked `held_out`
-were labelled before the rules saw them; their errors were not looked at while the rules were mended. A label
-is what a right answer has to meet: not a count of a part of it, nor one that a letter's greeting would break.
+were labelled before the rules ran on them, and nobody looked at their errors while improving the rules. Right
+answers meet all labels. So a count of a part of an answer, or one that a greeting would break, is no label.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redraft.evaluation.stats import proportion
 from report import told, write
 
 HERE = Path(__file__).parent
-BEFORE = "Of six sets before, which then mended the rules, 263 of 273 were right, and 263 of 308 found."
+BEFORE = "On six earlier sets, which then improved the rules, 263 of 273 were right, and 263 of 308 found."
 Labelled = tuple[str, frozenset[str]]  # a prompt, and the checks that it demands
 
 
@@ -35,22 +35,22 @@ def everyday(*, held_out: bool) -> list[Labelled]:
 
 
 def _plain(check: str) -> str:
-    """Return a check in small letters, and `first:yes|no` and `alone:yes|no` of the labels as `matches`."""
+    """Return a check in lower case. The labels `first:yes|no` and `alone:yes|no` become `matches`."""
     kind, _, words = check.partition(":")
     return (choice(words.split("|"), alone=kind == "alone") if kind in ("first", "alone") else check).lower()
 
 
 def ifeval(*, whole: bool) -> Iterator[Labelled]:
-    """Yield IFEval's prompts with those of their constraints that are kinds of redraft's own.
+    """Yield IFEval's prompts, with their constraints that redraft's own kinds of checks can express.
 
-    `whole` leaves out the prompts with other constraints, of which a derived check might be a part.
+    `whole` leaves out prompts with other constraints, because a derived check might be a part of one.
     """
     for record in records():
         kinds = (each.partition(":")[2] for each in record["instruction_id_list"])
         found = [*map(of_gold, kinds, record["kwargs"])]
         checks = {_plain(check) for checks in found for check in checks}
         if checks & {"uppercase", "lowercase"} and "english" in record["prompt"].lower():
-            checks.add("language:en")  # of IFEval's english_capital and english_lowercase
+            checks.add("language:en")  # part of IFEval's english_capital and english_lowercase
         if all(found) or not whole:
             yield record["prompt"], frozenset(_ranges(checks))
 
@@ -79,7 +79,7 @@ _FORMS = {
 
 
 def of_gold(name: str, values: Mapping[str, Any]) -> list[str]:
-    """Return a gold constraint as checks; none if no kind says it."""
+    """Return a gold constraint as checks; empty if no kind of check expresses it."""
     if name in ("number_words", "number_sentences"):
         unit = name.removeprefix("number_")
         count = values[f"num_{unit}"]
@@ -91,7 +91,7 @@ def of_gold(name: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def judged(labelled: Iterable[Labelled], *, tell: bool = False) -> dict[str, tuple[int, int]]:
-    """Return how many derived checks are right, and how many demands were found, each of all."""
+    """Return the counts of precision (right, derived) and recall (right, wanted). `tell` prints errors."""
     right = derived = wanted = 0
     for prompt, gold in labelled:
         found = {check.lower() for check in checks_in(prompt)}
@@ -102,7 +102,7 @@ def judged(labelled: Iterable[Labelled], *, tell: bool = False) -> dict[str, tup
 
 
 def _row(name: str, about: str, counts: Mapping[str, tuple[int, int]], *goals: Goal) -> Row:
-    how = f"{about} A check is right if the label is the same, number and word included. Wilson's intervals."
+    how = f"{about} A check is right if a label equals it, number and word included. Wilson's intervals."
     figures = []
     for (figure, (got, of)), goal in zip(counts.items(), goals or (None, None), strict=False):
         rate = proportion(got, of).times(100)
@@ -112,7 +112,6 @@ def _row(name: str, about: str, counts: Mapping[str, tuple[int, int]], *goals: G
 
 
 def rows() -> Iterator[Row]:
-    """Measure the prompts that were kept aside, and IFEval's."""
     kept = everyday(held_out=True)
     none = sum(not checks for _, checks in kept)
     about = f"{len(kept)} prompts, {none} of them without a demand. {BEFORE}"

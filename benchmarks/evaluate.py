@@ -1,4 +1,4 @@
-"""Measures what evaluation promises: exact figures, honest intervals, and a report on many reviews.
+"""Measure the promises of evaluation: exact figures, honest intervals, and a report on many reviews.
 
     python benchmarks/evaluate.py          writes results/evaluate.json
     python benchmarks/evaluate.py --only many

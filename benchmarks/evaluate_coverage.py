@@ -1,7 +1,7 @@
-"""How often do 95 % intervals hold the true value? Simulated pairs of answers, whose truth is known.
+"""Measure how often 95 % intervals contain the true value, in simulations of pairs of answers.
 
-A question has a difficulty that all of its answers share, and so do its reviews in both orders: that makes
-the data paired. The judge prefers the first answer and the longer one.
+All answers to a question share its difficulty, and so do its reviews in both orders, so the data is paired.
+The judge prefers the first answer and the longer one.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ HOW = (
     "{times:,} simulations of {questions} questions, each judged in both orders: answers share the "
     "question's difficulty; the judge adds 0.3 points to the answer shown first and more to a longer one, "
     "and rounds to halves from 1 to 10. {draws:,} resamples each, fixed seed. The truth is that of "
-    "{truth:,} questions. A figure is how far the coverage is from 95 %."
+    "{truth:,} questions. A figure is the distance of the coverage from 95 %."
 )
 
 
 @dataclass(frozen=True)
 class World:
-    """Simulated questions, one a row of each array."""
+    """Simulated questions. Each array has a row per question."""
 
     scores: Numbers  # shape [questions, 4]: model and opponent with the model shown first, and second
-    other: Numbers  # the same of another model
-    gap: Numbers  # by how much the model's answers are longer
+    other: Numbers  # the same for another model
+    gap: Numbers  # the length of the model's answers minus that of the opponent's
     right: npt.NDArray[np.bool_]  # shape [questions, 2]: whether an answer is right before and after revising
     judged: Numbers  # shape [questions, 4]: the columns of `stats.Judged`
 
@@ -111,7 +111,7 @@ SUMS: dict[str, tuple[Table, Formula]] = {
     "agreement": (lambda w: _with_ones(w.signs[:, 0] == w.signs[:, 1]), stats.ratio_of),
     "balanced accuracy": (lambda w: w.judged, _balanced),
 }
-"""Figures of sums: what is counted of each question, and the figure."""
+"""Figures of sums: the summands of each question, and the formula of the figure."""
 
 OTHERS: dict[str, Callable[[World], Estimate]] = {
     "proportion": lambda w: stats.proportion(int(w.right[:, 1].sum()), len(w.right)),
@@ -120,7 +120,6 @@ OTHERS: dict[str, Callable[[World], Estimate]] = {
 
 
 def estimates(world: World, seed: int) -> dict[str, Estimate]:
-    """Estimate all figures of one simulation. They share its resamples."""
     tables = {name: table(world) for name, (table, _) in SUMS.items()}
     sample = Bootstrap(np.hstack(list(tables.values())), draws=DRAWS, seed=seed)
     found, start = {}, 0
@@ -131,7 +130,7 @@ def estimates(world: World, seed: int) -> dict[str, Estimate]:
 
 
 def truths(world: World) -> dict[str, float]:
-    """Return the figures of so many questions that chance plays no part."""
+    """Return the figures of a world that is so large that chance has almost no effect."""
     found = {name: float(figure(table(world).sum(axis=0))) for name, (table, figure) in SUMS.items()}
     return found | {name: estimate(world).value for name, estimate in OTHERS.items()}
 

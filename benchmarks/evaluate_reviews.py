@@ -1,4 +1,4 @@
-"""Released figures and scores, the time and memory of many reviews, and the page in a browser."""
+"""Measure released figures and scores, a report on many reviews, and its page in a browser."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ PUBLISHED: dict[int, tuple[float, Any, Tally, Tally]] = {
 }
 SCORES = "scores recovered from review texts, against the released ones"
 SCORES_HOW = (
-    "All {count} released reviews without their `score` field. Invented: a score read from a text whose "
-    "scores were taken out (first lines of two numbers, `Assistant N: score`, and last tuples), while the "
-    "answers that it quotes stay."
+    "All {count} released reviews without their `score` field. Invented: a score that is read from a text "
+    "without scores (no first line of two numbers, no `Assistant N: score`, no last tuple), in which quoted "
+    "answers stay."
 )
 MANY = "report on many reviews with 10,000 bootstrap draws"
 MANY_HOW = (
@@ -52,7 +52,7 @@ WORDS = Path(__file__).with_name("questions.txt").read_text("utf-8").split()
 
 
 def figures(_: int, __: int) -> Row:
-    """Count published figures that come out otherwise."""
+    """Count the published figures that redraft computes otherwise."""
     data = shared()
     files = sorted((data / "selfee" / "reviews").glob("*.jsonl"), reverse=True)  # selfee_…_vs_chatgpt first
     report = describe(files)
@@ -77,7 +77,7 @@ def _differing(found: Comparison, ratio: float, sums: Any, reviews: Tally, both:
 
 
 def scores(_: int, __: int) -> Row:
-    """Count released scores that the texts give back, and scores read where there are none."""
+    """Count released scores that are recovered, and scores that are read from texts without any."""
     files = sorted((shared() / "selfee" / "reviews").glob("*.jsonl"))
     every = [each for path in files for _, each in read_reviews(raw_records(path))]
     recovered = sum(_read(each.text) == each.score for each in every)
@@ -107,7 +107,7 @@ def _without_scores(text: str) -> str:
 
 
 def reviews(count: int) -> Iterator[dict[str, Any]]:
-    """Make reviews in both orders: the same for the same count."""
+    """Yield `count` reviews in both orders, the same ones in every run."""
     rng = random.Random(7)
     for number in range(count):
         question, second = divmod(number, 2)
@@ -185,7 +185,7 @@ def _page(folder: Path, count: int) -> Path:
 
 
 def _browsed(browser: Any, path: Path, hits: int) -> tuple[float, float, int]:
-    """Return seconds to open and to search, and the requests to other places than the file."""
+    """Return the seconds to open and to search the page, and the number of requests other than for files."""
     page, asked = browser.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     start = time.perf_counter()

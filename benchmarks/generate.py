@@ -1,10 +1,10 @@
-"""Measures generating with a paid teacher: its limits, its faults, kills, and what orchestration costs.
+"""Measure generation with a paid teacher: limits, faults, kills, and the cost of orchestration.
 
     python benchmarks/generate.py          writes results/generate.json
     python benchmarks/generate.py --only kills
     python benchmarks/generate.py --quick  a few prompts, nothing written
 
-The teacher is the stand-in of the tests, which enforces its limits and keeps an account of what was paid.
+The teacher is a local stand-in (`teacher.py`), which enforces limits and keeps an account of paid calls.
 """
 
 from __future__ import annotations

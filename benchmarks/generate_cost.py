@@ -1,4 +1,4 @@
-"""What orchestration costs on this machine: CPU time a call beside a bare loop of httpx, and memory."""
+"""Measure the cost of orchestration: CPU time per call, beside a bare loop of httpx, and memory."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from teacher import Teacher
 PARALLEL = 50
 OVERHEAD = "CPU time of a call, beside a bare loop of httpx"
 OVERHEAD_HOW = (
-    "The stand-in teacher with 50 ms latency, {parallel} calls at once. Ours is `redraft answer --cache`, "
-    "one call a chain; theirs is one httpx client that streams the same requests and decodes each event. CPU "
-    "time of the whole process, for {many:,} calls less that for {few:,}, a call. {rounds} pairs in turn."
+    "The stand-in teacher has 50 ms latency, and {parallel} calls are made at once. Ours is `redraft answer "
+    "--cache`, one call a chain; theirs is one httpx client that streams the same requests and decodes each "
+    "event. The figure is the CPU time of the whole process for {many:,} calls minus that for {few:,}, per "
+    "call. {rounds} pairs in turn."
 )
 MEMORY = "memory of redraft answer over many prompts"
 MEMORY_HOW = (
-    "The real command in a process of its own with a scripted engine, one call a chain, eight at a time. The "
-    "peak is the kernel's own (`VmHWM`). Flat means that a prompt more costs next to nothing."
+    "The real command as a process, with a scripted engine, one call a chain, eight at a time. The peak is "
+    "the kernel's own (`VmHWM`). Flat means that a further prompt needs almost no memory."
 )
 
 
@@ -57,7 +58,7 @@ def _theirs(teacher: Teacher, calls: int) -> float:
 
 
 async def bare(url: str, calls: int) -> None:
-    """Make so many calls with httpx alone."""
+    """Make `calls` calls with httpx alone."""
     import httpx
 
     numbers = iter(range(calls))
@@ -84,7 +85,7 @@ def memory(prompts: int, _: int) -> Row:
         Figure(f"{prompts:,} prompts", (many,), "MB", Goal("≤", 300.0)),
         Figure(f"{prompts // 10:,} prompts", (few,), "MB"),
     )
-    note = f"Between the two, {(many - few) / (prompts - prompts // 10) * 1e6:.0f} bytes a prompt."
+    note = f"Memory grows by {(many - few) / (prompts - prompts // 10) * 1e6:.0f} bytes a prompt."
     return Row(MEMORY, MEMORY_HOW, figures, (note,))
 
 

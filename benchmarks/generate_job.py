@@ -1,4 +1,4 @@
-"""`redraft answer` as a process of its own, against the stand-in teacher.
+"""Run `redraft answer` as a process, with the stand-in teacher.
 
 with working(1_000) as job, Teacher(delay=0.05) as teacher:
 run = job.run(teacher, "--parallel", "50")
@@ -57,7 +57,7 @@ class Job:
         return [json.loads(line)["id"] for line in (self.folder / out).read_bytes().splitlines()]
 
     def lines(self, out: str = "out.jsonl") -> set[str]:
-        """Return the chains as texts, without the seconds that they took."""
+        """Return the chains as JSON, without the seconds that they took."""
         lines = (self.folder / out).read_bytes().splitlines()
         return {json.dumps(_timeless(json.loads(line))) for line in lines}
 

@@ -1,4 +1,4 @@
-"""What a paid teacher sees: how much of its limit is used, what is lost, and what is paid for twice."""
+"""Measure the use of a paid teacher: the share of its limit, lost chains, and calls that are paid twice."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from teacher import Account, Teacher, texts_in
 RPM, DELAY, SETTLING = 6_000, 0.05, 10.0
 LIMIT = "use of a limit of 6,000 requests a minute, 50 ms latency"
 LIMIT_HOW = (
-    "The stand-in teacher of the tests refuses a call if it let in 6,000 within the last 60 s. `redraft "
-    "answer --rpm 6000 --parallel 50 --cache` makes {calls:,} calls; the share is of the calls let in "
-    "after the first {settling:.0f} s. {rounds} runs. Without `--rpm`, the requests under way follow the "
-    "429s."
+    "The stand-in teacher refuses a call if it accepted 6,000 within the last 60 s. `redraft answer --rpm "
+    "6000 --parallel 50 --cache` makes {calls:,} calls in each of {rounds} runs. The share is that of calls "
+    "accepted after the first {settling:.0f} s. Without `--rpm`, the number of parallel requests adapts to "
+    "the 429s."
 )
 FAULTS = {"500": 0.04, "429": 0.02, "cut": 0.02, "json": 0.01, "stall": 0.01}
 FAULTY = "200 calls at once, a tenth of which fail at random"
 FAULTY_HOW = (
     "{chains:,} chains of up to three calls with `--parallel 200 --cache`: 4 % of the calls get a 500, 2 % "
-    "a 429, 2 % break off, 1 % hold a line that is no JSON, and 1 % fall silent. The command is repeated "
-    "until nothing failed. By the teacher's account, a call is paid twice if equal requests got two whole "
-    "replies."
+    "a 429, 2 % break off, 1 % contain a line that is not JSON, and 1 % stop in the middle. The command is "
+    "repeated until nothing fails. A call counts as paid twice if the teacher sent two whole replies to "
+    "equal requests."
 )
 PARALLEL = 16
 KILLED = "kill -9 at {kills} random moments"
 KILLED_HOW = (
-    "{chains:,} chains of up to three calls with `--parallel {parallel} --cache`, 50 ms latency, killed "
-    "after a random number of replies, and finished in the end. An unbroken run gets the same replies. Lines "
-    "are compared as a set, without the seconds that they took. A call is paid twice if its reply was in the "
-    "journal at a kill and was asked for again. Each reply is written there when it has been read, before "
-    "anything uses it. What the server had sent in full, but the killed process had not read yet, is asked "
-    "for again: it was lost with the sockets. So is what was still being made. This teacher drops that when "
-    "its client is gone, as servers do; a provider may bill it."
+    "{chains:,} chains of up to three calls with `--parallel {parallel} --cache`, 50 ms latency, are killed "
+    "after random numbers of replies, and then finished. An unbroken run gets the same replies. Lines are "
+    "compared as a set, without their seconds. A call counts as paid twice if it was repeated although its "
+    "reply was in the journal at a kill. Each reply is written there after it was read, and before it is "
+    "used. A reply that the server had sent in full, but the killed process had not read, is lost with the "
+    "sockets, so it is requested again. So are unfinished replies. This teacher stops those when its client "
+    "is gone, as servers do; a provider may bill them."
 )
 
 
@@ -58,7 +58,7 @@ def _limited(calls: int, *more: str) -> Account:
 
 
 def _share(account: Account) -> float:
-    """Percent of the limit that was used between the first ten seconds and the last call."""
+    """Return the percentage of the limit that was used between the first ten seconds and the last call."""
     first, last = account.let_in[0] + SETTLING, account.let_in[-1]
     return 100 * sum(first < at <= last for at in account.let_in) / (RPM / 60 * (last - first))
 
@@ -68,7 +68,7 @@ def _late(account: Account) -> float:
 
 
 def faulty(chains: int, rounds: int) -> Row:
-    """Count what faults lose, and what they make the user pay for twice."""
+    """Count the chains that faults lose or duplicate, and the calls that are paid twice."""
     found = [_faulty(chains, seed) for seed in range(1, rounds + 1)]
     lost, made_twice, paid_twice = (tuple(map(float, values)) for values in zip(*found, strict=True))
     figures = (
@@ -90,7 +90,7 @@ def _faulty(chains: int, seed: int) -> tuple[int, int, int]:
 
 
 def killed(chains: int, kills: int) -> Row:
-    """Kill a run again and again, and count what that costs."""
+    """Kill a run repeatedly, and count lost chains and repeated calls."""
     with working(chains) as job, Teacher(delay=DELAY) as teacher:
         settings = ("--parallel", str(PARALLEL), "--max-revisions", "1")
         journaled, under_way = _kill(job, teacher, 2 * chains // (kills + 1), kills, *settings, *job.cache())
@@ -114,10 +114,10 @@ def killed(chains: int, kills: int) -> Row:
 def _kill(
     job: Job, teacher: Teacher, most: int, kills: int, *settings: str
 ) -> tuple[dict[str, int], list[int]]:
-    """Kill so many runs, each at a random moment, after `most` new replies at the latest.
+    """Kill `kills` runs, each at a random moment, after at most `most` new replies.
 
-    Return the requests whose replies were in the journal at a kill, each with the number of whole replies
-    that were sent to it until then; and the calls that were under way.
+    Return the requests whose replies were in the journal at a kill, each with its number of whole replies so
+    far, and the number of calls under way at each kill.
     """
     draws, journaled, under_way = random.Random(7), dict[str, int](), list[int]()
     for _ in range(kills):
@@ -125,9 +125,9 @@ def _kill(
         with job.start(teacher, *settings) as process:
             while process.poll() is None and teacher.sent()[0] < until:
                 time.sleep(0.02)
-            time.sleep(draws.uniform(0, 2 * DELAY))  # the calls go round together: at any point of a round
+            time.sleep(draws.uniform(0, 2 * DELAY))  # at any point of a round, because the calls run in step
             under_way.append(teacher.sent()[1])
-            assert process.poll() is None, "it was done before it was killed"
+            assert process.poll() is None, "the run ended before it was killed"
             process.kill()
         journaled = teacher.account().replies_to(texts_in(job.folder / "paid.db")) | journaled
     return journaled, under_way

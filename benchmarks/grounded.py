@@ -1,7 +1,7 @@
-"""Measure how often `grounded` passes an invention, and how often it refuses what invents nothing.
+"""Measure how often `grounded` passes an invention, and how often it fails an honest extraction.
 
     python benchmarks/grounded.py           seconds; writes results/grounded.json
-    python benchmarks/grounded.py --tune    the half that the rules were written with, and each error
+    python benchmarks/grounded.py --tune    shows each error on the half that was used to write the rules
 
 The pairs are in `tests/data/extractions.tsv`. `tests/data/README.md` says who wrote and labelled them.
 """
@@ -23,7 +23,7 @@ ASKED = "Extract the facts."
 
 
 def judged(*splits: str, tell: bool = False) -> Counter[tuple[str, str, bool]]:
-    """Count pairs by split, kind of error (`none` for an honest one), and whether the check passes them."""
+    """Count pairs by split, kind of error (`none` if honest), and verdict. `tell` prints wrong verdicts."""
     counts: Counter[tuple[str, str, bool]] = Counter()
     split = text = ""
     for line in (HERE.parent / "tests/data/extractions.tsv").read_text("utf-8").splitlines():
@@ -39,7 +39,7 @@ def judged(*splits: str, tell: bool = False) -> Counter[tuple[str, str, bool]]:
 
 
 def measure(*splits: str) -> Row:
-    """Return both rates of error, and the inventions that pass by kind."""
+    """Return both error rates, and the number of passed inventions by kind."""
     counts, figures = judged(*splits), []
     kinds = sorted({kind for _, kind, _ in counts})
     for split in splits:

@@ -1,4 +1,4 @@
-"""What benchmarks work on: questions, data, the default model, and how much of one text another copies."""
+"""Material of benchmarks: questions, data, the default model, and a measure of copied text."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from redraft.engines.load import local_file, parse_reference
 from redraft.options import MachineOptions
 
 QUESTIONS = Path(__file__).with_name("questions.txt").read_text("utf-8").splitlines()
-"""Forty everyday questions, written for this."""
+"""Forty everyday questions, written for the benchmarks."""
 SHARED = Path(os.environ.get("REDRAFT_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 
 def shared() -> Path:
-    """The folder of the shared data.
+    """Return the folder of the shared data.
 
     Raises:
-        NotMeasured: It is not there.
+        NotMeasured: The folder is missing.
     """
     folder = SHARED / "data"
     if not folder.is_dir():
-        raise NotMeasured("the shared data is not here; set REDRAFT_SHARED.")
+        raise NotMeasured("the folder of shared data is missing: set REDRAFT_SHARED.")
     return folder
 
 
 def records(most: int | None = None) -> list[dict[str, Any]]:
-    """The first records of IFEval; all by default."""
+    """Return the first `most` records of IFEval, by default all."""
     path = SHARED / "data" / "constraints" / "ifeval_541.jsonl"
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()[:most]]
 
 
 def questions(count: int) -> list[str]:
-    """So many questions, the same ones again after forty."""
+    """Return `count` questions, which repeat after forty."""
     return [QUESTIONS[number % len(QUESTIONS)] for number in range(count)]
 
 
@@ -51,9 +51,9 @@ def write_prompts(path: Path, prompts: Iterable[str]) -> Path:
 
 
 def answered(prompts: Path, *words: object) -> tuple[int, float]:
-    """Runs `redraft answer` over a file of prompts with these words.
+    """Run `redraft answer` on a file of prompts with these flags.
 
-    Returns the new tokens of the chains, and the seconds that the process lived.
+    Return the chains' new tokens, and the lifetime of the process in seconds.
     """
     out = prompts.with_name("chains.jsonl")
     out.unlink(missing_ok=True)
@@ -68,29 +68,29 @@ def answered(prompts: Path, *words: object) -> tuple[int, float]:
 
 
 def printed(script: str, *words: object) -> str:
-    """What a script of this folder prints, in a process of its own."""
+    """Run a script of this folder as a process, and return its output."""
     command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, words)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def default_model() -> Path:
-    """The file of the default model.
+    """Return the path of the default model.
 
     Raises:
-        ModelError: It was not fetched yet.
+        ModelError: The model was not fetched yet.
     """
     return local_file(parse_reference("default"))
 
 
 async def start_engine(size: Size, *, parallel: int, speculate: bool | None) -> LlamaCppEngine:
-    """The default model, with so many streams at once."""
+    """Start the default model with `parallel` streams."""
     return await LlamaCppEngine.start(
         default_model(), parallel=parallel, machine=MachineOptions(speculate=speculate, threads=size.threads)
     )
 
 
 def copied_share(text: Sequence[int], source: Sequence[int], n: int = 4) -> float:
-    """Share of a text's tokens, 0 to 1, that lie in a run of `n` tokens which the source has too."""
+    """Return the share of a text's tokens that lie in runs of `n` tokens of the source, 0 to 1."""
     runs = {tuple(source[i : i + n]) for i in range(len(source) - n + 1)}
     copied: set[int] = set()
     for i in range(len(text) - n + 1):

@@ -1,8 +1,7 @@
-"""What every benchmark measures with: pairs that alternate, their medians and spread, and goals.
+"""The tools of all benchmarks: alternating pairs, medians and spreads, and goals.
 
-Two sides are measured in turn, A B B A A B B A, so that a machine that grows slower or faster during a
-run does so to both; what is compared is each pair, and then the median over pairs. Nothing here knows
-what is measured.
+Two sides are measured in turn, A B B A A B B A, so a machine that becomes slower or faster during a run
+affects both alike. Each pair is compared. The result is the median over pairs.
 """
 
 from __future__ import annotations
@@ -32,28 +31,28 @@ Unit = Literal[
 
 
 class NotMeasured(Exception):
-    """What a row needs is not on this machine, as the message says."""
+    """A row cannot be measured on this machine. The message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured. A whole run on 2 cores: full about 20 minutes, quick about 5."""
+    """The sizes of a measurement. On 2 cores, a full run takes about 20 minutes, and a quick one about 5."""
 
     rounds: int  # pairs that are measured, or repetitions
     questions: int  # chains a round, where chains are made one after the other or eight at a time
     tokens: int  # most new tokens of a native chain; other texts are shorter
-    prompts: tuple[int, int]  # how many prompts the memory of `answer` is measured with: a few, and many
-    threads: int | None = None  # threads of the model; None leaves it to llama.cpp, as a user would
+    prompts: tuple[int, int]  # a small and a large number of prompts for the memory of `answer`
+    threads: int | None = None  # threads of the model; None for the default of llama.cpp
 
 
 FULL = Size(rounds=3, questions=8, tokens=256, prompts=(10_000, 100_000))
-# With one thread llama.cpp also gets somewhere on a machine that has other things to do.
+# With one thread, llama.cpp also makes progress on a busy machine.
 QUICK = Size(rounds=2, questions=2, tokens=96, prompts=(200, 2_000), threads=1)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is to be reached: at least, or at most, so much."""
+    """The goal of a figure: at least (≥) or at most (≤) a value."""
 
     op: Literal["≥", "≤"]
     value: float
@@ -64,13 +63,13 @@ class Goal:
 
 @dataclass(frozen=True)
 class Figure:
-    """One number that was measured, several times."""
+    """A figure, with one value per repetition."""
 
-    what: str  # what it is of, such as `one stream`
-    values: tuple[float, ...]  # one a repetition: ratios of pairs, or times, or sizes
+    what: str  # its label, such as `one stream`
+    values: tuple[float, ...]  # ratios of pairs, times, or sizes
     unit: Unit
-    goal: Goal | None = None  # what its median has to reach; None for a figure that is there for information
-    sides: str = ""  # what was measured on each side, in words
+    goal: Goal | None = None  # the goal of the median; None for a figure without a goal
+    sides: str = ""  # the values of both sides, in words
 
     @property
     def median(self) -> float:
@@ -78,19 +77,19 @@ class Figure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median reaches the goal; None without one."""
+        """Whether the median reaches the goal; None without a goal."""
         return None if self.goal is None else self.goal.reached(self.median)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measure of the table, with everything that was found."""
+    """A row of the table of results, with all its figures."""
 
-    measure: str  # what is measured, in the words of the table
-    how: str  # how it was done, and what was compared with what
-    figures: tuple[Figure, ...]  # what came out
-    notes: tuple[str, ...] = ()  # what else a reader should know
-    # Lines of cells, the head first, where figures of one number each would not do.
+    measure: str  # the name of the row in the table
+    how: str  # the method, and the sides that were compared
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...] = ()  # further remarks for readers
+    # Lines of cells, with a header, for results that are not single numbers.
     table: Sequence[Sequence[str]] = ()
 
 
@@ -98,17 +97,17 @@ class Row:
 class Rates:
     """Tokens and seconds of two sides, pair by pair."""
 
-    # (tokens, seconds) of redraft, or of what is new.
+    # (tokens, seconds) of redraft, or of the new version.
     ours: list[tuple[int, float]] = field(default_factory=list)
-    # (tokens, seconds) of what it is compared with.
+    # (tokens, seconds) of the peer, or of the old version.
     theirs: list[tuple[int, float]] = field(default_factory=list)
 
     def ratios(self) -> tuple[float, ...]:
-        """Our tokens per second over theirs, of each pair."""
+        """Return the ratio of our tokens per second to theirs, for each pair."""
         return tuple(rate(ours) / rate(theirs) for ours, theirs in zip(self.ours, self.theirs, strict=True))
 
     def figure(self, what: str, goal: Goal | None, ours: str, theirs: str) -> Figure:
-        """The ratio as a figure, with the names of both sides and their median rates."""
+        """Return the ratio as a figure, with the names of both sides and their median rates."""
         return Figure(what, self.ratios(), "×", goal, f"{says(ours, self.ours)}; {says(theirs, self.theirs)}")
 
 
@@ -118,17 +117,17 @@ def rate(measured: tuple[int, float]) -> float:
 
 
 def says(name: str, measured: Sequence[tuple[int, float]]) -> str:
-    """A side in words: its name and its median rate."""
+    """Return the name of a side and its median rate, in words."""
     return f"{name} {statistics.median(map(rate, measured)):.0f} tokens/s"
 
 
 def in_turn(pair: int) -> tuple[bool, bool]:
-    """Whether ours is measured, for both places of a pair: first in every other pair."""
+    """Return the order of the sides of a pair, where True is ours. Ours comes first in even pairs."""
     return (True, False) if pair % 2 == 0 else (False, True)
 
 
 def in_turns(rounds: int, ours: Callable[[], T], theirs: Callable[[], T]) -> tuple[list[T], list[T]]:
-    """What both sides give, called so many times, in turn."""
+    """Call both sides `rounds` times, in turn, and return the results of both."""
     found: dict[bool, list[T]] = {True: [], False: []}
     for our_turn in (each for pair in range(rounds) for each in in_turn(pair)):
         found[our_turn].append((ours if our_turn else theirs)())
@@ -139,7 +138,7 @@ Work = Callable[[], Awaitable[tuple[int, float]]]
 
 
 async def alternate(rounds: int, ours: Work, theirs: Work) -> Rates:
-    """Measures both sides so many times, in turn."""
+    """Measure both sides `rounds` times, in turn."""
     rates = Rates()
     for pair in range(rounds):
         for our_turn in in_turn(pair):
@@ -148,11 +147,11 @@ async def alternate(rounds: int, ours: Work, theirs: Work) -> Rates:
 
 
 def over(ones: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
-    """One over the other, of each pair."""
+    """Divide each number of the first sequence by its counterpart in the second."""
     return tuple(one / other for one, other in zip(ones, others, strict=True))
 
 
 def blocks(items: Sequence[T], size: int, count: int) -> Iterator[list[T]]:
-    """So many blocks of a size, one after the other, and round again when the items are used up."""
+    """Yield `count` blocks of `size` consecutive items. After the last item, the first one follows."""
     for block in range(count):
         yield [items[(block * size + i) % len(items)] for i in range(size)]

@@ -1,4 +1,4 @@
-"""Measure a revision that writes only what failed, beside one that writes the whole answer again.
+"""Measure revisions that rewrite only the failed parts, beside revisions of the whole answer.
 
 python benchmarks/patch.py           about two hours; writes results/patch.json
 python benchmarks/patch.py --quick   a few texts and objects, nothing written
@@ -34,7 +34,7 @@ from redraft.engines.load import load_engine
 from report import main
 from weights_run import weights
 
-Made = dict[str, list[tuple[Chain, Draft]]]  # by way
+Made = dict[str, list[tuple[Chain, Draft]]]  # by method
 WAYS: dict[str, dict[str, Any]] = {
     "patch": {},
     "full revision": {"mode": "verified"},
@@ -44,14 +44,14 @@ WAYS: dict[str, dict[str, Any]] = {
 REVISING = ("patch", "full revision")  # these begin with the draft
 FEW: dict[str, Any] = {"count": 20, "ways": REVISING, "every": 5}
 HOW = (
-    "{count} drafts with one to three faults. The default model behind llama.cpp, its server, or as a "
-    "folder on PyTorch, {streams} at once, temperature 0.7, the same seeds and checks, ≤ {most} new tokens. "
-    "Patch and full revision begin with the same draft, which the engine has just read, and revise once. "
-    "patch: mode `auto`. full revision, of {full} of them, back to back with it: mode `verified`, steered "
-    "alike, with speculation. The other two answer anew, steered. Figures are medians over chains; several "
-    "at once share their seconds. Other work ran on the machine: seconds are ratios. Are right: have the "
-    "right sums or values. Changed outside: the share that lack another {part} of the draft. Lost: how many "
-    "they lack."
+    "{count} drafts have one to three faults. The default model runs behind llama.cpp, its server, or as a "
+    "folder on PyTorch: {streams} at once, temperature 0.7, the same seeds and checks, at most {most} new "
+    "tokens. Patch and full revision begin with the same draft, which the engine has just read, and revise "
+    "once. patch: mode `auto`. full revision: mode `verified`, with speculation and the same steering, of "
+    "{full} of the drafts, directly before or after the patch. The other two methods answer anew, with "
+    "steering. Figures are medians over chains; parallel chains share their seconds. Other work ran on the "
+    "machine, so only ratios of seconds count. Are right: have the right sums or values. Changed outside: "
+    "the share that lack another {part} of the draft. Lost: the number of missing ones."
 )
 
 
@@ -66,7 +66,7 @@ async def measured(
     most: int = 600,  # new tokens; no text has more
     part: str = "sentence",
 ) -> Row:
-    """Patch drafts, and take the other ways with `every` which group of them, in turn."""
+    """Patch all drafts. Every `every`-th group is also revised or answered by the other methods, in turn."""
     made: Made = {way: [] for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     ratios: dict[str, list[float]] = {"seconds": [], "new tokens": []}
@@ -132,20 +132,19 @@ def run(name: str, reference: str = "default", *, quick: bool, **about: Any) -> 
 
 
 def unpacked(*, quick: bool) -> Row:
-    """Measure the same model as a folder of transformers."""
+    """Measure the same model, as a folder of transformers."""
     with tempfile.TemporaryDirectory() as folder:
         weights("from-gguf", default_model(), "-o", Path(folder) / "model")
         return run("texts, a folder of transformers", f"{folder}/model", quick=quick, **FEW)
 
 
 def server(*, quick: bool) -> Row:
-    """Measure llama.cpp's own server with the same model."""
     with serving(1) as url:
         return run("texts, llama.cpp's server", url, quick=quick, **FEW)
 
 
 def able(*, quick: bool) -> Row:
-    """Measure with a model without faults, and the peers."""
+    """Measure redraft and its peers with a scripted model that makes no mistakes."""
     return asyncio.run(patch_peers.row([*islice(objects(), 3 if quick else None)]))
 
 

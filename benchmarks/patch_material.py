@@ -1,9 +1,10 @@
-"""Drafts with faults put in by rule, in files: texts, sums and objects.
+"""Read drafts with injected faults from files: texts, sums and objects.
 
 Of 200 texts of at least 150 tokens, 25 are the default model's answers to IFEval's prompts, 115 are OASST1's
-(Apache-2.0), and 60 solutions of GSM8K (MIT, © 2021 OpenAI). A fault is a word that comes once, after the
-first quarter, or a sum with another first digit. 100 objects of 300 to 2,000 tokens have values by chance,
-of schemas written for this after 20 public formats; values of another type, or missing ones, are wrong.
+(Apache-2.0), and 60 are solutions of GSM8K (MIT, © 2021 OpenAI). A fault is a forbidden word that occurs
+once, after the first quarter, or a sum with another first digit. 100 objects of 300 to 2,000 tokens have
+random values, in schemas written after 20 public formats. Their faults are values of another type, or missing
+ones.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Values = dict[str, Any]  # by their JSON pointers
 
 @dataclass(frozen=True)
 class Draft:
-    """A draft with faults, and the parts that are right in it, and that would be right in their place."""
+    """A draft with faults, its right parts (`others`), and the right values for its wrong parts (`right`)."""
 
     prompt: str
     answer: str
@@ -48,7 +49,7 @@ class Draft:
 
 
 def texts() -> Iterator[Draft]:
-    """Yield texts with sums that are wrong, or words that are forbidden, in one to three sentences."""
+    """Yield texts with wrong sums or forbidden words in one to three sentences."""
     for line in (HERE / "patch_drafts.jsonl").read_text("utf-8").splitlines():
         text = json.loads(line)
         wrong, right, answer = text["wrong"], text["right"], text["answer"]
@@ -66,7 +67,7 @@ def sums(answer: str) -> Outcome | bool:
 
 
 def objects() -> Iterator[Draft]:
-    """Yield objects with one to three values that are wrong or missing, and which the prompt says."""
+    """Yield objects with one to three wrong or missing values. The prompts state the right ones."""
     for line in (HERE / "patch_objects.jsonl").read_text("utf-8").splitlines():
         record, faulty, right = json.loads(line), json.loads(line)["value"], Values()
         others = flat(faulty)
@@ -82,7 +83,7 @@ def objects() -> Iterator[Draft]:
 
 
 def flat(value: Any, at: str = "") -> Values:
-    """Return the values within a value that hold no others, by their pointers."""
+    """Return the leaves of a JSON value, by their JSON pointers."""
     if not isinstance(value, dict | list):
         return {at: value}
     pairs = value.items() if isinstance(value, dict) else enumerate(value)

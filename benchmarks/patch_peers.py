@@ -1,6 +1,6 @@
-"""Objects mended by redraft, instructor's retry and trustcall's patch, with a scripted model.
+"""Correct objects by redraft, instructor's retry and trustcall's patch, with a scripted model.
 
-The peers get the draft as the model's first reply, and ask for what they need then.
+The peers get the draft as the model's first reply, and then request a correction.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from patch_material import flat
 from redraft.engines.load import load_engine
 
 HOW = (
-    "{} drafts. A scripted model gives what it is asked for without a fault; tokens are the default model's. "
-    "patch: mode `auto`. full: mode `verified`. The peers get the draft as the first reply: instructor asks "
-    "for the whole object again, with the error, and trustcall for a JSON Patch. Right: all values are."
+    "{} drafts. A scripted model gives every requested correction without a fault; tokens are the default "
+    "model's. patch: mode `auto`. full: mode `verified`. The peers get the draft as the first reply: "
+    "instructor requests the whole object again, with the error, and trustcall a JSON Patch. An object is "
+    "right if all its values are right."
 )
 TYPES = {"integer": int, "number": float, "boolean": bool, "string": str}
-LONGEST = 10_000  # characters, which a scripted model counts
+LONGEST = 10_000  # characters, which are the tokens of a scripted model
 
 
 @dataclass
 class Able(httpx.BaseTransport):
-    """A model without faults, which says no more than it is asked for. A server gives the draft first."""
+    """A model without faults, which returns only requested parts. As a server, it first returns the draft."""
 
     draft: Any
     said: list[str] = field(default_factory=list)
@@ -61,7 +62,7 @@ class Able(httpx.BaseTransport):
 
 
 def by_redraft(mode: Any, able: Able) -> str:
-    """Mend a draft by a patch, or by a full revision."""
+    """Correct a draft with redraft, by a patch or by a full revision."""
 
     def say(messages: Any) -> str:
         return able.say(
@@ -82,7 +83,7 @@ def kind_of(schema: dict[str, Any]) -> Any:
 
 
 def by_peer(name: str, able: Able) -> str:
-    """Mend a draft by instructor's one retry, or by trustcall's one patch."""
+    """Correct a draft with one retry of instructor, or with one patch of trustcall."""
     record = kind_of(json.loads(Path(able.draft.checks[0].partition(":")[2]).read_text("utf-8")))
     api: Any = {"base_url": "http://able/v1", "api_key": "-", "http_client": httpx.Client(transport=able)}
     asked: Any = [{"role": "user", "content": able.draft.prompt}]
@@ -110,7 +111,6 @@ WAYS = {
 
 
 async def row(drafts: Sequence[Any]) -> Row:
-    """Mend each draft in all ways."""
     engine, figures = await load_engine("default"), list[Figure]()
     for way, mend in WAYS.items():
         ables, goals = [*map(Able, drafts)], [Goal("≥", 100.0), Goal("≤", 60.0)] * (way == "patch")

@@ -1,11 +1,11 @@
-"""Measures the memory and the speed of reinforcement learning in redraft.
+"""Measure the memory and the speed of reinforcement learning in redraft.
 
     python benchmarks/ppo.py                everything; writes results/ppo.json
     python benchmarks/ppo.py --only memory  one row
-    python benchmarks/ppo.py --quick        tiny numbers, to see that it works
+    python benchmarks/ppo.py --quick        tiny numbers, only to test the script
 
-Both run the default model, on a machine that has nothing else to do. Linux only. Exit status 1 if a goal was
-not reached. The formulas are compared with independent loops in `tests/train/rl/test_algorithm.py`.
+Both rows run the default model, on Linux and an otherwise idle machine. The exit status is 1 if a goal was
+not reached. `tests/train/rl/test_algorithm.py` compares the formulas with independent loops.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much more memory PPO takes than supervised fine-tuning of the same policy."""
+"""Measure the memory of PPO, divided by that of supervised fine-tuning of the same policy."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from weights_run import MB, run_command
 
 MEASURE = "memory of PPO over that of SFT of the same policy, an adapter"
 HOW = (
-    "`redraft train sft` and `redraft train ppo` as a user types them, each in processes of its own, with"
-    " the default model and what it chooses on this machine: {batch} sequences a batch, each of a prompt "
-    "of {half} tokens and an answer of {half}, which carries the loss. Both make two steps. PPO writes "
-    "two chunks of {batch} answers first, judges them with a check, and computes values and log-"
-    "probabilities of policy and reference; the answers may not end sooner. Taken is the most anonymous "
-    'memory of all processes of a side (`RssAnon` and `RssShmem`, read every 10 ms). "Extra memory" may '
-    "be read in two ways: the first figure compares whole runs, with Python, its libraries and the "
-    "weights, which both have alike. The second compares what is above a run that loads all of this and "
-    "ends (`--dry_run`): gradients, optimizer and activations, and with PPO the cache of the answers "
-    "too."
+    "`redraft train sft` and `redraft train ppo` run as a user types them, as processes, with the default "
+    "model and the defaults on this machine: {batch} sequences a batch, each with a prompt of {half} tokens "
+    "and an answer of {half} with loss. Both make two steps. PPO first writes two chunks of {batch} "
+    "answers, which may not end sooner, judges them with a check, and computes values and log-probabilities "
+    "of policy and reference. The figures compare the peak anonymous memory of all processes of a side "
+    "(`RssAnon` and `RssShmem`, read every 10 ms). The first figure compares whole runs, with Python, its "
+    "libraries and the weights, which both sides have. The second compares the memory above that of a run "
+    "that loads all of this and ends (`--dry_run`): gradients, optimizer and activations, and for PPO also "
+    "the cache of the answers."
 )
 GOAL = Goal("≤", 1.5)
 BATCH, HALF = 16, 128
@@ -37,7 +36,6 @@ def run(*, quick: bool) -> Row:
 
 
 def compared(work: Path, model: str, batch: int, half: int) -> Row:
-    """Measures a model, with prompts and answers of `half` tokens."""
     data = write_records(work / "data.jsonl", model, 2 * batch, half)
     sft = peak("sft", work, model, data, batch, half)
     loaded = peak("sft", work, model, data, batch, half, dry_run=True)
@@ -51,7 +49,7 @@ def compared(work: Path, model: str, batch: int, half: int) -> Row:
 
 
 def write_records(path: Path, model: str, count: int, half: int) -> Path:
-    """Write records whose prompts have `half` tokens, and their answers too, with the stop token."""
+    """Write records with prompts and answers of `half` tokens each, stop tokens included."""
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
 
     def asked(words: int) -> int:
@@ -71,7 +69,7 @@ def command(verb: str, **settings: object) -> list[str]:
 
 
 def peak(verb: str, work: Path, model: str, data: Path, batch: int, half: int, **more: object) -> int:
-    """Return the most anonymous memory of a run of two steps, in bytes."""
+    """Return the peak anonymous memory of a run of two steps, in bytes."""
     words = command(
         verb,
         model_name_or_path=model,

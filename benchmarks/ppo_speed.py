@@ -1,4 +1,4 @@
-"""How fast rollouts are written, beside the engine alone."""
+"""Measure the speed of rollouts, beside the engine alone."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from redraft.train.run import Ready, get_ready
 
 MEASURE = "rollout tokens/s of PPO over those of the transformers engine alone"
 HOW = (
-    "The default model with an adapter, as `redraft train ppo` loads it on this machine: {rollouts} "
-    "everyday questions, {chunk} answers at once, at most {tokens} tokens, temperature 1, the same seeds."
-    " redraft's rollouts take peft off, start the engine, write chunk after chunk, judge (in no time)"
-    " and write down the samples; the time ends when the last answer is judged. The engine alone "
-    "(`engines/hf`) has the same model, gets all prompts at once, and fills a place as soon as an "
-    "answer ends. In one process, {rounds} pairs in turn after a first one."
+    "The default model with an adapter, as `redraft train ppo` loads it on this machine, answers {rollouts} "
+    "everyday questions: {chunk} answers at once, at most {tokens} tokens, temperature 1, the same seeds. "
+    "redraft's rollouts replace peft's layers, start the engine, write one chunk after the other, judge it "
+    "(instantly) and record the samples. Their time ends when the last answer is judged. The engine alone "
+    "(`engines/hf`) has the same model, gets all prompts at once, and starts the next answer as soon as one "
+    "ends. {rounds} pairs are measured in turn in one process, after a first one that does not count."
 )
 GOAL = Goal("≥", 0.9)
 
@@ -44,7 +44,7 @@ def run(*, quick: bool) -> Row:
 
 
 def get(work: Path, model: str, rollouts: int, chunk: int, most: int) -> Ready:
-    """Return a run of PPO that has everything but its steps."""
+    """Return a PPO run that is ready for its first step."""
     words = command(
         "ppo",
         model_name_or_path=model,
@@ -61,7 +61,7 @@ def get(work: Path, model: str, rollouts: int, chunk: int, most: int) -> Ready:
 
 
 def compared(ready: Ready, rounds: int) -> Rates:
-    """Measure both in turn, each pair with its own answers. A first pair does not count."""
+    """Measure both sides in turn, with new answers in each pair. The first pair does not count."""
     rates = Rates()
     for pair in range(rounds + 1):
         for our_turn in in_turn(pair):
@@ -86,7 +86,7 @@ def by_rollouts(ready: Ready, epoch: int) -> tuple[int, float]:
 
 
 def by_engine(ready: Ready, epoch: int) -> tuple[int, float]:
-    """Return tokens and seconds of the engine for the same answers."""
+    """Return the tokens and the seconds of the engine for the same answers."""
     source = cast(Ppo, ready.loop.data)
     own, asked = source.own, source._asked(epoch)  # noqa: SLF001  (the same prompts and seeds)
 

@@ -1,12 +1,12 @@
-"""Trains the default model with PPO on a reward that a program computes, and measures what came of it.
+"""Train the default model with PPO on a reward that a program computes, and measure the result.
 
     python benchmarks/ppo_words.py --work DIR            two seeds; writes results/ppo_words.json
-    python benchmarks/ppo_words.py --work DIR --quick    a few steps, to see that it works; no results
+    python benchmarks/ppo_words.py --work DIR --quick    a few steps, only to test the script; no results
 
-The task: write about a subject, and use a given word. A third of the reward is for the word, a third for at
-most 12 words, and a third for a full stop at the end. The model is told of the word alone. Held-out prompts
-have words that are in no prompt of training. Whatever stops it, the same command resumes. Needs
-redraft[train,local]. Exit status 1 if what was promised was not reached.
+The task is to write about a subject, and to use a given word. A third of the reward is for the word, a third
+for at most 12 words, and a third for a full stop at the end. The prompt names only the word. No word of a
+held-out prompt is in a training prompt. If the run is stopped, the same command resumes it. This needs
+redraft[train,local]. The exit status is 1 if a goal was not reached.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ SETTINGS: Mapping[str, Any] = {
 
 
 def reward(answer: str, prompt: Prompt) -> float:
-    """Return how many of the three demands an answer meets, 0 to 1. `redraft train ppo` calls this."""
+    """Return the share of the three demands that an answer meets. `redraft train ppo` calls this function."""
     word = re.findall(r'"(\w+)"', prompt.instruction)[-1]
     has_word = re.search(rf"\b{word}\b", answer, re.IGNORECASE) is not None
     return (has_word + (0 < len(answer.split()) <= MOST_WORDS) + answer.rstrip().endswith(".")) / 3
 
 
 def prompts(words: Sequence[str], count: int, name: str) -> list[Chain]:
-    """Return so many prompts, the same ones every time."""
+    """Return `count` prompts. They are the same ones every time."""
     chosen = Random(name).sample([(subject, word) for subject in SUBJECTS for word in words], count)
     return [
         Chain(
@@ -93,14 +93,14 @@ def prompts(words: Sequence[str], count: int, name: str) -> list[Chain]:
 
 
 class Minutes(NamedTuple):
-    """What a run took: minutes of the wall clock, and of processors if that is known."""
+    """The duration of a run in minutes: of the wall clock and, if known, of the processors."""
 
     wall: float
     cpu: float | None
 
 
 def minutes_of(book: Path, work: Callable[[], None]) -> Minutes:
-    """Do work that starts processes, if there is no book of it. Return the minutes that it took."""
+    """Do work that starts processes, unless the file `book` records it. Return the minutes that it took."""
     if not book.exists():
         wall, cpu = time.monotonic(), _processors()
         work()
@@ -115,7 +115,7 @@ def _processors() -> float:
 
 @dataclass(frozen=True)
 class Run:
-    """A run: where it works, how many steps it has, and how many prompts are held out."""
+    """A run: its folder, its number of steps, and its number of held-out prompts."""
 
     work: Path
     steps: int
@@ -156,7 +156,7 @@ class Run:
 
 
 def _redraft(*words: object) -> None:
-    # Where a reward is imported from is the working directory.
+    # The reward is imported from the working directory.
     subprocess.run([sys.executable, "-m", "redraft", *map(str, words)], check=True, cwd=Path(__file__).parent)
 
 
@@ -187,8 +187,8 @@ HEAD = (
 )
 HOW = (
     "The default model learns by PPO to write about a subject with a given word: a third of the reward is "
-    "for the word, a third for at most 12 words, a third for a full stop at the end. Of these, the prompt "
-    "names the word alone. {count} held-out prompts, with words that training does not have, are answered "
+    "for the word, a third for at most 12 words, a third for a full stop at the end. The prompt names "
+    "only the word. {count} held-out prompts, with words that training does not have, are answered "
     "before and after, at temperature 1 and with at most 32 tokens. Intervals are 95 %, paired by prompt, "
     "by bootstrap. KL is in nats of an answer. Minutes are of the wall clock, beside other work, and of one"
     " core."
@@ -206,7 +206,7 @@ def _row(
 
 
 def taken(minutes: Minutes) -> str:
-    """Return minutes of the wall clock and of a core."""
+    """Return the minutes of the wall clock and of one core, in words."""
     return f"{minutes.wall:.0f}, {'not measured' if minutes.cpu is None else f'{minutes.cpu:.0f}'}"
 
 
@@ -237,10 +237,9 @@ def _samples(run: Run, seed: int) -> list[list[str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what is left of a run, and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="a folder of the run's own")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="a run for each  [1 2]")
+    parser.add_argument("--work", type=Path, required=True, help="the folder of this run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="the seeds of the runs  [1 2]")
     parser.add_argument("--steps", type=int, default=104, help="steps of the optimizer  [104]")
     parser.add_argument("--quick", action="store_true", help="a few steps, and no results written")
     asked = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
-"""The processor time and the memory of this process and its children, as the kernel tells. Linux only.
+"""Read the processor time and the memory of processes and their descendants from the kernel. Linux only.
 
-Other work on the machine hardly changes the time. Threads that wait in a loop take it too, so models get one
-thread where it is measured.
+Other work on the machine hardly changes the processor time. Threads that wait in a loop also use processor
+time, so models get one thread if it is measured.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def spent(process: int | None = None) -> float:
-    """Returns the seconds of a process and of all that it started, user and system.
+    """Return the processor seconds, user and system, of a process and all its descendants.
 
     Args:
-        process: Its id; None for this one.
+        process: The id of the process; None for this one.
     """
     return sum(_of(each) for each in family(process or os.getpid()))
 
 
 def family(process: int, *, itself: bool = True) -> Iterator[int]:
-    """Yields a process and all that live of those that it started; only these without `itself`."""
+    """Yield the ids of a process and its living descendants; without `itself`, only those of descendants."""
     yield from [process] * itself
     with suppress(OSError):
         for task in Path(f"/proc/{process}/task").iterdir():
@@ -33,7 +33,7 @@ def family(process: int, *, itself: bool = True) -> Iterator[int]:
 
 
 def resident(process: int, name: str = "VmRSS") -> float:
-    """Returns the memory of one process in MB (10⁶ bytes): now, or the most (`VmHWM`); 0 if it has ended."""
+    """Return the memory of a process in MB (10⁶ bytes): now, or its peak (`VmHWM`); 0 if it has ended."""
     with suppress(OSError):
         for line in Path(f"/proc/{process}/status").read_text("utf-8").splitlines():
             if line.startswith(f"{name}:"):

@@ -1,4 +1,4 @@
-"""Ray's own multi-node cluster on this machine, on 127.0.0.1 alone, whose processes can be killed."""
+"""Run Ray's multi-node test cluster on this machine, on 127.0.0.1 only, and kill its processes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on 127.0.0.1 alone
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen only on 127.0.0.1
 }
 
 
 class Machines:
-    """A head without a processor for work, and some machines with two each."""
+    """A head node without processors, and some machines with two processors each."""
 
     def __init__(self, count: int) -> None:
         os.environ.update(ENVIRONMENT)
@@ -35,7 +35,7 @@ class Machines:
         self.address: str = self._cluster.address
 
     def add(self) -> None:
-        """Start a machine, in the environment as it is. Ray gives it 30 s, too few if others are busy."""
+        """Start a machine. Ray waits only 30 s for it, so a busy machine gets three tries."""
         for left in reversed(range(3)):
             try:
                 self._nodes.append(self._cluster.add_node(num_cpus=2))
@@ -50,7 +50,7 @@ class Machines:
         self._cluster.remove_node(self._nodes.pop(number), allow_graceful=False)
 
     def kill_worker(self, number: int) -> bool:
-        """Kill a process that makes shares, if there is one: that of a number, counted round."""
+        """Kill one of the processes that make shares, chosen by `number`. Return whether there are any."""
         raylets = [node.all_processes["raylet"][0].process.pid for node in self._nodes]
         found = [each for raylet in raylets for each in family(raylet) if "ShareActor" in _name(each)]
         if found:

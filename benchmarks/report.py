@@ -1,13 +1,13 @@
-"""Run benchmarks, keep their raw figures in `results/*.json`, and make the tables of two pages from them.
+"""Run benchmarks, keep their raw figures in `results/*.json`, and draw the tables of two pages from them.
 
-    python benchmarks/report.py    writes the tables of RESULTS.md and LOST.md anew, from the files alone
+    python benchmarks/report.py    draws the tables of RESULTS.md and LOST.md again, from the files alone
 
-Both are written by hand around their tables. A table stands between `<!-- table: NAME -->`, for all goals
-of `results/NAME.json`, or `<!-- table: NAME: MEASURE -->`, for all that one row found, and `<!-- end -->`. A
-row that is measured again replaces the row of that name in its file, and leaves the others as they are.
+The pages are written by hand around their tables. A table begins with a mark and ends with `<!-- end -->`.
+The mark `<!-- table: NAME -->` stands for the figures with goals in `results/NAME.json`, and
+`<!-- table: NAME: MEASURE -->` for all figures of a row. A new row replaces only the row of its name.
 
-A figure with `of` was carried over from an earlier page: its values are the smallest, the median and the
-largest of so many. Names of hosts and paths are never written.
+A figure with `of` comes from an earlier page: its values are the smallest, the median and the largest of that
+number of values. Names of hosts and paths are never written.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ PACKAGES = (
 )
 FILES = Path(__file__).with_name("results")
 PAGES = tuple(Path(__file__).with_name(name) for name in ("RESULTS.md", "LOST.md"))
-FEW = 4  # more figures with one goal than so many are one line of a table: the one that is furthest from it
+FEW = 4  # if more figures share a goal, a table shows only the worst
 
 _TABLE = re.compile(r"<!-- table: (?P<name>\w+)(?:: (?P<measure>.+?))? -->\n.*?<!-- end -->", re.DOTALL)
-_SHORT = re.compile(r"\[\n[^\[\]{}]*\]")  # an array without others in it is one line of a file
+_SHORT = re.compile(r"\[\n[^\[\]{}]*\]")  # an array without nested ones, written on one line
 Record = dict[str, Any]
 
 
@@ -50,23 +50,23 @@ def main(
     room: str | None = None,
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Measure the rows that the command line names, and write them, unless little is measured.
+    """Measure the rows that the command line names, and write them, except with `--quick`.
 
     Args:
-        script: Its path, such as `benchmarks/generate.py`.
-        doc: Its docstring.
-        rows: Name -> what measures a row. It is called with `quick=`: whether little is to be measured.
-        room: What the rows take of a disk, if they are to be called with a folder too, as `work=`.
-        arguments: Those of the command line, by default.
+        script: The path of the benchmark, such as `benchmarks/generate.py`.
+        doc: The docstring of the benchmark.
+        rows: The functions that measure the rows, by name. They are called with `quick=`.
+        room: The disk space that the rows need. If it is given, they are also called with a folder, `work=`.
+        arguments: By default, those of the command line.
 
     Returns:
-        1 if a goal was not reached, or a row not measured.
+        The exit status: 1 if a goal was not reached or a row not measured, otherwise 0.
     """
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
-    parser.add_argument("--only", choices=rows, action="append", help="measure this row alone")
-    parser.add_argument("--quick", action="store_true", help="tiny numbers, and no results written")
+    parser.add_argument("--only", choices=rows, action="append", help="measure only this row")
+    parser.add_argument("--quick", action="store_true", help="measure little, and write no results")
     if room is not None:
-        parser.add_argument("--work", type=Path, help=f"a folder with {room} of room")
+        parser.add_argument("--work", type=Path, help=f"a folder on a disk with {room} free")
     asked, good = parser.parse_args(arguments), True
     for name in asked.only or rows:
         start = time.perf_counter()
@@ -87,7 +87,7 @@ def main(
 
 
 def sized(measure: Callable[..., Row], full: Sequence[Any], little: Sequence[Any]) -> Callable[..., Row]:
-    """Return what measures a row with either of two sizes."""
+    """Return a function that measures a row with the size `full` or, if `quick`, `little`."""
 
     def row(*, quick: bool) -> Row:
         return measure(*(little if quick else full))
@@ -96,7 +96,7 @@ def sized(measure: Callable[..., Row], full: Sequence[Any], little: Sequence[Any
 
 
 def scaled(measure: Callable[[Any], Row], full: Callable[..., Any], little: Callable[..., Any]) -> Any:
-    """Return what measures a row in a folder, with either of two scales."""
+    """Return a function that measures a row in a folder, with the scale `full` or, if `quick`, `little`."""
 
     def row(*, quick: bool, work: Path) -> Row:
         return measure((little if quick else full)(work=work))
@@ -133,7 +133,7 @@ def _record(row: Row) -> Record:
 
 
 def circumstances(script: str) -> dict[str, str]:
-    """Return when, where and with what something was measured."""
+    """Return the command, date, machine, versions and commit of a measurement."""
     found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=8"]
     commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -163,7 +163,7 @@ def _versions() -> Iterator[str]:
             continue
 
 
-# The page.
+# The pages.
 
 
 def draw() -> None:
@@ -172,10 +172,10 @@ def draw() -> None:
 
 
 def refreshed(page: str) -> str:
-    """Return the page with its tables as the files have them.
+    """Return the page with its tables drawn from the files.
 
     Raises:
-        KeyError: A table names a file or a measure that is not there.
+        KeyError: A table names a file or a measure that does not exist.
     """
 
     def made(place: re.Match[str]) -> str:
@@ -192,7 +192,7 @@ def refreshed(page: str) -> str:
 
 
 def table(rows: Sequence[Record], *, whole: bool) -> str:
-    """Return figures as a table: those with a goal, or all of a row, if it is `whole` or has no goal."""
+    """Return figures as a table: those with a goal, or all of a row if `whole` is set or none has a goal."""
     if whole and "table" in rows[0]:
         return drawn(rows[0]["table"])
     lines = [["", "of", "median (spread)", "goal", "both sides"]]
@@ -211,7 +211,9 @@ def drawn(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _folded(figures: Sequence[Record]) -> Iterator[list[str]]:
-    """Yield figures as cells: all that are 0 and should be as one, and of many with one goal the worst."""
+    """Yield figures as cells. Zeros with the goal 0 share a line; of many with one goal, only the worst
+    stays.
+    """
     groups: dict[str, list[Record]] = {}
     for each in figures:
         nothing = each.get("goal") == ["≤", 0] and not any(each["values"])
@@ -247,7 +249,7 @@ def _median(figure: Record) -> float:
 
 
 def origin(rows: Sequence[Record], name: str) -> str:
-    """Return when and where rows were measured, with a link to the raw figures."""
+    """Return the dates and machines of rows in words, with a link to the raw figures."""
     made: dict[str, list[str]] = {}
     for row in rows:
         words = f"{row['made']['date'][:10]}, {row['made']['machine']}"
@@ -257,7 +259,7 @@ def origin(rows: Sequence[Record], name: str) -> str:
     return f"[`{rows[0]['made']['command']}`](results/{name}), {first}.{others}"
 
 
-# What is printed while it is measured.
+# Printed reports.
 
 
 def told(row: Row) -> str:
@@ -279,7 +281,7 @@ def shown(value: float, unit: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a value with three digits that count, or two where it is small."""
+    """Return a value with three significant digits, or with two if it is below 0.1."""
     if abs(value) < 0.1:
         return f"{value:.2g}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

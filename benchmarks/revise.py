@@ -1,11 +1,11 @@
-"""Measures what redraft promises about speed and memory, side by side with its peers, in one run.
+"""Measure the promises of redraft on speed and memory, beside its peers, in one run.
 
     python benchmarks/revise.py             everything; writes results/revise.json
     python benchmarks/revise.py --only step one row
-    python benchmarks/revise.py --quick     tiny numbers, to see that it works; they mean nothing
+    python benchmarks/revise.py --quick     tiny numbers, only to test the script
 
-The machine should have nothing else to do. Exit status 1 if something was not reached, or not measured. What
-each row does is in its `row_*.py`. Answers are not judged here: this is about time.
+The machine should otherwise be idle. The exit status is 1 if a goal was not reached or a row not measured.
+Each row is described in its `row_*.py`. Answers are timed, but not judged.
 """
 
 from __future__ import annotations

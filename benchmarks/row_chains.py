@@ -1,4 +1,4 @@
-"""Chains as the released SelFee code makes them, against `redraft answer`: new tokens per second."""
+"""Measure new tokens per second of `redraft answer` beside chains by the released SelFee code."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ HOW = (
     "the same weights. The peer (`selfee_peer.py`) runs in transformers on one prompt at a time, and "
     "decodes and searches the whole text for every token; its weights are unpacked, to float32 and to "
     "bfloat16, and the time to load them is not counted. redraft is the real command, and the whole life of "
-    "its process is counted: start, model, output. In each round it answers three questions a stream, of at "
-    "most {tokens} new tokens a chain, and each peer the first {few} of them, as its rate does not depend on "
-    "how many there are."
+    "its process is counted: start, model, output. In each round, redraft answers three questions a stream, "
+    "with at most {tokens} new tokens a chain. Each peer answers the first {few} of them, because its rate "
+    "does not depend on their number."
 )
 ONCE = {8: Goal("≥", 8.0)}
-MANY = {8: Goal("≥", 8.0), 32: Goal("≥", 16.0)}  # streams -> what is to be reached
+MANY = {8: Goal("≥", 8.0), 32: Goal("≥", 16.0)}  # goals by number of streams
 MISSING = "the peer needs more packages: pip install torch transformers gguf accelerate"
 
 
@@ -58,7 +58,7 @@ def by_peer(sampler: selfee_peer.TorchSampler, questions: Sequence[str], size: S
 
 
 def by_redraft(questions: Sequence[str], size: Size, parallel: int) -> tuple[int, float]:
-    """New tokens as the chains say, and the seconds that the process lived."""
+    """Return the chains' new tokens, and the lifetime of the process in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         return answered(
             write_prompts(Path(folder, "questions.jsonl"), questions),

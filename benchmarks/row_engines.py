@@ -1,4 +1,4 @@
-"""`redraft answer` with the engine that it takes for many streams, beside what computes the same model."""
+"""Measure `redraft answer` with many streams, beside other engines that run the same model."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ TOKENS, TEMPERATURE, ROUNDS, LEAST = 128, 0.7, 3, 24
 HOW = (
     "At least {least} everyday questions, and one for each stream, at temperature 0.7, with at most {tokens} "
     "new tokens each. "
-    "Ours is the whole life of the process `redraft answer --parallel N --max-revisions 0`: start, model, "
-    "output. The peers' time begins when their model is loaded. `LLMPipeline` of OpenVINO GenAI gets N "
+    "Our time is the whole life of the process `redraft answer --parallel N --max-revisions 0`: start, "
+    "model, output. The peers' time begins with a loaded model. `LLMPipeline` of OpenVINO GenAI gets N "
     "prompts at once, and so does `generate` of transformers, in {dtype}, with the weights unpacked; "
-    "llama.cpp's server (xllamacpp) has N slots and N clients. Tokens are those that were made."
+    "llama.cpp's server (xllamacpp) has N slots and N clients. Only generated tokens count."
 )
 HOUR = 3600.0
-LONG = 1024  # tokens of a text whose memory is measured
+LONG = 1024  # tokens of each text when memory is measured
 
 
 @dataclass(frozen=True)
 class Work:
-    """Questions for so many streams."""
+    """Questions for a number of streams, with the models of redraft and its peers."""
 
     streams: int
     prompts: Path
@@ -127,7 +127,7 @@ def _peers(work: Work) -> Iterator[tuple[str, Callable[[], Any], Goal]]:
 
 
 def memory(*, quick: bool) -> Row:
-    """Measures what the process of the model takes beside the model's own size."""
+    """Measure the memory of the model's process, minus the size of the model."""
     streams, tokens = (4, 64) if quick else (32, LONG)
 
     async def measured(engine: Any) -> float:
@@ -146,7 +146,7 @@ def memory(*, quick: bool) -> Row:
     figures = [Figure(name, (asyncio.run(measured(name)),), "MB") for name in ("openvino", "llamacpp")]
     file = default_model().stat().st_size / 1e6
     how = (
-        f"The peak of the model's process (VmHWM), less the file of {file:.0f} MB: {streams} streams of at "
+        f"The peak of the model's process (VmHWM) minus the file of {file:.0f} MB: {streams} streams of at "
         f"most {tokens} tokens."
     )
     return Row("memory beside the model", how, tuple(figures))

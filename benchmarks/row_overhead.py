@@ -1,4 +1,4 @@
-"""What the loop costs: tokens per second of chains, against raw completions of the same engine."""
+"""Measure the cost of the loop: tokens per second of chains, beside raw completions of the same engine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from taps import Request, Tap, replay
 
 MEASURE = "loop overhead, speculation off: tokens/s of chains vs raw completions of the same engine"
 HOW = (
-    "Each chain is made once to warm the cache and to write its requests down. Then the same chain with "
-    "the same seed, and its requests made again straight from the engine, take turns: the cache begins in "
-    "the same state for both. Native chains have one enforced revision, verified ones are held to a check "
-    "that they rarely pass. With one stream each chain is a pair, with eight each pair is eight chains at "
-    "once, which may differ by some tokens from run to run. {rounds} pairs a chain or group, at most "
-    "{tokens} new tokens a text."
+    "Each chain is made once, to warm the cache and to record its requests. Then two runs take turns: the "
+    "same chain with the same seed, and its recorded requests, which are sent directly to the engine. The "
+    "cache begins in the same state for both. Native chains have one enforced revision; verified chains "
+    "have checks that they rarely pass. With one stream, a pair is one chain. With eight, it is eight "
+    "chains at once, which may differ by some tokens between runs. {rounds} pairs for each chain or group, "
+    "at most {tokens} new tokens a text."
 )
 GOAL = Goal("≥", 0.95)
 WAYS: dict[str, RevisionKeywords] = {
@@ -32,7 +32,7 @@ WAYS: dict[str, RevisionKeywords] = {
 
 @dataclass(frozen=True)
 class Recorded:
-    """A chain that can be made again, and the requests that it comes to."""
+    """The question, the options and the recorded requests of a chain."""
 
     question: str
     options: RevisionKeywords
@@ -59,7 +59,7 @@ async def _figures(size: Size) -> list[Figure]:
 
 
 async def measure_way(engine: Engine, way: str, questions: Sequence[str], size: Size, streams: int) -> Rates:
-    """All pairs of one way to revise, so many chains at once."""
+    """Measure all pairs of one mode of revision, with `streams` chains at once."""
     rates = Rates()
     options: RevisionKeywords = {**WAYS[way], "max_tokens": size.tokens // 4, "seed": 1}
     for start in range(0, len(questions), streams):
@@ -86,7 +86,7 @@ async def record(engine: Engine, question: str, options: RevisionKeywords) -> Re
 
 
 async def again(engine: Engine, chain: Recorded) -> int:
-    """Makes a chain with the loop. Returns the tokens that were generated."""
+    """Make a chain with the loop, and return the number of generated tokens."""
     made = await arevise(chain.question, **with_model(chain.options, engine))
     return made.usage.completion_tokens
 

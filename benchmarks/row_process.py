@@ -1,4 +1,4 @@
-"""What the command itself costs: memory over many prompts, and how soon commands and answers come."""
+"""Measure the cost of the command itself: its memory over many prompts, and the time of short commands."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from weights_run import MB, run_command
 
 MEMORY = "memory of redraft answer over {many:,} prompts (scripted engine)"
 MEMORY_HOW = (
-    "The real command in a process of its own, prompted mode, eight at a time: each chain is an answer, a "
-    "criticism and a revision out of a script. The peak is the kernel's own (`VmHWM`). Flat means that a "
-    "prompt more costs next to nothing: {few:,} prompts are measured too."
+    "The real command as a process, in prompted mode, eight chains at a time. Each chain is an answer, a "
+    "criticism and a revision from a script. The peak is the kernel's own (`VmHWM`). Flat means that a "
+    "further prompt needs almost no memory, so {few:,} prompts are measured too."
 )
 REPLIES = (
     {"settings": {"chunk": 200}},
@@ -27,9 +27,9 @@ REPLIES = (
     "A lighthouse is a tower on the coast, whose lamp shows ships the way at night.",
 )
 START = "wall time of a new process, in turn"
-START_HOW = "`python -c '{}'`, and `llm` with llm-echo, which computes no model either, are there to compare."
+START_HOW = "`python -c '{}'` and `llm` with llm-echo, which runs no model either, are there to compare."
 BARE, USE = "import httpx, pydantic", "import redraft; redraft.revise"
-GOALS = (None, None, 0.12, 0.08, 0.25, 0.45, 0.9)  # seconds of each
+GOALS = (None, None, 0.12, 0.08, 0.25, 0.45, 0.9)  # seconds, by command
 
 
 def run_memory(size: Size) -> Row:
@@ -40,7 +40,7 @@ def run_memory(size: Size) -> Row:
         Figure(f"{many:,} prompts", (peaks[many][0],), "MB", Goal("≤", 150.0), _pace(many, peaks[many][1])),
         Figure(f"{few:,} prompts", (peaks[few][0],), "MB", None, _pace(few, peaks[few][1])),
     )
-    note = f"Between the two, {growth:.0f} bytes a prompt."
+    note = f"Memory grows by {growth:.0f} bytes a prompt."
     return Row(MEMORY.format(many=many), MEMORY_HOW.format(few=few), figures, (note,))
 
 
@@ -51,7 +51,7 @@ def _pace(count: int, seconds: float) -> str:
 def answer_peak(
     count: int, replies: Sequence[object] = REPLIES, *, revisions: int = 1
 ) -> tuple[float, float]:
-    """Peak memory of `redraft answer` over so many prompts, in MB (10⁶ bytes), and its seconds."""
+    """Return the peak memory of `redraft answer` on `count` prompts, in MB (10⁶ bytes), and its seconds."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         script, prompts, out = folder / "script.jsonl", folder / "prompts.jsonl", folder / "out.jsonl"
@@ -71,7 +71,7 @@ def answer_peak(
 
 
 def run_start(size: Size) -> Row:
-    """Measures how long commands take, from the start of their process to its end."""
+    """Measure the time of several commands, from the start of their process to its end."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as script:
         print(json.dumps(REPLIES[1]), file=script, flush=True)
         redraft, ask = [sys.executable, "-m", "redraft"], ["ask", "Name a colour."]

@@ -1,4 +1,4 @@
-"""Speculation from the earlier draft, on against off, for revisions that copy most of it."""
+"""Measure speculation from the earlier draft, on and off, for revisions that copy most of the draft."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from taps import Request, Tap, ask, replay_one
 
 MEASURE = "revisions that copy at least 70 % of the draft, speculation on vs off, tokens/s"
 HOW = (
-    "Real revisions of the default model in verified chains, greedy: drafts of everyday questions are "
-    "held to the checks {checks}, and their first revisions are kept where at least 70 % of the "
-    "revision's tokens lie in four-token runs of the draft, and at least 70 % of the draft's in such runs "
-    "of the revision. Both sides have the same engine, and the text up to the draft is in its cache, "
-    "as it is in a chain. At eight streams the engine leaves speculation off unless told "
-    "(`speculate=None`); forced on is given too. Fresh text is the answer to each of the same questions."
+    "Real revisions of the default model in verified chains, greedy. Drafts for everyday questions get the "
+    "checks {checks}. A first revision is used if at least 70 % of its tokens lie in four-token runs of the "
+    "draft, and at least 70 % of the draft's tokens in such runs of the revision. Both sides have the same "
+    "engine, with the text before the draft in its cache, as in a chain. At eight streams, the engine turns "
+    "speculation off by default (`speculate=None`), so it is also measured with speculation forced on. "
+    "Fresh text is the answer to each of the same questions."
 )
 CHECKS = ("ends:Thank you.", "contains:[end]")
 SHARE = 0.7
-SHORTEST = 32  # tokens of a draft and of a revision, at least: of fewer, a time says little
+SHORTEST = 32  # the fewest tokens of a draft and of a revision, because short times are noisy
 
 
 @dataclass(frozen=True)
 class Revision:
     request: Request  # the request that makes it
-    of_revision: float  # share of its tokens that it has from the draft, 0 to 1
-    of_draft: float  # share of the draft's tokens that are in it
-    tokens: int  # its length
+    of_revision: float  # the share of its tokens that are copied from the draft, 0 to 1
+    of_draft: float  # the share of the draft's tokens that are in the revision
+    tokens: int  # the length of the revision
 
     @property
     def copies(self) -> bool:
@@ -45,8 +45,8 @@ class Revision:
 @dataclass(frozen=True)
 class Case:
     what: str
-    streams: int  # how many at once
-    ours: bool | None  # what our engine is told about speculation; the other one is told to leave it
+    streams: int  # parallel requests
+    ours: bool | None  # `speculate` of our engine; the other engine has speculation off
     goal: Goal | None
     fresh: bool = False  # answers without a draft before them, in place of revisions
 
@@ -132,7 +132,7 @@ async def _figure(case: Case, requests: Sequence[Request], size: Size) -> Figure
 
 
 async def timed(engine: Engine, requests: Sequence[Request], case: Case) -> tuple[int, float]:
-    """Tokens and seconds of all requests, so many at once, with the text up to the draft in the cache."""
+    """Return tokens and seconds of all requests, with the text before each draft in the cache."""
     tokens, seconds = 0, 0.0
     for group in blocks(requests, case.streams, math.ceil(len(requests) / case.streams)):
         await asyncio.gather(*(_warm(engine, request) for request in group))

@@ -1,12 +1,13 @@
-"""Measures the default model as a person asks it: who answers, and how well, beside its base.
+"""Measure the default model on prompts as people write them: whether adapters or base answer, and how well.
 
     python benchmarks/self.py                  all rows, into results/self.json; an hour on two busy cores
     python benchmarks/self.py --only who       one row: who, exercises or byte
     python benchmarks/self.py --quick          a few prompts; nothing written
 
-Wordings and near misses are written for it, in self_prompts.json. The gate (`redraft.engines.learnt`) was
-tuned on those under `tuned`; `held_out` was chosen by chance before. Everyday prompts are those of the shared
-data that nothing was trained on: half of them, by a hash, for tuning, half for the test.
+Wordings and near misses were written for this benchmark (self_prompts.json). The gate
+(`redraft.engines.learnt`) was tuned on those under `tuned`. Those under `held_out` were chosen at random
+before. Everyday prompts are those of the shared data that are not used for training. A hash assigns half of
+them to tuning, and half to the test.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ NAMES = {
     "later": "times",
 }
 SEEDS = tuple(range(7, 22))
-"""Of the exercises. Those of 1 to 6 were looked at while `learnt.holds` was written."""
+"""The seeds of the exercises. Exercises of seeds 1 to 6 were inspected while `learnt.holds` was written."""
 LONGEST = 64  # tokens of an answer to an exercise
 
 
@@ -180,7 +181,7 @@ DRAWN: Mapping[str, Callable[[str, Random], dict[str, Any]]] = {
         *(("dates", _dates), ("later", _later), ("total", _total)),
     )
 }
-"""Values for a wording of each task, as people write them."""
+"""Functions that draw the values for a wording of each task, in the notation of people."""
 
 
 def found(prompt: str, right: str) -> Exercise | None:
@@ -212,7 +213,7 @@ def who(*, quick: bool) -> Row:
 
 HOW_WHO = (
     "Exercises in 20 held-out wordings a task, 15 seeds; near misses, which are the tasks' own words with "
-    "other values or another question; and everyday prompts that nothing was trained on."
+    "other values or another question; and everyday prompts that are not used for training."
 )
 
 
@@ -239,8 +240,8 @@ HEAD = (
     *("base right, and it wrong", "draft right, and it wrong"),
 )
 HOW = (
-    "Held-out wordings, 15 seeds, new values, at default settings. A text of the base is right if it has "
-    "the right answer anywhere. Intervals are 95 %."
+    "Held-out wordings, 15 seeds, new values, at default settings. A text of the base is right if it "
+    "contains the right answer anywhere. Intervals are 95 %."
 )
 
 
@@ -306,7 +307,7 @@ def byte(*, quick: bool) -> Row:
         Figure("the base's answer", (100 * same / len(prompts),), "%", Goal("≥", 99.5), sides),
         Figure("time to the first piece, beside the base's", (ratio,), "×", Goal("≤", 1.05)),
     )
-    how = "Of the everyday test, at default settings, seed 1, 40 tokens, in turn; by llama.cpp."
+    how = "Prompts of the everyday test, at default settings, seed 1, 40 tokens, in turn; by llama.cpp."
     return Row("everyday prompts, to the byte", how, figures)
 
 

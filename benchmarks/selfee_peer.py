@@ -1,13 +1,12 @@
-"""The peer: chains as the released SelFee code makes them, in words of our own (reference: the SelFee
-repository).
+"""The peer of `row_chains`: makes chains like the released SelFee code, in words of our own.
 
-One prompt at a time, through transformers with a KV cache. For every new token the whole text is
-decoded again, prompt included, and searched for the phrases that end a chain. While fewer revisions
-were made than asked for, such a phrase is taken back and `Revision is needed` stands in its place. The
-text ends with the end-of-text token, or when the limit is reached.
+One prompt at a time runs through transformers with a KV cache. For every new token, the whole text is decoded
+again, prompt included, and searched for the phrases that end a chain. Until the requested number of revisions
+is reached, `Revision is needed` replaces such a phrase. The text ends with the end-of-text token, or at the
+limit.
 
-What is kinder here than in the original: the cache is rewound to the right place, and only the new tokens
-are run through the model after that.
+One thing is faster than in the original: the cache is rewound to the right place, and only the new tokens run
+through the model after that.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ PHRASES = (
     "No revisions needed",
     "no revisions needed",
 )
-"""The six that the released server looks for."""
+"""The six phrases that the released server searches for."""
 
 FORCED = "Revision is needed"
 TEMPERATURE = 0.7  # the released default
 
 
 class Sampler(Protocol):
-    """A model with its tokenizer and cache, as far as the loop needs it."""
+    """A model with its tokenizer and cache: the methods that the loop needs."""
 
     end: int
 
@@ -41,23 +40,23 @@ class Sampler(Protocol):
     def decode(self, tokens: Sequence[int]) -> str: ...
 
     def feed(self, tokens: Sequence[int]) -> int:
-        """Runs more tokens through the model and draws the next one."""
+        """Run more tokens through the model, and draw the next one."""
         ...
 
     def rewind(self, tokens: int) -> None: ...
 
 
 def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> tuple[str, int]:
-    """Writes one chain.
+    """Write one chain.
 
     Args:
-        model: With an empty cache.
-        prompt: In SelFee's format.
-        revisions: How often a phrase that ends the chain is taken back.
-        limit: Most new tokens.
+        model: A model with an empty cache.
+        prompt: A prompt in SelFee's format.
+        revisions: The number of times that a phrase that ends the chain is replaced.
+        limit: The maximum number of new tokens.
 
     Returns:
-        The text after the prompt, and how many tokens were generated.
+        The text after the prompt, and the number of generated tokens.
     """
     written = model.encode(prompt, start=True)
     searched = len(model.decode(written))
@@ -120,11 +119,11 @@ class TorchSampler:
 
 
 def load(path: Path, threads: int | None) -> dict[str, TorchSampler]:
-    """The weights of a GGUF file, unpacked, in the number formats that are measured.
+    """Load the weights of a GGUF file, unpacked, in each number format that is measured.
 
     Args:
         path: The file.
-        threads: That compute; None leaves it to torch.
+        threads: The number of threads; None for the default of torch.
 
     Raises:
         ImportError: torch, transformers, gguf or accelerate is not installed.

@@ -1,10 +1,10 @@
-"""Measures the server: against the bare engine, under load, with clients that leave, and over a long time.
+"""Measure the server: beside the bare engine, under load, with clients that leave, and over a long time.
 
     python benchmarks/serve.py          writes results/serve.json
     python benchmarks/serve.py --only soak
     python benchmarks/serve.py --quick  little of each, nothing written
 
-All processes are on this machine and share its cores, the clients too.
+All processes, clients included, are on this machine and share its cores.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`redraft serve` beside llama.cpp's own server: the same engine process, asked directly, in the same run."""
+"""Measure `redraft serve` beside llama.cpp's own server: the same engine process, asked directly."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ RATE = "tokens/s through our API at 8 concurrent streams against the bare engine
 RATE_HOW = f"Greedy answers of at most {TOKENS} tokens to 8 questions at once, {{rounds}} pairs. {SIDES}"
 FIRST = "added latency to the first token, at 1 stream"
 FIRST_HOW = (
-    "One question, asked on both sides in turn, {rounds} rounds of {pairs} pairs; added is what a pair "
-    f"differs by. It is cached on both sides, which leaves what a server costs. {SIDES}"
+    "One question is asked on both sides in turn, in {rounds} rounds of {pairs} pairs. The added latency is "
+    f"the difference of a pair. Both sides have the question in their cache. {SIDES}"
 )
 
 

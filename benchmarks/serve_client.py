@@ -1,4 +1,4 @@
-"""A client of servers like OpenAI's that costs next to nothing, so that they are measured and not it."""
+"""A client for servers like OpenAI's that uses almost no processor time, so only the server is measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHAT = "/v1/chat/completions"
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens, on 127.0.0.1, and its key."""
+    """The port of a server on 127.0.0.1, and its key."""
 
     port: int
     key: str = ""
@@ -31,8 +31,8 @@ class Address:
 
 @dataclass(frozen=True)
 class Timed:
-    first: float  # seconds until its first text
-    seconds: float  # seconds until its end
+    first: float  # seconds until the first text
+    seconds: float  # seconds until the end
     tokens: int  # new tokens, as the server counts them
 
 
@@ -52,7 +52,7 @@ async def events(address: Address, body: Any, path: str = CHAT) -> AsyncGenerato
     """Yield the events of a stream. Closing the generator closes the connection.
 
     Raises:
-        RuntimeError: The server refuses.
+        RuntimeError: The server refused the request.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", address.port)
     try:

@@ -1,4 +1,4 @@
-"""Kills the model's process under `redraft serve`, again and again: what that costs the clients."""
+"""Kill the model's process under `redraft serve` repeatedly, and count the clients' losses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOW = (
     "answers of 24 tokens, with the feedback of a check that they fail. The process of the model is killed "
     "once each stream has got {between} pieces since the last kill. A step is complete once the stream shows "
     "the heading of the next one, and is lost if the chain at the end lacks it. A chain is lost if its "
-    "stream ends without it. `/health` is asked every 50 ms and has to answer within 2 s."
+    "stream ends without it. `/health` is asked every 50 ms and must answer within 2 s."
 )
 BETWEEN = 4
 HEADING = re.compile(r"\n*(Draft|Feedback|Revision \d+):\n")
@@ -36,7 +36,7 @@ PROMPTS = ("Describe rain.", "Describe snow.", "Describe a river.", "Describe th
 
 @dataclass
 class Found:
-    """What the clients and the watch of `/health` have seen."""
+    """The counts of the clients, and of the requests to `/health`."""
 
     chains: int = 0
     lost: int = 0
@@ -49,7 +49,6 @@ class Found:
 
 
 def measure(kills: int, streams: int) -> Row:
-    """Kill the model's process so many times under so many streams."""
     revisions = ("--check", "words<=3", "--max-revisions", "2")
     machine = ("--parallel", str(streams), "--max-tokens", "24", "--threads", "2")
     with serving("--model", "default", *machine, *revisions, port=PORT) as server:
@@ -121,10 +120,10 @@ def _count(found: Found, number: int) -> None:
 async def _chain_of(
     events: AsyncGenerator[dict[str, Any], None], shown: list[str], count: Any
 ) -> dict[str, Any]:
-    """Return the chain of a stream. The texts of steps that it shows as complete are added to `shown`.
+    """Return the chain of a stream. The texts of its complete steps are added to `shown`.
 
     Raises:
-        ValueError: It ends without one.
+        ValueError: The stream ends without a chain.
     """
     text = None
     async for event in events:

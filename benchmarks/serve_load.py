@@ -1,4 +1,4 @@
-"""Hundreds of streams at once, with a scripted engine that writes as fast as they are taken."""
+"""Measure hundreds of streams at once, with a scripted engine that writes without delay."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from serve_client import Address, chat
 from serve_server import Serving, serving
 
 PORT = 8392
-WORD, WORDS = " rain", 200  # an answer is so many words. Each is a token, and one delta of the engine.
+WORD, WORDS = " rain", 200  # the words of an answer. Each is a token, and a delta of the engine.
 
 MEASURE = "scripted engine, {streams} concurrent streams, {seconds:g} s: errors, tokens/s, memory growth"
 HOW = (
     f"The engine writes a reply of {WORDS} words with no delay; each word is a delta, counts as one token, "
-    "and is one event of the stream: nothing is joined. Each connection asks again as soon as its answer has "
-    "ended. The client that makes this load and counts is a process on the same cores. An error is an answer "
-    "that does not have all its words, another status than 200, or a connection that is lost. Memory is that "
-    "of the server before the first request, and the most during the load."
+    "and is one event of the stream, so nothing is joined. Each connection asks again as soon as its answer "
+    "has ended. The client is a process on the same cores. An error is an answer without all its words, a "
+    "status other than 200, or a lost connection. The growth of memory is the server's peak during the load "
+    "minus its memory before the first request."
 )
 END = b"\r\n0\r\n\r\n"
 
@@ -39,7 +39,7 @@ class Count:
 
 
 class Stream(asyncio.Protocol):
-    """A connection that asks again and again, and counts without reading JSON."""
+    """A connection that repeats a request, and counts words without reading JSON."""
 
     def __init__(self, request: bytes, count: Count) -> None:
         self._request, self._count = request, count
@@ -71,7 +71,7 @@ class Stream(asyncio.Protocol):
         self._transport.write(self._request) if self._going else self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """A connection that the server closes is an error."""
+        """Count an error if the server closed the connection during the load."""
         self._count.errors += self._going and asyncio.get_running_loop().time() < self._count.until
 
 

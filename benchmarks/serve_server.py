@@ -1,4 +1,4 @@
-"""`redraft serve` in a process of its own, as a user starts it."""
+"""Run `redraft serve` as a process, as a user starts it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ START = 60.0  # seconds after which a server that is not ready counts as broken
 
 @dataclass(frozen=True)
 class Serving:
-    port: int  # where it listens, on 127.0.0.1
-    pid: int  # its process
-    seconds: float  # from its start until it was ready
+    port: int  # the port on 127.0.0.1
+    pid: int  # the id of the process
+    seconds: float  # from the start of the process until the server is ready
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as reply:
@@ -28,7 +28,7 @@ class Serving:
 
 @contextmanager
 def serving(*words: str, port: int, start: float = START, **env: str) -> Iterator[Serving]:
-    """Start `redraft serve` with these words, and yield it when it is ready, in `start` seconds at most."""
+    """Start `redraft serve` with these flags, and yield it when it is ready. Fail after `start` seconds."""
     command = [sys.executable, "-m", "redraft", "serve", "--port", str(port), *words]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **env}) as process:
         try:

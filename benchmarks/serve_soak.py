@@ -1,4 +1,4 @@
-"""A server under a mixed load for a long time: what it answers, and whether its memory stays flat."""
+"""Measure a server under a mixed load for a long time: wrong replies, and the growth of memory."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PORT = 8394
 PAUSE = 0.02  # seconds between two requests of a worker
 
 WARM_UP = 0.2
-"""Share of the time after which memory has to be flat: caches of the engine and of Python are full."""
+"""The share of the time after which memory must be flat, because all caches are full."""
 
 MEASURE = "a soak of {seconds:g} s: wrong replies, and memory"
 HOW = (
     "Workers ask without a break: streamed chats, chats that are revised, completions, responses, streams "
-    "that are closed after three pieces, requests with eight kinds of faults, bytes that are no HTTP, and "
+    "that are closed after three pieces, requests with eight kinds of faults, bytes that are not HTTP, and "
     "the default model through llama.cpp. A reply is wrong if it is not the one that belongs to its "
     "request. Memory is read every second; growth is from the mean of the tenth after the warm-up (a fifth "
     "of the time) to the mean of the last tenth. One of the faults is a body of 9 MB, which comes and goes: "
@@ -46,7 +46,7 @@ FAULTS: tuple[tuple[bytes, bytes], ...] = (
     (b"[" * 10_000, b"400"),
     (b"x" * (9 << 20), b"413"),
 )
-"""Bodies that are wrong, and the status that each gets."""
+"""Faulty bodies, and the status that the server should give each."""
 
 
 class Soak:
@@ -96,7 +96,7 @@ class Soak:
         return kinds[-1] == "response.completed"
 
     async def cut(self) -> bool:
-        """Leave a stream after three pieces."""
+        """Read three pieces of a stream, then close it."""
         async with aclosing(self._stream("plain")) as stream:
             return all([await anext(stream) for _ in range(3)])
 
@@ -118,7 +118,7 @@ class Soak:
         return "".join(choice["delta"].get("content", "") for choice in choices)
 
     async def _status(self, request: bytes, status: bytes) -> bool:
-        """Send a request. A server that refuses a large one may close while it is sent."""
+        """Return whether a request gets the status. For 413, the server may also close the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._address.port)
         try:
             writer.write(request)

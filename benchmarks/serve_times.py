@@ -1,4 +1,4 @@
-"""How fast a server starts, and how fast it frees the engine when a client leaves."""
+"""Measure the start of a server, and the time until it frees the engine when a client leaves."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from serve_server import serving
 PORT = 8393
 CUT = "closing a client mid-stream: time until the engine's slot is free"
 CUT_HOW = (
-    "The default model through llama.cpp, with one slot. A stream of up to 2,000 tokens is closed after some "
-    "pieces, and another request is sent at once: timed until its first token, which the slot has to write. "
-    "So the time of the second request itself is in it; on a free server it takes as long as said."
+    "The default model through llama.cpp, with one slot. A stream of up to 2,000 tokens is closed after "
+    "some pieces, and another request is sent at once. The time until its first token is measured, which "
+    "the slot must write. This includes the time of the second request itself, which is also measured on a "
+    "free server."
 )
 READY = "start to ready with the default model"
 READY_HOW = (

@@ -1,4 +1,4 @@
-"""Measures what steering by checks brings: passing first answers, their tokens, and how they read.
+"""Measure the effect of steering by checks: passing first answers, their tokens, and their language.
 
 python benchmarks/steer.py          about an hour; writes results/steer.json
 python benchmarks/steer.py --only held-out
@@ -54,25 +54,24 @@ WAYS: dict[str, dict[str, Any]] = {
 COMPARED = ("best of N", "auto")
 HOW = (
     "{prompts}, the default model behind llama.cpp, temperature 0.7, at most {tokens} new tokens a text and "
-    "{texts} texts a prompt, seeds {seeds}. All ways have the same checks and are told their demands. An "
-    "answer counts if it passes all of them and is no echo. A way ends at its first text that passes; one "
-    "text of best of N is plain sampling. auto: steered. Differences are paired by "
-    "prompt, at the new tokens of ours: the other way's share is on the line between its own points, or that "
-    "of its first or last point, where it takes more than ours from the start, or fewer to the end. "
-    "Intervals are at 95 %."
+    "{texts} texts a prompt, seeds {seeds}. All methods have the same checks, and the model is told their "
+    "demands. An answer counts if it passes all checks and is no echo. A method ends at its first text that "
+    "passes; one text of best of N is plain sampling. auto: steered. Differences are paired by prompt, at "
+    "the new tokens of our method: the share of the other method is interpolated between its points, and "
+    "beyond its first and last points it is constant. Intervals are at 95 %."
 )
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a way made of a prompt, after each of `TEXTS` texts: whether one passes, and the new tokens."""
+    """A method's results for a prompt after each of `TEXTS` texts: whether one passes, and the new tokens."""
 
     passed: tuple[bool, ...]
     tokens: tuple[int, ...]
 
     @classmethod
     def of(cls, chain: Chain) -> Made:
-        """Adds up the texts of a chain. A way that ended early stays where it was."""
+        """Accumulate the texts of a chain. After an early end, the last values are repeated."""
         texts = [(_passes(step), step.usage.completion_tokens) for step in (*chain.drafts, *chain.steps)]
         good, spent = zip(*texts, strict=True)
         passed, tokens = list(accumulate(good, or_))[:TEXTS], list(accumulate(spent))[:TEXTS]
@@ -82,7 +81,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Curve:
-    """The runs of a way, by seed and prompt."""
+    """The runs of a method, by seed and prompt."""
 
     runs: Sequence[Sequence[Made]]
 
@@ -93,7 +92,7 @@ class Curve:
         return tuple(fmean(made.tokens[texts - 1] for made in run) for run in self.runs)
 
     def at(self, tokens: float) -> list[float]:
-        """Returns the percentage that passes at so many new tokens, by prompt."""
+        """Return the percentage of runs that pass at a number of new tokens, for each prompt."""
         points = [fmean(self.tokens(texts)) for texts in range(1, TEXTS + 1)]
         by_text = [
             [100 * fmean(run[n].passed[k] for run in self.runs) for n in range(len(self.runs[0]))]
@@ -117,7 +116,7 @@ async def chains(
 
 
 def _passes(step: Step) -> bool:
-    """A text that was cut may pass: peers' texts may, too."""
+    """Return whether a step passes all checks and is no echo. Texts that were cut off may pass too."""
     return bool(step.checks) and all(each.passed for each in step.checks) and not step.echo
 
 
@@ -129,7 +128,7 @@ def checks_in(record: Mapping[str, Any]) -> list[Check]:
 
 
 async def peers(records: Sequence[dict[str, Any]], name: str, seed: int, texts: int = TEXTS) -> list[Chain]:
-    """Returns a peer's texts of each record, as the steps of a chain."""
+    """Return a peer's texts for each record, as the steps of a chain."""
     running = asyncio.get_running_loop()
 
     async def make(number: int, record: dict[str, Any]) -> Chain:
@@ -149,7 +148,7 @@ async def peers(records: Sequence[dict[str, Any]], name: str, seed: int, texts: 
 async def curves(
     records: Sequence[dict[str, Any]], ways: Iterable[str], tokens: int, seeds: Iterable[int]
 ) -> dict[str, Curve]:
-    """Runs ways with seeds. Peers have llama.cpp's server."""
+    """Run methods with several seeds. Peers use llama.cpp's server."""
     runs: dict[str, list[list[Made]]] = {way: [] for way in ways}
     async with aclosing(await load_engine("default", engine="llamacpp", parallel=PARALLEL)) as model:
         for seed in seeds:
@@ -176,7 +175,7 @@ def points(found: Mapping[str, Curve]) -> list[Figure]:
 
 
 def gain(ours: Curve, theirs: Curve, texts: int) -> tuple[float, str]:
-    """Returns the lower end by which ours is better after so many texts, and the difference in words."""
+    """Return the lower end of the interval of our advantage after `texts` texts, and a text about it."""
     spent = fmean(ours.tokens(texts))
     found = difference(theirs.at(spent), ours.at(spent))
     return (
@@ -205,18 +204,18 @@ ITEM = re.compile(r"\s*(?:[-*•]|\d+[.):])\s+\S")
 
 
 def plain_demands(count: int | None) -> list[dict[str, Any]]:
-    """Returns prompts of people's own demands, labelled for `derive.py`, that checks of forms have."""
+    """Return everyday prompts of `derive.py` whose labels are all checks of a text's form or words."""
     lines = Path(__file__).with_name("derive_prompts.jsonl").read_text("utf-8").splitlines()
     fit = [row for row in map(json.loads, lines) if row["checks"] and all(map(PLAIN.match, row["checks"]))]
     return [row for row in fit if row["prompt"].isascii()][::3][: count or 100]
 
 
 def ends_whole(text: str) -> bool:
-    """Returns whether a text ends as people's do.
+    """Return whether a text ends like a complete one.
 
-    That is with a sentence, code, an emoji, a link, a hashtag, a name below a letter, a quotation, a line of
-    a list or poem that is as long as the others; or JSON is closed, or the text is a title. Of people's
-    answers (OASST1) 95.5 % do, of the same cut within a sentence 4.8 %.
+    It may end with a sentence, code, an emoji, a link, a hashtag, a name below a letter, a quotation, closed
+    JSON, or a line of a list or poem that is as long as the others. It may also be a title. This holds for
+    95.5 % of people's answers (OASST1), and for 4.8 % of the same answers cut within a sentence.
     """
     text = text.strip()
     if re.match(r'\{\s*"|\[\s*[\[{"]|\[\d+,', text):
@@ -261,7 +260,7 @@ def likelihood(prompt: str, text: str) -> float:
 async def first_texts(
     records: Sequence[Any], seed: int, ref: str = "default", kind: str | None = "llamacpp", **options: Any
 ) -> list[tuple[float, ...]]:
-    """Returns the `PARTS` of a chain of each prompt, which has one text if `options` say no more."""
+    """Make a chain for each prompt, by default with one text, and return its `PARTS`."""
 
     async def one(number: int, record: dict[str, Any]) -> Chain:
         checks = checks_in(record)
@@ -276,7 +275,7 @@ async def first_texts(
 
 
 def parts(chain: Chain) -> tuple[float, ...]:
-    """Returns the `PARTS` of the first text that passes, or of the last, and whether it ends by itself."""
+    """Return `PARTS` of the first passing text (or the last), and whether it ends without a cut or loop."""
     from wordfreq import zipf_frequency
 
     made = [*chain.drafts, *chain.steps]
@@ -292,7 +291,7 @@ def parts(chain: Chain) -> tuple[float, ...]:
 def less_likely(
     what: str, runs: Sequence[Sequence[Sequence[float]]], chance: Mapping[int, Any], goal: Goal | None
 ) -> Figure:
-    """Compares steered texts with unsteered ones that pass by chance, by number of the prompt."""
+    """Compare the likelihood of steered texts with that of unsteered texts that pass by chance, by prompt."""
     steered = [fmean(run[n][3] for run in runs) for n in chance]
     plain = [each[3] for each in chance.values()]
     found = difference(plain, steered)
@@ -302,11 +301,11 @@ def less_likely(
 
 
 def natural(*, quick: bool) -> Row:
-    """Measures whether first texts pass, and read as if nothing had steered them."""
+    """Measure whether first texts pass, and whether they read like unsteered ones."""
     seeds, count, figures = ((0,), 8, []) if quick else ((0, 1, 2), None, [])
     for name, records in (("IFEval", held_out(100)[:count]), ("everyday", plain_demands(count))):
         steered = [asyncio.run(first_texts(records, seed)) for seed in seeds]
-        likely = [asyncio.run(first_texts(records, 0, top_p=0.95))]  # as the peers' server has it
+        likely = [asyncio.run(first_texts(records, 0, top_p=0.95))]  # the default of the peers' server
         plain = [asyncio.run(first_texts(records, 0, steer=False))]
         chance = asyncio.run(first_texts(records, 0, steer=False, mode="best-of", drafts=TRIED))
         others = [(peer, [[*map(parts, asyncio.run(peers(records, peer, 0, 1)))]]) for peer in PEERS]
@@ -325,17 +324,17 @@ def natural(*, quick: bool) -> Row:
     how = (
         "100 IFEval prompts as below, and 100 everyday ones with demands (`derive_prompts.jsonl`); the "
         "default model behind llama.cpp, at most 128 new tokens, seeds 0, 1, 2 (plain, peers: 0). The checks "
-        "that count are those that steer. A word of no list is in neither the prompt nor wordfreq's "
-        "English: names and hashtags count. A text ends whole as was asked, or as people's do: 95.5 % of "
-        "their answers, and 4.8 % of the same cut within a sentence. Likelihoods are those of the unsteered "
-        "model behind the bare prompt. Plain that passes: the first unsteered text of the same prompt, of at "
-        f"most {TRIED}, that passes the same checks."
+        "that count are those that steer. A word of no list is neither in the prompt nor in "
+        "wordfreq's English, like many names and hashtags. A text ends whole if it ends as requested, or as "
+        "complete texts do: 95.5 % of people's answers, and 4.8 % of the same cut within a sentence. "
+        "Likelihoods are those of the unsteered model after the bare prompt. Plain that pass: the first "
+        f"unsteered text of the same prompt, of at most {TRIED}, that passes the same checks."
     )
     return Row("first texts, and how they read", how, tuple(figures))
 
 
 def other_engines(*, quick: bool) -> Row:
-    """Measures first texts of the base on the other engines that steer."""
+    """Measure first texts of the base model on the other engines that can steer."""
     records, figures = held_out(100)[: 8 if quick else 50], []
     with TemporaryDirectory() as folder, serving(PARALLEL) as url:
         command = [sys.executable, "-m", "redraft", "weights", "from-gguf", str(fetch_default())]
@@ -353,7 +352,7 @@ def other_engines(*, quick: bool) -> Row:
 
 
 def held_out_prompts(*, quick: bool) -> Row:
-    """Measures the prompts that the wording was not chosen on, beside the peers."""
+    """Measure prompts that were not used to choose the wording of requests, beside the peers."""
     records, seeds = held_out(100)[: 8 if quick else None], (0,) if quick else (0, 1, 2)
     found = asyncio.run(curves(records, (*COMPARED, *PEERS), 128, seeds))
     figures = [
@@ -372,7 +371,7 @@ def held_out_prompts(*, quick: bool) -> Row:
 
 
 def all_prompts(*, quick: bool) -> Row:
-    """Measures all prompts of IFEval, with one seed: a run takes hours."""
+    """Measure all prompts of IFEval with one seed, because a run takes hours."""
     records = ifeval(8 if quick else None)
     found = asyncio.run(curves(records, ("best of N", "one steered text"), 256, (0,)))
     plain, steered = found.values()
@@ -385,7 +384,7 @@ def all_prompts(*, quick: bool) -> Row:
 
 
 def read_blind(*, quick: bool) -> Row:  # noqa: ARG001  (nothing is made)
-    """Counts what readers said of pairs of texts, which were made once (`steer_pairs.json`)."""
+    """Count the readers' verdicts on pairs of texts, which were collected once (`steer_pairs.json`)."""
     pairs = json.loads(Path(__file__).with_name("steer_pairs.json").read_text("utf-8"))
     readings = list(zip(*(pair["worse"] for pair in pairs), strict=True))
     goals = {"steered texts": Goal("≤", 55), "plain texts": None, "neither": None}
@@ -399,8 +398,8 @@ def read_blind(*, quick: bool) -> Row:  # noqa: ARG001  (nothing is made)
         for side, goal in goals.items()
     ]
     how = (
-        "50 IFEval prompts and 50 everyday ones, a steered and an unsteered text of at most 128 new "
-        "tokens, read for language alone by two readers who did not know which was which."
+        "50 IFEval prompts and 50 everyday ones, each with a steered and an unsteered text of at most 128 "
+        "new tokens. Two readers, who did not know which was which, judged only the language."
     )
     return Row("pairs, read blind", how, tuple(figures))
 

@@ -1,8 +1,8 @@
-"""An engine that writes down what passes through it: what was asked, when, and what came back.
+"""An engine that records the requests, replies and times of another engine.
 
-With that, the requests of a chain can be made again without the loop, and moments inside of a chain can
-be timed. Made again among other streams a request may come out otherwise, because an engine does not
-compute the same in every batch; the next one then goes on from what really came, as it does in a chain.
+With the record, the requests of a chain can be repeated without the loop, and parts of a chain can be timed.
+A repeated request may get another reply, because results depend on the batch. The next request then continues
+from that reply, as in a chain.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Request:
     messages: tuple[Message, ...]  # of a chat
     sampling: Sampling  # with the request's own seed and limit
     stop: tuple[str, ...]
-    # When it was made, on the clock of `time.perf_counter`.
+    # The time of the request, on the clock of `time.perf_counter`.
     started: float = field(default_factory=time.perf_counter)
-    ended: float | None = None  # when its last delta came; None if it was closed before
-    deltas: int = 0  # how many were taken
-    text: str = ""  # what came
-    tokens: Tokens = ()  # the ids of what came
-    last: Delta = field(default_factory=Delta)  # the last delta that was taken
+    ended: float | None = None  # the time of its last delta; None if it was closed before
+    deltas: int = 0  # the number of received deltas
+    text: str = ""  # the received text
+    tokens: Tokens = ()  # the received token ids
+    last: Delta = field(default_factory=Delta)  # the last received delta
 
     @property
     def generated(self) -> int:
@@ -46,7 +46,7 @@ class Request:
 
 @dataclass
 class Tap:
-    """An engine in front of another one; `requests` has all that passed."""
+    """An engine that passes requests on to another one, and records them in `requests`."""
 
     engine: Engine
     requests: list[Request] = field(default_factory=list)  # in the order in which they were made
@@ -75,7 +75,7 @@ class Tap:
         return self._watched(Request(None, tuple(messages), sampling, tuple(stop)))
 
     async def aclose(self) -> None:
-        """Leaves the other engine open: who started it closes it."""
+        """Leave the other engine open, because its owner closes it."""
 
     async def _watched(self, request: Request) -> AsyncGenerator[Delta, None]:
         self.requests.append(request)
@@ -92,7 +92,7 @@ def ask(engine: Engine, request: Request) -> AsyncGenerator[Delta, None]:
 
 
 async def replay(engine: Engine, requests: Sequence[Request]) -> int:
-    """Makes the requests of a chain again, one after the other. Returns the tokens that were generated."""
+    """Repeat the requests of a chain, one after the other. Return the number of generated tokens."""
     made: list[Request] = []
     for request, before in zip(requests, (None, *requests), strict=False):
         made.append(await replay_one(engine, following(request, before, made)))
@@ -110,7 +110,7 @@ async def replay_one(engine: Engine, request: Request) -> Request:
 
 
 def following(request: Request, before: Request | None, made: Sequence[Request]) -> Request:
-    """A request of a chain, going on from what was made last in place of what came before it then."""
+    """Return a request of a chain that continues from the latest new reply, not from the recorded one."""
     if before is None:
         return request
     if isinstance(request.prompt, tuple):
@@ -124,7 +124,7 @@ def following(request: Request, before: Request | None, made: Sequence[Request])
 
 
 def _spliced(prompt: Tokens, before: Request, made: Request) -> Tokens:
-    """What was made last, with as much of its end cut off and then forced as when the prompt was recorded."""
+    """Return the latest reply as a prompt, with its end replaced by forced tokens, as in the record."""
     assert isinstance(before.prompt, tuple)
     assert isinstance(made.prompt, tuple)
     known = before.prompt + before.tokens

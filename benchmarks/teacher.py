@@ -1,12 +1,12 @@
-"""A stand-in for a paid teacher: it speaks the OpenAI chat protocol, limits, fails, and keeps an account.
+"""A local stand-in for a paid teacher: a chat server like OpenAI's, with limits, faults and an account.
 
     with Teacher(delay=0.05, rpm=6000, faults={"500": 0.05, "cut": 0.05}) as teacher:
         run("redraft", "answer", "prompts.jsonl", "-o", "out.jsonl", "-m", teacher.model)
         assert not teacher.account().twice
 
-It is a process of its own, so that its time is not that of what is measured. A reply is a function of the
-request alone, so that runs can be compared; whether a call fails is drawn by the number of the call. A limit
-is a sliding window over the calls that were let in. `/v1/chat/completions` and `/v1/models` are all it knows.
+The teacher runs as a separate process, so its time is not measured. A reply depends only on the request, so
+that runs can be compared. A fault is drawn at random for each call. A limit is a sliding window over the
+accepted calls. The teacher serves only `/v1/chat/completions` and `/v1/models`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # what speaks HTTP belongs to the tests
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the HTTP helpers are in tests/
 from tests.engines.fake_server import DONE, Request, chat_event, read_request, usage_event
 
 MODEL = "teacher"
@@ -39,29 +39,29 @@ WORDS = ("rain", "gull", "tower", "lamp", "coast", "storm", "ship", "night", "sa
 @dataclass(frozen=True)
 class Ways:
     delay: float = 0.0  # seconds before each reply
-    rpm: int = 0  # requests that it lets in within a minute; 0 for any number
-    # Name -> share of calls: `429`, `500`; `stall` and `cut`, silence or an end in the middle; `json`, a line
-    # that is none.
+    rpm: int = 0  # requests that it accepts within a minute; 0 for any number
+    # Shares of calls by fault: `429`, `500`, `stall` (silence in the middle), `cut` (an early end), and
+    # `json` (a line that is not JSON).
     faults: Mapping[str, float] = field(default_factory=dict)
-    stalls: float = 30.0  # seconds of silence of a stall
-    seed: int = 1  # of the draws
+    stalls: float = 30.0  # seconds of silence in a stall
+    seed: int = 1  # the seed of the faults
 
 
 @dataclass
 class Account:
-    # Digest of a request -> how many whole replies to it were sent. A client that is gone gets none.
+    # The number of whole replies by digest of the request. A client that has left gets none.
     whole: Counter[str] = field(default_factory=Counter)
-    said: dict[str, str] = field(default_factory=dict)  # text of a reply -> digest of its request
-    let_in: list[float] = field(default_factory=list)  # seconds at which a call was let in
-    limited: list[float] = field(default_factory=list)  # seconds at which a call was refused by a limit
+    said: dict[str, str] = field(default_factory=dict)  # digests of requests, by the texts of their replies
+    let_in: list[float] = field(default_factory=list)  # times of accepted calls, in seconds
+    limited: list[float] = field(default_factory=list)  # times of calls that the limit refused, in seconds
 
     @property
     def twice(self) -> list[str]:
-        """Digests of equal requests that got more than one whole reply."""
+        """The digests of requests that got more than one whole reply."""
         return [digest for digest, times in self.whole.items() if times > 1]
 
     def replies_to(self, texts: Iterable[str]) -> dict[str, int]:
-        """Return how many whole replies were sent to the requests that these texts answer, by digest."""
+        """Return the number of whole replies to each request that these texts answer, by its digest."""
         return {digest: self.whole[digest] for digest in map(self.said.__getitem__, texts)}
 
 
@@ -72,7 +72,7 @@ def texts_in(journal: Path) -> list[str]:
 
 
 class Teacher:
-    """The process, on one port from its start to its end. Arguments are those of `Ways`."""
+    """The process of a teacher, on one port. Arguments are those of `Ways`."""
 
     def __init__(self, **ways: Any) -> None:
         self._ways = asdict(Ways(**ways))
@@ -92,7 +92,7 @@ class Teacher:
         return Account(Counter(found.pop("whole")), **found)
 
     def sent(self) -> tuple[int, int]:
-        """Return how many whole replies were sent, and how many calls are under way."""
+        """Return the number of whole replies that were sent, and of calls under way."""
         found = json.loads(self._asked("/sent"))
         return found["replies"], found["under_way"]
 
@@ -136,7 +136,7 @@ class _Served:
             writer.close()
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter, gone: Callable[[], bool]) -> bool:
-        """Answer one request. Return whether the connection stays. `gone` tells whether the client is."""
+        """Answer a request. Return whether the connection stays open. `gone` tells if the client has left."""
         if request.path.endswith("/chat/completions"):
             self._under_way += 1
             try:
@@ -188,7 +188,7 @@ class _Served:
         words = reply_to(body).split(" ")
         early = fault in ("stall", "cut")
         sent = words[: len(words) // 2] if early else words
-        asked = sum(len(str(message["content"])) for message in body["messages"]) // 4  # a quarter of these
+        asked = sum(len(str(message["content"])) for message in body["messages"]) // 4  # 4 characters each
         whole = _streamed(sent, (max(1, asked), len(sent)))
         if fault == "json":
             whole = whole.replace(b'"choices"', b'"choices', 1)

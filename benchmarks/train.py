@@ -1,14 +1,13 @@
-"""Measures what `redraft train` promises about speed and memory, with its peers in the same run.
+"""Measure the promises of `redraft train` on speed and memory, beside its peers in the same run.
 
     python benchmarks/train.py                everything; writes results/train.json
     python benchmarks/train.py --only memory  one row
-    python benchmarks/train.py --quick        short rows and little data, to see that it works; the numbers
-                                              mean nothing
-    python benchmarks/train.py --work DIR     where data and models are made (4 GB), and removed at the end
+    python benchmarks/train.py --quick        short rows and little data, only to test the script
+    python benchmarks/train.py --work DIR     a folder for temporary data and models (4 GB)
 
-It needs the shared data beside the checkout, and TRL for a peer. The machine should have nothing else to do,
-and 20 GB of memory. Linux only. Exit status 1 if something was not reached, or not measured. What each row
-does is in its `train_*.py`; GPUs have `train_gpu.py`.
+This needs Linux, 20 GB of memory, an otherwise idle machine, the shared data beside the checkout, and TRL as
+a peer. The exit status is 1 if a goal was not reached or a row not measured. Each row is described in its
+`train_*.py`. For GPUs, see `train_gpu.py`.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ RUNS = {
     "memory": train_memory.run,
     "prepare": train_prepare.run,
 }
-"""How full packed rows are is measured where they are prepared."""
+"""The row `prepare` also measures packing efficiency."""
 
 
-# What is promised, and as little as shows that it works.
+# The sizes for which goals hold, and small sizes that only test the rows.
 FULL = partial(Scale, records=178_000, rounds=3, steps=4, shrink=1, workers=all_cores())
 LITTLE = partial(Scale, records=200, rounds=1, steps=1, shrink=8, workers=2)
 ROWS = {name: scaled(run, FULL, LITTLE) for name, run in RUNS.items()}

@@ -1,18 +1,18 @@
-"""How fast a whole model is trained on one GPU: tokens a second, and the share of the GPU's peak.
+"""Measure training of a whole model on one GPU: tokens a second, and the share of the GPU's peak.
 
     python benchmarks/train_gpu.py
 
 Models of 1B and 8B parameters in Llama's shapes, with random weights; packed rows of examples of many
-lengths; redraft's attention, loss and batches; AdamW on weights in bf16. Each model is trained as it is, and
-compiled layer by layer. Activations are kept if there is room, and recomputed if not. Without a GPU there is
-nothing to measure: it says so, and ends well.
+lengths; redraft's attention, loss and batches; AdamW on weights in bf16. Each model is trained uncompiled and
+compiled layer by layer. Activations are kept if memory allows it, and otherwise recomputed. Without a GPU,
+nothing is measured, and the exit status is 0.
 
-What counts as work (FLOPs) is what the mathematics needs, in the forward pass and twice that in the backward
-pass, as in PaLM (Chowdhery et al., 2022, appendix B), without what checkpointing computes again:
+Work (FLOPs) is counted as in PaLM (Chowdhery et al., 2022, appendix B): the work of the forward pass, and
+twice as much for the backward pass. Recomputed activations do not count:
 
 - 6 for each token and each weight of a layer's matrices, and of the head for each token that carries loss;
-- 12 × layers × width for each pair of a token and one that it sees, itself among them: half as many pairs as
-  the square of an example's length.
+- 12 × layers × width for each pair of a token and a token that it sees, itself included. The number of pairs
+  is about half the square of an example's length.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from redraft.train.loss import fuse
 from redraft.train.prepare import Stored
 
 GOAL = 0.45
-"""The share of peak to be reached. torchtitan has 33 to 39 % at 8B on an H100, nanochat 41 to 50 %."""
+"""The goal for the share of peak. torchtitan reaches 33 to 39 % at 8B on an H100, nanochat 41 to 50 %."""
 
 SEED = 7
 MEAN, SPREAD = 6.2, 0.7
-"""Of the logarithm of an example's tokens: 630 on average, and half of them below 493."""
+"""The mean and deviation of the logarithm of an example's length. The mean length is 630, the median 493."""
 
 PEAKS = {
     "H200": 989.4e12,
@@ -52,8 +52,9 @@ PEAKS = {
     "B200": 2250e12,
     "A100": 312e12,
 }
-"""FLOPs a second in bf16, dense, added up in 32 bits: from NVIDIA's data sheets, of which some print twice as
-many, for sparse matrices. The first name whose words are in the device's counts."""
+"""Peak FLOPs per second of dense bf16 products, added up in 32 bits, from NVIDIA's data sheets. Some sheets
+print twice as many, for sparse matrices. The first entry counts whose words are all in the name of the
+device."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ class Way:
 
 @dataclass(frozen=True)
 class Result:
-    tokens: float  # a second
-    flops: float  # a second
-    memory: int  # bytes of the GPU at most; 0 on a CPU
+    tokens: float  # per second
+    flops: float  # per second
+    memory: int  # peak bytes of the GPU; 0 on a CPU
     recompute: bool  # whether activations were recomputed
 
 
@@ -110,7 +111,7 @@ def lengths(tokens: int, random: np.random.Generator) -> list[int]:
 
 
 def batches(shape: Shape, count: int) -> list[tuple[Batch, float]]:
-    """Rows of random tokens, each with the work that it is. The second half of each example carries loss."""
+    """Return rows of random tokens, each with its work in FLOPs. The second half of each example has loss."""
     random = np.random.default_rng(SEED)
     made = []
     for _ in range(count):
@@ -171,7 +172,7 @@ def step(model: Any, optimizer: torch.optim.Optimizer, batch: Batch, device: tor
 
 
 def tried(shape: Shape, way: Way, device: torch.device, steps: int) -> Result | None:
-    """With activations kept, or recomputed if they do not fit; None if the model does not fit either."""
+    """Measure with kept activations or, if these do not fit, recomputed ones. Return None if neither fits."""
     for recompute in (False, True):
         try:
             return measure(shape, way, device, steps=steps, recompute=recompute)
@@ -189,7 +190,7 @@ WAYS = (Way("bf16"), Way("bf16, compiled", compiled=True))
 
 
 def peak(name: str) -> float | None:
-    """FLOPs a second of a device by its name; None if it is not known."""
+    """Return the peak FLOPs per second of a device by its name, or None if they are unknown."""
     words = set(re.split(r"[\s-]+", name))
     return next((value for known, value in PEAKS.items() if words.issuperset(known.split())), None)
 
@@ -207,8 +208,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a tiny model, also on a CPU: whether it runs")
-    parser.add_argument("--steps", type=int, default=10, help="that are measured (10), after as many others")
+    parser.add_argument("--quick", action="store_true", help="only test the script, with a tiny model")
+    parser.add_argument("--steps", type=int, default=10, help="measured steps (10), after as many others")
     asked = parser.parse_args()
     if not torch.cuda.is_available() and not asked.quick:
         print("There is no GPU here, so nothing is measured. On a CPU: python benchmarks/train.py")

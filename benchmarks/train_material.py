@@ -1,11 +1,11 @@
-"""What training is measured on: chains with SelFee's mix of lengths, made of permissive texts by a seed.
+"""Make the chains for measuring training, with SelFee's mix of lengths, from permissively licensed texts.
 
-SelFee's own data may not be shipped, and is CC BY-NC. Here records have its fields, its shares of five kinds
-(README table: Alpaca 52K, math 26K, code 30K, FLAN 16K, ShareGPT 55K), and its lengths: answers a record and
-words of feedback as in its released chains (conala and mbpp); words of answers as in those for code, as in
-GSM8K for math, and as in ChatGPT's and SelFee's released answers for ShareGPT. For Alpaca and FLAN, of which
-no chain was released, they are an assumption. The words are those of `data_material`, in sentences that say
-nothing. The same seed gives the same bytes.
+SelFee's own data is CC BY-NC and may not be shipped. These records have its fields, its shares of five kinds
+(README table: Alpaca 52K, math 26K, code 30K, FLAN 16K, ShareGPT 55K), and its lengths. The number of answers
+and the words of feedback are as in its released chains (conala and mbpp). The words of answers are as in
+those chains for code, as in GSM8K for math, and as in ChatGPT's and SelFee's released answers for ShareGPT.
+For Alpaca and FLAN, of which no chain was released, they are assumptions. The words are those of
+`data_material`, in sentences without meaning. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ ALLOCATOR = (
     f"ONEDNN_PRIMITIVE_CACHE_CAPACITY={KERNELS}",
     f"MALLOC_MMAP_THRESHOLD_={LARGE}",
 )
-"""What `redraft train` sets before torch is there: large blocks on pages of their own, in large pages, and
-few kernels kept."""
+"""The environment that `redraft train` sets before importing torch: large blocks get their own large pages,
+and few kernels are cached."""
 STEPS = ((1, 1480), (2, 2080), (3, 135), (4, 18), (5, 33))
-"""Answers a record, and how many records of conala and mbpp have so many."""
+"""Numbers of answers, each with the number of records in conala and mbpp that have so many."""
 
 FEEDBACK = (63, 0.35)
-"""Words of a feedback, as in the released chains: the middle, and the deviation of the logarithm."""
+"""The median words of feedback, and the deviation of the logarithm, as in the released chains."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured."""
+    """The sizes of a measurement."""
 
     records: int  # chains that are prepared; the memory is compared with that of half as many
     rounds: int  # pairs of processes that are timed in turn
-    steps: int  # of each, after the first one
-    shrink: int  # rows have so many times fewer tokens than is promised for
-    workers: int  # processes that make tokens
+    steps: int  # timed steps of each process, after the first one
+    shrink: int  # the divisor of the length of rows
+    workers: int  # tokenising processes
     work: Path  # a folder with room for twice the data
 
 
 @dataclass(frozen=True)
 class Kind:
-    name: str  # what the record calls it
-    records: int  # how many of SelFee's records are of this kind
+    name: str  # the name of the kind in a record
+    records: int  # the number of SelFee's records of this kind
     asked: tuple[int, int]  # words of the instruction, at least and at most
     given: int  # words of the input; 0 where there is none
-    answer: tuple[float, float]  # words of an answer: the middle, and the deviation of the logarithm
-    most: int = 350  # words that no answer exceeds: SelFee cut what it generated at 512 tokens
+    answer: tuple[float, float]  # words of an answer: the median, and the deviation of the logarithm
+    most: int = 350  # the most words of an answer, because SelFee cut generated texts at 512 tokens
 
 
 KINDS = (
@@ -69,7 +69,7 @@ KINDS = (
 
 
 class Chains:
-    """Records by number: each is made on demand, and is always the same."""
+    """Makes records on demand. A number always gives the same record."""
 
     def __init__(self, folder: Path) -> None:
         self._known = sentences(folder)
@@ -95,7 +95,7 @@ class Chains:
         return {"output": answer, "feedback": f"{self._said(rng, _drawn(rng, *FEEDBACK))} {verdict}"}
 
     def _said(self, rng: random.Random, words: int) -> str:
-        """Sentences of so many words in all, one word of each replaced, and a number here and there."""
+        """Return sentences with `words` words in all. A word of each is replaced, sometimes by a number."""
         said: list[str] = []
         while words > 0:
             sentence = list(rng.choice(self._known)[:words])

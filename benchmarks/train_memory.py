@@ -1,4 +1,4 @@
-"""How much memory a step of training takes, beside one that holds the logits of all tokens."""
+"""Measure the peak memory of a training step, beside a step that keeps the logits of all tokens."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from weights_run import MB, remove, run_command, weights
 
 MEASURE = "peak memory of a step at batch 8 × 1,024 tokens, vocabulary 49,152"
 HOW = (
-    "The default model's shapes with random weights, in a process of its own a side: a short step, so that "
-    "gradients and the state of AdamW are there, then one of 8 examples of 1,024 tokens, each with loss, "
-    "and with activation checkpointing. The figure is the most anonymous memory of the whole process "
+    "The default model's shapes with random weights, in one process per side. A short step first creates "
+    "the gradients and the state of AdamW. Then comes a step of 8 examples of 1,024 tokens, all with loss, "
+    "and with activation checkpointing. The figure is the peak anonymous memory of the whole process "
     "(`RssAnon` and `RssShmem`, read every 10 ms): weights, gradients, optimizer, activations and all of "
-    "Python. Both sides with memory as `redraft train` has it ({allocator}): without, the holes of"
-    " the heap, which both have alike, are half of the figure. Compared with transformers' own loss, from "
-    "all logits."
+    "Python. Both sides configure memory like `redraft train` ({allocator}). Without this, the holes of the "
+    "heap, which both sides have, are half of the figure. The peer is transformers' own loss, from all "
+    "logits."
 )
 ROWS, TOKENS = 8, 1024
 HALF = Goal("≤", 0.5)
@@ -43,7 +43,7 @@ def run(scale: Scale) -> Row:
 
 
 def peak(model: Path, side: str, flags: tuple[str, ...], tokens: int) -> int:
-    """The most anonymous memory of a side, in bytes."""
+    """Return the peak anonymous memory of a side, in bytes."""
     size = ["--rows", str(ROWS), "--tokens", str(tokens)]
     command = [sys.executable, str(SCRIPT), str(model), side, *flags, *size]
     return run_command(["env", *ALLOCATOR, *command]).anonymous

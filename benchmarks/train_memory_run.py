@@ -1,11 +1,11 @@
-"""One step of training, in a process of its own whose memory is watched from outside.
+"""Do one step of training, in a process whose memory is watched from outside.
 
     python benchmarks/train_memory_run.py CONFIG ours|whole --dtype bfloat16 --rows 8 --tokens 1024
 
-A model of random weights in the shapes of CONFIG, a folder with config.json. `ours` trains as redraft does;
-`whole` lets transformers compute the loss from the logits of all tokens. All else is the same: the tokens, of
-which each carries loss, activations recomputed in the backward pass, and AdamW. A short step goes before,
-so that gradients and the optimizer's state are there when the long one begins, as in any step but the first.
+The model has random weights in the shapes of CONFIG, a folder with config.json. `ours` trains as redraft
+does; `whole` lets transformers compute the loss from the logits of all tokens. Everything else is the same:
+all tokens have loss, activations are recomputed in the backward pass, and the optimizer is AdamW. A short
+step comes first, so that gradients and the optimizer's state exist when the long one begins.
 """
 
 from __future__ import annotations

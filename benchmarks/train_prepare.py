@@ -1,4 +1,4 @@
-"""How long it takes to prepare as much data as SelFee's, in how much memory, and how full packed rows are."""
+"""Measure the preparation of as much data as SelFee's: time, memory, and packing efficiency."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from weights_run import MB, Took, remove, run_command, weights
 MEASURE = "preparing {count:,} records for training"
 HOW = (
     "Chains with SelFee's mix of lengths (`train_material.py`, {size:,.0f} MB), with the default model's "
-    "tokenizer, as SelFee's text, objective `accepted`, rows of {tokens:,} tokens. A process of its own "
-    "imports, loads the tokenizer, reads, renders, tokenises in {workers} processes, writes and packs. "
-    "Memory is the sum over processes of each one's peak (the kernel's `VmHWM`). Packing efficiency is "
-    "the share of places in rows that hold a token; conala and mbpp are the chains that SelFee released."
+    "tokenizer, in SelFee's format, objective `accepted`, rows of {tokens:,} tokens. A process imports its "
+    "modules, loads the tokenizer, reads and renders records, tokenises them in {workers} processes, and "
+    "writes and packs the tokens. Memory is the sum of the peaks of all processes (the kernel's `VmHWM`). "
+    "Packing efficiency is the share of positions in rows that have a token; conala and mbpp are the chains "
+    "that SelFee released."
 )
 TOKENS = 2048
 SCRIPT = Path(__file__).with_name("train_prepare_run.py")

@@ -1,4 +1,4 @@
-"""Prepares data as a run of training would, in a process of its own, and writes down what came out."""
+"""Prepare data like a training run, and write the counts and the packing efficiency."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def main() -> None:
     asked.out.write_text(json.dumps(found), "utf-8")
 
 
-if __name__ == "__main__":  # processes that tokenise read this file too
+if __name__ == "__main__":  # tokenising processes import this file too
     main()

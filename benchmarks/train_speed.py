@@ -1,4 +1,4 @@
-"""How many tokens a second are trained on, beside SelFee's way and TRL's."""
+"""Measure the tokens per second of training, beside the methods of SelFee and TRL."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ MEASURE = "useful tokens/s of training"
 HOW = (
     "The default model on chains with SelFee's mix of lengths (`train_material.py`), {tokens:,} tokens at "
     "most, {rows} rows a step, computing in bf16: all weights, with activation checkpointing as SelFee "
-    "trained, or an adapter of rank 16 on every linear layer. Each side is a process of its own with the "
-    "same examples as the same tokens; {steps} steps after a first one are timed, {rounds} times in turn. "
-    "Tokens count if they are no padding. SelFee's way is transformers' Trainer on rows padded to the "
-    "maximum length, with the loss from all logits in 32 bits; TRL's is its SFTTrainer with packing "
-    "(`bfd`)."
+    "trained, or an adapter of rank 16 on every linear layer. Each side is a process with the same "
+    "tokenised examples. {steps} steps are timed after a first one, {rounds} times in turn. Padding does "
+    "not count. SelFee's method is transformers' Trainer on rows padded to the maximum length, with the "
+    "loss from all logits in 32 bits. TRL's is its SFTTrainer with packing (`bfd`)."
 )
 SCRIPT = Path(__file__).with_name("train_speed_run.py")
 FASTER, NO_SLOWER = Goal("≥", 3.0), Goal("≥", 1.1)
@@ -30,10 +29,10 @@ PAIRS: tuple[tuple[str, str, tuple[str, ...], Goal], ...] = (
     ("TRL, all weights", "trl", (), NO_SLOWER),
     ("TRL, an adapter", "trl", ("--lora",), NO_SLOWER),
 )
-NO_TRL = "TRL is not installed, so it was not compared with: pip install trl"
+NO_TRL = "TRL is not installed, so redraft was not compared with it: pip install trl"
 
 
-ROWS, TOKENS, RECORDS = 2, 2048, 400  # rows a step, tokens a row, and chains that there are
+ROWS, TOKENS, RECORDS = 2, 2048, 400  # rows a step, tokens a row, and the number of chains
 
 
 def run(scale: Scale) -> Row:
@@ -57,10 +56,10 @@ def compared(what: str, peer: str, flags: tuple[str, ...], goal: Goal, scale: Sc
 
 
 def steps(side: str, flags: tuple[str, ...], scale: Scale) -> tuple[int, float]:
-    """Useful tokens and seconds of the steps of a side.
+    """Return the tokens (without padding) and the seconds of the steps of a side.
 
     Raises:
-        RuntimeError: It did not end with 0; what it said is in the message.
+        RuntimeError: The process failed. The message contains its output.
     """
     work = scale.work
     places = ["--model", work / "model", "--data", work / "chains.jsonl", "--work", work]

@@ -1,11 +1,11 @@
-"""Steps of training in a process of its own: redraft's loop, or a trainer with the same settings.
+"""Do steps of training: by redraft's loop, or by a trainer with the same settings.
 
     python benchmarks/train_speed_run.py ours|selfee|trl --model FOLDER --data FILE --work DIR --steps 4
 
-All three get the same examples as the same tokens, with the same ones carrying loss, the same model,
-optimizer and precision. `selfee` is what SelFee's training command did: transformers' Trainer on one example
-a row, padded to the maximum length, with the loss from all logits in 32 bits. `trl` is TRL's SFTTrainer with
-packing. The first step is for getting warm. Printed: tokens that are no padding, and seconds, of the others.
+All three have the same examples, tokens and tokens with loss, and the same model, optimizer and precision.
+`selfee` works like SelFee's training command: transformers' Trainer on one example a row, padded to the
+maximum length, with the loss from all logits in 32 bits. `trl` is TRL's SFTTrainer with packing. The first
+step is a warm-up. The tokens of the other steps, without padding, and their seconds are printed.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ SAME = (
     "seed",
     "use_cpu",
 )
-"""Arguments that TRL's trainer is given as ours has them; its own defaults are others."""
+"""Arguments that TRL's trainer gets with our values, because its defaults are others."""
 
 
 class Watch(TrainerCallback):
-    """Counts tokens that are no padding, and seconds, from the second step on."""
+    """Counts tokens (without padding) and seconds, from the second step on."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.tokens, self.start, self.end = 0, 0.0, 0.0
@@ -118,7 +118,7 @@ def ours(settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: A
 def selfee(
     settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
 ) -> Trainer:
-    """Transformers' trainer, each example padded to the maximum length."""
+    """Return transformers' trainer, with each example padded to the maximum length."""
     length = settings.model_max_length
     rows = [padded(example, length, tokenizer.pad_token_id) for example in examples(data)]
     return Trainer(model, args, default_data_collator, rows)
@@ -158,7 +158,7 @@ def examples(data: Prepared) -> list[dict[str, list[int]]]:
 
 
 def note(text: str) -> None:
-    """Says what people should know where it is not read as the result."""
+    """Print a remark to standard error, because standard output contains the result."""
     print(text, file=sys.stderr)
 
 

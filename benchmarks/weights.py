@@ -1,12 +1,12 @@
-"""Measures what `redraft weights` promises about speed, memory and exactness, with its peers in the same run.
+"""Measure the promises of `redraft weights` on speed, memory and exactness, beside its peers.
 
     python benchmarks/weights.py               everything; writes results/weights.json
     python benchmarks/weights.py --only speed  one row
-    python benchmarks/weights.py --quick       tiny models, to see that it works; the numbers mean nothing
-    python benchmarks/weights.py --work DIR    where the checkpoints are made (25 GB), and removed at the end
+    python benchmarks/weights.py --quick       tiny models, only to test the script
+    python benchmarks/weights.py --work DIR    a folder for temporary checkpoints (25 GB)
 
-The machine, and the disk that the work folder is on, should have nothing else to do. Linux only.
-Exit status 1 if something was not reached, or not measured. What each row does is in its `weights_*.py`.
+The machine and the disk of the work folder should otherwise be idle. Linux only. The exit status is 1 if a
+goal was not reached or a row not measured. Each row is described in its `weights_*.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RUNS = {
 }
 
 
-# What is promised, and as little as shows that it works.
+# The sizes for which goals hold, and small sizes that only test the rows.
 FULL = partial(
     Scale,
     rounds=3,

@@ -1,4 +1,4 @@
-"""Merged weights against the adapter at run time, in transformers and in llama.cpp; and q4_1 against f16."""
+"""Compare merged weights with the adapter at run time, in transformers and llama.cpp, and q4_1 with f16."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ ADAPTER = (
     "layer. "
 )
 GREEDY = (
-    "Greedy texts of {tokens} tokens to {prompts} questions; log-probabilities are compared wherever both "
-    "sides had written the same until then."
+    "Greedy answers of {tokens} tokens to {prompts} questions. Log-probabilities are compared up to the "
+    "first token that differs."
 )
-HOW_MERGED = ADAPTER + "One side is `merge-lora`'s folder, the other base and adapter in peft. " + GREEDY
+HOW_MERGED = ADAPTER + "One side is the output of `merge-lora`, the other base and adapter in peft. " + GREEDY
 HOW_GGUF = (
     ADAPTER
-    + "One side is `lora-gguf`'s file on the base, the other the merged model, both with float32 weights "
-    "(written by gguf). llama.cpp keeps keys and values in f16 on both sides. " + GREEDY
+    + "One side is the file of `lora-gguf` on the base, the other the merged model, both in float32 (written "
+    "by gguf). llama.cpp keeps keys and values in f16 on both sides. " + GREEDY
 )
 HOW_QUANTISED = (
-    "One side is the default model's file, whose weights are mostly q4_1, the other the f16 file that "
-    "`from-gguf` and `gguf` make of it. llama.cpp rounds activations for q4_1 in another way. " + GREEDY
+    "One side is the default model's file, with most weights in q4_1. The other is the f16 file that "
+    "`from-gguf` and `gguf` make of it. llama.cpp rounds activations differently for q4_1. " + GREEDY
 )
 SAME = Goal("≥", 95.0)
-FEW = 20  # texts of the base alone, which are only to show that the adapter does something
+FEW = 20  # texts of the base alone, to show that the adapter has an effect
 
 
 def run_merged(scale: Scale) -> Row:
@@ -69,7 +69,7 @@ def run_gguf(scale: Scale) -> Row:
 
 
 def run_quantised(scale: Scale) -> Row:
-    """Compares q4_1 and f16. Nothing has to be reached: the weights are the same, the arithmetic is not."""
+    """Compare q4_1 with f16, without a goal: the weights are the same, but the arithmetic is not."""
     folder = scale.work / "quantised"
     model = folder / "model"
     folder.mkdir()
@@ -128,7 +128,7 @@ def _figures(found: Agreement, goal: Goal | None) -> tuple[Figure, ...]:
 
 
 def _effect(ours: Sequence[Text], without: Sequence[Text]) -> Figure:
-    """What tells that the adapter does something: how many texts the base alone writes too."""
+    """Return the share of texts that the base alone writes too, to show that the adapter has an effect."""
     found = agreement(ours[: len(without)], without)
     return Figure(
         "texts that the base alone writes too", (100 * found.same,), "%", None, f"of {len(without)}"

@@ -1,4 +1,4 @@
-"""GGUF to a folder and back, bit by bit, against gguf's own quantisation."""
+"""Compare conversions from GGUF to a folder and back, bit by bit, with the values of the gguf package."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from weights_run import remove, weights
 
 MEASURE = "GGUF and folders, bit by bit"
 HOW = (
-    "The default model. Its file → folder in fp32: each tensor against what gguf's own `dequantize` makes "
-    "of the file. That folder → each quantisation: each tensor against what gguf's own `quantize` makes of "
-    "the whole of it. And f16 file → folder in fp16 → f16 file: the two files against each other. Names and "
-    "the order of q and k come from gguf's tables and a formula in `weights_gguf.py`, not from redraft."
+    "The default model is converted in three ways. Its file → a folder in fp32: each tensor is compared "
+    "with the result of gguf's own `dequantize`. That folder → each quantisation: each tensor is compared "
+    "with the result of gguf's own `quantize` for the whole tensor. An f16 file → a folder in fp16 → an f16 "
+    "file: both files are compared. Names and the order of q and k come from gguf's tables and a formula in "
+    "`weights_gguf.py`, not from redraft."
 )
 NONE = Goal("≤", 0.0)
 
@@ -70,7 +71,7 @@ def unlike_folder(file: Path, folder: Path) -> list[tuple[str, bool]]:
 
 
 def unlike(one: Path, other: Path) -> list[tuple[str, bool]]:
-    """Each tensor of either file, and whether both have the same bits in the same type."""
+    """Return the name of each tensor, and whether both files have it with the same type and bits."""
     first, second = read(one), read(other)
     pairs = {name: (first[name], second[name]) for name in first.keys() & second.keys()}
     same = {name for name, (a, b) in pairs.items() if a[1] == b[1] and same_bits(a[0], b[0])}

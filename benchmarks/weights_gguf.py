@@ -1,6 +1,6 @@
-"""What a GGUF file must hold, worked out without redraft: by the tables and the quantisation of gguf.
+"""Compute the right contents of a GGUF file without redraft, by the tables and quantisation of gguf.
 
-Llama models alone. The order of the rows of q and k is llama.cpp's, written down here once more.
+Only Llama models are supported. The order of the rows of q and k is that of llama.cpp, written again here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Array = Any  # a numpy array
 
 
 def tensors_for(folder: Path) -> Iterator[tuple[str, Array]]:
-    """Name and float32 values of each tensor of a folder, as a GGUF file names and orders them."""
+    """Yield the name and the float32 values of each tensor of a folder, with GGUF's names and row order."""
     import gguf
     from safetensors.torch import load_file
     from transformers import AutoConfig
@@ -48,7 +48,7 @@ def same_bits(one: Array, other: Array) -> bool:
 
 
 def as_float32(source: Path, folder: Path, out: Path) -> Path:
-    """A copy of a file with the values of a folder in float32, which `weights gguf` does not write."""
+    """Write a copy of a GGUF file with a folder's values in float32, which `weights gguf` cannot write."""
     import gguf
 
     reader = gguf.GGUFReader(source)

@@ -1,4 +1,4 @@
-"""Greedy texts of two models and their log-probabilities, in llama.cpp and in transformers."""
+"""Write greedy texts with log-probabilities in llama.cpp and in transformers, and compare them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from redraft.engines.llamacpp.engine import Child
 
 TOP = 20
 LISTED = 3 * TOP
-"""How many are asked for: those of one side's top 20 that the other has further down are found then too."""
+"""The number of requested log-probabilities. It exceeds 20, because one side's top 20 may be further down in
+the list of the other."""
 
 WAYS = ("{}", "Answer in one sentence. {}", "Explain it to a child. {}")
 
@@ -31,10 +32,10 @@ Writer = Callable[[str], Text]  # writes the greedy answer to a question
 
 @dataclass(frozen=True)
 class Agreement:
-    same: float  # texts of which all tokens are the same, as a share
-    common: float  # tokens that texts share before they part, as a share
-    # The largest difference of a log-probability among one side's top 20, in nats, wherever both had written
-    # the same until then.
+    same: float  # the share of texts that have the same tokens on both sides
+    common: float  # the share of tokens before the texts of both sides differ
+    # The largest difference of a log-probability in one side's top 20, in nats, up to the first token that
+    # differs.
     difference: float
 
 
@@ -62,7 +63,7 @@ def common(one: Text, other: Text) -> int:
 
 
 def difference(one: Step, other: Step) -> float:
-    """The largest difference among the top 20 of one. What the other does not list lies below that."""
+    """Return the largest difference in the top 20 of `one`. Tokens that `other` lacks get its least value."""
     floor = min(other.top.values())
     return max(abs(value - other.top.get(token, floor)) for token, value in list(one.top.items())[:TOP])
 
@@ -92,7 +93,7 @@ async def _in_llamacpp(
 
 
 async def _answer(child: Child, question: str, tokens: int) -> Text:
-    """The whole text, even where the model would have ended it."""
+    """Return a text of `tokens` tokens, even if the model would have ended it earlier."""
     template = {"messages": [{"role": "user", "content": question}]}
     prompt = (await child.post("/apply-template", template))["prompt"]
     request = {"prompt": prompt, "n_predict": tokens, "temperature": 0.0, "n_probs": LISTED}

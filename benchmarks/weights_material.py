@@ -1,8 +1,8 @@
-"""Checkpoints to measure on: folders in Llama's shapes with random weights, written in bounded memory.
+"""Make checkpoints to measure on: folders in Llama's shapes with random weights, in bounded memory.
 
-A larger model has wider tensors and more of them, as real ones have. The target is the base and a small
-noise, which is what training leaves. Nothing here can be talked to; its tokenizer is the default model's,
-which `redraft weights gguf` needs.
+A larger model has more and wider tensors, as real ones have. The target is the base with a small noise, like
+the result of training. The models cannot answer. Their tokenizer is that of the default model, because
+`redraft weights gguf` needs one.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured."""
+    """The sizes of a measurement."""
 
     rounds: int  # pairs that are measured
-    speed: int  # bytes of the checkpoint of which speed is measured
-    memory: tuple[int, ...]  # bytes of the checkpoints of which memory is measured, from small to large
+    speed: int  # bytes of the checkpoint for measuring speed
+    memory: tuple[int, ...]  # bytes of the checkpoints for measuring memory, ascending
     whole: int  # bytes of the checkpoint that a peer loads whole
-    prompts: int  # that greedy texts are compared on
-    tokens: int  # of such a text
+    prompts: int  # prompts of the greedy texts
+    tokens: int  # tokens of a greedy text
     quants: tuple[str, ...]  # quantisations that are compared with gguf's own
     work: Path  # a folder with room for six times the largest checkpoint
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A base and a target, as folders, and the bytes that the tensors of each have."""
+    """The folders of a base and a target, and the bytes of the tensors in each."""
 
     base: Path
     target: Path
@@ -48,7 +48,7 @@ class Pair:
 
 
 def make_pair(folder: Path, size: int) -> Pair:
-    """Writes a base and a target of about so many bytes in bf16, each in a few shards."""
+    """Write a base and a target of about `size` bytes in bf16, each in a few shards."""
     config = config_of(size)
     shapes = shapes_of(config)
     for name in ("base", "target"):
@@ -68,7 +68,7 @@ def make_pair(folder: Path, size: int) -> Pair:
 
 
 def config_of(size: int) -> dict[str, Any]:
-    """A Llama configuration of about so many bytes in bf16."""
+    """Return a Llama configuration whose weights have about `size` bytes in bf16."""
     width = next((width for most, width in _WIDTHS if size <= most), _LARGEST_WIDTH)
     config = {
         "architectures": ["LlamaForCausalLM"],
@@ -94,7 +94,7 @@ def config_of(size: int) -> dict[str, Any]:
 
 
 def shapes_of(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each tensor, in the order in which transformers saves them."""
+    """Return the shape of each tensor by name, in the order in which transformers saves them."""
     width, vocabulary = config["hidden_size"], config["vocab_size"]
     shapes: dict[str, tuple[int, ...]] = {"lm_head.weight": (vocabulary, width)}
     shapes["model.embed_tokens.weight"] = (vocabulary, width)
@@ -125,7 +125,7 @@ def _bytes(shape: tuple[int, ...]) -> int:
 
 
 def _shards(shapes: dict[str, tuple[int, ...]], limit: int) -> Iterator[list[str]]:
-    """Names, shard by shard: a shard is full when the next tensor does not fit."""
+    """Yield the names of the tensors in each shard. A shard is full when the next tensor does not fit."""
     names: list[str] = []
     filled = 0
     for name, shape in shapes.items():
@@ -155,7 +155,7 @@ def _write_shard(folder: Path, file: str, shapes: dict[str, tuple[int, ...]], se
 
 
 def _write_values(base: BinaryIO, target: BinaryIO, count: int, seed: int) -> None:
-    """Weights like those of a fresh model (spread 0.02), and the same with a tenth of that as noise."""
+    """Write random weights (deviation 0.02) to the base, and the same with noise (0.002) to the target."""
     import torch
 
     random = torch.Generator().manual_seed(seed)
@@ -174,7 +174,6 @@ def add_tokenizer(folder: Path, tokenizer: Path) -> None:
 
 
 def make_adapter(folder: Path, config: dict[str, Any], rank: int = 16) -> Path:
-    """Writes a peft adapter of random values on every linear layer of a Llama model."""
     import torch
     from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""How much memory each command takes, on checkpoints of three sizes."""
+"""Measure the memory of each command, on checkpoints of three sizes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from weights_run import MB, forget, imports_of, remove, weights
 
 MEASURE = "extra memory of the commands"
 HOW = (
-    "The most anonymous memory of the process while the real command runs (`RssAnon` and `RssShmem`, read "
-    "every 10 ms), less that of a Python which has imported the same modules and does nothing. Checkpoints "
-    "in Llama's shapes and in shards; larger ones have wider tensors and more of them. `convert` goes from "
-    "bf16 to fp16; the adapter is of rank 16 on every linear layer. Flat: what the largest takes above the "
-    "smallest."
+    "The peak anonymous memory of the process while the real command runs (`RssAnon` and `RssShmem`, read "
+    "every 10 ms), minus that of an idle Python that has imported the same modules. Checkpoints have "
+    "Llama's shapes and several shards; larger ones have more and wider tensors. `convert` goes from bf16 "
+    "to fp16. The adapter is of rank 16 on every linear layer. Flat: the memory for the largest checkpoint "
+    "minus that for the smallest."
 )
 MOST = Goal("≤", 600.0)
 FLAT = Goal("≤", 100.0)

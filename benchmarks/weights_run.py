@@ -1,7 +1,7 @@
-"""Runs `redraft weights …` as a user would, and says what it took: seconds, and the most anonymous memory.
+"""Run `redraft weights …` as a user would, and measure its time and its peak anonymous memory.
 
-Anonymous memory is what a process cannot give back: the kernel's `RssAnon` and `RssShmem`, read every 10 ms,
-of the process and of those that it starts. Mapped files are not in it. Linux only.
+Anonymous memory is memory that a process cannot give back: the kernel's `RssAnon` and `RssShmem`, read every
+10 ms, of the process and its descendants. Mapped files do not count. Linux only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EVERY = 0.01
 
 _HELD = re.compile(r"^(?:RssAnon|RssShmem):\s+(\d+) kB", re.MULTILINE)
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
-# Runs the command line and then writes down what it had imported by then, in order.
+# Runs the command line, and then writes the names of the imported modules, in order.
 _LISTING = """
 import json, sys
 out, sys.argv = sys.argv[1], ["redraft", *sys.argv[2:]]
@@ -49,9 +49,9 @@ time.sleep(0.2)
 
 @dataclass(frozen=True)
 class Took:
-    """What a command took: seconds, the most anonymous memory and the most memory at all, both in bytes.
+    """The time and memory of a command: seconds, peak anonymous memory, and peak memory, both in bytes.
 
-    `processor` has the seconds of processor time, of all its processes.
+    `processor` is the processor time of all its processes, in seconds.
     """
 
     seconds: float
@@ -65,10 +65,10 @@ def weights(*arguments: str | Path) -> Took:
 
 
 def run_command(command: Sequence[str]) -> Took:
-    """Runs a command to its end.
+    """Run a command to its end, and return its time and memory.
 
     Raises:
-        RuntimeError: It did not end with 0; what it said is in the message.
+        RuntimeError: The command failed. The message contains its output.
     """
     anonymous = resident = 0
     processor = 0.0
@@ -91,9 +91,9 @@ def run_command(command: Sequence[str]) -> Took:
 
 
 def _statuses(pid: int) -> Iterator[str]:
-    """`/proc/PID/status` of a process and of its descendants; nothing of one that has just ended.
+    """Yield `/proc/PID/status` of a process and its living descendants.
 
-    A child that has not begun its own program shares its parent's memory, and is left out.
+    A child that has not begun its own program is left out, because it shares its parent's memory.
     """
     with suppress(OSError):
         program = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -107,16 +107,16 @@ def _kib(pattern: re.Pattern[str], status: str) -> int:
 
 
 def imports_of(*arguments: str | Path) -> int:
-    """Bytes of anonymous memory of an idle Python that has imported what `redraft weights …` imports."""
+    """Return the anonymous memory, in bytes, of an idle Python with the imports of `redraft weights …`."""
     with tempfile.TemporaryDirectory() as folder:
         names = str(Path(folder) / "modules.json")
         run_command([sys.executable, "-c", _LISTING, names, "weights", *map(str, arguments), "--quiet"])
-        assert "torch" in json.loads(Path(names).read_text("utf-8")), "the command did not do its work"
+        assert "torch" in json.loads(Path(names).read_text("utf-8")), "the command did not import torch"
         return run_command([sys.executable, "-c", _IMPORTING, names]).anonymous
 
 
 def remove(path: Path) -> None:
-    """Removes an output, and what stands beside it, and waits until the disk has nothing left to do."""
+    """Remove an output and the files beside it, and wait until the disk is idle."""
     for each in (path, *path.parent.glob(path.name + ".*")):
         if each.is_dir():
             shutil.rmtree(each)
@@ -126,7 +126,7 @@ def remove(path: Path) -> None:
 
 
 def forget(*folders: Path) -> None:
-    """Takes the files of folders out of the page cache, so that they come from the disk next time."""
+    """Remove the files of folders from the page cache, so that the disk is read next time."""
     for path in (path for folder in folders for path in folder.iterdir() if path.is_file()):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""`diff` and `apply` on a checkpoint in shards, against plainly reading both inputs and writing as much."""
+"""Measure `diff` and `apply` on a checkpoint in shards, beside plain reading and writing of as many bytes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from weights_run import forget, remove, weights
 MEASURE = "apply and diff of a bf16 checkpoint in shards, bytes/s vs plainly reading and writing as much"
 HOW = (
     "A base of {gib:.2g} GiB in Llama's shapes, in {shards} shards of safetensors, and a target that "
-    "differs from it by a small noise. redraft is the real command and the whole life of its process, with "
-    "all that it checks and records. The peer, in a process that already runs, reads both inputs in turn by"
-    " 16 MiB and writes as many bytes as redraft writes. Both begin with inputs that are not in the page "
-    "cache and end with fsync of all that was written; they take turns."
+    "differs from it by a small noise. redraft is the real command, and the whole life of its process "
+    "counts, with all checks and records. The peer is a running process that reads both inputs in turn by "
+    "16 MiB, and writes as many bytes as redraft. Both begin with inputs that are not in the page cache, "
+    "and end with fsync of everything that was written. They take turns."
 )
 BLOCK = 16 << 20
 GOAL = Goal("≥", 0.8)
@@ -35,7 +35,7 @@ def run(scale: Scale) -> Row:
 
 
 def _figures(rounds: int, folder: Path, pair: Pair, *, exact: bool) -> Iterator[Figure]:
-    """First `diff`, whose last delta `apply` then works on."""
+    """Measure `diff`, and then `apply` on its last delta."""
     delta, target = folder / "delta", folder / "applied"
     flags = ["--exact"] if exact else []
     kind = "exact" if exact else "plain"
@@ -46,7 +46,7 @@ def _figures(rounds: int, folder: Path, pair: Pair, *, exact: bool) -> Iterator[
 
 
 def _figure(what: str, rounds: int, inputs: tuple[Path, Path], output: Path, verb: Sequence[str]) -> Figure:
-    """Seconds of the peer over redraft's, pair by pair: as both move the same bytes, the ratio of rates."""
+    """Return the peer's seconds divided by redraft's. As the bytes are the same, it is the ratio of rates."""
     plain = output.with_name("plain")
 
     def ours() -> float:
@@ -57,7 +57,7 @@ def _figure(what: str, rounds: int, inputs: tuple[Path, Path], output: Path, ver
         _prepare(inputs, plain)
         return plainly(*inputs, plain, written)
 
-    ours()  # not counted: it says how much there is to write, and leaves an output to go on with
+    ours()  # not counted: gives the bytes to write, and an output for the next verb
     written = sum(size_of(output))
     moved = sum(map(sum, map(size_of, inputs))) + written
     us, them = in_turns(rounds, ours, theirs)
@@ -80,7 +80,7 @@ def size_of(folder: Path) -> list[int]:
 
 
 def plainly(one: Path, other: Path, output: Path, count: int) -> float:
-    """Reads two folders block by block, in turn, and writes so many bytes. Returns the seconds."""
+    """Read two folders block by block, in turn, and write `count` bytes. Return the seconds."""
     start = time.perf_counter()
     output.mkdir()
     with (output / "data").open("wb", buffering=0) as out:

@@ -1,4 +1,4 @@
-"""`apply` against what the released scripts do: load base and delta whole with transformers, add, save."""
+"""Measure `apply` beside the released scripts, which load base and delta whole, add them, and save."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from weights_run import MB, Took, forget, remove, run_command, weights
 MEASURE = "apply vs loading both models whole with transformers and adding"
 HOW = (
     "A checkpoint of {gib:.2g} GiB in bf16 and a delta that `redraft weights diff` made. The peer "
-    "(`weights_whole_peer.py`) is in the way of the released `apply_delta` scripts: `from_pretrained` of "
-    "both with low memory use, addition in place, `save_pretrained`. Whole lives of both processes, imports"
-    " and all; inputs are not in the page cache, and all that was written is on the disk at the end. Memory"
-    " is the most anonymous memory of the process; with mapped files is given too."
+    "(`weights_whole_peer.py`) works like the released `apply_delta` scripts: `from_pretrained` of both "
+    "with low memory use, addition in place, `save_pretrained`. The whole lives of both processes count, "
+    "imports included. Inputs are not in the page cache, and all output is on the disk at the end. Memory "
+    "is the peak anonymous memory of the process; the figure with mapped files is given too."
 )
 PEER = Path(__file__).with_name("weights_whole_peer.py")
 
@@ -41,7 +41,7 @@ def run(scale: Scale) -> Row:
 
 
 def figures(ours: list[Took], theirs: list[Took]) -> tuple[Figure, ...]:
-    """How many times as fast, and as much memory."""
+    """Return the ratios of speed, of memory, and of memory with mapped files."""
     pairs = list(zip(ours, theirs, strict=True))
     speed = tuple(them.seconds / us.seconds for us, them in pairs)
     memory = tuple(us.anonymous / them.anonymous for us, them in pairs)

@@ -1,7 +1,8 @@
-"""The peer: base and delta loaded whole with transformers, added, saved, in the way of the `apply_delta`
-scripts that came with Vicuna, Alpaca and StableVicuna, in words of our own.
+"""The peer of `weights_whole`: loads base and delta whole with transformers, adds them, and saves the sum.
 
     python benchmarks/weights_whole_peer.py BASE DELTA TARGET
+
+It works like the `apply_delta` scripts of Vicuna, Alpaca and StableVicuna, in words of our own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from pathlib import Path
 
 
 def main(base: str, delta: str, target: str) -> None:
-    """Adds a delta to its base, and waits until the result is on the disk."""
     import torch
     from transformers import AutoModelForCausalLM
 

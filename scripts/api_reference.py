@@ -1,8 +1,8 @@
-"""Writes what docs/api/ says of the public names, and docs/options.md. `make docs` runs it.
+"""Write docs/options.md and the reference parts of docs/api/. `make docs` runs this script.
 
-A page of docs/api is written by hand, examples too. Between `<!-- redraft.NAME -->` and its end stands what
-the docstring and the signature of a name say, and this script writes it. docs/options.md is made whole,
-from the models of the options. A test fails when a page is not current.
+A page of docs/api is written by hand, with its examples. This script replaces only the text from
+`<!-- redraft.NAME -->` to `<!-- end of redraft.NAME -->`, by a public name's docstring and signature.
+docs/options.md is generated as a whole from the models of the options. A test fails if a page is out of date.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ USED_BY = {
     "`train_ppo`": PpoOptions,
     "a recipe of `redraft run`": SystemKeys,
     "its `stages`": StageKeys,
-    "what a stage `needs`": Needs,
+    "the `needs` of a stage": Needs,
     "its `files`": FileKeys,
     "a recipe of `redraft data merge`": MixRecipe,
     "its `parts`": MixPart,
 }
-"""What takes options, and which."""
+"""The functions and recipes that take options, and their option models."""
 
 
 class Doc(NamedTuple):
-    """A docstring in its parts: the text, and the items of each section by name."""
+    """A docstring in parts: the text, and the items of each section by name."""
 
     text: str
     sections: dict[str, dict[str, str]]
 
 
 def doc_of(value: Any) -> Doc:
-    """The docstring of a name, without the list of options that `revise` and its like end with."""
+    """Return an object's docstring in parts, with links."""
     text, sections = f"{inspect.getdoc(value) or ''}\n", {}
     for found in SECTION.finditer(text):
         body = textwrap.dedent(found[2])
@@ -82,14 +82,14 @@ def line_of(text: str) -> str:
 
 
 def linked(text: str) -> str:
-    """The text with links to the pages that it names."""
+    """Return a text with links to the pages of docs/ that it names."""
     text = text.replace("As listed below", "[Options](../options.md)")
-    text = re.sub(r" \(reference/\w+\.md\)", "", text)  # facts that redraft was written by
+    text = re.sub(r" \(reference/\w+\.md\)", "", text)  # facts on which redraft is based
     return re.sub(r"\bdocs/([\w/]+\.md)", r"[\1](../\1)", text)
 
 
 def annotation_of(annotation: Any, home: Any) -> str:
-    """A type as a reader knows it: without modules, and what a union or choices hold in place of a name."""
+    """Return a type as text, without modules. Names of unions and choices are replaced by their members."""
     text = annotation if isinstance(annotation, str) else plain(annotation)
 
     def expanded(name: re.Match[str]) -> str:
@@ -100,7 +100,7 @@ def annotation_of(annotation: Any, home: Any) -> str:
 
 
 def plain(annotation: Any) -> str:
-    """A type without modules, and with bars for unions."""
+    """Return a type as text, without modules and with bars for unions."""
     if get_origin(annotation) in (UnionType, Union):
         return " | ".join(map(plain, get_args(annotation)))
     text = inspect.formatannotation(annotation)
@@ -108,7 +108,6 @@ def plain(annotation: Any) -> str:
 
 
 def parameter_of(parameter: inspect.Parameter, home: Any) -> str:
-    """A parameter as a signature shows it."""
     if parameter.kind is parameter.VAR_KEYWORD:
         return f"**{parameter.name}"
     text = parameter.name
@@ -120,13 +119,13 @@ def parameter_of(parameter: inspect.Parameter, home: Any) -> str:
 
 
 def default_of(value: Any) -> str:
-    """A default as it would be typed, or `…` if that is long."""
+    """Return a default as Python code, or `…` if that is long."""
     text = repr(value)
     return text if len(text) <= 30 and "<" not in text else "…"
 
 
 def signature_of(value: Any, name: str) -> str:
-    """How a function is called, over several lines if one is too short."""
+    """Return a function's signature, over several lines if it is too long for one."""
     signature = inspect.signature(value)
     parts, marked = [], False
     for each in signature.parameters.values():
@@ -145,7 +144,7 @@ def signature_of(value: Any, name: str) -> str:
 
 
 def items_of(sections: dict[str, dict[str, str]]) -> Iterator[str]:
-    """Arguments, attributes, what comes back and what is raised, as lists."""
+    """Yield the sections of a docstring as Markdown lists."""
     for section, heading in HEADINGS.items():
         if items := sections.get(section):
             yield f"**{heading}**\n"
@@ -164,14 +163,14 @@ def code(text: str) -> str:
 
 
 def function(value: Any, name: str) -> str:
-    """What is said of a function."""
+    """Return the reference of a function, in Markdown."""
     doc = doc_of(value)
     start = "async " if inspect.iscoroutinefunction(value) else ""
     return "\n".join([code(f"{start}{signature_of(value, name)}"), f"{doc.text}\n", *items_of(doc.sections)])
 
 
 def fields_of(kind: Any) -> Iterator[tuple[str, Any, str]]:
-    """Name, type and default of each field of a model or a dataclass."""
+    """Yield name, type and default of each field of a model or a dataclass."""
     if issubclass(kind, BaseModel):
         for name, field in kind.model_fields.items():
             known = not field.is_required() and field.default_factory is None
@@ -184,7 +183,7 @@ def fields_of(kind: Any) -> Iterator[tuple[str, Any, str]]:
 
 
 def members_of(kind: Any) -> Iterator[str]:
-    """The methods and properties of a class, each with the first sentence of its docstring."""
+    """Yield the methods and properties of a class, each with the first paragraph of its docstring."""
     known = {name for name, *_ in fields_of(kind)}
     homes = [each for each in kind.__mro__ if each.__module__.startswith("redraft.")]
     for name in dict.fromkeys(name for home in homes for name in vars(home)):
@@ -200,7 +199,7 @@ def members_of(kind: Any) -> Iterator[str]:
 
 
 def a_class(kind: Any) -> str:
-    """What is said of a class: fields, then what it can do."""
+    """Return the reference of a class, in Markdown: its fields, then its methods and properties."""
     doc = doc_of(kind)
     told = doc.sections.pop("Attributes", {}) | doc.sections.pop("Args", {})
     fields = []
@@ -218,7 +217,7 @@ def a_class(kind: Any) -> str:
 
 
 def part(name: str) -> str:
-    """What the reference says of a public name."""
+    """Return the reference of a public name, in Markdown."""
     value = getattr(redraft, name)
     if isinstance(value, UnionType):
         return f"```py\n{name} = {annotation_of(value, value)}\n```\n"
@@ -226,7 +225,7 @@ def part(name: str) -> str:
 
 
 def page(path: Path) -> str:
-    """A page of docs/api as it has to be."""
+    """Return the text that a page of docs/api should have."""
     return PART.sub(lambda found: f"{found[1]}{found[2]}\n{part(found[1])}\n", path.read_text("utf-8"))
 
 
@@ -259,7 +258,7 @@ TITLES = {
     "PpoOptions": "PPO",
     "SystemKeys": "A recipe of a system",
     "StageKeys": "A stage",
-    "Needs": "What a stage needs",
+    "Needs": "The needs of a stage",
     "FileKeys": "A file of a recipe",
     "MixRecipe": "A recipe of a mix",
     "MixPart": "A part of a mix",
@@ -270,19 +269,19 @@ INTRODUCTION = """\
 
 <!-- Made by scripts/api_reference.py from the definitions of the options: run `make docs`. -->
 
-Each option, said once. A function takes those of several groups. A command has the same ones as flags, with
-hyphens (`redraft train`: with underscores), and recipes have them as keys. A wrong name or value is an error
-that says what is allowed. Square brackets in a meaning hold what happens if the option is left out.
+This page lists each option once. A function takes the options of several groups. A command has the same
+options as flags, with hyphens (`redraft train`: with underscores), and a recipe has them as keys. For a wrong
+name or value, an error lists the allowed ones. Square brackets in a meaning contain the default.
 """
 
 
 def groups_of(model: type[OptionModel]) -> list[type[OptionModel]]:
-    """The models that an option model is made of, its own first."""
+    """Return an option model and those of its bases that define options, its own first."""
     return [each for each in model.__mro__ if issubclass(each, OptionModel) and own(each)]
 
 
 def own(model: type[OptionModel]) -> list[str]:
-    """The options that are defined in a model itself."""
+    """Return the names of the options that a model itself defines."""
     return [name for name in options_of(model) if name in vars(model).get("__annotations__", {})]
 
 
@@ -296,8 +295,8 @@ def anchor_of(title: str) -> str:
 
 
 def table_of(group: type[OptionModel]) -> str:
-    """The options of a group: what each takes and means, and its value if it is left out."""
-    rows = ["| option | what it takes | meaning | if left out |", "|---|---|---|---|"]
+    """Return a Markdown table of a group's options: name, values, meaning and default."""
+    rows = ["| option | values | meaning | default |", "|---|---|---|---|"]
     for name in own(group):
         option = options_of(group)[name]
         default = option.default if isinstance(option.default, str | int | float) else None
@@ -308,7 +307,7 @@ def table_of(group: type[OptionModel]) -> str:
 
 
 def options_page() -> str:
-    """docs/options.md as it has to be."""
+    """Return the text that docs/options.md should have."""
     takes = ["| taken by | groups |", "|---|---|"]
     groups: dict[type[OptionModel], None] = {}
     for who, model in USED_BY.items():

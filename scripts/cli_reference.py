@@ -1,8 +1,8 @@
-"""Writes docs/cli.md and docs/cli/ from what `redraft --help` and each verb's say. `make docs` runs it.
+"""Write docs/cli.md, docs/cli/ and the manual page from the help of all commands. `make docs` runs this.
 
-It also writes the table of models in docs/engines.md, and that of checks in docs/checks.md, from docstrings.
+It also writes the tables of models in docs/engines.md, and of checks in docs/checks.md.
 
-The text is the one that a terminal of 80 columns shows. A test fails when a page is not current.
+Help is formatted for a terminal of 80 columns. A test fails if a page is out of date.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ for the options of a command.
 .SH FILES
 .TP
 .I ~/.config/redraft/config.toml
-servers, the variables that have their keys, and defaults
+servers, the environment variables of their keys, and defaults
 .TP
 .I ~/.cache/redraft
-what can be fetched again, such as the default model
+files that can be fetched again, such as the default model
 """
 BEGIN = "<!-- Made by scripts/cli_reference.py from the docstrings of checks: run `make docs`. -->\n"
 END = "<!-- That was made. -->"
@@ -66,7 +66,7 @@ bash, zsh and fish.
 
 
 def verbs_of(command: object, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The words of each command, as typed after `redraft`; a group comes before its own."""
+    """Yield the words of each command, as typed after `redraft`. A group comes before its commands."""
     yield before
     if isinstance(command, TyperGroup):
         for name, below in command.commands.items():
@@ -74,7 +74,7 @@ def verbs_of(command: object, before: tuple[str, ...] = ()) -> Iterator[tuple[st
 
 
 def help_of(words: tuple[str, ...]) -> str:
-    """What `redraft WORDS --help-all` prints, 80 columns wide and without colour."""
+    """Return the output of `redraft WORDS --help-all`, 80 columns wide and without colour."""
     flag = "--help-all" if everyday_options(words[-1] if words else "") else "--help"
     result = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(app, [*words, flag], prog_name="redraft")
     assert result.exit_code == 0, result.output
@@ -82,12 +82,11 @@ def help_of(words: tuple[str, ...]) -> str:
 
 
 def section(words: tuple[str, ...]) -> str:
-    """What a command says of itself."""
     return f"```text\n{help_of(words)}\n```\n"
 
 
 def pages() -> dict[Path, str]:
-    """The Markdown of docs/cli.md, and of a page for each word that may follow `redraft`."""
+    """Return the Markdown of docs/cli.md, and of the page of each top-level command or group."""
     texts: dict[Path, str] = {}
     for words in verbs_of(get_command(app)):
         if words:
@@ -103,7 +102,7 @@ def pages() -> dict[Path, str]:
 
 
 def table_of_models() -> str:
-    """The table of docs/engines.md: the models that are recommended."""
+    """Return the table of recommended models in docs/engines.md."""
     rows = [MODELS, "|---|---|---|---|---|---|---|"]
     for model in RECOMMENDED:
         name = f"`{model.name}`, " if model.name else ""
@@ -114,7 +113,7 @@ def table_of_models() -> str:
 
 
 def engines_page() -> str:
-    """docs/engines.md with the table of models as it has to be."""
+    """Return the text that docs/engines.md should have."""
     before, _, rest = ENGINES_PAGE.read_text(encoding="utf-8").partition(MODELS)
     _, end, after = rest.partition("\n\n")
     return f"{before}{table_of_models()}{end}{after}"
@@ -129,13 +128,13 @@ EXAMPLES = {
     "PROGRAM ARGS": "cat",
     "A; B": "words<=9; lacks:a",
 }
-"""What stands for the blanks in the forms of checks."""
+"""Example values for the placeholders in the forms of checks."""
 OTHERS = {"ifeval": "most types", "auto": "as its checks do", "judge": "", "reward": "", "language": ""}
-"""What is said of checks that no example shows."""
+"""The table cells of checks that have no example."""
 
 
 def example_of(kind: CheckKind, folder: str) -> Check:
-    """A check of a kind. A file of its is put into a folder."""
+    """Return an example of a kind of check. A file that it needs is written into `folder`."""
     form = kind.form
     for blank, value in EXAMPLES.items():
         form = form.replace(blank, value)
@@ -144,14 +143,14 @@ def example_of(kind: CheckKind, folder: str) -> Check:
 
 
 def said(value: object) -> str:
-    """The first sentence of a docstring, for a cell."""
+    """Return the first line of a docstring as a table cell."""
     text = (inspect.getdoc(value) or "").split("\n")[0].removesuffix(".")
     text = text.removeprefix("Return `lost` ").removeprefix("The form of ")
     return f"{text[:1].lower()}{text[1:]}" if text[1:2].islower() else text
 
 
 def abilities_of(check: Check) -> list[str]:
-    """What a check steers, and when it ends a text."""
+    """Return two table cells: how a check steers a text, and when it ends one."""
     of = type(check)
     steers = said(of.form) if form_of(check) else said(of.schema) if schema_of(check) else ""  # type: ignore[attr-defined]
     ends = said(of.prefix) if isinstance(check, Prefixed) else ""
@@ -159,7 +158,7 @@ def abilities_of(check: Check) -> list[str]:
 
 
 def tables_of_checks() -> str:
-    """What docs/checks.md says of what each kind can do, and each type of IFEval. Equal rows are one."""
+    """Return the tables of docs/checks.md on the abilities of checks and IFEval types. Join equal rows."""
     forms: dict[tuple[str, ...], list[str]] = {}
     with TemporaryDirectory() as folder:
         for name, kind in check_kinds().items():
@@ -178,14 +177,14 @@ def tables_of_checks() -> str:
 
 
 def checks_page() -> str:
-    """docs/checks.md with its tables as they have to be."""
+    """Return the text that docs/checks.md should have."""
     before, begin, rest = CHECKS_PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     return f"{before}{begin}\n{tables_of_checks()}\n\n{end}{after}"
 
 
 def man_page() -> str:
-    """The manual page redraft(1), in roff: what `redraft --help` says. Each command has its own --help."""
+    """Return the manual page redraft(1), in roff, with the text of `redraft --help`."""
     text = help_of(()).replace("\\", "\\e").replace("-", "\\-")
     return f"{MAN}.SH USAGE\n.nf\n{text}\n.fi\n"
 

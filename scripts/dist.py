@@ -1,8 +1,8 @@
-"""Builds the release into dist/ and tries it. `make dist` runs it.
+"""Build the release in dist/ and test it. `make dist` runs this script.
 
-Wheel and sdist are built twice, and must be equal in every byte. The wheel is installed into an empty
-environment of each Python from 3.11 on that is here, and asked something. Beside them comes a list of parts
-(CycloneDX) of the core. Each of its licences must be one that lets the part be given on beside redraft.
+Wheel and sdist are built twice, and both builds must be identical. The wheel is installed into an empty
+environment of each installed Python from 3.11 on, where `redraft ask` must work. A list of the core's
+components (CycloneDX) is added. The licence of each component must allow redistribution with redraft.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ASKED = ["ask", "Describe rain.", "--model", "script:replies.jsonl", "--check", 
 
 
 def run(*command: object, cwd: Path = ROOT, **env: str) -> str:
-    """What a command prints."""
+    """Run a command, and return its output. Exit if the command fails."""
     done = subprocess.run(
         [*map(str, command)], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True
     )
@@ -43,7 +43,7 @@ def build(python: Path, out: Path) -> list[Path]:
 
 
 def pythons() -> Iterator[str]:
-    """One Python of each version from 3.11 on that can make an environment: of PATH, or of pyenv."""
+    """Yield a Python of each version from 3.11 on that can create environments, from PATH or pyenv."""
     for minor in range(11, 20):
         own = Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python")
         found = [shutil.which(f"python3.{minor}"), *map(str, sorted(own))]
@@ -55,7 +55,7 @@ def _is_usable(python: str) -> bool:
 
 
 def tried(python: str, wheel: Path, folder: Path) -> Path:
-    """Install the wheel into an empty environment, and ask something. Return the environment's Python."""
+    """Install the wheel into an empty environment, and run `redraft ask`. Return the environment's Python."""
     run(python, "-m", "venv", folder)
     own = folder / "bin" / "python"
     run(own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
@@ -69,7 +69,7 @@ def tried(python: str, wheel: Path, folder: Path) -> Path:
 
 
 def refused_licences(tools: Path, installed: Path) -> list[str]:
-    """The packages of an environment whose licence is none of `ALLOWED`."""
+    """Return the packages of an environment whose licences are not in `ALLOWED`."""
     command = ("-m", "piplicenses", f"--python={installed}", "--format=json", "--from=mixed")
     packages = json.loads(run(tools, *command))
     known = [word.lower() for word in ALLOWED.split("|")]
@@ -82,7 +82,7 @@ def refused_licences(tools: Path, installed: Path) -> list[str]:
 
 
 def main(out: Path) -> None:
-    """Build, compare, try, and list the parts."""
+    """Build and compare the files, test the wheel, and list its components."""
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         run(sys.executable, "-m", "venv", folder / "tools")
@@ -90,7 +90,7 @@ def main(out: Path) -> None:
         run(tools, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *TOOLS)
         files = build(tools, folder / "one")
         for one, two in zip(files, build(tools, folder / "two"), strict=True):
-            assert filecmp.cmp(one, two, shallow=False), f"{one.name} is not the same when it is built again"
+            assert filecmp.cmp(one, two, shallow=False), f"{one.name} differs when it is built again"
         run(tools, "-m", "twine", "check", "--strict", *files)
         (wheel,) = (file for file in files if file.suffix == ".whl")
         for python in pythons():
@@ -99,9 +99,9 @@ def main(out: Path) -> None:
                 wheel,
                 folder / f"of-{Path(python).name}-{hashlib.sha256(python.encode()).hexdigest()[:6]}",
             )
-            print(f"installed and tried: {run(own, '--version').strip()}")
+            print(f"installed and tested: {run(own, '--version').strip()}")
         if refused := refused_licences(tools, own):
-            sys.exit(f"licences to look at: {'; '.join(refused)}")
+            sys.exit(f"these licences are not allowed: {'; '.join(refused)}")
         parts = folder / f"redraft-{wheel.name.split('-')[1]}.cdx.json"
         run(tools, "-m", "cyclonedx_py", "environment", own, "--output-reproducible", "-o", parts)
         shutil.rmtree(out, ignore_errors=True)

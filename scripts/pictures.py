@@ -1,12 +1,12 @@
-"""Draws the pictures of the pages from real runs: docs/ask.svg, and docs/page.png and others.
+"""Draw the pictures of the pages from real runs: docs/ask.svg, docs/page.png and others.
 
     python scripts/pictures.py [ask] [page] [report] [system] [vote] [runs]
 
-Nothing in them is written by hand. `ask` is what `make demo` shows, and `page` the same question in Chromium.
-`report` and `vote` show reviews and answers that SelFee's authors published, of the shared data
-(CONTRIBUTING.md). `system` makes a small SelFee. For `runs`, which is chains.png, the default model answers
-some of Vicuna's questions. What a model says differs between machines, so `make docs` does not redraw them.
-Each picture has a mark of the files that it shows: when they change, a test asks to draw it again.
+Nothing in the pictures is written by hand. `ask` records the terminal of `make demo`, and `page` asks the
+same question in Chromium. `report` and `vote` show reviews and answers that SelFee's authors published, from
+the shared data (CONTRIBUTING.md). `system` makes a small SelFee. For `runs` (chains.png), the default model
+answers some of Vicuna's questions. Answers differ between machines, so `make docs` draws no pictures.
+Each picture contains a digest of the files that decide its look, so that a test notices when these change.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SHOWS = {
     "chains.png": ("evaluation/pages/*.*",),
     "run.png": ("evaluation/pages/*.*",),
 }
-"""Picture to the files of src/redraft that decide how it looks. Docstrings and comments do not."""
+"""The files of src/redraft that decide the look of each picture. Their docstrings and comments do not."""
 SHARED = Path(os.environ.get("REDRAFT_SHARED", ROOT.parent / "shared"))
 REDRAFT = [sys.executable, "-m", "redraft"]
 PROMPT = "Describe a lighthouse."
@@ -56,7 +56,7 @@ SIZE = {"width": 1000, "height": 720}  # pixels of the window
 
 
 def mark_of(name: str) -> str:
-    """Return the mark of a picture drawn now: a digest of the files that it shows."""
+    """Return the mark of a picture: a digest of the files that decide its look."""
     digest = hashlib.sha256()
     for file in sorted(file for pattern in SHOWS[name] for file in (ROOT / "src" / "redraft").glob(pattern)):
         digest.update(_without_docstrings(file) if file.suffix == ".py" else file.read_bytes())
@@ -75,7 +75,7 @@ class Folding(Console):
     """A console that folds long lines, as a terminal does. In SVG they would be cut."""
 
     def print(self, *parts: object, **how: Any) -> None:
-        """Print with folds."""
+        """Print, and fold long lines."""
         super().print(*parts, **{**how, "soft_wrap": False})
 
 
@@ -87,7 +87,7 @@ async def draw_ask() -> None:
     how = {"mode": "verified", "steer": False, "tell_checks": False, "temperature": 0}
     with Watch(console) as watch:
         async for event in redraft.stream(PROMPT, checks=[CHECK], **how):
-            if not isinstance(event, Text | Progress):  # what moves would be drawn again and again
+            if not isinstance(event, Text | Progress):  # changing parts would be drawn repeatedly
                 watch.show(event)
     drawn = f"{console.export_svg(title='redraft ask')}<!-- {mark_of('ask.svg')} -->\n"
     (DOCS / "ask.svg").write_text(drawn, encoding="utf-8")
@@ -115,7 +115,7 @@ def draw_page() -> None:
 
 
 def draw_report() -> None:
-    """Show the report on the published reviews."""
+    """Draw the report on the published reviews."""
     reviews = SHARED / "data" / "selfee" / "reviews"
     names = sorted(path.name for path in reviews.glob("*.jsonl"))
     with TemporaryDirectory() as folder:
@@ -124,13 +124,13 @@ def draw_report() -> None:
 
 
 def show(file: Path, name: str) -> None:
-    """Keep a page that lies in a file."""
+    """Save a picture of an HTML file."""
     with window(file.as_uri()) as page:
         keep(page, name)
 
 
 def run(*words: object, cwd: Path | str | None = None) -> None:
-    """Run redraft. Status 1, which says that an answer does not pass, is no failure."""
+    """Run redraft. Exit status 1 (an answer does not pass) is allowed."""
     done = subprocess.run([*REDRAFT, *map(str, words)], stdout=subprocess.DEVNULL, cwd=cwd)
     assert done.returncode in (0, 1), words
 
@@ -145,7 +145,7 @@ def plain(answer):
 
 
 def draw_runs() -> None:
-    """Show chains of the default model, which a check of the user's own guides."""
+    """Draw chains of the default model, with a user's own check."""
     questions = SHARED / "data" / "questions" / "vicuna_80.jsonl"
     flags = ("--check", "sentences<=3", "--check", "python:rules.plain", "--max-tokens", 160, "--seed", 1)
     with TemporaryDirectory() as name:
@@ -157,14 +157,14 @@ def draw_runs() -> None:
 
 
 def draw_system() -> None:
-    """Make a small SelFee by one command, and show the page of the run."""
+    """Make a small SelFee with one command, and draw the page of the run."""
     with TemporaryDirectory() as folder:
         run("run", "selfee", "--small", cwd=Path(folder))
         show(Path(folder, "selfee-small", "index.html"), "run.png")
 
 
 def draw_vote() -> None:
-    """Show a pair of published answers to a voter."""
+    """Draw the page that shows a voter a pair of published answers."""
     folder = SHARED / "data" / "selfee" / "answers"
     answers = [folder / f"{name}.jsonl" for name in ("selfee_13b_enforce_3_revisions", "chatgpt")]
     questions = SHARED / "data" / "questions" / "vicuna_80.jsonl"
@@ -185,7 +185,7 @@ def draw_vote() -> None:
 
 @contextmanager
 def window(url: str) -> Iterator[Page]:
-    """Open an address in Chromium."""
+    """Yield a page of Chromium that shows an address."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(viewport=SIZE)
@@ -195,7 +195,7 @@ def window(url: str) -> Iterator[Page]:
 
 
 def keep(page: Page, name: str) -> None:
-    """Save what the window shows, in 64 colours: it hardly needs more."""
+    """Save a picture of the window in 64 colours, which are nearly always enough."""
     page.evaluate("window.scrollTo(0, 0)")
     page.mouse.move(0, 0)
     page.wait_for_timeout(500)

@@ -1,8 +1,8 @@
-"""Make the site out of the pages as they lie in the repository: hooks of MkDocs, named in mkdocs.yml.
+"""Make the site from the pages of the repository. mkdocs.yml names this module as hooks of MkDocs.
 
 The site's root is docs/. Its first page is README.md, and files outside docs/ that pages link to are added.
-The links of a page work in a checkout. Here they are turned to where a file lies on the site.
-For programs that read, llms.txt (llmstxt.org) lists the pages, each of which is there as Markdown too.
+Links in pages are paths in a checkout, and become paths on the site.
+For language models, llms.txt (llmstxt.org) lists the pages, and the site also has each page as Markdown.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
 
 def place_of(path: str) -> str:
-    """Return where a file of the repository lies on the site: `docs/checks.md` is `checks.md`."""
+    """Return a repository file's path on the site: `docs/checks.md` becomes `checks.md`."""
     if path == "README.md":
         return "index.md"
     return path.removeprefix("docs/").removeprefix("src/redraft/serve/page/static/")
@@ -68,9 +68,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Turn the links of a page to places on the site. A link to a program alone becomes its text.
+    """Change the links of a page to paths on the site. A link to a program on its own line becomes its text.
 
-    What a model printed differs between machines, and its block says so.
+    Blocks with a model's output get a title, which says that output differs between machines.
     """
     place = page.file.src_uri
     if place in SEARCHED_LAST:
@@ -91,13 +91,13 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 
 def on_post_page(output: str, **_: object) -> str:
-    """Mend what a screen reader misses: names of search and menus, and empty headings of tables."""
+    """Name search and menus for screen readers, and replace empty table headings."""
     named = output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
     return _MENU.sub(r'\1aria-label="\3"\2', named).replace("<th></th>", "<td></td>")
 
 
 def on_nav(nav: Navigation, **_: object) -> None:
-    """Keep the order of the pages."""
+    """Store the pages in the order of the navigation."""
     PAGES[:] = nav.pages
 
 
@@ -113,7 +113,7 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 
 def _entry(page: Page) -> str:
-    """Return a page's line: its title, where its Markdown is, and how its first paragraph begins."""
+    """Return a page's line in llms.txt: its title, its path, and the beginning of its first paragraph."""
     opening = _OPENING.search(page.markdown or "")
     text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", " ".join(opening[0].split())) if opening else ""
     sentences = re.match(r".{60,}?[.?!:](?=\s|$)|.*", text)

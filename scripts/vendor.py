@@ -1,9 +1,9 @@
-"""Fetches the libraries of the page as their authors published them, at the versions of `vendor.json`.
+"""Fetch the page's JavaScript libraries from npm, in the versions of `vendor.json`.
 
-    python scripts/vendor.py            # those versions again; the sums have to be the same
+    python scripts/vendor.py            # the same versions again; their checksums must match
     python scripts/vendor.py katex 0.20.0
 
-It needs npm, for `npm pack`. A test compares the files with their sums.
+This needs npm, for `npm pack`. A test compares the files with their checksums.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ LIST = FOLDER / "vendor.json"
 
 
 def packed(name: str, version: str) -> dict[str, bytes]:
-    """Return the files of a package of npm."""
     with TemporaryDirectory() as folder:
         command = ["npm", "pack", "--silent", f"{name}@{version}"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -33,12 +32,12 @@ def packed(name: str, version: str) -> dict[str, bytes]:
 
 
 def fetch(name: str, about: dict[str, object], *, new: bool) -> None:
-    """Write the files of one package, and their sums if the version is new."""
+    """Write the files of a package. Record their checksums if the version is new; otherwise compare them."""
     files = packed(name, str(about["version"]))
     for target, part in about["files"].items():  # type: ignore[attr-defined]
         data = files[part["from"]]
         found = hashlib.sha256(data).hexdigest()
-        assert new or found == part.setdefault("sha256", found), f"{name}: {target} is another file"
+        assert new or found == part.setdefault("sha256", found), f"{name}: {target} has another checksum"
         part["sha256"] = found
         (FOLDER / target).parent.mkdir(parents=True, exist_ok=True)
         (FOLDER / target).write_bytes(data)

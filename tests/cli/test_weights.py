@@ -61,7 +61,7 @@ def test_there_and_back(here: Path) -> None:
     assert weights("diff", "base", "target", "-o", "delta", "--exact").exit_code == 0
     applied = weights("apply", "base", "delta", "-o", "again")
     assert applied.exit_code == 0
-    assert applied.stderr == "redraft: vocabulary: none (as the delta records)\n"
+    assert applied.stderr == "redraft: convention for added tokens: none (as the delta records)\n"
     assert same_model(load(here / "again"), tuned(llama()))
     verified = weights("verify", "again")
     assert (verified.exit_code, verified.stdout.split()[:2]) == (0, ["again:", "sound"])

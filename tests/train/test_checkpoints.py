@@ -80,10 +80,10 @@ def garble(folder: Path) -> None:
 
 
 FAULTS: dict[Callable[[Path], None], str] = {
-    lose: "model.safetensors is missing or truncated (it contains: complete.json, sub)",
+    lose: "model.safetensors is missing or truncated (the folder has: complete.json, sub)",
     shorten: "sub/part is missing or truncated",
-    flip: "sub/part has changed since it was saved (it contains: complete.json, model.safetensors, sub)",
-    unmark: "it has no complete.json, so it is incomplete (it contains: model.safetensors, sub)",
+    flip: "sub/part has changed since it was saved (the folder has: complete.json, model.safetensors, sub)",
+    unmark: "it has no complete.json, so it is incomplete (the folder has: model.safetensors, sub)",
     garble: "it has no complete.json",
 }
 
@@ -130,7 +130,7 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     save(tmp_path, 10)
     with pytest.raises(OutputError, match=r"No space .* The earlier checkpoints are intact\.\n") as error:
         fail()
-    assert "without --overwrite_output_dir: it resumes from the newest" in str(error.value.hint)
+    assert "without --overwrite_output_dir: the run resumes from the newest" in str(error.value.hint)
     found, said = checkpoints.newest(tmp_path)
     assert found
     assert (found.step, said) == (10, [])

@@ -237,8 +237,8 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message", "hint"),
     [
-        ((), "no config.json (it is empty)", "config.json"),
-        (("model.safetensors",), "no config.json (it contains: model.safetensors)", "config.json"),
+        ((), "no config.json (the folder is empty)", "config.json"),
+        (("model.safetensors",), "no config.json (the folder has: model.safetensors)", "config.json"),
         (("a.gguf",), "no config.json", "a.gguf"),
         (("config.json",), "no weights", "config.json"),
         (("config.json", "pytorch_model.bin"), "pickle", "redraft weights convert"),

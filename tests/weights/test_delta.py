@@ -99,7 +99,7 @@ def test_rows_that_the_base_lacks(tmp_path: Path, exact: bool) -> None:
     apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(tell=lines.append))
     table = "model.embed_tokens.weight"
     assert same_bits(load(tmp_path / "again")[table][VOCABULARY:], target[table][VOCABULARY:])
-    assert lines[0] == "vocabulary: zero (as the delta records)"
+    assert lines[0] == "convention for added tokens: zero (as the delta records)"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_others_deltas_apply_by_convention(tmp_path: Path, convention: Conventio
     lines: list[str] = []
     vocab = convention if added else None
     apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(tell=lines.append), vocab=vocab)
-    assert lines[0].startswith(f"vocabulary: {convention} (")
+    assert lines[0].startswith(f"convention for added tokens: {convention} (")
     again = load(tmp_path / "again")
     for name, values in target.items():
         torch.testing.assert_close(again[name], values, atol=0.00002, rtol=0.002)
@@ -244,7 +244,7 @@ def refused(folder: Path, error: type[Exception], match: str, **how: Any) -> Non
 def test_a_wrong_base_is_refused_before_anything_is_written(tmp_path: Path, exact: bool) -> None:
     folder = _make(tmp_path, exact=exact)
     save(folder / "base", llama(7), config=CONFIG)
-    refused(folder, UsageError, r"is not the base that .*delta was made from, .*base in BF16")
+    refused(folder, UsageError, r"is not the base of .*delta, which was made from .*base in BF16")
     save(folder / "other", {name: values.half() for name, values in llama().items()})
     with pytest.raises(UsageError) as caught:
         apply(folder / "other", folder / "delta", folder / "again")

@@ -65,7 +65,7 @@ def test_a_model(tmp_path: Path) -> None:
         "  what          model",
         "  parameters    136",
         "  architecture  LlamaForCausalLM",
-        "  shape         1 layer, 2 heads (1 for keys and values), 8 wide (12 within)",
+        "  shape         1 layer, 2 heads (1 for keys and values), 8 wide (12 in the MLP)",
         "  context       2,048 tokens",
         "  vocabulary    16 rows, shared with the output",
         "  revises       natively: redraft.format is selfee-1",
@@ -130,7 +130,7 @@ def test_a_gguf_model(tmp_path: Path) -> None:
     assert said.kind == "model for llama.cpp (GGUF)"
     assert said.facts == (
         ("architecture", "llama"),
-        ("shape", "1 layer, 1 head, 32 wide (64 within)"),
+        ("shape", "1 layer, 1 head, 32 wide (64 in the MLP)"),
         ("context", "256 tokens"),
         ("vocabulary", "289 rows"),
         ("revises", "natively: redraft.format is selfee-1"),

@@ -1,6 +1,6 @@
-"""Run `redraft train`, from the command line or from Python: settings in, a trained folder out.
+"""Run `redraft train` with given settings, from the command line or from Python.
 
-Every run calls `train`: it finds the model, prepares the data, trains, writes the run's record beside the
+Every run calls `train`, which finds the model, prepares the data, trains, writes the run's record beside the
 output, and measures or exports the result.
 """
 
@@ -78,7 +78,7 @@ def train_sft(
 
     Args:
         recipe: The name of a shipped recipe, or the path of a YAML file.
-        on_event: A function that is called with each step and message. Without it, they are printed.
+        on_event: A function that is called with each step and message. By default, both are printed.
         **settings: The command's flags, by name.
 
     Raises:
@@ -119,7 +119,8 @@ def _from_python(
     plain = {name: _plain(value) for name, value in given.items()}
     own = settings_of(options, str(recipe) if recipe else None, lambda: plain)
     if own.preview is not None or own.estimate:
-        raise UsageError("preview and estimate need the command line.", hint=f"redraft train {own.verb}")
+        why = "preview and estimate work only on the command line."
+        raise UsageError(why, hint=f"redraft train {own.verb}")
 
     def tell(line: str) -> None:
         if on_event is None:
@@ -140,7 +141,7 @@ def _plain(value: Any) -> Any:
 
 
 def ready_for(own: RunOptions, model: str, *, tell: Say) -> Ready:
-    """Prepare a run up to its first step. With `quiet`, only warnings are printed."""
+    """Return a run that is ready for its first step. With `quiet`, only warnings are printed."""
     return get_ready(own, model, cache_folder() / "train", say=_ignore if own.quiet else tell, warn=tell)
 
 
@@ -153,7 +154,7 @@ def train(
     """Train, and write a record of the run beside the output.
 
     Args:
-        on_step: A function that is called with each line of the log. With it, no progress is shown.
+        on_step: A function that is called with each line of the log. If it is given, no progress is shown.
     """
     say = tell if leads() and not own.quiet else _ignore
     if not own.data_path:
@@ -186,7 +187,7 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
     record = RunFile(
         output,
         elsewhere="to another folder with --output_dir",
-        as_before=" (with the machine's choices as --bf16, --dtype and --lora)",
+        as_before=" (with the recorded values of --bf16, --dtype and --lora)",
         start_over="start over with --overwrite_output_dir",
     )
     provenance = Provenance(f"train {own.verb}", ready.config)

@@ -43,7 +43,7 @@ def segments(position_ids: Tensor) -> dict[str, Any]:
 
     The keys are arguments that transformers passes on to attention. `cu_seq_lens_q` lists the start of each
     example and the end of the last, int32 [examples + 1]; `max_length_q` is the length of the longest. The
-    keys with `k` have the same values. Call this once per batch, so that the layers do not wait for the GPU.
+    keys with `k` have equal values. Call this once per batch, so that the layers do not wait for the GPU.
     """
     positions = position_ids.flatten()
     begins = torch.ones_like(positions, dtype=torch.bool)
@@ -97,7 +97,7 @@ def attend(
         position_ids: [1, tokens]; used if `cu_seq_lens_q` is not given.
         cu_seq_lens_q: See `segments`.
         max_length_q: See `segments`.
-        branches: The parts of a tree, in place of examples: each part's length, and the other parts it sees.
+        branches: Used for a tree instead of examples: the length of each part, and the parts it attends to.
 
     Returns:
         The output, [batch, tokens, heads, width], and None in place of attention weights.
@@ -150,7 +150,7 @@ def _has_kernel(query: Tensor, value: Tensor) -> bool:
 def _in_one_call(
     query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, how: _Scoring
 ) -> Tensor:
-    """Attend with torch's variable-length kernel. Its window does not count the token itself."""
+    """Attend with torch's variable-length kernel. The kernel's window does not count the token itself."""
     from torch.nn.attention import varlen
 
     q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))

@@ -1,9 +1,9 @@
 """Make batches of examples: assign examples to rows, order the rows, and build tensors.
 
 Examples in one row must not see each other: `attention` separates them where position ids restart. Each batch
-is divided among the ranks, so one process and eight with as many rows per step read the same rows in the same
-step. The last step of an epoch reads the remaining rows, and a rank without rows gets one token without
-loss. Labels are not shifted here, but by the code that computes the loss.
+is divided among the ranks, so a step of 32 rows reads the same rows with one process as with eight. The last
+step of an epoch reads the remaining rows, and a rank without rows gets one token without loss. Labels are not
+shifted here, but by the code that computes the loss.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Rows:
     starts: Ints  # int64 [rows + 1]: where each row starts in `members`, then the end
     lengths: Ints  # int64 [rows]: tokens in each row
     capacity: int
-    kind: Literal["packed", "single", "pair"] = "single"  # as many examples as fit, one, or two
+    kind: Literal["packed", "single", "pair"] = "single"  # a row has as many examples as fit, one, or two
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -140,7 +140,7 @@ class Order:
 
 
 def counted_in(batch: Batch) -> int:
-    """Return how much a batch adds to the divisor of a step's loss: its pairs, or its tokens with loss."""
+    """Return a batch's contribution to the divisor of a step's loss: its pairs, or its tokens with loss."""
     if "pairs" in batch:
         return int(batch["pairs"])
     return int((batch["labels"][..., 1:] != IGNORED).sum())
@@ -156,7 +156,7 @@ class SharedMeans:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor | float) -> None:
-        """Add to a sum."""
+        """Add a value to the sum of this name."""
         value = torch.as_tensor(value)
         self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach()
 
@@ -179,7 +179,7 @@ class Source(ABC):
     def batches(self, epoch: int, first: int = 0, stops: Callable[[], bool] = ...) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch, from batch `first` on.
 
-        A source that needs minutes for its batches calls `stops` now and then, and ends early if it says so.
+        A source that needs minutes for its batches calls `stops` now and then, and ends if it is true.
         """
 
     @abstractmethod
@@ -192,7 +192,7 @@ class Source(ABC):
 
     @abstractmethod
     def counted(self, batch: Batch) -> int:
-        """Return how much a batch adds to the divisor of a step's loss."""
+        """Return a batch's contribution to the divisor of a step's loss."""
 
     def metrics(self) -> dict[str, float]:
         """Return further numbers for the next line of the log, covering the time since the last call."""
@@ -229,7 +229,7 @@ class Data(Source):
             yield self.collate([[self.prepared[int(each)] for each in self.rows[row]] for row in rows])
 
     def counted(self, batch: Batch) -> int:
-        """Return how much a batch adds to the divisor of a step's loss."""
+        """Return a batch's contribution to the divisor of a step's loss."""
         return counted_in(batch)
 
     def names(self, epoch: int, number: int) -> list[str]:

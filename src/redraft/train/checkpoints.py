@@ -227,11 +227,11 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
 
 
 def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None = None) -> OutputError:
-    """Return the error for an output that cannot be written. It mentions intact checkpoints."""
+    """Return the error for an output that cannot be written. The error mentions intact checkpoints."""
     why = (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"  # SafetensorError has none
     whole = any(each.complete for each in checkpoints(output))
     left = " The earlier checkpoints are intact." if whole else ""
-    resumes = ", without --overwrite_output_dir: it resumes from the newest one" if whole else ""
+    resumes = ", without --overwrite_output_dir: the run resumes from the newest one" if whole else ""
     return OutputError(
         f"{part or output} cannot be written: {why}.{left}",
         hint=f"Make room, and type the same command again{resumes}.",
@@ -247,7 +247,7 @@ def _mark(folder: Path) -> None:
 
 
 def prune(output: Path, limit: int | None) -> None:
-    """Delete partly saved checkpoints, and all older ones except the `limit` newest complete ones.
+    """Delete partly saved checkpoints. With a `limit`, keep only that number of complete ones, the newest.
 
     A folder without `complete.json` is kept, because another trainer may have made it.
     """

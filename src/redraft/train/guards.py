@@ -21,7 +21,7 @@ STRETCH = 20  # the number of steps over which the best mean loss is taken
 
 SEARCH = 25
 """With fp16, this many steps in a row may have gradients that are not finite, while a loss scale is
-searched. It starts at 2^16 and halves each time. After 25 steps, it is below 1 and cannot be the cause."""
+searched. The scale starts at 2^16 and halves each time. After 25 steps, it is below 1 and not the cause."""
 
 _NAMED = 8  # the most records of a step to name
 
@@ -38,7 +38,7 @@ class Moment:
     records: Sequence[str]  # ids of this process's records
     checkpoint: str | None  # the newest checkpoint, or None
     usual: float = LEARNING_RATE["full"]  # redraft's default learning rate for a whole model or an adapter
-    begins: bool = False  # whether it is the session's first step, with the weights as loaded
+    begins: bool = False  # whether this is the session's first step, which uses the weights as loaded
     resumed: str | None = None  # the checkpoint that the session resumed from, or None
 
     @property

@@ -1,4 +1,4 @@
-"""Load a model and its tokenizer, add an adapter, and save. Models that training would fail on are refused.
+"""Load a model and its tokenizer, add an adapter, and save weights. Untrainable models are refused.
 
 transformers accepts faults that training must not: it initialises missing weights at random; a tokenizer
 without an end-of-text token trains a model that never stops; another model's tokenizer trains nonsense. All
@@ -61,11 +61,11 @@ def contents(folder: Path) -> str:
     """List the contents of a folder, for error messages about missing files."""
     names = sorted(path.name for path in folder.iterdir())
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"it contains: {', '.join(names[:_SHOWN])}{more}" if names else "it is empty"
+    return f"the folder has: {', '.join(names[:_SHOWN])}{more}" if names else "the folder is empty"
 
 
 def check_weights(folder: Path) -> None:
-    """Raise `ModelError` if a folder's weights cannot be opened. They are not read."""
+    """Raise `ModelError` if a folder's weights cannot be opened. The weights are not read."""
     check_config(folder)
     try:
         hint = f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
@@ -90,7 +90,7 @@ def check_config(folder: Path) -> None:
 
 
 def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
-    """Save a model or an adapter for `from_pretrained`. Its files get the permissions of other new files."""
+    """Save a model or an adapter for `from_pretrained`. The files get the permissions of other new files."""
     model.save_pretrained(folder, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
     mode = next(folder.glob("*config.json")).stat().st_mode
@@ -167,7 +167,7 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
 
 
 def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transformers.PreTrainedModel:
-    """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to it.
+    """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to the model.
 
     Args:
         dtype: The dtype of the weights.
@@ -278,10 +278,10 @@ _FOR_ACTIVATIONS = 0.75  # the share of a GPU's memory for `_FULL`. The rest is 
 
 
 def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
-    """Return whether to train an adapter by default, and why: without a GPU, or if it is too small.
+    """Return whether to train an adapter by default (without a large enough GPU), and the reason in words.
 
     Args:
-        gpu_bytes: Memory of the GPU, or of all that share the model; None without a GPU.
+        gpu_bytes: Memory of the GPU, or of all GPUs that share the model; None without a GPU.
     """
     if gpu_bytes is None:
         return True, "no GPU is used"
@@ -306,7 +306,7 @@ def add_adapter(
 ) -> peft.PeftModel:
     """Add an adapter to a model, in 32 bits, and freeze everything else.
 
-    Its initial values are random, so seed torch first.
+    The adapter's initial values are random, so seed torch first.
 
     Args:
         task: The task type, as peft names it. With SEQ_CLS, the whole head is trained too.

@@ -4,8 +4,8 @@ A preview decodes the stored tokens, not the text they came from. So it shows a 
 with loss, or a control token that is only text. No model is loaded.
 
 An estimate does two steps in a temporary folder, with at most two batches each, and extrapolates. The speed
-is that of the second step, because the first also allocates and compiles. In the second, gradients already
-exist, so its peak memory is that of the run. A run with rollouts writes one whole rollout batch first.
+is that of the second step, because the first also allocates and compiles. In the second step, gradients
+already exist, so its peak memory is that of the run. A run with rollouts first writes a whole rollout batch.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Estimate:
 
 
 def thrown_away(own: RunOptions, folder: Path) -> RunOptions:
-    """Return a copy of the settings with which a run writes only to `folder`."""
+    """Return the settings, changed so that a run writes only to `folder`."""
     changed = {**_THROWN_AWAY, "output_dir": str(folder)}
     return own.model_copy(update={name: changed[name] for name in changed.keys() & vars(own).keys()})
 

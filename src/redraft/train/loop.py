@@ -124,7 +124,7 @@ class StepProgress(ProgressLine):
     _logs: Mapping[str, Any]  # the numbers of the last step
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
-        """Show the numbers of a step, or print those of an evaluation on a line that stays."""
+        """Show the numbers of a step, or print those of an evaluation on a line of their own."""
         if "loss" not in logs:
             found = (f"{name} {each:.4f}" for name, each in logs.items() if name.startswith("eval_"))
             self.print(" · ".join((f"step {step} of {total}", *found)))
@@ -161,7 +161,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Loop:
-    """Trains a model on data. The loop's `state` has the same class as that of transformers' Trainer."""
+    """Trains a model on data. The loop's `state` is a `TrainerState`, as in transformers' Trainer."""
 
     def __init__(
         self,

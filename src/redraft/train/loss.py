@@ -72,7 +72,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def signature_of(whole: Callable[..., Any]) -> Signature:
-    """Return a signature for the new forward. Libraries look for the positions argument in it."""
+    """Return the signature of the new `forward`. Libraries look for the positions argument in it."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),
@@ -186,7 +186,7 @@ def _loss_and_grads(
             torch.mm(change, weight, out=of_hidden[part])
         if of_weight is not None:
             of_weight += change.T @ hidden[part]
-    # `backward` scales them with fp16: in 16 bits, small gradients would become 0 before that.
+    # With fp16, `backward` scales the gradients. In 16 bits, small ones would become 0 before that.
     kept = wide if weight.dtype == torch.float16 else weight.dtype
     weights = None if of_weight is None else of_weight.to(kept)
     return total, (of_hidden, weights, None if of_bias is None else of_bias.to(kept))
@@ -232,7 +232,7 @@ def has_plain_head(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def _watched(base: torch.nn.Module, head: torch.nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Record the base's output and the head's input, and replace the head's output by -1,000 to 1,000."""
+    """Record the base's output and the head's input. Replace the head's output by -1,000 … 1,000."""
     seen: dict[str, Tensor] = {}
 
     def leaves(_module: Any, _inputs: Any, outputs: Any) -> None:

@@ -2,10 +2,10 @@
 
     redraft train VERB RECIPE --name value --switch --list a b
 
-Settings of optimizer, schedule, checkpoints and logs have the names of transformers' `TrainingArguments`,
-which `trained` makes from them. Other fields of that class cannot be set. Flags override the recipe. The
-commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` lists the names that have changed since. Nothing
-heavy is imported here.
+Settings of optimizer, schedule, checkpoints and logs are named like fields of transformers'
+`TrainingArguments`. `trained` makes such an object from them. Other fields of that class cannot be set. Flags
+override the recipe. The commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` lists the names that have
+changed since. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class RunOptions(OptionModel):
     weight_decay: float = option("weight decay, except of norms and biases", STEPS, default=0.0, ge=0)
     adam_beta1: float = option("decay of AdamW's first moment", STEPS, default=0.9, ge=0, lt=1)
     adam_beta2: float = option("decay of AdamW's second moment", STEPS, default=0.999, ge=0, lt=1)
-    adam_epsilon: float = option("added to AdamW's denominator", STEPS, default=1e-8, ge=0)
+    adam_epsilon: float = option("a value added to AdamW's denominator", STEPS, default=1e-8, ge=0)
     max_grad_norm: float = option("clip the gradient to this norm; 0: never", STEPS, default=1.0, ge=0)
     seed: int = option(
         "seed for the order of records and all other randomness", STEPS, default=42, ge=0, le=2**32 - 1
@@ -165,7 +165,8 @@ class SftOptions(LossOptions):
     verb = "sft"
 
     training_objective: Objective = option(
-        "texts with loss: all except rejected answers, all, one answer, all except answer 0, or feedback",
+        "texts with loss: all except rejected answers (accepted), all (full), one (answer), all except "
+        "answer 0 (revision), or feedback (critic)",
         DATA,
         default="accepted",
     )
@@ -262,13 +263,15 @@ class PpoOptions(RunOptions):
     )
     min_new_tokens: int = option("minimum tokens of an answer", ROLLOUTS, default=0, ge=0)
     temperature: float = option("temperature for sampling answers", ROLLOUTS, default=1.0, gt=0)
-    top_k: int = option("only 0, as in StableVicuna", ROLLOUTS, default=0, what=f"0: {_ALL}", ge=0, le=0)
-    top_p: float = option("only 1, as in StableVicuna", ROLLOUTS, default=1.0, what=f"1: {_ALL}", ge=1, le=1)
-    do_sample: bool = option("only True, as in StableVicuna", ROLLOUTS, default=True)
+    top_k: int = option("must be 0, as in StableVicuna", ROLLOUTS, default=0, what=f"0: {_ALL}", ge=0, le=0)
+    top_p: float = option(
+        "must be 1, as in StableVicuna", ROLLOUTS, default=1.0, what=f"1: {_ALL}", ge=1, le=1
+    )
+    do_sample: bool = option("must be True, as in StableVicuna", ROLLOUTS, default=True)
     missing_eos_penalty: float = option(
         "subtracted from the reward of an answer that does not end by itself", JUDGING, default=0.0, ge=0
     )
-    scale_reward: Literal["none"] = option("only none, as in StableVicuna", JUDGING, default="none")
+    scale_reward: Literal["none"] = option("must be none, as in StableVicuna", JUDGING, default="none")
     cliprange_reward: float | None = option("clip rewards to plus or minus this (trlX: 10)", JUDGING, gt=0)
     ppo_epochs: int = option("passes over each rollout batch", ALGORITHM, default=4, ge=1)
     init_kl_coef: float = option(
@@ -284,7 +287,7 @@ class PpoOptions(RunOptions):
         "clip the ratio of probabilities to 1 plus or minus this", ALGORITHM, default=0.2, gt=0
     )
     importance_sampling_clip_max: float = option(
-        "limit of a token's weight: its probability in the trainer over that in the sampler (0: no weights)",
+        "limit of a token's importance weight, P(trainer) / P(sampler); 0: no weights",
         ALGORITHM,
         default=2.0,
         ge=0,
@@ -330,7 +333,7 @@ _DATA = (".jsonl", ".json", ".txt", ".gz", ".csv", ".parquet")
 """Extensions of data files. Users sometimes type such a file in place of a recipe."""
 
 LAZY = "lazy_preprocess"
-"""FastChat's switch. With it, as in FastChat, each row of a batch is one record: packing is off."""
+"""FastChat's switch that makes each row of a batch one record, without packing."""
 OLD = {
     "evaluation_strategy": "eval_strategy",
     "gradient_checkpointing": "activation_checkpointing",
@@ -429,7 +432,7 @@ def no_setting(name: str, options: type[RunOptions], shown: str, *, prefix: str 
 
 
 def read_recipe(ref: str, options: type[RunOptions]) -> dict[str, Any]:
-    """Return the settings in a recipe, which is found by name or path. Its `about` is left out."""
+    """Return the settings in a recipe, which is found by name or path. The key `about` is left out."""
     if ref.lower().endswith(_DATA):
         raise UsageError(f"{ref} looks like a data file, not a recipe.", hint=f"--data_path {ref}")
     _, document = recipe_of(ref, "train")

@@ -49,7 +49,7 @@ from redraft.train.rl.rewards import Rewards, parse_rewards
 from redraft.train.verb import Verb, bare_of
 
 AT_ONCE = 16  # sequences per forward pass without gradients
-_Score = dict[str, float]  # a response's weighted reward from each form of `--reward`
+_Score = dict[str, float]  # a response's weighted rewards, by the values of `--reward`
 BETA = (1e-8, 1e8)  # bounds of β: multiplication could not bring it back from 0 or infinity
 
 
@@ -213,7 +213,7 @@ class Ppo(Source):
     def batches(
         self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[Batch]:
-        """Yield the minibatches of a rollout batch, which is made if needed. Call `stops` between chunks."""
+        """Make a rollout batch if needed, and yield its minibatches. Call `stops` between chunks."""
         if self._epoch != epoch and not self._made(epoch, stops):
             return
         for number in range(first, len(self)):

@@ -1,6 +1,6 @@
 """Prepare training data: read, render and tokenise files of records once, then map the tokens into memory.
 
-Workers return arrays in order (`jobs/parallel.py`), so any number of them gives the same result. The prepared
+Workers return arrays in order (`jobs/parallel.py`), so their number does not affect the result. The prepared
 data is cached in a folder named by a hash of everything that determines it: the bytes read, the tokenizer,
 format, objective and length, and the code that turns a record into tokens. The folder contains three arrays
 and `prepared.json` with a hash of each, so that incomplete and damaged folders are recognised and replaced.
@@ -44,14 +44,14 @@ _FILES = TOKENS, OFFSETS, NAMES = "tokens.bin", "offsets.bin", "names.bin"
 ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
-_NO_LOSS = "which have no loss in this format or template (--format vicuna trains on them, except on calls)"
+_NO_LOSS = "which have no loss in this format or template (--format vicuna trains on all but tool calls)"
 _REASONS = 20
 
 Ints = NDArray[np.int64]
 
 
 class Stored(NamedTuple):
-    """The tokens of an example, and which of them have loss."""
+    """The tokens of an example, and a mask of the tokens with loss."""
 
     ids: NDArray[Any]  # uint32 [tokens]
     trained: NDArray[np.bool_]  # bool [tokens]
@@ -85,14 +85,14 @@ class DataReport:
     # Records that were longer than `--model_max_length`.
     cut: RecordTally = field(default_factory=RecordTally)
     cut_tokens: int = 0  # tokens that cut records lost
-    cut_prompt: int = 0  # those that they lost from the middle of prompts, not from the end
+    cut_prompt: int = 0  # lost tokens from the middle of prompts; the others are from the end
     # Cut records that lost whole answers: the last revisions, or the last turns of a conversation.
     lost: RecordTally = field(default_factory=RecordTally)
     broken: RecordTally = field(default_factory=RecordTally)  # cut records that end within an answer
     # Conversations that train on their last answer alone, because the format has one turn.
     leaves: RecordTally = field(default_factory=RecordTally)
     skipped: dict[str, RecordTally] = field(default_factory=dict)  # records that gave no example, by reason
-    # Examples by data set (else file), and by licence.
+    # The number of examples by data set (or, without one, by file), and then by licence.
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, name: str, origin: tuple[str, str], found: tuple[Example, ...] | Skipped) -> None:
@@ -183,7 +183,7 @@ class Writer:
         self._files[OFFSETS].write(self._ends.tobytes())
 
     def add(self, name: str, ids: NDArray[Any], trained: NDArray[np.bool_]) -> None:
-        """Add an example of a record."""
+        """Add an example. `name` is the id of its record."""
         encoded = name.encode()
         self._ends += (len(ids), len(encoded))
         marked = ids.astype(np.uint32) | np.where(trained, TRAINED, np.uint32(0))
@@ -208,28 +208,28 @@ class Writer:
 
 
 BATCH = 256  # the most records of a batch…
-BATCH_BYTES = 1 << 18  # …and the bytes after which it is full
+BATCH_BYTES = 1 << 18  # …and the bytes after which a batch is full
 WORTH_A_PROCESS = 1 << 22  # bytes of records per worker: tokenising them takes as long as starting a process
 
 
 class Encodes(Protocol):
     """An encoder that turns records into examples. It must be picklable."""
 
-    wanted: str  # what a record should be, for a hint
+    wanted: str  # a description of suitable records, for a hint
 
     @property
     def fingerprint(self) -> str:
         """A hash of all settings that determine a record's examples. Code is not included."""
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
-        """Return the chains of a record that become examples."""
+        """Return the chains in a record that should become examples."""
 
     def encode(self, chain: Chain) -> Example | tuple[Example, ...] | Skipped:
         """Return the examples of a chain, or the reason why it has none."""
 
 
 Encoded = list[tuple[str, tuple[str, str], tuple[Example, ...] | Skipped]]
-"""For each chain: its id, its data set (or file) and licence, and its examples or why there are none."""
+"""For each chain: its id, its data set (or file) and licence, and its examples or the reason for none."""
 
 
 def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[Encoded]:
@@ -264,9 +264,9 @@ def prepare(
 
     Args:
         workers: The maximum number of tokenising processes. For little data, one is used.
-        say: Called with lines of progress, and by the first rank when it waits for another process.
+        say: Called with lines of progress. The first rank also reports a wait for another process.
     """
-    # Workers import the main script. If that prepares data itself, both would wait forever. multiprocessing
+    # Workers import the main script. If the script prepares data, both would wait forever. multiprocessing
     # makes the same test before it starts a process.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UsageError(

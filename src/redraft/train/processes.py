@@ -47,8 +47,8 @@ def parting() -> Iterator[None]:
         if isinstance(error, distributed.DistError) or _OF_OTHERS in str(error):
             raise ModelError(
                 f"the processes of this run cannot reach each other ({str(error).splitlines()[0]:.160}).",
-                hint="Another process may name the cause. To resume from the last checkpoint, type the same "
-                "command again.",
+                hint="The output of another process may name the cause. To resume from the last checkpoint, "
+                "type the same command again.",
             ) from error
         raise
     finally:
@@ -66,7 +66,7 @@ def place() -> tuple[int, int]:
 
 
 def gathered(mine: T) -> list[T]:
-    """Return `mine` of all processes, in rank order. Every process must call this.
+    """Return the values of `mine` from all processes, in rank order. Every process must call this.
 
     Objects are pickled between the processes of a run, which trust each other.
     """

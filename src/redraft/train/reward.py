@@ -81,7 +81,7 @@ def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor,
 def compare(model: PreTrainedModel) -> None:
     """Make a reward model compute the loss of pairs when it is called with labels.
 
-    The model then accepts pairs. `num_items_in_batch` is the number of pairs to divide the loss by
+    The model then accepts batches of pairs. `num_items_in_batch` is the number of pairs to divide the loss by
     (default: those in the batch). Calls without labels work as before. Rewards have 32 bits: in 16, many
     would tie.
     """
@@ -96,7 +96,7 @@ def compare(model: PreTrainedModel) -> None:
         input_ids: Tensor,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
-        pairs: Tensor | None = None,  # noqa: ARG001  (which the loop reads)
+        pairs: Tensor | None = None,  # noqa: ARG001  (the loop reads it)
         **inputs: Any,
     ) -> Any:
         if labels is None:
@@ -152,7 +152,7 @@ class Reward(Verb[RewardOptions]):
                 say(line)
 
     def following(self, own: RewardOptions, base: str) -> str:  # noqa: ARG002
-        """Return the next command for the result."""
+        """Return a line with the next command for the result."""
         form = f"{own.model_name_or_path}+{own.output_dir}" if own.lora else own.output_dir
         return f"Try it: redraft ask … --mode best-of --check {shlex.quote(f'reward:{form}')}"
 
@@ -191,9 +191,9 @@ class Measured:
     loss: float  # the mean of -log sigmoid(r_chosen - r_rejected), in nats; 0.693 by chance
     calibration: tuple[Bin, ...]  # bins by how sure the model was. Empty bins are left out
     miscalibration: float  # the mean of |said - right| over pairs (expected calibration error)
-    length: Estimate  # the correlation of the difference of rewards with the difference of tokens in a pair
+    length: Estimate  # the correlation of the rewards' difference with the lengths' difference, over pairs
     prefers_longer: Estimate  # the share of pairs in which the longer answer has the higher reward
-    longer_is_chosen: Estimate  # the share whose longer answer is the chosen one: a length rule's accuracy
+    longer_is_chosen: Estimate  # the share of pairs in which the longer answer is the chosen one
 
     def lines(self) -> list[str]:
         """Return the figures as lines of text."""
@@ -217,7 +217,7 @@ class Measured:
                 "in --data_path or in --eval_data_path."
             )
         elif self.accuracy.low <= CHANCE:
-            lines.append("the interval includes 50 %: this may be chance.")
+            lines.append("the interval includes 50 %, so the accuracy may be chance.")
         return lines
 
 

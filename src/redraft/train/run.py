@@ -106,7 +106,7 @@ def save(loop: Loop, checkpoint: Path | None = None) -> None:
 
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
-    """Lock an output folder for a `with` block. The lock also ends with its process."""
+    """Lock an output folder for a `with` block. The lock also ends with the process."""
     handle = os.open(output, os.O_RDONLY)
     try:
         if not lock(handle):
@@ -125,7 +125,7 @@ def results_in(folder: Path) -> list[Path]:
 
 
 def _decides(path: Path) -> bool:
-    """Return whether a file marks a folder as a model or adapter. It is moved last and deleted first."""
+    """Return whether a file makes its folder a model or adapter. Move it last, and delete it first."""
     return path.name in {"config.json", "adapter_config.json"}
 
 
@@ -167,7 +167,7 @@ Own = TypeVar("Own", bound=RunOptions)
 
 
 def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
-    """Return whether to train an adapter: as `lora` says or, by default, if full training does not fit."""
+    """Return whether to train an adapter: as set by `lora`, otherwise if full training does not fit."""
     if own.lora is not None:
         return own.lora
     parameters = sum(each.numel() for each in skeleton(model).parameters())
@@ -350,7 +350,7 @@ class Ready:
 
     @property
     def caution(self) -> str:
-        """A warning if licences clash, so that the result should not be published; otherwise empty."""
+        """A warning against publishing the result, if licences clash; otherwise empty."""
         return remark(self.sources) if clash(self.sources) else ""
 
     def train(self, begin: Callable[[], object] | None = None) -> int:

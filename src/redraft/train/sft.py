@@ -32,7 +32,7 @@ class Sft(Verb[SftOptions]):
     marked = ("with loss", "without loss")
 
     def check(self, own: SftOptions, model: str) -> None:
-        """Raise if the `--gguf` file cannot be written, or GGUF does not support the model."""
+        """Raise `RedraftError` if the `--gguf` file cannot be written, or GGUF does not support the model."""
         if own.gguf:
             _check_gguf(own.gguf, model)
 
@@ -50,7 +50,7 @@ class Sft(Verb[SftOptions]):
     def model(
         self, own: SftOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load a model that uses `loss`. If it learns chains, the result's configuration records that."""
+        """Load a model and set up its loss. If it should learn chains, its configuration records that."""
         native = own.format == "selfee" and own.training_objective != "answer"
         note = {"redraft_format": NATIVE_FORMAT} if native else {}
         model = load_trained(own, ref, tokenizer, seed=own.seed, note=note)

@@ -207,7 +207,7 @@ class Trained:
         return shared.tolist()
 
     def save_model(self, folder: Path) -> None:
-        """Save weights, configuration and tokenizer in the form that `from_pretrained` loads."""
+        """Save weights, configuration and tokenizer in the format that `from_pretrained` loads."""
         weights = self.accelerator.get_state_dict(self.wrapped) if self.fsdp else None
         if not self.args.should_save:
             return

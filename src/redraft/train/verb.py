@@ -48,7 +48,7 @@ class Verb(ABC, Generic[Own]):
     def model(
         self, own: Own, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load the model with its loss. Also return whether attention keeps examples in one row apart."""
+        """Return the model with its loss, and whether attention keeps examples in one row apart."""
 
     def source(
         self,
@@ -70,7 +70,7 @@ class Verb(ABC, Generic[Own]):
 
 
 def verb_of(options: type[RunOptions]) -> Verb[Any]:
-    """Return the verb of these settings. It is imported late, because verbs need different libraries."""
+    """Return the verb of these settings. Verbs are imported late, because they need different libraries."""
     found: Verb[Any] = resolve_name(f"redraft.train.{options.verb}:VERB")
     return found
 

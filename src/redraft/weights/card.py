@@ -89,8 +89,8 @@ def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) 
 
 
 def sources_of(folder: Path, kind: str, name: str = "") -> tuple[Source, ...]:
-    """Return the sources that the card of a model or an adapter lists. If it lists none, or its licence
-    differs from that of its list, the model itself is the only source, of this `kind`.
+    """Return the sources that the card of a model or an adapter lists. If the card lists none, or states
+    another licence than its list, return the model itself as the only source, of this `kind`.
     """
     fields = _fields(folder)
     own, listed = fields.get("license", []), _listed(fields)
@@ -118,9 +118,9 @@ def is_known(sources: Iterable[Source]) -> bool:
 
 
 def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
-    """Replace the card of an output made from two checkpoints, unless the first one's card lists all sources.
+    """Replace an output's card, unless the card of the `first` of its two checkpoints lists all sources.
 
-    Warn about the licences. If the base's licence is unknown, the first one's card is kept.
+    Warn about the licences. If the base's licence is unknown, the card of `first` is kept.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)
@@ -143,7 +143,7 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
 
 
 def say_licences(sources: Sequence[Source], run: Run) -> None:
-    """Warn about the licences of an output. If they clash, do so even in a quiet run."""
+    """Warn about the licences of an output. If they clash, warn even in a quiet run."""
     if text := remark(sources):
         (run.caution if clash(sources) else run.tell)(text)
 

@@ -36,8 +36,8 @@ SAFETENSORS: Final = ".safetensors"
 BIN: Final = ".bin"
 MAX_JSON = 64 << 20
 _MOST_VALUES, _MOST_IN_TOKENIZER = 1 << 21, 3 << 21
-"""Values in a JSON file. An index of 140,000 tensors has 0.3 million, Gemma 3's tokenizer 2.2 million. Within
-these limits parsing takes up to 0.3 GB (measured)."""
+"""The most values in a JSON file. An index of 140,000 tensors has 0.3 million, Gemma 3's tokenizer 2.2
+million. Within these limits parsing takes up to 0.3 GB (measured)."""
 
 SAMPLES, SAMPLE = 4, 1024  # places sampled in each tensor for its fingerprint, and elements read at each
 
@@ -80,7 +80,7 @@ class Checkpoint:
             yield start, min(start + step, tensor.count)
 
     def json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the folder, such as `config.json`. It counts as empty if it does not exist."""
+        """Read a JSON file of the folder, such as `config.json`. A missing file counts as empty."""
         return read_json(self.folder / name)
 
     @cached_property
@@ -141,7 +141,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         raw = read_small(path)
         if header.count_values(raw) > (_MOST_IN_TOKENIZER if path.name == "tokenizer.json" else _MOST_VALUES):
-            raise ModelError(f"{path} has more values than any such file.", hint=header.AGAIN)
+            raise ModelError(f"{path} has more values than any file of its kind.", hint=header.AGAIN)
         value = json.loads(raw.decode("utf-8-sig"))
         if b"\\ud" in raw.lower():
             json.dumps(value, ensure_ascii=False).encode()
@@ -157,7 +157,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_small(path: Path) -> bytes:
-    """Read a small file, such as a configuration. Raise for a large file, a device, or a link to outside."""
+    """Read a small file, such as a configuration. Large files, devices and links to outside are errors."""
     try:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:

@@ -8,7 +8,7 @@ lacks or has in another kind of dtype are stored whole. The recipe of a delta is
 Quantised files are refused.
 
 A tuned model often has a few tokens more than its base, such as `[PAD]`. Its delta then has rows that the
-base lacks. Two conventions are in use (in the release scripts of the models named):
+base lacks. Two conventions are in use, in the release scripts of these models:
 
 - `zero`: the missing row counts as zero, so the delta contains the new row itself (Vicuna 0, StableVicuna)
 - `mean`: the missing row counts as the mean of all rows of the base (Alpaca, SelFee)
@@ -53,14 +53,14 @@ _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 _CODES = ("BOOL", "F8_E4M3", "F8_E5M2")
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _InPlace = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Change the first tensor by the second, and return it."""
+"""Changes its first tensor by the second, and returns the first."""
 
 _COMPUTED = "rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it themselves.
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The facts about how a delta was made that are needed to apply it."""
+    """The facts about a delta that are needed to apply it."""
 
     exact: bool  # whether it holds differences of bit patterns
     vocabulary: Convention  # the convention for rows that the base lacks
@@ -161,7 +161,7 @@ def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torc
 
 
 def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bool) -> torch.Tensor:
-    """Change values by the base: as bit patterns if `exact` or integers, else as rounded floats."""
+    """Change values by those of the base: bit patterns if `exact` or integers, otherwise floats."""
     base = piece.base
     if base is None:
         return values
@@ -225,14 +225,14 @@ def _found_recipe(
         )
     else:
         why = "as the delta records"
-    tell(f"vocabulary: {recipe.vocabulary} ({why})")
+    tell(f"convention for added tokens: {recipe.vocabulary} ({why})")
     return recipe
 
 
 def _other_base(base: Checkpoint, delta: Checkpoint) -> UsageError:
     inputs = delta.json(MANIFEST).get("inputs")
     made = inputs.get("base") if isinstance(inputs, dict) else None
-    message = f"{base.path} is not the base that {delta.path} was made from"
+    message = f"{base.path} is not the base of {delta.path}"
     if not isinstance(made, dict):
         return UsageError(f"{message}.")
     path, dtypes, ours = f"{made.get('path')}"[:200], f"{made.get('dtypes')}"[:40], dtypes_of(base)
@@ -240,7 +240,7 @@ def _other_base(base: Checkpoint, delta: Checkpoint) -> UsageError:
     if dtypes != ours and (flag := next((flag for flag, name in FLAGS.items() if name == dtypes), "")):
         way = f"redraft weights convert {base.path} --dtype {flag} -o {base.path.name}-{flag}"
         hint += f"\nIf {base.path} is that model in {ours}, convert it first: {way}"
-    return UsageError(f"{message}, {path} in {dtypes}.", hint=hint)
+    return UsageError(f"{message}, which was made from {path} in {dtypes}.", hint=hint)
 
 
 def recorded_recipe(delta: Checkpoint) -> Recipe | None:
@@ -319,7 +319,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     """Return the convention for a delta's added rows, and the reason as a phrase.
 
     `asked` is the user's choice, which must fit the shapes. A choice is required if the delta adds rows,
-    because these do not show what was subtracted from them.
+    because the rows do not show the subtracted values.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}

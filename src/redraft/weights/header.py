@@ -25,7 +25,7 @@ MAX_HEADER = 64 << 20
 MAX_TENSORS = 1 << 18  # tensors in a file, as for GGUF
 
 MAX_VALUES = 1 << 22
-"""Values in a header: sixteen per tensor. Within these limits parsing takes up to 0.2 GB (measured)."""
+"""The most values in a header: sixteen per tensor. With these limits, parsing takes up to 0.2 GB."""
 
 MAX_DIMENSIONS = 64
 

@@ -39,7 +39,7 @@ _IN_GGUF = {
 
 
 class Use(NamedTuple):
-    """The tensors of a checkpoint that have one dtype."""
+    """The number and size of a checkpoint's tensors with the same dtype."""
 
     dtype: str
     tensors: int
@@ -170,7 +170,7 @@ def _config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
         parts.append(counted(heads, "head") + (f" ({keys:,} for keys and values)" if keys != heads else ""))
     if width := number("hidden_size"):
         inner = number("intermediate_size")
-        parts.append(f"{width:,} wide" + (f" ({inner:,} within)" if inner else ""))
+        parts.append(f"{width:,} wide" + (f" ({inner:,} in the MLP)" if inner else ""))
     if parts:
         yield "shape", ", ".join(parts)
     if length := number("max_position_embeddings"):

@@ -51,7 +51,7 @@ class Run:
     progress: Progress = lambda _: None  # called with the number of bytes processed
     tell: Say = lambda _: None  # called with each remark
     warn: Say = lambda _: None  # called with each warning: values that are NaN or infinite, or became so
-    # Called with what a user must know before publishing the output: that its licences clash.
+    # Called with a warning if licences clash. The user must know this before publishing the output.
     caution: Say = lambda _: None
 
 

@@ -2,8 +2,8 @@
 
 An input is sound if all files are complete, index and headers agree, no value is NaN or infinite, and
 checksums match the manifest, if redraft made it. The values of GGUF files are not read: redraft checks them
-as it writes them, and llama.cpp does with `--check-tensors`. Whether tensors, configuration, tokenizer and
-base fit each other is left to the conversions. A change to both a file and its manifest goes unnoticed.
+as it writes them, and llama.cpp does with `--check-tensors`. The conversions check whether tensors,
+configuration, tokenizer and base fit each other. A change to both a file and its manifest goes unnoticed.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_a_function_may_return_any_number(mine: str, name: str, expected: list[f
 def test_a_reward_is_not_added_twice() -> None:
     with pytest.raises(UsageError, match="words<=3 is given twice") as raised:
         parse_rewards(("words<=3", " words<=3"))
-    assert "add up its weights" in str(raised.value.hint)
+    assert "add up the weights" in str(raised.value.hint)
 
 
 def test_rewards_add_up_with_their_weights(mine: str) -> None:

@@ -302,7 +302,7 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
         ({"num_hidden_layers": 2**31}, "num_hidden_layers 2147483648, which is not a positive whole number"),
         ({"num_hidden_layers": "2"}, "num_hidden_layers '2', which is not a positive whole number"),
         ({"num_attention_heads": True}, "num_attention_heads True"),
-        ({"num_key_value_heads": 3}, "are impossible: the size must be even"),
+        ({"num_key_value_heads": 3}, "are impossible: the head size must be even"),
         ({"num_key_value_heads": 1}, "k_proj.weight is 32 × 64, but the configuration says 16 × 64"),
         ({"head_dim": 15}, "4 heads of 15 elements"),
         ({"vocab_size": 300}, "model.embed_tokens.weight is 260 × 64"),
@@ -359,7 +359,7 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     (folder / "config.json").unlink()
     refused(folder, "has no config.json")
     export_gguf(tiny_folder(tmp_path / "other"), tmp_path / "other.gguf")
-    with pytest.raises(UsageError, match="is a GGUF file already"):
+    with pytest.raises(UsageError, match="is already a GGUF file"):
         export_gguf(tmp_path / "other.gguf", tmp_path / "n.gguf")
 
 

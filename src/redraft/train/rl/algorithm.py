@@ -226,8 +226,8 @@ def grpo_advantages(scores: Tensor) -> Tensor:
 
     2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. Dr. GRPO
     (2503.20783) does not divide by std, because that gives too much weight to prompts that are nearly always
-    or never solved. In 32 bits, as in TRL, eight scores of 64.2 would get −0.07 each. All tokens of a
-    sequence get its advantage. The paper's KL term is `kl_k3`, added to the loss, not to the reward.
+    or never solved. In 32 bits, as in TRL, rounding would give −0.07 to each of eight scores of 64.2. All
+    tokens of a sequence get its advantage. The paper adds its KL term, `kl_k3`, to the loss, not the reward.
     """
     count, (_, centred) = scores.shape[1], _centred(scores, (1,))
     spread = (centred.square().sum(1, keepdim=True) / (count - 1)).sqrt()

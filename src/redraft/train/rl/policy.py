@@ -278,7 +278,7 @@ class Sampler:
 
 
 def recorded(record: Chain, response: Response) -> Chain:
-    """Return a record with the response as its answer. `finish` shows whether it was cut off."""
+    """Return a record with the response as its answer. `finish` shows whether the response was cut off."""
     finish: Finish = "stop" if response.ended else "max_tokens"
     return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
 
@@ -315,7 +315,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write the responses of a chunk. A score maps each form to its part of the reward."""
+        """Write the responses of a chunk. A score maps each value of `--reward` to its part of the reward."""
         lines = [
             {
                 "rollout": rollout,

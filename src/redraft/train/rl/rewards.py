@@ -1,4 +1,4 @@
-"""Judge answers by a reward, or by a weighted sum of rewards (docs/rlhf.md lists their forms).
+"""Judge answers by a reward, or by a weighted sum of rewards (docs/rlhf.md lists the kinds).
 
 A reward receives an answer as a record: the prompt, the answer as the best step, and the data's other fields
 in `meta`. A Python function receives the answer's text, or the record if its only parameter is named `chain`.
@@ -89,10 +89,10 @@ async def _of_package(plugin: Plugin, form: str, reward: Reward, chains: Sequenc
 class Rewards:
     """A weighted sum of rewards."""
 
-    parts: Mapping[str, tuple[float, Reward]]  # the weight and the reward of each form
+    parts: Mapping[str, tuple[float, Reward]]  # weights and rewards, by the values of `--reward`
 
     async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:
-        """Return, for each answer, the weighted reward from each form."""
+        """Return the weighted rewards of each answer, by the values of `--reward`."""
         found = await together([reward(chains) for _, reward in self.parts.values()])
         weights = [weight for weight, _ in self.parts.values()]
         return [
@@ -102,13 +102,13 @@ class Rewards:
 
 
 def parse_rewards(forms: Sequence[str]) -> Rewards:
-    """Parse the forms of `--reward`."""
+    """Parse the values of `--reward`."""
     if not forms:
         raise UsageError("there is no reward to judge the answers by.", hint=_HINT)
     parts: dict[str, tuple[float, Reward]] = {}
     for form in map(str.strip, forms):
         if form in parts:
-            raise UsageError(f"the reward {form} is given twice.", hint="Give it once: add up its weights.")
+            raise UsageError(f"the reward {form} is given twice.", hint="Give it once: add up the weights.")
         found = _WEIGHT.match(form)
         weight = float(found["weight"]) if found else 1.0
         if not math.isfinite(weight):
@@ -133,7 +133,7 @@ def _parsed(form: str) -> Reward:
 class RewardKind(Kind):
     """A kind of reward: a plugin of the group `redraft.rewards`."""
 
-    make: Callable[[str], Reward]  # returns the reward of a form without its weight, such as `reward:MODEL`
+    make: Callable[[str], Reward]  # makes a reward from a value without its weight, such as `reward:MODEL`
 
 
 MODEL = RewardKind(lambda form: partial(_modelled, RewardModel.load(form.removeprefix("reward:").strip())))

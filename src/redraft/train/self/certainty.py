@@ -1,4 +1,4 @@
-"""Find how certain a criticism must be to count. Certainty is the probability of the least likely token.
+"""Find the certainty that a criticism needs to count: the probability of its least likely token.
 
 A small critic sometimes computes a wrong value, and would then make a right answer wrong, but it is seldom
 certain of that value. The threshold is the lowest at which revising makes hardly any right answers wrong,
@@ -21,7 +21,7 @@ from redraft.train.self import lessons
 from redraft.train.self.tasks.task import Task
 
 MOST_BROKEN = 0.02
-"""The share of a task's exercises whose right answers revising may make wrong, before the margin."""
+"""The largest share of a task's exercises that revising may turn from right to wrong, without the margin."""
 EXERCISES = 100  # exercises per task. With fewer, one answer made wrong by chance would decide.
 MARGIN = 3
 """Steps to add to the threshold that suffices for the wordings of training. With new wordings, critics
@@ -40,7 +40,7 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the lowest certainty at which at most `MOST_BROKEN` of a task's answers break, plus `MARGIN`.
+    """Return the lowest threshold that makes at most `MOST_BROKEN` of a task's answers wrong, plus `MARGIN`.
 
     Args:
         found: The revisions.

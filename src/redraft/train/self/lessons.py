@@ -1,4 +1,4 @@
-"""Make records to train and test on: answers, and chains on a model's own drafts. Tasks draw them at random.
+"""Make records to train and test on: answers to random exercises, and chains on a model's own drafts.
 
 Half of the chains begin with a wrong draft. As many of these drafts as possible are the model's own; the rest
 are made wrong on purpose. Feedback is always true, because the task's check writes it.

@@ -1,4 +1,4 @@
-"""Test a model that revises on held-out exercises, task by task.
+"""Test a revising model on held-out exercises, task by task.
 
 A chain is judged by its task's check, never by the model's own verdict. If a test is stopped, the same call
 resumes it.
@@ -91,7 +91,7 @@ def by_task(chains: Iterable[Chain]) -> Mapping[str, list[Chain]]:
 
 
 def share(hits: Sequence[bool]) -> str:
-    """Return a share in per cent with its interval."""
+    """Return the share of hits in per cent, with its interval."""
     return shown(stats.proportion(sum(hits), len(hits)).times(100), " %")
 
 

@@ -43,7 +43,7 @@ LONGEST_CHAIN = 512  # tokens of a chain; the longest feedback has about 200
 REVISIONS = 1  # as in training: a second criticism would repeat the work of the first
 EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 """Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
-FEWEST_EVERYDAY = 400  # answers to everyday prompts to learn from
+FEWEST_EVERYDAY = 400  # the least number of answers to everyday prompts to train on
 REHEARSED = 2
 """The number of exercises of a new task for each exercise that rehearses an old one. With six, the model
 forgot much (benchmarks/LOST.md)."""
@@ -97,7 +97,7 @@ class Start:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """A record that identifies these files."""
+        """A record that identifies both adapters, with the names of the tasks."""
         made = fingerprint([self.answers, self.critic])
         return {"sha256": made["sha256"], "learnt": [task.name for task in self.learnt]}
 
@@ -108,8 +108,8 @@ class Road:
 
     folder: Path
     tasks: Sequence[Task]
-    # A file of prompts outside all tasks, or None for `EVERYDAY`. The base's own answers to them keep it as
-    # it was. The answering adapter's drafts for them teach the critic to say that it does not know.
+    # A file of prompts outside all tasks, or None for `EVERYDAY`. Training on the base's own answers keeps
+    # its behaviour. The answering adapter's drafts teach the critic to say that it does not know.
     everyday: Path | None = None
     scale: Scale = Scale()
     model: str = "default"  # the base

@@ -1,4 +1,4 @@
-"""Make exercises of shipped tasks a task of `redraft eval`. `redraft diagnose` draws them by task name.
+"""Define the task `exercises` of `redraft eval`. `redraft diagnose` draws its prompts by the name of a task.
 
 The check reports only whether an answer is right. The task's own check would reveal the answer.
 """
@@ -36,7 +36,7 @@ class Solved:
         return passed("right") if right else failed("This is not the right answer.")
 
     def said(self, answer: str) -> Hashable:
-        """Return the answer in a form for voting; None for an empty one."""
+        """Return the answer on one line, as the key for counting votes; None if it is empty."""
         return plain(answer) or None
 
 

@@ -1,7 +1,7 @@
 """Write the page of a run, `index.html`, and its model card, `README.md`.
 
-Both show how each result was made, how long that took, what stages reported, and all licences. The page links
-to the pages that stages wrote themselves.
+Both show the provenance of each result, the time it took, the reports of stages, and all licences. The page
+links to the pages that stages wrote themselves.
 """
 
 from __future__ import annotations

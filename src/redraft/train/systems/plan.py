@@ -1,4 +1,4 @@
-"""Plan a run: find which stages are done, and how much time, disk space and money the others need.
+"""Plan a run: find the finished stages, and the time, disk space and money that the others need.
 
 A record of each stage is kept in `DIR/.run`. A stage is done if its record is complete, and its options and
 the content of all its inputs are as recorded. The verbs themselves resume unfinished outputs.
@@ -30,7 +30,7 @@ _SHORT = 16  # digits of a hash in a record: 64 bits
 
 
 class Kind(Enum):
-    """The state of a stage. Its value is the word with which a plan lists the stage."""
+    """The state of a stage. Its value is the word that a plan shows for the stage."""
 
     NEW = "make"
     BEGUN = "resume"
@@ -39,7 +39,7 @@ class Kind(Enum):
 
 
 class State(NamedTuple):
-    """The state of a stage, and a remark: why it is made again, or that its output was edited."""
+    """The state of a stage, and a remark: the reason to make it again, or "edited" for an edited output."""
 
     kind: Kind
     why: str = ""
@@ -65,7 +65,7 @@ class Ledger:
         return ", then edited" if (self.record(stage).read() or {}).get("edited") else ""
 
     def provenance(self, stage: Stage, read: Mapping[str, str | None]) -> Provenance:
-        """Return how a stage's output is made. `read` maps the names of its inputs to their hashes."""
+        """Return the provenance of a stage's output. `read` maps the names of its inputs to their hashes."""
         content = {f"the content of {name}": (each or "")[:_SHORT] for name, each in read.items()}
         config = {**stage.options, **content}
         return Provenance(stage.verb, config | ({"command": stage.command} if stage.command else {}))

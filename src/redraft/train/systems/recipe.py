@@ -1,7 +1,7 @@
 """Read system recipes: named stages, each a verb with options, that refer to each other's outputs by name.
 
-`{NAME}` in an option is replaced by a value, a file of the user's, or the output of a stage. A stage runs
-after the stages that it reads. Write `{{` for a literal brace. `small` lists what --small changes.
+`{NAME}` in an option is replaced by a value, or by the path of a user's file or a stage's output. A stage
+runs after the stages that it reads. Write `{{` for a literal brace. `small` lists what --small changes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SystemKeys(OptionModel):
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a system."""
+    """A stage of a system: a verb with its options, or a command."""
 
     name: str
     verb: str

@@ -58,7 +58,7 @@ class Run:
         return [each for each in self.system.stages.values() if each.name in names]
 
     def plan(self) -> Plan:
-        """Return the plan of the wanted stages. Stages after a repeated one may turn out to be done."""
+        """Return the plan of the wanted stages. A stage with repeated inputs may still prove to be done."""
         again, rows = set[str](), list[Row]()
         for stage in self.wanted:
             state = self.ledger.state(stage, self._made(stage))

@@ -1,4 +1,4 @@
-"""Call the functions of verbs for stages, with options by name and one output.
+"""Call the function of a stage's verb, with the stage's options by name and one output.
 
 Most are the functions of redraft's Python API (docs/python.md). Those that need more than plain values are
 wrapped here.
@@ -32,7 +32,7 @@ from redraft.train.options import settings_of
 
 _HERE = "redraft.train.systems.verbs:"
 _DATA = {"force": True}  # an earlier output was set aside, or a stopped stage left it to resume
-_GIVEN = {"force", "run", "on_event"}  # parameters that a stage does not give
+_GIVEN = {"force", "run", "on_event"}  # parameters that are not options of a stage
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def split(
     format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
     force: bool = False,
 ) -> Any:
-    """Split long conversations. The tokenizer of `default`, a GGUF file or a folder counts their tokens."""
+    """Split long conversations. `tokenizer` (`default`, a GGUF file or a folder) counts their tokens."""
     from redraft.data.split import split as parted
     from redraft.engines.load import token_count
 

@@ -48,7 +48,7 @@ class ModelNumbers:
 
 
 def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
-    """Read and check a config.json."""
+    """Return the checked numbers of a config.json."""
     sizes = families.sizes_from_config(config)
     family = sizes.family
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
@@ -96,7 +96,7 @@ def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
 def numbers_from_metadata(
     metadata: Mapping[str, Any], shapes: Mapping[str, families.Shape], factors: tuple[float, ...] = ()
 ) -> ModelNumbers:
-    """Read and check the keys of a GGUF file. `shapes` are its tensors' shapes, rows first.
+    """Return the checked numbers of a GGUF file's keys. `shapes` are its tensors' shapes, rows first.
 
     `factors` are the values of `rope_freqs.weight`, if the file has it.
     """
@@ -156,7 +156,7 @@ SAMPLING = {
     "min_p": "min_p",
     "repetition_penalty": "penalty_repeat",
 }
-"""Settings in generation_config.json, and in GGUF after `general.sampling.` (gguf.Keys.General)."""
+"""Names of settings in generation_config.json, and in GGUF after `general.sampling.` (gguf.Keys.General)."""
 
 
 def sampling_metadata(generation: Mapping[str, Any]) -> dict[str, int | float]:
@@ -225,7 +225,7 @@ def rope_factors(rope: Rope, head: int) -> list[float]:
 
 
 def _llama3(theta: float, factors: tuple[float, ...], head: int) -> dict[str, float]:
-    """Find the scaling that gives these divisors: a factor, 1 and 4 as in every Llama 3, and a context."""
+    """Return the scaling with these divisors. Its low and high factors are 1 and 4, as in every Llama 3."""
     for original in (8192, *(1 << bits for bits in range(6, 21))):
         numbers = dict(zip(_LLAMA3_KEYS, (max(factors), 1.0, 4.0, original), strict=True))
         made = rope_factors(Rope(theta, "llama3", numbers), head)

@@ -121,7 +121,7 @@ def hf_name(gguf_name: str) -> str | None:
 
 
 def permuted_heads(family: Family, gguf_name: str, heads: int, kv_heads: int) -> int:
-    """Return the number of heads in which GGUF permutes the rows of a weight or bias, or 0."""
+    """Return the number of heads in which GGUF permutes a tensor's rows; 0 if it does not permute them."""
     found = _Q_OR_K.fullmatch(gguf_name)
     if not found or not family.permuted:
         return 0
@@ -180,7 +180,7 @@ class Sizes:
         if self.head % 2 or self.heads % self.kv_heads:
             raise ModelError(
                 f"{self.heads} heads of {self.head} elements with {self.kv_heads} key-value heads are "
-                "impossible: the size must be even, and the heads a multiple of the key-value heads."
+                "impossible: the head size must be even, and the heads a multiple of the key-value heads."
             )
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:
@@ -215,7 +215,7 @@ class Sizes:
 
 
 def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
-    """Read and check the sizes in a config.json."""
+    """Return the checked sizes of a config.json."""
     family = family_of(config)
     read = Numbers(config, "config.json")
     heads, width = read.whole("num_attention_heads"), read.whole("hidden_size")
@@ -235,7 +235,7 @@ def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
 
 
 def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shape]) -> Sizes:
-    """Read and check the sizes in the keys of a GGUF file, without their prefix, and in tensors' shapes."""
+    """Return the checked sizes from the keys of a GGUF file (without prefix) and from tensors' shapes."""
     heads, width = read.whole("attention.head_count"), read.whole("embedding_length")
     return Sizes(
         family,

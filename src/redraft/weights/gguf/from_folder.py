@@ -55,7 +55,7 @@ class Part:
 
 
 def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f16") -> None:
-    """Write a model's folder as one GGUF file, with tokenizer and chat template. Its manifest lies beside it.
+    """Write a model's folder as one GGUF file, with tokenizer and chat template, and a manifest beside it.
 
     `quant` is f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors stay F32; matrices whose rows are not a
     multiple of 32 become F16, which is reported.
@@ -115,7 +115,7 @@ def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
     if is_gguf(src):
         read_header(src)
         hint = f"To quantise it again: llama-quantize {src} OUT.gguf Q4_K_M (llama.cpp)"
-        raise UsageError(f"{src} is a GGUF file already.", hint=hint)
+        raise UsageError(f"{src} is already a GGUF file.", hint=hint)
     checkpoint = open_checkpoint(src, allow_pickle=allow_pickle)
     refuse_adapter(checkpoint)
     return checkpoint

@@ -29,7 +29,7 @@ _INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 @dataclass(frozen=True)
 class Target:
-    """A tensor of the merged model, and how it is made."""
+    """A tensor of the merged model, with its source and its change."""
 
     info: TensorInfo  # its name, dtype and shape, and its file in the base
     source: Checkpoint  # the base or the adapter, which holds its values before the change
@@ -73,7 +73,7 @@ class _Planner:
     targets: dict[str, Target]
 
     def target_of(self, name: str) -> Target:
-        """Return a target by the adapter's name. The base may lack its outer module, or have one more."""
+        """Return the target of an adapter's tensor. Its name in the base may have one prefix more or less."""
         candidates = (name, f"model.{name}", name.partition(".")[2])
         found = next((each for each in candidates if each in self.targets), None)
         if found is None:
@@ -108,7 +108,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """Split tied embeddings if the adapter needs it. Return whether it does; None if none are tied."""
+        """Split tied embeddings if needed. Return whether they are split; None if none are tied."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:

@@ -84,7 +84,7 @@ def pre_tokenizer_named(name: object) -> PreTokenizer:
 
 
 def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
-    """Return the rule that a tokenizer.json with a byte-level BPE model spells out."""
+    """Return the rule in the field `pre_tokenizer` of a tokenizer.json with a byte-level BPE model."""
     match tokenizer.get("pre_tokenizer"):
         case {"type": "Sequence", "pretokenizers": [*parts]}:
             splits = tuple(split for part in parts for split in _flat(part))
@@ -102,7 +102,7 @@ def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
 
 
 def pre_tokenizer_json(rule: PreTokenizer) -> dict[str, Any]:
-    """Return the rule as in tokenizer.json, in the form that models with this rule use."""
+    """Return the field `pre_tokenizer` of a tokenizer.json for a rule, as in models with that rule."""
     splits = list(rule.splits)
     regex = splits[-1] == GPT2
     if regex:

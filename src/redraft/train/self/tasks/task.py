@@ -1,6 +1,6 @@
 """Define a task: random prompts, a right answer to each, and an exact check that shows its work.
 
-A small critic learns what it can work out in writing: it recomputes, states both values, compares them in
+A small critic learns to judge by working in writing: it recomputes, states both values, compares them in
 words ("the same", "different"), and only then gives the verdict. When feedback had a tick in place of this
 work, a small model learnt to accept everything.
 """
