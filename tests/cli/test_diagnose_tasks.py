@@ -486,13 +486,8 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     refused(chosen(ways="one"), "way.yaml exists, and is not the recipe that --choose wrote from d")
     assert Path("way.yaml").read_text() == edited
     Path("way.yaml").write_text("check: [words<=9]\n")
-<<<<<<< HEAD
-    refused(chosen(), "way.yaml is not what --choose wrote from d, and would be overwritten.", "Move it away")
-    refused(chosen("--verify"), "--verify needs", "redraft diagnose way.yaml --verify")
-=======
     refused(chosen(), "way.yaml exists, and is not the recipe that --choose wrote from d.", "Move it away")
-    refused(chosen("--verify"), "--verify is for", "redraft diagnose way.yaml --verify")
->>>>>>> weval
+    refused(chosen("--verify"), "--verify needs", "redraft diagnose way.yaml --verify")
     refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise that can be verified")
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d would be the folder of the runs.", "d.yaml")
 
