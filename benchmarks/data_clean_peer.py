@@ -78,8 +78,7 @@ def in_english(sample: Sample) -> list[Sample]:
 
 
 def split(sample: Sample, tokenizer: Path) -> list[Sample]:
-    """Return whole pairs in pieces of at most `LIMIT` tokens. As released, an overflowing last one is lost.
-    """
+    """Return whole pairs in pieces of at most `LIMIT` tokens. As released, an overflowing one is lost."""
     turns = sample["conversations"][: len(sample["conversations"]) // 2 * 2]
     lengths = [len(_tokenizer(tokenizer)(turn["value"]).input_ids) + OVERHEAD for turn in turns]
     pieces, start, filled = [], 0, 0

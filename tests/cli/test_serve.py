@@ -85,7 +85,7 @@ def test_each_model_that_is_named_is_served_by_its_own_names() -> None:
         assert server.said.startswith("redraft: serving rain and rain-revise and snow and snow-revise at ")
         assert server.ask("snow")["choices"][0]["message"]["content"] == "Snow."
     assert "two models are called rain." in refused("--port", "0", *rain, *rain).stderr
-    assert "and several --model were given" in refused("--models", "models.yaml", *rain, *snow).stderr
+    assert "--model can be given only once" in refused("--models", "models.yaml", *rain, *snow).stderr
 
 
 @pytest.mark.slow

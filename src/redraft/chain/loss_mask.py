@@ -122,7 +122,10 @@ def last_turn(chain: Chain, objective: Objective) -> list[Span]:
 
 
 def first_alone(chain: Chain) -> Chain:
-    """Return the chain with answer 0 alone, without its feedback. Pairs and gold answers are unchanged."""
+    """Return the chain with answer 0 alone, without its feedback.
+
+    A preference pair, and a chain that has only a gold answer, are returned unchanged.
+    """
     if not chain.steps or _is_pair(chain):
         return chain
     step = chain.steps[0]

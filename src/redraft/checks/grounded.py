@@ -345,7 +345,10 @@ class Source:
         return others or not self.words.isdisjoint(_stems(word))
 
     def has_amount(self, amount: Amount, scales: frozenset[int]) -> bool:
-        """Return whether a number occurs with its unit and sign. `scales` occur elsewhere in the answer."""
+        """Return whether the prompt has a number with its unit and sign.
+
+        A number without a scale may have one of `scales`, which the answer states elsewhere: `in millions`.
+        """
         return any(
             self._same(amount, found, scales)
             and amount.sign * found.sign >= 0

@@ -291,7 +291,7 @@ def _timed(name: str, keyword: Keyword) -> Keyword:
         _check_time()
         if unevaluated and isinstance(instance, list | dict) and len(instance) > MAX_UNEVALUATED:
             raise GivenUp(
-                f"{name} allows {MAX_UNEVALUATED} entries at most",
+                f"redraft checks {name} only in values of at most {MAX_UNEVALUATED:,} entries",
                 "Limit them with maxItems or maxProperties.",
             )
         return keyword(validator, value, instance, schema)

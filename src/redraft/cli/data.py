@@ -212,8 +212,8 @@ def split(
     """Split long conversations at their turns.
 
     Each piece begins with a user's turn and repeats the system message. No turn is lost. The pieces of ID are
-    ID#1, ID#2 … Tokens are counted in the training text: --format is as in redraft train sft, and chat leaves
-    6 tokens a turn for the model's template.
+    ID#1, ID#2 … Tokens are counted in the training text of --format, as in redraft train sft. With
+    --format chat, 6 tokens a turn are reserved for the model's chat template.
     """
     from redraft.data.split import split as parted
     from redraft.engines.load import token_count

@@ -45,9 +45,9 @@ TALK = {
     ],
     "tools": [{"name": "clock"}],
 }
-TURNS = "1 record with several turns, which become one instruction"
-TOOLS = "1 record with tools, which are left out"
-FIELDS = "1 record with other fields of messages, such as a weight, which are left out"
+TURNS = "1 record whose turns become one instruction"
+TOOLS = "1 record whose tools are left out"
+FIELDS = "1 record whose other fields of messages, such as a weight, are left out"
 
 
 @pytest.mark.parametrize(

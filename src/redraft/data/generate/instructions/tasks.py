@@ -84,7 +84,7 @@ def to_chain(
 
 
 def generated_in(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the task in a record of an output was generated."""
+    """Return the request that generated a record's task, and the task's number in it, from the `meta`."""
     meta = record.get("meta")
     about = meta.get(GENERATED) if isinstance(meta, dict) else None
     wanted = {"request": int, "number": int, "is_last": bool}
