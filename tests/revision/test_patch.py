@@ -285,6 +285,13 @@ def test_two_missing_values_each_get_their_own() -> None:
     assert json.loads(chain.answer) == {"a": 1, "b": "x", "c": "y"}
 
 
+def test_values_are_written_from_last_to_first_behind_the_text_that_the_engine_has_read() -> None:
+    engine = Steered('"y"', '"x"')
+    chain = redraft.revise("?", model=engine, given='{"a": 1}', checks=["keys:a,b,c"])
+    assert json.loads(chain.answer) == {"a": 1, "b": "x", "c": "y"}
+    assert [asked.begun for asked in engine.asked] == [f'{{"a": 1, "{key}":' for key in "cb"]
+
+
 def test_a_word_in_a_value_is_a_fault_of_that_value() -> None:
     answer = "Here:\n```json\n" + PERSON.replace('"long ago"', "1815") + "\n```"
     free = dict[str, str | int]  # in which no name is due

@@ -158,28 +158,30 @@ def written(
 ) -> ops.Loop[Step]:
     """Rewrite places of an answer, each as a continuation of the text before it. Return the new step.
 
-    A place that gets no new text stays as it was. `number` counts the tries from 0. In the first, words are
-    replaced from last to first: the engine has read the answer, and need not read any of it again.
+    A place that gets no new text stays as it was. `number` counts the tries from 0. In the first, words and
+    values are chosen from last to first: the engine has read the answer, and reads none of it again.
     """
     answer, at, text, usage = base.answer, 0, "", Usage()
     places: list[Place] = []
     finish: Finish = "stop"
     replies = dict[int, ops.Generated]()
-    for edit in reversed(edits if number == 0 else ()):
-        if edit.gap and not (replies and rules.spent(state)):
-            ask = _ask(state, edit, answer[: edit.begin] + _kept(answer, edit), messages, number)
-            replies[edit.begin] = yield from ops.ask_model(state, ask, "answer", state.last + 1)
-    for edit in edits:
+    for place, edit in reversed([*enumerate(edits)] if number == 0 else []):
+        inside = edit.gap or (edit.pointer is not None and not edit.gone)
+        if inside and not (replies and rules.spent(state)):
+            before = answer[: edit.begin]
+            ask = _ask(state, edit, before + _kept(answer, edit) + _lead(before, edit), messages, number)
+            replies[place] = yield from ops.ask_model(state, ask, "answer", state.last + 1)
+    for place, edit in enumerate(edits):
         text, at = text + answer[at : edit.begin], edit.begin
         if edit.gone or edit.made:
             text, at = _put(text, answer, edit, edit.made, places)
             continue
-        if edit.begin not in replies and (places or replies) and rules.spent(state):
+        if place not in replies and (places or replies) and rules.spent(state):
             finish = "max_tokens"
             break
-        way = edit if edit.begin in replies else replace(edit, gap=None)
+        way = edit if place in replies else replace(edit, gap=None)
         begun = text + _kept(answer, way) + _lead(text, edit)
-        reply = replies.get(edit.begin)
+        reply = replies.get(place)
         if reply is None:
             ask = _ask(state, way, begun, messages, number)
             reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
