@@ -32,7 +32,7 @@ AGAIN = " Call it again with arguments that fit."
 NONE = CheckResult(name="tool_choice", passed=False, score=0.0, message="A call is due, and there is none.")
 WORDS = CheckResult(name="tool_choice", passed=True, score=1.0, message="The answer needs no call.")
 ONE = failed("Only one call at a time is asked for.")
-RIGHT = "This call fits, and was not run, because another one does not. Call it again as it was."
+RIGHT = "This call fits, and is kept. Do not make it again."
 Tables = Sequence[Mapping[str, Any]]
 _DATA = re.compile(r"""\s*+(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
 """Matches the beginning of a patch or of a call's arguments, as opposed to an answer to a person."""
@@ -239,6 +239,37 @@ def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
     """Return whether a text replaces a tool call, because a call is due or because the text patches one."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
+
+
+def right_of(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Return the right calls of the last reply. An echo is no reply."""
+    return [call for call, result in _judged_last(steps) if result.passed]
+
+
+def _judged_last(steps: Sequence[Step]) -> list[tuple[dict[str, Any], CheckResult]]:
+    last = next((step for step in reversed(steps) if not step.echo), Step(answer=""))
+    return list(zip(last.tool_calls, last.checks, strict=False))
+
+
+def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
+    """Return the last reply's right calls, with new calls in the places of its wrong ones.
+
+    Right calls that were made again are left out. If all were made again, their places tell which is which.
+    """
+    judged, left = _judged_last(steps), list(new)
+    right = {number: _name_of(call) for number, (call, result) in enumerate(judged) if result.passed}
+    if not right:
+        return tuple(new)
+    wrong = [_name_of(call) for call, result in judged if not result.passed]
+    for number, name in right.items():
+        again = [each for each in left if each["function"] == judged[number][0]["function"]]
+        if again and (len(left) > len(wrong) or name not in wrong):
+            left.remove(again[0])
+    if len(left) == len(judged):
+        left = [each for number, each in enumerate(left) if number not in right]
+    rest = iter(left)
+    made = [call if result.passed else next(rest, None) for call, result in judged]
+    return tuple(filter(None, [*made, *(each for each in rest if _name_of(each) not in right.values())]))
 
 
 def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

@@ -129,6 +129,8 @@ def _next_way(state: State) -> Way:
     plan = state.plan
     if not state.steps or (plan.exercises and state.steps[-1].verdict == "unknown"):
         return "draft"
+    if calls.right_of(state.steps):  # they are shown, so that only the wrong ones are made again
+        return "revision"
     if plan.mode == "repair":
         return "repair"
     if rules.repeated(state):
@@ -165,7 +167,10 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
         ask = replace(ask, tools=(tool,), must_call=True)
     reply = yield from ops.ask_model(state, ask, "answer", len(state.steps))
     made = reply.tool_calls if reply.finish == "stop" else calls.whole(reply.tool_calls)
-    if made:
+    no_answer = not made and state.echoes(reply.text, state.steps)
+    echo = reply.finish != "lost" and (no_answer or calls.replaces(reply.text, state.steps, plan))
+    said = reply.finish == "stop" and not (echo or chain.is_blank(reply.text))
+    if made := calls.beside_right(made, state.steps) if made or said else ():
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=made, reasoning=reply.reasoning)
         return (yield from _judge_calls(state))
     cut, blank = rules.of_finish(state, reply.finish), chain.is_blank(reply.text) and not calls.due(plan)
@@ -174,8 +179,6 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     steering = {*plan.steered, *plan.holding} if not (role or reply.unsteered) else ()
     steered = tuple(name for name in plan.checks if name in steering)
     fresh = bool(state.steps) and way != "revision"
-    no_answer = state.echoes(reply.text, state.steps) or calls.replaces(reply.text, state.steps, plan)
-    echo = reply.finish != "lost" and no_answer
     more: dict[str, Any] = {"fresh": fresh, "steered": steered, "reasoning": reply.reasoning}
     state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
     if not role:
