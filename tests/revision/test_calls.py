@@ -63,6 +63,29 @@ def test_arguments_fit_the_schema_of_their_tool(arguments: Any, said: str | None
     assert (said or "") in found.message
 
 
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("date-time", "2026-02-28T10:00:00+01:00", "2026-02-30T10:00:00Z"),
+        ("time", "10:30:00Z", "25:00:00"),
+        ("duration", "P1DT2H30M", "1h"),
+        ("email", "ann@a.org", "ann at a.org"),
+        ("hostname", "a-1.example.org", "-a.example.org"),
+        ("ipv4", "10.0.0.1", "10.0.0.256"),
+        ("uri", "mailto:ann@a.org", "www.a.org"),
+        ("uuid", "12345678-1234-5678-1234-567812345678", "1234"),
+        ("uri-template", "x", None),
+    ],
+)
+def test_formats_are_checked(kind: str, good: str, bad: str | None) -> None:
+    where = {"type": "object", "properties": {"a": {"format": kind}}}
+    tool = {"type": "function", "function": {"name": "pay", "parameters": where}}
+    values = (good, 7, bad) if bad else (good, 7)
+    assert [each.passed for each in judged([call({"a": value}) for value in values], [tool])] == [
+        value != bad for value in values
+    ]
+
+
 def test_a_tool_that_does_not_exist_is_named_with_those_that_do() -> None:
     for tools, there in (([PAY], "There are: pay."), ([{"type": "web_search"}], "Answer in words.")):
         [found] = judged([call({}, "fly")], tools)

@@ -9,10 +9,10 @@ import ast
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
-from functools import lru_cache
+from datetime import datetime, time
+from functools import lru_cache, partial
 from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Prompt, Step
@@ -37,6 +37,15 @@ Tables = Sequence[Mapping[str, Any]]
 _DATA = re.compile(r"""\s*+(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
 """Matches the beginning of a patch or of a call's arguments, as opposed to an answer to a person."""
 _FENCE = re.compile(r"(?:(?<!\s)\s++)?```\w*\n(.*?)\n?```\s*", re.DOTALL)
+_FORMATS: Mapping[str, Callable[[str], Any]] = {
+    "date-time": datetime.fromisoformat,
+    "time": time.fromisoformat,
+    "duration": re.compile(r"P(?=.)(\d+[YMWD])*(T([\d.]+[HMS])+)?").fullmatch,
+    "email": re.compile(r"[^@\s]+@[^@\s]+").fullmatch,
+    "hostname": re.compile(r"(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?").fullmatch,
+    "uri": re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+").fullmatch,
+}
+"""Readers of the formats that jsonschema checks only with other packages."""
 _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
 
 
@@ -113,17 +122,18 @@ def _check_of(function: Mapping[str, Any]) -> JsonSchema | None:
 def _check(parameters: str) -> JsonSchema | None:
     from jsonschema import FormatChecker
 
-    formats = FormatChecker(["date", "ipv4", "ipv6"])
-
-    @formats.checks("date-time", raises=ValueError)
-    def _(value: object) -> bool:
-        return not isinstance(value, str) or bool(datetime.fromisoformat(value))
-
+    formats = FormatChecker(["date", "ipv4", "ipv6", "uuid"])
+    for name, reads in _FORMATS.items():
+        formats.checks(name, raises=ValueError)(partial(_has_format, reads))
     try:
         validator = validator_of(_closed(json.loads(parameters)), "tool")
     except CheckSyntaxError:
         return None
     return JsonSchema("tool", validator.evolve(format_checker=formats))
+
+
+def _has_format(reads: Callable[[str], Any], value: object) -> bool:
+    return not isinstance(value, str) or bool(reads(value))
 
 
 def _closed(schema: Any) -> Any:
