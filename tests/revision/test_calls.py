@@ -128,6 +128,44 @@ def test_arguments_under_other_names_are_kept_where_no_right_one_comes() -> None
     assert not any(step.patch for step in chain.steps)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('{"amount": 3.10, "unit": "EUR", "Day": "2026-03-14"}', {"day"}),
+        ('{"amount": 3.10, "unit": "EUR", "Day": "2026-03-14", "DAY": "2026-03-15"}', set()),
+        ('{"amount": 3.10, "unit": "EUR", "Day": "2026-03-14", "day": "2026-03-15"}', {"day"}),
+    ],
+)
+def test_an_argument_in_another_spelling_has_its_own_name(written: str, read: set[str]) -> None:
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[call(written)])])
+    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=1)
+    said = chain.steps[-1].tool_calls[0]["function"]["arguments"]
+    assert (chain.passed, len(engine.calls), "3.10" in said) == (True, 1, True)
+    assert json.loads(said).keys() == {"amount", "unit", *read}
+
+
+def test_of_wrong_calls_the_one_with_the_fewest_faults_is_best() -> None:
+    texts = ({"amount": 900, "unit": "USD"}, {"amount": 900, "unit": "EUR"}, {"amount": 901, "unit": "USD"})
+    replies = [ScriptedReply(tool_calls=[call(text)]) for text in texts]
+    engine = ScriptedEngine([replies[0], "No.", replies[1], "No.", replies[2], "No."])
+    checks = ["tool:pay.amount<=100", "tool:pay.unit contains:EUR"]
+    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=2, checks=checks)
+    assert chain.steps[chain.best or 0].tool_calls == (call(texts[1]),)
+
+
+@pytest.mark.parametrize("choice", ["sometimes", 3])
+def test_a_choice_of_tools_that_does_not_exist_is_refused(choice: Any) -> None:
+    with pytest.raises(UsageError, match=f"tool_choice is {choice!r}") as raised:
+        redraft.revise("Pay.", model=ScriptedEngine(["No."]), tools=[PAY], extra_body={"tool_choice": choice})
+    assert "required" in str(raised.value.hint)
+
+
+def test_a_scripted_call_without_a_function_is_refused() -> None:
+    with pytest.raises(UsageError, match="has no function") as raised:
+        ScriptedReply(tool_calls=[{"name": "pay", "arguments": "{}"}])
+    assert '"function"' in str(raised.value.hint)
+
+
 def test_a_wrong_call_is_made_again_and_the_right_one_stays() -> None:
     right, wrong = call(GOOD, call_id="a"), call({**GOOD, "amount": "3"}, call_id="b")
     again = ScriptedReply(tool_calls=[right, call(GOOD)])

@@ -364,41 +364,31 @@ class Resumer(Engine, Protocol):
 
 
 async def opened_by_prompt(
-    deltas: Replies, splitter: Splitter, known: MutableMapping[bool | None, str], extra: Mapping[str, Any]
+    deltas: Replies, splitter: Splitter, known: MutableMapping[Any, str], extra: Mapping[str, Any]
 ) -> Replies:
     """Tell a splitter whether the prompt opened a thought, for a model whose template is unknown.
 
     `known` gets the tag that closes it, or an empty text, by whether `extra` tells the model to think. Before
     a model that is told to think is known, its text is held back until the tag.
     """
-    told = tells_to_think(extra)
+    effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
+    asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None
+    told = effort != "none" if effort else asked if isinstance(asked, bool) else None
     splitter.until = expected = known.get(told, "")
     said, held, waits = "", list[Delta](), told is True and told not in known
     async with aclosing(deltas):
         async for delta in deltas:
             said += delta.text
             held.append(delta)
-            if waits:
-                splitter.until = opened_before(said) if any(end in delta.text for end in ENDS) else ""
-                waits = not (splitter.until or delta.thought or delta.finish)
+            if waits and any(end in delta.text for end in ENDS):
+                splitter.until = opened_before(said)
+            waits = waits and not (splitter.until or delta.thought or delta.finish)
             if delta.finish == "stop" and said.strip():
                 known[told] = expected if expected and expected in said else opened_before(said)
                 if expected and not known[told]:  # what was taken for a thought is an answer
                     splitter.until, held = "", [replace(delta, text=said)]
             while held and not waits:
                 yield held.pop(0)
-
-
-def tells_to_think(extra: Mapping[str, Any]) -> bool | None:
-    """Return whether the fields of a request tell a model to think, or not to think; None without a word."""
-    effort, template = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
-    told = (
-        [template.get(name) for name in ("enable_thinking", "thinking")]
-        if isinstance(template, Mapping)
-        else []
-    )
-    told += [effort != "none"] if effort else []
-    return True in told or (False if False in told else None)
 
 
 async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:

@@ -40,6 +40,11 @@ class ScriptedReply:
     stall: float = 0.0
     tool_calls: Sequence[dict[str, Any]] = ()
 
+    def __post_init__(self) -> None:
+        if wrong := [call for call in self.tool_calls if not isinstance(call.get("function"), dict)]:
+            hint = '{"id": "1", "type": "function", "function": {"name": "search", "arguments": "{}"}}'
+            raise UsageError(f"the scripted call {wrong[0]!r:.80} has no function.", hint=hint)
+
 
 Call = PromptText | tuple[Message, ...]
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, time
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Prompt, Step
@@ -22,7 +22,7 @@ from redraft.checks.schema import validator_of
 from redraft.checks.structure import JsonSchema
 from redraft.checks.tools import ToolCheck
 from redraft.engines.base import Message
-from redraft.errors import CheckError, CheckSyntaxError
+from redraft.errors import CheckError, CheckSyntaxError, UsageError, nearest
 from redraft.revision.state import Plan
 
 _warn = lru_cache(256)(logging.getLogger(__name__).warning)  # once: each chain has the same checks
@@ -123,17 +123,15 @@ def _check(parameters: str) -> JsonSchema | None:
     from jsonschema import FormatChecker
 
     formats = FormatChecker(["date", "ipv4", "ipv6", "uuid"])
-    for name, reads in _FORMATS.items():
-        formats.checks(name, raises=ValueError)(partial(_has_format, reads))
+    for name, read in _FORMATS.items():
+        formats.checks(name, raises=ValueError)(
+            lambda it, read=read: not isinstance(it, str) or bool(read(it))
+        )
     try:
         validator = validator_of(_closed(json.loads(parameters)), "tool")
     except CheckSyntaxError:
         return None
     return JsonSchema("tool", validator.evolve(format_checker=formats))
-
-
-def _has_format(reads: Callable[[str], Any], value: object) -> bool:
-    return not isinstance(value, str) or bool(reads(value))
 
 
 def _closed(schema: Any) -> Any:
@@ -146,18 +144,19 @@ def _closed(schema: Any) -> Any:
     return made
 
 
-def tell_unmet(checks: Iterable[Check], tools: Tables) -> None:
-    """Warn about checks that name a tool or argument which the request does not offer."""
+def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) -> None:
+    """Warn about checks of tools that are not offered. If `strict`, raise for one whose name is near."""
     offered = _named(tools)
     known = f"an unknown tool (offered: {', '.join(offered)[:200] or 'none'})"
     for check in checks:
         if not isinstance(check, ToolCheck):
             continue
         of = next(filter(check.concerns, offered), None)
-        if of is None:
-            _warn("the check %r is about %s", check.name, known)
-        elif check.after and check.after not in offered:
-            _warn("the check %r waits for %s", check.name, known)
+        if of is None or (check.after and check.after not in offered):
+            does, name = ("is about", check.target) if of is None else ("waits for", check.after)
+            if strict and (near := nearest(name.split(".")[0], offered)):
+                raise UsageError(f"the check {check.name!r} {does} {known}.", hint=near)
+            _warn("the check %r %s %s", check.name, does, known)
         elif lost := _unknown(check.target[len(of) :].split(".")[1:], offered[of].get("parameters")):
             _warn("the check %r is about %r, but no argument of %r has that name", check.name, lost, of)
 
@@ -193,7 +192,8 @@ async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> t
             outcomes = [await check.of_call(str(tool), value, before, answered, prompt) for check in mine]
         wrong = [each for each in outcomes if not each.passed]
         places = [place for each in wrong for place in each.places] if all(w.places for w in wrong) else []
-        outcome = failed(" ".join(each.message for each in wrong), places=places) if wrong else passed("")
+        said, score = " ".join(each.message for each in wrong), 0.75 + 0.25 / (1 + len(places or wrong))
+        outcome = failed(said, score=score, places=places) if wrong else passed("")
         found.append(CheckResult(name=f"tool:{tool}", **vars(outcome)))
         before.append(str(tool))
     return tuple(found)
@@ -229,6 +229,19 @@ def reread(arguments: str) -> str | None:
     return None
 
 
+def respelt(arguments: str, schema: Any) -> str | None:
+    """Return arguments with names spelt as in the schema, `user_id` for `userId`; None if none is changed."""
+    before = arguments
+    with suppress(ValueError, RecursionError, TypeError, LookupError):
+        given, named = json.loads(arguments), schema["properties"]
+        for key in given.keys() - named if schema["additionalProperties"] is False else ():
+            spelt = key.replace("_", "").casefold()
+            near = [name for name in (*named, *given) if name.replace("_", "").casefold() == spelt]
+            if len(near) == 2 and near[0] in named and arguments.count(quoted := json.dumps(key)) == 1:
+                arguments = arguments.replace(quoted, json.dumps(near[0]))
+    return None if arguments == before else arguments
+
+
 def _python(text: str) -> Any:
     tree = ast.parse(text, mode="eval")
     for node in ast.walk(tree):
@@ -251,35 +264,25 @@ def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
 
-def right_of(steps: Sequence[Step]) -> list[dict[str, Any]]:
-    """Return the right calls of the last reply. An echo is no reply."""
-    return [call for call, result in _judged_last(steps) if result.passed]
-
-
-def _judged_last(steps: Sequence[Step]) -> list[tuple[dict[str, Any], CheckResult]]:
-    last = next((step for step in reversed(steps) if not step.echo), Step(answer=""))
-    return list(zip(last.tool_calls, last.checks, strict=False))
-
-
 def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
-    """Return the last reply's right calls, with new calls in the places of its wrong ones.
+    """Return the right calls of the last reply, with new calls in the places of its wrong ones.
 
     Right calls that were made again are left out. If all were made again, their places tell which is which.
     """
-    judged, left = _judged_last(steps), list(new)
-    right = {number: _name_of(call) for number, (call, result) in enumerate(judged) if result.passed}
-    if not right:
-        return tuple(new)
+    last = next((step for step in reversed(steps) if not step.echo), Step(answer=""))
+    judged, left = list(zip(last.tool_calls, last.checks, strict=False)), list(new)
+    right = [call for call, result in judged if result.passed]
     wrong = [_name_of(call) for call, result in judged if not result.passed]
-    for number, name in right.items():
-        again = [each for each in left if each["function"] == judged[number][0]["function"]]
-        if again and (len(left) > len(wrong) or name not in wrong):
+    for call in right:
+        again = [each for each in left if each["function"] == call["function"]]
+        if again and (len(left) > len(wrong) or _name_of(call) not in wrong):
             left.remove(again[0])
     if len(left) == len(judged):
-        left = [each for number, each in enumerate(left) if number not in right]
+        left = [each for each, (_, result) in zip(left, judged, strict=True) if not result.passed]
     rest = iter(left)
     made = [call if result.passed else next(rest, None) for call, result in judged]
-    return tuple(filter(None, [*made, *(each for each in rest if _name_of(each) not in right.values())]))
+    more = (each for each in rest if _name_of(each) not in map(_name_of, right))
+    return tuple(filter(None, (*made, *more)))
 
 
 def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

@@ -129,7 +129,7 @@ def _next_way(state: State) -> Way:
     plan = state.plan
     if not state.steps or (plan.exercises and state.steps[-1].verdict == "unknown"):
         return "draft"
-    if calls.right_of(state.steps):  # they are shown, so that only the wrong ones are made again
+    if calls.beside_right((), state.steps):  # they are shown, so that only the wrong ones are made again
         return "revision"
     if plan.mode == "repair":
         return "repair"
@@ -220,12 +220,13 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
         if result.passed:
             continue
         base, schema = calls.base_of(call, result, state.plan.options.tools)
+        text = calls.reread(base.answer) or calls.respelt(base.answer, schema)
+        where: tuple[Place, ...] = ("",)
         if copies and result.places:
             wrong = [key for each in result.places for key in keys_of(str(each))[:1]]
             base = base.model_copy(update={"answer": with_last(base.answer, wrong)})
-        edits = patch.values_of(base.answer, map(str, result.places), schema)
+        edits = [] if text else patch.values_of(base.answer, map(str, result.places), schema)
         edits = [_bounded(edit, call["function"]["name"], state.plan.bounds) for edit in edits]
-        text, where = calls.reread(base.answer), tuple[Place, ...](("",))
         if edits:
             write, asked = (patch.written, bare) if copies else (patch.asked, _base(state))
             new = yield from write(state, base, edits, asked, 0)

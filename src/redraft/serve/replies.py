@@ -233,11 +233,11 @@ def _final(chain: Chain) -> Step:
     return Step(answer="", finish="cancelled") if chain.best is None else chain.steps[chain.best]
 
 
-CALLS_CUT = "The reply was cut at its token limit, so further tool calls may be missing."
+CALLS_CUT = "The reply was cut at its token limit, so its answer or further tool calls may be missing."
 
 
 def _calls_cut(step: Step) -> bool:
-    return bool(step.tool_calls) and step.finish in ("max_tokens", "context")
+    return bool(step.tool_calls or not step.answer) and step.finish in ("max_tokens", "context")
 
 
 def _unmet(chain: Chain) -> list[str]:

@@ -339,7 +339,8 @@ class RevisedRequest(ModelRequest):
             raise invalid(message, "tools", code="unsupported")
         wanted = [] if info.any_request and named and choice["type"] == "custom" else _wanted(choice)
         if wrong := [name for name in wanted if name not in names]:
-            message = f"tool_choice names {shown(wrong[0])}; the tools are {', '.join(map(str, names)):.200}."
+            found = "no tool" if wrong[0] is None else shown(wrong[0])
+            message = f"tool_choice names {found}; the tools are {', '.join(map(str, names)):.200}."
             raise invalid(message, "tool_choice")
         if named and choice["type"] == "allowed_tools" and not info.any_request:
             kept = [each for each in options.tools if _wanted(each)[0] in wanted]
