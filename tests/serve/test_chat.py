@@ -151,10 +151,8 @@ def test_thoughts_that_the_servers_prompt_opens_are_reasoning(upstream: FakeServ
     thinks, falls = ("Is it", " wet?</thi", "nk>\n\nRain", " falls."), ["Rain", " falls."]
     off = {"reasoning_effort": "none", OF_TEMPLATE: {"enable_thinking": False}}
     with served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server:
-        if how:  # the model is told to think, so its text is held back until the tag
-            assert ask(*thinks) == ("Is it| wet?", falls)
-        else:
-            assert ask(*thinks, stream=False) == ("Is it wet?", ["Rain falls."])
+        first = ("Is it| wet?", falls) if how else ("Is it wet?", ["Rain falls."])
+        assert ask(*thinks, stream=bool(how)) == first  # a model that is told to think is waited for
         assert ask(*thinks) == ("Is it| wet?", falls)
         assert ask(*falls, **off) == ("", falls)
         assert ask(*falls) == ("Rain| falls.", ["Rain falls."])  # it was no thought

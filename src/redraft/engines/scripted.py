@@ -81,9 +81,8 @@ class ScriptedEngine(base.Engine):
         if callable(self.replies):
             return
         several = isinstance(self.replies, Sequence) and not isinstance(self.replies, str)
-        wrong = [
-            each for each in (self.replies if several else ()) if not isinstance(each, str | ScriptedReply)
-        ]
+        replies = self.replies if several else ()
+        wrong = [each for each in replies if not isinstance(each, str | ScriptedReply)]
         if wrong or not several or not self.replies:
             found = shown(wrong[0] if wrong else self.replies) if self.replies else "no replies"
             raise UsageError(f"the scripted engine was given {found}.", hint='ScriptedEngine(["An answer."])')

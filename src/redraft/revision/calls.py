@@ -122,16 +122,14 @@ def _check_of(function: Mapping[str, Any]) -> JsonSchema | None:
 def _check(parameters: str) -> JsonSchema | None:
     from jsonschema import FormatChecker
 
-    formats = FormatChecker(["date", "ipv4", "ipv6", "uuid"])
+    known = FormatChecker(["date", "ipv4", "ipv6", "uuid"])
     for name, read in _FORMATS.items():
-        formats.checks(name, raises=ValueError)(
-            lambda it, read=read: not isinstance(it, str) or bool(read(it))
-        )
+        known.checks(name, raises=ValueError)(lambda it, read=read: not isinstance(it, str) or bool(read(it)))
     try:
         validator = validator_of(_closed(json.loads(parameters)), "tool")
     except CheckSyntaxError:
         return None
-    return JsonSchema("tool", validator.evolve(format_checker=formats))
+    return JsonSchema("tool", validator.evolve(format_checker=known))
 
 
 def _closed(schema: Any) -> Any:

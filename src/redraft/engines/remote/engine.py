@@ -123,14 +123,8 @@ class RemoteEngine(Engine):
             await engine.aclose()
             raise
         engine._owner, engine._grammar = found.owner, found.grammar
-        engine._info = replace(
-            engine._info,
-            name=found.name,
-            context=found.context,
-            forms=bool(found.grammar),
-            resumes=bool(found.grammar),
-            price=price_of(found.name),
-        )
+        known = replace(engine._info, name=found.name, context=found.context, price=price_of(found.name))
+        engine._info = replace(known, forms=bool(found.grammar), resumes=bool(found.grammar))
         return engine
 
     @property
