@@ -152,14 +152,8 @@ class ScriptedEngine(base.Engine):
         if reply.error and not stop_text:
             raise reply.error
         count = len(text) + len(stop_text or "")
-        yield Delta(
-            finish=finish,
-            stop_text=stop_text,
-            prompt_tokens=length,
-            cached_tokens=0,
-            completion_tokens=count,
-            tool_calls=tuple(reply.tool_calls),
-        )
+        last = Delta(prompt_tokens=length, cached_tokens=0, completion_tokens=count)
+        yield replace(last, finish=finish, stop_text=stop_text, tool_calls=tuple(reply.tool_calls))
 
     def _next(self, asked: Call) -> ScriptedReply:
         number = self._count
