@@ -227,13 +227,11 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
                     finish = finish or "stop"
                 chances += logprobs if sampling.logprobs else ()
                 of_piece, chances = chances[: len(piece.tokens)], chances[len(piece.tokens) :]
-                delta = Delta(piece.text, piece.tokens, logprobs=tuple(of_piece))
+                delta = Delta(piece.text, piece.tokens, stop_text=piece.stop_text, logprobs=tuple(of_piece))
                 if finish or piece.stop_text is not None:
                     limited = finish == "length" and piece.stop_text is None
-                    delta = replace(
-                        delta, finish=room.limit if limited else "stop", stop_text=piece.stop_text
-                    )
-                    yield replace(delta, prompt_tokens=len(prompt), completion_tokens=count)
+                    delta = replace(delta, prompt_tokens=len(prompt), completion_tokens=count)
+                    yield replace(delta, finish=room.limit if limited else "stop")
                     return
                 if piece.tokens:
                     yield delta
