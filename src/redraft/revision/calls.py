@@ -227,17 +227,19 @@ def reread(arguments: str) -> str | None:
     return None
 
 
-def respelt(arguments: str, schema: Any) -> str | None:
-    """Return arguments with names spelt as in the schema, `user_id` for `userId`; None if none is changed."""
-    before = arguments
-    with suppress(ValueError, RecursionError, TypeError, LookupError):
-        given, named = json.loads(arguments), schema["properties"]
+def respelt(call: dict[str, Any], tools: Tables) -> dict[str, Any]:
+    """Return a call with its arguments' names as the schema spells them: `user_id` for `userId`."""
+    with suppress(ValueError, RecursionError, TypeError, LookupError, AttributeError):
+        function, text = call["function"], call["function"]["arguments"]
+        schema = _closed(_named(tools)[function["name"]].get("parameters"))
+        given, named = json.loads(text), schema["properties"]
         for key in given.keys() - named if schema["additionalProperties"] is False else ():
             spelt = key.replace("_", "").casefold()
             near = [name for name in (*named, *given) if name.replace("_", "").casefold() == spelt]
-            if len(near) == 2 and near[0] in named and arguments.count(quoted := json.dumps(key)) == 1:
-                arguments = arguments.replace(quoted, json.dumps(near[0]))
-    return None if arguments == before else arguments
+            if len(near) == 2 and near[0] in named and text.count(quoted := json.dumps(key)) == 1:
+                text = text.replace(quoted, json.dumps(near[0]))
+                call = {**call, "function": {**function, "arguments": text}}
+    return call
 
 
 def _python(text: str) -> Any:

@@ -212,27 +212,30 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
     step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
     copies = info.resumes and info.schemas and info.token_ids
     bare = prompts.base_messages(state.plan.prompt, state.plan.options.system)
-    allowed = calls.kept(step, state.plan)
+    allowed, tools = calls.kept(step, state.plan), state.plan.options.tools
     if not allowed and chain.is_blank(step.answer):
         return None
     made = list(allowed)
     for place, (call, result) in enumerate(zip(allowed, step.checks, strict=False)):
         if result.passed:
             continue
-        base, schema = calls.base_of(call, result, state.plan.options.tools)
-        text = calls.reread(base.answer) or calls.respelt(base.answer, schema)
-        where: tuple[Place, ...] = ("",)
+        spelt, where = calls.respelt(call, tools), tuple[Place, ...](("",))
+        [result] = [result] if spelt is call else calls.judged([spelt], tools)
+        base, schema = calls.base_of(spelt, result, tools)
+        text = calls.reread(base.answer) if spelt is call else base.answer
         if copies and result.places:
             wrong = [key for each in result.places for key in keys_of(str(each))[:1]]
             base = base.model_copy(update={"answer": with_last(base.answer, wrong)})
-        edits = [] if text else patch.values_of(base.answer, map(str, result.places), schema)
+        edits = patch.values_of(base.answer, map(str, result.places), schema)
         edits = [_bounded(edit, call["function"]["name"], state.plan.bounds) for edit in edits]
         if edits:
             write, asked = (patch.written, bare) if copies else (patch.asked, _base(state))
             new = yield from write(state, base, edits, asked, 0)
-            usage, text, where = usage + new.usage, new.answer, new.patch
+            usage, text, where = usage + new.usage, new.answer, new.patch if spelt is call else where
             asked_for = {edit.pointer for edit in edits if not edit.gone}
-            where = () if asked_for and asked_for.isdisjoint(where) else where  # or it would only lose some
+            where = (
+                () if asked_for and asked_for.isdisjoint(new.patch) else where
+            )  # or it would only lose some
         elif text is None:
             return None
         if where:
