@@ -8,7 +8,7 @@ import pytest
 import redraft
 from redraft.checks.parse import parse_check
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from redraft.errors import CheckSyntaxError
+from redraft.errors import CheckSyntaxError, UsageError
 from redraft.revision.calls import tell_unmet
 from tests.engines.able import Able
 
@@ -85,17 +85,24 @@ def test_a_call_that_passes_is_left_alone_and_so_is_a_text() -> None:
 
 
 def test_a_name_that_no_tool_has_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    checks = ["tool:pya.amount<=100", "tool:pay once", "tool:pay.items.*.x<=1", "tool:bank.pay.amuont<=9"]
-    checks += ["tool:pay after serch"]
+    checks = ["tool:fly.amount<=100", "tool:pay once", "tool:pay.items.*.x<=1", "tool:bank.pay.amuont<=9"]
+    checks += ["tool:pay after mail"]
     for _ in range(2):
         asked(checks, [call("pay", amount=500)])
         redraft.revise("Pay.", model=ScriptedEngine(["Yes."]), checks=["tool:pay.amount<=99"])
     assert caplog.messages == [
-        "the check 'tool:pya.amount<=100' is about an unknown tool (offered: pay, bank.pay, search)",
+        "the check 'tool:fly.amount<=100' is about an unknown tool (offered: pay, bank.pay, search)",
         "the check 'tool:bank.pay.amuont<=9' is about 'amuont', but no argument of 'bank.pay' has that name",
-        "the check 'tool:pay after serch' waits for an unknown tool (offered: pay, bank.pay, search)",
+        "the check 'tool:pay after mail' waits for an unknown tool (offered: pay, bank.pay, search)",
         "the check 'tool:pay.amount<=99' is about an unknown tool (offered: none)",
     ]
+
+
+def test_a_misspelt_tool_is_an_error_that_names_the_nearest() -> None:
+    for check, near in (("tool:pya.amount<=100", "pay"), ("tool:pay after serch", "search")):
+        with pytest.raises(UsageError, match="unknown tool") as raised:
+            asked([check], [call("pay", amount=500)])
+        assert raised.value.hint == f"Did you mean {near!r}?"
 
 
 def test_a_list_without_the_star_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -106,12 +106,18 @@ def test_calls_before_one_that_was_cut_leave_with_the_finish_reason_length(strea
     cut = ScriptedReply(tool_calls=[first, {**second, "id": "2"}], finish="max_tokens")
     choice = last([cut], {"stream": stream}, strict=True)
     assert choice["finish_reason"] == "length"
-    assert "so further tool calls may be missing" in choice["unmet"][0]
+    assert "or further tool calls may be missing" in choice["unmet"][0]
     assert stream or choice["message"]["tool_calls"] == [first]
     with served({"plain": plain(ScriptedEngine([cut]))}) as server:
         body = {"model": "plain", "input": "Hi.", "tools": [{"type": "function", **SEARCH}]}
         found = httpx.post(f"{server.url}/responses", json=body).json()
     assert (found["status"], len(found["output"])) == ("incomplete", 1)
+
+
+def test_a_call_that_was_cut_is_told() -> None:
+    choice = last([ScriptedReply(tool_calls=called('{"qu').tool_calls, finish="max_tokens")], {})
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("length", "")
+    assert "cut at its token limit" in choice["unmet"][0]
 
 
 def test_a_call_that_is_due_is_asked_for_again_and_a_right_one_has_no_flag() -> None:

@@ -8,7 +8,8 @@ import openai
 import pytest
 
 from redraft.chain import Chain, Prompt, Step
-from redraft.engines.base import Sampling
+from redraft.engines.base import OF_TEMPLATE, Sampling
+from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, EngineTimeout, ServerError
 from redraft.revision.ops import Finished
@@ -17,6 +18,7 @@ from redraft.serve.errors import Refusal
 from redraft.serve.replies import allowed
 from redraft.serve.requests import Accepted, Revision
 from tests.engines.able import Able
+from tests.engines.fake_server import FakeServer, chat_reply
 from tests.revision.test_api import SHIPPED
 from tests.serve.running import LONG, SHORT, Person, both, events_of, plain, served, short
 
@@ -132,6 +134,29 @@ def test_thoughts_are_content_in_tags_where_the_models_file_says_so(stream: bool
     assert [message["content"] for message in engine.calls[1]][1] == "Rain falls."  # type: ignore[index, union-attr]
     assert (content_of(called), "reasoning_content" in called.text) == ("<think>\nLook.\n</think>", False)
     assert (content_of(data), "reasoning_content" in data.text) == ("{}", True)
+
+
+@pytest.mark.parametrize("how", [{}, {"reasoning_effort": "low"}, {OF_TEMPLATE: {"enable_thinking": True}}])
+def test_thoughts_that_the_servers_prompt_opens_are_reasoning(upstream: FakeServer, how: Any) -> None:
+    def ask(*reply: str, stream: bool = True, **more: Any) -> tuple[str, list[str]]:
+        upstream.on("POST /v1/chat/completions", chat_reply(*reply))
+        sent = server.post({"stream": stream, **how, **more})
+        if not stream:
+            said = sent.json()["choices"][0]["message"]
+            return said.get("reasoning_content"), [said["content"]]
+        deltas = [json.loads(each)["choices"][0]["delta"] for each in events_of(sent.text)[:-1]]
+        thoughts = [each["reasoning_content"] for each in deltas if "reasoning_content" in each]
+        return "|".join(thoughts), [each["content"] for each in deltas if each.get("content")]
+
+    thinks, falls = ("Is it", " wet?</thi", "nk>\n\nRain", " falls."), ["Rain", " falls."]
+    off = {"reasoning_effort": "none", OF_TEMPLATE: {"enable_thinking": False}}
+    with served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server:
+        first = ("Is it| wet?", falls) if how else ("Is it wet?", ["Rain falls."])
+        assert ask(*thinks, stream=bool(how)) == first  # a model that is told to think is waited for
+        assert ask(*thinks) == ("Is it| wet?", falls)
+        assert ask(*falls, **off) == ("", falls)
+        assert ask(*falls) == ("Rain| falls.", ["Rain falls."])  # it was no thought
+        assert ask(*falls) == ("", falls)
 
 
 def test_no_tag_follows_an_answer_that_was_streamed() -> None:

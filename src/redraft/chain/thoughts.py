@@ -39,7 +39,7 @@ _PAIRED = PAIRS[:13]  # pairs whose closing tag ends only thoughts
 _FENCES = ("```", "~~~")
 _LONGEST = 64  # characters, more than any tag has
 _SPACE = re.compile(r"\s*")
-_ENDS = (">", "]", "▷")  # every tag ends in one of these, so a text without them has no tags
+ENDS = (">", "]", "▷")  # every tag ends in one of these, so a text without them has no tags
 _BARE = re.compile(r"\s*analysis(?=\S)(.*?)assistantfinal(.*)", re.DOTALL)
 """Harmony's channels, from a server that leaves out control tokens."""
 
@@ -102,9 +102,6 @@ class Splitter:
     _thought: bool = False
     _answered: bool = False
 
-    def __post_init__(self) -> None:
-        self._thought = bool(self.until)
-
     def add(self, text: str, *, last: bool = False) -> tuple[str, str]:
         """Add a piece. Return the thoughts and the answer that are now certain; hold back a possible tag."""
         if self._fresh and not (last or self.until or self._held or text.strip()):
@@ -127,7 +124,7 @@ class Splitter:
     def _think(self, *, last: bool) -> str:
         start, end = self._at, self._held.find(self.until, self._at)
         if end >= 0:
-            self._at, self.until = end + len(self.until), ""
+            self._at, self.until, self._thought = end + len(self.until), "", True
         else:
             sizes = range(0 if last else min(len(self._held) - start, len(self.until) - 1), 0, -1)
             begun = next((size for size in sizes if self._held.endswith(self.until[:size])), 0)
@@ -163,15 +160,14 @@ def apart(text: str) -> tuple[str, str]:
     """
     if bare := _BARE.fullmatch(text):
         return bare[1].strip(), bare[2].strip()
-    if not any(end in text for end in _ENDS) or not any(tag in text for pair in PAIRS for tag in pair if tag):
+    if not any(end in text for end in ENDS) or not any(tag in text for pair in PAIRS for tag in pair if tag):
         return "", text
-    opened = _opened_before(text)
-    thoughts, answer = Splitter(until=opened).add(text, last=True)
+    thoughts, answer = Splitter(until=opened_before(text)).add(text, last=True)
     return thoughts.strip(), answer.removesuffix("<|return|>") if thoughts else answer
 
 
-def _opened_before(text: str) -> str:
-    """Return the tag that closes a thought which the text does not open; empty if there is no such tag."""
+def opened_before(text: str) -> str:
+    """Return the tag that closes a thought which the text, outside code, does not open; otherwise empty."""
     for start, close in _PAIRED:
         at = text.find(close)
         if at < 0 or start in text[:at] or text[:at].count("```") % 2:

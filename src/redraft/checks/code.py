@@ -76,11 +76,8 @@ class CodeCheck:
         program, fenced = program_of(answer)
         reports: list[Report] = []
         for _ in range(MAX_STARTS):
-            job: Job = {
-                "program": program,
-                "setup": self.setup,
-                "tests": [test for test, _ in self._prepared[len(reports) :]],
-            }
+            tests = [test for test, _ in self._prepared[len(reports) :]]
+            job: Job = {"program": program, "setup": self.setup, "tests": tests}
             loaded, *found = await run_job(job, self.seconds)
             if not loaded["passed"]:
                 message = _load_message(loaded, self.seconds, fenced=fenced)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, MutableMapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from redraft.chain import Finish, Usage
-from redraft.chain.thoughts import Splitter
+from redraft.chain.thoughts import ENDS, Splitter, opened_before
 from redraft.engines.steering.form import Form
 from redraft.errors import EngineError, UsageError
 
@@ -363,6 +363,34 @@ class Resumer(Engine, Protocol):
         The last delta counts only this engine's new tokens. `said` counts as part of the prompt.
         """
         ...
+
+
+async def opened_by_prompt(
+    deltas: Replies, splitter: Splitter, known: MutableMapping[Any, str], extra: Mapping[str, Any]
+) -> Replies:
+    """Tell a splitter whether the prompt opened a thought, for a model whose template is unknown.
+
+    `known` gets the tag that closes it, or an empty text, by whether `extra` tells the model to think. Before
+    a model that is told to think is known, its text is held back until the tag.
+    """
+    effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
+    asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None
+    told = effort != "none" if effort else asked if isinstance(asked, bool) else None
+    splitter.until = expected = known.get(told, "")
+    said, held, waits = "", list[Delta](), told is True and told not in known
+    async with aclosing(deltas):
+        async for delta in deltas:
+            said += delta.text
+            held.append(delta)
+            if waits and any(end in delta.text for end in ENDS):
+                splitter.until = opened_before(said)
+            waits = waits and not (splitter.until or delta.thought or delta.finish)
+            if delta.finish == "stop" and said.strip():
+                known[told] = expected if expected and expected in said else opened_before(said)
+                if expected and not known[told]:  # what was taken for a thought is an answer
+                    splitter.until, held = "", [replace(delta, text=said)]
+            while held and not waits:
+                yield held.pop(0)
 
 
 async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:

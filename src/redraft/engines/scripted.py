@@ -41,6 +41,11 @@ class ScriptedReply:
     stall: float = 0.0
     tool_calls: Sequence[dict[str, Any]] = ()
 
+    def __post_init__(self) -> None:
+        if wrong := [call for call in self.tool_calls if not isinstance(call.get("function"), dict)]:
+            hint = '{"id": "1", "type": "function", "function": {"name": "search", "arguments": "{}"}}'
+            raise UsageError(f"the scripted call {wrong[0]!r:.80} has no function.", hint=hint)
+
 
 Call = PromptText | tuple[Message, ...]
 
@@ -77,9 +82,8 @@ class ScriptedEngine(base.Engine):
         if callable(self.replies):
             return
         several = isinstance(self.replies, Sequence) and not isinstance(self.replies, str)
-        wrong = [
-            each for each in (self.replies if several else ()) if not isinstance(each, str | ScriptedReply)
-        ]
+        replies = self.replies if several else ()
+        wrong = [each for each in replies if not isinstance(each, str | ScriptedReply)]
         if wrong or not several or not self.replies:
             found = shown(wrong[0] if wrong else self.replies) if self.replies else "no replies"
             raise UsageError(f"the scripted engine was given {found}.", hint='ScriptedEngine(["An answer."])')
@@ -149,14 +153,8 @@ class ScriptedEngine(base.Engine):
         if reply.error and not stop_text:
             raise reply.error
         count = len(text) + len(stop_text or "")
-        yield Delta(
-            finish=finish,
-            stop_text=stop_text,
-            prompt_tokens=length,
-            cached_tokens=0,
-            completion_tokens=count,
-            tool_calls=tuple(reply.tool_calls),
-        )
+        last = Delta(prompt_tokens=length, cached_tokens=0, completion_tokens=count)
+        yield replace(last, finish=finish, stop_text=stop_text, tool_calls=tuple(reply.tool_calls))
 
     def _next(self, asked: Call) -> ScriptedReply:
         number = self._count

@@ -146,11 +146,8 @@ class MeteredEngine(WrappedEngine):
                 asked = request["asked"]
                 body = {"messages": asked} if isinstance(asked, list) else {"prompt": asked}
                 counts = estimated_counts(body, size, seen)
-                last = Delta(
-                    prompt_tokens=counts.prompt if seen else 0,
-                    completion_tokens=counts.completion,
-                    estimated=True,
-                )
+                read = counts.prompt if seen else 0
+                last = Delta(prompt_tokens=read, completion_tokens=counts.completion, estimated=True)
             raise
         finally:  # a reply that is cancelled counts too
             self._writing(-seen)

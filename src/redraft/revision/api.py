@@ -373,7 +373,7 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
     if options.output is not None:
         checks = (options.output, *checks)
     check_checks(checks, options)
-    tell_unmet(checks, options.tools)
+    tell_unmet(checks, options.tools, strict=load is not no_engine)  # a server's clients have other tools
     if judge is not None and not checks and options.most_drafts > 1:
         from redraft.checks.judge import MAX_SCORE, Judge
 
@@ -573,6 +573,10 @@ def check_request(plan: Plan) -> None:
     if not info.any_request:
         more = {"extra_body": extra, "extra_headers": sampling.extra_headers}
         given += [name for name, value in more.items() if value]
+    choice = (sampling.extra_body or {}).get("tool_choice")
+    if not isinstance(choice, Mapping) and choice not in (None, "none", "auto", "required"):
+        hint = 'Write "none", "auto", "required" or {"type": "function", "function": {"name": "search"}}'
+        raise UsageError(f"tool_choice is {shown(choice)}.", hint=hint)
     if given:
         field = f" with {next(iter(extra))!r}" if given[0] == "extra_body" else ""
         takes = f" It accepts {', '.join(sorted(info.fields))}." if field and info.fields else ""

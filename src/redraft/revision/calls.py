@@ -9,9 +9,9 @@ import ast
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, time
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +22,7 @@ from redraft.checks.schema import validator_of
 from redraft.checks.structure import JsonSchema
 from redraft.checks.tools import ToolCheck
 from redraft.engines.base import Message
-from redraft.errors import CheckError, CheckSyntaxError
+from redraft.errors import CheckError, CheckSyntaxError, UsageError, nearest
 from redraft.revision.state import Plan
 
 _warn = lru_cache(256)(logging.getLogger(__name__).warning)  # once: each chain has the same checks
@@ -32,11 +32,20 @@ AGAIN = " Call it again with arguments that fit."
 NONE = CheckResult(name="tool_choice", passed=False, score=0.0, message="A call is due, and there is none.")
 WORDS = CheckResult(name="tool_choice", passed=True, score=1.0, message="The answer needs no call.")
 ONE = failed("Only one call at a time is asked for.")
-RIGHT = "This call fits, and was not run, because another one does not. Call it again as it was."
+RIGHT = "This call fits, and is kept. Do not make it again."
 Tables = Sequence[Mapping[str, Any]]
 _DATA = re.compile(r"""\s*+(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
 """Matches the beginning of a patch or of a call's arguments, as opposed to an answer to a person."""
 _FENCE = re.compile(r"(?:(?<!\s)\s++)?```\w*\n(.*?)\n?```\s*", re.DOTALL)
+_FORMATS: Mapping[str, Callable[[str], Any]] = {
+    "date-time": datetime.fromisoformat,
+    "time": time.fromisoformat,
+    "duration": re.compile(r"P(?=.)(\d+[YMWD])*(T([\d.]+[HMS])+)?").fullmatch,
+    "email": re.compile(r"[^@\s]+@[^@\s]+").fullmatch,
+    "hostname": re.compile(r"(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?").fullmatch,
+    "uri": re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+").fullmatch,
+}
+"""Readers of the formats that jsonschema checks only with other packages."""
 _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
 
 
@@ -113,17 +122,14 @@ def _check_of(function: Mapping[str, Any]) -> JsonSchema | None:
 def _check(parameters: str) -> JsonSchema | None:
     from jsonschema import FormatChecker
 
-    formats = FormatChecker(["date", "ipv4", "ipv6"])
-
-    @formats.checks("date-time", raises=ValueError)
-    def _(value: object) -> bool:
-        return not isinstance(value, str) or bool(datetime.fromisoformat(value))
-
+    known = FormatChecker(["date", "ipv4", "ipv6", "uuid"])
+    for name, read in _FORMATS.items():
+        known.checks(name, raises=ValueError)(lambda it, read=read: not isinstance(it, str) or bool(read(it)))
     try:
         validator = validator_of(_closed(json.loads(parameters)), "tool")
     except CheckSyntaxError:
         return None
-    return JsonSchema("tool", validator.evolve(format_checker=formats))
+    return JsonSchema("tool", validator.evolve(format_checker=known))
 
 
 def _closed(schema: Any) -> Any:
@@ -136,18 +142,19 @@ def _closed(schema: Any) -> Any:
     return made
 
 
-def tell_unmet(checks: Iterable[Check], tools: Tables) -> None:
-    """Warn about checks that name a tool or argument which the request does not offer."""
+def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) -> None:
+    """Warn about checks of tools that are not offered. If `strict`, raise for one whose name is near."""
     offered = _named(tools)
     known = f"an unknown tool (offered: {', '.join(offered)[:200] or 'none'})"
     for check in checks:
         if not isinstance(check, ToolCheck):
             continue
         of = next(filter(check.concerns, offered), None)
-        if of is None:
-            _warn("the check %r is about %s", check.name, known)
-        elif check.after and check.after not in offered:
-            _warn("the check %r waits for %s", check.name, known)
+        if of is None or (check.after and check.after not in offered):
+            does, name = ("is about", check.target) if of is None else ("waits for", check.after)
+            if strict and (near := nearest(name.split(".")[0], offered)):
+                raise UsageError(f"the check {check.name!r} {does} {known}.", hint=near)
+            _warn("the check %r %s %s", check.name, does, known)
         elif lost := _unknown(check.target[len(of) :].split(".")[1:], offered[of].get("parameters")):
             _warn("the check %r is about %r, but no argument of %r has that name", check.name, lost, of)
 
@@ -183,7 +190,8 @@ async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> t
             outcomes = [await check.of_call(str(tool), value, before, answered, prompt) for check in mine]
         wrong = [each for each in outcomes if not each.passed]
         places = [place for each in wrong for place in each.places] if all(w.places for w in wrong) else []
-        outcome = failed(" ".join(each.message for each in wrong), places=places) if wrong else passed("")
+        said, score = " ".join(each.message for each in wrong), 0.75 + 0.25 / (1 + len(places or wrong))
+        outcome = failed(said, score=score, places=places) if wrong else passed("")
         found.append(CheckResult(name=f"tool:{tool}", **vars(outcome)))
         before.append(str(tool))
     return tuple(found)
@@ -219,6 +227,21 @@ def reread(arguments: str) -> str | None:
     return None
 
 
+def respelt(call: dict[str, Any], tools: Tables) -> dict[str, Any]:
+    """Return a call with its arguments' names as the schema spells them: `user_id` for `userId`."""
+    with suppress(ValueError, RecursionError, TypeError, LookupError, AttributeError):
+        function, text = call["function"], call["function"]["arguments"]
+        schema = _closed(_named(tools)[function["name"]].get("parameters"))
+        given, named = json.loads(text), schema["properties"]
+        for key in given.keys() - named if schema["additionalProperties"] is False else ():
+            spelt = key.replace("_", "").casefold()
+            near = [name for name in (*named, *given) if name.replace("_", "").casefold() == spelt]
+            if len(near) == 2 and near[0] in named and text.count(quoted := json.dumps(key)) == 1:
+                text = text.replace(quoted, json.dumps(near[0]))
+                call = {**call, "function": {**function, "arguments": text}}
+    return call
+
+
 def _python(text: str) -> Any:
     tree = ast.parse(text, mode="eval")
     for node in ast.walk(tree):
@@ -239,6 +262,27 @@ def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
     """Return whether a text replaces a tool call, because a call is due or because the text patches one."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
+
+
+def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
+    """Return the right calls of the last reply, with new calls in the places of its wrong ones.
+
+    Right calls that were made again are left out. If all were made again, their places tell which is which.
+    """
+    last = next((step for step in reversed(steps) if not step.echo), Step(answer=""))
+    judged, left = list(zip(last.tool_calls, last.checks, strict=False)), list(new)
+    right = [call for call, result in judged if result.passed]
+    wrong = [_name_of(call) for call, result in judged if not result.passed]
+    for call in right:
+        again = [each for each in left if each["function"] == call["function"]]
+        if again and (len(left) > len(wrong) or _name_of(call) not in wrong):
+            left.remove(again[0])
+    if len(left) == len(judged):
+        left = [each for each, (_, result) in zip(left, judged, strict=True) if not result.passed]
+    rest = iter(left)
+    made = [call if result.passed else next(rest, None) for call, result in judged]
+    more = (each for each in rest if _name_of(each) not in map(_name_of, right))
+    return tuple(filter(None, (*made, *more)))
 
 
 def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

@@ -129,6 +129,8 @@ def _next_way(state: State) -> Way:
     plan = state.plan
     if not state.steps or (plan.exercises and state.steps[-1].verdict == "unknown"):
         return "draft"
+    if calls.beside_right((), state.steps):  # they are shown, so that only the wrong ones are made again
+        return "revision"
     if plan.mode == "repair":
         return "repair"
     if rules.repeated(state):
@@ -165,7 +167,10 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
         ask = replace(ask, tools=(tool,), must_call=True)
     reply = yield from ops.ask_model(state, ask, "answer", len(state.steps))
     made = reply.tool_calls if reply.finish == "stop" else calls.whole(reply.tool_calls)
-    if made:
+    no_answer = not made and state.echoes(reply.text, state.steps)
+    echo = reply.finish != "lost" and (no_answer or calls.replaces(reply.text, state.steps, plan))
+    said = reply.finish == "stop" and not (echo or chain.is_blank(reply.text))
+    if made := calls.beside_right(made, state.steps) if made or said else ():
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=made, reasoning=reply.reasoning)
         return (yield from _judge_calls(state))
     cut, blank = rules.of_finish(state, reply.finish), chain.is_blank(reply.text) and not calls.due(plan)
@@ -174,8 +179,6 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     steering = {*plan.steered, *plan.holding} if not (role or reply.unsteered) else ()
     steered = tuple(name for name in plan.checks if name in steering)
     fresh = bool(state.steps) and way != "revision"
-    no_answer = state.echoes(reply.text, state.steps) or calls.replaces(reply.text, state.steps, plan)
-    echo = reply.finish != "lost" and no_answer
     more: dict[str, Any] = {"fresh": fresh, "steered": steered, "reasoning": reply.reasoning}
     state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
     if not role:
@@ -209,26 +212,30 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
     step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
     copies = info.resumes and info.schemas and info.token_ids
     bare = prompts.base_messages(state.plan.prompt, state.plan.options.system)
-    allowed = calls.kept(step, state.plan)
+    allowed, tools = calls.kept(step, state.plan), state.plan.options.tools
     if not allowed and chain.is_blank(step.answer):
         return None
     made = list(allowed)
     for place, (call, result) in enumerate(zip(allowed, step.checks, strict=False)):
         if result.passed:
             continue
-        base, schema = calls.base_of(call, result, state.plan.options.tools)
+        spelt, where = calls.respelt(call, tools), tuple[Place, ...](("",))
+        [result] = [result] if spelt is call else calls.judged([spelt], tools)
+        base, schema = calls.base_of(spelt, result, tools)
+        text = calls.reread(base.answer) if spelt is call else base.answer
         if copies and result.places:
             wrong = [key for each in result.places for key in keys_of(str(each))[:1]]
             base = base.model_copy(update={"answer": with_last(base.answer, wrong)})
         edits = patch.values_of(base.answer, map(str, result.places), schema)
         edits = [_bounded(edit, call["function"]["name"], state.plan.bounds) for edit in edits]
-        text, where = calls.reread(base.answer), tuple[Place, ...](("",))
         if edits:
             write, asked = (patch.written, bare) if copies else (patch.asked, _base(state))
             new = yield from write(state, base, edits, asked, 0)
-            usage, text, where = usage + new.usage, new.answer, new.patch
+            usage, text, where = usage + new.usage, new.answer, new.patch if spelt is call else where
             asked_for = {edit.pointer for edit in edits if not edit.gone}
-            where = () if asked_for and asked_for.isdisjoint(where) else where  # or it would only lose some
+            where = (
+                () if asked_for and asked_for.isdisjoint(new.patch) else where
+            )  # or it would only lose some
         elif text is None:
             return None
         if where:

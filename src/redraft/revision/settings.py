@@ -183,14 +183,8 @@ class Settings:
             reason = self.llamacpp_because or await self._steering()
         if role == "model":
             machine = {name: self.get(name) for name in MachineOptions.model_fields}
-        engine = await opens(
-            reference,
-            **machine,
-            parallel=parallel,
-            fast=many and not reason,
-            patience=patience,
-            batches=batches,
-        )
+        machine |= {"parallel": parallel, "fast": many and not reason}
+        engine = await opens(reference, **machine, patience=patience, batches=batches)
         stack.push_async_callback(engine.aclose)
         computes = engine.info.engine if told and not self.get("quiet") else ""
         if computes == "openvino":

@@ -297,7 +297,7 @@ class State:
         full = {"max_tokens": "max_tokens was reached", "context": "the context was full"}
         then = f", and then {full[stop]}" if stop in full else ""
         error = EmptyReply(
-            f"{self.plan.info.name!r} gave no answer. It sent: {aside or 'nothing'}{then}.",
+            f"{self.plan.info.name!r} gave no answer: it sent {aside or 'no text'}{then}.",
             hint="Give it more room: max_tokens (--max-tokens N), or the context (--ctx N)."
             if stop in full
             else "Try other words in the prompt, another seed, or another model.",

@@ -13,13 +13,8 @@ from redraft.chain import Finish, Role, Step, Stop, Verdict
 from redraft.chain.selfee import SectionKind
 from redraft.revision.state import State
 
-STOP_OF_FINISH: dict[Finish, Stop] = {
-    "max_tokens": "max_tokens",
-    "context": "context",
-    "cancelled": "cancelled",
-    "filtered": "ended",
-    "error": "error",
-}
+STOP_OF_FINISH: dict[Finish, Stop] = {"max_tokens": "max_tokens", "context": "context"}
+STOP_OF_FINISH |= {"cancelled": "cancelled", "filtered": "ended", "error": "error"}
 """The stop of a chain whose last text was cut, by the finish of that text."""
 
 

@@ -122,11 +122,8 @@ class Continuation:
     @property
     def usage(self) -> Usage:
         """The tokens so far."""
-        return Usage(
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            cached_tokens=self.cached_tokens,
-        )
+        read, written = self.prompt_tokens, self.completion_tokens
+        return Usage(prompt_tokens=read, completion_tokens=written, cached_tokens=self.cached_tokens)
 
     @property
     def finish_reason(self) -> str:

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from redraft.chain import Chain, Feedback, Finish, Step, Usage, has_answer
-from redraft.chain.thoughts import together
+from redraft.chain.thoughts import apart, together
 from redraft.checks.json_reading import text_of
 from redraft.revision.calls import NONE
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
@@ -177,9 +177,11 @@ class AnswerMessage:
     @property
     def reasoning(self) -> str:
         """The text that was streamed before the answer."""
-        said = [(place, "".join(texts).strip()) for place, texts in self._sections]
-        answer = final_answer(self.finished)
-        return "\n\n".join(f"{_heading(place)}{text}" for place, text in said if text != answer)
+        answer, said = final_answer(self.finished), [apart(self.sent + self._held)[0]]
+        for place, texts in self._sections:
+            thoughts, text = apart("".join(texts).strip())  # for engines that cannot tell
+            said += [thoughts, _heading(place) + text.strip() if text.strip() != answer else ""]
+        return "\n\n".join(filter(None, said))
 
     @property
     def reasoning_tokens(self) -> int:
@@ -231,11 +233,11 @@ def _final(chain: Chain) -> Step:
     return Step(answer="", finish="cancelled") if chain.best is None else chain.steps[chain.best]
 
 
-CALLS_CUT = "The reply was cut at its token limit, so further tool calls may be missing."
+CALLS_CUT = "The reply was cut at its token limit, so its answer or further tool calls may be missing."
 
 
 def _calls_cut(step: Step) -> bool:
-    return bool(step.tool_calls) and step.finish in ("max_tokens", "context")
+    return bool(step.tool_calls or not step.answer) and step.finish in ("max_tokens", "context")
 
 
 def _unmet(chain: Chain) -> list[str]:

@@ -54,26 +54,14 @@ _BUDGET = {
     "additionalProperties": False,
 }
 _CHOICE = {"anyOf": [{"enum": ["none", "auto", "required", None]}, {"type": "object"}]}
-_MESSAGES = {
-    "type": "array",
-    "minItems": 1,
-    "items": {
-        "type": "object",
-        "required": ["role"],
-        "properties": {"role": {"enum": list(ROLES)}, "content": {"type": ["string", "array", "null"]}},
-    },
-}
-FORMAT = {
-    "type": ["object", "null"],
-    "required": ["type"],
-    "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}},
-}
+_OF_MESSAGE = {"role": {"enum": list(ROLES)}, "content": {"type": ["string", "array", "null"]}}
+_MESSAGE = {"type": "object", "required": ["role"], "properties": _OF_MESSAGE}
+_MESSAGES = {"type": "array", "minItems": 1, "items": _MESSAGE}
+_OF_FORMAT = {"type": {"enum": ["text", "json_object", "json_schema"]}}
+FORMAT = {"type": ["object", "null"], "required": ["type"], "properties": _OF_FORMAT}
 TOOLS = {"type": "array", "items": {"type": "object"}}
-_BIASES = {
-    "type": ["object", "null"],
-    "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
-    "maxProperties": BIASES,
-}
+_BIAS = {"type": "number", "minimum": -100, "maximum": 100}
+_BIASES = {"type": ["object", "null"], "additionalProperties": _BIAS, "maxProperties": BIASES}
 _OF_BIASES = f"an object of up to {BIASES:,} token ids, each with a number from -100 to 100"
 _NO_VARIABLES = {"chat_template", "tokenize", "tokenizer_kwargs", "conversation", "messages", "max_length"}
 _NO_VARIABLES |= {"add_generation_prompt", "continue_final_message", "return_dict", "return_tensors", "tools"}
@@ -82,12 +70,8 @@ that they receive, and `chat_template` is a program, which a client must not sup
 _OF_TEMPLATE = "an object, in which enable_thinking is true or false, if given"
 
 _LEAST_P = 1e-6  # stands for a `top_p` of 0: the likeliest token alone
-_TOP_P = {
-    "type": "number",
-    "minimum": 0,
-    "maximum": 1,
-    "description": "nucleus sampling: share of the probability kept",
-}
+_OF_TOP_P = "nucleus sampling: share of the probability kept"
+_TOP_P = {"type": "number", "minimum": 0, "maximum": 1, "description": _OF_TOP_P}
 _SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "description": "-1 for a random seed"}
 
 
@@ -339,7 +323,8 @@ class RevisedRequest(ModelRequest):
             raise invalid(message, "tools", code="unsupported")
         wanted = [] if info.any_request and named and choice["type"] == "custom" else _wanted(choice)
         if wrong := [name for name in wanted if name not in names]:
-            message = f"tool_choice names {shown(wrong[0])}; the tools are {', '.join(map(str, names)):.200}."
+            found = "no tool" if wrong[0] is None else shown(wrong[0])
+            message = f"tool_choice names {found}; the tools are {', '.join(map(str, names)):.200}."
             raise invalid(message, "tool_choice")
         if named and choice["type"] == "allowed_tools" and not info.any_request:
             kept = [each for each in options.tools if _wanted(each)[0] in wanted]

@@ -156,16 +156,8 @@ class Request:
         logprobs = tuple(number for number, _ in released)
         delta = Delta(piece.text, piece.tokens, logprobs=logprobs, likeliest=likeliest)
         if finish:
-            self.deliver(
-                replace(
-                    delta,
-                    finish=finish,
-                    stop_text=piece.stop_text,
-                    prompt_tokens=self.asked,
-                    cached_tokens=self.cached,
-                    completion_tokens=made,
-                )
-            )
+            delta = replace(delta, finish=finish, stop_text=piece.stop_text, prompt_tokens=self.asked)
+            self.deliver(replace(delta, cached_tokens=self.cached, completion_tokens=made))
         elif piece.tokens:
             self.deliver(delta)
         return finish is not None

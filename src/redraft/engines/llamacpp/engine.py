@@ -456,11 +456,8 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
         name: value for name, value in (sampling.extra_body or {}).items() if name in base.SAMPLING_FIELDS
     }
     if sampling.banned or sampling.likelier:
-        request["logit_bias"] = [
-            *request.get("logit_bias", ()),
-            *([token, False] for token in sampling.banned),
-            *map(list, sampling.likelier),
-        ]
+        banned = ([token, False] for token in sampling.banned)
+        request["logit_bias"] = [*request.get("logit_bias", ()), *banned, *map(list, sampling.likelier)]
     if sampling.unending:
         request["ignore_eos"] = True
     if sampling.logprobs:

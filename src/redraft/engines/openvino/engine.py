@@ -227,16 +227,11 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
                     finish = finish or "stop"
                 chances += logprobs if sampling.logprobs else ()
                 of_piece, chances = chances[: len(piece.tokens)], chances[len(piece.tokens) :]
-                delta = Delta(piece.text, piece.tokens, logprobs=tuple(of_piece))
+                delta = Delta(piece.text, piece.tokens, stop_text=piece.stop_text, logprobs=tuple(of_piece))
                 if finish or piece.stop_text is not None:
                     limited = finish == "length" and piece.stop_text is None
-                    yield replace(
-                        delta,
-                        finish=room.limit if limited else "stop",
-                        stop_text=piece.stop_text,
-                        prompt_tokens=len(prompt),
-                        completion_tokens=count,
-                    )
+                    delta = replace(delta, prompt_tokens=len(prompt), completion_tokens=count)
+                    yield replace(delta, finish=room.limit if limited else "stop")
                     return
                 if piece.tokens:
                     yield delta
@@ -245,21 +240,13 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         """Return a request to the process. Samplers that `sampling` does not name stay off."""
         asked = sampling.extra_body or {}
         seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
-        fields: dict[str, Any] = {
-            "max_new_tokens": limit,
-            "rng_seed": seed,
-            "logprobs": int(sampling.logprobs),
-        }
+        fields = dict[str, Any](max_new_tokens=limit, rng_seed=seed, logprobs=int(sampling.logprobs))
         if sampling.temperature > 0:
             fields |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
         fields |= {_FIELDS.get(name, name): asked[name] for name in SAMPLING_FIELDS & asked.keys()}
-        return {
-            "tokens": list(prompt),
-            "sampling": fields,
-            "ends": list(self._ends),
-            "schema": self._schema(sampling, limit),
-            "end": END_OF_VALUE if sampling.begun else "",
-        }
+        end = END_OF_VALUE if sampling.begun else ""
+        ends, schema = list(self._ends), self._schema(sampling, limit)
+        return {"tokens": list(prompt), "sampling": fields, "ends": ends, "schema": schema, "end": end}
 
     def _schema(self, sampling: Sampling, limit: int) -> str:
         if sampling.schema is None or json.dumps(sampling.schema) in self._refused:

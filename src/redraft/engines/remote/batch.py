@@ -477,12 +477,9 @@ def _of_run(error: BaseException) -> BaseException:
 
 
 def _response(body: Body) -> httpx.Response:
-    return httpx.Response(
-        200,
-        content=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-        extensions={"asked_at": asyncio.get_running_loop().time()},
-    )
+    kind, asked_at = {"Content-Type": "application/json"}, asyncio.get_running_loop().time()
+    content, more = json.dumps(body).encode(), {"asked_at": asked_at}
+    return httpx.Response(200, content=content, headers=kind, extensions=more)
 
 
 def _result(line: Body) -> Body | Refusal:

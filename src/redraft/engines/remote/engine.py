@@ -94,6 +94,7 @@ class RemoteEngine(Engine):
         # Fields that the server refuses: with one schema, or, under the empty key, in all requests.
         self._refused: defaultdict[str, set[str]] = defaultdict(set)
         self._schemas, self._owner = SchemaWatch(), ""
+        self._opened_thoughts = dict[bool | None, str]()  # see `base.opened_by_prompt`
         self._grammar = ""  # the field of a request that takes a grammar; empty if none does
 
     @classmethod
@@ -122,14 +123,8 @@ class RemoteEngine(Engine):
             await engine.aclose()
             raise
         engine._owner, engine._grammar = found.owner, found.grammar
-        engine._info = replace(
-            engine._info,
-            name=found.name,
-            context=found.context,
-            forms=bool(found.grammar),
-            resumes=bool(found.grammar),
-            price=price_of(found.name),
-        )
+        known = replace(engine._info, name=found.name, context=found.context, price=price_of(found.name))
+        engine._info = replace(known, forms=bool(found.grammar), resumes=bool(found.grammar))
         return engine
 
     @property
@@ -146,15 +141,17 @@ class RemoteEngine(Engine):
         if sampling.schema is not None and self._owner in _OF_LLAMACPP:
             sampling = replace(sampling, schema=for_servers_of_llamacpp(sampling.schema))
         body = wire.chat_body(self._info.name, messages, sampling, stop)
-        own, begun = wire.GRAMMARS & (sampling.extra_body or {}).keys(), sampling.begun
+        extra = sampling.extra_body or {}
+        own, begun = wire.GRAMMARS & extra.keys(), sampling.begun
         form = sampling.form
         if form is None or form.pattern or not self._info.forms or sampling.schema is not None or own:
             if begun:
                 return self._go_on(messages, begun, replace(sampling, form=None), stop)
             free = form is None
-            replies = base.thoughts_apart(self._deltas(_CHAT, body, sampling, steered=free), Splitter())
-            tools = () if (sampling.extra_body or {}).get("tool_choice") == "none" else sampling.tools
-            return calls_apart(replies, tools, bare=sampling.schema is None)
+            deltas, splitter = self._deltas(_CHAT, body, sampling, steered=free), Splitter()
+            deltas = base.opened_by_prompt(deltas, splitter, self._opened_thoughts, extra)
+            tools = () if extra.get("tool_choice") == "none" else sampling.tools
+            return calls_apart(base.thoughts_apart(deltas, splitter), tools, bare=sampling.schema is None)
         read = wire.estimated_counts(body, 0).prompt
         source = Source(lambda text, asked: self._go_on(messages, begun + text, asked, stop), None, read)
         return written(form, sampling, "max_tokens", source)

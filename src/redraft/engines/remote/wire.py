@@ -21,13 +21,8 @@ from redraft.engines.messages import folded
 
 Body = dict[str, Any]
 
-_FINISHES: Mapping[str, Finish] = {
-    "length": "max_tokens",
-    "max_tokens": "max_tokens",
-    "content_filter": "filtered",
-    "abort": "error",
-    "error": "error",
-}
+_FINISHES: dict[str, Finish] = {"length": "max_tokens", "max_tokens": "max_tokens"}
+_FINISHES |= {"content_filter": "filtered", "abort": "error", "error": "error"}
 
 
 @dataclass(frozen=True)
@@ -201,11 +196,9 @@ def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
         name = ""
         for part in parts:
             name += part.name if part.name != name else ""
-        function = {
-            "name": whole(name).strip(),
-            "arguments": whole("".join(part.arguments for part in parts)),
-        }
-        same = parts[0].index == index and not (parts[0].id or function["arguments"])
+        arguments = whole("".join(part.arguments for part in parts))
+        function = {"name": whole(name).strip(), "arguments": arguments}
+        same = parts[0].index == index and not (parts[0].id or arguments)
         if same and found[-1]["function"]["name"] == function["name"]:
             continue  # the name of the previous call, repeated
         index, call_id = parts[0].index, whole(parts[0].id)

@@ -51,11 +51,8 @@ class _Told:
             return delta
         prompt = (delta.prompt_tokens or 0) - self.before
         lost = sum(prompt + start for start in self.starts)
-        return replace(
-            delta,
-            prompt_tokens=(delta.prompt_tokens or 0) + lost,
-            completion_tokens=(delta.completion_tokens or 0) + self.before,
-        )
+        written = (delta.completion_tokens or 0) + self.before
+        return replace(delta, prompt_tokens=(delta.prompt_tokens or 0) + lost, completion_tokens=written)
 
     def lost(self, asked: Any) -> Delta:
         body = {"messages": asked} if isinstance(asked, list) else {"prompt": asked}
