@@ -100,8 +100,6 @@ def call(name: str, text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """A prompt, the right tool call for it, and the first call that a scripted model makes."""
-
     prompt: str
     offered: list[dict[str, Any]]
     name: str
@@ -118,7 +116,6 @@ class Case:
         return cls(prompt, offered, name, right, first)
 
     def met(self, calls: Sequence[dict[str, Any]]) -> bool:
-        """Return whether the calls consist of the right one only."""
         try:
             [made] = (each["function"] for each in calls)
             return made["name"] == self.name and json.loads(made["arguments"]) == self.right
@@ -170,7 +167,6 @@ async def revised(
 
 
 def plain(client: httpx.Client, case: Case) -> tuple[bool, int, float]:
-    """Return whether the upstream's own call is right, with its tokens and seconds."""
     body = {"model": "able", "messages": [{"role": "user", "content": case.prompt}], "tools": case.offered}
     began = time.perf_counter()
     reply = client.post("/chat/completions", json=body).json()

@@ -39,7 +39,6 @@ Case = tuple[str, str, bool, str]  # kind, reference, whether the text is right,
 
 
 def table(path: Path = TABLE) -> dict[str, list[Case]]:
-    """Return the cases of each set."""
     found: dict[str, list[Case]] = defaultdict(list)
     for line in path.read_text("utf-8").splitlines():
         name, kind, reference, label, text = line.split("\t")
@@ -61,7 +60,6 @@ def theirs(kind: str, reference: str, text: str) -> bool:
 
 
 def answers(*, quick: bool) -> Row:
-    """Count the wrongly judged cases of each set."""
     sets, data, figures = table(), shared(), []
     step = 50 if quick else 1
     sets["solutions to GSM8K"] = [*islice(_gsm8k(data), 0, None, 5 * step)]

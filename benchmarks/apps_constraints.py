@@ -39,7 +39,6 @@ SHORT = (
 
 
 def is_short(name: str, values: Mapping[str, Any]) -> bool:
-    """Return whether a short answer can meet a constraint."""
     kind, _, unit = name.partition(":number_")
     if kind != "length_constraints" or unit not in ("words", "sentences"):
         return name in SHORT
@@ -61,7 +60,6 @@ def found_by(checks: Sequence[Check], answer: str, prompt: Prompt) -> tuple[bool
 
 
 def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most: int) -> list[Text]:
-    """Answer a prompt with mellea's loop: instruct, validate, repair."""
     from mellea import start_session
     from mellea.backends import ModelOption
     from mellea.stdlib.requirements import req, simple_validate

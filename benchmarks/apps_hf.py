@@ -50,8 +50,6 @@ TEMPERATURE = 0.7
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that both sides run."""
-
     model: Any
     tokenizer: Any
 
@@ -71,7 +69,6 @@ def run(size: Size, streams: Sequence[int]) -> Row:
 
 
 def by_command(size: Size, streams: int) -> Row:
-    """Measure the command on a file with four prompts per stream."""
     dtype = "bfloat16" if computes_in_bfloat16() else "float32"
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "model"
@@ -93,7 +90,6 @@ def by_command(size: Size, streams: int) -> Row:
 
 
 async def compare(both: Loaded, streams: int, size: Size) -> Figure:
-    """Measure both sides in turn, after one round of each that is not counted."""
     asked = questions(streams)
 
     async def ours() -> tuple[int, float]:
@@ -109,7 +105,6 @@ async def compare(both: Loaded, streams: int, size: Size) -> Figure:
 
 
 async def by_redraft(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[int, float]:
-    """Generate all chains. Return the number of generated tokens, and the seconds."""
     engine = HfEngine(both.model, both.tokenizer, name="default", parallel=len(asked), ends=frozenset())
     try:
         start = time.perf_counter()
@@ -133,7 +128,6 @@ async def by_redraft(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[i
 
 
 def by_transformers(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[int, float]:
-    """Generate one batch. Return the number of generated tokens, and the seconds."""
     tokenizer = both.tokenizer
     tokenizer.padding_side = "left"
     both.model.generation_config.eos_token_id = None

@@ -89,8 +89,6 @@ TOPICS = (
 
 @dataclass
 class Tally:
-    """The number of valid objects, the calls and the seconds of one side."""
-
     valid: int = 0
     calls: int = 0
     seconds: float = 0.0

@@ -31,7 +31,6 @@ Archive = dict[str, list[list[float]]]  # by strategy: score and tokens of each 
 
 
 def kept(folder: Path) -> dict[str, Archive]:
-    """Return the archive of each model and task in a folder of runs."""
     found: dict[str, Archive] = {}
     for runs in sorted((folder / "runs").glob("*/*")):
         if curves := curves_in(runs, *runs.parts[-2:]):

@@ -134,7 +134,6 @@ def _words(prompts: str, out: str) -> list[str]:
 
 
 def kills(prompts: int, times: int) -> Row:
-    """Kill shares repeatedly, divide the job anew, merge, and count the faults."""
     with working(prompts) as job, Teacher(delay=KILL_DELAY) as teacher:
         journaled = _killed(job, teacher, times, 2 * prompts // (times + 1))
         _merge(job.folder, 8)
@@ -151,7 +150,6 @@ def kills(prompts: int, times: int) -> Row:
 
 
 def ray(prompts: int, workers: int, nodes: int) -> Row:
-    """Kill processes and machines of a Ray cluster during one command, and count the faults."""
     with working(prompts) as job, Teacher(delay=RAY_DELAY) as teacher, closing(Machines(3)) as cluster:
         more = ("--parallel", "4", "--max-revisions", "1", "--ray", cluster.address)
         driver = job.start(teacher, *more)
@@ -241,8 +239,6 @@ def _name(index: int, count: int) -> str:
 
 @dataclass(frozen=True)
 class ShareCosts:
-    """The costs of a share, in seconds of processor time."""
-
     start: float  # to start Python, and to open the files
     read: float  # to read a prompt, its own or that of another share
     answer: float  # to answer one of its own prompts
@@ -250,7 +246,6 @@ class ShareCosts:
 
     @classmethod
     def measured(cls, prompts: int) -> ShareCosts:
-        """Measure a share with nearly no prompts, and a share with a twentieth of the prompts."""
         with working(prompts) as job:
             _script(job.folder, 0.0)
             (job.folder / "one.txt").write_text("Describe a lighthouse.\n")

@@ -66,7 +66,6 @@ computed again. Random routing draws a replica for each request."""
 
 @contextmanager
 def script(seconds: float, pieces: int) -> Iterator[Path]:
-    """Yield the path of a script with one reply, which takes `seconds`."""
     size = -(-len(TEXT) // pieces)
     settings = {"settings": {"delay": seconds / pieces, "chunk": size}}
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +76,6 @@ def script(seconds: float, pieces: int) -> Iterator[Path]:
 
 @contextmanager
 def nodes(count: int, cpus: int = 1) -> Iterator[str]:
-    """Start a cluster of `count` nodes on this machine, and yield its address."""
     os.environ.update(RAY)
     from ray.cluster_utils import Cluster
 
@@ -98,7 +96,6 @@ def on_ray(address: str, path: Path, replicas: int, streams: int) -> Iterator[Se
 
 
 def linear(streams: int, counts: tuple[int, ...]) -> Row:
-    """Measure the time of many streamed chats, for each number of nodes."""
     taken, seconds, pieces = dict[int, float](), 4.0, 10
     with script(seconds, pieces) as path, nodes(counts[-1]) as address:
         for count in counts:
@@ -136,8 +133,6 @@ async def _all(streams: int) -> float:
 
 @dataclass
 class Found:
-    """The counts of the clients: streams and faults."""
-
     ended: int = 0
     lost: int = 0
     twice: int = 0
@@ -237,7 +232,6 @@ async def _pairs(count: int) -> list[tuple[float, float]]:
 
 
 def prefix(chains: int) -> Row:
-    """Compare routing by prefix with random routing."""
     os.environ.update(RAY)  # Ray reads this when it is imported
     import ray
 

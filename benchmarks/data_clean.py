@@ -34,8 +34,6 @@ PEER = Path(__file__).with_name("data_clean_peer.py")
 
 @dataclass(frozen=True)
 class Times:
-    """The processor seconds of cleaning (with the language filter) and of splitting."""
-
     clean: float
     split: float
 
@@ -71,7 +69,6 @@ def run(scale: Scale) -> Row:
 
 
 def by_redraft(work: Path, workers: int) -> Times:
-    """Clean and split `all.json` into `split.jsonl`, and return the times."""
     cleaned, split = work / "cleaned.jsonl", work / "split.jsonl"
     remove(cleaned)
     remove(split)
@@ -81,7 +78,6 @@ def by_redraft(work: Path, workers: int) -> Times:
 
 
 def by_peer(work: Path, workers: int) -> Times:
-    """Clean and split `sample.json` into `peer.json`, and return the times."""
     command = [sys.executable, str(PEER), str(work / "sample.json"), str(work / "peer.json")]
     told = work / "peer.seconds"
     flags = ["--tokenizer", str(work / "tokenizer"), "--workers", str(workers), "--seconds", str(told)]
@@ -103,8 +99,6 @@ def _ratio(scale: Scale, part: str, ours: list[Times], theirs: list[Times]) -> F
 
 @dataclass(frozen=True)
 class Compared:
-    """The numbers of kept conversations, of their code blocks, and of changed blocks."""
-
     conversations: int
     blocks: int
     damaged: int

@@ -53,7 +53,6 @@ def markdown_of(html: str) -> str:
 
 
 def clean_html(sample: Sample) -> list[Sample]:
-    """Return the conversation in Markdown, or nothing if a rule drops it."""
     turns = sample["conversations"]
     if turns and turns[0]["from"] != ROLES[0]:
         turns = turns[1:]
@@ -104,7 +103,6 @@ def _tokenizer(folder: Path) -> Any:
 def step(
     work: Callable[[Sample], list[Sample]], source: Path, output: Path, pool: ProcessPoolExecutor
 ) -> float:
-    """Do one step from a file to a file, and return its processor seconds."""
     start = spent()
     samples = json.loads(source.read_text("utf-8"))
     kept = list(chain.from_iterable(pool.map(work, samples, chunksize=64)))
@@ -126,7 +124,6 @@ def all_steps(source: Path, output: Path, tokenizer: Path, workers: int) -> Iter
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do all steps, and write their seconds as an array."""
     parser = argparse.ArgumentParser()
     parser.add_argument("source", type=Path)
     parser.add_argument("output", type=Path)

@@ -54,7 +54,6 @@ def _coloured(code: str) -> str:
 
 
 def cut(markdown: str) -> Iterator[str | Block]:
-    """Yield the code blocks of a text and the texts between them, in order."""
     end = 0
     for found in _FENCE.finditer(markdown):
         yield markdown[end : found.start()]

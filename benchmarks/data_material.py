@@ -28,15 +28,12 @@ CLEAN = ("--like", "fastchat", "--languages", "en")  # the rules by which both s
 
 
 def data(*arguments: str | Path, workers: int) -> Took:
-    """Run a verb of `redraft data` with `workers` processes."""
     command = [sys.executable, "-m", "redraft", "data", *map(str, arguments)]
     return run_command([*command, "--workers", str(workers), "--quiet"])
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The sizes of a measurement."""
-
     rounds: int  # repetitions of short measurements
     pool: int  # instructions that one candidate is compared with
     candidates: int  # candidates, one after the other
@@ -234,7 +231,6 @@ def write_bytes(path: Path, conversations: Conversations, size: int) -> int:
 
 @cache
 def paths(folder: Path) -> list[list[dict[str, Any]]]:
-    """Return the messages of every path from the root to a leaf of the OASST1 trees."""
     trees = _lines(folder / "conversations" / "oasst_en_100_trees.jsonl")
     return [path for tree in trees for path in _down(tree["prompt"])]
 

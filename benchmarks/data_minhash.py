@@ -87,7 +87,6 @@ def exact_pairs(texts: Sequence[str], least: float = LEAST) -> Pairs:
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
-    """Return all sequences of three consecutive words; empty for a shorter text."""
     words = re.findall(r"[^\W_]+", text.lower())
     return set(zip(words, words[1:], words[2:], strict=False))
 
@@ -105,7 +104,6 @@ def found_by_redraft(texts: Sequence[str], scale: Scale) -> Pairs:
 
 
 def number_of(name: str) -> int:
-    """Return the number of a record in its file, from its id."""
     return int(name.rpartition("/")[2])
 
 

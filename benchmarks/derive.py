@@ -79,7 +79,6 @@ _FORMS = {
 
 
 def of_gold(name: str, values: Mapping[str, Any]) -> list[str]:
-    """Return a gold constraint as checks; empty if no kind of check expresses it."""
     if name in ("number_words", "number_sentences"):
         unit = name.removeprefix("number_")
         count = values[f"num_{unit}"]

@@ -28,8 +28,6 @@ HOW = (
 
 @dataclass(frozen=True)
 class World:
-    """Simulated questions. Each array has a row per question."""
-
     scores: Numbers  # shape [questions, 4]: model and opponent with the model shown first, and second
     other: Numbers  # the same for another model
     gap: Numbers  # the length of the model's answers minus that of the opponent's
@@ -42,12 +40,10 @@ class World:
 
     @property
     def signs(self) -> npt.NDArray[np.int64]:
-        """The verdicts for the model in both orders, shape [questions, 2]."""
         return np.sign(self.scores[:, ::2] - self.scores[:, 1::2]).astype(int)
 
     @property
     def wins(self) -> Numbers:
-        """The share of each question's reviews that the model won; a tie is a half."""
         return np.asarray((self.signs + 1).mean(axis=1) / 2)
 
 

@@ -52,7 +52,6 @@ WORDS = Path(__file__).with_name("questions.txt").read_text("utf-8").split()
 
 
 def figures(_: int, __: int) -> Row:
-    """Count the published figures that redraft computes otherwise."""
     data = shared()
     files = sorted((data / "selfee" / "reviews").glob("*.jsonl"), reverse=True)  # selfee_…_vs_chatgpt first
     report = describe(files)
@@ -107,7 +106,6 @@ def _without_scores(text: str) -> str:
 
 
 def reviews(count: int) -> Iterator[dict[str, Any]]:
-    """Yield `count` reviews in both orders, the same ones in every run."""
     rng = random.Random(7)
     for number in range(count):
         question, second = divmod(number, 2)

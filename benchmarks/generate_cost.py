@@ -58,7 +58,6 @@ def _theirs(teacher: Teacher, calls: int) -> float:
 
 
 async def bare(url: str, calls: int) -> None:
-    """Make `calls` calls with httpx alone."""
     import httpx
 
     numbers = iter(range(calls))
@@ -78,7 +77,6 @@ async def bare(url: str, calls: int) -> None:
 
 
 def memory(prompts: int, _: int) -> Row:
-    """Measure the peak memory with many prompts, and with a tenth of them."""
     reply = ["A tower with a lamp at its top."]
     many, few = (answer_peak(count, reply, revisions=0)[0] for count in (prompts, prompts // 10))
     figures = (

@@ -24,8 +24,6 @@ from teacher import Teacher
 
 @dataclass(frozen=True)
 class Run:
-    """A run that ended: its exit status, its wall-clock and CPU time in seconds."""
-
     status: int
     seconds: float
     cpu: float
@@ -33,8 +31,6 @@ class Run:
 
 @dataclass(frozen=True)
 class Job:
-    """A file of prompts in a folder of its own."""
-
     folder: Path
 
     def start(self, teacher: Teacher, *more: str, out: str = "out.jsonl") -> subprocess.Popen[bytes]:
@@ -53,11 +49,9 @@ class Job:
         return "--cache", str(self.folder / name)
 
     def ids(self, out: str = "out.jsonl") -> list[str]:
-        """Return the ids of the chains, in the order of the file."""
         return [json.loads(line)["id"] for line in (self.folder / out).read_bytes().splitlines()]
 
     def lines(self, out: str = "out.jsonl") -> set[str]:
-        """Return the chains as JSON, without the seconds that they took."""
         lines = (self.folder / out).read_bytes().splitlines()
         return {json.dumps(_timeless(json.loads(line))) for line in lines}
 

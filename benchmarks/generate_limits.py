@@ -90,7 +90,6 @@ def _faulty(chains: int, seed: int) -> tuple[int, int, int]:
 
 
 def killed(chains: int, kills: int) -> Row:
-    """Kill a run repeatedly, and count lost chains and repeated calls."""
     with working(chains) as job, Teacher(delay=DELAY) as teacher:
         settings = ("--parallel", str(PARALLEL), "--max-revisions", "1")
         journaled, under_way = _kill(job, teacher, 2 * chains // (kills + 1), kills, *settings, *job.cache())

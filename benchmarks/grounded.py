@@ -39,7 +39,6 @@ def judged(*splits: str, tell: bool = False) -> Counter[tuple[str, str, bool]]:
 
 
 def measure(*splits: str) -> Row:
-    """Return both error rates, and the number of passed inventions by kind."""
     counts, figures = judged(*splits), []
     kinds = sorted({kind for _, kind, _ in counts})
     for split in splits:

@@ -35,13 +35,11 @@ def shared() -> Path:
 
 
 def records(most: int | None = None) -> list[dict[str, Any]]:
-    """Return the first `most` records of IFEval, by default all."""
     path = SHARED / "data" / "constraints" / "ifeval_541.jsonl"
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()[:most]]
 
 
 def questions(count: int) -> list[str]:
-    """Return `count` questions, which repeat after forty."""
     return [QUESTIONS[number % len(QUESTIONS)] for number in range(count)]
 
 
@@ -68,7 +66,6 @@ def answered(prompts: Path, *words: object) -> tuple[int, float]:
 
 
 def printed(script: str, *words: object) -> str:
-    """Run a script of this folder as a process, and return its output."""
     command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, words)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -83,7 +80,6 @@ def default_model() -> Path:
 
 
 async def start_engine(size: Size, *, parallel: int, speculate: bool | None) -> LlamaCppEngine:
-    """Start the default model with `parallel` streams."""
     return await LlamaCppEngine.start(
         default_model(), parallel=parallel, machine=MachineOptions(speculate=speculate, threads=size.threads)
     )

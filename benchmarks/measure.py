@@ -52,8 +52,6 @@ QUICK = Size(rounds=2, questions=2, tokens=96, prompts=(200, 2_000), threads=1)
 
 @dataclass(frozen=True)
 class Goal:
-    """The goal of a figure: at least (≥) or at most (≤) a value."""
-
     op: Literal["≥", "≤"]
     value: float
 
@@ -63,8 +61,6 @@ class Goal:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, with one value per repetition."""
-
     what: str  # its label, such as `one stream`
     values: tuple[float, ...]  # ratios of pairs, times, or sizes
     unit: Unit
@@ -77,14 +73,11 @@ class Figure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median reaches the goal; None without a goal."""
         return None if self.goal is None else self.goal.reached(self.median)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table of results, with all its figures."""
-
     measure: str  # the name of the row in the table
     how: str  # the method, and the sides that were compared
     figures: tuple[Figure, ...]
@@ -95,19 +88,15 @@ class Row:
 
 @dataclass
 class Rates:
-    """Tokens and seconds of two sides, pair by pair."""
-
     # (tokens, seconds) of redraft, or of the new version.
     ours: list[tuple[int, float]] = field(default_factory=list)
     # (tokens, seconds) of the peer, or of the old version.
     theirs: list[tuple[int, float]] = field(default_factory=list)
 
     def ratios(self) -> tuple[float, ...]:
-        """Return the ratio of our tokens per second to theirs, for each pair."""
         return tuple(rate(ours) / rate(theirs) for ours, theirs in zip(self.ours, self.theirs, strict=True))
 
     def figure(self, what: str, goal: Goal | None, ours: str, theirs: str) -> Figure:
-        """Return the ratio as a figure, with the names of both sides and their median rates."""
         return Figure(what, self.ratios(), "×", goal, f"{says(ours, self.ours)}; {says(theirs, self.theirs)}")
 
 
@@ -117,7 +106,6 @@ def rate(measured: tuple[int, float]) -> float:
 
 
 def says(name: str, measured: Sequence[tuple[int, float]]) -> str:
-    """Return the name of a side and its median rate, in words."""
     return f"{name} {statistics.median(map(rate, measured)):.0f} tokens/s"
 
 
@@ -127,7 +115,6 @@ def in_turn(pair: int) -> tuple[bool, bool]:
 
 
 def in_turns(rounds: int, ours: Callable[[], T], theirs: Callable[[], T]) -> tuple[list[T], list[T]]:
-    """Call both sides `rounds` times, in turn, and return the results of both."""
     found: dict[bool, list[T]] = {True: [], False: []}
     for our_turn in (each for pair in range(rounds) for each in in_turn(pair)):
         found[our_turn].append((ours if our_turn else theirs)())
@@ -138,7 +125,6 @@ Work = Callable[[], Awaitable[tuple[int, float]]]
 
 
 async def alternate(rounds: int, ours: Work, theirs: Work) -> Rates:
-    """Measure both sides `rounds` times, in turn."""
     rates = Rates()
     for pair in range(rounds):
         for our_turn in in_turn(pair):
@@ -147,7 +133,6 @@ async def alternate(rounds: int, ours: Work, theirs: Work) -> Rates:
 
 
 def over(ones: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
-    """Divide each number of the first sequence by its counterpart in the second."""
     return tuple(one / other for one, other in zip(ones, others, strict=True))
 
 

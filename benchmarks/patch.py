@@ -132,7 +132,6 @@ def run(name: str, reference: str = "default", *, quick: bool, **about: Any) -> 
 
 
 def unpacked(*, quick: bool) -> Row:
-    """Measure the same model, as a folder of transformers."""
     with tempfile.TemporaryDirectory() as folder:
         weights("from-gguf", default_model(), "-o", Path(folder) / "model")
         return run("texts, a folder of transformers", f"{folder}/model", quick=quick, **FEW)
@@ -144,7 +143,6 @@ def server(*, quick: bool) -> Row:
 
 
 def able(*, quick: bool) -> Row:
-    """Measure redraft and its peers with a scripted model that makes no mistakes."""
     return asyncio.run(patch_peers.row([*islice(objects(), 3 if quick else None)]))
 
 

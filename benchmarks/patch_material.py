@@ -41,7 +41,6 @@ class Draft:
     whole: Any = None  # the right object
 
     def lost(self, parts: Any, answer: str) -> int:
-        """Count the parts that an answer lacks: sentences, or values by their pointers."""
         if isinstance(parts, dict):
             found = flat(json_so_far(answer))
             return sum(found.get(each) != value for each, value in parts.items())
@@ -49,7 +48,6 @@ class Draft:
 
 
 def texts() -> Iterator[Draft]:
-    """Yield texts with wrong sums or forbidden words in one to three sentences."""
     for line in (HERE / "patch_drafts.jsonl").read_text("utf-8").splitlines():
         text = json.loads(line)
         wrong, right, answer = text["wrong"], text["right"], text["answer"]
@@ -60,7 +58,6 @@ def texts() -> Iterator[Draft]:
 
 
 def sums(answer: str) -> Outcome | bool:
-    """Check that the sums of an answer are right."""
     wrong = [found for found in _SUM.finditer(answer) if not same(*found.groups())]
     message = " ".join(f"{found[0]} is wrong." for found in wrong)
     return redraft.failed(message, places=[each.span(2) for each in wrong]) if wrong else True
@@ -83,7 +80,6 @@ def objects() -> Iterator[Draft]:
 
 
 def flat(value: Any, at: str = "") -> Values:
-    """Return the leaves of a JSON value, by their JSON pointers."""
     if not isinstance(value, dict | list):
         return {at: value}
     pairs = value.items() if isinstance(value, dict) else enumerate(value)

@@ -44,7 +44,6 @@ class Able(httpx.BaseTransport):
         return self.said[-1]
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request: with a JSON Patch if there is a tool for that."""
         tools = [tool["function"]["name"] for tool in json.loads(request.read()).get("tools", ())]
         old, right = flat(json.loads(self.draft.answer)), self.draft.right
         ops = {path: "replace" if path in old else "add" for path in right}
@@ -62,8 +61,6 @@ class Able(httpx.BaseTransport):
 
 
 def by_redraft(mode: Any, able: Able) -> str:
-    """Correct a draft with redraft, by a patch or by a full revision."""
-
     def say(messages: Any) -> str:
         return able.say(
             able.draft.right if "by their JSON pointers" in messages[-1]["content"] else able.draft.whole
@@ -83,7 +80,6 @@ def kind_of(schema: dict[str, Any]) -> Any:
 
 
 def by_peer(name: str, able: Able) -> str:
-    """Correct a draft with one retry of instructor, or with one patch of trustcall."""
     record = kind_of(json.loads(Path(able.draft.checks[0].partition(":")[2]).read_text("utf-8")))
     api: Any = {"base_url": "http://able/v1", "api_key": "-", "http_client": httpx.Client(transport=able)}
     asked: Any = [{"role": "user", "content": able.draft.prompt}]

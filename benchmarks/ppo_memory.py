@@ -63,13 +63,11 @@ def write_records(path: Path, model: str, count: int, half: int) -> Path:
 
 
 def command(verb: str, **settings: object) -> list[str]:
-    """Return the words of `redraft train VERB` with these settings."""
     words = (word for name, value in settings.items() for word in (f"--{name}", str(value)))
     return [sys.executable, "-m", "redraft", "train", verb, *words, "--quiet"]
 
 
 def peak(verb: str, work: Path, model: str, data: Path, batch: int, half: int, **more: object) -> int:
-    """Return the peak anonymous memory of a run of two steps, in bytes."""
     words = command(
         verb,
         model_name_or_path=model,

@@ -44,7 +44,6 @@ def run(*, quick: bool) -> Row:
 
 
 def get(work: Path, model: str, rollouts: int, chunk: int, most: int) -> Ready:
-    """Return a PPO run that is ready for its first step."""
     words = command(
         "ppo",
         model_name_or_path=model,
@@ -86,7 +85,6 @@ def by_rollouts(ready: Ready, epoch: int) -> tuple[int, float]:
 
 
 def by_engine(ready: Ready, epoch: int) -> tuple[int, float]:
-    """Return the tokens and the seconds of the engine for the same answers."""
     source = cast(Ppo, ready.loop.data)
     own, asked = source.own, source._asked(epoch)  # noqa: SLF001  (the same prompts and seeds)
 

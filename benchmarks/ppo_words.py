@@ -82,7 +82,6 @@ def reward(answer: str, prompt: Prompt) -> float:
 
 
 def prompts(words: Sequence[str], count: int, name: str) -> list[Chain]:
-    """Return `count` prompts. They are the same ones every time."""
     chosen = Random(name).sample([(subject, word) for subject in SUBJECTS for word in words], count)
     return [
         Chain(
@@ -115,8 +114,6 @@ def _processors() -> float:
 
 @dataclass(frozen=True)
 class Run:
-    """A run: its folder, its number of steps, and its number of held-out prompts."""
-
     work: Path
     steps: int
     held_out: int
@@ -128,7 +125,6 @@ class Run:
         self._answer("before", "default")
 
     def train(self, seed: int) -> Minutes:
-        """Train with a seed, and answer the held-out prompts. Return the minutes of training."""
         folder = self.work / f"seed-{seed}"
         settings = {**SETTINGS, "--max_steps": self.steps, "--seed": seed, "--output_dir": folder}
         flags = [word for pair in settings.items() for word in pair]
@@ -165,7 +161,6 @@ def scores(chains: Sequence[Chain]) -> list[float]:
 
 
 def rows(run: Run, minutes: Mapping[int, Minutes]) -> tuple[list[Row], bool]:
-    """Return the tables of a run, and whether the goals were reached."""
     before = run.answers("before")
     lines, reached = [HEAD], True
     for seed in minutes:
@@ -206,12 +201,10 @@ def _row(
 
 
 def taken(minutes: Minutes) -> str:
-    """Return the minutes of the wall clock and of one core, in words."""
     return f"{minutes.wall:.0f}, {'not measured' if minutes.cpu is None else f'{minutes.cpu:.0f}'}"
 
 
 def numbers(log: Path) -> list[dict[str, float]]:
-    """Return the lines of a log that end a rollout batch."""
     return [line for line in map(json.loads, log.read_text("utf-8").splitlines()) if "reward" in line]
 
 

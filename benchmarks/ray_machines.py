@@ -20,8 +20,6 @@ ENVIRONMENT = {
 
 
 class Machines:
-    """A head node without processors, and some machines with two processors each."""
-
     def __init__(self, count: int) -> None:
         os.environ.update(ENVIRONMENT)
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -35,7 +33,6 @@ class Machines:
         self.address: str = self._cluster.address
 
     def add(self) -> None:
-        """Start a machine. Ray waits only 30 s for it, so a busy machine gets three tries."""
         for left in reversed(range(3)):
             try:
                 self._nodes.append(self._cluster.add_node(num_cpus=2))
@@ -46,7 +43,6 @@ class Machines:
                 return
 
     def remove(self, number: int) -> None:
-        """Kill all processes of a machine at once."""
         self._cluster.remove_node(self._nodes.pop(number), allow_graceful=False)
 
     def kill_worker(self, number: int) -> bool:

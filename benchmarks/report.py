@@ -87,8 +87,6 @@ def main(
 
 
 def sized(measure: Callable[..., Row], full: Sequence[Any], little: Sequence[Any]) -> Callable[..., Row]:
-    """Return a function that measures a row with the size `full` or, if `quick`, `little`."""
-
     def row(*, quick: bool) -> Row:
         return measure(*(little if quick else full))
 
@@ -133,7 +131,6 @@ def _record(row: Row) -> Record:
 
 
 def circumstances(script: str) -> dict[str, str]:
-    """Return the command, date, machine, versions and commit of a measurement."""
     found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=8"]
     commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -249,7 +246,6 @@ def _median(figure: Record) -> float:
 
 
 def origin(rows: Sequence[Record], name: str) -> str:
-    """Return the dates and machines of rows in words, with a link to the raw figures."""
     made: dict[str, list[str]] = {}
     for row in rows:
         words = f"{row['made']['date'][:10]}, {row['made']['machine']}"
@@ -281,7 +277,6 @@ def shown(value: float, unit: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a value with three significant digits, or with two if it is below 0.1."""
     if abs(value) < 0.1:
         return f"{value:.2g}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -58,7 +58,6 @@ def by_peer(sampler: selfee_peer.TorchSampler, questions: Sequence[str], size: S
 
 
 def by_redraft(questions: Sequence[str], size: Size, parallel: int) -> tuple[int, float]:
-    """Return the chains' new tokens, and the lifetime of the process in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         return answered(
             write_prompts(Path(folder, "questions.jsonl"), questions),

@@ -39,8 +39,6 @@ LONG = 1024  # tokens of each text when memory is measured
 
 @dataclass(frozen=True)
 class Work:
-    """Questions for a number of streams, with the models of redraft and its peers."""
-
     streams: int
     prompts: Path
     model: Path
@@ -127,7 +125,6 @@ def _peers(work: Work) -> Iterator[tuple[str, Callable[[], Any], Goal]]:
 
 
 def memory(*, quick: bool) -> Row:
-    """Measure the memory of the model's process, minus the size of the model."""
     streams, tokens = (4, 64) if quick else (32, LONG)
 
     async def measured(engine: Any) -> float:

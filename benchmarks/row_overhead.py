@@ -32,8 +32,6 @@ WAYS: dict[str, RevisionKeywords] = {
 
 @dataclass(frozen=True)
 class Recorded:
-    """The question, the options and the recorded requests of a chain."""
-
     question: str
     options: RevisionKeywords
     requests: tuple[Request, ...]
@@ -59,7 +57,6 @@ async def _figures(size: Size) -> list[Figure]:
 
 
 async def measure_way(engine: Engine, way: str, questions: Sequence[str], size: Size, streams: int) -> Rates:
-    """Measure all pairs of one mode of revision, with `streams` chains at once."""
     rates = Rates()
     options: RevisionKeywords = {**WAYS[way], "max_tokens": size.tokens // 4, "seed": 1}
     for start in range(0, len(questions), streams):
@@ -86,7 +83,6 @@ async def record(engine: Engine, question: str, options: RevisionKeywords) -> Re
 
 
 async def again(engine: Engine, chain: Recorded) -> int:
-    """Make a chain with the loop, and return the number of generated tokens."""
     made = await arevise(chain.question, **with_model(chain.options, engine))
     return made.usage.completion_tokens
 

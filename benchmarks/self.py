@@ -190,7 +190,6 @@ def found(prompt: str, right: str) -> Exercise | None:
 
 
 def who(*, quick: bool) -> Row:
-    """Measure who answers: the adapters or the base."""
     figures = []
     for task, name in NAMES.items():
         said = [each for seed in SEEDS for each in asked(task, "held_out", seed)]
@@ -225,7 +224,6 @@ def says(answer: str, right: str) -> bool:
 
 
 def exercises(*, quick: bool) -> Row:
-    """Measure the default model and its base on exercises in people's words."""
     table: list[Sequence[str]] = [HEAD]
     for task, name in NAMES.items():
         rights = dict(each for seed in SEEDS for each in asked(task, "held_out", seed))
@@ -296,7 +294,6 @@ async def _both(prompts: Sequence[str]) -> list[tuple[tuple[str, float], ...]]:
 
 
 def byte(*, quick: bool) -> Row:
-    """Compare the default model with its base on everyday prompts, byte by byte."""
     test = [prompt for prompt in everyday(shared())[1] if len(prompt) < 400 and read(prompt) is None]
     prompts = Random(1).sample(test, 4 if quick else 60)
     pairs = asyncio.run(_both(prompts))

@@ -31,17 +31,13 @@ TEMPERATURE = 0.7  # the released default
 
 
 class Sampler(Protocol):
-    """A model with its tokenizer and cache: the methods that the loop needs."""
-
     end: int
 
     def encode(self, text: str, *, start: bool) -> list[int]: ...
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
-    def feed(self, tokens: Sequence[int]) -> int:
-        """Run more tokens through the model, and draw the next one."""
-        ...
+    def feed(self, tokens: Sequence[int]) -> int: ...
 
     def rewind(self, tokens: int) -> None: ...
 
@@ -88,8 +84,6 @@ def _tokens_within(model: Sampler, tokens: Sequence[int], length: int) -> int:
 
 @dataclass
 class TorchSampler:
-    """The weights of a GGUF file in transformers, on the processor."""
-
     model: Any
     tokenizer: Any
     end: int

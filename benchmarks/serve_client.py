@@ -15,8 +15,6 @@ CHAT = "/v1/chat/completions"
 
 @dataclass(frozen=True)
 class Address:
-    """The port of a server on 127.0.0.1, and its key."""
-
     port: int
     key: str = ""
 

@@ -36,8 +36,6 @@ PROMPTS = ("Describe rain.", "Describe snow.", "Describe a river.", "Describe th
 
 @dataclass
 class Found:
-    """The counts of the clients, and of the requests to `/health`."""
-
     chains: int = 0
     lost: int = 0
     steps: int = 0

@@ -39,8 +39,6 @@ class Count:
 
 
 class Stream(asyncio.Protocol):
-    """A connection that repeats a request, and counts words without reading JSON."""
-
     def __init__(self, request: bytes, count: Count) -> None:
         self._request, self._count = request, count
         self._tail, self._words, self._going = b"", 0, True
@@ -71,7 +69,6 @@ class Stream(asyncio.Protocol):
         self._transport.write(self._request) if self._going else self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Count an error if the server closed the connection during the load."""
         self._count.errors += self._going and asyncio.get_running_loop().time() < self._count.until
 
 

@@ -96,7 +96,6 @@ class Soak:
         return kinds[-1] == "response.completed"
 
     async def cut(self) -> bool:
-        """Read three pieces of a stream, then close it."""
         async with aclosing(self._stream("plain")) as stream:
             return all([await anext(stream) for _ in range(3)])
 

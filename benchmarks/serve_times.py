@@ -28,7 +28,6 @@ READY_HOW = (
 
 
 def cut(times: int, pieces: int) -> Row:
-    """Measure how long an abandoned stream keeps its slot."""
     with serving("--model", "default", "--parallel", "1", "--queue", "1", port=PORT) as server:
         freed, alone = asyncio.run(_cuts(Address(server.port), times, pieces))
     figure = Figure("to the next request's first token", tuple(freed), "s", Goal("≤", 1.0))

@@ -71,7 +71,6 @@ class Made:
 
     @classmethod
     def of(cls, chain: Chain) -> Made:
-        """Accumulate the texts of a chain. After an early end, the last values are repeated."""
         texts = [(_passes(step), step.usage.completion_tokens) for step in (*chain.drafts, *chain.steps)]
         good, spent = zip(*texts, strict=True)
         passed, tokens = list(accumulate(good, or_))[:TEXTS], list(accumulate(spent))[:TEXTS]
@@ -81,8 +80,6 @@ class Made:
 
 @dataclass(frozen=True)
 class Curve:
-    """The runs of a method, by seed and prompt."""
-
     runs: Sequence[Sequence[Made]]
 
     def share(self, texts: int) -> tuple[float, ...]:
@@ -92,7 +89,6 @@ class Curve:
         return tuple(fmean(made.tokens[texts - 1] for made in run) for run in self.runs)
 
     def at(self, tokens: float) -> list[float]:
-        """Return the percentage of runs that pass at a number of new tokens, for each prompt."""
         points = [fmean(self.tokens(texts)) for texts in range(1, TEXTS + 1)]
         by_text = [
             [100 * fmean(run[n].passed[k] for run in self.runs) for n in range(len(self.runs[0]))]
@@ -128,7 +124,6 @@ def checks_in(record: Mapping[str, Any]) -> list[Check]:
 
 
 async def peers(records: Sequence[dict[str, Any]], name: str, seed: int, texts: int = TEXTS) -> list[Chain]:
-    """Return a peer's texts for each record, as the steps of a chain."""
     running = asyncio.get_running_loop()
 
     async def make(number: int, record: dict[str, Any]) -> Chain:
@@ -148,7 +143,6 @@ async def peers(records: Sequence[dict[str, Any]], name: str, seed: int, texts: 
 async def curves(
     records: Sequence[dict[str, Any]], ways: Iterable[str], tokens: int, seeds: Iterable[int]
 ) -> dict[str, Curve]:
-    """Run methods with several seeds. Peers use llama.cpp's server."""
     runs: dict[str, list[list[Made]]] = {way: [] for way in ways}
     async with aclosing(await load_engine("default", engine="llamacpp", parallel=PARALLEL)) as model:
         for seed in seeds:
@@ -260,8 +254,6 @@ def likelihood(prompt: str, text: str) -> float:
 async def first_texts(
     records: Sequence[Any], seed: int, ref: str = "default", kind: str | None = "llamacpp", **options: Any
 ) -> list[tuple[float, ...]]:
-    """Make a chain for each prompt, by default with one text, and return its `PARTS`."""
-
     async def one(number: int, record: dict[str, Any]) -> Chain:
         checks = checks_in(record)
         given = {"max_tokens": 128, "seed": seed * 10_000 + number, "max_revisions": 0, **options}
@@ -301,7 +293,6 @@ def less_likely(
 
 
 def natural(*, quick: bool) -> Row:
-    """Measure whether first texts pass, and whether they read like unsteered ones."""
     seeds, count, figures = ((0,), 8, []) if quick else ((0, 1, 2), None, [])
     for name, records in (("IFEval", held_out(100)[:count]), ("everyday", plain_demands(count))):
         steered = [asyncio.run(first_texts(records, seed)) for seed in seeds]
@@ -334,7 +325,6 @@ def natural(*, quick: bool) -> Row:
 
 
 def other_engines(*, quick: bool) -> Row:
-    """Measure first texts of the base model on the other engines that can steer."""
     records, figures = held_out(100)[: 8 if quick else 50], []
     with TemporaryDirectory() as folder, serving(PARALLEL) as url:
         command = [sys.executable, "-m", "redraft", "weights", "from-gguf", str(fetch_default())]
@@ -371,7 +361,6 @@ def held_out_prompts(*, quick: bool) -> Row:
 
 
 def all_prompts(*, quick: bool) -> Row:
-    """Measure all prompts of IFEval with one seed, because a run takes hours."""
     records = ifeval(8 if quick else None)
     found = asyncio.run(curves(records, ("best of N", "one steered text"), 256, (0,)))
     plain, steered = found.values()

@@ -46,8 +46,6 @@ class Request:
 
 @dataclass
 class Tap:
-    """An engine that passes requests on to another one, and records them in `requests`."""
-
     engine: Engine
     requests: list[Request] = field(default_factory=list)  # in the order in which they were made
 

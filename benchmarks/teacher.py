@@ -57,7 +57,6 @@ class Account:
 
     @property
     def twice(self) -> list[str]:
-        """The digests of requests that got more than one whole reply."""
         return [digest for digest, times in self.whole.items() if times > 1]
 
     def replies_to(self, texts: Iterable[str]) -> dict[str, int]:
@@ -72,8 +71,6 @@ def texts_in(journal: Path) -> list[str]:
 
 
 class Teacher:
-    """The process of a teacher, on one port. Arguments are those of `Ways`."""
-
     def __init__(self, **ways: Any) -> None:
         self._ways = asdict(Ways(**ways))
         self._process: subprocess.Popen[str] | None = None
@@ -92,7 +89,6 @@ class Teacher:
         return Account(Counter(found.pop("whole")), **found)
 
     def sent(self) -> tuple[int, int]:
-        """Return the number of whole replies that were sent, and of calls under way."""
         found = json.loads(self._asked("/sent"))
         return found["replies"], found["under_way"]
 
@@ -209,13 +205,11 @@ class _Served:
 
 
 def digest_of(body: Any) -> str:
-    """Return the digest of everything in a request that may change its reply."""
     asked = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
     return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
 def reply_to(body: Any) -> str:
-    """Return the reply to a request: words and a verdict."""
     draws = random.Random(digest_of(body))
     return f"{' '.join(draws.choices(WORDS, k=draws.randint(8, 24)))}. {draws.choice(VERDICTS)}"
 

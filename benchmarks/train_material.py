@@ -39,8 +39,6 @@ FEEDBACK = (63, 0.35)
 
 @dataclass(frozen=True)
 class Scale:
-    """The sizes of a measurement."""
-
     records: int  # chains that are prepared; the memory is compared with that of half as many
     rounds: int  # pairs of processes that are timed in turn
     steps: int  # timed steps of each process, after the first one
@@ -69,8 +67,6 @@ KINDS = (
 
 
 class Chains:
-    """Makes records on demand. A number always gives the same record."""
-
     def __init__(self, folder: Path) -> None:
         self._known = sentences(folder)
         self._lines = list(_lines_of_programs(folder))

@@ -43,7 +43,6 @@ def run(scale: Scale) -> Row:
 
 
 def peak(model: Path, side: str, flags: tuple[str, ...], tokens: int) -> int:
-    """Return the peak anonymous memory of a side, in bytes."""
     size = ["--rows", str(ROWS), "--tokens", str(tokens)]
     command = [sys.executable, str(SCRIPT), str(model), side, *flags, *size]
     return run_command(["env", *ALLOCATOR, *command]).anonymous

@@ -45,8 +45,6 @@ SAME = (
 
 
 class Watch(TrainerCallback):
-    """Counts tokens (without padding) and seconds, from the second step on."""
-
     def __init__(self, model: torch.nn.Module) -> None:
         self.tokens, self.start, self.end = 0, 0.0, 0.0
         model.register_forward_pre_hook(self._count, with_kwargs=True)
@@ -118,7 +116,6 @@ def ours(settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: A
 def selfee(
     settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
 ) -> Trainer:
-    """Return transformers' trainer, with each example padded to the maximum length."""
     length = settings.model_max_length
     rows = [padded(example, length, tokenizer.pad_token_id) for example in examples(data)]
     return Trainer(model, args, default_data_collator, rows)
@@ -158,7 +155,6 @@ def examples(data: Prepared) -> list[dict[str, list[int]]]:
 
 
 def note(text: str) -> None:
-    """Print a remark to standard error, because standard output contains the result."""
     print(text, file=sys.stderr)
 
 

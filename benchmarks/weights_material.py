@@ -26,8 +26,6 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 
 @dataclass(frozen=True)
 class Scale:
-    """The sizes of a measurement."""
-
     rounds: int  # pairs that are measured
     speed: int  # bytes of the checkpoint for measuring speed
     memory: tuple[int, ...]  # bytes of the checkpoints for measuring memory, ascending
@@ -40,8 +38,6 @@ class Scale:
 
 @dataclass(frozen=True)
 class Pair:
-    """The folders of a base and a target, and the bytes of the tensors in each."""
-
     base: Path
     target: Path
     size: int

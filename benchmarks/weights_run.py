@@ -116,7 +116,6 @@ def imports_of(*arguments: str | Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """Remove an output and the files beside it, and wait until the disk is idle."""
     for each in (path, *path.parent.glob(path.name + ".*")):
         if each.is_dir():
             shutil.rmtree(each)

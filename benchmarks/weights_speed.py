@@ -35,7 +35,6 @@ def run(scale: Scale) -> Row:
 
 
 def _figures(rounds: int, folder: Path, pair: Pair, *, exact: bool) -> Iterator[Figure]:
-    """Measure `diff`, and then `apply` on its last delta."""
     delta, target = folder / "delta", folder / "applied"
     flags = ["--exact"] if exact else []
     kind = "exact" if exact else "plain"

@@ -41,7 +41,6 @@ def run(scale: Scale) -> Row:
 
 
 def figures(ours: list[Took], theirs: list[Took]) -> tuple[Figure, ...]:
-    """Return the ratios of speed, of memory, and of memory with mapped files."""
     pairs = list(zip(ours, theirs, strict=True))
     speed = tuple(them.seconds / us.seconds for us, them in pairs)
     memory = tuple(us.anonymous / them.anonymous for us, them in pairs)

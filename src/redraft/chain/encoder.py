@@ -418,7 +418,6 @@ class Encoder:
         )
 
     def _clean(self, text: str, border: int, whole: Tokens) -> bool:
-        """Return whether a prompt ending at `border` has the same tokens alone, from its last mark on."""
         start = max(text.rfind(OPEN, 0, border), 0)
         first, end = np.searchsorted(whole.starts, (start, border))
         if end and whole.ends[end - 1] > border:
@@ -433,7 +432,6 @@ LONGEST = 1 << 20  # maximum characters of a text: tokenising needs hundreds of 
 def _placed(
     spans: Sequence[Span], vocabulary: Vocabulary
 ) -> tuple[str, list[tuple[Span, int, int]], list[int]]:
-    """Join spans, with marks for control tokens. Return the text, places, and starts of the model's turns."""
     texts = [_text_of(span, vocabulary) for span in spans]
     ends = list(accumulate(map(len, texts)))
     if ends[-1] > LONGEST:

@@ -213,7 +213,6 @@ def _feedback(step: Step) -> Feedback | None:
 
 
 def _steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps. For a pair, return the chosen one; if there are no answers, the gold answer."""
     if has_answer(chain.steps):
         return (chain.steps[chain.best],) if _is_pair(chain) and chain.best is not None else chain.steps
     if gold := gold_text(chain):

@@ -181,7 +181,6 @@ class Parser:
     """
 
     def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
-        """Start at the beginning of a section. A feedback section judges the last of `steps`."""
         self.kind = kind
         self.index = index
         self.malformed: str | None = None  # the first deviation from the format

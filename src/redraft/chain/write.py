@@ -180,7 +180,6 @@ def _written(chain: Chain) -> str:
 
 
 def _is_better(chosen: Step, rejected: Step) -> bool:
-    """Return whether `chosen` was judged better than `rejected`: by checks, or by scores, or by verdicts."""
     checked = (chosen.score, rejected.score)
     for one, other in (checked, (teacher_score(chosen.feedback), teacher_score(rejected.feedback))):
         if one is not None and other is not None:

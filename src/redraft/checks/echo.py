@@ -75,7 +75,6 @@ def _repeats(own: list[str], message: list[str]) -> bool:
 
 
 def _begins(own: list[str], message: list[str]) -> bool:
-    """Return whether a text begins like a check's message, such as "The answer has 48 words"."""
     same = own[:6] == message[:6] or (own[:4] == message[:4] and own[3:4] == [_NUMBER])
     return same and own[:2] == ["the", "answer"] and own[2:3] in _OF_FORM
 

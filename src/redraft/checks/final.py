@@ -166,7 +166,6 @@ def _box(text: str) -> str | None:
 
 
 def _marked(answer: str) -> Iterator[tuple[str, str]]:
-    """Yield the statements marked as the final answer, the likeliest first, and the text after each."""
     lines = regex.findall(r"####[ ]*(?!\d++[.)][ ]|[Ss]tep)(.*)", answer)
     if lines:
         yield lines[-1].strip(), ""

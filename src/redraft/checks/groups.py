@@ -162,7 +162,6 @@ def closing(text: str) -> int | None:
 
 
 def _nested(text: str) -> Iterator[tuple[int, str, int]]:
-    """Yield each unescaped character's position, the character, and the depth of parentheses after it."""
     depth = index = 0
     while index < len(text):
         char = text[index]

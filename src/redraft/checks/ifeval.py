@@ -80,7 +80,6 @@ def _type(
 
 
 def _form_of(value: str) -> Any:
-    """Return the JSON type of an IFEval argument by its name; all names follow this pattern."""
     if value.endswith("relation"):
         return _RELATION
     if value in ("keywords", "forbidden_words"):

@@ -54,7 +54,6 @@ class CheckKind(Kind):
     asks_judge: bool = False
 
     def __post_init__(self) -> None:
-        """Reject a field of a wrong type, or an unknown writer."""
         super().__post_init__()
         if self.writer not in get_args(Writer):
             known = ", ".join(get_args(Writer))

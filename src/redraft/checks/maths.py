@@ -132,7 +132,6 @@ def _value(text: str) -> Hashable:
 
 
 def _unordered(text: str) -> Hashable:
-    """Return the elements of a list as a multiset, or its only element. `a±b` counts as two."""
     parts = []
     for piece in _split(text):
         if piece.count(r"\pm") == 1:

@@ -68,7 +68,6 @@ class OutputCheck:
 
 
 def _path(value: Any, loc: Sequence[str | int]) -> Iterator[str | int]:
-    """Yield the keys of an error's location, without the tags of unions, which are not keys of the value."""
     for number, key in enumerate(loc, start=1):
         missing = isinstance(value, dict) and number == len(loc)
         if isinstance(key, int) or missing or (isinstance(value, dict) and key in value):

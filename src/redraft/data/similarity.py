@@ -283,7 +283,6 @@ def _chosen(sets: Sets, indices: _Ints) -> Sets:
 
 
 def _parts(weights: _Ints, most: int) -> Iterator[slice]:
-    """Yield slices of 1 to `most` items, with a total weight of about `_ROWS`."""
     ends, start = np.cumsum(weights), 0
     while start < len(weights):
         before = ends[start - 1] if start else 0

@@ -354,7 +354,6 @@ def _columns_of_sum(values: Mapping[str, Any]) -> str:
 
 
 def _columns_of_difference(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right, each as `y from x`, with a borrow if y is larger."""
     columns, borrowed, digits = [], 0, ""
     for left, x, y in _columns(values["a"], values["b"]):
         less = y + borrowed
@@ -368,7 +367,6 @@ def _columns_of_difference(values: Mapping[str, Any]) -> str:
 
 
 def _columns_of_product(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right: each digit of `a` times `b`, plus the carry."""
     (a, b), columns, carry, digits = (values["a"], values["b"]), [], 0, ""
     while a:
         product = a % 10 * b

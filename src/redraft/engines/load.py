@@ -459,8 +459,6 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
 
 
 def _files(path: Path, named: ModelReference) -> Any:
-    """Return the path, size in bytes and modification time in ns of each file, to distinguish models."""
-
     def of(path: Path) -> list[tuple[str, int, int]]:
         resolved = path.resolve()
         inside = sorted(each for each in resolved.rglob("*") if each.is_file())

@@ -310,7 +310,6 @@ class LocalEngine(Engine):
         return self._template.text(Prompt(messages=tuple(map(dict, messages))), await self._end())
 
     async def _pieced(self, messages: Sequence[Message], told: Told = None) -> Tokens:
-        """Render placeholders for contents and names, and encode the contents and names as plain text."""
         mark, texts = secrets.token_hex(8), _texts_of(messages)
         marked: list[Message] = []
         for number, message in enumerate(messages):

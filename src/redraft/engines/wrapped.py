@@ -73,7 +73,6 @@ class GuardedEngine(WrappedEngine):
     """Wraps another package's engine. Its exceptions, and wrong deltas, are raised as `EngineError`."""
 
     def __getattr__(self, name: str) -> Any:
-        """Return attributes that only the wrapped engine has."""
         return getattr(self.wrapped, name)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:

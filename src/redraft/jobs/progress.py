@@ -211,7 +211,6 @@ class RecordProgress(ProgressLine):
     """The progress in records of files. `done` counts their bytes. At the end, the line disappears."""
 
     def __init__(self, total: int | None = None, out: Path | None = None, *, quiet: bool = False) -> None:
-        """Start counting to `total` bytes. `out` is the records' output: a file, `-`, or None."""
         console = Console(stderr=True)
         shown = sys.stderr.isatty() and not _takes_the_terminal(out)
         super().__init__(total, quiet=quiet or not shown, transient=True, console=console)

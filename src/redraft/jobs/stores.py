@@ -58,7 +58,6 @@ class Store:
     """An output in a store, with its copy on this machine."""
 
     def __init__(self, url: str, base: Store | None = None) -> None:
-        """Set the output's address. For a share, `base` is the merged output, which is fetched too."""
         self.url, self.base = url, base
         self._system, self._key = _opened(url)
         self.copy = _folder(url) / Path(self._key).name

@@ -227,7 +227,6 @@ class AnswerMessage:
 
 
 def _final(chain: Chain) -> Step:
-    """Return the best step. If all answers are blank, return the first checked step, otherwise the last."""
     if chain.best is None and chain.steps and not has_answer(chain.steps):
         return next((step for step in chain.steps if step.checks), chain.steps[-1])
     return Step(answer="", finish="cancelled") if chain.best is None else chain.steps[chain.best]
@@ -382,7 +381,6 @@ class ChatReply(Reply):
             yield self._chunk(index, {}, message.finish_reason, **self._chain())
 
     def _tagged(self, index: int, piece: Piece) -> Iterator[bytes]:
-        """Yield the chunks of a piece. Each tag is a chunk of its own, as it is a single token of a model."""
         thinks, field, tags = piece.field != "content", piece.field, list[str]()
         if self.asked.think_tags:
             if thinks and self.messages[index].sent:  # thoughts must come before the content

@@ -338,7 +338,6 @@ class RevisedRequest(ModelRequest):
 
 
 def _as_in_chats(choice: Any) -> Any:
-    """Convert the `tool_choice` of a response request to that of a chat, where only functions are allowed."""
     match choice:
         case {"type": kind, "name": name}:
             return {"type": kind, "function": {"name": name}}

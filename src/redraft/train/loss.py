@@ -193,7 +193,6 @@ def _loss_and_grads(
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, *, grad: bool) -> tuple[Tensor, Tensor]:
-    """Return the summed loss and its gradient, [tokens, vocabulary], which overwrites the logits."""
     targets = targets[:, None]
     logits.sub_(logits.amax(-1, keepdim=True))
     picked = logits.gather(1, targets)

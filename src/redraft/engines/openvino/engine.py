@@ -237,7 +237,6 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
                     yield delta
 
     def _request(self, prompt: Tokens, sampling: Sampling, limit: int) -> Request:
-        """Return a request to the process. Samplers that `sampling` does not name stay off."""
         asked = sampling.extra_body or {}
         seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
         fields = dict[str, Any](max_new_tokens=limit, rng_seed=seed, logprobs=int(sampling.logprobs))

@@ -365,7 +365,6 @@ class BatchServer(Server):
             pause = min(pause * _GROWTH, self._batches.pause)
 
     async def _collect(self, path: str) -> None:
-        """Read the results in a file. If the download breaks off, repeat it for the missing replies."""
         for tries_left in reversed(range(self.patience.tries)):
             lines: list[Any] = []
             try:

@@ -447,7 +447,6 @@ def _most_tokens(body: Body | None) -> int:
 
 
 def _seconds(header: str | None) -> float | None:
-    """Return `Retry-After`, a number or a date, in seconds; None where it is missing or unreadable."""
     if header is None:
         return None
     try:

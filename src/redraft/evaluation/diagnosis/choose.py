@@ -251,7 +251,6 @@ class Choice:
         return "\n".join(as_text([*parts, Part(notes=[*never], verdict=self.sentence)]))
 
     def _at_equal(self, by: Cost) -> Iterator[Line]:
-        """Yield the gains of the chosen way over all kinds, and of all ways over its kind and best of N."""
         race = self.race
         for way, kind in product(race.ways, dict.fromkeys(way.kind for way in race.ways)):
             wanted = way == race.chosen or kind in (race.chosen.kind, "best-of")

@@ -126,7 +126,6 @@ def deviation(values: Tensor) -> Tensor:
 
 
 def _centred(values: Tensor, dims: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
-    """Return the mean over `dims` (default: all) and the centred values, in 64 bits; equal values give 0."""
     values = values.double()
     if not values.numel():
         return values.sum(), values

@@ -225,7 +225,6 @@ def rope_factors(rope: Rope, head: int) -> list[float]:
 
 
 def _llama3(theta: float, factors: tuple[float, ...], head: int) -> dict[str, float]:
-    """Return the scaling with these divisors. Its low and high factors are 1 and 4, as in every Llama 3."""
     for original in (8192, *(1 << bits for bits in range(6, 21))):
         numbers = dict(zip(_LLAMA3_KEYS, (max(factors), 1.0, 4.0, original), strict=True))
         made = rope_factors(Rope(theta, "llama3", numbers), head)

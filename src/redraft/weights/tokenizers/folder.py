@@ -174,7 +174,6 @@ class TokenizerFolder:
             seen.add(text)
 
     def _template_end(self, at: int) -> str:
-        """Return the special token that tokenizer.json puts before (0) or after (-1) a text, or ""."""
         processor = as_object(self.fast.get("post_processor"))
         for part in [processor, *map(as_object, as_list(processor.get("processors")))]:
             single = as_list(part.get("single"))

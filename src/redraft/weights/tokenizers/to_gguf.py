@@ -167,7 +167,6 @@ def _piece_scores(source: TokenizerFolder) -> dict[int, float]:
 
 
 def _rank_scores(source: TokenizerFolder) -> dict[int, float]:
-    """Return scores that make llama.cpp merge in the order of tokenizer.json, by each token's first merge."""
     order: dict[str, int] = {}
     for left, right in _merges(source):
         order.setdefault(left + right, len(order))
