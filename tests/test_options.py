@@ -88,7 +88,7 @@ def test_a_default_is_a_value_that_is_allowed() -> None:
 
 
 def test_parts_that_a_budget_does_not_have_are_refused() -> None:
-    with pytest.raises(UsageError, match="the budget has 'token'") as caught:
+    with pytest.raises(UsageError, match="the budget sets 'token'") as caught:
         check_options({"budget": {"token": 5}})
     assert caught.value.hint == "It may set tokens, seconds, usd."
 

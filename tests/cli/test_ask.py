@@ -127,7 +127,7 @@ def test_checks_not_passed_are_status_1_and_said_on_stderr() -> None:
 def test_an_answer_that_only_acknowledges_is_said() -> None:
     done = ask("Describe rain.", "-m", verbs.script("ok"), "-c", "words<=2", "--max-revisions", "0")
     assert (done.stdout, done.exit_code) == ("ok\n", 1)
-    assert "the answer only repeats what was said, or acknowledges it: 'ok'" in done.stderr
+    assert "the answer only repeats or acknowledges earlier text: 'ok'" in done.stderr
 
 
 def test_a_minimum_of_revisions_that_was_not_reached_is_said() -> None:

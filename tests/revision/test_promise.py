@@ -38,8 +38,8 @@ def test_a_promise_that_is_kept_is_seldom_called_broken() -> None:
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        (answer(passed=False, check="lacks:rain"), "for answers with the check lacks: its checks are words."),
-        (Chain(id="b", steps=(Step(answer="Rain."),), best=0), "for answers without checks: its checks are "),
+        (answer(passed=False, check="lacks:rain"), "answers with the check lacks. Covered checks: words."),
+        (Chain(id="b", steps=(Step(answer="Rain."),), best=0), "answers without checks. Covered checks: "),
         (Chain(id="b"), ""),
     ],
 )
@@ -86,7 +86,7 @@ def test_a_damaged_file_of_counts_begins_anew_and_one_that_cannot_be_written_is_
         watch.add(answer(passed=True))
         assert file.read_text() == "1 1 0\n"
     said = watch.keep_in(file)
-    assert said.startswith("way.yaml's promise is counted anew at each start: ")
+    assert said.startswith("cannot store the counts for the promise of way.yaml: ")
     assert str(file) in said
     assert not watch.add(answer(passed=True))
     assert watch.count == 2

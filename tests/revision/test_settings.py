@@ -60,7 +60,7 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("parallel", "given", "engine", "said"),
     [
-        (MANY, {}, OPENVINO, ["{} runs on OpenVINO, fast for many streams. Or choose --engine llamacpp."]),
+        (MANY, {}, OPENVINO, ["{} runs on OpenVINO, for speed. To use llama.cpp, add --engine llamacpp."]),
         (MANY, {"seed": 1}, OPENVINO, ["--engine llamacpp, where --seed repeats answers."]),
         (MANY - 1, {}, LLAMACPP, []),
         (MANY, {"engine": "llamacpp"}, LLAMACPP, []),

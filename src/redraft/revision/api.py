@@ -90,7 +90,7 @@ class Background:
             raise
 
     async def keep(self, reference: str, patience: Patience) -> Engine:
-        """Return the engine of a reference, loaded once for each key and patience. Call it inside `run`."""
+        """Return the engine of a reference. Load it once for each API key and patience. Call inside `run`."""
         # A relative path names another file in another folder.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:
@@ -104,7 +104,7 @@ class Background:
     def close(self) -> None:
         """Close the engines and end the thread.
 
-        Runs at the interpreter's exit, so neither this nor an engine's `aclose` may start a thread.
+        This runs at the interpreter's exit, so neither it nor an engine's `aclose` may start a thread.
         """
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None
@@ -121,7 +121,7 @@ class Background:
     def _started(self) -> asyncio.AbstractEventLoop:
         """Return the running loop. A forked process starts its own thread.
 
-        It keeps the parent's engines unused: freeing them here would kill the processes of their models.
+        It keeps the parent's engines without using them: freeing them would kill their models' processes.
         """
         with self._starting:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
@@ -188,7 +188,7 @@ async def arevise(
 @overload
 async def arevise(prompt: Asked, **options: Unpack[RevisionKeywords]) -> Chain[Any]: ...
 async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
-    """Make a chain. Arguments and errors are those of `stream`."""
+    """Make a chain and return it. Arguments and errors are those of `stream`."""
     async with aclosing(stream(prompt, **options)) as events:
         return await finished(events)
 
@@ -204,8 +204,8 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
     """Rewrite passages of an answer, and nothing else, as a person asks. This needs no `await`.
 
     Args:
-        answer: A text, or a chain, whose best answer is rewritten.
-        prompt: The prompt that a text answers. A chain contains its own.
+        answer: A text, or a chain. In a chain, the best answer is rewritten.
+        prompt: The prompt of the text. A chain contains its own.
         **options: The options of `revise`. `places` is required: pairs of a place and a wish for it.
             A place is a passage that occurs once, a pair of numbers (the first character, and the one after
             the last), or the JSON pointer of a value. A wish without a place may change any sentence.
@@ -236,7 +236,7 @@ def revise(prompt: Asked, *, output: TypeForm[T], **options: Unpack[KeywordsButO
 @overload
 def revise(prompt: Asked, **options: Unpack[RevisionKeywords]) -> Chain[Any]: ...
 def revise(prompt: Asked, **options: Any) -> Chain[Any]:
-    """Make a chain without `await`. Arguments and errors are those of `stream`.
+    """Make a chain and return it, without `await`. Arguments and errors are those of `stream`.
 
     This works in notebooks too. A model given by reference stays loaded until the program ends.
     """
@@ -459,7 +459,7 @@ def settled(
 
 
 def _alone(asked: Prompt) -> str:
-    """Return the last question of a plain-text conversation; "" if there is a system message."""
+    """Return the question of a plain-text prompt without a system message; "" for any other prompt."""
     if not asked.messages:
         return asked.text
     if any(is_system(each) or beyond_text(each) for each in asked.messages):
@@ -526,7 +526,7 @@ def _plan(
         checks=tuple(check.name for check in driver.checks),
         critic=critic,
         judge=judge,
-        demand="\n".join(dict.fromkeys(filter(None, told))),  # as a list, they were answered with lists
+        demand="\n".join(dict.fromkeys(filter(None, told))),  # a list made models answer with lists
         schema=schema,
         form=form if steered else None,
         steered=steered,

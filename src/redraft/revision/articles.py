@@ -17,8 +17,8 @@ _A = re.compile(rf"(?i){_LIKE_YOU}|[^\W_aeiouh\d]|[2-79]|1(?![18](?!\d))")
 def with_article(before: str, new: str, text: str) -> tuple[str, str]:
     """Return a text and the new passage after it, with "a" or "an" as needed.
 
-    A changed article becomes a part of the passage. An article in the passage replaces the one before it.
-    Other languages stay as they are.
+    A changed article becomes a part of the passage. An article in the passage replaces one at the end of the
+    text. Texts in other languages stay as they are.
     """
     article = _ARTICLE.search(before)
     if not article or not new[:1].isalnum() or not _ENGLISH.search(text):

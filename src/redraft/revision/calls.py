@@ -1,6 +1,6 @@
 """Judge tool calls before anyone runs them: by their tool's name and JSON Schema.
 
-The model gets the error that its tool would raise, and calls again.
+If a call does not fit, the model gets the error that the tool would raise, and calls again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ONE = failed("Only one call at a time is asked for.")
 RIGHT = "This call fits, and is kept. Do not make it again."
 Tables = Sequence[Mapping[str, Any]]
 _DATA = re.compile(r"""\s*+(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
-"""Matches the beginning of a patch or of a call's arguments, as opposed to an answer to a person."""
+"""Matches the beginning of a patch or of a call's arguments, not of an answer to a person."""
 _FENCE = re.compile(r"(?:(?<!\s)\s++)?```\w*\n(.*?)\n?```\s*", re.DOTALL)
 _FORMATS: Mapping[str, Callable[[str], Any]] = {
     "date-time": datetime.fromisoformat,
@@ -50,7 +50,7 @@ _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedPro
 
 
 def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None) -> tuple[CheckResult, ...]:
-    """Return a result for each call: whether it names a tool, and its arguments fit that tool's schema.
+    """Check that each call names a tool, and that its arguments fit the tool's schema. Return the results.
 
     Properties that the schema does not name are refused, and dates must be real. A tool without a schema
     accepts any JSON object. `asked` contains a request's `tool_choice` and `parallel_tool_calls`.
@@ -173,7 +173,7 @@ def _unknown(way: Sequence[str], schema: Any) -> str:
 
 
 async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> tuple[CheckResult, ...]:
-    """Return the results of tool checks on each call whose arguments fit; other calls pass."""
+    """Return a result of the tool checks for each call. Unreadable arguments pass: `judged` rejects them."""
     found, before, answered, named = list[CheckResult](), list[str](), list[str](), dict[str, str]()
     for message in prompt.messages or ():
         for call in message.get("tool_calls") or ():
@@ -185,7 +185,7 @@ async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> t
         tool, given = (call.get("function", {}).get(part) for part in ("name", "arguments"))
         mine = [check for check in checks if isinstance(check, ToolCheck) and check.concerns(str(tool))]
         outcomes = list[Outcome]()
-        with suppress(TypeError, ValueError, RecursionError):  # their schema rejects these
+        with suppress(TypeError, ValueError, RecursionError):  # `judged` rejects these
             value = json.loads(given or "{}")
             outcomes = [await check.of_call(str(tool), value, before, answered, prompt) for check in mine]
         wrong = [each for each in outcomes if not each.passed]
@@ -203,7 +203,7 @@ def _name_of(call: Any) -> str:
 
 
 def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple[Step, Any]:
-    """Return a call's arguments as an answer with their faults, and the schema that they break."""
+    """Return a call's arguments as a step with their faults as feedback, and the schema of the tool."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
     check = _check_of(_named(tools).get(function["name"], {}))
@@ -211,9 +211,9 @@ def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple
 
 
 def reread(arguments: str) -> str | None:
-    """Read a JSON object from arguments: in a fence, in a string, as Python, or with bare line breaks.
+    """Return a JSON object that is in a code fence or a string, or has Python's syntax or raw line breaks.
 
-    Return None if they are an object already, cannot be read, or give a name twice.
+    Return None if the arguments are valid JSON already, cannot be read, or contain a name twice.
     """
     with suppress(ValueError, RecursionError):
         if isinstance(json.loads(arguments), dict):
@@ -259,7 +259,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text replaces a tool call, because a call is due or because the text patches one."""
+    """Return whether a text stands where a call is due, or looks like the arguments of an earlier call."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
@@ -307,7 +307,7 @@ def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
 
 
 def told(step: Step) -> list[Message]:
-    """Return the calls of a step with the fault of each, as messages of their tools."""
+    """Return the messages that show a step's calls, and for each call a reply with its fault."""
     results = dict(enumerate(step.checks))
     calls = [  # servers refuse a conversation whose calls are not JSON
         call if _reads(call) else {**call, "function": {"name": _name_of(call), "arguments": "{}"}}

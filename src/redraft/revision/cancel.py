@@ -28,7 +28,7 @@ class CancelToken:
 
     @contextmanager
     def limit(self, deadline: float | None) -> Iterator[Limit]:
-        """Yield a limit for many `with` blocks, one after another: a timer for each block would cost more."""
+        """Yield a limit for many `with` blocks in turn, because a timer for each block would cost more."""
         loop, limit = asyncio.get_running_loop(), Limit()
         timer = None if deadline is None else loop.call_at(deadline, limit.end)
         self._limits[limit] = loop

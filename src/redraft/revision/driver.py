@@ -1,8 +1,8 @@
 """Run the loop with engines and checks.
 
-The loop is a generator without I/O: it yields operations and events (`ops`), is sent replies, and reads only
-the clock it is given. The driver does all I/O. It also enforces the budget of seconds and cancellation, which
-must end even a call that hangs.
+The loop is a generator without I/O: it yields operations and events (`ops`), and the driver sends it the
+replies. The driver does all I/O. It also enforces the time budget and cancellation, which must end even a
+call that hangs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from redraft.revision.watch import Watch
 
 
 async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> None:
-    """Call a hook in a thread, and wait. If it fails at the last event, the error contains the chain."""
+    """Call a hook in a thread, and wait for it. An error at the last event contains the chain."""
 
     def call() -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -59,7 +59,7 @@ async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> N
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> ops.Loop[Chain]:
-    """Make one chain. An error's `chain` contains everything generated so far."""
+    """Make one chain. If that fails, the error's `chain` contains everything generated so far."""
     state = State(plan, clock)
     try:
         nothing_left = not state.steps and spent(state)
@@ -91,9 +91,9 @@ class Driver:
     """Makes chains, one at a time, with engines and checks."""
 
     writer: Engine
-    critic: Engine | None = None  # the critic's engine; None for the writer's own
+    critic: Engine | None = None  # the critic's engine; None if the writer criticises
     checks: Sequence[Check] = ()
-    judge: MeteredEngine | None = None  # the engine that checks ask; the meter counts its usage
+    judge: MeteredEngine | None = None  # the judge's engine, which counts its usage
     cancel: CancelToken = field(default_factory=CancelToken)
     on_event: Callable[[ops.Event], Any] | None = None  # called with every event before it is yielded
     output: OutputCheck | None = None
@@ -108,7 +108,7 @@ class Driver:
     async def run(self, plan: Plan) -> AsyncGenerator[ops.Event, None]:
         """Make one chain and yield its events; the last is `Finished`. An error contains the chain so far.
 
-        If a reply breaks off and its engine accepts the same request again, the chain resumes.
+        If a reply breaks off and the engine accepts the same request again, the chain resumes.
         """
         in_a_row, broken, self._chain = 0, None, plan.options.id or token_hex(8)
         while True:
@@ -119,7 +119,7 @@ class Driver:
             except EngineError as error:
                 if not error.ready or error.chain is None:
                     raise
-                info = replace(plan.info, resumes=self.writer.info.resumes)  # its server may have refused
+                info = replace(plan.info, resumes=self.writer.info.resumes)  # the server may have refused
                 before, plan = plan, replace(plan, earlier=error.chain, info=info)
                 in_a_row = in_a_row + 1 if _texts(plan) == _texts(before) else 1
                 if in_a_row > RETRIES:
@@ -214,17 +214,17 @@ class Driver:
             new |= {"max_tokens": op.max_tokens, "unset": given.unset - {"max_tokens"}}
         if isinstance(op, ops.Continue):
             new |= {"role": op.role, "logprobs": given.logprobs or bool(self.writer.info.certain)}
-            # Adapters compute: they always check greedily, and answer greedily unless a seed is given.
+            # Adapters always check greedily. They also answer greedily, unless a seed is given.
             greedy = op.role == "revise" or (op.role and given.seed is None)
             if plan.exercises or ("temperature" in given.unset and greedy):
                 new["temperature"] = 0.0
             return self.writer.stream(op.prompt, replace(given, **new), op.stop)
         new |= {"schema": op.schema, "form": op.form, "tools": op.tools, "begun": op.begun or ""}
         if op.who == "critic" and self.critic is not None:
-            # It may be on another server, which must not see the headers.
+            # The critic may be on another server, which must not see the headers.
             new |= {"extra_body": None, "extra_headers": None}
             return self.critic.chat(op.messages, replace(given, **new))
-        if (extra := given.extra_body) and not op.tools:  # servers refuse these without tools
+        if (extra := given.extra_body) and not op.tools:  # servers refuse these fields without tools
             new["extra_body"] = {name: part for name, part in extra.items() if name not in OF_TOOLS}
         if op.must_call:
             new["extra_body"] = {**(given.extra_body or {}), "tool_choice": "required"}
@@ -285,7 +285,7 @@ def _texts(plan: Plan) -> tuple[int, int]:
 def with_value(event: ops.Event, checks: Sequence[Check], output: OutputCheck | None) -> ops.Event:
     """Add the JSON value to the chain of a finished event, if JSON was asked for.
 
-    A cut answer gets no value: a cut number is another number.
+    A cut answer gets no value: its last number, for example, may lack digits.
     """
     if not isinstance(event, ops.Finished):
         return event
@@ -297,6 +297,6 @@ def with_value(event: ops.Event, checks: Sequence[Check], output: OutputCheck | 
         return ops.Finished(chain.with_value(parse_output(output, best.answer)))
     if not all(result.passed for result in best.checks if result.name in asked):
         return event
-    with suppress(NotJson):  # a user's check may have a schema and pass other texts
+    with suppress(NotJson):  # a user's check may have a schema, but pass a text that is not JSON
         return ops.Finished(chain.with_value(read_json(best.answer)[0]))
     return event

@@ -1,7 +1,7 @@
 """Define the options of public functions as TypedDicts, for `**options: Unpack[…]`.
 
-Type checkers cannot read the option models. `FlagsKeywords` lists the options of `Flags`, and so on. A test
-compares names and types with those of the models. Every option is optional.
+Type checkers cannot derive keyword arguments from the option models. `FlagsKeywords` lists the options of
+`Flags`, and so on. A test compares names and types with the models. Every option is optional.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redraft.revision.options import Budget
 
 
 class PlainKeywords(TypedDict, total=False):
-    """The keywords of options that can be written as a text or a number."""
+    """Options with texts, numbers and booleans as values."""
 
     mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair"]
     drafts: int | None
@@ -40,7 +40,7 @@ class PlainKeywords(TypedDict, total=False):
 
 
 class WaitKeywords(TypedDict, total=False):
-    """The keywords of options for waiting for a server."""
+    """Options for waiting for a server."""
 
     timeout: float | None
     retries: int
@@ -48,7 +48,7 @@ class WaitKeywords(TypedDict, total=False):
 
 
 class KeywordsButOutput(PlainKeywords, WaitKeywords, total=False):
-    """Options of `revise`, `arevise` and `stream` except `output`, which decides the type of the value."""
+    """Options of `revise`, `arevise` and `stream` except `output`, which sets the type of `chain.value`."""
 
     model: str | Engine
     checks: Sequence[str | Check | Callable[..., Any]]
@@ -79,7 +79,7 @@ class RevisionKeywords(KeywordsButOutput, total=False):
 
 
 class ServerKeywords(WaitKeywords, total=False):
-    """The keywords of options for a server: waiting, its price and its rates."""
+    """Options for a server: waiting times, price and rate limits."""
 
     price: str | None
     rpm: int | None
@@ -87,7 +87,7 @@ class ServerKeywords(WaitKeywords, total=False):
 
 
 class FlagsKeywords(PlainKeywords, MachineKeywords, ServerKeywords, total=False):
-    """The keywords of the flags of `ask`."""
+    """Options that are flags of `redraft ask`."""
 
     model: str | None
     critic: str | None
@@ -99,7 +99,7 @@ class FlagsKeywords(PlainKeywords, MachineKeywords, ServerKeywords, total=False)
 
 
 class RunKeywords(TypedDict, total=False):
-    """The keywords of options for a run that makes a file."""
+    """Options for a run that makes a file."""
 
     parallel: int | None
     quiet: bool
@@ -112,13 +112,13 @@ class RunKeywords(TypedDict, total=False):
 
 
 class ItemKeywords(RunKeywords, total=False):
-    """The keywords of options for a run over the items of a file."""
+    """Options for a run over the items of a file."""
 
     shard: str | None
 
 
 class FileKeywords(ItemKeywords, total=False):
-    """The keywords of options for a run that answers the records of a file."""
+    """Options for a run that answers the records of a file."""
 
     limit: int | None
     cache: str | Path | None

@@ -1,10 +1,10 @@
-"""Revise with a model that was trained on chains: one stream continues the SelFee text.
+"""Revise with a model that was trained on chains: one stream continues the chain as a text, as in SelFee.
 
 The model decides when to stop. If it is not certain of its feedback (`EngineInfo.certain`), the verdict is
 `unknown`, and the answer stays. If its adapters are bound to roles and it cannot judge its answer, the base
-model answers instead. Until there are `min_revisions`, a phrase that ends the chain is cut at its token
-boundary and replaced by `Revision is needed`. A stop string counts only in the section it is meant for: an
-answer may quote it. The feedback is the model's own: checks and another critic need another mode.
+model answers instead. Before `min_revisions` is reached, a phrase that ends the chain is cut at its token
+boundary and replaced by `Revision is needed`. A stop string counts only in the section it is meant for,
+because an answer may quote it. The feedback is the model's own: checks and other critics need another mode.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from redraft.revision import stop as rules
 from redraft.revision.state import State
 
 LONGEST_WORK = 512
-"""The most tokens of a chain on an exercise. The longest criticism has about 200."""
+"""The token limit of a chain on an exercise (`Plan.exercises`). The longest criticism has about 200."""
 
 
 @dataclass
 class Transcript:
-    """The text and tokens after the prompt, kept so that the engine's cache covers all but the newest."""
+    """The text after the prompt, with its tokens, which are sent again unchanged to use a cache."""
 
     prompt: PromptText  # the prompt's text, or its tokens if the engine takes them
     text: str = ""
@@ -47,9 +47,9 @@ class Transcript:
             self.marks.pop()
 
     def force(self, text: str, *, heading: bool = False) -> ops.Loop[None]:
-        """Append a text that was not generated. It replaces tokens without text, such as a stop string's.
+        """Append a text that was not generated. Tokens without text, such as a stop string's, are removed.
 
-        The line breaks of a heading replace trailing white space.
+        With `heading`, trailing white space is removed too, because a heading begins with line breaks.
         """
         kept = self.text.rstrip() if heading else self.text
         while self.marks[-1][1] > len(kept):
@@ -75,7 +75,7 @@ class Stream:
     state: State
     written: Transcript
     asked: str = ""  # the prompt's instruction
-    before: Sequence[Step] = ()  # the steps of texts before this one
+    before: Sequence[Step] = ()  # the chain's steps before this text
     parser: selfee.Parser = field(default_factory=selfee.Parser)
     usage: dict[int, Usage] = field(default_factory=dict)
     generated: int = 0  # tokens of the whole text so far, which `max_tokens` limits
@@ -95,7 +95,7 @@ class Stream:
 
     @property
     def role(self) -> EngineRole:
-        """The role that writes next, for a model with weights for each role."""
+        """The role that writes next; empty if the model has no adapters for roles."""
         if not self.state.plan.info.roles:
             return ""
         return "answer" if self.place == ("answer", 0) else "revise"
@@ -107,12 +107,12 @@ class Stream:
     def room(self) -> int:
         """Return the most tokens that the next request may generate.
 
-        For an exercise, `max_tokens` limits the short answer only: the work before it has a limit of its own.
+        In an exercise, `max_tokens` limits only the short answer; `LONGEST_WORK` limits the whole chain.
         """
         return self.state.room(used=self.generated, most=LONGEST_WORK if self.state.plan.exercises else None)
 
     def stops(self) -> tuple[str, ...]:
-        """Return the heading to stop at and, while a revision is enforced, the phrases that end a chain."""
+        """Return the heading to stop at and, if a revision must follow, the phrases that end a chain."""
         last = self.parser.index if self.role == "answer" else self.state.plan.max_revisions
         heading = selfee.feedback_heading(last + 1).strip()
         return (heading, *selfee.DONE_PHRASES) if self.state.forced(self.index) else (heading,)
@@ -131,13 +131,13 @@ class Stream:
         return math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain
 
     def ends(self) -> Stop | None:
-        """Return why the chain ends at a section start, although the model would continue."""
+        """Return why the chain ends at the start of this section, or None if it continues."""
         kind, index = self.parser.kind, self.index
         unsure = kind == "answer" and self.unsure(index - 1)
         return rules.in_text(self.state, kind, index, self.steps(), unsure=unsure)
 
     def weigh(self, delta: Delta) -> None:
-        """Record how likely the model finds its feedback. A delta may belong to two sections."""
+        """Record the least likely token of the feedback, if the delta belongs to feedback."""
         if self.parser.kind == "feedback" and delta.logprobs:
             self.least[self.index] = min(self.least.get(self.index, 0.0), *delta.logprobs)
 
@@ -157,10 +157,10 @@ class Stream:
         yield from self.show(self.parser.feed(text))
 
     def keep(self, finish: Finish) -> None:
-        """Put the steps so far into the state; the last one ended with `finish`.
+        """Put the steps so far into the state. The last one ended with `finish`.
 
-        A last step that was cut before any text of its own is left out. So is a step after uncertain feedback
-        that came in the same delta.
+        A last step that was cut before it had any text is left out. So is a last step whose beginning came in
+        one delta with uncertain feedback.
         """
         steps, before = self.steps(), len(self.before)
         cut = not steps[-1].answer and steps[-1].feedback is None and finish != "stop"
@@ -187,7 +187,7 @@ class Stream:
         self.state.own = len(self.state.steps)
 
     def take_up(self, steps: tuple[Step, ...]) -> None:
-        """Start after the steps of an earlier attempt."""
+        """Continue after the steps of an earlier attempt."""
         last = steps[-1]
         if last.feedback is not None:
             self.parser = selfee.Parser("answer", len(steps), steps)
@@ -198,7 +198,7 @@ class Stream:
         self.generated = sum(step.usage.completion_tokens for step in steps)
 
     def announce_progress(self, unpaid: Mapping[int, Usage]) -> ops.Loop[None]:
-        """Announce all sections except the open one. `unpaid` is the usage of the running call, by step."""
+        """Announce all complete sections. `unpaid` is the usage of the running call, by index of the step."""
         if not self.parser.index:
             return
         complete = len(self.before) + self.parser.index
@@ -231,10 +231,10 @@ class Stream:
 
 
 def run(state: State) -> ops.Loop[Stop]:
-    """Let the model write its chain. Return why it ended.
+    """Let the model write its chain. Return why the chain ended.
 
-    If the model cannot judge its answer to an exercise, the exercise is worded differently. If no wording
-    helps, or the task was not learnt, the base model answers.
+    If the model cannot judge its answer to an exercise, it gets the exercise in other words. If no wording
+    helps, or the model has not learnt the task, the base model answers.
     """
     plan = state.plan
     asked = _with_system(plan.asked, plan.options.system)
@@ -269,8 +269,8 @@ def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
 def _is_beyond(stream: Stream, stop: Stop) -> bool:
     """Return whether the model cannot judge answer 0.
 
-    The model cannot judge an answer to an exercise if it is not certain of its criticism. It cannot judge any
-    other answer if it is certain that it has learnt nothing like the prompt.
+    In an exercise, that is so if the model is not certain of its criticism. For any other prompt, it is so if
+    the model is certain that it has learnt nothing like the prompt.
     """
     info, steps = stream.state.plan.info, stream.state.steps[len(stream.before) :]
     if stream.state.plan.exercises:

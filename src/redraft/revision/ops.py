@@ -44,12 +44,12 @@ class Ask:
     """Ask the writer or the critic to answer messages."""
 
     messages: tuple[Message, ...]
-    max_tokens: int | None  # the most new tokens; None for as many as its server gives
+    max_tokens: int | None  # the most new tokens; None leaves the limit to the server
     who: Literal["writer", "critic"] = "writer"
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
     stop: tuple[str, ...] = ()
-    watched: bool = False  # whether the text may be ended when no continuation can pass
+    watched: bool = False  # whether checks may end the text when no continuation can pass
     tools: tuple[Mapping[str, Any], ...] = ()
     must_call: bool = False
     begun: str | None = None  # the beginning of the answer; the text after it is shown as a patch
@@ -95,7 +95,7 @@ class Text:
     """Event: a piece of an answer, of feedback, or of a patch. Feedback `index` judges answer `index`.
 
     All drafts have index 0. A patch is the model's text for one `place` of the previous answer, or, without a
-    `place`, for several. An empty text begins a new try. The whole answer `index` follows the patch.
+    `place`, for several. An empty text begins a new try. After a patch, the whole answer follows as one text.
     """
 
     kind: Kind | Literal["patch"]
@@ -185,7 +185,7 @@ def run_checks(op: RunChecks, pay: Callable[[Usage], None]) -> Loop[Checked]:
 
 
 def reply_to(op: Op, kind: type[T]) -> Loop[T]:
-    """Yield an operation and return what is sent back: a delta, token ids, or the results of checks."""
+    """Yield an operation, and return its reply: a delta, token ids, or the results of checks."""
     reply = yield op
     if not isinstance(reply, kind):
         raise TypeError(f"{type(op).__name__} must be sent a {kind.__name__}, not {type(reply).__name__}")
@@ -247,7 +247,7 @@ class Generated:
 
 
 def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]:
-    """Ask a model, yield each piece as an event, and record the usage.
+    """Ask a model, yield its text as events, record its usage, and return the text.
 
     If the stream of an answer fails, the text so far becomes a step, and the error is raised. Once there is
     an answer, a full context ends the text and raises no error.
@@ -283,7 +283,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
             state.begin("".join(pieces).strip(), "error", usage, reasoning="".join(thoughts).strip())
         raise
     usage = state.pay(meter.usages(delta)[index], ask.who)
-    opened, text = apart("".join(pieces))  # thoughts in the text, if the engine cannot tell
+    opened, text = apart("".join(pieces))  # thoughts in the text, if the engine does not separate them
     reasoning, finish = "".join([*thoughts, opened]).strip(), delta.finish or "stop"
     whole = text.strip() if ask.begun is None else text.rstrip()
     return Generated(whole, finish, usage, delta.aside, delta.tool_calls, unsteered, reasoning, delta.others)

@@ -1,7 +1,7 @@
 """Define the options of `revise`, and check that they fit together.
 
-Before a model is loaded, `check_options` checks everything that needs none. `choose_mode` checks what the
-model can do.
+`check_options` checks everything that can be checked before a model is loaded. `choose_mode` checks that the
+model supports the mode.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Budget:
         tokens: Generated tokens, over all answers and feedback. Only a judge's call may exceed it.
         seconds: Wall-clock time. Work in the engine is cancelled at the limit.
         usd: Money. Every model that is asked needs a price. No call starts once the money is spent, and a
-            call may only generate the tokens that the rest pays for. So only the cost of a prompt or of a
-            judge's call may exceed the limit.
+            call generates at most as many tokens as the rest pays for. So only the cost of a prompt or of
+            a judge's call may exceed the limit.
     """
 
     tokens: int | None = None
@@ -119,7 +119,7 @@ def _items(holds: Callable[[Any], bool]) -> PlainValidator:
 
 
 def budget_of(value: Any) -> Budget:
-    """Return a given budget, or make one from its parts in JSON. None means a budget without limits."""
+    """Return a budget as it is, or make one from a mapping. None makes a budget without limits."""
     if value is None or isinstance(value, Budget):
         return value or Budget()
     if not isinstance(value, Mapping):
@@ -129,7 +129,7 @@ def budget_of(value: Any) -> Budget:
     except TypeError:
         parts = ", ".join(inspect.signature(Budget).parameters)
         found = ", ".join(map(repr, value))
-        raise UsageError(f"the budget has {found:.80}.", hint=f"It may set {parts}.") from None
+        raise UsageError(f"the budget sets {found:.80}.", hint=f"It may set {parts}.") from None
 
 
 def _is_engine(value: Any) -> bool:
@@ -147,12 +147,12 @@ def _is_json_object(value: Any) -> bool:
 
 
 _HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
-"""The name of a header (RFC 9110, 5.6.2)."""
+"""Matches the name of a header (RFC 9110, 5.6.2)."""
 
 _OF_CONNECTION = re.compile(
     "connection|content-length|expect|host|keep-alive|te|trailer|transfer-encoding|upgrade", re.IGNORECASE
 )
-"""Headers that control how a request travels. A wrong value breaks the request."""
+"""Matches headers that control the connection. A wrong value breaks the request."""
 
 
 def _headers(value: Any) -> Mapping[str, str] | None:
@@ -181,7 +181,7 @@ _PLACES = "pairs of a place and a wish: ('40 dollars', 'in euros')"
 
 
 def is_place(value: Any) -> bool:
-    """Return whether a value is a wish, or a pair: a place (passage, characters, JSON pointer) and a wish."""
+    """Return whether a value is a wish, or a pair of a place (text, positions, JSON pointer) and a wish."""
     pair: Any = value if isinstance(value, list | tuple) and len(value) == 2 else ("-", value)
     if isinstance(pair[0], list | tuple):
         return len(pair[0]) == 2 and all(type(each) is int for each in pair[0]) and is_place(pair[1])
@@ -228,14 +228,14 @@ class RevisionOptions(WaitOptions, PlainOptions):
     )
     given: str = option("a first answer to criticise and revise; the model then writes none", default="")
     places: Annotated[Sequence[str | tuple[Place, str]], _items(is_place)] = option(
-        "changes that a person wants in the given or last answer, and where; checks may ask for more",
+        "a person's wishes for places of the given or last answer; checks may demand more changes",
         default=(),
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
     )
     id: str = option("the chain's id", default="")
     cancel: Annotated[CancelToken | None, PlainValidator(_or_none(lambda v: isinstance(v, CancelToken)))] = (
-        option("a token with which to end the chain early, from outside", what="a CancelToken")
+        option("a token that can end the chain early, from outside", what="a CancelToken")
     )
     stop: Annotated[Sequence[str], _items(is_full)] = option(
         "texts that end an answer; they are not part of it",
@@ -275,7 +275,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what="True, False or a TracerProvider",
     )
     resume: Annotated[Chain | None, PlainValidator(_or_none(lambda v: isinstance(v, Chain)))] = option(
-        "a chain of the same prompt that was cut; its complete steps are kept",
+        "a cut chain of the same prompt to continue; its complete steps are kept",
         what="a chain that was cut: resume=error.chain",
     )
     output: Annotated[
@@ -344,7 +344,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
 
 def patience_of(options: WaitOptions, *, usual: float = 0.0, **known: Any) -> Patience:
-    """Return how long to wait for a server: by default, `usual` seconds if it is down."""
+    """Return the waiting times for a server. If it is down, the default is `usual` seconds."""
     if (limit := options.timeout) is not None:
         known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
     outage = usual if options.patience is None else options.patience
@@ -390,12 +390,12 @@ def check_together(found: RevisionOptions) -> None:
     if found.judge is not None and not found.asks_judge:
         raise UsageError(
             "a judge was given, but nothing asks it.",
-            hint="Add a check, such as 'judge:Is it kind?'. Or set drafts: without checks, it chooses one.",
+            hint="Add a check, as 'judge:Is it kind?'. Or set drafts: without checks, the judge chooses.",
         )
 
 
 def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
-    """Raise `RecordError` if it is certain that no answer can pass all checks. Some may be a record's."""
+    """Raise `RecordError` if no answer can pass all checks, because some checks may come from a record."""
     if not checks:
         return
     from redraft.checks.exclusion import fault_of
@@ -490,7 +490,7 @@ def choose_mode(
     drafts: int = 1,
     by_chat: bool = False,
 ) -> Mode:
-    """Return the mode for a model and a call.
+    """Choose the mode for a call. Raise `UsageError` if the model does not support the given one.
 
     `mode` may be `auto`. Set `by_chat` if something rules out native revision, such as a gold answer.
     """

@@ -1,7 +1,7 @@
 """Revise only the part that failed: a sentence, item or line, or a value of a JSON object.
 
-Checks (`CheckResult.places`) or a person name the places. The rest stays byte for byte. An engine that
-can continue an answer (`EngineInfo.resumes`) continues the text before a place, without reading the text
+Checks (`CheckResult.places`) or a person name the parts to rewrite. The rest stays byte for byte. An engine
+that can continue an answer (`EngineInfo.resumes`) continues the text before a part, without reading the text
 after it. A text that was ended at a fault is continued from there. Any other engine sees the answer with its
 faulty parts numbered, and is asked for new parts, or for new values at JSON pointers.
 """
@@ -33,25 +33,25 @@ from redraft.revision.state import State
 
 Messages = tuple[Message, ...]
 TRIES = 4
-WORDS = 3  # a place of at most this many words is replaced alone; the rest of its sentence stays
-NEAR = 6  # words before and after a place; its new text repeats none of them
+WORDS = 3  # a faulty part of at most this many words is replaced alone; the rest of its sentence stays
+NEAR = 6  # words before and after a replaced word; the new word repeats none of them
 ROOM = 48
-"""The most tokens of a new sentence or value, besides one for every two characters of the old text. Each try
-may have twice as many as the try before."""
+"""The token limit of a new sentence or value, in addition to one token for every two characters of the old
+text. Each try doubles the limit."""
 _MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
-_NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
+_NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # of some models
 
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
 _TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-0123456789", "number")}
-_LEAD = re.compile(r"[^\n]*:\n+(?=\S)")  # an announcement; before an indented line, it is code
+_LEAD = re.compile(r"[^\n]*:\n+(?=\S)")  # a line that introduces the text; above an indented line, it is code
 _FENCE, _BOLD, _QUOTED = r"```\w*\n(.*)\n```\Z", r"\*\*([^*]+)\*\*\Z", r"[\"“`]([^\"”`]*)[\"”`]\Z"
 _AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DOTALL)
 
-_LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words of a wish for a list
+_LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words that ask for a list
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _REMOVED = re.compile(r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|this|that))?[.!]?")
-_HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark of a line
+_HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
 
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
@@ -63,34 +63,34 @@ class Edit:
 
     begin: int
     end: int
-    lead: str = ""  # the text to put before it: the name of a missing property
+    lead: str = ""  # the text to put before the new text: the name of a missing property
     pointer: str | None = None  # the JSON pointer of the value; None for a piece of text
-    schema: Mapping[str, Any] | None = None  # of the value
-    gap: Gap | None = None  # the only place in it, if another word may suffice there
-    open: bool = False  # whether it continues to the end of the answer
-    gone: bool = False  # whether it is removed: a property that should not be there
-    wish: str = ""  # the change that a person wants there
-    anywhere: bool = False  # whether it may stay, if the wish does not concern it
-    made: str = ""  # its new text, if an earlier try made a good one
-    code: bool = False  # whether it is code, which a model rewrites knowing the faults
+    schema: Mapping[str, Any] | None = None  # the JSON schema of the value
+    gap: Gap | None = None  # the faulty word in the part, if replacing it may suffice
+    open: bool = False  # whether the part extends to the end of the answer
+    gone: bool = False  # whether the part is removed, such as a surplus property
+    wish: str = ""  # a person's wish for the part
+    anywhere: bool = False  # whether the part may stay, because the wish may concern other parts
+    made: str = ""  # the new text, if an earlier try wrote a good one
+    code: bool = False  # whether the part is code; the model then sees the faults
 
 
 def edits_of(state: State) -> list[Edit]:
-    """Return the parts of the last answer to rewrite, in order; empty if it should not be patched.
+    """Return the parts of the last answer to rewrite, in order; empty if the answer should not be patched.
 
-    Every fault must have a place, and all places together must cover less than half of the text. A second
-    patch follows only if the first scored higher than the text before it.
+    Every fault must have a place, and all places together must cover less than half of the text. After a
+    patch that did not raise the score, there is no second one.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
     failed = [result for result in step.checks if not result.passed]
-    same = step.finish == before.finish  # an ended text that is whole now is progress
+    same = step.finish == before.finish  # a cut text that is complete now is progress
     by_person = before.feedback is not None and before.feedback.by == "person"  # and not by checks
     in_vain = step.patch and same and not by_person and (step.score or 0) <= (before.score or 0)
     known = failed and all(result.places for result in failed)
     resumes = plan.info.resumes
     whole = step.finish == "stop" or (step.finish == "lost" and resumes)
-    asks = resumes or plan.wording.name != "own"  # otherwise redraft's own wording would be used
+    asks = resumes or plan.wording.name != "own"  # a patch would not use the user's own templates
     if in_vain or not (plan.patches and asks and known and whole) or state.unpatched or step.echo:
         return []
     places = {place for result in failed for place in result.places}
@@ -117,7 +117,7 @@ def edits_of(state: State) -> list[Edit]:
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[str] = ()) -> list[Edit]:
-    """Return the edits for faulty values of JSON: wrong, missing or surplus. `kept` keep their type."""
+    """Return the edits for wrong, missing or surplus JSON values. The values at `kept` keep their type."""
     (start, text), found, gone = json_reading.json_in(answer), list[Edit](), list[list[str]]()
     for each in sorted(pointers) if start >= 0 else ():
         part = schema_at(schema, keys_of(each))
@@ -142,7 +142,7 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[
 
 
 def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
-    """Return edits in order, overlapping ones joined; empty if they change half of the text or more."""
+    """Sort edits, and join those that overlap. Return [] if they change half of the text or more."""
     found: list[Edit] = []
     for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
         if found and (edit.begin < found[-1].end or edit == found[-1]):
@@ -156,10 +156,10 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
 def written(
     state: State, base: Step, edits: Sequence[Edit], messages: Messages, number: int
 ) -> ops.Loop[Step]:
-    """Rewrite places of an answer, each as a continuation of the text before it. Return the new step.
+    """Rewrite parts of an answer, each as a continuation of the text before it. Return the new step.
 
-    A place that gets no new text stays as it was. `number` counts the tries from 0. In the first, words and
-    values are chosen from last to first: the engine has read the answer, and reads none of it again.
+    A part without new text stays as it was. `number` counts the tries from 0. The first try rewrites words
+    and values from last to first: the engine has read the answer, and then need not read any of it again.
     """
     answer, at, text, usage = base.answer, 0, "", Usage()
     places: list[Place] = []
@@ -227,21 +227,21 @@ def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
 
 
 def numbers_in(edits: Iterable[Edit]) -> bool:
-    """Return whether one of the places is a number, which another number is to replace."""
+    """Return whether any of the edits replaces a number with another number."""
     return any(edit.gap and edit.gap.number for edit in edits)
 
 
 def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
-    """Return the edits to try after `step`; empty if no place in it is wrong.
+    """Return the edits for the try after `step`; empty if all its new texts are right.
 
-    A right place keeps its text. A wrong one gets the next number of `state.others`, or is rewritten whole.
+    A right text is kept. A wrong one becomes the next number in `state.others`, or its sentence is rewritten.
     """
     failed = [result for result in step.checks if not result.passed]
     wrong = [place for result in failed for place in result.places if not isinstance(place, str)]
     found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0
     ended = True
     for edit in edits:
-        if not places or abs(places[0][0] - edit.begin - moved) > len("an"):  # nothing fitted there
+        if not places or abs(places[0][0] - edit.begin - moved) > len("an"):  # no new text fitted there
             found.append(replace(edit, gap=None))
             ended = ended and edit.gone
             continue
@@ -282,7 +282,7 @@ def _is_json(text: str) -> bool:
 
 
 def _in_json(before: str, new: str, old: str, after: str) -> str:
-    """Return a new piece, with a comma or quotation marks if that keeps a text JSON; "" if nothing does."""
+    """Return a new piece so that the text stays JSON, if need be with a comma or quotes; "" if impossible."""
     said = json.dumps(new, ensure_ascii=False)
     forms = (new, new.rstrip(", ") + "," * old.endswith(","), said[1:-1], said)
     return next((form for form in forms if form and _is_json(before + form + after)), "")
@@ -295,7 +295,7 @@ def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int)
         stop = ("|",) if row and not edit.open else ()
         form = _form(state, one=not edit.open, gap=edit.gap)
     elif not (state.plan.info.schemas and state.plan.info.token_ids):
-        # The schema cannot mark the value's end: llama.cpp's server would apply it to the beginning, too.
+        # A schema cannot mark the value's end: llama.cpp's server would also apply it to the text before.
         kind = schema.get("type", "object") if schema else "object"
         schema, stop = None, () if kind in ("object", "array") else ("\n",)
     most = min((ROOM + (edit.end - edit.begin) // 2) << number % TRIES, state.plan.sampling.max_tokens)
@@ -331,10 +331,10 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
 
 
 def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _: int) -> ops.Loop[Step]:
-    """Ask for new text at places, by number or pointer. Return the new step.
+    """Ask for new text for parts, by number or pointer. Return the new step.
 
-    If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. The
-    wishes of a person that it does not meet are asked for once more; `state.left` lists those still unmet.
+    If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. A
+    person's wishes that the reply does not meet are sent once more. `state.left` then lists the unmet ones.
     """
     answer, reply, usage = base.answer, ops.Generated("", "stop", Usage()), Usage()
     wanted = left = [edit for edit in edits if not edit.gone]
@@ -410,7 +410,7 @@ def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.A
 
 
 def touches(place: Place, edit: Edit) -> bool:
-    """Return whether a place is inside an edit, or next to it."""
+    """Return whether a place overlaps an edit or adjoins it."""
     if isinstance(place, str):
         return edit.pointer is not None and f"{place}/".startswith(f"{edit.pointer}/")
     return place[0] <= edit.end and edit.begin <= place[1]
@@ -428,13 +428,13 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     short = (edits[0].wish or 2 * len(text) < len(answer)) and not numbered
     said = f"[1] {text}" if short and len(edits) == 1 else text
     pieces = pieces_of(said, olds, whole=reply.finish == "stop", lists=lists)
-    parts = [*_parts(text)] if edits[0].anywhere and not pieces else []  # perhaps of the whole text
+    parts = [*_parts(text)] if edits[0].anywhere and not pieces else []  # the reply may be the whole text
     if len(parts) == len(edits) and reply.finish == "stop":
         pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
     begins, stops = [each.begin for each in edits], [each.end for each in edits]
     apart = [(a, b) for a, b in pairwise([0, *ends_of(answer)]) if bisect(stops, a) == bisect_left(begins, b)]
     long = [each for a, b in apart if LONG.search(each := answer[a:b].strip())]
-    more = any(each in piece for each in long for piece in pieces.values())  # more than was asked for
+    more = any(each in piece for each in long for piece in pieces.values())  # more than the parts asked for
     found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
     if edits[0].wish:
         return [new and _fitted(answer, edit, new) for new, edit in zip(found, edits, strict=True)]
@@ -443,13 +443,13 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
 
 
 def _is_said(answer: str, edit: Edit, piece: str) -> bool:
-    """Return whether a new piece is the old one, or a long sentence that the answer contains already."""
+    """Return whether a new piece equals the old one, or is a long sentence of the answer."""
     old = answer[edit.begin : edit.end]
     return piece.strip() == old.strip() or bool(LONG.search(piece) and piece in answer)
 
 
 def _without_marks(answer: str, edit: Edit, new: str) -> str:
-    """Return a new piece without what stands around its place on the line, and with the old one's stop."""
+    """Remove text that a new piece repeats from its line, and add the final punctuation of the old piece."""
     line = answer.rfind("\n", 0, edit.begin) + 1
     before, after = answer[line : edit.begin].strip(), answer[edit.end :].partition("\n")[0].strip()
     new = (
@@ -460,9 +460,9 @@ def _without_marks(answer: str, edit: Edit, new: str) -> str:
 
 
 def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return a reply's function of the same name, or its only statement, for each place; "" if it has none.
+    """Return a reply's function or class of the same name, or its only statement, for each edit; else "".
 
-    Imports that the answer lacks are put before the first one, which then has to be unindented.
+    Imports that the answer lacks are put before the first new text. Its place must then be unindented.
     """
     from redraft.checks.code import parts_of  # only patches of code need it
 
@@ -501,9 +501,9 @@ def _between(text: str, before: str, after: str) -> str:
 
 
 def _fitted(answer: str, edit: Edit, new: str) -> str:
-    """Return a new passage without the marks, or the sentence, that a model puts around it.
+    """Return a new passage without the quotation marks or the sentence that a model puts around it.
 
-    Return "" if it repeats the request, or is a whole sentence inside another one.
+    Return "" if the passage repeats the request, or is a whole sentence where only a part fits.
     """
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
@@ -531,7 +531,7 @@ def _on_lines(answer: str, edit: Edit, new: str) -> str:
     before, after = answer[: edit.begin].rpartition("\n")[2].strip(), answer[edit.end :].partition("\n")[0]
     if before.startswith("|"):
         return ""
-    nested = before and before == new.lstrip()[0]  # inside an item, whose mark the first new item takes
+    nested = before and before == new.lstrip()[0]  # inside an item; its mark serves the first new item
     new = new.lstrip()[1:].lstrip() if nested else "\n\n" * bool(before) + new
     return new + "\n\n" * (bool(after.strip()) and after[0] not in STOPS + CLOSERS)
 
@@ -539,7 +539,7 @@ def _on_lines(answer: str, edit: Edit, new: str) -> str:
 def _new_values(reply: ops.Generated, edits: Sequence[Edit]) -> list[str]:
     """Return the reply's new text for each value; "" where it is missing.
 
-    The reply has pointers as names, or is like the object shown. Other values in it are ignored.
+    The names in the reply are pointers, or those of the original object. Other values are ignored.
     """
     try:
         value, text = read_json(reply.text)
@@ -557,10 +557,10 @@ def _new_values(reply: ops.Generated, edits: Sequence[Edit]) -> list[str]:
 
 
 def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: bool = False) -> dict[int, str]:
-    """Return the numbered parts of a reply, by number; empty if it has no such parts alone.
+    """Return the numbered parts of a reply, by number; empty if a number is wrong or other text comes first.
 
-    A part for a line is one line, or with `lists` a list; remarks below it are dropped. If the reply is not
-    `whole`, its last part is left out.
+    A part is one line, a paragraph if the old part has several lines, or a list with `lists`. Text below a
+    part is dropped. If the reply is not `whole`, its last part is left out.
     """
     if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
         reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)
@@ -581,7 +581,7 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: boo
 
 
 def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
-    """Return the edits for a person's marks, in order. A wish without a place applies to all sentences.
+    """Return the edits for a person's wishes, in order. A wish without a place may change any sentence.
 
     Raises:
         UsageError: The answer lacks a place or contains it more than once, or two places overlap.
@@ -589,13 +589,13 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     found = [edit for place in places for edit in _edits(answer, place)]
     found.sort(key=lambda edit: edit.begin)
     if not found:
-        raise UsageError("the text is blank, so nothing can be changed.", hint="Give another one.")
+        raise UsageError("the text is blank, so nothing can be changed.", hint="Give another text.")
     if any(edit.pointer is None for edit in found):  # one request asks for all
         found = [replace(edit, pointer=None, schema=None) for edit in found]
     for before, after in pairwise(found):
         if after.begin < before.end:
             passage = answer[after.begin : before.end]
-            hint = "Combine their wishes into one place with one wish."
+            hint = "Combine them into one place with one wish."
             raise UsageError(f"two of the places overlap in the passage {passage!r:.80}.", hint=hint)
     return found
 
@@ -633,7 +633,7 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
 
 
 def _without(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Return the span to remove for a passage, including its item's mark, line breaks or a space."""
+    """Return the span to remove with a passage: also its list mark and line breaks, or a space next to it."""
     start = answer.rfind("\n", 0, begin) + 1
     line, rest = answer[start:begin], answer[end:]
     if _HEAD.fullmatch(line) and rest.lstrip(" \t")[:1] in ("", "\r", "\n"):
@@ -661,7 +661,7 @@ def _spans(answer: str, at: str) -> list[tuple[int, int]]:
 
 
 def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:
-    """Return a person's marks as feedback."""
+    """Return a person's wishes as feedback."""
     said, results = list[str](), list[CheckResult]()
     for edit in edits:
         said.append(edit.wish if edit.anywhere else f"“{answer[edit.begin : edit.end]}”: {edit.wish}")

@@ -1,4 +1,4 @@
-"""Check the promise that `redraft diagnose --choose` wrote: where it applies, and whether it is kept."""
+"""Check the promise of right answers that `redraft diagnose --choose` put into a recipe."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def digest_of(reference: str) -> str:
 
 
 def digest_of_options(recipe: Mapping[str, Any]) -> str:
-    """Return a digest of a recipe's options, which are named with hyphens."""
+    """Return a digest of a recipe's options. Their names may contain hyphens."""
     return _digest(Flags.read_file(recipe, where="").explicit)
 
 
@@ -55,7 +55,7 @@ def types_of(checks: Iterable[Any]) -> list[str]:
 def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
     """Yield the reasons why a recipe's promise does not apply to this use of the recipe."""
     if promise.options not in ("", _digest(own)):
-        yield "its options were edited, and redraft diagnose FILE --verify names them"
+        yield "its options were edited (redraft diagnose FILE --verify names them)"
     for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:
         if asked[name] != own.get(name):
             had = f"its {name.replace('_', '-')} is {own.get(name, 'not set')!s:.80}"
@@ -68,12 +68,12 @@ def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -
 
 
 class Promise(OptionModel):
-    """The promise of a recipe, as `--choose` wrote it. The recipe's user may set `drift`."""
+    """The promise of a recipe, which `--choose` writes. A user may change only `drift`."""
 
-    way: str = option("the name of the way", default="")
+    way: str = option("the name of the chosen way to answer", default="")
     right: float = option("the smallest share of right answers", default=..., ge=0, le=1)
     gain: float = option("the smallest gain over one answer", default=0.0, ge=-1, le=1)
-    harm: float = option("largest share of prompts that only `one` answers right", default=1.0, ge=0, le=1)
+    harm: float = option("largest share of prompts right in one answer, wrong here", default=1.0, ge=0, le=1)
     tokens: float | None = option("the new tokens of an answer", ge=0)
     seconds: float | None = option("the seconds of an answer", default=None, ge=0)
     usd: float | None = option("the cost of an answer in USD", default=None, ge=0)
@@ -93,7 +93,7 @@ class Promise(OptionModel):
 
 
 def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
-    """Remove a recipe's promise and return it. Raise `UsageError` if its form is wrong."""
+    """Remove a recipe's promise, and return it. Raise `UsageError` if it is malformed."""
     told = recipe.pop("promise", None)
     if told is not None and not isinstance(told, Mapping):
         hint = "Choose again, or delete 'promise' from the file."
@@ -106,8 +106,8 @@ class Watch:
 
     It also warns once if an answer has no checks, or checks that the promise does not cover.
 
-    Each answer is a bet against the promised share. While the promise is kept, the probability that the
-    bettor's wealth ever exceeds 20 is 5 % at most (`evaluation.evidence` names the papers).
+    Each answer is a bet against the promised share. If the promise is kept, the probability that the bettor's
+    wealth ever grows 20 times is 5 % at most (`evaluation.evidence` names the papers).
     """
 
     def __init__(self, promise: Promise, recipe: str) -> None:
@@ -119,7 +119,7 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """The options that replace the way's own: one answer per prompt, if a broken promise says so."""
+        """The options to use after a broken promise: with `drift: one`, those for one answer per prompt."""
         if self.promise.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}
@@ -134,16 +134,16 @@ class Watch:
             return ""
         which = f"with the check {min(new)}" if types else "without checks"
         its = ", ".join(self.checks) or "none, as in redraft eval"
-        return f"{self.recipe} promises nothing for answers {which}: its checks are {its}."
+        return f"{self.recipe} promises nothing for answers {which}. Covered checks: {its}."
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
-        """Keep counts in a file in this folder, which watches of these checks share. Return any warning."""
+        """Store counts in a file in this folder, shared by watches of these checks. Return any warning."""
         self._file = folder / f"{_digest({**self.promise.model_dump(exclude={'drift'}), 'with': checks})}.txt"
         return self._counted()
 
     def add(self, chain: Chain, changed: str = "") -> str:
         """Count an answer if the promise covers it (see `nothing_for`). Return a warning, if any."""
-        if self.broken or chain.stop == "cancelled":  # a cancellation is not the way's fault
+        if self.broken or chain.stop == "cancelled":  # a cancellation is not the recipe's fault
             return ""
         names = [result.name for step in chain.steps for result in step.checks]
         if chain.steps and (strange := self.nothing_for(names, changed)):
@@ -166,7 +166,7 @@ class Watch:
             else:
                 self._bet(*answers)
         except (OSError, OutputError) as error:
-            self._file, said = None, f"{self.recipe}'s promise is counted anew at each start: {error}"
+            self._file, said = None, f"cannot store the counts for the promise of {self.recipe}: {error}"
         if not self.broken:
             return said
         least, found = f"{self.least * 100:.1f} %", f"{self.passed:,} of {self.count:,}"

@@ -1,11 +1,11 @@
-"""Revise with a chat model that was not trained for it: ask for an answer, a criticism, a revision.
+"""Revise with a chat model that was not trained to revise: ask for an answer, a criticism, a revision.
 
 Checks judge first, if there are any. An answer that passes is left alone. One that fails is revised with the
 checks' messages (`verified`), or with these and a model's criticism (`prompted` with checks). In `repair`,
-the model gets the messages for a fresh draft. The wording is in `prompts`; this module decides when to stop.
+the model gets the messages for a fresh draft. The wording is in `prompts`; `stop` decides when to stop.
 
-By default, checks follow one schedule (`Plan.told`). A text whose faults have places is patched (`patch`).
-Any other text that failed is followed by two revisions, or by none if checks steer, and then by fresh drafts.
+With checks, the default schedule is as follows. An answer whose faults have places is patched (`patch`). Any
+other failed answer gets two revisions (`Plan.told`), or none if checks steer. Fresh drafts follow.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from redraft.revision.state import State, appended
 
 
 def run(state: State) -> ops.Loop[Stop]:
-    """Draft, then criticise and revise until there is a reason to stop."""
+    """Draft, then criticise and revise until there is a reason to stop. Return the reason."""
     if state.plan.options.places:
         return (yield from _by_person(state))
     stop: Stop | None = None
@@ -40,7 +40,7 @@ def run(state: State) -> ops.Loop[Stop]:
         stop = yield from _draft(state)
     elif state.steps[-1].verdict == "accept" and state.plan.exercises:
         stop = yield from _check_own(state)
-    elif state.steps[-1].feedback is not None:  # an earlier attempt got as far as this
+    elif state.steps[-1].feedback is not None:  # the earlier attempt ended after this feedback
         stop = rules.when_resumed(state) or (yield from _write_next(state))
     while stop is None:
         stop = yield from _criticise(state)
@@ -70,7 +70,7 @@ def _draft(state: State) -> ops.Loop[Stop | None]:
     if state.plan.options.most_drafts == 1:
         return (yield from _write_next(state))
     while True:
-        if not state.steps:  # one that an earlier attempt did not check comes first
+        if not state.steps:  # a draft that the earlier attempt did not check comes first
             yield from _write(state, "draft")
         try:
             results = yield from _check(state)
@@ -96,7 +96,7 @@ def _draft(state: State) -> ops.Loop[Stop | None]:
 
 def _write_next(state: State) -> ops.Loop[Stop | None]:
     written, last = state.last, state.steps[-1] if state.steps else None
-    asked = last and last.patch and last.usage.completion_tokens  # a patch that drops calls costs nothing
+    asked = last and last.patch and last.usage.completion_tokens  # a patch may only drop calls
     if last and last.tool_calls and not asked:
         stop = yield from _patch_calls(state)
         if stop is not None:
@@ -113,7 +113,7 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
             and way == "revision"
             and len(last.answer) > LETTERS * state.plan.sampling.max_tokens
         ):
-            return "unchanged"  # a revision of the whole has no room
+            return "unchanged"  # a revision of the whole answer has no room
         stop = yield from _write(state, way)
     if stop is not None and state.last > written:
         yield ops.StepDone(state.last, state.steps[-1])
@@ -122,7 +122,7 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
 
 LETTERS = 8  # more characters than a token has on average, in any language
 Way = Literal["draft", "repair", "revision"]
-"""How an answer is written: afresh; afresh, with the earlier faults; or as a revision of the last one."""
+"""How the next answer is written: as a draft, as a draft that is told the last faults, or as a revision."""
 
 
 def _next_way(state: State) -> Way:
@@ -205,9 +205,9 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
-    """Ask only for arguments that do not fit, and drop calls that are ruled out. Otherwise make no step.
+    """Ask again only for the arguments that do not fit, and drop forbidden calls. Otherwise make no step.
 
-    A model that continues right arguments copies from the prompt as they do, best without added demands.
+    A model that continues right arguments copies values from the prompt as they do. Added demands disturb it.
     """
     step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
     copies = info.resumes and info.schemas and info.token_ids
@@ -233,9 +233,8 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
             new = yield from write(state, base, edits, asked, 0)
             usage, text, where = usage + new.usage, new.answer, new.patch if spelt is call else where
             asked_for = {edit.pointer for edit in edits if not edit.gone}
-            where = (
-                () if asked_for and asked_for.isdisjoint(new.patch) else where
-            )  # or it would only lose some
+            lost = asked_for and asked_for.isdisjoint(new.patch)  # values would only be lost
+            where = () if lost else where
         elif text is None:
             return None
         if where:
@@ -254,10 +253,10 @@ def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, floa
 
 
 def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loop[Stop | None]:
-    """Rewrite the faulty parts, in several tries. The next step is the first that passes, or the best.
+    """Rewrite the faulty parts in several tries. Add the first try that passes, or the best one, as a step.
 
-    `wish` is a person's wish for the whole text. Return a reason to stop, or None. If nothing new comes, or
-    the context has no room, there is no step.
+    `wish` is a person's wish for the whole text. If no try changes the answer, or the context is full,
+    no step is added. Return a reason to stop, or None.
     """
     plan, base, tries, stop, left = state.plan, state.steps[-1], list[Step](), None, list[Any]()
     write = patch.asked if edits[0].wish or edits[0].code or not plan.info.resumes else patch.written
@@ -266,11 +265,11 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
     # Writing to the end takes as much as another draft, so it is tried once.
     once = edits[0].open or all(edit.gone for edit in edits)
-    numbers = patch.numbers_in(edits)  # each try has others
+    numbers = patch.numbers_in(edits)  # each try has other numbers
     most = (
         1 if once else patch.TRIES + 2 * numbers if plan.sampling.temperature or numbers else 1 + bool(told)
     )
-    if write is patch.asked:  # its request has the faults
+    if write is patch.asked:  # its request contains the faults
         told, most = "", min(most, 1 + bool(plan.sampling.temperature or (plan.checks and edits[0].wish)))
     while stop is None and len(tries) < most:
         edits = patch.next_edits(state, edits, tries[-1]) if tries and numbers else edits
@@ -337,7 +336,7 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:
-    if state.steps[-1].tool_calls:  # an earlier attempt may not have judged them
+    if state.steps[-1].tool_calls:  # the earlier attempt may not have judged the calls
         return None if state.steps[-1].feedback else (yield from _judge_calls(state))
     if (same := rules.repeated(state)) is not None and same.feedback is not None:
         state.criticised(same.feedback)
@@ -359,7 +358,7 @@ def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
     if step.feedback is not None:
         return step.checks
     if not state.plan.checks or step.echo:
-        called = any(each.tool_calls for each in state.steps)  # a wrong call, which this text replaces
+        called = any(each.tool_calls for each in state.steps)  # the answer replaces a wrong call
         return (calls.WORDS,) if called and not step.echo else ()
     yield from ops.announce_progress(state)
     op = ops.RunChecks(step.answer, reasoning=step.reasoning)
@@ -464,7 +463,7 @@ def _decided(
 
 
 def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
-    """Return the messages: the prompt, the steps that the context policy shows, and a last request.
+    """Return the messages: the prompt, the steps that the option `context` selects, and a last request.
 
     An echo is replaced by the last real answer with its feedback. Steps before a fresh draft are left out.
     """
@@ -482,7 +481,7 @@ def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
             messages.append({"role": "assistant", "content": step.answer})
         if step.feedback is None:
             continue
-        if step.feedback.by in ("checks", "person") or state.plan.wording.scores:  # they speak as the user
+        if step.feedback.by in ("checks", "person") or state.plan.wording.scores:  # as a user's message
             messages.append(state.request("revise", step.criticism))
             continue
         criticism: Message = {"role": "assistant", "content": step.criticism}
@@ -490,7 +489,7 @@ def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
     return joined([*messages, *request])
 
 
-# The criticism of a teacher. It is JSON if the engine keeps to schemas. In other replies, the score is the
+# The criticism of a teacher. It is JSON if the engine supports schemas. In other replies, the score is the
 # last `8/10` or `8 out of 10`, and the verdict is a phrase of `VERDICTS`. Cut JSON is read up to the cut.
 
 MOST = 10  # the best score (reference/selfee.md)
@@ -511,9 +510,9 @@ IN_WORDS = (
     f"'{VERDICTS[0]}.' if it should be corrected, or with the words '{VERDICTS[1]}.' if it can stay as it is."
 )
 AGAIN = f"Decide now. Say '{VERDICTS[0]}.' or '{VERDICTS[1]}.', and nothing else."
-"""Asks for a verdict that a criticism lacks."""
+"""The request for a verdict if a criticism has none."""
 
-AGAIN_TOKENS = 32  # the most tokens of its reply
+AGAIN_TOKENS = 32  # the most tokens of the reply to `AGAIN`
 
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?](?!\s|\Z)[^.!?\n]*)*[.!?]?\s*")
 _JSON = re.compile(r"\s*(?:```\w*\s*)?\{\s*(?:\"|\Z)")  # the beginning of an object in JSON
@@ -529,7 +528,7 @@ class Critique:
 
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
-    """Read a JSON or text reply. If `accept_score` is given, a score of at least that accepts the answer."""
+    """Read a JSON or text reply. `accept_score`, if given, is the least score that accepts the answer."""
     found, verdict = _of_json(reply), verdict_of(reply)
     if found is None:
         broken = verdict == "unknown" and _JSON.match(reply)
@@ -541,21 +540,21 @@ def read_critique(reply: str, accept_score: float | None) -> Critique:
 
 
 def saying(text: str, verdict: Verdict) -> str:
-    """Return a criticism that states this verdict, without sentences that state the other one."""
+    """Return a criticism with this verdict: add its phrase, and remove sentences with the other verdict."""
     if verdict == "unknown" or verdict_of(text) == verdict:
         return text
     agrees = ("unknown", verdict)
     text = _SENTENCE.sub(lambda found: found[0] if verdict_of(found[0]) in agrees else "", text).rstrip()
     phrase = f"{VERDICTS[verdict == 'accept']}."
     said = f"{text} {phrase}".strip()
-    return said if verdict_of(said) == verdict else f"{text}. {phrase}"  # it was cut after a "no"
+    return said if verdict_of(said) == verdict else f"{text}. {phrase}"  # it ends with "no", for example
 
 
 def _of_json(reply: str) -> Critique | None:
     try:
         value, _ = read_json(reply)
     except NotJson:
-        # JSON that was not cut is broken: an inner quote would pass for the end of the text.
+        # JSON with a final brace was not cut, but is broken: an inner quotation mark may seem to end a text.
         value = json_so_far(reply) if _JSON.match(reply) and not reply.rstrip().endswith("}") else None
     if not isinstance(value, dict) or not isinstance(value.get("feedback"), str):
         return None

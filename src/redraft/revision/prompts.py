@@ -20,7 +20,7 @@ from redraft.engines.messages import message_of
 from redraft.errors import UsageError
 
 TALK = "The reply does not answer. Revision is needed."
-"""The feedback on a first answer that is only talk. There is no criticism yet that it could repeat."""
+"""The feedback on a first answer that is an echo. There is no criticism yet that it could repeat."""
 
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
 LOOPS = "The answer says the same again and again."
@@ -43,7 +43,7 @@ ANYWHERE = (
     "Here are the parts of that text by number.\n\n{parts}\n\nThis should be different: {wish}\n\n"
     "Write anew the parts that this concerns, each behind its number in brackets as above, and nothing else."
 )
-"""These templates ask, in one request, only for the failed parts, or for a change that may be anywhere."""
+"""A template for a request about all parts of a text: a person's wish may concern any of them."""
 PASSAGE = (
     'Rewrite this passage of it: "{text}"\n\nThis should be different: {wish}\n\n'
     "Write the new passage alone, in quotation marks."
@@ -52,8 +52,8 @@ LOST = "The answer was ended there, because nothing that follows could mend that
 
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}
 """The placeholders of each template. `found` contains the faults that checks found, or, in a wording with
-`{verdict}`, a criticism. `gold` is a right answer, for a critic. If one of these is empty, paragraphs with it
-are left out. `prompt` is the text of the prompt. `verdict` says how the criticism should give its verdict."""
+`{verdict}`, a criticism. `gold` is a right answer, for a critic. If `found` or `gold` is empty, paragraphs
+with it are left out. `prompt` is the text of the prompt. `verdict` demands a verdict in a certain form."""
 
 _MAY_BE_EMPTY = ("found", "gold")
 
@@ -83,13 +83,13 @@ class Wording:
                 always = "always " * (phrase in self.criticise or self.scores)
                 raise UsageError(
                     f"the template `criticise` does not {always}ask for the words {phrase!r}.",
-                    hint=f"A model decides with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}: ask it to, "
+                    hint=f"Ask the model to decide with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}, "
                     "in a paragraph without {found} or {gold}.",
                 )
 
     @property
     def scores(self) -> bool:
-        """Whether a teacher criticises, with a score. The writer sees its criticisms as a user's messages."""
+        """Whether the critic, a teacher, gives a score. The writer sees its criticism as a user message."""
         return "verdict" in _places(self.criticise)
 
     @property
@@ -184,7 +184,7 @@ SHIPPED: Mapping[str, Wording] = {
 """The shipped wordings by name."""
 
 DEFAULT = SHIPPED["task"]
-"""With it, the most answers pass, and the fewest revisions are echoes (benchmarks/LOST.md)."""
+"""The default. The most answers pass with it, and the fewest revisions are echoes (benchmarks/LOST.md)."""
 
 
 def wording_of(value: Any) -> Wording:
@@ -214,7 +214,7 @@ def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
 
 
 def complaint(results: Sequence[CheckResult], finish: Finish) -> str:
-    """Return the feedback of checks: the messages of the failed ones, each once, as one text."""
+    """Return the messages of failed checks as one text, each once, with a note if the answer was cut."""
     ended = {"max_tokens": CUT, "lost": LOST}.get(finish, "")
     found = [result.message for result in results if not result.passed]
     messages = list(dict.fromkeys(filter(None, [*found, ended])))

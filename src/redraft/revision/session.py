@@ -55,7 +55,7 @@ class Conversation:
     def again(self) -> dict[str, Any]:
         """Return the options with which `revise` continues the last chain.
 
-        A chain that was cut is finished. Any other chain gets one more revision.
+        A chain that was cut is completed. Any other chain gets one more revision.
         """
         if not self.turns:
             raise UsageError("there is no answer to revise.", hint="Ask something first.")
@@ -67,9 +67,9 @@ class Conversation:
         return options
 
     def edited(self, wish: str) -> dict[str, Any]:
-        """Return the options with which `revise` changes only the part of the last answer that a wish names.
+        """Return the options with which `revise` patches the last answer as a wish demands.
 
-        The wish may name a passage: `12 dollars -> in euros`.
+        The wish may begin with a passage: `12 dollars -> in euros`.
         """
         passage, arrow, said = (part.strip() for part in wish.rpartition("->"))
         if arrow and not (passage and said):
@@ -85,7 +85,7 @@ class Session:
     options: RevisionOptions
     stack: AsyncExitStack
     talk: Conversation = field(default_factory=Conversation)
-    # Files that were saved from this conversation, which may be replaced.
+    # Files that `save` wrote. It may replace them.
     saved: set[Path] = field(default_factory=set)
 
     @classmethod

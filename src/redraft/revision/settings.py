@@ -39,7 +39,7 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
     Args:
         name: The path of a YAML file, or the name of a recipe that redraft ships.
-        checks: Checks that replace the recipe's own. A warning follows if its promise does not cover them.
+        checks: Checks that replace the recipe's own. redraft warns if its promise does not cover them.
 
     Raises:
         UsageError: There is no such recipe, or an option is wrong.
@@ -57,13 +57,13 @@ class Settings:
     """The values of options, from flags, recipe and config file. Values without a default may be missing."""
 
     values: Any
-    # Options that each record will give, with any value, so that they are checked together.
+    # Placeholder values of options that each record sets, so that all options can be checked together.
     stand_ins: Mapping[str, Any] = field(default_factory=dict)
-    # The reason why llama.cpp runs a GGUF file with any number of streams. If empty, the checks decide.
+    # Why llama.cpp runs a GGUF file even for many streams. If empty, the checks decide.
     llamacpp_because: str = ""
-    judge_was_named: bool = False  # a flag or a recipe names the judge, so it has to be asked
+    judge_was_named: bool = False  # a flag or a recipe names the judge, so the judge must be asked
     recipe: str = ""
-    watch: Watch | None = None  # the watch of the recipe's promise
+    watch: Watch | None = None  # watches whether the recipe's promise is kept
     unwatched: bool = False  # the recipe has a promise, but no check in use shows whether it is kept
     tell: Callable[[str], None] = lambda _: None
 
@@ -136,7 +136,7 @@ class Settings:
         limit_seconds: float | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> Patience:
-        """Return how long to wait for servers, and how fast to ask them.
+        """Return the waiting times and rate limits for servers.
 
         By default, wait `usual` seconds for a server that is down, and at most `limit_seconds` for one that
         asks to wait. `tell` is called with the reason when a wait begins, and with "" when it ends.
@@ -151,7 +151,7 @@ class Settings:
         return patience_of(server, usual=usual, **known)
 
     def references(self) -> dict[Role, str]:
-        """Return the references of the models to open, by role. An unused configured judge is left out."""
+        """Return the references of the models to open, by role, without a judge that nothing asks."""
         flags = self.values
         judged = self.judge_was_named
         if isinstance(flags, Flags) and not judged:
@@ -172,10 +172,10 @@ class Settings:
         batches: Batches | None = None,
         opens: Callable[..., Awaitable[Engine]] = load_engine,
     ) -> Engine:
-        """Open one model. The model's flags do not apply to critic and judge.
+        """Open one model. Options such as `ctx` (`MachineOptions`) apply only to the writer's model.
 
-        If `engine` is not set, OpenVINO runs a GGUF file for `many_streams` or more, unless checks steer it.
-        `opens` is `load_engine`, or the same with more arguments bound.
+        If `engine` is not set, OpenVINO runs a GGUF file for `many_streams` or more streams, unless checks
+        steer it. `opens` is `load_engine`, or that function with more arguments bound.
         """
         machine, reason, many = dict[str, Any](), "", parallel >= many_streams(instructions())
         told = role == "model" and many and has_openvino() and not self.get("engine")
@@ -190,14 +190,14 @@ class Settings:
         if computes == "openvino":
             seed = "" if self.get("seed") is None else ", where --seed repeats answers"
             self.tell(
-                f"{reference} runs on OpenVINO, fast for many streams. Or choose --engine llamacpp{seed}."
+                f"{reference} runs on OpenVINO, for speed. To use llama.cpp, add --engine llamacpp{seed}."
             )
         elif computes == "llamacpp" and reason:
             self.tell(f"{reference} runs on llama.cpp: {reason}. --engine openvino is faster, but unsteered.")
         return engine
 
     async def _steering(self) -> str:
-        """Return why llama.cpp is used, or "". A check that steers is worth more than OpenVINO's speed."""
+        """Return why llama.cpp is used, or "". Steering by checks is worth more than OpenVINO's speed."""
         if self.get("steer") is False or not (self.get("check") or self.stand_ins.get("checks")):
             return ""
         from redraft.engines.scripted import ScriptedEngine

@@ -1,8 +1,8 @@
-"""Build a chain, step by step, as far as that needs no model.
+"""Build a chain step by step, without asking models.
 
-`State` contains the steps so far, their usage and the best answer. No generated text is ever dropped: a text
-that was cut is a step with its `finish`. When a chain is resumed, the text that was cut is generated again.
-Everything before it is kept, and the usage of all attempts counts.
+`State` contains the steps so far and their usage, and chooses the best answer. No generated text is dropped:
+a text that was cut is a step whose `finish` says why. When a chain is resumed, the text that was cut is
+generated again. Everything before it is kept, and the usage of all attempts counts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 ANSWERED = "answered_by"
 """The key in a chain's `meta` that names who wrote the answer, if the model has adapters for roles."""
 OWN = "own_steps"
-"""The key in a chain's `meta` for the number of first steps that adapters wrote on an exercise."""
+"""The key in a chain's `meta` for how many steps, from the first, adapters wrote on an exercise."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Plan:
     form: Form | None = None
     steered: tuple[str, ...] = ()  # names of the checks in the form
     holding: tuple[str, ...] = ()  # names of the checks in the schema
-    bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of arguments, as JSON Schema
-    watched: bool = False  # whether checks may end a text that another one follows
-    # The schema of the JSON that a check wants. If set, no answer counts as talk: the check says more.
+    bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of tool arguments (JSON Schema)
+    watched: bool = False  # whether checks may end a text early, if another text may follow
+    # The schema of the JSON that a check wants. If set, no answer counts as an echo: the check says more.
     json: Mapping[str, Any] | None = None
     # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)
@@ -124,7 +124,7 @@ class Plan:
 
     @property
     def asked(self) -> Prompt:
-        """The prompt with the demand appended."""
+        """The prompt with the demands of checks appended."""
         return appended(self.prompt, self.demand)
 
 
@@ -142,12 +142,12 @@ class State:
     by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
     of_base: set[str] = field(default_factory=set, init=False)  # answers that no adapter wrote
-    unpatched: bool = field(default=False, init=False)  # whether a request for a patch had a useless reply
+    unpatched: bool = field(default=False, init=False)  # whether the reply to a patch request was useless
     left: list[Any] = field(default_factory=list, init=False)  # a person's places that did not change
     others: dict[int, list[str]] = field(
         default_factory=dict, init=False
-    )  # texts to try next, by their place
-    own: int = field(init=False)  # the number of first steps that adapters for roles wrote
+    )  # texts to try next, by the place to replace
+    own: int = field(init=False)  # how many steps, from the first, adapters for roles wrote
 
     def __post_init__(self) -> None:
         earlier = self.plan.earlier
@@ -206,7 +206,7 @@ class State:
         return wanted if left is None else min(wanted, left)
 
     def length(self, role: Role = "writer", *, most: int | None = None) -> int | None:
-        """Return the most tokens that a reply to messages may have. None leaves the limit to its server.
+        """Return the most tokens that a reply to messages may have. None leaves the limit to the server.
 
         If `most` is given, it replaces `max_tokens`.
         """
@@ -217,7 +217,7 @@ class State:
         return self.room(role, most=most)
 
     def priced(self, usage: Usage, role: Role = "writer") -> Usage:
-        """Return a usage, with its cost if the role's model has a price."""
+        """Return a usage with its cost, if the role's model has a price."""
         info = self.plan.models.get(role)
         if info is None or info.price is None:
             return usage
@@ -234,7 +234,7 @@ class State:
         self.steps.append(Step(answer=answer, finish=finish, usage=usage, **more))
 
     def criticised(self, feedback: Feedback, usage: Usage | None = None) -> Step:
-        """Add feedback to the last answer."""
+        """Add feedback to the last answer, and return its step."""
         step = self.steps[-1]
         total = step.usage + usage if usage else step.usage
         self.steps[-1] = step.model_copy(update={"feedback": feedback, "usage": total})
@@ -280,7 +280,7 @@ class State:
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the index of the best answer, or None for an exercise whose answer nothing has judged."""
+        """Return the index of the best answer, or None. Uncertain answers of adapters need passed checks."""
         if not self.plan.exercises or self.holds:
             return best_step(self.steps)
         rest = enumerate(self.steps)
@@ -380,14 +380,14 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps to resume from. The last keeps feedback that asks to revise or is an adapter's."""
+    """Return the steps to resume from. The last keeps feedback from an adapter, or that asks to revise."""
     if not chain.steps:
         return ()
     *before, last = chain.steps
     cut = _is_cut(last, chain)
     if cut and not last.complete:
         return tuple(before)
-    own = last.verdict == "accept" and len(chain.steps) == chain.meta.get(OWN)  # which checks did not judge
+    own = last.verdict == "accept" and len(chain.steps) == chain.meta.get(OWN)  # checks did not judge it
     if (own or last.verdict == "revise") and not cut:
         return chain.steps
     finish = "stop" if cut else last.finish
@@ -395,7 +395,7 @@ def complete_steps(chain: Chain) -> tuple[Step, ...]:
 
 
 def complete_drafts(chain: Chain) -> tuple[Step, ...]:
-    """Return the drafts to resume from, without the chosen one. If the last was cut, it is left out."""
+    """Return the drafts to resume from, without the chosen one. A last draft that was cut is left out."""
     cut = chain.drafts and _is_cut(chain.drafts[-1], chain)
     return chain.drafts[:-1] if cut else chain.drafts
 

@@ -1,8 +1,8 @@
 """Decide when a chain ends.
 
-The loop asks each rule at one point. The rule returns why the chain ends there, or None if it continues.
-The rules of every mode come first, then those of `prompted`, then those of `native`. `chain.best_step`
-chooses the best answer at the end.
+Each rule is a function that the loop calls at one point. It returns why the chain ends there, or None if the
+chain continues. The rules for all modes come first, then those for `prompted`, then those for `native`.
+`chain.best_step` chooses the best answer at the end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from redraft.revision.state import State
 
 STOP_OF_FINISH: dict[Finish, Stop] = {"max_tokens": "max_tokens", "context": "context"}
 STOP_OF_FINISH |= {"cancelled": "cancelled", "filtered": "ended", "error": "error"}
-"""The stop of a chain whose last text was cut, by the finish of that text."""
+"""The stop of a chain, by the finish of a last text that was cut."""
 
 
 def spent(state: State, role: Role = "writer") -> bool:
@@ -25,19 +25,19 @@ def spent(state: State, role: Role = "writer") -> bool:
 
 
 def of_finish(state: State, finish: Finish, role: Role = "writer") -> Stop | None:
-    """Return why the chain ends when a role's text has this finish; None if the text is complete."""
+    """Return why the chain ends after a role's text with this finish; None if the chain may continue."""
     if finish in ("max_tokens", "cancelled") and spent(state, role):
         return "budget"
     return STOP_OF_FINISH.get(finish)
 
 
 def no_room(state: State, role: Role = "writer") -> Stop | None:
-    """Return why no other call to a role's model can be made, or None."""
+    """Return why no other call to a role's model is possible, or None if one is."""
     return "budget" if spent(state, role) else None
 
 
 def repeated(state: State) -> Step | None:
-    """Return the step before the last if the last repeats its answer, which should have been revised."""
+    """Return the step before the last if the last should have revised its answer, but repeats it; or None."""
     *before, after = state.steps or [Step(answer="")]
     if state.revisions <= state.plan.options.min_revisions or state.revisions == 0:
         return None
@@ -49,14 +49,14 @@ def repeated(state: State) -> Step | None:
 
 
 def followed(state: State) -> bool:
-    """Return whether another text may follow the next one if that one fails."""
+    """Return whether another text may be written if the next one fails."""
     plan, drafting = state.plan, not state.steps
     another = drafting and len(state.drafts) + 1 < plan.options.most_drafts
     return (another or len(state.steps) < plan.max_revisions) and not plan.wording.scores
 
 
 def another(state: State) -> bool:
-    """Return whether another text may follow the last one."""
+    """Return whether another text may be written after the last one."""
     drafting = state.drafting and len(state.drafts) + 1 < state.plan.options.most_drafts
     return drafting or state.revisions < state.plan.max_revisions
 
@@ -75,10 +75,10 @@ def after_draft(state: State, *, good: bool) -> Stop | None:
 
 
 def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
-    """Return why the chain ends after an answer. `cut` says why it was cut. Checks still judge it."""
+    """Return why the chain ends after an answer. `cut` says why it was cut; checks still judge it."""
     plan = state.plan
-    # At temperature 0 a fresh draft would be the same text again. A teacher's chain is to be learned from,
-    # and a fresh draft is no correction.
+    # At temperature 0 a fresh draft would be the same text again. A teacher's chain is training data for
+    # corrections, and a fresh draft is not a correction.
     afresh = plan.sampling.temperature != 0 and not plan.wording.scores
     if repeated(state) and not (afresh and state.revisions < plan.max_revisions):
         return cut or "unchanged"
@@ -115,7 +115,7 @@ def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | 
 def in_text(
     state: State, kind: SectionKind, index: int, steps: Sequence[Step], *, unsure: bool
 ) -> Stop | None:
-    """Return why the chain ends at a section start, although the model would continue.
+    """Return why the chain ends at the start of a section, or None if it continues.
 
     The section contains or judges answer `index`. `steps` were read from the text so far. `unsure`: the model
     is not certain of its feedback on the previous answer.
@@ -145,5 +145,5 @@ def after_own_feedback(state: State, index: int, verdict: Verdict) -> Stop | Non
 
 
 def before_request(state: State, room: int) -> Stop | None:
-    """Return why the chain ends before the text is continued by at most `room` tokens."""
+    """Return why the chain ends before a request for at most `room` more tokens."""
     return "budget" if spent(state) else "max_tokens" if room <= 0 else None

@@ -1,7 +1,7 @@
 """Trace chains with OpenTelemetry: a span for each chain, and below it a span for each call with its usage.
 
-The names are those of the GenAI semantic conventions; others begin with `redraft.`. Prompts and answers are
-left out. No span is made current here, because a generator must not change its reader's context.
+Attributes have the names of the GenAI semantic conventions; redraft's own begin with `redraft.`. Prompts and
+answers are left out. No span is made current here: a generator must not change the context of its caller.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ChainSpan:
         self._span, self._tracer = span, tracer
 
     def around(self, role: Literal["model", "critic", "judge"], engine: Engine) -> Engine:
-        """Return an engine whose calls are spans below this one."""
+        """Return an engine that makes a span below this one for each call."""
         named = "writer" if role == "model" else role
         return TracedEngine(engine, self._tracer, trace.set_span_in_context(self._span), named)
 
@@ -66,7 +66,7 @@ def tracer_of(provider: TracerProvider | Literal[True]) -> Tracer:
 
 @contextmanager
 def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
-    """Open the span of a chain, below the current one. An error ends it and is recorded by type, not text."""
+    """Open the span of a chain, below the current one. It records the type of an error, but not its text."""
     tracer = tracer_of(provider)
     names = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "redraft"}
     span = tracer.start_span("invoke_workflow redraft", kind=SpanKind.INTERNAL, attributes=names)
@@ -81,7 +81,7 @@ def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
 
 
 class TracedEngine(WrappedEngine):
-    """An engine whose calls are spans below `parent`, or below the caller's own."""
+    """An engine that makes a span for each call, below `parent` or, without one, below the current span."""
 
     def __init__(self, engine: Engine, tracer: Tracer, parent: context.Context | None, role: str) -> None:
         super().__init__(engine)

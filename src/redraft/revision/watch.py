@@ -1,6 +1,6 @@
 """Ask checks for the form of an answer and, while it streams, whether it can still pass.
 
-A user's check may raise or hang, so `prefix` and `form` are asked within a time limit.
+A user's check may raise or hang, so calls of `prefix` and `form` have a time limit.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from redraft.checks.base import Check, Prefixed, ask_no_more, form_of, outcome_o
 from redraft.engines.steering.form import Form
 from redraft.jobs.signals import in_daemon_thread
 
-FIRST = 48  # fewest characters before the first look, and between two looks: some eight words
-SHARE = 16  # The text grows by this part between two looks, so that all looks together read it 17 times.
+FIRST = 48  # characters (about eight words) before the first look, and at least between two looks
+SHARE = 16  # Between two looks, the text grows by 1/16, so that all looks together read it 17 times.
 SECONDS = 1.0  # a `prefix` that takes longer counts as hanging
 FORM_SECONDS = 10.0  # the same limit for a `form`, which is asked for once
 
@@ -32,7 +32,7 @@ class Watch:
         self._text += piece
 
     async def lost(self) -> bool:
-        """Return whether no continuation can pass. The checks are asked only after enough new text."""
+        """Return whether no continuation can pass the checks. They are called only after enough new text."""
         if len(self._text) < self._next:
             return False
         self._next = len(self._text) + max(len(self._text) // SHARE, FIRST)
@@ -44,7 +44,7 @@ class Watch:
             return False
         if not (await outcome_of(found, text.rstrip(), self._prompt)).passed:
             return True
-        ask_no_more(found, "prefix", "called a text lost, but the check passes it")
+        ask_no_more(found, "prefix", "called a text lost that the check passes")
         return False
 
 

@@ -1,4 +1,4 @@
-"""Describe chains in words: verdicts, why a chain ended, what a revision changed, and a summary of many."""
+"""Describe chains in words: verdicts, stop reasons, a revision's changes, and a summary of many chains."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from redraft.jobs.counting import counted
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4  # smallest share of common words for a diff. Below it, the new text reads better whole.
 COMPARABLE, MOST_PAIRS = 100_000, 10_000_000
-"""The most pairs of equal words, and of any words, one from each text, for which a diff is made. Its time
-grows with them, to half a second. Two answers of 2,000 English words have some 80,000 equal pairs."""
+"""The most pairs of equal words, and of any words, for which two texts are compared. More pairs would take
+longer than half a second. Two answers of 2,000 English words have some 80,000 equal pairs."""
 ISLAND = 2  # fewest words in a row that count as common
 VERDICTS: dict[Verdict, str] = {"accept": "accepted", "revise": "needs revision", "unknown": "no verdict"}
 STOPS = {
@@ -43,10 +43,10 @@ SHORT_STOPS = {
     "max_tokens": "cut at the token limit",
     "context": "context full",
 }
-"""Shorter words, for lists, of stops whose names read like settings. Records keep the names."""
+"""Shorter words for lists, where the name of a stop reads like a setting. Records contain the names."""
 
 Change = tuple[Literal["same", "gone", "new"], str]
-"""A part of a diff: text that both versions contain, or only the first, or only the second."""
+"""A part of a diff: text that is in both versions (`same`), only in the first, or only in the second."""
 
 
 def changes(before: str, after: str) -> list[Change] | None:
@@ -84,7 +84,7 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
     if len(results) > 1 and len(failed) != 1:
         return of
     [told] = failed or results
-    brief = re.sub(r"^The answer (has )?", "", told.message)  # its subject stands before it
+    brief = re.sub(r"^The answer (has )?", "", told.message)  # the subject stands before the colon
     brief = re.sub(r", and ([^,]*) (?:is|are) (?:allowed|needed|wanted|required)\b.*", r", \1", brief)
     return ": ".join(filter(None, [told.name if len(results) == 1 else of, brief]))
 
@@ -105,7 +105,7 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
     if missing := chain.missing_revisions:
         wanted, why = counted(chain.revisions + missing, "revision"), STOPS.get(chain.stop or "", "")
         message = f"the minimum was not reached: {chain.revisions} of at least {wanted}; {why}."
-        yield message, "Give it more room: --max-tokens, or the budget."
+        yield message, "Give the model more room: --max-tokens, or the budget."
     if left := chain.unchanged:
         found = "\n".join(f"{each['passage']!r:.60}: {each['why']}." for each in left)
         yield f"{counted(len(left), 'place')} could not be changed.", found
@@ -125,7 +125,7 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
         of = f"{len(failed)} of {len(best.checks)} checks" if len(best.checks) > 1 else "its check"
         yield f"{several} fails {of}.", found
     elif with_checks and best.echo:
-        yield f"{several} only repeats what was said, or acknowledges it: {best.answer!r:.60}", None
+        yield f"{several} only repeats or acknowledges earlier text: {best.answer!r:.60}", None
 
 
 def _without_end(chain: Chain) -> tuple[str, str | None]:
@@ -167,7 +167,7 @@ class Summary:
     passed_first: int = 0
     passed: int = 0
     stops: Counter[str] = field(default_factory=Counter)
-    # The reasons of chains whose stop is `ended`, in words, if the chain shows them.
+    # The reasons why chains with the stop `ended` ended, in words, if known.
     ended: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
     # USD by role; None for a model without a price.
@@ -198,7 +198,7 @@ class Summary:
         for role, cost in cost_by_role(chain).items():
             before = self.costs.get(role)
             self.costs[role] = before if cost is None else cost + (before or 0)
-        # Talk fails even without checks. In a run without checks, that does not count.
+        # An echo fails even without checks. In a run without checks, that does not count.
         judged = chain.passed is not None and any(step.checks for step in chain.steps)
         if judged or self.should_pass(chain):
             self.checked += 1
@@ -270,7 +270,7 @@ class Summary:
 
 
 def is_unreported(chain: Chain) -> bool:
-    """Return whether a complete reply came without its usage. Broken replies always do."""
+    """Return whether a complete reply came without its usage. Broken replies do not count: they have none."""
     return any(step.usage.estimated and step.complete for step in chain.steps)
 
 

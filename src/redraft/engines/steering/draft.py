@@ -1,4 +1,4 @@
-"""A text that is being written. Parts that were not handed on yet may be removed."""
+"""A text while it is written. Parts that were not yet sent to the reader can still be removed."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _END = re.compile(
 )
 _NO_END = re.compile(
     r"(?:^|[\s(\"'*])(?:[A-Z]|\d{1,3}|[A-Za-z](?:\.[A-Za-z])+"
-    r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z|```\w+\Z|^```\Z"  # or it begins a block of code
+    r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z|```\w+\Z|^```\Z"  # or the mark of a block of code
 )
 _MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # marks of an item, heading or quotation
 _WORD = re.compile(r"\w+,? ")
-LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # a sentence so long that nobody says it twice
+LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # a sentence too long to be repeated on purpose
 _LETTERS = regex.compile(r"\A[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first character of the scripts without spaces
 STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # a string of JSON; a colon follows a name
 RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a mark or an emoji, eight times or more
 CLOSING = {"{": "}", "[": "]"}
 _BRACKET = re.compile(r"[\[\]{}]")
-_PLACE = re.compile(r"[\s,]|(?<!\w)\Z")  # behind a word
+_PLACE = re.compile(r"[\s,]|(?<!\w)\Z")  # after a word
 _ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or marked as a whole
 _LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")
 _TITLE = 6  # words; a longer last line is a sentence
@@ -44,10 +44,7 @@ _SEEN = 1000  # characters in which a repeated sentence is looked for
 
 
 class Draft:
-    """The text so far, in pieces with their tokens.
-
-    `sent` characters were handed on.
-    """
+    """The text so far, in pieces with their tokens. The first `sent` characters were handed to the reader."""
 
     def __init__(
         self,
@@ -65,7 +62,7 @@ class Draft:
         return len(self.text)
 
     def give(self, text: str) -> None:
-        """Append a given text. Its trailing spaces are left out if the next piece begins with its own."""
+        """Append a text that no model wrote. Trailing spaces are left out if the next piece has its own."""
         bare = text.rstrip(" ")
         if bare:
             self.add(Delta(text=bare))
@@ -73,7 +70,7 @@ class Draft:
             self._given, self._due = len(self), text[len(bare) :]
 
     def add(self, delta: Delta) -> None:
-        """Append a piece. A word directly after a given one is a separate word."""
+        """Append a piece from the model. It never extends the last word of a text from `give`."""
         text = delta.text
         if text and len(self) == self._given:
             if self._due:
@@ -91,7 +88,7 @@ class Draft:
         self.text += piece.text
 
     def give_word(self, text: str) -> None:
-        """Append a text that is a word, or begins with one."""
+        """Append a text that begins with a word, with a space or a capital letter if it needs one."""
         before = self.text
         if not before or before.endswith("\n") or self.is_whole:
             text = text[0].upper() + text[1:]
@@ -104,7 +101,7 @@ class Draft:
             self.add(piece)
 
     def cut(self, place: int) -> None:
-        """Remove the text after a place. Text that was handed on stays."""
+        """Remove the text after a place, except text that was handed on."""
         if place >= len(self):
             return
         kept: list[Delta] = []
@@ -119,7 +116,7 @@ class Draft:
         self._given = self._given if self._given <= place else -1
 
     def token_at(self, place: int) -> frozenset[int]:
-        """Return the token at a place; empty if unknown."""
+        """Return a set with the token at a place; empty if unknown."""
         end = 0
         for piece in self.pieces:
             end += len(piece.text)
@@ -147,7 +144,7 @@ class Draft:
 
     @property
     def is_answer(self) -> bool:
-        """Whether the text is whole or a title, and not a list with one item."""
+        """Whether the text ends with a sentence or is a title, and is not a list with one item."""
         return (self.is_whole or len(self.text.split()) <= _TITLE) and not _LONE.match(self.text)
 
     @property
@@ -158,7 +155,7 @@ class Draft:
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)
 
     def likelihood(self, begin: int) -> float:
-        """Return the mean log-probability of the tokens from a piece on; 0 if unknown, -inf if none."""
+        """Return the mean log-probability of tokens from piece `begin` on; 0 if unknown, -inf if none."""
         pieces = self.pieces[begin:]
         return fmean([each for piece in pieces for each in piece.logprobs] or [0.0 if pieces else -inf])
 
@@ -169,7 +166,7 @@ class Draft:
         return segment_of(self.text, at, at, led=False)[0]
 
     def repeats(self, begin: int, *, whole: bool) -> int | None:
-        """Return where the text begins to repeat itself: a sentence comes twice, or a phrase three times."""
+        """Return where a repetition begins: of a sentence, or of a phrase that comes three times; or None."""
         begin = max(begin, len(self) - _SEEN)
         if self.text.count("```") % 2:  # code has the same line twice
             return None
@@ -196,7 +193,7 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
 
 
 def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
-    """Return the JSON strings that a bound may have cut, and the place before which none can be cut."""
+    """Return the JSON strings that `maxLength` may have cut, and a place before which no string was cut."""
     free = not re.search(r'"(pattern|format|minLength)":', schema)
     bounds = [int(found) for found in re.findall(r'"maxLength": (\d+)', schema) if free]
     cut = [
@@ -210,7 +207,7 @@ def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
 
 
 def closed(text: str, begin: int) -> tuple[int, str] | None:
-    """Return where JSON that was cut may end after `begin`, and the marks that close it there."""
+    """Return a place after `begin` where cut JSON may end, and the marks that close it there; or None."""
     text = RUN.sub(r"\1", text)
     for found in reversed([*_PLACE.finditer(text, begin)]):
         marks, (outside, quote, _) = "", STRING.sub("", text[: found.start()]).partition('"')
@@ -223,7 +220,7 @@ def closed(text: str, begin: int) -> tuple[int, str] | None:
 
 
 def marked(text: str, *, capitals: bool, count: int) -> str:
-    """Return a text in which `count` words have capitals or stars, the longest first."""
+    """Put words into capitals or stars, the longest first, until `count` words have them. Return the text."""
     has = re.findall(r"\b[A-Z]{2,}\b" if capitals else r"\*[^\n*]+\*", text)
     words = dict.fromkeys(re.findall(r"(?<![\w*])[^\W\d_]{4,}(?![\w*])", text))
     plain = sorted((word for word in words if not (capitals and word.isupper())), key=len, reverse=True)
@@ -234,10 +231,10 @@ def marked(text: str, *, capitals: bool, count: int) -> str:
 
 
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
-    """Return where the sentence, item, line or cell around a place begins, after its mark, and ends.
+    """Return the begin and end of the sentence, item, line or cell around a place, without its mark.
 
-    With `led`, the first word of a line is left out: a model that continues the text before it might end the
-    answer there instead of beginning a paragraph.
+    With `led`, the first word of a line is left out too: without that word, a model might end the answer
+    instead of continuing it.
     """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     stop = max(len(text[: None if stop < 0 else stop].rstrip()), end)

@@ -1,7 +1,7 @@
-"""The form of answers that pass a check, which the check gives to an engine before it generates.
+"""The form of answers that pass a check. The check gives it to an engine before the engine generates.
 
-A form restricts the generated text; it never replaces the check. It does not use any engine's syntax: that is
-for `writer` and `grammar`. A demand that no form can express is only checked.
+A form restricts the generated text; it never replaces the check. It does not depend on an engine's syntax:
+`writer` and `grammar` apply it. A demand that no form can express is only checked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NEXT = " And this is one more sentence of it.", " This is one more sentence.", 
 
 @dataclass(frozen=True)
 class Limit:
-    """Bounds on a count, which never falls while a text grows.
+    """Bounds on a count that never falls while a text grows.
 
     Attributes:
         count: Returns the count of a text, such as its words, as in the check.
@@ -39,17 +39,17 @@ class Limit:
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a text. An empty one allows any.
+    """The layout of a text. An empty layout allows any text.
 
     Attributes:
-        title: It begins with a title, `<<…>>`.
-        parts: How many parts it has; 0 for any.
-        more: Further parts may follow.
+        title: Whether the text begins with a title, `<<…>>`.
+        parts: The number of parts; 0 for any.
+        more: Whether further parts may follow.
         mark: The text that each part begins with; `{}` is its number.
         between: The text between two parts.
         first: The number of one part, from 1, and the word with which that part begins.
-        slots: Marked words in it, each as often as it is listed: `[…]` and `*…*` stand for some words between
-            these marks, and `ABC` for a word in capitals.
+        slots: Marked words in the text, each as often as it is listed: `[…]` and `*…*` stand for words
+            between these marks, and `ABC` for a word in capitals.
     """
 
     title: bool = False
@@ -69,29 +69,29 @@ class Layout:
 
 
 class Conflict(Exception):
-    """No text has both forms, or redraft cannot write such texts. A text may still pass both checks."""
+    """Raised if no text has both forms, or if redraft cannot write one. A text may still pass both checks."""
 
 
 def number_in(text: str) -> str:
-    """Return the number that a text is, without spaces before it; empty if it is something else."""
+    """Return a text that is a number, without spaces before it; "" for any other text."""
     return found[1] if (found := re.fullmatch(r"\s*(\d(?:[\d.,]*\d)?)", text)) else ""
 
 
 class Gap(NamedTuple):
-    """A place for another word in a sentence: the `old` word with its leading space, and the `rest`."""
+    """A replaceable word or number in a sentence: `old`, with its leading space, and the `rest` after it."""
 
     old: str
     rest: str
-    closed: str  # the rest if no word replaces `old`
-    near: frozenset[str] = frozenset()  # words around the gap, in lower case, which must not fill it
+    closed: str  # the rest if `old` is removed and nothing replaces it
+    near: frozenset[str] = frozenset()  # words around the gap, in lower case; none of them may fill the gap
 
     @property
     def number(self) -> str:
-        """The number in the gap; empty if something else is in it."""
+        """The number that fills the gap now; empty if a word does."""
         return number_in(self.old)
 
     def takes(self, word: str) -> bool:
-        """Return whether a text is another word that may replace `old`, which must contain no digit."""
+        """Return whether a text is a word that may replace `old`. Nothing may replace digits."""
         old, bare = self.old.lower(), word.lstrip(" ").lower()
         alike = word[:1].isspace() == old[:1].isspace() and not any(map(str.isdigit, old))
         return alike and bare.isalpha() and bare not in self.near and not old.startswith(word.lower())
@@ -103,22 +103,22 @@ NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))
 
 @dataclass(frozen=True)
 class Form:
-    """The form of an answer. An empty one is any text.
+    """The form of an answer. An empty form allows any text.
 
     Attributes:
-        without: Characters that it does not contain.
-        case: `upper` or `lower`, if all letters have this case.
-        lacks: Words and phrases that it does not contain, in any case.
-        has: Words and phrases that it contains, in any order; one that is named twice occurs twice.
-        opening: How it begins.
-        closing: How it ends.
+        without: Forbidden characters.
+        case: `upper` or `lower`, if all letters must have this case.
+        lacks: Forbidden words and phrases, in any case.
+        has: Required words and phrases, in any order; one that is listed twice must occur twice.
+        opening: The text at the beginning.
+        closing: The text at the end.
         postscript: The mark of a postscript, which has a line of its own.
-        limits: Bounds on its words, sentences or anything else that is counted.
-        quoted: It stands in double quotation marks.
-        pattern: A regular expression for the whole answer, `^…$`; it excludes every other form.
-        layout: Its title, its parts, and marks in it.
-        one: It is one sentence, or one line.
-        gap: It is another word or number for this gap, or none, and the rest; if none is likely, a sentence.
+        limits: Bounds on the number of words, sentences or anything else.
+        quoted: Whether the answer is in double quotation marks.
+        pattern: A regular expression for the whole answer, `^…$`. Nothing else can be demanded beside it.
+        layout: The title, the parts, and marked words.
+        one: Whether the answer is one sentence or one line.
+        gap: A gap to fill with another word or number, or to close. If none is likely, a sentence is written.
     """
 
     without: frozenset[str] = frozenset()
@@ -153,7 +153,7 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """A form with only the forbidden characters: in both cases if this form sets the case."""
+        """A form with only the forbidden characters, in upper and lower case if this form sets the case."""
         cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
         return Form(without=self.without.union('"' * self.quoted, cased))
 
@@ -163,9 +163,9 @@ class Form:
 
     @cached_property
     def further(self) -> tuple[Callable[[str], int], int, str]:
-        """The sentence counter, the least number of sentences, and a sample sentence that fits that often.
+        """The sentence counter, the least number of sentences, and a sample of a further sentence.
 
-        The sample is empty unless several sentences are demanded, and another limit leaves room for them.
+        The sample is empty unless several sentences are demanded, and another limit has room for all of them.
         """
         highs = [(each.count, each.high) for each in self.limits if each.high is not None]
         for each in self.limits:
@@ -178,7 +178,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return the room that limits leave after a text and its further sentences; negative if too long."""
+        """Return the room in the limits after a text and its further sentences; negative if too long."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         return min(
@@ -186,7 +186,7 @@ class Form:
         )
 
     def is_low(self, text: str) -> bool:
-        """Return whether a text has less than a limit demands."""
+        """Return whether a text is below the least count of a limit."""
         return any(each.count(text) < each.low for each in self.limits)
 
     def check(self) -> None:
@@ -242,10 +242,10 @@ def _laid_out(first: Layout, second: Layout) -> Layout:
 
 
 def joined(forms: Iterable[tuple[str, Form]]) -> tuple[Form, tuple[str, ...]]:
-    """Join the forms of checks, as far as they can be joined.
+    """Join the forms of checks. A form that conflicts with earlier ones is left out.
 
     Args:
-        forms: The name of each check, and its form. Earlier ones take precedence.
+        forms: The name and the form of each check.
 
     Returns:
         The form, and the names of the checks in it.

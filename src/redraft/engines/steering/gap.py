@@ -1,4 +1,4 @@
-"""Find the word that fills a gap in a sentence, or the number that takes the place of another."""
+"""Find a word for a gap in a sentence, or a number to replace another number."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TypeAlias
 from redraft.engines.base import Likeliest, Tokens
 from redraft.engines.steering.form import Gap
 
-WORDS = 4  # words that are tried in a gap, and three times as many if none of them fits
-NUMBERS = 3  # numbers that are continued digit by digit
-LEFT_OUT = -1.0  # the log-probability assumed for no word in a gap
-FITTING = -7.5  # the least log-probability of a word or number in a gap plus the token after it
-WORSE, UNSEEN = 2.5, -8.0  # log-probability that a new word may cost the rest; the least that is assumed
+WORDS = 4  # words to try in a gap; three times as many if none of them fits
+NUMBERS = 3  # most beginnings of numbers that are extended digit by digit
+LEFT_OUT = -1.0  # the assumed log-probability of closing a gap without a word
+FITTING = -7.5  # the least log-probability of a word or number in a gap with the token after it
+WORSE, UNSEEN = 2.5, -8.0  # most log-probability that a new word may cost the rest; the least assumed value
 SHORT = 3  # letters; a token this short, without a space, is a part of many words
 
 Look: TypeAlias = Callable[[str], Awaitable[Likeliest]]  # returns the likeliest tokens after a text
@@ -23,9 +23,9 @@ Encode: TypeAlias = Callable[[str], Awaitable[Tokens]]
 
 
 async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> list[str]:
-    """Return the likely numbers for a gap, best first, or its best word, each with the rest of the sentence.
+    """Return the likely numbers for a gap, best first, or its best word, each with the text after the gap.
 
-    `forbidden` returns None for a text that is allowed.
+    `forbidden` returns None if a text is allowed.
     """
     if gap.number:
         found = sorted(await _numbers(gap, look, encode), reverse=True)
@@ -69,7 +69,7 @@ def _is_begun(text: str, old: str) -> bool:
 
 
 async def begun(text: str, top: Likeliest, encode: Encode) -> float:
-    """Return the log-probability of the first token of a text among the likeliest; -inf if it is not one."""
+    """Return the log-probability of a text's first token; -inf if it is not among the likeliest tokens."""
     first = (await encode(text))[:1]
     for token, chance in [(str(token), chance) for token, chance in top if token]:
         whole = first or len(token) > SHORT or not text[len(token) :][:1].isalnum()

@@ -1,6 +1,6 @@
 r"""Grammars for the parts of a form that concern single characters: characters, regular expressions, JSON.
 
-`writer` handles words, sentences and required phrases: grammars that count these make models glue letters.
+`writer` handles words, sentences and required phrases: grammars that count these make models break words.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ END_OF_VALUE = r"[ \n]*[,}\]]\n?"
 
 
 def value(schema: Mapping[str, Any]) -> str:
-    """Return the grammar of a value in JSON and the mark after it, as `",` may be a single token."""
+    """Return the grammar of a JSON value and the mark after it, because `",` may be a single token."""
     return f"{HEAD}start: value end\nvalue: %json {json.dumps(schema)}\nend: /{END_OF_VALUE}/\n"
 
 
 def lark(form: Form, stop: Sequence[str] = ()) -> str:
-    """Return the grammar of a form in llguidance's syntax; empty for any text.
+    """Return the grammar of a form in llguidance's syntax; empty if any text is allowed.
 
     One of the `stop` strings may follow the text.
     """
@@ -36,7 +36,7 @@ def lark(form: Form, stop: Sequence[str] = ()) -> str:
 
 
 def gbnf(form: Form) -> str:
-    """Return the grammar of a form's characters in llama.cpp's syntax; empty for any text.
+    """Return the grammar of a form's characters in llama.cpp's syntax; empty if all are allowed.
 
     XGrammar misreads `[^…]` beyond ASCII, so the class lists the allowed ranges.
     """

@@ -1,8 +1,8 @@
-r"""Regular expressions of whole answers as grammars, where llguidance can express them.
+r"""Translate regular expressions for whole answers to grammars, if llguidance can express them.
 
 The grammar may match less than the pattern: `\d` stands for ASCII digits, and repeats are bounded, so that
 the text ends. Every text of the grammar matches the pattern. Grammars have no lookaround, no references and
-no word boundaries. A pattern for a part of an answer is left to the check: a model cannot write towards it.
+no word boundaries. A pattern for a part of an answer is only checked, because a model cannot aim at it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
-LONGEST_RUN = 24  # repeats of a part that has no upper bound
+LONGEST_RUN = 24  # most repeats above the least number, if there is no upper bound
 
 _CLASSES = {sre.CATEGORY_DIGIT: "0-9", sre.CATEGORY_WORD: "A-Za-z0-9_", sre.CATEGORY_SPACE: r" \n"}
 _BEGINS = [(sre.AT, sre.AT_BEGINNING), (sre.AT, sre.AT_BEGINNING_STRING)]

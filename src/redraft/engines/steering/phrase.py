@@ -1,9 +1,9 @@
-"""Find words and phrases in a text: the only definition, for checks, steering and messages.
+"""Define words and phrases in a text, for checks, steering and messages alike.
 
 A word is a run of letters, marks and digits. Anything else separates words: an apostrophe ("Tom's",
 "l'amour", "Istanbul'da"), a colon, an underscore, a dot. But a negation such as "can't" is one word, as is a
 number with its marks (3.14). Scripts without spaces have no boundaries: a phrase is found anywhere in them,
-except that a run of katakana is one word. Korean words may have particles. Inflected words are other words.
+except that a run of katakana is one word. Korean words may have particles. An inflected form does not count.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ BEGINS, ENDS = r"\A\s*[*_]*{}", r"{}[*_]*\s*\Z"
 
 @lru_cache(maxsize=1024)
 def pattern_for(phrase: str, *, part: bool = False, around: str = "{}") -> regex.Pattern[str]:
-    """Compile a pattern for a phrase in any case. Texts need one Unicode normal form, and `'` as apostrophe.
+    """Compile a pattern for a phrase in any case. A text needs the same normal form, and `'` as apostrophe.
 
     Markdown emphasis may surround its words. With `part`, the phrase may be a part of a word.
     """

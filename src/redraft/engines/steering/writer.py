@@ -2,8 +2,8 @@
 
 The model samples freely. A text ends at the end of a sentence or list item, before it exceeds a limit. A
 forbidden word is removed, and its first token is banned there. A required text is made likelier until it is
-written; missing ones are put into further sentences at the end, or into one if no more fit. Nothing is forced
-letter by letter, so words stay whole; a grammar restricts the characters.
+written. Missing texts are put into further sentences at the end, or into one sentence if no more fit. Nothing
+is forced letter by letter, so words stay whole; a grammar restricts the characters.
 
 Text that may still be removed is held back, so a steered text streams sentence by sentence.
 """
@@ -31,16 +31,16 @@ from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
 
 CLOSE = 0.75  # share of the tokens after which a text ends at the next end of a sentence
-TRIES = 3  # tries to write a sentence, to continue, to place a text
+TRIES = 3  # most tries to write a sentence, to continue, or to put in a required text
 LIKELY = 0.1  # a sentence may end at the last place where an end has this probability
 POSSIBLE = 0.01  # a sentence does not end where an end is less likely
 LOOKED_AT = 8  # places that are tried as the end of a sentence
 SEEN = 20  # likeliest tokens asked for at a place
-LIKELIER = 3.0  # added to the logit of a required text; more in further sentences
-GOOD = 0, True, -1.3  # a better text is taken at once: texts lost, whole, log-probability per token
-FEW = 32  # most tokens of a text that is written again if it is unlikely
+LIKELIER = 3.0  # added to the logit of a required text's first token; more in further sentences
+GOOD = 0, True, -1.3  # quality (see `_quality`) above which a text is accepted at once
+FEW = 32  # a text with at most this many tokens is written again if it is unlikely
 SENTENCE = 24  # tokens that are reserved for a sentence with a required text
-STUB = 3  # a sentence says nothing with only this many words beside the required texts
+STUB = 3  # a sentence with only this many words beside the required texts says nothing
 BANNED = 40  # most forbidden words whose tokens are banned; others are removed once written
 LONG = 200  # most characters of a phrase
 
@@ -51,13 +51,13 @@ Deltas = asyncio.Queue[Delta | BaseException]
 class Source:
     """A source that continues an answer, such as a model with a prompt."""
 
-    go_on: Callable[[str, Sampling], Replies]  # continues an answer that begins with a text
-    encode: Callable[[str], Awaitable[Tokens]] | None  # ids of a text; without it, counts are estimates
+    go_on: Callable[[str, Sampling], Replies]  # continues the given beginning of an answer
+    encode: Callable[[str], Awaitable[Tokens]] | None  # returns token ids; if None, counts are estimates
     prompt_tokens: int
 
 
 async def written(form: Form, sampling: Sampling, limit: Finish, source: Source) -> Replies:
-    """Write a text that follows `form`.
+    """Write a text that follows `form`, and yield it.
 
     The last delta counts all new tokens, including those that were discarded. Its finish is `limit` if
     `Sampling.max_tokens` cut a text without a sentence end.
@@ -112,7 +112,7 @@ class _Writer:
         told = form.limits or form.has
         self.compares = bool(told and sampling.temperature) and not (form.one or form.gap)
         self.cut_short = False  # the text ends because the tokens ran out
-        self.to_come = ""  # a placeholder for the parts that follow
+        self.to_come = ""  # placeholder text for the parts to come
         self.encoded: dict[str, Tokens] = {}
         self.others: tuple[str, ...] = ()  # other texts for the gap, best first
         self.held = self.unsteered = self.thought = False  # held: no text is handed on yet
@@ -141,7 +141,7 @@ class _Writer:
         )
 
     async def _filled(self) -> bool:
-        """Return whether the gap of the form was filled, if it has one."""
+        """Fill the form's gap, if it has one. Return whether it was filled."""
         gap, forbidden = self.form.gap, partial(self._forbidden, old=0)
         found = await filling(gap, self._likeliest, self._encode, forbidden) if gap else []
         self.draft.give("".join(found[:1]))
@@ -149,7 +149,7 @@ class _Writer:
         return bool(found)
 
     async def _best_text(self) -> None:
-        """Write a text. If it is short and unlikely, write others, and keep the likeliest."""
+        """Write a text. If it is short and unlikely, write others, and keep the best one."""
         draft, found = self.draft, list[tuple[tuple[int, bool, float], bool, list[Delta]]]()
         for _ in range(TRIES):
             draft.cut(0)
@@ -165,7 +165,7 @@ class _Writer:
             draft.put(0, pieces)
 
     def _quality(self, texts: Sequence[str], begin: int) -> tuple[int, bool, float]:
-        """Return minus the number of lost texts, whether the draft is whole, and its likelihood."""
+        """Return minus the number of missing `texts`, whether the draft is whole, and its likelihood."""
         missing, whole = self._missing(), self.draft.is_answer and self._fits(self.draft.text, enough=True)
         return -sum(text in missing for text in texts), whole, self.draft.likelihood(begin)
 
@@ -190,7 +190,7 @@ class _Writer:
         draft.give('"' * form.quoted)
 
     async def _json(self) -> None:
-        """Write JSON by its schema. Begin again at a forbidden word. Put missing texts into a string."""
+        """Write JSON by its schema. Start over at a forbidden word. Add missing texts to the last string."""
         draft, place, free = self.draft, None, is_open(self.schema)
         for left in reversed(range(TRIES)):
             draft.cut(0)
@@ -310,10 +310,10 @@ class _Writer:
         return next((top for delta in found for top in delta.likeliest), ())
 
     async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:
-        """Write until the model, a limit, a mark, or a forbidden text ends it.
+        """Write a stretch from `begin` until the model, a limit, a mark or a forbidden text ends it.
 
-        A required text is inserted where its first token comes. The stretch begins at `begin`. It ends with a
-        sentence after `until` tokens; if it is a part, it ends after `at_most` tokens at the latest.
+        A required text is inserted where its first token comes. After `until` tokens, the stretch ends with a
+        sentence. A part, which ends at `mark`, has `at_most` tokens. Return the end.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
@@ -375,7 +375,7 @@ class _Writer:
     def _forbidden(self, text: str, old: int, *, whole: bool = True) -> int | None:
         """Return where the last word of a forbidden phrase begins, if part of the phrase came after `old`.
 
-        The last word of a text that is not `whole` may still grow.
+        If the text is not `whole`, a phrase at its end does not count, because its last word may still grow.
         """
         said = text.replace("’", "'") if self.lacks else ""
         for pattern in self.lacks:
@@ -416,7 +416,7 @@ class _Writer:
         return allowed and not (enough and self._is_low(text))
 
     async def _free(self, begin: int, mark: str = "", most: int | None = None) -> None:
-        """Write a stretch, as `_stretch` does, that ends at the end of a sentence."""
+        """Write stretches (`_stretch`) until the text ends with a sentence or has no more room."""
         taken = longer = again = 0
         if most is None:
             most = max(int(self.room * CLOSE) - SENTENCE * len(self._missing()), self.room // 3) - self.spent
@@ -454,7 +454,7 @@ class _Writer:
                 again = 0 if one else again + 1
 
     def _back(self, begin: int, *, enough: bool = False) -> bool:
-        """Cut back to the last sentence end that fits, or return False. `enough` adds lower limits."""
+        """Cut back to the last sentence end that fits, or return False. `enough`: lower limits count too."""
         text = self.draft.text
         for place in reversed(self.draft.ends(begin, whole=True)):
             if place >= self.draft.sent and self._fits(text[:place], enough=enough):
@@ -463,9 +463,9 @@ class _Writer:
         return False
 
     async def _closed(self, begin: int, least: float, closing: str = "", *, enough: bool = False) -> bool:
-        """End a sentence at its last place where an end, or a closing, is likelier than `least`.
+        """End a sentence at its last place where an end or `closing` is likely, or at the likeliest place.
 
-        Return whether there is such a place that fits. If `enough`, the text must meet lower limits too.
+        Return whether an end there fits and is likelier than `least`. With `enough`, lower limits count too.
         """
         text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, "."
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text)]
@@ -525,9 +525,9 @@ class _Writer:
             said.add(draft.text[begin:].strip())
 
     async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
-        """Write a part that has a word, and is not in `said`. Each try begins with another token.
+        """Write a part that contains a word and is not in `said`. Each try begins with another token.
 
-        `how` has the mark that ends the part, and its length in tokens. Return whether a part was written.
+        `how` contains the mark that ends the part and its length in tokens. Return False if no try succeeds.
         """
         begin = len(self.draft)
         for _ in range(TRIES):
@@ -593,7 +593,7 @@ class _Writer:
             self.draft.give(".")
 
     async def _end_sentence(self) -> None:
-        """End an unfinished last sentence with a full stop, if an end was likely there."""
+        """Put a full stop after an unfinished last sentence, if an end is likely there."""
         text, form = self.draft.text, self.form
         may = self.draft.is_open and not form.closing and self._fits(f"{text}.", enough=True)
         if may and "." not in form.without and _chance(STOPS, await self._likeliest(text)) > POSSIBLE:
@@ -624,7 +624,7 @@ class _Writer:
         return draft.give(f"\n\n{closing}" if apart and self._fits(f"{draft.text}\n\n") else f" {closing}")
 
     async def _put_missing(self) -> None:
-        """Write a further sentence for each missing text while there is room, and one for all the rest."""
+        """Write a sentence for each missing text while there is room, and one sentence for all the rest."""
         for _ in self._missing():
             text = self.draft.text
             if self._left(text) < 0 and self.room - self.spent > SENTENCE:  # remove the last sentence
@@ -661,7 +661,7 @@ class _Writer:
         self.placed, self.likelier = [], LIKELIER
 
     async def _mark(self, slot: str, count: int) -> None:
-        """Put marks around existing words, the longest first; brackets get their own lines."""
+        """Mark existing words, the longest first, until `count` are. Brackets get new lines with words."""
         draft = self.draft
         if slot == "[…]":
             for _ in range(count - len(re.findall(r"\[[^\n\]]*\]", draft.text))):

@@ -1,7 +1,7 @@
-"""Make a file of chains from a file of prompts: each chain once, many at a time, resumable.
+"""Make a file of chains from a file of prompts, many at a time. A run that ended early can be resumed.
 
-The function is `answer_file`, and the command is `redraft answer`. Verbs that do more with each chain use a
-subclass of `AnswerRun`.
+The function is `answer_file`, and the command is `redraft answer`. Commands that do more with each chain use
+a subclass of `AnswerRun`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Attempt:
         Raises:
             RecordError: The prompt is empty.
             EmptyReply: The budget ran out before there was an answer.
-            EngineError, CheckError: A call failed. The chain so far is kept.
+            EngineError, CheckError: A call failed. The chain so far is stored.
         """
         asked = self._asked
         if lack := asked.prompt.lack:
@@ -156,7 +156,7 @@ class FileResult(RunResult):
 
     @property
     def exit_status(self) -> int:
-        """The command's exit status: 0 done, 1 checks not passed, 3 a failure of the engine, 4 a limit."""
+        """The command's exit status: 0 if done, 1 if checks failed, 3 if the engine failed, 4 at a limit."""
         lacking = self.summary.not_passed or self.summary.missing
         return self.job.exit_status or (1 if lacking and self.must_pass else 0)
 
@@ -181,7 +181,7 @@ class AnswerRun:
         """Return the run that these `AnswerOptions` describe."""
         return cls(settings, path_of(source), RunPlan.of(output, settings), settings.values.limit)
 
-    # Verbs may override the following methods.
+    # Subclasses may override the following methods.
 
     def records(self) -> Iterator[Chain]:
         """Yield the records, in the same order each time."""
@@ -189,7 +189,7 @@ class AnswerRun:
         return licensed_records(self.source, self.limit, wanted=wanted)
 
     def prepare(self) -> None:
-        """Prepare the settings. If the first record has checks, the options may need a judge."""
+        """Parse the checks. When options are checked, the first record's checks stand in for those of all."""
         flags = self.settings.values
         self._checks = tuple(flags.check) if flags.judge else parse_checks(flags.check)
         first = next(self.records(), None) if self.must_pass else None
@@ -198,7 +198,7 @@ class AnswerRun:
             self.settings = replace(self.settings, stand_ins={"checks": own})
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the options of a record's chain: the run's checks, and then the record's own."""
+        """Return the options for a record: the run's checks, followed by the record's own."""
         if not self.must_pass:
             return {}
         try:
@@ -220,7 +220,7 @@ class AnswerRun:
         """Return more rows of the summary."""
         return []
 
-    # The same for all verbs.
+    # The same for all subclasses.
 
     def run(self) -> FileResult:
         """Make every missing chain. In the main thread, Ctrl-C and SIGTERM end the run.
@@ -232,7 +232,7 @@ class AnswerRun:
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> FileResult:
-        """Do what `run` does, in the running event loop."""
+        """Make every missing chain in the running event loop."""
         return self._result(await self._job().arun(self._start))
 
     def _job(self) -> Job[Chain]:
@@ -263,7 +263,7 @@ class AnswerRun:
             yield record
 
     def provenance(self) -> Provenance:
-        """Return the record of how the output is made."""
+        """Return the provenance of the output: the command, its settings and its source."""
         config = {
             name: self.settings.get(name)
             for name in self.options.model_fields
@@ -361,7 +361,7 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
 async def aanswer_file(
     source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]
 ) -> FileResult:
-    """Do what `answer_file` does, in the running event loop. Arguments and errors are the same."""
+    """Answer a file in the running event loop. Arguments and errors are those of `answer_file`."""
     return await _run_of(source, output, options).arun()
 
 

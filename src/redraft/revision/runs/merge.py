@@ -1,8 +1,8 @@
 """Merge the outputs of shares: each record once, in the order of the source.
 
-The function is `merge`, and the command `redraft merge`. The result is what one machine would have written,
-with journal, failures and run record beside it, so the job can resume from it, in shares or whole. OUT counts
-as a part if it exists, and is replaced at the end: after any stop, the same command starts over.
+The function is `merge`, and the command `redraft merge`. The result equals the output of one machine, with
+journal, failures and run record beside it, so the job can resume from it, in shares or whole. If OUT exists,
+it counts as a part. It is replaced only at the end, so after any stop the same command starts over.
 
 A table in memory finds each line by a 64-bit hash of its id.
 """
@@ -31,7 +31,7 @@ from redraft.jobs.stores import Store, here, matching, url_of
 
 _IDS = ("review_id", "id", "question_id")  # fields with the id of a line; the first that exists counts
 _COSTS = {"usage", "usage_by_role", "prompt_tokens", "completion_tokens", "cost_usd"}
-"""Fields that may differ between two equal answers."""
+"""Fields that are ignored when two answers are compared."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MergeResult:
 
     path: str
     records: int  # lines in the output
-    again: int  # lines of parts that equal an earlier line
+    again: int  # lines that equal an earlier line of a part
     missing: int  # records of the source that have no line; 0 if the source is missing
     source: str | None  # the file that sets the order of the lines, if it exists
 
@@ -101,7 +101,7 @@ class Table:
         return len(self.places) - before
 
     def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Take the lines of these ids from the table, and yield each id with its line, or None without one.
+        """Yield each of these ids with its line, or with None if it has none. Remove them from the table.
 
         The lines of other ids follow, part by part.
         """
@@ -244,7 +244,7 @@ def _write_lines(file: IO[bytes], table: Table, ids: Iterable[str], failed: dict
 
 
 def _unite_journals(out: Path, files: Iterable[Path]) -> None:
-    """Unite journals in a new file: shares on other machines may be reading the present one."""
+    """Unite journals in a new file, because shares on other machines may be reading the old one."""
     journals = [file for file in files if file.exists()]
     if not journals:
         return

@@ -11,7 +11,7 @@ from pydantic import PlainValidator
 from redraft.options import A_HOOK, BATCHES, LIMITS, RUN, EvalFlags, Flags, OptionModel, is_async, option
 
 PARALLEL = 4  # default number of chains at once. More is faster on a GPU or a server.
-IN_BATCHES = 1000  # default number with batches. They wait together, and each takes some memory.
+IN_BATCHES = 1000  # default number with batches. All these chains wait together, and each takes some memory.
 
 
 def _path(value: Any) -> Path | None:

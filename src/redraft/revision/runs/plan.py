@@ -1,6 +1,6 @@
 """Plan a run of any kind: its parallel items, its limits and its stored replies.
 
-Each verb that makes a file item by item has a `RunPlan`, which connects the harness of `jobs` to models,
+Each command that makes a file item by item has a `RunPlan`, which connects the harness of `jobs` to models,
 journal and batches.
 """
 
@@ -59,7 +59,7 @@ class RunResult:
 
     @property
     def failed(self) -> int:
-        """The number of items that failed and are not done. The next run tries them again."""
+        """The number of items that failed. The next run tries them again."""
         return self.job.causes.total()
 
     @property
@@ -74,7 +74,7 @@ class RunResult:
 
     @property
     def exit_status(self) -> int:
-        """The command's exit status: 0 done, 3 a failure of the engine, 4 a limit."""
+        """The command's exit status: 0 if done, 3 if the engine failed, 4 if a limit ended the run."""
         return self.job.exit_status
 
     def __str__(self) -> str:
@@ -108,11 +108,11 @@ class RunPlan:
     quiet: bool = False
     # A function to call with progress and messages; None to show them.
     on_event: Callable[[RunEvent], object] | None = None
-    tell: Callable[[str], None] = tell  # shows a message, if `on_event` does not get it
+    tell: Callable[[str], None] = tell  # shows messages if there is no `on_event`
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
-        """Return the plan of these `RunOptions`. With `journal`, the run keeps a journal beside the file.
+        """Return the plan for these `RunOptions`. With `journal`, the run keeps a journal beside the file.
 
         A share has files of its own. Files in a store have copies on this machine.
         """
@@ -122,7 +122,7 @@ class RunPlan:
         if text := getattr(options, "shard", None):
             if "cache" in given:
                 hint = "Leave --cache out: each share keeps a journal beside its output."
-                raise UsageError("--shard and --cache were given.", hint=hint)
+                raise UsageError("--shard and --cache cannot be combined.", hint=hint)
             share = share_of(text)
             file, whole = share.path(file), file
         if url := url_of(file):
@@ -142,7 +142,7 @@ class RunPlan:
         )
 
     def holds(self, record_id: str) -> bool:
-        """Return whether this run makes a record. A share makes only its own."""
+        """Return whether this run is responsible for a record. A share is responsible only for its own."""
         return self.share is None or self.share.holds(record_id)
 
     def say(self, message: str) -> None:
@@ -154,13 +154,13 @@ class RunPlan:
 
     @property
     def own_replies(self) -> Path | None:
-        """The journal of the run. Batches need one, and so does a run that resumes after them."""
+        """The path of the run's journal, or None. Shares and batches need one, as do later runs."""
         own, batches = _beside(self.out, ".journal.db"), _beside(self.out, ".batches.jsonl")
         needed = self.keeps_replies or self.batch or self.share or own.exists() or batches.exists()
         return own if needed and not self.cache else None
 
     def of_job(self) -> dict[str, Any]:
-        """Return the arguments of a `Job` that the plan decides."""
+        """Return the arguments of a `Job` that the plan determines."""
         return {
             "out": self.out,
             "whole": self.whole,
@@ -213,7 +213,7 @@ class RunPlan:
 
         Args:
             session: The session whose limits apply.
-            finishing: Finish the begun work, whatever it costs: only the limit of seconds ends it.
+            finishing: Whether only the limit of seconds ends the wait, so that begun work is finished.
 
         Raises:
             UsageError: Batches are under way, and `batch` was not given.
