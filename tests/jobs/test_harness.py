@@ -293,7 +293,7 @@ def test_a_limit_that_is_reached_with_the_last_item_ends_nothing(tmp_path: Path)
 def test_no_items_and_two_of_one_id_are_refused_before_anything_is_done(tmp_path: Path) -> None:
     factory = Factory()
     for items in ([], [Item("a"), Item("a")]):
-        with pytest.raises(RecordError, match="no item in items|items: "):
+        with pytest.raises(RecordError, match=r"no item in items|items: "):
             run(tmp_path / "out.jsonl", items, factory)
     assert factory.began == {}
     assert not (tmp_path / "out.jsonl").exists()

@@ -66,7 +66,6 @@ class Limit:
             self._task.cancel()
 
     def __enter__(self) -> None:
-        """Begin a block. Raise `OutOfTime` if the limit has ended."""
         if self._over:
             raise OutOfTime
         self._task = task = asyncio.current_task()
@@ -76,7 +75,6 @@ class Limit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave a block. A cancellation that came from elsewhere is passed on."""
         task, self._task = self._task, None
         if self._cancelled and task is not None:
             self._cancelled = False

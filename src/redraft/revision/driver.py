@@ -259,7 +259,6 @@ class Driver:
         return self.judge.take() if self.judge else Usage()
 
     def _counts(self) -> dict[str, Any]:
-        """Return the estimated prompt tokens of the open stream. A stream that is cut reports none."""
         match self._asked:
             case ops.Ask(messages=messages, tools=tools):
                 body = {"messages": list(messages), "tools": list(tools)}

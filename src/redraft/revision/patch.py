@@ -142,7 +142,6 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[
 
 
 def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
-    """Sort edits, and join those that overlap. Return [] if they change half of the text or more."""
     found: list[Edit] = []
     for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
         if found and (edit.begin < found[-1].end or edit == found[-1]):
@@ -443,7 +442,6 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
 
 
 def _is_said(answer: str, edit: Edit, piece: str) -> bool:
-    """Return whether a new piece equals the old one, or is a long sentence of the answer."""
     old = answer[edit.begin : edit.end]
     return piece.strip() == old.strip() or bool(LONG.search(piece) and piece in answer)
 

@@ -141,7 +141,6 @@ class _Writer:
         )
 
     async def _filled(self) -> bool:
-        """Fill the form's gap, if it has one. Return whether it was filled."""
         gap, forbidden = self.form.gap, partial(self._forbidden, old=0)
         found = await filling(gap, self._likeliest, self._encode, forbidden) if gap else []
         self.draft.give("".join(found[:1]))
@@ -165,7 +164,6 @@ class _Writer:
             draft.put(0, pieces)
 
     def _quality(self, texts: Sequence[str], begin: int) -> tuple[int, bool, float]:
-        """Return minus the number of missing `texts`, whether the draft is whole, and its likelihood."""
         missing, whole = self._missing(), self.draft.is_answer and self._fits(self.draft.text, enough=True)
         return -sum(text in missing for text in texts), whole, self.draft.likelihood(begin)
 
@@ -347,7 +345,6 @@ class _Writer:
         return await self._stretch(begin, mark, until, at_most)
 
     def _ended(self, begin: int, old: int, mark: str, *, whole: bool) -> _Ended | None:
-        """Return the reason to end a text that had `old` characters before its last piece, or None."""
         draft, text = self.draft, self.draft.text
         if (word := self._forbidden(text, old, whole=whole)) is not None:
             return _Ended("forbidden", word)
@@ -593,7 +590,6 @@ class _Writer:
             self.draft.give(".")
 
     async def _end_sentence(self) -> None:
-        """Put a full stop after an unfinished last sentence, if an end is likely there."""
         text, form = self.draft.text, self.form
         may = self.draft.is_open and not form.closing and self._fits(f"{text}.", enough=True)
         if may and "." not in form.without and _chance(STOPS, await self._likeliest(text)) > POSSIBLE:

@@ -45,7 +45,6 @@ class MergeResult:
     source: str | None  # the file that sets the order of the lines, if it exists
 
     def __str__(self) -> str:
-        """Return the summary that the command prints."""
         order = f"in the order of {self.source}" if self.source else "in the order of the parts"
         rows = [f"merged     {counted(self.records, 'record')} in {self.path}, {order}"]
         if self.again:

@@ -78,7 +78,6 @@ class RunResult:
         return self.job.exit_status
 
     def __str__(self) -> str:
-        """Return the summary that the command prints."""
         return "\n".join(f"{name:<{self.width}} {text}" for name, text in self.rows)
 
 
