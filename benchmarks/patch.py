@@ -30,7 +30,7 @@ from redraft.chain import Chain
 from redraft.checks.base import demand_of
 from redraft.checks.parse import parse_check
 from redraft.engines.base import Message, Sampling
-from redraft.engines.load import load_engine
+from redraft.engines.load import load_engine, token_count
 from report import main
 from weights_run import weights
 
@@ -105,6 +105,9 @@ async def measured(
     figures = [*_figures(made), *(Figure(f"seconds, {way}", (*each,), "s") for way, each in seconds.items())]
     for (what, each), least in zip(ratios.items(), (5.0, 8.0), strict=True):
         figures.append(Figure(f"a full revision's {what} over a patch's", (*each,), "×", Goal("≥", least)))
+    size, patched = token_count("default"), made["patch"]
+    shares = (size(draft.answer) / max(chain.usage.completion_tokens, 1) for chain, draft in patched)
+    figures.append(Figure("the draft's tokens over a patch's", (*shares,), "×", Goal("≥", 8.0)))
     return Row(f"patch: {name}", how, tuple(figures))
 
 
