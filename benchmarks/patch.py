@@ -42,7 +42,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "best of two": {"mode": "best-of", "drafts": 2},
 }
 REVISING = ("patch", "full revision")  # these begin with the draft
-FEW: dict[str, Any] = {"count": 20, "ways": REVISING, "every": 5}
+FEW: dict[str, Any] = {"count": 20, "ways": REVISING, "every": 1}
 HOW = (
     "{count} drafts have one to three faults. The default model runs behind llama.cpp, its server, or as a "
     "folder on PyTorch: {streams} at once, temperature 0.7, the same seeds and checks, at most {most} new "
