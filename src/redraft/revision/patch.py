@@ -170,21 +170,24 @@ def written(
             before = answer[: edit.begin]
             ask = _ask(state, edit, before + _kept(answer, edit) + _lead(before, edit), messages, number)
             replies[place] = yield from ops.ask_model(state, ask, "answer", state.last + 1)
+            usage += replies[place].usage
     for place, edit in enumerate(edits):
         text, at = text + answer[at : edit.begin], edit.begin
         if edit.gone or edit.made:
             text, at = _put(text, answer, edit, edit.made, places)
             continue
-        if place not in replies and (places or replies) and rules.spent(state):
-            finish = "max_tokens"
-            break
+        if place not in replies:
+            spent = finish == "stop" and (places or replies) and rules.spent(state)
+            finish = "max_tokens" if spent else finish
+            if finish != "stop":
+                continue
         way = edit if place in replies else replace(edit, gap=None)
         begun = text + _kept(answer, way) + _lead(text, edit)
         reply = replies.get(place)
         if reply is None:
             ask = _ask(state, way, begun, messages, number)
             reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
-        usage += reply.usage
+            usage += reply.usage
         piece, *others = [
             _piece(answer, way, replace(reply, text=new)) if _follows(begun, new) else None
             for new in (reply.text, *reply.others)
@@ -194,7 +197,6 @@ def written(
             text, at = _put(text, answer, edit, piece, places)
         if reply.finish != "stop" and (edit.open or not piece):
             finish = reply.finish
-            break
     return Step(answer=text + answer[at:], finish=finish, usage=usage, patch=tuple(places))
 
 
