@@ -116,10 +116,12 @@ def parts_of(
             return _part(chain, head, turns)
         return chain.model_copy(update={"prompt": _prompt([*head, *turns])})
 
+    within = getattr(count, "within", lambda text, _: count(text))
+
     @cache
     def tokens(places: range) -> int:
         text, own = _written(part(places), format)
-        return own + count(text)
+        return own + int(within(text, limit - own))
 
     everything = range(len(exchanges))
     if len(exchanges) < 2 or tokens(everything) <= limit:

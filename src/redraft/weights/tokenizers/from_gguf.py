@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from itertools import filterfalse, repeat
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -247,8 +248,14 @@ class TokenCount:
 
     def __call__(self, text: str) -> int:
         """Return the number of tokens in a text."""
+        return self.within(text, -1)
+
+    def within(self, text: str, limit: int) -> int:
+        """Return the number of tokens in a text. If it is at most `limit`, a number from it to `limit` will do."""
         count = _loaded(self.path)
-        return sum(count(text[i : i + _PART]) for i in range(0, len(text), _PART))
+        if len(text) <= _PART:
+            return count(text, limit)
+        return sum(count(text[i : i + _PART], -1) for i in range(0, len(text), _PART))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return path, bytes and SHA-256 of the tokenizer.json, which is rebuilt for a GGUF file."""
@@ -259,7 +266,7 @@ class TokenCount:
 
 
 @lru_cache(maxsize=1)
-def _loaded(path: Path) -> Callable[[str], int]:
+def _loaded(path: Path) -> Callable[[str, int], int]:
     try:
         import tokenizers
     except ModuleNotFoundError:
@@ -273,23 +280,39 @@ def _loaded(path: Path) -> Callable[[str], int]:
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
-    def count(text: str) -> int:
+    def count(text: str, _: int = -1) -> int:
         # This batch call skips token offsets, a sixth of the work.
         return len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
-    known = lru_cache(_KNOWN)(lambda word: count(f" {word}"))  # three times as fast, as words repeat
+    known: dict[str, int] = {}  # numbers of tokens: words repeat
 
-    def count_by_words(text: str) -> int:
+    def count_by_words(text: str, limit: int) -> int:
+        if (most := _most_tokens(text)) <= limit:
+            return most
         first, *words = _SPACE.split(text)
-        if max(map(len, words), default=0) > _LONGEST:
-            return count(text)
-        return count(first) + sum(map(known, words))
+        if new := list(filterfalse(known.__contains__, words)):
+            most = sum(map(_most_tokens, (first, *new))) + len(new) + sum(map(known.get, words, repeat(0)))
+            if most <= limit:
+                return most
+            if max(map(len, new)) > _LONGEST:
+                return count(text)
+            if len(known) + len(new) > _KNOWN:
+                known.clear()
+                new = words
+            known.update((word, count(f" {word}")) for word in set(new))
+        return count(first) + sum(map(known.__getitem__, words))
 
     return count_by_words if _parts_at_spaces(json.loads(written)) else count
 
 
+def _most_tokens(text: str) -> int:
+    """Return the bytes of a text in NFC at most: a byte-level BPE makes no more tokens (UAX #15: three times)."""
+    return len(text) if text.isascii() else 3 * len(text.encode(errors="surrogatepass"))
+
+
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
-    """Return whether a long text may be cut before single spaces, because no token spans one."""
+    """Return whether tokens are bytes, merged, and none spans a single space, so that a text may be cut there."""
+    model = tokenizer["model"]
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
     except ModelError:
@@ -298,7 +321,8 @@ def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
         known = known and not (
             " " in each["content"] or any(map(each.get, ("lstrip", "rstrip", "single_word")))
         )
-    return known and tokenizer.get("normalizer") in (None, {"type": "NFC"})
+    is_bytes = model.get("type") == "BPE" and not model.get("byte_fallback")
+    return known and is_bytes and tokenizer.get("normalizer") in (None, {"type": "NFC"})
 
 
 def tokenizer_json(path: Path) -> str:
