@@ -251,7 +251,7 @@ class TokenCount:
         return self.within(text, -1)
 
     def within(self, text: str, limit: int) -> int:
-        """Return the number of tokens in a text. If it is at most `limit`, a number from it to `limit` will do."""
+        """Return the number of tokens in a text. If it is at most `limit`, return any number between."""
         count = _loaded(self.path)
         if len(text) <= _PART:
             return count(text, limit)
@@ -306,12 +306,12 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
 
 
 def _most_tokens(text: str) -> int:
-    """Return the bytes of a text in NFC at most: a byte-level BPE makes no more tokens (UAX #15: three times)."""
+    """Return the most bytes that a text has in NFC (UAX #15: three times its own). No token has less than one."""
     return len(text) if text.isascii() else 3 * len(text.encode(errors="surrogatepass"))
 
 
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
-    """Return whether tokens are bytes, merged, and none spans a single space, so that a text may be cut there."""
+    """Return whether tokens are merged bytes and span no single space, so that a text may be cut there."""
     model = tokenizer["model"]
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
