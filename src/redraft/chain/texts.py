@@ -159,8 +159,6 @@ def answer_of(chain: Chain) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    if value is None:
-        return []
     several = value if isinstance(value, list) else [value]
     return [text for text in several if isinstance(text, str) and not is_blank(text)]
 

@@ -47,8 +47,7 @@ _ALPACA = """
     diagram
 """
 _WORDS = (*_ALPACA.split(), "go to")
-_WHOLE_WORDS = regex.compile(r"(?<!\w)\L<words>(?!\w)", words=_WORDS)
-ALPACA = WordList("alpaca", _WHOLE_WORDS, _WORDS, asked_only=True)
+ALPACA = WordList("alpaca", regex.compile(r"(?<!\w)\L<words>(?!\w)", words=_WORDS), _WORDS, asked_only=True)
 """Words in instructions that a text model cannot follow, from Alpaca's `generate_instruction.py`."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}

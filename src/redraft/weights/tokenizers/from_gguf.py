@@ -148,22 +148,16 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, An
 def _bpe(tokens: _Tokens, merges: Sequence[Sequence[str]]) -> dict[str, Any]:
     return {
         "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": False,
+        **dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")),
+        **dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False),
         "vocab": tokens.ids,
         "merges": merges,
     }
 
 
 def _merges(tokens: _Tokens, scores: Sequence[float]) -> list[tuple[str, str]]:
-    plain = {
-        text: number for text, number in tokens.ids.items() if tokens.kinds[number] in (sp.NORMAL, sp.UNUSED)
-    }
+    usual = (sp.NORMAL, sp.UNUSED)
+    plain = {text: number for text, number in tokens.ids.items() if tokens.kinds[number] in usual}
     merges = []
     for text in sorted(plain, key=lambda text: (-scores[plain[text]], plain[text])):
         if len(text) > sp.MAX_TOKEN:
@@ -252,10 +246,8 @@ class TokenCount:
 
     def within(self, text: str, limit: int) -> int:
         """Return the number of tokens in a text. If it is at most `limit`, return any number between."""
-        count = _loaded(self.path)
-        if len(text) <= _PART:
-            return count(text, limit)
-        return sum(count(text[i : i + _PART], -1) for i in range(0, len(text), _PART))
+        count, most = _loaded(self.path), limit if len(text) <= _PART else -1
+        return sum(count(text[i : i + _PART], most) for i in range(0, len(text), _PART))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return path, bytes and SHA-256 of the tokenizer.json, which is rebuilt for a GGUF file."""
@@ -284,11 +276,13 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
         # This batch call skips token offsets, a sixth of the work.
         return len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
-    known: dict[str, int] = {}  # numbers of tokens: words repeat
+    known: dict[str, int] = {}  # the tokens of words, because they repeat
 
     def count_by_words(text: str, limit: int) -> int:
         if (most := _most_tokens(text)) <= limit:
             return most
+        if len(known) > _KNOWN:
+            known.clear()
         first, *words = _SPACE.split(text)
         if new := list(filterfalse(known.__contains__, words)):
             most = sum(map(_most_tokens, (first, *new))) + len(new) + sum(map(known.get, words, repeat(0)))
@@ -296,9 +290,6 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
                 return most
             if max(map(len, new)) > _LONGEST:
                 return count(text)
-            if len(known) + len(new) > _KNOWN:
-                known.clear()
-                new = words
             known.update((word, count(f" {word}")) for word in set(new))
         return count(first) + sum(map(known.__getitem__, words))
 
@@ -306,23 +297,21 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
 
 
 def _most_tokens(text: str) -> int:
-    """Return the most bytes that a text has in NFC (UAX #15: three times its own). No token has less than one."""
+    """Return the most bytes a text has in NFC (UAX #15: three times its own). No token has less than one."""
     return len(text) if text.isascii() else 3 * len(text.encode(errors="surrogatepass"))
 
 
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
     """Return whether tokens are merged bytes and span no single space, so that a text may be cut there."""
-    model = tokenizer["model"]
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
     except ModelError:
         return False
     for each in tokenizer.get("added_tokens") or ():
-        known = known and not (
-            " " in each["content"] or any(map(each.get, ("lstrip", "rstrip", "single_word")))
-        )
-    is_bytes = model.get("type") == "BPE" and not model.get("byte_fallback")
-    return known and is_bytes and tokenizer.get("normalizer") in (None, {"type": "NFC"})
+        odd = any(map(each.get, ("lstrip", "rstrip", "single_word")))
+        known = known and not odd and " " not in each["content"]
+    model, known = tokenizer["model"], known and tokenizer.get("normalizer") in (None, {"type": "NFC"})
+    return known and model.get("type") == "BPE" and not model.get("byte_fallback")
 
 
 def tokenizer_json(path: Path) -> str:
