@@ -159,7 +159,7 @@ def answer_of(chain: Chain) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    several = value if isinstance(value, list) else [value]
+    several = value if isinstance(value, list) else [value] * (value is not None)
     return [text for text in several if isinstance(text, str) and not is_blank(text)]
 
 
