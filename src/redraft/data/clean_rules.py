@@ -33,8 +33,7 @@ class WordList:
 
     def find(self, text: str) -> str | None:
         """Return the first match, or None."""
-        folded = text.casefold()
-        found = any(map(folded.__contains__, self.words)) and self.pattern.search(folded)
+        found = any(map((folded := text.casefold()).__contains__, self.words)) and self.pattern.search(folded)
         return str(found[0]) if found else None
 
 

@@ -134,7 +134,8 @@ class Items:
         bits = (len(hashes) * _SLOTS).bit_length()
         sieve = np.zeros(1 << bits, np.bool_)
         sieve[hashes >> np.uint64(64 - bits)] = True
-        for name, values in zip(_ARRAYS, (hashes, owners[first], sieve, sorted(self._sizes)), strict=True):
+        arrays: list[Any] = [hashes, owners[first], sieve, sorted(self._sizes)]
+        for name, values in zip(_ARRAYS, arrays, strict=True):
             np.save(folder / f"{name}.npy", values, allow_pickle=False)
 
     def _runs(self, chain: Chain) -> Hashes:
