@@ -62,6 +62,13 @@ UNCHANGED = "unchanged"  # key in `meta` of the requested changes that were not 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
+    def __copy__(self) -> Self:  # pydantic's takes three times as long
+        copy = type(self).__new__(type(self))
+        for name in BaseModel.__slots__:
+            value = getattr(self, name)
+            object.__setattr__(copy, name, None if value is None else value.copy())
+        return copy
+
 
 _rare = partial(Field, exclude_if=not_)  # a field that is recorded only if it is neither empty nor false
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from redraft.chain import THOUGHTS, Chain, Prompt, Step, calls_of, content_of, is_blank, meta_of, other_parts
 from redraft.chain.read.tasks import boxed
@@ -88,7 +88,7 @@ def asked_turns(prompt: Prompt) -> tuple[Turn, ...]:
     if prompt.messages is None:
         return (Turn("user", prompt.text),) if prompt.text else ()
     return tuple(
-        Turn(cast(Speaker, str(message.get("role", "user"))), content_of(message), message)
+        Turn(str(message.get("role", "user")), content_of(message), message)  # type: ignore[arg-type]
         for message in prompt.messages
     )
 
@@ -159,7 +159,7 @@ def answer_of(chain: Chain) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    several = value if isinstance(value, list) else [value]
+    several = value if isinstance(value, list) else [value] * (value is not None)
     return [text for text in several if isinstance(text, str) and not is_blank(text)]
 
 

@@ -35,6 +35,7 @@ PAIRS: Pairs = (
 )
 """The tags that open and close a thought. A tag with an empty closing tag only surrounds an answer."""
 
+_TAGS = tuple(tag for pair in PAIRS for tag in pair if tag)
 _PAIRED = PAIRS[:13]  # pairs whose closing tag ends only thoughts
 _FENCES = ("```", "~~~")
 _LONGEST = 64  # characters, more than any tag has
@@ -160,7 +161,7 @@ def apart(text: str) -> tuple[str, str]:
     """
     if bare := _BARE.fullmatch(text):
         return bare[1].strip(), bare[2].strip()
-    if not any(end in text for end in ENDS) or not any(tag in text for pair in PAIRS for tag in pair if tag):
+    if not any(map(text.__contains__, ENDS)) or not any(map(text.__contains__, _TAGS)):
         return "", text
     thoughts, answer = Splitter(until=opened_before(text)).add(text, last=True)
     return thoughts.strip(), answer.removesuffix("<|return|>") if thoughts else answer

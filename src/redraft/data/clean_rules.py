@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,15 +28,16 @@ class WordList:
 
     name: str
     pattern: Any  # of the package regex
+    words: Sequence[str]  # a text without any of them has no match
     asked_only: bool = False  # search the first question only
 
     def find(self, text: str) -> str | None:
         """Return the first match, or None."""
-        found = self.pattern.search(text.casefold())
+        found = any(map((folded := text.casefold()).__contains__, self.words)) and self.pattern.search(folded)
         return str(found[0]) if found else None
 
 
-FASTCHAT = WordList("fastchat", regex.compile("openai|chatgpt"))
+FASTCHAT = WordList("fastchat", regex.compile("openai|chatgpt"), ("openai", "chatgpt"))
 """Texts that no turn may contain, not even inside a word, from FastChat's `data/clean_sharegpt.py`."""
 
 
@@ -44,8 +45,8 @@ _ALPACA = """
     image images graph graphs picture pictures file files map maps draw plot video audio music flowchart
     diagram
 """
-_WHOLE_WORDS = regex.compile(r"(?<!\w)\L<words>(?!\w)", words=[*_ALPACA.split(), "go to"])
-ALPACA = WordList("alpaca", _WHOLE_WORDS, asked_only=True)
+_WORDS = (*_ALPACA.split(), "go to")
+ALPACA = WordList("alpaca", regex.compile(r"(?<!\w)\L<words>(?!\w)", words=_WORDS), _WORDS, asked_only=True)
 """Words in instructions that a text model cannot follow, from Alpaca's `generate_instruction.py`."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}

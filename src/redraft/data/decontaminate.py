@@ -100,6 +100,9 @@ class Contaminated(Drop):
     matches: tuple[dict[str, Any], ...] = ()
 
 
+_ARRAYS = ("hashes", "owners", "sieve", "sizes")  # the files that hold them
+
+
 class Items:
     """Evaluation items, with the hashes of their runs of `size` words."""
 
@@ -131,13 +134,8 @@ class Items:
         bits = (len(hashes) * _SLOTS).bit_length()
         sieve = np.zeros(1 << bits, np.bool_)
         sieve[hashes >> np.uint64(64 - bits)] = True
-        arrays: dict[str, Any] = {
-            "hashes": hashes,
-            "owners": owners[first],
-            "sieve": sieve,
-            "sizes": sorted(self._sizes),
-        }
-        for name, values in arrays.items():
+        arrays: list[Any] = [hashes, owners[first], sieve, sorted(self._sizes)]
+        for name, values in zip(_ARRAYS, arrays, strict=True):
             np.save(folder / f"{name}.npy", values, allow_pickle=False)
 
     def _runs(self, chain: Chain) -> Hashes:
@@ -163,8 +161,7 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self._hashes, self._owners, self._sieve, sizes = (
-            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in ("hashes", "owners", "sieve", "sizes")
+            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
         )
         self._sizes: list[int] = sizes.tolist()
         self._shift = np.uint64(65 - len(self._sieve).bit_length())

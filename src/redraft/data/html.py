@@ -287,13 +287,9 @@ class _Line:
 
 _STRONG, _EMPHASIS, _STRUCK = Mark("b", "**", "**"), Mark("i", "*", "*"), Mark("s", "~~", "~~")
 _MARKS = {
-    "b": _STRONG,
-    "strong": _STRONG,
-    "i": _EMPHASIS,
-    "em": _EMPHASIS,
-    "s": _STRUCK,
-    "del": _STRUCK,
-    "strike": _STRUCK,
+    **dict.fromkeys(("b", "strong"), _STRONG),
+    **dict.fromkeys(("i", "em"), _EMPHASIS),
+    **dict.fromkeys(("s", "del", "strike"), _STRUCK),
     # Markdown has no marks for these, and with none x² would be x2.
     "sup": Mark("sup", "<sup>", "</sup>"),
     "sub": Mark("sub", "<sub>", "</sub>"),

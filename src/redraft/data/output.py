@@ -118,14 +118,8 @@ class Dropped:
         """Return a hint for a run that could read no record: `by_map` if a field map may help."""
         if not all(map(_OF_THE_WHOLE.match, self._unread)) or not self._unread:
             return by_map
-        return (
-            NOT_JSON
-            if any(
-                reason.startswith(("this is not JSON", "this cannot be read as JSON"))
-                for reason in self._unread
-            )
-            else None
-        )
+        broken = ("this is not JSON", "this cannot be read as JSON")
+        return NOT_JSON if any(reason.startswith(broken) for reason in self._unread) else None
 
     def lines(self) -> list[str]:
         """Return the counts as text, most frequent first, then by name."""

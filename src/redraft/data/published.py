@@ -77,9 +77,7 @@ class FieldMap:
             return record
         taken = self.fields.values()
         found = {name: record[own] for name, own in self.fields.items() if record.get(own) is not None}
-        texts = {
-            name: str(value) if isinstance(value, int | float) else value for name, value in found.items()
-        }
+        texts = {name: str(own) if isinstance(own, int | float) else own for name, own in found.items()}
         return {name: value for name, value in record.items() if name not in taken} | texts
 
     def in_own_names(self, said: str, record: Any) -> str:
@@ -308,12 +306,8 @@ def import_files(
     """
     places, run = [*map(here, paths)], DataRun.of(out, options)
     not_twice(places[0], places[1:])
-    reader = Reader(
-        source=source_named(name).name if name else None,
-        licence=licence,
-        fields=FieldMap.of(fields) if fields else None,
-        paths=which,
-    )
+    source = source_named(name).name if name else None
+    reader = Reader(source, licence, FieldMap.of(fields) if fields else None, which)
     for place in places:
         if str(place) in SOURCES and not place.exists():
             raise UsageError(

@@ -226,10 +226,8 @@ def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
 
 def _prefixes(sets: Sets, threshold: float) -> tuple[_Ints, Hashes]:
     """Return sets and their rarest numbers, as parallel arrays. Similar sets share at least one number."""
-    parts = [
-        (part, sets.values[slice(*sets.starts[[part.start, part.stop]])])
-        for part in _parts(sets.sizes, _PAIRS)
-    ]
+    cuts = _parts(sets.sizes, _PAIRS)
+    parts = [(part, sets.values[slice(*sets.starts[[part.start, part.stop]])]) for part in cuts]
     # Frequencies may be approximate, as long as they order the numbers of all sets alike.
     frequency = np.zeros(1 << _TABLE_BITS, np.int64)
     for _, values in parts:

@@ -56,11 +56,9 @@ def split(
 
     def pieces(done: Iterable[Sequence[_Piece]]) -> Iterator[bytes]:
         for found in done:
-            total["split"] += len(found) > 1
-            for line, too_long in found:
-                total["kept"] += 1
-                total["too long"] += too_long
-                yield line
+            long = sum(too_long for _, too_long in found)
+            total.update({"split": int(len(found) > 1), "kept": len(found), "too long": long})
+            yield from (line for line, _ in found)
 
     provenance = run.provenance("data split", source, **how)
     with writing(provenance, run, about=lambda: {"tokenizer": fingerprint()}) as output:
@@ -116,10 +114,12 @@ def parts_of(
             return _part(chain, head, turns)
         return chain.model_copy(update={"prompt": _prompt([*head, *turns])})
 
+    within = getattr(count, "within", lambda text, _: count(text))
+
     @cache
     def tokens(places: range) -> int:
         text, own = _written(part(places), format)
-        return own + count(text)
+        return own + int(within(text, limit - own))
 
     everything = range(len(exchanges))
     if len(exchanges) < 2 or tokens(everything) <= limit:

@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice, pairwise, zip_longest
+from itertools import accumulate, islice, pairwise, zip_longest
 from pathlib import Path
 from shutil import get_terminal_size
 from statistics import fmean
@@ -300,12 +300,9 @@ def ranked(counts: Counter[str]) -> list[tuple[str, int]]:
 
 def quantile(counts: Counter[Any], share: float) -> Any:
     """Return the smallest value that at least this share of all counted values do not exceed."""
-    seen, values = 0, sorted(counts)
-    for value in values:
-        seen += counts[value]
-        if seen >= share * counts.total():
-            return value
-    return None
+    values, least = sorted(counts), share * counts.total()
+    reached = zip(values, accumulate(map(counts.__getitem__, values)), strict=True)
+    return next((value for value, seen in reached if seen >= least), None)
 
 
 def _tables(summary: DataSummary, unit: str) -> Iterator[tuple[str, _Table]]:

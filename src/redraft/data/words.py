@@ -76,9 +76,8 @@ def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -
     data = np.frombuffer(text, np.uint8)
     spaces = np.flatnonzero(data == ord(" "))
     begins, ends = np.append(0, spaces + 1)[first], np.append(spaces, len(data))[last]
-    powers, inverses = (
-        np.multiply.accumulate(np.full(len(data) + 1, base, np.uint64)) for base in (_BASE, _INVERSE)
-    )
+    ones = np.ones(len(data) + 1, np.uint64)
+    powers, inverses = (np.multiply.accumulate(ones * base) for base in (_BASE, _INVERSE))
     sums = np.append(np.uint64(0), np.add.accumulate(data * powers[:-1], dtype=np.uint64))
     return _spread((sums[ends] - sums[begins]) * inverses[begins])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import copy
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,7 +149,9 @@ def sample_id(record: str, number: int) -> str:
 
 def with_id(chain: Chain, name: str) -> Chain:
     """Return the chain with the given id."""
-    return chain if chain.id == name else chain.model_copy(update={"id": name})
+    named = chain if chain.id == name else copy(chain)  # half the time of `model_copy`
+    named.__dict__["id"] = name
+    return named
 
 
 def check_depth(record: Any, data: bytes, where: str) -> None:

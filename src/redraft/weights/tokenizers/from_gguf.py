@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from itertools import filterfalse, repeat
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -147,22 +148,16 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, An
 def _bpe(tokens: _Tokens, merges: Sequence[Sequence[str]]) -> dict[str, Any]:
     return {
         "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": False,
+        **dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")),
+        **dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False),
         "vocab": tokens.ids,
         "merges": merges,
     }
 
 
 def _merges(tokens: _Tokens, scores: Sequence[float]) -> list[tuple[str, str]]:
-    plain = {
-        text: number for text, number in tokens.ids.items() if tokens.kinds[number] in (sp.NORMAL, sp.UNUSED)
-    }
+    usual = (sp.NORMAL, sp.UNUSED)
+    plain = {text: number for text, number in tokens.ids.items() if tokens.kinds[number] in usual}
     merges = []
     for text in sorted(plain, key=lambda text: (-scores[plain[text]], plain[text])):
         if len(text) > sp.MAX_TOKEN:
@@ -247,8 +242,12 @@ class TokenCount:
 
     def __call__(self, text: str) -> int:
         """Return the number of tokens in a text."""
-        count = _loaded(self.path)
-        return sum(count(text[i : i + _PART]) for i in range(0, len(text), _PART))
+        return self.within(text, -1)
+
+    def within(self, text: str, limit: int) -> int:
+        """Return the number of tokens in a text, or a larger number that is at most `limit`."""
+        count, most = _loaded(self.path), limit if len(text) <= _PART else -1
+        return sum(count(text[i : i + _PART], most) for i in range(0, len(text), _PART))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return path, bytes and SHA-256 of the tokenizer.json, which is rebuilt for a GGUF file."""
@@ -259,7 +258,7 @@ class TokenCount:
 
 
 @lru_cache(maxsize=1)
-def _loaded(path: Path) -> Callable[[str], int]:
+def _loaded(path: Path) -> Callable[[str, int], int]:
     try:
         import tokenizers
     except ModuleNotFoundError:
@@ -273,32 +272,46 @@ def _loaded(path: Path) -> Callable[[str], int]:
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
-    def count(text: str) -> int:
+    def count(text: str, _: int = -1) -> int:
         # This batch call skips token offsets, a sixth of the work.
         return len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
-    known = lru_cache(_KNOWN)(lambda word: count(f" {word}"))  # three times as fast, as words repeat
+    known: dict[str, int] = {}  # the tokens of words, because they repeat
 
-    def count_by_words(text: str) -> int:
+    def count_by_words(text: str, limit: int) -> int:
+        if (most := _most_tokens(text)) <= limit:
+            return most
+        if len(known) > _KNOWN:
+            known.clear()
         first, *words = _SPACE.split(text)
-        if max(map(len, words), default=0) > _LONGEST:
-            return count(text)
-        return count(first) + sum(map(known, words))
+        if new := list(filterfalse(known.__contains__, words)):
+            most = sum(map(_most_tokens, (first, *new))) + len(new) + sum(map(known.get, words, repeat(0)))
+            if most <= limit:
+                return most
+            if max(map(len, new)) > _LONGEST:
+                return count(text)
+            known.update((word, count(f" {word}")) for word in set(new))
+        return count(first) + sum(map(known.__getitem__, words))
 
     return count_by_words if _parts_at_spaces(json.loads(written)) else count
 
 
+def _most_tokens(text: str) -> int:
+    """Return the most bytes a text has in NFC (UAX #15: three times its own). No token has less than one."""
+    return len(text) if text.isascii() else 3 * len(text.encode(errors="surrogatepass"))
+
+
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
-    """Return whether a long text may be cut before single spaces, because no token spans one."""
+    """Return whether tokens are merged bytes and span no single space, so that a text may be cut there."""
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
     except ModelError:
         return False
     for each in tokenizer.get("added_tokens") or ():
-        known = known and not (
-            " " in each["content"] or any(map(each.get, ("lstrip", "rstrip", "single_word")))
-        )
-    return known and tokenizer.get("normalizer") in (None, {"type": "NFC"})
+        odd = any(map(each.get, ("lstrip", "rstrip", "single_word")))
+        known = known and not odd and " " not in each["content"]
+    model, known = tokenizer["model"], known and tokenizer.get("normalizer") in (None, {"type": "NFC"})
+    return known and model.get("type") == "BPE" and not model.get("byte_fallback")
 
 
 def tokenizer_json(path: Path) -> str:
