@@ -55,7 +55,7 @@ def forbids_commerce(licence: str) -> bool:
 
 
 def ids_of(sources: Iterable[Source]) -> dict[str, list[Source]]:
-    """Map the sources' licences, as ids of the hub such as `cc-by-nc-4.0`, to the sources of each."""
+    """Map each licence, by its id on the hub such as `cc-by-nc-4.0`, to the sources that have it."""
     found: dict[str, dict[tuple[str, str], Source]] = {}  # each source once, however its licence is spelled
     for source in sources:
         for name in _SEVERAL.split(source.licence):

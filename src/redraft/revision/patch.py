@@ -332,7 +332,7 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
 
 
 def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _: int) -> ops.Loop[Step]:
-    """Ask for new text for parts, by number or pointer. Return the new step.
+    """Ask for new text for numbered parts, or for new values at JSON pointers. Return the new step.
 
     If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. A
     person's wishes that the reply does not meet are sent once more. `state.left` then lists the unmet ones.

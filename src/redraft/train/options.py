@@ -3,9 +3,9 @@
     redraft train VERB RECIPE --name value --switch --list a b
 
 Settings of optimizer, schedule, checkpoints and logs are named like fields of transformers'
-`TrainingArguments`. `trained` makes such an object from them. Other fields of that class cannot be set. Flags
-override the recipe. The commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` lists the names that have
-changed since. Nothing heavy is imported here.
+`TrainingArguments`. `train/trained.py` makes such an object from them. Other fields of that class cannot be
+set. Flags override the recipe. The commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` lists the
+names that have changed since. Nothing heavy is imported here.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class RunPlan:
 
     @property
     def own_replies(self) -> Path | None:
-        """The path of the run's journal, or None. Shares and batches need one, as do later runs."""
+        """The path of the run's own journal, or None. Shares and batches need one; it is used again."""
         own, batches = _beside(self.out, ".journal.db"), _beside(self.out, ".batches.jsonl")
         needed = self.keeps_replies or self.batch or self.share or own.exists() or batches.exists()
         return own if needed and not self.cache else None

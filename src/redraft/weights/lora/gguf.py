@@ -34,7 +34,7 @@ _OUTPUT = "output.weight"
 
 @dataclass(frozen=True)
 class Base:
-    """The model that an adapter was trained on. `shapes` are by name in GGUF, rows first."""
+    """The model that an adapter was trained on. `shapes` maps GGUF's tensor names to shapes, rows first."""
 
     path: Path
     facts: Mapping[str, Any]
