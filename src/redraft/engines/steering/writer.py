@@ -370,7 +370,7 @@ class _Writer:
         return frozenset(tokens[0] for tokens in found if len(tokens) == 1)
 
     def _forbidden(self, text: str, old: int, *, whole: bool = True) -> int | None:
-        """Return where the last word of a forbidden phrase begins, or None. Letters before `old` were searched.
+        """Return where the last word of a forbidden phrase begins, or None; `old` letters were searched.
 
         If the text is not `whole`, a phrase at its end does not count, because its last word may still grow.
         """
