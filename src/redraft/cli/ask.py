@@ -107,7 +107,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         raise UsageError(f"a text is piped in, but --edit changes only {file}.", hint=hint)
     if "auto" in (settings.get("check") or ()):
         hint = "Name the checks, as in --check 'words<=50'."
-        raise UsageError("--check auto reads demands on an answer, not wishes for an edit.", hint=hint)
+        raise UsageError("--check auto cannot derive checks from the wish of --edit.", hint=hint)
     text = text_of_settings(file)
     with only_ours():
         chain = asyncio.run(_make(settings, cache=cache, watch=False, **to_patch(text, places=places)))

@@ -212,7 +212,7 @@ def _equals(sets: Sets) -> _Ints:
 
 
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
-    """Yield pairs of sets that share a rare number, up to `WINDOW` places apart among the sets with it."""
+    """For each rare number, yield pairs of sets that have it, up to `WINDOW` places apart in their order."""
     owners, rare = _prefixes(sets, threshold)
     order = np.argsort(rare, kind="stable")
     keys, members, at = rare[order], owners[order], np.arange(len(order))

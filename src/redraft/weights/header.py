@@ -42,7 +42,7 @@ def by(shape: Sequence[int]) -> str:
 
 
 def count_values(raw: bytes) -> int:
-    """Return an upper bound on the values in a JSON text: each follows a bracket, brace, comma or colon."""
+    """Return the greatest possible number of values in a JSON text: each follows `[`, `{`, `,` or `:`."""
     return 1 + sum(raw.count(mark) for mark in (b"[", b"{", b",", b":"))
 
 

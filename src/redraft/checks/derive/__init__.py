@@ -57,7 +57,7 @@ _ONE_ONLY = ("language:", "uppercase", "lowercase", "json", "keys:", "starts:", 
 
 
 def consistent(found: list[str]) -> list[str]:
-    """Drop counts that contradict each other, other repeated kinds, and words both demanded and forbidden."""
+    """Drop counts that conflict, kinds in `_ONE_ONLY` found twice, and words both demanded and forbidden."""
     counted = {_listed(match[1]) for match in map(_COUNT.fullmatch, found) if match and not _SOME(match[0])}
     found = [each for each in found if not (some := _SOME(each)) or _listed(some[1]) not in counted]
     of_unit: dict[str, list[str]] = {}

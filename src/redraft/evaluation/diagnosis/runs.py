@@ -134,8 +134,8 @@ class StrategyRuns:
     def _fits(self, strategy: Strategy, seed: int) -> bool:
         """Decide whether a run is needed.
 
-        A way with more drafts is not needed if the same way with fewer drafts used as many tokens as every
-        other way in the first seed. Later seeds repeat the runs of the first seed.
+        A way in `SAMPLED` is skipped if, in the first seed, the same way with fewer drafts used at least as
+        many tokens as every way outside `SAMPLED`. Later seeds make only the runs that the first seed made.
         """
         if strategy.kind not in SAMPLED:
             return True

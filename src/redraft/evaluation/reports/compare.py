@@ -97,7 +97,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Game:
-    """A readable review from the model's side."""
+    """A readable review, with its result seen from the model's side: a win, a tie or a loss."""
 
     placed: Placed
     second: bool  # whether the model's answer was shown second
