@@ -122,7 +122,7 @@ def test_a_release_is_built_twice_alike_and_tried(tmp_path: Path) -> None:
         sys.executable, ROOT / "scripts" / "dist.py", "--out", tmp_path / "dist", cwd=ROOT, walled=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "installed and tried: Python 3.1" in done.stdout
+    assert "installed and tested: Python 3.1" in done.stdout
     assert [path.suffix for path in sorted((tmp_path / "dist").iterdir())] == [".whl", ".json", ".gz"]
 
 

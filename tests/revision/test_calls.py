@@ -174,6 +174,7 @@ def test_a_wrong_call_is_made_again_and_the_right_one_stays() -> None:
     assert (kept["tool_call_id"], refused["tool_call_id"]) == ("a", "b")  # type: ignore[index]
 
 
+AGAIN = call(GOOD, call_id="n")
 PAID, SKY = call({**GOOD, "amount": 9}, call_id="b"), call({}, "sky", call_id="s")
 
 
@@ -182,7 +183,10 @@ PAID, SKY = call({**GOOD, "amount": 9}, call_id="b"), call({}, "sky", call_id="s
     [
         ([PAID], [call(GOOD), SKY, PAID]),
         ([call({**GOOD, "amount": 4}), call({"a": 1}, "sky"), PAID], [call(GOOD), SKY, PAID]),
-        ([call(GOOD), SKY, call(GOOD)], [call(GOOD), SKY, call(GOOD)]),
+        ([call(GOOD), SKY, AGAIN], [call(GOOD), SKY, AGAIN]),
+        ([PAID, call({"a": 1}, "sky", call_id="n"), AGAIN], [call(GOOD), SKY, PAID]),  # in another order
+        ([call({**GOOD, "amount": 4}), SKY, PAID], [call(GOOD), SKY, PAID]),
+        ([call(GOOD)], [call(GOOD), SKY]),
         ([call(GOOD), PAID, SKY, call({}, "sky")], [call(GOOD), SKY, PAID]),
         ([SKY], [call(GOOD), SKY]),
         ("I may not pay nine.", [call(GOOD), SKY]),

@@ -204,7 +204,6 @@ def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
 
 
 def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
-    """Map each id to its meaning: a mark's id to its control token's id, any other id to itself."""
     ids = {mark: backend.token_to_id(mark) for mark in marks}
     meant = np.arange(1 + max(*backend.get_vocab(with_added_tokens=True).values(), *marks.values()))
     for mark, number in marks.items():
@@ -402,7 +401,6 @@ class Encoder:
         )
 
     def _tokens(self, text: str, borders: Sequence[int]) -> Tokens:
-        """Tokenise a text as a whole, or in pieces if a prompt's tokens depend on the text after it."""
         whole = self.vocabulary.encode(text)
         cuts = [border for border in borders if not self._clean(text, border, whole)]
         if not cuts:

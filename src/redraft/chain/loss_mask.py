@@ -207,7 +207,6 @@ def _rejected(step: Step) -> bool:
 
 
 def _feedback(step: Step) -> Feedback | None:
-    """Return the feedback to write. Acceptance without text, as by passed checks, is not written."""
     feedback = step.feedback
     return None if feedback and not feedback.text and feedback.verdict == "accept" else feedback
 

@@ -36,6 +36,7 @@ PAIRS: Pairs = (
 """The tags that open and close a thought. A tag with an empty closing tag only surrounds an answer."""
 
 _TAGS = tuple(tag for pair in PAIRS for tag in pair if tag)
+OPENING = tuple(opens for opens, _ in PAIRS)
 _PAIRED = PAIRS[:13]  # pairs whose closing tag ends only thoughts
 _FENCES = ("```", "~~~")
 _LONGEST = 64  # characters, more than any tag has

@@ -81,7 +81,6 @@ def _load(program: str, setup: str, space: dict[str, Any]) -> None:
 
 
 def _tried(test: str, names: dict[str, Any]) -> dict[str, Any]:
-    """Run a test. Return its report (`sandbox.Report`), which does not reveal the test."""
     last: dict[str, str] = {}
     space = dict(names)
     for name, value in names.items():

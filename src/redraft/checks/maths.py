@@ -78,7 +78,6 @@ def same(one: str, other: str) -> bool:
 
 
 def _spelled(text: str, *, named: bool = False) -> str:
-    """Return the text in one spelling, without spaces, and without `x =` unless `named`."""
     text = text.strip().strip("$").strip().rstrip(".").strip()
     for pattern, new in _SIMPLE:
         text = regex.sub(pattern, new, text)
@@ -218,8 +217,6 @@ def _size(value: Scalar) -> Scalar:
 
 
 class _Reader:
-    """Computes a formula from left to right, or raises an error. `point` decides the values of letters."""
-
     def __init__(self, tokens: list[str], point: int) -> None:
         self.tokens = [*tokens, ""]
         self.point = point

@@ -64,7 +64,6 @@ def _again() -> None:
 
 
 def _full(error: OSError) -> None:
-    """Report that standard output is closed or its disk full. Typer handles pipes without a reader."""
     import errno
 
     from redraft.jobs.counting import tell

@@ -181,7 +181,6 @@ def _close_item(item: Frame, outer: Frame) -> None:
 
 
 def _table(rows: Sequence[Sequence[Cell]]) -> list[_Block]:
-    """Return a table whose first row is the head. If it lays out code or tables, return only its contents."""
     cells = [cell for row in rows for cell in row]
     blocks = [block for cell in cells for block in cell]
     if len(cells) < 2 or any(block.kind in ("code", "table") for block in blocks):

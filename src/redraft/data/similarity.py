@@ -225,7 +225,6 @@ def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
 
 
 def _prefixes(sets: Sets, threshold: float) -> tuple[_Ints, Hashes]:
-    """Return sets and their rarest numbers, as parallel arrays. Similar sets share at least one number."""
     cuts = _parts(sets.sizes, _PAIRS)
     parts = [(part, sets.values[slice(*sets.starts[[part.start, part.stop]])]) for part in cuts]
     # Frequencies may be approximate, as long as they order the numbers of all sets alike.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from redraft.chain import Finish, Usage
-from redraft.chain.thoughts import ENDS, Splitter, opened_before
+from redraft.chain.thoughts import ENDS, OPENING, Splitter, opened_before
 from redraft.engines.steering.form import Form
 from redraft.errors import EngineError, UsageError
 
@@ -382,9 +382,12 @@ async def opened_by_prompt(
         async for delta in deltas:
             said += delta.text
             held.append(delta)
-            if waits and any(end in delta.text for end in ENDS):
+            own = delta.thought or said[:80].lstrip().startswith(OPENING)
+            if delta.thought and expected:  # the server tells thoughts apart now
+                splitter.until = expected = ""
+            if waits and not own and any(end in delta.text for end in ENDS):
                 splitter.until = opened_before(said)
-            waits = waits and not (splitter.until or delta.thought or delta.finish)
+            waits = waits and not (own or splitter.until or delta.finish)
             if delta.finish == "stop" and said.strip():
                 known[told] = expected if expected and expected in said else opened_before(said)
                 if expected and not known[told]:  # what was taken for a thought is an answer

@@ -162,7 +162,6 @@ class LocalEngine(Engine):
         stop: Sequence[str],
         splitter: Splitter | None = None,
     ) -> Replies:
-        """Continue token ids in a form. With a splitter, a model that writes thoughts thinks first."""
         if splitter and self._tags.written:
             return self._thinking(asked, prompt, sampling, stop, splitter)
         plain = self._formed(asked, prompt, sampling, stop)

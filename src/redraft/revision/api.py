@@ -574,7 +574,7 @@ def check_request(plan: Plan) -> None:
         more = {"extra_body": extra, "extra_headers": sampling.extra_headers}
         given += [name for name, value in more.items() if value]
     choice = (sampling.extra_body or {}).get("tool_choice")
-    if not isinstance(choice, Mapping) and choice not in (None, "none", "auto", "required"):
+    if not isinstance(choice, Mapping) and choice not in (None, "none", "auto", "required", "any"):
         hint = 'Write "none", "auto", "required" or {"type": "function", "function": {"name": "search"}}'
         raise UsageError(f"tool_choice is {shown(choice)}.", hint=hint)
     if given:

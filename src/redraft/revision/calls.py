@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, time
 from functools import lru_cache
+from secrets import token_hex
 from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Prompt, Step
@@ -22,7 +23,7 @@ from redraft.checks.schema import validator_of
 from redraft.checks.structure import JsonSchema
 from redraft.checks.tools import ToolCheck
 from redraft.engines.base import Message
-from redraft.errors import CheckError, CheckSyntaxError, UsageError, nearest
+from redraft.errors import CheckError, CheckSyntaxError, UsageError
 from redraft.revision.state import Plan
 
 _warn = lru_cache(256)(logging.getLogger(__name__).warning)  # once: each chain has the same checks
@@ -143,7 +144,7 @@ def _closed(schema: Any) -> Any:
 
 
 def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) -> None:
-    """Warn about checks of tools that are not offered. If `strict`, raise for one whose name is near."""
+    """Warn about checks of tools that are not offered. If `strict`, raise for one with another spelling."""
     offered = _named(tools)
     known = f"an unknown tool (offered: {', '.join(offered)[:200] or 'none'})"
     for check in checks:
@@ -152,8 +153,9 @@ def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) 
         of = next(filter(check.concerns, offered), None)
         if of is None or (check.after and check.after not in offered):
             does, name = ("is about", check.target) if of is None else ("waits for", check.after)
-            if strict and (near := nearest(name.split(".")[0], offered)):
-                raise UsageError(f"the check {check.name!r} {does} {known}.", hint=near)
+            spelt = [each for each in offered if _bare(each) == _bare(name.split(".")[0])]
+            if strict and spelt:
+                raise UsageError(f"the check {check.name!r} {does} {known}.", hint=f"Write {spelt[0]!r}.")
             _warn("the check %r %s %s", check.name, does, known)
         elif lost := _unknown(check.target[len(of) :].split(".")[1:], offered[of].get("parameters")):
             _warn("the check %r is about %r, but no argument of %r has that name", check.name, lost, of)
@@ -234,8 +236,7 @@ def respelt(call: dict[str, Any], tools: Tables) -> dict[str, Any]:
         schema = _closed(_named(tools)[function["name"]].get("parameters"))
         given, named = json.loads(text), schema["properties"]
         for key in given.keys() - named if schema["additionalProperties"] is False else ():
-            spelt = key.replace("_", "").casefold()
-            near = [name for name in (*named, *given) if name.replace("_", "").casefold() == spelt]
+            near = [name for name in (*named, *given) if _bare(name) == _bare(key)]
             if len(near) == 2 and near[0] in named and text.count(quoted := json.dumps(key)) == 1:
                 text = text.replace(quoted, json.dumps(near[0]))
                 call = {**call, "function": {**function, "arguments": text}}
@@ -264,25 +265,40 @@ def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
 
+def _bare(name: str) -> str:
+    return name.replace("_", "").casefold()
+
+
 def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
     """Return the right calls of the last reply, with new calls in the places of its wrong ones.
 
-    Right calls that were made again are left out. If all were made again, their places tell which is which.
+    Right calls that were made again are left out. If the same tools are called in the same order, their
+    places tell which call replaces which.
     """
     last = next((step for step in reversed(steps) if not step.echo), Step(answer=""))
     judged, left = list(zip(last.tool_calls, last.checks, strict=False)), list(new)
     right = [call for call, result in judged if result.passed]
-    wrong = [_name_of(call) for call, result in judged if not result.passed]
-    for call in right:
-        again = [each for each in left if each["function"] == call["function"]]
-        if again and (len(left) > len(wrong) or _name_of(call) not in wrong):
-            left.remove(again[0])
-    if len(left) == len(judged):
-        left = [each for each, (_, result) in zip(left, judged, strict=True) if not result.passed]
-    rest = iter(left)
+    placed = [each for each, (_, result) in zip(left, judged, strict=False) if not result.passed]
+    meant, named = [*map(_meaning, right)], [_name_of(call) for call, _ in judged]
+    if [*map(_name_of, left)] == named and not any(_meaning(each) in meant for each in placed):
+        left = placed
+    else:
+        for call in right:
+            again = [each for each in left if _meaning(each) == _meaning(call)]
+            left = [each for each in left if each is not again[0]] if again else left
+        wrong = {_name_of(call) for call, result in judged if not result.passed}
+        left.sort(key=lambda each: _name_of(each) not in wrong)
+    ids = {call["id"] for call in right}
+    rest = iter({**each, "id": f"call_{token_hex(12)}"} if each["id"] in ids else each for each in left)
     made = [call if result.passed else next(rest, None) for call, result in judged]
     more = (each for each in rest if _name_of(each) not in map(_name_of, right))
     return tuple(filter(None, (*made, *more)))
+
+
+def _meaning(call: Mapping[str, Any]) -> tuple[str, Any]:
+    with suppress(ValueError, RecursionError):
+        return _name_of(call), json.loads(call["function"]["arguments"])
+    return _name_of(call), call["function"]["arguments"]
 
 
 def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

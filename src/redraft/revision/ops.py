@@ -286,6 +286,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
     opened, text = apart("".join(pieces))  # thoughts in the text, if the engine does not separate them
     reasoning, finish = "".join([*thoughts, opened]).strip(), delta.finish or "stop"
     whole = text.strip() if ask.begun is None else text.rstrip()
+    reasoning = "" if reasoning == whole else reasoning  # an answer that was first taken for a thought
     return Generated(whole, finish, usage, delta.aside, delta.tool_calls, unsteered, reasoning, delta.others)
 
 

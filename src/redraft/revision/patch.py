@@ -193,10 +193,11 @@ def written(
             for new in (reply.text, *reply.others)
         ]
         state.others[edit.begin] = [each for each in others if each][: TRIES - 1]
-        if piece and (edit.pointer is not None or not _is_said(answer, edit, piece)):
+        twice = piece and LONG.search(piece) and piece in text
+        if piece and (edit.pointer is not None or not (twice or _is_said(answer, edit, piece))):
             text, at = _put(text, answer, edit, piece, places)
         if reply.finish != "stop" and (edit.open or not piece):
-            finish = reply.finish
+            finish = reply.finish if finish == "stop" else finish
     return Step(answer=text + answer[at:], finish=finish, usage=usage, patch=tuple(places))
 
 

@@ -197,7 +197,6 @@ class Settings:
         return engine
 
     async def _steering(self) -> str:
-        """Return why llama.cpp is used, or "". Steering by checks is worth more than OpenVINO's speed."""
         if self.get("steer") is False or not (self.get("check") or self.stand_ins.get("checks")):
             return ""
         from redraft.engines.scripted import ScriptedEngine

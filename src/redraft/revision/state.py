@@ -144,9 +144,8 @@ class State:
     of_base: set[str] = field(default_factory=set, init=False)  # answers that no adapter wrote
     unpatched: bool = field(default=False, init=False)  # whether the reply to a patch request was useless
     left: list[Any] = field(default_factory=list, init=False)  # a person's places that did not change
-    others: dict[int, list[str]] = field(
-        default_factory=dict, init=False
-    )  # texts to try next, by the place to replace
+    # Texts to try next, by the place to replace.
+    others: dict[int, list[str]] = field(default_factory=dict, init=False)
     own: int = field(init=False)  # how many steps, from the first, adapters for roles wrote
 
     def __post_init__(self) -> None:

@@ -161,7 +161,6 @@ def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torc
 
 
 def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bool) -> torch.Tensor:
-    """Change values by those of the base: bit patterns if `exact` or integers, otherwise floats."""
     base = piece.base
     if base is None:
         return values

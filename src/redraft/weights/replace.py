@@ -137,7 +137,6 @@ def _remove(path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step, if the system can do so (Linux: renameat2 with RENAME_EXCHANGE, 2)."""
     renameat2 = getattr(_LIBC, "renameat2", None)
     if renameat2 is None:
         return False

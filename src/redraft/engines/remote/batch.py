@@ -277,7 +277,6 @@ class BatchServer(Server):
         return self._batches.file.created(sent, await self._created(sent, path))
 
     async def _created(self, sent: Sent, path: str) -> str:
-        """Create a batch, and return its id. After a failed request, check whether the batch was created."""
         body = {"input_file_id": sent.file, "endpoint": f"/v1{path}", "completion_window": "24h"}
         failed: EngineError
         for attempt in range(1, self.patience.tries + 1):

@@ -149,7 +149,8 @@ class RemoteEngine(Engine):
                 return self._go_on(messages, begun, replace(sampling, form=None), stop)
             free = form is None
             deltas, splitter = self._deltas(_CHAT, body, sampling, steered=free), Splitter()
-            deltas = base.opened_by_prompt(deltas, splitter, self._opened_thoughts, extra)
+            known = self._opened_thoughts if sampling.schema is None else {}  # a schema leaves no thoughts
+            deltas = base.opened_by_prompt(deltas, splitter, known, extra)
             tools = () if extra.get("tool_choice") == "none" else sampling.tools
             return calls_apart(base.thoughts_apart(deltas, splitter), tools, bare=sampling.schema is None)
         read = wire.estimated_counts(body, 0).prompt

@@ -233,7 +233,6 @@ class Server:
         return record
 
     def _event(self, data: str) -> Any:
-        """Read an event of a stream. A damaged event may be intact at the next try."""
         try:
             return self._read_json(data)
         except ServerError as error:

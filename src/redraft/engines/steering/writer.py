@@ -188,7 +188,6 @@ class _Writer:
         draft.give('"' * form.quoted)
 
     async def _json(self) -> None:
-        """Write JSON by its schema. Start over at a forbidden word. Add missing texts to the last string."""
         draft, place, free = self.draft, None, is_open(self.schema)
         for left in reversed(range(TRIES)):
             draft.cut(0)
@@ -413,7 +412,6 @@ class _Writer:
         return allowed and not (enough and self._is_low(text))
 
     async def _free(self, begin: int, mark: str = "", most: int | None = None) -> None:
-        """Write stretches (`_stretch`) until the text ends with a sentence or has no more room."""
         taken = longer = again = 0
         if most is None:
             most = max(int(self.room * CLOSE) - SENTENCE * len(self._missing()), self.room // 3) - self.spent
@@ -451,7 +449,6 @@ class _Writer:
                 again = 0 if one else again + 1
 
     def _back(self, begin: int, *, enough: bool = False) -> bool:
-        """Cut back to the last sentence end that fits, or return False. `enough`: lower limits count too."""
         text = self.draft.text
         for place in reversed(self.draft.ends(begin, whole=True)):
             if place >= self.draft.sent and self._fits(text[:place], enough=enough):
@@ -657,7 +654,6 @@ class _Writer:
         self.placed, self.likelier = [], LIKELIER
 
     async def _mark(self, slot: str, count: int) -> None:
-        """Mark existing words, the longest first, until `count` are. Brackets get new lines with words."""
         draft = self.draft
         if slot == "[…]":
             for _ in range(count - len(re.findall(r"\[[^\n\]]*\]", draft.text))):

@@ -194,7 +194,6 @@ class StrategyRuns:
 
     @cached_property
     def _common(self) -> Settings:
-        """The settings of all runs. All use the same engine, because they are compared."""
         guides = parse_checks(self.settings.get("check") or ())
         of_task = (check for record in self.records for check in checks_of(task_named(self.task), record))
         # With --choose, one engine computes all blocks, whether the steered way is still compared or not.

@@ -181,7 +181,6 @@ class RayEngine(Engine):
                 reply.cancel()
 
     def _crash(self, error: Exception, name: str) -> EngineError:
-        """Return the error of a replica. If the replica was lost, it is a crash: another may reply."""
         if isinstance(error, RayTaskError):
             return EngineError(f"a replica of {self._info.name} failed: {error.cause!r:.200}.")
         if name:

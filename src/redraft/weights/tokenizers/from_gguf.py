@@ -276,13 +276,14 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
         # This batch call skips token offsets, a sixth of the work.
         return len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
-    known: dict[str, int] = {}  # the tokens of words, because they repeat
+    of_words: list[dict[str, int]] = [{}]  # the tokens of words, because they repeat
 
     def count_by_words(text: str, limit: int) -> int:
         if (most := _most_tokens(text)) <= limit:
             return most
-        if len(known) > _KNOWN:
-            known.clear()
+        known = of_words[0] = (
+            of_words[0] if len(of_words[0]) <= _KNOWN else {}
+        )  # others may still read the old
         first, *words = _SPACE.split(text)
         if new := list(filterfalse(known.__contains__, words)):
             most = sum(map(_most_tokens, (first, *new))) + len(new) + sum(map(known.get, words, repeat(0)))
