@@ -137,6 +137,15 @@ def test_a_text_that_has_no_room_is_not_written_anew_as_a_whole() -> None:
     assert (chain.answer, chain.stop) == (text, "unchanged")
 
 
+def test_the_same_sentence_is_not_put_in_twice() -> None:
+    new = "They sleep under the big old oak behind the barn."
+    given = f"{FIRST} A mouse is food. {FIRST} So is a mouse at night. {FIRST} {FIRST}"
+    chain = redraft.revise(
+        "?", model=Steered(new, again=new), given=given, checks=["lacks:mouse"], max_revisions=1
+    )
+    assert chain.answer.count(new) == 1, chain.answer
+
+
 def test_a_given_text_is_kept_if_no_model_was_opened() -> None:
     cancel = redraft.CancelToken()
     cancel.cancel()
