@@ -256,7 +256,7 @@ def due(plan: Plan) -> bool:
     choice = (plan.sampling.extra_body or {}).get("tool_choice")
     if isinstance(choice, Mapping):
         choice = (choice.get("allowed_tools") or {"mode": "required"}).get("mode")
-    return bool(plan.options.tools) and choice == "required"
+    return bool(plan.options.tools) and choice in ("required", "any")
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
