@@ -288,8 +288,8 @@ def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[
             left = [each for each in left if each is not again[0]] if again else left
         wrong = {_name_of(call) for call, result in judged if not result.passed}
         left.sort(key=lambda each: _name_of(each) not in wrong)
-    ids = {call["id"] for call in right}
-    rest = iter({**each, "id": f"call_{token_hex(12)}"} if each["id"] in ids else each for each in left)
+    ids = {call.get("id") for call in right} - {None}
+    rest = iter({**each, "id": f"call_{token_hex(12)}"} if each.get("id") in ids else each for each in left)
     made = [call if result.passed else next(rest, None) for call, result in judged]
     more = (each for each in rest if _name_of(each) not in map(_name_of, right))
     return tuple(filter(None, (*made, *more)))
