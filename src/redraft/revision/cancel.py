@@ -76,7 +76,7 @@ class Limit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave a block. A cancellation that came from elsewhere is passed on."""
+        """Leave a block. Raise `OutOfTime` if this limit cancelled it; pass on any other cancellation."""
         task, self._task = self._task, None
         if self._cancelled and task is not None:
             self._cancelled = False

@@ -34,7 +34,7 @@ from redraft.revision.watch import Watch
 
 
 async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> None:
-    """Call a hook in a thread, and wait for it. An error at the last event contains the chain."""
+    """Call a hook in a thread, and wait for it. A `HookError` at the last event contains the chain."""
 
     def call() -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -257,7 +257,7 @@ class Driver:
         return self.judge.take() if self.judge else Usage()
 
     def _counts(self) -> dict[str, Any]:
-        """Return the estimated prompt tokens of the open stream. A stream that is cut reports none."""
+        """Return an estimate of the open stream's prompt tokens. A stream that is cut reports no counts."""
         match self._asked:
             case ops.Ask(messages=messages, tools=tools):
                 body = {"messages": list(messages), "tools": list(tools)}

@@ -115,7 +115,7 @@ class _Writer:
         self.to_come = ""  # placeholder text for the parts to come
         self.encoded: dict[str, Tokens] = {}
         self.others: tuple[str, ...] = ()  # other texts for the gap, best first
-        self.held = self.unsteered = self.thought = False  # held: no text is handed on yet
+        self.held = self.unsteered = self.thought = False  # held: no text is sent yet
 
     async def run(self) -> None:
         try:
@@ -165,7 +165,7 @@ class _Writer:
             draft.put(0, pieces)
 
     def _quality(self, texts: Sequence[str], begin: int) -> tuple[int, bool, float]:
-        """Return minus the number of missing `texts`, whether the draft is whole, and its likelihood."""
+        """Return the quality: minus the number of missing `texts`, completeness, and likelihood."""
         missing, whole = self._missing(), self.draft.is_answer and self._fits(self.draft.text, enough=True)
         return -sum(text in missing for text in texts), whole, self.draft.likelihood(begin)
 
@@ -312,8 +312,8 @@ class _Writer:
     async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:
         """Write a stretch from `begin` until the model, a limit, a mark or a forbidden text ends it.
 
-        A required text is inserted where its first token comes. After `until` tokens, the stretch ends with a
-        sentence. A part, which ends at `mark`, has `at_most` tokens. Return the end.
+        A required text is inserted where its first token comes. When `until` tokens are spent, the stretch
+        ends with a sentence; a part, which ends at `mark`, ends at the latest when `at_most` are spent.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
@@ -661,7 +661,7 @@ class _Writer:
         self.placed, self.likelier = [], LIKELIER
 
     async def _mark(self, slot: str, count: int) -> None:
-        """Mark existing words, the longest first, until `count` are. Brackets get new lines with words."""
+        """Mark `count` existing words, the longest first. For brackets, add lines with a word in brackets."""
         draft = self.draft
         if slot == "[…]":
             for _ in range(count - len(re.findall(r"\[[^\n\]]*\]", draft.text))):
