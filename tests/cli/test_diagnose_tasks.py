@@ -405,7 +405,7 @@ def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
     asked = ("ask", "Describe rain.", "--recipe", "way.yaml", "--check")
     other = redraft(*asked, "contains:rain", "--model", "script:other.jsonl")
     assert "promise of way.yaml does not apply here: its model is script:script.jsonl, and" in other.stderr
-    assert "not apply here: it was chosen without the check lacks." in redraft(*asked, "lacks:sun").stderr
+    assert "here: the recipe was chosen without the check lacks." in redraft(*asked, "lacks:sun").stderr
     warmer = redraft(*asked, "contains:rain", "--temperature", "1.5").stderr
     assert "its temperature is not set, and 1.5 was given" in warmer
     text = Path("way.yaml").read_text()

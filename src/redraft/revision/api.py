@@ -1,7 +1,7 @@
 """Make a chain from a prompt and a model: `revise`, `arevise` and `stream`.
 
-This module checks the options, opens the engines and chooses the mode. The loop does the rest. Nothing here
-retries or writes files.
+This module checks the options, opens the engines and chooses the mode. The loop does the rest. This module
+neither retries requests nor writes output files.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Background:
     def _started(self) -> asyncio.AbstractEventLoop:
         """Return the running loop. A forked process starts its own thread.
 
-        It keeps the parent's engines without using them: freeing them would kill their models' processes.
+        There, the parent's engines are kept without use: freeing them would kill their models' processes.
         """
         with self._starting:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
@@ -154,7 +154,7 @@ Load = Callable[[Role, str], Awaitable[Engine]]  # open the engine of a model re
 
 
 async def stream(prompt: Asked, **options: Unpack[RevisionKeywords]) -> AsyncGenerator[Event, None]:
-    """Make a chain and yield its events as they come: `Text`, `StepDone`, `Progress`, and at last `Finished`.
+    """Make a chain and yield its events as they come: `Text`, `StepDone`, `Progress`, and finally `Finished`.
 
     Args:
         prompt: A text, a `Prompt` or chat messages.
@@ -272,7 +272,7 @@ async def finished(
 
 
 async def no_engine(_role: Role, reference: str) -> Engine:
-    """Reject: engines must be open already."""
+    """Raise an error: the engine should be open already."""
     raise AssertionError(f"the engine of {reference} is not open")
 
 
@@ -304,7 +304,7 @@ async def make(
 
 
 def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Load:
-    """Return a `load` whose engines take replies from a cache, except the writer's replies in `made`.
+    """Return a `load` whose engines use a cache of replies. The writer's skips the replies that `made` has.
 
     SQLite is imported here, because most chains need no cache.
     """
@@ -459,7 +459,7 @@ def settled(
 
 
 def _alone(asked: Prompt) -> str:
-    """Return the question of a plain-text prompt without a system message; "" for any other prompt."""
+    """Return the last question of a plain-text prompt without a system message; otherwise ""."""
     if not asked.messages:
         return asked.text
     if any(is_system(each) or beyond_text(each) for each in asked.messages):

@@ -1,4 +1,4 @@
-"""Judge tool calls before anyone runs them: by their tool's name and JSON Schema.
+"""Judge tool calls, before anyone runs them, by the tool's name and its JSON Schema.
 
 If a call does not fit, the model gets the error that the tool would raise, and calls again.
 """
@@ -213,9 +213,9 @@ def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple
 
 
 def reread(arguments: str) -> str | None:
-    """Return a JSON object that is in a code fence or a string, or has Python's syntax or raw line breaks.
+    """Return arguments as valid JSON if they have a code fence, quotes, Python's syntax or raw line breaks.
 
-    Return None if the arguments are valid JSON already, cannot be read, or contain a name twice.
+    Return None if they are a JSON object already, cannot be read, or contain a name twice.
     """
     with suppress(ValueError, RecursionError):
         if isinstance(json.loads(arguments), dict):

@@ -1,4 +1,4 @@
-"""Revise with a model that was trained on chains: one stream continues the chain as a text, as in SelFee.
+"""Revise with a model that was trained on chains: one stream writes the chain in SelFee's format.
 
 The model decides when to stop. If it is not certain of its feedback (`EngineInfo.certain`), the verdict is
 `unknown`, and the answer stays. If its adapters are bound to roles and it cannot judge its answer, the base
@@ -27,7 +27,7 @@ LONGEST_WORK = 512
 
 @dataclass
 class Transcript:
-    """The text after the prompt, with its tokens, which are sent again unchanged to use a cache."""
+    """The text after the prompt, and its tokens. Unchanged tokens let the engine use its cache."""
 
     prompt: PromptText  # the prompt's text, or its tokens if the engine takes them
     text: str = ""
@@ -137,12 +137,12 @@ class Stream:
         return rules.in_text(self.state, kind, index, self.steps(), unsure=unsure)
 
     def weigh(self, delta: Delta) -> None:
-        """Record the least likely token of the feedback, if the delta belongs to feedback."""
+        """Record the least log-probability in the feedback, if the delta belongs to feedback."""
         if self.parser.kind == "feedback" and delta.logprobs:
             self.least[self.index] = min(self.least.get(self.index, 0.0), *delta.logprobs)
 
     def close(self, finish: Finish) -> ops.Loop[None]:
-        """Parse the rest, and announce the last step, which ended with `finish`."""
+        """Parse the rest of the text, and announce the last step, which ended with `finish`."""
         yield from self.flush()
         self.keep(finish)
         yield from self._announce(len(self.state.steps) - len(self.before))
@@ -198,7 +198,7 @@ class Stream:
         self.generated = sum(step.usage.completion_tokens for step in steps)
 
     def announce_progress(self, unpaid: Mapping[int, Usage]) -> ops.Loop[None]:
-        """Announce all complete sections. `unpaid` is the usage of the running call, by index of the step."""
+        """Yield a `Progress` of all complete sections. `unpaid` is the running call's usage by step."""
         if not self.parser.index:
             return
         complete = len(self.before) + self.parser.index

@@ -95,7 +95,7 @@ class Text:
     """Event: a piece of an answer, of feedback, or of a patch. Feedback `index` judges answer `index`.
 
     All drafts have index 0. A patch is the model's text for one `place` of the previous answer, or, without a
-    `place`, for several. An empty text begins a new try. After a patch, the whole answer follows as one text.
+    `place`, for several. An empty patch begins a new try. After a patch, the whole answer follows.
     """
 
     kind: Kind | Literal["patch"]
@@ -193,7 +193,7 @@ def reply_to(op: Op, kind: type[T]) -> Loop[T]:
 
 
 class CallMeter:
-    """Counts the tokens and seconds of one call, by the index of the step that they belong to."""
+    """Counts the tokens and seconds of one call for each step, by the index of the step."""
 
     def __init__(self, clock: Callable[[], float], index: int) -> None:
         self._clock = clock
@@ -212,7 +212,7 @@ class CallMeter:
         self._last = now
 
     def usages(self, last: Delta) -> dict[int, Usage]:
-        """Return each step's usage. Counts that the last delta reports replace ours.
+        """Return each step's usage. Counts that the last delta reports replace the counted ones.
 
         The prompt counts for the step in which the call began.
         """

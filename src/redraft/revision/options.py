@@ -62,7 +62,7 @@ class Budget:
                 )
 
     def tokens_left(self, usage: Usage, price: Price | None) -> int | None:
-        """Return how many more tokens a model of this price may generate; None for no limit."""
+        """Return how many more tokens a model with this price may generate; None for no limit."""
         left = [] if self.tokens is None else [self.tokens - usage.completion_tokens]
         if self.usd is not None and price is not None and price.completion > 0:
             left.append(int(round(self.usd - (usage.cost_usd or 0), 9) * 1e6 / price.completion))
@@ -156,7 +156,7 @@ _OF_CONNECTION = re.compile(
 
 
 def _headers(value: Any) -> Mapping[str, str] | None:
-    """Return the headers of a request. Errors name the wrong header, but show no value: it may be secret."""
+    """Check headers, and return them. Errors name a wrong header, but not its value, which may be secret."""
     if value is not None and not isinstance(value, Mapping):
         raise ValueError
     for name, text in (value or {}).items():
@@ -311,7 +311,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether a judge may be asked: by a check (any check given as a value may), or to choose a draft."""
+        """Whether a judge may be asked, to choose a draft or by a check. Checks that are no texts may ask."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
@@ -390,12 +390,12 @@ def check_together(found: RevisionOptions) -> None:
     if found.judge is not None and not found.asks_judge:
         raise UsageError(
             "a judge was given, but nothing asks it.",
-            hint="Add a check, as 'judge:Is it kind?'. Or set drafts: without checks, the judge chooses.",
+            hint="Add a check: 'judge:Is it kind?'. Or set drafts: without checks, the judge chooses.",
         )
 
 
 def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
-    """Raise `RecordError` if no answer can pass all checks, because some checks may come from a record."""
+    """Raise `RecordError` if no answer can pass all checks. (Some checks may come from a record.)"""
     if not checks:
         return
     from redraft.checks.exclusion import fault_of

@@ -2,8 +2,8 @@
 
 Checks (`CheckResult.places`) or a person name the parts to rewrite. The rest stays byte for byte. An engine
 that can continue an answer (`EngineInfo.resumes`) continues the text before a part, without reading the text
-after it. A text that was ended at a fault is continued from there. Any other engine sees the answer with its
-faulty parts numbered, and is asked for new parts, or for new values at JSON pointers.
+after it. An answer that was ended at a fault is continued from there. Any other engine sees the answer with
+its faulty parts numbered, and is asked for new parts, or for new values at JSON pointers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROOM = 48
 """The token limit of a new sentence or value, in addition to one token for every two characters of the old
 text. Each try doubles the limit."""
 _MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
-_NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # of some models
+_NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
 
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
@@ -234,7 +234,7 @@ def numbers_in(edits: Iterable[Edit]) -> bool:
 
 
 def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
-    """Return the edits for the try after `step`; empty if all its new texts are right.
+    """Return the edits for the try after `step`; empty if all new texts in `step` are right.
 
     A right text is kept. A wrong one becomes the next number in `state.others`, or its sentence is rewritten.
     """

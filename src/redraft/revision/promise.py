@@ -1,4 +1,4 @@
-"""Check the promise of right answers that `redraft diagnose --choose` put into a recipe."""
+"""Check the promise about right answers that `redraft diagnose --choose` put into a recipe."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -
             had = f"its {name.replace('_', '-')} is {own.get(name, 'not set')!s:.80}"
             yield f"{had}, and {asked[name]!s:.80} was given"
     if new := {*types_of(asked.get("check", ()))} - {*promise.checks}:
-        yield f"it was chosen without the check {new.pop()}"
+        yield f"the recipe was chosen without the check {new.pop()}"
     model = own.get("model", "default")
     if asked.get("model", model) == model and not fetches(model) and promise.model != digest_of(model):
         yield "the files of its model have changed"
@@ -107,7 +107,7 @@ class Watch:
     It also warns once if an answer has no checks, or checks that the promise does not cover.
 
     Each answer is a bet against the promised share. If the promise is kept, the probability that the bettor's
-    wealth ever grows 20 times is 5 % at most (`evaluation.evidence` names the papers).
+    wealth ever reaches 20 times its start is 5 % at most (`evaluation.evidence` names the papers).
     """
 
     def __init__(self, promise: Promise, recipe: str) -> None:

@@ -1,6 +1,6 @@
 """Ask a chat model to criticise and to revise, by two templates (`Wording`).
 
-Verdicts are asked for in SelFee's phrases, so that one parser reads both trained and prompted models.
+Verdicts are asked for in SelFee's phrases, so that one parser serves trained and prompted models.
 benchmarks/LOST.md says which wording is best.
 """
 
@@ -53,7 +53,7 @@ LOST = "The answer was ended there, because nothing that follows could mend that
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}
 """The placeholders of each template. `found` contains the faults that checks found, or, in a wording with
 `{verdict}`, a criticism. `gold` is a right answer, for a critic. If `found` or `gold` is empty, paragraphs
-with it are left out. `prompt` is the text of the prompt. `verdict` demands a verdict in a certain form."""
+with it are left out. `prompt` is the text of the prompt. `verdict` says how to state the verdict."""
 
 _MAY_BE_EMPTY = ("found", "gold")
 
@@ -105,7 +105,7 @@ class Wording:
 
     @cached_property
     def requests(self) -> tuple[str, ...]:
-        """Every text, apart from feedback and the prompt, that a writer sees and so may repeat."""
+        """All fixed texts that the writer sees and so may repeat, such as paragraphs of the templates."""
         pieces = [
             piece.strip()
             for template in (self.criticise, self.revise, PARTS, VALUES)

@@ -92,11 +92,11 @@ class Session:
     async def open(
         cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
     ) -> Self:
-        """Open the models; raise as `Settings.opened` does. `wait` is called with the reason of each wait."""
+        """Open the models. Errors are those of `Settings.opened`. `wait` gets the reason of each wait."""
         return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:
-        """Make the chain of a turn. `more` are further options. Call `talk.add` to keep the chain."""
+        """Make the chain of a turn, with `more` options, and yield its events. `talk.add` keeps the chain."""
         options = self.options.model_copy(update={"id": f"turn-{len(self.talk.turns) + 1}", **more})
         return make(prompt, options, partial(self.settings.load, self.stack))
 

@@ -112,7 +112,7 @@ class Settings:
         return replace(self, values=self.values.model_copy(update=values))
 
     def options(self) -> RevisionOptions:
-        """Return the arguments of `arevise`, checked."""
+        """Return the checked arguments of `arevise`."""
         return check_options({**self.arguments(), **self.stand_ins})
 
     def arguments(self) -> RevisionKeywords:

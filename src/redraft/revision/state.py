@@ -162,7 +162,7 @@ class State:
         self.started = self.clock() - earlier.usage.seconds
 
     def _take_up_drafts(self) -> bool:
-        written = [*self.steps, *self.drafts]  # the chosen one first: it wins every tie
+        written = [*self.steps, *self.drafts]  # the chosen draft first: it wins every tie
         unchecked = [step for step in written if step.feedback is None][-1:]
         passed = any(step.passed and step.finish == "stop" for step in written)
         enough = len(written) >= self.plan.options.most_drafts and not unchecked
@@ -348,7 +348,7 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Append a text to a prompt's last user message: some servers refuse a user message after a tool's."""
+    """Append a text to a prompt's last user message, because some servers refuse a new one after a tool's."""
     if not text:
         return prompt
     if not prompt.messages:

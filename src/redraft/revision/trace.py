@@ -60,7 +60,7 @@ class ChainSpan:
 
 
 def tracer_of(provider: TracerProvider | Literal[True]) -> Tracer:
-    """Return the tracer for redraft's spans. True means the process's provider."""
+    """Return the tracer for redraft's spans. With True, the process's global provider makes it."""
     return trace.get_tracer("redraft", __version__, None if provider is True else provider)
 
 

@@ -78,7 +78,7 @@ def name_of(index: int) -> str:
 
 
 def verdict_of(results: Sequence[CheckResult]) -> str:
-    """Describe what checks found: `words<=8: 7 words.`, `passes 3 checks`, `fails 1 of 3: 16 words, at …`."""
+    """Describe check results: `words<=8: 7 words.`, `passes 3 checks`, `fails 1 of 3: 16 words, at …`."""
     failed = [result for result in results if not result.passed]
     of = f"fails {len(failed)} of {len(results)}" if failed else f"passes {len(results)} checks"
     if len(results) > 1 and len(failed) != 1:

@@ -1,1 +1,1 @@
-"""Forms of answers that pass checks, and how they are written as grammars for engines."""
+"""Describe forms of answers that pass checks, and make engines write answers in these forms."""

@@ -36,7 +36,7 @@ RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a mark or an emoji, eight times o
 CLOSING = {"{": "}", "[": "]"}
 _BRACKET = re.compile(r"[\[\]{}]")
 _PLACE = re.compile(r"[\s,]|(?<!\w)\Z")  # after a word
-_ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or marked as a whole
+_ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or inside marks
 _LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")
 _TITLE = 6  # words; a longer last line is a sentence
 _LEFT = 8  # characters: a JSON string within this many of its bound may have been cut there
@@ -44,7 +44,7 @@ _SEEN = 1000  # characters in which a repeated sentence is looked for
 
 
 class Draft:
-    """The text so far, in pieces with their tokens. The first `sent` characters were handed to the reader."""
+    """The text so far, in pieces with their tokens. The first `sent` characters were sent to the reader."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Draft:
     ) -> None:
         self._hand_on, self._encode, self._in_case = hand_on, encode, in_case
         self.pieces: list[Delta] = []
-        self._handed = 0  # number of pieces that were handed on
+        self._handed = 0  # number of pieces that were sent
         self._given, self._due = -1, ""  # the end of a given text, and its trailing spaces
         self.text, self.sent = "", 0
 
@@ -88,7 +88,7 @@ class Draft:
         self.text += piece.text
 
     def give_word(self, text: str) -> None:
-        """Append a text that begins with a word, with a space or a capital letter if it needs one."""
+        """Append a given text that begins with a word. Add a space or a capital letter if needed."""
         before = self.text
         if not before or before.endswith("\n") or self.is_whole:
             text = text[0].upper() + text[1:]
@@ -101,7 +101,7 @@ class Draft:
             self.add(piece)
 
     def cut(self, place: int) -> None:
-        """Remove the text after a place, except text that was handed on."""
+        """Remove the text after a place, except text that was sent."""
         if place >= len(self):
             return
         kept: list[Delta] = []
@@ -125,7 +125,7 @@ class Draft:
         return frozenset()
 
     async def release(self, place: int) -> None:
-        """Hand on the pieces that end at or before a place."""
+        """Send the reader the pieces that end at or before a place."""
         for piece in self.pieces[self._handed :]:
             if self.sent + len(piece.text) > place:
                 return
@@ -134,7 +134,7 @@ class Draft:
             self._hand_on(replace(piece, tokens=tokens))
 
     def ends(self, begin: int, *, whole: bool = False) -> Sequence[int]:
-        """Return where sentences and lines end after `begin`, including the text's end if it is `whole`."""
+        """Return where sentences and lines end after `begin`. With `whole`, the text's end counts too."""
         return ends_of(self.text, begin, whole=whole)
 
     @property
@@ -181,7 +181,7 @@ class Draft:
 
 @lru_cache(maxsize=4)  # a user's wish needs it for each sentence of one line
 def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
-    """Return where sentences and lines of a text end after `begin`, including the end of a `whole` text."""
+    """Return where sentences and lines end after `begin`. With `whole`, the end of the text counts too."""
     found: list[int] = []
     for match in _END.finditer(text, begin):
         end = match.end()

@@ -17,7 +17,7 @@ from redraft.engines.steering.pattern import pattern_of
 from redraft.engines.steering.phrase import pattern_for
 
 T = TypeVar("T")
-MOST_PARTS = 40  # more do not fit into an answer
+MOST_PARTS = 40  # most parts and marked words of a layout; more do not fit into an answer
 _SENTENCES = {"Be": 1, "One. Two six.": 2, "See it. We go. All do.": 3}
 _NEXT = " And this is one more sentence of it.", " This is one more sentence.", " This is one."
 
@@ -27,7 +27,7 @@ class Limit:
     """Bounds on a count that never falls while a text grows.
 
     Attributes:
-        count: Returns the count of a text, such as its words, as in the check.
+        count: Returns the count for a text, such as its number of words, as the check counts.
         low: The least count that passes.
         high: The greatest count that passes; None for any.
     """
@@ -87,7 +87,7 @@ class Gap(NamedTuple):
 
     @property
     def number(self) -> str:
-        """The number that fills the gap now; empty if a word does."""
+        """The number in the gap, without spaces; empty if a word is in it."""
         return number_in(self.old)
 
     def takes(self, word: str) -> bool:
@@ -112,13 +112,13 @@ class Form:
         has: Required words and phrases, in any order; one that is listed twice must occur twice.
         opening: The text at the beginning.
         closing: The text at the end.
-        postscript: The mark of a postscript, which has a line of its own.
+        postscript: The mark of a postscript, such as `P.S.`. The postscript has a line of its own.
         limits: Bounds on the number of words, sentences or anything else.
         quoted: Whether the answer is in double quotation marks.
         pattern: A regular expression for the whole answer, `^…$`. Nothing else can be demanded beside it.
         layout: The title, the parts, and marked words.
         one: Whether the answer is one sentence or one line.
-        gap: A gap to fill with another word or number, or to close. If none is likely, a sentence is written.
+        gap: A gap to fill with another word or number, or to close. If nothing fits, a sentence is written.
     """
 
     without: frozenset[str] = frozenset()
@@ -178,7 +178,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return the room in the limits after a text and its further sentences; negative if too long."""
+        """Return how much the tightest limit leaves after a text with its further sentences; may be < 0."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         return min(
@@ -248,7 +248,7 @@ def joined(forms: Iterable[tuple[str, Form]]) -> tuple[Form, tuple[str, ...]]:
         forms: The name and the form of each check.
 
     Returns:
-        The form, and the names of the checks in it.
+        The joined form, and the names of the checks whose forms it contains.
     """
     form, names = Form(), []
     for name, each in forms:

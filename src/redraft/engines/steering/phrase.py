@@ -49,9 +49,9 @@ BEGINS, ENDS = r"\A\s*[*_]*{}", r"{}[*_]*\s*\Z"
 
 @lru_cache(maxsize=1024)
 def pattern_for(phrase: str, *, part: bool = False, around: str = "{}") -> regex.Pattern[str]:
-    """Compile a pattern for a phrase in any case. A text needs the same normal form, and `'` as apostrophe.
+    """Compile a pattern for a phrase in any case. Texts need its Unicode normal form, and `'` as apostrophe.
 
-    Markdown emphasis may surround its words. With `part`, the phrase may be a part of a word.
+    Markdown emphasis may surround the words. With `part`, the phrase may be a part of a word.
     """
     phrase = phrase.replace("’", "'")
     words = phrase.split() or [phrase]

@@ -115,7 +115,7 @@ class _Writer:
         self.to_come = ""  # placeholder text for the parts to come
         self.encoded: dict[str, Tokens] = {}
         self.others: tuple[str, ...] = ()  # other texts for the gap, best first
-        self.held = self.unsteered = self.thought = False  # held: no text is handed on yet
+        self.held = self.unsteered = self.thought = False  # held: no text is sent yet
 
     async def run(self) -> None:
         try:
@@ -309,8 +309,8 @@ class _Writer:
     async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:
         """Write a stretch from `begin` until the model, a limit, a mark or a forbidden text ends it.
 
-        A required text is inserted where its first token comes. After `until` tokens, the stretch ends with a
-        sentence. A part, which ends at `mark`, has `at_most` tokens. Return the end.
+        A required text is inserted where its first token comes. When `until` tokens are spent, the stretch
+        ends with a sentence; a part, which ends at `mark`, ends at the latest when `at_most` are spent.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:

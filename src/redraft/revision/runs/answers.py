@@ -207,7 +207,7 @@ class AnswerRun:
             raise RecordError(f"{record.id}: {error.message}", hint=error.hint) from None
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:  # noqa: ARG002
-        """Return the chain as it is written to the file."""
+        """Return the chain to write to the file."""
         return chain
 
     async def finish_empty(self, error: EmptyReply, record: Chain) -> None:
@@ -217,7 +217,7 @@ class AnswerRun:
         """Clean up after the output is closed, however the run ended."""
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return more rows of the summary."""
+        """Return further rows for the summary."""
         return []
 
     # The same for all subclasses.
@@ -312,7 +312,7 @@ class AnswerRun:
             yield work
 
     async def _models(self, opened: Opened, session: Session) -> RevisionOptions:
-        """Open the models. Waiting for a server ends with a chain's budget of seconds; loading does not."""
+        """Open the models. The time budget of a chain limits the wait for a server, but not loading."""
         patience = self.plan.patience(self.settings, session).within(self.settings.get("budget_seconds"))
         how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
         async with self.plan.limits.opening(session.progress.seconds):
@@ -345,7 +345,7 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
 
     Args:
         source: A file of prompts, of any known shape.
-        output: The file for the chains: one line for each prompt, in the order in which they are done.
+        output: The file for the chains: one line for each prompt, in the order of completion.
         **options: As listed below; all are optional. Models are references.
 
     Raises:

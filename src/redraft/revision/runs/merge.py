@@ -1,4 +1,4 @@
-"""Merge the outputs of shares: each record once, in the order of the source.
+"""Merge the outputs of shares (`--shard`): each record once, in the order of the source.
 
 The function is `merge`, and the command `redraft merge`. The result equals the output of one machine, with
 journal, failures and run record beside it, so the job can resume from it, in shares or whole. If OUT exists,
@@ -40,7 +40,7 @@ class MergeResult:
 
     path: str
     records: int  # lines in the output
-    again: int  # lines that equal an earlier line of a part
+    again: int  # lines that repeat an earlier line of any part
     missing: int  # records of the source that have no line; 0 if the source is missing
     source: str | None  # the file that sets the order of the lines, if it exists
 

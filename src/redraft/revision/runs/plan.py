@@ -54,7 +54,7 @@ class RunResult:
 
     @property
     def found(self) -> int:
-        """The number of items that were done before."""
+        """The number of items that were done before this run."""
         return self.job.found
 
     @property
@@ -255,7 +255,7 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class Opened:
-    """The open files of a session. `stack` closes whatever is opened later."""
+    """The open journal and batches of a session. `stack` also closes everything that is opened later."""
 
     stack: AsyncExitStack
     journal: Journal | None
