@@ -96,3 +96,10 @@ def test_a_timeout_inside_a_loader_is_not_the_end_of_the_budget() -> None:
 
     with pytest.raises(TimeoutError, match="no reply for 30 s"):
         asyncio.run(anext(make("Hi.", check_options({"model": "x.gguf"}), load)))
+
+
+def test_a_given_text_is_kept_if_no_model_was_opened() -> None:
+    cancel = redraft.CancelToken()
+    cancel.cancel()
+    chain = redraft.revise("?", model="script:none", given="Owls eat.", checks=["lacks:mouse"], cancel=cancel)
+    assert (chain.answer, chain.stop, len(chain.steps)) == ("Owls eat.", "cancelled", 1)

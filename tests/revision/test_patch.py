@@ -140,17 +140,8 @@ def test_a_text_that_has_no_room_is_not_written_anew_as_a_whole() -> None:
 def test_the_same_sentence_is_not_put_in_twice() -> None:
     new = "They sleep under the big old oak behind the barn."
     given = f"{FIRST} A mouse is food. {FIRST} So is a mouse at night. {FIRST} {FIRST}"
-    chain = redraft.revise(
-        "?", model=Steered(new, again=new), given=given, checks=["lacks:mouse"], max_revisions=1
-    )
+    chain = owls(Steered(new, again=new), given=given, max_revisions=1)
     assert chain.answer.count(new) == 1, chain.answer
-
-
-def test_a_given_text_is_kept_if_no_model_was_opened() -> None:
-    cancel = redraft.CancelToken()
-    cancel.cancel()
-    chain = redraft.revise("?", model="script:none", given=OWLS, checks=["lacks:mouse"], cancel=cancel)
-    assert (chain.answer, chain.stop, len(chain.steps)) == (OWLS, "cancelled", 1)
 
 
 def test_a_text_in_json_keeps_its_kind_and_the_fault_is_told() -> None:
