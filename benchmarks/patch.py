@@ -29,7 +29,7 @@ from patch_material import Draft, objects, texts
 from redraft.chain import Chain
 from redraft.checks.base import demand_of
 from redraft.checks.parse import parse_check
-from redraft.engines.base import Message, Sampling
+from redraft.engines.base import Engine, Message, Sampling
 from redraft.engines.load import load_engine, token_count
 from report import main
 from weights_run import weights
@@ -38,20 +38,22 @@ Made = dict[str, list[tuple[Chain, Draft]]]  # by method
 WAYS: dict[str, dict[str, Any]] = {
     "patch": {},
     "full revision": {"mode": "verified"},
+    "without speculation": {"mode": "verified"},
     "fresh draft": {"max_revisions": 0},
     "best of two": {"mode": "best-of", "drafts": 2},
 }
-REVISING = ("patch", "full revision")  # these begin with the draft
-FEW: dict[str, Any] = {"count": 20, "ways": REVISING, "every": 1}
+REVISING = ("patch", "full revision", "without speculation")  # these begin with the draft
+FEW: dict[str, Any] = {"count": 20, "ways": REVISING[:2], "every": 1}
 HOW = (
     "{count} drafts have one to three faults. The default model runs behind llama.cpp, its server, or as a "
     "folder on PyTorch: {streams} at once, temperature 0.7, the same seeds and checks, at most {most} new "
     "tokens. Patch and full revision begin with the same draft, which the engine has just read, and revise "
-    "once. patch: mode `auto`. full revision: mode `verified`, with speculation and the same steering, of "
-    "{full} of the drafts, directly before or after the patch. The other two methods answer anew, with "
-    "steering. Figures are medians over chains; parallel chains share their seconds. Other work ran on the "
-    "machine, so only ratios of seconds count. Are right: have the right sums or values. Changed outside: "
-    "the share that lack another {part} of the draft. Lost: the number of missing ones."
+    "once. patch: mode `auto`. full revision: mode `verified`, with speculation up to four streams and the "
+    "same steering, of {full} of the drafts, directly before or after the patch; then without speculation. "
+    "The other two methods answer anew, with steering. Figures are medians over chains; parallel chains "
+    "share their seconds. Other work ran on the machine, so only ratios of seconds count. Are right: have "
+    "the right sums or values. Changed outside: the share that lack another {part} of the draft. Lost: the "
+    "number of missing ones."
 )
 
 
@@ -72,8 +74,11 @@ async def measured(
     ratios: dict[str, list[float]] = {"seconds": [], "new tokens": []}
     local = {"ctx": 8192, "parallel": streams, "threads": 1}
     engine = await load_engine(reference, **({} if reference.startswith("http") else local))
+    engines = dict.fromkeys(ways, engine)
+    if (plain := REVISING[2]) in ways:
+        engines[plain] = await load_engine(reference, speculate=False, **local)
 
-    async def read(draft: Draft) -> None:
+    async def read(draft: Draft, engine: Engine) -> None:
         demand = "\n".join(filter(None, (demand_of(parse_check(check)) for check in draft.checks)))
         asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{demand}".strip()}
         async with aclosing(engine.chat([asked], Sampling(max_tokens=1, begun=draft.answer))) as deltas:
@@ -82,7 +87,7 @@ async def measured(
     async def mended(draft: Draft, way: str, seed: int) -> tuple[Chain, Draft]:
         given: dict[str, Any] = {"given": draft.answer, "max_revisions": 1} if way in REVISING else {}
         given |= {"checks": draft.checks, "max_tokens": most, **WAYS[way]}
-        return await redraft.arevise(draft.prompt, model=engine, seed=seed, **given), draft
+        return await redraft.arevise(draft.prompt, model=engines[way], seed=seed, **given), draft
 
     found = [*islice(objects() if part == "value" else texts(), count)]
     for first in range(0, len(found), streams):
@@ -90,7 +95,7 @@ async def measured(
         turn, rest = divmod(first // streams, every)
         for way in (ways[:1] if rest else ways)[:: -1 if turn % 2 else 1]:
             if way in REVISING:
-                await asyncio.gather(*map(read, group))
+                await asyncio.gather(*(read(draft, engines[way]) for draft in group))
             began = time.perf_counter()
             tasks = (mended(draft, way, 1000 * (first + place)) for place, draft in enumerate(group))
             made[way] += (pairs := await asyncio.gather(*tasks))
@@ -100,7 +105,8 @@ async def measured(
         if not rest:
             ratios["seconds"].append(taken["full revision"] / taken["patch"])
             ratios["new tokens"].append(new["full revision"] / max(new["patch"], 1))
-    await engine.aclose()
+    for engine in {*engines.values()}:
+        await engine.aclose()
     how = HOW.format(count=len(found), full=len(made[REVISING[1]]), streams=streams, most=most, part=part)
     figures = [*_figures(made), *(Figure(f"seconds, {way}", (*each,), "s") for way, each in seconds.items())]
     for (what, each), least in zip(ratios.items(), (5.0, 8.0), strict=True):
@@ -122,7 +128,7 @@ def _figures(made: Made) -> Iterator[Figure]:
         return draft.lost(draft.others, chain.answer)
 
     known = {way: told for way, each in made.items() if (told := [pair for pair in each if pair[1].right])}
-    revised = {way: made[way] for way in REVISING}
+    revised = {way: made[way] for way in REVISING if way in made}
     yield from of(made, "pass", "%", lambda chain, _: bool(chain.passed))
     yield from of(known, "are right", "%", lambda chain, draft: not draft.lost(draft.right, chain.answer))
     yield from of(revised, "changed outside", "%", lambda *pair: lost(*pair) > 0, Goal("≤", 0.0))
@@ -151,7 +157,7 @@ def able(*, quick: bool) -> Row:
 
 ROWS = {
     "texts": partial(run, "texts"),
-    "eight": partial(run, "texts, eight at once", streams=8, ways=REVISING, every=5),
+    "eight": partial(run, "texts, eight at once", streams=8, ways=REVISING[:2], every=5),
     "hf": unpacked,
     "server": server,
     "objects": partial(run, "objects", part="value", most=2500, every=20),
