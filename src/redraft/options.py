@@ -214,7 +214,7 @@ def allowed(option: Option) -> str:
         kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
         *choices, last = get_args(kind)
-        return f"{', '.join(choices)} or {last}"
+        return " or ".join(filter(None, (", ".join(choices), last)))
     found = " and ".join(f"{_LIMITS[key]} {limit:,}" for key, limit in option.limits.items())
     return ", ".join(filter(None, [_KINDS[get_origin(kind) or kind], found]))
 
