@@ -63,7 +63,9 @@ class RawRecord(NamedTuple):
         record = decode(self.data, self.where)
         chain = chain_of(record, self.where)
         check_depth(record, self.data, self.where)
-        return chain if chain.id else with_id(chain, id_of(record, self.stem, self.number))
+        if not chain.id:  # nothing else has this chain yet, so it needs no copy
+            chain.__dict__["id"] = id_of(record, self.stem, self.number)
+        return chain
 
     def id(self) -> str:
         """Return the id that the record's chain has, without making the chain."""
@@ -195,9 +197,10 @@ def _json(record: dict[str, Any], where: str) -> bytes:
 
 def id_of(record: Any, stem: str, index: int) -> str:
     """Return a record's id: the file's name, then the record's own id or, if it has none, its place."""
-    if isinstance(record, dict) and (name := logged(record)):
+    table = record if isinstance(record, dict) else {}
+    if name := logged(table):
         return name
-    values = map(record.get, ID_FIELDS) if isinstance(record, dict) else ()
+    values = (table[name] for name in ID_FIELDS if name in table)
     own = next((v for v in values if isinstance(v, str | int) and not isinstance(v, bool) and v != ""), None)
     name = str(index if own is None else own)
     return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
