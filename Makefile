@@ -122,7 +122,7 @@ dist:
 # The peers that the benchmarks run beside redraft come on top; they are large. Something that is not reached in
 # one script does not keep the next one from being run.
 bench: model
-	$(BIN)/$(PIP) --quiet datasketch instructor langchain-openai math-verify mellea playwright rensa trustcall
+	$(BIN)/$(PIP) --quiet datasets datasketch instructor langchain-openai math-verify mellea playwright rensa trustcall
 	@status=0; for script in steer derive grounded answers patch agents self revise cpu apps apps_hf serve \
 	  cluster_serve generate cluster data train ppo weights evaluate; do \
 	  $(BIN)/python benchmarks/$$script.py || status=$$?; done; exit $$status

@@ -18,6 +18,7 @@ import data_clean
 import data_memory
 import data_minhash
 import data_rouge
+import data_verbs
 from data_material import Scale
 from redraft.jobs.machine import all_cores
 from report import main, scaled
@@ -25,6 +26,7 @@ from report import main, scaled
 RUNS = {
     "rouge": data_rouge.run,
     "clean": data_clean.run,
+    "verbs": data_verbs.run,
     "minhash": data_minhash.run,
     "memory": data_memory.run,
 }
@@ -38,6 +40,7 @@ FULL = partial(
     candidates=20,
     conversations=70_000,
     sample=5_000,
+    records=100_000,
     texts=1_000_000,
     exact=20_000,
     memory=(10**9, 2 * 10**9),
@@ -51,6 +54,7 @@ LITTLE = partial(
     candidates=3,
     conversations=60,
     sample=30,
+    records=300,
     texts=2_000,
     exact=1_000,
     memory=(200_000, 400_000),

@@ -28,8 +28,8 @@ CLEAN = ("--like", "fastchat", "--languages", "en")  # the rules by which both s
 
 
 def data(*arguments: str | Path, workers: int) -> Took:
-    command = [sys.executable, "-m", "redraft", "data", *map(str, arguments)]
-    return run_command([*command, "--workers", str(workers), "--quiet"])
+    command = [sys.executable, "-m", "redraft", "data", *map(str, arguments), "--workers", str(workers)]
+    return run_command([*command, *["--quiet"] * (arguments[0] != "stats")])  # which has no such flag
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Scale:
     candidates: int  # candidates, one after the other
     conversations: int  # conversations to clean and split
     sample: int  # the number of them that the peer gets
+    records: int  # records of the simple verbs
     texts: int  # texts that MinHash compares
     exact: int  # the number of them of which all pairs are compared
     memory: tuple[int, ...]  # sizes of the inputs for the memory of `clean`, in bytes

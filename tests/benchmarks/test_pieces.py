@@ -130,12 +130,12 @@ def test_our_decisions_are_those_of_rouge_score_and_a_wrong_one_is_counted(bench
 
 
 @pytest.mark.parametrize(
-    "row", ["rouge", pytest.param("clean", marks=pytest.mark.model), "minhash", "memory"]
+    "row", ["rouge", pytest.param("clean", marks=pytest.mark.model), "verbs", "minhash", "memory"]
 )
 def test_a_row_of_data_is_measured_and_leaves_nothing(
     bench: Any, row: str, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for peer in ("rouge_score", "markdownify", "datasketch", "rensa"):
+    for peer in ("rouge_score", "markdownify", "datasets", "datasketch", "rensa"):
         pytest.importorskip(peer)
     monkeypatch.setenv("REDRAFT_SHARED", str(shared_data.parent))
     arguments = ["--quick", "--only", row, "--work", str(tmp_path)]

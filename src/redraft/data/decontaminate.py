@@ -33,6 +33,7 @@ _RUN = 13  # words of a run (GPT-3's maximum)
 _SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
 _WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes runs that must be a whole turn
 _SLOTS = 16  # least sieve slots per run, so that 1 in 16 runs of a clean text needs a search
+_AT_ONCE = 10_000  # most words of a text whose runs of all sizes are hashed at once
 _SHOWN = 120  # characters of a run in a reason
 
 
@@ -161,7 +162,8 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self._hashes, self._owners, self._sieve, sizes = (
-            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
+            np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))  # faster to index
+            for name in _ARRAYS
         )
         self._sizes: list[int] = sizes.tolist()
         self._shift = np.uint64(65 - len(self._sieve).bit_length())
@@ -180,15 +182,22 @@ class Runs:
 
     def _found(self, parts: Sequence[str], *, whole: bool) -> Iterator[tuple[int, int, int]]:
         hashes = word_hashes(parts)
-        for size in self._sizes:
-            for start, item in self._known(window_hashes(hashes, size)):
-                yield start, size, item
+        fitting = [size for size in self._sizes if size <= len(parts)]
+        for sizes in [fitting] if len(parts) <= _AT_ONCE else ([size] for size in fitting):
+            for place, item in self._known(window_hashes(hashes, *sizes)):
+                for size in sizes:
+                    if place <= len(parts) - size:
+                        yield place, size, item
+                        break
+                    place -= len(parts) - size + 1
         if whole and 0 < len(parts) < _SHORTEST:
             for start, item in self._known(window_hashes(hashes, len(parts)) ^ _WHOLE):
                 yield start, len(parts), item
 
     def _known(self, hashes: Hashes) -> Iterator[tuple[int, int]]:
-        places = np.flatnonzero(self._sieve[hashes >> self._shift])
+        places = self._sieve[hashes >> self._shift].nonzero()[0]
+        if not len(places):
+            return
         at = np.minimum(np.searchsorted(self._hashes, hashes[places]), len(self._hashes) - 1)
         same = self._hashes[at] == hashes[places]
         yield from zip(places[same].tolist(), self._owners[at[same]].tolist(), strict=True)

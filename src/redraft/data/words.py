@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import regex
@@ -58,14 +59,12 @@ def word_hashes(parts: Sequence[str]) -> Hashes:
     return np.fromiter(map(hash_of, parts), np.uint64, len(parts))
 
 
-def window_hashes(hashes: Hashes, size: int) -> Hashes:
-    """Hash each run of `size` words. Shape: (words - size + 1,), empty for fewer words."""
-    count = max(len(hashes) - size + 1, 0)
-    total = np.zeros(count, np.uint64)
-    for start in range(size if count else 0):
-        total *= _BASE
-        total += hashes[start : start + count]
-    return _spread(total)
+def window_hashes(hashes: Hashes, *sizes: int) -> Hashes:
+    """Hash every run of the first size of words, then every run of the next size. Shape: (runs,)."""
+    sums, inverses = _sums(hashes)
+    count = len(sums)
+    found = [(sums[size:] - sums[:-size]) * inverses[: count - size] for size in sizes if size < count]
+    return _spread(np.concatenate(found)) if found else np.empty(0, np.uint64)
 
 
 def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -> Hashes:
@@ -76,10 +75,25 @@ def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -
     data = np.frombuffer(text, np.uint8)
     spaces = np.flatnonzero(data == ord(" "))
     begins, ends = np.append(0, spaces + 1)[first], np.append(spaces, len(data))[last]
-    ones = np.ones(len(data) + 1, np.uint64)
-    powers, inverses = (np.multiply.accumulate(ones * base) for base in (_BASE, _INVERSE))
-    sums = np.append(np.uint64(0), np.add.accumulate(data * powers[:-1], dtype=np.uint64))
+    sums, inverses = _sums(data)
     return _spread((sums[ends] - sums[begins]) * inverses[begins])
+
+
+def _sums(digits: NDArray[np.unsignedinteger[Any]]) -> tuple[Hashes, Hashes]:
+    """Return numbers of which `(sums[end] - sums[begin]) * inverses[begin]` is `digits[begin:end]`."""
+    powers, inverses = _powers(1 << len(digits).bit_length())
+    sums = np.zeros(len(digits) + 1, np.uint64)
+    np.add.accumulate(digits * powers[: len(digits)], out=sums[1:])
+    return sums, inverses[: len(digits) + 1]
+
+
+@lru_cache(maxsize=16)
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    found = [np.full(count, base, np.uint64) for base in (_BASE, _INVERSE)]
+    for each in found:
+        each[0] = 1
+        np.multiply.accumulate(each, out=each)
+    return found[0], found[1]
 
 
 def _spread(total: Hashes) -> Hashes:
