@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -28,8 +30,33 @@ REPLIES = (
 )
 START = "wall time of a new process, in turn"
 START_HOW = "`python -c '{}'` and `llm` with llm-echo, which runs no model either, are there to compare."
+MYPY = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", os.devnull]  # nothing cached
 BARE, USE = "import httpx, pydantic", "import redraft; redraft.revise"
-GOALS = (None, None, 0.12, 0.08, 0.25, 0.45, 0.9)  # seconds, by command
+GOALS = (None, None, 0.12, 0.08, 0.25, 0.45, 0.9, 25.0)  # seconds, by command
+USER = """import redraft
+
+chain = redraft.revise("Describe a lighthouse.", model="default", checks=["words<=30"])
+print(chain.answer, chain.passed, chain.revisions)
+for step in chain.steps:
+    print(step.answer, step.criticism)
+    if step.feedback:
+        print(step.feedback.verdict)
+words: int = len(chain.answer.split())
+print(words)
+"""
+AGAIN = "the first answer of a loaded model, of 48 tokens, over the second"
+ANSWERS = """
+import asyncio, time, redraft
+from redraft.engines.load import load_engine
+async def main():
+    engine = await load_engine("default")
+    for asked in ("Describe a lighthouse.", "Describe a river."):
+        start = time.perf_counter()
+        await redraft.arevise(asked, model=engine, max_tokens=48, temperature=0.0)
+        print(time.perf_counter() - start)
+    await engine.aclose()
+asyncio.run(main())
+"""
 
 
 def run_memory(size: Size) -> Row:
@@ -72,8 +99,10 @@ def answer_peak(
 
 def run_start(size: Size) -> Row:
     """Measure the time of several commands, from the start of their process to its end."""
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as script:
+    named = partial(tempfile.NamedTemporaryFile, "w")
+    with named(suffix=".jsonl") as script, named(suffix=".py") as user:
         print(json.dumps(REPLIES[1]), file=script, flush=True)
+        print(USER, file=user, end="", flush=True)
         redraft, ask = [sys.executable, "-m", "redraft"], ["ask", "Name a colour."]
         commands = {
             BARE: [sys.executable, "-c", BARE],
@@ -83,13 +112,21 @@ def run_start(size: Size) -> Row:
             USE: [sys.executable, "-c", USE],
             "ask, a script": [*redraft, *ask, "-m", f"script:{script.name}"],
             "ask, one token": [*redraft, *ask, "--max-tokens", "1"],
+            "mypy --strict of ten lines": [*MYPY, user.name],
         }
         rounds = [[*map(seconds_of, commands.values())] for _ in range(2 * size.rounds + 1)][1:]
     figures = []
     for what, most, times in zip(commands, GOALS, zip(*rounds, strict=True), strict=True):
         sides = f"{median(over(times, [each[0] for each in rounds])):.2f}× the bare import"
         figures.append(Figure(what, times, "s", most and Goal("≤", most), sides))
-    return Row(START, START_HOW.format(BARE), tuple(figures))
+    ratios = tuple(first / second for first, second in (answers() for _ in range(2 * size.rounds)))
+    return Row(START, START_HOW.format(BARE), (*figures, Figure(AGAIN, ratios, "×", Goal("≤", 1.3))))
+
+
+def answers() -> list[float]:
+    """Return the seconds of a loaded model's first two answers, in a process of their own."""
+    done = subprocess.run([sys.executable, "-c", ANSWERS], stdout=subprocess.PIPE, text=True, check=True)
+    return [*map(float, done.stdout.split())]
 
 
 def seconds_of(command: list[str]) -> float:
