@@ -1,4 +1,4 @@
-"""Check API keys, and limit what each may use and how much. The server keeps only their digests.
+"""Check API keys, and limit the models and requests of each key. The server stores only digests of keys.
 
 Each line of a key file contains a key, in plain text or as `sha256:` and its digest, and its limits
 (docs/serve.md). A minute is always the last 60 seconds, and a request counts before its body is read. Quotas
@@ -103,7 +103,7 @@ class Keys:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a key file. `#` begins a comment."""
-        seen = _seen(path)  # before it is read: a change meanwhile is seen later
+        seen = _seen(path)  # before reading, so that a change meanwhile is noticed later
         if not (found := _read(path)):
             raise UsageError(f"{path} contains no key.", hint=f"Make one: {_MAKE} > {path}")
         return cls(found, path, seen)
@@ -114,7 +114,7 @@ class Keys:
         return cls((Key(digest_of(key)),), Path())
 
     def find(self, authorization: str) -> Key | None:
-        """Return the key in the value of an `Authorization` header, `Bearer KEY`; None if it is not a key."""
+        """Return the key in the value of an `Authorization` header (`Bearer KEY`); None if it is unknown."""
         self._read_again()
         scheme, _, key = authorization.partition(" ")
         given = digest_of(key.strip())
@@ -196,12 +196,12 @@ def _digest(word: str, where: str) -> bytes:
         return bytes.fromhex(digest[1])
     if word.lower().startswith("sha256:"):
         raise UsageError(
-            f"{where}: the sha256 digest has {len(word) - 7} characters, not 64.",
-            hint="It should be a digest of 64 hexadecimal digits: printf %s KEY | sha256sum",
+            f"{where}: the sha256 digest, of {len(word) - 7} characters, is not 64 hexadecimal digits.",
+            hint="Make the 64 hexadecimal digits: printf %s KEY | sha256sum",
         )
     if len(word) < SHORTEST:
         raise UsageError(
-            f"{where}: the key is too short: {len(word)} of at least {SHORTEST} characters.",
+            f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}.",
             hint=f"Make one: {_MAKE}",
         )
     return digest_of(word)

@@ -39,7 +39,7 @@ _POLL = 0.5  # seconds between two polls
 _LOSSES = 5  # processes that a share may lose in a row without a new answer
 _BUSY = 120  # tries to make a share that is still locked by a lost process
 _GRACE = 10.0  # seconds that shares have to close their files when the run is stopped
-_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # Ray's names, as a need and as a node's resource
+_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # Ray's names for needs and for resources
 _SERVED = {"remote", "script"}  # models that need no processor of the cluster
 
 
@@ -146,8 +146,8 @@ def make_shares(
     autoscaler may start machines for it; more are started while there is room. None means as many as fit.
 
     Raises:
-        MissingExtra, ClusterError: Ray is missing, or there is no cluster, or it cannot do this work.
-        RedraftError, KeyboardInterrupt: A share or the run ended early. The shares have the results so far.
+        MissingExtra, ClusterError: Ray is missing, there is no cluster, or the cluster cannot do the work.
+        RedraftError, KeyboardInterrupt: A share or the run ended early. The shares contain the results so far.
     """
     cpus = max(pool.least if pool else 1, os.cpu_count() or 1)
     with _marked(work, out) as work, connected(address, cpus=cpus) as ray:
@@ -245,7 +245,7 @@ class _Run:
     actors: dict[Any, _Actor] = field(default_factory=dict)  # by the reply that each still owes
     idle: list[_Actor] = field(default_factory=list)
     made: dict[int, dict[str, Any]] = field(default_factory=dict)  # the result of each share
-    losses: Counter[int] = field(default_factory=Counter)  # processes lost in a row, by share; -1: before any
+    losses: Counter[int] = field(default_factory=Counter)  # processes lost in a row, by share; -1: no share
     reached: dict[int, int] = field(default_factory=dict)  # items done when a process was lost, by share
     begun_again: int = 0
     machines: set[tuple[str, int]] = field(default_factory=set)
