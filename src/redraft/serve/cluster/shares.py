@@ -147,7 +147,7 @@ def make_shares(
 
     Raises:
         MissingExtra, ClusterError: Ray is missing, there is no cluster, or the cluster cannot do the work.
-        RedraftError, KeyboardInterrupt: A share or the run ended early. The shares contain the results so far.
+        RedraftError, KeyboardInterrupt: A share or the run ended early. The shares have the results so far.
     """
     cpus = max(pool.least if pool else 1, os.cpu_count() or 1)
     with _marked(work, out) as work, connected(address, cpus=cpus) as ray:
