@@ -54,7 +54,7 @@ def raw_key(key: str) -> str:
 class Journal(AbstractContextManager["Journal"]):
     """An open journal."""
 
-    replayed = 0  # replies taken from the journal instead of being paid for, counted by its users
+    replayed = 0  # replies taken from the journal instead of being paid for; callers count them
 
     def __init__(self, path: Path, *, base: Path | None = None) -> None:
         """Open the file, or create it. Replies are also looked up in `base`, which must not change.

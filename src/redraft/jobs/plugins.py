@@ -88,7 +88,7 @@ class Plugin:
     target: str  # its location: `module:attribute`
     package: str
     version: str
-    rivals: tuple[str, ...] = ()  # other packages that have the same name in the same group
+    rivals: tuple[str, ...] = ()  # other packages with a plugin of this name in this group
 
     def __str__(self) -> str:
         return f"the {self.group.removeprefix('redraft.').removesuffix('s')} {self.name!r}"

@@ -46,7 +46,7 @@ class Refusal(errors.RedraftError):
     def __init__(
         self,
         status: HTTPStatus,
-        code: str,  # a word for programs; docs/serve.md lists all
+        code: str,  # a word for programs: see docs/serve.md
         message: str,
         *,
         param: str | None = None,

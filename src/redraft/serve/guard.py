@@ -81,7 +81,7 @@ class Guard:
     def _checked(self, scope: Scope, headers: Headers, *, with_key: bool) -> Key:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         why = why_forbidden(hosts, origins, here_alone=self.keys is None)
-        if "content-length" in headers and "transfer-encoding" in headers:  # proxies choose differently
+        if "content-length" in headers and "transfer-encoding" in headers:  # a proxy may follow either
             why = "a request cannot have both Content-Length and Transfer-Encoding."
         if why:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", why)

@@ -1,8 +1,8 @@
 """Check API keys, and limit the models and requests of each key. The server stores only digests of keys.
 
 Each line of a key file contains a key, in plain text or as `sha256:` and its digest, and its limits
-(docs/serve.md). A minute is always the last 60 seconds, and a request counts before its body is read. Quotas
-per day, or of tokens or money, are left to a gateway: a request's cost is known only when it has ended.
+(docs/operate.md). A minute is always the last 60 seconds, and a request counts before its body is read.
+Quotas per day, or of tokens or money, are left to a gateway: a request's cost is known only when it has ended.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WAIT = 1  # seconds in `Retry-After` for a key with too many requests at once
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-_SETTINGS = ("name", "models", "requests-per-minute", "parallel")  # of a key
+_SETTINGS = ("name", "models", "requests-per-minute", "parallel")  # the settings of a key
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Key:
 
     digest: bytes = field(default=b"", repr=False)
     name: str = ""  # for the log; the beginning of the digest if the file gives no name
-    models: frozenset[str] | None = None  # the names of the models that it may use; None for all
+    models: frozenset[str] | None = None  # the models that the key may use; None for all
     requests: int | None = None
     parallel: int | None = None
     used: Used = field(default_factory=Used, repr=False, compare=False)

@@ -105,7 +105,7 @@ _BEGINS = {"object": r'\{\s*["}]', "array": r'\[\s*[]\[{"\d.tfn-]'}  # other JSO
 
 @dataclass(frozen=True)
 class Accepted:
-    """A request that was checked."""
+    """A checked request."""
 
     model: str
     inputs: tuple[Any, ...]  # the prompt or text for each answer
@@ -181,7 +181,7 @@ class ModelRequest(Body):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Check a body, and set apart the fields that the models' file allows for its model."""
+        """Return the checked body, with the fields that the models' file allows for its model in `beside`."""
         name = given.get("model")
         allowed = models.passes.get(name, frozenset()) if isinstance(name, str) else frozenset()
         beside = {field: given[field] for field in allowed - cls.model_fields.keys() if field in given}

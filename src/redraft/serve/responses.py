@@ -82,7 +82,7 @@ class ResponseRequest(requests.RevisedRequest):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Check a body. Tools other than functions run at OpenAI, so they are not offered to models here."""
+        """Return the checked body, without tools other than functions, because only OpenAI runs those."""
         tools = given.get("tools")
         kinds = [t.get("type") if isinstance(t, dict) else "" for t in tools] if type(tools) is list else []
         others = [kind for kind in kinds if isinstance(kind, str) and kind.isidentifier() and kind.isascii()]

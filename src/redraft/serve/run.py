@@ -43,7 +43,7 @@ class _Waiting:
         self._of: dict[str, dict[_Protocol, None]] = {}  # by address, the oldest first
 
     def add(self, one: _Protocol) -> None:
-        """Add a connection. If there are too many, close the oldest one of the address with the most."""
+        """Add a connection. If there are too many, close the oldest of the address that has the most."""
         mine = self._of.setdefault(one.address, {})
         if one in mine:
             return
@@ -173,7 +173,7 @@ async def run(
 
 @contextmanager
 def until_signal(gate: Gate) -> Iterator[asyncio.Event]:
-    """Yield an event that the first signal sets. The second one cancels all chains."""
+    """Yield an event that the first signal sets. The second signal cancels all chains."""
     told = asyncio.Event()
 
     def signalled(number: signal.Signals) -> None:

@@ -80,7 +80,7 @@ class ShareActor:
 
     async def hello(self) -> str:
         """Return this machine's versions, name and node, and the first file that it cannot read."""
-        node = os.getppid()  # Ray's process on this machine; its test cluster has several on one machine
+        node = os.getppid()  # Ray's process for this node; test clusters have several nodes on one machine
         return json.dumps(
             {**versions(), "machine": socket.gethostname(), "node": node, "lacks": self._lacks()}
         )
@@ -221,7 +221,7 @@ def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
     counts = {count for _, count in found}
     if len(counts) == 1:  # these shares resume
         return counts.pop()
-    if counts:  # nothing is made twice
+    if counts:  # merged first, so that nothing is made twice
         say(f"earlier runs made {' and '.join(map(str, sorted(counts)))} shares: these are merged first.")
         merge(out, [path for path, _ in found])
     return _EACH * most
