@@ -3,7 +3,7 @@
 A request passes the gate before its model is asked. Each engine has its own lane, so that a slow model delays
 no other; a request whose lane is full gets 429. Before the server shuts down, `/ready` reports it while
 requests are still answered, so that load balancers stop sending more. Then the server finishes its active
-requests, and answers new ones with 503. Chains that take too long are cancelled, and end with their best answer.
+requests, and answers new ones with 503. Overlong chains are cancelled, and end with their best answer.
 """
 
 from __future__ import annotations
