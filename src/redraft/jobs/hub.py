@@ -387,7 +387,7 @@ def _endpoint() -> str | None:
 def _asking(name: str, kind: RepoKind) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    no_reply: type[BaseException] = HfHubHTTPError.__bases__[0]  # of the HTTP client that this version uses
+    no_reply: type[BaseException] = HfHubHTTPError.__bases__[0]  # base of the HTTP client's errors
     try:
         yield
     except HfHubHTTPError as error:
@@ -396,7 +396,7 @@ def _asking(name: str, kind: RepoKind) -> Iterator[None]:
             message = f"there is no file {name}, and the hub has no such {kind} or denies access ({status})."
             hint = f"Check the name. For a gated {kind}, accept its terms on its page, then: hf auth login"
             raise failed(message, hint=hint) from None
-        raise failed(f"the hub fails ({status}) for {name}.", hint="Try again later.") from None
+        raise failed(f"the hub failed with status {status} for {name}.", hint="Try again later.") from None
     except HFValidationError as error:
         message = f"{name!r} is not a valid name of a {kind} on the hub: {error}"
         raise _ERRORS[kind](message, hint="Write it as org/name.") from None

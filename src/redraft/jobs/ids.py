@@ -18,7 +18,7 @@ from pathlib import Path
 from redraft.errors import UsageError
 
 _SMALLEST = 64
-_FULL = 0.6  # share of full slots at which the table doubles. A lookup probes 3 on average (Knuth, 6.4).
+_FULL = 0.6  # share of full slots at which the table doubles. A lookup probes 3 slots on average (Knuth 6.4)
 
 
 class IdSet:
@@ -88,7 +88,7 @@ class Share:
 
     def holds(self, item_id: str) -> bool:
         """Return whether an item is in this share."""
-        # The upper half: an `IdSet` places ids by the lower bits.
+        # Use the upper half, because an `IdSet` places ids by the lower bits.
         return (digest_of(item_id) >> 32) % self.count == self.index
 
     def path(self, whole: Path) -> Path:

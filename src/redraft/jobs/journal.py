@@ -1,8 +1,8 @@
 """Store paid replies on disk, each under a key made from everything that determines the reply.
 
 A journal is one SQLite file in WAL mode. A reply is written to it at once, so that a killed process loses no
-reply that it has read. The reply is synced before the caller uses it, so that nobody pays twice after a power
-cut. A sync takes milliseconds, so one sync in a thread covers all replies that arrived meanwhile. Several
+received reply. The reply is synced before the caller uses it, so that nobody pays twice after a power cut. A
+sync takes milliseconds, so one sync in a thread covers all replies that arrived meanwhile. Several
 processes may use one file.
 
 SQLite's own sync would delay every reply. So SQLite syncs only when it moves the log into the database
@@ -29,7 +29,7 @@ from typing import Any
 from redraft.errors import OutputError
 from redraft.jobs.files import sync, sync_folder
 
-_VERSION = 2  # the layout, in SQLite's `user_version`. Files with another version are refused.
+_VERSION = 2  # the version of the layout, in SQLite's `user_version`. Files with another version are refused.
 APPLICATION = 0x52656466  # SQLite's `application_id` of a journal: `Redf` in ASCII
 _BUSY_SECONDS = 30.0  # maximum wait for another process that is writing
 _FIND = "SELECT reply FROM {} WHERE key = ?"
@@ -54,7 +54,7 @@ def raw_key(key: str) -> str:
 class Journal(AbstractContextManager["Journal"]):
     """An open journal."""
 
-    replayed = 0  # replies taken from the journal instead of being paid for, counted by its users
+    replayed = 0  # replies taken from the journal instead of being paid for; callers count them
 
     def __init__(self, path: Path, *, base: Path | None = None) -> None:
         """Open the file, or create it. Replies are also looked up in `base`, which must not change.
@@ -109,7 +109,7 @@ class Journal(AbstractContextManager["Journal"]):
 
     def add_all(self, other: Path) -> None:
         """Add the replies of another journal. A key keeps its first reply."""
-        with Journal(other):  # moves the log that a killed process left into the database
+        with Journal(other):  # opening it moves the log of a killed process into the database
             pass
         with self._usable():
             self._db.execute("ATTACH ? AS other", (other.absolute().as_uri(),))
@@ -120,7 +120,7 @@ class Journal(AbstractContextManager["Journal"]):
     def _look_up(self, base: Path) -> None:
         log = base.with_name(f"{base.name}-wal")
         if log.exists() and log.stat().st_size:
-            with Journal(base):  # moves the log that a killed process left into the database
+            with Journal(base):  # opening it moves the log of a killed process into the database
                 pass
         self._db.execute("ATTACH ? AS base", (f"{base.absolute().as_uri()}?immutable=1",))
         self._tables.append("base.packed")
@@ -151,7 +151,7 @@ class Journal(AbstractContextManager["Journal"]):
             self._db.executemany("DELETE FROM packed WHERE key = ?", raw)
 
     def _prepare(self) -> None:
-        # Read first, because another process may create the file now. Its table comes last.
+        # Read first, because another process may be creating the file. It creates the table last.
         empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not empty and self._pragma("application_id") != APPLICATION:
             raise self.unusable("the file is a database of another program")
@@ -160,7 +160,7 @@ class Journal(AbstractContextManager["Journal"]):
             raise self.unusable(f"the file has version {version}, but this redraft reads version {_VERSION}")
         self._db.execute(f"PRAGMA page_size = {_PAGE}")  # for a new file
         until = time.monotonic() + _BUSY_SECONDS
-        while True:  # SQLite's own timeout does not wait here for others who switch the same file to the log
+        while True:  # SQLite's timeout does not wait here for a process that switches the same file to WAL
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 break
@@ -171,7 +171,7 @@ class Journal(AbstractContextManager["Journal"]):
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
         with self._transaction():
-            # With row ids, so that a long reply fills its pages.
+            # The table has row ids, so that a long reply fills its pages.
             self._db.execute("CREATE TABLE IF NOT EXISTS packed (key BLOB PRIMARY KEY, reply BLOB NOT NULL)")
             self._db.execute(f"PRAGMA user_version = {_VERSION}")
 

@@ -237,7 +237,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
 
 TIDIED_AT = 4 << 20
-"""Size in bytes at which finished items are first removed, and then again each time the file has doubled."""
+"""File size in bytes at which finished items are first removed; then again each time the file has doubled."""
 
 _LONGEST = 64 << 20  # longest line in bytes that is read
 SYNCED_EVERY = 1.0  # seconds between two syncs. All streams wait during a sync.
@@ -250,7 +250,7 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         output: The output file, locked by this process.
         provenance: How the output is made. Work that was done with other settings is not used.
         done: Ids of finished items, kept up to date by the caller.
-        forget: Remove the file's content, because its output is gone.
+        forget: Remove the file, because the output is gone.
     """
 
     def __init__(

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 UNKNOWN = "unknown"  # the licence of sources without one, and the language of unrecognised texts
 OTHER = "other"  # the hub's name for a licence that is not in its list, and for several licences together
 
-_LONGEST = 80  # characters of a licence's name, in case it holds the full text
-_MOST_NAMES = 16  # licences of a record
+_LONGEST = 80  # most characters of a licence's name: some records contain the full text instead
+_MOST_NAMES = 16  # most licences of a record
 _NONCOMMERCIAL = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
 _SEVERAL = re.compile(r",|\bAND\b")
 OTHERS = ("other licences", "other licences (non-commercial)")  # names for licences beyond `MOST_ORIGINS`

@@ -1,7 +1,7 @@
 """Limit the money, tokens and time of one run of a job.
 
 A run that reaches a limit starts no new item and finishes the active ones. So it exceeds the limit by at most
-the items that were active. A budget (`revision.options.Budget`) is the limit of a single item.
+the cost of those items. A budget (`revision.options.Budget`) is the limit of a single item.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Limits:
                 raise UsageError(f"the limit of {name} is {value}.", hint="Set a number above zero.")
 
     def reached(self, spent: Spent, seconds: float) -> str:
-        """Return a text about the limit that is reached, or an empty text below all limits."""
+        """Return a text about the reached limit, or an empty text if no limit is reached."""
         spent, seconds = self.spent_before.plus(spent), self.seconds_before + seconds
         how = ", estimated" if spent.estimated else ""
         if self.usd is not None and round(spent.usd, 9) >= self.usd:

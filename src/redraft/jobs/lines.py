@@ -25,7 +25,7 @@ class LineFile:
     """A file to which whole lines are appended. `size` is its length in bytes."""
 
     def __init__(self, path: Path, *, made_up: bool = False) -> None:
-        """Open the file, or create it. If redraft made up its name, a link is not followed.
+        """Open the file, or create it. If redraft chose its name (`made_up`), a link is not followed.
 
         Raises:
             OutputError: The file cannot be written, or is not a plain file.
@@ -40,7 +40,7 @@ class LineFile:
             else:
                 self._fd = os.open(path, flags, 0o666)
         except OSError as error:
-            there = error.errno == errno.ENOENT and path.parent.is_dir()  # it takes no new files, as /proc
+            there = error.errno == errno.ENOENT and path.parent.is_dir()  # it takes no new files, like /proc
             hint = _HINTS.get(0 if there else error.errno or 0, "Write to another file with -o.")
             raise OutputError(
                 f"cannot write {path}: {error.strerror}.", hint=hint.format(path=path, folder=path.parent)

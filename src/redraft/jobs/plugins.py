@@ -1,8 +1,8 @@
 """Find and load plugins: engines, checks, rewards, formats, tasks and commands of packages and of redraft.
 
-A package declares its plugins as entry points; `pyproject.toml` lists redraft's. Their names are read from
-the metadata of packages, which imports nothing; a plugin is imported when it is used. docs/extending.md shows
-how to write one.
+A package declares its plugins as entry points; `pyproject.toml` lists redraft's. Plugins' names are read from
+the metadata of packages, without importing them; a plugin is imported when it is used. docs/extending.md
+shows how to write a plugin.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redraft.errors import RedraftError, UsageError, crash_of
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-_NAME = r"[A-Za-z][\w-]*"  # as checks, rewards, references and commands are typed
+_NAME = r"[A-Za-z][\w-]*"  # a name that can be part of a check, reward, reference or command
 
 Group = Literal[
     "redraft.engines",
@@ -81,14 +81,14 @@ class Kind:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that is declared as an entry point, but not imported yet."""
+    """A plugin that is declared as an entry point, and is imported by `load`."""
 
     group: str
     name: str
     target: str  # its location: `module:attribute`
     package: str
     version: str
-    rivals: tuple[str, ...] = ()  # other packages that have the same name in the same group
+    rivals: tuple[str, ...] = ()  # other packages with a plugin of this name in this group
 
     def __str__(self) -> str:
         return f"the {self.group.removeprefix('redraft.').removesuffix('s')} {self.name!r}"
@@ -98,7 +98,7 @@ class Plugin:
 
         Raises:
             PluginError: The plugin's name is taken or not valid, its import failed, or its type is wrong.
-            RedraftError: The plugin raised it.
+            RedraftError: The plugin raised this error.
         """
         if self.rivals:
             packages = " and ".join([self.package, *self.rivals])
@@ -133,7 +133,7 @@ class Plugin:
     def running(
         self, fails: str = "crashed", passing: tuple[type[BaseException], ...] = ()
     ) -> Iterator[None]:
-        """Turn an error in a plugin's code into one that names the plugin. Errors in redraft's code pass."""
+        """Turn an error in a plugin's code into a `PluginError`. Errors of redraft itself pass."""
         try:
             yield
         except (Exception, SystemExit) as error:
@@ -148,8 +148,8 @@ class Plugin:
         """Return an error that names the plugin and the fault."""
         return PluginError(
             f"{self} of the package {self.package} {self.version} {what}",
-            hint=f"Install another version of it, or remove it: pip uninstall {self.package}\n"
-            "If it is yours, see docs/extending.md, and the traceback by redraft --debug …",
+            hint=f"Install another version of the package, or remove it: pip uninstall {self.package}\n"
+            "If it is yours, see docs/extending.md, and run redraft --debug … for the traceback.",
         )
 
 
@@ -157,12 +157,12 @@ def plugins(group: Group) -> Mapping[str, Plugin]:
     """Return the plugins of a group by name, redraft's own first. None of them is imported.
 
     Raises:
-        UsageError: redraft's own plugins are missing. It is not installed, or its installation is too old.
+        UsageError: redraft is not installed, or its installation is too old: its own plugins are missing.
     """
     found = _installed(tuple(sys.path)).get(group, {})
     if not any(each.package == OWN for each in found.values()):
         raise UsageError(
-            f"{group} has no plugins of redraft: redraft is not installed, or older than its code.",
+            f"{group} has no plugins of redraft: redraft is not installed, or its installation is too old.",
             hint="pip install --no-deps --editable ., in the checkout of redraft",
         )
     return found

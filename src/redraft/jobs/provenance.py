@@ -27,7 +27,7 @@ from redraft.jobs.machine import cache_folder
 
 _BRIEF = 60  # characters of a setting to show
 _INPUTS = ("inputs", "against")  # fields of a record with fingerprints of more files
-_PREFIX = re.compile(r"[a-z-]+(?:\[[^\]]*\])?:")  # of `script:FILE`, `reward[0.7]:FOLDER`
+_PREFIX = re.compile(r"[a-z-]+(?:\[[^\]]*\])?:")  # in `script:FILE` and `reward[0.7]:FOLDER`
 _BLOCK = 1 << 20  # bytes of a file that are read at once
 _NOT_RESULTS = re.compile(r"(^|/)(\.|checkpoint-)|\.(run\.json|lock)$|\.journal\.db")
 """Paths in an output folder that are not results: locks, checkpoints and records."""
@@ -105,7 +105,7 @@ class RunFile:
             )
         if found := list(_differences(before, provenance)):
             journal = self.path.with_name(f"{self.path.name.removesuffix('.run.json')}.journal.db")
-            kept = f"\n{journal} keeps the replies: equal requests cost nothing again."
+            kept = f"\n{journal} has the replies, so equal requests cost nothing again."
             raise OutputError(
                 f"{self.output} was made differently: {'; '.join(found)}.",
                 hint=f"Run it as before{self._as_before} to resume, write {self._elsewhere}, or "
@@ -205,7 +205,7 @@ def fingerprint(
 
 
 class ContentHashes:
-    """Hash files and folders with SHA-256. If sizes and times are unchanged, they are not read again."""
+    """Hash files and folders with SHA-256. Those with unchanged sizes and times are not read again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

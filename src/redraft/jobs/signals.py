@@ -95,7 +95,7 @@ def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end work in this thread as Ctrl-C does, removing partial outputs."""
+    """Let SIGTERM end work in this thread as Ctrl-C does, so that partial outputs are removed."""
 
     def end(signum: int, _: FrameType | None) -> None:
         raise SystemExit(128 + signum)

@@ -1,13 +1,13 @@
 """Call Windows for files that others may rename while they are open, for locks, and for free memory.
 
-It is imported only on Windows. Names and numbers come from its API (fileapi.h, minwinbase.h, sysinfoapi.h).
+Import this module only on Windows. Names and numbers come from fileapi.h, minwinbase.h and sysinfoapi.h.
 """
 
 from __future__ import annotations
 
 import sys
 
-assert sys.platform == "win32"  # noqa: S101  (type checkers leave the rest out elsewhere)
+assert sys.platform == "win32"  # noqa: S101  (on other systems, type checkers skip the rest)
 
 import _winapi  # noqa: E402
 import ctypes  # noqa: E402
@@ -21,7 +21,7 @@ _CREATE_NEW, _OPEN_EXISTING, _OPEN_ALWAYS = 1, 3, 4
 _NORMAL, _OPEN_REPARSE_POINT = 0x80, 0x00200000
 _FAIL_IMMEDIATELY, _EXCLUSIVE = 0x1, 0x2
 _LOCK_VIOLATION = 33
-_FAR = 0x7FFFFFFF  # high half of the locked byte's place, past all content: locks keep others from reading
+_FAR = 0x7FFFFFFF  # high half of the locked byte's offset: past all content, which others must read
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 

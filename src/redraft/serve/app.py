@@ -56,7 +56,7 @@ def make_app(
     models: Models, gate: Gate, limits: ServerLimits, keys: Keys | None = None, store: Store | None = None
 ) -> ASGIApp:
     """Return the server's ASGI application."""
-    check_kinds("anyone")  # plugins are imported now, so no request imports one
+    check_kinds("anyone")  # import plugins now, so that no request has to
     metrics = Metrics(lambda: gate.inside, models)
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
@@ -119,7 +119,7 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
 
     @router.post("/chat/completions", responses=STREAMED)
     async def chat(request: Request, body: ChatRequest) -> Response:
-        """Answer a conversation, and revise the answer as the model or the request asks."""
+        """Answer a conversation. The model's settings and the request decide how the answer is revised."""
         return Exchange(ChatReply(await accepted(request, body)), gate, chains)
 
     @router.post("/completions", responses=STREAMED)
@@ -135,7 +135,7 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
 
     @router.post("/responses", responses=STREAMED)
     async def respond(request: Request, body: ResponseRequest) -> Response:
-        """Answer a conversation with OpenAI's newer API."""
+        """Answer a conversation in the format of OpenAI's Responses API."""
         return Exchange(ResponseReply(await accepted(request, body)), gate, chains)
 
     return router

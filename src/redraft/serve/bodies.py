@@ -1,8 +1,8 @@
 """Check the body of a request with a pydantic model.
 
-The pydantic models are in `requests`, and beside the code that answers each kind of request. They also make
-`/openapi.json`. A field that is an option of redraft has that option's type and range, and the server's own
-limit. A field that would be ignored is refused, unless its value changes nothing.
+The pydantic models are in `requests`, and beside the code that answers each kind of request. `/openapi.json`
+is generated from them. A field that sets an option of redraft has that option's type and range, and the
+server's own limit. A field that redraft does not support is refused, unless its value changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redraft.serve.errors import Refusal, invalid, told
 
 @dataclass(frozen=True)
 class Checked:
-    """A validator for a field that its type alone cannot validate. Null counts as missing."""
+    """A validator for a field that needs more than a check of its type. Null counts as missing."""
 
     # Returns the value to use. Its ValueError's text continues a sentence that begins with the field's name.
     check: Callable[[Any], Any]
@@ -55,11 +55,11 @@ def option(
     schema: Mapping[str, Any] | None = None,
     folds: Callable[[Any], Any] | None = None,
 ) -> Checked:
-    """Return the check of a field that is an option of redraft.
+    """Return the validator of a field that sets an option of redraft.
 
     `most` is the server's own limit, on a number or on the length of a list. With `single`, a text means a
-    list of that text. `schema` replaces the option's own JSON Schema. `folds` converts a value that OpenAI
-    accepts and the option does not.
+    list with only that text. `schema` replaces the option's own JSON Schema. `folds` converts values that
+    OpenAI accepts, but the option does not.
     """
 
     def check(given: Any) -> Any:
@@ -84,7 +84,7 @@ def option(
 
 
 def only(*neutral: Any) -> Checked:
-    """Return the check of a field that redraft does not support: it accepts only values without effect."""
+    """Return the validator of an unsupported field. It accepts only values without effect (`neutral`)."""
 
     def check(given: Any) -> Any:
         # In JSON, true is not 1.
@@ -100,7 +100,7 @@ OF_TEXTS = "a text, or a list of texts"
 
 
 def texts(most: int) -> Checked:
-    """Return the check of a field that is a text or a list of up to `most` texts, none of them empty."""
+    """Return the validator of a field that is a text or a list of up to `most` texts, none of them empty."""
 
     def check(given: Any) -> tuple[str, ...]:
         if isinstance(given, list) and (wrong := wrong_item("", given, FULL)):
@@ -119,12 +119,12 @@ class Body(BaseModel):
     """The body of a request, or an object in it."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
-    whole: ClassVar[str] = ""  # its name in messages; an object in a body is named by its field
+    whole: ClassVar[str] = ""  # the body's name in messages; messages name an inner object by its field
     never: ClassVar[tuple[str, ...]] = ()  # fields that are never supported, whatever their value
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Check a body. Unknown fields are reported first, then unsupported ones."""
+        """Return the validated body. Unknown fields are reported first, then unsupported ones."""
         try:
             return cls.model_validate(_few(cls, given, cls.never))
         except ValidationError as error:
@@ -139,7 +139,7 @@ class Body(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The fields that are options of redraft, by the options' names."""
+        """The values of the fields that set options of redraft, by option name."""
         found = {}
         for name, field in type(self).model_fields.items():
             marks = [mark.option for mark in field.metadata if isinstance(mark, Checked) and mark.option]

@@ -1,6 +1,6 @@
 """Serve `/v1/completions`: a model continues a text. Nothing is revised, and no chat template is applied.
 
-Clients of vLLM's and llama.cpp's servers expect this. Models that revise refuse such requests.
+Clients of vLLM's and llama.cpp's servers expect this endpoint. Models that check or revise refuse it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CompletionRequest(requests.SampledRequest):
     suffix: str | None = None
 
     def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
-        """Return the texts to continue: each prompt `n` times."""
+        """Return the checked request, with each prompt `n` times."""
         model, count = models.named(self.model), self.n or 1
         if model.options.max_revisions != 0 or model.withheld:
             message = f"the model {model.name!r} checks or revises answers, which completions do not allow."
@@ -121,7 +121,7 @@ class Continuation:
 
     @property
     def usage(self) -> Usage:
-        """The tokens so far."""
+        """The token counts so far."""
         read, written = self.prompt_tokens, self.completion_tokens
         return Usage(prompt_tokens=read, completion_tokens=written, cached_tokens=self.cached_tokens)
 

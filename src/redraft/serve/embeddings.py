@@ -1,4 +1,4 @@
-"""Serve `/v1/embeddings`: return vectors of texts from a model's own server."""
+"""Serve `/v1/embeddings`: return the vectors that a model's own server makes from texts."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class EmbeddingRequest(Body):
 
 
 async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict[str, Any]) -> JSONResponse:
-    """Return the reply of a model's server. Its usage is recorded in `seen`, the state of the request."""
+    """Return the reply of a model's server, and record its usage in `seen`, the state of the request."""
     engine = model.options.model
     if not isinstance(engine, RemoteEngine | PoolEngine) or engine.info.engine != "remote":
-        message = f"the model {model.name!r} has no embeddings. Use a model of a remote server."
+        message = f"the model {model.name!r} cannot make embeddings. Use a model on a remote server."
         raise invalid(message, "model", code="unsupported")
     names = asked.model_fields_set & {"input", "dimensions", "encoding_format"}
     seen["model"] = model.name

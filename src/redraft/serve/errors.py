@@ -2,7 +2,7 @@
 
     {"error": {"message": …, "type": …, "param": …, "code": …}}
 
-Hints of redraft's errors are for people at a shell. A client gets only those about its own request.
+The hints of redraft's errors are for people at a shell. A client gets only hints about its own request.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _BEFORE_THE_BODY = (
 """The statuses of refusals that may come before the body has been read."""
 
 _CLIENTS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
-"""The statuses by which a model's server reports a wrong request. Sending it again does not help."""
+"""The statuses by which a model's server reports a wrong request. Repeating the request does not help."""
 
 _KINDS = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.FORBIDDEN: "permission_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
-"""The values of `type` for these statuses; the others are in `Refusal.body`. litellm relies on them."""
+"""The values of `type` by status; `Refusal.body` sets others. litellm relies on these values."""
 
 
 class Refusal(errors.RedraftError):
@@ -46,7 +46,7 @@ class Refusal(errors.RedraftError):
     def __init__(
         self,
         status: HTTPStatus,
-        code: str,  # a word for programs, as in docs/serve.md
+        code: str,  # a word for programs: see docs/serve.md
         message: str,
         *,
         param: str | None = None,
@@ -66,7 +66,7 @@ class Refusal(errors.RedraftError):
         """The headers to send with the error."""
         headers = {} if self.wait is None else {"Retry-After": str(self.wait)}
         if self.status in _BEFORE_THE_BODY:
-            headers["Connection"] = "close"  # or a client could send without end
+            headers["Connection"] = "close"  # otherwise, a client could send without end
         if self.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
         return headers
@@ -94,7 +94,7 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
         return error
     if isinstance(error, errors.ContextError):
         what = asked_in or "messages"
-        message = (  # in OpenAI's words, by which clients know it
+        message = (  # OpenAI's words, by which clients recognise the error
             f"This model's maximum context length is {error.context} tokens. However, your {what} resulted "
             f"in {'about ' * error.about}{error.prompt_tokens} tokens. Please reduce the length of the "
             f"{what}."

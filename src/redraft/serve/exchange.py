@@ -1,8 +1,8 @@
 """Answer one request to a model, streamed or not.
 
-If the client leaves, its work ends: the chain is cancelled, and so is the call in the engine. The usage is
-still recorded. The status of a stream is sent with the first piece, so an error before that has its own
-status. Whenever nothing is sent for a while, the stream gets a comment.
+If the client leaves, the chain and its call in the engine are cancelled, but the usage is still recorded. The
+status of a stream is sent with the first piece, so an earlier error can still have its own status. If nothing
+is sent for a while, a comment is sent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from redraft.serve.requests import Accepted
 _log = logging.getLogger(__name__)
 
 SILENCE = 15.0  # seconds without a piece after which a comment is sent: proxies close quiet connections
-CLIENT_SECONDS = 60.0  # that a client has to read a piece. After that, it counts as gone and loses its turn.
+CLIENT_SECONDS = 60.0  # seconds to read a piece. After that, the client counts as gone and loses its turn.
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -204,7 +204,7 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Do work for a client. If the client leaves, call `leave`; if it returns True, wait for the work's end.
+    """Do work for a client. If the client leaves, call `leave`, and wait for the work if it returns True.
 
     Raises:
         ClientGone: The client left before the end. The work has ended, or was cancelled.

@@ -1,9 +1,9 @@
 """Limit how many requests are answered at once and how many wait, and shut the server down.
 
 A request passes the gate before its model is asked. Each engine has its own lane, so that a slow model delays
-no other; a request whose lane is full gets 429. Before a server shuts down, `/ready` reports that while other
-requests are still answered, so that load balancers stop sending them. Then the server finishes the active
-ones, and answers new ones with 503. Chains that take too long are cancelled, and end with their best answer.
+no other; a request whose lane is full gets 429. Before the server shuts down, `/ready` reports it while
+requests are still answered, so that load balancers stop sending more. Then the server finishes its active
+requests, and answers new ones with 503. Overlong chains are cancelled, and end with their best answer.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Gate:
     async def entered(
         self, engine: object, wait: Callable[[], Awaitable[None]] | None = None
     ) -> AsyncIterator[CancelToken]:
-        """Wait for a turn in an engine's lane, and hold it in the body. `wait` is called if all are taken.
+        """Wait for a turn in an engine's lane, and hold it while the body runs.
 
-        Yield a token that cancels the chains of this request. `cut` cancels all such tokens.
+        Call `wait` if all turns are taken. Yield a token that cancels this request; `cut` cancels all tokens.
         """
         if self.draining:
             raise unavailable("draining", "the server is shutting down, and accepts no new requests.")

@@ -1,6 +1,6 @@
 """Check who sends a request, on every route and before the body is read. No CORS headers are sent.
 
-Without keys, only this machine may send requests. A browser on it could still send requests for another site:
+Without keys, only this machine may send requests. A browser on it could still send another site's requests:
 by DNS rebinding, where the site's own name resolves to 127.0.0.1, or by a plain cross-site request. Both are
 refused.
 Each request has an id: the client's own `x-request-id`, or a new one. The reply and the log contain it.
@@ -81,8 +81,8 @@ class Guard:
     def _checked(self, scope: Scope, headers: Headers, *, with_key: bool) -> Key:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         why = why_forbidden(hosts, origins, here_alone=self.keys is None)
-        if "content-length" in headers and "transfer-encoding" in headers:
-            why = "a request must state its length once."  # a proxy could follow the other header
+        if "content-length" in headers and "transfer-encoding" in headers:  # a proxy may follow either
+            why = "a request cannot have both Content-Length and Transfer-Encoding."
         if why:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", why)
         if self.keys is None or scope["path"] in OPEN or not with_key:
@@ -107,7 +107,7 @@ def _plain(scope: Scope) -> Scope:
 
 
 def why_forbidden(hosts: Sequence[str], origins: Sequence[str], *, here_alone: bool) -> str:
-    """Return why a request is refused, by its `Host` and `Origin`; empty if it may pass."""
+    """Return why the `Host` or `Origin` of a request is refused, or "" if both are allowed."""
     if len(hosts) != 1:
         return "a request must name exactly one host."
     name, _, port = hosts[0].rpartition(":")  # a tunnel may have another port

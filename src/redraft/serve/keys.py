@@ -1,8 +1,8 @@
-"""Check API keys, and limit what each may use and how much. The server keeps only their digests.
+"""Check API keys, and limit the models and requests of each key. The server stores only digests of keys.
 
 Each line of a key file contains a key, in plain text or as `sha256:` and its digest, and its limits
-(docs/serve.md). A minute is always the last 60 seconds, and a request counts before its body is read. Quotas
-per day, or of tokens or money, are left to a gateway: a request's cost is known only when it has ended.
+(docs/operate.md). A minute is always the last 60 seconds, and a request counts before its body is read.
+Quotas per day, or of tokens or money, are left to a gateway: a request's cost is known only at its end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WAIT = 1  # seconds in `Retry-After` for a key with too many requests at once
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-_SETTINGS = ("name", "models", "requests-per-minute", "parallel")  # of a key
+_SETTINGS = ("name", "models", "requests-per-minute", "parallel")  # the settings of a key
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Key:
 
     digest: bytes = field(default=b"", repr=False)
     name: str = ""  # for the log; the beginning of the digest if the file gives no name
-    models: frozenset[str] | None = None  # the names of the models that it may use; None for all
+    models: frozenset[str] | None = None  # the models that the key may use; None for all
     requests: int | None = None
     parallel: int | None = None
     used: Used = field(default_factory=Used, repr=False, compare=False)
@@ -103,7 +103,7 @@ class Keys:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a key file. `#` begins a comment."""
-        seen = _seen(path)  # before it is read: a change meanwhile is seen later
+        seen = _seen(path)  # before reading, so that a change meanwhile is noticed later
         if not (found := _read(path)):
             raise UsageError(f"{path} contains no key.", hint=f"Make one: {_MAKE} > {path}")
         return cls(found, path, seen)
@@ -114,7 +114,7 @@ class Keys:
         return cls((Key(digest_of(key)),), Path())
 
     def find(self, authorization: str) -> Key | None:
-        """Return the key in the value of an `Authorization` header, `Bearer KEY`; None if it is not a key."""
+        """Return the key in the value of an `Authorization` header (`Bearer KEY`); None if it is unknown."""
         self._read_again()
         scheme, _, key = authorization.partition(" ")
         given = digest_of(key.strip())
@@ -196,12 +196,12 @@ def _digest(word: str, where: str) -> bytes:
         return bytes.fromhex(digest[1])
     if word.lower().startswith("sha256:"):
         raise UsageError(
-            f"{where}: the sha256 digest has {len(word) - 7} characters, not 64.",
-            hint="It should be a digest of 64 hexadecimal digits: printf %s KEY | sha256sum",
+            f"{where}: the sha256 digest, of {len(word) - 7} characters, is not 64 hexadecimal digits.",
+            hint="Make the 64 hexadecimal digits: printf %s KEY | sha256sum",
         )
     if len(word) < SHORTEST:
         raise UsageError(
-            f"{where}: the key is too short: {len(word)} of at least {SHORTEST} characters.",
+            f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}.",
             hint=f"Make one: {_MAKE}",
         )
     return digest_of(word)

@@ -78,7 +78,7 @@ class JsonFormatter(logging.Formatter):
     """Formats a log record as one JSON object on a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the facts of a request, or a message with the id of its request."""
+        """Return a request's entry, or a message with the id of its request, as JSON."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         found: dict[str, Any] = {"time": when, "level": record.levelname.lower()}
         if isinstance(record.msg, Entry):

@@ -36,7 +36,7 @@ class Model:
 
     @property
     def down(self) -> bool:
-        """Whether an engine that it needs is out of service."""
+        """Whether an engine of the model is out of service."""
         return any(engine.health.down for engine in watched_in(self.options))
 
     @property

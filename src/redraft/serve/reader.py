@@ -1,4 +1,4 @@
-"""Read a body as a JSON object. Its size, its number of parts, and the memory for all bodies are limited.
+"""Read a request's body as a JSON object. Its size, its parts, and the memory for all bodies are limited.
 
 Parsed JSON can take 25 times the memory of its text, and each part costs time in every function that handles
 it. So parts are counted before anything is parsed, and large bodies are parsed one after another.
@@ -24,7 +24,7 @@ from redraft.serve.gate import WAIT
 
 T = TypeVar("T")
 
-LIGHT = 1 << 14  # most bytes of a body that is read without a thread, which costs time
+LIGHT = 1 << 14  # most bytes of a body that is parsed without a thread, because starting a thread costs time
 LARGE = 1 << 20  # bytes from which a body is large: only one large body is parsed at a time
 THREADS = 4  # for smaller bodies, and for checks and schemas. More would keep the event loop waiting.
 PARTS = 1 << 16  # most lists, objects and names in objects of one body: 21,000 messages, or 8,000 tools
@@ -120,7 +120,7 @@ def object_of(body: bytes) -> dict[str, Any]:
 
 
 def counted(body: bytes, signs: bytes, most: int) -> int:
-    """Count these characters in JSON, outside strings. A result up to `most` may include some in strings.
+    """Count the `signs` in JSON, outside strings. A result up to `most` may include some signs in strings.
 
     Every step runs in C: 8 MiB take at most a tenth of a second.
     """

@@ -43,8 +43,8 @@ class Piece(NamedTuple):
 
 
 Place = tuple[str, int, int]
-"""The place in a chain of a draft, a feedback, a revision, or a thought before one of them: its kind, its
-index, and the number of drafts before it."""
+"""Where a draft, feedback, revision or thought belongs in a chain: its kind, its index, and the number of
+drafts before it."""
 
 
 def _heading(place: Place) -> str:
@@ -59,7 +59,7 @@ class AnswerMessage:
     """The message made from one chain."""
 
     sure: bool  # the first answer is certain to be the final one
-    begins: re.Pattern[str] | None = None  # the pattern for its beginning, if it must be JSON
+    begins: re.Pattern[str] | None = None  # the pattern for the answer's beginning, if it must be JSON
     chain: Chain | None = None
     _counted: Usage = field(default_factory=Usage)
     _pieces: int = 0
@@ -105,7 +105,7 @@ class AnswerMessage:
         yield from self.take(event)
 
     def _begin_again(self, chain: Chain) -> Iterator[Piece]:
-        """Discard the restarted section and tell the client, which gets its reasoning again."""
+        """Discard the restarted section, and tell the client that it is written again."""
         self.sent, self._held, self._whole, self._depth, self._quoted = "", "", False, 0, False
         steps = complete_steps(chain)
         while self._sections:
@@ -179,7 +179,7 @@ class AnswerMessage:
         """The text that was streamed before the answer."""
         answer, said = final_answer(self.finished), [apart(self.sent + self._held)[0]]
         for place, texts in self._sections:
-            thoughts, text = apart("".join(texts).strip())  # for engines that cannot tell
+            thoughts, text = apart("".join(texts).strip())  # for engines that do not separate thoughts
             said += [thoughts, _heading(place) + text.strip() if text.strip() != answer else ""]
         return "\n\n".join(filter(None, said))
 
@@ -296,7 +296,7 @@ class Reply(ABC):
     """Builds the reply to one request, whole or streamed."""
 
     asked_in: ClassVar[str]  # the field of the request that contains the prompt
-    kinds: ClassVar[tuple[str, str]] = ("", "")  # its `object`: as a whole, and as a piece of a stream
+    kinds: ClassVar[tuple[str, str]] = ("", "")  # the `object` of a whole reply, and of a streamed piece
 
     def __init__(self, asked: Accepted, messages: Sequence[Any], prefix: str = "") -> None:
         self.asked, self.messages = asked, messages
@@ -347,7 +347,7 @@ class ChatReply(Reply):
         messages = [AnswerMessage(asked.sure, asked.begins) for _ in asked.inputs]
         super().__init__(asked, messages, "chatcmpl-")
         self._begun: set[int] = set()
-        self._thinking: set[int] = set()  # the answers whose tag is open
+        self._thinking: set[int] = set()  # the answers with an open `<think>`
         self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
 
     def whole(self) -> dict[str, Any]:
@@ -428,7 +428,7 @@ class ChatReply(Reply):
 
 
 def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
-    """Return an event of a chain for clients that show its steps; None if they do not need it.
+    """Return an event of a chain for clients that show the steps; None if they do not need the event.
 
     Set `live` if the text of the answer is streamed as content.
     """

@@ -39,10 +39,10 @@ DRAFTS = 8  # most drafts of a chain
 HOTTEST = 2  # highest temperature, as at OpenAI
 STOPS = 16  # most stop strings
 CHECKS = 32  # most checks of one request
-CHECK = 4096  # most characters of a check. Reading one takes quadratic time.
+CHECK = 4096  # most characters of a check. Parsing a check takes quadratic time.
 SCHEMA = 65_536  # most characters of a JSON schema
 BIASES = 1024  # most tokens of `logit_bias`
-_SEEDS_APART = 1000  # between the seeds of two answers. Each call of a chain takes the next seed.
+_SEEDS_APART = 1000  # distance between the seeds of two answers: each call of a chain takes the next seed
 
 _CHECKS = {"type": "array", "items": {**TEXT, "maxLength": CHECK}, "maxItems": CHECKS}
 _BUDGET = {
@@ -100,16 +100,16 @@ def _of_template(given: dict[str, Any] | None) -> dict[str, Any] | None:
     return given
 
 
-_BEGINS = {"object": r'\{\s*["}]', "array": r'\[\s*[]\[{"\d.tfn-]'}  # how JSON of each type begins
+_BEGINS = {"object": r'\{\s*["}]', "array": r'\[\s*[]\[{"\d.tfn-]'}  # other JSON may look like prose
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A request that was checked."""
+    """A checked request."""
 
     model: str
     inputs: tuple[Any, ...]  # the prompt or text for each answer
-    options: RevisionOptions  # the model's and the request's. The engine is open.
+    options: RevisionOptions  # the model's options, overridden by the request's. The engine is open.
     stream: bool = False
     with_usage: bool = False
     with_steps: bool = False
@@ -137,7 +137,7 @@ class Accepted:
 
     @property
     def begins(self) -> re.Pattern[str] | None:
-        """A pattern for the beginning of an allowed JSON object or list. Other JSON may look like prose."""
+        """A pattern for how an allowed JSON object or list begins; None if the answer need not be JSON."""
         schemas = [
             schema for check in self.options.checks if (schema := schema_of(cast("Check", check))) is not None
         ]
@@ -181,7 +181,7 @@ class ModelRequest(Body):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Check a body, and set apart the fields that the models' file allows for its model."""
+        """Return the checked body, with the fields that the models' file allows for its model in `beside`."""
         name = given.get("model")
         allowed = models.passes.get(name, frozenset()) if isinstance(name, str) else frozenset()
         beside = {field: given[field] for field in allowed - cls.model_fields.keys() if field in given}
@@ -196,7 +196,7 @@ class ModelRequest(Body):
 
     @abstractmethod
     def accept(self, models: Models, limits: ServerLimits) -> Accepted:
-        """Return the work to do. A large schema may take seconds, so do not call this on the event loop.
+        """Return the checked request. Do not call this on the event loop: a large schema may take seconds.
 
         Raises:
             Refusal: The field `param` is wrong, the model does not exist, or it lacks a requested feature.

@@ -82,7 +82,7 @@ class ResponseRequest(requests.RevisedRequest):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Check a body. Tools other than functions run at OpenAI, so they are not offered to models here."""
+        """Return the checked body, without tools other than functions, because only OpenAI runs those."""
         tools = given.get("tools")
         kinds = [t.get("type") if isinstance(t, dict) else "" for t in tools] if type(tools) is list else []
         others = [kind for kind in kinds if isinstance(kind, str) and kind.isidentifier() and kind.isascii()]
@@ -124,7 +124,7 @@ class ResponseRequest(requests.RevisedRequest):
             "tool_choice": self.tool_choice or "auto",
             "truncation": "disabled",
             "text": {"format": {**(of_schema if wanted["type"] == "json_schema" else {}), **given}},
-            "temperature": 1.0 if own else sampling.temperature,  # OpenAI's own default, as far as is known
+            "temperature": 1.0 if own else sampling.temperature,  # OpenAI's default for an unknown one
             "top_p": sampling.top_p,
             "presence_penalty": beside.get("presence_penalty", 0),
             "frequency_penalty": beside.get("frequency_penalty", 0),
@@ -235,7 +235,7 @@ class ResponseReply(Reply):
             yield self._event(f"response.{response['status']}", response=response)
 
     def end(self) -> Iterator[bytes]:
-        """Yield nothing: the last event is the end."""
+        """Yield nothing, because the last event ends the stream."""
         return iter(())
 
     def failed(self, refusal: Refusal) -> bytes:

@@ -32,7 +32,7 @@ _BACKLOG = 512
 _CONNECTIONS = 2048  # most connections. Each may hold a request's body in memory before its turn.
 WAITING = 1024  # most connections without a complete request. The others are for `/health` and the like.
 _IDLE = 30  # seconds that a connection may be idle between two requests
-HEAD_SECONDS = 15.0  # in which the head of a request has to arrive. Slow clients would use up connections.
+HEAD_SECONDS = 15.0  # time limit for the head of a request: slow clients would use up connections
 
 logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 """uvicorn warns of each malformed request or upgrade: any stranger could fill a disk with warnings."""
@@ -43,7 +43,7 @@ class _Waiting:
         self._of: dict[str, dict[_Protocol, None]] = {}  # by address, the oldest first
 
     def add(self, one: _Protocol) -> None:
-        """Add a connection. If there are too many, close the oldest one of the address with the most."""
+        """Add a connection. If there are too many, close the oldest of the address that has the most."""
         mine = self._of.setdefault(one.address, {})
         if one in mine:
             return
@@ -108,7 +108,7 @@ class _Protocol(H11Protocol):
 
 
 def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
-    """Return a socket that listens. Port 0 chooses a free port."""
+    """Return a listening socket. Port 0 chooses a free port."""
     if keys is None and not is_loopback(host):
         raise UsageError(
             f"{host} can be reached from other machines, but there are no keys.",
@@ -139,7 +139,7 @@ async def run(
     drain: float,
     linger: float = 0.0,
 ) -> None:
-    """Serve until a signal, then drain."""
+    """Serve until `told` is set, then drain. `load` loads the models meanwhile."""
     config = uvicorn.Config(
         app,
         http=cast("Any", partial(_Protocol, _Waiting())),
@@ -173,7 +173,7 @@ async def run(
 
 @contextmanager
 def until_signal(gate: Gate) -> Iterator[asyncio.Event]:
-    """Yield an event that the first signal sets. The second one cancels all chains."""
+    """Yield an event that the first signal sets. The second signal cancels all chains."""
     told = asyncio.Event()
 
     def signalled(number: signal.Signals) -> None:

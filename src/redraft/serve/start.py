@@ -164,7 +164,7 @@ class Opening:
     async def open(self, name: str | None, behind: str, settings: Settings, **more: Any) -> Model:
         """Open one of the models."""
         steered = any(each.get("steer") is not False for *_, each in self.models)
-        because = "checks of requests steer it, unless --no-steer" if steered else ""
+        because = "the checks of requests steer it, unless --no-steer is given" if steered else ""
         options = settings.options()
         opened: dict[str, Any] = {"trace": self.provider, **dict.fromkeys(settings.stand_ins, ())}
         for role, reference in settings.references().items():

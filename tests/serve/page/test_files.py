@@ -43,5 +43,5 @@ def test_scripts_write_no_markup_and_ask_no_other_host() -> None:
 def test_the_page_and_the_terminal_say_the_same_of_an_end() -> None:
     page = (STATIC / "chain.js").read_text("utf-8")
     cut = [why_cut(Step(answer="", finish=finish)) for finish in ("filtered", "lost")]
-    said = {*STOPS.values(), *cut} - {STOPS["cancelled"]}  # on the page: stopped
+    said = {*STOPS.values(), *cut} - {STOPS["cancelled"]}  # on the page: it was stopped
     assert {words for words in said if f'"{words}"' not in page} == set()

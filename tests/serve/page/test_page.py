@@ -139,7 +139,7 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
         "This answer is not finished": {"left": True},
         "You stopped before there was an answer.": {},
         "You stopped this answer before its end.": turn({"finish": "cancelled"}, **stopped),
-        "You stopped it while it was revised. This is the best so far.": turn({}, **stopped),
+        "You stopped the revision. This is the best answer so far.": turn({}, **stopped),
         "The answer was cut": turn({"finish": "max_tokens"}),
         "The passage was not changed. Ask again, or mark a whole sentence.": turn(mine, stop="ended"),
         "Not changed": turn(mine, meta={"unchanged": [{"passage": "y", "why": "the same came back"}]}),

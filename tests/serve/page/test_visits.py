@@ -32,7 +32,7 @@ def test_revise_retry_and_edit_make_branches(browser: Browsing, url: str) -> Non
     page.get_by_text("2 of 2").wait_for()
     turn = visit.answered()
     assert visit.steps().locator(".name").all_inner_texts() == ["Draft", "Revision 1"]
-    turn.get_by_role("button", name="The version before").click()
+    turn.get_by_role("button", name="Previous version").click()
     page.get_by_text("1 of 2").wait_for()
     assert page.locator(".turn .step").count() == 3
     visit.ask("And snow?")
@@ -46,8 +46,8 @@ def test_revise_retry_and_edit_make_branches(browser: Browsing, url: str) -> Non
     page.get_by_text("3 of 3").wait_for()
     visit.answered()
     assert page.locator(".turn").count() == 1
-    page.get_by_role("button", name="The version before").click()
-    page.get_by_role("button", name="The version before").click()
+    page.get_by_role("button", name="Previous version").click()
+    page.get_by_role("button", name="Previous version").click()
     page.get_by_text("And snow?").wait_for()
     visit.answered().get_by_role("button", name="Retry").click()
     page.get_by_text("2 of 2").wait_for()
@@ -250,7 +250,7 @@ def test_two_models_are_compared_blindly(browser: Browsing, url: str, folder: Pa
     assert "revisions" not in shown
     assert not page.locator("#rounds details").count()
     first = "1" if "falls" in page.locator(".side").first.inner_text() else "2"
-    page.get_by_label("Your name, kept with the vote").fill("Ada")
+    page.get_by_label("Your name, stored with the vote").fill("Ada")
     page.get_by_role("button", name=f"Answer {first} is better").click()
     page.get_by_text("the vote is stored").first.wait_for()
     assert "rain, 0 to 3 revisions" in page.locator("#rounds").inner_text()

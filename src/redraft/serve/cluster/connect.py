@@ -1,8 +1,8 @@
 """Connect to Ray: to a running cluster, or to one that is started here and ends with the work.
 
 A cluster started here listens on 127.0.0.1, requires a token, has no dashboard and sends no reports. A
-running cluster has its owner's settings; it gets a token unless the environment says otherwise. This process
-must run on one of its machines: Ray's client for other machines (`ray://`) sends pickles, so it is refused.
+running cluster has its owner's settings; redraft sends it a token unless the environment says otherwise. This
+process must run on a machine of the cluster: Ray's client (`ray://`) sends pickles, so it is refused.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from redraft.errors import MissingExtra, RedraftError, UsageError
 
 HERE = "local"  # the address of a cluster that is started on this machine
 RUNNING = "auto"  # the address of a cluster that already runs on this machine
-SECONDS = 5.0  # in which a head node has to answer
-PATIENCE = 300.0  # seconds in which a machine has to start a process
+SECONDS = 5.0  # time limit for a head node to answer
+PATIENCE = 300.0  # seconds that a machine has to start a process
 
 _RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
 _CLIENT = "ray://"  # begins the addresses of Ray's client, which are refused

@@ -2,7 +2,7 @@
 
 A chain runs here, and outlives replicas: if one dies in the middle of a reply, another replica continues the
 reply after its last token. If an engine cannot do that, or a schema constrains the whole reply, the error is
-raised with `ready`, and the chain resumes after its last complete step.
+raised with `ready` set, and the chain resumes after its last complete step.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class RayEngine(Engine):
 
     @classmethod
     async def connect(cls, handle: Any, patience: Patience) -> RayEngine:
-        """Ask a replica about its engine. `handle` is Ray Serve's handle of a deployment of `Replica`.
+        """Return an engine for the replicas of `handle`, Ray Serve's handle of a `Replica` deployment.
 
         Raises:
             ClusterError: No replica answers.

@@ -1,4 +1,4 @@
-"""Run a replica of a model on a node: an engine that another process asks.
+"""Run a replica of a model on a node: an engine that another process calls.
 
 A replica gets only the requests to its engine, not the keys and headers of clients. Pieces are sent in
 bundles, so that many streams do not cost one message for each token. A router in Ray Serve sends a chain to
@@ -115,7 +115,7 @@ class Replica:
 
 
 async def bundled(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delta, ...], None]:
-    """Yield deltas in bundles: the first one at once, then every `seconds` all that came in between."""
+    """Yield deltas in bundles: the first delta at once, then all new deltas every `seconds` seconds."""
     found: list[Delta] = []
     come = asyncio.Event()
 
@@ -155,7 +155,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Return the chain's replica, then all replicas, the least busy first, in case the first is full."""
+        """Return the chain's replica, and, in case it is full, all replicas with the least busy first."""
         if not candidate_replicas:
             return []
         ranked = sorted(candidate_replicas, key=self._streams)

@@ -1,8 +1,8 @@
 """Run the models of `redraft serve --ray`, each as an application of Ray Serve with replicas on nodes.
 
-The ingress is this process, with its loop, keys, gate and page. It sends requests straight to replicas, not
-through Ray's proxy. The applications end with the process. If it is killed, they keep running, and the next
-`redraft serve --ray` of the same name ends them before it starts.
+This process is the ingress, with the event loop, keys, gate and page. It sends requests straight to replicas,
+not through Ray's proxy. The applications end with the process. If it is killed, they keep running, and the
+next `redraft serve --ray` of the same name ends them before it starts.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ _POLL = 0.5  # seconds between two polls
 _LOSSES = 5  # processes that a share may lose in a row without a new answer
 _BUSY = 120  # tries to make a share that is still locked by a lost process
 _GRACE = 10.0  # seconds that shares have to close their files when the run is stopped
-_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # Ray's names, as a need and as a node's resource
+_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # Ray's names for needs and for resources
 _SERVED = {"remote", "script"}  # models that need no processor of the cluster
 
 
@@ -80,7 +80,7 @@ class ShareActor:
 
     async def hello(self) -> str:
         """Return this machine's versions, name and node, and the first file that it cannot read."""
-        node = os.getppid()  # Ray's process on this machine; its test cluster has several on one machine
+        node = os.getppid()  # Ray's process for this node; test clusters have several nodes on one machine
         return json.dumps(
             {**versions(), "machine": socket.gethostname(), "node": node, "lacks": self._lacks()}
         )
@@ -146,7 +146,7 @@ def make_shares(
     autoscaler may start machines for it; more are started while there is room. None means as many as fit.
 
     Raises:
-        MissingExtra, ClusterError: Ray is missing, or there is no cluster, or it cannot do this work.
+        MissingExtra, ClusterError: Ray is missing, there is no cluster, or the cluster cannot do the work.
         RedraftError, KeyboardInterrupt: A share or the run ended early. The shares have the results so far.
     """
     cpus = max(pool.least if pool else 1, os.cpu_count() or 1)
@@ -221,7 +221,7 @@ def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
     counts = {count for _, count in found}
     if len(counts) == 1:  # these shares resume
         return counts.pop()
-    if counts:  # nothing is made twice
+    if counts:  # merged first, so that nothing is made twice
         say(f"earlier runs made {' and '.join(map(str, sorted(counts)))} shares: these are merged first.")
         merge(out, [path for path, _ in found])
     return _EACH * most
@@ -245,7 +245,7 @@ class _Run:
     actors: dict[Any, _Actor] = field(default_factory=dict)  # by the reply that each still owes
     idle: list[_Actor] = field(default_factory=list)
     made: dict[int, dict[str, Any]] = field(default_factory=dict)  # the result of each share
-    losses: Counter[int] = field(default_factory=Counter)  # processes lost in a row, by share; -1: before any
+    losses: Counter[int] = field(default_factory=Counter)  # processes lost in a row, by share; -1: no share
     reached: dict[int, int] = field(default_factory=dict)  # items done when a process was lost, by share
     begun_again: int = 0
     machines: set[tuple[str, int]] = field(default_factory=set)

@@ -1,7 +1,7 @@
 """Define the routes of the page: its files, logins, and the votes of comparisons.
 
-The page's policy lets it load only files of this server, run no script in its markup and contact no other
-host. The address of each file contains a digest of all files, so a browser keeps them until they change.
+The page's policy allows it to load files of this server only, to contact no other host, and to run no script
+in its markup. The address of each file contains a digest of all files, so browsers can cache files forever.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Logins:
     """
 
     keys: Keys
-    cookie: str = COOKIE  # its name: servers on other ports of a machine share cookies
+    cookie: str = COOKIE  # the cookie's name: servers on other ports of a machine share cookies
     _open: OrderedDict[bytes, tuple[float, Key]] = field(default_factory=OrderedDict)
 
     def enter(self, key: str, *, secure: bool) -> str | None:
@@ -157,7 +157,7 @@ class Booth:
 
 
 Store = Callable[[Ballot], bool]
-"""Stores a vote. Returns False if the same comparison was voted on before: that vote is kept."""
+"""Stores a vote. Returns False if the same comparison has a vote already: the earlier vote stays."""
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ _LARGEST = 1 << 16  # bytes of a vote: four for each character of a note, and ro
 def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:
     """Serve the page of `redraft vote` until a signal, only for this machine. `say` gets the address.
 
-    The address contains the key, so only those who know it see a pair.
+    The address contains the key, so only people who know the address see the pairs.
     """
     key, gate = secrets.token_urlsafe(24), Gate(1, _AT_ONCE)
     keys = Keys.once(key)

@@ -35,7 +35,7 @@ const posted = (body, more) => ({
 
 export const post = async (path, body) => (await ask(path, posted(body))).json();
 
-// The check's error in the server's words; empty if a request may hold it.
+// The server's error message for a check; empty if a request may contain the check.
 export async function faultOf(check) {
   const { error } = await get(`v1/checks?check=${encodeURIComponent(check)}`);
   return (error?.message || "").replace(/\s*checks: .*$/s, "");

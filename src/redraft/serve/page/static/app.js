@@ -1,4 +1,4 @@
-// The page: what is where, and what happens at each key.
+// The layout of the page, its routes and its keyboard shortcuts.
 import { Compare } from "./compare.js";
 import { Composer } from "./composer.js";
 import { post } from "./api.js";
@@ -38,13 +38,13 @@ function Conversations() {
     <div class="kept">${grouped(found, (each) => each.folder).map(([folder, all]) => (folder
       ? html`<details class="folder" open key=${folder}><summary><${Icon} name="folder" /><span dir="auto">${folder}</span></summary>${list(all)}</details>`
       : grouped(all, (each) => periodOf(each.when)).map(([period, some]) => html`<h2 class="label">${period}</h2>${list(some)}`)))}
-      ${!found.length && html`<p class="note">${words.length ? "Nothing is found." : "Conversations are kept in this browser alone."}</p>`}</div>
+      ${!found.length && html`<p class="note">${words.length ? "No conversation matches." : "Conversations are stored only in this browser."}</p>`}</div>
     <div class="foot"><button type="button" class="quiet" onClick=${turnLights}><${Icon} name="look" />Light or dark</button>
       ${state.keys && html`<button type="button" class="quiet" onClick=${leave}><${Icon} name="leave" />Log out</button>`}</div>
   </nav>`;
 }
 
-// Conversations in groups, in the order of their newest; those without a name come last.
+// Groups conversations by `nameOf`, in order of their newest; the group without a name comes last.
 function grouped(all, nameOf) {
   const groups = Map.groupBy(all, (each) => nameOf(each) || "");
   return [...groups].sort(([one], [other]) => !one - !other);
@@ -172,7 +172,7 @@ function tabTitle() {
   return talk.running(state.current) ? `… ${title}` : title;
 }
 
-// What a screen reader says: what is being written, and at the end that it is done.
+// What a screen reader says: what is being written, and that the answer is complete.
 function saying() {
   const turn = state.view === "chat" && talk.running(state.current);
   return turn ? store.busy.get(turn.id).live.doing : state.said;
@@ -239,7 +239,7 @@ async function start() {
   state.conversations = kept || [];
   state.current = store.newConversation(settings);
   state.current.unsent = early.value.replace(/\n$/, "") || unsent || "";
-  state.send = sent || early.value.endsWith("\n"); // Enter before the page was ready
+  state.send = sent || early.value.endsWith("\n"); // Enter was pressed before the page was ready
   const id = /^#\/c\/(\w+)$/.exec(location.hash)?.[1], found = state.conversations.find((each) => each.id === id);
   if (found) {
     if (early.value) found.unsent = state.current.unsent;

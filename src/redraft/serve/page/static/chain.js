@@ -1,4 +1,4 @@
-// Chains: how one grows from the events of a stream, and what is said of one.
+// Builds chains from the events of a stream, and describes chains in words.
 import { counted } from "./dom.js";
 
 export class Live {
@@ -9,14 +9,14 @@ export class Live {
   index = 0;
   again = false;
   state = "";
-  patch = { text: "", place: null }; // what is written in place of a passage
+  patch = { text: "", place: null }; // the new text of a passage, and its place
   chain = null;
   began = Date.now();
   thought = 0; // seconds
-  thoughts = {}; // what a server keeps apart, by index of the answer
+  thoughts = {}; // thoughts that a server sends apart from answers, by index of the answer
 
   constructor(messages, begins = "Thinking") {
-    Object.assign(this, { messages, begins }); // what it does until there is a text
+    Object.assign(this, { messages, begins }); // `begins`: what the model does until there is text
   }
 
   take(chunk) {
@@ -73,7 +73,7 @@ export class Live {
     return `Writing ${index ? nameOf(index).toLowerCase() : "a draft"}${number}${again}`;
   }
 
-  // The last answer with the passage as it is written. Of several passages, what there is so far stands alone.
+  // The last answer with its passage replaced by the text so far. For several passages, only the text so far.
   get patched() {
     const { answer = "" } = this.steps.at(-1) || {}, { text, place } = this.patch;
     const [begin, end] = spanAt(answer, place), said = text.trim().replace(/^\**\[1\][:*]*\s*/, "");
@@ -105,7 +105,7 @@ function bestOf(steps) {
 
 export const checksOf = (step) => step.feedback?.checks || [];
 export const nameOf = (index) => (index ? `Revision ${index}` : "Draft");
-// What nothing judged of an exercise is no answer.
+// In an exercise, a step that nothing has judged is no answer.
 export const finalIndex = (chain) => chain.best ?? (chain.steps.length && !chain.meta?.own_steps ? chain.steps.length - 1 : null);
 export const finalStep = (chain) => chain.steps[finalIndex(chain)];
 export const answerOf = (chain) => (chain && finalStep(chain)?.answer.trim()) || "";
@@ -114,11 +114,11 @@ const STOPS = {
   accepted: "the feedback accepted it", passed: "every check passed", ended: "the model had finished",
   tool_calls: "the model calls a tool", max_revisions: "all allowed revisions were made", budget: "the budget is used up",
   unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
-  context: "the context is full", malformed: "the model left the format", cancelled: "stopped", error: "an error",
+  context: "the context is full", malformed: "the model left the format", cancelled: "it was stopped", error: "an error",
 };
 const CUTS = { filtered: "the server filtered it", lost: "nothing that follows could make it pass" };
-// Where the selection of the page is in the text that a box shows: its first character and the one behind its last.
-// Marks of Markdown may stand between its words.
+// The place of the page's selection in the text that `box` shows: its first character, and the one after its last.
+// Markdown's marks may stand between the words of the selection.
 export function placeOf(text, box) {
   const chosen = getSelection();
   if (!box || chosen.isCollapsed || !box.contains(chosen.anchorNode) || !box.contains(chosen.focusNode)) return null;
@@ -152,7 +152,7 @@ const inShort = (message) => message.replace(/\.$/, "")
   .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
   .replace(/^The answer (?:has |is )?/, "");
 
-// What was found of an answer: [kind, sign, text] each, faults first. Only where its content was judged is one "good".
+// The findings about an answer, [kind, sign, text] each, faults first. Only a judgement of its content is "good".
 export function verdictsOf(step) {
   if (step.echo) return [["bad", "✗", "no answer: it repeats the prompt or the criticism, only acknowledges, or stands in for a tool call"]];
   const { by, verdict } = step.feedback || {}, checks = by === "person" ? [] : checksOf(step);
@@ -167,14 +167,14 @@ export function verdictsOf(step) {
   return found;
 }
 
-// The first of them, and how many others there are.
+// The first findings, and the number of the others.
 export function shortly(found, most = MOST_FOUND) {
   return found.length <= most ? found : [...found.slice(0, most), ["plain", "", `and ${found.length - most} more`]];
 }
 
 const times = (n) => ["", "once", "twice"][n] || `${n} times`;
 
-// How an answer came to be, in a sentence or two; empty if the first draft is all there is.
+// How an answer was made, in a sentence or two; empty if there is only the first draft.
 export function pathOf(chain) {
   const { steps, drafts = [] } = chain, best = finalIndex(chain), revised = steps.filter((step, index) => index && !step.fresh);
   const all = 1 + drafts.length + steps.filter((step) => step.fresh).length, parts = [];
@@ -187,25 +187,25 @@ export function pathOf(chain) {
   return parts.join(" · ");
 }
 
-// Why an answer is not whole, as a sentence; empty if it is.
+// Why an answer is incomplete, as a sentence; empty if it is complete.
 export function brokenOff(turn) {
   const { chain } = turn, step = chain && finalStep(chain);
   if (turn.left) return "This answer is not finished: the page was closed, or another window is still writing the answer.";
   if (!chain) return turn.error ? "" : "You stopped before there was an answer.";
-  if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped it while it was revised. This is the best so far.";
+  if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped the revision. This is the best answer so far.";
   if (chain.stop === "error") return ""; // the error says it
   const left = (chain.meta?.unchanged || []).map((each) => `“${each.passage.slice(0, 80)}” (${each.why})`).join(", ");
   if (left) return `Not changed: ${left}. Ask again, or mark a whole sentence.`;
   if (step?.feedback?.by === "person") return "The passage was not changed. Ask again, or mark a whole sentence.";
   if (!step || !step.finish || step.finish === "stop") return "";
-  const room = { max_tokens: " Allow more in Settings, under Advanced.", length: " Allow more in Settings, under Advanced.", context: " A new conversation has room." };
+  const room = { max_tokens: " Allow more tokens in Settings, under Advanced.", length: " Allow more tokens in Settings, under Advanced.", context: " A new conversation has room." };
   return `The answer was cut: ${whyCut(step)}.${room[step.finish] || ""}`;
 }
 
 const MOST_FAULTS = 100; // places that are underlined in an answer
-const faults = new WeakMap(); // of steps
+const faults = new WeakMap(); // by step
 
-// Where failed checks found a fault: [begin, end, message] each, in order. Places that do not fit are left out.
+// The faults that failed checks found, [begin, end, message] each, in order. Places outside the text are left out.
 export function faultsOf(step) {
   if (!faults.has(step)) {
     const failed = checksOf(step).filter((check) => !check.passed && Array.isArray(check.places));
@@ -219,16 +219,16 @@ export function faultsOf(step) {
   return faults.get(step);
 }
 
-// Where a place is in a text: [begin, end], or nothing.
+// The offsets of a place in a text: [begin, end], or nothing.
 function spanAt(text, place) {
   if (!Array.isArray(place)) return spanOf(text, place);
-  const points = [...text]; // a place counts these, and not the units of JavaScript
+  const points = [...text]; // a place counts code points, not JavaScript's units
   return place.map((at) => (at >= 0 && at <= points.length ? points.slice(0, at).join("").length : -1));
 }
 
 const TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 
-// Where the value is that a JSON pointer names, in the first object or list of a text: [begin, end], or nothing.
+// The offsets of a JSON pointer's value in the first object or list of a text: [begin, end], or nothing.
 function spanOf(text, pointer) {
   if (typeof pointer !== "string" || !/^(?:\/|$)/.test(pointer)) return [];
   const wanted = pointer.split("/").slice(1).map((key) => key.replaceAll("~1", "/").replaceAll("~0", "~"));
@@ -279,7 +279,7 @@ export const filledBy = (chain) => (chain?.steps.at(-1)?.usage?.prompt_tokens ||
 
 export const whyEnded = (chain) => (chain.stop ? STOPS[chain.stop] || chain.stop : "");
 
-// An answer without what the model thought first.
+// Splits a text into the model's thought and its answer.
 export function parted(text) {
   const begin = /^\s*<(?:think(?:ing)?|[Tt]hought|reasoning|seed:think)>/.exec(text);
   const end = /<\/(?:think(?:ing)?|[Tt]hought|reasoning|seed:think)>\s*/.exec(text);
@@ -290,7 +290,7 @@ export function parted(text) {
 }
 
 const WORDS = /\s*(?:[\p{L}\p{N}\p{M}_]+|[^\p{L}\p{N}\p{M}_\s])|\s+$/gu;
-const MOST_PAIRS = 4_000_000; // words of one text times those of the other: 20 ms
+const MOST_PAIRS = 4_000_000; // words of one text times words of the other: takes 20 ms
 const READABLE = 0.4; // least share of common words
 const ISLAND = 2; // fewest words in a row that count as common, unless at an end
 

@@ -1,5 +1,5 @@
-// Two models answer the same questions side by side. Which side a model is on is drawn, and both texts are
-// shown as they are written, without names or steps. The vote shows them, and is kept by the server.
+// Two models answer the same questions side by side, on randomly chosen sides. Both texts are shown as they are
+// written, without names or steps. The server stores the vote, and the page then shows names and steps.
 import { post } from "./api.js";
 import { Live, answerOf, parted } from "./chain.js";
 import { Component, Icon, grow, html, newId } from "./dom.js";
@@ -26,7 +26,7 @@ const shown = () => (match.swapped ? [1, 0] : [0, 1]); // which side is answer 1
 async function ask(text) {
   const fault = sides.map((side) => faultIn(side.settings)).find(Boolean);
   const same = nameOf(sides[0]) === nameOf(sides[1]);
-  match.wrong = fault || (same ? "Both sides are the same. Choose two models, or other numbers of revisions." : "");
+  match.wrong = fault || (same ? "Both sides are the same. Choose two models, or different numbers of revisions." : "");
   if (match.wrong) return update();
   if (match.voted || !match.rounds.length)
     Object.assign(match, { id: newId(), rounds: [], voted: "", swapped: crypto.getRandomValues(new Uint8Array(1))[0] > 127 });
@@ -41,13 +41,13 @@ async function ask(text) {
   match.busy = null;
   if (round.chains.some((chain) => !answerOf(chain) || ["cancelled", "error"].includes(chain.stop))) {
     match.rounds.pop();
-    match.wrong ||= "It stopped before both answers were there. Ask again to compare.";
+    match.wrong ||= "It stopped before both answers were complete. Ask again to compare.";
     return update({ unasked: text });
   }
   return update({ said: "Both answers are ready." });
 }
 
-// Both answers at once. A key that allows one request at a time has the second one wait for the first.
+// Requests both answers at once. If the key allows one request at a time, the second waits for the first.
 function oneByOne(round) {
   const made = [];
   for (const at of shown()) {
@@ -157,7 +157,7 @@ export class Compare extends Component {
       ${state.ready && html`<div class="row choices"><${Choice} side=${sides[0]} label="One model" /><span class="label">and</span><${Choice} side=${sides[1]} label="The other model" /></div>`}<//>
       <div id="turns">
         ${!match.rounds.length && html`<div class="empty"><h2>Which model answers better?</h2>
-          <p>Both answer your question, side by side and without names. You vote; then you see which was which, and their steps.</p></div>`}
+          <p>Both models answer your question, side by side and without names. After your vote, you see their names and steps.</p></div>`}
         <div id="rounds">${match.rounds.map((round, number) => html`<section aria-label="Question and answers"><p class="you"><span class="asis" dir="auto">${round.text}</span></p>
           <div class="sides">${shown().map((at, place) => html`<${Side} round=${round} at=${at} place=${place} last=${number} />`)}</div></section>`)}</div>
         ${match.wrong && html`<p class="alert" role="alert">${match.wrong}</p>`}
@@ -167,7 +167,7 @@ export class Compare extends Component {
       <div id="foot">
         ${ready && !match.voted && html`<div id="votes" class="row">${VOTES.map(([what, label]) => html`
           <button type="button" onClick=${() => vote(what)}>${label}</button>`)}
-          ${!state.keys && html`<label>Your name, kept with the vote <input value=${voter} maxlength="100" placeholder="anonymous"
+          ${!state.keys && html`<label>Your name, stored with the vote <input value=${voter} maxlength="100" placeholder="anonymous"
             onInput=${(event) => { voter = event.target.value; }} /></label>`}</div>`}
         <form id="asking" class="box" onSubmit=${this.send}>
         <textarea id="question" rows="1" aria-label="Question for both" dir="auto" placeholder=${match.rounds.length && !match.voted ? "Ask both the next question" : "A question for both"}

@@ -1,11 +1,11 @@
-// What changed between two texts, as a document: blocks, rows and cells are matched first, then the words in them.
+// Shows what changed between two rendered texts: matches blocks, rows and cells first, then the words in them.
 import { changes, common } from "./chain.js";
 
 const HOLDER = /^(?:UL|OL|TABLE|THEAD|TBODY|TR|BLOCKQUOTE)$/; // elements whose children are matched, too
 const BLOCK = /^(?:P|UL|OL|TABLE|BLOCKQUOTE|PRE|H[1-6])$/;
-const PLACED = /^(?:TH|TD|THEAD|TBODY)$/; // elements that belong together by their place, whatever they say
+const PLACED = /^(?:TH|TD|THEAD|TBODY)$/; // elements that are matched by their position, whatever their text
 
-// Marks in `after`, the elements of a text, what `before` had not, and puts in what it alone had.
+// Marks in the elements `after` what is missing from `before`, and inserts what only `before` contains.
 export function compare(before, after) {
   const old = childrenOf(before), now = childrenOf(after), said = (each) => `${each.tagName} ${each.textContent}`;
   if (after.tagName === "TR" && old.length === now.length) return now.forEach((each, at) => within(old[at], each));
@@ -17,7 +17,7 @@ export function compare(before, after) {
   return undefined;
 }
 
-// Compares elements none of which stayed as it was. `next` is the one behind them.
+// Compares elements that have all changed. `next` is the element after them.
 function stretch(old, now, parent, next) {
   const left = [...old];
   for (const each of now) {
@@ -58,7 +58,7 @@ function childrenOf(parent) {
   return [...parent.children];
 }
 
-// The runs of text in an item that also holds blocks.
+// The runs of text in an item that also contains blocks.
 function looseIn(parent) {
   const runs = [];
   let open = null;
@@ -83,7 +83,7 @@ function textsIn(element) {
   return found;
 }
 
-// Puts stretches of what an element says, [begin, end] each and in order, into elements of their own.
+// Wraps stretches of an element's text, [begin, end] each and in order, in new elements.
 export function wrap(element, stretches, tag, dress = () => {}, texts = textsIn(element)) {
   let place = texts.reduce((all, each) => all + each.data.length, 0);
   for (const piece of texts.reverse()) {

@@ -1,4 +1,4 @@
-// What draws the page: Preact, with templates in place of a build step.
+// Draws the page with Preact. Its templates need no build step.
 import { Component, h, render } from "./vendor/preact.js";
 import htm from "./vendor/htm.js";
 
@@ -26,7 +26,7 @@ export function saveAs(name, type, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-const MOST_HEIGHT = 0.4; // of the window that a text area takes
+const MOST_HEIGHT = 0.4; // most of the window's height that a text area takes, as a share
 
 // Makes a text area as high as its text.
 export function grow(box) {

@@ -1,6 +1,6 @@
-// Texts of models as elements that can do nothing: they load nothing, run nothing and look like nothing else.
+// Renders texts of models as harmless elements: they load nothing, run nothing and cannot imitate the page.
 // Markdown is rendered without HTML and built again from the few tags that are allowed. Pictures become their
-// description, because loading one would tell its server of the conversation. Links say where they lead.
+// description, because loading one would tell its server of the conversation. Links show their host.
 import { compare, wrap } from "./diff.js";
 import { Component, html } from "./dom.js";
 import MarkdownIt from "./vendor/markdown-it.js";
@@ -24,7 +24,7 @@ const CLEAN = {
 
 const markdown = new MarkdownIt({ html: false, linkify: false });
 markdown.renderer.rules.image = (tokens, at) =>
-  markdown.utils.escapeHtml(`[picture: ${tokens[at].content || "without a description"}]`);
+  markdown.utils.escapeHtml(`[picture: ${tokens[at].content || "no description"}]`);
 for (const name of ["th_open", "td_open"])
   markdown.renderer.rules[name] = (tokens, at, options, env, self) => {
     const side = /(right|center)/.exec(tokens[at].attrGet("style") || "");
@@ -36,7 +36,7 @@ markdown.use(math);
 function math(md) {
   const kinds = [["$$", "$$", true], ["\\[", "\\]", true], ["\\(", "\\)", false], ["$", "$", false]];
 
-  let seen = { text: "" }; // a text without an end would be searched for each beginning
+  let seen = { text: "" }; // a text without a closing mark would be searched again for each opening mark
   function lastOf(text, close) {
     if (seen.text !== text) seen = { text };
     return (seen[close] ??= text.lastIndexOf(close));
@@ -50,7 +50,7 @@ function math(md) {
       const length = text.slice(begin, begin + LONGEST_MATH).indexOf(close);
       const end = begin + length, tex = text.slice(begin, end);
       if (length < 0 || !tex.trim()) return null;
-      // A dollar that has a space inside, or a digit behind it, is money.
+      // Dollar signs with a space inside, or a digit behind them, mean money.
       if (open === "$" && (/^\s|\s$|\n\n/.test(tex) || /\d/.test(text[end + 1] || ""))) return null;
       return { tex, block, end: end + close.length };
     }
@@ -104,8 +104,8 @@ function need(name) {
   return late[name];
 }
 
-// Underlines faults: [begin, end, message] each, of the text that the elements show. One is found again by what
-// it says; where Markdown hides or repeats that, it is left out.
+// Underlines faults, [begin, end, message] each, in the elements that show the text. A fault is located by its
+// words; if Markdown hides or repeats the words, the fault is left out.
 function underline(nodes, text, faults) {
   const walker = document.createTreeWalker(nodes, NodeFilter.SHOW_TEXT), pieces = [];
   while (walker.nextNode()) if (!walker.currentNode.parentElement?.closest(".head, .host, .math")) pieces.push(walker.currentNode);
@@ -119,7 +119,7 @@ function underline(nodes, text, faults) {
   wrap(nodes, found, "u", (mark, [, , message]) => Object.assign(mark, { className: "wrong", title: message }), pieces);
 }
 
-// Elements for a text in Markdown, with its faults underlined. `settled` is false if a library is still to come.
+// Elements for a text in Markdown, with its faults underlined. `settled` is false while a library is loading.
 export function rendered(text, faults = []) {
   const own = text;
   text = printable(text);
@@ -134,7 +134,7 @@ export function rendered(text, faults = []) {
   return { nodes, settled };
 }
 
-// The same, with what changed since an earlier text. The two should have much in common.
+// The same, with the changes since an earlier text marked. Both texts should have much in common.
 export function compared(before, text, faults = []) {
   const nodes = parsed(printable(text));
   if (faults.length) underline(nodes, text, faults);
@@ -144,7 +144,7 @@ export function compared(before, text, faults = []) {
 
 const parsed = (text) => globalThis.DOMPurify.sanitize(markdown.render(text), CLEAN);
 
-// Gives elements their looks. False if a library is still to come.
+// Formats links, tables, code and formulas. Returns false while a library is loading.
 function dressed(nodes) {
   let settled = true;
   for (const each of nodes.querySelectorAll("p, li, h1, h2, h3, h4, h5, h6, td, th, blockquote")) each.dir = "auto";
@@ -190,7 +190,7 @@ function code(pre) {
   head.append(name);
   box.dir = "ltr";
   pre.tabIndex = 0;
-  const changed = !!pre.querySelector("ins, del"); // then it is no code to copy
+  const changed = !!pre.querySelector("ins, del"); // code with marked changes is not to be copied
   if (navigator.clipboard && !changed) {
     Object.assign(copy, { type: "button", className: "copy", textContent: "Copy" });
     copy.setAttribute("aria-label", "Copy the code");
@@ -232,9 +232,9 @@ export async function copied(button, forms) {
 }
 
 const PAUSE = 80; // least milliseconds between two drawings of a text that grows
-const SHARE = 4; // the pause after a drawing, in times of its own length
+const SHARE = 4; // the pause after a drawing, as a multiple of the drawing's duration
 
-// Draws a text in Markdown, and one that grows not at each letter.
+// Draws a text in Markdown. A growing text is not redrawn for each letter.
 export class Text extends Component {
   #next = 0;
   #timer = 0;

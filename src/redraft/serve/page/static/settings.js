@@ -1,4 +1,4 @@
-// What a conversation asks for: its checks as chips, how answers are revised, and what goes to the model.
+// A conversation's settings: its checks as chips, how answers are revised, and the options of the model.
 import { faultOf } from "./api.js";
 import { Component, Icon, debounce, grow, html } from "./dom.js";
 import { keepSoon, state, update, writeSetting } from "./store.js";
@@ -41,9 +41,9 @@ export function ModelChoice({ owner, label = "Model" }) {
     </select></label>${model && html`<p class="about">${doingOf(model)}</p>`}`;
 }
 
-// The checks of an owner of settings: those of its model, which stay, and its own, which can be changed.
+// The checks of a conversation: its model's checks, which are fixed, and its own, which can be changed.
 export class Checks extends Component {
-  state = { at: null, text: "", fault: "" }; // at: which is edited; its number, or "new"
+  state = { at: null, text: "", fault: "" }; // at: the number of the check that is edited, or "new"
 
   #try = debounce(async (text) => {
     const fault = text.trim() ? await faultOf(text.trim()).catch(() => "") : "";
@@ -65,7 +65,7 @@ export class Checks extends Component {
     const own = [...owner.settings.checks];
     if (wanted) {
       const fault = await faultOf(wanted).catch((error) => error.message);
-      // What was typed meanwhile stays.
+      // Text that was typed meanwhile stays.
       if (fault) return typed === this.state.text && this.setState({ at: at ?? "new", text, fault });
       if (typeof at === "number") own[at] = wanted;
       else own.push(wanted);
@@ -128,7 +128,7 @@ export class Checks extends Component {
   known = (check) => state.kinds.some((kind) => check.startsWith(kind.id));
 }
 
-// A number, or nothing: then the model's own holds.
+// A field for a number. If it is empty, the model's own number applies.
 function Number_({ owner, name, label, own, min = 0, max, step = 1 }) {
   const given = (event) => {
     const text = event.target.value.trim();
@@ -138,7 +138,7 @@ function Number_({ owner, name, label, own, min = 0, max, step = 1 }) {
     placeholder=${own} onInput=${given} /></label>`;
 }
 
-// Why the settings cannot be asked for; empty if they can.
+// Why the settings are invalid; empty if they are valid.
 export function faultIn(settings) {
   const { min, max } = settings, own = modelOf(settings)?.redraft || {};
   const most = max ?? own.max;

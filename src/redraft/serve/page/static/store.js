@@ -1,9 +1,9 @@
-// Conversations, kept in this browser alone (IndexedDB), and the state of the page.
+// Conversations, stored only in this browser (IndexedDB), and the state of the page.
 import { debounce, newId } from "./dom.js";
 
 export const state = {
   ready: false, // the models are known
-  trouble: "", // why not, or that the server is gone
+  trouble: "", // why they are unknown, or that the server is gone
   locked: false, // a key is needed
   wrong: "", // what is wrong with the key
   keys: false, // the server has keys
@@ -13,7 +13,7 @@ export const state = {
   current: null,
   query: "",
   view: "chat",
-  panel: "", // what is open: settings or conversations
+  panel: "", // the open panel: settings or conversations
   editing: "", // the turn whose question is edited
   toast: null,
   said: "", // read aloud by screen readers
@@ -31,7 +31,7 @@ let database = null;
 
 export function openDatabase() {
   return new Promise((resolve) => {
-    if (!globalThis.indexedDB) return resolve(null); // then nothing is kept
+    if (!globalThis.indexedDB) return resolve(null); // then nothing is stored
     const asked = indexedDB.open("redraft", 1);
     asked.onupgradeneeded = () => {
       asked.result.createObjectStore("conversations", { keyPath: "id" });

@@ -36,7 +36,7 @@ export function messagesOf(conversation, turn) {
   return [...(system ? [{ role: "system", content: system }] : []), ...messages, { role: "user", content: contentOf(turn) }];
 }
 
-// Let a model answer messages. `live` grows meanwhile; it is returned as a chain, whole or cut.
+// Let a model answer messages. `live` collects the events, and its chain is returned, whole or cut.
 export async function answer(live, body, signal, drawn) {
   const stream_options = { include_steps: true };
   try {
@@ -72,7 +72,7 @@ async function run(conversation, turn, revision) {
   Object.assign(turn, { model: body.model, left: true }); // until it is finished
   busy.set(turn.id, { live, stop });
   let kept = 0;
-  const save = () => { // what there is survives a reload
+  const save = () => { // so that the text so far survives a reload
     kept = live.steps.length;
     turn.chain = live.cut("cancelled");
     keep(conversation);

@@ -8,8 +8,8 @@ import { Icon, counted, grow, html } from "./dom.js";
 import { Text, copied, printable, rendered } from "./markdown.js";
 import * as talk from "./talk.js";
 
-const MOST_CHECKS = 50; // that are listed of an answer
-const LONG = 1500; // characters of a question that is shown whole
+const MOST_CHECKS = 50; // most checks that are listed for an answer
+const LONG = 1500; // most characters of a question that is shown whole
 
 export function Turn({ conversation, turn, last }) {
   const at_work = busy.get(turn.id);
@@ -43,8 +43,8 @@ function Branches({ conversation, turn }) {
   if (all.length < 2) return null;
   const to = (step, label, sign) => html`<button type="button" class="quiet" aria-label=${label}
     disabled=${!all[place + step]} onClick=${() => talk.choose(conversation, all[place + step])}>${sign}</button>`;
-  return html`<span class="branches">${to(-1, "The version before", "‹")}
-    <span>${place + 1} of ${all.length}</span>${to(1, "The next version", "›")}</span>`;
+  return html`<span class="branches">${to(-1, "Previous version", "‹")}
+    <span>${place + 1} of ${all.length}</span>${to(1, "Next version", "›")}</span>`;
 }
 
 function Editor({ conversation, turn }) {
@@ -105,7 +105,7 @@ function Done({ conversation, turn, last }) {
     <${Actions} conversation=${conversation} turn=${turn} last=${last} />`;
 }
 
-// A passage of an answer that is selected, and a field for what should be different there.
+// Remembers the selected passage of an answer, for a field that asks what should be different there.
 function mark(turn, box) {
   const place = placeOf(answerOf(turn.chain), box.querySelector(".final"));
   if (place) update({ marked: { id: turn.id, place } });
@@ -129,7 +129,7 @@ function Marked({ conversation, turn }) {
   </form>`;
 }
 
-// The answer of a chain, with what was found of it.
+// The answer of a chain, with the findings about it.
 export function Final({ chain, model, thought, apart }) {
   const step = finalStep(chain);
   if (!step || !answerOf(chain)) return html`<p class="alert" role="alert">There is no answer: ${whyNone(chain)}.</p>`;
@@ -173,7 +173,7 @@ function Actions({ conversation, turn }) {
   </div>`;
 }
 
-// How the answer of a chain came to be: in a line, and each step at a click.
+// How the answer of a chain was made: a line that opens to show each step.
 export function Path({ chain, turn }) {
   const said = pathOf(chain), { drafts = [] } = chain;
   if (!said) return null;
@@ -181,7 +181,7 @@ export function Path({ chain, turn }) {
     <${Steps} steps=${chain.steps} best=${finalIndex(chain)} turn=${turn} />
     ${drafts.length > 0 && html`<div class="steps">${drafts.map((step, index) => html`<${Step} key=${index} id=${`${turn.id}-d${index}`}
       name="Draft not chosen" step=${step} />`)}</div>`}
-    ${chain.stop && chain.steps.length > 1 && html`<p class="meta">Then it ended: ${whyEnded(chain)}.</p>`}</details>`;
+    ${chain.stop && chain.steps.length > 1 && html`<p class="meta">It ended for this reason: ${whyEnded(chain)}.</p>`}</details>`;
 }
 
 // Steps, each folded. `best` is the one that became the answer.

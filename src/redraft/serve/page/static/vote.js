@@ -17,7 +17,7 @@ export class Vote extends Component {
     try {
       const key = /^#\/vote\/([\w-]+)$/.exec(location.hash)?.[1];
       if (key) await post("login", { key });
-      history.replaceState(null, "", "#/vote"); // the key stays in no history
+      history.replaceState(null, "", "#/vote"); // keeps the key out of the history
       const { voter, known } = await get("page/booth"), before = sessionStorage.getItem("voter");
       if (known || before) return this.begin(known ? voter : before);
       return this.setState({ asked: true, name: voter });
