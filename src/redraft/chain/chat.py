@@ -306,7 +306,7 @@ class _Layout:
         return start, end if self.text[last:end] == after[last:end] else last
 
     def _keeps(self, after: str, turn: int) -> bool:
-        """Return whether `after`, which ends with a turn, has all texts of it. Raise if some never appear."""
+        """Return whether `after`, rendered up to a turn, has all of its texts. Raise if some never appear."""
         kept = {int(mark[1]) for mark in _MARK.finditer(after)}
         lost = [text for n, text in enumerate(self._texts) if text.turn == turn and n not in kept]
         for text in lost:

@@ -17,7 +17,7 @@ from redraft.errors import UsageError, nearest
 from redraft.jobs.counting import counted, tell
 
 _FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
-RuleNames = str | Iterable[str]  # names, or a text of names with commas between them
+RuleNames = str | Iterable[str]  # names, or one text of comma-separated names
 
 
 def clean(
@@ -63,8 +63,8 @@ def clean(
             left += cleaned.has_html
     output.tell_counts()
     if left and "html" in plan.rules:
-        text = f"{counted(left, 'record')} with HTML left in answers"
-        run.tell(text, "A question asks for HTML, or only some of the answers are HTML.")
+        text = f"the answers of {counted(left, 'record')} still contain HTML."
+        run.tell(text, "A question asks for HTML, or only some answers are HTML.")
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()
@@ -82,7 +82,7 @@ def _plan_of(
 ) -> Preset:
     if like and rules is not None:
         raise UsageError(
-            "--like and --rules both choose the rules.", hint="Use --skip to leave rules of --like out."
+            "--like and --rules both choose the rules.", hint="Use --skip to leave out rules of --like."
         )
     one_of("like", [like], [None, *PRESETS])
     usual = PRESETS[like] if like else USUAL
@@ -121,7 +121,7 @@ class Cleaned(NamedTuple):
     """A cleaned chain as a line of JSON with a line feed."""
 
     line: bytes
-    has_html: bool  # whether the assistant's texts have HTML left outside code blocks
+    has_html: bool  # whether the assistant's texts still contain HTML outside code blocks
 
 
 def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings) -> Cleaned | Drop:
@@ -133,6 +133,6 @@ def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: Ru
             return Drop(rule.name, outcome, where, chain.id, chain.model_dump(mode="json"))
         cleaned = outcome
     data = cleaned.to_json().encode() + b"\n"
-    # Most records have no end tag anywhere, and finding that is much faster than collecting the texts.
+    # Most records contain no end tag, and searching for one is much faster than collecting the texts.
     texts = spoken_texts(cleaned) if b"</" in data else ()
     return Cleaned(data, any(speaker == "assistant" and has_tags(text) for speaker, text in texts))

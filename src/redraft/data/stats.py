@@ -5,8 +5,8 @@ added. Findings turn the counts into advice, with the texts in `findings.yaml`. 
 forbids use, a warning deserves a look, and a note informs. Verdicts and scores follow SelFee's rules. Whether
 a record is true or useful is not judged.
 
-Memory grows by 16 bytes per record, to find repeats as `redraft data dedupe` does by `exact` and `query`, and
-by one number per distinct length. The number of distinct names from the data is limited.
+Memory grows by two hashes per record (16 bytes), which find repeats as `redraft data dedupe` does by `exact`
+and `query`, and by one number per distinct length. The number of distinct names from the data is limited.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def score_in(feedback: Feedback) -> float | None:
-    """Return the score in a feedback's field or, without one, in its text. Return None if there is none."""
+    """Return the score from a feedback's field, otherwise from its text, otherwise None."""
     score = teacher_score(feedback)
     return score_of(feedback.text) if score is None else score
 
@@ -237,7 +237,7 @@ class DataFinding:
     level: _Level
     count: int  # number of records, feedbacks or answers concerned
     text: str
-    advice: str  # its meaning, or the remedy
+    advice: str  # what the finding means, or how to mend it
     examples: tuple[str, ...] = ()  # places of some of the records, or messages about them
 
 
@@ -262,7 +262,7 @@ def describe(
 ) -> DataReport:
     """Describe files of any known shape. Each file is read once. `count` returns a text's length in `unit`.
 
-    `read` is called with the bytes of each record. A damaged file is an error if it yields no record.
+    `read` is called with the size of each record in bytes. A damaged file is an error if it yields no record.
     """
     total, lines = DataSummary(), _read(paths, read)
     blocks = iter(lambda: tuple(islice(lines, _BLOCK)), ())
@@ -299,7 +299,7 @@ def ranked(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def quantile(counts: Counter[Any], share: float) -> Any:
-    """Return the smallest value that at least this share of all counted values do not exceed."""
+    """Return the smallest value such that at least this share of the counted values is not greater."""
     values, least = sorted(counts), share * counts.total()
     reached = zip(values, accumulate(map(counts.__getitem__, values)), strict=True)
     return next((value for value, seen in reached if seen >= least), None)

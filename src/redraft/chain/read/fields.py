@@ -110,7 +110,7 @@ class Shape(Kind):
     name: str
     needs: Set[str]
     read: Callable[[Fields], Chain]
-    refused: str = ""  # a name for such records, if they are no prompts, answers or chains
+    refused: str = ""  # a name for such records, if they are neither prompts, answers nor chains
 
 
 @dataclass(frozen=True)

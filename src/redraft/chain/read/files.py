@@ -41,7 +41,7 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of compressed
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
 _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # the start of inspect's logs
-NOT_JSON = "Write one JSON object or text per line, or one array; a file of plain prompts ends in .txt."
+NOT_JSON = "Write one JSON object or text per line, or one array. A file of plain prompts is named *.txt."
 _BROKEN = (
     f"{NOT_JSON}\nCorrect or delete that line. For prompts, conversations and chains, "
     "redraft data import FILE -o OTHER.jsonl leaves it out."
@@ -102,7 +102,7 @@ def check_utf8(path: Path, start: bytes) -> None:
     name = name_of(path)
     if start.startswith(_UTF16):
         raise RecordError(f"{name} is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
-    if len(start) > 1 and any(start[:8:2]) != any(start[1:8:2]):  # without a mark: each second byte is zero
+    if len(start) > 1 and any(start[:8:2]) != any(start[1:8:2]):  # without a BOM: every second byte is zero
         kind = "UTF-16LE" if start[0] else "UTF-16BE"
         message = f"{name} looks like UTF-16, not UTF-8: it has NUL bytes."
         raise RecordError(message, hint=f"iconv -f {kind} -t UTF-8 {name}")
@@ -198,7 +198,7 @@ def _decoded(data: bytes, where: str) -> Any:
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # the reader of a pipe went away
+    except BrokenPipeError:  # the process that read the pipe ended
         raise
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error

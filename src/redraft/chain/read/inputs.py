@@ -71,7 +71,7 @@ def _cells(path: Path, reader: Any) -> Iterator[InputRow]:
             yield where, _json(dict(zip(header, cells, strict=True)))
         elif cells:
             if again := next((cell for cell in cells if cells.count(cell) > 1), None):
-                raise RecordError(f"{name}:1: its header names the column {again!r} twice.")
+                raise RecordError(f"{name}:1: the header names the column {again!r} twice.")
             header = cells
 
 
@@ -140,7 +140,7 @@ def inputs_of(path: Path) -> list[Input]:
     if not found:
         raise UsageError(
             f"{files.name_of(path)}: this folder contains no files of records.",
-            hint=f"Such files end in: {' '.join(files.ENDINGS)} (or, if compressed, in .gz after that).",
+            hint=f"Their names end in: {' '.join(files.ENDINGS)} (if compressed, followed by .gz).",
         )
     root = path.resolve().name
     return [_within(path, each, root) for each in found]

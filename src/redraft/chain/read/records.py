@@ -1,7 +1,7 @@
 """Read files of records of any published shape as chains.
 
 Every chain gets an id that is the same in every run: `vicuna_80/12` is the record of `vicuna_80.jsonl` whose
-own id is 12 or, if records have no ids, the one at place 12 (from 0). Cleaning is not done here.
+own id is 12 or, if records have no ids, the one at place 12 (from 0). Nothing is cleaned.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RawRecord(NamedTuple):
     stem: str  # the file's name without endings, which begins the ids
     number: int  # its place in the file, from 0
     data: bytes
-    damage: Damage | None = None  # of the last record of a damaged file, which has no data
+    damage: Damage | None = None  # only in the last record of a damaged file, which has no data
 
     def chain(self) -> Chain:
         """Decode the record as a chain with an id, which may not be unique in its file.

@@ -156,7 +156,7 @@ def _program(fields: Fields, name: str) -> list[str]:
 
 
 def instances(fields: Fields) -> Chain:
-    """Read a Self-Instruct record by its first instance. If it has several, all are kept in `source`."""
+    """Read a Self-Instruct record with its first instance. If it has several, all are kept in `source`."""
     found = fields.items("instances")
     if not found:
         return task(fields.text("instruction"), None)
