@@ -60,9 +60,9 @@ def fault_of(error: Exception) -> str:
 
 
 def crash_of(error: BaseException) -> str:
-    """Describe an error and its place: `rules.py:12, in polite: KeyError: 'x'`.
+    """Describe an error and its location: `rules.py:12, in polite: KeyError: 'x'`.
 
-    The place is the last frame in the user's own code or, if there is none, in an installed package.
+    The location is the last frame in the user's own code or, if there is none, in an installed package.
     """
     import sysconfig
     import traceback

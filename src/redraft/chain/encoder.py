@@ -270,11 +270,11 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class Uncut:
-    """An example before it is cut to the length limit. Places are in tokens."""
+    """An example before it is cut to the length limit. Positions are in tokens."""
 
     ids: NDArray[np.uint32]
     trained: NDArray[np.bool_]
-    asked: Sequence[Place]  # places of user and system texts before the model's first turn
+    asked: Sequence[Place]  # positions of user and system texts before the model's first turn
     answers: Sequence[Place]
     turns: Sequence[int]
 

@@ -321,7 +321,7 @@ def _split(text: str) -> tuple[Prompt, str]:
     if not ends:
         return _prompt_of(text[head.end() :]), ""
     heads = [found for found in _HEADING.finditer(text, head.end()) if found[2] and not found[1]]
-    starts = [found.start() for found in heads]  # `begins`: whether a chain can begin before each heading
+    starts = [found.start() for found in heads]  # `begins`: whether each can be a chain's first one
     begins = [*(found[2] == "Feedback" and int(found[3] or 1) == 1 for found in heads), True]
     end = next((end for end in reversed(ends) if begins[bisect_left(starts, end.end())]), ends[-1])
     return _prompt_of(text[head.end() : end.start()].removesuffix("\n\n")), text[end.end() :]

@@ -71,7 +71,7 @@ def clean(
     if few := output.kept < _FEWEST * total:
         [(rule, number)] = dropped.most_common(1)
         tell(
-            f"{output.kept:,} of {total:,} records are left: {rule} dropped {number:,}.",
+            f"{output.kept:,} of {total:,} records passed the rules: {rule} dropped {number:,}.",
             f"If the rule does not fit this data: --skip {rule}" if rule in NAMES else None,
         )
     return output.result({"with HTML left": left}, exit_status=1 if few else 0)

@@ -122,7 +122,7 @@ class Entry(NamedTuple):
 
     id: str
     rank: bytes  # sorts records, the best first
-    key: bytes  # what is compared: a digest, a text or its coded words; empty if there is nothing
+    key: bytes  # the digest, text or coded words to compare; empty if there is nothing to compare
     where: str
     line: bytes
 
@@ -141,7 +141,7 @@ def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
         begin, _, rest = line.rpartition(f'"origin":{to_json(origin, inf_nan_mode="null").decode()}')
         line = begin + rest[1:] if rest.startswith(",") else begin.removesuffix(",") + rest
     content = digest(line.replace(f'"id":{to_json(chain.id).decode()}', '"id":""', 1))
-    # The parts of an origin that do not depend on the record's place in a file.
+    # The parts of an origin that do not depend on the record's location.
     source = {name: origin.get(name) for name in ("dataset", "licence")} if isinstance(origin, dict) else None
     best = struct.pack(">?Q", not (chain.steps or gold_answers(chain)), 2**64 - 1 - sum(map(len, texts)))
     marks = [digest(_sorted(each)) if each else _NONE for each in (source, origin)]

@@ -1,8 +1,8 @@
 """Mix files of chains by a recipe (docs/data.md), in an order that depends on a seed.
 
-Each record gets two numbers from a hash of seed, part and place in its file. Each part takes the records with
-the smallest first numbers, without replacement. The output is sorted by the second numbers. So the result
-depends only on the recipe and the files, and changing one part does not change the draws of the others.
+Each record gets two numbers from a hash of seed, part and position in its file. Each part takes the records
+with the smallest first numbers, without replacement. The output is sorted by the second numbers. So the
+result depends only on the recipe and the files, and changing a part does not affect the draws of other parts.
 
 There is one pass over the files. Records that may be taken go to 128 scratch files. Each file has a range of
 the output's order. The files are sorted one at a time. Memory: one scratch file, about 80 bytes per output
@@ -322,7 +322,7 @@ class Candidate(NamedTuple):
     part: MixPart
     line: RawRecord
     number: int  # decides whether it is drawn
-    place: int  # its place in the output
+    place: int  # its position in the output
 
 
 class Drawn(NamedTuple):
@@ -331,7 +331,7 @@ class Drawn(NamedTuple):
     at: int
     number: int
     place: int
-    group: str  # value of the part's field `per`; empty without one
+    group: str  # value of the part's field `per`; empty if `per` is not set
     licence: str
     id: str
     data: bytes
@@ -398,7 +398,7 @@ class _Draw:
             for line in lines:
                 taken.found += 1
                 output.progress.advance(len(line.data) + 1)
-                # Draw number and place: pseudo-random, below 2 ** 64.
+                # Draw number and position: pseudo-random, below 2 ** 64.
                 own = blake2b(f"{self._seed}/{part.name}/{line.number}".encode(), digest_size=16).digest()
                 number, place = int.from_bytes(own[:8]), int.from_bytes(own[8:])
                 if self._may_be_taken(index, number):

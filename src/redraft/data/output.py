@@ -49,7 +49,7 @@ class Drop:
 
     rule: str  # the rule's name, such as `short`
     reason: str
-    where: str  # the record's place, such as `a.jsonl:12`
+    where: str  # the record's location, such as `a.jsonl:12`
     id: str = ""
     record: Any = None  # the record. Bytes are an unreadable line; None stands for damage to a file.
 
@@ -234,7 +234,7 @@ class DataOutput:
     def spread(
         self, work: Callable[[Chain, str], R], lines: Iterable[RawRecord], *, strict: bool | None = None
     ) -> Iterator[R | Drop]:
-        """Yield `work(chain, place)` for each record in order, or a drop if the record is unreadable."""
+        """Yield `work(chain, where)` for each record in order, or a drop if the record is unreadable."""
         read = partial(_worked, work, strict=self.run.strict if strict is None else strict)
         return spread(read, self.watch(lines), self.run.processes)
 

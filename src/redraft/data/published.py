@@ -197,7 +197,7 @@ class ImportItem(NamedTuple):
 
     where: str
     file: Input
-    number: int  # its place in the file, from 0
+    number: int  # its index in the file, from 0
     data: bytes | RecordError
 
 

@@ -1,6 +1,6 @@
 """Find similar texts: by ROUGE-L in a growing pool, and by Jaccard similarity among millions.
 
-`Pool` is a fast form of the filter of Self-Instruct and Alpaca. F = 2·P·R / (P + R), where P and R are the
+`Pool` is a fast version of the filter of Self-Instruct and Alpaca. F = 2·P·R / (P + R), where P and R are the
 length of the longest common subsequence divided by the number of words of each text. The filter drops a text
 if its F with a kept text is above 0.7. F is computed in the same steps as in `rouge_score`, so every decision
 is the same. A common subsequence cannot be longer than the number of words that the texts share. So an index
@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 
 
 class Near(NamedTuple):
-    """A similar text in the pool: its place, and its F as `score`."""
+    """A similar text in the pool: its index, and its F as `score`."""
 
     place: int
     score: float
@@ -212,7 +212,7 @@ def _equals(sets: Sets) -> _Ints:
 
 
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
-    """For each rare number, yield pairs of sets that have it, up to `WINDOW` places apart in their order."""
+    """For each rare number, yield pairs of sets that have it, up to `WINDOW` positions apart."""
     owners, rare = _prefixes(sets, threshold)
     order = np.argsort(rare, kind="stable")
     keys, members, at = rare[order], owners[order], np.arange(len(order))

@@ -64,7 +64,7 @@ class DataSummary:
     totals: Counter[str] = field(default_factory=Counter)
     # How often each value occurs, by name of the table.
     tables: defaultdict[str, Counter[Any]] = field(default_factory=lambda: defaultdict(Counter))
-    # Places of the first records of each warning.
+    # Locations of the first records of each warning.
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     # Hashes of each record's first question, if it has one, and of all its texts.
     queries: array[int] = field(default_factory=lambda: array("q"))
@@ -76,7 +76,7 @@ class DataSummary:
         kinds[name if name in kinds or len(kinds) < _MOST else OTHERS] += times
 
     def warn(self, about: str, where: str) -> None:
-        """Count a record for a warning, and keep its place as an example."""
+        """Count a record for a warning, and keep its location as an example."""
         self.totals[about] += 1
         places = self.examples[about]
         if len(places) < EXAMPLES and where not in places:
@@ -238,7 +238,7 @@ class DataFinding:
     count: int  # number of records, feedbacks or answers concerned
     text: str
     advice: str  # what the finding means, or how to mend it
-    examples: tuple[str, ...] = ()  # places of some of the records, or messages about them
+    examples: tuple[str, ...] = ()  # locations of some of the records, or messages about them
 
 
 @dataclass(frozen=True)

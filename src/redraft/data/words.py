@@ -43,7 +43,7 @@ def words(text: str) -> list[str]:
 
 
 def normalised(text: str) -> str:
-    """Return a text case-folded, in NFKC, with single spaces: the form that `exact` in `dedupe` compares."""
+    """Return a text case-folded, in NFKC, with single spaces, as `exact` in `dedupe` compares it."""
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 

@@ -21,7 +21,7 @@ class Fields:
     """The fields of one record. Fields that were not taken stay in `rest`.
 
     Attributes:
-        where: The record's place, for errors.
+        where: The record's location, for errors.
     """
 
     rest: dict[str, Any]

@@ -49,7 +49,7 @@ _BROKEN = (
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the place and the undecoded JSON of each record, so that other processes can decode it.
+    """Yield the location and the undecoded JSON of each record, so that other processes can decode it.
 
     Items of an array, and lines of a `.txt` file, are also yielded as lines of JSON.
     """

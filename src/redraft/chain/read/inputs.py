@@ -27,7 +27,7 @@ from redraft.jobs.counting import counted
 from redraft.jobs.licences import UNKNOWN, licence_in
 from redraft.jobs.provenance import licences_beside
 
-InputRow = tuple[str, bytes | RecordError]  # a record's place, and its JSON or its error
+InputRow = tuple[str, bytes | RecordError]  # a record's location, and its JSON or its error
 
 _BATCH = 256
 _LONGEST = 1 << 28  # bytes of the longest line and of the longest cell, as for other records

@@ -202,7 +202,7 @@ _APOLOGY = re.compile(
     re.IGNORECASE,
 )
 _SAYS_MORE = re.compile(r"\d|\b(?:can(?:['’]t|not| not)|won['’]t|unable|not able)\b", re.IGNORECASE)
-"""Matches what keeps a sentence: a number, by which a check may have judged the answer, or a refusal."""
+"""Matches a reason to keep a sentence: a refusal, or a number that a check may have judged."""
 _ANSWER = r"(?:answer|version|response|text|sentence|paragraph|code|draft)"
 _CHANGED = r"(?:revised|corrected|updated|changed|rewritten|fixed)"
 _RESULT = r"(?:is|are)\s+(?!(?:now|more|much|clear|better|short|accurate|complete|concise))"

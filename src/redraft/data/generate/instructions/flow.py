@@ -183,8 +183,7 @@ class Flow:
     async def _is_needed(self, number: int) -> bool:
         """Wait until the results of earlier requests show whether a request is needed. Return whether it is.
 
-        So the last requests are made one after another, and no request is paid for in vain. A run makes the
-        same calls at any parallelism and after any stop.
+        So no request is made in vain, and a run makes the same calls at any parallelism and after any stop.
         """
         most, lag = (wording.NEW_TASKS, inf) if self.way == "alpaca" else (wording.NEW, LAG)
         while self.pool.missing and not (self.dry or self.commits.is_ended):

@@ -1,15 +1,15 @@
 """Parse a teacher's replies, and reject unsuitable tasks by named rules. Rejects are counted by rule.
 
 Alpaca's rules are `short`, `long`, `blocked`, `program`, `start`, `similar` and `cut`; Self-Instruct's are
-`same`, `colon` and `conflict`. The others catch faults of chat models: refusals, loops, format markers. The
-first rule that finds a fault rejects the task. Whether an answer is right is not judged.
+`same`, `colon` and `conflict`. The other rules catch faults of chat models: refusals, loops, format markers.
+The first rule that finds a fault rejects the task. Whether an answer is right is not judged.
 
 Replies are labelled blocks, such as `Instruction: … Input: … Output: …`, or numbered lists. A label counts
 only where the format allows it: in its order, at the start of a line. After `Output:`, a line `Input:` is
 text of the output, because only a new block can come next. If the first block has a heading with a number,
-the others need one too, because an output may contain an instruction. Teachers put numbers, Markdown and
-lines around labels, and fences around everything; these do not belong to a text. The patterns are possessive:
-otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
+the other blocks need one too, because an output may contain an instruction. Teachers put numbers, Markdown
+and lines around labels, and fences around everything; these do not belong to a text. The patterns are
+possessive: otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
 """
 
 from __future__ import annotations

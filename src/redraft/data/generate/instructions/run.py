@@ -186,7 +186,7 @@ class InstructionRun:
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
         if self.options.way == "alpaca" and solved < tasks.FEWEST:
             raise UsageError(
-                f"{solved} of the {total} tasks in {path} have an output, but "
+                f"{solved} of the {total} tasks in {path} came with an output, but "
                 f"--way alpaca needs at least {tasks.FEWEST} such tasks.",
                 hint="Add outputs, or use --way self-instruct.",
             )
