@@ -1,8 +1,8 @@
 """Define the cleaning rules, in the order in which they are applied.
 
-A rule returns a changed chain, or the reason to drop it. Rules that choose turns come first, then rules that
-repair texts, then rules that drop, so a record is judged after its repairs. Question words are
-recognised only in English, question marks in several scripts.
+A rule returns a changed chain, or the reason to drop it. After `characters`, rules that choose turns come
+first, then rules that repair texts, then rules that drop, so a record is judged after its repairs. Question
+words are recognised only in English, question marks in several scripts.
 """
 
 from __future__ import annotations

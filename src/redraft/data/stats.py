@@ -1,9 +1,9 @@
 """Describe files of chains: totals, tables and findings.
 
 A report does not depend on the number of worker processes: each counts some records, and the counts are
-added. Findings turn the counts into advice, with the texts in `findings.yaml`. A fault spoils training or
-forbids use, a warning deserves a look, and a note informs. Verdicts and scores follow SelFee's rules. Whether
-a record is true or useful is not judged.
+added. Findings turn the counts into advice, with the texts in `findings.yaml`. A fault spoils training, a
+warning deserves a look, and a note informs. Verdicts and scores follow SelFee's rules. Whether a record is
+true or useful is not judged.
 
 Memory grows by two hashes per record (16 bytes), which find repeats as `redraft data dedupe` does by `exact`
 and `query`, and by one number per distinct length. The number of distinct names from the data is limited.
