@@ -42,7 +42,7 @@ _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 
 
 def to_selfee(chain: Chain) -> Record | Unfit:
-    """Return a record in the format of SelFee's training data. Fields imported from it are unchanged.
+    """Return a record in the format of SelFee's training data. Fields imported from that data are unchanged.
 
     Lost: the id; the roles in a prompt of several messages, which becomes one text; verdicts (reading infers
     them from the feedback), checks and which answer is best; cost, model and settings; all other `meta`.

@@ -16,7 +16,7 @@ from redraft.data.texts import spoken_texts
 from redraft.errors import UsageError, nearest
 from redraft.jobs.counting import counted, tell
 
-_FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
+_FEWEST = 0.05  # if a smaller share of the records remains, the rules do not fit the data, and the run fails
 RuleNames = str | Iterable[str]  # names, or one text of comma-separated names
 
 

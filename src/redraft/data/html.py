@@ -336,7 +336,7 @@ class _Page:
             add(html[self.at :])
         self.paragraph()
         blocks = self.frames.finish()
-        if blocks and _SHOWN_OF.fullmatch(blocks[0].text):  # "2 / 2": which of several answers is shown
+        if blocks and _SHOWN_OF.fullmatch(blocks[0].text):  # "2 / 2": the number of the answer shown
             del blocks[0]
         return joined(blocks)
 

@@ -131,7 +131,7 @@ class Dropped:
 class DataOptions(TypedDict, total=False):
     """The options of every function that writes records."""
 
-    dropped: str | Path | None  # a file for the dropped records, with the reason
+    dropped: str | Path | None  # a file for the dropped records, with the reasons
     workers: int | None  # processes, 1 by default; None for one per core. Each imports the calling script.
     strict: bool  # raise for a record that cannot be read, instead of dropping it
     force: bool  # replace the output if it exists

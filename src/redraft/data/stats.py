@@ -50,7 +50,7 @@ DEPTHS = 9  # last step to count separately; later steps are counted together
 EXAMPLES = 5  # examples per finding
 
 OTHERS = "(others)"
-_MOST, _NAME, _MESSAGE = 1000, 60, 300  # most names to count apart, and characters of a name or message
+_MOST, _NAME, _MESSAGE = 1000, 60, 300  # most names to count separately, and characters of a name or message
 _HEAD = 400  # characters of a question and of an answer for language detection
 
 _Count = Callable[[str], int]

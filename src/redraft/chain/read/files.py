@@ -84,7 +84,7 @@ def named_on_hub(path: Path) -> tuple[str, str] | None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise errors of the system and of decompression as a RecordError."""
+    """Raise a RecordError for errors of the operating system and of decompression."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
@@ -109,12 +109,12 @@ def check_utf8(path: Path, start: bytes) -> None:
 
 
 def plain_name(path: Path) -> str:
-    """Return a file's name without a compression's ending: `a.jsonl` for `data/a.jsonl.gz`."""
+    """Return a file's name without the ending `.gz`: `a.jsonl` for `data/a.jsonl.gz`."""
     return path.name.removesuffix(path.suffix) if path.suffix.lower() == ".gz" else path.name
 
 
 def ending_of(path: Path) -> str:
-    """Return a file's ending in lower case, without a compression's ending."""
+    """Return a file's ending in lower case, ignoring `.gz`."""
     return Path(plain_name(path)).suffix.lower()
 
 
@@ -136,7 +136,7 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
 def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
     """Open a new file, or standard output. The file gets its name once all of it is on the disk.
 
-    Special files, such as /dev/null or a named pipe, are written directly. `flag` is the option in hints.
+    Special files, such as /dev/null or a named pipe, are written directly. Hints name the option `flag`.
     """
     if str(path) == STDIO:
         yield sys.stdout.buffer

@@ -128,7 +128,7 @@ _MOST_INDENT = 100
 def repair(fields: Fields) -> Chain:
     """Read DrRepair: a program with one broken line, and the compiler's message. Prompts count lines from 1.
 
-    Records seem to count from 0: then the message names the broken line in 767 of 1,000 development records.
+    Records seem to count from 0. The message then names the broken line in 767 of 1,000 development records.
     """
     broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
     width = len(str(len(broken)))

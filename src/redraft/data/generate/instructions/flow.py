@@ -112,7 +112,7 @@ _KIND_TOKENS = 16  # tokens of a reply of yes or no
 
 @dataclass(frozen=True)
 class Request:
-    """A request by its number, from 0."""
+    """A request, identified by its number from 0."""
 
     number: int
 
@@ -153,7 +153,7 @@ class Flow:
     rejects: Rejects
     commits: Turns  # lets requests be written in the order of their numbers
     claims: Turns  # lets their instructions be compared with the pool in that order
-    seeds: Mapping[str, Any] | None = None  # the origin of the made tasks, if the seeds have licences
+    seeds: Mapping[str, Any] | None = None  # the origin of the generated tasks, if the seeds have licences
 
     @property
     def dry(self) -> bool:

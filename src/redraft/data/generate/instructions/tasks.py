@@ -103,7 +103,7 @@ class Seeds:
     tasks: tuple[Task, ...]  # tasks with different instructions
     repeats: int  # number of other tasks, which repeated an instruction
     digest: str  # the SHA-256 of the file
-    shipped: bool = False  # they are redraft's own
+    shipped: bool = False  # whether they are redraft's own
     origin: dict[str, Any] | None = None  # the `meta.origin` of tasks made from them, if a seed has a licence
 
 
