@@ -6,7 +6,7 @@ RedraftError
 │   ├── CheckSyntaxError  an invalid check expression
 │   ├── MissingExtra      a package that is not installed
 │   └── OutputError       the output cannot be written, is locked, or belongs to another run
-├── CheckError            a check crashed, so the answer was not judged (exit status 2)
+├── CheckError            a check crashed, or a judge gave no score: NoScore (exit status 2)
 ├── HookError             the function given as `on_event` crashed
 └── EngineError           the model or its server failed (exit status 3)
     ├── ModelError        a model file or adapter is missing, damaged or incompatible
@@ -60,9 +60,9 @@ def fault_of(error: Exception) -> str:
 
 
 def crash_of(error: BaseException) -> str:
-    """Describe an error and its place: `rules.py:12, in polite: KeyError: 'x'`.
+    """Describe an error and its location: `rules.py:12, in polite: KeyError: 'x'`.
 
-    The place is the last frame in the user's own code or, if there is none, in an installed package.
+    The location is the last frame in the user's own code or, if there is none, in an installed package.
     """
     import sysconfig
     import traceback

@@ -1,7 +1,7 @@
 """The chain record: a prompt and all its steps. All parts of redraft read and write such records.
 
-One JSON object per line, UTF-8, version 1. Unknown fields survive a round trip. Records are frozen: a changed
-chain is a new chain. `chain.selfee` renders a chain as text for a model, and `revise` makes chains.
+A file has one JSON object per line, in UTF-8. Unknown fields survive a round trip. Records are frozen: a
+changed chain is a new chain. `chain.selfee` renders a chain as text for a model, and `revise` makes chains.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Verdict = Literal["accept", "revise", "unknown"]
 """The verdict of feedback; `unknown` if its text states none."""
 
 Finish = Literal["stop", "max_tokens", "context", "filtered", "lost", "cancelled", "error"]
-"""The reason why a step's text ended. `lost`: stopped, because no continuation could pass its checks."""
+"""The reason why a step's text ended. `lost`: no continuation could pass its checks."""
 
 Stop = Literal[
     "accepted",
@@ -446,7 +446,7 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return the index where a repetition begins, if a text ends with one phrase three times, or None."""
+    """Return the index of the first repetition if a text ends with one phrase three times, otherwise None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 

@@ -2,7 +2,7 @@
 
 Most templates do not mark the part that the model writes, so this module finds it. Every text of a message
 gets a numbered mark in its middle, where templates that trim or compare texts do not notice it. The marks
-show the place of each text, and the texts that the template left out. The model writes from the end of an
+show the position of each text, and the texts that the template left out. The model writes from the end of an
 answer's prompt to the control token that ends its turn. If a later message changes a turn, for example by
 dropping its thoughts, the turn carries no loss. Control tokens spelled out in a text stay text: a character
 inserted into them (`BREAK`) hides them from the template and from the search for control tokens.
@@ -114,7 +114,7 @@ def chat_spans(chain: Chain, objective: Objective, template: ChatTemplate) -> li
     written = [*(dict(turn.message or {}) | turn.told for turn in asked_for), answer]
     single = sum(not span.stop for span in own) == 1  # not a chain of steps
     turns = [_apart(turn) if single or turn is not answer else turn for turn in written]
-    in_fields = [*written, chain.meta.get("message") or {}]  # these may have thoughts in fields of their own
+    in_fields = [*written, chain.meta.get("message") or {}]  # messages that may have fields of thoughts
     failures: list[RecordError] = []
     for form in _FORMS if any(map(calls_of, turns)) else _FORMS[:1]:
         lay = partial(_Layout, template, tools=tools_of(chain), form=form)
@@ -159,7 +159,7 @@ class _Text(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """The place of a text in the rendered text. `exact`: the text is there, except for trimmed ends."""
+    """The position of a text in the rendered text. `exact`: the text is there, except for trimmed ends."""
 
     start: int
     end: int
@@ -168,7 +168,7 @@ class _Leaf(NamedTuple):
 
 
 class _Layout:
-    """Messages as a template writes them, with the place of each text.
+    """Messages as a template writes them, with the position of each text.
 
     Args:
         hidden: Whether thought tags in the last content are hidden from the template.
@@ -306,7 +306,7 @@ class _Layout:
         return start, end if self.text[last:end] == after[last:end] else last
 
     def _keeps(self, after: str, turn: int) -> bool:
-        """Return whether `after`, which ends with a turn, has all texts of it. Raise if some never appear."""
+        """Return whether `after`, which ends with a turn, has all texts of it. Raise if one never appears."""
         kept = {int(mark[1]) for mark in _MARK.finditer(after)}
         lost = [text for n, text in enumerate(self._texts) if text.turn == turn and n not in kept]
         for text in lost:

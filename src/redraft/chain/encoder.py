@@ -65,7 +65,7 @@ class Vocabulary:
 
     first: NDArray[np.uint32]  # ids that the tokenizer puts before every text, such as beginning-of-text
     stop: str  # the mark of the stop token
-    marks: dict[str, str]  # the text of each control token to its mark
+    marks: dict[str, str]  # maps the text of each control token to its mark
     template: ChatTemplate | None
     fingerprint: str  # a hash of everything that decides a text's ids
     _backend: Tokenizer
@@ -221,8 +221,8 @@ def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def _lead(backend: Tokenizer, mark: str) -> str:
     """Return a prefix that keeps SentencePiece from adding a space to a text.
 
-    SentencePiece adds none after a mark, except with older files. With these, a line break helps, because it
-    is a byte token and merges with nothing.
+    SentencePiece adds no space after a mark, except with older files. With these, a line break helps, because
+    it is a byte token and merges with nothing.
     """
     alone = backend.encode("a")
     if "".join(alone.tokens) == "a":
@@ -270,11 +270,11 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class Uncut:
-    """An example before it is cut to the length limit. Places are in tokens."""
+    """An example before it is cut to the length limit. Positions are in tokens."""
 
     ids: NDArray[np.uint32]
     trained: NDArray[np.bool_]
-    asked: Sequence[Place]  # places of user and system texts before the model's first turn
+    asked: Sequence[Place]  # positions of user and system texts before the model's first turn
     answers: Sequence[Place]
     turns: Sequence[int]
 
@@ -446,7 +446,7 @@ def _text_of(span: Span, vocabulary: Vocabulary) -> str:
         return without_surrogates(vocabulary.mark_controls(span.text))
     if OPEN in span.text:
         raise RecordError(f"a text has U+{ord(OPEN):04X}, which is not a character")
-    return without_surrogates(span.text)  # JSON allows them, and tokenizers refuse them
+    return without_surrogates(span.text)  # JSON allows surrogates, but tokenizers do not
 
 
 def _joined(places: Iterable[Place]) -> list[Place]:

@@ -29,11 +29,11 @@ NATIVE_FORMAT = "selfee-1"
 `redraft.format` in its GGUF file."""
 
 _DONE = (
-    # Three that the released server looks for.
+    # Three phrases that the released server looks for.
     "Revision is not needed",
     "No revision is needed",
     "No revisions needed",
-    # Others with the same meaning, from the released training chains.
+    # Other phrases with the same meaning, from the released training chains.
     "No revisions are needed",
     "No revision needed",
     "No further revision is needed",
@@ -303,7 +303,7 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
 
 
 def last_answer(steps: Sequence[Step]) -> int | None:
-    """Return the index of the last nonempty answer, or of the last answer if all are empty, or None."""
+    """Return the index of the last nonempty answer, otherwise of the last answer, otherwise None."""
     written = [i for i, step in enumerate(steps) if not is_blank(step.answer)]
     return written[-1] if written else len(steps) - 1 if steps else None
 
@@ -321,8 +321,8 @@ def _split(text: str) -> tuple[Prompt, str]:
     if not ends:
         return _prompt_of(text[head.end() :]), ""
     heads = [found for found in _HEADING.finditer(text, head.end()) if found[2] and not found[1]]
-    starts = [found.start() for found in heads]
-    begins = [*(found[2] == "Feedback" and int(found[3] or 1) == 1 for found in heads), True]  # a chain
+    starts = [found.start() for found in heads]  # `begins`: whether each can be a chain's first one
+    begins = [*(found[2] == "Feedback" and int(found[3] or 1) == 1 for found in heads), True]
     end = next((end for end in reversed(ends) if begins[bisect_left(starts, end.end())]), ends[-1])
     return _prompt_of(text[head.end() : end.start()].removesuffix("\n\n")), text[end.end() :]
 

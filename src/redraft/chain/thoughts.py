@@ -2,8 +2,8 @@
 
 `<think>hm</think>Rain.` is the answer "Rain." with the reasoning "hm". Engines split while a text streams
 (`Splitter`), and a `Step` splits its whole text (`apart`). A tag counts only at the start of a line and
-outside code fences, so prose about tags is kept. `PAIRS` lists the tags of many models. `tags_of` adds those
-around the reasoning in a model's own template.
+outside code fences, so prose about tags is kept. `PAIRS` lists the tags of many models. `tags_of` adds the
+tags around the reasoning in a model's own template.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def apart(text: str) -> tuple[str, str]:
 
 
 def opened_before(text: str) -> str:
-    """Return the tag that closes a thought which the text, outside code, does not open; otherwise empty."""
+    """Return the tag that closes a thought opened before the text, or "". Tags in code do not count."""
     for start, close in _PAIRED:
         at = text.find(close)
         if at < 0 or start in text[:at] or text[:at].count("```") % 2:

@@ -42,7 +42,7 @@ _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 
 
 def to_selfee(chain: Chain) -> Record | Unfit:
-    """Return a record in the format of SelFee's training data. Fields imported from it are unchanged.
+    """Return a record in the format of SelFee's training data. Fields imported from that data are unchanged.
 
     Lost: the id; the roles in a prompt of several messages, which becomes one text; verdicts (reading infers
     them from the feedback), checks and which answer is best; cost, model and settings; all other `meta`.
@@ -86,8 +86,8 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 def to_sharegpt(chain: Chain) -> Record | Unfit:
     """Return a ShareGPT conversation that ends in the best answer or, without one, in the gold answer.
 
-    Lost: everything except the id and the texts: drafts, feedback, fields of turns, starts of inputs, and
-    speakers' names such as bard. A conversation with a tool or an image is left out.
+    Lost: everything except the id and the texts: drafts, feedback, fields of turns, the division into
+    instruction and input, and speakers' names such as bard. Conversations with tools or images are rejected.
     """
     turns = asked_turns(chain.prompt)
     if strange := next((turn.role for turn in turns if turn.role not in _SPEAKERS), None):
@@ -104,8 +104,8 @@ def to_sharegpt(chain: Chain) -> Record | Unfit:
 def to_messages(chain: Chain) -> Record | Unfit:
     """Return chat messages that end in the best answer or, without one, in the gold answer.
 
-    Lost: drafts, feedback, starts of inputs, cost, model and settings; all of `meta` except the tools and
-    the other fields of the answer's message. Reading back a single question loses its fields too.
+    Lost: drafts, feedback, the division into instruction and input, cost, model and settings; all of `meta`
+    except the tools and the other fields of the answer's message. A lone question loses its fields when read.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):

@@ -1,4 +1,4 @@
-"""Turn data that others publish into clean chains that a model can be trained on.
+"""Turn published data into clean chains for training.
 
-`published` imports records, `clean`, `dedupe` and `merge` choose and change them, and `output` writes them.
+`published` imports records; `clean`, `dedupe` and `merge` select and change them; `output` writes them.
 """

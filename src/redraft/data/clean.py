@@ -16,8 +16,8 @@ from redraft.data.texts import spoken_texts
 from redraft.errors import UsageError, nearest
 from redraft.jobs.counting import counted, tell
 
-_FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
-RuleNames = str | Iterable[str]  # names, or a text of names with commas between them
+_FEWEST = 0.05  # if a smaller share of the records remains, the rules do not fit the data, and the run fails
+RuleNames = str | Iterable[str]  # names, or one text of comma-separated names
 
 
 def clean(
@@ -63,15 +63,15 @@ def clean(
             left += cleaned.has_html
     output.tell_counts()
     if left and "html" in plan.rules:
-        text = f"{counted(left, 'record')} with HTML left in answers"
-        run.tell(text, "A question asks for HTML, or only some of the answers are HTML.")
+        text = f"the answers of {counted(left, 'record')} still contain HTML."
+        run.tell(text, "A question asks for HTML, or only some answers are HTML.")
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()
     if few := output.kept < _FEWEST * total:
         [(rule, number)] = dropped.most_common(1)
         tell(
-            f"{output.kept:,} of {total:,} records are left: {rule} dropped {number:,}.",
+            f"{output.kept:,} of {total:,} records passed the rules: {rule} dropped {number:,}.",
             f"If the rule does not fit this data: --skip {rule}" if rule in NAMES else None,
         )
     return output.result({"with HTML left": left}, exit_status=1 if few else 0)
@@ -82,7 +82,7 @@ def _plan_of(
 ) -> Preset:
     if like and rules is not None:
         raise UsageError(
-            "--like and --rules both choose the rules.", hint="Use --skip to leave rules of --like out."
+            "--like and --rules both choose the rules.", hint="Use --skip to leave out rules of --like."
         )
     one_of("like", [like], [None, *PRESETS])
     usual = PRESETS[like] if like else USUAL
@@ -121,7 +121,7 @@ class Cleaned(NamedTuple):
     """A cleaned chain as a line of JSON with a line feed."""
 
     line: bytes
-    has_html: bool  # whether the assistant's texts have HTML left outside code blocks
+    has_html: bool  # whether the assistant's texts still contain HTML outside code blocks
 
 
 def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings) -> Cleaned | Drop:
@@ -133,6 +133,6 @@ def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: Ru
             return Drop(rule.name, outcome, where, chain.id, chain.model_dump(mode="json"))
         cleaned = outcome
     data = cleaned.to_json().encode() + b"\n"
-    # Most records have no end tag anywhere, and finding that is much faster than collecting the texts.
+    # Most records contain no end tag, and searching for one is much faster than collecting the texts.
     texts = spoken_texts(cleaned) if b"</" in data else ()
     return Cleaned(data, any(speaker == "assistant" and has_tags(text) for speaker, text in texts))

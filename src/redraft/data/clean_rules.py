@@ -1,8 +1,8 @@
 """Define the cleaning rules, in the order in which they are applied.
 
-A rule returns a changed chain, or the reason to drop it. Rules that choose turns come first, then rules that
-repair texts, then rules that drop, so a record is judged after its repairs. Only English question words are
-recognised, but question marks of other scripts too.
+A rule returns a changed chain, or the reason to drop it. After `characters`, rules that choose turns come
+first, then rules that repair texts, then rules that drop, so a record is judged after its repairs. Question
+words are recognised only in English, question marks in several scripts.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _roles(chain: Chain, _: RuleSettings) -> _Outcome:
 def _up_to_answer(turns: list[Turn]) -> list[Turn]:
     end = len(turns)
     while end and turns[end - 1].role in ("user", "tool"):
-        if turns[end - 1].role == "tool":  # the question before it has no answer yet
+        if turns[end - 1].role == "tool":  # the question before the call has no answer yet
             while end and turns[end - 1].role != "user":
                 end -= 1
         else:
@@ -187,7 +187,7 @@ def _blocked(chain: Chain, settings: RuleSettings) -> _Outcome:
     for words in settings.blocked:
         for turn in asked if words.asked_only else turns:
             if found := words.find(turn.text):
-                return f"{found!r} of the list {words.name}, in a turn of the {turn.role}"
+                return f"a turn of the {turn.role} contains {found!r}, which the list {words.name} blocks"
     return chain
 
 
@@ -221,9 +221,9 @@ def _broken_list(text: str) -> bool:
 def _question(chain: Chain, _: RuleSettings) -> _Outcome:
     reviewed = any(step.feedback for step in chain.steps)
     if chain.prompt.messages is None and (reviewed or chain.prompt.input or gold_answers(chain)):
-        return chain  # a task may be an order
+        return chain  # an instruction need not be a question
     first = next((turn.text for turn in turns_of(chain) if turn.role == "user"), "")
-    return chain if is_question(first) else "the first turn is not in the form of a question"
+    return chain if is_question(first) else "the first turn is not a question"
 
 
 def _answer_question(chain: Chain, _: RuleSettings) -> _Outcome:

@@ -2,9 +2,9 @@
 
 A record matches an item if both contain the same 13 consecutive words (GPT-3: Brown and others 2020, appendix
 C). The item's system messages do not count. A shorter question matches if a text contains all of it.
-Questions of fewer than 8 words (GPT-3's minimum) are too common for that, and must be a whole turn of the
-prompt. Shorter gold answers, such as numbers, are not searched for. GPT-3 removed the matching text; here the
-whole record is dropped. All processes memory-map the hashes of the n-grams: 32 to 48 bytes each.
+Questions of fewer than 8 words (GPT-3's minimum) are too common for that, and must equal a whole turn of the
+prompt. Gold answers of fewer words than an n-gram, such as numbers, are not searched for. GPT-3 removed the
+matching text; here the whole record is dropped. The n-grams are memory-mapped hashes, 32 to 48 bytes each.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from redraft.data.texts import gold_of, texts_in
 from redraft.data.words import Hashes, window_hashes, word_hashes, words
 from redraft.errors import UsageError
 
-_RUN = 13  # words of a run (GPT-3's maximum)
+_RUN = 13  # words of an n-gram (GPT-3's maximum)
 _SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
-_WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes runs that must be a whole turn
-_SLOTS = 16  # least sieve slots per run, so that 1 in 16 runs of a clean text needs a search
-_AT_ONCE = 10_000  # most words of a text whose runs of all sizes are hashed at once
-_SHOWN = 120  # characters of a run in a reason
+_WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes n-grams that must be a whole turn
+_SLOTS = 16  # fewest sieve slots per n-gram, so that at most 1 in 16 n-grams of a clean text needs a search
+_AT_ONCE = 10_000  # most words of a text whose n-grams of all sizes are hashed at once
+_SHOWN = 120  # characters of the n-gram that a reason quotes
 
 
 def decontaminate(
@@ -78,7 +78,7 @@ def _judged(checked: Iterable[CheckedRecord], items: Items, seen: set[int]) -> I
 
 
 class Match(NamedTuple):
-    """An evaluation item that a record contains, the first n-gram they share, and the number they share."""
+    """An evaluation item in a record, the first n-gram that both share, and the number of shared n-grams."""
 
     item: int
     ngram: str
@@ -101,11 +101,11 @@ class Contaminated(Drop):
     matches: tuple[dict[str, Any], ...] = ()
 
 
-_ARRAYS = ("hashes", "owners", "sieve", "sizes")  # the files that hold them
+_ARRAYS = ("hashes", "owners", "sieve", "sizes")  # also the names of their files
 
 
 class Items:
-    """Evaluation items, with the hashes of their runs of `size` words."""
+    """Evaluation items, with the hashes of their n-grams of `size` words."""
 
     def __init__(self, size: int = _RUN) -> None:
         self.names: list[str] = []
@@ -125,11 +125,11 @@ class Items:
         if not any(map(len, self._hashes[before:])):
             raise UsageError(
                 f"{name_of(path)} contains no question to search for.",
-                hint="Name files of evaluation items with questions after --against.",
+                hint="After --against, name files of evaluation items with questions.",
             )
 
     def save(self, folder: Path) -> None:
-        """Write the arrays that `Runs` reads. A run that several items share counts only for the first."""
+        """Write the arrays that `Runs` reads. An n-gram of several items counts only for the first."""
         owners = np.repeat(np.arange(len(self.names)), [len(each) for each in self._hashes])
         hashes, first = np.unique(np.concatenate(self._hashes), return_index=True)
         bits = (len(hashes) * _SLOTS).bit_length()
@@ -158,7 +158,7 @@ class Items:
 
 
 class Runs:
-    """The word runs of all items, memory-mapped from the folder that `Items.save` wrote."""
+    """The n-grams of all items, memory-mapped from the folder that `Items.save` wrote."""
 
     def __init__(self, folder: Path) -> None:
         self._hashes, self._owners, self._sieve, sizes = (

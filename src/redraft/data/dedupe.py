@@ -1,12 +1,12 @@
-"""Keep one of several duplicates: the same one for any order of the input.
+"""Keep one of several duplicates: the same one, whatever the order of the input.
 
-The best record is kept: an answered one rather than an unanswered one, then the longest, then the one whose
-content has the smallest hash. If contents are equal, data set and licence decide, then the smallest id, and
-last the rest of the origin. `rouge` depends on the order in which its pool grows, so it compares the best
-records first. Records of `against` come first.
+The duplicate that ranks first is kept. Answered records rank before unanswered ones, then longer ones before
+shorter ones, then by a hash of the content. Equal contents rank by data set and licence, then by id, and
+finally by the rest of the origin. The result of `rouge` depends on the order in which its pool grows, so it
+compares records in the order of their ranks. All records of `against` rank before the others.
 
 There are two passes. The first spools each record to disk, and keeps its id, rank and key in memory: about
-450 bytes for `exact` and `query`, and about 40 more per word for `rouge` and `minhash`.
+450 bytes per record, and with `rouge` and `minhash` about 40 more per word.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _WAYS: dict[By, tuple[Part, float, str]] = {
     "rouge": ("instruction", 0.7, "ROUGE-L {similarity:.3f} with {kept}"),
     "minhash": ("all", 0.8, "Jaccard {similarity:.3f} with {kept}"),
 }
-"""The part to compare, the default threshold, and the reason given for a drop."""
+"""For each method: the part to compare, the default threshold, and the reason given for a drop."""
 
 
 def dedupe(
@@ -66,8 +66,8 @@ def dedupe(
     Args:
         source: Records of any known shape.
         out: The file to write the chains to. It appears only when it is complete.
-        by: The criterion for duplicates: the same texts, the same first question, ROUGE-L as in Alpaca's
-            filter of instructions, or the Jaccard similarity of word 3-shingles, for millions of records.
+        by: The criterion for duplicates: the same texts (exact), the same first question (query), ROUGE-L as
+            in Alpaca's filter (rouge), or the Jaccard similarity of word 3-shingles (minhash).
         threshold: The least similarity of duplicates. With rouge, the similarity must exceed it.
         against: More files. A record that duplicates one in these files is dropped too.
         **options: See `DataOptions`.
@@ -104,7 +104,7 @@ class Duplicate(Drop):
     """A record dropped as a duplicate."""
 
     kept: str = ""
-    # Up to 1. Below the threshold of `minhash` for a record that resembles the kept one only through a third.
+    # At most 1. With `minhash`, it may be below the threshold if a third record links the two.
     similarity: float = 1.0
 
 
@@ -114,7 +114,7 @@ class Likeness:
 
     by: By
     of: Part
-    threshold: float = 1.0  # `rouge` needs an F above it, `minhash` a similarity of at least it
+    threshold: float = 1.0  # `rouge` needs a higher F; `minhash` needs at least this similarity
 
 
 class Entry(NamedTuple):
@@ -122,7 +122,7 @@ class Entry(NamedTuple):
 
     id: str
     rank: bytes  # sorts records, the best first
-    key: bytes  # a digest, a text or its coded words to compare; empty for a record without duplicates
+    key: bytes  # the digest, text or coded words to compare; empty if there is nothing to compare
     where: str
     line: bytes
 
@@ -135,13 +135,13 @@ def examine(chain: Chain, where: str, like: Likeness) -> Entry:
 
 
 def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
-    """Return bytes that sort chains: answered ones first, then the longest, then by hash, then by id."""
+    """Return bytes by which chains sort: answered ones first, then longer ones, then by hash, then by id."""
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
         begin, _, rest = line.rpartition(f'"origin":{to_json(origin, inf_nan_mode="null").decode()}')
         line = begin + rest[1:] if rest.startswith(",") else begin.removesuffix(",") + rest
     content = digest(line.replace(f'"id":{to_json(chain.id).decode()}', '"id":""', 1))
-    # The part of an origin that does not depend on the record's place.
+    # The parts of an origin that do not depend on the record's location.
     source = {name: origin.get(name) for name in ("dataset", "licence")} if isinstance(origin, dict) else None
     best = struct.pack(">?Q", not (chain.steps or gold_answers(chain)), 2**64 - 1 - sum(map(len, texts)))
     marks = [digest(_sorted(each)) if each else _NONE for each in (source, origin)]
@@ -170,8 +170,8 @@ def sift(
     """Yield each record's line if it is kept, otherwise its drop, in the order of the input.
 
     All records are read into `spool` before the first result. The best of several duplicates is kept. Records
-    of `against` rank before all others, are always kept, and are not yielded. `compared` is called from time
-    to time with the number of compared records and the total.
+    of `against` rank before all others, are always kept, and are not yielded. `compared` is called at
+    intervals with the number of compared records and the total.
     """
     ids, ranks, keys = list[str](), list[bytes](), list[bytes]()
     for spooled, given in ((False, against), (True, entries)):
@@ -216,7 +216,7 @@ def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[
         for place, key in enumerate(keys):
             yield (found.setdefault(key, place) if key else place), 1.0
         return
-    # Alpaca's filter. F is at most 1, and equal texts, whose F is 1, are always dropped.
+    # Alpaca's filter. The threshold stays below 1, so that equal texts, whose F is 1, are always dropped.
     pool = Pool(min(like.threshold, nextafter(1.0, 0.0)))
     members: list[int] = []
     for place, key in enumerate(keys):

@@ -20,10 +20,10 @@ from redraft.jobs.formats import ExportFormat
 from redraft.jobs.licences import UNKNOWN, licence_in
 
 _LOST: dict[Loss, tuple[str, str]] = {
-    "answers": ("whose answers after the written one are left out", "selfee, for revisions"),
-    "fields": ("whose other fields of messages, such as a weight, are left out", "messages"),
-    "tools": ("whose tools are left out", "messages"),
-    "turns": ("whose turns become one instruction", "messages or sharegpt"),
+    "answers": ("answers after the written one are left out of", "selfee, for revisions"),
+    "fields": ("other fields of messages, such as a weight, are left out of", "messages"),
+    "tools": ("tools are left out of", "messages"),
+    "turns": ("the turns become one instruction in", "messages or sharegpt"),
 }
 """For each kind of loss, the words that report it, and the formats that avoid it."""
 
@@ -49,7 +49,7 @@ def export(
     output.tell_counts()
     for part, many in sorted(lost.items()):
         said, keeps = _LOST[part]
-        run.tell(f"{counted(many, 'record')} {said}", f"To keep these {part}: --to {keeps}")
+        run.tell(f"{said} {counted(many, 'record')}.", f"To keep these {part}: --to {keeps}")
     return output.result({"records": output.kept} | {str(part): many for part, many in lost.items()})
 
 

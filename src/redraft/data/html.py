@@ -6,8 +6,8 @@ buttons and drawings are left out. Nothing is escaped, not even `2 * 3`, because
 
 Lists, quotes and tables are frames. When a frame closes, it becomes a block of the frame around it. No tree
 is built, and at most `DEPTH` frames are open; deeper ones are flattened into the innermost. So neither time
-nor text grows with the square of a hostile page's nesting. Invalid pages are parsed much as browsers do it,
-but not by all of their rules.
+nor text grows with the square of a hostile page's nesting. Invalid pages are parsed much as browsers parse
+them, but not by all of the browsers' rules.
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ _MARKS = {
     **dict.fromkeys(("b", "strong"), _STRONG),
     **dict.fromkeys(("i", "em"), _EMPHASIS),
     **dict.fromkeys(("s", "del", "strike"), _STRUCK),
-    # Markdown has no marks for these, and with none x² would be x2.
+    # Markdown has no marks for these. Without tags, x² would become x2.
     "sup": Mark("sup", "<sup>", "</sup>"),
     "sub": Mark("sub", "<sub>", "</sub>"),
 }
@@ -310,7 +310,7 @@ class _Page:
         self.frames = Frames()
         self.level = 0
         self.display = False
-        self.drawn = 0  # no formula before this place has its TeX
+        self.drawn = 0  # no formula before this index has TeX
 
     def read(self) -> str:
         html, add = self.html, self.line.text
@@ -336,7 +336,7 @@ class _Page:
             add(html[self.at :])
         self.paragraph()
         blocks = self.frames.finish()
-        if blocks and _SHOWN_OF.fullmatch(blocks[0].text):  # "2 / 2": which of several answers is shown
+        if blocks and _SHOWN_OF.fullmatch(blocks[0].text):  # "2 / 2": the number of the answer shown
             del blocks[0]
         return joined(blocks)
 
@@ -440,7 +440,7 @@ def _skip(page: _Page, name: str, attributes: str) -> None:
 
 def _math(page: _Page, _: str, attributes: str) -> None:
     inside, over = "", page.at
-    if page.at >= page.drawn:  # else its end tag was found before, without TeX
+    if page.at >= page.drawn:  # else an earlier search up to its end tag found no TeX
         inside, over = page.elements.until("</math", page.at) or (inside, over)
     if tex := tags.tex_of(inside):
         page.formula(tex, display=page.display or 'display="block"' in attributes)

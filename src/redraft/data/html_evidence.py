@@ -1,9 +1,9 @@
-"""Decide which texts of a conversation are HTML. Markdown and code, which may contain tags too, are kept.
+"""Decide which texts of a conversation are HTML. Markdown and code may contain tags too, and stay unchanged.
 
 A shared page is recognised by its CSS classes. Without them, answers are HTML only if all of them look like
-it: every `<` begins a prose tag, open tags are closed, no tag is used as a word, and there is no markdown or
-code. If a question mentions HTML or asks for a page, HTML in the answers is code. Words such as "page" have
-other meanings: if a question has only these, answers with a paragraph of prose are HTML, and others are code.
+HTML: every `<` begins a prose tag, open tags are closed, no tag is used as a word, and there is no markdown
+or code. If a question mentions HTML or asks for a page, HTML in the answers is code. Words such as "page"
+have other meanings: if a question has only such words, answers with a paragraph of prose are HTML.
 
 If the answers are HTML, a question in `<p>` tags is HTML too, and a fully escaped question is decoded.
 """
@@ -43,7 +43,7 @@ _NOT_HTML = re.compile(r"`|\n[ \t]+\S|(?:^|\n)(?:[-*+#>|]|\d+[.)]) ")
 _PRE = re.compile(r"<pre[^<]*(?:<(?!/?pre)[^<]*)*</pre")
 _CODE = re.compile(r"[{};=\\]|\w\(")
 _ESCAPED = re.compile(r"&(?:lt|gt|amp|quot|nbsp|#39|#x27);")
-_ALONE = frozenset(("br", "hr", "img", "pre"))  # tags without an end tag, which `pre` lost before
+_ALONE = frozenset(("br", "hr", "img", "pre"))  # tags without an end tag; `_prose` removes that of `pre`
 _MAY_STAY_OPEN = frozenset(("p", "li", "thead", "tbody", "tr", "th", "td"))
 _IN_TEXT = frozenset(
     ("b", "strong", "i", "em", "a", "span", "u", "s", "del", "sub", "sup", "small", "img", "code")
@@ -139,7 +139,7 @@ def _matched(text: str, *, wrapped: bool) -> bool:
 
 
 def has_tags(text: str) -> bool:
-    """Return whether a text has prose end tags outside its code. Most of these are left over from a page."""
+    """Return whether a text has prose end tags outside its code. Most of them are left over from a page."""
     return "</" in text and bool(_END.search(_MARKED.sub("", text)))
 
 

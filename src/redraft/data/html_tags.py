@@ -16,7 +16,7 @@ _PLAIN = (
     "source area acronym meter output progress link meta base embed param track thead tbody tfoot colgroup "
     "col annotation semantics mrow mi mo mn mtext mspace msup msub mfrac msqrt"
 )
-"""Elements that are dropped while their text is kept."""
+"""Elements whose tags are dropped and whose text is kept."""
 BLOCKS = (
     "div p section article header footer main aside nav address figure figcaption fieldset form details "
     "summary dl dt dd center hgroup body html legend caption optgroup option dialog search textarea"
@@ -96,7 +96,7 @@ class Elements:
         return self._html[start : found.start()], over + 1 if over >= 0 else len(self._html)
 
     def behind(self, name: str, start: int) -> int:
-        """Return the index after an element that may nest others of its name; `start` if it has no end."""
+        """Return the index after an element that may contain others of its name; `start` if it has no end."""
         if name in self._never:
             return start
         depth = 1

@@ -1,13 +1,13 @@
 """Mix files of chains by a recipe (docs/data.md), in an order that depends on a seed.
 
-Each record gets two numbers from a hash of seed, part and place in its file. Each part takes the records with
-the smallest first numbers, without replacement. The output is sorted by the second numbers. So the result
-depends only on the recipe and the files, and changing one part does not change the draws of the others.
+Each record gets two numbers from a hash of seed, part and position in its file. Each part takes the records
+with the smallest first numbers, without replacement. The output is sorted by the second numbers. So the
+result depends only on the recipe and the files, and changing a part does not affect the draws of other parts.
 
-There is one pass over the files. Records that may be taken go to 128 scratch files. Each has a range of the
-output's order, and they are sorted one at a time. Memory: one scratch file, about 80 bytes per output id, and
-44 per record of a part with a count. Disk: the output once more, and records that later draws displaced.
-If an id such as `train/0` occurs again, it becomes `train/0~2`.
+There is one pass over the files. Records that may be taken go to 128 scratch files. Each file has a range of
+the output's order. The files are sorted one at a time. Memory: one scratch file, about 80 bytes per output
+id, and 44 per record of a part with a count. Disk: the output once more, and records that later draws
+displaced. If an id such as `train/0` occurs again, it becomes `train/0~2`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class MixPart(OptionModel):
     """One file of a mix, or generated conversations."""
 
     file: str = option("path, relative to the folder of the parts", default="")
-    name: str = option("name in counts, and the data set of records that name none", default="")
+    name: str = option("name in counts, and the data set of records without one", default="")
     count: Annotated[int | None, PlainValidator(_count)] = option(
         "records to take", what="a whole number above 0, or all"
     )
@@ -120,7 +120,7 @@ def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
 
 
 def parts_folder(path: Path, folder: str | Path | None, *, shipped: bool) -> Path:
-    """Return the folder of the parts. Default: the recipe's folder, or the current one if it is shipped."""
+    """Return the folder of the parts. Default: the recipe's, or the current one for a shipped recipe."""
     return Path(folder) if folder is not None else Path() if shipped else path.parent
 
 
@@ -177,7 +177,7 @@ class Taken:
 
     part: MixPart
     found: int = 0  # records in its file, readable or not
-    groups: int = 1  # distinct values of the field `per`; 1 without one
+    groups: int = 1  # distinct values of the field `per`; 1 if `per` is not set
     count: int = 0
     licences: Counter[str] = field(default_factory=Counter)
     missing: bool = False
@@ -247,7 +247,7 @@ def _tell_parts(run: DataRun, taken: Sequence[Taken], dropped: Sequence[str]) ->
         given = {*ids_of([Source("data", "", part.licence)])}
         if own := [each for each in sorted(licences) if {*ids_of([Source("data", "", each)])} != given]:
             tell(
-                f"{part.name}: its records keep their own licence, {', '.join(own)}. The recipe's, "
+                f"{part.name}: its records keep their own licence, {', '.join(own)}. The recipe's licence, "
                 f"{part.licence}, applies only to records without one."
             )
     if clash(sources):
@@ -266,7 +266,7 @@ def _remark(taken: Taken) -> str:
 
 
 def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:
-    """Write the mix of files in a folder, and return the result for each part.
+    """Write the mix of the files in a folder, and return the result for each part.
 
     Drawn records that are unreadable, or lack the field `per`, are dropped.
     """
@@ -322,7 +322,7 @@ class Candidate(NamedTuple):
     part: MixPart
     line: RawRecord
     number: int  # decides whether it is drawn
-    place: int  # its place in the output
+    place: int  # its position in the output
 
 
 class Drawn(NamedTuple):
@@ -331,7 +331,7 @@ class Drawn(NamedTuple):
     at: int
     number: int
     place: int
-    group: str  # value of the part's field `per`; empty without one
+    group: str  # value of the part's field `per`; empty if `per` is not set
     licence: str
     id: str
     data: bytes
@@ -358,7 +358,7 @@ def _read(job: Candidate) -> Drawn | Undrawable:
         places = (meta_of(chain, "source"), origin, chain.meta)
         values = (place[per] for place in places if isinstance(place.get(per), str | int))
         if (value := next(values, None)) is None:
-            reason = f"it has no field {per}, by which {job.part.name} draws"
+            reason = f"the record has no field {per}, which {job.part.name} names under 'per'"
             drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
             return Undrawable(job.at, job.number, drop)
         group = str(value)[:200]
@@ -398,7 +398,7 @@ class _Draw:
             for line in lines:
                 taken.found += 1
                 output.progress.advance(len(line.data) + 1)
-                # Draw number and place: pseudo-random, below 2 ** 64.
+                # Draw number and position: pseudo-random, below 2 ** 64.
                 own = blake2b(f"{self._seed}/{part.name}/{line.number}".encode(), digest_size=16).digest()
                 number, place = int.from_bytes(own[:8]), int.from_bytes(own[8:])
                 if self._may_be_taken(index, number):
@@ -411,7 +411,7 @@ class _Draw:
     def take(self, found: Drawn | Undrawable, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
         taken = self._taken[found.at]
         if isinstance(found, Undrawable):
-            # Counted only if there was room for it, so that the count does not depend on the processes.
+            # Counted only if there is room for it, so that the number of processes does not affect the count.
             if self._may_be_taken(found.at, found.number):
                 if self._strict and found.error:
                     raise found.error

@@ -38,9 +38,9 @@ _STREAM = Path(STDIO)
 
 UNREADABLE = "unreadable"  # the rule that drops unreadable records
 DAMAGED = "damaged"  # the rule for the lost rest of a damaged file
-# The beginnings of faults that name no field.
+# Beginnings of error messages that name no field.
 _OF_THE_WHOLE = re.compile("this |it has|the record (?:should be|is (?!of no known|not a valid))")
-_SHOWN = 5  # unreadable records to report one by one; all are counted and kept in the side file
+_SHOWN = 5  # unreadable records to report one by one; all are counted and written to the side file
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Drop:
 
     rule: str  # the rule's name, such as `short`
     reason: str
-    where: str  # the record's place, such as `a.jsonl:12`
+    where: str  # the record's location, such as `a.jsonl:12`
     id: str = ""
     record: Any = None  # the record. Bytes are an unreadable line; None stands for damage to a file.
 
@@ -81,7 +81,7 @@ class Dropped:
 
     def __init__(self, side: IO[bytes] | None = None, tell: Callable[[str], None] | None = None) -> None:
         self.counts: Counter[str] = Counter()
-        self.damage: list[str] = []  # the faults of damaged files
+        self.damage: list[str] = []  # error messages of damaged files
         self._unread: list[str] = []  # the first reasons why records could not be read
         self._side, self._tell = side, tell
 
@@ -131,7 +131,7 @@ class Dropped:
 class DataOptions(TypedDict, total=False):
     """The options of every function that writes records."""
 
-    dropped: str | Path | None  # a file for the dropped records, with the reason
+    dropped: str | Path | None  # a file for the dropped records, with the reasons
     workers: int | None  # processes, 1 by default; None for one per core. Each imports the calling script.
     strict: bool  # raise for a record that cannot be read, instead of dropping it
     force: bool  # replace the output if it exists
@@ -187,7 +187,7 @@ class DataRun:
 
     @staticmethod
     def lines(*paths: str | Path) -> Iterator[RawRecord]:
-        """Read the records of files, up to any damage. Raise if only `redraft data import` can read one."""
+        """Read the records of files, up to any damage. Raise for a file that only `data import` can read."""
         return (line for file in map(here, paths) for line in raw_records(file, damaged=True))
 
     @property
@@ -234,7 +234,7 @@ class DataOutput:
     def spread(
         self, work: Callable[[Chain, str], R], lines: Iterable[RawRecord], *, strict: bool | None = None
     ) -> Iterator[R | Drop]:
-        """Yield `work(chain, place)` for each record in order, or a drop if the record is unreadable."""
+        """Yield `work(chain, where)` for each record in order, or a drop if the record is unreadable."""
         read = partial(_worked, work, strict=self.run.strict if strict is None else strict)
         return spread(read, self.watch(lines), self.run.processes)
 
@@ -258,7 +258,7 @@ class DataOutput:
             raise RecordError("\n  ".join(self.gone.damage), hint="The other records are in the output.")
 
     def counts(self) -> str:
-        """Return the present counts as a text."""
+        """Return the current counts as a text."""
         return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
 
     def result(self, counts: Mapping[str, int] | None = None, *, exit_status: int = 0) -> DataResult:
@@ -282,7 +282,7 @@ def writing(
     one of several inputs, or a file of `beside` or `against`. The provenance lists `against`. `about` returns
     more fields of the provenance, and is called before the output replaces its input.
     """
-    from redraft.jobs.progress import RecordProgress, size_of  # with rich, which no worker process needs
+    from redraft.jobs.progress import RecordProgress, size_of  # imports rich, which no worker process needs
 
     out, source, started = run.out, provenance.source, now()
     _check_places(source, out, run.dropped, reads, [*beside, *against])
@@ -333,7 +333,7 @@ def _check_places(
     record = None if out == _STREAM else Path(f"{out}.run.json")
     if dropped and any(path and path.resolve() == dropped.resolve() for path in (out, record)):
         name = "standard output" if dropped == _STREAM else str(dropped)
-        message = f"the dropped records cannot go to {name}: -o or its record is written there."
+        message = f"the dropped records cannot go to {name}: the output or its .run.json goes there."
         raise UsageError(message, hint="Name another file: --dropped FILE")
     sources = [source] if source else []
     read = sources if reads is None else [*reads]

@@ -2,8 +2,8 @@
 
 A record's fields, or the user's field map, decide how it is read. The source is named by the user (`--as`) or
 recognised by fields that only one source has. A format that many data sets share, such as Alpaca's, reveals
-no source, and the licence is `unknown`. Names, fields and licences come from the sources' own pages; licences
-are recorded, not judged. Nothing is cleaned.
+no source; its licence is then `unknown`. Names, fields and licences come from the sources' own pages;
+licences are recorded, not judged. Nothing is cleaned.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class FieldMap:
         return cls(fields)
 
     def check(self, record: Any, where: str) -> None:
-        """Raise unless the first record contains all mapped fields."""
+        """Raise unless a record contains all mapped fields."""
         found = list(record) if isinstance(record, dict) else []
         for known, name in self.fields.items():
             if name not in found:
                 raise UsageError(
                     f"{where}: no field is called {name!r}. {nearest(name, found)}".rstrip(),
-                    hint=f"Its fields: {' '.join(found[:20]) or 'none'}",
+                    hint=f"The fields of the record: {' '.join(found[:20]) or 'none'}",
                 )
             if known in found and known not in self.fields.values():
                 raise UsageError(
@@ -90,7 +90,7 @@ class FieldMap:
 
 _EXAMPLE = "--map instruction=FIELD,output=FIELD, or prompt=…, messages=…, chosen=…,rejected=…"
 
-_EMPTY = "empty"  # the rule that drops records without a question and an answer
+_EMPTY = "empty"  # the rule that drops records with neither a question nor an answer
 _NO_QUESTION = "no-question"  # the rule that drops answers without a known question
 
 _Record = Mapping[str, Any]
@@ -98,7 +98,7 @@ _Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Published:
-    """A published data set, or a family of them: see `published.toml`."""
+    """A published data set, or a family of data sets: see `published.toml`."""
 
     name: str
     licence: str  # the publisher's name for the licence
@@ -136,7 +136,7 @@ def source_named(name: str) -> Published:
     if name not in SOURCES:
         raise UsageError(
             f"no source is called {name!r}. {nearest(name, SOURCES)}".rstrip(),
-            hint=f"Sources: {' '.join(SOURCES)}; other data is read without --as, or with --map.",
+            hint=f"Sources: {' '.join(SOURCES)}. Read other data without --as, or with --map.",
         )
     return SOURCES[name]
 
@@ -180,7 +180,7 @@ class Reader:
     def _origin(self, record: Any, chain: Chain, item: ImportItem) -> dict[str, Any]:
         before = chain.meta.get("origin")
         named = SOURCES[self.source] if self.source else None
-        # With a field map, the fields mean something else.
+        # With a field map, the names of fields do not reveal the source.
         tells = not self.fields and isinstance(record, dict)
         source = named or next((each for each in SOURCES.values() if tells and each.has_made(record)), None)
         licences = (self.licence, named and named.licence, item.file.licence, source and source.licence)
@@ -201,7 +201,7 @@ class ImportItem(NamedTuple):
 
     where: str
     file: Input
-    number: int  # its place in the file, from 0
+    number: int  # its index in the file, from 0
     data: bytes | RecordError
 
 
@@ -212,7 +212,7 @@ class Imported(NamedTuple):
     licence: str
     json: bytes
     unanswered: bool = False  # whether it has no answer, not even a gold one
-    unused: tuple[str, ...] = ()  # if so, unread fields that may contain the answer
+    unused: tuple[str, ...] = ()  # if so, unused fields that may contain the answer
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
@@ -305,7 +305,7 @@ def import_files(
 ) -> DataResult:
     """Import files, folders or hub datasets as chains. Same as `redraft data import`.
 
-    `name` names the source if the fields do not reveal it. `fields` are maps, such as `instruction=question`.
+    `name` names the source if the fields do not reveal it. `fields` are maps such as `instruction=question`.
     `which` selects the paths to read from a tree.
     """
     places, run = [*map(here, paths)], DataRun.of(out, options)
@@ -388,7 +388,7 @@ class _Counts:
             tell(_unasked(output), _JOIN)
         if self.licences[UNKNOWN]:
             hint = "Name the source with --as, or the licence with --licence."
-            tell(f"{counted(self.licences[UNKNOWN], 'record')} of unknown licence", hint)
+            tell(f"the licence of {counted(self.licences[UNKNOWN], 'record')} is unknown.", hint)
         if self.unanswered:
             # The fields that may contain the answer, the most frequent first.
             often = dict.fromkeys(name for unused, _ in self.unanswered.most_common() for name in unused)
@@ -396,13 +396,13 @@ class _Counts:
                 del often["turns"]
                 tell("The prompt is the first turn; meta.source.turns contains all turns.")
             fields = ", ".join(list(often)[:_FIELDS])
-            text = f"{counted(self.unanswered.total(), 'record')} without an answer"
-            hint = "If one of them contains the answer: --map instruction=FIELD,output=FIELD"
+            text = f"no answer was found in {counted(self.unanswered.total(), 'record')}"
+            hint = "If one of these fields contains the answer: --map instruction=FIELD,output=FIELD"
             tell(f"{text}; fields not used: {fields}" if fields else text, hint if fields else None)
 
 
-_JOIN = "Put the question into each record, as `instruction`; the answer is `output`."
+_JOIN = "Put each question into the record of its answer, as `instruction`. The answer is `output`."
 
 
 def _unasked(output: DataOutput) -> str:
-    return f"{counted(output.gone.counts[_NO_QUESTION], 'answer')} without a question, left out"
+    return f"left out {counted(output.gone.counts[_NO_QUESTION], 'answer')} without a question"

@@ -1,18 +1,18 @@
 """Find similar texts: by ROUGE-L in a growing pool, and by Jaccard similarity among millions.
 
-`Pool` is a fast form of the filter of Self-Instruct and Alpaca. F = 2·P·R / (P + R), where P and R are the
+`Pool` is a fast version of the filter of Self-Instruct and Alpaca. F = 2·P·R / (P + R), where P and R are the
 length of the longest common subsequence divided by the number of words of each text. The filter drops a text
 if its F with a kept text is above 0.7. F is computed in the same steps as in `rouge_score`, so every decision
 is the same. A common subsequence cannot be longer than the number of words that the texts share. So an index
 from words to texts first rules out nearly all of the pool, and only the rest is compared word by word. The
 pool needs about 30 bytes per word. As in both filters, words are not stemmed.
 
-`clusters` finds all pairs of texts with a Jaccard similarity of at least *t*. MinHash would miss a
-few. A text is represented by the set of its word 3-shingles, each a 48-bit number. Two sets of similarity t
-share one of the rarest (1 - t)·n + 1 shingles of either (prefix filtering, Chaudhuri, Ganti, Kaushik 2006),
-so only texts that share a rare shingle are compared, exactly. If more than 129 texts share one, such as a
-template's first words, each is compared only with the next 32, so that time stays linear. Some pairs may be
-missed then, but most of these texts are alike. Memory: about 30 bytes per shingle and 100 per text.
+`clusters` finds all pairs of texts with a Jaccard similarity of at least *t*. MinHash would miss a few. A
+text is represented by the set of its word 3-shingles, each a 48-bit number. Two sets of similarity t share
+one of the (1 - t)·n + 1 rarest shingles of either set, where n is its size (prefix filtering, Chaudhuri,
+Ganti, Kaushik 2006), so only texts that share a rare shingle are compared, exactly. If more than 129 texts
+share a shingle, such as a template's first words, each is compared only with the next 32, so that time stays
+linear. Some pairs may be missed then. Memory: about 30 bytes per shingle and 100 per text.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Floats = NDArray[np.float64]
 
 
 class Near(NamedTuple):
-    """A similar text in the pool: its place, and its F as `score`."""
+    """A similar text in the pool: its index, and its F as `score`."""
 
     place: int
     score: float
 
 
 class Pool:
-    """The texts that new ones are compared with. Two texts are similar if their F is above `threshold`."""
+    """The texts with which new ones are compared. Two texts are similar if their F is above `threshold`."""
 
     def __init__(self, threshold: float = ALPACA) -> None:
         self.threshold = threshold
@@ -68,7 +68,7 @@ class Pool:
 
     def near(self, text: str) -> list[Near]:
         """Return all similar texts of the pool, in order."""
-        unknown = len(self._ids)  # stands for all words that no text of the pool has
+        unknown = len(self._ids)  # stands for all words that no text of the pool contains
         coded = array("I", [self._ids.get(word, unknown) for word in words(text)[:_LONGEST]])
         indices, lengths = self._possible(coded)
         if not len(indices):
@@ -76,7 +76,7 @@ class Pool:
         cutoff = int(self.threshold * (len(coded) + int(lengths.min())) / 2)
         others = [self._texts[index] for index in indices.tolist()]
         common = cdist([coded], others, scorer=LCSseq.similarity, score_cutoff=cutoff, dtype=np.float64)[0]
-        # F in the order of operations of `rouge_score`, so that ties round alike.
+        # Compute F in the order of operations of `rouge_score`, so that ties round alike.
         precision, recall = common / len(coded), common / lengths
         both = precision + recall
         scores = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
@@ -110,7 +110,7 @@ _VALUE_BITS = 48
 _VALUE = np.uint64((1 << _VALUE_BITS) - 1)
 _PAIRS = 1 << (64 - _VALUE_BITS)  # sets or pairs to process at once: the remaining bits hold their index
 _ROWS = 1 << 20  # shingles or bytes to process at once, in temporary arrays of 8 MB
-_TABLE_BITS = 22  # first bits of a number, by which its frequency is counted in a table of 32 MB
+_TABLE_BITS = 22  # leading bits of a number, by which its frequency is counted in a table of 32 MB
 _COMMON_BITS = 12  # bits of a frequency: more frequent numbers count as equally frequent
 _MIX = np.uint64(0x94D049BB133111EB)  # of SplitMix64
 
@@ -212,7 +212,7 @@ def _equals(sets: Sets) -> _Ints:
 
 
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
-    """For each rare number, yield pairs of sets that have it, up to `WINDOW` places apart in their order."""
+    """For each rare number, yield pairs of sets that have it, up to `WINDOW` positions apart."""
     owners, rare = _prefixes(sets, threshold)
     order = np.argsort(rare, kind="stable")
     keys, members, at = rare[order], owners[order], np.arange(len(order))
@@ -264,7 +264,7 @@ def _joined(labels: _Ints, left: _Ints, right: _Ints) -> _Ints:
 def _shared(sets: Sets, left: _Ints, right: _Ints) -> _Ints:
     rows = []
     for picked in (_chosen(sets, left), _chosen(sets, right)):
-        # The index of the pair goes to the first bits.
+        # The index of the pair goes to the leading bits.
         pairs = np.repeat(np.arange(len(left)), picked.sizes).astype(np.uint64)
         rows.append(picked.values | (pairs << np.uint64(_VALUE_BITS)))
     ordered = np.sort(np.concatenate(rows))

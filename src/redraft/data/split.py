@@ -77,7 +77,7 @@ def _pieces(chain: Chain, _: str, *, limit: int, **how: Any) -> list[_Piece]:
 
 
 class SplitPart(NamedTuple):
-    """A conversation, or a part of one with an id ending in `#1`, `#2`…, and the most tokens that it has."""
+    """A conversation or a part of one, with an upper bound of its tokens. A part's id ends in `#1`, `#2`…"""
 
     chain: Chain
     tokens: int

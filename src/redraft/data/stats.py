@@ -1,12 +1,12 @@
 """Describe files of chains: totals, tables and findings.
 
 A report does not depend on the number of worker processes: each counts some records, and the counts are
-added. Findings turn the counts into advice, with the texts in `findings.yaml`. A fault spoils training or
-forbids use, a warning deserves a look, and a note informs. Verdicts and scores follow SelFee's rules. Whether
-a record is true or useful is not judged.
+added. Findings turn the counts into advice, with the texts in `findings.yaml`. A fault spoils training, a
+warning deserves a look, and a note informs. Verdicts and scores follow SelFee's rules. Whether a record is
+true or useful is not judged.
 
-Memory grows by 16 bytes per record, to find repeats as `redraft data dedupe` does by `exact` and `query`, and
-by one number per distinct length. The number of distinct names from the data is limited.
+Memory grows by two hashes per record (16 bytes), which find repeats as `redraft data dedupe` does by `exact`
+and `query`, and by one number per distinct length. The number of distinct names from the data is limited.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DEPTHS = 9  # last step to count separately; later steps are counted together
 EXAMPLES = 5  # examples per finding
 
 OTHERS = "(others)"
-_MOST, _NAME, _MESSAGE = 1000, 60, 300  # most names to count apart, and characters of a name or message
+_MOST, _NAME, _MESSAGE = 1000, 60, 300  # most names to count separately, and characters of a name or message
 _HEAD = 400  # characters of a question and of an answer for language detection
 
 _Count = Callable[[str], int]
@@ -64,7 +64,7 @@ class DataSummary:
     totals: Counter[str] = field(default_factory=Counter)
     # How often each value occurs, by name of the table.
     tables: defaultdict[str, Counter[Any]] = field(default_factory=lambda: defaultdict(Counter))
-    # Places of the first records of each warning.
+    # Locations of the first records of each warning.
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     # Hashes of each record's first question, if it has one, and of all its texts.
     queries: array[int] = field(default_factory=lambda: array("q"))
@@ -76,7 +76,7 @@ class DataSummary:
         kinds[name if name in kinds or len(kinds) < _MOST else OTHERS] += times
 
     def warn(self, about: str, where: str) -> None:
-        """Count a record for a warning, and keep its place as an example."""
+        """Count a record for a warning, and keep its location as an example."""
         self.totals[about] += 1
         places = self.examples[about]
         if len(places) < EXAMPLES and where not in places:
@@ -201,7 +201,7 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def score_in(feedback: Feedback) -> float | None:
-    """Return the score in a feedback's field or, without one, in its text. Return None if there is none."""
+    """Return the score from a feedback's field, otherwise from its text, otherwise None."""
     score = teacher_score(feedback)
     return score_of(feedback.text) if score is None else score
 
@@ -237,8 +237,8 @@ class DataFinding:
     level: _Level
     count: int  # number of records, feedbacks or answers concerned
     text: str
-    advice: str  # its meaning, or the remedy
-    examples: tuple[str, ...] = ()  # places of some of the records, or messages about them
+    advice: str  # what the finding means, or how to mend it
+    examples: tuple[str, ...] = ()  # locations of some of the records, or messages about them
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def describe(
 ) -> DataReport:
     """Describe files of any known shape. Each file is read once. `count` returns a text's length in `unit`.
 
-    `read` is called with the bytes of each record. A damaged file is an error if it yields no record.
+    `read` is called with the size of each record in bytes. A damaged file is an error if it yields no record.
     """
     total, lines = DataSummary(), _read(paths, read)
     blocks = iter(lambda: tuple(islice(lines, _BLOCK)), ())
@@ -299,7 +299,7 @@ def ranked(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def quantile(counts: Counter[Any], share: float) -> Any:
-    """Return the smallest value that at least this share of all counted values do not exceed."""
+    """Return the smallest value such that at least this share of the counted values is not greater."""
     values, least = sorted(counts), share * counts.total()
     reached = zip(values, accumulate(map(counts.__getitem__, values)), strict=True)
     return next((value for value, seen in reached if seen >= least), None)

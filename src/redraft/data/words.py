@@ -44,7 +44,7 @@ def words(text: str) -> list[str]:
 
 
 def normalised(text: str) -> str:
-    """Return a text case-folded, in NFKC, with single spaces: the form that `exact` in `dedupe` compares."""
+    """Return a text case-folded, in NFKC, with single spaces, as `exact` in `dedupe` compares it."""
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
@@ -60,7 +60,7 @@ def word_hashes(parts: Sequence[str]) -> Hashes:
 
 
 def window_hashes(hashes: Hashes, *sizes: int) -> Hashes:
-    """Hash every run of the first size of words, then every run of the next size. Shape: (runs,)."""
+    """Hash all n-grams of the first size, then all of the next size. Shape: (n-grams,)."""
     sums, inverses = _sums(hashes)
     count = len(sums)
     found = [(sums[size:] - sums[:-size]) * inverses[: count - size] for size in sizes if size < count]

@@ -21,7 +21,7 @@ Given = str | Check | Callable[..., Any]  # a check as a user gives it: `words<=
 class Judged(NamedTuple):
     """The score, verdict and feedback of checks on a text."""
 
-    score: float  # the weighted mean of the checks' scores, 0 to 1
+    score: float  # the mean of the checks' scores, 0 to 1
     passed: bool  # whether all checks passed
     feedback: str  # a description of the faults for a model; empty if all checks passed
     results: tuple[CheckResult, ...]  # each check's own result, in order

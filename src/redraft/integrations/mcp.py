@@ -1,7 +1,7 @@
 """Offer `ask` and `check` as tools of the Model Context Protocol (`redraft mcp`).
 
 A client is not trusted with this machine: it may use only the checks that are open to anyone, which read
-nothing but the text. The user who starts the server sets the model and all limits.
+only the text. The user who starts the server sets the model and all limits.
 """
 
 from __future__ import annotations

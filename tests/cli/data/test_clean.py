@@ -47,8 +47,9 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert ids(result.stdout) == ["good", "page", "blocked", "german"]
     assert result.stderr == (
-        "redraft: 4 kept, 1 dropped\n  short          1\nredraft: 1 record with HTML left in answers\n"
-        "  A question asks for HTML, or only some of the answers are HTML.\n"
+        "redraft: 4 kept, 1 dropped\n  short          1\n"
+        "redraft: the answers of 1 record still contain HTML.\n"
+        "  A question asks for HTML, or only some answers are HTML.\n"
     )
     page = Chain.from_json(result.stdout.splitlines()[1])
     assert (page.prompt.instruction, page.answer) == ("Is a < b?", "```\nif a < b:\n    x\n```")

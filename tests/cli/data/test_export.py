@@ -45,9 +45,9 @@ TALK = {
     ],
     "tools": [{"name": "clock"}],
 }
-TURNS = "1 record whose turns become one instruction"
-TOOLS = "1 record whose tools are left out"
-FIELDS = "1 record whose other fields of messages, such as a weight, are left out"
+TURNS = "the turns become one instruction in 1 record."
+TOOLS = "tools are left out of 1 record."
+FIELDS = "other fields of messages, such as a weight, are left out of 1 record."
 
 
 @pytest.mark.parametrize(

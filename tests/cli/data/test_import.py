@@ -43,7 +43,7 @@ def test_chains_go_out_and_counts_are_told(data: Path) -> None:
         "redraft: mixed.jsonl:2: this is not JSON: Expecting value at character 13.",
         "redraft: 2 kept, 1 dropped",
         "  unreadable          1",
-        "redraft: 1 record of unknown licence",
+        "redraft: the licence of 1 record is unknown.",
         "  Name the source with --as, or the licence with --licence.",
     ]
 
@@ -104,10 +104,10 @@ def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(dat
     (data / "odd.jsonl").write_text("\n".join(map(json.dumps, records)))
     assert run("odd.jsonl", "--licence", "MIT").stderr.splitlines() == [
         "redraft: 3 kept, 0 dropped",
-        "redraft: 2 records without an answer; fields not used: reply",
-        "  If one of them contains the answer: --map instruction=FIELD,output=FIELD",
+        "redraft: no answer was found in 2 records; fields not used: reply",
+        "  If one of these fields contains the answer: --map instruction=FIELD,output=FIELD",
     ]
-    assert "without" not in run("odd.jsonl", "--map", "instruction=question,output=reply").stderr
+    assert "no answer" not in run("odd.jsonl", "--map", "instruction=question,output=reply").stderr
     assert run("odd.jsonl", "--quiet").stderr == ""
 
 
@@ -115,7 +115,7 @@ def test_of_questions_in_turns_the_first_is_the_prompt_and_the_others_are_said_t
     (data / "mt.jsonl").write_text('{"question_id": 1, "category": "a", "turns": ["Why?", "So?"]}')
     assert run("mt.jsonl", "--licence", "MIT").stderr.splitlines()[1:3] == [
         "redraft: The prompt is the first turn; meta.source.turns contains all turns.",
-        "redraft: 1 record without an answer; fields not used: category",
+        "redraft: no answer was found in 1 record; fields not used: category",
     ]
 
 
@@ -130,8 +130,8 @@ def test_answers_without_a_question_are_left_out_and_counted(data: Path) -> None
     assert result.exit_code == 0
     assert "  no-question          2\n" in result.stderr
     assert (
-        "redraft: 2 answers without a question, left out\n"
-        "  Put the question into each record, as `instruction`; the answer is `output`.\n"
+        "redraft: left out 2 answers without a question\n"
+        "  Put each question into the record of its answer, as `instruction`. The answer is `output`.\n"
     ) in result.stderr
     assert [chain.id for chain in read_records(data / "out.jsonl")] == ["mixed/0", "mixed/2"]
     gone = chains((data / "gone.jsonl").read_text())

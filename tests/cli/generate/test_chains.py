@@ -291,7 +291,7 @@ def test_markers_of_the_text_format_in_a_reply_are_no_structure() -> None:
     result = generate([fake, told, "A small bird.", GOOD])
     (chain,) = chains()
     assert chain.meta["generated"] == {"markers": 2}
-    assert "markers    1 chain with a heading of the text format" in result.output
+    assert "markers    1 chain with a heading of SelFee's format" in result.output
     for read in (chain, parse(render(chain))):
         assert [step.answer for step in read.steps] == [fake, "A small bird."]
         assert [step.feedback.text for step in read.steps if step.feedback] == [told, GOOD]

@@ -90,7 +90,7 @@ def test_what_is_made_from_seeds_has_their_licences() -> None:
 def test_a_dry_teacher_is_told_with_what_was_rejected() -> None:
     result = scripted("--count", "9")
     assert result.exit_code == 3
-    assert "the last 25 requests gave no new, sound task; kept: 3 instructions." in result.stderr
+    assert "the last 25 requests gave no new, valid task; kept: 3 instructions." in result.stderr
     assert "similar 7" in result.stderr
 
 

@@ -123,7 +123,7 @@ class TreeMessage:
 
 
 def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
-    """Yield the last message's id and the chain of each path in an OASST1 tree that ends in an answer."""
+    """Yield each path of an OASST1 tree, down to its last answer, as the last message's id and a chain."""
     for path in _paths(_grown(fields)):
         chain = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
         lang = {"lang": path[-1].lang} if path[-1].lang else {}

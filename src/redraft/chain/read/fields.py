@@ -21,7 +21,7 @@ class Fields:
     """The fields of one record. Fields that were not taken stay in `rest`.
 
     Attributes:
-        where: The record's place, for errors.
+        where: The record's location, for errors.
     """
 
     rest: dict[str, Any]
@@ -110,7 +110,7 @@ class Shape(Kind):
     name: str
     needs: Set[str]
     read: Callable[[Fields], Chain]
-    refused: str = ""  # a name for such records, if they are no prompts, answers or chains
+    refused: str = ""  # a name for such records, if they are neither prompts, answers nor chains
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of compressed
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
 _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # the start of inspect's logs
-NOT_JSON = "Write one JSON object or text per line, or one array; a file of plain prompts ends in .txt."
+NOT_JSON = "Write one JSON object or text per line, or one array. A file of plain prompts is named *.txt."
 _BROKEN = (
     f"{NOT_JSON}\nCorrect or delete that line. For prompts, conversations and chains, "
     "redraft data import FILE -o OTHER.jsonl leaves it out."
@@ -49,7 +49,7 @@ _BROKEN = (
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the place and the undecoded JSON of each record, so that other processes can decode it.
+    """Yield the location and the undecoded JSON of each record, so that other processes can decode it.
 
     Items of an array, and lines of a `.txt` file, are also yielded as lines of JSON.
     """
@@ -84,7 +84,7 @@ def named_on_hub(path: Path) -> tuple[str, str] | None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise errors of the system and of decompression as a RecordError."""
+    """Raise a RecordError for errors of the operating system and of decompression."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
@@ -102,19 +102,19 @@ def check_utf8(path: Path, start: bytes) -> None:
     name = name_of(path)
     if start.startswith(_UTF16):
         raise RecordError(f"{name} is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
-    if len(start) > 1 and any(start[:8:2]) != any(start[1:8:2]):  # without a mark: each second byte is zero
+    if len(start) > 1 and any(start[:8:2]) != any(start[1:8:2]):  # without a BOM: every second byte is zero
         kind = "UTF-16LE" if start[0] else "UTF-16BE"
         message = f"{name} looks like UTF-16, not UTF-8: it has NUL bytes."
         raise RecordError(message, hint=f"iconv -f {kind} -t UTF-8 {name}")
 
 
 def plain_name(path: Path) -> str:
-    """Return a file's name without a compression's ending: `a.jsonl` for `data/a.jsonl.gz`."""
+    """Return a file's name without the ending `.gz`: `a.jsonl` for `data/a.jsonl.gz`."""
     return path.name.removesuffix(path.suffix) if path.suffix.lower() == ".gz" else path.name
 
 
 def ending_of(path: Path) -> str:
-    """Return a file's ending in lower case, without a compression's ending."""
+    """Return a file's ending in lower case, ignoring `.gz`."""
     return Path(plain_name(path)).suffix.lower()
 
 
@@ -136,7 +136,7 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
 def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
     """Open a new file, or standard output. The file gets its name once all of it is on the disk.
 
-    Special files, such as /dev/null or a named pipe, are written directly. `flag` is the option in hints.
+    Special files, such as /dev/null or a named pipe, are written directly. Hints name the option `flag`.
     """
     if str(path) == STDIO:
         yield sys.stdout.buffer
@@ -198,7 +198,7 @@ def _decoded(data: bytes, where: str) -> Any:
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # the reader of a pipe went away
+    except BrokenPipeError:  # the process that read the pipe ended
         raise
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error

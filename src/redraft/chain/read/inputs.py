@@ -27,7 +27,7 @@ from redraft.jobs.counting import counted
 from redraft.jobs.licences import UNKNOWN, licence_in
 from redraft.jobs.provenance import licences_beside
 
-InputRow = tuple[str, bytes | RecordError]  # a record's place, and its JSON or its error
+InputRow = tuple[str, bytes | RecordError]  # a record's location, and its JSON or its error
 
 _BATCH = 256
 _LONGEST = 1 << 28  # bytes of the longest line and of the longest cell, as for other records
@@ -71,7 +71,7 @@ def _cells(path: Path, reader: Any) -> Iterator[InputRow]:
             yield where, _json(dict(zip(header, cells, strict=True)))
         elif cells:
             if again := next((cell for cell in cells if cells.count(cell) > 1), None):
-                raise RecordError(f"{name}:1: its header names the column {again!r} twice.")
+                raise RecordError(f"{name}:1: the header names the column {again!r} twice.")
             header = cells
 
 
@@ -140,7 +140,7 @@ def inputs_of(path: Path) -> list[Input]:
     if not found:
         raise UsageError(
             f"{files.name_of(path)}: this folder contains no files of records.",
-            hint=f"Such files end in: {' '.join(files.ENDINGS)} (or, if compressed, in .gz after that).",
+            hint=f"Their names end in: {' '.join(files.ENDINGS)} (if compressed, followed by .gz).",
         )
     root = path.resolve().name
     return [_within(path, each, root) for each in found]

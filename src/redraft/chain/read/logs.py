@@ -23,7 +23,7 @@ _RIGHT = {"C": True, "I": False, "N": False, 1: True, 0: False}
 
 def _lm_eval(log: Log) -> Chain:
     requests, said = log["arguments"], log["filtered_resps"]
-    if len(requests) > 1:  # one for each choice, with its likelihood
+    if len(requests) > 1:  # one request for each choice, with its likelihood
         likely = max(range(len(said)), key=lambda place: float(said[place][0]))
         answer = requests[f"gen_args_{likely}"]["arg_1"]
     else:

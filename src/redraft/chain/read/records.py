@@ -1,7 +1,7 @@
 """Read files of records of any published shape as chains.
 
 Every chain gets an id that is the same in every run: `vicuna_80/12` is the record of `vicuna_80.jsonl` whose
-own id is 12 or, if records have no ids, the one at place 12 (from 0). Cleaning is not done here.
+own id is 12 or, if records have no ids, the one at index 12 (from 0). Nothing is cleaned.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Damage(RecordError):
 class RawRecord(NamedTuple):
     """An undecoded record of a file. Other processes may decode it."""
 
-    where: str  # its place as errors name it, such as `a.jsonl:12`
+    where: str  # its location in error messages, such as `a.jsonl:12`
     stem: str  # the file's name without endings, which begins the ids
-    number: int  # its place in the file, from 0
+    number: int  # its index in the file, from 0
     data: bytes
-    damage: Damage | None = None  # of the last record of a damaged file, which has no data
+    damage: Damage | None = None  # only in the last record of a damaged file, which has no data
 
     def chain(self) -> Chain:
         """Decode the record as a chain with an id, which may not be unique in its file.
@@ -138,7 +138,7 @@ def ids_of(path: Path) -> Iterator[str]:
 
 
 def place_of(path: Path, name: str) -> str:
-    """Return the place of the record with this id, such as `a.jsonl:12`, or the id if no record has it."""
+    """Return the location of a record by its id, such as `a.jsonl:12`, or the id if no record has it."""
     ids = Ids()
     raws = raw_records(path) if path.is_file() else ()  # a pipe cannot be read again
     return next((raw.where for raw in raws if ids.new(raw.id()) == name), name)
@@ -196,7 +196,7 @@ def _json(record: dict[str, Any], where: str) -> bytes:
 
 
 def id_of(record: Any, stem: str, index: int) -> str:
-    """Return a record's id: the file's name, then the record's own id or, if it has none, its place."""
+    """Return a record's id: the file's name, then the record's own id or, if it has none, its index."""
     table = record if isinstance(record, dict) else {}
     if name := logged(table):
         return name

@@ -1,7 +1,7 @@
 """Recognise the shape of a published record by its fields, and read it as a chain.
 
-The first of `shapes()` that matches is used; plugins may add some. A record's fields go to the prompt, to the
-steps, and in `meta` to `reference` (the gold answer), `rationale`, `tests` and `lang`. All others go to
+The first of `shapes()` that matches is used; plugins may add shapes. A record's fields go to the prompt, to
+the steps, and in `meta` to `reference` (the gold answer), `rationale`, `tests` and `lang`. All others go to
 `source`, so that nothing is lost. Answers and prompts are read here, other records in the other modules.
 """
 
@@ -168,7 +168,7 @@ def read_shape(record: Mapping[str, Any], where: str) -> Chain:
 
 
 def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
-    """Read a record of any given shape as a chain without an id."""
+    """Read a record of the given shape as a chain without an id."""
     fields = Fields(dict(record), where)
     try:
         return _with_source(shape.read(fields), fields)

@@ -128,7 +128,7 @@ _MOST_INDENT = 100
 def repair(fields: Fields) -> Chain:
     """Read DrRepair: a program with one broken line, and the compiler's message. Prompts count lines from 1.
 
-    Records seem to count from 0: then the message names the broken line in 767 of 1,000 development records.
+    Records seem to count from 0. The message then names the broken line in 767 of 1,000 development records.
     """
     broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
     width = len(str(len(broken)))
@@ -156,7 +156,7 @@ def _program(fields: Fields, name: str) -> list[str]:
 
 
 def instances(fields: Fields) -> Chain:
-    """Read a Self-Instruct record by its first instance. If it has several, all are kept in `source`."""
+    """Read a Self-Instruct record with its first instance. If it has several, all are kept in `source`."""
     found = fields.items("instances")
     if not found:
         return task(fields.text("instruction"), None)

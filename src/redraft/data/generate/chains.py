@@ -1,8 +1,8 @@
 """Set the options of feedback chains from their records, and clean up the finished chains.
 
-`revise` makes the chain itself. SelFee's three ways are combinations of two settings: `gold` shows the critic
-the record's gold answer, and `first` takes the first answer from the record. `verify` replaces the teacher's
-opinion by a check that knows the gold answer.
+`revise` makes the chain itself. SelFee's three methods are combinations of two settings: `gold` shows the
+critic the record's gold answer, and `first` takes the first answer from the record. `verify` replaces the
+teacher's opinion by a check that knows the gold answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from redraft.jobs.licences import MOST_ORIGINS, Source, origin_of, rest_of
 from redraft.revision.words import Summary
 
 Verify = Literal["number", "code"]
-"""The check that decides: whether an answer's last number is the gold answer, or the record's unit tests."""
+"""The check that gives verdicts: an answer's last number is the gold one, or the record's unit tests pass."""
 
 _KEY = "generated"  # the field of `meta` for the marks that `generate chains` puts on a chain
 
@@ -42,7 +42,7 @@ class ChainCounts(Summary):
     verdicts: Counter[str] = field(default_factory=Counter)  # verdicts of feedback
     cleaned: Counter[str] = field(default_factory=Counter)  # texts that each clean-up rule changed
     leaking: int = 0  # chains in which a text quotes the gold answer
-    marked: int = 0  # chains in which a text has a heading of the text format (`chain.selfee`)
+    marked: int = 0  # chains in which a text has a heading of SelFee's format (`chain.selfee`)
     refused: int = 0  # chains whose best answer or a feedback is a refusal
     refusals: Counter[str] = field(default_factory=Counter)  # texts that are refusals, by part
     sources: set[Source] = field(default_factory=set)  # the data sets of the records, with their licences
@@ -68,7 +68,7 @@ class ChainCounts(Summary):
         where = ", ".join(counted(self.refusals[part], name) for part, name in parts if self.refusals[part])
         quotes = f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
         refused = f"{counted(self.refused, 'chain')} with a refusal: {where}"
-        heading = f"{counted(self.marked, 'chain')} with a heading of the text format: `### Feedback 1:`"
+        heading = f"{counted(self.marked, 'chain')} with a heading of SelFee's format: `### Feedback 1:`"
         marks = [
             ("verdicts", in_words(self.verdicts)),
             ("cleaned", in_words(self.cleaned)),
@@ -84,7 +84,7 @@ class ChainMaking:
     """The settings by which records become chains."""
 
     gold: bool = False  # show the critic the gold answer, with its rationale
-    # Take the record's answer as the first, or else its gold answer, unless the critic or a check uses that.
+    # Begin with the record's answer or, unless the critic or a check uses it, with the gold answer.
     first: bool = False
     verify: Verify | None = None  # let a check with the gold answer give the verdicts
     checks: tuple[str, ...] = ()  # other checks
@@ -126,7 +126,7 @@ class ChainMaking:
         if self.gold:
             options["gold"] = self._needed(gold_text(record), record, "gold answer", "--gold")
         if self.first:
-            # It is shown to the writer, so it must not be the gold answer as well.
+            # The writer sees the first answer, so it must not be a gold answer that judges the chain.
             secret = bool(self.gold or self.verify)
             what = "answer except the gold one" if secret and gold_text(record) else "answer"
             first = record.answer if secret else answer_of(record)
@@ -189,9 +189,9 @@ def _number(gold: str, record: Chain) -> Check:
         ) from None
 
 
-# Remove the remarks and apologies that teachers add to revisions. The rules for texts are SelFee's
-# (reference/selfee.md). Each looks for a few English phrases, and never leaves a text empty. Another rule
-# drops an empty last revision. No rule changes a first answer.
+# Remove the remarks and apologies that teachers add to revisions. The rules for texts are SelFee's.
+# Each looks for a few English phrases, and never leaves a text empty. Another rule drops an empty last
+# revision. No rule changes a first answer.
 
 _SENTENCE = r"[^.!?\n]*(?:[.!?](?!\s|$)[^.!?\n]*)*[.!?:]"
 _START = re.compile(rf"\A\s*+({_SENTENCE})\s++(?=\S)")
@@ -202,7 +202,7 @@ _APOLOGY = re.compile(
     re.IGNORECASE,
 )
 _SAYS_MORE = re.compile(r"\d|\b(?:can(?:['’]t|not| not)|won['’]t|unable|not able)\b", re.IGNORECASE)
-"""Matches a number, by which a check may have judged the answer, or a refusal."""
+"""Matches a reason to keep a sentence: a refusal, or a number that a check may have judged."""
 _ANSWER = r"(?:answer|version|response|text|sentence|paragraph|code|draft)"
 _CHANGED = r"(?:revised|corrected|updated|changed|rewritten|fixed)"
 _RESULT = r"(?:is|are)\s+(?!(?:now|more|much|clear|better|short|accurate|complete|concise))"

@@ -1,4 +1,4 @@
-"""Make the tasks of one request, in either way, and judge them in the order of the requests.
+"""Make the tasks of one request, by either method, and judge them in the order of the requests.
 
 Each reply of the teacher is stored before it is used, so that it is paid for only once.
 """
@@ -38,8 +38,8 @@ class LimitReached(Exception):
 @dataclass(frozen=True)
 class _Reply:
     text: str
-    cut: bool  # it was cut before its end
-    # The error with which the server refused the request; then there is no reply.
+    cut: bool  # the reply was cut before its end
+    # The error, if the server refused the request. `text` is then empty.
     refused: EngineError | None = None
 
 
@@ -51,10 +51,10 @@ class Teacher:
     identity: Any  # JSON values that identify the model
     journal: Journal
     session: Session
-    slots: asyncio.Semaphore  # limits the calls at once
+    slots: asyncio.Semaphore  # limits concurrent calls
     calling: Callable[[], AbstractContextManager[Any]]  # returns a context in which a call is made
     price: Price | None = None
-    tries: int = 1  # attempts at a call, if its replies break off
+    tries: int = 1  # attempts at a call, if its errors are temporary
     limit: Callable[[], str] = str  # returns the limit that the run has reached, or an empty text
 
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> _Reply:
@@ -90,7 +90,7 @@ class Teacher:
             self.session.pay(usage.completion_tokens, usd, estimated=usage.estimated)
 
         paid = MeteredEngine(self.engine, pay, self.session.progress.write)
-        # A new one for each try: it counts equal calls, and the next run asks for the reply to the first.
+        # A new engine for each try: it counts equal calls, and a later run looks up the reply to the first.
         journaled = JournaledEngine(paid, self.journal, identity=self.identity, scope=scope)
         message: Message = {"role": "user", "content": text}
         pieces, finish = [], None
@@ -112,7 +112,7 @@ _KIND_TOKENS = 16  # tokens of a reply of yes or no
 
 @dataclass(frozen=True)
 class Request:
-    """A request by its number, from 0."""
+    """A request, identified by its number from 0."""
 
     number: int
 
@@ -153,7 +153,7 @@ class Flow:
     rejects: Rejects
     commits: Turns  # lets requests be written in the order of their numbers
     claims: Turns  # lets their instructions be compared with the pool in that order
-    seeds: Mapping[str, Any] | None = None  # the origin of the made tasks, if the seeds have licences
+    seeds: Mapping[str, Any] | None = None  # the origin of the generated tasks, if the seeds have licences
 
     @property
     def dry(self) -> bool:
@@ -173,7 +173,7 @@ class Flow:
         except LimitReached:
             return None
         except RedraftError as error:
-            passes = is_of_item(error) or is_doubtful(error)  # the run may go on without it
+            passes = is_of_item(error) or is_doubtful(error)  # the run can continue without this request
             raise
         finally:
             for turns in (self.claims, self.commits):
@@ -181,10 +181,9 @@ class Flow:
         return lines
 
     async def _is_needed(self, number: int) -> bool:
-        """Wait until earlier requests cannot change whether this one is needed. Return whether it is.
+        """Wait until the results of earlier requests show whether a request is needed. Return whether it is.
 
-        So the last requests are made one after another, and none is paid for in vain. A run makes the same
-        calls at any parallelism and after any stop.
+        So no request is made in vain, and a run makes the same calls at any parallelism and after any stop.
         """
         most, lag = (wording.NEW_TASKS, inf) if self.way == "alpaca" else (wording.NEW, LAG)
         while self.pool.missing and not (self.dry or self.commits.is_ended):
@@ -198,7 +197,7 @@ class Flow:
     def _rng(self, scope: str) -> Random:
         return Random(derived_seed(self.sampling.seed or 0, f"examples of {scope}"))  # noqa: S311
 
-    # Alpaca's way: one request asks for a list of whole tasks. Its examples are seeds alone.
+    # Alpaca's method: one request asks for a list of whole tasks. Its examples are only seeds.
 
     async def _alpaca(self, request: Request) -> list[str] | None:
         solved = [task for task in self.pool.seeds if task.output]
@@ -209,7 +208,7 @@ class Flow:
         made = Made()
         found = rules.read_tasks(reply.text, cut=reply.cut)[: wording.NEW_TASKS]
         for place, each in enumerate(found, start=1):
-            # The instruction is compared last: only a good task keeps others out.
+            # The instruction is compared last, so that only a task without faults enters the pool.
             fault = (
                 each.fault
                 or rules.check_instruction(each.task, self.wanted)
@@ -229,7 +228,7 @@ class Flow:
             return True
         return False
 
-    # Self-Instruct's way: instructions, then whether each asks for a classification, then its instances.
+    # Self-Instruct's method: request instructions, then the kind of each, then its instances.
 
     async def _self_instruct(self, request: Request) -> list[str] | None:
         shown = self._shown(request)
@@ -247,7 +246,7 @@ class Flow:
         self.claims.passed(request.number)
         await together(works)
         if made.refused and len(made.refused) == len(works) and not any(map(is_filtered, made.refused)):
-            raise made.refused[0]  # it may be a setting that the server refuses, and not these instructions
+            raise made.refused[0]  # the server may refuse a setting, not these instructions
         if not await self.commits.wait(request.number):
             return None
         return self._commit(request, reply, made)
@@ -255,8 +254,8 @@ class Flow:
     def _shown(self, request: Request) -> list[str]:
         """Return the instructions to show. A request that was interrupted shows the same ones again.
 
-        Otherwise, if an earlier request failed before and succeeds now, the instructions could differ. Then
-        the stored reply would not fit, and the request would be paid for twice.
+        If it drew them again, they could differ, because an earlier request that failed before may succeed
+        now. Then the stored reply would not fit, and the request would be paid for twice.
         """
         unfinished = self.teacher.session.unfinished
         before = unfinished.get(request.id)
@@ -270,7 +269,7 @@ class Flow:
 
     async def _solve(self, task: Task, origin: Origin, made: Made) -> None:
         scope, rng = str(origin.request), self._rng(origin.id)
-        # Tasks of both kinds: the seeds if they set their kinds, otherwise the shipped ones.
+        # Examples of both kinds: the seeds if they state their kinds, otherwise the shipped tasks.
         known = [task for task in self.pool.seeds if task.is_classification is not None and task.output]
         seeds = known if len({task.is_classification for task in known}) == 2 else self.shipped
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0, extra_body=None)
@@ -302,7 +301,7 @@ class Flow:
             else:
                 made.kept.append((each.task, here))
 
-    # Both ways.
+    # Both methods.
 
     async def _listed(self, request: Request, text: str, stop: Sequence[str]) -> _Reply:
         reply = await self.teacher.ask(request.id, text, self.sampling, stop)
@@ -333,7 +332,7 @@ def _refusal(reply: _Reply) -> Fault | None:
 
 
 def _is_refused(task: Task, origin: Origin, reply: _Reply, made: Made) -> bool:
-    """Return whether the server refused an instruction. If so, reject it alone, and keep it in the pool."""
+    """Return whether the server refused an instruction. If so, reject only it, and keep it in the pool."""
     if reply.refused and (fault := _refusal(reply)):
         made.refused.append(reply.refused)
         made.reject(task, origin, fault, claimed=True)

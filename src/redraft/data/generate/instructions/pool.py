@@ -1,4 +1,4 @@
-"""Keep the pool of instructions: the seeds and the generated ones. A new one must differ from all.
+"""Keep the pool of seed and generated instructions. A new instruction must differ from all of them.
 
 The output does not depend on the speed of requests. A request shows seeds, and tasks from requests at least
 `LAG` before it. Requests are judged in the order of their numbers (`Turns`). So the same replies give the
@@ -63,10 +63,10 @@ class TaskPool:
         if near is None:
             self.add(instruction)
             return None
-        return Fault("similar", f"a ROUGE-L of {near.score:.2f} with another"), self._texts[near.place]
+        return Fault("similar", f"its ROUGE-L with another is {near.score:.2f}"), self._texts[near.place]
 
     def keep(self, request: int, number: int, instruction: str) -> None:
-        """Record that an instruction of the pool is kept, with its request and its place in the reply."""
+        """Record that an instruction of the pool is kept, with its request and its position in the reply."""
         insort(self._made, (request, number, instruction))
         self.kept += 1
 
@@ -127,7 +127,7 @@ _FIELDS = {"rule", "request", "number", "record"}
 class Rejects(AbstractContextManager["Rejects"]):
     """The rejects of an output that this process has locked, in `OUT.rejected.jsonl`.
 
-    Unless the output is `complete`, rejects of requests not in `done` are removed: these are made again.
+    Unless the output is `complete`, requests not in `done` will be repeated, so their rejects are removed.
 
     Raises:
         OutputError: The file cannot be written, or contains other records.
@@ -136,7 +136,7 @@ class Rejects(AbstractContextManager["Rejects"]):
     def __init__(self, output: Path, done: Container[str], *, complete: bool = False) -> None:
         self.path = output.with_name(output.name + ".rejected.jsonl")
         self.counts: Counter[str] = Counter()  # by rule
-        # Request, place and text of each instruction that was new, but whose answers were rejected.
+        # Request, position and text of each new instruction whose answers were all rejected.
         self.claimed: list[tuple[int, int, str]] = []
         self._lines: LineFile | None = None
         if self.path.exists():

@@ -1,15 +1,15 @@
 """Parse a teacher's replies, and reject unsuitable tasks by named rules. Rejects are counted by rule.
 
 Alpaca's rules are `short`, `long`, `blocked`, `program`, `start`, `similar` and `cut`; Self-Instruct's are
-`same`, `colon` and `conflict`. The others catch faults of chat models: refusals, loops, format markers. The
-first rule that finds a fault rejects the task. Whether an answer is right is not judged.
+`same`, `colon` and `conflict`. The other rules catch faults of chat models: refusals, loops, format markers.
+The first rule that finds a fault rejects the task. Whether an answer is right is not judged.
 
 Replies are labelled blocks, such as `Instruction: … Input: … Output: …`, or numbered lists. A label counts
-only where the form allows it: in its order, at the start of a line. After `Output:`, a line `Input:` is text
-of the output, because only a new block can come next. If the first block has a heading with a number, the
-others need one too, because an output may contain an instruction. Teachers put numbers, Markdown and lines
-around labels, and fences around everything; these do not belong to a text. The patterns are possessive:
-otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
+only where the format allows it: in its order, at the start of a line. After `Output:`, a line `Input:` is
+text of the output, because only a new block can come next. If the first block has a heading with a number,
+the other blocks need one too, because an output may contain an instruction. Teachers put numbers, Markdown
+and lines around labels, and fences around everything; these do not belong to a text. The patterns are
+possessive: otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MARKERS = re.compile(
 )
 _LOOP = range(8, 202)  # lengths of the text that a loop repeats, with a space
 _TIMES = 5
-_LOOKED_AT = 4000  # characters at the end in which a loop is looked for
+_LOOKED_AT = 4000  # characters at the end that are searched for a loop
 _OPENING = "\"'“”‘’«»„¿¡("
 _PROGRAM = "write a program"
 
@@ -63,12 +63,12 @@ def fault_of_reply(text: str, *, cut: bool) -> Fault:
     if not text.strip():
         return Fault("empty", "the reply is empty")
     if is_refusal(text):
-        return Fault("refusal", f"the reply refuses: {text.strip()[:60]!r}")
+        return Fault("refusal", f"the reply is a refusal: {text.strip()[:60]!r}")
     if looped := repeats(text):
-        return Fault("repeats", f"it repeats {looped[:60]!r} again and again")
+        return Fault("repeats", f"the reply repeats {looped[:60]!r} again and again")
     if cut:
         return Fault("cut", "the reply was cut at the token limit, before anything was complete")
-    return Fault("format", "the reply is not in the form that was asked for")
+    return Fault("format", "the reply does not have the requested format")
 
 
 def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
@@ -94,7 +94,7 @@ def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
 
 def _marked(text: str) -> Fault | None:
     found = _MARKERS.search(text)
-    return Fault("markers", f"{found[0].strip()!r} belongs to the form of a prompt") if found else None
+    return Fault("markers", f"{found[0].strip()!r} belongs to a prompt's format") if found else None
 
 
 def check_answer(task: Task, wanted: Wanted) -> Fault | None:
@@ -102,13 +102,13 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
     if not task.output:
         return Fault("empty", "the output is empty")
     if is_refusal(task.output):
-        return Fault("refusal", f"the output refuses: {task.output[:60]!r}")
+        return Fault("refusal", f"the output is a refusal: {task.output[:60]!r}")
     if looped := repeats(task.output) or repeats(task.input):
-        return Fault("repeats", f"it repeats {looped[:60]!r} again and again")
+        return Fault("repeats", f"a text repeats {looped[:60]!r} again and again")
     if marked := _marked(f"{task.input}\n{task.output}"):
         return marked
     if task.output == task.input:
-        return Fault("same", "the output is the input")
+        return Fault("same", "the output equals the input")
     if task.output.endswith(":") or task.input.endswith(":"):
         return Fault("colon", "input or output ends with a colon: something is missing")
     text = f"{task.instruction}\n{task.output}"

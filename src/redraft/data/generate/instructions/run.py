@@ -46,7 +46,7 @@ _SAMPLED: dict[str, dict[str, Any]] = {
     "alpaca": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 3072},
     "self-instruct": {"temperature": 0.7, "top_p": 0.5, "max_tokens": 1024},
 }
-"""The sampling of the original scripts, except Self-Instruct's length: five instances fit in 1,024 tokens."""
+"""The original scripts' sampling, except Self-Instruct's token limit: five instances fit in 1,024 tokens."""
 
 _PRESENCE_PENALTY = 2.0
 """Self-Instruct's penalty for new instructions. It is left out for engines that accept no extra fields."""
@@ -59,7 +59,7 @@ class Generated:
     out: Path  # the file of tasks, as chains
     kept: int  # instructions in the file
     rejected: Counter[str]  # rejects by rule
-    dry: bool  # the run ended because the teacher gave nothing new any more
+    dry: bool  # the run ended because the teacher wrote no new instructions
     tasks: int  # instances of the instructions
     job: JobResult  # cost, time and failures
     paid: str = ""  # the cost of all runs, in words, if there were several
@@ -170,7 +170,7 @@ class InstructionRun:
                 hint="Leave out --batch, or use --way alpaca.",
             )
         if options.seeds and Path(options.seeds).resolve() == out.resolve():
-            hint = "To resume it, leave out --seeds. Or name another file."
+            hint = "To continue the output, leave out --seeds. Or name another file."
             raise UsageError(f"{out} cannot be both the seeds and the output.", hint=hint)
         if code_of(options.language) is None:
             listed = f"An ISO 639 code, or one of: {', '.join(BY_NAME)}"
@@ -186,7 +186,7 @@ class InstructionRun:
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
         if self.options.way == "alpaca" and solved < tasks.FEWEST:
             raise UsageError(
-                f"{solved} of the {total} tasks in {path} have an output, but "
+                f"{solved} of the {total} tasks in {path} came with an output, but "
                 f"--way alpaca needs at least {tasks.FEWEST} such tasks.",
                 hint="Add outputs, or use --way self-instruct.",
             )
@@ -226,7 +226,7 @@ class InstructionRun:
         if dry:
             rules = ", ".join(f"{rule} {number:,}" for rule, number in self._rejected.most_common(5))
             self.plan.say(
-                f"the last {DRY} requests gave no new, sound task; kept: {counted(kept, 'instruction')}.\n"
+                f"the last {DRY} requests gave no new, valid task; kept: {counted(kept, 'instruction')}.\n"
                 f"  Rejects: {rules or 'none'}. Try a stronger model, more seeds, or another --topic."
             )
         with out.open("rb") as file:

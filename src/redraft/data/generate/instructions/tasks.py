@@ -1,6 +1,6 @@
 """Read seeds, and write tasks: an instruction, an optional input, and the output.
 
-Seeds are read from a file of any known shape. The shipped ones are our own writing, for tests and first runs.
+Seeds are read from a file of any known shape. We wrote the shipped seeds, for tests and first runs.
 A kept task is written as a chain with one step, so that every command of `redraft data` reads it.
 """
 
@@ -45,7 +45,7 @@ class Origin:
 
     way: str  # `alpaca` or `self-instruct`
     request: int  # the number of the request
-    number: int  # the task's place in the reply, from 1
+    number: int  # the task's position in the reply, from 1
     instance: int = 1  # which of the instruction's instances it is, from 1
 
     @property
@@ -103,7 +103,7 @@ class Seeds:
     tasks: tuple[Task, ...]  # tasks with different instructions
     repeats: int  # number of other tasks, which repeated an instruction
     digest: str  # the SHA-256 of the file
-    shipped: bool = False  # they are redraft's own
+    shipped: bool = False  # whether they are redraft's own
     origin: dict[str, Any] | None = None  # the `meta.origin` of tasks made from them, if a seed has a licence
 
 

@@ -1,7 +1,7 @@
-"""Write the requests to the teacher, for both ways. The wording is our own; the demands are Alpaca's.
+"""Write the requests to the teacher, for both methods. The wording is our own; the demands are Alpaca's.
 
 The provenance of an output contains a digest of the wording. Once the wording changes, no reply to the old
-one is used again, because a journal's keys contain the whole request.
+wording is used again, because a journal's keys contain the whole request.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LEAST_WORDS, MOST_WORDS = 4, 150
 
 AFTER_TASKS = (f"\nTask {_LAST + 1}", f"\n{_LAST + 1}. Instruction")
 AFTER_INSTANCES = (f"\nExample {INSTANCES + 1}", "\nInstruction:")
-"""Stop strings: the texts with which a teacher would continue too far."""
+"""Stop strings: texts with which a teacher would begin more tasks or examples than requested."""
 
 NO_INPUT = "<noinput>"  # stands for an empty input in requests and replies, as in Alpaca
 
