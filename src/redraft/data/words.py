@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -28,7 +28,7 @@ _WORD = regex.compile(
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _SIGN = re.compile("[\u2010-\u205e]")  # punctuation and spaces, often a text's only non-ASCII characters
 
-_CACHED = 1 << 16  # cached word hashes: about 10 MB, enough for nearly all words of a text
+_CACHED = 1 << 16  # cached word hashes (about 10 MB, enough for nearly all words of a text) and powers
 _LONGEST = 64  # most characters of a cached word: a hostile text may be one word of megabytes
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -80,14 +80,16 @@ def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -
 
 
 def _sums(digits: NDArray[np.unsignedinteger[Any]]) -> tuple[Hashes, Hashes]:
-    """Return numbers of which `(sums[end] - sums[begin]) * inverses[begin]` is `digits[begin:end]`."""
-    powers, inverses = _powers(1 << len(digits).bit_length())
-    sums = np.zeros(len(digits) + 1, np.uint64)
-    np.add.accumulate(digits * powers[: len(digits)], out=sums[1:])
-    return sums, inverses[: len(digits) + 1]
+    """Return arrays for which `(sums[end] - sums[begin]) * inverses[begin]` hashes `digits[begin:end]`."""
+    count = len(digits) + 1
+    # Short texts share their powers; those of long ones would keep much memory.
+    powers, inverses = _powers(1 << count.bit_length()) if count < _CACHED else _powers.__wrapped__(count)
+    sums = np.zeros(count, np.uint64)
+    np.add.accumulate(digits * powers[: count - 1], out=sums[1:])
+    return sums, inverses[:count]
 
 
-@lru_cache(maxsize=16)
+@cache
 def _powers(count: int) -> tuple[Hashes, Hashes]:
     found = [np.full(count, base, np.uint64) for base in (_BASE, _INVERSE)]
     for each in found:
