@@ -124,7 +124,6 @@ class Case:
 
 
 def answer(cases: Sequence[Case], request: Request) -> Reply:
-    """Return a scripted reply: the first call, requested values, or the right call. A token is 4 letters."""
     messages = request.json["messages"]
     case = cases[int(re.search(r"Case (\d+)", str(messages))[1])]  # type: ignore[index]
     found = {}

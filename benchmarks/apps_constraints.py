@@ -46,7 +46,6 @@ def is_short(name: str, values: Mapping[str, Any]) -> bool:
 
 
 def held_out(most: int) -> list[dict[str, Any]]:
-    """Return the IFEval records with the shortest suitable prompts, except the first `TUNED`."""
     found = [each for each in records() if all(map(is_short, each["instruction_id_list"], each["kwargs"]))]
     return sorted(found, key=lambda each: len(each["prompt"]))[TUNED : TUNED + most]
 
@@ -82,7 +81,6 @@ def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most
 
 
 def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most: int) -> list[Text]:
-    """Answer a prompt with instructor, as an object with one text. Errors of validation lead to a retry."""
     import instructor
     from instructor.core.exceptions import InstructorError
     from openai import OpenAI

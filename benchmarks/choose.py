@@ -41,7 +41,6 @@ def kept(folder: Path) -> dict[str, Archive]:
 
 
 def raced(archive: Archive, rng: Any) -> tuple[Race, float]:
-    """Draw items, and race the strategies. Return the race, and the share of all answers that it used."""
     ways = {Strategy.of(name): items for name, items in archive.items()}
     drawn = rng.integers(0, len(archive[ONE.name]), ITEMS)
     seen: dict[Strategy, dict[str, list[Spent]]] = {way: {} for way in ways}
@@ -82,7 +81,6 @@ def row_of(archive: Archive) -> dict[str, Any]:
 
 
 def measure(archives: dict[str, Archive]) -> Row:
-    """Return the worst figures over all models and tasks, with all strategies and with the unsteered ones."""
     rows = {}
     for name, archive in archives.items():
         plain = {way: items for way, items in archive.items() if not way.startswith("steered")}

@@ -184,7 +184,6 @@ def _killed_on_ray(
     kinds: list[str],
     most: int,
 ) -> dict[str, int]:
-    """Kill processes and machines in random order. Return the same counts as `_killed`."""
     draws, journaled = random.Random(11), dict[str, int]()
     draws.shuffle(kinds)
     for kind in kinds:
@@ -267,7 +266,6 @@ def _processor(folder: Path, *words: str) -> float:
 
 
 def toward(measured: int, prompts: int, latency: float, parallel: int) -> Row:
-    """Calculate the time of a job on 1 to 1,000 machines from the measured costs of one share."""
     costs = ShareCosts.measured(measured)
     each = max(latency / parallel, costs.answer)
     figures, alone = list[Figure](), 0.0

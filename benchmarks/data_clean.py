@@ -118,13 +118,11 @@ def _compared(conversations: Conversations, said: dict[int, list[str]]) -> Compa
 
 
 def differing(before: Iterable[Block], after: Iterable[Block]) -> int:
-    """Return the number of changed blocks: of lost ones or of new ones, whichever is larger."""
     lost, new = Counter(before), Counter(after)
     return max((lost - new).total(), (new - lost).total())
 
 
 def said_in(pieces: Iterable[tuple[str, list[str]]]) -> dict[int, list[str]]:
-    """Return the texts in all pieces of each conversation, by the number of the conversation."""
     said: dict[int, list[str]] = {}
     for name, texts in pieces:
         number = int(name.rpartition("/")[2].lstrip("c").partition("#")[0].partition("_")[0])

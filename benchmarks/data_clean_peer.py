@@ -94,7 +94,6 @@ def split(sample: Sample, tokenizer: Path) -> list[Sample]:
 
 @cache
 def _tokenizer(folder: Path) -> Any:
-    """Load the slow tokenizer, as released. Newer versions of transformers no longer have it."""
     import transformers
 
     return transformers.AutoTokenizer.from_pretrained(folder, use_fast=False)

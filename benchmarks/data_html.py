@@ -33,8 +33,6 @@ _INLINE = (
 
 @dataclass(frozen=True)
 class Block:
-    """A code block: its language (empty if it has none), and its code without the last line feed."""
-
     language: str
     code: str
 

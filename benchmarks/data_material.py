@@ -117,7 +117,6 @@ def _fresh(rng: random.Random, known: Sequence[list[str]]) -> str:
 
 
 def _span(rng: random.Random, known: Sequence[list[str]], least: int, most: int) -> str:
-    """Return consecutive words of a random sentence. One is replaced by a word of another sentence."""
     words = rng.choice(known)
     length = min(rng.randint(least, most), len(words))
     start = rng.randint(0, len(words) - length)
@@ -127,7 +126,6 @@ def _span(rng: random.Random, known: Sequence[list[str]], least: int, most: int)
 
 
 def _changed(rng: random.Random, known: Sequence[list[str]], text: str) -> str:
-    """Return a text with one or two changes: a word replaced, added or removed, other case or punctuation."""
     words = text.split()
     for _ in range(rng.choice((1, 1, 2))):
         change, place = rng.randrange(5), rng.randrange(len(words))
@@ -158,30 +156,23 @@ def write_instructions(path: Path, texts: Iterator[str]) -> None:
 
 @dataclass(frozen=True)
 class Message:
-    """A message, in HTML or (if a person wrote it) as plain text, and its code blocks."""
-
     text: str
     blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A shared record, and the code blocks that it must still contain after cleaning."""
-
     record: dict[str, Any]
     blocks: tuple[Block, ...]
 
 
 class Conversations:
-    """Makes conversations on demand. A number always gives the same conversation."""
-
     def __init__(self, folder: Path) -> None:
         self._pieces = list(_pieces(folder))
         self._programs = [*_programs(folder), *AWKWARD]
         self._known = sentences(folder)
 
     def make(self, number: int) -> Conversation:
-        """Make a conversation of one to four pieces of real ones, with random words and programs added."""
         rng = random.Random(SEED * 1_000_003 + number)
         turns: list[dict[str, str]] = []
         blocks: list[Block] = []
@@ -211,7 +202,6 @@ class Conversations:
 
 
 def write_conversations(path: Path, conversations: Conversations, count: int) -> None:
-    """Write a JSON array of `count` conversations, like the dumps of the site."""
     with path.open("w", encoding="utf-8") as out:
         for number in range(count):
             out.write("[\n" if number == 0 else ",\n")
@@ -220,7 +210,6 @@ def write_conversations(path: Path, conversations: Conversations, count: int) ->
 
 
 def write_bytes(path: Path, conversations: Conversations, size: int) -> int:
-    """Write JSON lines until the file has `size` bytes, and return the number of records."""
     written = number = 0
     with path.open("wb") as out:
         while written < size:
@@ -244,7 +233,6 @@ def _down(message: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _pieces(folder: Path) -> Iterator[list[tuple[Message, Message]]]:
-    """Yield the questions (as plain text) and the answers (in HTML) of each conversation."""
     dummy = json.loads((folder / "conversations" / "dummy_conversation.json").read_text("utf-8"))
     said = [[turn["value"] for turn in each["conversations"]] for each in dummy]
     said += [[message["text"] for message in path] for path in paths(folder)]

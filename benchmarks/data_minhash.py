@@ -71,7 +71,6 @@ def recall(found: Pairs, exact: Pairs) -> float:
 
 
 def exact_pairs(texts: Sequence[str], least: float = LEAST) -> Pairs:
-    """Return all similar pairs (earlier, later), found by counting common shingles."""
     having: dict[tuple[str, ...], list[int]] = {}
     sets = [shingles(text) for text in texts]
     pairs = set()
@@ -108,7 +107,6 @@ def number_of(name: str) -> int:
 
 
 def pairs_in_groups(drops: Iterable[tuple[int, int]]) -> Pairs:
-    """Return all pairs in each group: a kept text, and the texts that were dropped for it."""
     groups: dict[int, list[int]] = {}
     for dropped, kept in drops:
         groups.setdefault(kept, [kept]).append(dropped)
@@ -116,7 +114,6 @@ def pairs_in_groups(drops: Iterable[tuple[int, int]]) -> Pairs:
 
 
 def found_by_datasketch(texts: Sequence[str]) -> tuple[Pairs, float]:
-    """Return the pairs that datasketch's `MinHashLSH` finds, and the seconds."""
     import datasketch
 
     start = time.perf_counter()

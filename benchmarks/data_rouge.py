@@ -41,7 +41,6 @@ def run(scale: Scale) -> Row:
 
 
 def compare(ours: Near, theirs: Near, candidates: Sequence[str]) -> tuple[dict[bool, list[float]], int, int]:
-    """Return each filter's seconds (ours: True), and the numbers of differing decisions and of near pairs."""
     times: dict[bool, list[float]] = {True: [], False: []}
     differ = near = 0
     for number, text in enumerate(candidates):
@@ -84,7 +83,6 @@ def near_in_rouge_score(texts: Sequence[str]) -> Near:
 
 
 def rouge_score() -> tuple[Callable[[str], list[str]], Callable[[list[str], list[str]], float]]:
-    """Return the tokenizer of `rouge_score`, without stemming, and its F-measure of two lists of words."""
     from rouge_score import rouge_scorer, tokenizers
 
     def f_measure(words: list[str], others: list[str]) -> float:

@@ -35,7 +35,6 @@ def everyday(*, held_out: bool) -> list[Labelled]:
 
 
 def _plain(check: str) -> str:
-    """Return a check in lower case. The labels `first:yes|no` and `alone:yes|no` become `matches`."""
     kind, _, words = check.partition(":")
     return (choice(words.split("|"), alone=kind == "alone") if kind in ("first", "alone") else check).lower()
 

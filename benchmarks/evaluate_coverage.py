@@ -126,7 +126,6 @@ def estimates(world: World, seed: int) -> dict[str, Estimate]:
 
 
 def truths(world: World) -> dict[str, float]:
-    """Return the figures of a world that is so large that chance has almost no effect."""
     found = {name: float(figure(table(world).sum(axis=0))) for name, (table, figure) in SUMS.items()}
     return found | {name: estimate(world).value for name, estimate in OTHERS.items()}
 

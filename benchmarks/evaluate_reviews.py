@@ -76,7 +76,6 @@ def _differing(found: Comparison, ratio: float, sums: Any, reviews: Tally, both:
 
 
 def scores(_: int, __: int) -> Row:
-    """Count released scores that are recovered, and scores that are read from texts without any."""
     files = sorted((shared() / "selfee" / "reviews").glob("*.jsonl"))
     every = [each for path in files for _, each in read_reviews(raw_records(path))]
     recovered = sum(_read(each.text) == each.score for each in every)
@@ -96,7 +95,6 @@ def _read(text: str) -> tuple[float, float] | None:
 
 
 def _without_scores(text: str) -> str:
-    """Return a review without its scores. Its quotes of answers, with their numbers and tuples, stay."""
     first, _, rest = text.strip().partition("\n")
     kept = rest if all(part.replace(".", "").isdigit() for part in first.split()) else text
     lines = [line for line in kept.splitlines() if not line.startswith(("Assistant 1: ", "Assistant 2: "))]
@@ -183,7 +181,6 @@ def _page(folder: Path, count: int) -> Path:
 
 
 def _browsed(browser: Any, path: Path, hits: int) -> tuple[float, float, int]:
-    """Return the seconds to open and to search the page, and the number of requests other than for files."""
     page, asked = browser.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     start = time.perf_counter()

@@ -58,7 +58,6 @@ def _limited(calls: int, *more: str) -> Account:
 
 
 def _share(account: Account) -> float:
-    """Return the percentage of the limit that was used between the first ten seconds and the last call."""
     first, last = account.let_in[0] + SETTLING, account.let_in[-1]
     return 100 * sum(first < at <= last for at in account.let_in) / (RPM / 60 * (last - first))
 
@@ -68,7 +67,6 @@ def _late(account: Account) -> float:
 
 
 def faulty(chains: int, rounds: int) -> Row:
-    """Count the chains that faults lose or duplicate, and the calls that are paid twice."""
     found = [_faulty(chains, seed) for seed in range(1, rounds + 1)]
     lost, made_twice, paid_twice = (tuple(map(float, values)) for values in zip(*found, strict=True))
     figures = (

@@ -86,7 +86,6 @@ async def start_engine(size: Size, *, parallel: int, speculate: bool | None) -> 
 
 
 def copied_share(text: Sequence[int], source: Sequence[int], n: int = 4) -> float:
-    """Return the share of a text's tokens that lie in runs of `n` tokens of the source, 0 to 1."""
     runs = {tuple(source[i : i + n]) for i in range(len(source) - n + 1)}
     copied: set[int] = set()
     for i in range(len(text) - n + 1):

@@ -110,7 +110,6 @@ def says(name: str, measured: Sequence[tuple[int, float]]) -> str:
 
 
 def in_turn(pair: int) -> tuple[bool, bool]:
-    """Return the order of the sides of a pair, where True is ours. Ours comes first in even pairs."""
     return (True, False) if pair % 2 == 0 else (False, True)
 
 
@@ -137,6 +136,5 @@ def over(ones: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
 
 
 def blocks(items: Sequence[T], size: int, count: int) -> Iterator[list[T]]:
-    """Yield `count` blocks of `size` consecutive items. After the last item, the first one follows."""
     for block in range(count):
         yield [items[(block * size + i) % len(items)] for i in range(size)]

@@ -64,7 +64,6 @@ def sums(answer: str) -> Outcome | bool:
 
 
 def objects() -> Iterator[Draft]:
-    """Yield objects with one to three wrong or missing values. The prompts state the right ones."""
     for line in (HERE / "patch_objects.jsonl").read_text("utf-8").splitlines():
         record, faulty, right = json.loads(line), json.loads(line)["value"], Values()
         others = flat(faulty)

@@ -49,7 +49,6 @@ def compared(work: Path, model: str, batch: int, half: int) -> Row:
 
 
 def write_records(path: Path, model: str, count: int, half: int) -> Path:
-    """Write records with prompts and answers of `half` tokens each, stop tokens included."""
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
 
     def asked(words: int) -> int:

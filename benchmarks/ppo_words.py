@@ -92,14 +92,11 @@ def prompts(words: Sequence[str], count: int, name: str) -> list[Chain]:
 
 
 class Minutes(NamedTuple):
-    """The duration of a run in minutes: of the wall clock and, if known, of the processors."""
-
     wall: float
     cpu: float | None
 
 
 def minutes_of(book: Path, work: Callable[[], None]) -> Minutes:
-    """Do work that starts processes, unless the file `book` records it. Return the minutes that it took."""
     if not book.exists():
         wall, cpu = time.monotonic(), _processors()
         work()

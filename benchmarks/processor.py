@@ -33,7 +33,6 @@ def family(process: int, *, itself: bool = True) -> Iterator[int]:
 
 
 def resident(process: int, name: str = "VmRSS") -> float:
-    """Return the memory of a process in MB (10⁶ bytes): now, or its peak (`VmHWM`); 0 if it has ended."""
     with suppress(OSError):
         for line in Path(f"/proc/{process}/status").read_text("utf-8").splitlines():
             if line.startswith(f"{name}:"):

@@ -46,7 +46,6 @@ class Machines:
         self._cluster.remove_node(self._nodes.pop(number), allow_graceful=False)
 
     def kill_worker(self, number: int) -> bool:
-        """Kill one of the processes that make shares, chosen by `number`. Return whether there are any."""
         raylets = [node.all_processes["raylet"][0].process.pid for node in self._nodes]
         found = [each for raylet in raylets for each in family(raylet) if "ShareActor" in _name(each)]
         if found:

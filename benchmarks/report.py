@@ -94,8 +94,6 @@ def sized(measure: Callable[..., Row], full: Sequence[Any], little: Sequence[Any
 
 
 def scaled(measure: Callable[[Any], Row], full: Callable[..., Any], little: Callable[..., Any]) -> Any:
-    """Return a function that measures a row in a folder, with the scale `full` or, if `quick`, `little`."""
-
     def row(*, quick: bool, work: Path) -> Row:
         return measure((little if quick else full)(work=work))
 

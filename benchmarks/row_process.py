@@ -78,7 +78,6 @@ def _pace(count: int, seconds: float) -> str:
 def answer_peak(
     count: int, replies: Sequence[object] = REPLIES, *, revisions: int = 1
 ) -> tuple[float, float]:
-    """Return the peak memory of `redraft answer` on `count` prompts, in MB (10⁶ bytes), and its seconds."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         script, prompts, out = folder / "script.jsonl", folder / "prompts.jsonl", folder / "out.jsonl"
@@ -98,7 +97,6 @@ def answer_peak(
 
 
 def run_start(size: Size) -> Row:
-    """Measure the time of several commands, from the start of their process to its end."""
     named = partial(tempfile.NamedTemporaryFile, "w")
     with named(suffix=".jsonl") as script, named(suffix=".py") as user:
         print(json.dumps(REPLIES[1]), file=script, flush=True)
@@ -124,7 +122,6 @@ def run_start(size: Size) -> Row:
 
 
 def answers() -> list[float]:
-    """Return the seconds of a loaded model's first two answers, in a process of their own."""
     done = subprocess.run([sys.executable, "-c", ANSWERS], stdout=subprocess.PIPE, text=True, check=True)
     return [*map(float, done.stdout.split())]
 

@@ -132,7 +132,6 @@ async def _figure(case: Case, requests: Sequence[Request], size: Size) -> Figure
 
 
 async def timed(engine: Engine, requests: Sequence[Request], case: Case) -> tuple[int, float]:
-    """Return tokens and seconds of all requests, with the text before each draft in the cache."""
     tokens, seconds = 0, 0.0
     for group in blocks(requests, case.streams, math.ceil(len(requests) / case.streams)):
         await asyncio.gather(*(_warm(engine, request) for request in group))

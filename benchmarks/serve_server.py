@@ -28,7 +28,6 @@ class Serving:
 
 @contextmanager
 def serving(*words: str, port: int, start: float = START, **env: str) -> Iterator[Serving]:
-    """Start `redraft serve` with these flags, and yield it when it is ready. Fail after `start` seconds."""
     command = [sys.executable, "-m", "redraft", "serve", "--port", str(port), *words]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **env}) as process:
         try:

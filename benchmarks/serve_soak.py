@@ -117,7 +117,6 @@ class Soak:
         return "".join(choice["delta"].get("content", "") for choice in choices)
 
     async def _status(self, request: bytes, status: bytes) -> bool:
-        """Return whether a request gets the status. For 413, the server may also close the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._address.port)
         try:
             writer.write(request)

@@ -169,7 +169,6 @@ def points(found: Mapping[str, Curve]) -> list[Figure]:
 
 
 def gain(ours: Curve, theirs: Curve, texts: int) -> tuple[float, str]:
-    """Return the lower end of the interval of our advantage after `texts` texts, and a text about it."""
     spent = fmean(ours.tokens(texts))
     found = difference(theirs.at(spent), ours.at(spent))
     return (
@@ -198,7 +197,6 @@ ITEM = re.compile(r"\s*(?:[-*•]|\d+[.):])\s+\S")
 
 
 def plain_demands(count: int | None) -> list[dict[str, Any]]:
-    """Return everyday prompts of `derive.py` whose labels are all checks of a text's form or words."""
     lines = Path(__file__).with_name("derive_prompts.jsonl").read_text("utf-8").splitlines()
     fit = [row for row in map(json.loads, lines) if row["checks"] and all(map(PLAIN.match, row["checks"]))]
     return [row for row in fit if row["prompt"].isascii()][::3][: count or 100]
@@ -342,7 +340,6 @@ def other_engines(*, quick: bool) -> Row:
 
 
 def held_out_prompts(*, quick: bool) -> Row:
-    """Measure prompts that were not used to choose the wording of requests, beside the peers."""
     records, seeds = held_out(100)[: 8 if quick else None], (0,) if quick else (0, 1, 2)
     found = asyncio.run(curves(records, (*COMPARED, *PEERS), 128, seeds))
     figures = [
@@ -373,7 +370,6 @@ def all_prompts(*, quick: bool) -> Row:
 
 
 def read_blind(*, quick: bool) -> Row:  # noqa: ARG001  (nothing is made)
-    """Count the readers' verdicts on pairs of texts, which were collected once (`steer_pairs.json`)."""
     pairs = json.loads(Path(__file__).with_name("steer_pairs.json").read_text("utf-8"))
     readings = list(zip(*(pair["worse"] for pair in pairs), strict=True))
     goals = {"steered texts": Goal("≤", 55), "plain texts": None, "neither": None}

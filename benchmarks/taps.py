@@ -90,7 +90,6 @@ def ask(engine: Engine, request: Request) -> AsyncGenerator[Delta, None]:
 
 
 async def replay(engine: Engine, requests: Sequence[Request]) -> int:
-    """Repeat the requests of a chain, one after the other. Return the number of generated tokens."""
     made: list[Request] = []
     for request, before in zip(requests, (None, *requests), strict=False):
         made.append(await replay_one(engine, following(request, before, made)))
@@ -108,7 +107,6 @@ async def replay_one(engine: Engine, request: Request) -> Request:
 
 
 def following(request: Request, before: Request | None, made: Sequence[Request]) -> Request:
-    """Return a request of a chain that continues from the latest new reply, not from the recorded one."""
     if before is None:
         return request
     if isinstance(request.prompt, tuple):
@@ -122,7 +120,6 @@ def following(request: Request, before: Request | None, made: Sequence[Request])
 
 
 def _spliced(prompt: Tokens, before: Request, made: Request) -> Tokens:
-    """Return the latest reply as a prompt, with its end replaced by forced tokens, as in the record."""
     assert isinstance(before.prompt, tuple)
     assert isinstance(made.prompt, tuple)
     known = before.prompt + before.tokens

@@ -60,7 +60,6 @@ class Account:
         return [digest for digest, times in self.whole.items() if times > 1]
 
     def replies_to(self, texts: Iterable[str]) -> dict[str, int]:
-        """Return the number of whole replies to each request that these texts answer, by its digest."""
         return {digest: self.whole[digest] for digest in map(self.said.__getitem__, texts)}
 
 

@@ -111,7 +111,6 @@ def lengths(tokens: int, random: np.random.Generator) -> list[int]:
 
 
 def batches(shape: Shape, count: int) -> list[tuple[Batch, float]]:
-    """Return rows of random tokens, each with its work in FLOPs. The second half of each example has loss."""
     random = np.random.default_rng(SEED)
     made = []
     for _ in range(count):
@@ -190,7 +189,6 @@ WAYS = (Way("bf16"), Way("bf16, compiled", compiled=True))
 
 
 def peak(name: str) -> float | None:
-    """Return the peak FLOPs per second of a device by its name, or None if they are unknown."""
     words = set(re.split(r"[\s-]+", name))
     return next((value for known, value in PEAKS.items() if words.issuperset(known.split())), None)
 

@@ -91,7 +91,6 @@ class Chains:
         return {"output": answer, "feedback": f"{self._said(rng, _drawn(rng, *FEEDBACK))} {verdict}"}
 
     def _said(self, rng: random.Random, words: int) -> str:
-        """Return sentences with `words` words in all. A word of each is replaced, sometimes by a number."""
         said: list[str] = []
         while words > 0:
             sentence = list(rng.choice(self._known)[:words])

@@ -69,7 +69,6 @@ def run_gguf(scale: Scale) -> Row:
 
 
 def run_quantised(scale: Scale) -> Row:
-    """Compare q4_1 with f16, without a goal: the weights are the same, but the arithmetic is not."""
     folder = scale.work / "quantised"
     model = folder / "model"
     folder.mkdir()
@@ -128,7 +127,6 @@ def _figures(found: Agreement, goal: Goal | None) -> tuple[Figure, ...]:
 
 
 def _effect(ours: Sequence[Text], without: Sequence[Text]) -> Figure:
-    """Return the share of texts that the base alone writes too, to show that the adapter has an effect."""
     found = agreement(ours[: len(without)], without)
     return Figure(
         "texts that the base alone writes too", (100 * found.same,), "%", None, f"of {len(without)}"

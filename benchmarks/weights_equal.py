@@ -71,7 +71,6 @@ def unlike_folder(file: Path, folder: Path) -> list[tuple[str, bool]]:
 
 
 def unlike(one: Path, other: Path) -> list[tuple[str, bool]]:
-    """Return the name of each tensor, and whether both files have it with the same type and bits."""
     first, second = read(one), read(other)
     pairs = {name: (first[name], second[name]) for name in first.keys() & second.keys()}
     same = {name for name, (a, b) in pairs.items() if a[1] == b[1] and same_bits(a[0], b[0])}

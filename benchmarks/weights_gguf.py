@@ -13,7 +13,6 @@ Array = Any  # a numpy array
 
 
 def tensors_for(folder: Path) -> Iterator[tuple[str, Array]]:
-    """Yield the name and the float32 values of each tensor of a folder, with GGUF's names and row order."""
     import gguf
     from safetensors.torch import load_file
     from transformers import AutoConfig

@@ -93,7 +93,6 @@ async def _in_llamacpp(
 
 
 async def _answer(child: Child, question: str, tokens: int) -> Text:
-    """Return a text of `tokens` tokens, even if the model would have ended it earlier."""
     template = {"messages": [{"role": "user", "content": question}]}
     prompt = (await child.post("/apply-template", template))["prompt"]
     request = {"prompt": prompt, "n_predict": tokens, "temperature": 0.0, "n_probs": LISTED}

@@ -44,7 +44,6 @@ class Pair:
 
 
 def make_pair(folder: Path, size: int) -> Pair:
-    """Write a base and a target of about `size` bytes in bf16, each in a few shards."""
     config = config_of(size)
     shapes = shapes_of(config)
     for name in ("base", "target"):
@@ -64,7 +63,6 @@ def make_pair(folder: Path, size: int) -> Pair:
 
 
 def config_of(size: int) -> dict[str, Any]:
-    """Return a Llama configuration whose weights have about `size` bytes in bf16."""
     width = next((width for most, width in _WIDTHS if size <= most), _LARGEST_WIDTH)
     config = {
         "architectures": ["LlamaForCausalLM"],
@@ -90,7 +88,6 @@ def config_of(size: int) -> dict[str, Any]:
 
 
 def shapes_of(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor by name, in the order in which transformers saves them."""
     width, vocabulary = config["hidden_size"], config["vocab_size"]
     shapes: dict[str, tuple[int, ...]] = {"lm_head.weight": (vocabulary, width)}
     shapes["model.embed_tokens.weight"] = (vocabulary, width)
@@ -121,7 +118,6 @@ def _bytes(shape: tuple[int, ...]) -> int:
 
 
 def _shards(shapes: dict[str, tuple[int, ...]], limit: int) -> Iterator[list[str]]:
-    """Yield the names of the tensors in each shard. A shard is full when the next tensor does not fit."""
     names: list[str] = []
     filled = 0
     for name, shape in shapes.items():
@@ -151,7 +147,6 @@ def _write_shard(folder: Path, file: str, shapes: dict[str, tuple[int, ...]], se
 
 
 def _write_values(base: BinaryIO, target: BinaryIO, count: int, seed: int) -> None:
-    """Write random weights (deviation 0.02) to the base, and the same with noise (0.002) to the target."""
     import torch
 
     random = torch.Generator().manual_seed(seed)

@@ -125,7 +125,6 @@ def remove(path: Path) -> None:
 
 
 def forget(*folders: Path) -> None:
-    """Remove the files of folders from the page cache, so that the disk is read next time."""
     for path in (path for folder in folders for path in folder.iterdir() if path.is_file()):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -79,7 +79,6 @@ def size_of(folder: Path) -> list[int]:
 
 
 def plainly(one: Path, other: Path, output: Path, count: int) -> float:
-    """Read two folders block by block, in turn, and write `count` bytes. Return the seconds."""
     start = time.perf_counter()
     output.mkdir()
     with (output / "data").open("wb", buffering=0) as out:

@@ -118,7 +118,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder with the real data: `$REDRAFT_SHARED/data`, by default `../shared/data`."""
     shared = Path(os.environ.get("REDRAFT_SHARED") or ROOT.parent / "shared")
     if not (shared / "data").is_dir():
         lack(f"no shared data in {shared / 'data'}; set REDRAFT_SHARED", DATA)
@@ -127,7 +126,6 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def default_model() -> Path:
-    """The embedded default model: the cached one, or the file that `$REDRAFT_TEST_MODEL` names."""
     path = _default_model()
     if path is None:
         lack("the default model is not here; run: redraft model get default", MODEL)
@@ -149,7 +147,6 @@ def a_sandbox() -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    """A hub without repositories (`tests.engines.fake_hub.publish`), and an empty cache."""
     from huggingface_hub import constants
 
     from tests.engines.fake_server import FakeServer

@@ -46,7 +46,6 @@ class Block:
 
     @property
     def commands(self) -> list[Command]:
-        """The commands of a shell block: all lines of `sh`, those after `$ ` of `console`."""
         if self.language != "console":
             lines = self.body.replace("\\\n", "").splitlines()
             return [Command(line) for line in lines if line.strip() and not line.startswith("#")]
@@ -54,7 +53,6 @@ class Block:
 
     @property
     def runs(self) -> bool:
-        """Whether a test runs it: Python, JavaScript, or a shell block in which redraft or curl is called."""
         if "no test" in self.directives:
             return False
         calls = any(re.search(r"\b(redraft|curl)\b", command.line) for command in self.commands)
@@ -62,7 +60,6 @@ class Block:
 
     @property
     def compared(self) -> bool:
-        """Whether what it prints is the same on every machine: what a model generates is not."""
         return self.directives.get("model", "exact") == "exact"
 
     @property
@@ -92,7 +89,6 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def matches(printed: str, shown: str) -> bool:
-    """Whether a program printed what a page shows. A line `…` in the page stands for any lines."""
     pieces = re.split(r"^…\n?", shown.strip() + "\n", flags=re.M)
     pattern = r"(?:.*\n)*?".join(map(re.escape, pieces))
     plain = "".join(line.rstrip() + "\n" for line in printed.strip().splitlines())

@@ -112,7 +112,6 @@ TINY = {
 
 
 def tiny_model(path: Path, more: Mapping[str, Any] | None = None) -> Path:
-    """A llama of one layer with random weights and a SentencePiece vocabulary of bytes and letters."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces += ["▁", *string.ascii_lowercase, "▁a", "▁b", "ab"]
     kinds = [2, 3, 3] + [6] * 256 + [1] * (len(pieces) - 259)

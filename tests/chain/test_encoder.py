@@ -81,7 +81,6 @@ COMBINED = [
 
 
 def texts(kind: str, chosen: TrainingFormat, objective: Objective) -> list[tuple[str, bool]]:
-    """The texts of the chain's spans, with the stop token written out, and whether they carry loss."""
     encoder = Encoder(tokenizer(kind), chosen, objective)
     spans = spans_of(CHAIN, chosen, objective, encoder.vocabulary.template)
     return [(str(tokenizer(kind).eos_token) if span.stop else span.text, span.trained) for span in spans]

@@ -32,7 +32,6 @@ def chain(*steps: Step, instruction: str = "Q", extra: str = "", **fields: Any) 
 
 
 def talk(*said: str, **fields: Any) -> Chain:
-    """A conversation in which user and assistant alternate. A first text in brackets is the system's."""
     system = [{"role": "system", "content": said[0][1:-1]}] if said[0].startswith("[") else []
     turns = [
         {"role": "assistant" if i % 2 else "user", "content": text}

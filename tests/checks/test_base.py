@@ -28,8 +28,6 @@ class Sync:
 
 @dataclass
 class Waiting:
-    """Async; ends once `gate` is set, and notes whether it was cancelled."""
-
     gate: asyncio.Event
     name: str = "waiting"
     cancelled: bool = False

@@ -30,8 +30,6 @@ def saved(name: str = "chat.jsonl") -> list[Chain]:
 
 
 class Terminal:
-    """`redraft chat` on a pseudo-terminal: what it shows since the last look, and all of it."""
-
     def __init__(self, *args: str) -> None:
         self.master, slave = pty.openpty()
         env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}

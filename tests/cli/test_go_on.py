@@ -108,7 +108,6 @@ def test_what_was_paid_before_counts_towards_the_budget() -> None:
 
 
 def kept_of(server: PaidServer) -> dict[str, Any]:
-    """Kill a run of one prompt during its fourth call, and return the work that it kept."""
     ask(1)
     cut(server, 4, signal.SIGKILL)
     kept: dict[str, Any] = json.loads(UNFINISHED.read_bytes().splitlines()[-1])

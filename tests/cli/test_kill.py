@@ -22,7 +22,6 @@ def begun() -> subprocess.Popen[str]:
 
 
 def killed_at(moment: int) -> bytes:
-    """Run the job, kill it a random time after line `moment`, and return the complete lines."""
     with begun() as job:
         wait_until(
             lambda: job.poll() is not None or (OUT.exists() and OUT.read_bytes().count(b"\n") >= moment)

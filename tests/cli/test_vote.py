@@ -36,8 +36,6 @@ def _answers(_folder: None) -> None:
 
 
 class Visit:
-    """What voters do on the page, without a browser and a server: the verb serves until this is done."""
-
     def __init__(self) -> None:
         self.booths: list[Booth] = []
         self.does: Callable[[Booth], object] = lambda _: None

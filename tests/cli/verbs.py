@@ -31,7 +31,6 @@ def redraft(*words: object, stdin: str | bytes | None = None, **env: str) -> Res
 
 
 def refused(done: Result, *said: str) -> None:
-    """Insist on exit status 2 and on what is said, whatever the width of the terminal."""
     assert done.exit_code == 2, done.output
     for part in said:
         assert part in " ".join(done.output.split()), done.output
@@ -102,7 +101,6 @@ def seen(answer, prompt):
 
 
 def counting() -> str:
-    """Write a check that passes, and writes down the prompt of each answer that it sees."""
     Path("counting.py").write_text(COUNTING)
     return "python:counting.seen"
 

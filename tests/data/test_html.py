@@ -185,7 +185,6 @@ def test_no_part_of_a_page_is_searched_again_and_again(part: str, monkeypatch: p
 
 
 def passed_for(page: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Count the characters searched for ends and marks in a page with one end of each kind."""
     passed, until, has = 0, Elements.until, Elements.has
 
     def counted_until(self: Elements, end: str, start: int) -> tuple[str, int] | None:
@@ -207,7 +206,6 @@ def passed_for(page: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def calls_for(page: str) -> int:
-    """Count the function calls, Python's and C's, of a conversion: the same on every machine."""
     calls = 0
 
     def count(_frame: FrameType, event: str, _argument: Any) -> None:

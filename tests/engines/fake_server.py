@@ -101,8 +101,6 @@ def chat_server(*replies: Says) -> FakeServer:
 
 
 class FakeServer:
-    """Serves while its context is open. `dropped` is set when a client leaves before the end of its reply."""
-
     def __init__(self, port: int = 0) -> None:
         self._port = port
         self.requests: list[Request] = []

@@ -20,7 +20,6 @@ CONTEXT = 512
 
 
 def tokenizer(*, chat_template: str | None = CHATML) -> Any:
-    """One token a byte, three control tokens, and some words that are one token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     fast = Tokenizer(models.BPE({token: i for i, token in enumerate((*SPECIAL, *alphabet))}, []))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

@@ -165,7 +165,6 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Estimate:
 
 
 def coverage(draw: Callable[[object], Estimate], truth: float, times: int) -> float:
-    """How often an interval holds the truth. The benchmark does it 10,000 times."""
     rng = np.random.default_rng(11)
     return sum((found := draw(rng)).low <= truth <= found.high for _ in range(times)) / times
 

@@ -18,7 +18,6 @@ LIBRARIES = "mcp pydantic-ai-slim inspect-ai dspy langgraph verifiers"
 
 
 def recipes() -> dict[str, str]:
-    """The first block of Python of each section of the page, by the section's name."""
     sections = PAGE.read_text("utf-8").split("\n## ")[1:]
     found = {each: re.search(r"^```python\n(.*?)^```$", each, re.M | re.S) for each in sections}
     return {

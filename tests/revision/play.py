@@ -70,7 +70,6 @@ class Played:
 
 
 def plan(**changes: object) -> Plan:
-    """Return a plan. Names of options of `revise` are its options; `mode` is its own."""
     known = RevisionOptions.model_fields.keys() - {"mode", "checks", "critic", "judge"}
     options = RevisionOptions.read({name: changes.pop(name) for name in known & changes.keys()})
     given: dict[str, object] = {"prompt": Prompt(instruction="Say something."), "info": NATIVE, **changes}

@@ -48,8 +48,6 @@ def even(value: int) -> int:
 
 
 class Steered(redraft.ScriptedEngine):
-    """Goes on with answers, and keeps what it was asked. Other replies are `again`."""
-
     def __init__(self, *replies: str, again: str = "Another text.") -> None:
         super().__init__(replies, resumes=True)
         self.asked: list[Sampling] = []

@@ -144,7 +144,6 @@ def served(
 
 @contextmanager
 def started(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`redraft serve` in a process of its own, which a signal ends: its address without a path."""
     with start("serve", *words, "--port", 0, stdout=None) as process:
         assert process.stderr
         try:

@@ -231,7 +231,6 @@ class _Layout:
         return made | (dict.fromkeys(THOUGHTS, thoughts) if thoughts else {})
 
     def _call(self, turn: int, call: Message) -> Message:
-        """Mark a call's name and the texts of its arguments, which become a JSON object."""
         function = call.get("function")
         inner = dict(function if isinstance(function, Mapping) else call)
         mark = partial(self._mark, turn, "a tool call")
@@ -357,7 +356,6 @@ class _Layout:
         return spans if own[-1].stop else spans[:ended]
 
     def _cuts(self, regions: Mapping[int, Place]) -> Iterator[tuple[int, int, int | None, _Leaf | None]]:
-        """Cut the rendered text where regions and texts begin or end. Yield start, end, turn and text."""
         exact = [leaf for leaf in self.leaves if leaf.exact]
         places = [*regions.values(), *((leaf.start, leaf.end) for leaf in exact)]
         ordered = sorted({0, len(self.text), *(edge for place in places for edge in place)})

@@ -36,7 +36,6 @@ _RESPONSE = "\n\n### Response:"
 
 
 def _selfee(chain: Chain, objective: Objective) -> list[Span]:
-    """Render SelFee's format. Answers are escaped even without feedback, because the text is parsed again."""
     if objective == "answer":
         written = [replace(span, text=escape(span.text)) for span in best_answer(chain, objective)]
     else:

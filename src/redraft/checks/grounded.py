@@ -205,7 +205,6 @@ def scales_in(text: str) -> frozenset[int]:
 
 
 def _readings(text: str) -> Iterator[Decimal]:
-    """Yield the values that digits may have: `1,23` is 123 or 1.23, but `1,234` is 1234."""
     digits = text.replace(" ", "").replace("'", "")
     readings = {digits.replace(",", "")}
     if "," in digits and not THOUSANDS.fullmatch(digits):

@@ -38,7 +38,6 @@ def main(seconds: int) -> None:
 
 
 def _limit(seconds: int) -> None:
-    """Limit this process's resources for good. Redirect its output to a file without a name."""
     import resource  # only Unix has it
 
     printed = os.open("/tmp", os.O_TMPFILE | os.O_RDWR)  # noqa: S108  (a file system of its own)

@@ -161,7 +161,6 @@ _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
 
 
 def _python() -> str:
-    """Return the Python from which a virtual environment was made. It has only the standard library."""
     return str(Path(sys.executable).resolve())
 
 

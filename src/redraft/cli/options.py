@@ -62,7 +62,6 @@ def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., Non
 
 
 def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect.Parameter:
-    """Return the parameter for an option. `usual` is the default of this command. Typer checks it."""
     from redraft.options import BATCHES, RUN
 
     kinds = (option.type, *get_args(option.type))

@@ -33,7 +33,6 @@ _RUN = 13  # words of an n-gram (GPT-3's maximum)
 _SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
 _WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes n-grams that must be a whole turn
 _SLOTS = 16  # fewest sieve slots per n-gram, so that at most 1 in 16 n-grams of a clean text needs a search
-_AT_ONCE = 10_000  # most words of a text whose n-grams of all sizes are hashed at once
 _SHOWN = 120  # characters of the n-gram that a reason quotes
 
 
@@ -182,14 +181,13 @@ class Runs:
 
     def _found(self, parts: Sequence[str], *, whole: bool) -> Iterator[tuple[int, int, int]]:
         hashes = word_hashes(parts)
-        fitting = [size for size in self._sizes if size <= len(parts)]
-        for sizes in [fitting] if len(parts) <= _AT_ONCE else ([size] for size in fitting):
-            for place, item in self._known(window_hashes(hashes, *sizes)):
-                for size in sizes:
-                    if place <= len(parts) - size:
-                        yield place, size, item
-                        break
-                    place -= len(parts) - size + 1
+        counts = {size: len(parts) - size + 1 for size in self._sizes if size <= len(parts)}
+        for place, item in self._known(window_hashes(hashes, *counts)):
+            for size, count in counts.items():
+                if place < count:
+                    yield place, size, item
+                    break
+                place -= count
         if whole and 0 < len(parts) < _SHORTEST:
             for start, item in self._known(window_hashes(hashes, len(parts)) ^ _WHOLE):
                 yield start, len(parts), item

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, Unpack
 
@@ -115,13 +115,9 @@ class Published:
             raise RecordError(f"{where}: {self.name} needs the fields {needed}; found: {names(record)}.")
         return fitting
 
-    @cached_property
-    def _needs(self) -> frozenset[str]:
-        return frozenset((*self.fields, *self.holds))
-
     def has_made(self, record: _Record) -> bool:
         """Return whether a record can only come from this source."""
-        if not self._needs or not self._needs <= record.keys():
+        if not (needs := _NEEDS[self.name]) or not needs <= record.keys():
             return False
         texts = ((record[name], pattern) for name, pattern in self.holds.items())
         return all(isinstance(text, str) and re.search(pattern, text, re.DOTALL) for text, pattern in texts)
@@ -129,6 +125,7 @@ class Published:
 
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 SOURCES = {name: Published(name, **table) for name, table in _TABLES.items()}  # all sources by name
+_NEEDS = {name: frozenset((*each.fields, *each.holds)) for name, each in SOURCES.items()}
 
 
 def source_named(name: str) -> Published:

@@ -74,7 +74,6 @@ def holds(work: str, asked: str) -> bool:
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:
-    """Return the corrected words, with `#` for each number and without a lone unit, and the numbers."""
     found = _TOKEN.findall(text.lower())
     units = _UNITS.intersection(found)
     numbers = [int(word.replace(",", "")) for word in found if _NUMBER.fullmatch(word)]

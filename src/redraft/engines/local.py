@@ -423,7 +423,6 @@ def cache_bytes(header: GGUFHeader) -> int:
 
 
 async def _once_named(deltas: Replies, prompt: int) -> Replies:
-    """Yield JSON deltas until an object repeats a name. There, close the JSON and end the stream."""
     names, held, said, count = Names(), list[Delta](), "", 0
     async for delta in deltas:
         held.append(delta)

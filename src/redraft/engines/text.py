@@ -75,7 +75,6 @@ class Spelling:
         return FinalText(last.text, last.tokens + unspoken)
 
     def _release(self, text: str, count: int) -> FinalText:
-        """Return the text that can no longer become part of a stop string. `text` has `count` tokens."""
         tokens, self._unspelt = self._unspelt[:count], self._unspelt[count:]
         self.before = tokens if text else (self.before + tokens)[-2 * _CONTEXT :]
         self._held.append(FinalText(text, tuple(tokens)))

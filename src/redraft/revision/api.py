@@ -459,7 +459,6 @@ def settled(
 
 
 def _alone(asked: Prompt) -> str:
-    """Return the last question of a plain-text prompt without a system message; otherwise ""."""
     if not asked.messages:
         return asked.text
     if any(is_system(each) or beyond_text(each) for each in asked.messages):

@@ -307,7 +307,6 @@ def _resume(stream: Stream, steps: tuple[Step, ...]) -> ops.Loop[tuple[Stop | No
 
 
 def _with_system(prompt: Prompt, system: str | None) -> Prompt:
-    """Return the prompt with the system message before the instruction: the format has no system role."""
     if not system:
         return prompt
     if not prompt.messages:

@@ -105,7 +105,6 @@ class AnswerMessage:
         yield from self.take(event)
 
     def _begin_again(self, chain: Chain) -> Iterator[Piece]:
-        """Discard the restarted section, and tell the client that it is written again."""
         self.sent, self._held, self._whole, self._depth, self._quoted = "", "", False, 0, False
         steps = complete_steps(chain)
         while self._sections:

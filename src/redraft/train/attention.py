@@ -126,7 +126,6 @@ def attend(
 def _joined(
     query: Tensor, key: Tensor, value: Tensor, parts: Sequence[tuple[int, Sequence[int]]], how: _Scoring
 ) -> Tensor:
-    """Let each part of a row attend to itself and the parts it sees. Return [1, tokens, heads, width]."""
     # Not slices: the gradient of a slice is as large as the whole row.
     q, k, v = (torch.split(each, [count for count, _ in parts], dim=2) for each in (query, key, value))
     found = []

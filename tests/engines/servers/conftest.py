@@ -28,7 +28,6 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def llama(default_model: Path, logs: Path) -> Iterator[ServerProcess]:
-    """llama.cpp's own server with the default model and its own chat template."""
     with llama_process(default_model, logs / "llama.log") as server:
         yield server
 
@@ -42,7 +41,6 @@ def llama_tools(default_model: Path, logs: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def transformers(default_model: Path, logs: Path) -> Iterator[ServerProcess]:
-    """`transformers serve` with the default model as a folder. It takes any key."""
     python = environment("transformers", "transformers[serving]", borrowing=True) / "python"
     import_gguf(default_model, logs / "model")
     (logs / "hub").mkdir()
@@ -57,7 +55,6 @@ def transformers(default_model: Path, logs: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ServerProcess:
-    """The server that a test is parametrised with, its key where redraft looks for it."""
     found: ServerProcess = request.getfixturevalue(request.param)
     if found.key:
         monkeypatch.setenv(found.key_variable, found.key)

@@ -40,8 +40,6 @@ def _weight(piece: str, words: int) -> float:
 
 
 class Words:
-    """Draws words, and ends most sentences after eight. It continues a text by what came last in it."""
-
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self.asked: list[tuple[str, Sampling]] = []
@@ -80,8 +78,6 @@ class Words:
 
 
 class Says:
-    """Continues a text with the next of some texts, a word at a time, and says what is likeliest."""
-
     def __init__(self, *texts: str, likeliest: Callable[[str], Likeliest] | None = None) -> None:
         self._texts, self._likeliest = [*texts], likeliest
         self.asked: list[tuple[str, Sampling]] = []

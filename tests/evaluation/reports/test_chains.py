@@ -134,7 +134,6 @@ def test_a_link_opens_its_chain_among_many_and_hostile_texts_run_nothing(
 
 
 def prints_in_its_colours(browser: Any) -> None:
-    """A printed page is light, keeps colours, and has tables as a screen does."""
     browser.set_viewport_size({"width": 700, "height": 900})
     browser.emulate_media(media="print", color_scheme="dark")
     style = "getComputedStyle(document.querySelector('tr'))"
@@ -153,7 +152,9 @@ def test_a_report_links_each_answer_to_its_chain(browser: Any, tmp_path: Path) -
     browser.goto(f"file://{quote(str(path))}#pair-1")
     assert browser.evaluate("document.querySelectorAll('#pair a').length") == 2
     prints_in_its_colours(browser)
-    with browser.expect_navigation():  # the policy of the page being left forbids to wait for a value of the next
+    with (
+        browser.expect_navigation()
+    ):  # the policy of the page being left forbids to wait for a value of the next
         browser.evaluate("document.querySelectorAll('#pair a')[1].click()")
     shows(browser, "new/q/2")
     shows(browser, "Describe snow.")

@@ -29,7 +29,6 @@ KEY = "a-key-of-the-tests-1"
 def serving(
     folder: Path, models: Mapping[str, Mapping[str, Any] | Sequence[Any]], *words: str
 ) -> Iterator[str]:
-    """Serve scripted models, given by their replies, or by these and keys of a recipe. Yield the address."""
     entries = {}
     for name, given in models.items():
         settings = dict(given) if isinstance(given, Mapping) else {"replies": given}

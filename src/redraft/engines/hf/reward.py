@@ -99,7 +99,6 @@ def _parts(ref: str) -> tuple[str, Path | None]:
 
 @lru_cache(maxsize=4)
 def _loaded(base: str, adapter: Path | None, ref: str, state: object) -> RewardModel:  # noqa: ARG001  (the key)
-    """Load a reward model. Its cached value is used while the files of `state` are unchanged."""
     folder = Path(folder_for(base))
     if not folder.is_dir():
         raise ModelError(f"{base}, the base of {ref}, is not on this machine.", hint=_FORMS)

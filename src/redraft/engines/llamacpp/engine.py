@@ -310,7 +310,6 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: local.Room
     ) -> Replies:
-        """Continue token ids in a process. Tokens whose text is held back are yielded with that text."""
         request = self._request(prompt, sampling, stop, room.tokens)
         if sampling.schema is not None:
             self._schemas.leave(self._info.name, expressible(sampling.schema)[1])
@@ -437,7 +436,6 @@ def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
 
 
 def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:
-    """Return a request to `/completion`. `samplers`, in vLLM's order, disables all other samplers."""
     asked = (sampling.extra_body or {}).keys()
     penalties = ["penalties"] if any(name.endswith("_penalty") for name in asked) else []
     cuts = {"top_k": "top_k" in asked, "top_p": sampling.top_p < 1, "min_p": "min_p" in asked}
@@ -497,7 +495,6 @@ def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
 
 
 def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, several: bool) -> dict[str, Any]:
-    """Return the schema of a call or, with `several`, of a list of calls, in at most `room` tokens."""
     if several:
         ones = {most: _schema_of_calls(functions, room // most, several=False) for most in CALLS}
         listed = {"type": "array", "minItems": 1}

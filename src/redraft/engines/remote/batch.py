@@ -221,7 +221,6 @@ class BatchServer(Server):
                 self._queue.pop(call_id, None)
 
     async def _send_all(self, earlier: Sequence[Sent]) -> None:
-        """Send wave after wave until cancelled. An error ends this, and is raised in all waiting callers."""
         try:
             async with asyncio.TaskGroup() as following:
                 for sent in earlier:

@@ -148,7 +148,6 @@ class _Writer:
         return bool(found)
 
     async def _best_text(self) -> None:
-        """Write a text. If it is short and unlikely, write others, and keep the best one."""
         draft, found = self.draft, list[tuple[tuple[int, bool, float], bool, list[Delta]]]()
         for _ in range(TRIES):
             draft.cut(0)
@@ -617,7 +616,6 @@ class _Writer:
         return draft.give(f"\n\n{closing}" if apart and self._fits(f"{draft.text}\n\n") else f" {closing}")
 
     async def _put_missing(self) -> None:
-        """Write a sentence for each missing text while there is room, and one sentence for all the rest."""
         for _ in self._missing():
             text = self.draft.text
             if self._left(text) < 0 and self.room - self.spent > SENTENCE:  # remove the last sentence

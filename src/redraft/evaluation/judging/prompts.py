@@ -129,7 +129,6 @@ def messages_of(way: Way, category: Category, shown: Shown, *, as_json: bool) ->
 
 
 def _material(way: Way, shown: Shown) -> Iterator[str]:
-    """Yield the question and answers between marks. No text contains the mark: it is a hash of all texts."""
     everything = "\0".join(
         [*shown.questions, *shown.gold, *(text for each in shown.answers for text in each)]
     )

@@ -312,7 +312,6 @@ class AnswerRun:
             yield work
 
     async def _models(self, opened: Opened, session: Session) -> RevisionOptions:
-        """Open the models. The time budget of a chain limits the wait for a server, but not loading."""
         patience = self.plan.patience(self.settings, session).within(self.settings.get("budget_seconds"))
         how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
         async with self.plan.limits.opening(session.progress.seconds):
