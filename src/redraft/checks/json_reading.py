@@ -211,7 +211,7 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 
 
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
-    """Return the begin and end of the value at `keys` in a JSON text, and the text to insert before it.
+    """Return the start and end of the value at `keys` in a JSON text, and the text to insert before it.
 
     A missing property goes after the last property, and the text to insert is its name. Return None if
     there is no such place.

@@ -83,7 +83,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
 def fault_of(text: str) -> tuple[str, str] | None:
     """Return the place and description of a fault in a JSON Schema: `.type`, "'x' is not one of …".
 
-    Return None if any draft accepts the schema, since few schemas name one, or if checking takes too long.
+    Return None if the schema is valid by any version of the standard, or if checking takes too long.
     """
     from jsonschema.exceptions import best_match
     from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator

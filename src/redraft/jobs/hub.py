@@ -4,7 +4,7 @@ Code in a repository is never fetched or run. Files are stored in the cache of h
 programs share and which is used without a connection. `HF_HOME` sets the cache, `HF_ENDPOINT` the hub.
 
 A dataset may have several configurations and splits in any folders and files, and may repeat questions among
-them. So, judging by their names, all its files must form one set; otherwise the user must name a set.
+them. So if the names of its files show more than one set, the user must name one.
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
     )
     extra_headers: Annotated[Mapping[str, str] | None, PlainValidator(_headers)] = option(
         "more headers for each request to the model's server",
-        what="a dictionary of ASCII texts: {'X-Team': 'birds'}; an API key belongs into the environment "
+        what="a dictionary of ASCII texts: {'X-Team': 'birds'}; an API key belongs in the environment "
         "(docs/engines.md)",
     )
     cache: Annotated[

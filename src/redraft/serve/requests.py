@@ -394,7 +394,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
         earlier = map(_untagged, self.messages) if model.think_tags else self.messages
         prompt = prompt_in([*earlier], "messages")
         if self.redraft and count > 1:
-            raise invalid("redraft asks for the chain of a single answer, but n is above 1.", "redraft")
+            raise invalid("`redraft` asks for the chain of one answer, but n is above 1.", "redraft")
         wanted = {"type": "text"} if self.response_format is None else self.response_format
         named = wanted.get("json_schema")
         inner = named if isinstance(named, dict) else {}

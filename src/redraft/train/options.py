@@ -165,8 +165,8 @@ class SftOptions(LossOptions):
     verb = "sft"
 
     training_objective: Objective = option(
-        "texts with loss: all except rejected answers (accepted), all (full), one (answer), all except "
-        "answer 0 (revision), or feedback (critic)",
+        "texts with loss: all except rejected answers (accepted), all (full), the answer that --answer names "
+        "(answer), all except answer 0 (revision), or feedback (critic)",
         DATA,
         default="accepted",
     )

@@ -1,11 +1,11 @@
 """Define the ways to spend tokens on an answer that `redraft diagnose --tasks` compares at equal tokens.
 
 Each way is the loop of `revise` with other options. Almost all ways use the same guiding checks; a way may
-hide their messages, or continue when they pass. Revising alone uses no checks.
+hide their messages, or continue when they pass. Plain revising uses no checks.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
 majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171);
-early vote, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), with one Beta law.
+early vote, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), by its Beta criterion.
 """
 
 from __future__ import annotations

@@ -378,8 +378,8 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    A comparison takes the side of the model that comes earlier in `first`. If `first` contains neither model,
-    it takes the side of the model that the pair's first review shows first (second if `swapped`).
+    A comparison takes the side of the model that comes earlier in `first`. If it contains neither model,
+    the side is that of the model shown first in the pair's first review (second if that is `swapped`).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:

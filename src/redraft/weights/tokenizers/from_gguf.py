@@ -1,9 +1,9 @@
 """Convert the tokenizer in a GGUF file's metadata to the files that transformers loads.
 
-The result gives the same ids as llama.cpp with three exceptions. Texts are normalised to NFC if the models
-with that pre-tokenizer do so. SentencePiece tokens of equal score, which llama.cpp merges from the left, are
-merged by id. The pieces on both sides of a byte that is not in the vocabulary may be merged, because the
-library `tokenizers` does that. Rows without a token (`[PAD…]`, never used) stay without one.
+The result gives the same ids as llama.cpp with three exceptions. Texts are normalised to NFC if models with
+the file's pre-tokenizer do so. SentencePiece tokens of equal score, which llama.cpp merges from the left,
+are merged by id. The pieces on both sides of a byte that is not in the vocabulary may be merged, because
+the library `tokenizers` does that. Unused rows of the vocabulary (`[PAD…]`) get no token.
 
 Metadata is untrusted: types, lengths and ids are checked, and anything inconsistent is a `ModelError`.
 """
