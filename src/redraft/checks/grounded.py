@@ -333,7 +333,7 @@ class Source:
         )
 
     def has(self, text: str) -> bool:
-        """Return whether the words of a text occur in this order, with only spaces and marks between them."""
+        """Return whether the text occurs as a whole; marks and spaces between its words do not count."""
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
     def has_word(self, word: str) -> bool:

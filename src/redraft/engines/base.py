@@ -316,7 +316,7 @@ class Engine(Protocol):
         """Return the log-probability of each token after the first, for each text.
 
         The numbers are natural logarithms, before temperature and top-p. If a text begins with the
-        beginning-of-text token, as from `encode` with `special`, every token after it has a number.
+        beginning-of-text token, as from `encode` with `special`, its own first token has a number too.
 
         Raises:
             EngineError: The engine lacks `EngineInfo.scores`.

@@ -588,5 +588,5 @@ def check_request(plan: Plan) -> None:
     if plan.mode == "native" and any(own.values()):
         name = next(name for name, value in own.items() if value)
         raise UsageError(
-            f"native revision continues one text, but {name} was given.", hint="Use mode 'prompted'."
+            f"native revision continues one text, so it cannot use {name}.", hint="Use mode 'prompted'."
         )

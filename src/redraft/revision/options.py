@@ -405,7 +405,7 @@ def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
 
 
 def check_engines(options: RevisionOptions) -> None:
-    """Raise `UsageError` if an engine lacks a price that the budget needs, or cannot end thoughts."""
+    """Raise `UsageError` if an engine lacks a price for the budget, or cannot cut thoughts short."""
     writer = options.model
     if options.max_thoughts is not None and not (isinstance(writer, str) or writer.info.thinks):
         raise UsageError(

@@ -30,7 +30,7 @@ _LIBC = libc()
 def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
     """Lock an output, and yield a temporary path to write to, which is removed at the end.
 
-    Remains of a killed run are removed first. An output that overlaps `inputs` (of the manifest) is refused.
+    Remains of a killed run are removed first. An output that overlaps the manifest's `inputs` is refused.
     """
     if not path.name or path.name == "..":
         raise OutputError(f"{path} does not name a new file or folder.", hint="-o NAME")
@@ -48,7 +48,7 @@ def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool)
                     remove_own(aside)
             if os.path.lexists(aside):
                 raise OutputError(
-                    f"{aside} is needed to write {path}, but redraft did not make it.",
+                    f"{path} cannot be written: {aside} exists, and redraft did not make it.",
                     hint="Move it away, or choose another output with -o.",
                 )
             try:

@@ -85,7 +85,7 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
 
 
 def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Chain:
-    """Return a chain with the answer `last`. If `last` has more than text, `meta.message` is the message."""
+    """Return a chain with the answer `last`. If `last` has more than text, `meta.message` is all of it."""
     step = Step(answer=content_of(last), tool_calls=calls_of(last), reasoning=thoughts_of(last))
     more = (value for key, value in last.items() if key not in ("role", "content"))
     kept = other_parts(last) or any(value not in (None, "") for value in more)

@@ -1,4 +1,4 @@
-"""Find the certainty that a criticism needs to count: the probability of its least likely token.
+"""Find how certain a criticism must be to count: the probability of its least likely token.
 
 A small critic sometimes computes a wrong value, and would then make a right answer wrong, but it is seldom
 certain of that value. The threshold is the lowest at which revising makes hardly any right answers wrong,

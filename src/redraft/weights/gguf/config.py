@@ -113,7 +113,7 @@ def numbers_from_metadata(
     for key in ("attention.value_length", "rope.dimension_count"):
         if (other := read.whole(key, sizes.head)) != sizes.head:
             raise ModelError(
-                f"the GGUF file sets {prefix}{key} {other}, but its heads have {sizes.head} elements."
+                f"the GGUF file sets {prefix}{key} to {other}, but its heads have {sizes.head} elements."
             )
     return ModelNumbers(
         sizes,
@@ -231,7 +231,7 @@ def _llama3(theta: float, factors: tuple[float, ...], head: int) -> dict[str, fl
         if np.shape(made) == np.shape(factors) and np.allclose(made, factors, rtol=1e-5):
             return numbers
     raise ModelError(
-        "the GGUF file has a rope_freqs.weight that is not Llama 3's, which cannot be converted to a folder."
+        "the GGUF file cannot be converted to a folder: it has a rope_freqs.weight that is not Llama 3's."
     )
 
 
