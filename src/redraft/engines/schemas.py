@@ -120,7 +120,7 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
 
     Their grammars match a pattern between the quotes of JSON, so `.` may match the closing quote and break
     the reply, and they lack `\d`. They refuse a whole request for a length above `MOST_REPEATS`. If an
-    object's names are given only as patterns, they accept only `{}`. The reply's check covers what is removed.
+    object's names are given only as patterns, they accept only `{}`. A reply is checked in full.
     """
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
