@@ -43,6 +43,7 @@ A model that was trained to revise may use its adapters only in such ways, so it
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
 number of comparisons (Holm's procedure), once over all tasks and once within tasks.""".splitlines()
+_ENGINES = "The engines llamacpp and hf can be steered, and servers of vLLM, SGLang and llama.cpp."
 ALL = "all tasks"
 MODES = ("auto", "repair", "verified")
 REVISING = ("revise", "alone", *MODES)
@@ -78,6 +79,10 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
             if curves.unfinished:
                 seeds = ", ".join(curves.unfinished)
                 remarks.append(f"{model}, {task}: these seeds lack runs and are not counted: {seeds}.")
+            steered = [*(folder / RUNS / name / task).glob("seed-*/steered-*.jsonl")]
+            made = (step for file in steered for chain in read_records(file) for step in chain.steps)
+            if steered and not any(step.steered for step in made):
+                remarks.append(f"{model}, {task}: nothing was steered, so `steered` is best of N. {_ENGINES}")
         if len(of_model) > 1:
             over.append(pooled(of_model))
         cells += of_model
