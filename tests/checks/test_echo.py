@@ -127,6 +127,7 @@ def test_a_repeated_criticism_is_no_answer(message: str, answer: str) -> None:
     [
         (FEEDBACK, "- The answer has 24 words, and at most 15 are allowed: 1 to 2.", True),
         (FEEDBACK, 'The answer has 43 words. In a sentence, the answer is: "The answer has 43 words."', True),
+        ('It contains "on top" once.', 'It contains "atop it all" once.', True),
         (LOST, "The answer was ended there, because nothing that followed could mend that.", True),
         ("The answer has the wrong unit.", "The answer has the form x = 5 m.", False),
         ("The answer should be Rome.", "The answer should be Rome, the capital.", False),

@@ -59,6 +59,7 @@ FIRM_HAS = [
     '{"revenue": 5000000, "growth": "12%", "rate": 0.12, "visitors": "310k", "next": "6.2 million francs"}',
     "Revenue (millions of CHF): 5",
     "Due: Tue, May 14; 5 July",
+    "The results are due on 14 May. It has 310 thousand visitors.",
     "minus five degrees Celsius",
     "10 mi in 2h; 40 years old",
     "| City | CEO |\n|---|---|\n| BASEL | M. Keller |",

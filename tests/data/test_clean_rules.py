@@ -289,7 +289,7 @@ def test_what_is_dropped_and_why(rule: str, chain: Chain, reason: str | None) ->
 def test_blocked_words_of_fastchat_are_parts_of_words_anywhere() -> None:
     settings = RuleSettings(blocked=(FASTCHAT,))
     assert by("blocked", talk("q", "As ChatGPT, I"), settings) == (
-        "'chatgpt' of the list fastchat, in a turn of the assistant"
+        "a turn of the assistant contains 'chatgpt', which the list fastchat blocks"
     )
     assert not kept("blocked", talk("Are you OpenAI's?", "a"), settings)
     assert kept("blocked", talk("open ai", "chat"), settings)

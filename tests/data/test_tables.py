@@ -96,7 +96,7 @@ class TestCsv:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b"q,a,q\n1,2,3\n", ":1: its header names the column 'q' twice"),
+            (b"q,a,q\n1,2,3\n", ":1: the header names the column 'q' twice"),
             (b'"q"x,a\n1,2\n', ":1: this is not CSV: ',' expected"),
             (b'"q,a\n1,2\n', ":1: this is not CSV: unexpected end"),
             (b"\0\x8b" + gzip.compress(b"q,a\n" * 999, mtime=0)[2:], "not CSV"),

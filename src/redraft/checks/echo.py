@@ -35,7 +35,7 @@ _OPEN = regex.compile(r"\b(?:what|why|how|who|whom|whose|which|when|where)\b")
 
 _LABEL = regex.compile(r"\A\W*+\p{L}+\s*:\s+")
 _OF_FORM = ["has"], ["contains"], ["was"], ["lacks"]  # verbs in the messages of checks
-_DIGIT, _NUMBER = regex.compile(r"\d"), "#"
+_DIGIT, _QUOTED, _NUMBER = regex.compile(r"\d"), regex.compile(r"\"[^\"\n]*\""), "#"
 
 
 def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str = "") -> bool:
@@ -46,7 +46,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
         prompt: The prompt. If it has a system message, a copy of the user's text may be the answer, such as
             a text that needs no correction.
         heard: The criticisms and the requests to revise that came before the text. Texts that
-            differ only in numbers count as the same.
+            differ only in numbers and quotations count as the same.
         demand: The demands of checks, which were added to the prompt.
     """
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
@@ -54,16 +54,16 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
     unlabelled = _words(_LABEL.sub("", answer[:MOST_READ], count=1))  # "Question: …"
     meant = _words(_LEAD.sub("", answer[:MOST_READ].casefold().replace("’", "'"), count=1))  # "I will …"
     requests = [_words(text) for text in {asked, prompt.instruction, demand, f"{asked}\n\n{demand}"}]
-    told, rows = ({tuple(_words(row)) for row in text[:MOST_READ].splitlines()} for text in (demand, answer))
+    told, rows = (
+        {tuple(_numbered(row)) for row in text[:MOST_READ].splitlines()} for text in (demand, answer)
+    )
     known = f"{asked}\n{demand}"[:MOST_READ].casefold().replace("’", "'")
     invited = _ASKED.search(known) or (_QUESTION.search(known) and not _OPEN.search(known))
-    numbered = _numbered(own)
+    numbered = _numbered(answer)
     return (
         any(_repeats(each, text) for each in (own, unlabelled, meant) for text in requests)
         or (len(own) >= FEWEST and rows <= told | {()})
-        or any(
-            _repeats(numbered, text) or _begins(numbered, text) for text in map(_numbered, map(_words, heard))
-        )
+        or any(_repeats(numbered, text) or _begins(numbered, text) for text in map(_numbered, heard))
         or bool(not invited and _ACKNOWLEDGED.fullmatch(" ".join(own)))
     )
 
@@ -83,5 +83,5 @@ def _words(text: str) -> list[str]:
     return words(text[:MOST_READ].casefold().replace("’", "'"))
 
 
-def _numbered(own: list[str]) -> list[str]:
-    return [_NUMBER if _DIGIT.search(word) else word for word in own]
+def _numbered(text: str) -> list[str]:
+    return [_NUMBER if _DIGIT.search(word) else word for word in _words(_QUOTED.sub(" 0 ", text[:MOST_READ]))]

@@ -97,7 +97,7 @@ def _any(words: Mapping[str, object]) -> str:
 
 
 _weekday = rf"(?P<weekday>{_any(DAY_OF)})\b\.?,? (?:(?:the|de[nm]|le|el|il) )?"
-_month = rf"(?P<month>{_any(MONTH_OF)})\b\.?"
+_month = rf"(?P<month>{_any(MONTH_OF)})\b(?:\.(?=[ ,]*\d))?"
 _day = r"(?P<day>\d{1,2})(?:st|nd|rd|th|er|o|\.(?! (?:may|march)\b))?"
 _days = rf"(?:{_day}(?: ?[-–] ?| to | and |, ))?{_day}"
 _year = r"(?P<year>\d{4})(?!\d)"
@@ -109,7 +109,7 @@ DATE = regex.compile(
     r"|(?P<either>\d{1,2})[-/.](?P<other>\d{1,2})[-/.](?P<year>\d{4}|\d{2})(?!\d))"
 )
 TIME = regex.compile(
-    r"(?i)\b(?P<hour>\d{1,2})(?:[:.](?P<minute>\d{2}))?\s?(?P<half>[ap])\.?m\b\.?"
+    r"(?i)\b(?P<hour>\d{1,2})(?:[:.](?P<minute>\d{2}))?\s?(?P<half>[ap])\.?m\b(?:\.(?!\s+(?-i:\p{Lu})))?"
     r"|(?<!\d)(?P<hour>\d{1,2}):(?P<minute>\d{2})\b"
 )
 _unit = rf"(?:(?:swiss|us|u\.s\.|square|cubic|degrees?) )?(?P<unit>(?:{_any(UNITS)})(?![\p{{L}}\p{{N}}]))"

@@ -33,7 +33,7 @@ from redraft.revision.state import State
 
 Messages = tuple[Message, ...]
 TRIES = 4
-WORDS = 3  # a faulty part of at most this many words is replaced alone; the rest of its sentence stays
+WORDS = 6  # a faulty part of at most this many words is replaced alone; the rest of its sentence stays
 NEAR = 6  # words before and after a replaced word; the new word repeats none of them
 ROOM = 48
 """The token limit of a new sentence or value, in addition to one token for every two characters of the old
@@ -51,6 +51,7 @@ _AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DO
 _LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words that ask for a list
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _REMOVED = re.compile(r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|this|that))?[.!]?")
+_OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # what replaces a forbidden mark, without a model
 _HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
 
@@ -73,6 +74,11 @@ class Edit:
     anywhere: bool = False  # whether the part may stay, because the wish may concern other parts
     made: str = ""  # the new text, if an earlier try wrote a good one
     code: bool = False  # whether the part is code; the model then sees the faults
+
+    @property
+    def simple(self) -> bool:
+        """Whether no model is needed."""
+        return bool(self.gone or self.made)
 
 
 def edits_of(state: State) -> list[Edit]:
@@ -108,6 +114,9 @@ def edits_of(state: State) -> list[Edit]:
     if plan.info.forms and plan.info.logprobs:
         pairs = zip(found, inside, strict=True)
         found = [replace(each, gap=_gap(step.answer, each, *span)) for each, span in pairs]
+    case = {result.name for result in failed} & {"uppercase", "lowercase"}
+    made = [_made(step.answer, *span, *case) for span in inside]
+    found = [simple or each for simple, each in zip(made, found, strict=True)]
     if not found or pointers:
         return []
     if step.finish == "lost":
@@ -148,7 +157,7 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
             found[-1] = replace(found[-1], end=max(edit.end, found[-1].end), gap=None)
         else:
             found.append(edit)
-    sizes = (len(each.gap.old) if each.gap else each.end - each.begin for each in found if not each.gone)
+    sizes = (len(each.gap.old) if each.gap else each.end - each.begin for each in found if not each.simple)
     return found if 2 * sum(sizes) < size else []
 
 
@@ -173,7 +182,7 @@ def written(
             usage += replies[place].usage
     for place, edit in enumerate(edits):
         text, at = text + answer[at : edit.begin], edit.begin
-        if edit.gone or edit.made:
+        if edit.simple:
             text, at = _put(text, answer, edit, edit.made, places)
             continue
         if place not in replies:
@@ -194,7 +203,8 @@ def written(
         ]
         state.others[edit.begin] = [each for each in others if each][: TRIES - 1]
         twice = piece and LONG.search(piece) and piece in text
-        if piece and (edit.pointer is not None or not (twice or _is_said(answer, edit, piece))):
+        said = twice or (piece and (_is_said(answer, edit, piece) or state.echoes(piece, state.steps)))
+        if piece and (edit.pointer is not None or not said):
             text, at = _put(text, answer, edit, piece, places)
         if reply.finish != "stop" and (edit.open or not piece):
             finish = reply.finish if finish == "stop" else finish
@@ -206,6 +216,13 @@ def _follows(begun: str, new: str) -> bool:
     apart = begun[-1:] == " " and new.lstrip()[:1] in (",", ";", ":")
     twice = begun.lower().split()[-1:] == re.findall(r"\w+", new.lower())[:1]
     return not (goes_on or apart or twice)
+
+
+def _made(answer: str, begin: int, end: int, case: str = "") -> Edit | None:
+    """Return the edit of a mark, or of letters in the wrong case. It needs no model."""
+    old = answer[begin:end]
+    new = (old.upper() if case == "uppercase" else old.lower()) if case else _OTHERS.get(old, old)
+    return None if new == old else Edit(begin, end, gone=not new, made=new)
 
 
 def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
@@ -339,7 +356,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     person's wishes that the reply does not meet are sent once more. `state.left` then lists the unmet ones.
     """
     answer, reply, usage = base.answer, ops.Generated("", "stop", Usage()), Usage()
-    wanted = left = [edit for edit in edits if not edit.gone]
+    wanted = left = [edit for edit in edits if not edit.simple]
     shown: Message = {"role": "assistant", "content": answer}
     named = bool(wanted and wanted[0].wish and not wanted[0].anywhere)
     new = dict[Any, str]()  # by place and pointer, since missing values share a place
@@ -368,7 +385,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     text, at, places, state.left = "", 0, list[Place](), [] if named else state.left
     for edit in edits:
         old, count = answer[edit.begin : edit.end], len(places)
-        piece = "" if edit.gone else new[edit.begin, edit.pointer]
+        piece = edit.made if edit.simple else new[edit.begin, edit.pointer]
         text, at = _put(text + answer[at : edit.begin], answer, edit, piece * (piece != old), places)
         if named and len(places) == count:
             why = SAME if piece == old else CUT if reply.finish != "stop" else NOTHING
@@ -445,8 +462,10 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
 
 
 def _is_said(answer: str, edit: Edit, piece: str) -> bool:
-    old = answer[edit.begin : edit.end]
-    return piece.strip() == old.strip() or bool(LONG.search(piece) and piece in answer)
+    others = f"{answer[: edit.begin]}\n{answer[edit.end :]}"
+    return piece.strip() == answer[edit.begin : edit.end].strip() or bool(
+        LONG.search(piece) and piece in others
+    )
 
 
 def _without_marks(answer: str, edit: Edit, new: str) -> str:

@@ -47,12 +47,30 @@ def test_a_gap_is_filled_with_what_is_likely_there(
     assert not Gap(" 40", BOAT, BOAT).takes(" x")  # as in 6 × 15 = x
 
 
+async def encode(said: str) -> Tokens:
+    return tuple(map(ord, said[:1]))
+
+
+@pytest.mark.parametrize(
+    ("gap", "found"),
+    [
+        (Gap(" nearly", BOAT, BOAT), [BOAT]),
+        (Gap("Sadly", ", it is red.", "It is red."), ["It is red."]),
+        (Gap(" say", ", it is red.", " it is red."), [" it is red."]),  # between commas
+        (Gap(" paint", BOAT, BOAT), []),
+    ],
+)
+def test_an_adverb_is_left_out_where_nothing_is_likely(gap: Gap, found: list[str]) -> None:
+    async def look(said: str) -> Likeliest:
+        return (("?", -0.1),)
+
+    assert asyncio.run(filling(gap, look, encode, lambda text: None)) == found
+    assert not gap.takes(" not")  # it would invert what is said
+
+
 def test_a_number_becomes_another_the_likeliest_first() -> None:
     async def look(said: str) -> Likeliest:
         return DIGITS.get(said, ())
-
-    async def encode(said: str) -> Tokens:
-        return tuple(map(ord, said[:1]))
 
     def found(lacks: str = "x") -> list[str]:
         forbidden = lambda text: True if lacks in text else None  # noqa: E731

@@ -94,7 +94,11 @@ class Gap(NamedTuple):
         """Return whether a text is a word that may replace `old`. Nothing may replace digits."""
         old, bare = self.old.lower(), word.lstrip(" ").lower()
         alike = word[:1].isspace() == old[:1].isspace() and not any(map(str.isdigit, old))
-        return alike and bare.isalpha() and bare not in self.near and not old.startswith(word.lower())
+        known = self.near | NEGATIVE
+        return alike and bare.isalpha() and bare not in known and not old.startswith(word.lower())
+
+
+NEGATIVE = frozenset(("no", "not", "never", "none", "hardly", "without"))  # they would invert what is said
 
 
 NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))

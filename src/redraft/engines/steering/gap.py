@@ -13,7 +13,8 @@ from redraft.engines.steering.form import Gap
 
 WORDS = 4  # words to try in a gap; three times as many if none of them fits
 NUMBERS = 3  # most beginnings of numbers that are extended digit by digit
-LEFT_OUT = -1.0  # the assumed log-probability of closing a gap without a word
+_ADVERB = re.compile(r"(?i)(?:\w{2}ly|\b(?:very|quite|just|so|too|rather|even|also))$")  # can be left out
+_FIRST = re.compile(r"\s?(?:\w+|[^\w\s])")
 FITTING = -7.5  # the least log-probability of a word or number in a gap with the token after it
 WORSE, UNSEEN = 2.5, -8.0  # most log-probability that a new word may cost the rest; the least assumed value
 SHORT = 3  # letters; a token this short, without a space, is a part of many words
@@ -32,17 +33,23 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
         texts = (gap.old.removesuffix(gap.number) + number + gap.rest for _, number in found)
         return [text for text in texts if forbidden(text) is None]
     top = await look("")
-    ways = [(LEFT_OUT + await begun(gap.closed, top, encode), "", gap.closed)]
-    words = [(str(word), chance) for word, chance in top if gap.takes(str(word))]
-    for word, chance in words[: 3 * WORDS]:
-        more = len(ways) <= WORDS or max(ways)[0] < FITTING
+    after = gap.rest[: -len(gap.closed.lstrip())].rstrip()  # the mark that goes with the word
+    without = "", gap.closed, gap.old + after, gap.rest[len(after) :]
+    closing, kept = [await begun(rest, await look(text), encode) for text, rest in (without[:2], without[2:])]
+    found = list[tuple[float, str]]()
+    for word, chance in [(str(word), chance) for word, chance in top if gap.takes(str(word))][: 3 * WORDS]:
+        more = len(found) < WORDS or max(found)[0] < FITTING
         if more and forbidden(word + gap.rest) is None:
-            ways.append((chance + await begun(gap.rest, await look(word), encode), word, gap.rest))
-    for _, word, rest in sorted((each for each in ways if each[0] > FITTING), reverse=True):
-        first = re.findall(r"\s?(?:\w+|[^\w\s])", rest)[0]
-        tops = [await look(each + first) for each in (word, gap.old)]
-        new, old = [max(await begun(rest[len(first) :], each, encode), UNSEEN) for each in tops]
-        if new > old - WORSE:
+            found.append((chance + await begun(gap.rest, await look(word), encode), word))
+    fitting = sorted((each for each in found if each[0] > FITTING), reverse=True)
+    ways = [(word, gap.rest, gap.old, gap.rest) for _, word in fitting]
+    apart = bool(after or _ADVERB.search(gap.old)) or closing > max(kept, UNSEEN) - WORSE
+    for word, rest, old, other in [*[without] * apart, *ways]:
+        costs = list[float]()
+        for text, then in ((word, rest), (old, other)):
+            first = _FIRST.findall(then)[0]
+            costs.append(max(await begun(then[len(first) :], await look(text + first), encode), UNSEEN))
+        if costs[0] > costs[1] - WORSE:
             return [word + rest]
     return []
 

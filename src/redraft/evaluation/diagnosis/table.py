@@ -79,10 +79,8 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
             if curves.unfinished:
                 seeds = ", ".join(curves.unfinished)
                 remarks.append(f"{model}, {task}: these seeds lack runs and are not counted: {seeds}.")
-            steered = [*(folder / RUNS / name / task).glob("seed-*/steered-*.jsonl")]
-            made = (step for file in steered for chain in read_records(file) for step in chain.steps)
-            if steered and not any(step.steered for step in made):
-                remarks.append(f"{model}, {task}: nothing was steered, so `steered` is best of N. {_ENGINES}")
+            why = f"nothing was steered, so `steered` is best of N. {_ENGINES}"
+            remarks += [f"{model}, {task}: {why}"] * (not _steers(folder / RUNS / name / task))
         if len(of_model) > 1:
             over.append(pooled(of_model))
         cells += of_model
@@ -95,6 +93,12 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
         raise UsageError(f"{folder} has no finished runs.", hint=hint)
     families = ([row for curves in each for row in _comparisons(curves)] for each in (over, cells))
     return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks, by)
+
+
+def _steers(runs: Path) -> bool:
+    files = [*runs.glob("seed-*/steered-*.jsonl")]
+    made = (step for file in files for chain in read_records(file) for step in chain.steps)
+    return not files or any(step.steered for step in made)
 
 
 def pooled(each: Sequence[Curves]) -> Curves:
