@@ -77,7 +77,7 @@
 
   // Shortens a check's message: "The answer has 28 words." of words<=30 becomes "28 words, at most 30".
   function inShort({ name, message, passed }) {
-    const told = message.replace(/\.$/, "").replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
+    const told = message.replace(/(\. It must not)?\.$/, "").replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
       .replace(/^The answer (?:has |is )?/, "");
     const [, sign, low, high] = /^[a-z]+(<=|>=|==|=)(\d+)(?:\.\.(\d+))?$/.exec(name) || [];
     if (!told || told.length > 120) return name;
