@@ -157,7 +157,7 @@ def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) 
 
 
 _RIGHT = {True: ("won", "right"), False: ("lost", "wrong"), None: ("tied", "not checked")}
-_PASSED = {**_RIGHT, True: ("won", "passed"), False: ("lost", "failed")}  # no task says what is right
+_PASSED = {**_RIGHT, True: ("passed", "passed"), False: ("lost", "failed")}  # no task says what is right
 
 
 def _answered(report: RunReport, links: Links, record: str, shown: Shown) -> Entry:
