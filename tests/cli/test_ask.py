@@ -262,6 +262,8 @@ def test_on_a_terminal_the_answer_comes_last_and_unbroken(monkeypatch: pytest.Mo
     assert shown.endswith(f"\r\n\r\n{long}\r\n")
     assert ("Answer: " in shown, "[- sea-]" in shown) == (True, False)
     assert "[- sea-]" in on_a_terminal(*args, "--steps")
+    shown = on_a_terminal("Go.", "-m", verbs.script(long), "-c", "lacks:sea", "--steps")
+    assert shown.endswith(f"\r\n\r\n{long}\r\n")
 
 
 def test_quiet_is_plain_on_a_terminal_too() -> None:

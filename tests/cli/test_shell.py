@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from redraft import __version__, chain
 from redraft.cli import main
-from redraft.cli.shell import Verbs
+from redraft.cli.shell import Verbs, write
 from redraft.cli.verb import Verb
 from redraft.errors import CheckError, ContextError, MissingExtra, RedraftError
 from tests.cli.verbs import REDRAFT, redraft
@@ -297,3 +297,14 @@ def test_no_file_makes_a_traceback(tmp_path: Path, name: str) -> None:
     ):
         redraft(*verb)  # raises what is a fault of ours
     redraft(*ask, REDRAFT_CONFIG=str(file))
+
+
+def test_a_row_wider_than_the_terminal_goes_on_below_its_last_column(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    write(row := "best of 2  75.0 %  13 new tokens a prompt, 70 read", table=True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    write(row, table=True)
+    below = "best of 2  75.0 %  13 new tokens a\n" + " " * 19 + "prompt, 70 read\n"
+    assert capsys.readouterr().out == f"{row}\n{below}"

@@ -176,9 +176,7 @@ async def test_when_all_stay_down_the_last_error_is_raised() -> None:
                 assert caught.value.status == 503
 
 
-async def test_servers_are_down_until_one_may_be_tried(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_servers_are_down_until_one_may_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     reply = error_reply(503, "your prompt says hush")
     with server(reply) as one, server(reply) as two:
         async with opened(one, two, patience=Patience(backoff=1000, longest_wait=1)) as engine:

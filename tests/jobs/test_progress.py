@@ -10,13 +10,7 @@ import pytest
 from rich.console import Console
 
 from redraft.jobs.counting import counted, tell
-from redraft.jobs.progress import (
-    LINE_SECONDS,
-    ByteProgress,
-    ItemProgress,
-    ProgressLine,
-    clock_time,
-)
+from redraft.jobs.progress import LINE_SECONDS, ByteProgress, ItemProgress, ProgressLine, clock_time
 
 
 @dataclass
@@ -103,10 +97,11 @@ def test_a_wait_is_shown_at_once() -> None:
 
 def test_a_terminal_has_a_bar_and_quiet_has_nothing() -> None:
     screen, silent = io.StringIO(), io.StringIO()
-    with ItemProgress(2, console=terminal(screen)) as progress:
-        progress.done = 2
+    with ItemProgress(2000, console=terminal(screen)) as progress:
+        progress.done, progress.note, progress.current = 2, "1900 passed", ["2", "3"]
         progress.update()
-    assert "2 of 2 done" in screen.getvalue()
+    assert "2 of 2000 done" in screen.getvalue()
+    assert "now 2 +1" in screen.getvalue()
     assert "━" in screen.getvalue()
     with ItemProgress(2, quiet=True, console=terminal(silent)) as progress:
         progress.update(now=True)

@@ -60,11 +60,7 @@ def texts(prepared: Prepared) -> list[tuple[str, str, str]]:
 def test_records_become_examples_in_their_order(write: Write, cache: Path) -> None:
     one, other = write(("Add 1.", "2"), ("Ünï?", "→")), write(("Go", "on"), name="more.jsonl")
     prepared = prepare([one, other], Letters(), cache)
-    assert texts(prepared) == [
-        ("data/0", "Add 1.", "2."),
-        ("data/1", "Ünï?", "→."),
-        ("more/0", "Go", "on."),
-    ]
+    assert texts(prepared) == [("data/0", "Add 1.", "2."), ("data/1", "Ünï?", "→."), ("more/0", "Go", "on.")]
     assert prepared.lengths.tolist() == [8, 6, 5]
 
 

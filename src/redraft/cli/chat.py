@@ -108,7 +108,7 @@ class Chat:
         match command:
             case "/help":
                 width = max(map(len, COMMANDS))
-                write("\n".join(f"{usage:<{width}}  {text}" for usage, text in COMMANDS.items()))
+                write("\n".join(f"{usage:<{width}}  {text}" for usage, text in COMMANDS.items()), table=True)
             case "/undo":
                 talk.undo()
                 tell(f"the conversation has {counted(len(talk.turns), 'question')}.")

@@ -67,8 +67,7 @@ def import_(
         ),
     ] = None,
     fields: Annotated[
-        list[str] | None,
-        flag("NAME=FIELD,…", "Rename fields to known names: instruction=frage.", "--map"),
+        list[str] | None, flag("NAME=FIELD,…", "Rename fields to known names: instruction=frage.", "--map")
     ] = None,
     licence: Annotated[str | None, flag("TEXT", "Override the source's licence.")] = None,
     which: Annotated[

@@ -84,7 +84,8 @@ def diagnose(
 
     with only_ours():
         found = diagnosed(chains_in(files), score=score or ())
-    write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else str(found))
+    text = json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else str(found)
+    write(text, table=not as_json)
 
 
 def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json: bool) -> None:
@@ -112,9 +113,8 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
         raise typer.Exit(1 if faults else 0)
     with only_ours():
         table = put_report(folder, settings.values.equal)
-    write(
-        (folder / TABLE).read_text("utf-8").rstrip() if as_json else f"{table}\npage        {folder / PAGE}"
-    )
+    text = f"{table}\npage        {folder / PAGE}"
+    write((folder / TABLE).read_text("utf-8").rstrip() if as_json else text, table=not as_json)
     raise typer.Exit(status)
 
 
@@ -133,7 +133,7 @@ def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) 
     record = found.put(file)
     needs = " --check …" * bool(json.loads(record)["promise"]["checks"] and not settings.get("check"))
     text = f'{found}\nway         {file}: redraft ask "…" --recipe {file}{needs}'
-    write(record if as_json else text)
+    write(record if as_json else text, table=not as_json)
     raise typer.Exit(status)
 
 

@@ -11,7 +11,7 @@ import typer
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import Out, check_files, tell_failures
-from redraft.cli.shell import argument, only_ours, switch
+from redraft.cli.shell import argument, only_ours, switch, write
 
 FLAGS = "redraft.revision.runs.options:EvalFileOptions"
 
@@ -55,7 +55,7 @@ def evaluate(
         tally.failed = dict(result.failures)
         typer.echo(json.dumps(tally.record(), ensure_ascii=False, indent=1))
     elif not plan.quiet:
-        typer.echo("\n".join([*tally.table(), "", str(result)] if tally.chains else [str(result)]))
+        write("\n".join([*tally.table(), "", str(result)] if tally.chains else [str(result)]), table=True)
     if plan.quiet:
         tell_failures(result.job)
     raise typer.Exit(result.exit_status)

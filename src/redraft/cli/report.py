@@ -39,7 +39,5 @@ def report(
     if html:
         drawn = "95 % intervals, 10,000 resamples of the questions; each row alone"
         write_page(html, found, f"redraft {__version__} · {drawn}", force=force)
-    if as_json:
-        write(json.dumps(found.record(), ensure_ascii=False, indent=1))
-    else:
-        write("\n".join(as_text(found.sections())))
+    text = "\n".join(as_text(found.sections()))
+    write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else text, table=not as_json)

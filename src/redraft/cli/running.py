@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from redraft.cli.shell import only_ours, setting, switch, tell
+from redraft.cli.shell import only_ours, setting, switch, tell, write
 from redraft.errors import UsageError
 from redraft.jobs.counting import counted
 
@@ -32,7 +32,7 @@ def print_result(run: Callable[[], RunResult | Generated], *, quiet: bool) -> No
     if quiet:
         tell_failures(result.job)
     else:
-        typer.echo(str(result))
+        write(str(result), table=True)
     raise typer.Exit(result.exit_status)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
@@ -95,9 +98,22 @@ def _in_our_words() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from error
 
 
-def write(text: str) -> None:
-    """Write a line to standard output: printable on a terminal, unchanged in a pipe or file."""
-    typer.echo(printable(text) if sys.stdout.isatty() else text, color=True)  # color: keep all characters
+def write(text: str, *, table: bool = False) -> None:
+    """Write a line to standard output: printable on a terminal, unchanged in a pipe or file.
+
+    On a terminal, a row of a `table` that is too wide goes on below its last column.
+    """
+    if sys.stdout.isatty():
+        rows = printable(text).split("\n")
+        text = "\n".join(map(_folded, rows) if table else rows)
+    typer.echo(text, color=True)  # color: keep all characters
+
+
+def _folded(row: str) -> str:
+    width = shutil.get_terminal_size().columns
+    columns = [found.end() for found in re.finditer(r"\S {2,}", row) if found.end() <= 2 * width // 3]
+    below = " " * max(columns, default=2)
+    return textwrap.fill(row, width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
 
 
 def command_line() -> str:

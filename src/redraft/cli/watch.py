@@ -170,8 +170,7 @@ class Watch:
         chain = event.chain
         for part in render.ending(chain) if self._steps else [render.summary(chain)]:
             self.console.print(part)
-        if len(chain.steps) > 1 or not self._steps:  # otherwise it was printed above, unbroken
-            self.console.print(f"\n{printable(chain.answer)}", soft_wrap=True, markup=False)
+        self.console.print(f"\n{printable(chain.answer)}", soft_wrap=True, markup=False)
 
 
 async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made: Chain | None) -> Chain:

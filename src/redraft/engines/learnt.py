@@ -331,11 +331,8 @@ _KNOWN = frozenset(
 
 
 def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
-    """Yield both numbers as a text, and their last digits; then the same without these digits, and so on.
-
-    A small model does not find the third digit from the right in numbers of unequal lengths. It can copy a
-    number without its last digit, and then read the last one.
-    """
+    """Yield both numbers as a text, and their last digits; then the same without these digits, and so on."""
+    # A small model does not find the third digit from the right, but it reads and removes the last one.
     while a or b:
         yield f"{a} {b}: ", a % 10, b % 10
         a, b = a // 10, b // 10

@@ -241,10 +241,8 @@ def _all_required(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG00
 
 
 def _one_family(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    """Return whether `patternProperties` can be expressed: several patterns would have to be disjoint.
-
-    `additionalProperties` depends on them: without the patterns it would refuse their properties.
-    """
+    """Return whether `patternProperties` can be expressed: several patterns would have to be disjoint."""
+    # `additionalProperties` depends on them: without the patterns it would refuse their properties.
     patterns = schema.get("patternProperties", {})
     return len(patterns) <= 1 and all(map(_usable, patterns))
 

@@ -137,7 +137,7 @@ class ProgressLine:
         if not self.total:
             return text
         row = Table.grid(padding=(0, 1))
-        row.add_row(ProgressBar(self.total, min(self.done, self.total), width=20), text)
+        row.add_row(ProgressBar(self.total, min(self.done, self.total), width=12), text)
         return row
 
 

@@ -119,10 +119,8 @@ class Background:
         await asyncio.gather(*(engine.aclose() for engine in engines))
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        """Return the running loop. A forked process starts its own thread.
-
-        There, the parent's engines are kept without use: freeing them would kill their models' processes.
-        """
+        """Return the running loop. A forked process starts its own thread."""
+        # There, the parent's engines are kept without use: freeing them would kill their models' processes.
         with self._starting:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
                 self._of_parent.append(self._engines)
@@ -304,10 +302,8 @@ async def make(
 
 
 def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Load:
-    """Return a `load` whose engines use a cache of replies. The writer's skips the replies that `made` has.
-
-    SQLite is imported here, because most chains need no cache.
-    """
+    """Return a `load` whose engines cache replies. The writer's skips the replies that `made` has."""
+    # SQLite is imported here, because most chains need no cache.
     from redraft.engines.load import identity_of
     from redraft.engines.wrapped import JournaledEngine
     from redraft.jobs.journal import Journal

@@ -15,11 +15,7 @@ from typing import Any
 import pytest
 
 from redraft.engines.llamacpp import default_model
-from redraft.engines.llamacpp.default_model import (
-    PackagedModel,
-    cached_default,
-    fetch_default,
-)
+from redraft.engines.llamacpp.default_model import PackagedModel, cached_default, fetch_default
 from redraft.errors import ModelError, OutputError
 from redraft.jobs import machine
 

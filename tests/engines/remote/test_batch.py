@@ -104,9 +104,7 @@ def test_a_run_in_batches_makes_the_chains_of_a_live_run(server: BatchServer) ->
     assert list(map(told, chains())) == list(map(told, chains("live.jsonl")))
 
 
-def test_live_runs_and_batches_find_each_others_replies(
-    server: BatchServer,
-) -> None:
+def test_live_runs_and_batches_find_each_others_replies(server: BatchServer) -> None:
     assert answer(server).exit_code == 0
     before = list(map(told, chains()))
     shutil.copy(JOURNAL, "live.jsonl.journal.db")

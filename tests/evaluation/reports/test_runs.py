@@ -91,6 +91,8 @@ def test_chains_without_a_task_count_if_they_were_checked(tmp_path: Path) -> Non
         "first answers 33.3 % 6.1 to 79.2 1 of 3",
     ]
     assert lines(found)[-1] == "not passed b, d"
+    rows = [(each["kind"], each["row"]) for each in data_of(read(page(found, "made")))]
+    assert rows[:3] == [("passed", "passed"), ("lost", "failed"), ("tied", "not checked")]
     assert lines(report(kept(tmp_path / "none.jsonl", [unchecked]))) == ["none: 1 answer"]
 
 

@@ -150,6 +150,13 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
     }
     visit, told = browser.open(url), "Well.\nThe judge gives the answer 9 of 10."
     assert visit.told("chain.js", WORDS, [*said.values()]) == [*said]
+    cut = "const live = new own.Live([]); live.take(given); return live.cut('error').steps[0].finish;"
+    assert visit.told("chain.js", cut, {"choices": [{"delta": {"content": "It is"}}]}) == "error"
+    for finish, whose in (("error", "The answer"), ("stop", "Revising")):
+        given = {**turn({"finish": finish}), "error": "no."}
+        assert visit.told("chain.js", "return own.errorOf(given);", given) == f"{whose} broke off: no."
+    lacks = {"name": "lacks:y", "message": 'The answer contains "y" once, on line 1. It must not.'}
+    assert visit.told("chain.js", "return own.foundBy(given);", lacks) == 'contains "y" once, on line 1'
     judged = {"feedback": {"checks": [{"name": "judge:kind", "passed": True, "message": told}]}}
     [found] = visit.told("chain.js", "return own.verdictsOf(given);", judged)
     assert found == ["good", "✓", "The judge gives the answer 9 of 10"]  # its content was judged

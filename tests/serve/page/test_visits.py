@@ -296,6 +296,7 @@ def test_a_small_window_never_scrolls_sideways(browser: Browsing, url: str, sche
         page.get_by_text(question).last.wait_for()
         visit.answered()
         assert not page.evaluate(wide)
+    assert not page.locator(".about").is_visible()  # there is no room for it
     visit.steps().nth(1).locator("summary").click()
     page.get_by_role("button", name="+ Check").click()
     assert not page.evaluate(wide)

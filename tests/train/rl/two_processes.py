@@ -23,10 +23,7 @@ from tests.train.rl.tiny_policy import loop, policy, rollouts, share_of_e
 from tests.train.together import forked
 
 RANKS = 2
-KINDS: dict[str, dict[str, Any]] = {
-    "ppo": {"target": 1.0, "num_rollouts": 16},
-    "grpo": {"algorithm": "grpo"},
-}
+KINDS: dict[str, dict[str, Any]] = {"ppo": {"target": 1.0, "num_rollouts": 16}, "grpo": {"algorithm": "grpo"}}
 CHUNKS = 16 // 4  # chunks of a rollout batch of the first kind
 
 HALF = 5  # a step in the middle of a rollout batch, with a checkpoint

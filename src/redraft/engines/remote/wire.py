@@ -382,10 +382,8 @@ _LEAST_ROOM = 16  # with room for fewer tokens than this, the context counts as 
 
 
 def _room(complaint: Complaint, asked: int) -> int | None:
-    """Return the number of new tokens to ask for instead, or None if that would not help.
-
-    vLLM may state only a lower bound of the prompt's length ("at least"): then half of the tokens are tried.
-    """
+    """Return the number of new tokens to ask for instead, or None if that would not help."""
+    # vLLM may state only a lower bound of the prompt's length ("at least"): then half of them are tried.
     if complaint.context is None or complaint.prompt_tokens is None:
         return None
     room = complaint.context - complaint.prompt_tokens

@@ -14,7 +14,7 @@
     unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
     context: "the context is full", malformed: "the model left the format", cancelled: "it was stopped", error: "an error",
   };
-  const SIGNS = { "1": ["won", "✓"], "0": ["lost", "✗"], "-1": ["", "·"] };
+  const SIGNS = { "2": ["", ""], "1": ["won", "✓"], "0": ["lost", "✗"], "-1": ["", "·"] }; // 2: nothing says that it is right
 
   async function block(number) {
     if (!held.has(number)) {
@@ -37,8 +37,8 @@
 
   function row(place, nth) {
     const [name, title, verdict, steps] = index[place], [kind, sign] = SIGNS[verdict];
-    const about = `${name} · ${steps === 1 ? "1 text" : `${steps} texts`}`;
-    const made = element("div", `row ${kind}`, element("span", "", `${sign} ${title}`), element("small", "", about));
+    const about = `${name} · ${steps === 1 ? "1 text" : `${steps} texts`}${verdict === 2 ? " · ✓ its checks" : ""}`;
+    const made = element("div", `row ${kind}`, element("span", "", `${sign} ${title}`.trim()), element("small", "", about));
     made.style.top = `${nth * ROW}px`;
     made.setAttribute("role", "option");
     made.setAttribute("aria-selected", String(place === current));
@@ -77,7 +77,7 @@
 
   // Shortens a check's message: "The answer has 28 words." of words<=30 becomes "28 words, at most 30".
   function inShort({ name, message, passed }) {
-    const told = message.replace(/\.$/, "").replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
+    const told = message.replace(/(\. It must not)?\.$/, "").replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
       .replace(/^The answer (?:has |is )?/, "");
     const [, sign, low, high] = /^[a-z]+(<=|>=|==|=)(\d+)(?:\.\.(\d+))?$/.exec(name) || [];
     if (!told || told.length > 120) return name;
@@ -96,8 +96,9 @@
     if (step.echo) return ["revise", "✗ not an answer: repeats the prompt or the feedback, only acknowledges it, or stands in place of a tool call"];
     if (failed.length) return ["revise", `✗ ${few(failed)}`];
     if (step.finish && step.finish !== "stop") return ["revise", `✗ cut: ${STOPS[step.finish] || step.finish}`];
-    if (checks.length) return ["accept", `✓ ${few(checks)}`];
-    return [step.feedback?.verdict === "accept" ? "accept" : "", ""];
+    const judged = checks.some(({ name }) => /^(?:judge|reward)\b/.test(name)); // others measure what they name
+    const good = judged || (step.feedback?.verdict === "accept" && step.feedback.by !== "checks");
+    return [good ? "accept" : "", checks.length ? `✓ ${few(checks)}` : ""];
   };
 
   const found = (check, by = "") => element("li", check.passed ? "won" : "lost", `${check.passed ? "✓" : "✗"} ${by}${check.name}${check.message ? `: ${check.message}` : ""}`);

@@ -24,6 +24,7 @@ from redraft.chain.read.records import Ids
 from redraft.errors import RecordError
 from redraft.evaluation.pages.page import filled
 from redraft.evaluation.tasks.tally import rights_of
+from redraft.evaluation.tasks.tasks import KEY
 from redraft.jobs.counting import counted, printable
 
 BLOCK = 250  # chains that are compressed together: all must be unpacked to show one
@@ -81,7 +82,7 @@ def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
             own = [*more, *kinds_of(chain, rights)]
             kinds.update(own)
             right = None if chain.best is None else rights[chain.best]
-            known = -1 if right is None else int(right)
+            known = -1 if right is None else 2 if right and KEY not in chain.meta else int(right)
             index.append([name, title_of(chain), known, len(chain.steps), own])
     checks = Counter({name: count for name, count in kinds.items() if name.startswith("failed ")})
     offered = [*(kinds - checks).most_common(), *checks.most_common(MOST_CHECKS)]

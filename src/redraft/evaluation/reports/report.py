@@ -19,7 +19,7 @@ from redraft.evaluation.reports.inputs import Material, kind_of, opened
 from redraft.evaluation.reports.reviews import Report, describe_reviews
 from redraft.evaluation.reports.runs import MOST_SHOWN, RunReport, Shown, describe_runs
 from redraft.evaluation.tables import Part
-from redraft.evaluation.tasks.tally import outcome_of, results_of
+from redraft.evaluation.tasks.tally import outcome_of, results_of, truth_of
 from redraft.jobs.counting import counted
 from redraft.revision.words import SHORT_STOPS
 
@@ -82,7 +82,8 @@ def _records(report: AnyReport, links: Links) -> Part | None:
     else:
         title, count = "Answers", len(report.shown)
         entries = (_answered(report, links, *each) for each in report.shown.items())
-        kinds = {"won": "right", "lost": "wrong", "tied": "not checked", "differ": "runs differ"}
+        words = _RIGHT if any(run.tally.task for run in report.runs) else _PASSED
+        kinds = {**dict(words.values()), "differ": "runs differ"}
     if not count:
         return None
     more = f"The first {MOST_SHOWN:,} of {count:,} are shown." * (count > MOST_SHOWN)
@@ -156,10 +157,12 @@ def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) 
 
 
 _RIGHT = {True: ("won", "right"), False: ("lost", "wrong"), None: ("tied", "not checked")}
+_PASSED = {**_RIGHT, True: ("passed", "passed"), False: ("lost", "failed")}  # no task says what is right
 
 
 def _answered(report: RunReport, links: Links, record: str, shown: Shown) -> Entry:
-    found = [(name, chain, *_RIGHT[outcome_of(chain)]) for name, chain in shown.chains.items()]
+    words = {name: _RIGHT if truth_of(chain) else _PASSED for name, chain in shown.chains.items()}
+    found = [(name, chain, *words[name][outcome_of(chain)]) for name, chain in shown.chains.items()]
     kinds = list(dict.fromkeys(kind for _, _, kind, _ in found))
     same = len(kinds) == 1
     return {

@@ -76,8 +76,7 @@ class Ledger:
         if record is None:
             if out.exists():
                 raise OutputError(
-                    f"{out} exists, but no run made it.",
-                    hint="Move it away, or name another folder: -o DIR",
+                    f"{out} exists, but no run made it.", hint="Move it away, or name another folder: -o DIR"
                 )
             return State(Kind.NEW)
         now = {"command": made.command, "config": json.loads(json.dumps(made.config))}

@@ -147,13 +147,7 @@ def test_the_forms_that_teachers_write(reply: str) -> None:
     assert tasks == [Task("Add two.", "1 and 1", "2"), Task("Sing.", "", "La")]
 
 
-@pytest.mark.parametrize(
-    "output",
-    [
-        "```python\nprint(1)\n```",
-        "Use this:\n\n```\nls\n```\n\nThen wait.",
-    ],
-)
+@pytest.mark.parametrize("output", ["```python\nprint(1)\n```", "Use this:\n\n```\nls\n```\n\nThen wait."])
 @pytest.mark.parametrize("form", ["{0}", "```\n{0}\n```"])
 def test_fences_of_an_output_stay(output: str, form: str) -> None:
     text = f"Task 4\nInstruction: Show it.\nInput: <noinput>\nOutput: {output}"

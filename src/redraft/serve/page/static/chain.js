@@ -83,7 +83,7 @@ export class Live {
   // The chain as it stands, for an answer that was stopped or broke off.
   cut(stop) {
     const steps = [...this.steps];
-    if (this.answer.trim() && steps.length <= this.index) steps.push({ answer: this.answer, finish: "cancelled" });
+    if (this.answer.trim() && steps.length <= this.index) steps.push({ answer: this.answer, finish: stop });
     return {
       version: 1, prompt: { messages: this.messages }, steps, drafts: this.drafts, best: bestOf(this.steps), stop,
       usage: { completion_tokens: sum(steps, "completion_tokens"), seconds: this.seconds },
@@ -148,7 +148,7 @@ export function foundBy(check) {
 }
 
 // "The answer has 16 words, and at most 8 are allowed: 8 too many." is "16 words, at most 8".
-const inShort = (message) => message.replace(/\.$/, "")
+const inShort = (message) => message.replace(/(\. It must not)?\.$/, "")
   .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
   .replace(/^The answer (?:has |is )?/, "");
 
@@ -200,6 +200,12 @@ export function brokenOff(turn) {
   if (!step || !step.finish || step.finish === "stop") return "";
   const room = { max_tokens: " Allow more tokens in Settings, under Advanced.", length: " Allow more tokens in Settings, under Advanced.", context: " A new conversation has room." };
   return `The answer was cut: ${whyCut(step)}.${room[step.finish] || ""}`;
+}
+
+// What an error means for an answer, as a sentence; empty without an error.
+export function errorOf({ chain, error }) {
+  const whole = chain && finalStep(chain)?.finish !== "error";
+  return error && `${whole ? "Revising broke off" : chain ? "The answer broke off" : "There is no answer"}: ${error}`;
 }
 
 const MOST_FAULTS = 100; // places that are underlined in an answer

@@ -1,5 +1,5 @@
 // A conversation as a file.
-import { answerOf, brokenOff, checksOf, finalStep, nameOf, parted, pathOf, verdictsOf } from "./chain.js";
+import { answerOf, brokenOff, checksOf, errorOf, finalStep, nameOf, parted, pathOf, verdictsOf } from "./chain.js";
 import { saveAs } from "./dom.js";
 import { rendered } from "./markdown.js";
 import { path, titleOf } from "./store.js";
@@ -16,7 +16,7 @@ const asChains = (_, turns) => turns.map((turn) => `${JSON.stringify(turn.chain)
 
 function verdictText(turn) {
   const found = finalStep(turn.chain) ? verdictsOf(finalStep(turn.chain)) : [];
-  return [...found.map(([, sign, text]) => `${sign} ${text}`), brokenOff(turn), turn.error && `The answer broke off: ${turn.error}`].filter(Boolean).join(" · ");
+  return [...found.map(([, sign, text]) => `${sign} ${text}`), brokenOff(turn), errorOf(turn)].filter(Boolean).join(" · ");
 }
 
 function asMarkdown(title, turns) {

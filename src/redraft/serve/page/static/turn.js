@@ -1,7 +1,7 @@
 // A question with the steps of its answer.
 import { busy, siblings, state, update } from "./store.js";
 import {
-  answerOf, brokenOff, changes, checksOf, endOf, faultsOf, finalIndex, finalStep, nameOf, parted, pathOf, pillsOf, placeOf,
+  answerOf, brokenOff, changes, checksOf, endOf, errorOf, faultsOf, finalIndex, finalStep, nameOf, parted, pathOf, pillsOf, placeOf,
   shortly, verdictsOf, whyCut, whyEnded,
 } from "./chain.js";
 import { Icon, counted, grow, html } from "./dom.js";
@@ -101,7 +101,7 @@ function Done({ conversation, turn, last }) {
         <${Final} chain=${chain} model=${turn.model} thought=${turn.thought} apart=${turn.thoughts} /></div>
       <${Marked} conversation=${conversation} turn=${turn} />`}
     ${broken && html`<p class="broken">${broken}</p>`}
-    ${turn.error && html`<p class="alert" role="alert">${chain ? "The answer broke off" : "There is no answer"}: ${printable(turn.error)}</p>`}
+    ${turn.error && html`<p class="alert" role="alert">${printable(errorOf(turn))}</p>`}
     <${Actions} conversation=${conversation} turn=${turn} last=${last} />`;
 }
 
