@@ -74,7 +74,6 @@ def _command(part: str) -> Command:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """All fenced blocks of a page. An unknown or unexplained comment before one is an error."""
     text = page.read_text(encoding="utf-8")
     blocks = []
     for found in _BLOCK.finditer(text):

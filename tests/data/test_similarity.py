@@ -19,7 +19,6 @@ Scorer = Callable[[list[str], list[str]], float]
 
 
 def plain(target: list[str], prediction: list[str]) -> float:
-    """ROUGE-L's F from the table of the textbook, in the operations of `rouge_score` 0.1.2."""
     if not target or not prediction:
         return 0
     above = [0] * (len(prediction) + 1)
@@ -97,7 +96,6 @@ def packed(texts: list[str]) -> list[bytes]:
 
 
 def plain_jaccard(one: str, other: str) -> float:
-    """Over word 3-shingles, of ASCII texts of three words and more without punctuation."""
     a, b = (
         {tuple(w[i : i + 3]) for i in range(len(w) - 2)} for w in (one.lower().split(), other.lower().split())
     )

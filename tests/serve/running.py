@@ -71,7 +71,6 @@ class Server:
         return socket.create_connection(("127.0.0.1", int(self.root.rpartition(":")[2])), timeout=30)
 
     def reply_to(self, sent: bytes, *, ended: bool = False) -> bytes:
-        """What comes until the server closes the connection. With `ended`, this side sends no more."""
         with self.connection() as connection:
             connection.sendall(sent)
             if ended:

@@ -43,7 +43,6 @@ def llama(*, dropout: float = 0.1, seed: int = 0) -> LlamaForCausalLM:
 
 
 def prepared(folder: Path, examples: int = 40, seed: int = 0) -> Prepared:
-    """Sequences of numbers that rise by one, which a model can learn. The first third has no loss."""
     random = np.random.default_rng(seed)
     folder.mkdir()
     writer = Writer(folder)

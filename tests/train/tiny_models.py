@@ -44,7 +44,6 @@ class Row(NamedTuple):
 
 
 def tiny(kind: str = "Llama", **changes: Any) -> Any:
-    """Two layers, 32 wide, in 32 bits, without dropout. Weights are large enough for attention to matter."""
     torch.manual_seed(3)
     said = {
         "vocab_size": VOCABULARY,
@@ -73,7 +72,6 @@ def gradients_of(model: Any) -> dict[str, Tensor]:
 
 
 def packed(lengths: tuple[int, ...] = LENGTHS, *, seed: int = 5) -> Row:
-    """A row of random examples. The first third of each, at least its first token, carries no loss."""
     torch.manual_seed(seed)
     examples = [torch.randint(3, VOCABULARY, (1, length)) for length in lengths]
     labels = [each.clone() for each in examples]

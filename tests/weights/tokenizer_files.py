@@ -76,7 +76,6 @@ def from_rule(rule: Any) -> Any:
 
 
 def llama_like(folder: Path, *, prepend: str = "first", split: bool = False) -> Tokenizer:
-    """BPE with byte fallback and marks for spaces, as in a tokenizer.json of Llama 2, but trained here."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, byte_fallback=True, fuse_unk=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend, split=True)
     trainer = trainers.BpeTrainer(
@@ -95,7 +94,6 @@ def llama_like(folder: Path, *, prepend: str = "first", split: bool = False) -> 
 
 
 def sentencepiece_model(folder: Path, **changes: Any) -> sentencepiece.SentencePieceProcessor:
-    """A tokenizer.model as Llama 2 has it: BPE, byte fallback, single digits, texts left as they are."""
     folder.mkdir(parents=True, exist_ok=True)
     options = {
         "model_type": "bpe",

@@ -305,7 +305,6 @@ class _Layout:
         return start, end if self.text[last:end] == after[last:end] else last
 
     def _keeps(self, after: str, turn: int) -> bool:
-        """Return whether `after`, which ends with a turn, has all texts of it. Raise if one never appears."""
         kept = {int(mark[1]) for mark in _MARK.finditer(after)}
         lost = [text for n, text in enumerate(self._texts) if text.turn == turn and n not in kept]
         for text in lost:

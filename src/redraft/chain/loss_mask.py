@@ -22,7 +22,6 @@ WHOLE: frozenset[Objective] = frozenset({"full", "answer", "accepted"})
 """The objectives that train on the assistant's earlier turns."""
 
 _ROLES = ("system", "user", "assistant")
-_ROLES_OF_CHAT = (*_ROLES, "tool")
 _RENAMED: Mapping[str, Speaker] = {"developer": "system", "function": "tool"}
 
 _NONE = "no answer"
@@ -66,7 +65,7 @@ def answer_spans(text: str, *, trained: bool) -> list[Span]:
     return [Span(text, trained, answer=True), Span("", trained, stop=True)]
 
 
-def known_turns(prompt: Prompt, roles: Sequence[str] = _ROLES_OF_CHAT) -> list[Turn]:
+def known_turns(prompt: Prompt, roles: Sequence[str] = (*_ROLES, "tool")) -> list[Turn]:
     """Return the turns before the answer. OpenAI's roles `developer` and `function` are renamed."""
     turns = [turn._replace(role=_RENAMED.get(turn.role, turn.role)) for turn in asked_turns(prompt)]
     for turn in turns:

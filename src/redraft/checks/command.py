@@ -95,7 +95,6 @@ class Command:
             return status, str(output)
 
     def _started(self, given: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Start the program in its own process group. Without an `await`, no cancellation can lose it."""
         try:
             return subprocess.Popen(  # noqa: S603
                 shlex.split(self.line),

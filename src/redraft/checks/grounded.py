@@ -131,7 +131,6 @@ _LESS = regex.compile(
 )
 _NEAR = 40  # most characters between a number and a word such as `less` that is about the number
 THOUSANDS = regex.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)*")
-_OF_DATES = frozenset({"date"})
 _STOP = regex.compile(r"\n|[.;] ")
 
 
@@ -194,7 +193,9 @@ def amounts_in(text: str) -> Iterator[Amount]:
             yield from amounts_of(match)
     yield from (Amount(Decimal(part)) for part in regex.findall(r"(?<=[\p{L}_])\d{1,40}", rest))
     for match in DATE.finditer(text):  # the numbers in a date count nothing
-        yield from (Amount(Decimal(part), units=_OF_DATES) for part in regex.findall(r"\d+", match[0]))
+        yield from (
+            Amount(Decimal(part), units=frozenset(("date",))) for part in regex.findall(r"\d+", match[0])
+        )
 
 
 @lru_cache(maxsize=16)

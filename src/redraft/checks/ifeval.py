@@ -276,7 +276,6 @@ _BULLETS = [re.compile(rf"^[^\S\n]*{mark}.*$", re.MULTILINE) for mark in (r"\*[^
 
 
 def _count_bullets(text: str) -> int:
-    """Count bullets as the paper's program does: a line break may follow a star."""
     return sum(len(bullet.findall(text)) for bullet in _BULLETS)
 
 

@@ -88,7 +88,6 @@ def _detector() -> LangDetector:
 LIKELY = 0.3  # least probability of another language and its family for an answer to fail
 SHARE = 0.001  # least probability of the right language, per letter of the answer, for it to pass
 APART = 100  # letters from which near languages, such as Norwegian and Danish, can be told apart
-_NO_WORDS = "The answer has no words whose language could be told."
 _NO_PROSE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+")
 
 
@@ -151,7 +150,9 @@ class Language:
     def _judged(self, text: str) -> Outcome:
         letters = sum(map(str.isalpha, text))
         if not letters:
-            return (failed if is_blank(text) else passed)(_NO_WORDS)
+            return (failed if is_blank(text) else passed)(
+                "The answer has no words whose language could be told."
+            )
         found = probabilities(text.lower() if text.isupper() else text)
         best = max(found, key=found.__getitem__)
         if best == self.code:

@@ -157,16 +157,21 @@ def jail(filter_: int, cpu: int) -> list[str]:
     ]
 
 
-_SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
-
-
 def _python() -> str:
     return str(Path(sys.executable).resolve())
 
 
 def _folders() -> list[str]:
     here: list[str] = []
-    for folder in (*_SYSTEM, sys.base_prefix, str(Path(_python()).parent)):
+    for folder in (
+        "/usr",
+        "/bin",
+        "/lib",
+        "/lib64",
+        "/etc/ld.so.cache",
+        sys.base_prefix,
+        str(Path(_python()).parent),
+    ):
         if Path(folder).exists() and not any(Path(folder).is_relative_to(other) for other in here):
             here.append(folder)
     return here

@@ -189,7 +189,6 @@ def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _within(schema: Any, part: Any, key: str) -> Any:
-    """Return the schema of an inner value; False if there may be none; None if the schema does not say."""
     # The branches of a union that describe the value have to agree.
     parts, found = [part], list[Any]()
     for each in parts:

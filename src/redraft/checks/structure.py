@@ -244,8 +244,6 @@ class _Unsaid(Exception):
 
 
 class _Sketch:
-    """Writes the shapes of a schema and its parts. Each method removes the keywords it writes from `said`."""
-
     def __init__(self, schema: Any) -> None:
         self._root = schema
         self._references = 0

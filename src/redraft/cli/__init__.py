@@ -51,7 +51,6 @@ def _run() -> None:
 
 
 def _unraised(dropped: sys.UnraisableHookArgs) -> None:
-    """Send Ctrl-C again if Python dropped it, as in a `__del__` or a callback of an import."""
     if dropped.exc_type is KeyboardInterrupt and not sys.is_finalizing():
         _thread.start_new_thread(_again, ())
     else:

@@ -27,7 +27,6 @@ LONGEST = 100_000  # most characters of one text that are shown. Laying out 200 
 _MARKS = {"same": ("{}", ""), "gone": ("[-{}-]", "red strike"), "new": ("{{+{}+}}", "bold green")}
 _MARKS["all"] = ("{}", "green")
 """For each part of a diff: its form without colours, and its style."""
-_FAULT = "underline red"
 _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
 
@@ -47,7 +46,7 @@ def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Sp
             start = len(text) - len(part) - 2 * (kind == "new" and not colour)
             for begin, end in faults:
                 last = min(max(end - at, 0), len(part))
-                text.stylize(_FAULT, start + max(begin - at, 0), start + last)
+                text.stylize("underline red", start + max(begin - at, 0), start + last)
             at += len(part)
     return text
 

@@ -85,7 +85,6 @@ def _run(name: str, words: list[str] | None) -> None:
 
 
 def _check_data(own: RunOptions) -> None:
-    """Refuse missing data before torch is loaded, which takes seconds."""
     from redraft.chain.read.files import reading
 
     if not own.data_path:

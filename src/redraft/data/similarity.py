@@ -212,7 +212,6 @@ def _equals(sets: Sets) -> _Ints:
 
 
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
-    """For each rare number, yield pairs of sets that have it, up to `WINDOW` positions apart."""
     owners, rare = _prefixes(sets, threshold)
     order = np.argsort(rare, kind="stable")
     keys, members, at = rare[order], owners[order], np.arange(len(order))

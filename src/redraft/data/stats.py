@@ -225,8 +225,6 @@ _Value = str | int | float | None
 _Table = list[dict[str, _Value]]  # rows by the names of columns. A `share` is from 0 to 1.
 _Level = Literal["fault", "warning", "note"]
 _LEVELS: tuple[_Level, ...] = ("fault", "warning", "note")
-_KINDS = ("sources", "languages", "licences", "stops")
-_VERDICTS = ("accept", "revise", "unknown")
 
 
 @dataclass(frozen=True)
@@ -321,7 +319,7 @@ def _tables(summary: DataSummary, unit: str) -> Iterator[tuple[str, _Table]]:
         yield "answers a record", _shares([(f"{number:,}", counts[number]) for number in sorted(counts)])
     if tables["verdicts"]:
         yield "feedback", _by_step(summary)
-    for kind in _KINDS:
+    for kind in ("sources", "languages", "licences", "stops"):
         if tables[kind]:
             yield kind, _shares(ranked(tables[kind]))
 
@@ -343,7 +341,7 @@ def _by_step(summary: DataSummary) -> _Table:
     for place, judged in sorted(verdicts.items()):
         score = scores.get(place, Counter())
         mean = round(fmean(score, weights=score.values()), 2) if score else None
-        counts = {verdict: judged[verdict] for verdict in _VERDICTS}
+        counts = {verdict: judged[verdict] for verdict in ("accept", "revise", "unknown")}
         step = f"{place}+" if place == DEPTHS else str(place)
         rows.append({"step": step, **counts, "scores": score.total() or None, "mean": mean})
     return rows

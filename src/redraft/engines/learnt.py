@@ -331,7 +331,6 @@ _KNOWN = frozenset(
 
 
 def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
-    """Yield both numbers as a text, and their last digits; then the same without these digits, and so on."""
     # A small model does not find the third digit from the right, but it reads and removes the last one.
     while a or b:
         yield f"{a} {b}: ", a % 10, b % 10
@@ -339,7 +338,6 @@ def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _columns_of_sum(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right, each with all digits so far: small models cannot join them later."""
     columns, carry, digits = [], 0, ""
     for left, x, y in _columns(values["a"], values["b"]):
         total = x + y + carry
@@ -375,7 +373,6 @@ def _columns_of_product(values: Mapping[str, Any]) -> str:
 
 
 def _one_by_one(values: Mapping[str, Any]) -> str:
-    """Return the running sum. Each number's tens are added before its units, for small models."""
     so_far, *others = map(int, values["sum"].split(" + "))
     steps = []
     for number in others:

@@ -291,7 +291,6 @@ class LocalEngine(Engine):
         return tokens if as_text == as_control else await self._pieced(messages, told)
 
     async def _check_length(self, text: str) -> None:
-        """Refuse a text if its first part is already too long, because encoding megabytes takes seconds."""
         size = SPARSE * self._context
         while size < len(text):
             count = len(await self._tokenize(text[:size], control=False))

@@ -20,7 +20,6 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 FIELDS = ("name", "tool_calls", "tool_call_id", "function_call", "refusal", "audio")
 """Fields of a message besides role and content. Other fields are not sent."""
 
-_PLAIN_ROLES = ("user", "assistant")
 _OF_TOOLS = ("tool_calls", "tool_call_id")
 
 
@@ -57,7 +56,7 @@ def _plain(message: Message) -> Message:
 def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
     """Describe a part of a message that is not text (nor, with `tools`, a tool call), or return ""."""
     role = str(message.get("role"))
-    if role not in _PLAIN_ROLES and not is_system(message) and not (tools and role == "tool"):
+    if role not in ("user", "assistant") and not is_system(message) and not (tools and role == "tool"):
         return f"the role {role!r:.40}"
     if kinds := other_parts(message):
         return f"a part of the type {kinds[0]!r:.40}"

@@ -230,7 +230,9 @@ class PoolEngine:
         given_up = lasts and len(trial.tried) == len(self._members)
         if given_up or pause > patience.longest or now - trial.since >= limit:
             down = f"no server of {self._info.name} works. {self.health.trouble}"
-            raise trial.error or ServerError(down, hint=_HINT)
+            raise trial.error or ServerError(
+                down, hint="Start one of them, or wait longer: --patience SECONDS"
+            )
         trial.rounds += failed
         trial.tried.clear()
         if not self._telling and all(member.trouble for member in self._members):
@@ -327,6 +329,3 @@ def _sum(last: Delta, lost: Sequence[Delta]) -> Delta:
         completion_tokens=sum(each.completion_tokens or 0 for each in every),
         estimated=any(each.estimated for each in every),
     )
-
-
-_HINT = "Start one of them, or wait longer: --patience SECONDS"

@@ -302,7 +302,6 @@ async def make(
 
 
 def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Load:
-    """Return a `load` whose engines cache replies. The writer's skips the replies that `made` has."""
     # SQLite is imported here, because most chains need no cache.
     from redraft.engines.load import identity_of
     from redraft.engines.wrapped import JournaledEngine

@@ -156,7 +156,6 @@ _OF_CONNECTION = re.compile(
 
 
 def _headers(value: Any) -> Mapping[str, str] | None:
-    """Check headers, and return them. Errors name a wrong header, but not its value, which may be secret."""
     if value is not None and not isinstance(value, Mapping):
         raise ValueError
     for name, text in (value or {}).items():

@@ -231,7 +231,6 @@ def has_plain_head(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def _watched(base: torch.nn.Module, head: torch.nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Record the base's output and the head's input. Replace the head's output by -1,000 … 1,000."""
     seen: dict[str, Tensor] = {}
 
     def leaves(_module: Any, _inputs: Any, outputs: Any) -> None:

@@ -125,7 +125,6 @@ def results_in(folder: Path) -> list[Path]:
 
 
 def _decides(path: Path) -> bool:
-    """Return whether a file makes its folder a model or adapter. Move it last, and delete it first."""
     return path.name in {"config.json", "adapter_config.json"}
 
 

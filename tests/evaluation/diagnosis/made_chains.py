@@ -17,7 +17,6 @@ def result(name: str, *, passed: bool) -> CheckResult:
 
 
 def step(answer: str = "x", said: str = " ", guide: str = " ", **about: Any) -> Step:
-    """A step. `said` is a, r, u or a space; `guide` is 1 if the check `words<=9` passes, 0, or a space."""
     checks = (result("words<=9", passed=guide == "1"),) if guide != " " else ()
     verdict = _SAID.get(said, "accept" if guide == "1" else "revise")
     by: Any = "checks" if checks else "model"

@@ -16,8 +16,6 @@ Ragged = list[list[float]]  # a number for each real token of each sequence
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step starts from. `old` was measured by the policy that sampled, `ref` by the reference."""
-
     scores: list[float]
     log_probs: Ragged
     old_log_probs: Ragged
@@ -109,7 +107,6 @@ def rewards(scores: list[float], log_probs: Ragged, ref_log_probs: Ragged, beta:
 
 
 def advantages(rewards: Ragged, values: Ragged, gamma: float, lam: float) -> Ragged:
-    """GAE by its definition, a sum over all later errors of one step: 1506.02438 equation 16."""
     made = []
     for rs, vs in zip(rewards, values, strict=True):
         following = [*vs[1:], 0.0][: len(vs)]

@@ -100,7 +100,6 @@ def header_and_bytes(file: Path) -> tuple[GGUFHeader, dict[str, bytes]]:
 
 
 def in_gguf(folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a folder of `Llama` under GGUF's names and in its order, whole, in 32 bits."""
     made = {}
     for name, values in load_file(folder / "model.safetensors").items():
         theirs, heads = gguf_name(name), 4 if "q_proj" in name else 2 if "k_proj" in name else 0

@@ -73,7 +73,6 @@ def test_quantised_files_are_what_ggufs_own_functions_say(
 
 
 def dequantised(file: Path, heads: int, kv_heads: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Every tensor, whole, by gguf's own reader and functions; q and k in Hugging Face's order."""
     made = {}
     for tensor in gguf.GGUFReader(file).tensors:
         name = hf_name(tensor.name)

@@ -39,7 +39,6 @@ def plain(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def selfee(tmp_path: Path) -> Path:
-    """A folder as SelFee and Alpaca have it: tokenizer.model, and a [PAD] that was added to it."""
     sentencepiece_model(tmp_path)
     write(tmp_path, "added_tokens.json", {"[PAD]": 600})
     write(tmp_path, "special_tokens_map.json", {"pad_token": "[PAD]", "bos_token": {"content": "<s>"}})

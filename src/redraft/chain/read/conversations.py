@@ -28,8 +28,6 @@ _SPEAKERS = {
 _ROLES = {name: role for role, names in _SPEAKERS.items() for name in names}
 """Speakers of ShareGPT, OASST and the OpenAI protocol, in lower case, by role."""
 
-_CALLERS = ("function_call", "tool_call")
-
 
 def conversation(fields: Fields) -> Chain:
     """Read ShareGPT's `conversations`, whose turns have `from` and `value`, or `role` and `content`."""
@@ -39,7 +37,7 @@ def conversation(fields: Fields) -> Chain:
     messages = []
     for i, item in enumerate(fields.items("conversations")):
         turn = fields.nested(f"conversations.{i}", item)
-        calls = item.get("from") in _CALLERS and _calls(item.get("value"))
+        calls = item.get("from") in ("function_call", "tool_call") and _calls(item.get("value"))
         said = {"content": turn.text("value")}
         role = _role(turn, "from")
         messages.append(

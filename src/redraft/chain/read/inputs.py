@@ -32,8 +32,6 @@ InputRow = tuple[str, bytes | RecordError]  # a record's location, and its JSON 
 _BATCH = 256
 _LONGEST = 1 << 28  # bytes of the longest line and of the longest cell, as for other records
 
-_DELIMITERS = ",;\t|"
-
 
 def read_csv(path: Path) -> Iterator[InputRow]:
     """Read the rows of a table with a header and cells separated by commas, semicolons, tabs or bars."""
@@ -45,7 +43,7 @@ def read_csv(path: Path) -> Iterator[InputRow]:
         first = start.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
         rest = iter(lambda: file.readline(_LONGEST).decode("utf-8", "surrogateescape"), "")
         is_tsv = files.plain_name(path).lower().endswith(".tsv") and "\t" in first
-        delimiter = "\t" if is_tsv else max(_DELIMITERS, key=first.count)
+        delimiter = "\t" if is_tsv else max(",;\t|", key=first.count)
         yield from _cells(path, csv.reader(joined([first], rest), delimiter=delimiter, strict=True))
 
 

@@ -244,7 +244,6 @@ def _is_remark(sentence: str) -> bool:
 
 
 OF_ANSWERS: Mapping[str, Callable[[str], str]] = {"apologies": without_apologies, "remarks": without_remarks}
-_EMPTY = "empty"
 
 
 def cleaned(chain: Chain) -> tuple[Chain, Counter[str]]:
@@ -263,7 +262,7 @@ def cleaned(chain: Chain) -> tuple[Chain, Counter[str]]:
     best = chain.best
     last = steps[-1] if len(steps) > 1 else None
     if last and not (last.answer.strip() or last.tool_calls or last.feedback):
-        counts[_EMPTY] += 1
+        counts["empty"] += 1
         steps = steps[:-1]
         best = best_step(steps)
     return chain.model_copy(update={"steps": steps, "best": best}), +counts

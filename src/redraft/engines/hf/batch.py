@@ -48,7 +48,6 @@ class Guide:
     """The tokens that a grammar allows next in one text, until llguidance gives up the grammar (`lost`)."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
-        """Guide a text by a grammar in Lark's syntax. `ends` are the tokens that may end the text."""
         from llguidance import LLMatcher
 
         self._name = tokenizer.name

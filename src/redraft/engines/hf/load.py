@@ -26,7 +26,6 @@ from redraft.weights.lora.adapter import check_finite, read_adapter, refuse_adap
 from redraft.weights.lora.merge import merged, plan_merge
 
 _KINDS = {"full_attention", "sliding_attention"}
-_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _ROUNDING = 0.05
 """Allowed difference of two equivalent computations, relative to the largest logit; bf16 needs 0.01."""
 
@@ -180,7 +179,7 @@ def usual_dtype(stored: torch.dtype | None, device: torch.device) -> torch.dtype
     On a GPU, it is the dtype of the weights. On a CPU, it is bfloat16 for 16-bit weights if the CPU has
     instructions for it. Otherwise it is float32, which is exact for every weight.
     """
-    if stored not in _FLOATS:
+    if stored not in (torch.float32, torch.bfloat16, torch.float16):
         return torch.float32
     if device.type != "cpu":
         return stored

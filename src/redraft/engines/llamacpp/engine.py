@@ -265,7 +265,6 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _called(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str], due: Sequence[Any]
     ) -> Replies:
-        """Let the model think as long as it may, then answer or call."""
         # Required calls are generated as JSON: llama.cpp itself would let the model write text before them.
         told = (sampling.extra_body or {}).get(base.OF_TEMPLATE)
         prompt = await self._render(messages, told, sampling.tools)  # raises for a malformed tool

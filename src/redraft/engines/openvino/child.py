@@ -163,7 +163,6 @@ class Streams:
                 self._new = []
 
     def _step(self) -> None:
-        """Compute the next tokens. Exit if a schema does not compile, because that breaks the pipeline."""
         try:
             self._pipeline.step()
         except RuntimeError as error:

@@ -257,7 +257,6 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         return json.dumps(for_xgrammar(schema)[0])
 
     def _refuse(self, sampling: Sampling, reason: str) -> NoReturn:
-        """Send this schema no more. The process has ended, and replies continue in another process."""
         schema = json.dumps(sampling.schema)
         if schema not in self._refused:
             self._refused.add(schema)

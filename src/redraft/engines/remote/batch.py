@@ -55,7 +55,6 @@ _AT_ONCE = 500  # lines of a result that are stored in one transaction
 _TOO_MUCH = re.compile("limit|too_(many|large)")
 """Error codes of a batch that is too large, such as OpenAI's `token_limit_exceeded`."""
 
-_ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
 _NONE: Mapping[str, str] = {}
 
 
@@ -357,7 +356,7 @@ class BatchServer(Server):
             if text != said:
                 said = text
                 self.patience.tell(self._batches.line(sent, text))
-            if batch.status in _ENDS:
+            if batch.status in ("completed", "failed", "expired", "cancelled"):
                 return batch
             await asyncio.sleep(pause)
             pause = min(pause * _GROWTH, self._batches.pause)

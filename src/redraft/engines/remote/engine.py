@@ -398,8 +398,6 @@ class RemoteEngine(Engine):
 
 @dataclass
 class _Reply:
-    """A reply so far. `taken` says whether the server has accepted the request."""
-
     request: wire.Body
     taken: bool = False
     text: str = ""

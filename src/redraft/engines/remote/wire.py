@@ -251,7 +251,6 @@ def _chances(found: Mapping[str, Any]) -> list[tuple[float, Likeliest]]:
 
 
 def _is_log(number: Any) -> bool:
-    """Return whether a value is a finite number. Python's JSON reader also accepts infinity."""
     return isinstance(number, int | float) and abs(number) < _MOST
 
 
@@ -382,7 +381,6 @@ _LEAST_ROOM = 16  # with room for fewer tokens than this, the context counts as 
 
 
 def _room(complaint: Complaint, asked: int) -> int | None:
-    """Return the number of new tokens to ask for instead, or None if that would not help."""
     # vLLM may state only a lower bound of the prompt's length ("at least"): then half of them are tried.
     if complaint.context is None or complaint.prompt_tokens is None:
         return None

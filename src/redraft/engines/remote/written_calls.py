@@ -74,7 +74,6 @@ def _with_calls(held: list[Delta], said: str, text: str, names: Container[str], 
 
 
 def _is_shown(text: str, at: int) -> bool:
-    """Return whether a position is in code that follows other text: a call there is an example."""
     line, fences = text[text.rfind("\n", 0, at) + 1 : at], text.count("```", 0, at) % 2
     return bool(text[: text.index("```")].strip()) if fences else line.count("`") % 2 == 1
 

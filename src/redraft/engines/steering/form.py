@@ -140,7 +140,6 @@ class Form:
     gap: Gap | None = None
 
     def __and__(self, other: Form) -> Form:
-        """Return the form of answers that have both forms. Raise `Conflict` if there are none."""
         single = ("case", "opening", "closing", "postscript", "pattern", "quoted")
         values: dict[str, Any] = {name: _one(getattr(self, name), getattr(other, name)) for name in single}
         joined = replace(

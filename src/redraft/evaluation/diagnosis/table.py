@@ -23,7 +23,7 @@ from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Cost, Curves, Point, Versus, corrected
 from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
-from redraft.evaluation.diagnosis.truth import chains_of
+from redraft.evaluation.diagnosis.truth import chains_of, steers
 from redraft.evaluation.pages.charts import curves as drawn
 from redraft.evaluation.pages.page import render
 from redraft.evaluation.stats import without_nan
@@ -80,7 +80,7 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
                 seeds = ", ".join(curves.unfinished)
                 remarks.append(f"{model}, {task}: these seeds lack runs and are not counted: {seeds}.")
             why = f"nothing was steered, so `steered` is best of N. {_ENGINES}"
-            remarks += [f"{model}, {task}: {why}"] * (not _steers(folder / RUNS / name / task))
+            remarks += [f"{model}, {task}: {why}"] * (not steers(folder / RUNS / name / task))
         if len(of_model) > 1:
             over.append(pooled(of_model))
         cells += of_model
@@ -93,12 +93,6 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
         raise UsageError(f"{folder} has no finished runs.", hint=hint)
     families = ([row for curves in each for row in _comparisons(curves)] for each in (over, cells))
     return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks, by)
-
-
-def _steers(runs: Path) -> bool:
-    files = [*runs.glob("seed-*/steered-*.jsonl")]
-    made = (step for file in files for chain in read_records(file) for step in chain.steps)
-    return not files or any(step.steered for step in made)
 
 
 def pooled(each: Sequence[Curves]) -> Curves:

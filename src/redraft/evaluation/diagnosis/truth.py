@@ -125,6 +125,13 @@ def chains_of(file: Path) -> Iterator[Chain]:
     yield from empty_answers(file, done)
 
 
+def steers(runs: Path) -> bool:
+    """Return whether a text of the way `steered` in a folder of runs was steered, or there is none."""
+    files = [*runs.glob("seed-*/steered-*.jsonl")]
+    made = (step for file in files for chain in chains_of(file) for step in chain.steps)
+    return not files or any(step.steered for step in made)
+
+
 def _check_kind(first: RawRecord, file: Path) -> None:
     kind = ""
     with suppress(RecordError):

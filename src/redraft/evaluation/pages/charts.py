@@ -91,5 +91,4 @@ def _looks(names: Sequence[str], values: Sequence[object]) -> Spec:
 
 
 def _drawable(text: str) -> str:
-    """Replace characters that XML forbids. The chart library would end the process at them."""
     return _NOT_XML.sub("\ufffd", printable(text))

@@ -65,7 +65,6 @@ def _template(name: str) -> Any:
 
 
 def _breakable(name: str) -> Markup:
-    """Allow line breaks after each `:` and `_` of a name, such as `keywords:letter_frequency` on a phone."""
     return Markup(str(escape(printable(name.strip()))).replace(":", ":<wbr>").replace("_", "_<wbr>"))
 
 

@@ -243,7 +243,6 @@ def _write_lines(file: IO[bytes], table: Table, ids: Iterable[str], failed: dict
 
 
 def _unite_journals(out: Path, files: Iterable[Path]) -> None:
-    """Unite journals in a new file, because shares on other machines may be reading the old one."""
     journals = [file for file in files if file.exists()]
     if not journals:
         return

@@ -85,7 +85,6 @@ class _LogProbs(torch.autograd.Function):
 
 
 def _scaled(logits: Tensor, temperature: float) -> Tensor:
-    """Return logits at a temperature. All are made finite, because 0 · −inf is NaN."""
     wide = _wide(logits) / temperature
     return wide.clamp_(min=torch.finfo(wide.dtype).min)
 

@@ -121,9 +121,6 @@ class Turns:
         self._moved = asyncio.Event()
 
 
-_FIELDS = {"rule", "request", "number", "record"}
-
-
 class Rejects(AbstractContextManager["Rejects"]):
     """The rejects of an output that this process has locked, in `OUT.rejected.jsonl`.
 
@@ -141,7 +138,11 @@ class Rejects(AbstractContextManager["Rejects"]):
         self._lines: LineFile | None = None
         if self.path.exists():
             with replacing(self.path) as file:
-                for record in own_lines(self.path, "rejects", lambda found: found.keys() >= _FIELDS):
+                for record in own_lines(
+                    self.path,
+                    "rejects",
+                    lambda found: found.keys() >= {"rule", "request", "number", "record"},
+                ):
                     if complete or str(record["request"]) in done:
                         file.write(f"{_line(record)}\n".encode())
                         self._count(record)
