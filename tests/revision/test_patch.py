@@ -28,9 +28,7 @@ from tests.engines.able import Able
 
 FIRST, MOUSE = "Owls hunt at night. They see in the dark, as Dr. Hale says.", "A mouse is what they like."
 OWLS = f"{FIRST} {MOUSE} They live in barns."
-PERSON = (
-    '{\n  "name": "Ada Lovelace",\n  "born": "long ago",\n  "city": "London",\n  "trade": "mathematician"\n}'
-)
+PERSON = '{\n  "name": "Ada King",\n  "born": "long ago",\n  "city": "London",\n  "trade": "mathematician"\n}'
 BORN = '"born": "long ago"'
 
 
@@ -252,10 +250,7 @@ def test_elsewhere_a_revision_is_whole(options: dict[str, Any]) -> None:
 def test_a_text_that_was_ended_at_a_fault_goes_on_from_its_sentence() -> None:
     engine = Steered("They eat a mouse. They live in barns.", "They eat voles. And", again=OWLS + " So." * 90)
     chain = owls(engine, given="")
-    assert [(step.finish, bool(step.patch)) for step in chain.steps] == [
-        ("lost", False),
-        *[("stop", True)] * 2,
-    ]
+    assert [(step.finish, bool(step.patch)) for step in chain.steps] == [("lost", 0), *[("stop", 1)] * 2]
     assert chain.answer == f"{FIRST} They eat voles. They live in barns."
 
 
@@ -697,10 +692,7 @@ def test_a_function_that_does_not_come_is_a_full_revision(right: str, old: str, 
     assert (chain.answer, [bool(step.patch) for step in chain.steps]) == (RIGHT.strip(), [False] * 2)
 
 
-@pytest.mark.parametrize(
-    ("check", "given", "text"),
-    [("lacks:!", "Go! It rains.", "Go. It rains."), ("lowercase", "go. It rains.", "go. it rains.")],
-)
-def test_marks_and_letters_need_no_model(check: str, given: str, text: str) -> None:
-    chain = redraft.revise("?", model=redraft.ScriptedEngine(["-"]), given=given, checks=[check])
+@pytest.mark.parametrize(("check", "text"), [("lacks:!", "go. It rains."), ("lowercase", "go! it rains.")])
+def test_marks_and_letters_need_no_model(check: str, text: str) -> None:
+    chain = redraft.revise("?", model=chat("-"), given="go! It rains.", checks=[check])
     assert (chain.answer, chain.passed, chain.usage.completion_tokens) == (text, True, 0)
