@@ -101,13 +101,14 @@ def path_of(given: object) -> Path:
 
 _ELSEWHERE = """
 max_tokens: n_predict num_predict max_new_tokens max_completion_tokens max_output_tokens
-max_revisions: revisions rounds iterations
+max_revisions: revisions rounds iterations max_retries
 parallel: workers jobs concurrency max_concurrent batch_size
-model: url base_url api_base endpoint
+model: url base_url api_base endpoint modle
 limit: max_samples num_samples
 host: bind address listen
 out: output output_file
-drafts: best_of
+output: response_model response_format schema
+drafts: best_of n
 json: format
 debug: verbose
 nothing: stream no_stream out

@@ -51,7 +51,7 @@ class TestCsv:
     def test_rows_that_are_none_are_told_and_passed(self, tmp_path: Path) -> None:
         values, faults = self.table(tmp_path / "x.csv", b'q,a\n1\n1,2,3\n"x"y,2\n\xe9,2\n3,\x00\n5,6\n')
         assert values == [{"q": "3", "a": "\0"}, {"q": "5", "a": "6"}]
-        way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
+        way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE > NEW"
         assert faults == [
             ":2: the row has 1 cell, but the header has 2.",
             ":3: the row has 3 cells, but the header has 2.",

@@ -69,10 +69,11 @@ def checks_in(record: Chain) -> tuple[Check, ...]:
     """Parse the `checks` field of a record. Data may not start programs or ask a judge.
 
     Raises:
-        CheckSyntaxError: The field is not a list of texts, or one of them is wrong.
+        CheckSyntaxError: The field is not a text or a list of texts, or one of them is wrong.
     """
     source = record.meta.get("source")
     found = source.get("checks") if isinstance(source, Mapping) else None
+    found = [found] if isinstance(found, str) else found  # the cell of a table
     if found is not None and not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
         hint = 'Write "checks": ["words<=50"], or give the field another name.'
         raise CheckSyntaxError(f"`checks` should be a list of texts, not {shown(found)}.", hint=hint)

@@ -451,7 +451,6 @@ def _math(page: _Page, _: str, attributes: str) -> None:
 
 
 def _span(page: _Page, name: str, attributes: str) -> None:
-    """Skip the formulas that KaTeX and MathJax draw if the page has their source too."""
     if "katex-display" in attributes:
         page.display = True
     has = page.elements.has

@@ -282,7 +282,7 @@ def _line(chain: Chain) -> Imported:
     unanswered = not is_answered(chain)
     source = meta_of(chain, "source") if unanswered else {}
     held = (name for name, value in source.items() if value and isinstance(value, str | list | dict))
-    unused = tuple(name[:_NAME] for name in held if name not in ID_FIELDS)
+    unused = tuple(name[:_NAME] for name in held if name not in (*ID_FIELDS, "checks"))
     licence, line = licence_in(chain.meta["origin"]), chain.to_json().encode()
     return Imported(chain.id, licence, line, unanswered, unused)
 

@@ -219,7 +219,6 @@ def _follows(begun: str, new: str) -> bool:
 
 
 def _made(answer: str, begin: int, end: int, case: str = "") -> Edit | None:
-    """Return the edit of a mark, or of letters in the wrong case. It needs no model."""
     old = answer[begin:end]
     new = (old.upper() if case == "uppercase" else old.lower()) if case else _OTHERS.get(old, old)
     return None if new == old else Edit(begin, end, gone=not new, made=new)

@@ -66,7 +66,7 @@ class TestLines:
         mixed = '"é"\n'.encode() + '"é"\n'.encode("latin-1") + '"日"\n'.encode() + '"“"\n'.encode("cp1252")
         values, faults = rows(tmp_path / "x.jsonl", mixed)
         assert values == ["é", "日"]
-        way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
+        way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE > NEW"
         assert faults == [
             f":2: this is not UTF-8: invalid continuation byte at byte 2. {way_out}",
             f":4: this is not UTF-8: invalid start byte at byte 2. {way_out}",
@@ -81,7 +81,7 @@ class TestLines:
         mark = "" if codec == "utf-16" else "\ufeff"
         with pytest.raises(RecordError, match="is UTF-16, not UTF-8") as caught:
             rows(tmp_path / "x.jsonl", (mark + '"a"\n').encode(codec))
-        assert caught.value.hint == f"iconv -f UTF-16 -t UTF-8 {tmp_path / 'x.jsonl'}"
+        assert caught.value.hint == f"iconv -f UTF-16 -t UTF-8 {tmp_path / 'x.jsonl'} > NEW"
 
     def test_half_characters_are_told_and_nul_is_a_character(self, tmp_path: Path) -> None:
         content = b'{"a": "\\ud83d"}\n{"\\udc00": 1}\n{"a": "\\u0000"}\n{"a": "\x00"}\n"\\ud83d\\ude00"\n'
@@ -335,7 +335,7 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     [
         (b'{"a":1}\r{"a":2}\r', "Extra data at character 9; jq -c . x.jsonl puts each record on a line."),
         (b'{\n"a":1}\n{\n"a":2}\n', "Extra data at line 3, character 1; jq -c . x.jsonl"),
-        (b'{"a":"caf\xe9"}\n', "at byte 10. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"),
+        (b'{"a":"caf\xe9"}\n', "at byte 10. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE > NEW"),
         ('{"a":1}\n'.encode("utf-16-le"), "looks like UTF-16, not UTF-8: it has NUL bytes."),
         (b"PAR1\0\0...", "is a Parquet table, not JSON."),
         (b"\x28\xb5\x2f\xfd...", "is compressed with Zstandard."),

@@ -101,11 +101,11 @@ def check_utf8(path: Path, start: bytes) -> None:
     """Raise if a file begins like UTF-16, so that there is one error for the file, not one for each line."""
     name = name_of(path)
     if start.startswith(_UTF16):
-        raise RecordError(f"{name} is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
+        raise RecordError(f"{name} is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name} > NEW")
     if len(start) > 1 and any(start[:8:2]) != any(start[1:8:2]):  # without a BOM: every second byte is zero
         kind = "UTF-16LE" if start[0] else "UTF-16BE"
         message = f"{name} looks like UTF-16, not UTF-8: it has NUL bytes."
-        raise RecordError(message, hint=f"iconv -f {kind} -t UTF-8 {name}")
+        raise RecordError(message, hint=f"iconv -f {kind} -t UTF-8 {name} > NEW")
 
 
 def plain_name(path: Path) -> str:
@@ -276,7 +276,7 @@ def _text(line: bytes, where: str) -> str:
             raise RecordError(f"{where}: this is not text: it has NUL bytes, as binary files do.") from None
         raise RecordError(
             f"{where}: this is not UTF-8: {error.reason} at byte {error.start + 1}. "
-            "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
+            "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE > NEW"
         ) from None
 
 

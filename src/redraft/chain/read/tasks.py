@@ -181,7 +181,9 @@ def with_system(fields: Fields) -> Chain:
 
 
 def completion(fields: Fields) -> Chain:
-    """Read a prompt and its completion: two texts, or two lists of messages."""
+    """Read a prompt and its completion: two texts, or two lists of messages. KTO's `label` must be true."""
+    if fields.rest.get("label") is False:
+        fields.fail("label", "is false: the completion was rejected, and no better one is given")
     if isinstance(fields.rest["prompt"], list):
         before, after = (conversations.message_list(fields, name) for name in ("prompt", "completion"))
         return conversations.from_messages(fields, "completion", [*before, *after])
