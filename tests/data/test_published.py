@@ -236,8 +236,10 @@ class TestBadInput:
         f"conversations.0: from should be one of {ROLES} (found 'alien').",
         "conversations is empty.",
         "it has a lone surrogate: \\ud… without its other half.",
-        "this is not UTF-8: invalid start byte at byte 18. "
-        "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE > NEW",
+        (
+            "this is not UTF-8: invalid start byte at byte 18. "
+            "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE > NEW"
+        ),
         "the record is a review, not a prompt, an answer or a chain.",
     )
 

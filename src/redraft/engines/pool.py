@@ -288,7 +288,6 @@ class PoolEngine:
         member.aside_until = clock() + max(backoff(member.failures, self._patience.backoff), asked)
 
     def _wake(self) -> None:
-        """Wake the waiting calls. A new event replaces the old one, which belongs to the loop that waited."""
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -219,11 +219,7 @@ class JournaledEngine(WrappedEngine):
             self._journal.replayed += 1
             try:
                 found = _deltas_of().validate_python(stored)
-                whole = (
-                    found
-                    and found[-1].finish
-                    and not any(each.keys() - {field.name for field in fields(Delta)} for each in stored)
-                )
+                whole = found and found[-1].finish and not any(each.keys() - _FIELDS for each in stored)
             except ValueError:
                 whole = None
             if not whole:
@@ -254,6 +250,9 @@ class JournaledEngine(WrappedEngine):
 @cache
 def _deltas_of() -> TypeAdapter[tuple[Delta, ...]]:
     return TypeAdapter(tuple[Delta, ...])
+
+
+_FIELDS = {field.name for field in fields(Delta)}
 
 
 ROLES: tuple[EngineRole, ...] = get_args(EngineRole)

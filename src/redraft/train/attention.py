@@ -149,7 +149,6 @@ def _has_kernel(query: Tensor, value: Tensor) -> bool:
 def _in_one_call(
     query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, how: _Scoring
 ) -> Tensor:
-    """Attend with torch's variable-length kernel. The kernel's window does not count the token itself."""
     from torch.nn.attention import varlen
 
     q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))

@@ -98,7 +98,6 @@ def _check_records(path: Path) -> None:
 
 
 def _check_storages(path: Path, file: zipfile.ZipFile) -> None:
-    """Check that records are as long as the pickle says: mapping a shorter one would read other bytes."""
     sizes = {record.filename: record.file_size for record in file.infolist()}
     top = next((name for name in sizes if name.endswith("/data.pkl")), "data.pkl").removesuffix("data.pkl")
     with file.open(f"{top}data.pkl") as pickled_data:

@@ -169,10 +169,7 @@ USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "conte
     ("record", "message"),
     [
         ({"instruction": 3}, "f:1: instruction should be a text (found 3)."),
-        (
-            {"prompt": "q", "completion": "a", "label": False},
-            "f:1: label is false: the completion was rejected",
-        ),
+        ({"prompt": "q", "completion": "a", "label": False}, "f:1: label is false: the completion was"),
         ({"outputs": []}, "f:1: instruction is missing."),
         ({"instruction": "i", "outputs": "x"}, "f:1: outputs should be a list (found 'x')."),
         ({"instruction": "i", "outputs": [{}]}, "f:1: outputs.0: output is missing."),

@@ -70,7 +70,7 @@ def test_what_cannot_be_asked_is_refused(data: Path, args: list[str], said: str)
 @pytest.mark.parametrize(
     ("line", "advice"),
     [
-        ('{"a":1}{"a":2}', "Write one JSON object or text per line, or one array;"),
+        ('{"a":1}{"a":2}', "Write one JSON object or text per line, or one array."),
         ('{"review_id": "a"}', ""),
         ('{"other": "a"}', "Name the fields: --map instruction=FIELD,output=FIELD"),
     ],

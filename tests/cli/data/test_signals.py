@@ -53,7 +53,6 @@ def begin(big: Path, out: Path, verb: list[str]) -> subprocess.Popen[str]:
 
 
 def started(process: subprocess.Popen[str], out: Path, *, work: bool = True) -> None:
-    """Wait until the verb has opened its output, and its other processes exist if they should work."""
     wait_until(lambda: list(out.parent.iterdir()))
     wait_until(lambda: not work or len(members(process.pid)) >= 3)
     time.sleep(random.random() / 10)  # any moment after that

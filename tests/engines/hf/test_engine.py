@@ -46,7 +46,6 @@ def prompt(seed: int, length: int) -> Tokens:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[HfEngine]:
-    """One engine for many event loops: nothing of it is tied to the loop that it was made in."""
     opened = made(parallel=3)
     yield opened
     run(opened.aclose())

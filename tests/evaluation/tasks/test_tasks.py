@@ -130,7 +130,7 @@ def test_the_prompts_say_where_the_answer_is_looked_for(a_sandbox: Path) -> None
         ("ifeval", {"instruction_id_list": ["a:b", "c:d"]}, "IFEval has no constraint 'a:b'"),
         ("checks", {"checks": ...}, "the record has no list of `checks`"),
         ("checks", {"checks": []}, "the record has an empty list of `checks`"),
-        ("checks", {"checks": "words<=3"}, "`checks` should be a list of texts"),
+        ("checks", {"checks": {"words": 3}}, "`checks` should be a list of texts"),
         ("checks", {"checks": ["word<=3"]}, "no check is called 'word'"),
         ("checks", {"checks": ["any(json; command:rm -rf /)"]}, "'command' cannot be used in a data file"),
         ("checks", {"checks": ["all(python:os.getcwd)"]}, "'python' cannot be used in a data file"),

@@ -173,7 +173,7 @@ def refused(file: Path, said: str) -> str:
         ({"llama.attention.head_count": [1, 2]}, "attention.head_count (1, 2)"),
         ({"llama.attention.head_count": 0}, "attention.head_count 0"),
         ({"llama.attention.key_length": 16}, "llama.rope.dimension_count to 32, but its heads have 16"),
-        ({"llama.attention.value_length": 16}, "llama.attention.value_length 16"),
+        ({"llama.attention.value_length": 16}, "llama.attention.value_length to 16"),
         ({"llama.feed_forward_length": 63}, "blk.0.ffn_gate.weight is 64 × 32, but the configuration says"),
         ({"llama.embedding_length": 64}, "but its heads have 64 elements"),
         ({"llama.attention.layer_norm_rms_epsilon": float("nan")}, "is nan"),

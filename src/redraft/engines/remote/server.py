@@ -190,7 +190,6 @@ class Server:
             await self._close(reply)
 
     async def _split(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield complete lines. Only a line feed ends one, because JSON may contain other line breaks."""
         rest, pieces = b"", response.aiter_bytes()
         while True:
             async with asyncio.timeout(self.patience.between_tokens):

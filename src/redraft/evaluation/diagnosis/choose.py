@@ -33,7 +33,7 @@ from redraft.evaluation.diagnosis.equal_tokens import Cost, Spent, amount, aroun
 from redraft.evaluation.diagnosis.matrix import RUNS, WAYS, Matrix, folders, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.table import changes, differences, hashes_of, some, wrong_truths
-from redraft.evaluation.diagnosis.truth import reviews_in, steers
+from redraft.evaluation.diagnosis.truth import reviews_in
 from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
@@ -370,6 +370,13 @@ def _refuse(matrix: Matrix) -> None:
         raise UsageError(said, hint=hint)
 
 
+def _steers_nothing(seen: Seen) -> bool:
+    # Seconds and money are left out: replies from the cache may differ in them.
+    made = {way: {name: [run[:3] for run in runs] for name, runs in seen[way].items()} for way in seen}
+    pairs = [(made[way], made.get(Strategy("best-of", way.texts))) for way in made if way.kind == "steered"]
+    return any(drafts for _, drafts in pairs) and all(ours == drafts for ours, drafts in pairs if drafts)
+
+
 def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[int, Choice | None]:
     """Run the ways block by block, until one can be chosen. After any stop, the same call resumes the runs.
 
@@ -393,7 +400,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
             (runs.plan.out, runs.strategies, {record.id for record in runs.records})
             for _, runs in matrix.runs(count / items)
         )
-        if not any(steers(run.plan.out) for _, run in matrix.runs(count / items)):
+        if _steers_nothing(seen):
             matrix = replace(matrix, ways=[way for way in matrix.ways if way != "steered"])
             seen = {way: items for way, items in seen.items() if way.kind != "steered"}
         race = Race(seen, margin, settings.get("judge") or "")

@@ -128,8 +128,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 def steers(runs: Path) -> bool:
     """Return whether a text of the way `steered` in a folder of runs was steered, or there is none."""
     files = [*runs.glob("seed-*/steered-*.jsonl")]
-    made = (step for file in files for chain in chains_of(file) for step in chain.steps)
-    return not files or any(step.steered for step in made)
+    return not files or any(step.steered for file in files for made in chains_of(file) for step in made.steps)
 
 
 def _check_kind(first: RawRecord, file: Path) -> None:

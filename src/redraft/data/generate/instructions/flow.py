@@ -332,7 +332,6 @@ def _refusal(reply: _Reply) -> Fault | None:
 
 
 def _is_refused(task: Task, origin: Origin, reply: _Reply, made: Made) -> bool:
-    """Return whether the server refused an instruction. Such a task is rejected, but stays in the pool."""
     if reply.refused and (fault := _refusal(reply)):
         made.refused.append(reply.refused)
         made.reject(task, origin, fault, claimed=True)
