@@ -85,11 +85,8 @@ def test_another_word_comes_first_and_then_another_sentence() -> None:
     assert engine.asked[0].begun == f"{FIRST} A"
     rest = " is what they like."
     near = frozenset(re.findall(r"\w+", "dark as dr hale says a is what they like live"))  # six on each side
-    assert engine.asked[0].form == Form(one=True, lacks=("mouse",), gap=Gap(" mouse", rest, rest, near))
-    for text in (
-        OWLS,
-        f"{FIRST}\n{MOUSE} They live in barns.",
-    ):  # in which "A" is a part of the place, or not
+    assert engine.asked[0].form == Form(one=True, lacks=("mouse",), gap=Gap(" mouse", rest, rest, True, near))
+    for text in (OWLS, f"{FIRST}\n{MOUSE} They live in barns."):  # "A" is a part of the place, or not
         chain = owls(Able([" owl is what they like."], about=able), given=text)
         assert chain.answer == text.replace("A mouse", "An owl")
     chain = owls(Able([" bird would do. They"], about=able))  # from the word on, its sentence is another

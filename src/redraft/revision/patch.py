@@ -51,6 +51,9 @@ _AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DO
 _LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words that ask for a list
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _REMOVED = re.compile(r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|this|that))?[.!]?")
+_DETERMINER = re.compile(
+    r"(?i)\b(?:an?|the|my|our|your|his|her|its|their|this|that|these|those|some|more|most)$"
+)
 _OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # what replaces a forbidden mark, without a model
 _HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
@@ -69,16 +72,10 @@ class Edit:
     schema: Mapping[str, Any] | None = None  # the JSON schema of the value
     gap: Gap | None = None  # the faulty word in the part, if replacing it may suffice
     open: bool = False  # whether the part extends to the end of the answer
-    gone: bool = False  # whether the part is removed, such as a surplus property
     wish: str = ""  # a person's wish for the part
     anywhere: bool = False  # whether the part may stay, because the wish may concern other parts
-    made: str = ""  # the new text, if an earlier try wrote a good one
+    made: str | None = None  # the new text if it is known, as from an earlier try; "" removes the part
     code: bool = False  # whether the part is code; the model then sees the faults
-
-    @property
-    def simple(self) -> bool:
-        """Whether no model is needed."""
-        return bool(self.gone or self.made)
 
 
 def edits_of(state: State) -> list[Edit]:
@@ -146,7 +143,7 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[
         place = json_reading.surplus_of(text, keys, gone)
         if place is None:
             return []
-        found.append(Edit(start + place[0], start + place[1], pointer=pointer(keys), gone=True))
+        found.append(Edit(start + place[0], start + place[1], pointer=pointer(keys), made=""))
     return _apart(found, len(text))
 
 
@@ -157,7 +154,7 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
             found[-1] = replace(found[-1], end=max(edit.end, found[-1].end), gap=None)
         else:
             found.append(edit)
-    sizes = (len(each.gap.old) if each.gap else each.end - each.begin for each in found if not each.simple)
+    sizes = (len(each.gap.old) if each.gap else each.end - each.begin for each in found if each.made is None)
     return found if 2 * sum(sizes) < size else []
 
 
@@ -174,7 +171,7 @@ def written(
     finish: Finish = "stop"
     replies = dict[int, ops.Generated]()
     for place, edit in reversed([*enumerate(edits)] if number == 0 else []):
-        inside = edit.gap or (edit.pointer is not None and not edit.gone)
+        inside = edit.gap or (edit.pointer is not None and edit.made is None)
         if inside and not (replies and rules.spent(state)):
             before = answer[: edit.begin]
             ask = _ask(state, edit, before + _kept(answer, edit) + _lead(before, edit), messages, number)
@@ -182,7 +179,7 @@ def written(
             usage += replies[place].usage
     for place, edit in enumerate(edits):
         text, at = text + answer[at : edit.begin], edit.begin
-        if edit.simple:
+        if edit.made is not None:
             text, at = _put(text, answer, edit, edit.made, places)
             continue
         if place not in replies:
@@ -221,7 +218,7 @@ def _follows(begun: str, new: str) -> bool:
 def _made(answer: str, begin: int, end: int, case: str = "") -> Edit | None:
     old = answer[begin:end]
     new = (old.upper() if case == "uppercase" else old.lower()) if case else _OTHERS.get(old, old)
-    return None if new == old else Edit(begin, end, gone=not new, made=new)
+    return None if new == old else Edit(begin, end, made=new)
 
 
 def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
@@ -236,7 +233,13 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
     elif before[-1:] in ",;:" and rest[:1] in ",;:":
         closed = rest[1:]
     around = re.findall(r"\w+", before.lower())[-NEAR:] + re.findall(r"\w+", answer[end:].lower())[:NEAR]
-    return Gap(space + old, rest, closed, frozenset(around).difference(re.findall(r"\w+", old.lower())))
+    return Gap(
+        space + old,
+        rest,
+        closed,
+        bool(_DETERMINER.search(before)),
+        frozenset(around).difference(re.findall(r"\w+", old.lower())),
+    )
 
 
 def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
@@ -261,13 +264,13 @@ def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
     for edit in edits:
         if not places or abs(places[0][0] - edit.begin - moved) > len("an"):  # no new text fitted there
             found.append(replace(edit, gap=None))
-            ended = ended and edit.gone
+            ended = ended and edit.made == ""
             continue
         first, last = places.pop(0)
         made, moved = step.answer[first:last], last - edit.end
         if any(first <= a and b <= last for a, b in wrong):
             ended, others = False, state.others.get(edit.begin)
-            made = others.pop(0) if others else ""
+            made = others.pop(0) if others else None
         found.append(replace(edit, gap=None, made=made))
     return [] if ended else found
 
@@ -285,7 +288,7 @@ def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) ->
         piece = _in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
     elif piece and edit.pointer is None and not (places and places[-1][1] == len(text)):
         text, piece = with_article(text, piece, answer)
-    if not (piece or edit.gone):
+    if not piece and edit.made is None:
         return text, edit.begin
     text += _lead(text, edit)
     places.append((len(text), len(text) + len(piece)) if edit.pointer is None else edit.pointer)
@@ -355,7 +358,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     person's wishes that the reply does not meet are sent once more. `state.left` then lists the unmet ones.
     """
     answer, reply, usage = base.answer, ops.Generated("", "stop", Usage()), Usage()
-    wanted = left = [edit for edit in edits if not edit.simple]
+    wanted = left = [edit for edit in edits if edit.made is None]
     shown: Message = {"role": "assistant", "content": answer}
     named = bool(wanted and wanted[0].wish and not wanted[0].anywhere)
     new = dict[Any, str]()  # by place and pointer, since missing values share a place
@@ -384,7 +387,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     text, at, places, state.left = "", 0, list[Place](), [] if named else state.left
     for edit in edits:
         old, count = answer[edit.begin : edit.end], len(places)
-        piece = edit.made if edit.simple else new[edit.begin, edit.pointer]
+        piece = new[edit.begin, edit.pointer] if edit.made is None else edit.made
         text, at = _put(text + answer[at : edit.begin], answer, edit, piece * (piece != old), places)
         if named and len(places) == count:
             why = SAME if piece == old else CUT if reply.finish != "stop" else NOTHING
@@ -642,7 +645,7 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
     end = begin + len(passage.strip())
     apart = at in (passage, spans[0]) and passage.strip() != answer.strip() and not _is_json(answer)
     if apart and _REMOVED.fullmatch(wish):
-        yield Edit(*_without(answer, begin, end), wish=wish, gone=True)
+        yield Edit(*_without(answer, begin, end), wish=wish, made="")
         return
     edit = Edit(begin, end, wish=wish)
     if isinstance(at, str) and at not in answer:

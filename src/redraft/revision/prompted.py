@@ -232,7 +232,7 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
             write, asked = (patch.written, bare) if copies else (patch.asked, _base(state))
             new = yield from write(state, base, edits, asked, 0)
             usage, text, where = usage + new.usage, new.answer, new.patch if spelt is call else where
-            asked_for = {edit.pointer for edit in edits if not edit.gone}
+            asked_for = {edit.pointer for edit in edits if edit.made is None}
             lost = asked_for and asked_for.isdisjoint(new.patch)  # values would only be lost
             where = () if lost else where
         elif text is None:
@@ -264,7 +264,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     # Checks that steer need no feedback. The first try gets none either: its prompt is in the engine's cache.
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
     # Writing to the end takes as much as another draft, so it is tried once.
-    once = edits[0].open or all(edit.simple for edit in edits)
+    once = edits[0].open or all(edit.made is not None for edit in edits)
     numbers = patch.numbers_in(edits)  # each try has other numbers
     most = (
         1 if once else patch.TRIES + 2 * numbers if plan.sampling.temperature or numbers else 1 + bool(told)

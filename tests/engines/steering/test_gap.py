@@ -41,7 +41,7 @@ def test_a_gap_is_filled_with_what_is_likely_there(
     first = tuple({" big": -1.0, " small": -1.5, " ol": -1.6, "ly": -1.7, ".": -1.8, **begins}.items())
     tops = {"": first, **{said: ((word, -1.0),) for said, word in behind.items()}}
     model = Says(" is", " red.", likeliest=lambda said: tops.get(said, (("?", -1.0),)))
-    form = Form(one=True, lacks=lacks, gap=Gap(" old", BOAT, BOAT, frozenset({"near"})))
+    form = Form(one=True, lacks=lacks, gap=Gap(" old", BOAT, BOAT, near=frozenset({"near"})))
     found, last = write(form, model.source)
     assert (found, last.completion_tokens) == (text, len(model.asked))
     assert not Gap(" 40", BOAT, BOAT).takes(" x")  # as in 6 × 15 = x

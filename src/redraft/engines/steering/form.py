@@ -83,6 +83,7 @@ class Gap(NamedTuple):
     old: str
     rest: str
     closed: str  # the rest if `old` is removed and nothing replaces it
+    determined: bool = False  # whether an article or the like stands before `old`, which may be an adjective
     near: frozenset[str] = frozenset()  # words around the gap, in lower case; none of them may fill the gap
 
     @property

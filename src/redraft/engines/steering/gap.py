@@ -14,6 +14,7 @@ from redraft.engines.steering.form import Gap
 WORDS = 4  # words to try in a gap; three times as many if none of them fits
 NUMBERS = 3  # most beginnings of numbers that are extended digit by digit
 _ADVERB = re.compile(r"(?i)(?:\w{2}ly|\b(?:very|quite|just|so|too|rather|even|also))$")  # can be left out
+_BARE = re.compile(r"[\s\w.,;:!?]")  # not the end of a mark, as in `**really**`
 _FIRST = re.compile(r"\s?(?:\w+|[^\w\s])")
 FITTING = -7.5  # the least log-probability of a word or number in a gap with the token after it
 WORSE, UNSEEN = 2.5, -8.0  # most log-probability that a new word may cost the rest; the least assumed value
@@ -32,26 +33,34 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
         found = sorted(await _numbers(gap, look, encode), reverse=True)
         texts = (gap.old.removesuffix(gap.number) + number + gap.rest for _, number in found)
         return [text for text in texts if forbidden(text) is None]
-    top = await look("")
+    if not (top := await look("")):
+        return []
     after = gap.rest[: -len(gap.closed.lstrip())].rstrip()  # the mark that goes with the word
-    without = "", gap.closed, gap.old + after, gap.rest[len(after) :]
-    closing, kept = [await begun(rest, await look(text), encode) for text, rest in (without[:2], without[2:])]
+    old, other = gap.old + after, gap.rest[len(after) :]
+    closing = max(await begun(gap.closed, top, encode), UNSEEN if gap.determined else -math.inf)
+    apart = bool(after or _ADVERB.search(gap.old))
+    if not apart and closing > -math.inf:
+        apart = closing > max(await begun(other, await look(old), encode), UNSEEN) - WORSE
+    if apart and _BARE.match(gap.closed) and await _goes_on(("", gap.closed), (old, other), look, encode):
+        return [gap.closed]
     found = list[tuple[float, str]]()
     for word, chance in [(str(word), chance) for word, chance in top if gap.takes(str(word))][: 3 * WORDS]:
         more = len(found) < WORDS or max(found)[0] < FITTING
         if more and forbidden(word + gap.rest) is None:
             found.append((chance + await begun(gap.rest, await look(word), encode), word))
-    fitting = sorted((each for each in found if each[0] > FITTING), reverse=True)
-    ways = [(word, gap.rest, gap.old, gap.rest) for _, word in fitting]
-    apart = bool(after or _ADVERB.search(gap.old)) or closing > max(kept, UNSEEN) - WORSE
-    for word, rest, old, other in [*[without] * apart, *ways]:
-        costs = list[float]()
-        for text, then in ((word, rest), (old, other)):
-            first = _FIRST.findall(then)[0]
-            costs.append(max(await begun(then[len(first) :], await look(text + first), encode), UNSEEN))
-        if costs[0] > costs[1] - WORSE:
-            return [word + rest]
+    for _, word in sorted((each for each in found if each[0] > FITTING), reverse=True):
+        if await _goes_on((word, gap.rest), (gap.old, gap.rest), look, encode):
+            return [word + gap.rest]
     return []
+
+
+async def _goes_on(new: tuple[str, str], old: tuple[str, str], look: Look, encode: Encode) -> bool:
+    """Return whether the second word behind a new text is about as likely as behind the old one."""
+    chances = list[float]()
+    for text, rest in (new, old):
+        first = _FIRST.findall(rest)[0]
+        chances.append(max(await begun(rest[len(first) :], await look(text + first), encode), UNSEEN))
+    return chances[0] > chances[1] - WORSE
 
 
 async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, str]]:
