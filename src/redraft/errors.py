@@ -176,8 +176,6 @@ class MissingExtra(UsageError, ImportError):
 
 
 class _Absent(type):
-    """The type of stand-ins for names whose extra is not installed. Any use of a stand-in raises an error."""
-
     _extra = ""
 
     def __call__(cls, *_args: object, **_options: object) -> object:

@@ -85,7 +85,6 @@ def yaml_of(text: str | bytes, name: object) -> Any:
 
 
 def _fault(error: Exception) -> str:
-    """Return the line number and the problem, because PyYAML's own message repeats the whole line."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None or problem is None:
         return f": {fault_of(error)}"

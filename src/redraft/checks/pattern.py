@@ -91,7 +91,6 @@ def search(pattern: str, text: str, most: int = 1) -> list[regex.Match[str]]:
 
 
 def _expanded(pattern: str) -> int:
-    """Estimate the length of a pattern with its counts expanded, as `regex` does: `(ab{3}){2}` is 8."""
     lengths, last = [0], 0
     for token in _TOKEN.finditer(pattern):
         if token[0] == "(":

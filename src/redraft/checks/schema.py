@@ -344,7 +344,6 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
 
 
 def _multiple_of(validator: Any, factor: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
-    """Check `multipleOf` in exact decimals: jsonschema crashes on numbers beyond a float."""
     if not validator.is_type(instance, "number"):
         return
     if abs(instance) == float("inf") or (Fraction(str(instance)) / Fraction(str(factor))).denominator != 1:

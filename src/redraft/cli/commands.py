@@ -38,8 +38,6 @@ def verbs() -> list[str]:
 
 
 class _Commands(Mapping[str, "Command"]):
-    """The commands by name. Only the requested one is imported, so that redraft starts faster."""
-
     def __getitem__(self, name: str) -> Command:
         if name not in plugins("redraft.commands"):
             raise KeyError(name)

@@ -76,7 +76,6 @@ def is_open(schema: Any) -> bool:
 
 
 def _ended(names: str) -> str:
-    """Return a pattern of names, bounded if its end is open. With `^x_`, one name took all tokens."""
     open_ended = names.startswith("^") and not re.search(r"[|$\\]", names)
     return f"{names}[{_LETTERS}.-]{{0,12}}$" if open_ended else names
 

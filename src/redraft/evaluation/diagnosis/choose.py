@@ -166,7 +166,6 @@ class Race:
 
     @property
     def _error(self) -> float:
-        """The allowed error of a bound. With four bounds per way, all hold together with 95 % confidence."""
         return ERROR / (4 * len(self.seen))
 
     def gain(self, way: Strategy, other: Strategy = ONE, error: float | None = None) -> Estimate:
