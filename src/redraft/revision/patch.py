@@ -267,11 +267,10 @@ def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
             ended = ended and edit.made == ""
             continue
         first, last = places.pop(0)
-        made, moved = step.answer[first:last], last - edit.end
-        if any(first <= a and b <= last for a, b in wrong):
-            ended, others = False, state.others.get(edit.begin)
-            made = others.pop(0) if others else None
-        found.append(replace(edit, gap=None, made=made))
+        moved, is_wrong = last - edit.end, any(first <= a and b <= last for a, b in wrong)
+        ended = ended and not is_wrong
+        others = state.others.get(edit.begin) if is_wrong else [step.answer[first:last]]
+        found.append(replace(edit, gap=None, made=others.pop(0) if others else None))
     return [] if ended else found
 
 
