@@ -287,3 +287,17 @@ def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
 ) -> None:
     chain = patched("Nobody asks.", answer=text, places=[(passage, "Remove it.")])
     assert (chain.answer, chain.usage.completion_tokens) == (left, 0)
+
+
+@pytest.mark.parametrize(
+    ("check", "given", "text"),
+    [
+        ("lacks:!", "go! It rains.", "go. It rains."),
+        ("lowercase", "go! It rains.", "go! it rains."),
+        ("lacks:,", "We saw 1,200 owls.", "-"),  # inside a number
+        ("lacks:*", "Owls:\n\n* one\n* two", "-"),  # the marks of a list
+    ],
+)
+def test_marks_and_letters_need_no_model(check: str, given: str, text: str) -> None:
+    chain = redraft.revise("?", model=redraft.ScriptedEngine(["-"]), given=given, checks=[check])
+    assert (chain.answer, chain.usage.completion_tokens > 0) == (text, text == "-")

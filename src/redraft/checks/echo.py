@@ -54,9 +54,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
     unlabelled = _words(_LABEL.sub("", answer[:MOST_READ], count=1))  # "Question: …"
     meant = _words(_LEAD.sub("", answer[:MOST_READ].casefold().replace("’", "'"), count=1))  # "I will …"
     requests = [_words(text) for text in {asked, prompt.instruction, demand, f"{asked}\n\n{demand}"}]
-    told, rows = (
-        {tuple(_numbered(row)) for row in text[:MOST_READ].splitlines()} for text in (demand, answer)
-    )
+    told, rows = ({tuple(_words(row)) for row in text[:MOST_READ].splitlines()} for text in (demand, answer))
     known = f"{asked}\n{demand}"[:MOST_READ].casefold().replace("’", "'")
     invited = _ASKED.search(known) or (_QUESTION.search(known) and not _OPEN.search(known))
     numbered = _numbered(answer)

@@ -73,7 +73,7 @@ def checks_in(record: Chain) -> tuple[Check, ...]:
     """
     source = record.meta.get("source")
     found = source.get("checks") if isinstance(source, Mapping) else None
-    found = [found] if isinstance(found, str) else found  # the cell of a table
+    found = [found] * bool(found.strip()) if isinstance(found, str) else found  # the cell of a table
     if found is not None and not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
         hint = 'Write "checks": ["words<=50"], or give the field another name.'
         raise CheckSyntaxError(f"`checks` should be a list of texts, not {shown(found)}.", hint=hint)

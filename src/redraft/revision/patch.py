@@ -112,7 +112,8 @@ def edits_of(state: State) -> list[Edit]:
         pairs = zip(found, inside, strict=True)
         found = [replace(each, gap=_gap(step.answer, each, *span)) for each, span in pairs]
     case = {result.name for result in failed} & {"uppercase", "lowercase"}
-    made = [_made(step.answer, *span, *case) for span in inside]
+    plain = not (code or _is_json(step.answer))
+    made = [_made(step.answer, *span, *case) if plain else None for span in inside]
     found = [simple or each for simple, each in zip(made, found, strict=True)]
     if not found or pointers:
         return []
@@ -151,7 +152,7 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
     found: list[Edit] = []
     for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
         if found and (edit.begin < found[-1].end or edit == found[-1]):
-            found[-1] = replace(found[-1], end=max(edit.end, found[-1].end), gap=None)
+            found[-1] = replace(found[-1], end=max(edit.end, found[-1].end), gap=None, made=None)
         else:
             found.append(edit)
     sizes = (len(each.gap.old) if each.gap else each.end - each.begin for each in found if each.made is None)
@@ -216,7 +217,10 @@ def _follows(begun: str, new: str) -> bool:
 
 
 def _made(answer: str, begin: int, end: int, case: str = "") -> Edit | None:
-    old = answer[begin:end]
+    old, left, right = answer[begin:end], answer[:begin].rstrip("*")[-1:], answer[end:].lstrip("*")[:1]
+    inside = left.isalnum() == right.isalnum() if old == "*" else left.isalnum() and right.isalnum()
+    if not case and (inside or right == "="):  # such as 1,200 or a list's mark
+        return None
     new = (old.upper() if case == "uppercase" else old.lower()) if case else _OTHERS.get(old, old)
     return None if new == old else Edit(begin, end, made=new)
 
@@ -230,16 +234,11 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
     if segment_of(answer, begin, end, led=False)[0] == begin:  # the sentence begins with the next word
         closed = rest.lstrip(" ,;:")
         closed = space + closed[:1].upper() + closed[1:]
-    elif before[-1:] in ",;:" and rest[:1] in ",;:":
-        closed = rest[1:]
+    elif before[-1:] in ",;:" and rest[:1] in ",;:.!?":
+        closed = rest[1:] * (rest[:1] in ",;:")
     around = re.findall(r"\w+", before.lower())[-NEAR:] + re.findall(r"\w+", answer[end:].lower())[:NEAR]
-    return Gap(
-        space + old,
-        rest,
-        closed,
-        bool(_DETERMINER.search(before)),
-        frozenset(around).difference(re.findall(r"\w+", old.lower())),
-    )
+    near = frozenset(around).difference(re.findall(r"\w+", old.lower()))
+    return Gap(space + old, rest, closed, bool(_DETERMINER.search(before)), near)
 
 
 def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:

@@ -57,7 +57,8 @@ async def encode(said: str) -> Tokens:
         (Gap(" nearly", BOAT, BOAT), [BOAT]),
         (Gap("Sadly", ", it is red.", "It is red."), ["It is red."]),
         (Gap(" say", ", it is red.", " it is red."), [" it is red."]),  # between commas
-        (Gap(" paint", BOAT, BOAT), []),
+        *[(Gap(f" {word}", BOAT, BOAT), []) for word in ("paint", "apply", "family", "Sally", "rather")],
+        (Gap(" really", "", " "), []),
     ],
 )
 def test_an_adverb_is_left_out_where_nothing_is_likely(gap: Gap, found: list[str]) -> None:

@@ -182,8 +182,8 @@ def with_system(fields: Fields) -> Chain:
 
 def completion(fields: Fields) -> Chain:
     """Read a prompt and its completion: two texts, or two lists of messages. KTO's `label` must be true."""
-    if fields.rest.get("label") is False:
-        fields.fail("label", "is false: the completion was rejected, and no better one is given")
+    if str(fields.rest.get("label")).lower() == "false":
+        fields.fail("label", "is false: the completion was rejected. `redraft data import` drops it")
     if isinstance(fields.rest["prompt"], list):
         before, after = (conversations.message_list(fields, name) for name in ("prompt", "completion"))
         return conversations.from_messages(fields, "completion", [*before, *after])

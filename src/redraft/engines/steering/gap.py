@@ -13,8 +13,8 @@ from redraft.engines.steering.form import Gap
 
 WORDS = 4  # words to try in a gap; three times as many if none of them fits
 NUMBERS = 3  # most beginnings of numbers that are extended digit by digit
-_ADVERB = re.compile(r"(?i)(?:\w{2}ly|\b(?:very|quite|just|so|too|rather|even|also))$")  # can be left out
-_BARE = re.compile(r"[\s\w.,;:!?]")  # not the end of a mark, as in `**really**`
+_ADVERB = re.compile(r"\b(?:(?!fami|supp|assem|multi|butter|anom)[a-z]{4,}ly|truly|very|quite|so|also|even)$")
+_BARE = re.compile(r"\s*[\w.,;:!?]")  # not the end of a mark, as in `**really**`
 _FIRST = re.compile(r"\s?(?:\w+|[^\w\s])")
 FITTING = -7.5  # the least log-probability of a word or number in a gap with the token after it
 WORSE, UNSEEN = 2.5, -8.0  # most log-probability that a new word may cost the rest; the least assumed value
