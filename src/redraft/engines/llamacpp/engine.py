@@ -419,7 +419,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
 
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
-    """Return characters of which every control token contains one; None if the vocabulary has no types.
+    """Return characters, at least one of them in each control token; None if the vocabulary has no types.
 
     llama.cpp overrides the types of known names, such as `<|im_end|>`, which all contain `<`
     (`special_eog_ids` in src/llama-vocab.cpp).

@@ -83,8 +83,8 @@ class Gap(NamedTuple):
     old: str
     rest: str
     closed: str  # the rest if `old` is removed and nothing replaces it
-    determined: bool = False  # whether an article or the like stands before `old`, which may be an adjective
-    near: frozenset[str] = frozenset()  # words around the gap, in lower case; none of them may fill the gap
+    determined: bool = False  # whether an article or possessive precedes `old`: it may be an adjective
+    near: frozenset[str] = frozenset()  # words around the gap, in lower case; they may not fill the gap
 
     @property
     def number(self) -> str:
