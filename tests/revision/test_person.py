@@ -90,11 +90,11 @@ def test_checks_hold_for_the_new_answer() -> None:
 
 
 def test_behind_named_places_what_checks_find_elsewhere_is_mended() -> None:
-    options: dict[str, Any] = {"places": [("12 dollars", "in euros")], "temperature": 0}
-    chain = patched("11 euros", "11 euros", "[1] The town has walls.", checks=["lacks:castle"], **options)
+    options: dict[str, Any] = {"places": [("12 dollars", "in euros")]}
+    chain = patched("11 euros", "[1] The town has walls.", checks=["lacks:castle"], **options)
     assert chain.answer == "The town has walls. A ticket costs 11 euros. Dogs stay outside."
     assert [step.patch for step in chain.steps] == [(), ((38, 46),), ((0, 19),)]
-    chain = patched("11 euros", "11 euros", "[1] Free.", checks=["lacks:ticket"], **options)  # beside it
+    chain = patched("11 euros", "[1] Free.", checks=["lacks:ticket"], **options)  # beside it
     assert (chain.stop, chain.answer) == ("max_revisions", TOWN.replace("12 dollars", "11 euros"))
 
 
@@ -199,7 +199,21 @@ def test_a_sentence_does_not_stand_within_another() -> None:
         assert chain.answer == TOWN.replace("12 dollars", "EUR 11")
 
 
-@pytest.mark.parametrize("around", ["Here it is:\n\n{}", "```text\n{}\n```", "“{}”", "**{}**"])
+@pytest.mark.parametrize("reply", ["I'm sorry, but I can't do that.", "[1] (removed)"])
+def test_a_reply_that_declines_is_not_put_in(reply: str) -> None:
+    for places in ([("A ticket costs 12 dollars.", "in euros")], ["Use euros."]):
+        assert patched(reply, reply, places=places).answer == TOWN
+
+
+def test_a_reply_keeps_within_the_tokens_that_a_person_allows() -> None:
+    engine = redraft.ScriptedEngine(["a hundred and eleven euros"])
+    chain = redraft.patch(TOWN, places=[("12 dollars", "in euros")], model=engine, max_tokens=6)
+    assert (chain.stop, chain.usage.completion_tokens) == ("unchanged", 6)
+
+
+@pytest.mark.parametrize(
+    "around", ["Sure! Here is the new version: {}", "Here it is:\n\n{}", "```text\n{}\n```", "“{}”", "**{}**"]
+)
 def test_what_a_model_puts_around_its_text_is_left_out(around: str) -> None:
     euros, place = TOWN.replace("12 dollars", "11 euros"), ("12 dollars", "in euros")
     assert patched(around.format(euros), places=["Use euros."]).answer == euros
@@ -238,6 +252,7 @@ def test_nothing_new_is_no_step() -> None:
         ([((3, 1), "in euros")], "the place \\(3, 1\\) is not a passage of the text"),
         ([("town has", "x"), ("has a castle", "y")], "two of the places"),
         ([("town", "")], "places: item 1"),
+        (["Remove it."], "names no passage"),
         ([("town",)], "places: item 1"),
     ],
 )
@@ -276,7 +291,15 @@ def test_what_is_outside_stays_to_the_byte(text: str, data: st.DataObject) -> No
     [
         ("It rains. It costs 12 dollars. Come.", "It costs 12 dollars.", "It rains. Come."),
         ("It costs 12 dollars, mostly.", ", mostly", "It costs 12 dollars."),
-        ("Sadly, it rains.", "Sadly,", "it rains."),
+        ("Sadly, it rains.", "Sadly,", "It rains."),
+        ("- Sadly, it rains\n- Go", "Sadly", "- It rains\n- Go"),
+        ("A cat, a dog, a bird.", "a dog", "A cat, a bird."),
+        ("A cat, and a bird.", "and a bird", "A cat."),
+        ("We like it (really) a lot.", "really", "We like it a lot."),
+        ("It works — of course — now.", "of course", "It works now."),
+        ('{"a": 1, "b": [2, 3]}', "/a", '{"b": [2, 3]}'),
+        ('{"a": 1, "b": [2, 3]}', "/b/1", '{"a": 1, "b": [2]}'),
+        ("One\r\ntwo.\r\nThree.", "One\ntwo.\n", "Three."),
         ("- tea\n- milk\n- sugar\n", "milk", "- tea\n- sugar\n"),
         ("One.\n\nTwo.\n\nThree.", "Two.", "One.\n\nThree."),
         ("One.\n\nTwo.", "One.", "Two."),

@@ -6,12 +6,15 @@ import re
 
 from redraft.engines.steering.draft import CLOSERS, STOPS
 
-_ENGLISH = re.compile(r"(?i)\b(?:the|they|this|that|it|of|and|with)\b")
+_ENGLISH = re.compile(r"(?i)\b(?:the|they|this|that|it|of|and|with|you|she|for|have|(?-i:I))\b")
 _ARTICLE = re.compile(r"\b(?:([Aa])n?|[Tt]he)( +)\Z")
 _OWN = re.compile(r"(?i)(?:an?|the) (?=\w)")
 _LIKE_YOU = r"uni(?![mnd])|us[aeiu]|ut[ei]|eu|on(?:e|ce)\b"  # vowels that are spoken as consonants
-_AN = re.compile(rf"(?i)(?!{_LIKE_YOU})[aeiou]|hour|honest|hono|heir|8|1[18](?!\d)")
-_A = re.compile(rf"(?i){_LIKE_YOU}|[^\W_aeiouh\d]|[2-79]|1(?![18](?!\d))")
+_SPELT = r"(?-i:[A-Z][B-DF-HJ-NP-TV-Z\d]*s?\b)"  # read letter by letter, for it has no further vowel
+_AN = re.compile(
+    rf"(?i)(?={_SPELT})[aefhilmnorsx]|(?!{_LIKE_YOU}|{_SPELT})[aeiou]|hour|honest|hono|heir|8|1[18](?!\d)"
+)
+_A = re.compile(rf"(?i)(?={_SPELT})[b-dgjkpqt-wyz]|{_LIKE_YOU}|[^\W_aeiouh\d]|[2-79]|1(?![18](?!\d))")
 
 
 def with_article(before: str, new: str, text: str) -> tuple[str, str]:
@@ -27,7 +30,11 @@ def with_article(before: str, new: str, text: str) -> tuple[str, str]:
     if own:
         begin = new[0].upper() if article[0][0].isupper() else new[0]
         return before[: article.start()], begin + new[1:]
-    if not article[1] or word.split("-")[0].isupper() or not (_AN.match(word) or _A.match(word)):
+    if (
+        not article[1]
+        or (word.split("-")[0].isupper() and not re.match(_SPELT, word))
+        or not (_AN.match(word) or _A.match(word))
+    ):
         return before, new
     fitted = f"{article[1]}{'n' * bool(_AN.match(word))}{article[2]}"
     return (before, new) if fitted == article[0] else (before[: article.start()], fitted + new)

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from redraft.chain import CheckResult, Feedback, Finish, Place, Step, Usage
+from redraft.chain import Finish, Place, Step, Usage
+from redraft.chain.refusal import is_refusal
 from redraft.checks import json_reading
 from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, read_json, span_of
 from redraft.checks.schema import object_of, schema_at
@@ -25,7 +26,6 @@ from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.engines.steering.draft import CLOSERS, LONG, STOPS, ends_of, segment_of
 from redraft.engines.steering.form import Form, Gap, number_in
-from redraft.errors import UsageError
 from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
 from redraft.revision.articles import with_article
@@ -43,19 +43,24 @@ _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.
 
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
-_TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-0123456789", "number")}
+TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-0123456789", "number")}
 _LEAD = re.compile(r"[^\n]*:\n+(?=\S)")  # a line that introduces the text; above an indented line, it is code
 _FENCE, _BOLD, _QUOTED = r"```\w*\n(.*)\n```\Z", r"\*\*([^*]+)\*\*\Z", r"[\"“`]([^\"”`]*)[\"”`]\Z"
 _AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DOTALL)
 
+_REMARK = re.compile(
+    r"(?i)(?:sure|certainly|of course|okay)[!,.]\s*|here(?:['’]s| is| are) (?:the|your|an?) (?:\w+ )?"
+    r"(?:text|version|passage|sentence|part|paragraph|answer|rewrite)\b[^:\n]*:\s*"
+)
+_NONE = re.compile(
+    r"(?i)[(\[<](?:removed|deleted|omitted|unchanged|empty|none|same|no )[^\n)\]>]{0,20}[)\]>]\Z"
+)
 _LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words that ask for a list
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
-_REMOVED = re.compile(r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|this|that))?[.!]?")
 _DETERMINER = re.compile(
     r"(?i)\b(?:an?|the|my|our|your|his|her|its|their|this|that|these|those|some|more|most)$"
 )
 _OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # what replaces a forbidden mark, without a model
-_HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
 
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
@@ -77,6 +82,27 @@ class Edit:
     made: str | None = None  # the new text if it is known, as from an earlier try; "" removes the part
     code: bool = False  # whether the part is code; the model then sees the faults
 
+    @property
+    def place(self) -> Place:
+        """The JSON pointer of the part, or its characters."""
+        return self.pointer if self.pointer is not None else (self.begin, self.end)
+
+    def touches(self, places: Iterable[Place]) -> bool:
+        """Return whether a place overlaps the part or adjoins it."""
+        return any(_touch(place, self.place) for place in places)
+
+
+def faults_in(step: Step, *, elsewhere: bool = False) -> list[Place]:
+    """Return the places of all faults, or only those outside the step's own patch."""
+    places = [place for result in step.checks if not result.passed for place in result.places]
+    return [place for place in places if not (elsewhere and any(_touch(place, each) for each in step.patch))]
+
+
+def _touch(one: Place, other: Place) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return f"{one}/".startswith(f"{other}/")
+    return one[0] <= other[1] and other[0] <= one[1]
+
 
 def edits_of(state: State) -> list[Edit]:
     """Return the parts of the last answer to rewrite, in order; empty if the answer should not be patched.
@@ -96,7 +122,7 @@ def edits_of(state: State) -> list[Edit]:
     asks = resumes or plan.wording.name != "own"  # a patch would not use the user's own templates
     if in_vain or not (plan.patches and asks and known and whole) or state.unpatched or step.echo:
         return []
-    places = {place for result in failed for place in result.places}
+    places = {*faults_in(step)}
     pointers = [place for place in places if isinstance(place, str)]
     spans = [place for place in places if not isinstance(place, str)]
     if plan.json is not None:
@@ -112,7 +138,7 @@ def edits_of(state: State) -> list[Edit]:
         pairs = zip(found, inside, strict=True)
         found = [replace(each, gap=_gap(step.answer, each, *span)) for each, span in pairs]
     case = {result.name for result in failed} & {"uppercase", "lowercase"}
-    plain = not (code or _is_json(step.answer))
+    plain = not (code or is_json(step.answer))
     made = [_made(step.answer, *span, *case) if plain else None for span in inside]
     found = [simple or each for simple, each in zip(made, found, strict=True)]
     if not found or pointers:
@@ -136,7 +162,7 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[
         if part is None or span is None:
             return []
         begin, end, lead = span
-        kind = _TYPES.get(text[begin:end][:1]) if each in kept and part[1] in (True, {}) else None
+        kind = TYPES.get(text[begin:end][:1]) if each in kept and part[1] in (True, {}) else None
         found.append(
             Edit(start + begin, start + end, lead, pointer(keys), {"type": kind} if kind else part[1])
         )
@@ -256,8 +282,7 @@ def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
 
     A right text is kept. A wrong one becomes the next number in `state.others`, or its sentence is rewritten.
     """
-    failed = [result for result in step.checks if not result.passed]
-    wrong = [place for result in failed for place in result.places if not isinstance(place, str)]
+    wrong = [place for place in faults_in(step) if not isinstance(place, str)]
     found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0
     ended = True
     for edit in edits:
@@ -282,7 +307,7 @@ def _lead(text: str, edit: Edit) -> str:
 
 
 def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) -> tuple[str, int]:
-    if piece and edit.pointer is None and _is_json(answer):
+    if piece and edit.pointer is None and is_json(answer):
         piece = _in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
     elif piece and edit.pointer is None and not (places and places[-1][1] == len(text)):
         text, piece = with_article(text, piece, answer)
@@ -293,7 +318,8 @@ def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) ->
     return text + piece, edit.end
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Return whether a text is a JSON object or list."""
     try:
         return isinstance(json.loads(text), dict | list)
     except (ValueError, RecursionError):
@@ -304,7 +330,7 @@ def _in_json(before: str, new: str, old: str, after: str) -> str:
     """Return a new piece so that the text stays JSON, if need be with a comma or quotes; "" if impossible."""
     said = json.dumps(new, ensure_ascii=False)
     forms = (new, new.rstrip(", ") + "," * old.endswith(","), said[1:-1], said)
-    return next((form for form in forms if form and _is_json(before + form + after)), "")
+    return next((form for form in forms if form and is_json(before + form + after)), "")
 
 
 def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int) -> ops.Ask:
@@ -398,7 +424,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
 def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages) -> ops.Ask:
     parts, schemas = list[str](), dict[str, Any]()
     for number, edit in enumerate(edits, start=1):
-        said = [each.message for each in base.checks if any(touches(place, edit) for place in each.places)]
+        said = [each.message for each in base.checks if edit.touches(each.places)]
         head = f"[{number}] " if edit.pointer is None else f"{json.dumps(edit.pointer, ensure_ascii=False)}: "
         old = base.answer[edit.begin : edit.end] or "(missing)"
         old = _at_margin(base.answer, edit.begin, edit.end) if edit.code else old
@@ -409,30 +435,29 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
     content = template.format(parts="\n\n".join(parts), wish=edits[0].wish)
     info = state.plan.info
     steered = schemas and None not in schemas.values() and info.schemas
-    brief = edits[0].wish and info.token_ids and not info.thinks
+    brief = bool(edits[0].wish) and info.token_ids and not info.thinks
+    most = _bounded(state, sum(ROOM + (each.end - each.begin) // 2 for each in edits)) if brief else None
     return ops.Ask(
         joined([*messages, {"role": "user", "content": content}]),
-        state.length(most=sum(ROOM + (each.end - each.begin) // 2 for each in edits) if brief else None),
+        state.length(most=most),
         schema=object_of(schemas) if steered else None,
         stop=tuple(state.plan.options.stop),
         begun="",
-        place=None if edits[1:] else edits[0].pointer or (edits[0].begin, edits[0].end),
+        place=None if edits[1:] else edits[0].place,
     )
+
+
+def _bounded(state: State, most: int) -> int:
+    sampling = state.plan.sampling
+    return most if "max_tokens" in sampling.unset else min(most, sampling.max_tokens)
 
 
 def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.Ask:
     old = answer[edit.begin : edit.end]
     form = None if len(ends_of(old)) > 1 or _LISTED.search(edit.wish) else _form(state, one=True)
     asked: Message = {"role": "user", "content": prompts.PASSAGE.format(text=old, wish=edit.wish)}
-    told, length = joined([*messages, asked]), state.length(most=ROOM + len(old) // 2)
+    told, length = joined([*messages, asked]), state.length(most=_bounded(state, ROOM + len(old) // 2))
     return ops.Ask(told, length, form=form, stop=('"',), begun='"', place=(edit.begin, edit.end))
-
-
-def touches(place: Place, edit: Edit) -> bool:
-    """Return whether a place overlaps an edit or adjoins it."""
-    if isinstance(place, str):
-        return edit.pointer is not None and f"{place}/".startswith(f"{edit.pointer}/")
-    return place[0] <= edit.end and edit.begin <= place[1]
 
 
 def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
@@ -447,7 +472,7 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     short = (edits[0].wish or 2 * len(text) < len(answer)) and not numbered
     said = f"[1] {text}" if short and len(edits) == 1 else text
     pieces = pieces_of(said, olds, whole=reply.finish == "stop", lists=lists)
-    parts = [*_parts(text)] if edits[0].anywhere and not pieces else []  # the reply may be the whole text
+    parts = [*parts_of(text)] if edits[0].anywhere and not pieces else []  # the reply may be the whole text
     if len(parts) == len(edits) and reply.finish == "stop":
         pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
     begins, stops = [each.begin for each in edits], [each.end for each in edits]
@@ -508,6 +533,11 @@ def _at_margin(text: str, begin: int, end: int) -> str:
 
 
 def _bare(text: str, old: str) -> str:
+    """Return a reply without what a model puts around a text; "" if it declines."""
+    if (is_refusal(text) or _NONE.match(text)) and not is_refusal(old):
+        return ""
+    while (remark := _REMARK.match(text)) and not _REMARK.match(old):
+        text = text[remark.end() :]
     lead = _LEAD.match(text)
     text = text[lead.end() :] if lead and not old.startswith(lead[0].rstrip(": \n")) else text
     around = _AROUND.match(text)
@@ -540,7 +570,7 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     word = re.match(r"[a-z]+\b", new)
     if first == edit.begin and old[:1].isupper() and word and not old.lower().startswith(word[0]):
         new = new[0].upper() + new[1:]
-    if "\n" not in new or _is_json(answer):
+    if "\n" not in new or is_json(answer):
         return new
     new = _on_lines(answer, edit, new) if _LIST.match(new) and "\n" not in old else new
     return new.replace("\n", "\r\n") if "\r\n" in answer else new
@@ -596,95 +626,11 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: boo
     return pieces if whole else dict([*pieces.items()][:-1])
 
 
-# Patches by a person
-
-
-def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
-    """Return the edits for a person's wishes, in order. A wish without a place may change any sentence.
-
-    Raises:
-        UsageError: The answer lacks a place or contains it more than once, or two places overlap.
-    """
-    found = [edit for place in places for edit in _edits(answer, place)]
-    found.sort(key=lambda edit: edit.begin)
-    if not found:
-        raise UsageError("the text is blank, so nothing can be changed.", hint="Give another text.")
-    if any(edit.pointer is None for edit in found):  # one request asks for all
-        found = [replace(edit, pointer=None, schema=None) for edit in found]
-    for before, after in pairwise(found):
-        if after.begin < before.end:
-            passage = answer[after.begin : before.end]
-            hint = "Combine them into one place with one wish."
-            raise UsageError(f"two of the places overlap in the passage {passage!r:.80}.", hint=hint)
-    return found
-
-
-def _parts(text: str) -> Iterator[tuple[int, str]]:
-    if _is_json(text):
+def parts_of(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the sentences of a text, or the values of its JSON, each with its first character's place."""
+    if is_json(text):
         yield from ((member.start(), member[1]) for member in _MEMBER.finditer(text) if member[1])
         return
     for begin, end in pairwise([0, *ends_of(text), len(text)]):
         if bare := text[begin:end].strip():
             yield text.index(bare, begin), bare
-
-
-def _edits(answer: str, place: Any) -> Iterator[Edit]:
-    if isinstance(place, str):
-        for start, bare in _parts(answer):
-            yield Edit(start, start + len(bare), wish=place.strip(), anywhere=True)
-        return
-    at, wish = place[0], place[1].strip()
-    spans = _spans(answer, at) if isinstance(at, str) else [at] * (0 <= at[0] < at[1] <= len(answer))
-    passage = answer[slice(*spans[0])] if len(spans) == 1 else ""
-    if not passage.strip():
-        raise _misplaced(answer, at, spans)
-    begin = spans[0][0] + len(passage) - len(passage.lstrip())
-    end = begin + len(passage.strip())
-    apart = at in (passage, spans[0]) and passage.strip() != answer.strip() and not _is_json(answer)
-    if apart and _REMOVED.fullmatch(wish):
-        yield Edit(*_without(answer, begin, end), wish=wish, made="")
-        return
-    edit = Edit(begin, end, wish=wish)
-    if isinstance(at, str) and at not in answer:
-        kind = _TYPES.get(passage[0])  # by the first character of a value
-        edit = replace(edit, pointer=at, schema={"type": sorted({kind, "string"})} if kind else None)
-    yield edit
-
-
-def _without(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Return the span to remove with a passage: also its list mark and line breaks, or a space next to it."""
-    start = answer.rfind("\n", 0, begin) + 1
-    line, rest = answer[start:begin], answer[end:]
-    if _HEAD.fullmatch(line) and rest.lstrip(" \t")[:1] in ("", "\r", "\n"):
-        left = len(answer[:start].rstrip("\r\n"))
-        return (left, end) if left else (start, len(answer) - len(rest.lstrip()))
-    if line.strip():
-        return start + len(line.rstrip()), end
-    return begin, len(answer) - len(rest.lstrip(" \t"))
-
-
-def _misplaced(answer: str, at: str | tuple[int, int], spans: Sequence[tuple[int, int]]) -> UsageError:
-    if not isinstance(at, str):
-        fault = f"the place {at} is not a passage of the text, which has {len(answer)} characters."
-        return UsageError(fault, hint="Count from 0, and exclude the end: (2, 8) has 6 characters.")
-    if not spans or not at.strip():
-        return UsageError(f"the text lacks the passage {at!r:.80}.", hint="Copy it exactly from the text.")
-    several = f"Include more of the text around it. In Python, positions work too: {str(spans[:4])[1:-1]}."
-    return UsageError(f"the text contains the passage {at!r:.80} {len(spans)} times.", hint=several)
-
-
-def _spans(answer: str, at: str) -> list[tuple[int, int]]:
-    found = [match.span() for match in re.finditer(re.escape(at), answer)]
-    place = None if found or not at.startswith("/") else json_reading.characters_of(answer, at)
-    return [place] if place else found
-
-
-def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:
-    """Return a person's wishes as feedback."""
-    said, results = list[str](), list[CheckResult]()
-    for edit in edits:
-        said.append(edit.wish if edit.anywhere else f"“{answer[edit.begin : edit.end]}”: {edit.wish}")
-        places = () if edit.anywhere else (edit.pointer or (edit.begin, edit.end),)
-        results.append(CheckResult(name="person", passed=False, score=0, message=edit.wish, places=places))
-    text = "\n".join(dict.fromkeys(said))
-    return Feedback(text=text, verdict="revise", by="person", checks=tuple(dict.fromkeys(results)))

@@ -25,7 +25,7 @@ from redraft.checks.tools import stricter
 from redraft.engines.base import EngineRole, Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
-from redraft.revision import calls, ops, patch, prompts
+from redraft.revision import calls, ops, patch, prompts, wishes
 from redraft.revision import stop as rules
 from redraft.revision.prompts import VERDICTS
 from redraft.revision.state import State, appended
@@ -296,7 +296,9 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
         tries.append(state.steps.pop())
         left.append(state.left)
         state.unpatched = write is patch.asked and not made.patch
-        done = made.patch and (not plan.checks or edits[0].anywhere)
+        last, elsewhere = tries[-1], patch.faults_in(tries[-1], elsewhere=True)
+        apart = edits[0].wish and elsewhere and len(elsewhere) == len(patch.faults_in(last))
+        done = made.patch and (not plan.checks or edits[0].anywhere or apart)
         if tries[-1].passed or done or state.unpatched or rules.spent(state):
             break
     if not (changed := [step for step in tries if step.patch]):
@@ -311,8 +313,8 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
 def _by_person(state: State) -> ops.Loop[Stop]:
     if not state.steps:
         state.begin(state.plan.options.given, "stop", Usage())
-    edits = patch.marked(state.steps[-1].answer, state.plan.options.places)
-    base = state.criticised(patch.feedback_of(state.steps[-1].answer, edits))
+    edits = wishes.marked(state.steps[-1].answer, state.plan.options.places)
+    base = state.criticised(wishes.feedback_of(state.steps[-1].answer, edits))
     yield ops.StepDone(state.last, base)
     end: Stop = "max_revisions" if state.plan.checks else "ended"
     wish, named = "", not edits[0].anywhere
@@ -328,9 +330,9 @@ def _by_person(state: State) -> ops.Loop[Stop]:
             return "passed" if step.passed else stop or end
         wish, edits = base.criticism, patch.edits_of(state)
         if named:
-            edits = [each for each in edits if not any(patch.touches(place, each) for place in step.patch)]
+            edits = [each for each in edits if not each.touches(step.patch)]
         elif not edits:
-            edits = patch.marked(step.answer, [f"{wish}\n{step.criticism}"])
+            edits = wishes.marked(step.answer, [f"{wish}\n{step.criticism}"])
         if not edits:
             return end
 

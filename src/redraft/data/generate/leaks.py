@@ -7,11 +7,11 @@ whole gold text, or a part of a longer one. Text that is also in the prompt does
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from redraft.chain import Chain
+from redraft.chain.refusal import is_refusal
 
 _LEAST = 8  # fewest characters of a gold text that is looked for: `42` occurs in many texts by chance
 
@@ -48,26 +48,6 @@ def _pieces(text: str) -> set[str]:
 
 def _quoted(quotes: set[str], text: str) -> set[str]:
     return quotes & _pieces(text) | {quote for quote in quotes if len(quote) < PART and quote in text}
-
-
-# Refusals: texts of a teacher that begin with an English phrase for declining the request.
-
-_CANNOT = r"\b(?:cannot|can ?not|can'?t|won'?t|will not|unable|not able|not possible)\b"
-_REFUSAL = re.compile(
-    r"\W*(?:unfortunately,? )?"
-    rf"(?:(?:(?:i'?m|i am) (?:really |very |so )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e)\b"
-    rf"[^.!?\n]{{0,60}}{_CANNOT}|i(?: am|'m)? {_CANNOT} (?:to )?(?:help|assist|do|provide|answer|comply"
-    r"|fulfil|generate|create|write|access|complete|perform|give|offer|support|engage|discuss|open"
-    r"|judge|evaluate|assess|rate|review|critici[sz]e|critique|score"
-    r"|see (?!any|an? |no |what |why |how |where ))"
-    r"|as an? (?:ai|artificial|large language|language) ?(?:intelligence|model|assistant)?\b)",
-    re.IGNORECASE,
-)
-
-
-def is_refusal(text: str) -> bool:
-    """Return whether a text begins like an English refusal."""
-    return bool(_REFUSAL.match(text.replace("’", "'")))
 
 
 def refusals(chain: Chain) -> Iterator[Marked]:

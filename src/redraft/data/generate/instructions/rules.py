@@ -18,12 +18,12 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from redraft.chain.refusal import is_refusal
 from redraft.checks.language import code_of, language_of, near
 from redraft.checks.segment import count_words
 from redraft.data.clean_rules import ALPACA
 from redraft.data.generate.instructions.tasks import Task
 from redraft.data.generate.instructions.wording import INSTANCES, LEAST_WORDS, MOST_WORDS, NO_INPUT, Wanted
-from redraft.data.generate.leaks import is_refusal
 
 
 class Fault(NamedTuple):
