@@ -58,6 +58,11 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     verbs.refused(ask("Hi.", "-m", ""), "'' is empty")
     verbs.refused(ask("Use euros.", "--at", "13 dollars"), "--edit names no file")
     verbs.refused(ask("--edit", file), "needs a prompt")
+    for check, status in (("lacks:!", 0), ("lacks:?", 0), ("contains:zebra", 1)):
+        file.write_text("It is 12 dollars a day!\n")
+        done = ask("--edit", file, "-c", check, "-m", verbs.script("No."), "--max-revisions", 1)
+        changed = done.stdout.endswith("\n+It is 12 dollars a day.\n")
+        assert (changed, done.exit_code) == (check == "lacks:!", status)
     file.write_text("")
     verbs.refused(ask("--edit", file, "Use euros."), "text is blank")
 

@@ -262,6 +262,16 @@ def test_an_error_teaches(places: Any, message: str) -> None:
     assert caught.value.hint
 
 
+def test_without_places_checks_find_what_is_to_change() -> None:
+    for answer in (
+        TOWN,
+        redraft.revise("?", given=TOWN, model=redraft.ScriptedEngine(["-"]), max_revisions=0),
+    ):
+        chain = patched("[1] The town has walls.", answer=answer, checks=["lacks:castle"])
+        assert chain.answer == TOWN.replace("a castle", "walls")
+        assert chain.steps[1].patch == ((0, 19),)
+
+
 def test_places_need_an_answer_that_stays() -> None:
     with pytest.raises(UsageError, match="but no answer that contains them"):
         redraft.revise("Describe a town.", places=[("town", "x")])

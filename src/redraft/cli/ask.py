@@ -56,7 +56,7 @@ def ask(
     answer is printed.
 
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
-    The file stays as it is: "| patch notes.txt" applies the diff, and --quiet prints the new text.
+    Without a prompt, --check finds what must change. The file stays as it is: "| patch notes.txt" applies the diff, and --quiet prints the new text.
     """
     import asyncio
 
@@ -70,9 +70,10 @@ def ask(
         example = 'redraft ask --edit FILE "Use euros."'
         if edit is None:
             raise UsageError("--at names a passage of a file, but --edit names no file.", hint=example)
-        if wish in ("", "-"):
+        wished = wish not in ("", "-")
+        if not wished and (at or not settings.get("check")):
             raise UsageError("--edit needs a prompt that says what should be different.", hint=example)
-        places: list[Any] = [(each, wish) for each in at or ()] or [wish]
+        places: list[Any] = [(each, wish) for each in at or ()] or [wish] * wished
         raise typer.Exit(_edit(settings, edit, places, cache, "json" * json or "text" * quiet))
     asked = _prompt(prompt or ())
     watch = sys.stdout.isatty() and not (json or quiet)
@@ -100,7 +101,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     from difflib import unified_diff
 
     from redraft.chain.documents import text_of_settings
-    from redraft.revision.api import to_patch
+    from redraft.revision.api import PATCHED, to_patch
 
     if str(file) != "-" and _has_piped():
         hint = f"To edit the piped text: --edit - instead of {file}. To pipe nothing: < /dev/null"
@@ -109,8 +110,9 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         hint = "Name the checks, as in --check 'words<=50'."
         raise UsageError("--check auto cannot derive checks from the wish of --edit.", hint=hint)
     text = text_of_settings(file)
+    asked = to_patch(text, places=places) if places else {"prompt": PATCHED, "given": text or " "}
     with only_ours():
-        chain = asyncio.run(_make(settings, cache=cache, watch=False, **to_patch(text, places=places)))
+        chain = asyncio.run(_make(settings, cache=cache, watch=False, **asked))
     if form:
         write(chain.to_json() if form == "json" else chain.answer.removesuffix("\n"))
     else:
@@ -118,9 +120,9 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         name = f"{file}\t" if " " in str(file) else str(file)
         for line in unified_diff(old, new, name, name):
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
-    if (settings.get("model") or "default") == "default":
+    if places and (settings.get("model") or "default") == "default":
         tell("the default model is small, and seldom does what an edit asks.", "Name another: -m small")
-    if chain.answer == text and chain.stop != "cancelled":
+    if places and chain.answer == text and chain.stop != "cancelled":
         return say_unchanged(chain, "--at 'the passage'" if isinstance(places[0], str) else "")
     return say_faults(chain, with_checks=bool(settings.get("check")))
 

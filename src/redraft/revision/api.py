@@ -203,9 +203,10 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
     Args:
         answer: A text, or a chain. In a chain, the best answer is rewritten.
         prompt: The prompt of the text. A chain contains its own.
-        **options: The options of `revise`. `places` is required: pairs of a place and a wish for it.
-            A place is a passage that occurs once, a pair of numbers (the first character, and the one after
-            the last), or the JSON pointer of a value. A wish without a place may change any sentence.
+        **options: The options of `revise`. `places` has pairs of a place and a wish for it. A place is a
+            passage that occurs once, a pair of numbers (the first character, and the one after the last), or
+            the JSON pointer of a value. A wish without a place may change any sentence. Without `places`,
+            `checks` find the passages; if new passages do not help, the whole answer is revised.
     """
     return revise(**to_patch(answer, prompt, **options))
 
@@ -214,8 +215,9 @@ def to_patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Any) -> An
     """Return the arguments with which `revise` patches an answer."""
     if not isinstance(answer, str | Chain):
         raise UsageError(f"{shown(answer)} cannot be patched.", hint="Give an answer, or its chain.")
-    if not options.get("places"):
-        raise UsageError("there is no place to patch.", hint="Give places=[('40 dollars', 'in euros')].")
+    if not (options.get("places") or options.get("checks")):
+        hint = "Give places=[('40 dollars', 'in euros')], or checks."
+        raise UsageError("there is no place to patch.", hint=hint)
     if isinstance(answer, str):
         return {**options, "prompt": prompt, "given": answer or " "}  # a blank text raises its own error
     if answer.best is None:
