@@ -26,6 +26,7 @@ from redraft.errors import CheckError
 from redraft.revision.patch import pieces_of
 from tests.engines.able import Able
 
+ABLE = {"forms": True, "logprobs": True, "resumes": True}
 FIRST, MOUSE = "Owls hunt at night. They see in the dark, as Dr. Hale says.", "A mouse is what they like."
 OWLS = f"{FIRST} {MOUSE} They live in barns."
 PERSON = '{\n  "name": "Ada King",\n  "born": "long ago",\n  "city": "London",\n  "trade": "mathematician"\n}'
@@ -78,8 +79,7 @@ def test_the_sentence_with_a_forbidden_word_is_written_anew() -> None:
 
 
 def test_another_word_comes_first_and_then_another_sentence() -> None:
-    able = {"forms": True, "logprobs": True, "resumes": True}
-    engine = Able([" vole is what they like."], about=able)
+    engine = Able([" vole is what they like."], about=ABLE)
     chain = owls(engine)
     assert chain.answer == OWLS.replace("mouse", "vole")
     assert engine.asked[0].begun == f"{FIRST} A"
@@ -87,13 +87,13 @@ def test_another_word_comes_first_and_then_another_sentence() -> None:
     near = frozenset(re.findall(r"\w+", "dark as dr hale says a is what they like live"))  # six on each side
     assert engine.asked[0].form == Form(one=True, lacks=("mouse",), gap=Gap(" mouse", rest, rest, True, near))
     for text in (OWLS, f"{FIRST}\n{MOUSE} They live in barns."):  # "A" is a part of the place, or not
-        chain = owls(Able([" owl is what they like."], about=able), given=text)
+        chain = owls(Able([" owl is what they like."], about=ABLE), given=text)
         assert chain.answer == text.replace("A mouse", "An owl")
-    chain = owls(Able([" bird would do. They"], about=able))  # from the word on, its sentence is another
+    chain = owls(Able([" bird would do. They"], about=ABLE))  # from the word on, its sentence is another
     assert chain.answer == OWLS.replace(MOUSE, "A bird would do.")
     short = "A mouse is what owls like best. They do."  # most of it stays, whatever the sentence's length
-    assert owls(Able([" vole is what owls like best."], about=able), given=short).steps[1].patch == ((2, 30),)
-    chain = owls(Able(["", "Voles do."], about=able))
+    assert owls(Able([" vole is what owls like best."], about=ABLE), given=short).steps[1].patch == ((2, 30),)
+    chain = owls(Able(["", "Voles do."], about=ABLE))
     assert (chain.answer, chain.usage.completion_tokens) == (OWLS.replace(MOUSE, "Voles do."), 9)
 
 
@@ -152,19 +152,16 @@ def test_a_wrong_number_is_replaced_by_others_and_then_its_sentence(temperature:
         return failed("A sum is wrong.", places=[each.span(1) for each in found]) if found else passed("")
 
     text = "They catch 3 * 4 = 52 crabs. Of 100 - 64 = 36 fish they eat all. It is summer, and warm there."
-    able = {"forms": True, "logprobs": True, "resumes": True}
     others = tuple(f" {number} crabs." for number in (12, 13, 14, 16))
-    engine = Able([" 15 crabs.", " catch some."], about=able, others=others)
+    engine = Able([" 15 crabs.", " catch some."], about=ABLE, others=others)
     chain = redraft.revise("?", model=engine, given=text, checks=[sums], temperature=temperature)
     assert (chain.answer, len(engine.asked)) == (text.replace("52", "12"), 1)
-    engine = Able([" 15 crabs.", " catch some."], about=able, others=others[1:] * 2)
+    engine = Able([" 15 crabs.", " catch some."], about=ABLE, others=others[1:] * 2)
     chain = redraft.revise("?", model=engine, given=text, checks=[sums], temperature=temperature)
     assert chain.answer == text.replace("They catch 3 * 4 = 52 crabs.", "They catch some.")
     assert len(chain.steps) == 2
-    two = text.replace(
-        "36", "30"
-    )  # nothing comes for the second, which is asked for first, and the first stays
-    engine = Able([" 30 fish they eat all.", " 12 crabs.", " Of the fish they eat some."], about=able)
+    two = text.replace("36", "30")  # nothing fits the second, which is asked for first
+    engine = Able([" 30 fish they eat all.", " 12 crabs.", " Of the fish they eat some."], about=ABLE)
     chain = redraft.revise("?", model=engine, given=two, checks=[sums], temperature=temperature)
     assert chain.answer.startswith("They catch 3 * 4 = 12 crabs. Of the fish they eat some."), chain.answer
 
@@ -176,12 +173,12 @@ def test_a_wrong_number_is_replaced_by_others_and_then_its_sentence(temperature:
         ("A rat, mouse, or hare.", (" mouse", ", or hare.", " or hare.")),
         ("A rat (mouse), or hare.", ("mouse", "), or hare.", "), or hare.")),
         ("A dormouse eats.", None),  # a part of a word
-        ("A mouse and mouse.", None),  # two places
+        ("A mouse and mouse.", (" mouse", ".", ".")),  # of two places, the last one comes first
         ("Pets: a mouse", None),  # nothing follows it
     ],
 )
 def test_a_word_and_what_stands_around_it(sentence: str, gap: Any) -> None:
-    engine = Able([""], about={"forms": True, "logprobs": True, "resumes": True})
+    engine = Able([""], about=ABLE)
     owls(
         engine,
         given=f"{sentence} \n\nOwls hunt at night, and sleep by day.",
@@ -190,6 +187,18 @@ def test_a_word_and_what_stands_around_it(sentence: str, gap: Any) -> None:
     )
     form: Any = engine.asked[0].form
     assert (form.gap and form.gap[:3]) == gap
+
+
+def test_two_words_of_a_sentence_are_each_replaced_alone() -> None:
+    given = OWLS.replace("they like", "an old mouse likes")
+    filled = Able([" owl likes.", " hare is what an old"], about=ABLE)
+    chain = owls(filled, given=given, checks=["lacks:mouse"])
+    assert chain.answer == OWLS.replace(MOUSE, "A hare is what an old owl likes.")
+    begin = len(FIRST) + 1
+    assert chain.steps[1].patch == ((begin, begin + 21), (begin + 22, begin + 32))
+    none = Able([" owl likes.", " hare that", " A hare is food. They"], about=ABLE)
+    chain = owls(none, given=given)  # as nothing fits the first one, the sentence is written anew
+    assert chain.answer == OWLS.replace(MOUSE, "A hare is food.")
 
 
 def test_a_word_does_not_come_twice_over_the_seam() -> None:

@@ -81,6 +81,7 @@ class Edit:
     anywhere: bool = False  # whether the part may stay, because the wish may concern other parts
     made: str | None = None  # the new text if it is known, as from an earlier try; "" removes the part
     code: bool = False  # whether the part is code; the model then sees the faults
+    last: int = 0  # the end of its sentence, if another edit is in it
 
     @property
     def place(self) -> Place:
@@ -176,13 +177,54 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[
 
 def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
     found: list[Edit] = []
-    for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
-        if found and (edit.begin < found[-1].end or edit == found[-1]):
-            found[-1] = replace(found[-1], end=max(edit.end, found[-1].end), gap=None, made=None)
-        else:
-            found.append(edit)
+    for edit in sorted(edits, key=_core):
+        while found and (edit.begin < found[-1].end or edit == found[-1]):
+            before = found.pop()
+            if pair := _split(before, edit):
+                found.append(pair[0])
+                edit = pair[1]
+                break
+            edit = _merged(before, edit)
+        found.append(edit)
     sizes = (len(each.gap.old) if each.gap else each.end - each.begin for each in found if each.made is None)
     return found if 2 * sum(sizes) < size else []
+
+
+def _core(edit: Edit) -> tuple[int, int]:
+    end = edit.end - len(edit.gap.rest) if edit.gap else edit.end
+    return (end - len(edit.gap.old.lstrip()) if edit.gap else edit.begin), end
+
+
+def _split(first: Edit, second: Edit) -> tuple[Edit, Edit] | None:
+    """Return edits that each replace a word or mark of the same sentence; None if that is impossible."""
+    end, begin = _core(first)[1], _core(second)[0]
+    if end > begin or any(each.gap is None and each.made is None for each in (first, second)):
+        return None
+    if first.gap:
+        rest = first.gap.rest[: begin - end].rstrip(" ")
+        closed = first.gap.closed[: len(rest) - len(first.gap.rest)]
+        if not (rest and closed):
+            return None
+        gap = first.gap._replace(rest=rest, closed=closed)
+        first = replace(first, end=end + len(rest), gap=gap, last=first.end)
+    return first, replace(second, begin=begin)
+
+
+def _merged(first: Edit, second: Edit) -> Edit:
+    begin, end = min(first.begin, second.begin), max(first.end, first.last, second.end)
+    return replace(first, begin=begin, end=end, gap=None, made=None, last=0)
+
+
+def _sentences(edits: Iterable[Edit]) -> list[Edit]:
+    """Return edits of sentences instead of words; edits whose new text is known stay."""
+    found: list[Edit] = []
+    for edit in edits:
+        if edit.made is None:
+            edit = replace(edit, end=edit.last or edit.end, gap=None, last=0)
+        if found and edit.begin < found[-1].end:
+            edit = _merged(found.pop(), edit)
+        found.append(edit)
+    return found
 
 
 def written(
@@ -197,6 +239,7 @@ def written(
     places: list[Place] = []
     finish: Finish = "stop"
     replies = dict[int, ops.Generated]()
+    edits = _sentences(edits) if number else edits
     for place, edit in reversed([*enumerate(edits)] if number == 0 else []):
         inside = edit.gap or (edit.pointer is not None and edit.made is None)
         if inside and not (replies and rules.spent(state)):
@@ -214,15 +257,14 @@ def written(
             finish = "max_tokens" if spent else finish
             if finish != "stop":
                 continue
-        way = edit if place in replies else replace(edit, gap=None)
-        begun = text + _kept(answer, way) + _lead(text, edit)
+        begun = text + _kept(answer, edit) + _lead(text, edit)
         reply = replies.get(place)
         if reply is None:
-            ask = _ask(state, way, begun, messages, number)
+            ask = _ask(state, edit, begun, messages, number)
             reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
             usage += reply.usage
         piece, *others = [
-            _piece(answer, way, replace(reply, text=new)) if _follows(begun, new) else None
+            _piece(answer, edit, replace(reply, text=new)) if _follows(begun, new) else None
             for new in (reply.text, *reply.others)
         ]
         state.others[edit.begin] = [each for each in others if each][: TRIES - 1]
@@ -309,8 +351,10 @@ def _lead(text: str, edit: Edit) -> str:
 def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) -> tuple[str, int]:
     if piece and edit.pointer is None and is_json(answer):
         piece = _in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
-    elif piece and edit.pointer is None and not (places and places[-1][1] == len(text)):
+    elif piece and edit.pointer is None:
         text, piece = with_article(text, piece, answer)
+        if places and (before := places[-1])[1] > len(text):
+            places[-1] = (before[0], len(text))
     if not piece and edit.made is None:
         return text, edit.begin
     text += _lead(text, edit)
@@ -361,6 +405,8 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
     if edit.gap:
         rest = edit.gap.rest
         filled = reply.text.endswith((rest, edit.gap.closed or rest)) if rest else number_in(reply.text)
+        if edit.last and not filled:  # the rest of the sentence has another edit
+            return None
         piece = text if filled else _piece(answer, replace(edit, gap=None), reply)
         before = _kept(answer, edit) + " " * reply.text.startswith(" ")
         return "".join(with_article(before, piece, answer)).lstrip() if piece else None

@@ -47,6 +47,28 @@ def test_a_gap_is_filled_with_what_is_likely_there(
     assert not Gap(" 40", BOAT, BOAT).takes(" x")  # as in 6 × 15 = x
 
 
+def test_a_word_as_likely_as_the_old_one_fits_too() -> None:
+    def found(**then: float) -> list[str]:
+        tops: dict[str, Likeliest] = {
+            "": ((" small", -5.0), (" old", -6.0), ("?", -9.0)),
+            **{f" {word}": ((" boat", chance), ("?", -9.0)) for word, chance in then.items()},
+        }
+
+        async def look(said: str) -> Likeliest:
+            return tops.get(said, ((" is", -1.0),))
+
+        gap = Gap(" old", BOAT, BOAT)
+        return asyncio.run(filling(gap, look, whole_words, lambda _: None))
+
+    assert found(old=-4.0, small=-5.0) == [f" small{BOAT}"]
+    assert found(old=-2.0, small=-5.0) == []  # the rest would be too unlikely
+    assert found(old=-8.0, small=-9.0) == [f" small{BOAT}"]
+
+
+async def whole_words(said: str) -> Tokens:
+    return tuple(map(hash, said.split()[:1]))
+
+
 async def encode(said: str) -> Tokens:
     return tuple(map(ord, said[:1]))
 

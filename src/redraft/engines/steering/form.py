@@ -96,7 +96,13 @@ class Gap(NamedTuple):
         old, bare = self.old.lower(), word.lstrip(" ").lower()
         alike = word[:1].isspace() == old[:1].isspace() and not any(map(str.isdigit, old))
         known = self.near | NEGATIVE
-        return alike and bare.isalpha() and bare not in known and not old.startswith(word.lower())
+        return (
+            alike
+            and bare.isalpha()
+            and bare not in known
+            and not old.startswith(word.lower())
+            and not bare.startswith(old.strip())
+        )
 
 
 NEGATIVE = frozenset(("no", "not", "never", "none", "hardly", "without"))  # they would invert what is said

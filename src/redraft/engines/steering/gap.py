@@ -43,15 +43,25 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
         apart = closing > max(await begun(other, await look(old), encode), UNSEEN) - WORSE
     if apart and _BARE.match(gap.closed) and await _goes_on(("", gap.closed), (old, other), look, encode):
         return [gap.closed]
-    found = list[tuple[float, str]]()
+    found, chances = list[tuple[float, str]](), dict[str, float]()
     for word, chance in [(str(word), chance) for word, chance in top if gap.takes(str(word))][: 3 * WORDS]:
         more = len(found) < WORDS or max(found)[0] < FITTING
         if more and forbidden(word + gap.rest) is None:
-            found.append((chance + await begun(gap.rest, await look(word), encode), word))
-    for _, word in sorted((each for each in found if each[0] > FITTING), reverse=True):
+            chances[word] = await begun(gap.rest, await look(word), encode)
+            found.append((chance + chances[word], word))
+    least = FITTING
+    if found and max(found)[0] < FITTING:  # a word about as likely as the old one fits, too
+        then = await _at_most(gap.rest, await look(gap.old), encode)
+        least = await _at_most(gap.old, top, encode) + then - WORSE
+        found = [each for each in found if chances[each[1]] > then - WORSE]
+    for _, word in sorted((each for each in found if each[0] > least), reverse=True):
         if await _goes_on((word, gap.rest), (gap.old, gap.rest), look, encode):
             return [word + gap.rest]
     return []
+
+
+async def _at_most(text: str, top: Likeliest, encode: Encode) -> float:
+    return max(await begun(text, top, encode), min((chance for _, chance in top), default=0.0))
 
 
 async def _goes_on(new: tuple[str, str], old: tuple[str, str], look: Look, encode: Encode) -> bool:

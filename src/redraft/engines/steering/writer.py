@@ -297,7 +297,7 @@ class _Writer:
     async def _likeliest(self, text: str) -> Likeliest:
         if self._is_over:
             return ()
-        seen = SEEN * (3 if self.form.gap and self.source.encode else 1)  # a server may refuse more
+        seen = SEEN * (20 if self.form.gap and self.source.encode else 1)  # a server may refuse more
         asked = self._request(1, logprobs=True, top_logprobs=seen, form=None, banned=frozenset(), likelier=())
         async with aclosing(self._replies(text, asked)) as deltas:
             found = [delta async for delta in deltas]
