@@ -151,6 +151,23 @@ def test_a_place_in_a_union_leaves_out_its_tag(given: dict[str, Any], places: tu
     assert tuple(outcome.places) == places  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("given", "places"),
+    [
+        ({"name": "Eiffel", "metres": "tall"}, ("/it/metres",)),
+        ({"value": "x", "below": None}, ("/it/value",)),
+        ({}, ("/it/value",)),
+        ([], ("/it", "/it")),
+    ],
+)
+def test_a_place_in_a_plain_union_is_of_the_closest_type(given: Any, places: tuple[str, ...]) -> None:
+    class Box(BaseModel):
+        it: Tower | Node
+
+    outcome = from_type(Box).check(json.dumps({"it": given}), Prompt())
+    assert tuple(outcome.places) == places  # type: ignore[union-attr]
+
+
 def test_the_name_of_a_type_has_no_modules() -> None:
     assert from_type(list[Tower]).name == "output:list[Tower]"
     assert from_type(Tower | Node).name == "output:Tower | Node"

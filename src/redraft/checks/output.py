@@ -7,6 +7,7 @@ passes always yields a value.
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -62,20 +63,44 @@ class OutputCheck:
             more = f"; and {count - 3} more" if count > 3 else ""
             message = f"The JSON is not a valid {_name_of(self.type)}: {describe(error)}{more}."
             value = read_json(answer)[0]
-            places = [pointer(_path(value, each["loc"])) for each in error.errors()]
-            return failed(message, score=0.5 + 0.5 / (1 + count), places=places)
+            return failed(message, score=0.5 + 0.5 / (1 + count), places=[*_places(value, error.errors())])
         return passed(f"The answer is a valid {_name_of(self.type)}.")
 
 
-def _path(value: Any, loc: Sequence[str | int]) -> Iterator[str | int]:
+def _places(value: Any, errors: Sequence[Any]) -> Iterator[str]:
+    """Yield the pointers of wrong values. In a union, the type counts that lacks and refuses the least.
+
+    If no type is the closest, the place is the union's value.
+    """
+    found, tried = list[tuple[list[str | int], int, Any]](), defaultdict[Any, Counter[Any]](Counter)
+    for each in errors:
+        missing = each["type"].startswith("missing")
+        found.append(path := _path(value, each["loc"], missing=missing))
+        tried[tuple(path[0][: path[1]])][path[2]] += _MISSING if missing else 1
+    for keys, at, tag in found:
+        ways = tried[tuple(keys[:at])]
+        closest = [way for way in ways if ways[way] == min(ways.values())]
+        if tag is None or closest == [tag]:
+            yield pointer(keys)
+        elif tag in closest:
+            yield pointer(keys[:at])
+
+
+def _path(value: Any, loc: Sequence[str | int], *, missing: bool) -> tuple[list[str | int], int, Any]:
+    """Return the keys of a place without the types that pydantic names, and the first type and its place."""
+    path, at, tag = list[str | int](), 0, None
     for number, key in enumerate(loc, start=1):
-        missing = isinstance(value, dict) and number == len(loc)
-        if isinstance(key, int) or missing or (isinstance(value, dict) and key in value):
-            yield key
+        held = isinstance(value, dict) and (key in value or (missing and number == len(loc)))
+        if held or isinstance(key, int):
+            path.append(key)
+        elif tag is None:
+            at, tag = len(path), key
         with suppress(LookupError, TypeError):
             value = value[key]
+    return path, at, tag
 
 
+_MISSING = 100  # a missing field counts as much as this many wrong ones
 _TYPES = "a pydantic model, list[Model], a union, a dataclass, or a TypedDict"
 
 
