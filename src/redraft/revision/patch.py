@@ -353,8 +353,8 @@ def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) ->
         piece = _in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
     elif piece and edit.pointer is None:
         text, piece = with_article(text, piece, answer)
-        if places and (before := places[-1])[1] > len(text):
-            places[-1] = (before[0], len(text))
+        if places and not isinstance(before := places[-1], str) and before[1] > len(text):
+            places[-1] = (before[0], len(text))  # its article changed
     if not piece and edit.made is None:
         return text, edit.begin
     text += _lead(text, edit)
