@@ -18,12 +18,12 @@ import redraft
 from redraft.chain import CheckResult, Step, is_blank
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.code import CodeCheck
-from redraft.checks.json_reading import keys_of, pointer, pointer_at, span_of, surplus_of
+from redraft.checks.json_reading import keys_of, pointer, pointer_at, span_of
 from redraft.checks.schema import schema_at
 from redraft.engines.base import EngineInfo, Message, Replies, Sampling
 from redraft.engines.steering.form import Form, Gap
 from redraft.errors import CheckError
-from redraft.revision.patch import pieces_of
+from redraft.revision.patch import pieces_of, values_of
 from tests.engines.able import Able
 
 ABLE = {"forms": True, "logprobs": True, "resumes": True}
@@ -620,10 +620,11 @@ def test_properties_that_may_not_be_there_are_removed(value: dict[str, Any], dat
     kept = data.draw(st.lists(st.sampled_from([*value, "z"]), unique=True))
     value = {"z": 1, **value} if data.draw(st.booleans()) else {**value, "z": 1}
     text = json.dumps(value, indent=data.draw(st.sampled_from([None, 1])))
-    gone = [[name] for name in value if name not in kept]
+    schema = {"properties": {key: {} for key in kept}, "additionalProperties": False}
     left, at = "", 0
-    for begin, end in sorted(surplus_of(text, each, gone) or (0, 0) for each in gone):
-        left, at = left + text[at:begin], max(at, end)
+    for edit in values_of(text, [pointer([name]) for name in value if name not in kept], schema):
+        assert edit.made == ""
+        left, at = left + text[at : edit.begin], edit.end
     assert json.loads(left + text[at:]) == {name: value[name] for name in value if name in kept}
 
 

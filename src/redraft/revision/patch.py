@@ -212,7 +212,8 @@ def _split(first: Edit, second: Edit) -> tuple[Edit, Edit] | None:
 
 def _merged(first: Edit, second: Edit) -> Edit:
     begin, end = min(first.begin, second.begin), max(first.end, first.last, second.end)
-    return replace(first, begin=begin, end=end, gap=None, made=None, last=0)
+    made = first.made if first.made == second.made else None  # such as two members to remove
+    return replace(first, begin=begin, end=end, gap=None, made=made, last=0)
 
 
 def _sentences(edits: Iterable[Edit]) -> list[Edit]:
