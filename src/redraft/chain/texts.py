@@ -46,9 +46,12 @@ class Turn(NamedTuple):
         return own is None or (own.keys() <= {"role", "content"} and isinstance(own.get("content"), str))
 
 
+_UNANSWERED = Step(answer="")
+
+
 def answer_message(chain: Chain) -> dict[str, Any]:
     """Return the best answer as a message with thoughts, calls and other fields, or {} without an answer."""
-    step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else Step(answer="")
+    step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else _UNANSWERED
     message = {**meta_of(chain, "message"), **step_message(step)}
     calls, text = calls_of(message), answer_of(chain)
     message["content"] = text or (None if calls else "")

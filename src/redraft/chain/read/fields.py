@@ -36,7 +36,7 @@ class Fields:
 
     def text_or(self, name: str) -> str:
         """Take a text. Return an empty one if it is missing or null."""
-        return "" if self._absent(name) else self.text(name)
+        return self.text(name) if self.rest.get(name) is not None else self.rest.pop(name, None) or ""
 
     def number(self, name: str) -> int:
         """Take a required whole number."""

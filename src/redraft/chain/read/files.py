@@ -156,7 +156,10 @@ def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterato
 
 def to_line(record: Any) -> bytes:
     """Return a record as a line of JSON in UTF-8, with its line feed."""
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return _compact(record).encode() + b"\n"
+
+
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `dumps` makes one each time
 
 
 def decode(data: bytes, where: str) -> Any:

@@ -200,9 +200,12 @@ def id_of(record: Any, stem: str, index: int) -> str:
     table = record if isinstance(record, dict) else {}
     if name := logged(table):
         return name
-    values = (table[name] for name in ID_FIELDS if name in table)
-    own = next((v for v in values if isinstance(v, str | int) and not isinstance(v, bool) and v != ""), None)
-    name = str(index if own is None else own)
+    name = str(index)
+    for field in filter(table.__contains__, ID_FIELDS):
+        own = table[field]
+        if isinstance(own, (str, int)) and not isinstance(own, bool) and own != "":
+            name = str(own)
+            break
     return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
 
 
