@@ -30,7 +30,8 @@ def items_of(folder: Path, *records: dict[str, Any], size: int = 13) -> Items:
 
 
 def matches(folder: Path, chain: Chain) -> tuple[Match, ...]:
-    return Runs(folder).matches(chain)
+    [found] = Runs(folder).matches([chain])
+    return found
 
 
 def saying(text: str, answer: str = "I see.") -> Chain:
@@ -72,7 +73,8 @@ def test_a_run_is_found_whatever_is_around_it(before: str, after: str, start: in
         items_of(Path(folder), {"prompt": LONG})
         runs = Runs(Path(folder))
     run = " ".join(LONG.split()[start : start + 13])
-    assert [match.item for match in runs.matches(saying(f"{before} {run} {after}"))] == [0]
+    [none, found] = runs.matches([saying(run[:9]), saying(f"{before} {run} {after}")])
+    assert (none, [match.item for match in found]) == ((), [0])
 
 
 def test_gold_answers_are_found_unless_they_are_short(tmp_path: Path) -> None:
@@ -156,8 +158,10 @@ def test_a_record_is_checked_and_its_drop_names_what_it_has(tmp_path: Path) -> N
     items = items_of(tmp_path, {"id": "q7", "prompt": LONG}, {"prompt": MEDIUM})
 
     def checked(record: dict[str, str]) -> CheckedRecord:
-        chain = RawRecord("in.jsonl:1", "in", 0, json.dumps(record).encode()).chain()
-        return check(chain, "in.jsonl:1", tmp_path)
+        [found] = check(
+            [RawRecord("in.jsonl:1", "in", 0, json.dumps(record).encode())], tmp_path, strict=True
+        )
+        return found
 
     assert checked({"prompt": "Hello there!"}).matches == ()
     drop = contaminated(checked({"id": "r1", "prompt": f"{LONG} {MEDIUM}"}), items)

@@ -16,6 +16,7 @@ from redraft.chain.read.tasks import boxed
 from redraft.errors import RecordError
 
 Speaker = Literal["system", "user", "assistant", "tool"]
+_UNANSWERED = Step(answer="")
 
 FOLLOWS = {
     "": ("user",),
@@ -44,9 +45,6 @@ class Turn(NamedTuple):
         """Whether the turn contains only text."""
         own = self.message
         return own is None or (own.keys() <= {"role", "content"} and isinstance(own.get("content"), str))
-
-
-_UNANSWERED = Step(answer="")
 
 
 def answer_message(chain: Chain) -> dict[str, Any]:
@@ -162,7 +160,7 @@ def answer_of(chain: Chain) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    several = value if isinstance(value, list) else [value] * (value is not None)
+    several = value if isinstance(value, list) else [value]
     return [text for text in several if isinstance(text, str) and not is_blank(text)]
 
 

@@ -9,7 +9,6 @@ matching text; here the whole record is dropped. The n-grams are memory-mapped h
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -29,13 +28,13 @@ from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or
 from redraft.data.texts import gold_of, texts_in
 from redraft.data.words import Hashes, span_hashes, window_hashes, word_hashes, words
 from redraft.errors import UsageError
-from redraft.jobs.parallel import BATCH, BATCH_BYTES, batches, spread
+from redraft.jobs.parallel import BATCH, batches, spread
 
 _RUN = 13  # words of an n-gram (GPT-3's maximum)
 _SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
 _WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes n-grams that must be a whole turn
 _SLOTS = 16  # fewest sieve slots per n-gram, so that at most 1 in 16 n-grams of a clean text needs a search
-_joined = itertools.chain.from_iterable
+_BYTES = 1 << 16  # bytes of records to check at once, unless one record has more
 _SHOWN = 120  # characters of the n-gram that a reason quotes
 
 
@@ -62,11 +61,10 @@ def decontaminate(
         items.save(folder)
         output = stack.enter_context(writer)
         blocks = (
-            tuple(each)
-            for each, _ in batches(output.watch(lines), lambda raw: len(raw.data), BATCH, BATCH_BYTES)
+            tuple(each) for each, _ in batches(output.watch(lines), lambda raw: len(raw.data), BATCH, _BYTES)
         )
         checked = spread(partial(check, folder=folder, strict=run.strict), blocks, run.processes)
-        results = _judged(output.gone.without(_joined(checked)), items, seen)
+        results = _judged(output.gone.without(each for block in checked for each in block), items, seen)
         output.sink.writelines(output.passing(results))
     output.tell_counts()
     by_file = Counter(items.files[item] for item in seen)
@@ -185,43 +183,32 @@ class Runs:
                 parts.append(words(text))
                 whole.append(text in turns)
         found: list[dict[int, Match]] = [{} for _ in chains]
-        for at, _, size, start, item in self._found(parts, whole):
+        for at, start, size, item in self._found(parts, whole):
             run = " ".join(parts[at][start : start + size])
             _, first, total = found[owners[at]].get(item, Match(item, run, 0))
             found[owners[at]][item] = Match(item, first, total + 1)
         return [tuple(each[item] for item in sorted(each)) for each in found]
 
-    def _found(
-        self, parts: Sequence[list[str]], whole: Sequence[bool]
-    ) -> list[tuple[int, bool, int, int, int]]:
+    def _found(self, parts: Sequence[list[str]], whole: Sequence[bool]) -> list[list[int]]:
         # All texts are hashed at once, because calls of numpy take longer than their work on a short text.
-        hashes = word_hashes(list(_joined(parts)))
+        hashes = word_hashes([word for text in parts for word in text])
         lengths = np.fromiter(map(len, parts), np.int64, len(parts))
         ends = np.cumsum(lengths)
-        begins = ends - lengths
-        found = list[tuple[int, bool, int, int, int]]()
-        counts = {size: len(hashes) - size + 1 for size in self._sizes if size <= len(hashes)}
-        for place, item in self._known(window_hashes(hashes, *counts)):
-            for size, count in counts.items():
-                if place < count:
-                    break
-                place -= count
-            at = int(np.searchsorted(ends, place, "right"))
-            if place + size <= ends[at]:
-                found.append((at, False, size, place - int(begins[at]), item))
+        left = np.repeat(ends, lengths) - np.arange(len(hashes))  # words from each one to the end of its text
         short = np.flatnonzero(np.array(whole, np.bool_) & (lengths > 0) & (lengths < _SHORTEST))
-        for place, item in self._known(span_hashes(hashes, begins[short], ends[short]) ^ _WHOLE):
-            at = int(short[place])
-            found.append((at, True, len(parts[at]), 0, item))
-        return sorted(found)
-
-    def _known(self, hashes: Hashes) -> Iterator[tuple[int, int]]:
-        places = self._sieve[hashes >> self._shift].nonzero()[0]
-        if not len(places):
-            return
-        at = np.minimum(np.searchsorted(self._hashes, hashes[places]), len(self._hashes) - 1)
-        same = self._hashes[at] == hashes[places]
-        yield from zip(places[same].tolist(), self._owners[at[same]].tolist(), strict=True)
+        begins = [*(np.flatnonzero(left >= size) for size in self._sizes), (ends - lengths)[short]]
+        sizes = np.repeat([*self._sizes, 0], [*map(len, begins)])
+        sizes[len(sizes) - len(short) :] = lengths[short]
+        first = np.concatenate(begins)
+        runs = span_hashes(hashes, first, first + sizes)
+        runs[len(runs) - len(short) :] ^= _WHOLE
+        at = self._sieve[runs >> self._shift].nonzero()[0]
+        known = np.minimum(np.searchsorted(self._hashes, runs[at]), len(self._hashes) - 1)
+        same = self._hashes[known] == runs[at]
+        at, items = at[same], self._owners[known[same]]
+        texts = np.searchsorted(ends, first[at], "right")
+        rows = np.stack([texts, first[at] - (ends - lengths)[texts], sizes[at], items], axis=1)
+        return rows[np.argsort(texts, kind="stable")].tolist()
 
 
 def check(lines: Sequence[RawRecord], folder: Path, *, strict: bool) -> list[CheckedRecord | Drop]:

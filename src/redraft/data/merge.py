@@ -17,10 +17,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
 from hashlib import blake2b
 from heapq import heappush, heapreplace
 from itertools import product
+from os.path import basename
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Annotated, Any, NamedTuple, Unpack
@@ -363,31 +363,19 @@ def _read(job: Candidate) -> Drawn | Undrawable:
             drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
             return Undrawable(job.at, job.number, drop)
         group = str(value)[:200]
-    chain.__dict__["meta"] = {
-        **chain.meta,
-        "origin": origin,
-    }  # nothing else has this chain, so it needs no copy
+    chain.__dict__["meta"] = {**chain.meta, "origin": origin}  # nothing else has this chain
     data = chain.to_json().encode() + b"\n"
     return Drawn(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
 
 
 def _origin(chain: Chain, job: Candidate) -> dict[str, Any]:
-    ours = {
-        "dataset": job.part.name,
-        "licence": job.part.licence,
-        "file": _last(job.part.file),
-        "record": job.line.number,
-    }
+    file = basename(job.part.file)  # noqa: PTH119  (a `Path` for each record takes long)
+    ours = {"dataset": job.part.name, "licence": job.part.licence, "file": file, "record": job.line.number}
     theirs = chain.meta.get("origin")
     if not isinstance(theirs, Mapping) or "dataset" not in theirs:
         return ours
     licence = job.part.licence if licence_in(theirs) == UNKNOWN else theirs["licence"]
     return {**theirs, "licence": licence}
-
-
-@lru_cache(maxsize=1)
-def _last(file: str) -> str:
-    return Path(file).name
 
 
 class _Draw:

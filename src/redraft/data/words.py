@@ -60,12 +60,10 @@ def word_hashes(parts: Sequence[str]) -> Hashes:
     return np.fromiter(map(hash_of, parts), np.uint64, len(parts))
 
 
-def window_hashes(hashes: Hashes, *sizes: int) -> Hashes:
-    """Hash all n-grams of the first size, then all of the next size. Shape: (n-grams,)."""
-    sums, inverses = _sums(hashes)
-    count = len(sums)
-    found = [(sums[size:] - sums[:-size]) * inverses[: count - size] for size in sizes if size < count]
-    return _spread(np.concatenate(found)) if found else np.empty(0, np.uint64)
+def window_hashes(hashes: Hashes, size: int) -> Hashes:
+    """Hash all n-grams of some words. Shape: (n-grams,)."""
+    ends = np.arange(size, len(hashes) + 1)
+    return span_hashes(hashes, ends - size, ends)
 
 
 def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -> Hashes:

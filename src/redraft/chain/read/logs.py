@@ -85,8 +85,6 @@ LOGS = (
     Shape("sample of inspect", {"id", "epoch", "input", "output", "scores"}, partial(_read, _inspect)),
     Shape("Every Eval Ever's instance", {"evaluation_id", "sample_id", "evaluation"}, partial(_read, _every)),
 )
-
-
 _NEEDS = [shape.needs for shape in LOGS]
 
 

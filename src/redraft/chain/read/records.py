@@ -200,12 +200,9 @@ def id_of(record: Any, stem: str, index: int) -> str:
     table = record if isinstance(record, dict) else {}
     if name := logged(table):
         return name
-    name = str(index)
-    for field in filter(table.__contains__, ID_FIELDS):
-        own = table[field]
-        if isinstance(own, (str, int)) and not isinstance(own, bool) and own != "":
-            name = str(own)
-            break
+    values = (v for v in map(table.get, ID_FIELDS) if isinstance(v, (str, int)))
+    own = next((v for v in values if v != "" and not isinstance(v, bool)), index)
+    name = str(own)
     return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
 
 
