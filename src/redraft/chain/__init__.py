@@ -401,19 +401,17 @@ class Chain(_Record, Generic[T_co]):
 
     def with_value(self, value: Any) -> Chain:
         """Return a copy of the chain with this parsed object."""
-        chain = self.model_copy()
-        chain._keep(value)  # noqa: SLF001  (its own, on a fresh copy)
-        return chain
+        return self.model_copy()._keep(value)  # noqa: SLF001  (its own, on a fresh copy)
 
-    def _keep(self, value: Any) -> None:  # a private attribute would add a fifth to the time of each chain
+    def _keep(self, value: Any) -> Self:  # a private attribute would add a fifth to the time of each chain
         object.__setattr__(self, "__pydantic_private__", None if value is None else {"_value": value})
+        return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy. If `steps` or `best` changes, the copy has no value, as its answer may differ."""
         copy = super().model_copy(update=update, deep=deep)
-        if update and not update.keys().isdisjoint(("steps", "best")):
-            copy._keep(None)  # noqa: SLF001  (its own)
-        return copy
+        other = update and not update.keys().isdisjoint(("steps", "best"))
+        return copy._keep(None) if other else copy  # noqa: SLF001  (its own)
 
     def to_json(self) -> str:
         """Return one line of JSON, without the line break.
@@ -502,8 +500,7 @@ def describe(error: ValidationError) -> str:
     parts = []
     for item in error.errors(include_url=False)[:3]:
         field = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        value = repr(item["input"])
+        message, value = item["msg"].removeprefix("Value error, "), repr(item["input"])
         found = f" (found {value[:60]}{'…' * (len(value) > 60)})"
         found = "" if item["type"] in {"json_invalid", "missing", "value_error"} else found
         parts.append(f"{field}: {message}{found}" if field else message + found)

@@ -102,8 +102,7 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _
     turns = turns_of(chain)
     asked = turns[:-1] if chain.steps else turns
     origin = chain.meta.get("origin")
-    licence = licence_in(origin)
-    query = text_of(chain, "query")
+    licence, query = licence_in(origin), text_of(chain, "query")
     answer = turns[-1].text if len(turns) > len(asked) else ""
     summary.totals["records"] += 1
     summary.tables["turns"][len(turns)] += 1
@@ -121,8 +120,7 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _
     summary.totals["gold answers"] += bool(gold_answers(chain))
     summary.totals["leaking feedbacks"] += told
     summary.totals["new leaks"] += new
-    fault = role_fault(turns)
-    asks = any(turn.text.strip() for turn in asked)
+    fault, asks = role_fault(turns), any(turn.text.strip() for turn in asked)
     if asks and fault:
         summary.name("role faults", fault)
     for about, found in (
@@ -145,8 +143,7 @@ def _dataset(value: Any) -> str:
 def _note_lengths(
     summary: DataSummary, chain: Chain, asked: Sequence[Turn], texts: Sequence[str], where: str, count: _Count
 ) -> None:
-    prompt = sum(count(turn.text) for turn in asked)
-    answers = list(map(count, texts))
+    prompt, answers = sum(count(turn.text) for turn in asked), list(map(count, texts))
     judged = [count(step.criticism) for step in chain.steps if step.feedback]
     whole = prompt + sum(answers) + sum(judged)
     summary.tables["prompt length"][prompt] += 1
