@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from redraft.chain import Chain, meta_of
 from redraft.chain.read.files import decode, name_of
@@ -183,13 +184,13 @@ class Runs:
                 parts.append(words(text))
                 whole.append(text in turns)
         found: list[dict[int, Match]] = [{} for _ in chains]
-        for at, start, size, item in self._found(parts, whole):
+        for at, start, size, item in self._found(parts, whole).tolist():
             run = " ".join(parts[at][start : start + size])
             _, first, total = found[owners[at]].get(item, Match(item, run, 0))
             found[owners[at]][item] = Match(item, first, total + 1)
         return [tuple(each[item] for item in sorted(each)) for each in found]
 
-    def _found(self, parts: Sequence[list[str]], whole: Sequence[bool]) -> list[list[int]]:
+    def _found(self, parts: Sequence[list[str]], whole: Sequence[bool]) -> NDArray[np.int64]:
         # All texts are hashed at once, because calls of numpy take longer than their work on a short text.
         hashes = word_hashes([word for text in parts for word in text])
         lengths = np.fromiter(map(len, parts), np.int64, len(parts))
@@ -208,7 +209,7 @@ class Runs:
         at, items = at[same], self._owners[known[same]]
         texts = np.searchsorted(ends, first[at], "right")
         rows = np.stack([texts, first[at] - (ends - lengths)[texts], sizes[at], items], axis=1)
-        return rows[np.argsort(texts, kind="stable")].tolist()
+        return rows[np.argsort(texts, kind="stable")]
 
 
 def check(lines: Sequence[RawRecord], folder: Path, *, strict: bool) -> list[CheckedRecord | Drop]:
