@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain, Prompt, Step
 from redraft.chain.read.records import RawRecord
-from redraft.data.decontaminate import CheckedRecord, Contaminated, Items, Match, Runs, check, contaminated
+from redraft.data.decontaminate import Contaminated, Items, Match, Runs, check, contaminated
 from redraft.errors import RecordError, UsageError
 from tests.cli.verbs import write
 
@@ -30,7 +30,7 @@ def items_of(folder: Path, *records: dict[str, Any], size: int = 13) -> Items:
 
 
 def matches(folder: Path, chain: Chain) -> tuple[Match, ...]:
-    return Runs(folder).matches(chain)
+    return Runs(folder).matches([saying(LONG), chain, saying(SHORT)])[1]
 
 
 def saying(text: str, answer: str = "I see.") -> Chain:
@@ -72,7 +72,7 @@ def test_a_run_is_found_whatever_is_around_it(before: str, after: str, start: in
         items_of(Path(folder), {"prompt": LONG})
         runs = Runs(Path(folder))
     run = " ".join(LONG.split()[start : start + 13])
-    assert [match.item for match in runs.matches(saying(f"{before} {run} {after}"))] == [0]
+    assert [match.item for match in runs.matches([saying(f"{before} {run} {after}")])[0]] == [0]
 
 
 def test_gold_answers_are_found_unless_they_are_short(tmp_path: Path) -> None:
@@ -155,9 +155,9 @@ def test_an_item_that_cannot_be_read_is_never_passed_over(tmp_path: Path) -> Non
 def test_a_record_is_checked_and_its_drop_names_what_it_has(tmp_path: Path) -> None:
     items = items_of(tmp_path, {"id": "q7", "prompt": LONG}, {"prompt": MEDIUM})
 
-    def checked(record: dict[str, str]) -> CheckedRecord:
-        chain = RawRecord("in.jsonl:1", "in", 0, json.dumps(record).encode()).chain()
-        return check(chain, "in.jsonl:1", tmp_path)
+    def checked(record: dict[str, str]) -> Any:
+        line = RawRecord("in.jsonl:1", "in", 0, json.dumps(record).encode())
+        return check([line], tmp_path, strict=True)[0]
 
     assert checked({"prompt": "Hello there!"}).matches == ()
     drop = contaminated(checked({"id": "r1", "prompt": f"{LONG} {MEDIUM}"}), items)

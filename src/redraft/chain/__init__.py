@@ -15,7 +15,7 @@ from operator import not_
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import to_json
 from typing_extensions import TypeVar
 
@@ -349,7 +349,6 @@ class Chain(_Record, Generic[T_co]):
     usage: Usage = Usage()
     usage_by_role: dict[Role, RoleUsage] = Field(default_factory=dict)
     meta: dict[str, Any] = Field(default_factory=dict)
-    _value: Any = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -358,7 +357,7 @@ class Chain(_Record, Generic[T_co]):
         if self.best is not None and not 0 <= self.best < len(self.steps):
             raise ValueError(f"best is {self.best}, but the number of steps is {len(self.steps)}")
         if written := self.model_extra:
-            self._value = written.get("value")
+            self._keep(written.get("value"))
             for name in _DERIVED:
                 written.pop(name, None)
         return self
@@ -398,20 +397,21 @@ class Chain(_Record, Generic[T_co]):
     @property
     def value(self) -> T_co | None:
         """The object in the best answer, if JSON was requested and the answer is complete and valid."""
-        return cast("T_co | None", (self.__pydantic_private__ or {}).get("_value"))  # faster than `_value`
+        return cast("T_co | None", (self.__pydantic_private__ or {}).get("_value"))
 
     def with_value(self, value: Any) -> Chain:
         """Return a copy of the chain with this parsed object."""
-        chain = self.model_copy()
-        chain._value = value  # noqa: SLF001  (its own private attribute, on a fresh copy)
-        return chain
+        return self.model_copy()._keep(value)  # noqa: SLF001  (its own, on a fresh copy)
+
+    def _keep(self, value: Any) -> Self:  # a private attribute would add a fifth to the time of each chain
+        object.__setattr__(self, "__pydantic_private__", None if value is None else {"_value": value})
+        return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy. If `steps` or `best` changes, the copy has no value, as its answer may differ."""
         copy = super().model_copy(update=update, deep=deep)
-        if update and not update.keys().isdisjoint(("steps", "best")):
-            copy._value = None  # noqa: SLF001  (its own private attribute)
-        return copy
+        other = update and not update.keys().isdisjoint(("steps", "best"))
+        return copy._keep(None) if other else copy  # noqa: SLF001  (its own)
 
     def to_json(self) -> str:
         """Return one line of JSON, without the line break.
@@ -420,6 +420,8 @@ class Chain(_Record, Generic[T_co]):
         """
         empty = {name for name in ("drafts", "usage_by_role") if not getattr(self, name)}
         own = self.__pydantic_serializer__.to_json(self, exclude=empty)  # faster than `model_dump_json`
+        if self.best is None and self.value is None:
+            return own[:-1].decode() + ',"answer":"","passed":null,"value":null}'
         derived = {"answer": self.answer, "passed": self.passed, "value": self.value}
         return (own[:-1] + b"," + to_json(derived, inf_nan_mode="null", fallback=repr)[1:]).decode()
 
@@ -498,8 +500,7 @@ def describe(error: ValidationError) -> str:
     parts = []
     for item in error.errors(include_url=False)[:3]:
         field = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        value = repr(item["input"])
+        message, value = item["msg"].removeprefix("Value error, "), repr(item["input"])
         found = f" (found {value[:60]}{'…' * (len(value) > 60)})"
         found = "" if item["type"] in {"json_invalid", "missing", "value_error"} else found
         parts.append(f"{field}: {message}{found}" if field else message + found)

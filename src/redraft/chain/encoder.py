@@ -97,8 +97,7 @@ class Vocabulary:
         control = np.zeros(len(meant), np.bool_)
         unknown = tokenizer.unk_token_id  # any text may contain it
         control[[number for number, _ in controls.values() if number != unknown]] = True
-        first = _first(tokenizer)
-        given = tokenizer.chat_template
+        first, given = _first(tokenizer), tokenizer.chat_template
         templates = given if isinstance(given, dict) else {"default": given}
         template = templates.get("default")
         with_tools = templates.get("tool_use", template)  # transformers' template for prompts with tools
@@ -549,8 +548,7 @@ class PairEncoder:
 
     def read(self, prompt: Prompt, answer: str) -> Example:
         """Return the tokens of a prompt with one answer. An empty answer becomes the stop token alone."""
-        empty = is_blank(answer)
-        asked = Chain(prompt=prompt)
+        empty, asked = is_blank(answer), Chain(prompt=prompt)
         # Formats reject an empty answer, so it is replaced with a text, whose tokens are then removed.
         uncut = self._uncut(_answered(asked, "a" if empty else answer))
         if empty:

@@ -224,9 +224,7 @@ class Parser:
         text = "".join(self._text)
         if self.kind == "feedback":
             return (*self._steps, judged(self._answer, text))
-        if text or self._steps:
-            return (*self._steps, Step(answer=text))
-        return ()
+        return (*self._steps, Step(answer=text)) if text or self._steps else ()
 
     def _heading(self, found: re.Match[str]) -> int:
         backslashes, kind, number = found.groups()

@@ -16,6 +16,7 @@ from redraft.chain.read.tasks import boxed
 from redraft.errors import RecordError
 
 Speaker = Literal["system", "user", "assistant", "tool"]
+_UNANSWERED = Step(answer="")
 
 FOLLOWS = {
     "": ("user",),
@@ -48,7 +49,7 @@ class Turn(NamedTuple):
 
 def answer_message(chain: Chain) -> dict[str, Any]:
     """Return the best answer as a message with thoughts, calls and other fields, or {} without an answer."""
-    step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else Step(answer="")
+    step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else _UNANSWERED
     message = {**meta_of(chain, "message"), **step_message(step)}
     calls, text = calls_of(message), answer_of(chain)
     message["content"] = text or (None if calls else "")
@@ -159,7 +160,7 @@ def answer_of(chain: Chain) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    several = value if isinstance(value, list) else [value] * (value is not None)
+    several = value if isinstance(value, list) else [value]
     return [text for text in several if isinstance(text, str) and not is_blank(text)]
 
 

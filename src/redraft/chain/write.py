@@ -111,9 +111,7 @@ def to_messages(chain: Chain) -> Record | Unfit:
     if not all(isinstance(message.get("role"), str) for message in messages):
         return Unfit("role", "a message has no role")
     last = answer_message(chain)
-    if not last:
-        return NO_ANSWER
-    return {"id": _id(chain), "messages": [*messages, last], **_tools(chain)}
+    return {"id": _id(chain), "messages": [*messages, last], **_tools(chain)} if last else NO_ANSWER
 
 
 def to_preference(chain: Chain) -> Record | Unfit:

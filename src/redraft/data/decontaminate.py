@@ -9,7 +9,7 @@ matching text; here the whole record is dropped. The n-grams are memory-mapped h
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,20 +19,23 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from redraft.chain import Chain, meta_of
 from redraft.chain.read.files import decode, name_of
-from redraft.chain.read.records import raw_records
+from redraft.chain.read.records import RawRecord, raw_records
 from redraft.chain.texts import asked_turns, turns_of
-from redraft.data.output import DataOptions, DataResult, DataRun, Drop, paths_beside, writing
+from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, paths_beside, writing
 from redraft.data.texts import gold_of, texts_in
-from redraft.data.words import Hashes, window_hashes, word_hashes, words
+from redraft.data.words import Hashes, span_hashes, window_hashes, word_hashes, words
 from redraft.errors import UsageError
+from redraft.jobs.parallel import BATCH, batches, spread
 
 _RUN = 13  # words of an n-gram (GPT-3's maximum)
 _SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
 _WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes n-grams that must be a whole turn
 _SLOTS = 16  # fewest sieve slots per n-gram, so that at most 1 in 16 n-grams of a clean text needs a search
+_BYTES = 1 << 16  # bytes of records to check at once, unless one record has more
 _SHOWN = 120  # characters of the n-gram that a reason quotes
 
 
@@ -58,8 +61,12 @@ def decontaminate(
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
         items.save(folder)
         output = stack.enter_context(writer)
-        checked = output.gone.without(output.spread(partial(check, folder=folder), lines))
-        output.sink.writelines(output.passing(_judged(checked, items, seen)))
+        blocks = (
+            tuple(each) for each, _ in batches(output.watch(lines), lambda raw: len(raw.data), BATCH, _BYTES)
+        )
+        checked = spread(partial(check, folder=folder, strict=run.strict), blocks, run.processes)
+        results = _judged(output.gone.without(each for block in checked for each in block), items, seen)
+        output.sink.writelines(output.passing(results))
     output.tell_counts()
     by_file = Counter(items.files[item] for item in seen)
     counts = (f"{by_file[name]:,} of {count:,}  {name}" for name, count in Counter(items.files).items())
@@ -167,44 +174,54 @@ class Runs:
         self._sizes: list[int] = sizes.tolist()
         self._shift = np.uint64(65 - len(self._sieve).bit_length())
 
-    def matches(self, chain: Chain) -> tuple[Match, ...]:
-        """Return a match for each item that any text of a chain contains, in the order of the items."""
-        counts: defaultdict[int, int] = defaultdict(int)
-        runs: dict[int, str] = {}
-        turns = {turn.text for turn in asked_turns(chain.prompt)}
-        for text in texts_in(chain):
-            parts = words(text)
-            for start, size, item in self._found(parts, whole=text in turns):
-                counts[item] += 1
-                runs.setdefault(item, " ".join(parts[start : start + size]))
-        return tuple(Match(item, runs[item], counts[item]) for item in sorted(runs))
+    def matches(self, chains: Sequence[Chain]) -> list[tuple[Match, ...]]:
+        """Return, for each chain, a match for each item that any of its texts contains, in their order."""
+        owners, parts, whole = list[int](), list[list[str]](), list[bool]()
+        for place, chain in enumerate(chains):
+            turns = {turn.text for turn in asked_turns(chain.prompt)}
+            for text in texts_in(chain):
+                owners.append(place)
+                parts.append(words(text))
+                whole.append(text in turns)
+        found: list[dict[int, Match]] = [{} for _ in chains]
+        for at, start, size, item in self._found(parts, whole).tolist():
+            run = " ".join(parts[at][start : start + size])
+            _, first, total = found[owners[at]].get(item, Match(item, run, 0))
+            found[owners[at]][item] = Match(item, first, total + 1)
+        return [tuple(each[item] for item in sorted(each)) for each in found]
 
-    def _found(self, parts: Sequence[str], *, whole: bool) -> Iterator[tuple[int, int, int]]:
-        hashes = word_hashes(parts)
-        counts = {size: len(parts) - size + 1 for size in self._sizes if size <= len(parts)}
-        for place, item in self._known(window_hashes(hashes, *counts)):
-            for size, count in counts.items():
-                if place < count:
-                    yield place, size, item
-                    break
-                place -= count
-        if whole and 0 < len(parts) < _SHORTEST:
-            for start, item in self._known(window_hashes(hashes, len(parts)) ^ _WHOLE):
-                yield start, len(parts), item
+    def _found(self, parts: Sequence[list[str]], whole: Sequence[bool]) -> NDArray[np.int64]:
+        # All texts are hashed at once, because calls of numpy take longer than their work on a short text.
+        hashes = word_hashes([word for text in parts for word in text])
+        lengths = np.fromiter(map(len, parts), np.int64, len(parts))
+        ends = np.cumsum(lengths)
+        left = np.repeat(ends, lengths) - np.arange(len(hashes))  # words from each one to the end of its text
+        short = np.flatnonzero(np.array(whole, np.bool_) & (lengths > 0) & (lengths < _SHORTEST))
+        begins = [*(np.flatnonzero(left >= size) for size in self._sizes), (ends - lengths)[short]]
+        sizes = np.repeat([*self._sizes, 0], [*map(len, begins)])
+        sizes[len(sizes) - len(short) :] = lengths[short]
+        first = np.concatenate(begins)
+        runs = span_hashes(hashes, first, first + sizes)
+        runs[len(runs) - len(short) :] ^= _WHOLE
+        at = self._sieve[runs >> self._shift].nonzero()[0]
+        known = np.minimum(np.searchsorted(self._hashes, runs[at]), len(self._hashes) - 1)
+        same = self._hashes[known] == runs[at]
+        at, items = at[same], self._owners[known[same]]
+        texts = np.searchsorted(ends, first[at], "right")
+        rows = np.stack([texts, first[at] - (ends - lengths)[texts], sizes[at], items], axis=1)
+        return rows[np.argsort(texts, kind="stable")]
 
-    def _known(self, hashes: Hashes) -> Iterator[tuple[int, int]]:
-        places = self._sieve[hashes >> self._shift].nonzero()[0]
-        if not len(places):
-            return
-        at = np.minimum(np.searchsorted(self._hashes, hashes[places]), len(self._hashes) - 1)
-        same = self._hashes[at] == hashes[places]
-        yield from zip(places[same].tolist(), self._owners[at[same]].tolist(), strict=True)
 
-
-def check(chain: Chain, where: str, folder: Path) -> CheckedRecord:
-    """Check a record against the items that were saved in a folder."""
-    matches = _runs_in(folder).matches(chain)
-    return CheckedRecord(chain.id, where, chain.to_json().encode() + b"\n", matches)
+def check(lines: Sequence[RawRecord], folder: Path, *, strict: bool) -> list[CheckedRecord | Drop]:
+    """Check records against the items that were saved in a folder. A drop stands for an unreadable record."""
+    read = [chain_or_drop(line, strict=strict) for line in lines]
+    matches = iter(_runs_in(folder).matches([each for each in read if not isinstance(each, Drop)]))
+    return [
+        each
+        if isinstance(each, Drop)
+        else CheckedRecord(each.id, line.where, each.to_json().encode() + b"\n", next(matches))
+        for line, each in zip(lines, read, strict=True)
+    ]
 
 
 _runs_in = lru_cache(maxsize=1)(Runs)

@@ -129,8 +129,7 @@ def plain(source: str) -> str:
 
 def fenced(code: str, language: str = "") -> str:
     """Return a code block. Its fence is longer than any run of backticks in the code."""
-    fence = "`" * max(3, 1 + _longest(code))
-    end = "" if code.endswith("\n") else "\n"
+    fence, end = "`" * max(3, 1 + _longest(code)), "" if code.endswith("\n") else "\n"
     return f"{fence}{language}\n{code}{end}{fence}"
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from heapq import heappush, heapreplace
 from itertools import product
+from os.path import basename
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Annotated, Any, NamedTuple, Unpack
@@ -362,12 +363,13 @@ def _read(job: Candidate) -> Drawn | Undrawable:
             drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
             return Undrawable(job.at, job.number, drop)
         group = str(value)[:200]
-    data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
+    chain.__dict__["meta"] = {**chain.meta, "origin": origin}  # nothing else has this chain
+    data = chain.to_json().encode() + b"\n"
     return Drawn(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
 
 
 def _origin(chain: Chain, job: Candidate) -> dict[str, Any]:
-    file = Path(job.part.file).name
+    file = basename(job.part.file)  # noqa: PTH119  (a `Path` for each record takes long)
     ours = {"dataset": job.part.name, "licence": job.part.licence, "file": file, "record": job.line.number}
     theirs = chain.meta.get("origin")
     if not isinstance(theirs, Mapping) or "dataset" not in theirs:
@@ -428,15 +430,15 @@ class _Draw:
         if licence not in self._licences and len(self._licences) >= MOST_ORIGINS:
             licence = rest_of(licence)
         number = self._licences.setdefault(licence, len(self._licences))
-        waiting = (found.place, lot, found.number, number, found.id, found.data)
-        files[found.place * _FILES >> 64].write(marshal.dumps(waiting))
+        waiting = marshal.dumps((found.place, lot, found.number, number, found.id, found.data))
+        files[found.place * _FILES >> 64].write(len(waiting).to_bytes(8) + waiting)
 
     def ordered(self, file: IO[bytes]) -> Iterator[bytes]:
-        file.seek(0, 2)
-        size, kept = file.tell(), []
         file.seek(0)
-        while file.tell() < size:
-            place, lot, number, *record = marshal.load(file)  # noqa: S302  (this run wrote it)
+        kept = []
+        while size := file.read(8):
+            # From a file, `marshal` reads byte by byte. This run wrote the bytes.
+            place, lot, number, *record = marshal.loads(file.read(int.from_bytes(size)))  # noqa: S302
             if number <= self._sizes[lot].limit:
                 kept.append((place, lot, number, *record))
         parts = {lot: self._taken[index] for (index, _), lot in self._lots.items()}

@@ -229,8 +229,7 @@ def import_all(
     items: Iterable[ImportItem], reader: Reader, *, workers: int = 1, strict: bool = False
 ) -> Iterator[Imported | Drop]:
     """Yield each record's chains, with unique ids, or its drop. With `strict`, raise if one is unreadable."""
-    ids = Ids()
-    work = partial(_import, reader, strict=strict)
+    ids, work = Ids(), partial(_import, reader, strict=strict)
     for results in spread(work, _checked(items, reader.fields), workers):
         for each in results:
             if isinstance(each, Imported) and (name := ids.new(each.id)) != each.id:

@@ -188,8 +188,7 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
 
 def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
     """Return the exact Jaccard similarity of pairs of sets, given by their indices. Shape: (pairs,)."""
-    sizes = sets.sizes
-    result = np.zeros(len(left))
+    sizes, result = sets.sizes, np.zeros(len(left))
     for part in _parts(sizes[left] + sizes[right], _PAIRS):
         one, other = left[part], right[part]
         shared = _shared(sets, one, other)
@@ -198,8 +197,7 @@ def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
 
 
 def _equals(sets: Sets) -> _Ints:
-    full = np.flatnonzero(sets.sizes)
-    labels = np.arange(len(sets))
+    full, labels = np.flatnonzero(sets.sizes), np.arange(len(sets))
     if len(full):
         # The sum of the mixed numbers identifies a set, because its numbers are hashes.
         mixed = sets.values * _MIX

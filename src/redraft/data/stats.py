@@ -101,27 +101,26 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _
     """Add a record to a summary. If the record names no data set, it counts for the data set `source`."""
     turns = turns_of(chain)
     asked = turns[:-1] if chain.steps else turns
-    origin, own = chain.meta.get("origin"), chain.meta.get("source")
-    licence = licence_in(origin)
-    query = next((turn.text for turn in asked if turn.role == "user"), "")
+    origin = chain.meta.get("origin")
+    licence, query = licence_in(origin), text_of(chain, "query")
     answer = turns[-1].text if len(turns) > len(asked) else ""
     summary.totals["records"] += 1
     summary.tables["turns"][len(turns)] += 1
-    summary.name("sources", _dataset(origin) or _dataset(own) or source)
+    summary.name("sources", _dataset(origin) or _dataset(chain.meta.get("source")) or source)
     summary.name("licences", licence)
     summary.name("languages", language_of(f"{query[:_HEAD]} {answer[:_HEAD]}") or UNKNOWN)
-    for hashes, text in ((summary.queries, text_of(chain, "query")), (summary.texts, text_of(chain, "all"))):
+    for hashes, text in ((summary.queries, query), (summary.texts, text_of(chain, "all"))):
         if same := normalised(text):
             hashes.append(digest_of(same))
-    _note_lengths(summary, chain, asked, where, count)
-    _note_answers(summary, chain, where)
+    own, best = [step.answer for step in chain.steps], answer_of(chain)
+    _note_lengths(summary, chain, asked, own or [best] * bool(best), where, count)
+    _note_answers(summary, chain, best, where)
     _note_feedback(summary, chain, where)
     told, new = leaking(chain)
     summary.totals["gold answers"] += bool(gold_answers(chain))
     summary.totals["leaking feedbacks"] += told
     summary.totals["new leaks"] += new
-    fault = role_fault(turns)
-    asks = any(turn.text.strip() for turn in asked)
+    fault, asks = role_fault(turns), any(turn.text.strip() for turn in asked)
     if asks and fault:
         summary.name("role faults", fault)
     for about, found in (
@@ -142,11 +141,9 @@ def _dataset(value: Any) -> str:
 
 
 def _note_lengths(
-    summary: DataSummary, chain: Chain, asked: Sequence[Turn], where: str, count: _Count
+    summary: DataSummary, chain: Chain, asked: Sequence[Turn], texts: Sequence[str], where: str, count: _Count
 ) -> None:
-    prompt = sum(count(turn.text) for turn in asked)
-    texts = [step.answer for step in chain.steps] or list(filter(None, [answer_of(chain)]))
-    answers = list(map(count, texts))
+    prompt, answers = sum(count(turn.text) for turn in asked), list(map(count, texts))
     judged = [count(step.criticism) for step in chain.steps if step.feedback]
     whole = prompt + sum(answers) + sum(judged)
     summary.tables["prompt length"][prompt] += 1
@@ -158,7 +155,7 @@ def _note_lengths(
         summary.warn("long", where)
 
 
-def _note_answers(summary: DataSummary, chain: Chain, where: str) -> None:
+def _note_answers(summary: DataSummary, chain: Chain, best: str, where: str) -> None:
     answers = [step.answer.strip() for step in chain.steps]
     summary.totals["answers"] += len(answers)
     summary.tables["answers a record"][len(answers)] += 1
@@ -166,7 +163,7 @@ def _note_answers(summary: DataSummary, chain: Chain, where: str) -> None:
         summary.name("stops", chain.stop)
     for name, found in (
         ("no answer", not is_answered(chain)),
-        ("html", any(map(has_tags, answers or [answer_of(chain)]))),
+        ("html", any(map(has_tags, answers or [best]))),
         ("empty answer", not all(answers)),
         ("unchanged", any(text and text == after for text, after in pairwise(answers))),
         ("cut", bool(chain.steps) and chain.steps[-1].finish != "stop"),
@@ -274,13 +271,13 @@ def describe(
 
 def summarize(lines: Sequence[RawRecord], *, count: _Count) -> DataSummary:
     """Summarise some records."""
-    summary = DataSummary()
+    summary, names = DataSummary(), {stem: name_of(Path(stem)) for stem in {line.stem for line in lines}}
     for line in lines:
         chain = chain_or_drop(line, strict=False)
         if isinstance(chain, Drop):
             summary.warn(UNREADABLE, chain.reason)
         else:
-            add_to(summary, chain, line.where, name_of(Path(line.stem)), count)
+            add_to(summary, chain, line.where, names[line.stem], count)
     return summary
 
 
@@ -330,16 +327,13 @@ def _shares(counts: Sequence[tuple[str, int]]) -> _Table:
 
 
 def _by_step(summary: DataSummary) -> _Table:
-    def by_place(name: str) -> dict[int, Counter[Any]]:
-        places: dict[int, Counter[Any]] = {}
+    verdicts, scores = defaultdict[int, Counter[Any]](Counter), defaultdict[int, Counter[Any]](Counter)
+    for name, places in (("verdicts", verdicts), ("scores", scores)):
         for (place, value), times in summary.tables[name].items():
-            places.setdefault(place, Counter())[value] += times
-        return places
-
-    verdicts, scores = by_place("verdicts"), by_place("scores")
+            places[place][value] += times
     rows: _Table = []
     for place, judged in sorted(verdicts.items()):
-        score = scores.get(place, Counter())
+        score = scores[place]
         mean = round(fmean(score, weights=score.values()), 2) if score else None
         counts = {verdict: judged[verdict] for verdict in ("accept", "revise", "unknown")}
         step = f"{place}+" if place == DEPTHS else str(place)

@@ -43,8 +43,7 @@ def is_answered(chain: Chain) -> bool:
 
 def answered_turns(chain: Chain) -> tuple[Turn, ...]:
     """Return the turns. If the chain has no steps, its gold answer is appended as an assistant turn."""
-    turns = turns_of(chain)
-    gold = "" if chain.steps else answer_of(chain)
+    turns, gold = turns_of(chain), "" if chain.steps else answer_of(chain)
     return (*turns, Turn("assistant", gold)) if gold else turns
 
 

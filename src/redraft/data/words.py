@@ -20,6 +20,7 @@ import regex
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
+_Digits = NDArray[np.unsignedinteger[Any]]
 
 _SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _WORD = regex.compile(
@@ -59,12 +60,10 @@ def word_hashes(parts: Sequence[str]) -> Hashes:
     return np.fromiter(map(hash_of, parts), np.uint64, len(parts))
 
 
-def window_hashes(hashes: Hashes, *sizes: int) -> Hashes:
-    """Hash all n-grams of the first size, then all of the next size. Shape: (n-grams,)."""
-    sums, inverses = _sums(hashes)
-    count = len(sums)
-    found = [(sums[size:] - sums[:-size]) * inverses[: count - size] for size in sizes if size < count]
-    return _spread(np.concatenate(found)) if found else np.empty(0, np.uint64)
+def window_hashes(hashes: Hashes, size: int) -> Hashes:
+    """Hash all n-grams of some words. Shape: (n-grams,)."""
+    ends = np.arange(size, len(hashes) + 1)
+    return span_hashes(hashes, ends - size, ends)
 
 
 def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -> Hashes:
@@ -74,12 +73,16 @@ def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -
     """
     data = np.frombuffer(text, np.uint8)
     spaces = np.flatnonzero(data == ord(" "))
-    begins, ends = np.append(0, spaces + 1)[first], np.append(spaces, len(data))[last]
-    sums, inverses = _sums(data)
+    return span_hashes(data, np.append(0, spaces + 1)[first], np.append(spaces, len(data))[last])
+
+
+def span_hashes(digits: _Digits, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> Hashes:
+    """Hash `digits[begin:end]` for each span, as `window_hashes` does. Shape: (spans,)."""
+    sums, inverses = _sums(digits)
     return _spread((sums[ends] - sums[begins]) * inverses[begins])
 
 
-def _sums(digits: NDArray[np.unsignedinteger[Any]]) -> tuple[Hashes, Hashes]:
+def _sums(digits: _Digits) -> tuple[Hashes, Hashes]:
     """Return arrays for which `(sums[end] - sums[begin]) * inverses[begin]` hashes `digits[begin:end]`."""
     count = len(digits) + 1
     # Short texts share their powers; those of long ones would keep much memory.

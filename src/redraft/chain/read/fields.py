@@ -36,7 +36,7 @@ class Fields:
 
     def text_or(self, name: str) -> str:
         """Take a text. Return an empty one if it is missing or null."""
-        return "" if self._absent(name) else self.text(name)
+        return self.text(name) if self.rest.get(name) is not None else self.rest.pop(name, None) or ""
 
     def number(self, name: str) -> int:
         """Take a required whole number."""
@@ -57,7 +57,7 @@ class Fields:
 
     def items_or(self, name: str, kind: type = dict) -> list[Any]:
         """Take a list. Return an empty one if it is missing or null."""
-        return [] if self._absent(name) else self.items(name, kind)
+        return self.items(name, kind) if self.rest.get(name) is not None else self.rest.pop(name, None) or []
 
     def inner(self, name: str) -> Fields:
         """Take a required object."""
@@ -78,12 +78,6 @@ class Fields:
         if name not in self.rest:
             self.fail(name, "is missing")
         return self.rest.pop(name)
-
-    def _absent(self, name: str) -> bool:
-        if self.rest.get(name) is not None:
-            return False
-        self.rest.pop(name, None)
-        return True
 
 
 def answered(prompt: Prompt, answer: str, model: str | None = None) -> Chain:

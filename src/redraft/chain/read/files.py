@@ -35,6 +35,7 @@ OF_FILES = (*ENDINGS, ".txt", ".gz", ".yaml", ".yml")
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `dumps` makes one each time
 _CHUNK = 1 << 20
 _LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line ends must not fill the memory
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of compressed files
@@ -156,7 +157,7 @@ def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterato
 
 def to_line(record: Any) -> bytes:
     """Return a record as a line of JSON in UTF-8, with its line feed."""
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return _compact(record).encode() + b"\n"
 
 
 def decode(data: bytes, where: str) -> Any:

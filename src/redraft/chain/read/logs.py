@@ -85,11 +85,12 @@ LOGS = (
     Shape("sample of inspect", {"id", "epoch", "input", "output", "scores"}, partial(_read, _inspect)),
     Shape("Every Eval Ever's instance", {"evaluation_id", "sample_id", "evaluation"}, partial(_read, _every)),
 )
+_NEEDS = [shape.needs for shape in LOGS]
 
 
 def logged(record: Log) -> str:
     """Return the id of an evaluation log's record, or an empty text for any other record."""
-    if not any(shape.needs <= record.keys() for shape in LOGS):
+    if not any(map(record.keys().__ge__, _NEEDS)):
         return ""
     return _item(record) + (f"#{record['epoch']}" if record.get("epoch", 1) != 1 else "")
 

@@ -200,9 +200,9 @@ def id_of(record: Any, stem: str, index: int) -> str:
     table = record if isinstance(record, dict) else {}
     if name := logged(table):
         return name
-    values = (table[name] for name in ID_FIELDS if name in table)
-    own = next((v for v in values if isinstance(v, str | int) and not isinstance(v, bool) and v != ""), None)
-    name = str(index if own is None else own)
+    values = (v for v in map(table.get, ID_FIELDS) if isinstance(v, (str, int)))
+    own = next((v for v in values if v != "" and not isinstance(v, bool)), index)
+    name = str(own)
     return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
 
 

@@ -18,8 +18,7 @@ _CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's calculator annotations: `48
 
 def conala(fields: Fields) -> Chain:
     """Read CoNaLa. The instruction is the rewritten intent, if there is one."""
-    intent = fields.text("intent")
-    rewritten = fields.text_or("rewritten_intent")
+    intent, rewritten = fields.text("intent"), fields.text_or("rewritten_intent")
     if rewritten:
         fields.rest["intent"] = intent
     return task(rewritten or intent, fields.text("snippet"))
@@ -142,8 +141,7 @@ def repair(fields: Fields) -> Chain:
 
 
 def _program(fields: Fields, name: str) -> list[str]:
-    lines = []
-    taken = fields.items(name)
+    lines, taken = [], fields.items(name)
     for i, item in enumerate(taken):
         line = fields.nested(f"{name}.{i}", item)
         indent = line.number("indent")

@@ -133,8 +133,7 @@ def read_seeds(path: Path | None) -> Seeds:
             f"{source} has {count}, but generating needs at least {FEWEST} different ones.",
             hint="Add tasks of your own, or leave out --seeds to use the shipped ones.",
         )
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    known = licences - {UNKNOWN}
+    digest, known = hashlib.sha256(source.read_bytes()).hexdigest(), licences - {UNKNOWN}
     origin = {"dataset": f"made from {source.name}", "licence": sorted(licences)} if known else None
     return Seeds(tuple(found.values()), total - len(found), digest, shipped=path is None, origin=origin)
 
