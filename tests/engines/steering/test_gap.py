@@ -65,6 +65,23 @@ def test_a_word_as_likely_as_the_old_one_fits_too() -> None:
     assert found(old=-8.0, small=-9.0) == [f" small{BOAT}"]
 
 
+@pytest.mark.parametrize(
+    ("gap", "left_out"),
+    [
+        (Gap(" nice", BOAT, BOAT, determined=True), True),
+        (Gap(" shout", BOAT, BOAT), True),
+        (Gap(" could", BOAT, BOAT), False),
+        (Gap(" praises", " from here.", " from here.", determined=True), False),
+    ],
+)
+def test_a_sentence_keeps_its_auxiliaries_and_nouns(gap: Gap, left_out: bool) -> None:
+    async def look(said: str) -> Likeliest:
+        return ((f" {gap.rest.split()[0]}", -1.0),)
+
+    found = asyncio.run(filling(gap, look, whole_words, lambda _: None))
+    assert (found == [gap.closed]) is left_out
+
+
 async def whole_words(said: str) -> Tokens:
     return tuple(map(hash, said.split()[:1]))
 

@@ -15,6 +15,10 @@ WORDS = 4  # words to try in a gap; three times as many if none of them fits
 NUMBERS = 3  # most beginnings of numbers that are extended digit by digit
 _ADVERB = re.compile(r"\b(?:(?!fami|supp|assem|multi|butter|anom)[a-z]{4,}ly|truly|very|quite|so|also|even)$")
 _BARE = re.compile(r"\s*[\w.,;:!?]")  # not the end of a mark, as in `**really**`
+_AUXILIARY = re.compile(
+    r"\b(?:can|could|may|might|must|should|will|would|do|does|did|is|are|was|were|has|have|had)$"
+)
+_NO_NOUN = re.compile(r"\s*(?:[^\w\s]|(?:and|as|at|by|for|from|in|into|is|of|on|or|than|that|to|was|with)\b)")
 _FIRST = re.compile(r"\s?(?:\w+|[^\w\s])")
 FITTING = -7.5  # the least log-probability of a word or number in a gap with the token after it
 WORSE, UNSEEN = 2.5, -8.0  # most log-probability that a new word may cost the rest; the least assumed value
@@ -38,8 +42,9 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
     after = gap.rest[: -len(gap.closed.lstrip())].rstrip()  # the mark that goes with the word
     old, other = gap.old + after, gap.rest[len(after) :]
     closing = max(await begun(gap.closed, top, encode), UNSEEN if gap.determined else -math.inf)
+    held = _AUXILIARY.search(gap.old) or (gap.determined and _NO_NOUN.match(gap.closed))
     apart = bool(after or _ADVERB.search(gap.old))
-    if not apart and closing > -math.inf:
+    if not (apart or held) and closing > -math.inf:
         apart = closing > max(await begun(other, await look(old), encode), UNSEEN) - WORSE
     if apart and _BARE.match(gap.closed) and await _goes_on(("", gap.closed), (old, other), look, encode):
         return [gap.closed]
