@@ -211,8 +211,7 @@ class _Layout:
         text = self._plain(text)
         if self._hidden and turn == self._last:
             text = _TAGS.sub(_broken, text)
-        inner = text.strip()
-        if not inner:
+        if not (inner := text.strip()):
             return text
         at = text.index(inner) + (len(inner) + 1) // 2
         self._texts.append(_Text(turn, what, text, at))

@@ -176,8 +176,7 @@ def _rendered(
 
 
 def _serialised(tokenizer: PreTrainedTokenizerBase) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
         raise ModelError(
             f"{tokenizer.name_or_path}: its tokenizer has no tokenizer.json, which training needs to match "
             "tokens to text.",
@@ -401,8 +400,7 @@ class Encoder:
 
     def _tokens(self, text: str, borders: Sequence[int]) -> Tokens:
         whole = self.vocabulary.encode(text)
-        cuts = [border for border in borders if not self._clean(text, border, whole)]
-        if not cuts:
+        if not (cuts := [border for border in borders if not self._clean(text, border, whole)]):
             return whole
         pieces = [
             (start, self.vocabulary.encode(text[start:end], within=start > 0))

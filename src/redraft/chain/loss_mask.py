@@ -93,8 +93,7 @@ def ending_in_answer(chain: Chain) -> Chain:
     if chain.steps or gold_text(chain):
         return chain
     turns = chain.prompt.messages or ()
-    ends = [i for i, message in enumerate(turns) if message.get("role") == "assistant"]
-    if not ends:
+    if not (ends := [i for i, message in enumerate(turns) if message.get("role") == "assistant"]):
         raise RecordError(_NONE)
     last = answered_by(turns[: ends[-1]], turns[ends[-1]])
     meta = chain.meta | last.meta
@@ -169,10 +168,8 @@ def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> l
     ended = last.finish == "stop"
     if not ended and last.complete:
         steps = (*steps[:-1], last.model_copy(update={"feedback": None}))
-    elif not ended:
-        steps = steps[:-1]
-        if not steps:
-            raise RecordError(_CUT)
+    elif not ended and not (steps := steps[:-1]):
+        raise RecordError(_CUT)
     if plain and len(steps) == 1 and not _feedback(steps[0]):
         spans = [Span(steps[0].written, learnt[0], answer=True)]
     else:

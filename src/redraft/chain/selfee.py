@@ -247,8 +247,7 @@ class Parser:
     def _emit(self, text: str, pieces: list[SectionText]) -> None:
         if not self._text:
             text = text.lstrip()
-        body = text.rstrip()
-        if body:
+        if body := text.rstrip():
             certain = "".join([*self._space, body])
             self._space = []
             self._text.append(certain)
@@ -311,12 +310,10 @@ _ANSWERS = re.compile(r"^### Answer:[ \t]*(?:\n|\Z)", re.MULTILINE)
 
 
 def _split(text: str) -> tuple[Prompt, str]:
-    head = _PROMPT.match(text)
-    if head is None:
+    if (head := _PROMPT.match(text)) is None:
         lone = _ANSWERS.match(text)
         return Prompt(), text[lone.end() :] if lone else text
-    ends = list(_ANSWERS.finditer(text, head.end()))
-    if not ends:
+    if not (ends := list(_ANSWERS.finditer(text, head.end()))):
         return _prompt_of(text[head.end() :]), ""
     heads = [found for found in _HEADING.finditer(text, head.end()) if found[2] and not found[1]]
     starts = [found.start() for found in heads]  # `begins`: whether each can be a chain's first one

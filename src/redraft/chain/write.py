@@ -74,8 +74,7 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 
     Lost: everything except the prompt, its input and that answer, which is read back as a gold answer.
     """
-    output = _written(chain)
-    if not output:
+    if not (output := _written(chain)):
         return NO_ANSWER
     if _shows(chain):
         return NOT_TEXT
@@ -92,8 +91,7 @@ def to_sharegpt(chain: Chain) -> Record | Unfit:
     turns = asked_turns(chain.prompt)
     if strange := next((turn.role for turn in turns if turn.role not in _SPEAKERS), None):
         return Unfit("role", f"a turn has the role {strange!r:.40}, which ShareGPT does not know")
-    answer = _written(chain)
-    if not answer:
+    if not (answer := _written(chain)):
         return NO_ANSWER
     if _shows(chain):
         return NOT_TEXT

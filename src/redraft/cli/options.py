@@ -70,8 +70,7 @@ def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect
     text = option.text if usual is None else option.text.partition(" [")[0]
     if not isinstance(default, bool) and default not in (None, []):
         text = f"{text} [{default}]"
-    plain = option.group in (RUN, BATCHES)
-    if plain:
+    if plain := option.group in (RUN, BATCHES):
         text, mark, rest = text.partition(" [")
         text = f"{text[:1].upper()}{text[1:]}." + (f"  [{rest}" if mark else "")
     names = ["--" + name.replace("_", "-")] if option.short or plain else []

@@ -71,8 +71,7 @@ class Verb(TyperCommand):
                 said = f"{option} is {found['input']!r:.80}."
                 raise UsageError(said, hint=f"It should be {wanted}.") from None
             name: Any = getattr(error, "option_name", None)  # of click's NoSuchOption and BadOptionUsage
-            negative = next((n for p in self.params if name in p.opts for n in p.secondary_opts), None)
-            if negative:
+            if negative := next((n for p in self.params if name in p.opts for n in p.secondary_opts), None):
                 hint = f"Write {name}, or for no: {negative}"
                 raise UsageError(f"{name} takes no value.", hint=hint) from None
             if name == "--debug":
@@ -104,8 +103,7 @@ class Verb(TyperCommand):
         everything = not often or HELP_ALL in ctx.meta
         for title, lines in sections.items():
             every = everything or title == "Arguments"
-            here = [line for name, line in lines if every or name == "help" or name in often]
-            if here:
+            if here := [line for name, line in lines if every or name == "help" or name in often]:
                 with formatter.section(title):
                     formatter.write_dl(here)
 

@@ -117,8 +117,7 @@ def _roles(chain: Chain, _: RuleSettings) -> _Outcome:
         return chain
     while rest and rest[0].role in ("assistant", "tool"):
         del rest[0]
-    ended = rest if gold_answers(chain) and not chain.steps else _up_to_answer(rest)
-    if not ended:
+    if not (ended := rest if gold_answers(chain) and not chain.steps else _up_to_answer(rest)):
         return "no answered question"
     before = ""
     for turn in ended:
@@ -146,8 +145,7 @@ def _without_gold(chain: Chain) -> Chain:
 
 def _first_pair(chain: Chain, _: RuleSettings) -> _Outcome:
     turns = turns_of(chain)
-    first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
-    if first is None:
+    if (first := next((i for i, turn in enumerate(turns) if turn.role == "user"), None)) is None:
         return "no question"
     if first + 1 < len(turns) and turns[first + 1].role != "assistant":
         return "the first question is not answered"

@@ -154,8 +154,7 @@ class Items:
         found = [np.empty(0, np.uint64)]
         for hashes in (word_hashes(words(text)) for text in questions):
             size = min(len(hashes), self._size) or self._size
-            whole = len(hashes) < min(self._size, _SHORTEST)
-            if not whole:
+            if not (whole := len(hashes) < min(self._size, _SHORTEST)):
                 self._sizes.add(size)
             found.append(window_hashes(hashes, size) ^ (_WHOLE if whole else np.uint64(0)))
         others = {turn.text for turn in turns}.union(gold_of(chain)).difference(questions)

@@ -220,8 +220,7 @@ def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[
     pool = Pool(min(like.threshold, nextafter(1.0, 0.0)))
     members: list[int] = []
     for place, key in enumerate(keys):
-        near = pool.nearest(key.decode()) if place >= fixed else None
-        if near is None:
+        if (near := pool.nearest(key.decode()) if place >= fixed else None) is None:
             pool.add(key.decode())
             members.append(place)
         yield (members[near.place], near.score) if near else (place, 1.0)

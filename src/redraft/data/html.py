@@ -81,8 +81,7 @@ class Frames:
 
     def leave(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
         """Close the innermost frame of these kinds. Close nothing if that frame was too deep to be opened."""
-        deep = next((kind for kind in kinds if self._beyond[kind]), None)
-        if deep:
+        if deep := next((kind for kind in kinds if self._beyond[kind]), None):
             self._beyond[deep] -= 1
         else:
             self.close(kinds, *fences)

@@ -88,8 +88,7 @@ class Elements:
         """Return the text before an end tag such as `</pre`, and the index after the tag, or None."""
         if end in self._never:
             return None
-        found = re.compile(re.escape(end), re.I).search(self._html, start)
-        if found is None:
+        if (found := re.compile(re.escape(end), re.I).search(self._html, start)) is None:
             self._never.add(end)
             return None
         over = self._html.find(">", found.end() - 1)

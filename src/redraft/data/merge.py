@@ -113,8 +113,7 @@ class MixRecipe(OptionModel):
 def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
     """Return the path of a recipe, and whether redraft ships it."""
     shipped = shipped_recipes("data")
-    path = Path(recipe) if Path(recipe).is_file() else shipped.get(str(recipe))
-    if path is None:
+    if (path := Path(recipe) if Path(recipe).is_file() else shipped.get(str(recipe))) is None:
         hint = f"Give a YAML file, or one of: {', '.join(shipped)}"
         raise UsageError(f"there is no recipe {str(recipe)!r}.", hint=hint)
     return path, path in shipped.values()

@@ -109,8 +109,7 @@ class Published:
     def shape(self, record: _Record, where: str) -> Shape:
         """Return the shape for reading a record of this source."""
         own = [shape for shape in shapes() if shape.name in self.shapes]
-        fitting = next((shape for shape in own if record.keys() >= shape.needs), None)
-        if fitting is None:
+        if (fitting := next((shape for shape in own if record.keys() >= shape.needs), None)) is None:
             needed = " or ".join(" and ".join(sorted(shape.needs)) for shape in own)
             raise RecordError(f"{where}: {self.name} needs the fields {needed}; found: {names(record)}.")
         return fitting

@@ -84,8 +84,7 @@ class Pool:
         return [Near(int(indices[i]), float(scores[i])) for i in chosen]
 
     def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
-        lists = [self._having[key] for key in _counted(coded) if key in self._having]
-        if not lists:
+        if not (lists := [self._having[key] for key in _counted(coded) if key in self._having]):
             return np.empty(0, np.int64), np.empty(0)
         shared = np.bincount(np.concatenate([np.frombuffer(each, np.intc) for each in lists]))
         lengths = np.frombuffer(self._lengths, np.int64)[: len(shared)]

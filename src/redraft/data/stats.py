@@ -188,8 +188,7 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
                 summary.warn("no verdict", where)
                 summary.totals["undecided"] += feedback.verdict == "unknown"
     last = chain.steps[-1].feedback if chain.steps else None
-    score = score_in(last) if last else None
-    if score is not None:
+    if (score := score_in(last) if last else None) is not None:
         summary.totals["last scores"] += 1
         if score < GOOD_SCORE:
             summary.warn("low score", where)

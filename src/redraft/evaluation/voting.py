@@ -61,8 +61,7 @@ class VoteStore:
     def add(self, vote: Review) -> bool:
         """Add a vote. If the voter judged the pair before, keep the earlier vote and return False."""
         with self._open() as (file, lines):
-            is_new = all(each["review_id"] != vote.review_id for each in map(self._vote, lines))
-            if is_new:
+            if is_new := all(each["review_id"] != vote.review_id for each in map(self._vote, lines)):
                 file.append(vote.to_json())
         return is_new
 

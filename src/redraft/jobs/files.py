@@ -179,8 +179,7 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
 
     It raises the same errors as `open_own`.
     """
-    handle = open_locked(path)
-    if handle is None:
+    if (handle := open_locked(path)) is None:
         on_wait()
         handle = open_locked(path, wait=True)
     assert handle is not None  # noqa: S101  (it was waited for)

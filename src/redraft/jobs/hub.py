@@ -115,15 +115,13 @@ def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
             files = {file.rfilename: file for file in info.siblings or []}
             chosen = [files[name] for name in choose(repo, list(files), selects)]
             here = (in_cache(repo, file.rfilename, revision=info.sha) for file in chosen)
-            new = [file for file, path in zip(chosen, here, strict=True) if not isinstance(path, str)]
-            if new:
+            if new := [file for file, path in zip(chosen, here, strict=True) if not isinstance(path, str)]:
                 _announce(repo, new, _licence(info.card_data), memory)
             with fetching() if new else nullcontext():
                 paths = [_downloaded(repo, file, check=file in new) for file in chosen]
             return paths[0]
     except _OutOfReach as error:
-        found = find(repo, selects)
-        if found is None:
+        if (found := find(repo, selects)) is None:
             mark = "/" if (selects or "").lower().endswith(".gguf") else ":"
             then = f"Check the connection, then: redraft model get {repo}{mark + selects if selects else ''}"
             raise _out_of_reach(repo, error, then) from None
@@ -170,13 +168,11 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
     try:
         with _asking(repo, "model"):
             names = [file.rfilename for file in _record(repo, "model").siblings or []]
-            kind = next((kind for kind in kinds if _holds(names, kind)), None)
-            if kind is None:
+            if (kind := next((kind for kind in kinds if _holds(names, kind)), None)) is None:
                 raise _no_weights(repo, names)
             return _snapshot(repo, kind)
     except _OutOfReach as error:
-        found = _folder_here(repo, kinds)
-        if found is None:
+        if (found := _folder_here(repo, kinds)) is None:
             raise _out_of_reach(repo, error) from None
         return found
 
@@ -346,8 +342,7 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
 def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]) -> list[str]:
     known = sorted(file for file in there if file.endswith(tuple(endings)) and not file.startswith("."))
     within = tuple(inside + mark for mark in "/-.")
-    files = [file for file in known if not inside or file == inside or file.startswith(within)]
-    if not files:
+    if not (files := [file for file in known if not inside or file == inside or file.startswith(within)]):
         what = f"no {inside}" if known else "no files of records"
         has = ", ".join((_sets(known) or list(there))[:_SHOWN]) or "nothing"
         hint = f"Such files end in: {' '.join(endings)}"

@@ -95,8 +95,7 @@ class RunFile:
 
     def check(self, provenance: Provenance) -> None:
         """Raise `OutputError` if existing results were made with other settings, or have no record."""
-        before = self.read()
-        if before is None:
+        if (before := self.read()) is None:
             name = self.path.name
             why = f"{name} cannot be read" if self.path.exists() else f"its record {name} is missing"
             raise OutputError(
@@ -218,8 +217,7 @@ class ContentHashes:
         inside = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else []
         names = [(each.relative_to(path).as_posix(), each) for each in inside]
         files = sorted(pair for pair in names if not _NOT_RESULTS.search(pair[0]))
-        files = [(path.name, path)] if path.is_file() else files
-        if not files:
+        if not (files := [(path.name, path)] if path.is_file() else files):
             return None
         stats = [(name, each.stat()) for name, each in files]
         seen = _hash(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)

@@ -238,8 +238,7 @@ class Driver:
     async def _more(self) -> Delta:
         watch = self._watch
         lost = watch is not None and await watch.lost()
-        delta = await anext(self._stream, None) if self._stream is not None else None
-        if delta is None:
+        if (delta := await anext(self._stream, None) if self._stream is not None else None) is None:
             raise EngineError(f"the engine {self.writer.info.name!r} ended a reply without saying why.")
         text = whole(delta.text)
         delta = delta if text == delta.text else replace(delta, text=text)

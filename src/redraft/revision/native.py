@@ -374,8 +374,7 @@ def _after_answer(stream: Stream, stop_text: str | None) -> ops.Loop[Stop | None
         return None
     yield from stream.flush()
     changes = stream.role == "answer" and stream.state.plan.max_revisions > 0
-    stop = None if changes else rules.after_own_answer(stream.state, stream.index)
-    if stop is None:
+    if (stop := None if changes else rules.after_own_answer(stream.state, stream.index)) is None:
         yield from stream.force(selfee.feedback_heading(stream.index + 1))
     return stop
 

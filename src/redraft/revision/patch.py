@@ -168,8 +168,7 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[
             Edit(start + begin, start + end, lead, pointer(keys), {"type": kind} if kind else part[1])
         )
     for keys in gone:
-        place = json_reading.surplus_of(text, keys, gone)
-        if place is None:
+        if (place := json_reading.surplus_of(text, keys, gone)) is None:
             return []
         found.append(Edit(start + place[0], start + place[1], pointer=pointer(keys), made=""))
     return _apart(found, len(text))
@@ -259,8 +258,7 @@ def written(
             if finish != "stop":
                 continue
         begun = text + _kept(answer, edit) + _lead(text, edit)
-        reply = replies.get(place)
-        if reply is None:
+        if (reply := replies.get(place)) is None:
             ask = _ask(state, edit, begun, messages, number)
             reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
             usage += reply.usage

@@ -227,8 +227,7 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
             wrong = [key for each in result.places for key in keys_of(str(each))[:1]]
             base = base.model_copy(update={"answer": with_last(base.answer, wrong)})
         edits = patch.values_of(base.answer, map(str, result.places), schema)
-        edits = [_bounded(edit, call["function"]["name"], state.plan.bounds) for edit in edits]
-        if edits:
+        if edits := [_bounded(edit, call["function"]["name"], state.plan.bounds) for edit in edits]:
             write, asked = (patch.written, bare) if copies else (patch.asked, _base(state))
             new = yield from write(state, base, edits, asked, 0)
             usage, text, where = usage + new.usage, new.answer, new.patch if spelt is call else where
@@ -272,8 +271,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     if write is patch.asked:  # its request contains the faults
         told, most = "", min(most, 1 + bool(plan.sampling.temperature or (plan.checks and edits[0].wish)))
     while stop is None and len(tries) < most:
-        edits = patch.next_edits(state, edits, tries[-1]) if tries and numbers else edits
-        if not edits:
+        if not (edits := patch.next_edits(state, edits, tries[-1]) if tries and numbers else edits):
             break
         if tries and edits[0].wish:
             edits = [replace(each, wish=f"{each.wish}\n{tries[-1].criticism}".strip()) for each in edits]

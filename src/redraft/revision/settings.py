@@ -178,8 +178,7 @@ class Settings:
         steer it. `opens` is `load_engine`, or that function with more arguments bound.
         """
         machine, reason, many = dict[str, Any](), "", parallel >= many_streams(instructions())
-        told = role == "model" and many and has_openvino() and not self.get("engine")
-        if told:
+        if told := role == "model" and many and has_openvino() and not self.get("engine"):
             reason = self.llamacpp_because or await self._steering()
         if role == "model":
             machine = {name: self.get(name) for name in MachineOptions.model_fields}

@@ -64,8 +64,7 @@ def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
     having: list[list[int]] = [[] for _ in range(capacity + 1)]  # rows by the room left in them
     rooms = 0  # bit n is set if some row has n tokens of room
     for example, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
-        enough = rooms >> length
-        if enough:
+        if enough := rooms >> length:
             room = length + (enough & -enough).bit_length() - 1
             row = having[room].pop()
             rooms ^= 0 if having[room] else 1 << room

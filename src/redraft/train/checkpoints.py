@@ -150,8 +150,7 @@ def checkpoints(output: Path) -> list[SavedCheckpoint]:
 
 
 def _look_at(folder: Path, step: int) -> SavedCheckpoint:
-    listed = _listed(folder)
-    if listed is None:
+    if (listed := _listed(folder)) is None:
         return SavedCheckpoint(folder, step, None)
     missing = (
         name

@@ -382,8 +382,7 @@ def _check_layers(model: transformers.PreTrainedModel, targets: tuple[str, ...])
         return
     names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     ends = tuple(f".{name}" for name in names)
-    wrong = [target for target in targets if not any(end.endswith(f".{target}") for end in ends)]
-    if wrong:
+    if wrong := [target for target in targets if not any(end.endswith(f".{target}") for end in ends)]:
         known = sorted({name.rsplit(".", 1)[-1] for name in names})
         raise UsageError(
             f"{type(model).__name__} has no linear layer {' or '.join(map(repr, wrong))}.",

@@ -129,8 +129,7 @@ class StepProgress(ProgressLine):
             found = (f"{name} {each:.4f}" for name, each in logs.items() if name.startswith("eval_"))
             self.print(" · ".join((f"step {step} of {total}", *found)))
             return
-        first = self.total is None
-        if first:
+        if first := self.total is None:
             self.total, self.before, self._started = total, step, self._clock()
         self.done, self._logs = step, logs
         self.open()

@@ -387,8 +387,7 @@ class Ready:
             raise out_of_memory(error, self.own, self.loop.counts.longest) from error
 
     def _finish(self, checkpoint: SavedCheckpoint) -> int:
-        shared = self.loop.trained.fsdp
-        if not shared:
+        if not (shared := self.loop.trained.fsdp):
             self.loop.trained.load_model(checkpoint.folder)
         save(self.loop, checkpoint.folder if shared else None)
         return checkpoint.step

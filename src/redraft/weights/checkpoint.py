@@ -213,8 +213,7 @@ def _indexed(path: Path) -> dict[str, str]:
                 hint="An index may only name files beside it. Get the model again from a source you trust.",
             )
     there = {file.name for file in path.parent.iterdir() if file.exists()} & {*weight_map.values()}
-    missing = sorted(set(weight_map.values()) - there)
-    if missing:
+    if missing := sorted(set(weight_map.values()) - there):
         raise ModelError(
             f"{path.parent} lacks {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: "
             f"its index names {len(set(weight_map.values()))} files, but {len(there)} are there.",
@@ -241,8 +240,7 @@ def _read_raw(path: Path, tensor: header.TensorInfo, start: int, stop: int) -> t
     try:
         with path.open("rb", buffering=0) as file:
             while done < len(view):
-                got = os.preadv(file.fileno(), [view[done:]], tensor.offset + start * width + done)
-                if not got:
+                if not (got := os.preadv(file.fileno(), [view[done:]], tensor.offset + start * width + done)):
                     raise ModelError(f"{path} became shorter while it was read.", hint=header.AGAIN)
                 done += got
     except OSError as error:

@@ -161,8 +161,7 @@ def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torc
 
 
 def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bool) -> torch.Tensor:
-    base = piece.base
-    if base is None:
+    if (base := piece.base) is None:
         return values
     if exact or not values.is_floating_point():
         signed = _SIGNED[values.element_size()]  # the same memory as signed integers, whose sums wrap around
@@ -244,8 +243,7 @@ def _other_base(base: Checkpoint, delta: Checkpoint) -> UsageError:
 
 def recorded_recipe(delta: Checkpoint) -> Recipe | None:
     """Return the recipe in the header of a delta, or None if redraft did not make it."""
-    text = delta.metadata.get(KEY)
-    if text is None:
+    if (text := delta.metadata.get(KEY)) is None:
         return None
     try:
         recorded = json.loads(text)
@@ -278,8 +276,7 @@ def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collect
             raise _other_architecture(base, other, role, why)
     for one, two in ((base, other), (other, base)):
         lacking = [name for name in one.tensors if name not in two.tensors and name not in whole]
-        lacking = [name for name in lacking if not name.endswith(_COMPUTED)]
-        if lacking:
+        if lacking := [name for name in lacking if not name.endswith(_COMPUTED)]:
             why = f"{two.path} lacks {counted(len(lacking), 'tensor')}, such as {lacking[0]!r:.120}"
             raise _other_architecture(base, other, role, why)
 

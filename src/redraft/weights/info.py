@@ -88,8 +88,7 @@ def describe(path: Path, *, allow_pickle: bool = False) -> Description:
         checkpoint = None  # pickles that may not be read
     config = read_json(folder / "config.json") if whole else {}
     kind, facts = "file of weights", list[Fact]()
-    adapter = read_json(folder / "adapter_config.json") if whole else {}
-    if adapter:
+    if adapter := read_json(folder / "adapter_config.json") if whole else {}:
         peft = adapter.get("peft_type")
         kind, facts = f"{'LoRA' if peft == 'LORA' else peft} adapter of peft", [*_adapter_facts(adapter)]
     elif whole:

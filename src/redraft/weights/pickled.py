@@ -36,8 +36,7 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     try:
         if size_of_file(path) < 1024:
             refuse_pointer(path, path.read_bytes())
-        zipped = zipfile.is_zipfile(path)
-        if zipped:
+        if zipped := zipfile.is_zipfile(path):
             _check_records(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except ModelError:

@@ -77,8 +77,7 @@ def _of_others(path: Path) -> str:
             beside = path.with_name(f"{path.name}.{MANIFEST}")
             ours = path.name in read_json(beside).get("files", ())
             return "" if ours else f"redraft did not make it (there is no {beside.name} that names it)"
-        found = {file.name for file in path.iterdir()}
-        if not found:
+        if not (found := {file.name for file in path.iterdir()}):
             return ""
         made = {MANIFEST, *read_json(path / MANIFEST).get("files", ())}
     except (ModelError, TypeError):
@@ -137,8 +136,7 @@ def _remove(path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    renameat2 = getattr(_LIBC, "renameat2", None)
-    if renameat2 is None:
+    if (renameat2 := getattr(_LIBC, "renameat2", None)) is None:
         return False
     here = -100  # AT_FDCWD: paths are relative to the working directory
     return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), 2) == 0)
@@ -147,8 +145,7 @@ def _exchange(one: Path, other: Path) -> bool:
 @contextmanager
 def _locked(output: Path) -> Iterator[bool]:
     path = output.with_name(output.name + ".redraft-lock")
-    handle = open_locked(path)
-    if handle is None:
+    if (handle := open_locked(path)) is None:
         raise OutputError(f"another run is writing {output}.", hint="Wait until it has finished.")
     try:
         content = os.pread(handle, len(_HELD) + 1, 0)

@@ -145,8 +145,7 @@ def inputs_of(path: Path) -> list[Input]:
 
 
 def _of_the_hub(path: Path) -> list[Input]:
-    named = files.named_on_hub(path)
-    if named is None:
+    if (named := files.named_on_hub(path)) is None:
         hides = hub.is_dataset_name(str(path)) and path.suffix not in files.OF_FILES
         hint = f"redraft does not look on the hub, because a folder {path.parts[0]} exists here."
         raise UsageError(f"there is no file or folder {files.name_of(path)}.", hint=hint if hides else None)

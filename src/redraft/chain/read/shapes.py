@@ -48,8 +48,7 @@ def _selfee_answer(fields: Fields) -> Chain:
     steps, best, stop = list(chain.steps), chain.best, chain.stop
     if not steps:
         return answered(chain.prompt, text, model)
-    same = [i for i, step in enumerate(steps) if step.answer == text]
-    if not same:
+    if not (same := [i for i, step in enumerate(steps) if step.answer == text]):
         fields.rest["text"] = text
     elif same[-1] < len(steps) - 1 and steps[-1].feedback is None:
         # The released models end after a feedback. This one was cut, by the limit of 2,048 tokens.
@@ -79,8 +78,7 @@ def _sample(fields: Fields) -> Chain:
 
 
 def _turns(fields: Fields) -> Chain:
-    turns = fields.items("turns", str)
-    if not turns:
+    if not (turns := fields.items("turns", str)):
         fields.fail("turns", "is empty")
     if len(turns) > 1:
         fields.rest["turns"] = turns

@@ -155,8 +155,7 @@ def _program(fields: Fields, name: str) -> list[str]:
 
 def instances(fields: Fields) -> Chain:
     """Read a Self-Instruct record with its first instance. If it has several, all are kept in `source`."""
-    found = fields.items("instances")
-    if not found:
+    if not (found := fields.items("instances")):
         return task(fields.text("instruction"), None)
     first = fields.nested("instances.0", found[0])
     if len(found) > 1:

@@ -36,8 +36,7 @@ def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
         if known & told - own:
             yield Marked(index, "answer")
         own |= known - told
-        new = _quoted(quotes, step.feedback.text) - known if step.feedback else None
-        if new:
+        if new := _quoted(quotes, step.feedback.text) - known if step.feedback else None:
             told |= new
             yield Marked(index, "feedback")
 

@@ -63,8 +63,7 @@ class Draft:
 
     def give(self, text: str) -> None:
         """Append a text that no model wrote. Trailing spaces are left out if the next piece has its own."""
-        bare = text.rstrip(" ")
-        if bare:
+        if bare := text.rstrip(" "):
             self.add(Delta(text=bare))
         if text:
             self._given, self._due = len(self), text[len(bare) :]

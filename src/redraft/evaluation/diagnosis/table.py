@@ -151,8 +151,7 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
             claim = f"{name}: no way has more right answers than {most.name}, {most.value} ({most.interval})"
             lines = [equal_tokens.point_line(point) for point in each.points]
             yield Part(name, note, lines=lines, chart=chart, claim=claim)
-        rows = [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]
-        if rows:
+        if rows := [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]:
             said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
             title, lines = f"{name}, at equal {each.by}", [equal_tokens.versus_line(row) for row in rows]
             yield Part(title, "points ahead", lines=lines, claim=f"{title}. {said.removesuffix('.')}")

@@ -119,8 +119,7 @@ def _asked_in(tables: Sequence[Mapping[str, Found]], names: Sequence[str]) -> di
     lacking = []
     for key, (first, _) in tables[0].items():
         others = [table[key][0] for table in tables if key in table]
-        chain = next((each for each in others if each.prompt.text.strip()), None)
-        if chain is None:
+        if (chain := next((each for each in others if each.prompt.text.strip()), None)) is None:
             lacking.append(key)
         else:
             asked[key] = replace(_question(chain, key), id=_question(first, key).id)

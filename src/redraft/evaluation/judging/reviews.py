@@ -65,8 +65,7 @@ def scores_in(text: str) -> tuple[float, ...]:
     """
     match = _FIRST_LINE.fullmatch(text.strip(_BLANK).partition("\n")[0])
     found = list(match.groups()) if match else [score for score in _on_last_line(_BRACKETS, text) if score]
-    found = found or _alone(text)
-    if found:
+    if found := found or _alone(text):
         return checked(tuple(map(float, found)))
     raise Unreadable("no scores in the text" if text.strip() else "an empty text")
 
@@ -83,8 +82,7 @@ def winner_in(text: str) -> Winner:
 
 
 def _on_last_line(pattern: regex.Pattern[str], text: str) -> tuple[str, ...]:
-    found = list(pattern.finditer(text))
-    if not found:
+    if not (found := list(pattern.finditer(text))):
         return ()
     line = text.rfind("\n", 0, found[-1].start())
     shown = {match.groups(): match[0] for match in found if match.start() > line}
@@ -177,8 +175,7 @@ def read_reviews(records: Iterable[RawRecord]) -> Iterator[tuple[str, Review]]:
 
 
 def _mt_bench(record: Mapping[str, Any], where: str) -> Iterator[Review]:
-    missing = [name for name in ("question_id", "model_1", "model_2", "g2_winner") if name not in record]
-    if missing:
+    if missing := [name for name in ("question_id", "model_1", "model_2", "g2_winner") if name not in record]:
         raise RecordError(f"{where}: the MT-bench judgement lacks {', '.join(missing)}.", hint=_HINT)
     judge = record.get("judge")
     names = [record["model_1"], record["model_2"]]

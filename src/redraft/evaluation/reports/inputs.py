@@ -42,8 +42,7 @@ class Input(NamedTuple):
 def opened(path: Path) -> Input:
     """Open a file, and find its kind by the first record. Standard input is possible, and read only once."""
     records = raw_records(path)
-    first = next(records, None)
-    if first is None:
+    if (first := next(records, None)) is None:
         return Input(path, (), None)
     return Input(path, chain([first], records), record_kind(decode(first.data, first.where), first.where))
 

@@ -49,8 +49,7 @@ class Paired:
 
 def paired(run: Scores, other: Scores) -> Paired | None:
     """Return the comparison of two runs; None if they share no records."""
-    keys = [key for key in run.values if key in other.values]
-    if not keys:
+    if not (keys := [key for key in run.values if key in other.values]):
         return None
     before, after = ([each.values[key] for key in keys] for each in (other, run))
     items = [run.items.get(record, record) for record, _ in keys]

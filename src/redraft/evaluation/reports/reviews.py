@@ -83,8 +83,7 @@ def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
     names = tuple(name_of(each.path) for each in inputs)
     found = compare.compare(place(inputs, material), material.names)
     if not any(comparison.items for comparison in found):
-        unreadable = [each for comparison in found for each in comparison.unreadable]
-        if not unreadable:
+        if not (unreadable := [each for comparison in found for each in comparison.unreadable]):
             raise RecordError(f"there is no review in {', '.join(names)}.")
         raise RecordError(
             f"found {counted(len(unreadable), 'review')}, but no readable scores: {_named(unreadable)}.",

@@ -218,8 +218,7 @@ def evaluate(
     if given is None:
         raise UsageError("no records were given.", hint=f'Write evaluate({name!r}, "records.jsonl", …).')
     tasks.task_of(name, run_code=run_code)
-    items = list(islice(_items(name, given), limit))
-    if not items:
+    if not (items := list(islice(_items(name, given), limit))):
         raise RecordError("there is no record to evaluate.", hint="Give at least one record.")
 
     def make(item: tuple[Chain, tuple[Check, ...]]) -> Chain:

@@ -140,8 +140,7 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
         *([out] if out.exists() else []),
         *(_copy_of(Store(at)) if (at := url_of(path)) else path for path in given),
     ]
-    paths = list({path.resolve(): path for path in paths}.values())
-    if not paths:
+    if not (paths := list({path.resolve(): path for path in paths}.values())):
         raise UsageError("there is no part to merge.", hint="redraft merge out.jsonl out-*-of-00008.jsonl")
     with ExitStack() as stack:
         found = [_opened(path, stack) for path in paths]
@@ -243,8 +242,7 @@ def _write_lines(file: IO[bytes], table: Table, ids: Iterable[str], failed: dict
 
 
 def _unite_journals(out: Path, files: Iterable[Path]) -> None:
-    journals = [file for file in files if file.exists()]
-    if not journals:
+    if not (journals := [file for file in files if file.exists()]):
         return
     aside = out.with_name(f"{out.name}.part")
     aside.unlink(missing_ok=True)

@@ -225,8 +225,7 @@ class RunPlan:
         async with AsyncExitStack() as stack:
             file = self.own_replies or self.cache
             base = self.whole and _beside(self.whole, ".journal.db")
-            journal = stack.enter_context(Journal(file, base=base)) if file else None
-            if journal:
+            if journal := stack.enter_context(Journal(file, base=base)) if file else None:
                 stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
             yield Opened(stack, journal, self._batches(stack, journal, over))
 

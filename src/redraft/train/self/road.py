@@ -196,8 +196,7 @@ The results on held-out exercises, in wordings that were not used for training:
         if self.start:
             config["from"] = self.start.record
         made = Provenance("train self", {**config, "tasks": list(self.all)}, self.everyday)
-        begun = record.path.exists()
-        if begun:
+        if begun := record.path.exists():
             record.check(made)
         record.begin(made, resume=begun)
 

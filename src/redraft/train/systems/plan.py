@@ -92,8 +92,7 @@ class Ledger:
         """Move an old output and its side files into `before`, but keep its journal of paid replies."""
         out = self.out(stage)
         aside = [each for each in out.parent.glob(f"{out.name}.*") if ".journal.db" not in each.name]
-        beside = [*out.parent.glob(out.name), *aside]
-        if beside:
+        if beside := [*out.parent.glob(out.name), *aside]:
             before = self.folder / "before"
             before.mkdir(exist_ok=True)
             number = sum(1 for _ in before.glob(f"{stage.name}-*")) + 1

@@ -131,8 +131,7 @@ class Run:
             start_over=f"delete {self.folder} to start over",
         )
         made = Provenance("run", {"system": self.system.name, "small": self.system.small})
-        begun = record.path.exists()
-        if begun:
+        if begun := record.path.exists():
             record.check(made)
         record.begin(made, resume=begun)
 

@@ -144,12 +144,10 @@ def unpermute(rows: Array, heads: int) -> Array:
 def _renamed(
     name: str, block: re.Pattern[str], inside: Mapping[str, str], top: Mapping[str, str], prefix: str
 ) -> str | None:
-    part = _PART.fullmatch(name)
-    if not part:
+    if not (part := _PART.fullmatch(name)):
         return None
     module, kind = part.groups()
-    found = block.fullmatch(module)
-    if not found:
+    if not (found := block.fullmatch(module)):
         return f"{top[module]}.{kind}" if module in top else None
     number, within = found.groups()
     return f"{prefix}.{number}.{inside[within]}.{kind}" if within in inside else None

@@ -62,8 +62,7 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     """
     chosen = ggml.quant_named(quant)
     checkpoint = _open(src, allow_pickle=run.allow_pickle)
-    config = checkpoint.json("config.json")
-    if not config:
+    if not (config := checkpoint.json("config.json")):
         raise ModelError(f"{checkpoint.folder} has no config.json.", hint="Name the folder that has it.")
     refuse_delta(checkpoint)
     refuse_quantised(checkpoint)
@@ -78,8 +77,7 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     }
     if isinstance(native := config.get("redraft_format"), str):
         metadata["redraft.format"] = native
-    odd = [part for part in parts if part.kind is Kind.F16 is not chosen]
-    if odd:
+    if odd := [part for part in parts if part.kind is Kind.F16 is not chosen]:
         run.tell(
             f"matrices whose rows are not a multiple of {ggml.BLOCK} become F16: "
             f"{len(odd)}, such as {odd[0].name} with rows of {odd[0].shape[-1]}."

@@ -204,8 +204,7 @@ def adapter_faults(header: GGUFHeader) -> Iterator[str]:
         if half not in (".lora_a", ".lora_b"):
             continue
         other = ".lora_b" if half == ".lora_a" else ".lora_a"
-        partner = header.tensors.get(name[:-7] + other)
-        if partner is None:
+        if (partner := header.tensors.get(name[:-7] + other)) is None:
             yield f"it has {name!r:.80} without its {other}"
         elif len(tensor.shape) != 2:
             yield f"{name!r:.80} is not a matrix"

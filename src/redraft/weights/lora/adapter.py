@@ -105,8 +105,7 @@ class LoraAdapter:
 
 def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
     """Read and check an adapter's settings and headers."""
-    config = read_json(folder / CONFIG)
-    if not config:
+    if not (config := read_json(folder / CONFIG)):
         hint = "Name the folder that peft's save_pretrained wrote."
         raise ModelError(f"{folder} is not an adapter: it has no {CONFIG}.", hint=hint)
     kind, start = config.get("peft_type"), config.get("init_lora_weights")
@@ -129,8 +128,7 @@ def check_finite(adapter: LoraAdapter) -> None:
     """Check that all values of an adapter are finite. After failed training they are not."""
     weights = adapter.weights
     for name in weights.tensors:
-        bad = sum(sum(not_finite(weights.read(name, *part))) for part in weights.chunks(name))
-        if bad:
+        if bad := sum(sum(not_finite(weights.read(name, *part))) for part in weights.chunks(name)):
             raise damaged(adapter.folder, f"{name!r:.120} contains infinite or NaN values ({bad:,})")
 
 
@@ -185,8 +183,7 @@ def _sorted_out(
 
 
 def _change(folder: Path, config: Mapping[str, Any], module: str, part: dict[str, TensorInfo]) -> Change:
-    missing = [name for name in ("lora_A", "lora_B") if name not in part]
-    if missing:
+    if missing := [name for name in ("lora_A", "lora_B") if name not in part]:
         raise damaged(folder, f"{module!r:.120} has no {' and no '.join(missing)}")
     a, b, rank, alpha = part["lora_A"], part["lora_B"], config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or not 0 < rank < _MOST:

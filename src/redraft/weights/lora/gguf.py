@@ -120,8 +120,7 @@ def _base(adapter: LoraAdapter, given: Path | None) -> Base:
             hint="Name the base, a folder with config.json or a GGUF file: --base PATH",
         )
     if path.is_dir():
-        config = read_json(path / "config.json")
-        if not config:
+        if not (config := read_json(path / "config.json")):
             hint = "Name the folder of the base model: --base PATH"
             raise ModelError(f"{path} has no config.json.", hint=hint)
         sizes = families.sizes_from_config(config)

@@ -75,8 +75,7 @@ class _Planner:
     def target_of(self, name: str) -> Target:
         """Return the target of an adapter's tensor. Its name in the base may have one prefix more or less."""
         candidates = (name, f"model.{name}", name.partition(".")[2])
-        found = next((each for each in candidates if each in self.targets), None)
-        if found is None:
+        if (found := next((each for each in candidates if each in self.targets), None)) is None:
             raise self.unfit(f"it changes {name!r:.120}, which that model does not have")
         if (info := self.targets[found].info).dtype not in FLOATS:
             raise ModelError(

@@ -85,8 +85,7 @@ class _Tokens:
 
 
 def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
-    kind = metadata.get("tokenizer.ggml.model")
-    if kind is None:
+    if (kind := metadata.get("tokenizer.ggml.model")) is None:
         raise _bad("no model")
     if kind not in ("gpt2", "llama"):
         raise ModelError(
@@ -181,8 +180,7 @@ def _special(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, str]:
     usual = _USUAL_IDS if tokens.kind == "llama" else {}
     special = {}
     for role, name in ROLES.items():
-        number = metadata.get(f"tokenizer.ggml.{name}_token_id", usual.get(role))
-        if number is None:
+        if (number := metadata.get(f"tokenizer.ggml.{name}_token_id", usual.get(role))) is None:
             continue
         if not isinstance(number, int) or number not in texts:
             raise _bad(f"the {name} token {number!r:.20}, which is not one of its {len(texts)} tokens")

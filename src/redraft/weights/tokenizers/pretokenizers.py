@@ -104,8 +104,7 @@ def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
 def pre_tokenizer_json(rule: PreTokenizer) -> dict[str, Any]:
     """Return the field `pre_tokenizer` of a tokenizer.json for a rule, as in models with that rule."""
     splits = list(rule.splits)
-    regex = splits[-1] == GPT2
-    if regex:
+    if regex := splits[-1] == GPT2:
         splits.pop()
     steps: list[dict[str, Any]] = []
     for split in splits:

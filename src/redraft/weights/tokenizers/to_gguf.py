@@ -64,8 +64,7 @@ def _byte_level(source: TokenizerFolder) -> dict[str, Any]:
         source.elsewhere("tokenizer.json normalises texts in a way that llama.cpp does not")
     for text, number in vocabulary.items():
         source.put(number, text, sp.NORMAL)
-    merges = _merges(source)
-    if not merges:
+    if not (merges := _merges(source)):
         source.elsewhere("tokenizer.json has no merges, but llama.cpp needs some")
     source.put_added()
     texts, kinds = source.filled()
@@ -99,8 +98,7 @@ def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
 
 
 def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
-    missing = sum(f"<0x{byte:02X}>" not in source.ids for byte in range(256))
-    if missing:
+    if missing := sum(f"<0x{byte:02X}>" not in source.ids for byte in range(256)):
         source.elsewhere(f"{missing} of the 256 byte tokens are missing, but llama.cpp needs them")
     source.put_added()
     scores = _piece_scores(source) or _rank_scores(source)

@@ -277,8 +277,7 @@ class Flow:
         reply = await self.teacher.ask(scope, text, replace(greedy, max_tokens=_KIND_TOKENS), ["\n\n"])
         if _is_refused(task, origin, reply, made):
             return
-        kind = rules.read_kind(reply.text)
-        if kind is None:
+        if (kind := rules.read_kind(reply.text)) is None:
             said = f"the reply about its kind is neither yes nor no: {reply.text[:60]!r}"
             made.reject(task, origin, Fault("kind", said), claimed=True)
             return

@@ -59,8 +59,7 @@ class TaskPool:
 
     def claim(self, instruction: str) -> tuple[Fault, str] | None:
         """Add an instruction if it is new. Otherwise return the fault and the most similar instruction."""
-        near = self._near.nearest(instruction)
-        if near is None:
+        if (near := self._near.nearest(instruction)) is None:
             self.add(instruction)
             return None
         return Fault("similar", f"its ROUGE-L with another is {near.score:.2f}"), self._texts[near.place]

@@ -73,8 +73,7 @@ def fault_of_reply(text: str, *, cut: bool) -> Fault:
 
 def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
     """Return the first fault of an instruction, or None. The pool decides whether it is new."""
-    text = task.instruction
-    if not text:
+    if not (text := task.instruction):
         return Fault("empty", "the instruction is empty")
     number = count_words(text)
     if number < LEAST_WORDS:

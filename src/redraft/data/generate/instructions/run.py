@@ -222,8 +222,7 @@ class InstructionRun:
 
     def _result(self, job: JobResult) -> Generated:
         out, kept = self.plan.out, self._pool.kept
-        dry = self._is_dry and self._pool.missing > 0
-        if dry:
+        if dry := self._is_dry and self._pool.missing > 0:
             rules = ", ".join(f"{rule} {number:,}" for rule, number in self._rejected.most_common(5))
             self.plan.say(
                 f"the last {DRY} requests gave no new, valid task; kept: {counted(kept, 'instruction')}.\n"
