@@ -172,8 +172,7 @@ def _letters(answer: str, values: Values) -> Decision:
 @_type("language:response_language", "Write the whole answer in {language}.", "language")
 def _language(answer: str, values: Values) -> Decision:
     found = likeliest(answer) if any(map(str.isalpha, answer)) else None
-    wanted = values["language"]
-    return found in (wanted, None), f"it seems to be in the language {found}"
+    return found in (values["language"], None), f"it seems to be in the language {found}"
 
 
 @_type(
@@ -528,8 +527,7 @@ class Constraint:
         met, found = TYPES[self.kind].decide(answer, self.values)
         if met:
             return passed(f"As wanted: {found}.")
-        message = f"{self.demand} The answer is not like that: {found}."
-        return failed(message, places=self._places(answer))
+        return failed(f"{self.demand} The answer is not like that: {found}.", places=self._places(answer))
 
     def _places(self, answer: str) -> list[tuple[int, int]]:
         form = self.form or Form()

@@ -182,8 +182,7 @@ class Unique:
 
     def prefix(self, text: str) -> Prospect:
         """Return `lost` once a line has occurred twice."""
-        complete = unix(text).rpartition("\n")[0]
-        return "lost" if next(_repeats(complete), None) else "open"
+        return "lost" if next(_repeats(unix(text).rpartition("\n")[0]), None) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if no line occurs twice. One repeat scores 1/2, two score 1/3, and so on."""
@@ -398,8 +397,7 @@ def _is_list(text: str, kind: str) -> bool:
 
     `contains:Hello, world` is a phrase; but `lacks:Tom, Ann` would never find one of its words alone.
     """
-    lists = (_QUOTED_LIST, _WORD_LIST, *[_TWO] * (kind == "lacks"))
-    return any(each.fullmatch(text) for each in lists)
+    return any(each.fullmatch(text) for each in (_QUOTED_LIST, _WORD_LIST, *[_TWO] * (kind == "lacks")))
 
 
 def quoted(text: str, kind: str) -> str:

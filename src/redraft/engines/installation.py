@@ -150,8 +150,7 @@ def _keys(config: Config) -> Iterator[Finding]:
     for server in SERVERS.values():
         if server.variable in os.environ:
             names.append(f"{server.variable} (for {urlsplit(server.url).hostname} only)")
-    known = bool(names) or None
-    yield Finding("keys", known, ", ".join(names) or "none; local servers need none")
+    yield Finding("keys", bool(names) or None, ", ".join(names) or "none; local servers need none")
     for name in unset:
         yield Finding("keys", well=False, found=f"${name} is not set", type_next=f"export {name}=…")
     if "" in named.values() and config.path.stat().st_mode & 0o077:

@@ -227,8 +227,7 @@ class ResponseReply(Reply):
             calls = self.messages[0].tool_calls
             if not calls and (self._open is None or self._open.field != "content"):
                 yield from self._add(Piece("content", ""))
-            cut = self.messages[0].finish_reason in _CUT
-            yield from self._close("incomplete" if cut else "completed")
+            yield from self._close("incomplete" if self.messages[0].finish_reason in _CUT else "completed")
             for call in map(_call, calls):
                 yield from self._called(call)
             response = self._response(event.chain)

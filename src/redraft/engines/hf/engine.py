@@ -129,10 +129,9 @@ class HfEngine(TokenizedEngine):
         if not there[where]:
             raise UsageError(f"torch finds no device {where!r} on this machine.", hint="--device cpu")
         chosen = getattr(torch, machine.dtype) if machine.dtype else None
-        adapter = adapters[0] if adapters else None
 
         def opened() -> HfEngine:
-            loaded = load(folder, adapter, torch.device(where), chosen)
+            loaded = load(folder, adapters[0] if adapters else None, torch.device(where), chosen)
             engine = cls(
                 loaded.model,
                 loaded.tokenizer,

@@ -202,8 +202,7 @@ class BatchServer(Server):
         if request is None:
             whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
             record = {"custom_id": call_id, "method": "POST", "url": f"/v1{path}", "body": whole}
-            line = json.dumps(record).encode() + b"\n"
-            request = _Request(path, str(body.get("model")), line)
+            request = _Request(path, str(body.get("model")), json.dumps(record).encode() + b"\n")
             self._requests[call_id] = request
             if call_id not in self._sent:
                 self._queue[call_id] = request
@@ -330,8 +329,7 @@ class BatchServer(Server):
 
     def _send_less(self, sent: Sent, batch: _Batch) -> None:
         errors = batch.errors.data if batch.errors else []
-        others = len(self._sent.difference(sent.requests))
-        most = others + len(sent.requests) // 2
+        most = len(self._sent.difference(sent.requests)) + len(sent.requests) // 2
         # One of its lines may be at fault, and not its size.
         too_large = any(_TOO_MUCH.search(each.code or "") and not each.line for each in errors)
         if not most or not too_large:
@@ -545,8 +543,7 @@ class BatchFile:
 
     def uploaded(self, file: str, server: str, requests: Sequence[str]) -> Sent:
         """Record that a batch is about to be created. Raise `OutputError` if that cannot be written."""
-        at = int(time.time())
-        self._append({"file": file, "server": server, "at": at, "requests": list(requests)})
+        self._append({"file": file, "server": server, "at": int(time.time()), "requests": list(requests)})
         return self._pending[file]
 
     def created(self, sent: Sent, batch: str) -> Sent:
