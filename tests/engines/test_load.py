@@ -443,8 +443,7 @@ def test_each_can_be_fetched_by_its_reference(model: Recommended) -> None:
     assert parse_reference(model.ref) == ModelReference("hub", repo, selects)
     assert (memory_of(repo, selects), memory_of("org/name", None)) == (model.memory, 0)
     assert model.licence in ("Apache-2.0", "MIT")
-    bits = 8 * model.size / (1e9 * model.billions)
-    assert 4 < bits < 9
+    assert 4 < 8 * model.size / (1e9 * model.billions) < 9
     assert model.size < model.memory < 3 * model.size
 
 
