@@ -331,13 +331,9 @@ def _sections(answer: str, values: Values) -> Decision:
     return count >= values["num_sections"], f"it has {count} sections that begin with {mark} and a number"
 
 
-FENCES = ("```json", "```Json", "```JSON", "```")
-
-
 @_type("detectable_format:json_format", "Write the whole answer as JSON.")
 def _json(answer: str, _: Values) -> Decision:
-    text = answer.strip()
-    text = text.removeprefix(next(filter(text.startswith, FENCES), "")).removesuffix("```")
+    text = re.sub(r"\A```(?:json|Json|JSON)?", "", answer.strip()).removesuffix("```")
     try:
         json.loads(text)
     except (ValueError, RecursionError):

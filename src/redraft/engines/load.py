@@ -106,10 +106,7 @@ def forms() -> str:
 
 
 def references_of(ref: str) -> tuple[str, ...]:
-    """Split a text into its references: several if it names several engines of one model.
-
-    The short names of servers are resolved.
-    """
+    """Split a text into references, several for engines of one model. Resolve short names of servers."""
     if _exists(ref.strip()):
         return (ref.strip(),)
     first, *rest = ref.split(",")
@@ -195,15 +192,13 @@ def parse_reference(ref: str) -> ModelReference:
             if not name.endswith(".gguf"):
                 raise UsageError(f"the adapter {name!r} is not a .gguf file.", hint=_as_gguf(name, base))
         adapters = tuple(map(_path, rest))
-        return _default(base, adapters) if base in DEFAULTS else _local(base, adapters)
+        if base not in DEFAULTS:
+            return _local(base, adapters)
+        roles = default_model.ADAPTERS if base == "default" and not adapters else {}
+        return ModelReference("default", adapters=adapters, roles=roles)
     except OSError as error:
         message = f"the model reference {ref!r:.80} cannot be looked up: {error.strerror}."
         raise UsageError(message, hint=f"The forms: {forms()}") from None
-
-
-def _default(name: str, adapters: tuple[Path, ...]) -> ModelReference:
-    bare = name == "default-base" or adapters
-    return ModelReference("default", adapters=adapters, roles={} if bare else default_model.ADAPTERS)
 
 
 def _path(text: str) -> Path:
@@ -332,17 +327,11 @@ async def _opened(ref: str, opening: Opening) -> Engine:
     return GuardedEngine(cast("Engine", engine))
 
 
-_READS: Mapping[EngineName, tuple[str, str]] = {
-    "llamacpp": ("GGUF file", "Make one: redraft weights gguf FOLDER -o FILE.gguf"),
-    "openvino": ("GGUF file", "Make one: redraft weights gguf FOLDER -o FILE.gguf"),
-    "hf": ("transformers folder", "Make one: redraft weights from-gguf FILE.gguf -o FOLDER"),
-}
-"""The input that each local engine reads, and how to make it."""
-
-
 def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kind: EngineKind) -> None:
     if machine.engine and machine.engine not in kind.engines:
-        what, hint = _READS[machine.engine]
+        what, hint = "GGUF file", "Make one: redraft weights gguf FOLDER -o FILE.gguf"
+        if machine.engine == "hf":
+            what, hint = "transformers folder", "Make one: redraft weights from-gguf FILE.gguf -o FOLDER"
         raise UsageError(f"engine is {machine.engine!r}, but {ref:.120} is not a {what}.", hint=hint)
     if machine.device == "cpu" and machine.gpu_layers:
         message = f"device is cpu, but gpu_layers is {machine.gpu_layers}."

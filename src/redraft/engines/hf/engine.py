@@ -109,10 +109,7 @@ class HfEngine(TokenizedEngine):
         machine: MachineOptions = MachineOptions(),  # noqa: B008  (frozen)
         parallel: int = STREAMS,
     ) -> HfEngine:
-        """Load a model's folder.
-
-        Args:
-            adapters: At most one folder of a LoRA adapter.
+        """Load a model's folder, with at most one folder of a LoRA adapter.
 
         Raises:
             ModelError: A file is missing or damaged, does not fit, or is not supported.

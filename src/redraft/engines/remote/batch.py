@@ -312,8 +312,7 @@ class BatchServer(Server):
 
     async def _follow(self, sent: Sent) -> None:
         if not sent.batch:
-            found = await self._looked_up(sent)
-            if not found:
+            if not (found := await self._looked_up(sent)):
                 self._end(sent, "not created")
                 return
             sent = self._batches.file.created(sent, found)
