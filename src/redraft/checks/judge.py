@@ -128,8 +128,7 @@ def _quoted(reasons: str, answer: str) -> list[tuple[int, int]]:
 
 def _read_score(reply: str, name: str) -> tuple[str, int]:
     reasons, _, last = reply.strip().rpartition("\n")
-    match = _SCORE.fullmatch(last)
-    if not match:
+    if not (match := _SCORE.fullmatch(last)):
         short = " ".join(name.split())
         short = short if len(short) <= _SHOWN else f"{short[: _SHOWN - 1]}…"
         raise NoScore(

@@ -186,8 +186,7 @@ class Unique:
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if no line occurs twice. One repeat scores 1/2, two score 1/3, and so on."""
-        found = list(_repeats(answer))
-        if not found:
+        if not (found := list(_repeats(answer))):
             return passed("No line comes twice.")
         named = ", ".join(
             f'{again} ("{line[:40].rstrip()}", as line {first})' for first, again, line, _ in found[:3]

@@ -117,8 +117,7 @@ def extras() -> dict[str, list[str]]:
 
 def _extras() -> Iterator[Finding]:
     for extra, packages in extras().items():
-        missing = [package for package in packages if not _installed(package)]
-        if missing:
+        if missing := [package for package in packages if not _installed(package)]:
             some = "partly installed; missing: " if len(missing) < len(packages) else "not installed: "
             yield Finding(f"[{extra}]", None, some + ", ".join(missing), install(extra))
         else:

@@ -192,13 +192,15 @@ def parse_reference(ref: str) -> ModelReference:
             if not name.endswith(".gguf"):
                 raise UsageError(f"the adapter {name!r} is not a .gguf file.", hint=_as_gguf(name, base))
         adapters = tuple(map(_path, rest))
-        if base not in DEFAULTS:
-            return _local(base, adapters)
-        roles = default_model.ADAPTERS if base == "default" and not adapters else {}
-        return ModelReference("default", adapters=adapters, roles=roles)
+        return _default(base, adapters) if base in DEFAULTS else _local(base, adapters)
     except OSError as error:
         message = f"the model reference {ref!r:.80} cannot be looked up: {error.strerror}."
         raise UsageError(message, hint=f"The forms: {forms()}") from None
+
+
+def _default(name: str, adapters: tuple[Path, ...]) -> ModelReference:
+    bare = name == "default-base" or adapters
+    return ModelReference("default", adapters=adapters, roles={} if bare else default_model.ADAPTERS)
 
 
 def _path(text: str) -> Path:

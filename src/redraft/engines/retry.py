@@ -113,8 +113,7 @@ class Retry:
 
     async def waited(self, failure: Failure) -> bool:
         """Wait before the next try of a failed request. Return False if it should not be tried again."""
-        seconds = self._delay(failure)
-        if seconds is None:
+        if (seconds := self._delay(failure)) is None:
             return False
         # One reset may be the connection's fault. After two, with nothing served since, it is the server's.
         is_down = failure.of_server and failure.attempt > 1 and (self._served_at or 0) <= failure.began

@@ -186,8 +186,7 @@ class BatchServer(Server):
             raise UsageError("requests in a batch cannot have their own headers.", hint="Leave them out.")
         if not call_id:
             raise UsageError("batches need a journal.", hint="Wrap the engine in a JournaledEngine.")
-        stored = self._batches.journal.get(raw_key(call_id))
-        if stored is not None:
+        if (stored := self._batches.journal.get(raw_key(call_id))) is not None:
             yield _response(stored)
             return
         if self._sending is None:

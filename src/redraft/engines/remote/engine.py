@@ -330,8 +330,7 @@ class RemoteEngine(Engine):
                 return wire.read_chunk(record)
             except ValueError as error:
                 raise self._not_the_protocol(f"{record}: {error}") from None
-        complaint = wire.read_complaint(record)
-        if complaint is None:
+        if (complaint := wire.read_complaint(record)) is None:
             raise self._not_the_protocol(str(record))
         raise self._broken(f"failed while it answered: {self._server.clean(complaint.message)}")
 

@@ -201,8 +201,7 @@ def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str,
 
 
 def _room(nodes: list[dict[str, Any]], needs: Mapping[str, float]) -> int:
-    fit = sum(_fitting(node["Resources"], needs) for node in nodes if node["Alive"])
-    if not fit:
+    if not (fit := sum(_fitting(node["Resources"], needs) for node in nodes if node["Alive"])):
         wanted = " and ".join(f"{number:g} {_RESOURCES[name]}" for name, number in needs.items())
         raise ClusterError(f"no machine of the cluster has {wanted}.", hint="Set fewer --threads.")
     return fit
