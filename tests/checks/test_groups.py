@@ -31,21 +31,14 @@ def run(check: Check) -> CheckResult:
     return asyncio.run(run_check(check, "answer", Prompt()))
 
 
-SCORES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=5)
-
-
-@given(SCORES)
-def test_all_passes_if_each_does_and_scores_the_mean(scores: list[float]) -> None:
-    result = run(AllOf(tuple(map(fixed, scores))))
-    assert result.passed == all(score == 1 for score in scores)
-    assert result.score == pytest.approx(sum(scores) / len(scores))
-
-
-@given(SCORES)
-def test_any_passes_if_one_does_and_scores_the_best(scores: list[float]) -> None:
-    result = run(AnyOf(tuple(map(fixed, scores))))
-    assert result.passed == (1 in scores)
-    assert result.score == max(scores)
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=5))
+def test_all_needs_each_part_and_scores_the_mean_and_any_needs_one_and_scores_the_best(
+    scores: list[float],
+) -> None:
+    every, some = run(AllOf(tuple(map(fixed, scores)))), run(AnyOf(tuple(map(fixed, scores))))
+    assert every.passed == all(score == 1 for score in scores)
+    assert every.score == pytest.approx(sum(scores) / len(scores))
+    assert (some.passed, some.score) == (1 in scores, max(scores))
 
 
 def test_messages_of_failed_parts_are_put_together_without_names() -> None:

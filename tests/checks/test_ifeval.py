@@ -169,8 +169,7 @@ def test_form_and_demand(kind: str, values: dict[str, Any], good: list[str], bad
     for value in values.values():
         told = value[0] if isinstance(value, list) else value
         assert str(told) in demand or kind == "combination:repeat_prompt" or kind in OF_LANGUAGE
-    outcome = check.check(bad[0], Prompt())
-    assert demand in outcome.message
+    assert demand in check.check(bad[0], Prompt()).message
     assert good
 
 

@@ -89,8 +89,7 @@ def test_an_answer_without_words_has_no_verdict(answer: str, passes: bool) -> No
 
 @installed
 def test_every_label_of_the_model_is_a_code() -> None:
-    labels = {item["lang"] for item in _detector().detect("Hallo", k=1000)}
-    assert labels <= LANGUAGES
+    assert {item["lang"] for item in _detector().detect("Hallo", k=1000)} <= LANGUAGES
 
 
 @pytest.mark.parametrize(

@@ -186,8 +186,7 @@ class Ship(BaseModel):
 
 
 def test_a_pydantic_model_is_asked_for_in_few_words() -> None:
-    demand = from_type(Ship).demand
-    assert demand == (
+    assert from_type(Ship).demand == (
         "Answer with JSON alone, of this shape:\n"
         '{"name": string (at most 20 characters), "kind": "sail" | "steam", '
         '"crew"?: string[] (names of the sailors)} (A vessel at sea.)'

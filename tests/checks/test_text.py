@@ -70,9 +70,8 @@ class TestCount:
 
 class TestPhrases:
     def test_lacks_names_the_first_lines_and_the_count(self) -> None:
-        outcome = say(Lacks("a b"), "a  b\nA B\n" * 3)
         assert (
-            outcome.message
+            say(Lacks("a b"), "a  b\nA B\n" * 3).message
             == 'The answer contains "a b" 6 times, on lines 1, 2, 3, 4, 5, and more after that. It must not.'
         )
 

@@ -53,8 +53,7 @@ def asked(checks: list[Any], *replies: Any, prompt: Any = "Pay Ann.", **options:
 )
 def test_a_call_that_fails_is_made_again(check: str, wrong: dict[str, Any], said: str) -> None:
     made = call("bank.pay" if "bank" in check else "pay", **wrong)
-    chain = asked([check], [made], "No.", "No.", max_revisions=1)
-    [found] = chain.steps[0].checks
+    [found] = asked([check], [made], "No.", "No.", max_revisions=1).steps[0].checks
     assert not found.passed
     assert said in found.message
 

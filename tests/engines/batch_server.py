@@ -282,8 +282,7 @@ class BatchServer(FakeServer):
                     {**head, "response": {"status_code": 200, "request_id": "r", "body": body}, "error": None}
                 )
         batch.record["request_counts"] |= {"completed": len(out), "failed": len(bad)}
-        files = {"output_file_id": self._file(out), "error_file_id": self._file(bad)}
-        self._end(batch, status, **files)
+        self._end(batch, status, output_file_id=self._file(out), error_file_id=self._file(bad))
 
     def _file(self, lines: list[Body]) -> str | None:
         if not lines:

@@ -205,14 +205,11 @@ def test_a_reply_takes_little_more_than_its_text(tmp_path: Path) -> None:
     assert (tmp_path / "j.db").stat().st_size < 1.5 * text
 
 
-@pytest.mark.parametrize("text", ["", " \n"])
-def test_a_reply_without_a_text_is_asked_again(journal: Journal, text: str) -> None:
-    ask(journaled(ScriptedEngine([text]), journal))
-    assert text_of(ask(journaled(ScriptedEngine(["Two."]), journal))) == "Two."
-
-
-def test_a_reply_that_filled_the_context_is_asked_again(journal: Journal) -> None:
-    assert ask(journaled(ScriptedEngine(["x" * 99], context=50), journal))[-1].finish == "context"
+@pytest.mark.parametrize(("text", "finish"), [("", "stop"), (" \n", "stop"), ("x" * 99, "context")])
+def test_a_reply_without_a_text_or_of_a_full_context_is_asked_again(
+    journal: Journal, text: str, finish: str
+) -> None:
+    assert ask(journaled(ScriptedEngine([text], context=50), journal))[-1].finish == finish
     assert text_of(ask(journaled(ScriptedEngine(["Two."]), journal))) == "Two."
 
 

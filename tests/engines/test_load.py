@@ -98,11 +98,6 @@ def test_several_references_are_split_at_commas_before_a_reference(
     assert list(references_of(ref)) == parts
 
 
-def test_one_reference_is_needed_where_one_model_is(here: Path) -> None:
-    with pytest.raises(UsageError, match="names several engines, but one is needed"):
-        parse_reference("http://a/v1#m,http://b/v1#m")
-
-
 def test_records_of_runs_leave_out_which_servers_there_were(here: Path) -> None:
     assert model_of("http://a/v1#m,http://b/v1#m") == model_of("http://c/v1#m,http://a/v1#m") == "#m"
     assert model_of("default,default") == "default"
@@ -113,6 +108,8 @@ def test_what_is_on_the_disk_comes_before_the_hub(here: Path) -> None:
     (here / "org" / "name").mkdir(parents=True)
     assert parse_reference("org/name") == ModelReference("folder", "org/name")
     assert parse_reference("org/name/missing.gguf") == ModelReference("gguf", "org/name/missing.gguf")
+    (here / "a+b.gguf").touch()
+    assert parse_reference("a+b.gguf") == ModelReference("gguf", "a+b.gguf")
 
 
 def test_recommended_models_have_names(here: Path) -> None:
@@ -136,11 +133,6 @@ def test_a_folder_goes_before_the_name_of_a_recommended_model(here: Path) -> Non
     assert "existing" not in refused.value.message
 
 
-def test_a_file_with_a_plus_in_its_name(here: Path) -> None:
-    (here / "a+b.gguf").touch()
-    assert parse_reference("a+b.gguf") == ModelReference("gguf", "a+b.gguf")
-
-
 @pytest.mark.parametrize("ref", ["", "nothing", "a/b/c/d", "model.bin", "ftp://host/m", "org/name:"])
 def test_what_is_no_reference(here: Path, ref: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -148,16 +140,6 @@ def test_what_is_no_reference(here: Path, ref: str) -> None:
     found = "is not a known form or an existing file" if ref else "is empty"
     assert caught.value.message == f"the model reference {ref!r} {found}."
     assert caught.value.hint == f"The forms: {forms()}"
-
-
-async def test_a_reference_that_is_no_text() -> None:
-    with pytest.raises(UsageError, match="the model reference is 12"):
-        await load_engine(12)  # type: ignore[arg-type]
-
-
-def test_a_name_that_no_file_has(here: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be looked up: File name too long"):
-        parse_reference("a" * 300)
 
 
 @pytest.mark.parametrize(
@@ -216,12 +198,6 @@ def test_a_server_of_the_table_needs_its_key(here: Path) -> None:
     assert caught.value.hint == "export OPENAI_API_KEY=…"
 
 
-@pytest.mark.parametrize("base", ["m.gguf", "default"])
-def test_an_adapter_of_another_kind(here: Path, base: str) -> None:
-    with pytest.raises(UsageError, match=r"the adapter 'x\.bin' is not a \.gguf file"):
-        parse_reference(f"{base}+x.bin")
-
-
 def test_a_folder_of_an_adapter_for_llamacpp(here: Path) -> None:
     adapter_of(here / "lora", "default")
     with pytest.raises(UsageError, match=r"the adapter 'lora/' is not a \.gguf file") as caught:
@@ -254,9 +230,15 @@ def test_a_folder_with_adapter_folders(here: Path, ref: str, adapters: list[str]
         ("m+a.gguf", "a.gguf is an adapter for llama.cpp, but m is a transformers folder."),
         ("m+none", "there is no adapter folder 'none'."),
         ("m+", "there is no adapter folder ''."),
+        ("m.gguf+x.bin", "the adapter 'x.bin' is not a .gguf file."),
+        ("default+x.bin", "the adapter 'x.bin' is not a .gguf file."),
+        ("default,default", "'default,default' names several engines, but one is needed."),
+        ("a" * 300, f"the model reference '{'a' * 79} cannot be looked up: File name too long."),
     ],
 )
-def test_an_adapter_that_no_folder_takes(here: Path, ref: str, message: str) -> None:
+def test_a_reference_that_names_no_model_or_an_adapter_that_does_not_fit(
+    here: Path, ref: str, message: str
+) -> None:
     (here / "m").mkdir()
     with pytest.raises(UsageError) as caught:
         parse_reference(ref)
@@ -390,11 +372,6 @@ def test_a_script_that_is_not_there_is_a_missing_model() -> None:
         asyncio.run(load_engine("script:none.jsonl"))
 
 
-def test_no_streams_at_once_are_refused() -> None:
-    with pytest.raises(UsageError, match="parallel is 0"):
-        asyncio.run(load_engine("script:none.jsonl", parallel=0))
-
-
 @pytest.mark.parametrize(
     ("ref", "settings", "said"),
     [
@@ -403,9 +380,11 @@ def test_no_streams_at_once_are_refused() -> None:
         ("m.gguf", {"device": "cpu", "gpu_layers": 4}, "device is cpu, but gpu_layers is 4"),
         ("m.gguf", {"device": "tpu"}, "device is 'tpu'"),
         ("m.gguf", {"chat_template": "vicunia"}, "chat_template is 'vicunia'"),
+        ("script:none.jsonl", {"parallel": 0}, "parallel is 0"),
+        (12, {}, "the model reference is 12"),
     ],
 )
-def test_settings_that_the_model_does_not_have(ref: str, settings: dict[str, Any], said: str) -> None:
+def test_settings_that_the_model_does_not_have(ref: Any, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         asyncio.run(load_engine(ref, **settings))
     assert caught.value.hint
@@ -443,8 +422,7 @@ def test_each_can_be_fetched_by_its_reference(model: Recommended) -> None:
     assert parse_reference(model.ref) == ModelReference("hub", repo, selects)
     assert (memory_of(repo, selects), memory_of("org/name", None)) == (model.memory, 0)
     assert model.licence in ("Apache-2.0", "MIT")
-    bits = 8 * model.size / (1e9 * model.billions)
-    assert 4 < bits < 9
+    assert 4 < 8 * model.size / (1e9 * model.billions) < 9
     assert model.size < model.memory < 3 * model.size
 
 

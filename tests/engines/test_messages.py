@@ -76,9 +76,8 @@ def test_the_form_of_the_output_does_not_become_the_word_of_a_tool(server: FakeS
 )
 def test_an_engine_that_takes_text_alone_refuses_the_rest(message: dict[str, Any], part: str) -> None:
     engine = local("A gull.")
-    prompt = [message, {"role": "user", "content": "What is this?"}]
     with pytest.raises(UsageError) as caught:
-        revise(prompt, model=engine)
+        revise([message, {"role": "user", "content": "What is this?"}], model=engine)
     assert "the engine llamacpp accepts only text, but message 1 has " in caught.value.message
     assert part in caught.value.message
     assert "http://host/v1#model" in str(caught.value.hint)

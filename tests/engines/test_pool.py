@@ -216,9 +216,8 @@ async def test_a_server_that_is_down_at_the_start_joins_when_it_is_up() -> None:
 
 
 def test_when_none_is_up_at_the_start_that_is_an_error() -> None:
-    ref = f"{FlakyServer().model},{FlakyServer().model}"
     with pytest.raises(ServerError, match="no server answers at"):
-        asyncio.run(load_engine(ref))
+        asyncio.run(load_engine(f"{FlakyServer().model},{FlakyServer().model}"))
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,7 @@ def test_a_server_that_hangs_a_while_loses_nothing() -> None:
         time.sleep(0.3)  # the next two are in the middle of their replies
         server.send(signal.SIGSTOP)
         assert job.stderr
-        silent = f"127.0.0.1:{server.port} is silent, waiting "
-        while silent not in (said := job.stderr.readline()):
+        while f"127.0.0.1:{server.port} is silent, waiting " not in (said := job.stderr.readline()):
             assert said, "the job ended"
         server.send(signal.SIGCONT)
         out, said = job.communicate(timeout=120)

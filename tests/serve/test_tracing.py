@@ -82,10 +82,8 @@ def test_served_chains_reach_a_collector(serve: tuple[str, ...], monkeypatch: py
     with collecting() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.root)
         with started(*serve) as (root, _):
-            asked = {**PARENT, "x-request-id": "mine"}
-            httpx.post(f"{root}/v1/chat/completions", json=body, headers=asked)
-            text = {"model": "rain", "prompt": "Rain"}
-            httpx.post(f"{root}/v1/completions", json=text, headers=PARENT)
+            httpx.post(f"{root}/v1/chat/completions", json=body, headers={**PARENT, "x-request-id": "mine"})
+            httpx.post(f"{root}/v1/completions", json={"model": "rain", "prompt": "Rain"}, headers=PARENT)
     assert collector.services == {"redraft"}
     names = sorted(span.name for span in collector.spans)
     assert names == ["chat rain", "chat rain", "invoke_workflow redraft", "text_completion rain"]

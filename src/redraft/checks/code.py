@@ -203,8 +203,7 @@ def _places(answer: str, faults: Iterable[tuple[Report, list[str]]]) -> list[tup
 
 
 def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:
-    fault = report.get("fault")
-    if not fault:
+    if not (fault := report.get("fault")):
         return f"The program {_end(report, seconds)} while it was loaded, before any test."
     where = f" on line {fault['line']} of the answer" if fault.get("line") else ""
     if not fault["syntax"]:

@@ -42,7 +42,6 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
     """Return whether a text is not an answer. Only its first 20,000 characters are judged, in linear time.
 
     Args:
-        answer: The text.
         prompt: The prompt. If it has a system message, a copy of the user's text may be the answer, such as
             a text that needs no correction.
         heard: The criticisms and the requests to revise that came before the text. Texts that

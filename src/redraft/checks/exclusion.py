@@ -49,9 +49,7 @@ Bounds = tuple[str, int, int | None]  # the unit that is counted, the lower and 
 def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[str, str] | None:
     """Return the reason why no answer can pass all checks, and a hint; None if some answer may pass.
 
-    Args:
-        checks: The checks.
-        max_tokens: The most tokens that an answer may have; None if unknown.
+    `max_tokens` is the most tokens that an answer may have; None if unknown.
     """
     checks = [*checks]
     parts = [part for check in checks for part in _parts(check)]

@@ -166,8 +166,7 @@ def _box(text: str) -> str | None:
 
 
 def _marked(answer: str) -> Iterator[tuple[str, str]]:
-    lines = regex.findall(r"####[ ]*(?!\d++[.)][ ]|[Ss]tep)(.*)", answer)
-    if lines:
+    if lines := regex.findall(r"####[ ]*(?!\d++[.)][ ]|[Ss]tep)(.*)", answer):
         yield lines[-1].strip(), ""
     if found := _box(answer):
         yield found, ""
@@ -400,8 +399,7 @@ class _Final(ABC):
         return found
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        found = self.read(answer)
-        if found is None:
+        if (found := self.read(answer)) is None:
             return failed(self.missing)
         read = str(found)[: self.longest] + "…" * (len(str(found)) > self.longest)
         told = f"The {self.called} is read as {read}."

@@ -117,7 +117,10 @@ def demands(text: str) -> Callable[[F], F]:
         UsageError: The sentence is not a text, or the decorated object cannot store it.
     """
     if not isinstance(text, str):
-        raise UsageError(f"the demand is {shown(text)}, not a sentence.", hint=_SENTENCE)
+        raise UsageError(
+            f"the demand is {shown(text)}, not a sentence.",
+            hint="Give a sentence to the writer: @redraft.demands('Say please.')",
+        )
 
     def decorate(function: F) -> F:
         try:
@@ -128,9 +131,6 @@ def demands(text: str) -> Callable[[F], F]:
         return function
 
     return decorate
-
-
-_SENTENCE = "Give a sentence to the writer: @redraft.demands('Say please.')"
 
 
 def imported(name: str, path: str) -> ModuleType:

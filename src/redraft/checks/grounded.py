@@ -431,9 +431,8 @@ def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int
 
 
 def _date(source: Source, match: regex.Match[str]) -> bool | None:
-    found = any(map(source.has_date, dates_of(match)))
     # Names of months in other languages are not known.
-    return found or (False if source.dates or source.english else None)
+    return any(map(source.has_date, dates_of(match))) or (False if source.dates or source.english else None)
 
 
 def _quotation(source: Source, match: regex.Match[str]) -> bool | None:

@@ -56,8 +56,7 @@ class AllOf(_Group):
         """Run all parts concurrently, and join the messages of those that fail."""
         outcomes = await base.together([outcome_of(part, answer, prompt) for part in self.parts])
         score = fsum(outcome.score for outcome in outcomes) / len(outcomes)
-        faults = [outcome for outcome in outcomes if not outcome.passed]
-        if faults:
+        if faults := [outcome for outcome in outcomes if not outcome.passed]:
             known = all(outcome.places for outcome in faults)
             places = [place for outcome in faults for place in outcome.places if known]
             return failed(" ".join(outcome.message for outcome in faults), score=score, places=places)
@@ -178,5 +177,4 @@ def unescape(text: str) -> str:
 def escape(text: str) -> str:
     """Invert `unescape`. Balanced parentheses are not escaped."""
     text = re.sub(r"[\\;]", r"\\\g<0>", text)
-    balanced = closing(f"({text})") == len(text) + 1
-    return text if balanced else re.sub(r"[()]", r"\\\g<0>", text)
+    return text if closing(f"({text})") == len(text) + 1 else re.sub(r"[()]", r"\\\g<0>", text)

@@ -172,8 +172,7 @@ def _letters(answer: str, values: Values) -> Decision:
 @_type("language:response_language", "Write the whole answer in {language}.", "language")
 def _language(answer: str, values: Values) -> Decision:
     found = likeliest(answer) if any(map(str.isalpha, answer)) else None
-    wanted = values["language"]
-    return found in (wanted, None), f"it seems to be in the language {found}"
+    return found in (values["language"], None), f"it seems to be in the language {found}"
 
 
 @_type(
@@ -332,13 +331,9 @@ def _sections(answer: str, values: Values) -> Decision:
     return count >= values["num_sections"], f"it has {count} sections that begin with {mark} and a number"
 
 
-FENCES = ("```json", "```Json", "```JSON", "```")
-
-
 @_type("detectable_format:json_format", "Write the whole answer as JSON.")
 def _json(answer: str, _: Values) -> Decision:
-    text = answer.strip()
-    text = text.removeprefix(next(filter(text.startswith, FENCES), "")).removesuffix("```")
+    text = re.sub(r"\A```(?:json|Json|JSON)?", "", answer.strip()).removesuffix("```")
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -528,8 +523,7 @@ class Constraint:
         met, found = TYPES[self.kind].decide(answer, self.values)
         if met:
             return passed(f"As wanted: {found}.")
-        message = f"{self.demand} The answer is not like that: {found}."
-        return failed(message, places=self._places(answer))
+        return failed(f"{self.demand} The answer is not like that: {found}.", places=self._places(answer))
 
     def _places(self, answer: str) -> list[tuple[int, int]]:
         form = self.form or Form()

@@ -112,8 +112,7 @@ class Judge:
         message = f"{reasons}\nThe judge gives the answer {score} of {MAX_SCORE}".strip()
         if score >= self.bar:
             return passed(f"{message}.", score=share)
-        places = _quoted(reasons, answer)
-        return failed(f"{message}, and {self.bar} is needed.", score=share, places=places)
+        return failed(f"{message}, and {self.bar} is needed.", score=share, places=_quoted(reasons, answer))
 
     async def _ask(self, *messages: Message) -> str:
         return apart("".join([delta.text async for delta in self.engine.chat(messages, _SAMPLING)]))[1]
@@ -129,8 +128,7 @@ def _quoted(reasons: str, answer: str) -> list[tuple[int, int]]:
 
 def _read_score(reply: str, name: str) -> tuple[str, int]:
     reasons, _, last = reply.strip().rpartition("\n")
-    match = _SCORE.fullmatch(last)
-    if not match:
+    if not (match := _SCORE.fullmatch(last)):
         short = " ".join(name.split())
         short = short if len(short) <= _SHOWN else f"{short[: _SHOWN - 1]}…"
         raise NoScore(

@@ -141,8 +141,7 @@ def _plain(module: str, maker: str, *given: str, guess: str = "") -> Callable[[W
 def _count(written: Written) -> Check:
     from redraft.checks.text import Count
 
-    found = _COUNT.match(written.rest)
-    if not found:
+    if not (found := _COUNT.match(written.rest)):
         raise written.error(f"{written.found}, but needs a comparison with a whole number")
     if found.end() < len(written.rest):
         raise written.error(f"{written.kind}{found[0]} is followed by {written.rest[found.end() :][:30]!r}")

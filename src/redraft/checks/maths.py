@@ -111,8 +111,7 @@ def _value(text: str) -> Hashable:
     if (number := _number(text)) is not None:
         return number
     if text.startswith("⟦") and text.endswith("⟧"):
-        rows = text[1:-1].split(_ROW)
-        return ("matrix", *(tuple(map(_value, row.split("&"))) for row in rows if row))
+        return ("matrix", *(tuple(map(_value, row.split("&"))) for row in text[1:-1].split(_ROW) if row))
     if len(parts := text.split(r"\cup")) > 1:
         return ("union", frozenset(map(_value, parts)))
     if text.startswith(r"\{") and text.endswith(r"\}"):

@@ -248,8 +248,7 @@ def _inspect(resource: SchemaResource, resolver: Resolver[Schema]) -> set[str]:
         for key in ("$ref", "$dynamicRef"):
             if isinstance(contents.get(key), str):
                 resolver.lookup(contents[key])
-        patterns = [*contents.get("patternProperties", {}), *filter(None, [contents.get("pattern")])]
-        for pattern in patterns:
+        for pattern in [*contents.get("patternProperties", {}), *filter(None, [contents.get("pattern")])]:
             try:
                 compiled(pattern)
             except BadPattern as problem:

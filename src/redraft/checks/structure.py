@@ -202,8 +202,7 @@ def _places(fault: Any) -> list[str]:
 
 def demand_of_schema(schema: Schema) -> str:
     """Return the demand for JSON that fits a schema."""
-    shape = sketch(schema)
-    if shape is not None:
+    if (shape := sketch(schema)) is not None:
         return f"Answer with JSON alone, of this shape:\n{shape}"
     return f"Answer with JSON alone that fits this JSON schema:\n{_text(schema)}"
 

@@ -182,13 +182,11 @@ class Unique:
 
     def prefix(self, text: str) -> Prospect:
         """Return `lost` once a line has occurred twice."""
-        complete = unix(text).rpartition("\n")[0]
-        return "lost" if next(_repeats(complete), None) else "open"
+        return "lost" if next(_repeats(unix(text).rpartition("\n")[0]), None) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if no line occurs twice. One repeat scores 1/2, two score 1/3, and so on."""
-        found = list(_repeats(answer))
-        if not found:
+        if not (found := list(_repeats(answer))):
             return passed("No line comes twice.")
         named = ", ".join(
             f'{again} ("{line[:40].rstrip()}", as line {first})' for first, again, line, _ in found[:3]
@@ -398,8 +396,7 @@ def _is_list(text: str, kind: str) -> bool:
 
     `contains:Hello, world` is a phrase; but `lacks:Tom, Ann` would never find one of its words alone.
     """
-    lists = (_QUOTED_LIST, _WORD_LIST, *[_TWO] * (kind == "lacks"))
-    return any(each.fullmatch(text) for each in lists)
+    return any(each.fullmatch(text) for each in (_QUOTED_LIST, _WORD_LIST, *[_TWO] * (kind == "lacks")))
 
 
 def quoted(text: str, kind: str) -> str:

@@ -419,6 +419,5 @@ def first_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
 
 def held_back(text: str, stop: Sequence[str]) -> int:
     """Return the number of characters at a text's end that may be the beginning of a stop string."""
-    longest = min(len(text), max(map(len, stop), default=1) - 1)
-    tails = range(longest, 0, -1)
+    tails = range(min(len(text), max(map(len, stop), default=1) - 1), 0, -1)
     return next((size for size in tails if any(each.startswith(text[-size:]) for each in stop)), 0)

@@ -159,8 +159,7 @@ def _key(where: str, entry: Any, host: str) -> KeyEntry:
     given = {"key": entry} if isinstance(entry, str) else _entry(entry, where + table)
     found = KeyEntry.read(given, where=where, table=f"{table}.")
     if not found.key.removeprefix("env:").strip():
-        hint = 'Write "env:NAME" or the key itself.'
-        raise UsageError(f"{where}{table} has no key.", hint=hint)
+        raise UsageError(f"{where}{table} has no key.", hint='Write "env:NAME" or the key itself.')
     return found
 
 

@@ -117,8 +117,7 @@ def extras() -> dict[str, list[str]]:
 
 def _extras() -> Iterator[Finding]:
     for extra, packages in extras().items():
-        missing = [package for package in packages if not _installed(package)]
-        if missing:
+        if missing := [package for package in packages if not _installed(package)]:
             some = "partly installed; missing: " if len(missing) < len(packages) else "not installed: "
             yield Finding(f"[{extra}]", None, some + ", ".join(missing), install(extra))
         else:
@@ -150,8 +149,7 @@ def _keys(config: Config) -> Iterator[Finding]:
     for server in SERVERS.values():
         if server.variable in os.environ:
             names.append(f"{server.variable} (for {urlsplit(server.url).hostname} only)")
-    known = bool(names) or None
-    yield Finding("keys", known, ", ".join(names) or "none; local servers need none")
+    yield Finding("keys", bool(names) or None, ", ".join(names) or "none; local servers need none")
     for name in unset:
         yield Finding("keys", well=False, found=f"${name} is not set", type_next=f"export {name}=…")
     if "" in named.values() and config.path.stat().st_mode & 0o077:

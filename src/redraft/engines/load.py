@@ -106,10 +106,7 @@ def forms() -> str:
 
 
 def references_of(ref: str) -> tuple[str, ...]:
-    """Split a text into its references: several if it names several engines of one model.
-
-    The short names of servers are resolved.
-    """
+    """Split a text into references, several for engines of one model. Resolve short names of servers."""
     if _exists(ref.strip()):
         return (ref.strip(),)
     first, *rest = ref.split(",")
@@ -332,17 +329,11 @@ async def _opened(ref: str, opening: Opening) -> Engine:
     return GuardedEngine(cast("Engine", engine))
 
 
-_READS: Mapping[EngineName, tuple[str, str]] = {
-    "llamacpp": ("GGUF file", "Make one: redraft weights gguf FOLDER -o FILE.gguf"),
-    "openvino": ("GGUF file", "Make one: redraft weights gguf FOLDER -o FILE.gguf"),
-    "hf": ("transformers folder", "Make one: redraft weights from-gguf FILE.gguf -o FOLDER"),
-}
-"""The input that each local engine reads, and how to make it."""
-
-
 def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kind: EngineKind) -> None:
     if machine.engine and machine.engine not in kind.engines:
-        what, hint = _READS[machine.engine]
+        what, hint = "GGUF file", "Make one: redraft weights gguf FOLDER -o FILE.gguf"
+        if machine.engine == "hf":
+            what, hint = "transformers folder", "Make one: redraft weights from-gguf FILE.gguf -o FOLDER"
         raise UsageError(f"engine is {machine.engine!r}, but {ref:.120} is not a {what}.", hint=hint)
     if machine.device == "cpu" and machine.gpu_layers:
         message = f"device is cpu, but gpu_layers is {machine.gpu_layers}."

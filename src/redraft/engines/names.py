@@ -67,5 +67,4 @@ BY_NAME = {model.name: model for model in RECOMMENDED}
 
 def memory_of(repo: str, selects: str | None) -> int:
     """Return the bytes of memory that a recommended file on the hub needs; 0 for other files."""
-    refs = {model.ref: model.memory for model in RECOMMENDED}
-    return refs.get(f"{repo}:{selects}", 0)
+    return {model.ref: model.memory for model in RECOMMENDED}.get(f"{repo}:{selects}", 0)

@@ -90,8 +90,7 @@ class ModelProcess:
         with suppress(BrokenPipeError):
             stdin.write(json.dumps(settings).encode() + b"\n")
             stdin.flush()
-        line = stdout.readline()
-        if not line:
+        if not (line := stdout.readline()):
             raise self._crash()
         reply = json.loads(line)
         if "error" in reply:

@@ -25,11 +25,7 @@ ends the job."""
 
 
 def backoff(failures: int, first: float) -> float:
-    """Return the seconds to wait after this many failures in a row: doubled each time, with jitter.
-
-    Args:
-        failures: At least 1.
-    """
+    """Return the seconds to wait after one or more failures in a row: doubled each time, with jitter."""
     longest = min(first * 2.0 ** min(failures - 1, 10), LONGEST_BACKOFF)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311  (not for secrets)
 
@@ -41,8 +37,7 @@ class Patience:
     connect: float = 10.0
     # Limit from the request to the first token. Long, because a server may load the model.
     first_token: float = 300.0
-    # Limit from one token to the next, and for small replies such as the list of models. Pings are not
-    # tokens.
+    # Limit from one token to the next (pings do not count), and for small replies, such as lists of models.
     between_tokens: float = 60.0
     # Most tries of a request. If the server fails all requests, they are tried again until `outage` is over.
     tries: int = 5
@@ -118,8 +113,7 @@ class Retry:
 
     async def waited(self, failure: Failure) -> bool:
         """Wait before the next try of a failed request. Return False if it should not be tried again."""
-        seconds = self._delay(failure)
-        if seconds is None:
+        if (seconds := self._delay(failure)) is None:
             return False
         # One reset may be the connection's fault. After two, with nothing served since, it is the server's.
         is_down = failure.of_server and failure.attempt > 1 and (self._served_at or 0) <= failure.began

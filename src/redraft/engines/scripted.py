@@ -136,8 +136,7 @@ class ScriptedEngine(base.Engine):
         canned = map(_reply_of, () if callable(self.replies) or not begun else self.replies)
         found = next((each for each in canned if each.text.startswith(begun)), None)
         reply = replace(found, text=found.text[len(begun) :]) if found else self._next(asked)
-        sampling = replace(sampling, max_tokens=sampling.max_tokens - len(begun))
-        most = sampling.max_tokens
+        most = sampling.max_tokens - len(begun)
         room = most if self.context is None else min(most, self.context - length)
         end, stop_text = base.first_stop(reply.text, stop) or (None, None)
         text = reply.text[:end]

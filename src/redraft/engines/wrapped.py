@@ -214,8 +214,7 @@ class JournaledEngine(WrappedEngine):
         return key_of({**self._about, **request, "sampling": sampling})
 
     async def _deltas(self, key: str, ask: Callable[[], Replies], failed: Callable[[], None]) -> Replies:
-        stored = self._journal.get(key)
-        if stored is not None:
+        if (stored := self._journal.get(key)) is not None:
             self._journal.replayed += 1
             try:
                 found = _deltas_of().validate_python(stored)

@@ -32,8 +32,7 @@ class Checked:
     option: str = ""  # the name of redraft's option, if the field is one
 
     def __get_pydantic_core_schema__(self, *_: Any) -> Any:
-        checked = core_schema.no_info_plain_validator_function(self.check)
-        return core_schema.nullable_schema(checked)
+        return core_schema.nullable_schema(core_schema.no_info_plain_validator_function(self.check))
 
     def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
         return {"anyOf": [dict(self.schema), {"type": "null"}]}

@@ -80,8 +80,7 @@ async def continued(asked: requests.Accepted, cancel: CancelToken) -> AsyncGener
             yield index, Delta(text=prompt, completion_tokens=0)
         seconds = options.budget.seconds
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        asking = engine.stream(prompt, options.sampling, tuple(options.stop))
-        async with aclosing(asking) as deltas:
+        async with aclosing(engine.stream(prompt, options.sampling, tuple(options.stop))) as deltas:
             with cancel.limit(deadline) as limit:
                 delta, begun = cast("Delta | None", Delta()), False
                 while delta is not None and not delta.finish:

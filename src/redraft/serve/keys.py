@@ -186,8 +186,7 @@ def _value(name: str, value: str, where: str) -> Any:
     if name == "models":
         return frozenset(value.split(","))
     if name != "name" and not (re.fullmatch(r"[0-9]{1,15}", value) and int(value)):
-        hint = "It should be a whole number above 0."
-        raise UsageError(f"{where}: {name} is {value!r:.40}.", hint=hint)
+        raise UsageError(f"{where}: {name} is {value!r:.40}.", hint="It should be a whole number above 0.")
     return value if name == "name" else int(value)
 
 

@@ -114,11 +114,10 @@ def _named(text: str, number: float) -> dict[str, Any]:
 
 def of_completion(before: int, tokens: Sequence[Token]) -> dict[str, Any]:
     """Return tokens as `logprobs` of `/v1/completions`. `before` is the length of the text before them."""
-    sizes = [len(token.text) for token in tokens]
     tops = [dict(token.likeliest) for token in tokens]
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
         "top_logprobs": tops if any(tops) else None,
-        "text_offset": [*accumulate(sizes, initial=before)][:-1],
+        "text_offset": [*accumulate((len(token.text) for token in tokens), initial=before)][:-1],
     }

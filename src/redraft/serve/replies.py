@@ -343,8 +343,7 @@ class ChatReply(Reply):
     messages: Sequence[AnswerMessage]
 
     def __init__(self, asked: Accepted) -> None:
-        messages = [AnswerMessage(asked.sure, asked.begins) for _ in asked.inputs]
-        super().__init__(asked, messages, "chatcmpl-")
+        super().__init__(asked, [AnswerMessage(asked.sure, asked.begins) for _ in asked.inputs], "chatcmpl-")
         self._begun: set[int] = set()
         self._thinking: set[int] = set()  # the answers with an open `<think>`
         self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
@@ -396,8 +395,7 @@ class ChatReply(Reply):
         return self._chunk(0, {"redraft": {"type": "waiting"}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:
-        asked = self.asked.with_chain
-        return {"redraft": json.loads(self.messages[0].finished.to_json())} if asked else {}
+        return {"redraft": json.loads(self.messages[0].finished.to_json())} if self.asked.with_chain else {}
 
     def _usage(self) -> dict[str, Any]:
         return usage_of(self.messages)

@@ -164,22 +164,22 @@ def _message(item: Any) -> Any:
         call = {"id": _text_in(item, "call_id"), "type": "function", "function": function}
         return {"role": "assistant", "content": None, "tool_calls": [call]}
     if kind == "function_call_output":
-        output = item.get("output")
-        content = [_part(part) for part in output] if isinstance(output, list) else output
+        content = _content(item.get("output"))
         return {"role": "tool", "tool_call_id": _text_in(item, "call_id"), "content": content}
     if kind != "message":
         known = "messages, function_call and function_call_output"
         raise invalid(f"input has an item of type {shown(kind)}. Known types: {known}.", "input")
-    content = item.get("content")
-    if isinstance(content, list):
-        content = [_part(part) for part in content]
-    return {"role": item.get("role"), "content": content}
+    return {"role": item.get("role"), "content": _content(item.get("content"))}
 
 
 def _text_in(item: Mapping[str, Any], name: str) -> str:
     if not isinstance(text := item.get(name), str):
         raise invalid(f"input has a {item['type']} whose {name} is {shown(text)}, not a text.", "input")
     return text
+
+
+def _content(given: Any) -> Any:
+    return [_part(part) for part in given] if isinstance(given, list) else given
 
 
 def _part(part: Any) -> dict[str, Any]:
@@ -227,8 +227,7 @@ class ResponseReply(Reply):
             calls = self.messages[0].tool_calls
             if not calls and (self._open is None or self._open.field != "content"):
                 yield from self._add(Piece("content", ""))
-            cut = self.messages[0].finish_reason in _CUT
-            yield from self._close("incomplete" if cut else "completed")
+            yield from self._close("incomplete" if self.messages[0].finish_reason in _CUT else "completed")
             for call in map(_call, calls):
                 yield from self._called(call)
             response = self._response(event.chain)
@@ -291,7 +290,6 @@ class ResponseReply(Reply):
         cut = _CUT.get(message.finish_reason) if chain else None
         more = {"redraft": json.loads(chain.to_json())} if chain and self.asked.with_chain else {}
         options = self.asked.options
-        beside = options.extra_body or {}
         return {
             "id": self._id,
             "object": "response",
@@ -302,7 +300,7 @@ class ResponseReply(Reply):
             "incomplete_details": {"reason": cut} if cut else None,
             "model": self.asked.model,
             "output": self._items,
-            "parallel_tool_calls": beside.get("parallel_tool_calls", True),
+            "parallel_tool_calls": (options.extra_body or {}).get("parallel_tool_calls", True),
             "tools": [
                 {"type": "function", **dict.fromkeys(_OF_FUNCTION), **tool["function"]}
                 for tool in options.tools

@@ -169,8 +169,7 @@ class Opening:
         opened: dict[str, Any] = {"trace": self.provider, **dict.fromkeys(settings.stand_ins, ())}
         for role, reference in settings.references().items():
             machine = MachineOptions.model_fields if role == "model" else ()
-            how = [*ServerOptions.model_fields, *machine]
-            key = (reference, *map(settings.get, how))
+            key = (reference, *map(settings.get, [*ServerOptions.model_fields, *machine]))
             if key not in self._engines:
                 patience = settings.waiting()
                 self._engines[key] = await replace(settings, llamacpp_because=because).load(

@@ -83,9 +83,8 @@ async def test_the_end_token_ends_a_text_and_has_none() -> None:
     model = random_model()
     ids = prompt(4, 6)
     plain = greedy(model, ids, 8)
-    ends = frozenset({plain[5]})
 
-    engine = made(model, ends=ends)
+    engine = made(model, ends=frozenset({plain[5]}))
     deltas = await continued(engine, ids)
     assert tokens_of(deltas) == plain[: plain.index(plain[5]) + 1]
     assert (deltas[-1].finish, deltas[-1].stop_text) == ("stop", None)
@@ -247,8 +246,7 @@ def test_a_pass_that_fails_ends_its_streams_and_not_the_engine(error: Exception,
         streams = (continued(engine, text) for text in ("Rain", "Snow"))
         return await asyncio.gather(*streams, return_exceptions=True)
 
-    found = run(both())
-    assert [isinstance(each, EngineError) and each.message for each in found] == [message] * 2
+    assert [isinstance(each, EngineError) and each.message for each in run(both())] == [message] * 2
     broken.remove()
     assert tokens_of(run(continued(engine, ids))) == whole == greedy(model, ids, 20)
     run(engine.aclose())
@@ -260,10 +258,9 @@ def test_a_pass_that_fails_ends_its_streams_and_not_the_engine(error: Exception,
 def test_draws_follow_the_probabilities() -> None:
     chances = torch.tensor([0.5, 0.2, 0.3, 0.0])
     numbers = [(i + 0.5) / 100 for i in range(100)]
-    rows = chances.log().expand(100, 4)
 
     def counts(how: Sampling) -> list[int]:
-        drawn = draw(rows, [how] * 100, numbers)
+        drawn = draw(chances.log().expand(100, 4), [how] * 100, numbers)
         return [drawn.count(token) for token in range(4)]
 
     assert (counts(Sampling(1.0)), counts(Sampling(0.0))) == ([50, 20, 30, 0], [100, 0, 0, 0])

@@ -41,13 +41,12 @@ def build_wheel(folder: Path, content: bytes = BYTES, member: str = "stand_in_mo
 
 
 def model_of(wheel: Path) -> PackagedModel:
-    data = wheel.read_bytes()
     return PackagedModel(
         name="small.gguf",
         sha256=sha256(BYTES),
         size=len(BYTES),
         package="stand-in-model==0.1",
-        wheel_sha256=sha256(data),
+        wheel_sha256=sha256(wheel.read_bytes()),
         licence="CC0",
     )
 

@@ -282,8 +282,7 @@ def test_what_llama_cpp_says_of_a_model_is_passed_on(tmp_path: Path) -> None:
 
 def test_without_xllamacpp_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "xllamacpp.py").write_text("raise ModuleNotFoundError('xllamacpp')\n")
-    paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     with pytest.raises(MissingExtra) as caught:
         run(LlamaCppEngine.start(tiny_model(tmp_path / "m.gguf")))
     assert caught.value.message == "running llama.cpp needs the extra 'local', which is not installed."

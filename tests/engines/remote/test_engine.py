@@ -442,8 +442,7 @@ def test_a_server_that_recovers(server: FakeServer, refusal: Reply) -> None:
 @pytest.mark.parametrize("as_date", [False, True])
 def test_retry_after_is_obeyed(server: FakeServer, as_date: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=50), usegmt=True)
-    asked = {"Retry-After": date if as_date else "50"}
-    server.on(CHAT, error_reply(429, "", headers=asked), chat_reply("a"))
+    server.on(CHAT, error_reply(429, "", headers={"Retry-After": date if as_date else "50"}), chat_reply("a"))
     one, held = engine(server), list[float]()
     monkeypatch.setattr(one._server.retry.rate, "hold", held.append)
     assert text_of(chat(one)) == "a"

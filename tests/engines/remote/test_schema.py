@@ -135,8 +135,7 @@ def test_patterns_are_sent_and_checked_as_they_are(server: FakeServer) -> None:
     server.on(CHAT, chat_reply('{"year": "1815", "name": "Ada"}'))
     assert revise(server, output=Dated, max_revisions=0).passed
     (body,) = bodies(server)
-    sent = body["response_format"]["json_schema"]["schema"]["properties"]
-    assert sent["year"]["pattern"] == r"^\d{4}$"
+    assert body["response_format"]["json_schema"]["schema"]["properties"]["year"]["pattern"] == r"^\d{4}$"
     server.on(CHAT, chat_reply('{"year": "815", "name": "Ada"}'))
     chain = revise(server, output=Dated, max_revisions=0)
     assert r"String should match pattern '^\d{4}$'" in chain.steps[0].checks[0].message
@@ -148,7 +147,6 @@ def test_patterns_are_sent_and_checked_as_they_are(server: FakeServer) -> None:
 def test_servers_of_llamacpp_get_no_pattern(server: FakeServer, name: str, owner: str) -> None:
     server.on("GET /v1/models", models_reply("one", owned_by=owner))
     server.on(CHAT, chat_reply('{"year": "1815", "name": "Ada"}'))
-    chain = redraft.revise("Who?", model=f"{server.url}#{name}", output=Dated, max_revisions=0)
-    assert chain.passed
+    assert redraft.revise("Who?", model=f"{server.url}#{name}", output=Dated, max_revisions=0).passed
     (body,) = bodies(server)
     assert "pattern" not in body["response_format"]["json_schema"]["schema"]["properties"]["name"]

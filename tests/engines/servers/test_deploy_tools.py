@@ -65,7 +65,6 @@ for text in json.load(sys.stdin):
 
 
 def test_the_queries_of_the_dashboard_are_promql(tools: Path) -> None:
-    path = DEPLOY / "grafana" / "redraft.json"
-    board = json.loads(path.read_text("utf-8"))
+    board = json.loads((DEPLOY / "grafana" / "redraft.json").read_text("utf-8"))
     asked = [text.replace("$__rate_interval", "5m") for text in found(board, "expr")]
     subprocess.run([tools / "python", "-c", PROMQL], input=json.dumps(asked), text=True, check=True)

@@ -31,8 +31,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def found(page: Any) -> list[str]:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    wrong = axe.run(page).response["violations"]
-    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in wrong]
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in axe.run(page).response["violations"]]
 
 
 @pytest.mark.parametrize(("width", "look"), LOOKS)

@@ -270,8 +270,7 @@ def test_what_is_wrong_is_underlined_and_says_why(browser: Browsing, url: str) -
     wrong.last.wait_for()
     assert wrong.all_inner_texts() == ["wet", "wet", "cold"]
     assert str(wrong.last.get_attribute("title")).startswith('The answer contains "cold"')
-    shown = WRONG.replace("**", "").replace("`", "")
-    assert f"{shown} It falls." in turn.locator(".diff").inner_text()
+    assert f"{WRONG.replace('**', '').replace('`', '')} It falls." in turn.locator(".diff").inner_text()
     odd = [[-1, 2], [5, 4], [0, 99], ["x", 2], [1], 7, None, {}, "", "/d/1", "/a~1b/2", "/e", "c"]
     found = visit.told("chain.js", FAULTS, [*odd, "/a~1b/0", "/a~1b/1", "/d", [27, 28]])
     assert [(begin, end - begin) for begin, end, _ in found] == [(4, 35), (13, 1), (16, 13), (28, 1), (37, 1)]

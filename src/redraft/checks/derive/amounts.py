@@ -135,8 +135,7 @@ def lengths(sentence: Sentence) -> Found:
         greeted = unit in _GREETED and sentence.of.has(_LETTER)
         if unit in _OTHER_UNITS and sentence.of.has(_OTHER_UNITS[unit]):
             continue
-        pattern = rf"{_AMOUNT}(?P<joint>[\s-]){noun}{_AFTER}"
-        for match in sentence.all(pattern, negated=True, closing=True):
+        for match in sentence.all(rf"{_AMOUNT}(?P<joint>[\s-]){noun}{_AFTER}", negated=True, closing=True):
             before = sentence.before(match)
             alone = _OPEN.search(before) and _SHUT.match(sentence.text, match.end())
             part = any(each.search(before) for each in (_SECOND, _OF_A_PART, _SEVERAL, _CHANGES))

@@ -91,7 +91,6 @@ class Sentence:
         """Yield the matches of a pattern that are demands, ignoring case.
 
         Args:
-            pattern: A regular expression.
             negated: Include matches after a "not".
             closing: Include a match at the end of a question: "Why does it rain, in ten words?".
         """

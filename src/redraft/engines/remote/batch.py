@@ -186,8 +186,7 @@ class BatchServer(Server):
             raise UsageError("requests in a batch cannot have their own headers.", hint="Leave them out.")
         if not call_id:
             raise UsageError("batches need a journal.", hint="Wrap the engine in a JournaledEngine.")
-        stored = self._batches.journal.get(raw_key(call_id))
-        if stored is not None:
+        if (stored := self._batches.journal.get(raw_key(call_id))) is not None:
             yield _response(stored)
             return
         if self._sending is None:
@@ -202,8 +201,7 @@ class BatchServer(Server):
         if request is None:
             whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
             record = {"custom_id": call_id, "method": "POST", "url": f"/v1{path}", "body": whole}
-            line = json.dumps(record).encode() + b"\n"
-            request = _Request(path, str(body.get("model")), line)
+            request = _Request(path, str(body.get("model")), json.dumps(record).encode() + b"\n")
             self._requests[call_id] = request
             if call_id not in self._sent:
                 self._queue[call_id] = request
@@ -313,8 +311,7 @@ class BatchServer(Server):
 
     async def _follow(self, sent: Sent) -> None:
         if not sent.batch:
-            found = await self._looked_up(sent)
-            if not found:
+            if not (found := await self._looked_up(sent)):
                 self._end(sent, "not created")
                 return
             sent = self._batches.file.created(sent, found)
@@ -330,8 +327,7 @@ class BatchServer(Server):
 
     def _send_less(self, sent: Sent, batch: _Batch) -> None:
         errors = batch.errors.data if batch.errors else []
-        others = len(self._sent.difference(sent.requests))
-        most = others + len(sent.requests) // 2
+        most = len(self._sent.difference(sent.requests)) + len(sent.requests) // 2
         # One of its lines may be at fault, and not its size.
         too_large = any(_TOO_MUCH.search(each.code or "") and not each.line for each in errors)
         if not most or not too_large:
@@ -545,8 +541,7 @@ class BatchFile:
 
     def uploaded(self, file: str, server: str, requests: Sequence[str]) -> Sent:
         """Record that a batch is about to be created. Raise `OutputError` if that cannot be written."""
-        at = int(time.time())
-        self._append({"file": file, "server": server, "at": at, "requests": list(requests)})
+        self._append({"file": file, "server": server, "at": int(time.time()), "requests": list(requests)})
         return self._pending[file]
 
     def created(self, sent: Sent, batch: str) -> Sent:

@@ -147,8 +147,7 @@ class RemoteEngine(Engine):
         if form is None or form.pattern or not self._info.forms or sampling.schema is not None or own:
             if begun:
                 return self._go_on(messages, begun, replace(sampling, form=None), stop)
-            free = form is None
-            deltas, splitter = self._deltas(_CHAT, body, sampling, steered=free), Splitter()
+            deltas, splitter = self._deltas(_CHAT, body, sampling, steered=form is None), Splitter()
             known = self._opened_thoughts if sampling.schema is None else {}  # a schema leaves no thoughts
             deltas = base.opened_by_prompt(deltas, splitter, known, extra)
             tools = () if extra.get("tool_choice") == "none" else sampling.tools
@@ -299,8 +298,7 @@ class RemoteEngine(Engine):
 
     def _debug(self, what: str, record: wire.Body) -> None:
         if _log.isEnabledFor(logging.DEBUG):
-            shown = self._server.without_secrets(repr(record))
-            _log.debug("%s %s: %s", self._server.host, what, shown)
+            _log.debug("%s %s: %s", self._server.host, what, self._server.without_secrets(repr(record)))
 
     async def _chunks(self, response: httpx.Response, reply: _Reply) -> AsyncGenerator[wire.Chunk, None]:
         patience, clock = self._server.patience, asyncio.get_running_loop().time
@@ -332,8 +330,7 @@ class RemoteEngine(Engine):
                 return wire.read_chunk(record)
             except ValueError as error:
                 raise self._not_the_protocol(f"{record}: {error}") from None
-        complaint = wire.read_complaint(record)
-        if complaint is None:
+        if (complaint := wire.read_complaint(record)) is None:
             raise self._not_the_protocol(str(record))
         raise self._broken(f"failed while it answered: {self._server.clean(complaint.message)}")
 

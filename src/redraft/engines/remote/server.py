@@ -207,8 +207,7 @@ class Server:
 
         A broken connection ends the records without an error: only a complete reply has a finish reason.
         """
-        kind = response.headers.get("content-type", "")
-        if "json" in kind:
+        if "json" in response.headers.get("content-type", ""):
             yield self._read_json(await self._read(response))
             return
         parser, start, empty = EventParser(), b"", True
@@ -239,8 +238,7 @@ class Server:
             raise
 
     def _not_json(self, data: str | bytes) -> ServerError:
-        message = f"{self.host} did not answer with JSON: {self._start(data)!r}"
-        return ServerError(message, hint=ADDRESS_HINT)
+        return ServerError(f"{self.host} did not answer with JSON: {self._start(data)!r}", hint=ADDRESS_HINT)
 
     def _start(self, data: str | bytes) -> str:
         return self.clean(data if isinstance(data, str) else data.decode(errors="replace"))[:80]

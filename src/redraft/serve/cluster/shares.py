@@ -191,8 +191,7 @@ def _marked(work: ClusterWork, out: Path) -> Iterator[ClusterWork]:
 def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str, float]:
     given = [options.get(role) or [] for role in ("model", "critic", "judge")]
     names = [name for each in given for name in ([each] if isinstance(each, str) else each)] or ["default"]
-    kinds = {parse_reference(ref).kind for name in names for ref in references_of(name)}
-    if kinds <= _SERVED:
+    if {parse_reference(ref).kind for name in names for ref in references_of(name)} <= _SERVED:
         return {"num_cpus": 1}
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     if any(has.get("GPU") for has in alive):
@@ -202,8 +201,7 @@ def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str,
 
 
 def _room(nodes: list[dict[str, Any]], needs: Mapping[str, float]) -> int:
-    fit = sum(_fitting(node["Resources"], needs) for node in nodes if node["Alive"])
-    if not fit:
+    if not (fit := sum(_fitting(node["Resources"], needs) for node in nodes if node["Alive"])):
         wanted = " and ".join(f"{number:g} {_RESOURCES[name]}" for name, number in needs.items())
         raise ClusterError(f"no machine of the cluster has {wanted}.", hint="Set fewer --threads.")
     return fit
@@ -268,8 +266,7 @@ class _Run:
         there = len(self.actors) + len(self.idle)
         if self.idle or not self.waiting or there >= self.pool.most:
             return
-        free = self.ray.available_resources()
-        if there < self.pool.least or _fitting(free, self.needs):
+        if there < self.pool.least or _fitting(self.ray.available_resources(), self.needs):
             kind = self.ray.remote(ShareActor).options(**self.needs, max_restarts=0, max_task_retries=0)
             actor = _Actor(kind.remote(self.work.to_json()))
             self.actors[actor.handle.hello.remote()] = actor
