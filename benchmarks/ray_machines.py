@@ -47,8 +47,7 @@ class Machines:
 
     def kill_worker(self, number: int) -> bool:
         raylets = [node.all_processes["raylet"][0].process.pid for node in self._nodes]
-        found = [each for raylet in raylets for each in family(raylet) if "ShareActor" in _name(each)]
-        if found:
+        if found := [each for raylet in raylets for each in family(raylet) if "ShareActor" in _name(each)]:
             os.kill(found[number % len(found)], signal.SIGKILL)
         return bool(found)
 

@@ -67,8 +67,7 @@ def run(size: Size) -> Row:
 async def _row(size: Size) -> Row:
     how = HOW.format(checks=" and ".join(f"`{check}`" for check in CHECKS))
     found = await _collect(size)
-    kept = [revision for revision in found if revision.copies]
-    if not kept:
+    if not (kept := [revision for revision in found if revision.copies]):
         raise NotMeasured(f"none of {len(found)} revisions copied enough.")
     figures = [await _figure(case, [revision.request for revision in kept], size) for case in CASES]
     return Row(MEASURE, how, tuple(figures), (_note(found, kept),))

@@ -129,8 +129,7 @@ async def _chain_of(
             return dict(event["redraft"])
         if "choices" not in event:
             raise ValueError(event)
-        piece = event["choices"][0]["delta"].get("reasoning_content")
-        if piece is None:
+        if (piece := event["choices"][0]["delta"].get("reasoning_content")) is None:
             continue
         count()
         if HEADING.fullmatch(piece):

@@ -22,11 +22,7 @@ from redraft.jobs.machine import all_cores
 from report import main, scaled
 from train_material import Scale
 
-RUNS = {
-    "speed": train_speed.run,
-    "memory": train_memory.run,
-    "prepare": train_prepare.run,
-}
+RUNS = {"speed": train_speed.run, "memory": train_memory.run, "prepare": train_prepare.run}
 """The row `prepare` also measures packing efficiency."""
 
 

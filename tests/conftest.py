@@ -126,8 +126,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def default_model() -> Path:
-    path = _default_model()
-    if path is None:
+    if (path := _default_model()) is None:
         lack("the default model is not here; run: redraft model get default", MODEL)
     return path
 
@@ -158,8 +157,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]
 
 
 def _default_model() -> Path | None:
-    named = os.environ.get("REDRAFT_TEST_MODEL")
-    if named:
+    if named := os.environ.get("REDRAFT_TEST_MODEL"):
         return Path(named) if Path(named).is_file() else None
     if not importlib.util.find_spec("redraft.engines.llamacpp.default_model"):
         return None

@@ -33,8 +33,7 @@ def test_names_of_different_mappings_and_merges_are_values() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "text",
-    ["a: [", "\x00", "[" * 1500, "a: !!python/name:os.system", "1: 2: 3", b"\xff", "a: !!bool maybe"],
+    "text", ["a: [", "\x00", "[" * 1500, "a: !!python/name:os.system", "1: 2: 3", b"\xff", "a: !!bool maybe"]
 )
 def test_what_is_no_yaml_is_an_error(text: str | bytes) -> None:
     with pytest.raises(UsageError, match=r"r\.yaml is not YAML(, line 1)?: "):

@@ -215,8 +215,7 @@ class BatchServer(FakeServer):
     def _move(self, name: str, batch: Batch) -> None:
         status = batch.record["status"]
         if status == "validating":
-            faults = batch.fault.reason or self._faults_of(batch)
-            if faults:
+            if faults := batch.fault.reason or self._faults_of(batch):
                 self._end(batch, "failed", errors={"object": "list", "data": faults})
             else:
                 batch.record["status"] = "in_progress"

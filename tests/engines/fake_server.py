@@ -184,8 +184,7 @@ class FakeServer:
 
     def _next(self, request: Request) -> Reply:
         route = f"{request.method} {request.path.partition('?')[0]}"
-        replies = self._replies.get(route) or self._replies.get(f"{request.method} *")
-        if not replies:
+        if not (replies := self._replies.get(route) or self._replies.get(f"{request.method} *")):
             return json_reply({"detail": "Not Found"}, 404)
         reply = replies.pop(0) if len(replies) > 1 else replies[0]
         return reply(request) if callable(reply) else reply

@@ -139,8 +139,7 @@ class Odd(FakeServer):
         if request.method == "GET":
             return models_reply("m")
         asked = request.json["messages"][-1]["content"]
-        name = next((name for name, left in self.left.items() if left and name in asked), "")
-        if not name:
+        if not (name := next((name for name, left in self.left.items() if left and name in asked), "")):
             return sse_reply(0.02, chat_event("Wood.", "stop"), usage_event(1, 1), DONE)
         self.left[name] -= 1
         self.failed.set()

@@ -46,8 +46,7 @@ def text_of(said: Sequence[FinalText]) -> str:
 @example(text="\ufffd\ufffd", stop=[])
 def test_it_ends_where_the_whole_text_would(text: str, stop: list[str]) -> None:
     said = pieces(WORDS.encode(text), stop)
-    found = first_stop(text, stop)
-    if found is None:
+    if (found := first_stop(text, stop)) is None:
         assert said[-1].stop_text is None
         assert text.startswith(text_of(said))
         left = text.removeprefix(text_of(said))  # may be of a character that is cut

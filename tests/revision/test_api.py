@@ -129,10 +129,7 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
         ),
         ({"drafts": 2}, "nothing can choose among 2 drafts."),
         ({"mode": "native"}, "'scripted' cannot continue raw text, which native revision needs."),
-        (
-            {"min_revisions": 3, "max_revisions": 1},
-            "the minimum of 3 revisions is above the maximum of 1.",
-        ),
+        ({"min_revisions": 3, "max_revisions": 1}, "the minimum of 3 revisions is above the maximum of 1."),
         ({"max_revisions": True}, "max_revisions is True."),
         ({"check": ["words<=2"]}, "there is no option 'check'."),
         ({"budget_tokens": 5}, "there is no option 'budget_tokens'."),

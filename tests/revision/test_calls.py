@@ -340,8 +340,7 @@ def spoiled(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("others", [0, 59])
 def test_an_able_model_mends_a_fault_and_nothing_else(kind: str, others: int) -> None:
     def able(asked: Any) -> ScriptedReply | str:
-        wanted = re.findall(r'"/(\w+)(?:/id)?": ', asked[-1]["content"]) if asked[1:] else []
-        if wanted:
+        if wanted := re.findall(r'"/(\w+)(?:/id)?": ', asked[-1]["content"]) if asked[1:] else []:
             named = {"to": "/to/id"}
             return json.dumps({named.get(n, f"/{n}"): "A7" if n == "to" else DETAILED[n] for n in wanted})
         return ScriptedReply(tool_calls=[call(DETAILED) if asked[1:] else spoiled(kind)])

@@ -83,8 +83,7 @@ def test_any_reply_ends_in_a_consistent_chain(
         context=policy,
         budget=Budget(tokens=tokens),
     )
-    played = played_or_empty(a_plan, streams, lambda answer: len(answer) % 4 == good)
-    if played is None:
+    if (played := played_or_empty(a_plan, streams, lambda answer: len(answer) % 4 == good)) is None:
         return
     chain = played.chain
     assert chain.stop not in (None, "error")

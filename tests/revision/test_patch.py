@@ -264,8 +264,7 @@ WITHOUT = PERSON.replace(f"{BORN},\n  ", "")
 
 
 @pytest.mark.parametrize(
-    ("answer", "mended"),
-    [(f"```json\n{PERSON}\n```", BORN), (PERSON, BORN), (WITHOUT, WITHOUT[-2:])],
+    ("answer", "mended"), [(f"```json\n{PERSON}\n```", BORN), (PERSON, BORN), (WITHOUT, WITHOUT[-2:])]
 )
 def test_a_value_that_is_wrong_or_missing_is_written_by_its_own_schema(answer: str, mended: str) -> None:
     engine = Steered("1815,")

@@ -284,9 +284,7 @@ def test_a_reply_has_any_text_as_data(text: str) -> None:
 
 
 @pytest.mark.parametrize("more", [{"stop": ["END"]}, {"logprobs": True}])
-def test_the_plain_name_of_a_native_model_takes_what_plain_models_take(
-    more: dict[str, Any],
-) -> None:
+def test_the_plain_name_of_a_native_model_takes_what_plain_models_take(more: dict[str, Any]) -> None:
     engine = Probable([SHORT], native=True)
     with served({"plain": plain(engine), "revised": {"model": engine}}) as server:
         reply = server.post(more)
@@ -331,10 +329,7 @@ def test_a_completion_may_begin_with_its_prompt(stream: bool) -> None:
 
 def test_what_stands_behind_a_gap_goes_to_a_server(upstream: FakeServer) -> None:
     upstream.on("POST /v1/completions", raw_reply(" wet"))
-    with (
-        served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server,
-        server.client() as client,
-    ):
+    with served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server, server.client() as client:
         client.completions.create(model="plain", prompt="Rain is", suffix=" today.")
     assert upstream.requests[-1].json["suffix"] == " today."
 

@@ -123,8 +123,7 @@ def test_memory_that_ran_out_names_the_settings_that_need_less(error: Exception)
 
 
 @pytest.mark.parametrize(
-    ("size", "times", "said"),
-    [(3, 1, (1, 3)), (5, 2, (2, 5)), (7, 3, (3, 7)), (2, 1, (1, 2))],
+    ("size", "times", "said"), [(3, 1, (1, 3)), (5, 2, (2, 5)), (7, 3, (3, 7)), (2, 1, (1, 2))]
 )
 def test_smaller_batches_make_the_same_step(size: int, times: int, said: tuple[int, int]) -> None:
     own = OWN.model_copy(update={"per_device_train_batch_size": size, "gradient_accumulation_steps": times})

@@ -305,9 +305,7 @@ def test_named_layers_alone_get_one(targets: tuple[str, ...]) -> None:
     assert all(name.endswith(targets) for name in names)
 
 
-def test_a_matrix_of_input_and_output_gets_one_without_a_warning(
-    recwarn: pytest.WarningsRecorder,
-) -> None:
+def test_a_matrix_of_input_and_output_gets_one_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
     model = added(tiny(tie_word_embeddings=True), lora_target_modules=("lm_head",))
     assert any("lm_head.lora_A" in name for name, _ in model.named_parameters())
     assert [str(each.message) for each in recwarn] == []

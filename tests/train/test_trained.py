@@ -61,9 +61,7 @@ def test_a_cpu_with_bf16_computes_in_it_unless_told() -> None:
     assert asked("--bf16", "True")[1] == []
 
 
-def test_with_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_with_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setattr(trained, "TrainingArguments", lambda **fitted: SimpleNamespace(device=CPU, **fitted))
     args, said = asked("--fsdp", "full_shard offload")

@@ -234,9 +234,7 @@ async def test_a_closed_engine_says_so(server: FakeServer) -> None:
     assert "load_engine" in str(caught.value.hint)
 
 
-def test_a_server_keeps_its_own_temperature_and_length_unless_asked(
-    server: FakeServer,
-) -> None:
+def test_a_server_keeps_its_own_temperature_and_length_unless_asked(server: FakeServer) -> None:
     server.on(CHAT, chat_reply("It rains."))
     chain = revise(server, max_revisions=0)
     assert {"temperature", "max_tokens"}.isdisjoint(server.requests[-1].json)

@@ -46,9 +46,7 @@ def test_a_signal_to_one_process_between_chunks_stops_both_and_both_go_on(folder
     assert samples(folder / "stopped") == samples(folder / "ppo")
 
 
-def test_processes_that_resume_within_a_batch_have_the_curve_of_an_unbroken_run(
-    folder: Path,
-) -> None:
+def test_processes_that_resume_within_a_batch_have_the_curve_of_an_unbroken_run(folder: Path) -> None:
     assert curve(folder / "resumed") == curve(folder / "ppo")
 
 

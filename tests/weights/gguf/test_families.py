@@ -35,8 +35,7 @@ MODULES += [f"model.layers.{layer}.{module}" for layer in (0, 11) for module in 
 def test_names_are_those_of_ggufs_own_table(family: families.Family) -> None:
     table = gguf.get_tensor_name_map(gguf.MODEL_ARCH[family.gguf.upper()], 12)
     for module in MODULES:
-        theirs = table.get_name(module)
-        if theirs:
+        if theirs := table.get_name(module):
             assert families.gguf_name(f"{module}.weight") == f"{theirs}.weight"
             assert families.gguf_name(f"{module}.bias") == f"{theirs}.bias"
             assert families.hf_name(f"{theirs}.bias") == f"{module}.bias"
