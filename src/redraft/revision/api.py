@@ -34,7 +34,6 @@ from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, RecordError, UsageError, shown
 from redraft.jobs.signals import in_daemon_thread
 from redraft.options import options_of
-from redraft.revision import wishes
 from redraft.revision.calls import tell_unmet
 from redraft.revision.cancel import CancelToken, OutOfTime
 from redraft.revision.driver import Driver, call_hook, with_value
@@ -327,6 +326,8 @@ async def _make(
     made = options.resume or Chain(prompt=asked)
     check_resumable(made, asked, options.given)
     if options.places:  # before a model is loaded
+        from redraft.revision import wishes
+
         wishes.marked(made.steps[-1].answer if made.steps else options.given, options.places)
     seconds, begun = options.budget.seconds, clock()
     cancel = options.cancel or CancelToken()

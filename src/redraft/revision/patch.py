@@ -18,7 +18,6 @@ from itertools import pairwise
 from typing import Any
 
 from redraft.chain import Finish, Place, Step, Usage
-from redraft.chain.refusal import is_refusal
 from redraft.checks import json_reading
 from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, read_json, span_of
 from redraft.checks.schema import object_of, schema_at
@@ -579,6 +578,8 @@ def _at_margin(text: str, begin: int, end: int) -> str:
 
 def _bare(text: str, old: str) -> str:
     """Return a reply without what a model puts around a text; "" if it declines."""
+    from redraft.chain.refusal import is_refusal  # only wishes and servers' replies need it
+
     if (is_refusal(text) or _NONE.match(text)) and not is_refusal(old):
         return ""
     while (remark := _REMARK.match(text)) and not _REMARK.match(old):

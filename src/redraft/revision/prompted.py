@@ -25,7 +25,7 @@ from redraft.checks.tools import stricter
 from redraft.engines.base import EngineRole, Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
-from redraft.revision import calls, ops, patch, prompts, wishes
+from redraft.revision import calls, ops, patch, prompts
 from redraft.revision import stop as rules
 from redraft.revision.prompts import VERDICTS
 from redraft.revision.state import State, appended
@@ -309,6 +309,8 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
 
 
 def _by_person(state: State) -> ops.Loop[Stop]:
+    from redraft.revision import wishes  # most chains have none
+
     if not state.steps:
         state.begin(state.plan.options.given, "stop", Usage())
     edits = wishes.marked(state.steps[-1].answer, state.plan.options.places)
