@@ -112,8 +112,7 @@ def attend(
         return _joined(query, key, value, branches, how), None
     if cu_seq_lens_q is None or max_length_q is None:
         if position_ids is None:
-            why = "gets no position_ids, which separate the examples of a packed row."
-            raise _unpacked(module, why)
+            raise _unpacked(module, "gets no position_ids, which separate the examples of a packed row.")
         found = segments(position_ids)
         cu_seq_lens_q, max_length_q = found["cu_seq_lens_q"], found["max_length_q"]
     window = sliding_window if sliding_window and sliding_window < max_length_q else None

@@ -300,7 +300,7 @@ def _tensors(**arrays: Ints) -> Batch:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def check_enough_rows(rows: Rows, *, size: int, accumulation: int, ranks: int) -> None:
+def check_enough_rows(rows: Rows, size: int, accumulation: int, ranks: int) -> None:
     """Raise `UsageError` if there are fewer rows than one step of the optimizer needs."""
     step = size * accumulation * ranks
     if len(rows) >= step:

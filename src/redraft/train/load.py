@@ -201,7 +201,6 @@ def load_trained(
     ref: str,
     tokenizer: transformers.PreTrainedTokenizerBase,
     *,
-    seed: int,
     note: Mapping[str, Any] | None = None,
     scores: bool = False,
 ) -> transformers.PreTrainedModel | peft.PeftModel:
@@ -211,13 +210,13 @@ def load_trained(
         note: redraft's fields to add to the configuration of the result.
         scores: Load a reward model.
     """
-    transformers.set_seed(seed)  # a classifier's head may be new
+    transformers.set_seed(own.seed)  # a classifier's head may be new
     loaded = load_model(ref, dtype=DTYPES[own.dtype], scores=scores)
     grown = fit_vocabulary(loaded, tokenizer, ref=ref)
     if not own.lora:
         loaded.config.update(dict(note or {}))
         return loaded
-    transformers.set_seed(seed)
+    transformers.set_seed(own.seed)
     task = "SEQ_CLS" if scores else "CAUSAL_LM"
     return add_adapter(loaded, own, task=task, note=note or {}, whole_vocabulary=grown)
 

@@ -251,7 +251,6 @@ def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> Encoded:
 
 SECONDS = 15.0  # seconds between two lines of progress
 
-_PACKAGES = ("tokenizers", "transformers")
 _SOURCES = ("chain/**/*.py", "jobs/licences.py", "train/prepare.py")  # code that makes tokens from records
 
 
@@ -305,7 +304,7 @@ def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
         "data": data,
         "encoder": encoder.fingerprint,
         "code": code.hexdigest(),
-        "packages": [__version__, *map(version, _PACKAGES)],
+        "packages": [__version__, version("tokenizers"), version("transformers")],
     }
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
