@@ -571,11 +571,9 @@ def answers_of(chain: Chain) -> tuple[str, str]:
         raise RecordError("an empty answer")
     record = to_preference(chain)
     if isinstance(record, Unfit):
-        if chain.meta.get("preference") is True:
-            raise RecordError("chosen and rejected are equal")
-        raise RecordError(
-            "no pair of a chosen and a rejected answer" if record == NO_ANSWER else record.reason
-        )
+        pair = chain.meta.get("preference") is True
+        reason = "no pair of a chosen and a rejected answer" if record == NO_ANSWER else record.reason
+        raise RecordError("chosen and rejected are equal" if pair else reason)
     return _written(record["chosen"][0]), _written(record["rejected"][0])
 
 

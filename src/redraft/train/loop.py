@@ -232,6 +232,7 @@ class Loop:
                 self.state = transformers.TrainerState.load_from_json(str(path))
             except (OSError, ValueError, TypeError, RecursionError) as error:
                 raise checkpoints.unreadable(path, error) from error
+            self.trained.check_way(checkpoint.folder)
         self.state.is_local_process_zero = self.args.local_process_index == 0
         self.state.is_world_process_zero = self.args.process_index == 0
         self.state.max_steps = self.steps

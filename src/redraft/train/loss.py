@@ -31,10 +31,8 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
     """Make a model compute its loss with this module when it is called with labels.
 
     Call this once, after adding adapters. The model then also accepts `num_items_in_batch`: the number of
-    trained tokens to divide by (default: those in the batch). Calls without labels work as before.
-
-    Returns:
-        Whether logits are computed one slice at a time. If not, all of them are in memory at once.
+    trained tokens to divide by (default: those in the batch). Calls without labels work as before. Return
+    whether logits are computed one slice at a time. If not, all of them are in memory at once.
     """
     inner = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
     plain = has_plain_head(inner)

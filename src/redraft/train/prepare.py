@@ -261,9 +261,8 @@ def prepare(
 
     When several processes want the same data, as the ranks of a run do, one prepares it and the others wait.
 
-    Args:
-        workers: The maximum number of tokenising processes. For little data, one is used.
-        say: Called with lines of progress. The first rank also reports a wait for another process.
+    At most `workers` processes tokenise; for little data, one. `say` is called with lines of progress. The
+    first rank also reports a wait for another process.
     """
     # Workers import the main script. If the script prepares data, both would wait forever. multiprocessing
     # makes the same test before it starts a process.

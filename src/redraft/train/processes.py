@@ -86,8 +86,7 @@ def shared_out(items: Sequence[T], compute: Callable[[T], R]) -> list[R]:
 def check_same_start(found: Sequence[tuple[int, str, int]]) -> None:
     """Raise `UsageError` if processes have different checkpoints or data.
 
-    Args:
-        found: For each process, the step to resume from, the hash of its tokens, and its number of rows.
+    `found` has, for each process, the step to resume from, the hash of its tokens, and its number of rows.
     """
     if len(set(found)) > 1:
         each = (

@@ -75,8 +75,7 @@ def _parts(ref: str) -> Iterator[Path]:
 def save(loop: Loop, checkpoint: Path | None = None) -> None:
     """Save the trained model or adapter into the output folder, `config.json` last.
 
-    Args:
-        checkpoint: The folder to copy the model from. By default, the loop's own model is saved.
+    With `checkpoint`, the model is copied from that folder. By default, the loop's own model is saved.
     """
     output = loop.folder
     aside = output / ".saving-result"
