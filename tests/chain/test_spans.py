@@ -223,8 +223,7 @@ def test_the_first_answer_is_learnt_where_it_is_asked_for(chosen: TrainingFormat
     assert learnt(first_alone(chain(meta={"reference": "G"})), chosen) == "G"
     with pytest.raises(RecordError, match="cut"):
         spans_of(first_alone(chain(Step(answer="A0", finish="context"))), chosen, "answer", TEMPLATE)
-    pair = chain(Step(answer="bad"), Step(answer="good"), meta={"preference": True})
-    assert learnt(first_alone(pair), chosen) == "good"
+    assert learnt(first_alone(PAIR), chosen) == "good"
 
 
 def test_alpaca_goes_on_behind_the_colon_with_the_best_answer() -> None:
