@@ -76,7 +76,7 @@ def main() -> None:
     tokenizer = load_tokenizer(asked.model, say=note)
     prepared = prepare_all([asked.data], settings, tokenizer, VERB, Path(asked.work, "cache"), say=note)
     own = settled(settings, lora=choose_method(settings, asked.model, say=note), gpu=not args.use_cpu)
-    model: Any = load_trained(own, asked.model, tokenizer, seed=args.seed)
+    model: Any = load_trained(own, asked.model, tokenizer)
     watch = Watch(model)
     make = {"ours": ours, "selfee": selfee, "trl": trl}[asked.side]
     made = make(settings, args, model, tokenizer, prepared)

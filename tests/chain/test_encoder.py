@@ -33,11 +33,10 @@ from redraft.chain.spans import spans_of
 from redraft.chain.thoughts import apart
 from redraft.errors import ModelError, UsageError
 from redraft.jobs.formats import Objective, TrainingFormat
-from tests.chain.test_spans import talk
+from tests.chain.test_spans import ACCEPT, REVISE, talk
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
 from tests.weights.tokenizer_files import save
 
-REVISE, ACCEPT = "Wrong. Revision is needed.", "Right. Revision is not needed."
 CHAIN = Chain(
     id="c/1",
     prompt=Prompt(instruction="Sort the list.", input="3, 1, 2"),
@@ -49,7 +48,6 @@ CHAIN = Chain(
 )
 
 FORMATS = get_args(TrainingFormat)
-OBJECTIVES = get_args(Objective)
 
 
 def single(instruction: str, answer: str, **fields: Any) -> Chain:
@@ -75,7 +73,7 @@ def words(kind: str, ids: np.ndarray[Any, Any]) -> str:
 COMBINED = [
     (chosen, objective)
     for chosen in FORMATS
-    for objective in OBJECTIVES
+    for objective in get_args(Objective)
     if chosen != "alpaca" or objective not in ("revision", "critic")
 ]
 

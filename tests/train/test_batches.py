@@ -177,9 +177,6 @@ def test_data_smaller_than_a_step_is_refused_with_the_flags_that_fit() -> None:
     assert caught.value.hint == "--per_device_train_batch_size 3 --gradient_accumulation_steps 1"
     with pytest.raises(UsageError, match=r"the data has 1 row, .* 2: 2 per device × 1 accumulated\.\n"):
         check_enough_rows(rows_of(1, 1), size=2, accumulation=1, ranks=1)
-
-
-def test_data_smaller_than_the_ranks_is_refused() -> None:
     with pytest.raises(UsageError, match="fewer processes"):
         check_enough_rows(rows_of(3, 3), size=1, accumulation=1, ranks=4)
 
@@ -230,11 +227,8 @@ def test_one_a_row_keeps_the_order() -> None:
 
 @pytest.mark.parametrize("put", [pack, one_a_row])
 def test_an_example_that_is_longer_than_a_row_is_refused(put: object) -> None:
-    with pytest.raises(
-        UsageError, match="an example has 1,200 tokens, but a row has room for 1,000"
-    ) as caught:
+    with pytest.raises(UsageError, match=r"(?s)1,200 tokens, but a row has room for 1,000.*_max_length 1200"):
         put(np.array([10, 1200]), 1000)  # type: ignore[operator]
-    assert "--model_max_length 1200" in str(caught.value.hint)
 
 
 def test_sums_are_means_over_their_count_and_begin_again() -> None:

@@ -66,9 +66,8 @@ def test_weights_have_the_dtype_that_was_asked_for(folder: Path, dtype: torch.dt
 
 def test_no_end_of_text_is_an_error_that_names_one(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", eos_token=None)
-    with pytest.raises(ModelError, match="would never stop") as caught:
+    with pytest.raises(ModelError, match=r'(?s)would never stop.*"eos_token": '):
         load.load_tokenizer(str(folder), say=silent)
-    assert '"eos_token": ' in str(caught.value.hint)
 
 
 def test_padding_is_found_in_the_vocabulary_so_no_row_is_added(folder: Path) -> None:
@@ -111,9 +110,8 @@ def test_an_added_padding_token_has_the_mean_of_all_rows_as_in_selfee(tmp_path: 
 
 def test_a_tokenizer_that_is_damaged_is_an_error(folder: Path) -> None:
     (folder / "tokenizer.json").write_text('{"model": {"type": "BPE"')
-    with pytest.raises(ModelError, match=f"the tokenizer of {folder} cannot be loaded") as caught:
+    with pytest.raises(ModelError, match=f"(?s)the tokenizer of {folder} cannot.*redraft weights verify"):
         load.load_tokenizer(str(folder), say=silent)
-    assert "redraft weights verify" in str(caught.value.hint)
 
 
 def test_one_row_too_few_is_filled_for_a_new_padding_token_alone(folder: Path, tmp_path: Path) -> None:
@@ -153,9 +151,8 @@ def test_a_damaged_model_is_an_error_that_names_it(folder: Path, name: str, dama
 def test_a_delta_is_not_trained(folder: Path, tmp_path: Path) -> None:
     target = tiny_folder(tmp_path / "target", dtype=torch.float32, initializer_range=0.1)
     diff(folder, target, tmp_path / "delta")
-    with pytest.raises(ModelError, match="is a delta, not a model") as caught:
+    with pytest.raises(ModelError, match=r"(?s)is a delta, not a model.*redraft weights apply"):
         both(tmp_path / "delta")
-    assert "redraft weights apply" in str(caught.value.hint)
 
 
 def test_code_that_a_model_brings_is_not_run(folder: Path, tmp_path: Path) -> None:
@@ -170,9 +167,8 @@ def test_code_that_a_model_brings_is_not_run(folder: Path, tmp_path: Path) -> No
 
 
 def test_a_name_of_the_hub_that_is_not_reached_is_an_error() -> None:
-    with pytest.raises(ModelError, match="the tokenizer of org/name cannot be loaded") as caught:
+    with pytest.raises(ModelError, match=r"(?s)the tokenizer of org/name cannot be loaded.*\n.*hub"):
         load.load_tokenizer("org/name", say=silent)
-    assert "hub" in str(caught.value.hint)
 
 
 def test_a_skeleton_has_the_shapes_and_no_memory(folder: Path) -> None:
@@ -198,9 +194,8 @@ def test_frozen_weights_have_16_bits_where_the_machine_computes_in_them(
 
 def test_weights_in_float16_are_not_trained() -> None:
     assert load.weights_dtype("float16", lora=True) == torch.float16
-    with pytest.raises(UsageError, match="too small") as caught:
+    with pytest.raises(UsageError, match=r"(?s)too small.*--fp16"):
         load.weights_dtype("float16", lora=False)
-    assert "--fp16" in str(caught.value.hint)
 
 
 @pytest.mark.slow
@@ -305,16 +300,15 @@ def test_named_layers_alone_get_one(targets: tuple[str, ...]) -> None:
     assert all(name.endswith(targets) for name in names)
 
 
-def test_a_matrix_of_input_and_output_gets_one_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+def test_a_tied_matrix_gets_one_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
     model = added(tiny(tie_word_embeddings=True), lora_target_modules=("lm_head",))
     assert any("lm_head.lora_A" in name for name, _ in model.named_parameters())
     assert [str(each.message) for each in recwarn] == []
 
 
 def test_a_name_that_no_layer_has_is_an_error_that_lists_them() -> None:
-    with pytest.raises(UsageError, match=r"no linear layer 'query'\.") as caught:
+    with pytest.raises(UsageError, match=r"(?s)no linear layer 'query'\..*down_proj gate_proj k_proj"):
         added(tiny(), lora_target_modules=("q_proj", "query"))
-    assert "down_proj gate_proj k_proj" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -335,9 +329,8 @@ def test_it_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
     second: Any = added(tiny(), lora_alpha=16, lora_from=tmp_path)
     one, two = (each.base_model.model.model.layers[0].self_attn.q_proj for each in (first, second))
     torch.testing.assert_close(one.get_delta_weight("default"), two.get_delta_weight("default"))
-    with pytest.raises(UsageError, match="is 4 × 32, not 2 × 32") as caught:
+    with pytest.raises(UsageError, match=r"(?s)is 4 × 32, not 2 × 32.*--lora_r"):
         added(tiny(), lora_r=2, lora_from=tmp_path)
-    assert "--lora_r" in str(caught.value.hint)
     with pytest.raises(UsageError, match="only one of"):
         added(tiny(), lora_target_modules=("q_proj",), lora_from=tmp_path)
     third: Any = added(tiny(), lora_r=6, lora_alpha=16, lora_from=tmp_path)

@@ -147,15 +147,13 @@ def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
     made = before_step(loop(tmp_path, data(examples), save_total_limit=2), step, terminate)
     assert (made.run(), made.stopped) == (step, signal.SIGTERM)
     found, _ = newest(tmp_path)
-    assert found
-    assert found.step == step
+    assert (found and found.step) == step
     assert loop(tmp_path, data(examples), llama(seed=5), save_total_limit=2).run(found) == 12
     assert (curve(tmp_path), weights(tmp_path)) == (curve(unbroken), weights(unbroken))
 
 
 @pytest.mark.parametrize(("save", "step"), [("steps", 6), ("epoch", 4), ("epoch", 6)])
 def test_a_stop_is_not_the_end_of_an_epoch(examples: Prepared, tmp_path: Path, step: int, save: str) -> None:
-
     def run(out: Path, stop: int = 99) -> list[tuple[int, float]]:
         each = {f"{name}_strategy": "epoch" for name in ("logging", "eval")}
         found, _ = newest(out)
@@ -197,8 +195,7 @@ def test_what_a_run_cannot_go_on_from(unbroken: Path, examples: Prepared, tmp_pa
     (tmp_path / "checkpoint-4" / "optimizer.safetensors").unlink()
     with pytest.raises(ModelError, match=r"has no optimizer\.safetensors") as error:
         loop(tmp_path, data(examples)).run(SavedCheckpoint(tmp_path / "checkpoint-4", 4, ()))
-    assert error.value.hint
-    assert "--model_name_or_path" in error.value.hint
+    assert "--model_name_or_path" in str(error.value.hint)
 
 
 def test_a_run_neither_begins_nor_ends_to_be_shared_on_its_way(
@@ -216,8 +213,7 @@ def test_a_run_neither_begins_nor_ends_to_be_shared_on_its_way(
     for goes_on in (made.run, lambda each: made.trained.load_model(each.folder)):
         with pytest.raises(ModelError, match="was saved with FSDP, but this run is without FSDP") as error:
             goes_on(SavedCheckpoint(folder, int(folder.name[11:]), ()))
-        assert error.value.hint
-        assert error.value.hint.endswith(f"with another --output_dir: --model_name_or_path {folder}")
+        assert str(error.value.hint).endswith(f"with another --output_dir: --model_name_or_path {folder}")
 
 
 def test_a_checkpoint_of_another_model_is_refused(unbroken: Path, examples: Prepared, tmp_path: Path) -> None:
@@ -234,20 +230,19 @@ def test_a_damaged_part_of_a_checkpoint_is_named(
     folder = tmp_path / "checkpoint-8"
     shutil.copytree(unbroken / "checkpoint-8", folder)
     (folder / name).write_bytes(b"x" * (folder / name).stat().st_size)
-    with pytest.raises(ModelError, match="cannot be read") as error:
-        loop(tmp_path, data(examples)).run(SavedCheckpoint(folder, int(folder.name[11:]), ()))
-    assert "Move that checkpoint away" in str(error.value.hint)
+    with pytest.raises(ModelError, match=r"(?s)cannot be read.*Move that checkpoint away"):
+        loop(tmp_path, data(examples)).run(SavedCheckpoint(folder, 8, ()))
+
+
+def spoil(made: Loop) -> None:
+    with torch.no_grad():
+        made.trained.model.model.norm.weight[0] = torch.nan
 
 
 def test_a_loss_that_is_no_number_stops_before_the_step(examples: Prepared, tmp_path: Path) -> None:
     made = loop(tmp_path, data(examples))
     weight = made.trained.model.model.norm.weight
-
-    def spoil() -> None:
-        with torch.no_grad():
-            weight[0] = torch.nan
-
-    before_step(made, 6, spoil)
+    before_step(made, 6, partial(spoil, made))
     with pytest.raises(ModelError, match=r"step 6: the loss .* because an earlier step") as error:
         made.run()
     assert f"records: {made.records(6)[0]}, " in error.value.message
@@ -258,12 +253,7 @@ def test_a_loss_that_is_no_number_stops_before_the_step(examples: Prepared, tmp_
 
 def test_a_checkpoint_with_broken_weights_is_blamed_itself(examples: Prepared, tmp_path: Path) -> None:
     made = loop(tmp_path, data(examples), max_steps=8)
-
-    def spoil() -> None:
-        with torch.no_grad():
-            made.trained.model.model.norm.weight[0] = torch.nan
-
-    made.callbacks.append(At(4, spoil, after=True))
+    made.callbacks.append(At(4, partial(spoil, made), after=True))
     with pytest.raises(ModelError, match="step 5"):
         made.run()
     found, _ = newest(tmp_path)
@@ -304,21 +294,14 @@ def test_records_of_a_step_are_those_that_it_reads(examples: Prepared, tmp_path:
 
 
 def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
-    made = loop(
-        tmp_path,
-        data(examples),
-        divergence_steps=3,
-        max_steps=60,
-        lr_scheduler_type="constant",
-        save_strategy="no",
-    )
+    more: dict[str, Any] = {"max_steps": 60, "lr_scheduler_type": "constant", "save_strategy": "no"}
+    made = loop(tmp_path, data(examples), divergence_steps=3, **more)
 
-    def spoil() -> None:
-        with torch.no_grad():
-            for each in made.trained.model.parameters():
-                each.mul_(-20)
+    def worsen() -> None:
+        for each in made.trained.model.parameters():
+            each.data.mul_(-20)
 
-    before_step(made, 30, spoil)
+    before_step(made, 30, worsen)
     with pytest.raises(ModelError, match=r"step 32: training diverges\. For 3 steps"):
         made.run()
 

@@ -286,18 +286,16 @@ def test_of_many_at_once_one_makes_it(write: Write, cache: Path, counting: Count
 
 def test_a_cache_that_cannot_be_written_is_said(write: Write, tmp_path: Path) -> None:
     path = write(("a", "b"))
-    with pytest.raises(OutputError, match=r"data cannot be written to .*: Not a directory") as caught:
+    with pytest.raises(OutputError, match=r"(?s)data cannot be written to .*: Not a directory.*--cache_dir"):
         prepare([path], Letters(), path / "cache")
-    assert "--cache_dir" in str(caught.value.hint)
 
 
 def test_a_record_that_is_none_is_named(write: Write, cache: Path) -> None:
     path = write(("a", "b"))
     with path.open("a") as file:
         file.write('{"instruction": \n')
-    with pytest.raises(RecordError, match=r"data\.jsonl:2: this is not JSON") as caught:
+    with pytest.raises(RecordError, match=r"(?s)data\.jsonl:2: this is not JSON.*-o OTHER\.jsonl leaves"):
         prepare([path], Letters(), cache)
-    assert "-o OTHER.jsonl leaves it out" in str(caught.value.hint)
     assert [each.suffix for each in cache.iterdir()] == [".lock"]
 
 
@@ -325,9 +323,8 @@ def test_no_prompt_that_leaves_room_for_an_answer(write: Write, cache: Path) -> 
 def test_streams_folders_and_missing_files_are_refused(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(UsageError, match="standard input cannot be trained on"):
         prepare([Path("-")], Letters(), cache)
-    with pytest.raises(UsageError, match="is a folder") as caught:
+    with pytest.raises(UsageError, match=r"(?s)is a folder.*redraft data import"):
         prepare([tmp_path], Letters(), cache)
-    assert "redraft data import" in str(caught.value.hint)
     with pytest.raises(RecordError, match="No such file"):
         prepare([tmp_path / "none.jsonl"], Letters(), cache)
 

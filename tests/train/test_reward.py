@@ -83,7 +83,6 @@ def test_a_tiny_model_learns_which_answer_is_better(model: str, here: Path) -> N
     made.train()
     assert isinstance(made.loop.eval_data, Data)
     found = measured(made.loop, made.loop.eval_data)
-    assert found
     assert found.accuracy.value == 1.0
     assert losses()[-1] < losses()[0] / 2
     saved = json.loads(Path("out/eval.json").read_text())
@@ -135,9 +134,8 @@ def test_a_token_to_pad_with_can_be_added(model: str, here: Path, monkeypatch: p
     tokenizer = AutoTokenizer.from_pretrained(made)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(made)
-    with pytest.raises(ModelError, match="no padding token except its end-of-text") as caught:
+    with pytest.raises(ModelError, match=r"(?s)no padding token except its end.*--pad_token '\[PAD\]'"):
         ready(made)
-    assert "--pad_token '[PAD]'" in str(caught.value.hint)
     words = ["--model_name_or_path", made, "--pad_token", "[PAD]", "--lora", "True"]
     run = ready(made, *words)
     run.train()
@@ -296,13 +294,10 @@ def test_figures_of_a_few_pairs() -> None:
     assert found.calibration[1].right.value == 0.5
 
 
-def test_a_calibrated_reward_is_as_right_as_it_is_sure() -> None:
+def test_a_calibrated_reward_is_as_right_as_it_is_sure_and_another_is_found() -> None:
     found = measure(*random_pairs(1.0))
     assert found.miscalibration < 0.03
     assert all(each.right.low - 0.02 < each.said < each.right.high + 0.02 for each in found.calibration)
-
-
-def test_a_reward_that_is_too_sure_is_found() -> None:
     assert measure(*random_pairs(0.2)).miscalibration > 0.1
 
 

@@ -145,16 +145,14 @@ def test_memory_that_runs_out_is_told(model: str, here: Path, monkeypatch: pytes
     monkeypatch.setattr(made.loop.trained.accelerator, "backward", fail)
     with pytest.raises(ModelError, match="out of memory with batches of up to") as error:
         made.train()
-    assert error.value.hint
-    assert "--per_device_train_batch_size 2 --gradient_accumulation_steps 2" in error.value.hint
+    assert "--per_device_train_batch_size 2 --gradient_accumulation_steps 2" in str(error.value.hint)
 
 
 def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:
     """The library of the weights raises its own kind of error."""
     made = ready(model, "--lora", "False")
-    with files_up_to(1 << 15), pytest.raises(OutputError, match="cannot be written") as error:
+    with files_up_to(1 << 15), pytest.raises(OutputError, match=r"(?s)cannot be written.*Make room"):
         made.train()
-    assert "Make room" in str(error.value.hint)
 
 
 def test_two_runs_do_not_write_one_output(model: str, here: Path) -> None:

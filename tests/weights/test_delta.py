@@ -295,9 +295,8 @@ def test_values_that_are_not_finite(tmp_path: Path, value: float) -> None:
     target["model.norm.weight"][3] = value
     save(tmp_path / "base", base)
     save(tmp_path / "target", target)
-    with pytest.raises(ModelError, match=r"'model.norm.weight': the result has NaN or infinite") as caught:
+    with pytest.raises(ModelError, match=r"(?s)'model.norm.weight': the result has NaN or infinite.*--exact"):
         diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
-    assert "--exact" in str(caught.value.hint)
     assert not (tmp_path / "delta").exists()
     diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True)
     apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again")

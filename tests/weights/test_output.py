@@ -54,9 +54,8 @@ def test_a_folder_with_its_manifest(tmp_path: Path) -> None:
 
 def test_a_folder_that_exists_is_replaced_only_when_told(tmp_path: Path) -> None:
     make(tmp_path / "out")
-    with pytest.raises(OutputError, match="exists") as caught:
+    with pytest.raises(OutputError, match=r"(?s)exists.*--force"):
         make(tmp_path / "out")
-    assert "--force" in str(caught.value.hint)
     make(tmp_path / "out", force=True, values=VALUES + 1)
     assert torch.equal(load_file(tmp_path / "out" / "model.safetensors")["a.weight"], VALUES + 1)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

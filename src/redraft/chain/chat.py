@@ -285,12 +285,10 @@ class _Layout:
             head, tag, tail = before.rpartition(_OPENING)
             before = f"{head}{_broken(tag)}{tail}" if tag else tail
         after = self._render(turn + 1) if turn < self._last else self.text
-        if not self._keeps(after, turn):
-            return None
         own = [leaf for leaf in self.leaves if leaf.of.turn == turn]
-        earlier = max((leaf.end for leaf in self.leaves if leaf.of.turn < turn), default=0)
-        if not own:
+        if not self._keeps(after, turn) or not own:
             return None
+        earlier = max((leaf.end for leaf in self.leaves if leaf.of.turn < turn), default=0)
         if self.text.startswith(before):
             start = len(before)
         else:  # for example, the prompt opens thoughts, and the turn begins with a call

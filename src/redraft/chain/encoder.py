@@ -255,8 +255,7 @@ class Example:
     ids: NDArray[np.uint32]  # token ids, shape [n]
     trained: NDArray[np.bool_]  # which tokens carry loss, shape [n]
     cut: Cut = field(default_factory=Cut)
-    # Whether earlier answers carry no loss, because the format or the model's template prevents it.
-    leaves: bool = False
+    leaves: bool = False  # whether earlier answers carry no loss, because format or template prevents it
 
 
 @dataclass(frozen=True)
@@ -290,10 +289,8 @@ class Uncut:
     def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
         """Return the example, cut to at most `limit` tokens.
 
-        Args:
-            limit: The maximum number of tokens.
-            learnt: The prompt is cut to leave room for this many tokens, at most half of the limit. Defaults
-                to the tokens of the first turn with loss (`self.learnt`).
+        The prompt is cut to leave room for `learnt` tokens, at most half of the limit. By default, these are
+        the tokens of the first turn with loss (`self.learnt`).
         """
         if not self.trained[1:].any():
             return Skipped("no token carries loss")
@@ -369,8 +366,7 @@ class Encoder:
             found = self.uncut(spans).fitted(self.max_length)
             if isinstance(found, Skipped):
                 return found
-            leaves = leaves_answers(chain, self.format, self.objective, spans)
-            return replace(found, leaves=leaves)
+            return replace(found, leaves=leaves_answers(chain, self.format, self.objective, spans))
         except RecordError as error:
             return Skipped(error.message)
 
@@ -501,10 +497,6 @@ def _answered(chain: Chain, answer: str) -> Chain:
     return Chain(prompt=chain.prompt, steps=(Step(answer=answer),), best=0, meta=source)
 
 
-EQUAL = "chosen and rejected are equal"
-EMPTY = "an empty answer"
-EQUAL_WHEN_CUT = "chosen and rejected are equal up to the length limit"
-
 Pair = tuple[Example, Example]  # the chosen answer and the rejected one, each with its prompt
 
 
@@ -524,8 +516,7 @@ class PairEncoder:
     @property
     def fingerprint(self) -> str:
         """A hash of all settings that determine a chain's pair. It does not cover the code."""
-        parts = ["pairs", self._encoder.fingerprint]
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        return hashlib.sha256(repr(["pairs", self._encoder.fingerprint]).encode()).hexdigest()
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
         """Return a record's chains that become pairs. An OASST1 tree yields each pair of ranked replies."""
@@ -546,9 +537,9 @@ class PairEncoder:
 
     def read(self, prompt: Prompt, answer: str) -> Example:
         """Return the tokens of a prompt with one answer. An empty answer becomes the stop token alone."""
-        empty, asked = is_blank(answer), Chain(prompt=prompt)
+        empty = is_blank(answer)
         # Formats reject an empty answer, so it is replaced with a text, whose tokens are then removed.
-        uncut = self._uncut(_answered(asked, "a" if empty else answer))
+        uncut = self._uncut(_answered(Chain(prompt=prompt), "a" if empty else answer))
         if empty:
             place = slice(*uncut.answers[-1])
             uncut = replace(uncut, ids=np.delete(uncut.ids, place), trained=np.delete(uncut.trained, place))
@@ -574,12 +565,12 @@ def answers_of(chain: Chain) -> tuple[str, str]:
     if isinstance(meta_of(chain, "source").get("chosen"), list):
         raise RecordError("a pair has more than text (a tool call or thoughts), but only text is trained on")
     if any(is_blank(step.answer) for step in chain.steps):
-        raise RecordError(EMPTY)
+        raise RecordError("an empty answer")
     record = to_preference(chain)
     if isinstance(record, Unfit):
         pair = chain.meta.get("preference") is True
         reason = "no pair of a chosen and a rejected answer" if record == NO_ANSWER else record.reason
-        raise RecordError(EQUAL if pair else reason)
+        raise RecordError("chosen and rejected are equal" if pair else reason)
     return _written(record["chosen"][0]), _written(record["rejected"][0])
 
 
@@ -591,7 +582,7 @@ def _parted(chosen: Example, rejected: Example) -> Pair | Skipped:
     shorter = min(len(chosen.ids), len(rejected.ids))
     differs = np.flatnonzero(chosen.ids[:shorter] != rejected.ids[:shorter])
     if not len(differs) and len(chosen.ids) == len(rejected.ids):
-        return Skipped(EQUAL_WHEN_CUT)
+        return Skipped("chosen and rejected are equal up to the length limit")
     parts = int(differs[0]) if len(differs) else shorter
     marked = (replace(each, trained=np.arange(len(each.ids)) >= parts) for each in (chosen, rejected))
     return next(marked), next(marked)

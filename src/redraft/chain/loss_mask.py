@@ -143,8 +143,7 @@ def best_answer(chain: Chain, objective: Objective) -> list[Span]:
 def _single(steps: Sequence[Step], number: int | None, objective: Objective) -> Step:
     best = steps[number] if number is not None and number < len(steps) else steps[-1]
     ordered = (best, *reversed(steps))
-    allowed = (None, _REJECTED) if objective == "full" else (None,)
-    for fault in allowed:
+    for fault in (None, _REJECTED) if objective == "full" else (None,):
         if found := next((step for step in ordered if _fault(step) == fault), None):
             return found
     raise RecordError(_fault(best) or _REJECTED)

@@ -135,7 +135,6 @@ _AFTER = re.compile(
     r"(?:needed|necessary|required|recommended|suggested|encouraged)\b"
 )
 _REVISE = re.compile(r"revis(?:ions?|ed?)\b")
-_REACH = 120  # characters before "revision" that are searched for a negation
 
 _SCORE = re.compile(r"(?<![\d.,/])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*10(?![\d./]*\d)", re.IGNORECASE)
 
@@ -158,7 +157,7 @@ def verdict_of(text: str) -> Verdict:
         after = _AFTER.match(text, at)
         if after and after["no"]:
             return "accept"
-        before = _BEFORE.search(text[max(0, at - _REACH) : at])
+        before = _BEFORE.search(text[max(0, at - 120) : at])  # is searched for a negation
         if before and (after or (before["need"] and _REVISE.match(text, at))):
             return "accept" if before["no"] or before["zero"] else "revise"
     return "unknown"

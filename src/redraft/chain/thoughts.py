@@ -37,7 +37,6 @@ PAIRS: Pairs = (
 
 _TAGS = tuple(tag for pair in PAIRS for tag in pair if tag)
 OPENING = tuple(opens for opens, _ in PAIRS)
-_PAIRED = PAIRS[:13]  # pairs whose closing tag ends only thoughts
 _FENCES = ("```", "~~~")
 _LONGEST = 64  # characters, more than any tag has
 _SPACE = re.compile(r"\s*")
@@ -170,7 +169,7 @@ def apart(text: str) -> tuple[str, str]:
 
 def opened_before(text: str) -> str:
     """Return the tag that closes a thought opened before the text, or "". Tags in code do not count."""
-    for start, close in _PAIRED:
+    for start, close in PAIRS[:13]:  # whose closing tags end only thoughts
         at = text.find(close)
         if at < 0 or start in text[:at] or text[:at].count("```") % 2:
             continue

@@ -33,9 +33,6 @@ class Unfit:
 NO_QUESTION = Unfit("no-question", "there is no question")
 NO_ANSWER = Unfit("no-answer", "there is no answer to write")
 NOT_TEXT = Unfit("not-text", "a message has more than text, such as an image or a tool call")
-NO_PAIR = Unfit("no-pair", "the best answer is the first one, or equals it")
-NO_TRUTH = Unfit("no-truth", "it is not known whether the answer is right: redraft eval finds out")
-NOT_BETTER = Unfit("not-better", "no correction was judged better than the first answer")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
 _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -120,7 +117,8 @@ def to_preference(chain: Chain) -> Record | Unfit:
     answer, there is no pair. Without any feedback, as in an imported pair, the best answer is chosen.
     """
     if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
-        return NO_PAIR if chain.steps else NO_ANSWER
+        no_pair = Unfit("no-pair", "the best answer is the first one, or equals it")
+        return no_pair if chain.steps else NO_ANSWER
     first, *corrections = chain.steps
     chosen: Step | None = chain.steps[chain.best]
     if any(step.feedback for step in chain.steps):
@@ -128,7 +126,7 @@ def to_preference(chain: Chain) -> Record | Unfit:
         new = [step for step in whole if step.answer.strip() != first.answer.strip()]
         chosen = max((step for step in reversed(new) if _is_better(step, first)), key=_rank, default=None)
     if chosen is None:
-        return NOT_BETTER
+        return Unfit("not-better", "no correction was judged better than the first answer")
     return {
         "id": _id(chain),
         "prompt": _asked(chain),
@@ -149,7 +147,7 @@ def to_every_eval_ever(chain: Chain) -> Record | Unfit:
         task, results, step = str(truth["task"]), truth["steps"][place], chain.steps[place]
         checks, passed = ", ".join(each["name"] for each in results), [each["passed"] for each in results]
     except (LookupError, TypeError):
-        return NO_TRUTH
+        return Unfit("no-truth", "it is not known whether the answer is right: redraft eval finds out")
     answers = chain.best is not None and not step.echo and not is_blank(step.answer)
     right = answers and bool(passed) and all(passed)
     model = str(chain.model.get("name") or truth.get("model") or "unknown")

@@ -153,8 +153,7 @@ def train(
 ) -> TrainResult:
     """Train, and write a record of the run beside the output.
 
-    Args:
-        on_step: A function that is called with each line of the log. If it is given, no progress is shown.
+    `on_step` is called with each line of the log. If it is given, no progress is shown.
     """
     say = tell if leads() and not own.quiet else _ignore
     if not own.data_path:

@@ -24,7 +24,6 @@ NAME = "redraft_segments"  # the name of this attention in transformers
 
 _KINDS = {"full_attention", "sliding_attention"}
 _HALVES = {torch.float16, torch.bfloat16}
-_WIDEST_HEAD = 256  # the widest head of torch's flash attention. The width must also be a multiple of 8.
 
 LONG = 512
 """Number of tokens from which attention on a CPU is faster in 16 bits. At 60 tokens, 32 bits are faster by
@@ -112,8 +111,7 @@ def attend(
         return _joined(query, key, value, branches, how), None
     if cu_seq_lens_q is None or max_length_q is None:
         if position_ids is None:
-            why = "gets no position_ids, which separate the examples of a packed row."
-            raise _unpacked(module, why)
+            raise _unpacked(module, "gets no position_ids, which separate the examples of a packed row.")
         found = segments(position_ids)
         cu_seq_lens_q, max_length_q = found["cu_seq_lens_q"], found["max_length_q"]
     window = sliding_window if sliding_window and sliding_window < max_length_q else None
@@ -142,7 +140,7 @@ def _unpacked(module: torch.nn.Module, why: str) -> ModelError:
 
 def _has_kernel(query: Tensor, value: Tensor) -> bool:
     width = query.shape[-1]
-    fits = width == value.shape[-1] and width % 8 == 0 and width <= _WIDEST_HEAD
+    fits = width == value.shape[-1] and width % 8 == 0 and width <= 256  # limits of torch's flash attention
     return query.is_cuda and query.dtype in _HALVES and fits
 
 

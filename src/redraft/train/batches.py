@@ -113,12 +113,7 @@ _NOTHING = Stored(np.zeros(1, np.int64), np.zeros(1, np.bool_))
 
 
 class Order:
-    """The rows in each batch of one rank. Only the seed and the epoch decide their order.
-
-    Args:
-        rows: The number of rows.
-        size: The number of rows in a rank's batch.
-    """
+    """The rows in each batch of one rank, at most `size`. Only seed and epoch decide their order."""
 
     def __init__(self, rows: int, size: int, *, seed: int, rank: int = 0, ranks: int = 1) -> None:
         self._rows, self._size = rows, size * ranks
@@ -299,7 +294,7 @@ def _tensors(**arrays: Ints) -> Batch:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def check_enough_rows(rows: Rows, *, size: int, accumulation: int, ranks: int) -> None:
+def check_enough_rows(rows: Rows, size: int, accumulation: int, ranks: int) -> None:
     """Raise `UsageError` if there are fewer rows than one step of the optimizer needs."""
     step = size * accumulation * ranks
     if len(rows) >= step:

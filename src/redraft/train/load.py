@@ -113,11 +113,8 @@ def load_tokenizer(
     """Load a tokenizer with an end-of-text and a padding token.
 
     If it has no padding token and none is given, another token of its vocabulary is used, so that the
-    embedding needs no new row. Padding never carries loss.
-
-    Args:
-        apart: Whether padding and end-of-text must differ. transformers reads a reward at the last token that
-            is not padding: with one token for both, it would miss the end.
+    embedding needs no new row. Padding never carries loss. With `apart`, padding and end-of-text must differ:
+    transformers reads a reward at the last token that is not padding, and would miss the end.
     """
     folder = model_folder(ref, check_tokenizer)
     with _loading(ref, "tokenizer"):
@@ -169,9 +166,7 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
 def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transformers.PreTrainedModel:
     """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to the model.
 
-    Args:
-        dtype: The dtype of the weights.
-        scores: Load a reward model: a classifier with one label. Its head may be new, with random values.
+    With `scores`, load a reward model: a classifier with one label. Its head may be new, with random values.
     """
     folder = model_folder(ref, check_weights)
     loader: Any = (
@@ -201,23 +196,20 @@ def load_trained(
     ref: str,
     tokenizer: transformers.PreTrainedTokenizerBase,
     *,
-    seed: int,
     note: Mapping[str, Any] | None = None,
     scores: bool = False,
 ) -> transformers.PreTrainedModel | peft.PeftModel:
     """Load the model to train, with an adapter if the settings say so.
 
-    Args:
-        note: redraft's fields to add to the configuration of the result.
-        scores: Load a reward model.
+    `note` has redraft's fields to add to the configuration of the result. With `scores`, load a reward model.
     """
-    transformers.set_seed(seed)  # a classifier's head may be new
+    transformers.set_seed(own.seed)  # a classifier's head may be new
     loaded = load_model(ref, dtype=DTYPES[own.dtype], scores=scores)
     grown = fit_vocabulary(loaded, tokenizer, ref=ref)
     if not own.lora:
         loaded.config.update(dict(note or {}))
         return loaded
-    transformers.set_seed(seed)
+    transformers.set_seed(own.seed)
     task = "SEQ_CLS" if scores else "CAUSAL_LM"
     return add_adapter(loaded, own, task=task, note=note or {}, whole_vocabulary=grown)
 
@@ -242,11 +234,7 @@ def _loading(ref: str, what: str) -> AbstractContextManager[None]:
 
 
 def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, *, ref: str) -> bool:
-    """Check that each token has a row in the embedding, and add a row for a new padding token.
-
-    Returns:
-        Whether a row was added.
-    """
+    """Check that each token has a row in the embedding. Return whether a new padding token was given one."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids = tokenizer.get_vocab().values()
     needed = max(ids, default=-1) + 1
@@ -273,21 +261,18 @@ def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, 
 
 ALL = "all-linear"  # every linear layer except the head
 
-_FULL = 16.0  # bytes per parameter: 32-bit weight, gradient and AdamW's two moments
-_FOR_ACTIVATIONS = 0.75  # the share of a GPU's memory for `_FULL`. The rest is for activations.
-
 
 def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
     """Return whether to train an adapter by default (without a large enough GPU), and the reason in words.
 
-    Args:
-        gpu_bytes: Memory of the GPU, or of all GPUs that share the model; None without a GPU.
+    `gpu_bytes` is the memory of the GPU, or of all GPUs that share the model; None without a GPU.
     """
     if gpu_bytes is None:
         return True, "no GPU is used"
-    full, has = parameters * _FULL, f"the GPU has {gpu_bytes / 1e9:.0f} GB"
+    full = parameters * 16.0  # bytes: 32-bit weight, gradient and AdamW's two moments
+    has = f"the GPU has {gpu_bytes / 1e9:.0f} GB"
     asks = f"full training takes {full / 1e9:.1f} GB before activations, and {has}"
-    return full > gpu_bytes * _FOR_ACTIVATIONS, asks
+    return full > gpu_bytes * 0.75, asks  # the rest is for activations
 
 
 @dataclass
@@ -306,10 +291,8 @@ def add_adapter(
 ) -> peft.PeftModel:
     """Add an adapter to a model, in 32 bits, and freeze everything else.
 
-    The adapter's initial values are random, so seed torch first.
-
-    Args:
-        task: The task type, as peft names it. With SEQ_CLS, the whole head is trained too.
+    The adapter's initial values are random, so seed torch first. `task` is the task type, as peft names it:
+    with SEQ_CLS, the whole head is trained too.
     """
     _check_layers(model, own.lora_target_modules)
     config = _Config(

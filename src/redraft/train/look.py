@@ -52,8 +52,7 @@ def preview(own: RunOptions, model: str, cache: Path, *, show: Say, say: Say) ->
 
 
 def _heading(prepared: Prepared, number: int, place: int, verb: Verb[Any]) -> str:
-    example = prepared[number]
-    name = visible(prepared.name(number))
+    example, name = prepared[number], visible(prepared.name(number))
     name += f" {verb.parts[place % len(verb.parts)]}" if verb.parts else ""
     carrying = f", {int(example.trained[1:].sum()):,} {verb.marked[0]}" if verb.marked[0] else ""
     return f"── {name}: {len(example.ids):,} tokens{carrying}"
@@ -143,9 +142,7 @@ class Estimate:
         ]
         if self.rollouts:
             one, whole = (clock_time(count * self.writing) for count in (1, self.rollouts))
-            lines.append(
-                f"            {whole} of this to write and judge answers, {one} for each rollout batch"
-            )
+            lines.append(f"{'':12}{whole} of this to write and judge answers, {one} for each rollout batch")
         if price is not None:
             lines.append(f"cost        {self.seconds / 3600 * price:,.2f}, at {price:g} an hour")
         return lines

@@ -31,10 +31,8 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
     """Make a model compute its loss with this module when it is called with labels.
 
     Call this once, after adding adapters. The model then also accepts `num_items_in_batch`: the number of
-    trained tokens to divide by (default: those in the batch). Calls without labels work as before.
-
-    Returns:
-        Whether logits are computed one slice at a time. If not, all of them are in memory at once.
+    trained tokens to divide by (default: those in the batch). Calls without labels work as before. Return
+    whether logits are computed one slice at a time. If not, all of them are in memory at once.
     """
     inner = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
     plain = has_plain_head(inner)
@@ -160,12 +158,9 @@ class _Head(torch.autograd.Function):
         return (*(None if grad is None else grad.mul_(scale).to(ctx.dtype) for grad in grads), None)
 
 
-Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
-
-
 def _loss_and_grads(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, wanted: tuple[bool, ...]
-) -> tuple[Tensor, Grads]:
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
     wide = torch.promote_types(hidden.dtype, torch.float32)
     total = torch.zeros((), dtype=wide, device=hidden.device)
     of_hidden = torch.empty_like(hidden) if wanted[0] else None
@@ -225,8 +220,7 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     token = torch.zeros(1, 1, dtype=torch.long, device=head.weight.device)
     with _watched(model.base_model, head) as seen, torch.no_grad():
         logits = model(input_ids=token, use_cache=False).logits
-    same = torch.equal(seen["hidden"], seen["taken"])
-    return same and torch.equal(logits, seen["returned"])
+    return torch.equal(seen["hidden"], seen["taken"]) and torch.equal(logits, seen["returned"])
 
 
 @contextmanager

@@ -415,8 +415,7 @@ def _value(name: str, words: list[str], option: Option, options: type[RunOptions
         if last in shipped_recipes("train") or Path(last).suffix in (".yaml", ".yml"):
             hint = f"The recipe comes first: redraft train {options.verb} {last} --{name} {words[0]}"
         raise UsageError(f"--{name} accepts one value, not {len(words)}: {' '.join(words):.60}.", hint=hint)
-    is_switch = option.type in (bool, bool | None) or name == "fsdp"
-    if not words and not is_switch:
+    if not words and option.type not in (bool, bool | None) and name != "fsdp":
         raise UsageError(f"--{name} has no value.", hint=f"--{name} VALUE: {option.text}")
     return words[0] if words else True
 

@@ -74,7 +74,19 @@ class PpoVerb(Verb[PpoOptions]):
                 "--fsdp splits the weights over processes, but PPO needs the whole model to write answers.",
                 hint="Leave it out: each process then loads the whole model.",
             )
-        _check_sizes(own)
+        step = own.per_device_train_batch_size * own.gradient_accumulation_steps * ranks()
+        processes = f" × {ranks()} processes" if ranks() > 1 else ""
+        sizes = {
+            "--chunk_size": min(own.chunk_size, own.num_rollouts),
+            f"--per_device_train_batch_size × --gradient_accumulation_steps{processes}": step,
+            "--num_generations": samples_each(own),
+        }
+        for name, size in sizes.items():
+            if own.num_rollouts % size:
+                raise UsageError(
+                    f"--num_rollouts {own.num_rollouts} must be a multiple of {name}, {size}.",
+                    hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
+                )
         parse_rewards(own.reward)
 
     def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
@@ -107,7 +119,7 @@ class PpoVerb(Verb[PpoOptions]):
         say: Say,  # noqa: ARG002  (an adapter needs no remark)
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
         """Load a causal language model with an adapter."""
-        made = load_trained(own, ref, tokenizer, seed=own.seed)
+        made = load_trained(own, ref, tokenizer)
         bare = bare_of(made)
         if bare.config._attn_implementation == "sdpa":  # noqa: SLF001 - the only way to ask
             with suppress(ModelError):  # else rows are padded
@@ -153,22 +165,6 @@ class PpoVerb(Verb[PpoOptions]):
 
 
 VERB = PpoVerb()
-
-
-def _check_sizes(own: PpoOptions) -> None:
-    step = own.per_device_train_batch_size * own.gradient_accumulation_steps * ranks()
-    processes = f" × {ranks()} processes" if ranks() > 1 else ""
-    sizes = {
-        "--chunk_size": min(own.chunk_size, own.num_rollouts),
-        f"--per_device_train_batch_size × --gradient_accumulation_steps{processes}": step,
-        **({"--num_generations": samples_each(own)} if samples_each(own) > 1 else {}),
-    }
-    for name, size in sizes.items():
-        if own.num_rollouts % size:
-            raise UsageError(
-                f"--num_rollouts {own.num_rollouts} must be a multiple of {name}, {size}.",
-                hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
-            )
 
 
 def _prompts(own: PpoOptions, encoder: PromptEncoder) -> Iterator[RolloutPrompt]:
@@ -286,8 +282,7 @@ class Ppo(Source):
     ) -> tuple[list[Response], list[_Score]] | None:
         sampled = [self._sampling(epoch, row, each) for row, each in enumerate(asked, start)]
         written = await sampler.chunk([each.tokens for each in asked], sampled)
-        pairs = zip(asked, written, strict=True)
-        records = [recorded(each.record, response) for each, response in pairs]
+        records = [recorded(one.record, response) for one, response in zip(asked, written, strict=True)]
         judged = await unless_stopped(self.reward(records))
         return (written, judged) if judged else None
 
@@ -328,8 +323,7 @@ class Ppo(Source):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint: the rollout batch and β."""
-        experience = self._experience.state_dict()
-        return {"epoch": self._epoch, "batch": self._batch, "experience": experience}
+        return {"epoch": self._epoch, "batch": self._batch, "experience": self._experience.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""

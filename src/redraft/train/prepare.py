@@ -251,7 +251,6 @@ def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> Encoded:
 
 SECONDS = 15.0  # seconds between two lines of progress
 
-_PACKAGES = ("tokenizers", "transformers")
 _SOURCES = ("chain/**/*.py", "jobs/licences.py", "train/prepare.py")  # code that makes tokens from records
 
 
@@ -262,9 +261,8 @@ def prepare(
 
     When several processes want the same data, as the ranks of a run do, one prepares it and the others wait.
 
-    Args:
-        workers: The maximum number of tokenising processes. For little data, one is used.
-        say: Called with lines of progress. The first rank also reports a wait for another process.
+    At most `workers` processes tokenise; for little data, one. `say` is called with lines of progress. The
+    first rank also reports a wait for another process.
     """
     # Workers import the main script. If the script prepares data, both would wait forever. multiprocessing
     # makes the same test before it starts a process.
@@ -305,7 +303,7 @@ def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
         "data": data,
         "encoder": encoder.fingerprint,
         "code": code.hexdigest(),
-        "packages": [__version__, *map(version, _PACKAGES)],
+        "packages": [__version__, version("tokenizers"), version("transformers")],
     }
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -15,9 +15,6 @@ R = TypeVar("R")
 
 Say = Callable[[str], None]  # prints a line for the user
 
-_OF_OTHERS = "gloo/transport/"
-"""Part of torch's message on a CPU when another process is gone. On a GPU, torch raises a DistError."""
-
 
 def ranks() -> int:
     """Return the number of processes that torchrun started together."""
@@ -44,7 +41,8 @@ def parting() -> Iterator[None]:
             with suppress(RuntimeError):  # a failed process reports its own error
                 distributed.barrier()
     except RuntimeError as error:
-        if isinstance(error, distributed.DistError) or _OF_OTHERS in str(error):
+        # When another process is gone, torch raises a DistError on a GPU, and an error of gloo on a CPU.
+        if isinstance(error, distributed.DistError) or "gloo/transport/" in str(error):
             raise ModelError(
                 f"the processes of this run cannot reach each other ({str(error).splitlines()[0]:.160}).",
                 hint="The output of another process may name the cause. To resume from the last checkpoint, "
@@ -88,8 +86,7 @@ def shared_out(items: Sequence[T], compute: Callable[[T], R]) -> list[R]:
 def check_same_start(found: Sequence[tuple[int, str, int]]) -> None:
     """Raise `UsageError` if processes have different checkpoints or data.
 
-    Args:
-        found: For each process, the step to resume from, the hash of its tokens, and its number of rows.
+    `found` has, for each process, the step to resume from, the hash of its tokens, and its number of rows.
     """
     if len(set(found)) > 1:
         each = (

@@ -140,7 +140,7 @@ class Reward(Verb[RewardOptions]):
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
         """Load a classifier that computes the loss of pairs. The result records the format of its texts."""
         note = {"redraft_reward": {"format": own.format, "max_length": own.model_max_length}}
-        model = load_trained(own, ref, tokenizer, seed=own.seed, note=note, scores=True)
+        model = load_trained(own, ref, tokenizer, note=note, scores=True)
         compare(bare_of(model))
         return model, can_join(bare_of(model), say=say)
 
@@ -232,9 +232,8 @@ def measured(loop: Loop, data: Data) -> Measured:
             batches.append((rewards.double().cpu().numpy(), _tokens(batch)))
     parts = [part for process in gathered(batches) for part in process]
     found = measure(*(np.concatenate(each) for each in zip(*parts, strict=True)))
-    path = loop.folder / NAME
     if loop.args.should_save:
-        write_file(path, json.dumps(without_nan(asdict(found)), indent=1).encode() + b"\n")
+        write_file(loop.folder / NAME, json.dumps(without_nan(asdict(found)), indent=1).encode() + b"\n")
     return found
 
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -75,8 +75,7 @@ def _parts(ref: str) -> Iterator[Path]:
 def save(loop: Loop, checkpoint: Path | None = None) -> None:
     """Save the trained model or adapter into the output folder, `config.json` last.
 
-    Args:
-        checkpoint: The folder to copy the model from. By default, the loop's own model is saved.
+    With `checkpoint`, the model is copied from that folder. By default, the loop's own model is saved.
     """
     output = loop.folder
     aside = output / ".saving-result"
@@ -162,9 +161,6 @@ def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
             yield from (Source("data", name, each) for each in noted or [licence])
 
 
-Own = TypeVar("Own", bound=RunOptions)
-
-
 def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
     """Return whether to train an adapter: as set by `lora`, otherwise if full training does not fit."""
     if own.lora is not None:
@@ -179,7 +175,7 @@ def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
     return lora
 
 
-def settled(own: Own, *, lora: bool, gpu: bool) -> Own:
+def settled(own: RunOptions, *, lora: bool, gpu: bool) -> RunOptions:
     """Resolve every `auto`, so that another machine can resume the run."""
     dtype: Any = str(weights_dtype(own.dtype, lora=lora, gpu=gpu)).removeprefix("torch.")
     return own.model_copy(update={"lora": lora, "dtype": dtype})
@@ -420,12 +416,7 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
     eval_data = eval_rows(own, tokenizer, args, verb, cache, pad=pad, say=say)
     source, around = verb.source(trained, data, own, args, tokenizer)
     if isinstance(source, Data):
-        check_enough_rows(
-            data.rows,
-            size=args.train_batch_size,
-            accumulation=args.gradient_accumulation_steps,
-            ranks=args.world_size,
-        )
+        check_enough_rows(data.rows, args.train_batch_size, args.gradient_accumulation_steps, args.world_size)
     loop = Loop(
         trained,
         args,

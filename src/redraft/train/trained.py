@@ -145,8 +145,6 @@ def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
 
 OPTIMIZER = "optimizer.safetensors"  # the states of optimizer, schedule and fp16's scale, in a checkpoint
 
-_SHARDS = "pytorch_model_fsdp*"  # files of FSDP's checkpoints
-
 
 class Trained:
     """A model in training, with its optimizer and schedule.
@@ -276,7 +274,7 @@ class Trained:
     def check_way(self, folder: Path) -> None:
         """Raise `ModelError` if only one of a checkpoint and this run uses FSDP."""
         ways = {True: "with FSDP", False: "without FSDP"}
-        ours, theirs = ways[bool(self.fsdp)], ways[any(folder.glob(_SHARDS))]
+        ours, theirs = ways[bool(self.fsdp)], ways[any(folder.glob("pytorch_model_fsdp*"))]
         if ours != theirs:
             raise ModelError(
                 f"{folder} was saved {theirs}, but this run is {ours}.",

@@ -41,7 +41,6 @@ million. Within these limits parsing takes up to 0.3 GB (measured)."""
 
 SAMPLES, SAMPLE = 4, 1024  # places sampled in each tensor for its fingerprint, and elements read at each
 
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
 
 
@@ -180,7 +179,7 @@ def find_files(path: Path) -> dict[str, str]:
                 hint=f"redraft weights from-gguf {path} -o DIR" if path.suffix.lower() == ".gguf" else None,
             )
         return {"": path.name}
-    for index in INDEXES:
+    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (path / index).exists():
             return _indexed(path / index)
     for single in SINGLES:

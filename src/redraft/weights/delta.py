@@ -262,9 +262,8 @@ def recorded_recipe(delta: Checkpoint) -> Recipe | None:
 def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:
     if KEY in delta.metadata:
         return delta
-    dropped = {name for name in delta.tensors.keys() - base.tensors.keys() if name.endswith(_COMPUTED)}
-    kept = {name: tensor for name, tensor in delta.tensors.items() if name not in dropped}
-    return replace(delta, tensors=kept)
+    unlike = {name for name in delta.tensors if name.endswith(_COMPUTED)} - base.tensors.keys()
+    return replace(delta, tensors={name: each for name, each in delta.tensors.items() if name not in unlike})
 
 
 def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collection[str] = ()) -> None:

@@ -154,7 +154,6 @@ def _uses(tensors: Iterable[tuple[str, int, int]]) -> tuple[Use, ...]:
 
 
 def _config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
-
     def number(key: str) -> int | None:
         value = config.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

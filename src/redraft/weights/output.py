@@ -35,8 +35,6 @@ INDEX = "model.safetensors.index.json"
 SHARD_SIZE = 5_000_000_000
 """The most bytes of a file, which is the hub's limit for a shard. It does not apply if a layout is kept."""
 
-_WORTH_STARTING = 1 << 20  # bytes
-_QUEUED = 6  # three parts for each of the two threads
 _LIBC = libc()
 Progress = Callable[[int], None]  # called with a number of bytes when they are processed
 
@@ -216,7 +214,7 @@ class FileWriter:
         view = memoryview(part if isinstance(part, bytes | memoryview) else raw_bytes(part)).cast("B")
         self.size += len(view)
         self._queued.extend(thread.submit(work, view) for work, thread in self._threads)
-        self._wait(_QUEUED)
+        self._wait(6)  # three parts for each of the two threads
 
     def finish(self) -> str:
         """Wait until everything is on the disk, and return the SHA-256 of the file."""
@@ -238,5 +236,5 @@ class FileWriter:
         self._file.write(part)
         # By default Linux starts late to write cached pages to the disk, and `fsync` then waits for most of
         # the file. This starts it without waiting (SYNC_FILE_RANGE_WRITE, 2).
-        if len(part) > _WORTH_STARTING and (start := getattr(_LIBC, "sync_file_range", None)):
+        if len(part) > 1 << 20 and (start := getattr(_LIBC, "sync_file_range", None)):
             start(self._file.fileno(), ctypes.c_int64(0), ctypes.c_int64(self.size), 2)

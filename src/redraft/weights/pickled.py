@@ -26,8 +26,6 @@ _WIDTHS = {"DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Sto
 _WIDTHS |= {"IntStorage": 4, "ShortStorage": 2, "QInt32Storage": 4, "ComplexFloatStorage": 8}
 _WIDTHS |= {"ComplexDoubleStorage": 16}
 
-_ENCRYPTED = 1  # the flag of an encrypted zip record (PKWARE, APPNOTE 4.4.4)
-
 
 def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a `.bin` file by name, mapped if it is a zip file (torch 1.6 and later)."""
@@ -86,7 +84,7 @@ def _check_records(path: Path) -> None:
         for record in file.infolist():
             if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
                 raise ModelError(f"{path} is compressed, so torch cannot map it.", hint=AGAIN)
-            if record.flag_bits & _ENCRYPTED:
+            if record.flag_bits & 1:  # PKWARE, APPNOTE 4.4.4
                 raise ModelError(f"{path} is encrypted.", hint="Unpack it with its password first.")
             if record.filename in names:
                 raise ModelError(f"{path} contains the record {record.filename!r:.80} twice.", hint=AGAIN)
