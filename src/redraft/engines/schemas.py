@@ -148,7 +148,8 @@ def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
             kept["additionalProperties"] = False
         return kept
 
-    return _throughout(schema, changed), frozenset(left)
+    found = _throughout(schema, changed)
+    return found, frozenset(left)
 
 
 # llama.cpp uses llguidance. One keyword that llguidance does not know disables the whole grammar, without
