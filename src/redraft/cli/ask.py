@@ -68,7 +68,7 @@ def ask(
     quiet = quiet or load_config().defaults.get("quiet", False)
     if edit is not None or at:
         wish = one_text(prompt or (), "ask").strip()
-        example = 'redraft ask --edit FILE "Use euros."'
+        example = 'redraft ask --edit FILE "Use euros."  (or -c CHECK instead of a prompt)'
         if edit is None:
             raise UsageError("--at names a passage of a file, but --edit names no file.", hint=example)
         wished = wish not in ("", "-")
@@ -102,7 +102,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     from difflib import unified_diff
 
     from redraft.chain.documents import text_of_settings
-    from redraft.revision.api import PATCHED, to_patch
+    from redraft.revision.api import to_patch
 
     if str(file) != "-" and _has_piped():
         hint = f"To edit the piped text: --edit - instead of {file}. To pipe nothing: < /dev/null"
@@ -111,7 +111,8 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         hint = "Name the checks, as in --check 'words<=50'."
         raise UsageError("--check auto cannot derive checks from the wish of --edit.", hint=hint)
     text = text_of_settings(file)
-    asked = to_patch(text, places=places) if places else {"prompt": PATCHED, "given": text or " "}
+    asked = to_patch(text, places=places, checks=settings.get("check"))
+    del asked["checks"]  # the settings have them
     with only_ours():
         chain = asyncio.run(_make(settings, cache=cache, watch=False, **asked))
     if form:
@@ -121,10 +122,10 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         name = f"{file}\t" if " " in str(file) else str(file)
         for line in unified_diff(old, new, name, name):
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
-    if places and (settings.get("model") or "default") == "default":
+    if chain.usage.completion_tokens and places and (settings.get("model") or "default") == "default":
         tell("the default model is small, and seldom does what an edit asks.", "Name another: -m small")
-    if places and chain.answer == text and chain.stop != "cancelled":
-        return say_unchanged(chain, "--at 'the passage'" if isinstance(places[0], str) else "")
+    if chain.answer == text and not (chain.passed or chain.stop == "cancelled"):
+        return say_unchanged(chain, "--at 'the passage'" if places and isinstance(places[0], str) else "")
     return say_faults(chain, with_checks=bool(settings.get("check")))
 
 

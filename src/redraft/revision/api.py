@@ -205,7 +205,7 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
         **options: The options of `revise`. `places` has pairs of a place and a wish for it. A place is a
             passage that occurs once, a pair of numbers (the first character, and the one after the last), or
             the JSON pointer of a value. A wish without a place may change any sentence. Without `places`,
-            `checks` find the passages; if new passages do not help, the whole answer is revised.
+            `checks` find the passages; a fault without a place, such as too many words, stays.
     """
     return revise(**to_patch(answer, prompt, **options))
 
@@ -217,8 +217,11 @@ def to_patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Any) -> An
     if not (options.get("places") or options.get("checks")):
         hint = "Give places=[('40 dollars', 'in euros')], or checks."
         raise UsageError("there is no place to patch.", hint=hint)
+    if isinstance(answer, str) and not answer.strip():
+        raise UsageError("the text is blank, so nothing can be changed.", hint="Give another text.")
+    options["places"] = options.get("places") or []
     if isinstance(answer, str):
-        return {**options, "prompt": prompt, "given": answer or " "}  # a blank text raises its own error
+        return {**options, "prompt": prompt, "given": answer}
     if answer.best is None:
         raise UsageError("the chain has no answer to patch.", hint="Give a text, or another chain.")
     best, steps = answer.steps[answer.best], answer.steps

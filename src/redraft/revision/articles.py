@@ -6,7 +6,9 @@ import re
 
 from redraft.engines.steering.draft import CLOSERS, STOPS
 
-_ENGLISH = re.compile(r"(?i)\b(?:the|they|this|that|it|of|and|with|you|she|for|have|(?-i:I))\b")
+_ENGLISH = re.compile(
+    r"(?i)\b(?:the|they|this|that|it|of|and|with|you|your|he|she|his|has|have|for|(?-i:I))\b"
+)
 _ARTICLE = re.compile(r"\b(?:([Aa])n?|[Tt]he)( +)\Z")
 _OWN = re.compile(r"(?i)(?:an?|the) (?=\w)")
 _LIKE_YOU = r"uni(?![mnd])|us[aeiu]|ut[ei]|eu|on(?:e|ce)\b"  # vowels that are spoken as consonants
@@ -14,7 +16,9 @@ _SPELT = r"(?-i:[A-Z][B-DF-HJ-NP-TV-Z\d]*s?\b)"  # read letter by letter, for it
 _AN = re.compile(
     rf"(?i)(?={_SPELT})[aefhilmnorsx]|(?!{_LIKE_YOU}|{_SPELT})[aeiou]|hour|honest|hono|heir|8|1[18](?!\d)"
 )
-_A = re.compile(rf"(?i)(?={_SPELT})[b-dgjkpqt-wyz]|{_LIKE_YOU}|[^\W_aeiouh\d]|[2-79]|1(?![18](?!\d))")
+_A = re.compile(
+    rf"(?i)(?={_SPELT})[b-dgjkpqt-wyz]|{_LIKE_YOU}|h(?!our|onest|ono|eir|istor)|[^\W_aeiouh\d]|[2-79]|1(?![18](?!\d))"
+)
 
 
 def with_article(before: str, new: str, text: str) -> tuple[str, str]:

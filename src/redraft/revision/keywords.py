@@ -58,7 +58,7 @@ class KeywordsButOutput(PlainKeywords, WaitKeywords, total=False):
     price: Price | Mapping[str, float | None] | str | None
     gold: str
     given: str
-    places: Sequence[str | tuple[Place, str]]
+    places: Sequence[str | tuple[Place, str]] | None
     id: str
     cancel: CancelToken | None
     stop: Sequence[str]

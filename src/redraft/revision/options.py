@@ -226,9 +226,9 @@ class RevisionOptions(WaitOptions, PlainOptions):
         "a right answer for the critic, if the wording has `{gold}`; the writer never sees it", default=""
     )
     given: str = option("a first answer to criticise and revise; the model then writes none", default="")
-    places: Annotated[Sequence[str | tuple[Place, str]], _items(is_place)] = option(
-        "a person's wishes for places of the given or last answer; checks may demand more changes",
-        default=(),
+    places: Annotated[Sequence[str | tuple[Place, str]] | None, _items(is_place)] = option(
+        "a person's wishes for places of the given or last answer; checks may demand more changes, but if the"
+        " list is empty, only parts are rewritten",
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
     )

@@ -106,6 +106,8 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
     edits = patch.edits_of(state)
     stop = (yield from _patch(state, edits)) if edits else None
     if stop is None and state.last == written:
+        if state.plan.options.places is not None:
+            return "unchanged"
         way = _next_way(state)
         if (
             edits
@@ -313,7 +315,7 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 
     if not state.steps:
         state.begin(state.plan.options.given, "stop", Usage())
-    edits = wishes.marked(state.steps[-1].answer, state.plan.options.places)
+    edits = wishes.marked(state.steps[-1].answer, state.plan.options.places or ())
     base = state.criticised(wishes.feedback_of(state.steps[-1].answer, edits))
     yield ops.StepDone(state.last, base)
     end: Stop = "max_revisions" if state.plan.checks else "ended"

@@ -14,7 +14,9 @@ from redraft.engines.steering.draft import segment_of
 from redraft.errors import UsageError
 from redraft.revision.patch import TYPES, Edit, is_json, parts_of
 
-_REMOVED = re.compile(r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|this|that))?[.!]?")
+_REMOVED = re.compile(
+    r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|(?:this|that|the)(?: \w+)?))?[.!]?"
+)
 _HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 _AROUND = {"(": ")", "[": "]", '"': '"', "“": "”", "`": "`", "—": "—", "–": "–"}  # goes with its content
 _BEFORE = ",;:—–"  # marks that go if another mark follows
@@ -28,8 +30,6 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     """
     found = [edit for place in places for edit in _edits(answer, place)]
     found.sort(key=lambda edit: edit.begin)
-    if not found:
-        raise UsageError("the text is blank, so nothing can be changed.", hint="Give another text.")
     if any(edit.pointer is None for edit in found):  # one request asks for all
         found = [replace(edit, pointer=None, schema=None) for edit in found]
     for before, after in pairwise(found):
@@ -43,7 +43,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
 def _edits(answer: str, place: Any) -> Iterator[Edit]:
     if isinstance(place, str):
         if _REMOVED.fullmatch(place.strip()):
-            hint = "Name a passage: in Python, places=[('the passage', 'remove it')]."
+            hint = "Name a passage: --at 'the passage', or places=[('the passage', 'remove it')]."
             raise UsageError(f"the wish {place.strip()!r} names no passage.", hint=hint)
         for start, bare in parts_of(answer):
             yield Edit(start, start + len(bare), wish=place.strip(), anywhere=True)
