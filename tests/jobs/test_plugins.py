@@ -112,7 +112,7 @@ BROKEN = {
         {"target": "{}:other"},
         "AttributeError: module 'redraft_odd' has no attribute 'other'",
     ),
-    "it is no task": ({"target": "{}:some"}, "redraft_odd:some is <class 'redraft_odd.some'>, not a Task"),
+    "no task": ({"target": "{}:some"}, "redraft_odd:some is <class 'redraft_odd.some'>, not of type Task"),
 }
 
 
@@ -242,14 +242,14 @@ def read(fields):
 """
 
 WRONG_FIELDS = {
-    "CheckKind('c', None, read)": "TypeError: about of a CheckKind is None, not a text",
-    "CheckKind('c', 'x', None)": "TypeError: make of a CheckKind is None, not a function",
+    "CheckKind('c', None, read)": "TypeError: CheckKind.about is None, not a text",
+    "CheckKind('c', 'x', None)": "TypeError: CheckKind.make is None, not a function",
     "CheckKind('c', 'x', read, writer='me')": "ValueError: writer of a CheckKind is 'me', not one ",
-    "Format([Shape('s', 'zap', read)])": "TypeError: needs of a Shape is 'zap', not a set",
-    "Format(Shape('s', {'zap'}, read))": "TypeError: shapes of a Format is Shape(",
+    "Format([Shape('s', 'zap', read)])": "TypeError: Shape.needs is 'zap', not a set",
+    "Format(Shape('s', {'zap'}, read))": "TypeError: Format.shapes is Shape(",
     "Format([read])": "TypeError: one of the shapes of a Format is <function read",
-    "Format([], order='first')": "TypeError: order of a Format is 'first', not a whole number",
-    "Task('x', None)": "TypeError: checks of a Task is None, not a function",
+    "Format([], order='first')": "TypeError: Format.order is 'first', not a whole number",
+    "Task('x', None)": "TypeError: Task.checks is None, not a function",
 }
 
 
@@ -282,7 +282,7 @@ def test_a_name_that_nobody_can_type(name: str, installs: Installs) -> None:
     ("make", "why"),
     {
         "lambda written: 1 / 0": "in <lambda>: ZeroDivisionError: division by zero.",
-        "lambda written: None": "returned None, not a Check.",
+        "lambda written: None": "returned None, not of type Check.",
         "lambda written: exit()": "in <lambda>: SystemExit: None.",
     }.items(),
 )
@@ -320,7 +320,7 @@ def test_a_reader_of_nonsense_names_the_record(reader: str, why: str, installs: 
     ("checks", "why"),
     {
         "lambda *_: 1 / 0": "r/1: the task 'odd' of the package redraft-odd 1.0 crashed: ",
-        "lambda *_: None": "r/1: the task 'odd' of the package redraft-odd 1.0 returned None, not a ",
+        "lambda *_: None": "r/1: the task 'odd' of the package redraft-odd 1.0 returned None, not of type ",
         "lambda *_: []": "r/1: the record has no check that scores.",
         "lambda *_: [5]": "r/1: a check is a text, a Check or a function, not 5.",
     }.items(),
@@ -334,7 +334,7 @@ def test_a_task_whose_checks_are_nonsense(checks: str, why: str, installs: Insta
         checks_of(task, record)
     assert caught.value.message.startswith(why)
     assert task.prompt
-    with pytest.raises(PluginError, match="returned 5, not a str"):
+    with pytest.raises(PluginError, match="returned 5, not of type str"):
         task.prompt(record)
 
 

@@ -20,11 +20,12 @@ def merge(
 
     OUT gets each record once, in the order of the input. The journals, failures and run records of the parts
     are put beside it, as if one machine had written them, and a run can resume from there. Parts may be
-    unfinished. Merging again does no harm.
+    unfinished: if records are missing, the exit status is 1. Merging again does no harm.
 
     If a record has two equal answers, one is kept. Answers that differ are refused, and so are parts that
     were made with different settings or are still being written.
     """
     from redraft.revision.runs.merge import merge as merged
 
-    typer.echo(str(merged(out, parts)))
+    typer.echo(str(result := merged(out, parts)))
+    raise typer.Exit(1 if result.missing else 0)

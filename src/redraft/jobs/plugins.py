@@ -76,7 +76,7 @@ class Kind:
             value, annotation = getattr(self, each.name), str(each.type)  # annotations are texts here
             kind, words = _TYPES.get(re.split(r"\W", annotation)[0], (object, ""))
             if not isinstance(value, kind) and not (value is None and annotation.endswith("| None")):
-                raise TypeError(f"{each.name} of a {type(self).__name__} is {value!r:.60}, not {words}")
+                raise TypeError(f"{type(self).__name__}.{each.name} is {value!r:.60}, not {words}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Plugin:
         with self.running("does not load"), redirect_stdout(sys.stderr):  # standard output is for answers
             found: object = resolve_name(self.target.removesuffix(":"))
         if not isinstance(found, kind):
-            raise self.fault(f"does not load: {self.target} is {found!r:.60}, not a {kind.__name__}.")
+            raise self.fault(f"does not load: {self.target} is {found!r:.60}, not of type {kind.__name__}.")
         return found
 
     def guarded(self, function: F, kind: Any, passing: tuple[type[BaseException], ...] = ()) -> F:
@@ -124,7 +124,7 @@ class Plugin:
             with self.running(passing=passing):
                 found = function(*words, **options)
             if not isinstance(found, kind):
-                raise self.fault(f"returned {found!r:.60}, not a {kind.__name__}.")
+                raise self.fault(f"returned {found!r:.60}, not of type {kind.__name__}.")
             return found
 
         return call  # type: ignore[return-value]  # of the same parameters
