@@ -211,7 +211,20 @@ def _split(first: Edit, second: Edit) -> tuple[Edit, Edit] | None:
 def _merged(first: Edit, second: Edit) -> Edit:
     begin, end = min(first.begin, second.begin), max(first.end, first.last, second.end)
     made = first.made if first.made == second.made else None  # such as two members to remove
-    return replace(first, begin=begin, end=end, gap=None, made=made, last=0)
+    gap = _joined(first, second)
+    return replace(first, begin=begin, end=end, gap=gap, made=made, last=0)
+
+
+def _joined(first: Edit, second: Edit) -> Gap | None:
+    """Return the gap of two faulty words that follow each other."""
+    if not (first.gap and second.gap) or _core(first)[1] != second.end - len(
+        second.gap.old + second.gap.rest
+    ):
+        return None
+    near = first.gap.near | second.gap.near
+    return first.gap._replace(
+        old=first.gap.old + second.gap.old, rest=second.gap.rest, closed=second.gap.closed, near=near
+    )
 
 
 def _sentences(edits: Iterable[Edit]) -> list[Edit]:

@@ -266,14 +266,15 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
     # Writing to the end takes as much as another draft, so it is tried once.
     once = edits[0].open or all(edit.made is not None for edit in edits)
-    numbers = patch.numbers_in(edits)  # each try has other numbers
+    # Each try has other numbers. Words that fit stay.
+    numbers, gaps = patch.numbers_in(edits), any(edit.gap for edit in edits)
     most = (
         1 if once else patch.TRIES + 2 * numbers if plan.sampling.temperature or numbers else 1 + bool(told)
     )
     if write is patch.asked:  # its request contains the faults
         told, most = "", min(most, 1 + bool(plan.sampling.temperature or (plan.checks and edits[0].wish)))
     while stop is None and len(tries) < most:
-        if not (edits := patch.next_edits(state, edits, tries[-1]) if tries and numbers else edits):
+        if not (edits := patch.next_edits(state, edits, tries[-1]) if tries and gaps else edits):
             break
         if tries and edits[0].wish:
             edits = [replace(each, wish=f"{each.wish}\n{tries[-1].criticism}".strip()) for each in edits]

@@ -61,7 +61,8 @@ def test_a_word_as_likely_as_the_old_one_fits_too() -> None:
         return asyncio.run(filling(gap, look, whole_words, lambda _: None))
 
     assert found(old=-4.0, small=-5.0) == [f" small{BOAT}"]
-    assert found(old=-2.0, small=-5.0) == []  # the rest would be too unlikely
+    assert found(old=-2.0, small=-5.0) == [f" small{BOAT}"]  # rather than another sentence
+    assert found(old=-2.0, small=-8.5) == []
     assert found(old=-8.0, small=-9.0) == [f" small{BOAT}"]
 
 
@@ -96,7 +97,7 @@ async def encode(said: str) -> Tokens:
         (Gap(" nearly", BOAT, BOAT), [BOAT]),
         (Gap("Sadly", ", it is red.", "It is red."), ["It is red."]),
         (Gap(" say", ", it is red.", " it is red."), [" it is red."]),  # between commas
-        *[(Gap(f" {word}", BOAT, BOAT), []) for word in ("paint", "apply", "family", "Sally", "rather")],
+        *[(Gap(f" {word}", BOAT, BOAT), []) for word in ("paint", "apply", "family", "Sally", "lovely", "so")],
         (Gap(" really", "", " "), []),
     ],
 )

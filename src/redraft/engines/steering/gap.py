@@ -13,7 +13,8 @@ from redraft.engines.steering.form import Gap
 
 WORDS = 4  # words to try in a gap; three times as many if none of them fits
 NUMBERS = 3  # most beginnings of numbers that are extended digit by digit
-_ADVERB = re.compile(r"\b(?:(?!fami|supp|assem|multi|butter|anom)[a-z]{4,}ly|truly|very|quite|so|also|even)$")
+_OTHER = "anom|assem|butter|cost|dead|elder|fami|friend|like|live|lone|love|month|multi|order|supp|time|week"
+_ADVERB = re.compile(rf"\b(?:(?!{_OTHER})[a-z]{{4,}}ly|truly|very|quite|also|even)$")
 _BARE = re.compile(r"\s*[\w.,;:!?]")  # not the end of a mark, as in `**really**`
 _AUXILIARY = re.compile(
     r"\b(?:can|could|may|might|must|should|will|would|do|does|did|is|are|was|were|has|have|had)$"
@@ -54,7 +55,7 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
         if more and forbidden(word + gap.rest) is None:
             chances[word] = await begun(gap.rest, await look(word), encode)
             found.append((chance + chances[word], word))
-    least = FITTING
+    least, everything = FITTING, found
     if found and max(found)[0] < FITTING:  # a word about as likely as the old one fits, too
         then = await _at_most(gap.rest, await look(gap.old), encode)
         least = await _at_most(gap.old, top, encode) + then - WORSE
@@ -62,7 +63,8 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
     for _, word in sorted((each for each in found if each[0] > least), reverse=True):
         if await _goes_on((word, gap.rest), (gap.old, gap.rest), look, encode):
             return [word + gap.rest]
-    return []
+    loose = [(total, word) for total, word in everything if chances[word] > UNSEEN]
+    return [max(loose)[1] + gap.rest] if loose else []
 
 
 async def _at_most(text: str, top: Likeliest, encode: Encode) -> float:
