@@ -146,6 +146,7 @@ def test_some_of_the_demands_alone_are_no_answer() -> None:
     assert echo("Write.", '- Use "sea" in the answer.\n\n- Use "gull" in the answer.', demand=demand)
     assert echo("Write.", "REPLY IN ALL CAPS.", demand=demand)
     assert not echo("Write.", "Reply in all caps.\nTHE SEA.", demand=demand)
+    assert echo("Write.", 'Use "leave office" in the answer.', demand=demand)
 
 
 def test_what_a_critic_proposes_may_be_taken_over() -> None:

@@ -270,6 +270,8 @@ def test_without_places_checks_find_what_is_to_change() -> None:
         chain = patched("[1] The town has walls.", answer=answer, checks=["lacks:castle"])
         assert chain.answer == TOWN.replace("a castle", "walls")
         assert chain.steps[1].patch == ((0, 19),)
+    chain = patched("Walls.", checks=["words<=3"])  # no place, and the text is not rewritten
+    assert (chain.answer, chain.stop, chain.usage.completion_tokens) == (TOWN, "unchanged", 0)
 
 
 def test_places_need_an_answer_that_stays() -> None:

@@ -46,7 +46,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
             a text that needs no correction.
         heard: The criticisms and the requests to revise that came before the text. Texts that
             differ only in numbers and quotations count as the same.
-        demand: The demands of checks, which were added to the prompt.
+        demand: The demands of checks, which were added to the prompt. The same holds for each of its lines.
     """
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
     own = _words(answer)
@@ -60,7 +60,10 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
     return (
         any(_repeats(each, text) for each in (own, unlabelled, meant) for text in requests)
         or (len(own) >= FEWEST and rows <= told | {()})
-        or any(_repeats(numbered, text) or _begins(numbered, text) for text in map(_numbered, heard))
+        or any(
+            _repeats(numbered, text) or _begins(numbered, text)
+            for text in map(_numbered, (*heard, *demand.splitlines()))
+        )
         or bool(not invited and _ACKNOWLEDGED.fullmatch(" ".join(own)))
     )
 

@@ -97,7 +97,10 @@ async def encode(said: str) -> Tokens:
         (Gap(" nearly", BOAT, BOAT), [BOAT]),
         (Gap("Sadly", ", it is red.", "It is red."), ["It is red."]),
         (Gap(" say", ", it is red.", " it is red."), [" it is red."]),  # between commas
-        *[(Gap(f" {word}", BOAT, BOAT), []) for word in ("paint", "apply", "family", "Sally", "lovely", "so")],
+        *[
+            (Gap(f" {word}", BOAT, BOAT), [])
+            for word in ("paint", "apply", "family", "Sally", "lovely", "so")
+        ],
         (Gap(" really", "", " "), []),
     ],
 )
