@@ -23,7 +23,8 @@ from redraft.checks.schema import schema_at
 from redraft.engines.base import EngineInfo, Message, Replies, Sampling
 from redraft.engines.steering.form import Form, Gap
 from redraft.errors import CheckError
-from redraft.revision.patch import pieces_of, values_of
+from redraft.revision.patch import values_of
+from redraft.revision.replies import pieces_of
 from tests.engines.able import Able
 
 ABLE = {"forms": True, "logprobs": True, "resumes": True}
@@ -171,7 +172,7 @@ def test_a_wrong_number_is_replaced_by_others_and_then_its_sentence(temperature:
     [
         ("Mouse, they say, is food.", ("Mouse", ", they say, is food.", "They say, is food.")),
         ("A rat, mouse, or hare.", (" mouse", ", or hare.", " or hare.")),
-        ("A rat (mouse), or hare.", ("mouse", "), or hare.", "), or hare.")),
+        ("A rat (a mouse), or hare.", (" mouse", "), or hare.", "), or hare.")),
         ("A dormouse eats.", None),  # a part of a word
         ("A mouse and mouse.", (" mouse", ".", ".")),  # of two places, the last one comes first
         ("Pets: a mouse", None),  # nothing follows it

@@ -11,19 +11,18 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from bisect import bisect, bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from redraft.chain import Finish, Place, Step, Usage
 from redraft.checks import json_reading
-from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, read_json, span_of
+from redraft.checks.json_reading import keys_of, pointer, pointer_at, span_of
 from redraft.checks.schema import object_of, schema_at
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
-from redraft.engines.steering.draft import CLOSERS, LONG, STOPS, ends_of, segment_of
+from redraft.engines.steering.draft import LONG, STOPS, ends_of, segment_of
 from redraft.engines.steering.form import Form, Gap, number_in
 from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
@@ -37,32 +36,24 @@ NEAR = 6  # words before and after a replaced word; the new word repeats none of
 ROOM = 48
 """The token limit of a new sentence or value, in addition to one token for every two characters of the old
 text. Each try doubles the limit."""
-_MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
-_NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
+MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
+LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words that ask for a list
 
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
+_PAIRS = dict(zip('(["“`*_~', ')]"”`*_~', strict=True))  # marks around a passage
+_LINK = re.compile(r"\]\([^)\n]*\)")  # behind the text of a link
+_ASIDE = re.compile(
+    r"(?i)(?:(?:how|more)ever|moreover|therefore|thus|indeed|though|in (?:fact|short|turn)|of course"
+    r"|at l(?:a|ea)st|for (?:example|instance)|by the way|wh(?:o|ich|ose)\b.*)\Z"
+)
 TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-0123456789", "number")}
-_LEAD = re.compile(r"[^\n]*:\n+(?=\S)")  # a line that introduces the text; above an indented line, it is code
-_FENCE, _BOLD, _QUOTED = r"```\w*\n(.*)\n```\Z", r"\*\*([^*]+)\*\*\Z", r"[\"“`]([^\"”`]*)[\"”`]\Z"
-_AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DOTALL)
 
-_REMARK = re.compile(
-    r"(?i)(?:sure|certainly|of course|okay)[!,.]\s*|here(?:['’]s| is| are) (?:the|your|an?) (?:\w+ )?"
-    r"(?:text|version|passage|sentence|part|paragraph|answer|rewrite)\b[^:\n]*:\s*"
-)
-_NONE = re.compile(
-    r"(?i)[(\[<](?:removed|deleted|omitted|unchanged|empty|none|same|no )[^\n)\]>]{0,20}[)\]>]\Z"
-)
-_LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words that ask for a list
-_LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _DETERMINER = re.compile(
     r"(?i)\b(?:an?|the|my|our|your|his|her|its|their|this|that|these|those|some|more|most)$"
 )
 _OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # what replaces a forbidden mark, without a model
 SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
-
-_NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
 
 
 @dataclass(frozen=True)
@@ -131,15 +122,17 @@ def edits_of(state: State) -> list[Edit]:
         kept = {*filter(None, held)}.difference(pointers)
         return values_of(step.answer, given, plan.json, kept) if all(held) else []
     size = len(step.answer)
-    inside = [_trimmed(step.answer, *span) for span in spans if 0 <= span[0] <= span[1] <= size]
     code = any(result.name.startswith("code,") for result in failed)
+    plain = not (code or is_json(step.answer))
+    inside = [_trimmed(step.answer, *span) for span in spans if 0 <= span[0] <= span[1] <= size]
+    case = {result.name for result in failed} & {"uppercase", "lowercase"}
+    inside = [*_phrases(step.answer, inside)] if plain and not case else inside
     found = [Edit(*segment_of(step.answer, *span, led=resumes), code=code) for span in inside]
     if plan.info.forms and plan.info.logprobs:
         pairs = zip(found, inside, strict=True)
         found = [replace(each, gap=_gap(step.answer, each, *span)) for each, span in pairs]
-    case = {result.name for result in failed} & {"uppercase", "lowercase"}
-    plain = not (code or is_json(step.answer))
-    made = [_made(step.answer, *span, *case) if plain else None for span in inside]
+    without = plan.form.without if plan.form else frozenset[str]()
+    made = [_made(step.answer, *span, without, *case) if plain else None for span in inside]
     found = [simple or each for simple, each in zip(made, found, strict=True)]
     if not found or pointers:
         return []
@@ -211,20 +204,7 @@ def _split(first: Edit, second: Edit) -> tuple[Edit, Edit] | None:
 def _merged(first: Edit, second: Edit) -> Edit:
     begin, end = min(first.begin, second.begin), max(first.end, first.last, second.end)
     made = first.made if first.made == second.made else None  # such as two members to remove
-    gap = _joined(first, second)
-    return replace(first, begin=begin, end=end, gap=gap, made=made, last=0)
-
-
-def _joined(first: Edit, second: Edit) -> Gap | None:
-    """Return the gap of two faulty words that follow each other."""
-    if not (first.gap and second.gap) or _core(first)[1] != second.end - len(
-        second.gap.old + second.gap.rest
-    ):
-        return None
-    near = first.gap.near | second.gap.near
-    return first.gap._replace(
-        old=first.gap.old + second.gap.old, rest=second.gap.rest, closed=second.gap.closed, near=near
-    )
+    return replace(first, begin=begin, end=end, gap=None, made=made, last=0)
 
 
 def _sentences(edits: Iterable[Edit]) -> list[Edit]:
@@ -280,7 +260,7 @@ def written(
         ]
         state.others[edit.begin] = [each for each in others if each][: TRIES - 1]
         twice = piece and LONG.search(piece) and piece in text
-        said = twice or (piece and (_is_said(answer, edit, piece) or state.echoes(piece, state.steps)))
+        said = twice or (piece and (is_said(answer, edit, piece) or state.echoes(piece, state.steps)))
         if piece and (edit.pointer is not None or not said):
             text, at = _put(text, answer, edit, piece, places)
         if reply.finish != "stop" and (edit.open or not piece):
@@ -295,12 +275,17 @@ def _follows(begun: str, new: str) -> bool:
     return not (goes_on or apart or twice)
 
 
-def _made(answer: str, begin: int, end: int, case: str = "") -> Edit | None:
+def _made(answer: str, begin: int, end: int, without: Collection[str], case: str = "") -> Edit | None:
     old, left, right = answer[begin:end], answer[:begin].rstrip("*")[-1:], answer[end:].lstrip("*")[:1]
     inside = left.isalnum() == right.isalnum() if old == "*" else left.isalnum() and right.isalnum()
+    before = answer[:begin].rstrip(" ")
+    if len(old) > 1 and old[0] in "(,—–-" and before[-1:].isalnum():  # from `around`: an aside
+        return Edit(len(before), end, made=" " * right.isalnum())
     if not case and (inside or right == "="):  # such as 1,200 or a list's mark
         return None
     new = (old.upper() if case == "uppercase" else old.lower()) if case else _OTHERS.get(old, old)
+    while new != old and new in without:
+        new = _OTHERS.get(new, "")
     return None if new == old else Edit(begin, end, made=new)
 
 
@@ -315,9 +300,40 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
         closed = space + closed[:1].upper() + closed[1:]
     elif before[-1:] in ",;:" and rest[:1] in ",;:.!?":
         closed = rest[1:] * (rest[:1] in ",;:")
+    elif not space and not before[-1:].isalnum():  # behind an opening mark
+        closed = rest.lstrip(" ")
     around = re.findall(r"\w+", before.lower())[-NEAR:] + re.findall(r"\w+", answer[end:].lower())[:NEAR]
     near = frozenset(around).difference(re.findall(r"\w+", old.lower()))
     return Gap(space + old, rest, closed, bool(_DETERMINER.search(before)), near)
+
+
+def _phrases(answer: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the places, each with the marks around it. Words that follow each other become one place."""
+    found = list[tuple[int, int]]()
+    for begin, end in sorted(spans):
+        text = answer[slice(*found[-1])] if found else ""
+        same = text.casefold() == answer[begin:end].casefold()
+        near = found and re.fullmatch(",? +" if same else " +", answer[found[-1][1] : begin])
+        if near and not {*STOPS, "\n"}.intersection(text + answer[begin:end]) and text[-1:].isalnum():
+            begin = found.pop()[0]
+        found.append((begin, end))
+    for begin, end in found:
+        word = answer[begin:end].isalpha() and answer.count("```", 0, begin) % 2 == 0
+        yield around(answer, begin, end) if word else (begin, end)
+
+
+def around(answer: str, begin: int, end: int) -> tuple[int, int]:
+    """Return the place of a passage with the brackets, marks or dashes that contain nothing else."""
+    left, right = answer[:begin].rstrip(" "), answer[end:].lstrip(" ")
+    link = _LINK.match(answer, end) if left[-1:] == "[" else None
+    pair = _PAIRS.get(answer[begin - 1 : begin]) == answer[end : end + 1]
+    if link or (pair and not answer[: begin - 1][-1:].isalnum()):
+        return around(answer, begin - 1, link.end() if link else end + 1)
+    dashed = left[-1:] in ("—", "–") and left[-1] == right[:1]
+    aside = left[-1:] == right[:1] == "," and _ASIDE.match(answer[begin:end])
+    if dashed or aside or (left[-2:] == " -" and right[:2] == "- "):
+        return len(left) - 1, len(answer) - len(right) + 1
+    return begin, end
 
 
 def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
@@ -438,6 +454,8 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. A
     person's wishes that the reply does not meet are sent once more. `state.left` then lists the unmet ones.
     """
+    from redraft.revision import replies  # an engine that continues an answer gives parts alone
+
     answer, reply, usage = base.answer, ops.Generated("", "stop", Usage()), Usage()
     wanted = left = [edit for edit in edits if edit.made is None]
     shown: Message = {"role": "assistant", "content": answer}
@@ -454,7 +472,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
             ask = _asking(state, base, left, (*messages, shown))
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         usage += reply.usage
-        found = _new_values(reply, left) if values else _new_parts(reply, answer, left)
+        found = replies.new_values(reply, answer, left) if values else replies.new_parts(reply, answer, left)
         for edit, text in zip(left, found, strict=True):
             new[edit.begin, edit.pointer] = "" if text and state.echoes(text, state.steps) else text
         left = [edit for edit in left if new[edit.begin, edit.pointer] in ("", answer[edit.begin : edit.end])]
@@ -462,7 +480,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     copied = any(answer[edit.begin : edit.end] in reply.text for edit in wanted)
     long = 2 * len(reply.text) >= len(answer) and not copied
     if long and not any(new.values()) and wanted[0].pointer is None and not edits[0].wish:
-        whole = reply.text if _MARK.search(answer) else _MARK.sub("", reply.text)
+        whole = reply.text if MARK.search(answer) else MARK.sub("", reply.text)
         yield ops.Text("answer", state.last + 1, whole)
         return Step(answer=whole, finish=reply.finish, **more)
     text, at, places, state.left = "", 0, list[Place](), [] if named else state.left
@@ -484,7 +502,7 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
         said = [each.message for each in base.checks if edit.touches(each.places)]
         head = f"[{number}] " if edit.pointer is None else f"{json.dumps(edit.pointer, ensure_ascii=False)}: "
         old = base.answer[edit.begin : edit.end] or "(missing)"
-        old = _at_margin(base.answer, edit.begin, edit.end) if edit.code else old
+        old = at_margin(base.answer, edit.begin, edit.end) if edit.code else old
         wrong = f"Wanted: {edit.wish}" if edit.wish else f"Wrong: {' '.join(dict.fromkeys(said))}"
         parts.append(head + old + ("" if edit.anywhere else f"\n{wrong}"))
         schemas |= {} if edit.pointer is None else {edit.pointer: edit.schema}
@@ -511,178 +529,23 @@ def _bounded(state: State, most: int) -> int:
 
 def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.Ask:
     old = answer[edit.begin : edit.end]
-    form = None if len(ends_of(old)) > 1 or _LISTED.search(edit.wish) else _form(state, one=True)
+    form = None if len(ends_of(old)) > 1 or LISTED.search(edit.wish) else _form(state, one=True)
     asked: Message = {"role": "user", "content": prompts.PASSAGE.format(text=old, wish=edit.wish)}
     told, length = joined([*messages, asked]), state.length(most=_bounded(state, ROOM + len(old) // 2))
     return ops.Ask(told, length, form=form, stop=('"',), begun='"', place=(edit.begin, edit.end))
 
 
-def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
-    if edits[0].code:
-        return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
-    olds = [answer[edit.begin : edit.end] for edit in edits]
-    text = _bare(reply.text, answer if edits[0].anywhere else olds[0]) if edits[0].wish else reply.text
-    if len(edits) == 1 and edits[0].wish and not edits[0].anywhere:  # the reply may be the whole text
-        text = _between(text.strip(), answer[: edits[0].begin].strip(), answer[edits[0].end :].strip())
-    lists = bool(_LISTED.search(edits[0].wish))
-    numbered = _MARK.match(text) if lists else _NUMBER.search(text)
-    short = (edits[0].wish or 2 * len(text) < len(answer)) and not numbered
-    said = f"[1] {text}" if short and len(edits) == 1 else text
-    pieces = pieces_of(said, olds, whole=reply.finish == "stop", lists=lists)
-    parts = [*parts_of(text)] if edits[0].anywhere and not pieces else []  # the reply may be the whole text
-    if len(parts) == len(edits) and reply.finish == "stop":
-        pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
-    begins, stops = [each.begin for each in edits], [each.end for each in edits]
-    apart = [(a, b) for a, b in pairwise([0, *ends_of(answer)]) if bisect(stops, a) == bisect_left(begins, b)]
-    long = [each for a, b in apart if LONG.search(each := answer[a:b].strip())]
-    more = any(each in piece for each in long for piece in pieces.values())  # more than the parts asked for
-    found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
-    if edits[0].wish:
-        return [new and _fitted(answer, edit, new) for new, edit in zip(found, edits, strict=True)]
-    new = [_without_marks(answer, edit, each) for edit, each in zip(edits, found, strict=True)]
-    return ["" if _is_said(answer, edit, each) else each for edit, each in zip(edits, new, strict=True)]
+def at_margin(text: str, begin: int, end: int) -> str:
+    """Return lines of a text without their common indentation."""
+    return textwrap.dedent(text[len(text[:begin].rstrip(" \t")) : end])
 
 
-def _is_said(answer: str, edit: Edit, piece: str) -> bool:
+def is_said(answer: str, edit: Edit, piece: str) -> bool:
+    """Return whether a new part is the old one, or a long sentence of the rest of the answer."""
     others = f"{answer[: edit.begin]}\n{answer[edit.end :]}"
     return piece.strip() == answer[edit.begin : edit.end].strip() or bool(
         LONG.search(piece) and piece in others
     )
-
-
-def _without_marks(answer: str, edit: Edit, new: str) -> str:
-    line = answer.rfind("\n", 0, edit.begin) + 1
-    before, after = answer[line : edit.begin].strip(), answer[edit.end :].partition("\n")[0].strip()
-    new = (
-        _bare(new.strip(), answer[edit.begin : edit.end]).removeprefix(f"{before} ").removesuffix(f" {after}")
-    )
-    last = answer[: edit.end][-1:]
-    return new + last if new[-1:].isalnum() and last in STOPS else new
-
-
-def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return a reply's function or class of the same name, or its only statement, for each edit; else "".
-
-    Imports that the answer lacks are put before the first new text. Its place must then be unindented.
-    """
-    from redraft.checks.code import parts_of  # only patches of code need it
-
-    said = said if parts_of(said) else _MARK.sub("", said, count=len(edits))
-    parts = [(_at_margin(said, begin, end), name) for _, begin, end, name in parts_of(said)]
-    imports = {text for text, _ in parts if text.startswith(("import ", "from "))}
-    more = sorted(imports - {*answer.splitlines(), "from __future__ import annotations"})
-    new = list[str]()
-    for edit in edits:
-        named = _NAMED.match(answer[edit.begin : edit.end])
-        found = {text for text, name in parts if name == (named and named[1])} - imports
-        indent = answer[len(answer[: edit.begin].rstrip(" \t")) : edit.begin]
-        text = textwrap.indent(found.pop(), indent).lstrip() if len(found) == 1 else ""
-        if more and edit == edits[0] and (indent or not text):
-            return [""] * len(edits)
-        rows = [*more, "", "", text] if more and not new else [text]
-        text = ("\r\n" if "\r\n" in answer else "\n").join("\n".join(rows).splitlines())
-        new.append(text if text != answer[edit.begin : edit.end] else "")
-    return new
-
-
-def _at_margin(text: str, begin: int, end: int) -> str:
-    return textwrap.dedent(text[len(text[:begin].rstrip(" \t")) : end])
-
-
-def _bare(text: str, old: str) -> str:
-    """Return a reply without what a model puts around a text; "" if it declines."""
-    from redraft.chain.refusal import is_refusal  # only wishes and servers' replies need it
-
-    if (is_refusal(text) or _NONE.match(text)) and not is_refusal(old):
-        return ""
-    while (remark := _REMARK.match(text)) and not _REMARK.match(old):
-        text = text[remark.end() :]
-    lead = _LEAD.match(text)
-    text = text[lead.end() :] if lead and not old.startswith(lead[0].rstrip(": \n")) else text
-    around = _AROUND.match(text)
-    return around[around.lastindex or 0].strip() if around and text[:1] != old[:1] else text
-
-
-def _between(text: str, before: str, after: str) -> str:
-    inside = len(text) > len(before + after) and text.startswith(before) and text.endswith(after)
-    return text[len(before) : len(text) - len(after)].strip() if inside else text
-
-
-def _fitted(answer: str, edit: Edit, new: str) -> str:
-    """Return a new passage without the quotation marks or the sentence that a model puts around it.
-
-    Return "" if the passage repeats the request, or is a whole sentence where only a part fits.
-    """
-    first, last = segment_of(answer, edit.begin, edit.end, led=False)
-    old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
-    new = _between(_bare(new, old), before, after)
-    bare, was = (each.strip(CLOSERS + "“`") for each in (new, old))
-    words, plain = bare.split(), bare.strip(STOPS + ": ").casefold()
-    many = len(words) > 2 and (bare[-1:] in STOPS or len(words) > 3 + len(old.split()))
-    within = many and bare[:1].isupper() and not was[:1].isupper() and first < edit.begin
-    if within or bare[-1:] == ":" != old[-1:] or (len(words) > 1 and plain in prompts.PASSAGE.casefold()):
-        return ""
-    if old[-1:] not in STOPS:
-        new = new.rstrip(STOPS) or new
-    elif old[-1] in ".!" and new[-1:].isalnum() and "\n" not in new:
-        new += old[-1]
-    word = re.match(r"[a-z]+\b", new)
-    if first == edit.begin and old[:1].isupper() and word and not old.lower().startswith(word[0]):
-        new = new[0].upper() + new[1:]
-    if "\n" not in new or is_json(answer):
-        return new
-    new = _on_lines(answer, edit, new) if _LIST.match(new) and "\n" not in old else new
-    return new.replace("\n", "\r\n") if "\r\n" in answer else new
-
-
-def _on_lines(answer: str, edit: Edit, new: str) -> str:
-    before, after = answer[: edit.begin].rpartition("\n")[2].strip(), answer[edit.end :].partition("\n")[0]
-    if before.startswith("|"):
-        return ""
-    nested = before and before == new.lstrip()[0]  # inside an item; its mark serves the first new item
-    new = new.lstrip()[1:].lstrip() if nested else "\n\n" * bool(before) + new
-    return new + "\n\n" * (bool(after.strip()) and after[0] not in STOPS + CLOSERS)
-
-
-def _new_values(reply: ops.Generated, edits: Sequence[Edit]) -> list[str]:
-    """Return the reply's new text for each value; "" where it is missing.
-
-    The names in the reply are pointers, or those of the original object. Other values are ignored.
-    """
-    try:
-        value, text = read_json(reply.text)
-    except NotJson:
-        return [""] * len(edits)
-    if not isinstance(value, dict | list) and len(edits) == 1:
-        return [text]
-    new = list[str]()
-    for edit in edits:
-        named = isinstance(value, dict) and edit.pointer in value
-        span = span_of(text, [edit.pointer or ""] if named else keys_of(edit.pointer or ""))
-        said = text[span[0] : span[1]] if span and not span[2] else ""
-        new.append(said)
-    return new
-
-
-def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: bool = False) -> dict[int, str]:
-    """Return the numbered parts of a reply, by number; empty if a number is wrong or other text comes first.
-
-    A part is one line, a paragraph if the old part has several lines, or a list with `lists`. Text below a
-    part is dropped. If the reply is not `whole`, its last part is left out.
-    """
-    if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
-        reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)
-    lead, *found = _NUMBER.split(reply, maxsplit=lists and len(olds) == 1)  # the items may have numbers
-    numbers = [*map(int, found[::2])]
-    led = not lead.strip("`\n ") or (lead.rstrip().endswith(":") and "\n" not in lead.strip())
-    if not led or len({*numbers}) < len(numbers) or not {*numbers} <= {*range(1, len(olds) + 1)}:
-        return {}
-    pieces = dict[int, str]()
-    for number, text in zip(numbers, found[1::2], strict=True):
-        items = _LIST.match(text.strip()) if lists else None
-        text = items[0] if items else text.strip().partition("\n\n" if "\n" in olds[number - 1] else "\n")[0]
-        pieces[number] = text.rstrip()
-    return pieces if whole else dict([*pieces.items()][:-1])
 
 
 def parts_of(text: str) -> Iterator[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,13 +13,14 @@ from redraft.chain import CheckResult, Feedback
 from redraft.checks import json_reading
 from redraft.engines.steering.draft import segment_of
 from redraft.errors import UsageError
-from redraft.revision.patch import TYPES, Edit, is_json, parts_of
+from redraft.revision.articles import with_article
+from redraft.revision.patch import TYPES, Edit, around, is_json, parts_of
 
 _REMOVED = re.compile(
     r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|(?:this|that|the)(?: \w+)?))?[.!]?"
 )
 _HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
-_AROUND = {"(": ")", "[": "]", '"': '"', "“": "”", "`": "`", "—": "—", "–": "–"}  # goes with its content
+_LINE = re.compile(r"(?m)^([ \t]*)(?:(\d{1,3})[.)][ \t]+)?\S")
 _BEFORE = ",;:—–"  # marks that go if another mark follows
 
 
@@ -28,8 +30,12 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     Raises:
         UsageError: The answer lacks a place or contains it more than once, or two places overlap.
     """
-    found = [edit for place in places for edit in _edits(answer, place)]
-    found.sort(key=lambda edit: edit.begin)
+    bare = [each.strip() for each in places if isinstance(each, str)]
+    if bare and len(bare) < len(places):
+        hint = "First send the wishes with a place, and then, for the new text, the others."
+        raise UsageError(f"the wish {bare[0]!r:.60} has no place, but other wishes have one.", hint=hint)
+    found = [edit for place in ["\n".join(bare)] * bool(bare) or places for edit in _edits(answer, place)]
+    found = sorted([*found, *_renumbered(answer, found)], key=lambda edit: edit.begin)
     if any(edit.pointer is None for edit in found):  # one request asks for all
         found = [replace(edit, pointer=None, schema=None) for edit in found]
     for before, after in pairwise(found):
@@ -76,26 +82,59 @@ def _without(answer: str, begin: int, end: int, wish: str) -> Edit:
     """Return the edit that removes a passage with its list mark and line breaks, or the marks around it."""
     start = answer.rfind("\n", 0, begin) + 1
     line, rest = answer[start:begin], answer[end:]
-    if _HEAD.fullmatch(line) and rest.lstrip(" \t")[:1] in ("", "\r", "\n"):
+    if (place := around(answer, begin, end)) != (begin, end):
+        return _without(answer, *place, wish)
+    before, after = answer[:begin].rstrip(" \t"), rest.lstrip(" \t")
+    last = after[:1] in ("", "\r", "\n")
+    if _HEAD.fullmatch(line) and last:
+        nested = (
+            re.match(rf"(?:\r?\n{line[: -len(line.lstrip())]}[ \t]+\S.*)+", after) if line.strip() else None
+        )
+        end, rest = (
+            (len(answer) - len(after) + nested.end(), after[nested.end() :]) if nested else (end, rest)
+        )
         left = len(answer[:start].rstrip("\r\n"))
         span = (left, end) if left else (start, len(answer) - len(rest.lstrip()))
         return Edit(*span, wish=wish, made="")
-    before, after = answer[:begin].rstrip(" \t"), rest.lstrip(" \t")
-    if after and _AROUND.get(before[-1:]) == after[0]:
-        return _without(answer, len(before) - 1, len(answer) - len(after) + 1, wish)
     if segment_of(answer, begin, end, led=False)[0] == begin:
         after = after.lstrip(",;: ")
         small = answer[begin].isupper() and after[:1].islower()
-        return Edit(begin, len(answer) - len(after) + small, wish=wish, made=after[:small].upper())
+        first = len(before) if last else begin
+        return Edit(first, len(answer) - len(after) + small, wish=wish, made=after[:small].upper())
     if before[-1] in _BEFORE and after[:1] in ",;:.!?…":
         before = before[:-1].rstrip()
-    return Edit(len(before), end, wish=wish, made="")
+    word = re.match(r"\w+", after)
+    head, fitted = with_article(f"{before} ", word[0], answer) if word else ("", "")
+    if word and fitted != word[0]:
+        return Edit(len(head), len(answer) - len(after) + word.end(), wish=wish, made=fitted)
+    if len(before) == begin and not before[-1].isalnum():  # behind an opening mark
+        end = len(answer) - len(after)
+    apart = rest[:1].isalnum() and not (answer[begin].isalnum() and len(before) == begin)
+    return Edit(len(before), end, wish=wish, made=" " * apart)
+
+
+def _renumbered(answer: str, edits: Sequence[Edit]) -> Iterator[Edit]:
+    """Yield edits that lower the numbers of the items behind removed ones."""
+    gone = [each for each in edits if each.made == "" and each.pointer is None]
+    missing = dict[int, int]()  # the number of removed items by the indentation of the list
+    for line in _LINE.finditer(answer) if gone else ():
+        indentation, place = len(line[1]), line.start(2)
+        missing = {size: count for size, count in missing.items() if size + (place < 0) <= indentation}
+        if any(each.begin <= place < each.end for each in gone):
+            missing[indentation] = missing.get(indentation, 0) + 1
+        elif place >= 0 and (count := missing.get(indentation)):
+            yield Edit(place, line.end(2), made=str(int(line[2]) - count))
 
 
 def _misplaced(answer: str, at: str | tuple[int, int], spans: Sequence[tuple[int, int]]) -> UsageError:
     if not isinstance(at, str):
         fault = f"the place {at} is not a passage of the text, which has {len(answer)} characters."
         return UsageError(fault, hint="Count from 0, and exclude the end: (2, 8) has 6 characters.")
+    if at.startswith("/") and is_json(answer):
+        value = json.loads(answer)
+        known = map(str, value if isinstance(value, dict) else range(len(value)))
+        hint = f"It has {', '.join(json_reading.pointer([each]) for each in known):.200}."
+        return UsageError(f"the JSON has no value at {at!r:.80}.", hint=hint)
     if not spans or not at.strip():
         return UsageError(f"the text lacks the passage {at!r:.80}.", hint="Copy it exactly from the text.")
     several = f"Include more of the text around it. In Python, positions work too: {str(spans[:4])[1:-1]}."
@@ -112,6 +151,8 @@ def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:
     """Return a person's wishes as feedback."""
     said, results = list[str](), list[CheckResult]()
     for edit in edits:
+        if not edit.wish:  # a list's number
+            continue
         said.append(edit.wish if edit.anywhere else f"“{answer[edit.begin : edit.end]}”: {edit.wish}")
         places = () if edit.anywhere else (edit.pointer or (edit.begin, edit.end),)
         results.append(CheckResult(name="person", passed=False, score=0, message=edit.wish, places=places))

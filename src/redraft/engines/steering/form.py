@@ -105,7 +105,9 @@ class Gap(NamedTuple):
         )
 
 
-NEGATIVE = frozenset(("no", "not", "never", "none", "hardly", "without"))  # they would invert what is said
+NEGATIVE = frozenset(
+    ("no", "not", "cannot", "never", "none", "hardly", "without")
+)  # they would invert what is said
 
 
 NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))

@@ -16,9 +16,8 @@ NUMBERS = 3  # most beginnings of numbers that are extended digit by digit
 _OTHER = "anom|assem|butter|cost|dead|elder|fami|friend|like|live|lone|love|month|multi|order|supp|time|week"
 _ADVERB = re.compile(rf"\b(?:(?!{_OTHER})[a-z]{{4,}}ly|truly|very|quite|also|even)$")
 _BARE = re.compile(r"\s*[\w.,;:!?]")  # not the end of a mark, as in `**really**`
-_AUXILIARY = re.compile(
-    r"\b(?:can|could|may|might|must|should|will|would|do|does|did|is|are|was|were|has|have|had)$"
-)
+_MODAL = re.compile(r"\b(?:can|could|may|might|must|should|will|would)$")
+_AUXILIARY = re.compile(rf"{_MODAL.pattern}|\b(?:do|does|did|is|are|was|were|has|have|had)$")
 _NO_NOUN = re.compile(r"\s*(?:[^\w\s]|(?:and|as|at|by|for|from|in|into|is|of|on|or|than|that|to|was|with)\b)")
 _FIRST = re.compile(r"\s?(?:\w+|[^\w\s])")
 FITTING = -7.5  # the least log-probability of a word or number in a gap with the token after it
@@ -44,7 +43,7 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
     old, other = gap.old + after, gap.rest[len(after) :]
     closing = max(await begun(gap.closed, top, encode), UNSEEN if gap.determined else -math.inf)
     held = _AUXILIARY.search(gap.old) or (gap.determined and _NO_NOUN.match(gap.closed))
-    apart = bool(after or _ADVERB.search(gap.old))
+    apart = bool(after or _ADVERB.search(gap.old) or not gap.old[-1].isalnum())
     if not (apart or held) and closing > -math.inf:
         apart = closing > max(await begun(other, await look(old), encode), UNSEEN) - WORSE
     if apart and _BARE.match(gap.closed) and await _goes_on(("", gap.closed), (old, other), look, encode):
@@ -55,7 +54,7 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
         if more and forbidden(word + gap.rest) is None:
             chances[word] = await begun(gap.rest, await look(word), encode)
             found.append((chance + chances[word], word))
-    least, everything = FITTING, found
+    least = FITTING
     if found and max(found)[0] < FITTING:  # a word about as likely as the old one fits, too
         then = await _at_most(gap.rest, await look(gap.old), encode)
         least = await _at_most(gap.old, top, encode) + then - WORSE
@@ -63,7 +62,12 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
     for _, word in sorted((each for each in found if each[0] > least), reverse=True):
         if await _goes_on((word, gap.rest), (gap.old, gap.rest), look, encode):
             return [word + gap.rest]
-    loose = [(total, word) for total, word in everything if chances[word] > UNSEEN]
+    modal = _MODAL if _MODAL.search(gap.old) else None
+    loose = [
+        (chance + max(chances[word], UNSEEN), word)
+        for word, chance in top
+        if chances.get(word, UNSEEN) > UNSEEN or (word in chances and modal and modal.search(word))
+    ]
     return [max(loose)[1] + gap.rest] if loose else []
 
 

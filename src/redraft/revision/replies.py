@@ -1,0 +1,221 @@
+"""Read the new parts of an answer from a model's reply to `patch.asked`."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from bisect import bisect, bisect_left
+from collections.abc import Sequence
+from itertools import pairwise
+
+from redraft.checks.json_reading import NotJson, keys_of, read_json, span_of
+from redraft.engines.steering.draft import CLOSERS, LONG, STOPS, ends_of, segment_of
+from redraft.revision import ops, prompts
+from redraft.revision.patch import LISTED, MARK, Edit, at_margin, is_json, is_said, parts_of
+
+_NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
+_LEAD = re.compile(r"[^\n]*:\**\n+(?=\S)")  # an introducing line; above an indented line, it is code
+_FENCE, _BOLD = r"```\w*\n(.*)\n```\Z", r"\*\*([^*]+)\*\*\Z"
+_QUOTED = r"[\"“`]([^\"”`]*)[\"”`](?:\s*\([^)]*\))?\Z"  # perhaps with a remark
+_AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DOTALL)
+_PART = "(?:text|version|passage|sentence|part|paragraph|answer|rewrite)"
+_REMARK = re.compile(
+    rf"(?i)(?:sure|certainly|of course|okay)[!,.]\s*"
+    rf"|here(?:['’]s| is| are) (?:the|your|an?) (?:\w+ )?{_PART}\b[^:\n]*:\s*"
+    rf"|\**(?:the )?(?:(?:new|revised|rewritten|updated|corrected)(?: {_PART})?|{_PART})(?: is)?:\**\s*"
+)
+_ARROW = re.compile(r"\s*(?:[-=]>|→)\s*")
+_MARKED = re.compile(r"\A(?:[-*+•>]|#{1,6}) +(?=[^\n]+\Z)")  # the only line of a reply as an item or heading
+_NONE = re.compile(
+    r"(?i)[(\[<](?:removed|deleted|omitted|unchanged|empty|none|same|no )[^\n)\]>]{0,20}[)\]>]\Z"
+)
+_LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
+_NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
+
+
+def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
+    """Return the reply's new text for each part; "" where it is missing or does not fit."""
+    if edits[0].code:
+        return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
+    olds = [answer[edit.begin : edit.end] for edit in edits]
+    text, named = reply.text, len(edits) == 1 and edits[0].wish and not edits[0].anywhere
+    text = _bare(text, answer if edits[0].anywhere else olds[0]) if edits[0].wish else text
+    if named and (answer.count("```", 0, edits[0].begin) % 2 or text in reply.text.partition("```")[2]):
+        return [_indented(answer, edits[0], text) if reply.finish == "stop" else ""]
+    if named:  # the reply may be the whole text
+        text = _between(text.strip(), answer[: edits[0].begin].strip(), answer[edits[0].end :].strip())
+    lists = bool(LISTED.search(edits[0].wish))
+    numbered = MARK.match(text) if lists else _NUMBER.search(text)
+    short = (edits[0].wish or 2 * len(text) < len(answer)) and not numbered
+    said = f"[1] {text}" if short and len(edits) == 1 else text
+    pieces = pieces_of(said, olds, whole=reply.finish == "stop", lists=lists)
+    parts = [*parts_of(text)] if edits[0].anywhere and not pieces else []  # the reply may be the whole text
+    if len(parts) == len(edits) and reply.finish == "stop":
+        pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
+    begins, stops = [each.begin for each in edits], [each.end for each in edits]
+    apart = [(a, b) for a, b in pairwise([0, *ends_of(answer)]) if bisect(stops, a) == bisect_left(begins, b)]
+    long = [each for a, b in apart if LONG.search(each := answer[a:b].strip())]
+    more = any(each in piece for each in long for piece in pieces.values())  # more than the parts asked for
+    found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
+    if edits[0].wish:
+        return [new and _fitted(answer, edit, new) for new, edit in zip(found, edits, strict=True)]
+    new = [_without_marks(answer, edit, each) for edit, each in zip(edits, found, strict=True)]
+    return ["" if is_said(answer, edit, each) else each for edit, each in zip(edits, new, strict=True)]
+
+
+def _without_marks(answer: str, edit: Edit, new: str) -> str:
+    line = answer.rfind("\n", 0, edit.begin) + 1
+    before, after = answer[line : edit.begin].strip(), answer[edit.end :].partition("\n")[0].strip()
+    new = (
+        _bare(new.strip(), answer[edit.begin : edit.end]).removeprefix(f"{before} ").removesuffix(f" {after}")
+    )
+    last = answer[: edit.end][-1:]
+    return new + last if new[-1:].isalnum() and last in STOPS else new
+
+
+def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
+    """Return a reply's function or class of the same name, or its only statement, for each edit; else "".
+
+    Imports that the answer lacks are put before the first new text. Its place must then be unindented.
+    """
+    from redraft.checks.code import parts_of  # only patches of code need it
+
+    said = said if parts_of(said) else MARK.sub("", said, count=len(edits))
+    parts = [(at_margin(said, begin, end), name) for _, begin, end, name in parts_of(said)]
+    imports = {text for text, _ in parts if text.startswith(("import ", "from "))}
+    more = sorted(imports - {*answer.splitlines(), "from __future__ import annotations"})
+    new = list[str]()
+    for edit in edits:
+        named = _NAMED.match(answer[edit.begin : edit.end])
+        found = {text for text, name in parts if name == (named and named[1])} - imports
+        indent = answer[len(answer[: edit.begin].rstrip(" \t")) : edit.begin]
+        text = textwrap.indent(found.pop(), indent).lstrip() if len(found) == 1 else ""
+        if more and edit == edits[0] and (indent or not text):
+            return [""] * len(edits)
+        rows = [*more, "", "", text] if more and not new else [text]
+        text = ("\r\n" if "\r\n" in answer else "\n").join("\n".join(rows).splitlines())
+        new.append(text if text != answer[edit.begin : edit.end] else "")
+    return new
+
+
+def _bare(text: str, old: str) -> str:
+    """Return a reply without what a model puts around a text; "" if it declines."""
+    from redraft.chain.refusal import is_refusal  # only wishes and servers' replies need it
+
+    if (is_refusal(text) or _NONE.match(text)) and not is_refusal(old):
+        return ""
+    if not _MARKED.match(f"{old[:2]}-"):
+        text = _MARKED.sub("", text, count=1)
+    while (remark := _REMARK.match(text)) and not _REMARK.match(old):
+        text = text[remark.end() :]
+    lead = _LEAD.match(text)
+    text = text[lead.end() :] if lead and not old.startswith(lead[0].rstrip(": \n")) else text
+    first, *rest = _ARROW.split(text)
+    if len(rest) == 1 and first.strip(CLOSERS + "“") == old.strip(CLOSERS + "“"):
+        text = rest[0]
+    if around := _AROUND.match(text) if text[:1] != old[:1] else None:
+        return textwrap.dedent(around[around.lastindex or 0]).strip()
+    if text[:1] == "{" != old[:1] and is_json(text) and len(value := json.loads(text)) == 1:
+        return str(*value.values())
+    return text
+
+
+def _indented(answer: str, edit: Edit, code: str) -> str:
+    line = answer[: edit.begin].rpartition("\n")[2]
+    return textwrap.indent(code, line[: len(line) - len(line.lstrip())]).lstrip()
+
+
+def _between(text: str, before: str, after: str) -> str:
+    inside = len(text) > len(before + after) and text.startswith(before) and text.endswith(after)
+    return text[len(before) : len(text) - len(after)].strip() if inside else text
+
+
+def _fitted(answer: str, edit: Edit, new: str) -> str:
+    """Return a new passage without the quotation marks or the sentence that a model puts around it.
+
+    Return "" if the passage repeats the request, or is a whole sentence where only a part fits.
+    """
+    first, last = segment_of(answer, edit.begin, edit.end, led=False)
+    old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
+    new = _between(_bare(new, old), before, after)
+    row = answer[: edit.begin].rpartition("\n")[2]
+    if row.startswith("|") and "|" in new:  # the cell is in the same column
+        cells = new.strip("| ").split("|")
+        new = cells[min(row.count("|"), len(cells)) - 1].strip()
+    bare, was = (each.strip(CLOSERS + "“`") for each in (new, old))
+    words, plain = bare.split(), bare.strip(STOPS + ": ").casefold()
+    many = len(words) > 2 and (bare[-1:] in STOPS or len(words) > 3 + len(old.split()))
+    within = many and bare[:1].isupper() and not was[:1].isupper() and first < edit.begin
+    if within or bare[-1:] == ":" != old[-1:] or (len(words) > 1 and plain in prompts.PASSAGE.casefold()):
+        return ""
+    if old[-1:] not in STOPS:
+        new = new.rstrip(STOPS) or new
+    elif old[-1] in ".!" and new[-1:].isalnum() and "\n" not in new:
+        new += old[-1]
+    word = re.match(r"[a-z]+\b", new)
+    if first == edit.begin and old[:1].isupper() and word and not old.lower().startswith(word[0]):
+        new = new[0].upper() + new[1:]
+    if "\n" not in new or is_json(answer):
+        return new
+    new = _on_lines(answer, edit, new) if _LIST.match(new) and "\n" not in old else new
+    return new.replace("\n", "\r\n") if "\r\n" in answer else new
+
+
+def _on_lines(answer: str, edit: Edit, new: str) -> str:
+    before, after = answer[: edit.begin].rpartition("\n")[2].strip(), answer[edit.end :].partition("\n")[0]
+    if before.startswith("|"):
+        return ""
+    nested = before and before == new.lstrip()[0]  # inside an item; its mark serves the first new item
+    new = new.lstrip()[1:].lstrip() if nested else "\n\n" * bool(before) + new
+    return new + "\n\n" * (bool(after.strip()) and after[0] not in STOPS + CLOSERS)
+
+
+def new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
+    """Return the reply's new text for each value; "" where it is missing.
+
+    The names in the reply are pointers, or those of the original object. Other values are ignored. For one
+    edit, the reply may be the value alone, under any name, or a string without quotation marks.
+    """
+    old = answer[edits[0].begin : edits[0].end] if len(edits) == 1 else ""
+    try:
+        value, text = read_json(reply.text)
+    except NotJson:
+        return [_string(reply.text, old, each) if old[:1] == '"' and each.wish else "" for each in edits]
+    if not isinstance(value, dict | list) and len(edits) == 1:
+        return [text]
+    new = list[str]()
+    for edit in edits:
+        named = isinstance(value, dict) and edit.pointer in value
+        span = span_of(text, [edit.pointer or ""] if named else keys_of(edit.pointer or ""))
+        if old[:1] not in ("", "{") and (not span or span[2]) and isinstance(value, dict) and len(value) == 1:
+            span = span_of(text, [*value])
+        new.append(text[span[0] : span[1]] if span and not span[2] else "")
+    return new
+
+
+def _string(said: str, old: str, edit: Edit) -> str:
+    name = "|".join(map(re.escape, (edit.pointer or "", *keys_of(edit.pointer or "")[-1:])))
+    text = _bare(re.sub(rf"(?:{name})\s*[:=]\s*", "", said.strip(), count=1), json.loads(old))
+    return "" if "\n" in text else json.dumps(text, ensure_ascii=False) * bool(text)
+
+
+def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: bool = False) -> dict[int, str]:
+    """Return the numbered parts of a reply, by number; empty if a number is wrong or other text comes first.
+
+    A part is one line, a paragraph if the old part has several lines, or a list with `lists`. Text below a
+    part is dropped. If the reply is not `whole`, its last part is left out.
+    """
+    if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
+        reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)
+    lead, *found = _NUMBER.split(reply, maxsplit=lists and len(olds) == 1)  # the items may have numbers
+    numbers = [*map(int, found[::2])]
+    led = not lead.strip("`\n ") or (lead.rstrip().endswith(":") and "\n" not in lead.strip())
+    if not led or len({*numbers}) < len(numbers) or not {*numbers} <= {*range(1, len(olds) + 1)}:
+        return {}
+    pieces = dict[int, str]()
+    for number, text in zip(numbers, found[1::2], strict=True):
+        items = _LIST.match(text.strip()) if lists else None
+        text = items[0] if items else text.strip().partition("\n\n" if "\n" in olds[number - 1] else "\n")[0]
+        pieces[number] = text.rstrip()
+    return pieces if whole else dict([*pieces.items()][:-1])
