@@ -173,6 +173,7 @@ def test_a_wrong_number_is_replaced_by_others_and_then_its_sentence(temperature:
         ("Mouse, they say, is food.", ("Mouse", ", they say, is food.", "They say, is food.")),
         ("A rat, mouse, or hare.", (" mouse", ", or hare.", " or hare.")),
         ("A rat (a mouse), or hare.", (" mouse", "), or hare.", "), or hare.")),
+        ("A mouse, mouse eats.", (" mouse, mouse", " eats.", " eats.")),
         ("A dormouse eats.", None),  # a part of a word
         ("A mouse and mouse.", (" mouse", ".", ".")),  # of two places, the last one comes first
         ("Pets: a mouse", None),  # nothing follows it

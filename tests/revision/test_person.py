@@ -212,12 +212,25 @@ def test_a_reply_keeps_within_the_tokens_that_a_person_allows() -> None:
 
 
 @pytest.mark.parametrize(
-    "around", ["Sure! Here is the new version: {}", "Here it is:\n\n{}", "```text\n{}\n```", "“{}”", "**{}**"]
+    "around",
+    [
+        "Sure! Here is the new version: {}",
+        "Here it is:\n\n{}",
+        "```text\n{}\n```",
+        "“{}”",
+        "**{}**",
+        'Passage: "{}"',
+        "**Revised passage:**\n\n{}",
+        "> {}",
+        "### {}",
+        '{{"passage": "{}"}}',
+    ],
 )
 def test_what_a_model_puts_around_its_text_is_left_out(around: str) -> None:
     euros, place = TOWN.replace("12 dollars", "11 euros"), ("12 dollars", "in euros")
     assert patched(around.format(euros), places=["Use euros."]).answer == euros
     assert patched(around.format("11 euros"), places=[place]).answer == euros
+    assert patched("12 dollars -> 11 euros", places=[place]).answer == euros
 
 
 @pytest.mark.parametrize(
@@ -234,6 +247,31 @@ def test_what_belongs_to_the_text_stays() -> None:
     assert patched("[2] It dries", answer="It falls. It is", places=["x"]).answer == "It falls. It dries"
     milk = "Milk: one litre."
     assert patched("Milk:\n- one", answer=f"{milk} So.", places=[(milk, "x")]).answer == f"{milk} So."
+
+
+def test_of_a_row_the_cell_is_taken_and_code_keeps_its_lines() -> None:
+    table = "| city | price |\n|---|---|\n| Oslo | 12 dollars |\n"
+    for reply in ("| Oslo | 11 euros |", "11 euros |"):
+        chain = patched(reply, answer=table, places=[("12 dollars", "in euros")])
+        assert chain.answer == table.replace("12 dollars", "11 euros")
+    code, loop = "Run:\n```python\nif x:\n    print(x)\n```\nDone.", "for n in x:\n    print(n)"
+    for reply in (loop, f"```python\n{loop}\n```"):
+        chain = patched(reply, answer=code, places=[("print(x)", "each")])
+        assert chain.answer == code.replace("print(x)", "for n in x:\n        print(n)")
+
+
+def test_a_string_needs_no_quotation_marks() -> None:
+    ada = '{"fee": "12 dollars", "n": 3}'
+    for reply in ("11 euros", "fee: 11 euros", '{"value": "11 euros"}'):
+        chain = patched(reply, answer=ada, places=[("/fee", "in euros")])
+        assert chain.answer == ada.replace("12 dollars", "11 euros")
+    assert patched("four", answer=ada, places=[("/n", "more")]).answer == ada
+
+
+def test_two_wishes_without_a_place_are_one() -> None:
+    chain = patched("[2] It costs 11 euros.", places=["Use euros.", "Be brief."])
+    assert chain.answer == TOWN.replace("A ticket costs 12 dollars", "It costs 11 euros")
+    assert chain.steps[0].criticism == "Use euros.\nBe brief."
 
 
 def test_nothing_new_is_no_step() -> None:
@@ -253,6 +291,7 @@ def test_nothing_new_is_no_step() -> None:
         ([("town has", "x"), ("has a castle", "y")], "two of the places"),
         ([("town", "")], "places: item 1"),
         (["Remove it."], "names no passage"),
+        (["Use euros.", ("town", "y")], "'Use euros.' has no place"),
         ([("town",)], "places: item 1"),
     ],
 )
@@ -260,6 +299,8 @@ def test_an_error_teaches(places: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         patched("x", places=places)
     assert caught.value.hint
+    with pytest.raises(UsageError, match="no value at '/b'.\n  It has /a"):
+        patched("x", answer='{"a": 1}', places=[("/b", "x")])
 
 
 def test_without_places_checks_find_what_is_to_change() -> None:
@@ -315,6 +356,17 @@ def test_what_is_outside_stays_to_the_byte(text: str, data: st.DataObject) -> No
         ("- tea\n- milk\n- sugar\n", "milk", "- tea\n- sugar\n"),
         ("One.\n\nTwo.\n\nThree.", "Two.", "One.\n\nThree."),
         ("One.\n\nTwo.", "One.", "Two."),
+        ("It is good. It is bad.", "It is bad.", "It is good."),
+        ("It is **very** good.", "very", "It is good."),
+        ("He said “very nice” and left.", "very", "He said “nice” and left."),
+        ("See [the site](http://a.b) for more.", "the site", "See for more."),
+        ('He said "yes" and "no".', "and", 'He said "yes" "no".'),
+        ("We went home—at last—and slept.", "at last", "We went home and slept."),
+        ("We - at last - went.", "at last", "We went."),
+        ("We, however, like it.", "however", "We like it."),
+        ("They have an old barn.", "old", "They have a barn."),
+        ("- fruit\n  - apple\n  - pear\n- bread", "fruit", "- bread"),
+        ("1. One\n2. Two\n   1. x\n3. Three\n\nAnd:\n3. x", "Two", "1. One\n2. Three\n\nAnd:\n3. x"),
     ],
 )
 def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
@@ -331,8 +383,12 @@ def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
         ("lowercase", "go! It rains.", "go! it rains."),
         ("lacks:,", "We saw 1,200 owls.", "-"),  # inside a number
         ("lacks:*", "Owls:\n\n* one\n* two", "-"),  # the marks of a list
+        ("lacks:; lacks:,", "It rains all day; we stay.", "It rains all day we stay."),
+        ("lacks:really", "We saw an owl (really), and went.", "We saw an owl, and went."),
+        ("lacks:really", "We saw an owl—really—and went.", "We saw an owl and went."),
+        ("lacks:indeed", "We saw an owl, indeed, and went.", "We saw an owl and went."),
     ],
 )
-def test_marks_and_letters_need_no_model(check: str, given: str, text: str) -> None:
-    chain = redraft.revise("?", model=redraft.ScriptedEngine(["-"]), given=given, checks=[check])
+def test_marks_and_asides_need_no_model(check: str, given: str, text: str) -> None:
+    chain = redraft.revise("?", model=redraft.ScriptedEngine(["-"]), given=given, checks=check.split())
     assert (chain.answer, chain.usage.completion_tokens > 0) == (text, text == "-")

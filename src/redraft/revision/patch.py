@@ -131,7 +131,7 @@ def edits_of(state: State) -> list[Edit]:
     if plan.info.forms and plan.info.logprobs:
         pairs = zip(found, inside, strict=True)
         found = [replace(each, gap=_gap(step.answer, each, *span)) for each, span in pairs]
-    without = plan.form.without if plan.form else frozenset[str]()
+    without = {result.name.removeprefix("lacks:") for result in step.checks}
     made = [_made(step.answer, *span, without, *case) if plain else None for span in inside]
     found = [simple or each for simple, each in zip(made, found, strict=True)]
     if not found or pointers:
