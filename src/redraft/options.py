@@ -210,7 +210,7 @@ def allowed(option: Option) -> str:
     if option.what:
         return option.what
     kind = option.type
-    if get_origin(kind) in (UnionType, Union):  # with None
+    if get_origin(kind) in (UnionType, Union):  # an optional type
         kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
         *choices, last = get_args(kind)

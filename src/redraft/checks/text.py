@@ -38,7 +38,7 @@ _OTHER = {"uppercase": regex.compile(r"\p{Ll}+"), "lowercase": regex.compile(r"\
 """By the name of the check: a pattern of letters in the other case."""
 _CASED = regex.compile(r"[\p{Ll}\p{Lu}]")
 _SAYS = regex.compile(r"[\p{L}\p{N}]")
-_MARKS = regex.compile(r"(?!-\Z)\s*\p{P}[\s\p{P}]*")  # such as `...`, which says nothing. A `-` is a sign
+_MARKS = regex.compile(r"(?!-\Z)\s*\p{P}[\s\p{P}]*")  # only marks, such as `...`. A `-` at the end is a sign
 
 
 def bullets(text: str) -> int:
@@ -307,7 +307,7 @@ class Lacks(_Phrase):
         more = ", and more after that" if len(places) > 5 else ""
         times = "once" if len(places) == 1 else f"{len(places)} times"
         message = f'The answer contains "{self.text}" {times}, {where}{more}. It must not.'
-        found = places if len(readable) == len(answer) else []  # otherwise they are places of another text
+        found = places if len(readable) == len(answer) else []  # else they do not fit the answer
         return failed(message, score=1 / (1 + len(places)), places=found)
 
 

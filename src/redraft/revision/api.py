@@ -501,7 +501,7 @@ def _plan(
     wanted = next(iter([*special, *schemas]), None)
     steering = [check for check in driver.checks if options.steer or check is options.output]
     if (schema := wanted if info.schemas and wanted in map(schema_of, steering) else None) is not None:
-        free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # its texts may have any word
+        free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # texts in it may have any word
         joint = [
             Form(lacks=each.lacks, has=each.has * (free and NOT_IN_JSON.isdisjoint("".join(each.has))))
             for _, each in forms

@@ -105,7 +105,7 @@ def _fits(arguments: Any, check: JsonSchema | None) -> Outcome:
         text = json.dumps(value, ensure_ascii=False)
         text.encode()
         return check.check(text, Prompt()) if check else passed("")
-    except CheckError:  # its patterns take too long
+    except CheckError:  # the schema's patterns take too long
         return passed("")
     except RecursionError:
         return failed("The arguments are no JSON that can be read: they are nested too deep.")

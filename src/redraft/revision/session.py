@@ -107,7 +107,7 @@ class Session:
             raise UsageError("there is nothing to save.", hint="No question has been answered yet.")
         try:
             if path.exists() and path.resolve() not in self.saved:
-                raise UsageError(f"{path} exists already.", hint="Name another file: this one is kept.")
+                raise UsageError(f"{path} exists already.", hint="Name another file.")
             write_jsonl(path, self.talk.turns)
         except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
             raise UsageError(f"cannot write {file!r:.80}: {error}.", hint="Name another file.") from None

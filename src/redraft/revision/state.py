@@ -144,7 +144,7 @@ class State:
     of_base: set[str] = field(default_factory=set, init=False)  # answers that no adapter wrote
     unpatched: bool = field(default=False, init=False)  # whether the reply to a patch request was useless
     left: list[Any] = field(default_factory=list, init=False)  # a person's places that did not change
-    # Texts to try next, by the place to replace.
+    # Texts to try next, by the start of the place to replace.
     others: dict[int, list[str]] = field(default_factory=dict, init=False)
     own: int = field(init=False)  # how many steps, from the first, adapters for roles wrote
 
@@ -297,7 +297,7 @@ class State:
         then = f", and then {full[stop]}" if stop in full else ""
         error = EmptyReply(
             f"{self.plan.info.name!r} gave no answer: it sent {aside or 'no text'}{then}.",
-            hint="Give it more room: max_tokens (--max-tokens N), or the context (--ctx N)."
+            hint="Raise max_tokens (--max-tokens N), or the length of the context (--ctx N)."
             if stop in full
             else "Try other words in the prompt, another seed, or another model.",
         )
@@ -379,7 +379,7 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps to resume from. The last keeps feedback from an adapter, or that asks to revise."""
+    """Return the steps to resume from. The last keeps only an adapter's or a rejecting feedback."""
     if not chain.steps:
         return ()
     *before, last = chain.steps

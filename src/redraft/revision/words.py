@@ -84,7 +84,7 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
     if len(results) > 1 and len(failed) != 1:
         return of
     [told] = failed or results
-    brief = re.sub(r"^The answer (has )?", "", told.message)  # the subject stands before the colon
+    brief = re.sub(r"^The answer (has )?", "", told.message)  # verdicts leave out the subject
     brief = re.sub(r", and ([^,]*) (?:is|are) (?:allowed|needed|wanted|required)\b.*", r", \1", brief)
     return ": ".join(filter(None, [told.name if len(results) == 1 else of, brief]))
 
@@ -104,8 +104,8 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
         return
     if missing := chain.missing_revisions:
         wanted, why = counted(chain.revisions + missing, "revision"), STOPS.get(chain.stop or "", "")
-        message = f"the minimum was not reached: {chain.revisions} of at least {wanted}; {why}."
-        yield message, "Give the model more room: --max-tokens, or the budget."
+        message = f"the model made {chain.revisions} of at least {wanted}: {why}."
+        yield message, "Raise --max-tokens or the budget."
     if left := chain.unchanged:
         found = "\n".join(f"{each['passage']!r:.60}: {each['why']}." for each in left)
         yield f"{counted(len(left), 'place')} could not be changed.", found

@@ -124,7 +124,7 @@ def _tokenizer(model: Path, folder: Path) -> Any:
     if folder.exists():
         try:
             return openvino_genai.Tokenizer(folder)
-        except RuntimeError:  # it is damaged, or another version made it
+        except RuntimeError:  # the folder is damaged, or another version made it
             shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def _tokenizer(model: Path, folder: Path) -> Any:
             link.unlink()
             link.parent.rename(folder)  # fails if another process was faster
             return tokenizer
-    except (OSError, RuntimeError):  # such as a full disk
+    except (OSError, RuntimeError):  # for example, a full disk
         return openvino_genai.Tokenizer(model)
 
 

@@ -187,7 +187,7 @@ class RemoteEngine(Engine):
         self, path: str, body: wire.Body, sampling: Sampling, *, steered: bool = True
     ) -> Replies:
         self._check(path, body)
-        extra = sampling.extra_body or {}  # it may ask for fewer tokens than `max_tokens`
+        extra = sampling.extra_body or {}  # it may set a lower limit than `max_tokens`
         asked = [body.get("max_tokens"), *map(extra.get, ("max_tokens", "max_completion_tokens"))]
         limit = min((n for n in asked if isinstance(n, int)), default=inf)
         reply, stops = _Reply(body), wire.Stops(tuple(body.get("stop") or ()))
@@ -215,7 +215,7 @@ class RemoteEngine(Engine):
                 error.ready = True
             if reply.taken:  # the tokens so far are paid for
                 yield reply.counted()
-            if error.passing and isinstance(error, ServerError):  # it may be shutting down: raise later
+            if error.passing and isinstance(error, ServerError):  # the server may be stopping: raise later
                 await asyncio.sleep(backoff(1, self._server.patience.backoff))
             raise
         finally:
@@ -285,7 +285,7 @@ class RemoteEngine(Engine):
                 self._without_forms(refusal.complaint.message)
             of_schema = "response_format" in gone
             refused = self._refused[schema if of_schema else ""]
-            if of_schema and not gone <= refused:  # else another call has logged it
+            if of_schema and not gone <= refused:  # otherwise another call has logged the refusal
                 words = self._server.clean(refusal.complaint.message)[:200].rstrip(" .")
                 _log.warning("%s refuses response_format: %s. So %s.", self._server.host, words, UNBOUND)
             refused |= gone
@@ -500,7 +500,7 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
     if isinstance(reply, Refusal):
         if needed or reply.of_key or 300 <= reply.status < 400:
             error = server.error(reply, "/models")
-            if reply.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # it may answer for a model by name
+            if reply.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # a named model may still answer
                 error.hint = f"{error.hint} Or name the model: --model {server.url}#name"
             raise error
         return []

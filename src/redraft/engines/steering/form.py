@@ -105,7 +105,7 @@ class Gap(NamedTuple):
         )
 
 
-NEGATIVE = frozenset(("no", "not", "never", "none", "hardly", "without"))  # they would invert what is said
+NEGATIVE = frozenset(("no", "not", "never", "none", "hardly", "without"))  # words that invert the meaning
 
 
 NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))

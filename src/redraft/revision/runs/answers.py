@@ -189,7 +189,7 @@ class AnswerRun:
         return licensed_records(self.source, self.limit, wanted=wanted)
 
     def prepare(self) -> None:
-        """Parse the checks. When options are checked, the first record's checks stand in for those of all."""
+        """Parse the checks. To validate options, the first record's checks represent those of all records."""
         flags = self.settings.values
         self._checks = tuple(flags.check) if flags.judge else parse_checks(flags.check)
         first = next(self.records(), None) if self.must_pass else None
