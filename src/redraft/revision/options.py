@@ -227,8 +227,8 @@ class RevisionOptions(WaitOptions, PlainOptions):
     )
     given: str = option("a first answer to criticise and revise; the model then writes none", default="")
     places: Annotated[Sequence[str | tuple[Place, str]] | None, _items(is_place)] = option(
-        "a person's wishes for places of the given or last answer; checks may demand more changes, but if the"
-        " list is empty, only parts are rewritten",
+        "a person's wishes for places of the given or last answer, besides the checks' demands; with an empty"
+        " list, only parts that fail checks are rewritten",
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
     )

@@ -113,8 +113,7 @@ def test_live_runs_and_batches_find_each_others_replies(server: BatchServer) -> 
     Path("out.jsonl").unlink()
     again = answer(server)
     assert (
-        f"{PROMPTS * CALLS} texts taken from it, not paid again; this run paid for 0 new tokens"
-        in again.stdout
+        f"{PROMPTS * CALLS} texts reused and not paid again; this run paid for 0 new tokens" in again.stdout
     )
     assert len(server.waves) == CALLS
     assert redraft(*words(server, "--cache", "live.db", out="other.jsonl")).exit_code == 0

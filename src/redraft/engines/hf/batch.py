@@ -76,7 +76,7 @@ class Guide:
 
     def _lose(self, error: str) -> None:
         self.lost = True
-        _warn("%s cannot be steered, so answers are only checked: %.200s", self._name, error)
+        _warn("%s cannot be steered by checks: %.200s", self._name, error)
 
 
 def guided(logits: torch.Tensor, guides: Sequence[Guide | None]) -> torch.Tensor:

@@ -232,13 +232,13 @@ class RemoteEngine(Engine):
 
     def _last(self, reply: _Reply, text: str, limit: float, sampling: Sampling) -> Delta:
         if reply.finish == "error" or not (reply.finish or (reply.done and (reply.counts or reply.begun))):
-            how = "gave up the answer" if reply.finish else "broke off the stream"
+            how = "ended the answer with an error" if reply.finish else "broke off the stream"
             raise self._broken(f"{how} after {counted(len(reply.text), 'character')}.")
         if "response_format" in reply.request:
             name = f"{self._server.host}#{self._info.name}"
             self._schemas.look(name, apart(reply.text)[1], reply.finish or "stop")
         if wire.GRAMMARS & reply.request.keys() and reply.thought and not reply.text.strip():
-            self._without_forms("only its thoughts keep to the form, not the answer")
+            self._without_forms("only its thoughts follow the grammar, not its answer")
         return replace(
             reply.counted(),
             text=text,
@@ -293,7 +293,7 @@ class RemoteEngine(Engine):
     def _without_forms(self, why: str) -> None:
         if self._grammar:
             words = self._server.clean(why)[:200].rstrip(" .")
-            _log.warning("%s accepts no grammars: %s. So checks do not steer it.", self._server.host, words)
+            _log.warning("%s cannot be steered by checks: %s.", self._server.host, words)
         self._grammar, self._info = "", replace(self._info, forms=False, resumes=False)
 
     def _debug(self, what: str, record: wire.Body) -> None:
