@@ -137,7 +137,7 @@ class OptionModel(BaseModel):
 
     @classmethod
     def read_file(cls, values: Mapping[Any, Any], *, where: str, table: str = "") -> Self:
-        """Return the options in a file, whose names may contain hyphens. The arguments are those of `read`.
+        """Return the options in a file, whose names may contain hyphens. The arguments are as in `read`.
 
         Raises:
             UsageError: `read` raised it, or a name appears in both spellings.

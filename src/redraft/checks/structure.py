@@ -218,7 +218,7 @@ _BOUNDS = {
     "number": ("minimum", "maximum", ""),
     "integer": ("minimum", "maximum", ""),
 }
-"""By type: the keywords of the lower and the upper bound, and the unit that they count."""
+"""For each type, the keywords of the lower and the upper bound, and the unit that they count."""
 
 _NUMBER = {"exclusiveMinimum": "over {}", "exclusiveMaximum": "under {}", "multipleOf": "a multiple of {}"}
 _OTHERS = {
@@ -227,7 +227,7 @@ _OTHERS = {
     "number": _NUMBER,
     "integer": _NUMBER,
 }
-"""By type: other keywords, and their wording."""
+"""For each type, other keywords with their wordings."""
 
 
 def sketch(schema: Any) -> str | None:

@@ -228,7 +228,7 @@ class RateLimit:
         self._held_until = max(self._held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:
-        """Record that a request ended, and give back its expected tokens. `used` books the real ones."""
+        """Record that a request ended, and give back its expected tokens. `used` books the actual ones."""
         self._under_way -= 1
         self._tokens.book(-turn.tokens, clock())
         self._left.set()

@@ -135,7 +135,7 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
 def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
     """Return a schema that XGrammar, OpenVINO's schema library, reads correctly, and the removed keywords.
 
-    XGrammar ignores multiples, and lengths beside a pattern; only the check covers these.
+    XGrammar ignores `multipleOf`, and lengths of texts with a pattern; only the check covers these.
     """
     left = set[str]()
 

@@ -184,7 +184,7 @@ async def arevise(
 @overload
 async def arevise(prompt: Asked, **options: Unpack[RevisionKeywords]) -> Chain[Any]: ...
 async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
-    """Make a chain and return it. Arguments and errors are those of `stream`."""
+    """Make a chain and return it. Arguments and errors are as in `stream`."""
     async with aclosing(stream(prompt, **options)) as events:
         return await finished(events)
 
@@ -192,7 +192,7 @@ async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
 async def apatch(
     answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]
 ) -> Chain[Any]:
-    """Rewrite passages of an answer, and nothing else. Arguments and errors are those of `patch`."""
+    """Rewrite passages of an answer, and nothing else. Arguments and errors are as in `patch`."""
     return await arevise(**to_patch(answer, prompt, **options))
 
 
@@ -237,7 +237,7 @@ def revise(prompt: Asked, *, output: TypeForm[T], **options: Unpack[KeywordsButO
 @overload
 def revise(prompt: Asked, **options: Unpack[RevisionKeywords]) -> Chain[Any]: ...
 def revise(prompt: Asked, **options: Any) -> Chain[Any]:
-    """Make a chain and return it, without `await`. Arguments and errors are those of `stream`.
+    """Make a chain and return it, without `await`. Arguments and errors are as in `stream`.
 
     This works in notebooks too. A model given by reference stays loaded until the program ends.
     """

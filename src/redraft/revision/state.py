@@ -58,11 +58,11 @@ class Plan:
     demand: str = ""  # the demands of checks, which are added to the prompt
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
-    steered: tuple[str, ...] = ()  # names of the checks in the form
-    holding: tuple[str, ...] = ()  # names of the checks in the schema
+    steered: tuple[str, ...] = ()  # names of the checks whose forms steer the model
+    holding: tuple[str, ...] = ()  # names of the checks that the schema enforces
     bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of tool arguments (JSON Schema)
     watched: bool = False  # whether checks may end a text early, if another text may follow
-    # The schema of the JSON that a check wants. If set, no answer counts as an echo: the check says more.
+    # The schema of the JSON that a check wants. If set, echoes are not detected: the check says more.
     json: Mapping[str, Any] | None = None
     # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)

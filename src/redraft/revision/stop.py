@@ -15,7 +15,7 @@ from redraft.revision.state import State
 
 STOP_OF_FINISH: dict[Finish, Stop] = {"max_tokens": "max_tokens", "context": "context"}
 STOP_OF_FINISH |= {"cancelled": "cancelled", "filtered": "ended", "error": "error"}
-"""The stop of a chain, by the finish of a last text that was cut."""
+"""Maps the finish of a cut last text to the stop of its chain."""
 
 
 def spent(state: State, role: Role = "writer") -> bool:

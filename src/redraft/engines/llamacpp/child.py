@@ -38,7 +38,7 @@ class ChildSettings(TypedDict):
     model: str
     adapters: list[str]  # paths of LoRA adapters, applied at scale 1 unless a request sets scales
     context: int  # tokens of each of the `parallel` streams
-    parallel: int  # streams at once; more wait in llama.cpp's queue
+    parallel: int  # most streams at once; further ones wait in llama.cpp's queue
     threads: int | None
     gpu_layers: int | None
     gpu: bool  # fail if there is no GPU

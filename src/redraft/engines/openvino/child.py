@@ -36,7 +36,7 @@ class ChildSettings(TypedDict):
 
     model: str
     tokenizer: str  # a folder for the model's tokenizer in OpenVINO's format
-    parallel: int  # streams at once; more wait
+    parallel: int  # most streams at once; further ones wait
     threads: int | None
     exact: bool  # whether it computes in 32 bits
     blocks: int  # number of blocks of the key-value cache, of `BLOCK` tokens each

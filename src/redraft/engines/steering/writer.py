@@ -40,7 +40,7 @@ LIKELIER = 3.0  # added to the logit of a required text's first token; more in f
 GOOD = 0, True, -1.3  # quality (see `_quality`) above which a text is accepted at once
 FEW = 32  # a text with at most this many tokens is written again if it is unlikely
 SENTENCE = 24  # tokens that are reserved for a sentence with a required text
-STUB = 3  # a sentence with only this many words beside the required texts says nothing
+STUB = 3  # words besides the required texts; a sentence with no more than these says nothing
 BANNED = 40  # most forbidden words whose tokens are banned; others are removed once written
 LONG = 200  # most characters of a phrase
 

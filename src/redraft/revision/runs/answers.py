@@ -360,7 +360,7 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
 async def aanswer_file(
     source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]
 ) -> FileResult:
-    """Answer a file in the running event loop. Arguments and errors are those of `answer_file`."""
+    """Answer a file in the running event loop. Arguments and errors are as in `answer_file`."""
     return await _run_of(source, output, options).arun()
 
 
