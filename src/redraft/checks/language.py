@@ -43,7 +43,7 @@ NEAR = (
     "da nn no|bs hr sh sr|id jv min ms su|an ast es gl|als bar de lb nds pfl|af fy li nl vls|cs sk|wuu yue zh"
     "|az tr|hi mr ne|kk ky"
 )
-"""Families of languages that the model mixes up in a short text."""
+"""Families of languages that the model confuses in short texts."""
 LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # languages that it is often taken for
 
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.

@@ -341,7 +341,7 @@ def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kin
     if machine.chat_template and not kind.renders:
         what = "a server" if named.kind in ("remote", "script") else f"the engine {named.kind!r}"
         raise UsageError(
-            f"chat_template is {machine.chat_template!r}, but {what} writes its prompts itself.",
+            f"chat_template is {machine.chat_template!r}, but {what} formats its prompts itself.",
             hint="Set the template in the server, or load the model here: --model path/model.gguf",
         )
 

@@ -114,7 +114,7 @@ class Plan:
 
     @property
     def recorded_sampling(self) -> dict[str, Any]:
-        """The sampling parameters to record. Those left to the writer's model or server are None."""
+        """The sampling parameters to record. Parameters left to the model or server are None."""
         own = self.sampling.left_out if self.info.own_sampling else frozenset[str]()
         if self.mode == "native":  # a raw text always has a limit
             own -= {"max_tokens"}
