@@ -137,7 +137,7 @@ class OptionModel(BaseModel):
 
     @classmethod
     def read_file(cls, values: Mapping[Any, Any], *, where: str, table: str = "") -> Self:
-        """Return the options in a file, whose names may contain hyphens. The arguments are those of `read`.
+        """Return the options in a file, whose names may contain hyphens. The arguments are as in `read`.
 
         Raises:
             UsageError: `read` raised it, or a name appears in both spellings.
@@ -210,7 +210,7 @@ def allowed(option: Option) -> str:
     if option.what:
         return option.what
     kind = option.type
-    if get_origin(kind) in (UnionType, Union):  # with None
+    if get_origin(kind) in (UnionType, Union):  # an optional type
         kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
         *choices, last = get_args(kind)

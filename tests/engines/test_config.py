@@ -71,7 +71,7 @@ def test_all_three_tables(tmp_path: Path) -> None:
         ("[defaults]\nseed = true\n", "defaults.seed is True."),
         ("[defaults]\ntemperature = 'hot'\n", "defaults.temperature is 'hot'."),
         ("defaults = 3\n", "defaults is 3."),
-        ("[keys]\n'http://a.b/v1' = 'x'\n", "name only the host, without http:// or a path."),
+        ("[keys]\n'http://a.b/v1' = 'x'\n", "is not the name of a host: leave out http:// and the path."),
         ("[keys]\n'a.b' = 'env:'\n", 'keys."a.b" has no key.'),
         ("[keys]\n'a.b' = ['x', 'y']\n", 'keys."a.b" should be a table.'),
         ("[keys]\n'a.b' = {key = 'x', plain_http = 1}\n", 'keys."a.b".plain_http is 1.'),

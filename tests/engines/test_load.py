@@ -375,8 +375,8 @@ def test_a_script_that_is_not_there_is_a_missing_model() -> None:
 @pytest.mark.parametrize(
     ("ref", "settings", "said"),
     [
-        ("http://localhost:1/v1#m", {"chat_template": "vicuna"}, "a server writes its prompts itself"),
-        ("script:replies.jsonl", {"chat_template": "vicuna"}, "a server writes its prompts itself"),
+        ("http://localhost:1/v1#m", {"chat_template": "vicuna"}, "a server formats its prompts itself"),
+        ("script:replies.jsonl", {"chat_template": "vicuna"}, "a server formats its prompts itself"),
         ("m.gguf", {"device": "cpu", "gpu_layers": 4}, "device is cpu, but gpu_layers is 4"),
         ("m.gguf", {"device": "tpu"}, "device is 'tpu'"),
         ("m.gguf", {"chat_template": "vicunia"}, "chat_template is 'vicunia'"),
@@ -412,7 +412,7 @@ def test_an_engine_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert "echo:NAME" in forms()
     with pytest.raises(PluginError, match=r"the engine 'broken' of the package redraft-echo 1\.0"):
         asyncio.run(load_engine("broken:x"))
-    with pytest.raises(UsageError, match="the engine 'echo' writes its prompts itself"):
+    with pytest.raises(UsageError, match="the engine 'echo' formats its prompts itself"):
         asyncio.run(load_engine("echo:x", chat_template="vicuna"))
 
 

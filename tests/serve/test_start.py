@@ -98,7 +98,7 @@ def test_a_model_that_writes_no_thoughts_is_not_started_to_end_them() -> None:
         return ScriptedEngine(["Hi."])
 
     settings = Settings.read(Flags, {"model": "script:a.jsonl", "max_thoughts": 20})
-    with pytest.raises(UsageError, match=r"--max-thoughts .* cannot end those of"):
+    with pytest.raises(UsageError, match=r"--max-thoughts .* cannot limit the thoughts of"):
         asyncio.run(Opening(AsyncExitStack(), [], 1, opens=opens).open("a", "", settings))
 
 

@@ -69,7 +69,7 @@ class ChatTemplate:
 
     @cached_property
     def takes_parts(self) -> bool:
-        """Whether the template wants message contents as lists of parts, as those of vision models do."""
+        """Whether the template wants message contents as lists of parts, as vision models' templates do."""
         try:
             return _PROBE not in self.render(_probe(_PROBE))
         except RecordError:
@@ -112,7 +112,7 @@ def chat_spans(chain: Chain, objective: Objective, template: ChatTemplate) -> li
         own = [replace(span, trained=False) for span in own]
     answer = _without_thoughts(given) | {"role": "assistant", "content": "".join(span.text for span in own)}
     written = [*(dict(turn.message or {}) | turn.told for turn in asked_for), answer]
-    single = sum(not span.stop for span in own) == 1  # not a chain of steps
+    single = sum(not span.stop for span in own) == 1  # one answer, not a chain of steps
     turns = [_apart(turn) if single or turn is not answer else turn for turn in written]
     in_fields = [*written, chain.meta.get("message") or {}]  # messages that may have fields of thoughts
     failures: list[RecordError] = []
@@ -291,7 +291,7 @@ class _Layout:
         earlier = max((leaf.end for leaf in self.leaves if leaf.of.turn < turn), default=0)
         if self.text.startswith(before):
             start = len(before)
-        else:  # for example, the prompt opens thoughts, and the turn begins with a call
+        else:  # such as thoughts opened by the prompt, before a call
             start = len(_TAG_BEGUN.sub("", self.text[: min(_same(before, self.text), own[0].start)]))
         last = max(leaf.end for leaf in own)
         others = any(start < leaf.start < last and leaf.of.turn != turn for leaf in self.leaves)

@@ -191,7 +191,7 @@ def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
     backend = Tokenizer.from_str(written)
     backend.no_truncation()
     backend.no_padding()
-    backend.post_processor = None  # it would leave spaces out of the tokens' offsets
+    backend.post_processor = None  # the processor would leave spaces out of offsets
     backend.add_tokens(
         [
             AddedToken(mark, lstrip=token.lstrip, rstrip=token.rstrip, normalized=False, special=False)

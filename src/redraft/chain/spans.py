@@ -9,7 +9,7 @@ In plain-text conversations, each of the assistant's turns carries loss, with it
 steps are SelFee's text inside the last turn. Vicuna, version 1.1: `{system} USER: {…} ASSISTANT:
 {…}</s>USER: …` (FastChat, `vicuna_v1.1`). StableVicuna: `### Human: {…}`, a line break, `### Assistant: {…}`
 (its model card). That card shows one turn without a system message; the stop token and line break after a
-turn, and the empty line after a system message, are ours.
+turn, and the empty line after a system message, are redraft's choice.
 """
 
 from __future__ import annotations

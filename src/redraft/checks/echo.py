@@ -46,7 +46,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
             a text that needs no correction.
         heard: The criticisms and the requests to revise that came before the text. Texts that
             differ only in numbers and quotations count as the same.
-        demand: The demands of checks, which were added to the prompt. The same holds for each of its lines.
+        demand: The demands of checks, which were added to the prompt. Each line is compared in the same way.
     """
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
     own = _words(answer)
@@ -69,7 +69,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
 
 
 def _repeats(own: list[str], message: list[str]) -> bool:
-    if not FEWEST <= len(message) <= len(own) or {*message} == {_NUMBER}:  # other numbers are not a copy
+    if not FEWEST <= len(message) <= len(own) or {*message} == {_NUMBER}:  # other numbers are no copy
         return False
     return own == (message * (len(own) // len(message) + 1))[: len(own)]
 

@@ -136,7 +136,7 @@ def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:
 
 
 def _has(check: Check, lacked: Lacks) -> bool:
-    """Return whether a check demands a text that `lacked` forbids, whatever stands around the text.
+    """Return whether a check demands a text that `lacked` forbids, whatever precedes or follows the text.
 
     If the demanded text begins or ends with a punctuation mark, a word may continue there: "3," in "3,5".
     """

@@ -85,7 +85,7 @@ class FunctionCheck:
 
     def _outcome(self, result: object) -> Outcome:
         name = self.path.rpartition(".")[2].replace("<lambda>", "The check")
-        if type(result).__module__ == "numpy":  # its booleans and numbers are not Python's
+        if type(result).__module__ == "numpy":  # numpy's booleans and numbers are not Python's
             result = getattr(result, "item", lambda: result)()
         match result:
             case Outcome() if result.passed or result.message.strip():

@@ -140,7 +140,7 @@ class Amount(NamedTuple):
     value: Decimal
     scale: int = 1
     units: frozenset[str] = frozenset()  # its possible units; empty for a bare number
-    sign: int = 0  # 0 if it may be 1 or -1, as beside `less`
+    sign: int = 0  # 0 if it may be 1 or -1, as next to `less`
 
     @property
     def total(self) -> Decimal:

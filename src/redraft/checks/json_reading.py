@@ -108,7 +108,7 @@ def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tup
         try:
             value, at = _raw(text, start.start(), end)
         except json.JSONDecodeError as error:
-            first = begin and not text[begin : start.start()].strip()  # in its block
+            first = begin and not text[begin : start.start()].strip()  # nothing precedes it in its block
             if first or _MEANT.match(text, start.start()) or error.pos - start.start() > LONG:
                 raise _not_json(error, text) from None
             at, tried = start.end(), tried + 1

@@ -120,7 +120,7 @@ class Judge:
 
 def _quoted(reasons: str, answer: str) -> list[tuple[int, int]]:
     quotes = [next(filter(None, match.groups())).rstrip(".,…") for match in QUOTED.finditer(reasons)]
-    other = [said for said in sentences(QUOTED.sub("“”", reasons)) if "“”" not in said]  # other faults
+    other = [said for said in sentences(QUOTED.sub("“”", reasons)) if "“”" not in said]  # without quotation
     if other or not all(quote and answer.count(quote) == 1 for quote in quotes):
         return []
     return [(begin := answer.find(quote), begin + len(quote)) for quote in quotes]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redraft.engines.base import Engine
 
 Writer = Literal["anyone", "data", "user"]
-"""The source of a check: anyone who sends a request to a server, a data file, or only the user."""
+"""The author of a check: anyone who sends a request to a server, a data file, or only the user."""
 
 SEE = "All checks: docs/checks.md"
 _COUNT = re.compile(r"(?P<op><=|>=|==|=|<|>)\s*(?P<low>\d+)(?:\s*\.\.\s*(?P<high>\d+))?", re.ASCII)
@@ -269,7 +269,7 @@ COMMAND = CheckKind(
 )
 JUDGE = CheckKind(
     "judge:RUBRIC",
-    "a judge model gives it at least 7 of 10; judge[8]: sets the bar; judge[reasoning]: shows thoughts, too",
+    "a judge model gives it at least 7 of 10; judge[8]: sets the bar; judge[reasoning]: judges thoughts, too",
     _judge,
     takes_option=True,
     asks_judge=True,

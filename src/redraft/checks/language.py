@@ -43,8 +43,8 @@ NEAR = (
     "da nn no|bs hr sh sr|id jv min ms su|an ast es gl|als bar de lb nds pfl|af fy li nl vls|cs sk|wuu yue zh"
     "|az tr|hi mr ne|kk ky"
 )
-"""Families of languages that the model mixes up in a short text."""
-LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # its texts are often taken for these
+"""Families of languages that the model confuses in short texts."""
+LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # languages that it is often taken for
 
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
 PROBABLE = 0.5  # least probability to trust
@@ -169,7 +169,7 @@ class Language:
 
     def _alike(self, text: str, letters: int) -> frozenset[str]:
         family = near(self.code)
-        if "hr" in family:  # these share their words, but Serbian has two scripts
+        if "hr" in family:  # the languages share words, but Serbian has two scripts
             apart = self.code in ("hr", "bs") and bool(regex.search(r"\p{Cyrillic}", text))
         else:
             apart = letters >= APART

@@ -68,9 +68,9 @@ class OutputCheck:
 
 
 def _places(value: Any, errors: Sequence[Any]) -> Iterator[str]:
-    """Yield the pointers of wrong values. In a union, the type counts that lacks and refuses the least.
+    """Yield the pointers of wrong values. For a union, only the faults of the closest type count.
 
-    If no type is the closest, the place is the union's value.
+    If several types are equally close, the place is the whole value of the union.
     """
     found, tried = list[tuple[list[str | int], int, Any]](), defaultdict[Any, Counter[Any]](Counter)
     for each in errors:
@@ -87,7 +87,7 @@ def _places(value: Any, errors: Sequence[Any]) -> Iterator[str]:
 
 
 def _path(value: Any, loc: Sequence[str | int], *, missing: bool) -> tuple[list[str | int], int, Any]:
-    """Return the keys of a place without the types that pydantic names, and the first type and its place."""
+    """Return the keys of a place without pydantic's names of types, the first name's index, and that name."""
     path, at, tag = list[str | int](), 0, None
     for number, key in enumerate(loc, start=1):
         held = isinstance(value, dict) and (key in value or (missing and number == len(loc)))

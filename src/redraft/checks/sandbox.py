@@ -77,7 +77,7 @@ async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
             return report if isinstance(report, dict) else {"passed": False, "ended": True}
     except TimeoutError:
         return {"passed": False, "late": True}
-    except ValueError:  # no line, or one that is longer than the reader takes
+    except ValueError:  # no line, or a line too long for the reader
         return {"passed": False, "ended": True}
 
 
@@ -222,7 +222,7 @@ def filtering() -> Iterator[int]:
             for step in ((_EQUAL, int(call[1 + column]), 0, 1), refuse)
         ),
         (_EQUAL, _CLONE3[column], 0, 1),
-        (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),  # its flags cannot be read; libc then uses clone
+        (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),  # the flags of clone3 cannot be read; libc then uses clone
         (_EQUAL, _CLONE[column], 0, 3),
         (_LOAD, 16, 0, 0),
         (_BITS, _CLONE_THREAD, 1, 0),

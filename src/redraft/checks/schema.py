@@ -89,7 +89,7 @@ def fault_of(text: str) -> tuple[str, str] | None:
     from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
-    same: Any = ([], None)  # left out: drafts differ in an empty `required`, and null counts as missing
+    same: Any = ([], None)  # left out: drafts treat an empty `required` differently; null counts as missing
     hook = lambda part: {name: each for name, each in part.items() if each not in same}  # noqa: E731
     schema: Any = json.loads(text, object_hook=hook)
     fault: Any = None

@@ -45,7 +45,7 @@ _STARTERS = _listed(
 
 def words(text: str) -> list[str]:
     """Return the words of a text."""
-    return _WORD.findall(text.replace("\u202f", " "))  # this is a space, though UAX 29 joins words at it
+    return _WORD.findall(text.replace("\u202f", " "))  # a narrow space, at which UAX 29 would join words
 
 
 def count_words(text: str) -> int:

@@ -207,7 +207,7 @@ def demand_of_schema(schema: Schema) -> str:
     return f"Answer with JSON alone that fits this JSON schema:\n{_text(schema)}"
 
 
-MOST_REFERENCES = 100  # references are written out where they stand, which may take exponentially long
+MOST_REFERENCES = 100  # most references to write out in place, which may take exponentially long
 
 _SILENT = {"$defs", "definitions", "$schema", "$id", "title", "default", "examples"}
 """Keywords that do not say which values are valid."""
@@ -218,7 +218,7 @@ _BOUNDS = {
     "number": ("minimum", "maximum", ""),
     "integer": ("minimum", "maximum", ""),
 }
-"""By type: the keywords of the lower and the upper bound, and the unit that they count."""
+"""For each type, the keywords of the lower and the upper bound, and the unit that they count."""
 
 _NUMBER = {"exclusiveMinimum": "over {}", "exclusiveMaximum": "under {}", "multipleOf": "a multiple of {}"}
 _OTHERS = {
@@ -227,7 +227,7 @@ _OTHERS = {
     "number": _NUMBER,
     "integer": _NUMBER,
 }
-"""By type: other keywords, and their wording."""
+"""For each type, other keywords with their wordings."""
 
 
 def sketch(schema: Any) -> str | None:
@@ -286,7 +286,7 @@ class _Sketch:
         self._references += 1
         if self._references > MOST_REFERENCES or not reference.startswith("#/"):
             raise _Unsaid
-        return target_of(self._root, reference)  # None cannot be expressed, either
+        return target_of(self._root, reference)  # None, for a missing target, cannot be expressed either
 
     def _object(self, said: dict[str, Any]) -> str:
         required = set(said.pop("required", ()))

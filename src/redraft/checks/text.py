@@ -35,10 +35,10 @@ _NUMBERED = regex.compile(r"\s*(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?\s+\S")
 _HEADING = regex.compile(r"\s*#{1,6}\s+\S")
 _MARK = regex.compile(r"\s*(?:(?:[-*+–]|#{1,6}|(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?)\s+|[•‣◦▪●]\s*)*")
 _OTHER = {"uppercase": regex.compile(r"\p{Ll}+"), "lowercase": regex.compile(r"\p{Lu}+")}
-"""By the name of the check: a pattern of letters in the other case."""
+"""For each check of case, a pattern of letters in the other case."""
 _CASED = regex.compile(r"[\p{Ll}\p{Lu}]")
 _SAYS = regex.compile(r"[\p{L}\p{N}]")
-_MARKS = regex.compile(r"(?!-\Z)\s*\p{P}[\s\p{P}]*")  # such as `...`, which says nothing. A `-` is a sign
+_MARKS = regex.compile(r"(?!-\Z)\s*\p{P}[\s\p{P}]*")  # only marks, such as `...`. A `-` at the end is a sign
 
 
 def bullets(text: str) -> int:
@@ -99,12 +99,12 @@ WRITTEN = {
     "items": 'An item is a line that begins with "- ", or with a number such as "1. ".',
     "headings": 'A heading is a line that begins with "# " or "## ".',
 }
-"""By unit: a sentence that describes its notation, for messages about too few."""
+"""For each unit, a sentence that describes its notation, for messages about too few."""
 
 
 _NO_WORD = "The answer has no word."
 PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("{}. ", "\n")}
-"""By unit: the text at the beginning of each piece, and the text between two pieces."""
+"""For each unit, the text at the beginning of each piece, and the text between two pieces."""
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ class Lacks(_Phrase):
         more = ", and more after that" if len(places) > 5 else ""
         times = "once" if len(places) == 1 else f"{len(places)} times"
         message = f'The answer contains "{self.text}" {times}, {where}{more}. It must not.'
-        found = places if len(readable) == len(answer) else []  # otherwise they are places of another text
+        found = places if len(readable) == len(answer) else []  # else they do not fit the answer
         return failed(message, score=1 / (1 + len(places)), places=found)
 
 

@@ -75,7 +75,7 @@ class Sampling:
         unending: Whether to ban the token that ends an answer, too.
         likelier: Tokens, each with the amount that the same engines add to its logit.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
-            With a schema, it begins a JSON text. The engine adds a matching value, and the mark after that.
+            With a schema, it begins a JSON text. The engine adds a matching value and the character after it.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: Additional request fields, which override redraft's own. Needs `EngineInfo.any_request`
             or `EngineInfo.fields` that name them. Never logged or recorded.
@@ -306,11 +306,11 @@ class Engine(Protocol):
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. `special` prepends the beginning-of-text token, as for a prompt."""
-        raise EngineError(f"{self.info.name} has no token ids.")
+        raise EngineError(f"{self.info.name} does not support token ids.")
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of token ids."""
-        raise EngineError(f"{self.info.name} has no token ids.")
+        raise EngineError(f"{self.info.name} does not support token ids.")
 
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
@@ -370,8 +370,8 @@ async def opened_by_prompt(
 ) -> Replies:
     """Tell a splitter whether the prompt opened a thought, for a model whose template is unknown.
 
-    `known` gets the tag that closes it, or an empty text, by whether `extra` tells the model to think. Before
-    a model that is told to think is known, its text is held back until the tag.
+    `known` maps the request for thinking in `extra` (True, False or None) to the tag that closes a thought
+    opened by the prompt, or to "". Before that is known, the text of a model told to think is held back.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None
@@ -383,14 +383,14 @@ async def opened_by_prompt(
             said += delta.text
             held.append(delta)
             own = delta.thought or said[:80].lstrip().startswith(OPENING)
-            if delta.thought and expected:  # the server tells thoughts apart now
+            if delta.thought and expected:  # the server now separates thoughts itself
                 splitter.until = expected = ""
             if waits and not own and any(end in delta.text for end in ENDS):
                 splitter.until = opened_before(said)
             waits = waits and not (own or splitter.until or delta.finish)
             if delta.finish == "stop" and said.strip():
                 known[told] = expected if expected and expected in said else opened_before(said)
-                if expected and not known[told]:  # what was taken for a thought is an answer
+                if expected and not known[told]:  # the supposed thought is an answer
                     splitter.until, held = "", [replace(delta, text=said)]
             while held and not waits:
                 yield held.pop(0)

@@ -148,14 +148,14 @@ def load_config(path: Path | None = None) -> Config:
 
 def _entry(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise UsageError(f"{where} should be a table.", hint=f"[{where.partition(': ')[2]}]")
+        raise UsageError(f"{where} should be a table.", hint=f"Write: [{where.partition(': ')[2]}]")
     return value
 
 
 def _key(where: str, entry: Any, host: str) -> KeyEntry:
     table = f'keys."{host}"'
     if "/" in host:
-        raise UsageError(f"{where}{table}: name only the host, without http:// or a path.")
+        raise UsageError(f"{where}{table} is not the name of a host: leave out http:// and the path.")
     given = {"key": entry} if isinstance(entry, str) else _entry(entry, where + table)
     found = KeyEntry.read(given, where=where, table=f"{table}.")
     if not found.key.removeprefix("env:").strip():
@@ -166,7 +166,7 @@ def _key(where: str, entry: Any, host: str) -> KeyEntry:
 def _price(where: str, price: Any, name: str) -> tuple[str, Mapping[str, float]]:
     table = f'prices."{name}"'
     if "#" not in name:
-        hint = f'[prices."{name}#model"] for a server; --price IN,OUT for a model on this machine'
+        hint = f'Write [prices."{name}#model"] for a server. For a model on this machine, use --price IN,OUT'
         raise UsageError(f"{where}{table} names no model.", hint=hint)
     found = PriceEntry.read(_entry(price, where + table), where=where, table=f"{table}.")
     host, _, model = name.partition("#")

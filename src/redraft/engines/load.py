@@ -215,7 +215,7 @@ def _folder_with_adapters(ref: str) -> ModelReference | None:
         base, rest = ref[:plus], ref[plus + 1 :]
         if base and _path(base).is_dir():
             names = [rest] if _path(rest).exists() else rest.split("+")
-            for name in names:  # its content is checked when it is loaded
+            for name in names:  # a folder's content is checked when it is loaded
                 if name.endswith(".gguf"):
                     raise UsageError(
                         f"{name} is an adapter for llama.cpp, but {base} is a transformers folder.",
@@ -341,7 +341,7 @@ def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kin
     if machine.chat_template and not kind.renders:
         what = "a server" if named.kind in ("remote", "script") else f"the engine {named.kind!r}"
         raise UsageError(
-            f"chat_template is {machine.chat_template!r}, but {what} writes its prompts itself.",
+            f"chat_template is {machine.chat_template!r}, but {what} formats its prompts itself.",
             hint="Set the template in the server, or load the model here: --model path/model.gguf",
         )
 
@@ -483,7 +483,7 @@ REMOTE = EngineKind(
 async def _script(named: ModelReference, _opening: Opening) -> Engine:
     from redraft.engines.scripted import read_script
 
-    if not (path := Path(named.target)).exists():  # as for any other missing model
+    if not (path := Path(named.target)).exists():  # a missing script is an error like a missing model
         raise ModelError(f"there is no script {path}.", hint="Check the path.")
     return read_script(path)
 
@@ -547,7 +547,7 @@ def token_count(ref: str) -> TokenCount:
     found = path / "tokenizer.json" if path.is_dir() else path
     if not (found.name == "tokenizer.json" and found.is_file()):
         named = None
-        with suppress(UsageError):  # its hint would list models without a tokenizer
+        with suppress(UsageError):  # that hint would list models without tokenizers
             named = None if path.is_dir() else parse_reference(ref)
         if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
             raise UsageError(

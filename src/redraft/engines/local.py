@@ -237,7 +237,7 @@ class LocalEngine(Engine):
                 async for delta in deltas:
                     yield replace(delta, likeliest=await self._named(delta.likeliest))
 
-        ends = sampling.schema is not None and self._info.forms  # for texts in JSON that end at sentence ends
+        ends = sampling.schema is not None and self._info.forms  # so that texts in JSON end with a sentence
         form = sampling.form or (Form() if ends else None)
         forms = form is not None and (self._info.forms or form.one)
         if form is None or form.pattern or not forms or (sampling.schema is not None and sampling.begun):
@@ -414,7 +414,7 @@ def cache_bytes(header: GGUFHeader) -> int:
     size = number("embedding_length") // heads if heads else 0
     keys, values = (number(f"attention.{part}_length") or size for part in ("key", "value"))
     of_layers = header.metadata.get(f"{architecture}.attention.head_count_kv")
-    if isinstance(of_layers, tuple):  # one number a layer; 0 for a layer without attention
+    if isinstance(of_layers, tuple):  # one number per layer; 0 for a layer without attention
         cached = sum(count for count in of_layers if isinstance(count, int))
     else:
         cached = number("block_count") * (number("attention.head_count_kv") or heads)

@@ -93,7 +93,7 @@ def template_refuses(model: str, said: str) -> RecordError:
 
 def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Join neighbouring plain messages of one role: many chat templates need strictly alternating turns."""
-    runs: list[tuple[Message, list[str]]] = []  # there may be thousands, so each run is joined once
+    runs: list[tuple[Message, list[str]]] = []  # each run is joined only once, as there may be thousands
     for message in messages:
         content = message["content"]
         alike = runs and runs[-1][0]["role"] == message["role"]

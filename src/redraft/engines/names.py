@@ -57,7 +57,7 @@ class Recommended:
     # Memory for one chain of 4,096 tokens, in bytes: the file, 16-bit keys and values, and 300 MB to compute.
     memory: int
     licence: str
-    ifeval: float  # its publisher's score on IFEval: per cent of the instructions that it follows
+    ifeval: float  # the publisher's score on IFEval: per cent of the instructions that the model follows
     good_for: str  # the tasks and languages for which its publisher made it
 
 

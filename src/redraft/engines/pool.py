@@ -282,7 +282,7 @@ class PoolEngine:
         if not member.failures:
             _log.warning("%s is set aside: %s", member.name, error.for_log)
         member.failures += 1
-        member.trouble = error.for_log  # others see it, and the full error may quote this call's prompt
+        member.trouble = error.for_log  # other users see it; the full error may quote the prompt
         asked = (isinstance(error, ServerError) and error.retry_after) or 0.0
         member.aside_until = clock() + max(backoff(member.failures, self._patience.backoff), asked)
 

@@ -30,7 +30,7 @@ from redraft.jobs.machine import lacks_avx2
 
 STDERR_KEPT = 4096
 CLOSE_SECONDS = 5.0
-TRIES = 5  # number of crashes in a row that are an error
+TRIES = 5  # number of crashes in a row after which the error is raised
 
 PAUSE = 0.5
 """Most seconds before the second restart in a row. The first comes at once, and later ones wait longer."""
@@ -55,7 +55,7 @@ class ModelProcess:
         self._process = process
         self._key = key
         self._closed = False
-        self.replacing = asyncio.Lock()  # held while a process is started in place of this one
+        self.replacing = asyncio.Lock()  # held while a replacement is started
         self._stderr = bytearray()
         self._drain = threading.Thread(target=self._keep_stderr, daemon=True)
         self._drain.start()

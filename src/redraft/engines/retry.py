@@ -44,7 +44,7 @@ class Patience:
     # Pause before the second try if the server names no time; doubled each time, with jitter.
     backoff: float = 0.5
     longest_wait: float = 60.0  # the longest `Retry-After` to obey without `outage`
-    longest_asked: float = LONGEST_ASKED  # the same with `outage`, unless `outage` is longer
+    longest_asked: float = LONGEST_ASKED  # the longest to obey with `outage`, or `outage` if longer
     # How long a server that has answered before may be down, busy or silent. With 0, only `tries`
     # counts, and a silent server is not asked again. While others are served, both count.
     outage: float = 0.0
@@ -228,7 +228,7 @@ class RateLimit:
         self._held_until = max(self._held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:
-        """Record that a request ended, and give back its expected tokens. `used` books the real ones."""
+        """Record that a request ended, and give back its expected tokens. `used` books the actual ones."""
         self._under_way -= 1
         self._tokens.book(-turn.tokens, clock())
         self._left.set()

@@ -26,7 +26,7 @@ _COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
 
 UNBOUND = "replies are only checked, or read as text"
-"""The treatment of replies that no schema restricts: answers are checked, and criticisms are read as text."""
+"""The treatment of replies without a schema: answers are only checked, and criticisms are read as text."""
 
 
 class SchemaWatch:
@@ -41,7 +41,7 @@ class SchemaWatch:
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))
-            _log.warning("For %s, these keywords of the JSON schema are only checked: %s.", name, words)
+            _log.warning("%s cannot enforce these schema keywords; they are only checked: %s.", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
         """Warn at the first answer that is not JSON, unless it may be JSON that was cut off."""
@@ -135,7 +135,7 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
 def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
     """Return a schema that XGrammar, OpenVINO's schema library, reads correctly, and the removed keywords.
 
-    XGrammar ignores multiples, and lengths beside a pattern; only the check covers these.
+    XGrammar ignores `multipleOf`, and lengths of texts with a pattern; only the check covers these.
     """
     left = set[str]()
 
@@ -143,7 +143,7 @@ def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
         dropped = {"multipleOf", *(("minLength", "maxLength") if "pattern" in part else ())}
         left.update(dropped & part.keys())
         kept = {name: value for name, value in part.items() if name not in dropped}
-        if kept.get("properties") and "patternProperties" in kept:  # it would read only the patterns
+        if kept.get("properties") and "patternProperties" in kept:  # XGrammar would read only the patterns
             del kept["patternProperties"]
             kept["additionalProperties"] = False
         return kept

@@ -30,7 +30,7 @@ class FinalText:
 
     text: str = ""
     tokens: Tokens = ()
-    stop_text: str | None = None  # the stop string behind the text. Its tokens are among `tokens`.
+    stop_text: str | None = None  # the stop string after the text. Its tokens are among `tokens`.
 
 
 @dataclass

@@ -222,8 +222,8 @@ class JournaledEngine(WrappedEngine):
             except ValueError:
                 whole = None
             if not whole:
-                raise self._journal.unusable("a reply in it is damaged, or of another redraft version")
-            took = found[-1].seconds  # for the whole reply; a caller may take only its beginning
+                raise self._journal.unusable("a reply in it is damaged, or from another redraft version")
+            took = found[-1].seconds  # the whole reply's time; a caller may take only its beginning
             for delta in found:
                 yield delta if took is None else replace(delta, seconds=took / len(found))
             return

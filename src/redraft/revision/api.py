@@ -184,7 +184,7 @@ async def arevise(
 @overload
 async def arevise(prompt: Asked, **options: Unpack[RevisionKeywords]) -> Chain[Any]: ...
 async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
-    """Make a chain and return it. Arguments and errors are those of `stream`."""
+    """Make a chain and return it. Arguments and errors are as in `stream`."""
     async with aclosing(stream(prompt, **options)) as events:
         return await finished(events)
 
@@ -192,7 +192,7 @@ async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
 async def apatch(
     answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]
 ) -> Chain[Any]:
-    """Rewrite passages of an answer, and nothing else. Arguments and errors are those of `patch`."""
+    """Rewrite passages of an answer, and nothing else. Arguments and errors are as in `patch`."""
     return await arevise(**to_patch(answer, prompt, **options))
 
 
@@ -237,7 +237,7 @@ def revise(prompt: Asked, *, output: TypeForm[T], **options: Unpack[KeywordsButO
 @overload
 def revise(prompt: Asked, **options: Unpack[RevisionKeywords]) -> Chain[Any]: ...
 def revise(prompt: Asked, **options: Any) -> Chain[Any]:
-    """Make a chain and return it, without `await`. Arguments and errors are those of `stream`.
+    """Make a chain and return it, without `await`. Arguments and errors are as in `stream`.
 
     This works in notebooks too. A model given by reference stays loaded until the program ends.
     """
@@ -501,7 +501,7 @@ def _plan(
     wanted = next(iter([*special, *schemas]), None)
     steering = [check for check in driver.checks if options.steer or check is options.output]
     if (schema := wanted if info.schemas and wanted in map(schema_of, steering) else None) is not None:
-        free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # its texts may have any word
+        free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # texts in it may have any word
         joint = [
             Form(lacks=each.lacks, has=each.has * (free and NOT_IN_JSON.isdisjoint("".join(each.has))))
             for _, each in forms

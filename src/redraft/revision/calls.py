@@ -105,7 +105,7 @@ def _fits(arguments: Any, check: JsonSchema | None) -> Outcome:
         text = json.dumps(value, ensure_ascii=False)
         text.encode()
         return check.check(text, Prompt()) if check else passed("")
-    except CheckError:  # its patterns take too long
+    except CheckError:  # the schema's patterns take too long
         return passed("")
     except RecursionError:
         return failed("The arguments are no JSON that can be read: they are nested too deep.")
@@ -260,7 +260,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text stands where a call is due, or looks like the arguments of an earlier call."""
+    """Return whether a text came in place of a due call, or looks like the arguments of an earlier call."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
@@ -270,10 +270,10 @@ def _bare(name: str) -> str:
 
 
 def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
-    """Return the right calls of the last reply, with new calls in the places of its wrong ones.
+    """Return the right calls of the last reply, with its wrong calls replaced by new ones.
 
-    Right calls that were made again are left out. If the same tools are called in the same order, their
-    places tell which call replaces which.
+    Repeated right calls are left out. If the new calls are to the same tools in the same order, they replace
+    the old ones by position.
     """
     last = next((step for step in reversed(steps) if not step.echo), Step(answer=""))
     judged, left = list(zip(last.tool_calls, last.checks, strict=False)), list(new)

@@ -43,7 +43,7 @@ async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> N
         except BaseException as error:  # a hook may call sys.exit()
             raise HookError(
                 f"the hook {name!r} crashed: {crash_of(error)}",
-                hint="This is a fault of on_event, not of the answer. The steps are in error.chain.",
+                hint="This is a fault of on_event, not of the answer. The steps so far are in error.chain.",
             ) from error
         if inspect.iscoroutine(result):
             result.close()

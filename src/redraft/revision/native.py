@@ -1,7 +1,7 @@
 """Revise with a model that was trained on chains: one stream writes the chain in SelFee's format.
 
 The model decides when to stop. If it is not certain of its feedback (`EngineInfo.certain`), the verdict is
-`unknown`, and the answer stays. If its adapters are bound to roles and it cannot judge its answer, the base
+`unknown`, and the answer stays. If a model with adapters for roles cannot judge its own answer, the base
 model answers instead. Before `min_revisions` is reached, a phrase that ends the chain is cut at its token
 boundary and replaced by `Revision is needed`. A stop string counts only in the section it is meant for,
 because an answer may quote it. The feedback is the model's own: checks and other critics need another mode.
@@ -159,8 +159,8 @@ class Stream:
     def keep(self, finish: Finish) -> None:
         """Put the steps so far into the state. The last one ended with `finish`.
 
-        A last step that was cut before it had any text is left out. So is a last step whose beginning came in
-        one delta with uncertain feedback.
+        The last step is left out if it was cut before it had any text, or if its first text came in the same
+        delta as uncertain feedback.
         """
         steps, before = self.steps(), len(self.before)
         cut = not steps[-1].answer and steps[-1].feedback is None and finish != "stop"
@@ -171,7 +171,7 @@ class Stream:
             finish = "stop"
         for number, step in enumerate(steps):
             own: Finish = finish if number == len(steps) - 1 else "stop"
-            final = number < self.announced  # not tested again
+            final = number < self.announced  # an announced step is not tested again
             changes: dict[str, Any] = {
                 "usage": self.usage.get(number, Usage()),
                 "finish": own,
@@ -269,8 +269,8 @@ def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
 def _is_beyond(stream: Stream, stop: Stop) -> bool:
     """Return whether the model cannot judge answer 0.
 
-    In an exercise, that is so if the model is not certain of its criticism. For any other prompt, it is so if
-    the model is certain that it has learnt nothing like the prompt.
+    For an exercise, return True if the model is not certain of its criticism. For any other prompt, return
+    True if the model is certain that it has learnt nothing like the prompt.
     """
     info, steps = stream.state.plan.info, stream.state.steps[len(stream.before) :]
     if stream.state.plan.exercises:

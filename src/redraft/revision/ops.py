@@ -234,7 +234,7 @@ class CallMeter:
 
 @dataclass(frozen=True)
 class Generated:
-    """A generated text, why it ended, its usage, its tool calls, and the other fields of its `Delta`."""
+    """A generated text with its finish reason, usage, tool calls, and further fields of its last `Delta`."""
 
     text: str
     finish: Finish

@@ -69,7 +69,7 @@ class Budget:
         return max(min(left), 0) if left else None
 
     def spent(self, usage: Usage, price: Price | None, seconds: float) -> bool:
-        """Return whether a limit is reached. `price` is that of the model to call next."""
+        """Return whether a limit is reached. `price` is the price of the model to call next."""
         out_of_money = self.usd is not None and round(usage.cost_usd or 0, 9) >= self.usd
         out_of_time = self.seconds is not None and seconds >= self.seconds
         return out_of_money or out_of_time or self.tokens_left(usage, price) == 0
@@ -227,8 +227,8 @@ class RevisionOptions(WaitOptions, PlainOptions):
     )
     given: str = option("a first answer to criticise and revise; the model then writes none", default="")
     places: Annotated[Sequence[str | tuple[Place, str]] | None, _items(is_place)] = option(
-        "a person's wishes for places of the given or last answer; checks may demand more changes, but if the"
-        " list is empty, only parts are rewritten",
+        "a person's wishes for places of the given or last answer, besides the checks' demands; with an empty"
+        " list, only parts that fail checks are rewritten",
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
     )
@@ -310,7 +310,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether a judge may be asked, to choose a draft or by a check. Checks that are no texts may ask."""
+        """Whether a judge may be asked: to choose a draft, or by a check (any check that is not a text)."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
@@ -408,7 +408,7 @@ def check_engines(options: RevisionOptions) -> None:
     writer = options.model
     if options.max_thoughts is not None and not (isinstance(writer, str) or writer.info.thinks):
         raise UsageError(
-            f"--max-thoughts (max_thoughts) ends a model's thoughts, but redraft cannot end those of "
+            f"--max-thoughts (max_thoughts) was given, but redraft cannot limit the thoughts of "
             f"{writer.info.name}.",
             hint="Leave it out. Many servers accept reasoning_effort, in a request or in extra_body.",
         )

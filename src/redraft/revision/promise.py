@@ -73,7 +73,7 @@ class Promise(OptionModel):
     way: str = option("the name of the chosen way to answer", default="")
     right: float = option("the smallest share of right answers", default=..., ge=0, le=1)
     gain: float = option("the smallest gain over one answer", default=0.0, ge=-1, le=1)
-    harm: float = option("largest share of prompts right in one answer, wrong here", default=1.0, ge=0, le=1)
+    harm: float = option("largest share of prompts that go from right to wrong", default=1.0, ge=0, le=1)
     tokens: float | None = option("the new tokens of an answer", ge=0)
     seconds: float | None = option("the seconds of an answer", default=None, ge=0)
     usd: float | None = option("the cost of an answer in USD", default=None, ge=0)
@@ -125,7 +125,7 @@ class Watch:
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}
 
     def nothing_for(self, checks: Iterable[Any], changed: str = "") -> str:
-        """Return why the promise does not cover these checks, or the option `changed`; else ""."""
+        """Return why the promise does not cover these checks or the option `changed`; "" if it does."""
         types = {*types_of(getattr(check, "name", check) for check in checks)}
         if changed:
             which = changed.replace("checks", "check")
@@ -157,7 +157,7 @@ class Watch:
             if self._file:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with locked(self._file), self._file.open("r+b") as file:
-                    with suppress(ValueError):  # it is new, or the machine crashed
+                    with suppress(ValueError):  # the file is new, or a crash emptied it
                         self.count, self.passed, broken = map(int, file.read().split())
                         self.broken = broken > 0
                     self._bet(*answers)

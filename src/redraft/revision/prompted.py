@@ -74,7 +74,7 @@ def _draft(state: State) -> ops.Loop[Stop | None]:
             yield from _write(state, "draft")
         try:
             results = yield from _check(state)
-        except NoScore as error:  # no reason to stop: another draft may get a score
+        except NoScore as error:  # the chain continues: another draft may get a score
             results = (CheckResult(name="judge", passed=False, score=0.0, message=error.message),)
         if results is None:
             stop = rules.of_finish(state, "cancelled")
@@ -131,7 +131,7 @@ def _next_way(state: State) -> Way:
     plan = state.plan
     if not state.steps or (plan.exercises and state.steps[-1].verdict == "unknown"):
         return "draft"
-    if calls.beside_right((), state.steps):  # they are shown, so that only the wrong ones are made again
+    if calls.beside_right((), state.steps):  # right calls are shown, and only wrong ones are repeated
         return "revision"
     if plan.mode == "repair":
         return "repair"
@@ -149,7 +149,7 @@ def _base(state: State, told: str = "") -> tuple[Message, ...]:
 
 
 def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
-    plan, told = state.plan, way == "repair" and state.steps[-1].criticism  # the draft is not shown
+    plan, told = state.plan, way == "repair" and state.steps[-1].criticism  # `repair` hides the draft
     # An adapter writes only its exercise's answer, and would fail the same checks of form again.
     failed = {result.name for draft in state.drafts for result in draft.checks if not result.passed}
     able = plan.exercises and plan.mode == "best-of" and failed.isdisjoint(plan.shapes)
@@ -209,7 +209,7 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
     """Ask again only for the arguments that do not fit, and drop forbidden calls. Otherwise make no step.
 
-    A model that continues right arguments copies values from the prompt as they do. Added demands disturb it.
+    A model that continues correct arguments copies values from the prompt too. Added demands disturb it.
     """
     step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
     copies = info.resumes and info.schemas and info.token_ids
@@ -234,7 +234,7 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
             new = yield from write(state, base, edits, asked, 0)
             usage, text, where = usage + new.usage, new.answer, new.patch if spelt is call else where
             asked_for = {edit.pointer for edit in edits if edit.made is None}
-            lost = asked_for and asked_for.isdisjoint(new.patch)  # values would only be lost
+            lost = asked_for and asked_for.isdisjoint(new.patch)  # the try would only lose values
             where = () if lost else where
         elif text is None:
             return None
@@ -266,7 +266,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
     # Writing to the end takes as much as another draft, so it is tried once.
     once = edits[0].open or all(edit.made is not None for edit in edits)
-    # Each try has other numbers. Words that fit stay.
+    # Each try puts in another number. A word that fits stays.
     numbers, gaps = patch.numbers_in(edits), any(edit.gap for edit in edits)
     most = (
         1 if once else patch.TRIES + 2 * numbers if plan.sampling.temperature or numbers else 1 + bool(told)
@@ -552,7 +552,7 @@ def saying(text: str, verdict: Verdict) -> str:
     text = _SENTENCE.sub(lambda found: found[0] if verdict_of(found[0]) in agrees else "", text).rstrip()
     phrase = f"{VERDICTS[verdict == 'accept']}."
     said = f"{text} {phrase}".strip()
-    return said if verdict_of(said) == verdict else f"{text}. {phrase}"  # it ends with "no", for example
+    return said if verdict_of(said) == verdict else f"{text}. {phrase}"  # such as a text that ends with "no"
 
 
 def _of_json(reply: str) -> Critique | None:

@@ -92,7 +92,7 @@ class Session:
     async def open(
         cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
     ) -> Self:
-        """Open the models. Errors are those of `Settings.opened`. `wait` gets the reason of each wait."""
+        """Open the models. Errors are as in `Settings.opened`. `wait` gets the reason of each wait."""
         return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:
@@ -107,7 +107,7 @@ class Session:
             raise UsageError("there is nothing to save.", hint="No question has been answered yet.")
         try:
             if path.exists() and path.resolve() not in self.saved:
-                raise UsageError(f"{path} exists already.", hint="Name another file: this one is kept.")
+                raise UsageError(f"{path} exists already.", hint="Name another file.")
             write_jsonl(path, self.talk.turns)
         except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
             raise UsageError(f"cannot write {file!r:.80}: {error}.", hint="Name another file.") from None

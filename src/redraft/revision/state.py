@@ -58,11 +58,11 @@ class Plan:
     demand: str = ""  # the demands of checks, which are added to the prompt
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
-    steered: tuple[str, ...] = ()  # names of the checks in the form
-    holding: tuple[str, ...] = ()  # names of the checks in the schema
+    steered: tuple[str, ...] = ()  # names of the checks whose forms steer the model
+    holding: tuple[str, ...] = ()  # names of the checks that the schema enforces
     bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of tool arguments (JSON Schema)
     watched: bool = False  # whether checks may end a text early, if another text may follow
-    # The schema of the JSON that a check wants. If set, no answer counts as an echo: the check says more.
+    # The schema of the JSON that a check wants. If set, echoes are not detected: the check says more.
     json: Mapping[str, Any] | None = None
     # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)
@@ -114,7 +114,7 @@ class Plan:
 
     @property
     def recorded_sampling(self) -> dict[str, Any]:
-        """The sampling parameters to record. Those left to the writer's model or server are None."""
+        """The sampling parameters to record. Parameters left to the model or server are None."""
         own = self.sampling.left_out if self.info.own_sampling else frozenset[str]()
         if self.mode == "native":  # a raw text always has a limit
             own -= {"max_tokens"}
@@ -144,7 +144,7 @@ class State:
     of_base: set[str] = field(default_factory=set, init=False)  # answers that no adapter wrote
     unpatched: bool = field(default=False, init=False)  # whether the reply to a patch request was useless
     left: list[Any] = field(default_factory=list, init=False)  # a person's places that did not change
-    # Texts to try next, by the place to replace.
+    # Texts to try next, by the start of the place to replace.
     others: dict[int, list[str]] = field(default_factory=dict, init=False)
     own: int = field(init=False)  # how many steps, from the first, adapters for roles wrote
 
@@ -297,7 +297,7 @@ class State:
         then = f", and then {full[stop]}" if stop in full else ""
         error = EmptyReply(
             f"{self.plan.info.name!r} gave no answer: it sent {aside or 'no text'}{then}.",
-            hint="Give it more room: max_tokens (--max-tokens N), or the context (--ctx N)."
+            hint="Raise max_tokens (--max-tokens N), or the length of the context (--ctx N)."
             if stop in full
             else "Try other words in the prompt, another seed, or another model.",
         )
@@ -379,7 +379,7 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps to resume from. The last keeps feedback from an adapter, or that asks to revise."""
+    """Return the steps to resume from. The last keeps only an adapter's or a rejecting feedback."""
     if not chain.steps:
         return ()
     *before, last = chain.steps

@@ -15,7 +15,7 @@ from redraft.revision.state import State
 
 STOP_OF_FINISH: dict[Finish, Stop] = {"max_tokens": "max_tokens", "context": "context"}
 STOP_OF_FINISH |= {"cancelled": "cancelled", "filtered": "ended", "error": "error"}
-"""The stop of a chain, by the finish of a last text that was cut."""
+"""Maps the finish of a cut last text to the stop of its chain."""
 
 
 def spent(state: State, role: Role = "writer") -> bool:
@@ -37,7 +37,7 @@ def no_room(state: State, role: Role = "writer") -> Stop | None:
 
 
 def repeated(state: State) -> Step | None:
-    """Return the step before the last if the last should have revised its answer, but repeats it; or None."""
+    """Return the earlier step that the last answer repeats instead of revising it; None if it does not."""
     *before, after = state.steps or [Step(answer="")]
     if state.revisions <= state.plan.options.min_revisions or state.revisions == 0:
         return None

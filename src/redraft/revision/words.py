@@ -30,7 +30,7 @@ STOPS = {
     "unchanged": "a revision changed nothing",
     "max_tokens": "the limit of new tokens was reached",
     "context": "the context is full",
-    "malformed": "the model left the format",
+    "malformed": "the model broke the format",
     "cancelled": "cancelled",
     "error": "an error",
 }
@@ -84,7 +84,7 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
     if len(results) > 1 and len(failed) != 1:
         return of
     [told] = failed or results
-    brief = re.sub(r"^The answer (has )?", "", told.message)  # the subject stands before the colon
+    brief = re.sub(r"^The answer (has )?", "", told.message)  # verdicts leave out the subject
     brief = re.sub(r", and ([^,]*) (?:is|are) (?:allowed|needed|wanted|required)\b.*", r", \1", brief)
     return ": ".join(filter(None, [told.name if len(results) == 1 else of, brief]))
 
@@ -93,7 +93,7 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
     """Return why a step was cut, in words. `stop` is the chain's stop, if the step is its last."""
     if stop in ("budget", "malformed"):
         return STOPS[stop]
-    own = {"filtered": "the server filtered it", "lost": "nothing that follows could make it pass"}
+    own = {"filtered": "the server filtered it", "lost": "no continuation could make it pass"}
     return own.get(step.finish) or STOPS.get(step.finish, step.finish)
 
 
@@ -104,8 +104,8 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
         return
     if missing := chain.missing_revisions:
         wanted, why = counted(chain.revisions + missing, "revision"), STOPS.get(chain.stop or "", "")
-        message = f"the minimum was not reached: {chain.revisions} of at least {wanted}; {why}."
-        yield message, "Give the model more room: --max-tokens, or the budget."
+        message = f"the model made {chain.revisions} of at least {wanted}: {why}."
+        yield message, "Raise --max-tokens or the budget."
     if left := chain.unchanged:
         found = "\n".join(f"{each['passage']!r:.60}: {each['why']}." for each in left)
         yield f"{counted(len(left), 'place')} could not be changed.", found
@@ -216,7 +216,7 @@ class Summary:
         usd, were = self.usage.cost_usd, "was" if self.unpriced == 1 else "were"
         cost = "" if usd is None else cost_text(usd, self.costs, digits=4)
         if cost and self.unpriced:
-            cost += f"; {counted(self.unpriced, 'chain')} {were} made without a price"
+            cost += f"; {counted(self.unpriced, 'chain')} {were} left out: no price is known"
         single = not self.revisions and {*self.stops} == {"max_revisions"}  # no revision was allowed
         rows = [("revisions", self._revisions()), ("checks", self._checks())]
         rows += [("stopped", "" if single else self.stopped), ("tokens", self._tokens()), ("cost", cost)]

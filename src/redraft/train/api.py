@@ -225,7 +225,7 @@ def _result(ready: Ready, done: int | None) -> TrainResult:
     loss, stopped = lines.get("loss", lines.get("train_loss")), loop.stopped
     if done is None:
         with suppress(OSError):
-            output.rmdir()  # if it is empty
+            output.rmdir()  # fails unless it is empty
         return TrainResult(output, 0, None, None, "")
     if stopped is not None and ready.stopped_early(done):
         afresh = ready.own.overwrite_output_dir

@@ -248,7 +248,7 @@ class Loop:
 
     def _resume(self, checkpoint: checkpoints.SavedCheckpoint) -> None:
         self._resumed = checkpoint
-        for line in self.state.log_history:  # the log itself is on the disk of one machine only
+        for line in self.state.log_history:  # the log file is on one machine only
             if "loss" in line:
                 self._divergence.add(float(line["loss"]))
         self.trained.load_model(checkpoint.folder)
@@ -256,7 +256,7 @@ class Loop:
         if (kept := checkpoint.folder / SOURCE).is_file():
             self.data.load_state_dict(checkpoints.load_state(kept))
         name = RANDOM.format(self.args.process_index)
-        if (checkpoint.folder / name).is_file() or self.args.world_size == 1:  # else the process is new
+        if (checkpoint.folder / name).is_file() or self.args.world_size == 1:  # otherwise the process is new
             checkpoints.set_random_state(checkpoints.load_state(part_of(checkpoint.folder, name)))
 
     def _batches(self) -> Iterator[list[Batch]]:

@@ -388,7 +388,7 @@ def read_flags(words: Sequence[str], options: type[RunOptions]) -> dict[str, Any
             if flag not in known:
                 raise no_setting(flag, options, f"--{flag:.60}", prefix="--")
             given = [value] if equals else ["False"] if off else []
-            before = values.get(flag, []) if _is_list(known[flag]) else []  # else the last value counts
+            before = values.get(flag, []) if _is_list(known[flag]) else []  # otherwise the last value counts
             values[flag] = [*before, *given]
         elif not flag:
             hint = f"redraft train {options.verb} [RECIPE] --name value …"

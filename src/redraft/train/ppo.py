@@ -122,7 +122,7 @@ class PpoVerb(Verb[PpoOptions]):
         made = load_trained(own, ref, tokenizer)
         bare = bare_of(made)
         if bare.config._attn_implementation == "sdpa":  # noqa: SLF001 - the only way to ask
-            with suppress(ModelError):  # else rows are padded
+            with suppress(ModelError):  # otherwise rows are padded
                 use_segments(bare)
         return made, False
 

@@ -330,7 +330,7 @@ def _unchanged(
 
 def _make(folder: Path, key: str, batches: Iterable[Encoded], wanted: str, say: Say) -> Prepared:
     aside = folder.with_name(f"{folder.name}.partial")
-    for left in (aside, folder):  # incomplete, damaged
+    for left in (aside, folder):  # an incomplete and a damaged folder
         shutil.rmtree(left, ignore_errors=True)
     aside.mkdir()
     writer = Writer(aside)

@@ -68,7 +68,7 @@ def _parts(ref: str) -> Iterator[Path]:
     while "+" in ref and not Path(ref).expanduser().exists():
         ref, _, last = ref.rpartition("+")
         yield Path(last)
-    if ref not in DEFAULTS:  # these always name the embedded model
+    if ref not in DEFAULTS:  # these names always mean the shipped model
         yield Path(ref)
 
 
@@ -87,7 +87,7 @@ def save(loop: Loop, checkpoint: Path | None = None) -> None:
             loop.trained.save_model(aside)
         if not loop.args.should_save:
             return
-        if checkpoint is not None:  # its model, without the optimizer and other states
+        if checkpoint is not None:  # copy its model, without the optimizer and other states
             for path in results_in(checkpoint):
                 shutil.copyfile(path, aside / path.name)
             loop.trained.save_texts(aside)
@@ -157,7 +157,7 @@ def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
     beside = {stem_of(Path(path)): licences_beside(Path(path)) for path in paths}
     for name, licences in sorted(prepared.report.origins.items()):
         for licence in sorted(licences):
-            noted = beside.get(name, []) if licence == UNKNOWN else []  # not all formats can state one
+            noted = beside.get(name, []) if licence == UNKNOWN else []  # not every format can state a licence
             yield from (Source("data", name, each) for each in noted or [licence])
 
 

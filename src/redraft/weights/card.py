@@ -1,7 +1,7 @@
 """Read and write model cards (the front matter of README.md): licence, base models, data, sources.
 
 A model made from several sources gets a card that lists them with their licences (`redraft_sources`). In
-GGUF, the list becomes a key, from which the card can be restored. The other keys are those of llama.cpp's
+GGUF, the list becomes a key, from which the card can be restored. The other keys are as in llama.cpp's
 converter (gguf-py, metadata.py). Cards are untrusted: only plain texts and lists of them are read.
 """
 
@@ -134,7 +134,7 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     if set(sources) != set(found[0]):
         bases = [base for each, _ in (first, second) for base in bases_of(each.folder)]
         text = card_text(out.path.name, sources, bases)
-        if first[1] == "delta":  # its card describes the result, except for the licence
+        if first[1] == "delta":  # a delta's card describes the result, except for the licence
             path = first[0].folder / CARD
             card = read_small(path).decode("utf-8", "replace") if path.is_file() else ""
             text += "\n" + (card.split("\n---\n", 1)[-1] if _front_matter(card) else card)

@@ -79,7 +79,7 @@ class TensorInfo:
         return prod(self.shape[1:])
 
     def rounded(self, dtype: str | None) -> TensorInfo:
-        """Return the entry with another dtype. Integers and booleans keep theirs. None changes nothing."""
+        """Return the entry with another dtype. Integers and booleans stay, and None changes nothing."""
         return replace(self, dtype=dtype) if dtype and self.dtype in FLOATS else self
 
 

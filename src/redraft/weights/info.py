@@ -54,7 +54,7 @@ class Description:
     path: Path
     kind: str  # such as `model`, `LoRA adapter` or `delta`
     facts: tuple[Fact, ...]  # labels and texts, in order. The texts are untrusted.
-    parameters: int | None  # the number of trained parameters, tied ones counted once; None if it is unknown
+    parameters: int | None  # number of trained parameters, tied ones counted once; None if unknown
     dtypes: tuple[Use, ...]  # the parts by dtype, largest first
     files: tuple[tuple[str, int], ...]  # names and bytes
     notes: tuple[str, ...] = ()

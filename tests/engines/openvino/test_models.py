@@ -96,8 +96,8 @@ def test_an_adapter_is_merged(tmp_path: Path) -> None:
     ("more", "reason"),
     [
         ({"general.architecture": "gemma"}, "its architecture, 'gemma', is not llama"),
-        ({"llama.expert_count": 8}, "it has experts"),
-        ({"llama.rope.scaling.type": "yarn"}, "it scales its positions"),
+        ({"llama.expert_count": 8}, "it is a mixture of experts"),
+        ({"llama.rope.scaling.type": "yarn"}, "its rotary positions are scaled"),
         ({"split.count": 2}, "one part of several"),
     ],
 )

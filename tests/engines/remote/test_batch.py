@@ -113,8 +113,7 @@ def test_live_runs_and_batches_find_each_others_replies(server: BatchServer) -> 
     Path("out.jsonl").unlink()
     again = answer(server)
     assert (
-        f"{PROMPTS * CALLS} texts taken from it, not paid again; this run paid for 0 new tokens"
-        in again.stdout
+        f"{PROMPTS * CALLS} texts reused and not paid again; this run paid for 0 new tokens" in again.stdout
     )
     assert len(server.waves) == CALLS
     assert redraft(*words(server, "--cache", "live.db", out="other.jsonl")).exit_code == 0
@@ -422,7 +421,7 @@ def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked
     said = done.stderr.replace("\n  ", " ")
     assert f"line {PROMPTS} of /files/" in said
     assert "is cut off or damaged: '{" in said
-    assert "The lines before the break are stored." in said
+    assert "The replies received so far are stored." in said
     assert f"remove the batch's lines from {FILE}" in done.stderr.replace("\n  ", " ")
     FILE.unlink()
     assert (answer(server, *ONE_STEP, "-j", "1").exit_code, server.waves) == (3, [PROMPTS, 1])
@@ -454,7 +453,7 @@ def test_a_busy_server_is_awaited(server: BatchServer, route: str, monkeypatch: 
     ("more", "said"),
     [
         (["-m", "script:none.jsonl"], "--batch is for servers"),
-        (["--budget-seconds", "5"], "a reply may take a day"),
+        (["--budget-seconds", "5"], "a batch may take a day"),
         (["--pause", "0"], "pause is 0.0"),
     ],
 )

@@ -130,7 +130,7 @@ def test_a_refusal_is_remembered_and_told_once(server: FakeServer, caplog: pytes
     assert [step.steered for step in chain.steps] == [(), ()]
     assert grammars(server) == [{"grammar"}, set(), set()]
     (record,) = caplog.records
-    assert "accepts no grammars: Failed to initialize samplers" in record.getMessage()
+    assert "cannot be steered by checks: Failed to initialize samplers" in record.getMessage()
 
 
 def test_an_error_in_the_stream_is_a_refusal_too(server: FakeServer) -> None:
@@ -146,7 +146,7 @@ def test_a_model_that_thinks_gets_no_form(server: FakeServer, caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         chain = revise(server, sse_reply(thought, end, DONE), chat_reply("rain falls."), drafts=2)
     assert (chain.answer, grammars(server)) == ("rain falls.", [{"grammar"}, set()])
-    assert "only its thoughts keep to the form" in caplog.text
+    assert "only its thoughts follow the grammar" in caplog.text
 
 
 def test_another_refusal_leaves_grammars_on(server: FakeServer) -> None:

@@ -1,6 +1,6 @@
 """Define the shapes of published records, and the fields that readers take from a record one by one.
 
-A reader takes the fields that it knows; the rest is kept with the chain. Errors name record, field and value.
+A reader takes the fields that it knows; others stay with the chain. Errors name record, field and value.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def check_records(path: Path) -> None:
 
 def named_on_hub(path: Path) -> tuple[str, str] | None:
     """Return a dataset's name and the path in it; None for a local path, even a mistyped one."""
-    from redraft.jobs.hub import is_dataset_name  # here, because few paths need it
+    from redraft.jobs.hub import is_dataset_name  # imported here, because few paths need it
 
     name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])
     if not is_dataset_name(name) or Path(path.parts[0]).exists() or ".." in path.parts:

@@ -3,7 +3,7 @@
 Each record becomes a chain of one answer with the verdict in `meta["eval"]`, so that reports can compare logs
 with each other and with redraft's chains. The chain's id is the sample's id and a hash of the question, so a
 question has the same id in all logs of a task, and another id in other tasks. Only the first score counts. It
-must mean right or wrong, because shares of right answers are compared. The task's name includes the score's.
+must mean right or wrong, because shares of right answers are compared. A task's name includes its score's.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Guide:
         self.lost = False
         try:
             known = tokenizer.for_grammars(ends)
-        except ValueError as error:  # for a tokenizer whose tokens do not spell bytes
+        except ValueError as error:  # the tokenizer's tokens do not spell bytes
             self._lose(str(error))
         else:
             self._matcher = LLMatcher(known, grammar, log_level=0)
@@ -76,7 +76,7 @@ class Guide:
 
     def _lose(self, error: str) -> None:
         self.lost = True
-        _warn("%s accepts no form, so checks do not steer it: %.200s", self._name, error)
+        _warn("%s cannot be steered by checks: %.200s", self._name, error)
 
 
 def guided(logits: torch.Tensor, guides: Sequence[Guide | None]) -> torch.Tensor:

@@ -38,7 +38,7 @@ class ChildSettings(TypedDict):
     model: str
     adapters: list[str]  # paths of LoRA adapters, applied at scale 1 unless a request sets scales
     context: int  # tokens of each of the `parallel` streams
-    parallel: int  # streams at once; more wait in llama.cpp's queue
+    parallel: int  # most streams at once; further ones wait in llama.cpp's queue
     threads: int | None
     gpu_layers: int | None
     gpu: bool  # fail if there is no GPU
@@ -105,7 +105,7 @@ def _serve(settings: ChildSettings) -> Any:
         if settings["gpu"]:
             names = ", ".join(str(device["name"]) for device in devices)
             raise RuntimeError(f"it finds no GPU, only {names}. Leave out --gpu-layers, or: --device cpu")
-        params.fit_params = False  # it would load the model twice, to see what fits a GPU
+        params.fit_params = False  # fitting would load the model twice, to test a GPU
     if settings["threads"] is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     if settings["gpu_layers"] is not None:

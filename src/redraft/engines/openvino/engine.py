@@ -61,7 +61,7 @@ class Child(ModelProcess):
     module = "redraft.engines.openvino.child"
     library = "OpenVINO"
     extra = "cpu"
-    hint = "Check the file with its sha256, try a smaller --ctx, or --engine llamacpp."
+    hint = "Check the file's sha256, or try a smaller --ctx or --engine llamacpp."
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)

@@ -48,8 +48,8 @@ def check(model: Path, headers: Sequence[GGUFHeader]) -> None:
     names, others = header.tensors, [name for each in adapters for name in each.tensors]
     faults = {
         f"its architecture, {architecture!r:.40}, is not {', '.join(READ)}": architecture not in READ,
-        "it has experts": header.number(f"{architecture}.expert_count"),
-        "it scales its positions": scaling != "none" or "rope_freqs.weight" in names,
+        "it is a mixture of experts": header.number(f"{architecture}.expert_count"),
+        "its rotary positions are scaled": scaling != "none" or "rope_freqs.weight" in names,
         "it is one part of several": (header.number("split.count") or 1) > 1,
         "it has an unknown number format": any(tensor.size is None for tensor in names.values()),
         "an adapter changes its embedding": "token_embd.weight.lora_a" in others,
@@ -61,7 +61,7 @@ def check(model: Path, headers: Sequence[GGUFHeader]) -> None:
 def loaded_bytes(header: GGUFHeader) -> int:
     """Return the bytes of memory that a model's weights need while they are loaded.
 
-    Measured: twice their size (an increase of 290 MB for a file of 145), and 1.6 times after loading.
+    Measured: twice their size (290 MB for a file of 145 MB) while loading, and 1.6 times after that.
     """
     sizes = (each.size or 0 if _is_exact(each) else prod(each.shape) for each in header.tensors.values())
     return 2 * sum(sizes)
@@ -77,7 +77,7 @@ def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]
     if not adapters and all(map(_is_exact, headers[0].tensors.values())):
         return Prepared(model, folder / "tokenizer")
     made = folder / model.name
-    hint = "Make room, choose another folder (export REDRAFT_CACHE=…), or --engine llamacpp."
+    hint = "Make room, choose another folder (export REDRAFT_CACHE=…), or use --engine llamacpp."
     with written_to(folder.parent, f"the copy of {model} for OpenVINO", hint):
         with locked(folder.with_suffix(".lock")):
             folder.mkdir(exist_ok=True)

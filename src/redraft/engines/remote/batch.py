@@ -237,7 +237,7 @@ class BatchServer(Server):
         while True:
             await asyncio.sleep(_MOMENT)
             if reached := self._batches.limit():
-                error = EngineError(f"{reached}, in the middle of a batch.")
+                error = EngineError(f"{reached} in the middle of a batch.")
                 error.exit_status = STOPPED
                 raise error
             quiet = quiet + _MOMENT if size and len(self._queue) == size else 0.0
@@ -331,7 +331,7 @@ class BatchServer(Server):
         # One of its lines may be at fault, and not its size.
         too_large = any(_TOO_MUCH.search(each.code or "") and not each.line for each in errors)
         if not most or not too_large:
-            hint = "Correct the settings that it names. This batch costs nothing."
+            hint = "Correct the settings that the server names. This batch costs nothing."
             if too_large:
                 hint = "Other batches of the account may have filled its queue. Wait until they are done."
             raise EngineError(f"{self.host} refuses {sent.batch}: {self._words(errors)}", hint=hint)
@@ -368,7 +368,7 @@ class BatchServer(Server):
                         lines = []
                 break
             except ServerError as error:
-                error.hint = f"The lines before the break are stored. Try again later. {self._forget}"
+                error.hint = f"The replies received so far are stored. Try again later. {self._forget}"
                 if not (tries_left and error.passing):
                     raise
             finally:

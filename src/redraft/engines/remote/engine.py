@@ -187,7 +187,7 @@ class RemoteEngine(Engine):
         self, path: str, body: wire.Body, sampling: Sampling, *, steered: bool = True
     ) -> Replies:
         self._check(path, body)
-        extra = sampling.extra_body or {}  # it may ask for fewer tokens than `max_tokens`
+        extra = sampling.extra_body or {}  # it may set a lower limit than `max_tokens`
         asked = [body.get("max_tokens"), *map(extra.get, ("max_tokens", "max_completion_tokens"))]
         limit = min((n for n in asked if isinstance(n, int)), default=inf)
         reply, stops = _Reply(body), wire.Stops(tuple(body.get("stop") or ()))
@@ -215,7 +215,7 @@ class RemoteEngine(Engine):
                 error.ready = True
             if reply.taken:  # the tokens so far are paid for
                 yield reply.counted()
-            if error.passing and isinstance(error, ServerError):  # it may be shutting down: raise later
+            if error.passing and isinstance(error, ServerError):  # the server may be stopping: raise later
                 await asyncio.sleep(backoff(1, self._server.patience.backoff))
             raise
         finally:
@@ -232,13 +232,13 @@ class RemoteEngine(Engine):
 
     def _last(self, reply: _Reply, text: str, limit: float, sampling: Sampling) -> Delta:
         if reply.finish == "error" or not (reply.finish or (reply.done and (reply.counts or reply.begun))):
-            how = "gave up the answer" if reply.finish else "broke off the stream"
+            how = "ended the answer with an error" if reply.finish else "broke off the stream"
             raise self._broken(f"{how} after {counted(len(reply.text), 'character')}.")
         if "response_format" in reply.request:
             name = f"{self._server.host}#{self._info.name}"
             self._schemas.look(name, apart(reply.text)[1], reply.finish or "stop")
         if wire.GRAMMARS & reply.request.keys() and reply.thought and not reply.text.strip():
-            self._without_forms("only its thoughts keep to the form, not the answer")
+            self._without_forms("only its thoughts follow the grammar, not its answer")
         return replace(
             reply.counted(),
             text=text,
@@ -285,7 +285,7 @@ class RemoteEngine(Engine):
                 self._without_forms(refusal.complaint.message)
             of_schema = "response_format" in gone
             refused = self._refused[schema if of_schema else ""]
-            if of_schema and not gone <= refused:  # else another call has logged it
+            if of_schema and not gone <= refused:  # otherwise another call has logged the refusal
                 words = self._server.clean(refusal.complaint.message)[:200].rstrip(" .")
                 _log.warning("%s refuses response_format: %s. So %s.", self._server.host, words, UNBOUND)
             refused |= gone
@@ -293,7 +293,7 @@ class RemoteEngine(Engine):
     def _without_forms(self, why: str) -> None:
         if self._grammar:
             words = self._server.clean(why)[:200].rstrip(" .")
-            _log.warning("%s accepts no grammars: %s. So checks do not steer it.", self._server.host, words)
+            _log.warning("%s cannot be steered by checks: %s.", self._server.host, words)
         self._grammar, self._info = "", replace(self._info, forms=False, resumes=False)
 
     def _debug(self, what: str, record: wire.Body) -> None:
@@ -500,7 +500,7 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
     if isinstance(reply, Refusal):
         if needed or reply.of_key or 300 <= reply.status < 400:
             error = server.error(reply, "/models")
-            if reply.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # it may answer for a model by name
+            if reply.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # a named model may still answer
                 error.hint = f"{error.hint} Or name the model: --model {server.url}#name"
             raise error
         return []

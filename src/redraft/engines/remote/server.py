@@ -101,7 +101,7 @@ class Server:
         self.url = str(url).rstrip("/")
         self.patience = patience
         self._key = key
-        self._hidden: dict[str, None] = {}  # in order, the latest last
+        self._hidden: dict[str, None] = {}  # hidden texts, the latest last
         self._reached = False
         self._loop: asyncio.AbstractEventLoop | None = None
         check_address(self.url)

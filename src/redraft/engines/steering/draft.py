@@ -24,7 +24,7 @@ _END = re.compile(
 )
 _NO_END = re.compile(
     r"(?:^|[\s(\"'*])(?:[A-Z]|\d{1,3}|[A-Za-z](?:\.[A-Za-z])+"
-    r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z|```\w+\Z|^```\Z"  # or the mark of a block of code
+    r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z|```\w+\Z|^```\Z"  # or the fence of a code block
 )
 _MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # marks of an item, heading or quotation
 _WORD = re.compile(r"\w+,? ")
@@ -76,9 +76,9 @@ class Draft:
                 text = text if text[0].isspace() else f" {text}"
             elif self.text.endswith("\n"):
                 text = text.removeprefix(" ")
-            elif text[0] < _WIDE and self.text[-1:].isalnum():  # it would change the given word
+            elif text[0] < _WIDE and self.text[-1:].isalnum():  # the piece would extend the given word
                 text = _LETTERS.sub("", text)
-        if not text and (delta.text or delta.finish):  # such as the token that ends an answer
+        if not text and (delta.text or delta.finish):  # for example, the token that ends an answer
             return
         piece = Delta(self._in_case(text), unsteered=delta.unsteered)
         if piece.text == delta.text:
@@ -94,7 +94,7 @@ class Draft:
         self.give(text if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {text}")
 
     def put(self, place: int, pieces: Sequence[Delta]) -> None:
-        """Replace the text after a place by pieces."""
+        """Replace the text after a place with pieces."""
         self.cut(place)
         for piece in pieces:
             self.add(piece)

@@ -105,9 +105,7 @@ class Gap(NamedTuple):
         )
 
 
-NEGATIVE = frozenset(
-    ("no", "not", "cannot", "never", "none", "hardly", "without")
-)  # they would invert what is said
+NEGATIVE = frozenset(("no", "not", "cannot", "never", "none", "hardly", "without"))  # they invert the meaning
 
 
 NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))
@@ -128,7 +126,7 @@ class Form:
         postscript: The mark of a postscript, such as `P.S.`. The postscript has a line of its own.
         limits: Bounds on the number of words, sentences or anything else.
         quoted: Whether the answer is in double quotation marks.
-        pattern: A regular expression for the whole answer, `^…$`. Nothing else can be demanded beside it.
+        pattern: A regular expression for the whole answer, `^…$`. It cannot be combined with other demands.
         layout: The title, the parts, and marked words.
         one: Whether the answer is one sentence or one line.
         gap: A gap to fill with another word or number, or to close. If nothing fits, a sentence is written.

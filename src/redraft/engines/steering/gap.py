@@ -20,8 +20,8 @@ _MODAL = re.compile(r"\b(?:can|could|may|might|must|should|will|would)$")
 _AUXILIARY = re.compile(rf"{_MODAL.pattern}|\b(?:do|does|did|is|are|was|were|has|have|had)$")
 _NO_NOUN = re.compile(r"\s*(?:[^\w\s]|(?:and|as|at|by|for|from|in|into|is|of|on|or|than|that|to|was|with)\b)")
 _FIRST = re.compile(r"\s?(?:\w+|[^\w\s])")
-FITTING = -7.5  # the least log-probability of a word or number in a gap with the token after it
-WORSE, UNSEEN = 2.5, -8.0  # most log-probability that a new word may cost the rest; the least assumed value
+FITTING = -7.5  # the least log-probability of a word or number, together with the token after it
+WORSE, UNSEEN = 2.5, -8.0  # largest loss of log-probability for the rest; value of unlisted tokens
 SHORT = 3  # letters; a token this short, without a space, is a part of many words
 
 Look: TypeAlias = Callable[[str], Awaitable[Likeliest]]  # returns the likeliest tokens after a text
@@ -39,7 +39,7 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
         return [text for text in texts if forbidden(text) is None]
     if not (top := await look("")):
         return []
-    after = gap.rest[: -len(gap.closed.lstrip())].rstrip()  # the mark that goes with the word
+    after = gap.rest[: -len(gap.closed.lstrip())].rstrip()  # the punctuation after the word
     old, other = gap.old + after, gap.rest[len(after) :]
     closing = max(await begun(gap.closed, top, encode), UNSEEN if gap.determined else -math.inf)
     held = _AUXILIARY.search(gap.old) or (gap.determined and _NO_NOUN.match(gap.closed))
@@ -55,7 +55,7 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
             chances[word] = await begun(gap.rest, await look(word), encode)
             found.append((chance + chances[word], word))
     least = FITTING
-    if found and max(found)[0] < FITTING:  # a word about as likely as the old one fits, too
+    if found and max(found)[0] < FITTING:  # a word about as likely as the old one is enough
         then = await _at_most(gap.rest, await look(gap.old), encode)
         least = await _at_most(gap.old, top, encode) + then - WORSE
         found = [each for each in found if chances[each[1]] > then - WORSE]
@@ -76,7 +76,7 @@ async def _at_most(text: str, top: Likeliest, encode: Encode) -> float:
 
 
 async def _goes_on(new: tuple[str, str], old: tuple[str, str], look: Look, encode: Encode) -> bool:
-    """Return whether the second word behind a new text is about as likely as behind the old one."""
+    """Return whether the second word after a new text is about as likely as after the old one."""
     chances = list[float]()
     for text, rest in (new, old):
         first = _FIRST.findall(rest)[0]

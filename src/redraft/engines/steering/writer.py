@@ -40,7 +40,7 @@ LIKELIER = 3.0  # added to the logit of a required text's first token; more in f
 GOOD = 0, True, -1.3  # quality (see `_quality`) above which a text is accepted at once
 FEW = 32  # a text with at most this many tokens is written again if it is unlikely
 SENTENCE = 24  # tokens that are reserved for a sentence with a required text
-STUB = 3  # a sentence with only this many words beside the required texts says nothing
+STUB = 3  # words besides the required texts; a sentence with no more than these says nothing
 BANNED = 40  # most forbidden words whose tokens are banned; others are removed once written
 LONG = 200  # most characters of a phrase
 
@@ -108,11 +108,11 @@ class _Writer:
         self.likelier = LIKELIER
         self.placed: list[str] = []  # required texts of the sentence that is being added
         self.stop_text: str | None = None
-        self.over: Delta | None = None  # the delta that ended the answer for good, such as by a filter
+        self.over: Delta | None = None  # the delta that ended the answer finally, such as a filter's
         told = form.limits or form.has
         self.compares = bool(told and sampling.temperature) and not (form.one or form.gap)
         self.cut_short = False  # the text ends because the tokens ran out
-        self.to_come = ""  # placeholder text for the parts to come
+        self.to_come = ""  # placeholder text for the parts still to write
         self.encoded: dict[str, Tokens] = {}
         self.others: tuple[str, ...] = ()  # other texts for the gap, best first
         self.held = self.unsteered = self.thought = False  # held: no text is sent yet
@@ -368,7 +368,7 @@ class _Writer:
         return frozenset(tokens[0] for tokens in found if len(tokens) == 1)
 
     def _forbidden(self, text: str, old: int, *, whole: bool = True) -> int | None:
-        """Return where the last word of a forbidden phrase begins, or None; `old` letters were searched.
+        """Return where a forbidden phrase's last word begins, or None. The first `old` letters were searched.
 
         If the text is not `whole`, a phrase at its end does not count, because its last word may still grow.
         """
@@ -426,7 +426,7 @@ class _Writer:
                 self.draft.cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
                 own = ended.place == len(self.draft) and re.search(r"\w", self.draft.text[begin:])
                 ready = (own or self.draft.is_whole or longer) and not self._is_low(self.draft.text)
-                thought = self.thought and not self.draft.text.strip()  # but no answer
+                thought = self.thought and not self.draft.text.strip()  # thoughts alone
                 if over or mark or ready or thought or ended.stop_text or longer == 4 * TRIES:
                     return
                 longer += 1
@@ -520,7 +520,7 @@ class _Writer:
     async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
         """Write a part that contains a word and is not in `said`. Each try begins with another token.
 
-        `how` contains the mark that ends the part and its length in tokens. Return False if no try succeeds.
+        `how` contains the part's end mark and its length in tokens. Return False if no try succeeds.
         """
         begin = len(self.draft)
         for _ in range(TRIES):
@@ -629,7 +629,7 @@ class _Writer:
     async def _put(self, texts: list[str]) -> None:
         draft, found, self.placed = self.draft, list[tuple[tuple[int, bool, float], list[Delta]]](), texts
         apart = draft.text and not draft.is_whole and self.schema is None and self._fits(f"{draft.text}\n\n")
-        draft.give("\n\n" * bool(apart))  # such as after a heading
+        draft.give("\n\n" * bool(apart))  # for example, after a heading
         begin, count = len(draft), len(draft.pieces)
         until = self.spent + (self.room - self.spent) // (1 + len({*self._missing()} - {*texts}))
         for _ in range(TRIES):

@@ -12,7 +12,7 @@
     accepted: "the feedback accepted it", passed: "every check passed", ended: "the model had finished",
     tool_calls: "the model calls a tool", max_revisions: "all allowed revisions were made", budget: "the budget is used up",
     unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
-    context: "the context is full", malformed: "the model left the format", cancelled: "it was stopped", error: "an error",
+    context: "the context is full", malformed: "the model broke the format", cancelled: "it was stopped", error: "an error",
   };
   const SIGNS = { "2": ["", ""], "1": ["won", "✓"], "0": ["lost", "✗"], "-1": ["", "·"] }; // 2: nothing says that it is right
 

@@ -189,7 +189,7 @@ class AnswerRun:
         return licensed_records(self.source, self.limit, wanted=wanted)
 
     def prepare(self) -> None:
-        """Parse the checks. When options are checked, the first record's checks stand in for those of all."""
+        """Parse the checks. To validate options, the first record's checks represent those of all records."""
         flags = self.settings.values
         self._checks = tuple(flags.check) if flags.judge else parse_checks(flags.check)
         first = next(self.records(), None) if self.must_pass else None
@@ -332,7 +332,7 @@ class AnswerRun:
             price = f", {spent.usd:.4f} USD" if summary.usage.cost_usd is not None else ""
             how = ", estimated" if spent.estimated else ""
             paid = f"this run paid for {counted(spent.tokens, 'new token')}{price}{how}"
-            text = f"{counted(spent.replayed, 'text')} taken from it, not paid again; {paid}"
+            text = f"{counted(spent.replayed, 'text')} reused and not paid again; {paid}"
             rows.append(("cache" if self.plan.cache else "journal", text))
         return FileResult(job, rows + job.pace(), summary, self.must_pass)
 
@@ -360,7 +360,7 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
 async def aanswer_file(
     source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]
 ) -> FileResult:
-    """Answer a file in the running event loop. Arguments and errors are those of `answer_file`."""
+    """Answer a file in the running event loop. Arguments and errors are as in `answer_file`."""
     return await _run_of(source, output, options).arun()
 
 

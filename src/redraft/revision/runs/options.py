@@ -35,9 +35,9 @@ class SpendOptions(OptionModel):
 
     parallel: int | None = option(f"items to make at once [{PARALLEL}]", RUN, "N", "-j", ge=1)
     quiet: bool = option("no progress, no summary", RUN, short="-q", default=False)
-    limit_usd: float | None = option("money; needs a price", LIMITS, "USD", gt=0)
-    limit_tokens: int | None = option("generated tokens", LIMITS, "N", gt=0)
-    limit_seconds: float | None = option("wall-clock time", LIMITS, "S", gt=0)
+    limit_usd: float | None = option("maximum cost; needs a price", LIMITS, "USD", gt=0)
+    limit_tokens: int | None = option("maximum generated tokens", LIMITS, "N", gt=0)
+    limit_seconds: float | None = option("maximum wall-clock time", LIMITS, "S", gt=0)
 
 
 class RunOptions(SpendOptions):

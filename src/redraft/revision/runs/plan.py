@@ -141,7 +141,7 @@ class RunPlan:
         )
 
     def holds(self, record_id: str) -> bool:
-        """Return whether this run is responsible for a record. A share is responsible only for its own."""
+        """Return whether this run is responsible for a record. A share has only its own records."""
         return self.share is None or self.share.holds(record_id)
 
     def say(self, message: str) -> None:
@@ -179,11 +179,11 @@ class RunPlan:
             raise UsageError("--batch is for servers, but no model is on a server.", hint=hint)
         if self.batch and settings.get("budget_seconds") is not None:
             raise UsageError(
-                "--batch and --budget-seconds were given, but a reply may take a day.",
+                "--batch and --budget-seconds were given, but a batch may take a day.",
                 hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
             )
         if self.parallel < 1:
-            raise UsageError(f"parallel is {self.parallel}.", hint=f"Make 1 or more {item}s at once.")
+            raise UsageError(f"parallel is {self.parallel}.", hint=f"Set it to 1 or more {item}s at once.")
         taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
         if self.cache and self.cache.resolve() in taken:
             hint = "Name another file."

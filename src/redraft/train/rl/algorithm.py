@@ -233,7 +233,7 @@ def grpo_advantages(scores: Tensor) -> Tensor:
 
 
 # Losses: sums over tokens. Divide by the real tokens of the whole step, over all micro-batches and processes:
-# then a step does not depend on how it is split. trlX and TRL divide by those of each micro-batch.
+# then a step does not depend on how it is split. trlX and TRL divide by the tokens of each micro-batch.
 
 
 def policy_loss(

@@ -48,13 +48,13 @@ class Policy(nn.Module):
     def __init__(self, model: PeftModel, own: PpoOptions) -> None:
         super().__init__()
         self.model, self.own, self.config = model, own, model.config
-        self._plain = has_plain_head(bare_of(model))  # else the model bounds or scales its logits
+        self._plain = has_plain_head(bare_of(model))  # False if the model bounds or scales its logits
         width = model.config.get_text_config().hidden_size
         # Zeros: an untrained head then changes no advantage.
         self.value_head = nn.Linear(width, 1, dtype=torch.float32)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
-        self.value_head.requires_grad_(own.algorithm == "ppo")  # others have no value loss
+        self.value_head.requires_grad_(own.algorithm == "ppo")  # the other algorithms have no value loss
 
     def see(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Seen:
         """Compute log-probabilities, entropy and values of responses.
@@ -68,7 +68,7 @@ class Policy(nn.Module):
         places = starts[:, None] + torch.arange(mask.shape[1], device=mask.device)
         rows = torch.arange(len(mask), device=mask.device)[:, None].expand_as(places)
         tokens = input_ids[rows[mask], places[mask]]
-        # the state that each real token was drawn from
+        # Read the state from which each real token was drawn.
         lengths = (starts + mask.sum(1) - 1).clamp(min=1).tolist()  # the last tokens are not read
         before, logits = self._computed(input_ids, lengths, (rows[mask], places[mask] - 1))
         log_probs, entropy = log_probs_and_entropy(logits[None], tokens[None], self.own.temperature)
@@ -244,7 +244,7 @@ class Sampler:
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
-        # As when the model is used: chat turns may end with other tokens than texts.
+        # The end tokens of inference. Chat turns may end with other tokens than plain texts.
         ends = ends_of(tokenizer, model.config.to_dict(), model.generation_config.to_dict())
         self._engine = HfEngine(
             model, tokenizer, name="policy", ctx=ctx, parallel=parallel, ends=ends, least=least, tempered=True

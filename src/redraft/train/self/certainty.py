@@ -24,9 +24,9 @@ MOST_BROKEN = 0.02
 """The largest share of a task's exercises that revising may turn from right to wrong, without the margin."""
 EXERCISES = 100  # exercises per task. With fewer, one answer made wrong by chance would decide.
 MARGIN = 3
-"""Steps to add to the threshold that suffices for the wordings of training. With new wordings, critics
-are certain of more of their own mistakes: one critic made 10 of 63 right answers wrong at that threshold, and
-1 with the margin (benchmarks/LOST.md)."""
+"""Steps to add to the threshold, which is found with the wordings of training. With new wordings, critics are
+more often certain of a mistake: one critic made 10 of 63 right answers wrong without the margin, and 1 with
+it (benchmarks/LOST.md)."""
 _STEPS = tuple(number / 20 for number in range(20))
 
 

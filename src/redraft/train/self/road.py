@@ -40,7 +40,7 @@ from redraft.weights.replace import write_json
 
 LONGEST_EVERYDAY = 320  # tokens of an answer to an everyday prompt
 LONGEST_CHAIN = 512  # tokens of a chain; the longest feedback has about 200
-REVISIONS = 1  # as in training: a second criticism would repeat the work of the first
+REVISIONS = 1  # as in training, because a second criticism would repeat the first
 EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 """Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
 FEWEST_EVERYDAY = 400  # the least number of answers to everyday prompts to train on

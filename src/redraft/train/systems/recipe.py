@@ -40,7 +40,7 @@ class StageKeys(OptionModel):
     verb: str = option("a verb of redraft, such as generate chains", default="")
     out: str = option("its output: a file or folder in the run's folder", default="")
     options: dict[str, Any] | None = option("the options of the verb", what="names and values")
-    command: str | None = option("a command to run in place of the verb, such as one of SkyPilot or Slurm")
+    command: str | None = option("a command to run in place of the verb, such as a SkyPilot or Slurm command")
     needs: dict[str, Any] | None = option("resources it needs", what="numbers for hours, gb, prompts, new")
     small: dict[str, Any] | None = option("keys that --small changes", what="keys of a stage")
 

@@ -32,7 +32,7 @@ class StageError(RedraftError):
 
     def __init__(self, message: str, status: int) -> None:
         mend = "fix the fault, then " if status == UsageError.exit_status else ""
-        super().__init__(message, hint=f"Finished work is kept. To go on, {mend}type the same command again.")
+        super().__init__(message, hint=f"Finished work is kept. To retry, {mend}type the same command again.")
         self.exit_status = status
 
 
@@ -186,8 +186,8 @@ class Run:
                 stopped = signalled
                 child.send_signal(signal.SIGTERM)
                 said = child.stdout.read()
-            child.wait()  # before its standard input is closed, which would kill it
+            child.wait()  # closing its standard input earlier would kill it
         try:
             return json.loads(said), stopped
         except ValueError:
-            return {"status": 3}, stopped  # it crashed, and has said why
+            return {"status": 3}, stopped  # the stage crashed, and has printed the reason

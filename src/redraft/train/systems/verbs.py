@@ -96,7 +96,7 @@ def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     """Raise `UsageError` if an option of a verb is unknown or missing, or has a wrong value.
 
     Values with `{NAME}` in them are not checked. For `train`, all other settings are checked, with the recipe
-    that they name. For verbs that cost money, all other values are checked; for the rest, only choices.
+    that they name. For verbs that cost money, all other values are checked; for other verbs, only choices.
     """
     whole = {name: each for name, each in options.items() if not any(names_in(each))}
     known: dict[str, None] = {}
@@ -213,7 +213,7 @@ def filled(value: Any, names: Mapping[str, Any]) -> Any:
 
     def fill(text: str) -> Any:
         if (whole := _NAME.fullmatch(text)) and whole[1] in names:
-            return names[whole[1]]  # with its type
+            return names[whole[1]]  # the value keeps its type
         return _NAME.sub(lambda found: str(names.get(found[1], found[0])) if found[1] else found[0], text)
 
     return _texts(value, fill)

@@ -277,8 +277,8 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
     misfit, last = "", max(layers, default=-1)
     expected = dict(sizes.tensors(sorted(layers)))
     if len(layers) != sizes.layers or last >= sizes.layers:
-        there = f"{len(layers)}, up to {last}" if layers else "none"
-        misfit = f"the configuration has layers 0 to {sizes.layers - 1}, but there are {there}"
+        there = f"{len(layers)} (the highest index is {last})" if layers else "0"
+        misfit = f"the configuration has layers 0 to {sizes.layers - 1}, but the number of layers is {there}"
     elif wrong := next((name for name, shape in expected.items() if found.get(name) != shape), None):
         misfit = f"{called(wrong)} is missing"
         if wrong in found:

@@ -147,7 +147,7 @@ def other_model(adapter: LoraAdapter, base: Path, why: str) -> ModelError:
 
 
 def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
-    """Return a phrase about a change whose shape differs from that of the base's tensor."""
+    """Return a phrase about a change whose shape differs from the shape of the base's tensor."""
     return f"it changes {name!r:.120} as {by(theirs)}, but the model has {by(ours)}"
 
 

@@ -2,7 +2,7 @@
 
 Both halves of each change are written in float32, which rounds no value, or in float16. llama.cpp has
 one alpha and divides it by the rank of each change. If a change has another scale, the remaining factor is
-multiplied into B. The rows of B are permuted like those of q and k.
+multiplied into B. The rows of B are permuted like the rows of q and k.
 
 Modules saved whole and biases cannot be stored: the error recommends `merge-lora`.
 Format: llama.cpp, src/llama-adapter.cpp.
@@ -177,7 +177,7 @@ _HALVES = {".lora_a": "lora_A", ".lora_b": "lora_B"}
 def lora_weights(file: Path, sizes: families.Sizes) -> tuple[dict[str, torch.Tensor], float]:
     """Return the halves of a GGUF adapter in float32, and its alpha, which is 0 if changes are not scaled.
 
-    The halves are named as in peft: A (rank, in), B (out, rank). `sizes` are those of the base.
+    The halves are named as in peft: A (rank, in), B (out, rank). `sizes` are the base's.
 
     Raises:
         ModelError: The file is damaged, or changes more than linear layers.

@@ -130,7 +130,7 @@ class TokenizerFolder:
         if isinstance(setting, bool):
             return setting
         if not self.fast:
-            return role == "bos"  # as SentencePiece models of the Llama family were trained
+            return role == "bos"  # as in training of Llama's SentencePiece models
         end = self._template_end(0 if role == "bos" else -1)
         if end and self.ids.get(end) != self.special_id(role):
             self.elsewhere(f"tokenizer.json puts {end!r:.40} around a text, which is not its {role} token")

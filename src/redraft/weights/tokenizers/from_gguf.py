@@ -281,7 +281,7 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
             return most
         known = of_words[0] = (
             of_words[0] if len(of_words[0]) <= _KNOWN else {}
-        )  # others may still read the old
+        )  # other threads may still read the old one
         first, *words = _SPACE.split(text)
         if new := list(filterfalse(known.__contains__, words)):
             most = sum(map(_most_tokens, (first, *new))) + len(new) + sum(map(known.get, words, repeat(0)))
@@ -296,7 +296,7 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
 
 
 def _most_tokens(text: str) -> int:
-    """Return the most bytes a text has in NFC (UAX #15: three times its own). No token has less than one."""
+    """Return the most tokens of a text: one per byte in NFC, of up to three times its bytes (UAX #15)."""
     return len(text) if text.isascii() else 3 * len(text.encode(errors="surrogatepass"))
 
 

@@ -4,9 +4,9 @@ llama.cpp has the rules built in, and a GGUF file names one of them (`tokenizer.
 tokenizer.json spells them out. The table holds the rules of the supported architectures. A rule is recognised
 by its regular expressions: `Digits`, `Split` and `ByteLevel` can all be written as such.
 
-Some differences cannot be avoided: llama.cpp does not normalise to NFC, its `tekken` ignores marks (`\p{M}`)
-and the case of letters outside ASCII, and the libraries know different versions of Unicode, so that recent
-letters may count as letters in only one of them.
+Some differences cannot be avoided. llama.cpp does not normalise to NFC. Its `tekken` ignores marks (`\p{M}`)
+and the case of letters outside ASCII. The libraries know different versions of Unicode, so recent letters may
+count as letters in only one of them.
 
 Sources: llama.cpp, src/llama-vocab.cpp (names and their settings); the models' own tokenizer.json.
 """

@@ -114,9 +114,9 @@ const STOPS = {
   accepted: "the feedback accepted it", passed: "every check passed", ended: "the model had finished",
   tool_calls: "the model calls a tool", max_revisions: "all allowed revisions were made", budget: "the budget is used up",
   unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
-  context: "the context is full", malformed: "the model left the format", cancelled: "it was stopped", error: "an error",
+  context: "the context is full", malformed: "the model broke the format", cancelled: "it was stopped", error: "an error",
 };
-const CUTS = { filtered: "the server filtered it", lost: "nothing that follows could make it pass" };
+const CUTS = { filtered: "the server filtered it", lost: "no continuation could make it pass" };
 // The place of the page's selection in the text that `box` shows: its first character, and the one after its last.
 // Markdown's marks may stand between the words of the selection.
 export function placeOf(text, box) {
