@@ -299,7 +299,7 @@ def test_an_error_teaches(places: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         patched("x", places=places)
     assert caught.value.hint
-    with pytest.raises(UsageError, match="no value at '/b'.\n  It has /a"):
+    with pytest.raises(UsageError, match="no value at '/b'"):
         patched("x", answer='{"a": 1}', places=[("/b", "x")])
 
 
