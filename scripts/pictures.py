@@ -1,11 +1,11 @@
 """Draw the pictures of the pages from real runs: docs/ask.svg, docs/page.png and others.
 
-    python scripts/pictures.py [ask] [page] [report] [system] [vote] [runs]
+    python scripts/pictures.py [ask] [page] [report] [system] [vote] [runs] [first]
 
 Nothing in the pictures is written by hand. `ask` records the terminal of `make demo`, and `page` asks the
 same question in Chromium. `report` and `vote` show reviews and answers that SelFee's authors published, from
 the shared data (CONTRIBUTING.md). `system` makes a small SelFee. For `runs` (chains.png), the default model
-answers some of Vicuna's questions. Answers differ between machines, so `make docs` draws no pictures.
+answers some of Vicuna's questions. `first` draws the README's chart from the measurements. Answers differ between machines, so `make docs` draws no pictures.
 Each picture contains a digest of the files that decide its look, so that a test notices when these change.
 """
 
@@ -15,6 +15,7 @@ import ast
 import asyncio
 import hashlib
 import io
+import json
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -32,6 +34,7 @@ from rich.text import Text as RichText
 
 import redraft
 from redraft.cli.watch import Watch
+from redraft.evaluation.stats import proportion
 from redraft.revision.ops import Progress, Text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,8 +46,9 @@ SHOWS = {
     "report.png": ("evaluation/pages/*.*",),
     "chains.png": ("evaluation/pages/*.*",),
     "run.png": ("evaluation/pages/*.*",),
+    "first_texts.svg": ("../../benchmarks/results/steer.json",),
 }
-"""The files of src/redraft that decide the look of each picture. Their docstrings and comments do not."""
+"""The files, relative to src/redraft, that decide the look of each picture. Their docstrings and comments do not."""
 SHARED = Path(os.environ.get("REDRAFT_SHARED", ROOT.parent / "shared"))
 REDRAFT = [sys.executable, "-m", "redraft"]
 PROMPT = "Describe a lighthouse."
@@ -52,6 +56,16 @@ CHECK = "words<=30"
 PATCHED = "--check lacks:hope --no-steer --no-tell-checks --temperature 0"  # a patch of one word
 FLAGS = "--mode verified --no-steer --no-tell-checks --temperature 0 --steps"
 WIDTH = 92  # columns of the terminal
+WAYS = (("steered", "redraft, steered"), ("plain", "the model alone"), ("mellea", "mellea"), ("instructor", "instructor"))
+PANELS = (
+    ("IFEval, {}: pass", "pass IFEval's constraints"),
+    ("everyday, {}: pass", "pass everyday demands"),
+    ("everyday, {}: end whole", "are complete"),
+)
+LABELS, PANEL, SCALE = 130, 240, 1.75  # pixels of the names, of a panel, and of one per cent
+STYLE = """text{font:14px system-ui,sans-serif;fill:#202226}.head{font-weight:600}.label{text-anchor:end}
+.ours{fill:#4f83ba}.theirs{fill:#b4bec9}.interval{stroke:#202226;stroke-width:1.5}
+@media(prefers-color-scheme:dark){text{fill:#e6e4df}.ours{fill:#7fb0e2}.theirs{fill:#565f6b}.interval{stroke:#e6e4df}}"""
 SIZE = {"width": 1000, "height": 720}  # pixels of the window
 
 
@@ -183,6 +197,32 @@ def draw_vote() -> None:
             server.terminate()
 
 
+def draw_first() -> None:
+    """Draw the shares of first texts that pass or are complete, as bars with 95 % intervals."""
+    rows = json.loads((ROOT / "benchmarks" / "results" / "steer.json").read_text("utf-8"))["rows"]
+    row = next(each for each in rows if each["measure"] == "first texts, and how they read")
+    shares = {each["what"]: median(each["values"]) for each in row["figures"]}
+    body = list[str]()
+    for place, (kind, title) in enumerate(PANELS):
+        left = LABELS + place * PANEL
+        body.append(f'<text class="head" x="{left}" y="22">{title}</text>')
+        for line, (way, name) in enumerate(WAYS):
+            share, top = shares[kind.format(way)], 38 + line * 30
+            found = proportion(share, 100)
+            low, high = 100 * found.low, 100 * found.high
+            kept = "ours" if way == "steered" else "theirs"
+            x = [left + each * SCALE for each in (low, high)]
+            bar = f'<rect class="{kept}" x="{left}" y="{top}" width="{share * SCALE:.1f}" height="18" rx="2"/>'
+            interval = f'<path class="interval" d="M{x[0]:.1f} {top + 9}H{x[1]:.1f}"/>'
+            value = f'<text x="{x[1] + 6:.1f}" y="{top + 14}">{share:.0f} %</text>'
+            label = f'<text class="label" x="{LABELS - 10}" y="{top + 14}">{name}</text>' * (place == 0)
+            body += [label, bar, interval, value]
+    size = f'viewBox="0 0 {LABELS + len(PANELS) * PANEL} {44 + 30 * len(WAYS)}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img"><style>{STYLE}</style>'
+    text = "\n".join([head, f"<!-- {mark_of('first_texts.svg')} -->", *filter(None, body), "</svg>\n"])
+    (DOCS / "first_texts.svg").write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def window(url: str) -> Iterator[Page]:
     """Yield a page of Chromium that shows an address."""
@@ -211,6 +251,7 @@ DRAWN = {
     "system": draw_system,
     "vote": draw_vote,
     "runs": draw_runs,
+    "first": draw_first,
 }
 
 if __name__ == "__main__":
