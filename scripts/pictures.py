@@ -5,8 +5,9 @@
 Nothing in the pictures is written by hand. `ask` records the terminal of `make demo`, and `page` asks the
 same question in Chromium. `report` and `vote` show reviews and answers that SelFee's authors published, from
 the shared data (CONTRIBUTING.md). `system` makes a small SelFee. For `runs` (chains.png), the default model
-answers some of Vicuna's questions. `first` draws the README's chart from the measurements. Answers differ between machines, so `make docs` draws no pictures.
-Each picture contains a digest of the files that decide its look, so that a test notices when these change.
+answers some of Vicuna's questions. `first` draws a chart of measured figures. Answers differ between
+machines, so `make docs` draws no pictures. Each picture contains a digest of the files that decide its look,
+so that a test notices when these change.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ SHOWS = {
     "run.png": ("evaluation/pages/*.*",),
     "first_texts.svg": ("../../benchmarks/results/steer.json",),
 }
-"""The files, relative to src/redraft, that decide the look of each picture. Their docstrings and comments do not."""
+"""The files, relative to src/redraft, that decide the look of each picture. Docstrings and comments do not."""
 SHARED = Path(os.environ.get("REDRAFT_SHARED", ROOT.parent / "shared"))
 REDRAFT = [sys.executable, "-m", "redraft"]
 PROMPT = "Describe a lighthouse."
@@ -56,7 +57,12 @@ CHECK = "words<=30"
 PATCHED = "--check lacks:hope --no-steer --no-tell-checks --temperature 0"  # a patch of one word
 FLAGS = "--mode verified --no-steer --no-tell-checks --temperature 0 --steps"
 WIDTH = 92  # columns of the terminal
-WAYS = (("steered", "redraft, steered"), ("plain", "the model alone"), ("mellea", "mellea"), ("instructor", "instructor"))
+WAYS = {
+    "steered": "redraft, steered",
+    "plain": "the model alone",
+    "mellea": "mellea",
+    "instructor": "instructor",
+}
 PANELS = (
     ("IFEval, {}: pass", "pass IFEval's constraints"),
     ("everyday, {}: pass", "pass everyday demands"),
@@ -206,13 +212,14 @@ def draw_first() -> None:
     for place, (kind, title) in enumerate(PANELS):
         left = LABELS + place * PANEL
         body.append(f'<text class="head" x="{left}" y="22">{title}</text>')
-        for line, (way, name) in enumerate(WAYS):
+        for line, (way, name) in enumerate(WAYS.items()):
             share, top = shares[kind.format(way)], 38 + line * 30
             found = proportion(share, 100)
             low, high = 100 * found.low, 100 * found.high
             kept = "ours" if way == "steered" else "theirs"
             x = [left + each * SCALE for each in (low, high)]
-            bar = f'<rect class="{kept}" x="{left}" y="{top}" width="{share * SCALE:.1f}" height="18" rx="2"/>'
+            size = f'width="{share * SCALE:.1f}" height="18"'
+            bar = f'<rect class="{kept}" x="{left}" y="{top}" {size} rx="2"/>'
             interval = f'<path class="interval" d="M{x[0]:.1f} {top + 9}H{x[1]:.1f}"/>'
             value = f'<text x="{x[1] + 6:.1f}" y="{top + 14}">{share:.0f} %</text>'
             label = f'<text class="label" x="{LABELS - 10}" y="{top + 14}">{name}</text>' * (place == 0)
