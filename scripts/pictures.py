@@ -49,7 +49,7 @@ SHOWS = {
     "run.png": ("evaluation/pages/*.*",),
     "first_texts.svg": ("../../benchmarks/results/steer.json",),
 }
-"""The files, relative to src/redraft, that decide the look of each picture. Docstrings and comments do not."""
+"""The files, seen from src/redraft, that decide each picture's look. Docstrings and comments do not."""
 SHARED = Path(os.environ.get("REDRAFT_SHARED", ROOT.parent / "shared"))
 REDRAFT = [sys.executable, "-m", "redraft"]
 PROMPT = "Describe a lighthouse."
