@@ -199,10 +199,25 @@ def test_a_sentence_does_not_stand_within_another() -> None:
         assert chain.answer == TOWN.replace("12 dollars", "EUR 11")
 
 
-@pytest.mark.parametrize("reply", ["I'm sorry, but I can't do that.", "[1] (removed)"])
+@pytest.mark.parametrize(
+    "reply",
+    ["I'm sorry, but I can't do that.", "[1] (removed)", '{"passage": null}', '{"passages": ["a", "b"]}'],
+)
 def test_a_reply_that_declines_is_not_put_in(reply: str) -> None:
     for places in ([("A ticket costs 12 dollars.", "in euros")], ["Use euros."]):
         assert patched(reply, reply, places=places).answer == TOWN
+
+
+def test_neighbours_are_removed_together() -> None:
+    text = "It is good. It is bad. It is odd.\n\n1. One\n2. Two\n3. Three"
+    for passages, left in (
+        (["It is bad.", "It is odd."], text.replace(" It is bad. It is odd.", "")),
+        (["One", "Two"], text.replace("1. One\n2. Two\n3.", "1.")),
+    ):
+        chain = patched("-", answer=text, places=[(each, "cut it") for each in passages])
+        assert (chain.answer, chain.usage.completion_tokens) == (left, 0)
+    chain = patched("Third", answer=text, places=[("One", "remove it"), ("Three", "shorter")])
+    assert chain.answer == text.replace("1. One\n2. Two\n3. Three", "1. Two\n2. Third")
 
 
 def test_a_reply_keeps_within_the_tokens_that_a_person_allows() -> None:
@@ -230,7 +245,8 @@ def test_what_a_model_puts_around_its_text_is_left_out(around: str) -> None:
     euros, place = TOWN.replace("12 dollars", "11 euros"), ("12 dollars", "in euros")
     assert patched(around.format(euros), places=["Use euros."]).answer == euros
     assert patched(around.format("11 euros"), places=[place]).answer == euros
-    assert patched("12 dollars -> 11 euros", places=[place]).answer == euros
+    for reply in ("12 dollars -> {}", "a ticket costs {}", "costs {}", "...{}...", "Replacement: {}", "«{}»"):
+        assert patched(reply.format("11 euros"), places=[place]).answer == euros
 
 
 @pytest.mark.parametrize(
@@ -250,8 +266,8 @@ def test_what_belongs_to_the_text_stays() -> None:
 
 
 def test_of_a_row_the_cell_is_taken_and_code_keeps_its_lines() -> None:
-    table = "| city | price |\n|---|---|\n| Oslo | 12 dollars |\n"
-    for reply in ("| Oslo | 11 euros |", "11 euros |"):
+    table = "| city | price |\n|---|---|\n|  | 12 dollars |\n"
+    for reply in ("|  | 11 euros |", "11 euros |"):
         chain = patched(reply, answer=table, places=[("12 dollars", "in euros")])
         assert chain.answer == table.replace("12 dollars", "11 euros")
     code, loop = "Run:\n```python\nif x:\n    print(x)\n```\nDone.", "for n in x:\n    print(n)"
@@ -266,12 +282,14 @@ def test_a_string_needs_no_quotation_marks() -> None:
         chain = patched(reply, answer=ada, places=[("/fee", "in euros")])
         assert chain.answer == ada.replace("12 dollars", "11 euros")
     assert patched("four", answer=ada, places=[("/n", "more")]).answer == ada
-
-
-def test_two_wishes_without_a_place_are_one() -> None:
-    chain = patched("[2] It costs 11 euros.", places=["Use euros.", "Be brief."])
-    assert chain.answer == TOWN.replace("A ticket costs 12 dollars", "It costs 11 euros")
-    assert chain.steps[0].criticism == "Use euros.\nBe brief."
+    assert patched("Bella: a", answer='{"a": "x"}', places=[("/a", "y")]).answer == '{"a": "Bella: a"}'
+    home = '{"home": {"town": "Rome"}, "tags": ["a"]}'
+    assert patched('{"town": "Bern"}', answer=home, places=[("/home", "y")]).answer == home.replace(
+        "Rome", "Bern"
+    )
+    assert patched('["b", "c"]', answer=home, places=[("/tags", "y")]).answer == home.replace(
+        '"a"', '"b", "c"'
+    )
 
 
 def test_nothing_new_is_no_step() -> None:
@@ -292,6 +310,8 @@ def test_nothing_new_is_no_step() -> None:
         ([("town", "")], "places: item 1"),
         (["Remove it."], "names no passage"),
         (["Use euros.", ("town", "y")], "'Use euros.' has no place"),
+        (("town", "shorter"), "'town' has no place"),  # not in a list
+        ([(TOWN, "Remove it.")], "the whole text"),
         ([("town",)], "places: item 1"),
     ],
 )
@@ -366,6 +386,21 @@ def test_what_is_outside_stays_to_the_byte(text: str, data: st.DataObject) -> No
         ("We, however, like it.", "however", "We like it."),
         ("They have an old barn.", "old", "They have a barn."),
         ("- fruit\n  - apple\n  - pear\n- bread", "fruit", "- bread"),
+        ("See the map.\n\n- fruit\n- bread\n\nGo.", "fruit", "See the map.\n\n- bread\n\nGo."),
+        (
+            "See the map.\r\n\r\n- fruit\r\n- bread\r\n\r\nGo.",
+            "bread",
+            "See the map.\r\n\r\n- fruit\r\n\r\nGo.",
+        ),
+        ("## Fruit\n    pip install x\n", "Fruit", "    pip install x\n"),
+        ("See ![now](x.png) or [the site][1].", "now", "See or [the site][1]."),
+        ("See ![now](x.png) or [the site][1].", "the site", "See ![now](x.png) or."),
+        ("London – Paris – Rome is far.", "Paris", "London – Rome is far."),
+        ("Set f (x) = 3 here.", "x", "Set f () = 3 here."),
+        ("Option A clearly is best.", "clearly", "Option A is best."),
+        ("A well-known fact helps.", "known", "A well fact helps."),
+        ('{"name": "Ada", "age": 36}', "36", '{"name": "Ada"}'),
+        ("1. One\n1. Two\n1. Three", "Two", "1. One\n1. Three"),
         ("1. One\n2. Two\n   1. x\n3. Three\n\nAnd:\n3. x", "Two", "1. One\n2. Three\n\nAnd:\n3. x"),
     ],
 )
@@ -386,6 +421,8 @@ def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
         ("lacks:; lacks:,", "It rains all day; we stay.", "It rains all day we stay."),
         ("lacks:really", "We saw an owl (really), and went.", "We saw an owl, and went."),
         ("lacks:really", "We saw an owl—really—and went.", "We saw an owl and went."),
+        ("lacks:y", "We set x - y - z to 3.", "-"),
+        ("lacks:Paris", "London – Paris – Rome is far.", "-"),
         ("lacks:indeed", "We saw an owl, indeed, and went.", "We saw an owl and went."),
     ],
 )

@@ -30,6 +30,8 @@ def with_article(before: str, new: str, text: str) -> tuple[str, str]:
     article = _ARTICLE.search(before)
     if not article or not new[:1].isalnum() or not _ENGLISH.search(text):
         return before, new
+    if article[1] == "A" and before[: article.start()].rstrip(" ")[-1:].isalnum():  # a name, as in "Plan A"
+        return before, new
     own, word = _OWN.match(new), new.split()[0].strip(CLOSERS + STOPS)
     if own:
         begin = new[0].upper() if article[0][0].isupper() else new[0]

@@ -42,9 +42,9 @@ LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words that ask
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
 _PAIRS = dict(zip('(["“`*_~', ')]"”`*_~', strict=True))  # marks around a passage
-_LINK = re.compile(r"\]\([^)\n]*\)")  # behind the text of a link
+_LINK = re.compile(r"\](?:\([^)\n]*\)|\[[^]\n]*\])")  # behind the text of a link
 _ASIDE = re.compile(
-    r"(?i)(?:(?:how|more)ever|moreover|therefore|thus|indeed|though|in (?:fact|short|turn)|of course"
+    r"(?i)(?:however|moreover|therefore|thus|indeed|though|in (?:fact|short|turn)|of course"
     r"|at l(?:a|ea)st|for (?:example|instance)|by the way|wh(?:o|ich|ose)\b.*)\Z"
 )
 TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-0123456789", "number")}
@@ -126,20 +126,20 @@ def edits_of(state: State) -> list[Edit]:
     plain = not (code or is_json(step.answer))
     inside = [_trimmed(step.answer, *span) for span in spans if 0 <= span[0] <= span[1] <= size]
     case = {result.name for result in failed} & {"uppercase", "lowercase"}
-    inside = [*_phrases(step.answer, inside)] if plain and not case else inside
-    found = [Edit(*segment_of(step.answer, *span, led=resumes), code=code) for span in inside]
-    if plan.info.forms and plan.info.logprobs:
-        pairs = zip(found, inside, strict=True)
-        found = [replace(each, gap=_gap(step.answer, each, *span)) for each, span in pairs]
-    without = {result.name.removeprefix("lacks:") for result in step.checks}
-    made = [_made(step.answer, *span, without, *case) if plain else None for span in inside]
-    found = [simple or each for simple, each in zip(made, found, strict=True)]
+    without, found = {result.name.removeprefix("lacks:") for result in step.checks}, list[Edit]()
+    for span in _phrases(step.answer, inside) if plain and not case else inside:
+        word = plain and not case and step.answer[slice(*span)].isalpha()
+        wide = around(step.answer, *span) if word else span
+        edit = Edit(*segment_of(step.answer, *wide, led=resumes), code=code)
+        gap = _gap(step.answer, edit, *wide) if plan.info.forms and plan.info.logprobs else None
+        made = _made(step.answer, span, wide, without, *case) if plain else None
+        found.append(made or replace(edit, gap=gap))
     if not found or pointers:
         return []
     if step.finish == "lost":
         begin = min(each.begin for each in found)
         return [Edit(begin, size, open=True)] if begin else []
-    return _apart(found, size)
+    return _apart(found, size if plan.options.places is None else None)
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[str] = ()) -> list[Edit]:
@@ -166,7 +166,7 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[
     return _apart(found, len(text))
 
 
-def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
+def _apart(edits: Iterable[Edit], size: int | None) -> list[Edit]:
     found: list[Edit] = []
     for edit in sorted(edits, key=_core):
         while found and (edit.begin < found[-1].end or edit == found[-1]):
@@ -178,7 +178,7 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
             edit = _merged(before, edit)
         found.append(edit)
     sizes = (len(each.gap.old) if each.gap else each.end - each.begin for each in found if each.made is None)
-    return found if 2 * sum(sizes) < size else []
+    return found if size is None or 2 * sum(sizes) < size else []
 
 
 def _core(edit: Edit) -> tuple[int, int]:
@@ -275,16 +275,19 @@ def _follows(begun: str, new: str) -> bool:
     return not (goes_on or apart or twice)
 
 
-def _made(answer: str, begin: int, end: int, without: Collection[str], case: str = "") -> Edit | None:
+def _made(
+    answer: str, span: tuple[int, int], wide: tuple[int, int], without: Collection[str], case: str = ""
+) -> Edit | None:
+    """Return the edit that removes an aside, or replaces a mark or letters; None if a model must write."""
+    (begin, end), before = span, answer[: wide[0]].rstrip(" ")
+    if wide != span and answer[wide[0]] in "(,—–-" and before[-1:].isalnum():
+        return Edit(len(before), wide[1], made=" " * answer[wide[1] :][:1].isalnum())
     old, left, right = answer[begin:end], answer[:begin].rstrip("*")[-1:], answer[end:].lstrip("*")[:1]
     inside = left.isalnum() == right.isalnum() if old == "*" else left.isalnum() and right.isalnum()
-    before = answer[:begin].rstrip(" ")
-    if len(old) > 1 and old[0] in "(,—–-" and before[-1:].isalnum():  # from `around`: an aside
-        return Edit(len(before), end, made=" " * right.isalnum())
     if not case and (inside or right == "="):  # such as 1,200 or a list's mark
         return None
     new = (old.upper() if case == "uppercase" else old.lower()) if case else _OTHERS.get(old, old)
-    while new != old and new in without:
+    while new and new != old and new in without:
         new = _OTHERS.get(new, "")
     return None if new == old else Edit(begin, end, made=new)
 
@@ -308,30 +311,36 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
 
 
 def _phrases(answer: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the places, each with the marks around it. Words that follow each other become one place."""
-    found = list[tuple[int, int]]()
-    for begin, end in sorted(spans):
-        text = answer[slice(*found[-1])] if found else ""
-        same = text.casefold() == answer[begin:end].casefold()
-        near = found and re.fullmatch(",? +" if same else " +", answer[found[-1][1] : begin])
-        if near and not {*STOPS, "\n"}.intersection(text + answer[begin:end]) and text[-1:].isalnum():
-            begin = found.pop()[0]
-        found.append((begin, end))
-    for begin, end in found:
-        word = answer[begin:end].isalpha() and answer.count("```", 0, begin) % 2 == 0
-        yield around(answer, begin, end) if word else (begin, end)
+    """Yield the places. Words that follow each other become one place."""
+    first, last = 0, (0, 0)
+    for begin, end in [*sorted(spans), (len(answer), 0)]:
+        text, new = answer[slice(*last)], answer[begin:end]
+        mark = ",? +" if text.casefold() == new.casefold() else " +"
+        apart = not re.fullmatch(mark, answer[last[1] : begin]) or {*STOPS, "\n"}.intersection(text + new)
+        if apart or not text[-1:].isalnum():
+            if last[1]:
+                yield first, last[1]
+            first = begin
+        last = (begin, end)
 
 
 def around(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Return the place of a passage with the brackets, marks or dashes that contain nothing else."""
+    """Return the place of a passage with the marks, brackets, dashes or commas that contain nothing else."""
+    passage = answer[begin:end]
+    if len(passage) == 1 or answer.count("```", 0, begin) % 2:
+        return begin, end
+    while pair := _PAIRS.get(answer[begin - 1 : begin]):
+        outer = answer[max(begin - 2, 0) : begin - 1] + answer[end + 1 : end + 2]
+        if link := _LINK.match(answer, end) if pair == "]" else None:
+            begin, end = begin - 1 - outer.startswith("!"), link.end()
+        elif answer[end : end + 1] == pair and not any(map(str.isalnum, outer)):
+            begin, end = begin - 1, end + 1
+        else:
+            break
     left, right = answer[:begin].rstrip(" "), answer[end:].lstrip(" ")
-    link = _LINK.match(answer, end) if left[-1:] == "[" else None
-    pair = _PAIRS.get(answer[begin - 1 : begin]) == answer[end : end + 1]
-    if link or (pair and not answer[: begin - 1][-1:].isalnum()):
-        return around(answer, begin - 1, link.end() if link else end + 1)
     dashed = left[-1:] in ("—", "–") and left[-1] == right[:1]
-    aside = left[-1:] == right[:1] == "," and _ASIDE.match(answer[begin:end])
-    if dashed or aside or (left[-2:] == " -" and right[:2] == "- "):
+    aside = left[-1:] == right[:1] == "," and _ASIDE.match(passage)
+    if not passage[0].isupper() and (dashed or aside or (left[-2:] == " -" and right[:2] == "- ")):
         return len(left) - 1, len(answer) - len(right) + 1
     return begin, end
 

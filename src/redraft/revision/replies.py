@@ -16,17 +16,19 @@ from redraft.revision.patch import LISTED, MARK, Edit, at_margin, is_json, is_sa
 
 _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
 _LEAD = re.compile(r"[^\n]*:\**\n+(?=\S)")  # an introducing line; above an indented line, it is code
-_FENCE, _BOLD = r"```\w*\n(.*)\n```\Z", r"\*\*([^*]+)\*\*\Z"
-_QUOTED = r"[\"“`]([^\"”`]*)[\"”`](?:\s*\([^)]*\))?\Z"  # perhaps with a remark
+_FENCE, _BOLD = r"```[^`\n]*\n(.*?)\n[ \t]*```(?:\s*\n.*)?\Z", r"\*\*([^*]+)\*\*\Z"
+_QUOTED = r"[\"“«`]([^\"”»`]*)[\"”»`](?:\s*\([^)]*\))?\Z"  # perhaps with a remark
 _AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DOTALL)
 _PART = "(?:text|version|passage|sentence|part|paragraph|answer|rewrite)"
 _REMARK = re.compile(
     rf"(?i)(?:sure|certainly|of course|okay)[!,.]\s*"
     rf"|here(?:['’]s| is| are) (?:the|your|an?) (?:\w+ )?{_PART}\b[^:\n]*:\s*"
-    rf"|\**(?:the )?(?:(?:new|revised|rewritten|updated|corrected)(?: {_PART})?|{_PART})(?: is)?:\**\s*"
+    rf"|\**(?:the )?(?:(?:new|revised|rewritten|updated|corrected) {_PART}|revised|rewritten|replacement"
+    r"|passage(?: \d)?)(?: is)?:\**\s*"
 )
-_ARROW = re.compile(r"\s*(?:[-=]>|→)\s*")
-_MARKED = re.compile(r"\A(?:[-*+•>]|#{1,6}) +(?=[^\n]+\Z)")  # the only line of a reply as an item or heading
+_ARROW = re.compile("->|→")
+_ELLIPSIS = re.compile(r"\A(?:\.{3}|…)\s*|\s*(?:\.{3}|…)\Z")
+_MARKED = re.compile(r"\A(?:[-*+•>]|#{1,6}) +(?=[^\n]+\Z)")  # before a reply of one line
 _NONE = re.compile(
     r"(?i)[(\[<](?:removed|deleted|omitted|unchanged|empty|none|same|no )[^\n)\]>]{0,20}[)\]>]\Z"
 )
@@ -41,7 +43,8 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     olds = [answer[edit.begin : edit.end] for edit in edits]
     text, named = reply.text, len(edits) == 1 and edits[0].wish and not edits[0].anywhere
     text = _bare(text, answer if edits[0].anywhere else olds[0]) if edits[0].wish else text
-    if named and (answer.count("```", 0, edits[0].begin) % 2 or text in reply.text.partition("```")[2]):
+    lines = "\n" in text and text in reply.text.partition("```")[2]
+    if named and (lines or answer.count("```", 0, edits[0].begin) % 2):
         return [_indented(answer, edits[0], text) if reply.finish == "stop" else ""]
     if named:  # the reply may be the whole text
         text = _between(text.strip(), answer[: edits[0].begin].strip(), answer[edits[0].end :].strip())
@@ -105,19 +108,20 @@ def _bare(text: str, old: str) -> str:
 
     if (is_refusal(text) or _NONE.match(text)) and not is_refusal(old):
         return ""
-    if not _MARKED.match(f"{old[:2]}-"):
+    if not _MARKED.match(old.partition("\n")[0]):
         text = _MARKED.sub("", text, count=1)
     while (remark := _REMARK.match(text)) and not _REMARK.match(old):
         text = text[remark.end() :]
     lead = _LEAD.match(text)
     text = text[lead.end() :] if lead and not old.startswith(lead[0].rstrip(": \n")) else text
     first, *rest = _ARROW.split(text)
-    if len(rest) == 1 and first.strip(CLOSERS + "“") == old.strip(CLOSERS + "“"):
-        text = rest[0]
+    if len(rest) == 1 and first.strip(f"{CLOSERS}“ ") in ("", old.strip(f"{CLOSERS}“ ")):
+        text = rest[0].strip()
     if around := _AROUND.match(text) if text[:1] != old[:1] else None:
         return textwrap.dedent(around[around.lastindex or 0]).strip()
-    if text[:1] == "{" != old[:1] and is_json(text) and len(value := json.loads(text)) == 1:
-        return str(*value.values())
+    if text[:1] == "{" != old[:1] and is_json(text):
+        value = [*json.loads(text).values()]
+        return value[0] if [*map(type, value)] == [str] else ""
     return text
 
 
@@ -139,9 +143,14 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
     new = _between(_bare(new, old), before, after)
-    row = answer[: edit.begin].rpartition("\n")[2]
+    new = new if old[:3] == "..." else _ELLIPSIS.sub("", new)
+    for words in (before.split()[place:] for place in range(len(before.split()))):  # repeated from before it
+        if new.casefold().startswith(f"{' '.join(words)} ".casefold()):
+            new = new[len(" ".join(words)) + 1 :]
+            break
+    row = answer[: edit.begin].rpartition("\n")[2].lstrip()
     if row.startswith("|") and "|" in new:  # the cell is in the same column
-        cells = new.strip("| ").split("|")
+        cells = re.split(r"(?<!\\)\|", new.strip().removeprefix("|").removesuffix("|"))
         new = cells[min(row.count("|"), len(cells)) - 1].strip()
     bare, was = (each.strip(CLOSERS + "“`") for each in (new, old))
     words, plain = bare.split(), bare.strip(STOPS + ": ").casefold()
@@ -175,14 +184,15 @@ def new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     """Return the reply's new text for each value; "" where it is missing.
 
     The names in the reply are pointers, or those of the original object. Other values are ignored. For one
-    edit, the reply may be the value alone, under any name, or a string without quotation marks.
+    edit, the reply may be the value alone, a string under any name, or a string without quotation marks.
     """
     old = answer[edits[0].begin : edits[0].end] if len(edits) == 1 else ""
     try:
         value, text = read_json(reply.text)
     except NotJson:
         return [_string(reply.text, old, each) if old[:1] == '"' and each.wish else "" for each in edits]
-    if not isinstance(value, dict | list) and len(edits) == 1:
+    itself = old[:1] == text[:1] and (isinstance(value, list) or {*value} <= {*json.loads(old)})
+    if len(edits) == 1 and (itself or not isinstance(value, dict | list)):
         return [text]
     new = list[str]()
     for edit in edits:
@@ -196,7 +206,7 @@ def new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
 
 def _string(said: str, old: str, edit: Edit) -> str:
     name = "|".join(map(re.escape, (edit.pointer or "", *keys_of(edit.pointer or "")[-1:])))
-    text = _bare(re.sub(rf"(?:{name})\s*[:=]\s*", "", said.strip(), count=1), json.loads(old))
+    text = _bare(re.sub(rf'\A"?(?:{name})"?\s*[:=]\s*', "", said.strip(), count=1), json.loads(old))
     return "" if "\n" in text else json.dumps(text, ensure_ascii=False) * bool(text)
 
 

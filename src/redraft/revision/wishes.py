@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 from redraft.chain import CheckResult, Feedback
@@ -17,8 +16,10 @@ from redraft.revision.articles import with_article
 from redraft.revision.patch import TYPES, Edit, around, is_json, parts_of
 
 _REMOVED = re.compile(
-    r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|(?:this|that|the)(?: \w+)?))?[.!]?"
+    r"(?i)(?:please )?(?:(?:leave|take|cut) (?:it|this|that) out"
+    r"|(?:remove|delete|drop|cut|omit|leave out|take out)(?: (?:it|(?:this|that|the)(?: \w+)?))?)[.!]?"
 )
+_ITEM = re.compile(r"[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]")
 _HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 _LINE = re.compile(r"(?m)^([ \t]*)(?:(\d{1,3})[.)][ \t]+)?\S")
 _BEFORE = ",;:—–"  # marks that go if another mark follows
@@ -28,21 +29,27 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     """Return the edits for a person's wishes, in order. A wish without a place may change any sentence.
 
     Raises:
-        UsageError: The answer lacks a place or contains it more than once, or two places overlap.
+        UsageError: The answer lacks a place or contains it more than once, two places overlap, or one of
+            several wishes has no place.
     """
-    bare = [each.strip() for each in places if isinstance(each, str)]
-    if bare and len(bare) < len(places):
-        hint = "First send the wishes with a place, and then, for the new text, the others."
-        raise UsageError(f"the wish {bare[0]!r:.60} has no place, but other wishes have one.", hint=hint)
-    found = [edit for place in ["\n".join(bare)] * bool(bare) or places for edit in _edits(answer, place)]
-    found = sorted([*found, *_renumbered(answer, found)], key=lambda edit: edit.begin)
+    lone = next((each.strip() for each in places if isinstance(each, str)), "")
+    if lone and len(places) > 1:
+        hint = "Combine them into one wish, or give each a place: places=[('a passage', 'a wish')]."
+        raise UsageError(f"the wish {lone!r:.60} has no place, and there are other wishes.", hint=hint)
+    found = list[Edit]()
+    wanted = [edit for place in places for edit in _edits(answer, place)]
+    for edit in sorted(_numbered(answer, wanted), key=lambda edit: edit.begin):
+        if found and edit.begin < found[-1].end:
+            before = found.pop()
+            if before.made is None or edit.made is None:
+                passage = answer[edit.begin : before.end]
+                hint = "Combine them into one place with one wish."
+                raise UsageError(f"two of the places overlap in the passage {passage!r:.80}.", hint=hint)
+            bare = answer[: before.begin].rstrip(" " * (not answer[edit.begin - 1].isspace()))
+            edit = replace(edit, begin=len(bare), end=max(before.end, edit.end))
+        found.append(edit)
     if any(edit.pointer is None for edit in found):  # one request asks for all
         found = [replace(edit, pointer=None, schema=None) for edit in found]
-    for before, after in pairwise(found):
-        if after.begin < before.end:
-            passage = answer[after.begin : before.end]
-            hint = "Combine them into one place with one wish."
-            raise UsageError(f"two of the places overlap in the passage {passage!r:.80}.", hint=hint)
     return found
 
 
@@ -62,7 +69,7 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
     begin = spans[0][0] + len(passage) - len(passage.lstrip())
     end = begin + len(passage.strip())
     named = isinstance(at, str) and at.startswith("/") and at not in answer
-    if _REMOVED.fullmatch(wish) and passage.strip() != answer.strip() and (named or not is_json(answer)):
+    if _REMOVED.fullmatch(wish):
         yield _removed(answer, at, wish) if named else _without(answer, begin, end, wish)
         return
     edit = Edit(begin, end, wish=wish)
@@ -79,59 +86,68 @@ def _removed(answer: str, at: str, wish: str) -> Edit:
 
 
 def _without(answer: str, begin: int, end: int, wish: str) -> Edit:
-    """Return the edit that removes a passage with its list mark and line breaks, or the marks around it."""
+    """Return the edit that removes a passage with the marks around it, or an item with the items below it."""
+    if answer[begin:end] == answer.strip():
+        raise UsageError("the place to remove is the whole text.", hint="Name a part of the text.")
+    if is_json(answer) and (value := json_reading.pointer_at(answer, begin, end)):
+        first, last = json_reading.characters_of(answer, value) or (begin, end)
+        if answer[begin:end].strip('"') == answer[first:last].strip('"'):
+            return _removed(answer, value, wish)
+    begin, end = around(answer, begin, end)
     start = answer.rfind("\n", 0, begin) + 1
     line, rest = answer[start:begin], answer[end:]
-    if (place := around(answer, begin, end)) != (begin, end):
-        return _without(answer, *place, wish)
     before, after = answer[:begin].rstrip(" \t"), rest.lstrip(" \t")
     last = after[:1] in ("", "\r", "\n")
     if _HEAD.fullmatch(line) and last:
-        nested = (
-            re.match(rf"(?:\r?\n{line[: -len(line.lstrip())]}[ \t]+\S.*)+", after) if line.strip() else None
-        )
-        end, rest = (
-            (len(answer) - len(after) + nested.end(), after[nested.end() :]) if nested else (end, rest)
-        )
-        left = len(answer[:start].rstrip("\r\n"))
-        span = (left, end) if left else (start, len(answer) - len(rest.lstrip()))
-        return Edit(*span, wish=wish, made="")
+        return _without_lines(answer, start, len(answer) - len(after), wish)
     if segment_of(answer, begin, end, led=False)[0] == begin:
         after = after.lstrip(",;: ")
-        small = answer[begin].isupper() and after[:1].islower()
+        small = answer[begin].isupper() and after[:1].islower() and answer.count("```", 0, begin) % 2 == 0
         first = len(before) if last else begin
         return Edit(first, len(answer) - len(after) + small, wish=wish, made=after[:small].upper())
-    if before[-1] in _BEFORE and after[:1] in ",;:.!?…":
+    if before[-1] in _BEFORE and after[:1] in ",;:.!?…—–":
         before = before[:-1].rstrip()
     word = re.match(r"\w+", after)
     head, fitted = with_article(f"{before} ", word[0], answer) if word else ("", "")
     if word and fitted != word[0]:
         return Edit(len(head), len(answer) - len(after) + word.end(), wish=wish, made=fitted)
-    if len(before) == begin and not before[-1].isalnum():  # behind an opening mark
-        end = len(answer) - len(after)
+    if len(before) == begin and not before[-1].isalnum():  # behind an opening mark, or in "well-known"
+        before, end = before.removesuffix("-"), end if before[-1] == "-" else len(answer) - len(after)
     apart = rest[:1].isalnum() and not (answer[begin].isalnum() and len(before) == begin)
     return Edit(len(before), end, wish=wish, made=" " * apart)
 
 
-def _renumbered(answer: str, edits: Sequence[Edit]) -> Iterator[Edit]:
-    """Yield edits that lower the numbers of the items behind removed ones."""
+def _without_lines(answer: str, begin: int, end: int, wish: str) -> Edit:
+    if item := _ITEM.match(answer, begin):
+        indentation = item[0][: -len(item[0].lstrip())]
+        below = re.compile(rf"(?:\r?\n{indentation}[ \t]+\S[^\r\n]*)*").match(answer, end)
+        end = below.end() if below else end
+    left, right = len(answer[:begin].rstrip("\r\n")), len(answer) - len(answer[end:].lstrip("\r\n"))
+    above = left and (right == len(answer) or begin - left < right - end)
+    return Edit(left, end, wish=wish, made="") if above else Edit(begin, right, wish=wish, made="")
+
+
+def _numbered(answer: str, edits: Sequence[Edit]) -> Iterator[Edit]:
+    """Yield the edits, and others that lower the numbers of the items behind removed ones."""
+    yield from edits
     gone = [each for each in edits if each.made == "" and each.pointer is None]
-    missing = dict[int, int]()  # the number of removed items by the indentation of the list
+    last, missing = dict[int, int](), dict[int, int]()  # by indentation: the last number, the removed items
     for line in _LINE.finditer(answer) if gone else ():
-        indentation, place = len(line[1]), line.start(2)
-        missing = {size: count for size, count in missing.items() if size + (place < 0) <= indentation}
-        if any(each.begin <= place < each.end for each in gone):
-            missing[indentation] = missing.get(indentation, 0) + 1
-        elif place >= 0 and (count := missing.get(indentation)):
-            yield Edit(place, line.end(2), made=str(int(line[2]) - count))
+        size, place, number = len(line[1]), line.start(2), int(line[2] or 0)
+        if place < 0 or number != last.get(size, 0) + 1:  # not a further item
+            missing = {key: count for key, count in missing.items() if key < size}
+        last = {**{key: each for key, each in last.items() if key < size + (place >= 0)}, size: number}
+        if place >= 0 and any(each.begin <= place < each.end for each in gone):
+            missing[size] = missing.get(size, 0) + 1
+        elif missing.get(size) and not any(each.begin <= place < each.end for each in edits):
+            yield Edit(place, line.end(2), made=str(number - missing[size]))
 
 
 def _misplaced(answer: str, at: str | tuple[int, int], spans: Sequence[tuple[int, int]]) -> UsageError:
     if not isinstance(at, str):
         fault = f"the place {at} is not a passage of the text, which has {len(answer)} characters."
         return UsageError(fault, hint="Count from 0, and exclude the end: (2, 8) has 6 characters.")
-    if at.startswith("/") and is_json(answer):
-        value = json.loads(answer)
+    if at.startswith("/") and not spans and is_json(answer) and (value := json.loads(answer)):
         known = map(str, value if isinstance(value, dict) else range(len(value)))
         hint = f"It has {', '.join(json_reading.pointer([each]) for each in known):.200}."
         return UsageError(f"the JSON has no value at {at!r:.80}.", hint=hint)

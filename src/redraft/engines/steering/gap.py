@@ -62,11 +62,11 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
     for _, word in sorted((each for each in found if each[0] > least), reverse=True):
         if await _goes_on((word, gap.rest), (gap.old, gap.rest), look, encode):
             return [word + gap.rest]
-    modal = _MODAL if _MODAL.search(gap.old) else None
+    modal = _MODAL.search(gap.old)
     loose = [
         (chance + max(chances[word], UNSEEN), word)
         for word, chance in top
-        if chances.get(word, UNSEEN) > UNSEEN or (word in chances and modal and modal.search(word))
+        if word in chances and (chances[word] > UNSEEN or (modal and _MODAL.search(word)))
     ]
     return [max(loose)[1] + gap.rest] if loose else []
 
