@@ -429,3 +429,14 @@ def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
 def test_marks_and_asides_need_no_model(check: str, given: str, text: str) -> None:
     chain = redraft.revise("?", model=redraft.ScriptedEngine(["-"]), given=given, checks=check.split())
     assert (chain.answer, chain.usage.completion_tokens > 0) == (text, text == "-")
+
+
+@pytest.mark.parametrize(
+    ("check", "old"), [("lacks:egg", " egg-sized"), ("lacks:14 May", " 14"), ("lacks:14", " 14")]
+)
+def test_a_compound_is_one_word_and_of_a_phrase_with_a_number_that_changes(check: str, old: str) -> None:
+    engine = Able([""], about={"resumes": True, "forms": True, "logprobs": True})
+    text = "On 14 May we saw an egg-sized stone there. It was brown, and lay in the garden. Nobody knew it."
+    redraft.patch(text, checks=[check], model=engine)
+    form: Any = engine.asked[0].form
+    assert form.gap.old == old

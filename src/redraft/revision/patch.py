@@ -98,8 +98,8 @@ def _touch(one: Place, other: Place) -> bool:
 def edits_of(state: State) -> list[Edit]:
     """Return the parts of the last answer to rewrite, in order; empty if the answer should not be patched.
 
-    Every fault must have a place, and all places together must cover less than half of the text. After a
-    patch that did not raise the score, there is no second one.
+    Every fault must have a place. All places together must cover less than half of the text, unless the
+    answer may only be patched. After a patch that did not raise the score, there is no second one.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
@@ -113,14 +113,15 @@ def edits_of(state: State) -> list[Edit]:
     asks = resumes or plan.wording.name != "own"  # a patch would not use the user's own templates
     if in_vain or not (plan.patches and asks and known and whole) or state.unpatched or step.echo:
         return []
-    places = {*faults_in(step)}
+    places, patch_only = {*faults_in(step)}, plan.options.places is not None
     pointers = [place for place in places if isinstance(place, str)]
     spans = [place for place in places if not isinstance(place, str)]
     if plan.json is not None:
         held = [pointer_at(step.answer, *span) for span in spans] if step.finish == "stop" else [None]
         given = {*pointers, *filter(None, held)}
         kept = {*filter(None, held)}.difference(pointers)
-        return values_of(step.answer, given, plan.json, kept) if all(held) else []
+        found = values_of(step.answer, given, plan.json, kept) if all(held) else []
+        return found if patch_only or _is_small(found, step.answer) else []
     size = len(step.answer)
     code = any(result.name.startswith("code,") for result in failed)
     plain = not (code or is_json(step.answer))
@@ -129,7 +130,7 @@ def edits_of(state: State) -> list[Edit]:
     without, found = {result.name.removeprefix("lacks:") for result in step.checks}, list[Edit]()
     for span in _phrases(step.answer, inside) if plain and not case else inside:
         word = plain and not case and step.answer[slice(*span)].isalpha()
-        wide = around(step.answer, *span) if word else span
+        wide = around(step.answer, *_compound(step.answer, *span)) if word else _number(step.answer, *span)
         edit = Edit(*segment_of(step.answer, *wide, led=resumes), code=code)
         gap = _gap(step.answer, edit, *wide) if plan.info.forms and plan.info.logprobs else None
         made = _made(step.answer, span, wide, without, *case) if plain else None
@@ -139,7 +140,8 @@ def edits_of(state: State) -> list[Edit]:
     if step.finish == "lost":
         begin = min(each.begin for each in found)
         return [Edit(begin, size, open=True)] if begin else []
-    return _apart(found, size if plan.options.places is None else None)
+    found = _apart(found)
+    return found if patch_only or _is_small(found, step.answer) else []
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[str] = ()) -> list[Edit]:
@@ -163,10 +165,10 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[
         if (place := json_reading.surplus_of(text, keys, gone)) is None:
             return []
         found.append(Edit(start + place[0], start + place[1], pointer=pointer(keys), made=""))
-    return _apart(found, len(text))
+    return _apart(found)
 
 
-def _apart(edits: Iterable[Edit], size: int | None) -> list[Edit]:
+def _apart(edits: Iterable[Edit]) -> list[Edit]:
     found: list[Edit] = []
     for edit in sorted(edits, key=_core):
         while found and (edit.begin < found[-1].end or edit == found[-1]):
@@ -177,8 +179,12 @@ def _apart(edits: Iterable[Edit], size: int | None) -> list[Edit]:
                 break
             edit = _merged(before, edit)
         found.append(edit)
-    sizes = (len(each.gap.old) if each.gap else each.end - each.begin for each in found if each.made is None)
-    return found if size is None or 2 * sum(sizes) < size else []
+    return found
+
+
+def _is_small(edits: Iterable[Edit], answer: str) -> bool:
+    sizes = (len(each.gap.old) if each.gap else each.end - each.begin for each in edits if each.made is None)
+    return 2 * sum(sizes) < len(answer)
 
 
 def _core(edit: Edit) -> tuple[int, int]:
@@ -308,6 +314,19 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
     around = re.findall(r"\w+", before.lower())[-NEAR:] + re.findall(r"\w+", answer[end:].lower())[:NEAR]
     near = frozenset(around).difference(re.findall(r"\w+", old.lower()))
     return Gap(space + old, rest, closed, bool(_DETERMINER.search(before)), near)
+
+
+def _compound(answer: str, begin: int, end: int) -> tuple[int, int]:
+    """Return the place of the whole word, such as "egg-sized" for "egg"."""
+    before = re.search(r"(?:[^\W\d_]+-)*\Z", answer[max(begin - 40, 0) : begin])
+    behind = re.compile(r"(?:-[^\W\d_]+)*").match(answer, end)
+    return begin - len(before[0]) if before else begin, behind.end() if behind else end
+
+
+def _number(answer: str, begin: int, end: int) -> tuple[int, int]:
+    """Return the place of the only number in a phrase, such as "14" for "14 May"."""
+    found = [*re.finditer(r"\d+(?:[.,]\d+)*", answer[begin:end])]
+    return (begin + found[0].start(), begin + found[0].end()) if len(found) == 1 else (begin, end)
 
 
 def _phrases(answer: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
