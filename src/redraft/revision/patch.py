@@ -128,9 +128,9 @@ def edits_of(state: State) -> list[Edit]:
     inside = [_trimmed(step.answer, *span) for span in spans if 0 <= span[0] <= span[1] <= size]
     case = {result.name for result in failed} & {"uppercase", "lowercase"}
     without, found = {result.name.removeprefix("lacks:") for result in step.checks}, list[Edit]()
-    for span in _phrases(step.answer, inside) if plain and not case else inside:
-        word = plain and not case and step.answer[slice(*span)].isalpha()
-        wide = around(step.answer, *_compound(step.answer, *span)) if word else _number(step.answer, *span)
+    words = plain and not case
+    for span in _phrases(step.answer, inside) if words else inside:
+        wide = _widened(step.answer, *span) if words else span
         edit = Edit(*segment_of(step.answer, *wide, led=resumes), code=code)
         gap = _gap(step.answer, edit, *wide) if plan.info.forms and plan.info.logprobs else None
         made = _made(step.answer, span, wide, without, *case) if plain else None
@@ -316,17 +316,14 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
     return Gap(space + old, rest, closed, bool(_DETERMINER.search(before)), near)
 
 
-def _compound(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Return the place of the whole word, such as "egg-sized" for "egg"."""
-    before = re.search(r"(?:[^\W\d_]+-)*\Z", answer[max(begin - 40, 0) : begin])
-    behind = re.compile(r"(?:-[^\W\d_]+)*").match(answer, end)
-    return begin - len(before[0]) if before else begin, behind.end() if behind else end
-
-
-def _number(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Return the place of the only number in a phrase, such as "14" for "14 May"."""
-    found = [*re.finditer(r"\d+(?:[.,]\d+)*", answer[begin:end])]
-    return (begin + found[0].start(), begin + found[0].end()) if len(found) == 1 else (begin, end)
+def _widened(answer: str, begin: int, end: int) -> tuple[int, int]:
+    """Return the place of a whole compound word with the marks around it, or of the number in a phrase."""
+    if answer[begin:end].isalpha():
+        left = re.search(r"(?:[^\W\d_]+-)*\Z", answer[max(begin - 40, 0) : begin])
+        right = re.compile(r"(?:-[^\W\d_]+)*").match(answer, end)
+        return around(answer, begin - len(left[0]), right.end())  # type: ignore[index,union-attr]
+    numbers = [*re.finditer(r"\d+(?:[.,]\d+)*", answer[begin:end])]  # such as "14" in "14 May"
+    return (begin + numbers[0].start(), begin + numbers[0].end()) if len(numbers) == 1 else (begin, end)
 
 
 def _phrases(answer: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
