@@ -47,7 +47,7 @@ def diagnose(
     (docs/diagnose.md). The folder CHAINS gets the chains, table.json and index.html. The same command resumes
     after any stop; with more models, tasks, ways or seeds, it adds to the folder. Without --tasks, table and
     page are made again. Revisions are guided by --check or, without it, by the tasks' own checks. A limit
-    ends the command with exit status 4. With --choose way.yaml, CHAINS may be the tasks, and the folder is
+    ends the command with exit status 4. With --choose way.yaml, CHAINS may name the tasks; the folder is
     then called way. With --judge, that model compares the answers, and prompts need no checks. redraft
     diagnose way.yaml --verify recomputes the promise in that file.
 
@@ -78,7 +78,7 @@ def diagnose(
         _folder(flags, files[0], verify=verify, run_code=run_code, as_json=as_json)
         return
 
-    _refuse({"equal": flags.get("equal")}, "needs a folder of --tasks.", "Leave it out.")
+    _refuse({"equal": flags.get("equal")}, "needs a folder that --tasks wrote.", "Leave it out.")
     from redraft.evaluation.diagnosis.diagnose import diagnose as diagnosed
     from redraft.evaluation.diagnosis.truth import chains_in
 
@@ -124,7 +124,7 @@ def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) 
 
     file = Path(settings.values.choose)
     if file == folder:
-        raise UsageError(f"{file} would be the folder of the runs.", hint=f"Name a file: {file}.yaml")
+        raise UsageError(f"{file} is also the folder of the runs.", hint=f"Name a file: {file}.yaml")
     with only_ours():
         keep_edited(file, folder)
         status, found = choose(Matrix.of(folder, settings), settings.values.margin / 100, run_code=run_code)

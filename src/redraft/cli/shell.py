@@ -101,7 +101,7 @@ def _in_our_words() -> Iterator[None]:
 def write(text: str, *, table: bool = False) -> None:
     """Write a line to standard output: printable on a terminal, unchanged in a pipe or file.
 
-    On a terminal, a row of a `table` that is too wide goes on below its last column.
+    On a terminal, a `table` row that is too wide continues below its last column.
     """
     if sys.stdout.isatty():
         rows = printable(text).split("\n")

@@ -78,7 +78,7 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
         )
     if len(found) != 1:
         wanted = f"no single file for {selects!r}" if selects else "several GGUF files"
-        hint = f"--model {repo}/{firsts[0]}"
+        hint = f"Name one of them: --model {repo}/{firsts[0]}"
         raise ModelError(f"{repo} has {wanted}. It has: {', '.join(firsts)}.", hint=hint)
     stem = _PART.sub("", found[0])
     return [name for name in ggufs if _PART.sub("", name) == stem] if stem != found[0] else found

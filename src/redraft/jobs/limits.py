@@ -88,6 +88,6 @@ class Limits:
             if not opening.expired():
                 raise
             message = f"the limit of {self.seconds:g} s was reached before the model was ready."
-            error = EngineTimeout(message, hint="Is its server up? Allow more time: --limit-seconds")
+            error = EngineTimeout(message, hint="Is the model's server up? Allow more time: --limit-seconds")
             error.exit_status = STOPPED
             raise error from None

@@ -1,7 +1,7 @@
 """Return log-probabilities of an answer's tokens, in OpenAI's shapes.
 
 A wrapper around the model's engine requests and records them, so that chains need not contain them. A revised
-answer has none, because it comes from several calls.
+answer comes from several calls, so it has no log-probabilities.
 """
 
 from __future__ import annotations
