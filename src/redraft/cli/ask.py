@@ -56,8 +56,8 @@ def ask(
     answer is printed.
 
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
-    Without a prompt, --check finds what must change. The file stays as it is: "| patch notes.txt" applies the
-    diff, and --quiet prints the new text.
+    Without a prompt, --check finds what must change. The file itself stays unchanged: "| patch notes.txt"
+    applies the diff, and --quiet prints the new text.
     """
     import asyncio
 

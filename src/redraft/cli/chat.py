@@ -101,10 +101,10 @@ class Chat:
         usages = {usage.partition(" ")[0]: usage for usage in COMMANDS}
         if command not in usages:
             hint = nearest(command, usages) or "/help lists the commands."
-            hint += " To send it as a text, put a space before it."
+            hint += " To send the line as a question, put a space before it."
             raise UsageError(f"there is no command {command!r:.40}.", hint=hint)
         if usages[command] != command and not value:
-            raise UsageError(f"{command} is incomplete.", hint=usages[command])
+            raise UsageError(f"{command} is incomplete.", hint=f"Write {usages[command]}")
         match command:
             case "/help":
                 width = max(map(len, COMMANDS))

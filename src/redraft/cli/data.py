@@ -71,7 +71,7 @@ def import_(
     ] = None,
     licence: Annotated[str | None, flag("TEXT", "Override the source's licence.")] = None,
     which: Annotated[
-        Literal["best", "all"], setting(None, "Read the best path of a tree, or every path.", "--paths")
+        Literal["best", "all"], setting(None, "Read the best path of a chat tree, or every path.", "--paths")
     ] = "best",
     *,
     flags: Flags,

@@ -40,7 +40,7 @@ def diagnose(
     Prints the share of right answers after each revision, how many answers each revision made right and made
     wrong, whether the verdicts are right, and a sentence: revise, don't, or undecided.
 
-    Chains of redraft eval record which answers are right. For others, give checks with --score. Chains with
+    Chains of redraft eval record which answers are right. For other chains, give --score. Chains with
     the same id are runs of one item: give the files of several seeds together.
 
     With --tasks, each model answers each task in several ways, which are compared at equal tokens
@@ -53,7 +53,7 @@ def diagnose(
 
     Ways: one answer; revise, guided by the task's checks; revise alone, by the model's own criticism; vote,
     by majority; vote early, which stops once the majority is clear; best of N, chosen by the checks; auto,
-    repair, verified, steered, blind, shuffled. Checks steer only in the way steered, unless --steer is given.
+    repair, verified, steered, blind, shuffled. Checks steer only the way steered, unless --steer is given.
     """
     for check in (*(score or ()), *(flags.get("check") or ())):
         if "judge" in check.partition(":")[0]:
@@ -70,8 +70,8 @@ def diagnose(
         why, hint = "needs --tasks.", "Leave it out, or make runs: --tasks gsm8k:test.jsonl runs"
         _refuse({name: value for name, value in flags.items() if name not in ("quiet", "equal")}, why, hint)
     if verify or "tasks" in flags or any(map(Path.is_dir, files)):
-        hint = f"Give files in it: {files[0]}/runs/MODEL/TASK/seed-0/revise-2.jsonl"
-        _refuse({"score": score}, "needs files of chains, and this is a folder of runs.", hint)
+        hint = f"Give files in the folder: {files[0]}/runs/MODEL/TASK/seed-0/revise-2.jsonl"
+        _refuse({"score": score}, "needs files of chains, but a folder of runs was given.", hint)
         _refuse({"equal": flags.get("equal") if verify else None}, "excludes --verify.", "Leave one out.")
         if len(files) > 1:
             raise UsageError("a folder of runs was given with other files.", hint="Give it alone.")

@@ -140,7 +140,7 @@ def debug_log() -> Iterator[None]:
 
 @contextmanager
 def only_ours() -> Iterator[None]:
-    """Send prints of other code, such as a user's check or its programs, to standard error.
+    """Send the output of other code, such as a user's check or its programs, to standard error.
 
     Standard output is for the answer, which may go into a pipe and is written afterwards.
     """

@@ -136,7 +136,7 @@ def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int)
     if wanted > free:
         tell(
             f"the model needs {size_in_words(wanted)} of memory, but {size_in_words(free)} are free.",
-            hint="Close other programs, or use a smaller one: redraft model list",
+            hint="Close other programs, or use a smaller model: redraft model list",
         )
 
 
@@ -260,7 +260,7 @@ def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
     if _holds(names, PICKLED):
         return ModelError(
             f"{repo} has no safetensors, only .bin files, which are pickles.",
-            hint="If you trust who made them: --allow-pickle (they are read by torch's restricted loader).",
+            hint="If you trust their author, add --allow-pickle: torch's restricted loader then reads them.",
         )
     if any(_is_model(name) for name in names):
         return ModelError(
@@ -329,7 +329,7 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
     except OSError:
         raise UsageError(
             f"{name} is not a local file or folder, the hub cannot be reached, and the cache lacks "
-            f"parts of it: {error}",
+            f"parts of the dataset: {error}",
             hint="Check the path or the connection, or copy the files here: redraft data import FOLDER",
         ) from None
     folder = Path(place)

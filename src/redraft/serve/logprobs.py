@@ -90,7 +90,7 @@ def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[Revisio
     engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
     if not only_answer(options) or (engine.info.native and options.mode in ("auto", "native")):
-        message = f"logprobs need a single answer, but {model!r:.100} revises. Set revision.max to 0."
+        message = f"logprobs need a single answer, but {model!r:.100} revises answers. Set revision.max to 0."
         raise invalid(message, "logprobs", code="unsupported")
     if not engine.info.logprobs:
         message = f"the engine of {model!r:.100} cannot return logprobs. Leave them out."
