@@ -101,7 +101,7 @@ def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
     """Fetch a GGUF file unless it is cached, and check it. huggingface_hub shows the progress.
 
     First, size and licence are printed, and a warning if the machine has less free memory than the model
-    needs. `memory` is the number of bytes that it needs, or 0 if only the file's size is known.
+    needs. `memory` is the number of bytes that the model needs, or 0 if only the file's size is known.
 
     Raises:
         ModelError: There is no such repository or file, no permission, a wrong checksum, or no connection and

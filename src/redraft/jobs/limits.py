@@ -79,7 +79,7 @@ class Limits:
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Limit the opening of models to the time left after `seconds`, and then raise `EngineTimeout`."""
+        """Limit the opening of models to the time left after `seconds`. Raise `EngineTimeout` at its end."""
         left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
             async with asyncio.timeout(left) as opening:

@@ -62,7 +62,7 @@ class ClusterError(RedraftError):
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is an address for `--ray`: `HOST:PORT`, `local` or `auto`."""
+    """Return whether a text looks like an address: `HOST:PORT`, `local`, `auto`, or Ray's `ray://…`."""
     return text in (HERE, RUNNING) or text.startswith(_CLIENT) or bool(_ADDRESS.fullmatch(text))
 
 
@@ -75,7 +75,7 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
 
     Raises:
         MissingExtra: Ray is not installed.
-        UsageError: `address` is not an address.
+        UsageError: `address` is not an address, or is for Ray's client.
         ClusterError: There is no cluster, it refuses to connect, or one of its machines has other versions.
     """
     ray = _module(address)
