@@ -400,4 +400,4 @@ _JOIN = "Put each question into the record of its answer, as `instruction`. The 
 
 
 def _unasked(output: DataOutput) -> str:
-    return f"left out {counted(output.gone.counts[_NO_QUESTION], 'answer')} without a question"
+    return f"no question was found for {counted(output.gone.counts[_NO_QUESTION], 'answer')}"
