@@ -165,8 +165,8 @@ class InstructionRun:
         self.plan.check(self.settings, "call")
         if options.batch and options.way == "self-instruct":
             raise UsageError(
-                "--batch needs --way alpaca: the requests of self-instruct wait for each other, a thousand "
-                "times for a large set.",
+                "--batch needs --way alpaca. With self-instruct, requests need earlier replies, so a large "
+                "set would take a thousand batches.",
                 hint="Leave out --batch, or use --way alpaca.",
             )
         if options.seeds and Path(options.seeds).resolve() == out.resolve():
