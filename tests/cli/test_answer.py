@@ -191,7 +191,7 @@ def test_a_full_disk_ends_it_with_whole_lines() -> None:
     assert job.returncode == 2
     assert said == (
         "redraft: cannot write out.jsonl: File too large.\n"
-        "  It contains all finished results. Make room, and run the same command again to resume.\n"
+        "  The file contains all finished results. Make room, and run the same command again to resume.\n"
         f"  {len(done)} of 10 done.\n"
     )
     assert (answer().exit_code, len(verbs.chains())) == (0, 10)

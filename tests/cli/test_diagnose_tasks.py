@@ -200,7 +200,7 @@ def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verifie
     assert "some chains of revise do not record money" in unknown
     refused(redraft("diagnose", "d", "--equal", "gold"), "--equal is 'gold'.", "tokens, seconds or money")
     [file] = Path("d").rglob("plain.jsonl")
-    refused(redraft("diagnose", str(file), "--equal", "money"), "--equal needs a folder of --tasks.")
+    refused(redraft("diagnose", str(file), "--equal", "money"), "--equal needs a folder that --tasks wrote.")
     rmtree("d")
     priced = run("add", "--ways", "best", "--price", "0,1000000", "--equal", "money")
     told = r"add, at equal money: .*\nrevise minus one .* \d+\.\d{6} USD against"
@@ -489,7 +489,7 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     refused(chosen(), "way.yaml exists, and is not the recipe that --choose wrote from d.", "Move it away")
     refused(chosen("--verify"), "--verify needs", "redraft diagnose way.yaml --verify")
     refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise that can be verified")
-    refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d would be the folder of the runs.", "d.yaml")
+    refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d is also the folder of the runs.", "d.yaml")
 
 
 def test_a_way_without_checks_is_chosen_and_kept(caplog: pytest.LogCaptureFixture) -> None:
@@ -649,4 +649,4 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered").stderr
-    assert judged.count("The way steered is left out: only checks can steer, and there are none.") == 1
+    assert judged.count("The way `steered` is left out: only checks can steer, and there are none.") == 1

@@ -107,7 +107,7 @@ def test_after_the_first_20_reviews_of_which_most_cannot_be_read_it_stops_with_t
     result = judge(script("I'm sorry, but I can't help."), *words, answers=many(40))
     assert result.exit_code == 3
     said = " ".join(result.stderr.split())
-    assert "20 of the first 20 reviews cannot be read: the last reply ends with " in said
+    assert "20 of the first 20 reviews cannot be read. The last reply ends with " in said
     assert "but I can't help." in said
     assert "20 of 80 done" in said
     assert len(reviews()) == 20

@@ -55,7 +55,7 @@ def test_a_recommended_model_without_a_connection(monkeypatch: pytest.MonkeyPatc
 def test_models_are_recommended_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("redraft.jobs.machine.free_memory", lambda: 3_000_000_000)
     lines = redraft("model", "list").stderr.splitlines()
-    assert any("3 GB of memory are free here, and publishers report the IFEval" in each for each in lines)
+    assert any("3 GB of memory are free here; the IFEval scores are the" in each for each in lines)
     at = next(number for number, line in enumerate(lines) if line.startswith("  large "))
     assert lines[at].endswith("unsloth/Qwen3-4B-Instruct-2507-GGUF:Q4_K_M")
     facts = "2.5 GB, needs 3.4 GB (too much), Apache-2.0, IFEval 83.4 %: reasoning, code, many languages"

@@ -129,7 +129,7 @@ def test_beside_the_verdict_of_checks_stands_that_an_answer_repeats_itself() -> 
         answer="Rain falls on roofs. " * 3, feedback=Feedback(text="", checks=results, verdict="accept")
     )
     assert [str(line) for line in outline(step, "Draft")] == [
-        "Draft: It repeats itself.",
+        "Draft: The answer repeats itself.",
         "Draft: ✓ words<=30: 9 words.",
     ]
     assert not notes(step.model_copy(update={"answer": "Rain falls on roofs. " * 2}))

@@ -102,8 +102,11 @@ def test_the_page_asks_for_a_name_and_keeps_one_that_is_given(vote: Visit) -> No
 
 def test_bad_options_are_refused(vote: Visit) -> None:
     for words, why in (
-        (["new.jsonl", "-o", "v.jsonl"], "the number of files of answers is 1, not 2"),
-        (["new.jsonl", "old.jsonl", "new.jsonl", "-o", "v.jsonl"], "the number of files of answers is 3"),
+        (["new.jsonl", "-o", "v.jsonl"], "a vote compares two files of answers, not 1"),
+        (
+            ["new.jsonl", "old.jsonl", "new.jsonl", "-o", "v.jsonl"],
+            "a vote compares two files of answers, not 3",
+        ),
         (["new.jsonl", "new.jsonl", "-o", "v.jsonl"], "is given twice"),
         (["new.jsonl", "-", "-o", "v.jsonl"], "'-' cannot be used"),
         (["new.jsonl", "old.jsonl", "-o", "-"], "'-' cannot be used"),

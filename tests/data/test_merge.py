@@ -185,7 +185,7 @@ def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_
     assert taken.licences == {"CC BY-NC 4.0": 1, "MIT": 3}
     assert remark(sources_in([taken])) == (
         "the sources have different licences, so the result's licence is 'other': cc-by-nc-4.0 (data a); "
-        "mit (data a). cc-by-nc-4.0: not for commercial use."
+        "mit (data a). Commercial use is forbidden by cc-by-nc-4.0."
     )
 
 
@@ -219,7 +219,7 @@ def test_a_file_of_a_thousand_licences_is_counted_in_bounded_memory(tmp_path: Pa
     )
     _, (taken,), _ = mixed(mix_of(part("a")), tmp_path)
     assert (len(taken.licences), [taken.licences[name] for name in OTHERS]) == (258, [743, 1])
-    assert "other-licences-non-commercial: not for commercial use" in remark(sources_in([taken]))
+    assert "Commercial use is forbidden by other-licences-non-commercial" in remark(sources_in([taken]))
 
 
 @settings(max_examples=settings.default.max_examples // 2)

@@ -231,7 +231,7 @@ class TestBadInput:
         "instruction should be a text (found 3).",
         "the record is of no known kind; its fields: 'other'.",
         "the record should be an object or a text (found 3).",
-        "it answers a question that is not in the record.",
+        "the record answers a question that it does not contain.",
         "conversations.0: from is missing.",
         f"conversations.0: from should be one of {ROLES} (found 'alien').",
         "conversations is empty.",

@@ -123,7 +123,7 @@ class TestFetch:
             hub.fetch("org/tiny", None, memory=10**18)
         said = capsys.readouterr().err
         assert "the model needs 1e+06 TB of memory, but" in said
-        assert "use a smaller one: redraft model list" in said
+        assert "use a smaller model: redraft model list" in said
 
     def test_a_file_with_a_wrong_checksum_is_refused_and_removed(self, server: FakeServer) -> None:
         record(server, "tiny-Q4_K_M.gguf", "0" * 64)

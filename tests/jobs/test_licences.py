@@ -24,7 +24,7 @@ def test_licences_are_put_together_by_name(one: str, other: str, ids: list[str])
         (("unknown",), False, ""),
         (("MIT", "unknown"), False, "mit (data 0); unknown (data 1). Find out the unknown licence"),
         (("MIT", "Apache-2.0"), True, "'other': apache-2.0 (data 1); mit (data 0)."),
-        (("CC BY-NC 4.0",), True, "the licence is cc-by-nc-4.0 (data 0). cc-by-nc-4.0: not for commercial"),
+        (("CC BY-NC 4.0",), True, "the licence is cc-by-nc-4.0 (data 0). Commercial use is forbidden by "),
         (("MIT",) * 6, False, ""),
         (("CC BY-NC 4.0",) * 6, True, "(data 0, data 1, data 2, data 3 and 2 more)"),
     ],

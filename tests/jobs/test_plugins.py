@@ -140,7 +140,7 @@ def test_a_name_that_is_taken_is_an_error_that_names_both(name: str, installs: I
     with pytest.raises(PluginError) as caught:
         plugins(GROUP)[name].load(Task)
     packages = " and ".join([*first, "y-package", "z-package"])
-    assert caught.value.message == f"the task {name!r} is in {packages}: only one of them may have that name."
+    assert caught.value.message == f"the task {name!r} is in {packages}, but only one package may define it."
     assert plugins(GROUP)["math"].load(Task)
     with pytest.warns(PluginWarning, match="y-package and z-package"):
         assert name not in load_all(GROUP, Task)

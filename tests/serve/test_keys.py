@@ -60,7 +60,7 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
         (f"{ALICE} name=a name=b", "keys.txt:1: name appears twice", "Keep one"),
         ("", "contains no key", "secrets.token_urlsafe"),
         ("short\n", "keys.txt:1: the key has 5 characters, but needs at least 16", "Make one"),
-        (f"sha256:{'0' * 63}", "keys.txt:1: the sha256 digest, of 63 characters,", "64 hexadecimal digits"),
+        (f"sha256:{'0' * 63}", "keys.txt:1: the sha256 digest, of 63 characters,", "sha256sum"),
         (f"{ALICE}\n{ALICE} name=alice", "keys.txt:2: the key appears twice", "Keep one"),
     ],
 )

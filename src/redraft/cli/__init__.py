@@ -33,7 +33,7 @@ def _run() -> None:
     if handled := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # nothing needs cleaning up yet
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:  # closed, as by `>&-`. The next opened file would get this number
+        if getattr(sys, name) is None:  # closed, as by `>&-`. The next opened file would get this descriptor
             way = os.O_RDONLY if name == "stdout" else os.O_RDWR  # so that writes to stdout fail
             os.dup2(os.open(os.devnull, way), number)
             setattr(sys, name, open(number, "w" if number else "r"))  # noqa: PTH123, SIM115

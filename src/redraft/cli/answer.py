@@ -23,13 +23,13 @@ def answer(
     """Answer a file of prompts; check and revise each answer.
 
     FILE gets a line for each prompt, with its id, in the order in which answers finish. After any stop, the
-    same command resumes: no finished answer is made twice. Chains that were cut are in FILE.unfinished.jsonl,
+    same command resumes: no finished answer is made twice. Interrupted chains are in FILE.unfinished.jsonl,
     failures in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
 
-    A limit that is reached ends the run with exit status 4. With --shard I/N, one of N shares is made:
-    redraft merge FILE FILE-*-of-0000N puts the shares together. With --batch, requests go through the
-    server's batches, and the run may be resumed days later. With --cache, equal requests share a reply, even
-    in runs with other outputs.
+    A run that reaches a limit ends with exit status 4. With --shard I/N, the run makes one of N shares;
+    redraft merge FILE FILE-*-of-0000N puts them together. With --batch, requests go through the server's
+    batches, and the run may be resumed days later. With --cache, equal requests share a reply, even in runs
+    with other outputs.
 
     A record may have checks of its own: {"prompt": "Describe rain.", "checks": ["words<=50"]}. The exit
     status is 1 if an answer in FILE does not pass its checks.

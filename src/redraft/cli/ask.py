@@ -43,7 +43,7 @@ def ask(
         Path | None, flag("FILE", "Edit FILE (- for a pipe) only as PROMPT asks, and print a diff.")
     ] = None,
     at: Annotated[
-        list[str] | None, flag("PASSAGE", "With --edit: change PASSAGE, and faults of checks; repeatable.")
+        list[str] | None, flag("PASSAGE", "With --edit: change PASSAGE, and what checks fault; repeatable.")
     ] = None,
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
@@ -56,8 +56,8 @@ def ask(
     answer is printed.
 
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
-    Without a prompt, --check finds what must change. The file stays as it is: "| patch notes.txt" applies the
-    diff, and --quiet prints the new text.
+    Without a prompt, --check finds what must change. The file itself stays unchanged: "| patch notes.txt"
+    applies the diff, and --quiet prints the new text.
     """
     import asyncio
 
@@ -105,7 +105,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     from redraft.revision.api import to_patch
 
     if str(file) != "-" and _has_piped():
-        hint = f"To edit the piped text: --edit - instead of {file}. To pipe nothing: < /dev/null"
+        hint = f"To edit the piped text, write --edit - and not {file}. To pipe nothing, add < /dev/null"
         raise UsageError(f"a text is piped in, but --edit changes only {file}.", hint=hint)
     if "auto" in (settings.get("check") or ()):
         hint = "Name the checks, as in --check 'words<=50'."
@@ -123,7 +123,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         for line in unified_diff(old, new, name, name):
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
     if chain.usage.completion_tokens and places and (settings.get("model") or "default") == "default":
-        tell("the default model is small, and seldom does what an edit asks.", "Name another: -m small")
+        tell("the default model seldom makes the requested edit.", "Name a larger model: -m small")
     if chain.answer == text and not (chain.passed or chain.stop == "cancelled"):
         return say_unchanged(chain, "--at 'the passage'" if places and isinstance(places[0], str) else "")
     return say_faults(chain, with_checks=bool(settings.get("check")))
@@ -202,7 +202,7 @@ def one_text(words: Sequence[str], verb: str) -> str:
 def read_piped(*, beside: bool) -> str:
     """Return the text that is piped in; "" at a terminal. Bytes that are not UTF-8 become surrogates.
 
-    If there is also a prompt (`beside`), the pipe may be open by chance: a message says that redraft waits.
+    If there is also a prompt (`beside`), the pipe may be open by chance, so a message tells of the wait.
     """
     if sys.stdin.isatty():
         return ""
@@ -214,7 +214,7 @@ def read_piped(*, beside: bool) -> str:
 
 
 def say_wait(reason: str) -> None:
-    """Write to standard error the reason why redraft waits for a server, unless it is empty."""
+    """Tell the user why redraft waits for a server. An empty `reason` writes nothing."""
     if reason:
         tell(f"{reason}.")
 

@@ -31,7 +31,7 @@ COMMANDS = {
     "/revise": "revise the last answer once more, or finish it after Ctrl-C",
     "/edit WISH": "edit the last answer only as WISH asks; or: /edit 12 dollars -> in euros",
     "/undo": "take back the last question, or the last /revise or /edit",
-    "/save FILE": "save the conversation: a chain for each question",
+    "/save FILE": "save the conversation, one chain per question",
     "/help": "show this",
     "/quit": "leave, as exit and Ctrl-D do",
 }
@@ -41,9 +41,9 @@ COMMANDS = {
 def chat(flags: Given) -> None:
     """Talk with a model that revises its answers.
 
-    Each step becomes a line, and the best answer comes last; /revise and /edit show what they change. Earlier
-    questions are sent with their final answers alone. /help lists the commands. Ctrl-C stops an answer and
-    keeps its steps; exit or Ctrl-D leaves. A text of several lines can be pasted.
+    Each step is shown as a line, and the best answer comes last. /revise and /edit show what they change.
+    Earlier questions are sent with only their final answers. /help lists the commands. Ctrl-C stops an answer
+    and keeps its steps; exit or Ctrl-D leaves. A text of several lines can be pasted.
 
     Without a terminal, each line of the input is a question or a command, and the answers are printed. Ctrl-C
     then ends the program.
@@ -73,7 +73,7 @@ def chat(flags: Given) -> None:
 
 
 class Chat:
-    """A conversation in a pipe, or on a terminal, which shows each turn while the model writes."""
+    """A conversation in a pipe or on a terminal. A terminal shows each turn while the model writes."""
 
     def __init__(self, session: Session, runner: asyncio.Runner) -> None:
         self.session, self.runner = session, runner
@@ -101,10 +101,10 @@ class Chat:
         usages = {usage.partition(" ")[0]: usage for usage in COMMANDS}
         if command not in usages:
             hint = nearest(command, usages) or "/help lists the commands."
-            hint += " To send it as a text, put a space before it."
+            hint += " To send the line as a question, put a space before it."
             raise UsageError(f"there is no command {command!r:.40}.", hint=hint)
         if usages[command] != command and not value:
-            raise UsageError(f"{command} is incomplete.", hint=usages[command])
+            raise UsageError(f"{command} is incomplete.", hint=f"Write {usages[command]}")
         match command:
             case "/help":
                 width = max(map(len, COMMANDS))

@@ -15,12 +15,12 @@ def checks(
     prompt: Annotated[
         list[str] | None, argument("PROMPT", "The prompt; '-' or nothing reads standard input.")
     ] = None,
-    as_json: Annotated[bool, switch("Print them as a JSON list.", "--json")] = False,
+    as_json: Annotated[bool, switch("Print the checks as a JSON list.", "--json")] = False,
 ) -> None:
     """Print the demands of a prompt as checks, one per line.
 
-    Rules find the checks, before any answer: "at most 50 words" gives words<=50. A rule that is unsure gives
-    no check. `--check auto` uses the same checks: redraft ask "…" --check auto
+    Rules derive the checks from the prompt alone: "at most 50 words" gives words<=50. A rule that is unsure
+    gives no check. `--check auto` uses the same checks: redraft ask "…" --check auto
     """
     import json
 

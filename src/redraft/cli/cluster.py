@@ -26,10 +26,10 @@ class RayFlags:
 
     ray: Annotated[
         str | None,
-        flag("[ADDRESS]", "Make shares on Ray at HOST:PORT or auto; without ADDRESS, locally.", "--ray"),
+        flag("[ADDRESS]", "Make shares on Ray at HOST:PORT or auto; without ADDRESS, start Ray.", "--ray"),
     ] = None
     actors: Annotated[
-        str | None, flag("LEAST-MOST", "Shares made at once with --ray.  [1 to as many as fit]", "--actors")
+        str | None, flag("LEAST-MOST", "With --ray: shares made at once.  [1 to as many as fit]", "--actors")
     ] = None
 
     def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class NodeFlags:
     """The flags for running models on a Ray cluster."""
 
     ray: Annotated[
-        str | None, _nodes("[ADDRESS]", "Run models on Ray at HOST:PORT or auto; without ADDRESS, locally.")
+        str | None, _nodes("[ADDRESS]", "Run models on Ray at HOST:PORT or auto; without ADDRESS, start Ray.")
     ] = None
     replicas: Annotated[str, _nodes("LEAST-MOST", "Replicas of each model: 2, or 0-4.")] = "1"
     app: Annotated[str, _nodes("NAME", "The name of this server on the cluster.")] = "redraft"

@@ -93,7 +93,7 @@ class _App(Verbs):
         """List each command with the first sentence of its help, without making its options."""
         longest, there = max(map(len, verbs())), set(verbs())
         others = sorted(there.difference(_FIRST))
-        for title, names in {**_GROUPS, "Of other packages": others}.items():
+        for title, names in {**_GROUPS, "From other packages": others}.items():
             shown = [
                 (name.ljust(longest), self._short(name, formatter.width - 6 - longest))
                 for name in names
@@ -139,7 +139,7 @@ _DEBUG = typer.Option("--debug", help="Log requests and replies, without keys, t
 @app.callback()
 def _options(
     context: typer.Context,
-    version: Annotated[bool, _VERSION] = False,  # noqa: ARG001  (its callback has done it)
+    version: Annotated[bool, _VERSION] = False,  # noqa: ARG001  (its callback prints it)
     debug: Annotated[bool, _DEBUG] = False,
 ) -> None:
     if debug:

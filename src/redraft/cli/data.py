@@ -40,7 +40,7 @@ class Flags:
 
     @property
     def options(self) -> DataOptions:
-        """The options of the functions that do the work, other than `out`."""
+        """Return the options except `out`, for the functions that do the work."""
         return cast("DataOptions", {name: value for name, value in vars(self).items() if name != "out"})
 
 
@@ -71,7 +71,7 @@ def import_(
     ] = None,
     licence: Annotated[str | None, flag("TEXT", "Override the source's licence.")] = None,
     which: Annotated[
-        Literal["best", "all"], setting(None, "Read the best path of a tree, or every path.", "--paths")
+        Literal["best", "all"], setting(None, "Read the best path of a chat tree, or every path.", "--paths")
     ] = "best",
     *,
     flags: Flags,
@@ -89,9 +89,9 @@ def import_(
 def export(file: Source, to: Annotated[ExportFormat, flag(None, "The format.")], *, flags: Flags) -> None:
     """Write chains in the formats of other programs.
 
-    alpaca and sharegpt are one JSON array; the others are JSON lines. In a preference pair, the first answer
-    is rejected, and the correction that was judged best is chosen. The parts that
-    a format cannot store are left out and counted. Licences are in OUT.run.json.
+    alpaca and sharegpt write one JSON array; the other formats write JSON lines. In a preference pair, the
+    first answer is rejected, and the correction that was judged best is chosen. The parts that a format
+    cannot store are left out and counted. Licences are in OUT.run.json.
     """
     from redraft.data.export import export as exported
 
@@ -170,7 +170,7 @@ def decontaminate(
 
     A record is dropped if it shares 13 consecutive words with an item's question, gold answer or rationale,
     ignoring case and punctuation. A shorter question must match completely; one of fewer than 8 words must
-    be a whole turn. The file of --dropped has the matches: item, shared words.
+    be a whole turn. The file of --dropped lists each matching item and the shared words.
     """
     from redraft.data.decontaminate import decontaminate as decontaminated
 
@@ -210,9 +210,9 @@ def split(
 ) -> None:
     """Split long conversations at their turns.
 
-    Each piece begins with a user's turn and repeats the system message. No turn is lost. The pieces of ID are
-    ID#1, ID#2 … Tokens are counted in the training text of --format, as in redraft train sft. With
-    --format chat, 6 tokens a turn are reserved for the model's chat template.
+    Each piece begins with a user's turn and repeats the system message. No turn is lost. The pieces of the
+    record ID get the ids ID#1, ID#2 … Tokens are counted in the training text of --format, as in redraft
+    train sft. With --format chat, 6 tokens a turn are reserved for the model's chat template.
     """
     from redraft.data.split import split as parted
     from redraft.engines.load import token_count

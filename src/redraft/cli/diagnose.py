@@ -40,20 +40,20 @@ def diagnose(
     Prints the share of right answers after each revision, how many answers each revision made right and made
     wrong, whether the verdicts are right, and a sentence: revise, don't, or undecided.
 
-    Chains of redraft eval record which answers are right. For others, give checks with --score. Chains with
+    Chains of redraft eval record which answers are right. For other chains, give --score. Chains with
     the same id are runs of one item: give the files of several seeds together.
 
     With --tasks, each model answers each task in several ways, which are compared at equal tokens
     (docs/diagnose.md). The folder CHAINS gets the chains, table.json and index.html. The same command resumes
     after any stop; with more models, tasks, ways or seeds, it adds to the folder. Without --tasks, table and
     page are made again. Revisions are guided by --check or, without it, by the tasks' own checks. A limit
-    ends the command with exit status 4. With --choose way.yaml, CHAINS may be the tasks, and the folder is
+    ends the command with exit status 4. With --choose way.yaml, CHAINS may name the tasks; the folder is
     then called way. With --judge, that model compares the answers, and prompts need no checks. redraft
     diagnose way.yaml --verify recomputes the promise in that file.
 
     Ways: one answer; revise, guided by the task's checks; revise alone, by the model's own criticism; vote,
     by majority; vote early, which stops once the majority is clear; best of N, chosen by the checks; auto,
-    repair, verified, steered, blind, shuffled. Checks steer only in the way steered, unless --steer is given.
+    repair, verified, steered, blind, shuffled. Checks steer only the way steered, unless --steer is given.
     """
     for check in (*(score or ()), *(flags.get("check") or ())):
         if "judge" in check.partition(":")[0]:
@@ -70,15 +70,15 @@ def diagnose(
         why, hint = "needs --tasks.", "Leave it out, or make runs: --tasks gsm8k:test.jsonl runs"
         _refuse({name: value for name, value in flags.items() if name not in ("quiet", "equal")}, why, hint)
     if verify or "tasks" in flags or any(map(Path.is_dir, files)):
-        hint = f"Give files in it: {files[0]}/runs/MODEL/TASK/seed-0/revise-2.jsonl"
-        _refuse({"score": score}, "needs files of chains, and this is a folder of runs.", hint)
+        hint = f"Give files in the folder: {files[0]}/runs/MODEL/TASK/seed-0/revise-2.jsonl"
+        _refuse({"score": score}, "needs files of chains, but a folder of runs was given.", hint)
         _refuse({"equal": flags.get("equal") if verify else None}, "excludes --verify.", "Leave one out.")
         if len(files) > 1:
             raise UsageError("a folder of runs was given with other files.", hint="Give it alone.")
         _folder(flags, files[0], verify=verify, run_code=run_code, as_json=as_json)
         return
 
-    _refuse({"equal": flags.get("equal")}, "needs a folder of --tasks.", "Leave it out.")
+    _refuse({"equal": flags.get("equal")}, "needs a folder that --tasks wrote.", "Leave it out.")
     from redraft.evaluation.diagnosis.diagnose import diagnose as diagnosed
     from redraft.evaluation.diagnosis.truth import chains_in
 
@@ -124,7 +124,7 @@ def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) 
 
     file = Path(settings.values.choose)
     if file == folder:
-        raise UsageError(f"{file} would be the folder of the runs.", hint=f"Name a file: {file}.yaml")
+        raise UsageError(f"{file} is also the folder of the runs.", hint=f"Name a file: {file}.yaml")
     with only_ours():
         keep_edited(file, folder)
         status, found = choose(Matrix.of(folder, settings), settings.values.margin / 100, run_code=run_code)

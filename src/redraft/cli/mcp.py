@@ -7,11 +7,11 @@ from redraft.cli.options import Given, fill_in, takes
 
 @takes()
 def mcp(flags: Given) -> None:
-    """Give ask and check to other programs as tools (MCP).
+    """Offer ask and check to other programs as tools (MCP).
 
     It speaks the Model Context Protocol on standard input and output. A client, such as an editor or an
-    agent, starts it. The client chooses the prompt, and checks that run no programs and read no files; the
-    options decide the rest. The model is loaded at the first question.
+    agent, starts it. The client chooses the prompt and the checks, which may not run programs or read files;
+    the options decide the rest. The model is loaded at the first question.
     """
     import asyncio
 

@@ -56,9 +56,9 @@ def list_() -> None:
     for ref, size, path in rows:
         typer.echo(f"{ref:{width}}  {size_in_words(size):>8}  {path}")
     free = free_memory()
-    known = f"{size_in_words(free)} of memory are free here, and publishers report the IFEval scores"
+    known = f"{size_in_words(free)} of memory are free here; the IFEval scores are the publishers' own"
     typer.echo(f"default: {OF_DEFAULT}.", err=True)
-    typer.echo(f"To fetch, with `--model` and a name or reference ({known}):", err=True)
+    typer.echo(f"To use one of these, give its name or reference to `--model` ({known}):", err=True)
     for model in RECOMMENDED:
         wants = f"needs {size_in_words(model.memory)}" + (" (too much)" if model.memory > free else "")
         facts = f"{size_in_words(model.size)}, {wants}, {model.licence}, IFEval {model.ifeval} %"

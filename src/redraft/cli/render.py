@@ -23,7 +23,7 @@ from redraft.revision.state import ANSWERED
 from redraft.revision.words import STOPS, VERDICTS, changes, name_of, usage_line, verdict_of, why_cut
 
 Spans = Sequence[tuple[int, int]]
-LONGEST = 100_000  # most characters of one text that are shown. Laying out 200 MB took minutes.
+LONGEST = 100_000  # the most characters to show of one text. Laying out 200 MB took minutes.
 _MARKS = {"same": ("{}", ""), "gone": ("[-{}-]", "red strike"), "new": ("{{+{}+}}", "bold green")}
 _MARKS["all"] = ("{}", "green")
 """For each part of a diff: its form without colours, and its style."""
@@ -52,7 +52,7 @@ def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Sp
 
 
 def faults_in(step: Step) -> list[tuple[int, int]]:
-    """Return the places of faults that checks found in an answer, as spans of its shown text."""
+    """Return the faults that checks found in an answer, as spans of its displayed text."""
     answer, failed = step.answer, [result for result in step.checks if not result.passed]
     places = [place for result in failed for place in result.places if len(answer) <= LONGEST][:MOST_PLACES]
     spans = filter(None, (characters_of(answer, place) for place in places))
@@ -119,7 +119,7 @@ def notes(step: Step) -> list[Text]:
     if step.echo:
         echo = "No answer: it repeats prompt or criticism, only acknowledges, or stands in for a tool call."
         texts.append((echo, "yellow"))
-    texts += [("It repeats itself.", "yellow")] * (loop(step.answer) is not None)
+    texts += [("The answer repeats itself.", "yellow")] * (loop(step.answer) is not None)
     if step.finish != "stop":  # if the whole chain was cancelled, its end says why
         texts.append(("Cut." if step.finish == "cancelled" else f"Cut: {why_cut(step)}.", "yellow"))
     return [Text(*each) for each in texts]

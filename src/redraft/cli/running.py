@@ -26,7 +26,7 @@ ReplacePage = Annotated[bool, switch("Replace the page if it exists.", "--force"
 
 
 def print_result(run: Callable[[], RunResult | Generated], *, quiet: bool) -> NoReturn:
-    """Call `run`, print the summary of its result, and exit. Prints of other code go to standard error."""
+    """Call `run`, print the summary of its result, and exit. Output of other code goes to standard error."""
     with only_ours():
         result = run()
     if quiet:

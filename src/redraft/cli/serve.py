@@ -29,7 +29,7 @@ class ServerFlags:
     parallel: Annotated[int, setting("N", "Chains at once, per model.", min=1)] = 4
     queue: Annotated[int, setting("N", "Requests that may wait, per model.", min=0)] = 64
     max_seconds: Annotated[float, setting("S", "Time limit of a chain.", min=0.001)] = 600.0
-    drain: Annotated[float, setting("S", "Time for requests to finish when it ends.", min=0)] = 60.0
+    drain: Annotated[float, setting("S", "Time for requests to finish when the server ends.", min=0)] = 60.0
     linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
     strict_tools: Annotated[bool, switch("Fail if a tool call stays wrong.", "--strict-tools")] = False
     page: Annotated[bool, setting(None, "Serve a web page too, at /.", "--page/--no-page")] = True
@@ -53,8 +53,8 @@ def serve(
     A model has two names: NAME gives one answer, and NAME-revise revises it as the flags say. Drafts and
     feedback are reasoning_content, the final answer is content. Each --model is served under its own names.
 
-    The server listens to this machine alone, unless there are keys. SIGTERM or Ctrl-C lets requests finish
-    and ends it.
+    Without keys, the server accepts connections only from this machine. After SIGTERM or Ctrl-C, the server
+    finishes its requests and ends.
     """
     from redraft.evaluation.voting import PageVotes
     from redraft.revision.options import Budget

@@ -101,7 +101,7 @@ def _in_our_words() -> Iterator[None]:
 def write(text: str, *, table: bool = False) -> None:
     """Write a line to standard output: printable on a terminal, unchanged in a pipe or file.
 
-    On a terminal, a row of a `table` that is too wide goes on below its last column.
+    On a terminal, a `table` row that is too wide continues below its last column.
     """
     if sys.stdout.isatty():
         rows = printable(text).split("\n")
@@ -140,7 +140,7 @@ def debug_log() -> Iterator[None]:
 
 @contextmanager
 def only_ours() -> Iterator[None]:
-    """Send prints of other code, such as a user's check or its programs, to standard error.
+    """Send the output of other code, such as a user's check or its programs, to standard error.
 
     Standard output is for the answer, which may go into a pipe and is written afterwards.
     """

@@ -57,7 +57,7 @@ class Verb(TyperCommand):
     """A command whose help lists options under their `rich_help_panel`, without boxes."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Parse the arguments. Errors explain `--debug` after the command, and `--x=no` for `--no-x`."""
+        """Parse the arguments. Errors explain a misplaced `--debug`, and `--x=no` instead of `--no-x`."""
         if "--ray" in args:
             args = _with_address(args)
         if HELP_ALL in args:

@@ -72,7 +72,7 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
 
     if len(answers) != 2:
         raise UsageError(
-            f"the number of files of answers is {len(answers)}, not 2.", hint="Vote on two models: A B"
+            f"a vote compares two files of answers, not {len(answers)}.", hint="Vote on two models: A B"
         )
     if "-" in map(str, [*answers, questions, out]):
         raise UsageError("'-' cannot be used here.", hint="Name files for answers, questions, votes.")

@@ -64,7 +64,7 @@ def clean(
     output.tell_counts()
     if left and "html" in plan.rules:
         text = f"the answers of {counted(left, 'record')} still contain HTML."
-        run.tell(text, "A question asks for HTML, or only some answers are HTML.")
+        run.tell(text, "The questions ask for HTML, or only some of the answers are HTML.")
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()
@@ -113,7 +113,7 @@ def _known(
         if name not in known:
             hint = nearest(name, known)
             hint = hint or f"Known names: {', '.join(sorted(known)[:20])}{' …' * (len(known) > 20)}"
-            raise UsageError(f"{flag}: unknown name {name!r}.", hint=hint)
+            raise UsageError(f"{flag}: {name!r} is not a known name.", hint=hint)
     return frozenset(names)
 
 

@@ -175,7 +175,7 @@ def sift(
     """
     ids, ranks, keys = list[str](), list[bytes](), list[bytes]()
     for spooled, given in ((False, against), (True, entries)):
-        fixed = len(ids)  # finally, the number of records of `against`
+        fixed = len(ids)  # after the loop, the number of records of `against`
         for entry in given:
             if spooled:
                 spool.write(to_json(entry.where) + b"\n" + entry.line)

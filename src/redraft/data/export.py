@@ -20,7 +20,7 @@ from redraft.jobs.formats import ExportFormat
 from redraft.jobs.licences import UNKNOWN, licence_in
 
 _LOST: dict[Loss, tuple[str, str]] = {
-    "answers": ("answers after the written one are left out of", "selfee, for revisions"),
+    "answers": ("answers after the exported one are left out of", "selfee, for revisions"),
     "fields": ("other fields of messages, such as a weight, are left out of", "messages"),
     "tools": ("tools are left out of", "messages"),
     "turns": ("the turns become one instruction in", "messages or sharegpt"),

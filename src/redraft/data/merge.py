@@ -247,8 +247,8 @@ def _tell_parts(run: DataRun, taken: Sequence[Taken], dropped: Sequence[str]) ->
         given = {*ids_of([Source("data", "", part.licence)])}
         if own := [each for each in sorted(licences) if {*ids_of([Source("data", "", each)])} != given]:
             tell(
-                f"{part.name}: its records keep their own licence, {', '.join(own)}. The recipe's licence, "
-                f"{part.licence}, applies only to records without one."
+                f"the records of {part.name} keep their own licence, {', '.join(own)}. The recipe's licence, "
+                f"{part.licence}, applies only to records without a licence."
             )
     if clash(sources):
         tell(remark(sources))

@@ -165,7 +165,7 @@ class DataRun:
     def of(cls, out: str | Path, options: DataOptions) -> Self:
         """Check the options, and return a run with them."""
         given: dict[str, Any] = {**options}
-        one_of("the option", [*given], [*DataOptions.__annotations__])
+        one_of("the name of an option", [*given], [*DataOptions.__annotations__])
         out, side = path_of(out), given.pop("dropped", None)
         side = None if side is None else Path(side)
         if (url := url_of(out)) is not None:

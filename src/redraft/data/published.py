@@ -266,7 +266,7 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
         if asks(chain.prompt):
             found.append(_line(chain))
         elif is_answered(chain):
-            reason = "it answers a question that is not in the record."
+            reason = "the record answers a question that it does not contain."
             found.append(Drop(_NO_QUESTION, reason, item.where, chain.id, line))
         else:
             found.append(Drop(_EMPTY, "it has no question and no answer.", item.where, chain.id, line))
@@ -400,4 +400,4 @@ _JOIN = "Put each question into the record of its answer, as `instruction`. The 
 
 
 def _unasked(output: DataOutput) -> str:
-    return f"left out {counted(output.gone.counts[_NO_QUESTION], 'answer')} without a question"
+    return f"no question was found for {counted(output.gone.counts[_NO_QUESTION], 'answer')}"

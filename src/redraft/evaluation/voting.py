@@ -84,7 +84,7 @@ class VoteStore:
         beside = self.path.with_name(f"{self.path.name}.lock")
         try:
             if not self.path.exists():
-                raise OutputError(f"{self.path} is gone.", hint="Put it back, or run the same command again.")
+                raise OutputError(f"{self.path} is gone.", hint="Restore it, or run the same command again.")
             with locked(beside):
                 try:
                     with closing(LineFile(self.path)) as file:

@@ -78,7 +78,7 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
         )
     if len(found) != 1:
         wanted = f"no single file for {selects!r}" if selects else "several GGUF files"
-        hint = f"--model {repo}/{firsts[0]}"
+        hint = f"Name one of them: --model {repo}/{firsts[0]}"
         raise ModelError(f"{repo} has {wanted}. It has: {', '.join(firsts)}.", hint=hint)
     stem = _PART.sub("", found[0])
     return [name for name in ggufs if _PART.sub("", name) == stem] if stem != found[0] else found
@@ -101,7 +101,7 @@ def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
     """Fetch a GGUF file unless it is cached, and check it. huggingface_hub shows the progress.
 
     First, size and licence are printed, and a warning if the machine has less free memory than the model
-    needs. `memory` is the number of bytes that it needs, or 0 if only the file's size is known.
+    needs. `memory` is the number of bytes that the model needs, or 0 if only the file's size is known.
 
     Raises:
         ModelError: There is no such repository or file, no permission, a wrong checksum, or no connection and
@@ -136,7 +136,7 @@ def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int)
     if wanted > free:
         tell(
             f"the model needs {size_in_words(wanted)} of memory, but {size_in_words(free)} are free.",
-            hint="Close other programs, or use a smaller one: redraft model list",
+            hint="Close other programs, or use a smaller model: redraft model list",
         )
 
 
@@ -260,7 +260,7 @@ def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
     if _holds(names, PICKLED):
         return ModelError(
             f"{repo} has no safetensors, only .bin files, which are pickles.",
-            hint="If you trust who made them: --allow-pickle (they are read by torch's restricted loader).",
+            hint="If you trust their author, add --allow-pickle: torch's restricted loader then reads them.",
         )
     if any(_is_model(name) for name in names):
         return ModelError(
@@ -329,7 +329,7 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
     except OSError:
         raise UsageError(
             f"{name} is not a local file or folder, the hub cannot be reached, and the cache lacks "
-            f"parts of it: {error}",
+            f"parts of the dataset: {error}",
             hint="Check the path or the connection, or copy the files here: redraft data import FOLDER",
         ) from None
     folder = Path(place)

@@ -75,7 +75,7 @@ def remark(sources: Sequence[Source]) -> str:
     found = ids_of(sources)
     listed = "; ".join(f"{name} ({_named(of)})" for name, of in found.items())
     closed = [name for name in found if forbids_commerce(name)]
-    ban = f"{', '.join(closed)}: not for commercial use" if closed else ""
+    ban = f"Commercial use is forbidden by {', '.join(closed)}" if closed else ""
     if len(found) < 2:
         return f"the licence is {listed}. {ban}." if ban else ""
     lack = "Find out the unknown licence before you publish the result" if UNKNOWN in found else ""

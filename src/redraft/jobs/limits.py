@@ -79,7 +79,7 @@ class Limits:
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Limit the opening of models to the time left after `seconds`, and then raise `EngineTimeout`."""
+        """Limit the opening of models to the time left after `seconds`. Raise `EngineTimeout` at its end."""
         left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
             async with asyncio.timeout(left) as opening:
@@ -88,6 +88,6 @@ class Limits:
             if not opening.expired():
                 raise
             message = f"the limit of {self.seconds:g} s was reached before the model was ready."
-            error = EngineTimeout(message, hint="Is its server up? Allow more time: --limit-seconds")
+            error = EngineTimeout(message, hint="Is the model's server up? Allow more time: --limit-seconds")
             error.exit_status = STOPPED
             raise error from None

@@ -18,7 +18,7 @@ _HINTS = {
     errno.ENOENT: "Make the folder first: mkdir -p {folder}",
     errno.EISDIR: "Name a file, such as {path}/out.jsonl",
 }
-_GO_ON = "It contains all finished results. Make room, and run the same command again to resume."
+_GO_ON = "The file contains all finished results. Make room, and run the same command again to resume."
 
 
 class LineFile:

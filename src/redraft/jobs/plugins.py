@@ -103,7 +103,7 @@ class Plugin:
         if self.rivals:
             packages = " and ".join([self.package, *self.rivals])
             raise PluginError(
-                f"{self} is in {packages}: only one of them may have that name.",
+                f"{self} is in {packages}, but only one package may define it.",
                 hint=f"pip uninstall {self.rivals[-1]}",
             )
         if not re.fullmatch(_NAME, self.name, re.ASCII):

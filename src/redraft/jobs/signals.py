@@ -135,7 +135,7 @@ class Signals(ExitStack):
 async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:
     """Return the result of some work, or None if `Signals` noted a signal before its end.
 
-    Use it for work that waits, such as for a server that is down: it may never end by itself.
+    Use it for work that waits, such as for a server that is down. Such work may never end by itself.
     """
     task = asyncio.ensure_future(work)
     try:

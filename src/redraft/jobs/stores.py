@@ -2,7 +2,7 @@
 
 All paths that fsspec supports are accepted: `s3://` and `gs://` with an extra, `hf://` without. Inputs and
 outputs are fetched before the work. At its end, outputs are sent whole, with the files beside them. If a
-run is killed before, it resumes on the same machine from its copy in `~/.cache/redraft/stores`.
+run is killed earlier, it resumes on the same machine from its copy in `~/.cache/redraft/stores`.
 """
 
 from __future__ import annotations

@@ -50,11 +50,11 @@ class CompletionRequest(requests.SampledRequest):
         options, noted = requests.with_passed(options, beside, model), None
         if self.logprobs is not None:
             if self.echo:
-                raise invalid("echo cannot give logprobs of the prompt. Leave out echo or logprobs.", "echo")
+                raise invalid("echo and logprobs cannot be combined. Leave out one of them.", "echo")
             options, noted = noting(requests.by_messages(options), model.name, self.logprobs)
         if len(self.prompt) * count > requests.ANSWERS:
-            asked = f"{len(self.prompt)} prompts with {count} answers each"
-            raise invalid(f"{asked} are more than {requests.ANSWERS} answers.", "prompt")
+            asked = f"prompt and n ask for {len(self.prompt) * count:,} answers"
+            raise invalid(f"{asked}, but this server allows {requests.ANSWERS} at most.", "prompt")
         inputs = tuple(text for text in self.prompt for _ in range(count))
         return requests.Accepted(
             model.name,

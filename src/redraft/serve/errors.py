@@ -66,7 +66,7 @@ class Refusal(errors.RedraftError):
         """The headers to send with the error."""
         headers = {} if self.wait is None else {"Retry-After": str(self.wait)}
         if self.status in _BEFORE_THE_BODY:
-            headers["Connection"] = "close"  # otherwise, a client could send without end
+            headers["Connection"] = "close"  # otherwise, a client could go on sending
         if self.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
         return headers

@@ -196,7 +196,7 @@ def _digest(word: str, where: str) -> bytes:
     if word.lower().startswith("sha256:"):
         raise UsageError(
             f"{where}: the sha256 digest, of {len(word) - 7} characters, is not 64 hexadecimal digits.",
-            hint="Make the 64 hexadecimal digits: printf %s KEY | sha256sum",
+            hint="Make the 64 digits: printf %s KEY | sha256sum",
         )
     if len(word) < SHORTEST:
         raise UsageError(

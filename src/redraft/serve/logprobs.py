@@ -1,7 +1,7 @@
 """Return log-probabilities of an answer's tokens, in OpenAI's shapes.
 
 A wrapper around the model's engine requests and records them, so that chains need not contain them. A revised
-answer has none, because it comes from several calls.
+answer comes from several calls, so it has no log-probabilities.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[Revisio
     engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
     if not only_answer(options) or (engine.info.native and options.mode in ("auto", "native")):
-        message = f"logprobs need a single answer, but {model!r:.100} revises. Set revision.max to 0."
+        message = f"logprobs need a single answer, but {model!r:.100} revises answers. Set revision.max to 0."
         raise invalid(message, "logprobs", code="unsupported")
     if not engine.info.logprobs:
         message = f"the engine of {model!r:.100} cannot return logprobs. Leave them out."

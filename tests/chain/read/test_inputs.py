@@ -121,7 +121,7 @@ class TestHub:
         again = inputs_of(Path("org/sets/main/train"))
         assert [file.path for file in again] == [file.path for file in fetched]
         assert {(file.offline, file.licence, file.revision) for file in again} == {(True, "mit", COMMIT)}
-        with pytest.raises(UsageError, match="the cache lacks parts of it"):
+        with pytest.raises(UsageError, match="the cache lacks parts of the dataset"):
             inputs_of(Path("org/sets/socratic/train"))
 
     @pytest.mark.parametrize(

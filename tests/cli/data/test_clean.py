@@ -49,7 +49,7 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     assert result.stderr == (
         "redraft: 4 kept, 1 dropped\n  short          1\n"
         "redraft: the answers of 1 record still contain HTML.\n"
-        "  A question asks for HTML, or only some answers are HTML.\n"
+        "  The questions ask for HTML, or only some of the answers are HTML.\n"
     )
     page = Chain.from_json(result.stdout.splitlines()[1])
     assert (page.prompt.instruction, page.answer) == ("Is a < b?", "```\nif a < b:\n    x\n```")
@@ -102,8 +102,8 @@ def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--rules", "rolls"], "--rules: unknown name 'rolls'.\n  Did you mean 'roles'?"),
-        (["--languages", "englisch"], "--languages: unknown name 'englisch'.\n  Known names: af, "),
+        (["--rules", "rolls"], "--rules: 'rolls' is not a known name.\n  Did you mean 'roles'?"),
+        (["--languages", "englisch"], "--languages: 'englisch' is not a known name.\n  Known names: af, "),
         (["--rules", ""], "no rule is left."),
         (["--rules", "language"], "the rule 'language' needs a list.\n  For example: --languages en"),
         (["--like", "selfee", "--rules", "html"], "--like and --rules both choose the rules."),

@@ -130,7 +130,7 @@ def test_answers_without_a_question_are_left_out_and_counted(data: Path) -> None
     assert result.exit_code == 0
     assert "  no-question          2\n" in result.stderr
     assert (
-        "redraft: left out 2 answers without a question\n"
+        "redraft: no question was found for 2 answers\n"
         "  Put each question into the record of its answer, as `instruction`. The answer is `output`.\n"
     ) in result.stderr
     assert [chain.id for chain in read_records(data / "out.jsonl")] == ["mixed/0", "mixed/2"]

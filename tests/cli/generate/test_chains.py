@@ -62,7 +62,7 @@ def test_licences_of_records_go_into_chains_and_a_clash_is_said() -> None:
     Path("records.json").write_text(lines)
     result = generate(["A.", GOOD, "B.", GOOD], "--quiet")
     assert [chain.meta["origin"]["licence"] for chain in chains()] == ["MIT", "CC BY-NC 4.0"]
-    assert "cc-by-nc-4.0: not for commercial use." in result.stderr
+    assert "Commercial use is forbidden by cc-by-nc-4.0." in result.stderr
 
 
 def test_a_licence_after_many_data_sets_still_clashes() -> None:

@@ -18,7 +18,7 @@ TRAIN = (
 )
 CLASH = (
     "the sources have different licences, so the result's licence is 'other': apache-2.0 (base base); "
-    "cc-by-nc-4.0 (data alpaca). cc-by-nc-4.0: not for commercial use."
+    "cc-by-nc-4.0 (data alpaca). Commercial use is forbidden by cc-by-nc-4.0."
 )
 
 
@@ -87,7 +87,7 @@ def test_a_model_trained_further_keeps_what_its_adapter_was_made_of() -> None:
     data("MIT")
     further = TRAIN.replace("_path base", "_path base+out").replace("dir out", "dir two")
     said = redraft(further, "data.jsonl --lora False").stderr
-    assert "cc-by-nc-4.0 (data alpaca); mit (data alpaca). cc-by-nc-4.0: not for commercial use." in said
+    assert "(data alpaca); mit (data alpaca). Commercial use is forbidden by cc-by-nc-4.0." in said
     assert card("two")[1] == "license_name: apache-2.0-and-cc-by-nc-4.0-and-mit"
     assert Path("two/config.json").is_file()
 

@@ -167,8 +167,8 @@ def test_what_to_know_is_said() -> None:
         "Several tasks are mixed. For separate figures, diagnose each task alone.",
         "Not counted (no answer): 1 (none).",
         "Intervals and p-values are for single rows, not corrected for multiple comparisons.",
-        "These chains have no best answer, and count as wrong: 7 (m0, m1, m2, m3, m4 …).",
-        "Ended early: 1 (f).",
+        "Chains without a best answer, which count as wrong: 7 (m0, m1, m2, m3, m4 …).",
+        "Chains that ended early: 1 (f).",
         "1 revision is not an answer, and counts as wrong; 1 would pass the checks.",
     ]
 

@@ -75,7 +75,7 @@ def test_prompts_and_seeds_that_lack_a_run_are_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "d", {("m", "t"): [*ways(20, 20), ("blind-2", 200, shares(10, of=38))]})
     write_run(folder / "runs" / "m" / "t", "plain", 100, shares(8), 2)
     assert list(table_of(folder).remarks) == [
-        "m, t: left out 2 prompts that some run did not answer.",
+        "m, t: not counted: 2 prompts that some run did not answer.",
         "m, t: these seeds lack runs and are not counted: seed-2.",
     ]
 

@@ -180,7 +180,7 @@ def test_the_page_shows_the_answers_side_by_side_and_runs_nothing(tmp_path: Path
 )
 def test_a_truth_that_cannot_be_read_is_named(tmp_path: Path, truth: Any) -> None:
     path = kept(tmp_path / "run.jsonl", [Chain(id="a", meta={KEY: truth})])
-    with pytest.raises(RecordError, match="a: `eval` in its `meta` cannot be read"):
+    with pytest.raises(RecordError, match=r"a: `meta\.eval` cannot be read"):
         report(path)
 
 

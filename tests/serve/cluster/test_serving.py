@@ -77,7 +77,7 @@ def test_a_stream_goes_on_when_all_replicas_die(served: Serving) -> None:
 def test_two_servers_of_one_name(address: str, words: Path) -> None:
     second = redraft("serve", "--ray", address, "--app", "one", "--port", "0", "-m", f"script:{words}")
     assert second.returncode == 3
-    assert second.stderr.startswith("redraft: an application named 'one' already runs on this cluster.\n")
+    assert second.stderr.startswith("redraft: a server named 'one' already runs on this cluster.\n")
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ def test_shares_of_several_numbers_are_merged_first() -> None:
     actor, said = ShareActor(work().to_json()), list[str]()
     ids = {each["id"] for share in ("0/2", "1/3") if made(actor, share) for each in lines(_part(share))}
     assert _count(OUT, 1, said.append) == 4
-    assert said == ["earlier runs made 2 and 3 shares: these are merged first."]
+    assert said == ["earlier runs made 2 and 3 shares, which are merged first."]
     assert {each["id"] for each in lines(OUT)} == ids
 
 

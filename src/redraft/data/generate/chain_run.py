@@ -49,7 +49,7 @@ class ChainRun(AnswerRun):
         return cls(settings, path_of(source), plan, limit=values.limit, making=making)
 
     def prepare(self) -> None:
-        """Warn if records contain checks: they are not used, because a critic or `--verify` judges here."""
+        """Warn if the first record contains checks. They are not used: a critic or `--verify` judges."""
         super().prepare()
         first = next(self.records(), None)
         if first is not None and "checks" in meta_of(first, "source"):

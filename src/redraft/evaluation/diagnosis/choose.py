@@ -4,8 +4,8 @@ The ways answer the prompts in blocks. After each block, a way that is certainly
 by the margin is dropped; it may return if another way leads later. The runs end as soon as some way is
 certainly not behind any other by the margin, and the cheapest such way is chosen. Otherwise the runs end at
 the last prompt or at a limit. With 95 % confidence, a `certain` choice is not behind any other way by the
-margin. All bounds of the promise and of the gains are correct, also with 95 % confidence. Both hold however
-often the results are checked (`evaluation.evidence`).
+margin. All bounds of the promise and of the gains are correct, also with 95 % confidence. Both guarantees
+hold however often the results are checked (`evaluation.evidence`).
 
 A choice is false if it looked certain but is behind the best way by the margin. The allowed error of 5 % is
 divided among the ways that could be a false choice: all except the best way and the `NEVER` chosen ways.
@@ -97,7 +97,7 @@ class Race:
 
     seen: Seen
     margin: float  # the chosen way may be behind the best one by less than this
-    judge: str = ""  # a model: 1 if better than one answer, 0 for a tie, -1 if worse. Empty: checks score
+    judge: str = ""  # scores 1 (better than one answer), 0 (tie) or -1 (worse); if empty, checks score
 
     @cached_property
     def ways(self) -> list[Strategy]:

@@ -74,12 +74,12 @@ def notes(found: Figures) -> Iterator[str]:
 
 def _remarks(found: Figures) -> Iterator[str]:
     if none := [each.chain.id for each in found.chains if each.chain.best is None]:
-        yield f"These chains have no best answer, and count as wrong: {_named(none)}."
+        yield f"Chains without a best answer, which count as wrong: {_named(none)}."
     if empty := [each.chain.id for each in found.chains if each.empty]:
-        yield f"An empty answer is wrong: {_named(empty)}."
+        yield f"Empty answers, which count as wrong: {_named(empty)}."
     stopped = (each for each in found.chains if each.chain.stop in ("error", "cancelled"))
     if cut := [each.chain.id for each in stopped if not each.empty]:
-        yield f"Ended early: {_named(cut)}."
+        yield f"Chains that ended early: {_named(cut)}."
     if echoes := sum(each.chain.echoes for each in found.chains):
         passing = sum(
             passes and step.echo

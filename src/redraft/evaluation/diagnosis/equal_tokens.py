@@ -267,7 +267,7 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
 
 def point_line(point: Point) -> Line:
     """Return a table row with a way's score and costs."""
-    note = f"{tokens_text(point.mean.tokens)} new tokens a prompt, {point.mean.prompts:,.0f} read"
+    note = f"{tokens_text(point.mean.tokens)} new tokens a prompt, {point.mean.prompts:,.0f} prompt tokens"
     return Line(titled(point.way), *percent(point.score, 1), note + point.mean.beside)
 
 

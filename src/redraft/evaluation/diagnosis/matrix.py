@@ -201,7 +201,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     file, none = folder / PLAN, dict[str, Any](models={}, tasks={})
     if found := stored(file, *none) if file.exists() else none:
         return found
-    raise OutputError(f"{file} cannot be read.", hint="Put it back, or name another folder.")
+    raise OutputError(f"{file} cannot be read.", hint="Restore it, or name another folder.")
 
 
 def stored(file: Path, *names: str) -> dict[str, Any] | None:

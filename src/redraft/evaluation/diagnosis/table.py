@@ -74,12 +74,12 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
                 continue
             of_model.append(replace(curves, by=by))
             if curves.left_out:
-                lacking = f"left out {counted(curves.left_out, 'prompt')} that some run did not answer."
+                lacking = f"not counted: {counted(curves.left_out, 'prompt')} that some run did not answer."
                 remarks.append(f"{model}, {task}: {lacking}")
             if curves.unfinished:
                 seeds = ", ".join(curves.unfinished)
                 remarks.append(f"{model}, {task}: these seeds lack runs and are not counted: {seeds}.")
-            why = f"nothing was steered, so `steered` is best of N. {_ENGINES}"
+            why = f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
             remarks += [f"{model}, {task}: {why}"] * (not steers(folder / RUNS / name / task))
         if len(of_model) > 1:
             over.append(pooled(of_model))

@@ -126,7 +126,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def steers(runs: Path) -> bool:
-    """Return whether a text of the way `steered` in a folder of runs was steered, or there is none."""
+    """Return whether a folder of runs has a steered text, or has no runs of the way `steered` at all."""
     files = [*runs.glob("seed-*/steered-*[0-9].jsonl")]
     return not files or any(step.steered for file in files for made in chains_of(file) for step in made.steps)
 

@@ -251,7 +251,7 @@ class ReviewTally:
         if made < TRIED or 2 * bad <= made:
             return ""
         return (
-            f"{bad} of the first {made} reviews cannot be read: the last reply ends with "
+            f"{bad} of the first {made} reviews cannot be read. The last reply ends with "
             f"{self.last[-60:]!r}. Another judge may follow the format (-m MODEL, and another -o)"
         )
 

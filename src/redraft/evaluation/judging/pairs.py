@@ -141,8 +141,8 @@ def _check_same(
         raise RecordError(
             f"{name} has no answer to {len(missing):,} of {len(asked):,} questions of {wanted}: "
             f"{listed(missing, 5)}.",
-            hint="To retry failed prompts, run the same redraft answer again. Or give the questions that all "
-            "files answer: --questions FILE",
+            hint="To retry failed prompts, run the same redraft answer again. "
+            f"Or remove these questions from {wanted}.",
         )
     for key, question in asked.items():
         said = table[key][0].prompt.said

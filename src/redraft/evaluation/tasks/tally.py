@@ -197,7 +197,7 @@ def truth_of(chain: Chain) -> Truth | None:
     try:
         return None if found is None else Truth.model_validate(found)
     except ValidationError as error:
-        raise RecordError(f"{chain.id}: `{KEY}` in its `meta` cannot be read: {describe(error)}.") from None
+        raise RecordError(f"{chain.id}: `meta.{KEY}` cannot be read: {describe(error)}.") from None
 
 
 def results_of(chain: Chain) -> Sequence[Judged]:

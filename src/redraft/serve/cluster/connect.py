@@ -62,7 +62,7 @@ class ClusterError(RedraftError):
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is an address for `--ray`: `HOST:PORT`, `local` or `auto`."""
+    """Return whether a text looks like an address: `HOST:PORT`, `local`, `auto`, or Ray's `ray://…`."""
     return text in (HERE, RUNNING) or text.startswith(_CLIENT) or bool(_ADDRESS.fullmatch(text))
 
 
@@ -75,8 +75,8 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
 
     Raises:
         MissingExtra: Ray is not installed.
-        UsageError: `address` is not an address.
-        ClusterError: There is no cluster, it refuses us, or one of its machines has other versions.
+        UsageError: `address` is not an address, or is for Ray's client.
+        ClusterError: There is no cluster, it refuses to connect, or one of its machines has other versions.
     """
     ray = _module(address)
     how: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
@@ -96,7 +96,7 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
 def _module(address: str) -> Any:
     if address.startswith(_CLIENT):
         hint = "Run the command on a machine of the cluster, with --ray auto."
-        raise UsageError(f"{address} is an address of Ray's client, which sends pickles.", hint=hint)
+        raise UsageError(f"{address} is for Ray's client, which sends pickles and is refused.", hint=hint)
     if not is_address(address):
         hint = "Write --ray HOST:6379, --ray auto, or just --ray for this machine."
         raise UsageError(f"--ray: {address!r:.80} is not an address.", hint=hint)
@@ -122,7 +122,7 @@ def _knock(host: str, port: int, address: str) -> None:
     except (OSError, OverflowError) as error:
         fault = getattr(error, "strerror", None) or str(error)
         hint = f"Start it: ray start --head --port {port}. Or leave out the address to use this machine."
-        raise ClusterError(f"there is no Ray at {address}: {fault}.", hint=hint) from None
+        raise ClusterError(f"no Ray cluster answers at {address}: {fault}.", hint=hint) from None
 
 
 def _fault(address: str, error: Exception) -> ClusterError:
@@ -132,7 +132,7 @@ def _fault(address: str, error: Exception) -> ClusterError:
         hint = "Install the same versions on all machines of the cluster."
         return ClusterError(f"the cluster at {address} has {theirs}, but this machine has {ours}.", hint=hint)
     if address == HERE:
-        hint = "The machine may be overloaded. Shares need no Ray: --shard 0/8"
+        hint = "The machine may be overloaded. To make shares without Ray: --shard 0/8"
         return ClusterError(f"Ray cannot be started on this machine: {said:.300}", hint=hint)
     hint = (
         "This machine must be part of the cluster (ray start --address HOST:6379) and know its token:"

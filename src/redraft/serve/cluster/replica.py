@@ -109,7 +109,7 @@ class Replica:
             yield ReplicaPiece(self._name, fault=Fault.of(error))
 
     async def __del__(self) -> None:
-        """End the engine: its process would outlive a replica that is scaled away."""
+        """End the engine. Otherwise its process would outlive a replica that Ray Serve removes."""
         if engine := getattr(self, "_engine", None):
             await engine.aclose()
 

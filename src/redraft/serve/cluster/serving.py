@@ -107,7 +107,7 @@ class Applications:
         try:
             return self.ray.remote(Name).options(name=self.name, namespace=NAMESPACE, num_cpus=0).remote()
         except ValueError:
-            message = f"an application named {self.name!r} already runs on this cluster."
+            message = f"a server named {self.name!r} already runs on this cluster."
             raise ClusterError(message, hint="Give this one another name: --app NAME") from None
 
     def _end_old(self) -> None:

@@ -34,7 +34,7 @@ from redraft.jobs.stores import matching, url_of
 from redraft.revision.runs.merge import MergeResult, merge
 from redraft.serve.cluster.connect import Bounds, ClusterError, check_versions, connected, versions
 
-_EACH = 4  # shares for each process: when some are slow, others have something left to do
+_EACH = 4  # shares per process: while some are slow, the other processes still have work
 _POLL = 0.5  # seconds between two polls
 _LOSSES = 5  # processes that a share may lose in a row without a new answer
 _BUSY = 120  # tries to make a share that is still locked by a lost process
@@ -203,7 +203,7 @@ def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str,
 def _room(nodes: list[dict[str, Any]], needs: Mapping[str, float]) -> int:
     if not (fit := sum(_fitting(node["Resources"], needs) for node in nodes if node["Alive"])):
         wanted = " and ".join(f"{number:g} {_RESOURCES[name]}" for name, number in needs.items())
-        raise ClusterError(f"no machine of the cluster has {wanted}.", hint="Set fewer --threads.")
+        raise ClusterError(f"no machine of the cluster has {wanted}.", hint="Set a lower --threads.")
     return fit
 
 
@@ -220,7 +220,7 @@ def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
     if len(counts) == 1:  # these shares resume
         return counts.pop()
     if counts:  # merged first, so that nothing is made twice
-        say(f"earlier runs made {' and '.join(map(str, sorted(counts)))} shares: these are merged first.")
+        say(f"earlier runs made {' and '.join(map(str, sorted(counts)))} shares, which are merged first.")
         merge(out, [path for path, _ in found])
     return _EACH * most
 

@@ -203,7 +203,7 @@ class Page:
             return JSONResponse({}, headers={"Set-Cookie": cookie})
         if request.method in ("GET", "HEAD") and (reply := self._file(request)):
             return reply
-        raise Refusal(HTTPStatus.NOT_FOUND, "not_found", f"there is no {asked!a:.100} here.")
+        raise Refusal(HTTPStatus.NOT_FOUND, "not_found", f"{asked!a:.100} is not served here.")
 
     def _file(self, request: Request) -> Response | None:
         found, digest, path = _files(), _digest(), request.url.path

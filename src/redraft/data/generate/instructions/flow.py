@@ -278,7 +278,7 @@ class Flow:
         if _is_refused(task, origin, reply, made):
             return
         if (kind := rules.read_kind(reply.text)) is None:
-            said = f"the reply about its kind is neither yes nor no: {reply.text[:60]!r}"
+            said = f"the reply about the task's kind is neither yes nor no: {reply.text[:60]!r}"
             made.reject(task, origin, Fault("kind", said), claimed=True)
             return
         task = replace(task, is_classification=kind)

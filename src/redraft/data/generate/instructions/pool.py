@@ -62,7 +62,7 @@ class TaskPool:
         if (near := self._near.nearest(instruction)) is None:
             self.add(instruction)
             return None
-        return Fault("similar", f"its ROUGE-L with another is {near.score:.2f}"), self._texts[near.place]
+        return Fault("similar", f"the ROUGE-L with another one is {near.score:.2f}"), self._texts[near.place]
 
     def keep(self, request: int, number: int, instruction: str) -> None:
         """Record that an instruction of the pool is kept, with its request and its position in the reply."""

@@ -165,8 +165,8 @@ class InstructionRun:
         self.plan.check(self.settings, "call")
         if options.batch and options.way == "self-instruct":
             raise UsageError(
-                "--batch needs --way alpaca: the requests of self-instruct wait for each other, a thousand "
-                "times for a large set.",
+                "--batch needs --way alpaca. With self-instruct, requests need earlier replies, so a large "
+                "set would take a thousand batches.",
                 hint="Leave out --batch, or use --way alpaca.",
             )
         if options.seeds and Path(options.seeds).resolve() == out.resolve():
@@ -175,14 +175,14 @@ class InstructionRun:
         if code_of(options.language) is None:
             listed = f"An ISO 639 code, or one of: {', '.join(BY_NAME)}"
             hint = nearest(options.language.lower(), BY_NAME) or listed
-            raise UsageError(f"--language: unknown name {options.language!r}.", hint=hint)
+            raise UsageError(f"--language: {options.language!r} is not a known language.", hint=hint)
         price_of(options.price)
 
     def _read_seeds(self) -> None:
         path = self.options.seeds
         self._seeds = tasks.read_seeds(Path(path) if path else None)
         if self._seeds.repeats and not self.plan.quiet:
-            self.plan.say(f"{path}: left out repeated seeds: {self._seeds.repeats:,}.")
+            self.plan.say(f"repeated seeds in {path} are left out: {self._seeds.repeats:,}.")
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
         if self.options.way == "alpaca" and solved < tasks.FEWEST:
             raise UsageError(
