@@ -170,10 +170,8 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
     except BaseException as error:
         if not is_crash(error):
             raise
-        raise CheckError(
-            f"the check {check.name!r} crashed: {crash_of(error)}",
-            hint="This is a fault of the check, not of the answer. Fix the check and run again.",
-        ) from error
+        hint = "This is a fault of the check, not of the answer. Fix the check and run again."
+        raise CheckError(f"the check {check.name!r} crashed: {crash_of(error)}", hint=hint) from error
     if isinstance(outcome, Outcome):
         return outcome
     raise CheckError(

@@ -117,10 +117,8 @@ def demands(text: str) -> Callable[[F], F]:
         UsageError: The sentence is not a text, or the decorated object cannot store it.
     """
     if not isinstance(text, str):
-        raise UsageError(
-            f"the demand is {shown(text)}, not a sentence.",
-            hint="Give a sentence to the writer: @redraft.demands('Say please.')",
-        )
+        hint = "Give a sentence to the writer: @redraft.demands('Say please.')"
+        raise UsageError(f"the demand is {shown(text)}, not a sentence.", hint=hint)
 
     def decorate(function: F) -> F:
         try:
@@ -152,9 +150,8 @@ def imported(name: str, path: str) -> ModuleType:
         problem = f"it needs the module {error.name!r}, which is not installed"
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's module may raise anything)
         problem = crash_of(error)
-    raise CheckError(
-        f"python:{path}: importing {name} failed: {problem}.", hint=f"Try: python -c 'import {name}'"
-    )
+    hint = f"Try: python -c 'import {name}'"
+    raise CheckError(f"python:{path}: importing {name} failed: {problem}.", hint=hint)
 
 
 def takes_prompt(function: Callable[..., Any]) -> bool:

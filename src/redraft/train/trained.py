@@ -319,7 +319,5 @@ def _load_whole(model: torch.nn.Module, folder: Path) -> None:
         unexpected += result.unexpected_keys
     if missing or unexpected:
         what = f"lacks {min(missing)}" if missing else f"has {unexpected[0]}"
-        raise ModelError(
-            f"{folder} is a checkpoint of another model: it {what}.",
-            hint="Start over with --overwrite_output_dir, or name another --output_dir.",
-        )
+        hint = "Start over with --overwrite_output_dir, or name another --output_dir."
+        raise ModelError(f"{folder} is a checkpoint of another model: it {what}.", hint=hint)

@@ -217,10 +217,8 @@ def _found_recipe(
         convention, why = settle(base, delta, vocab)
         recipe = Recipe(exact=False, vocabulary=convention)
     elif vocab not in (None, recipe.vocabulary):
-        raise UsageError(
-            f"--vocab {vocab} does not fit: this delta records {recipe.vocabulary}.",
-            hint="Leave --vocab out.",
-        )
+        hint = "Leave --vocab out."
+        raise UsageError(f"--vocab {vocab} does not fit: this delta records {recipe.vocabulary}.", hint=hint)
     else:
         why = "as the delta records"
     tell(f"convention for added tokens: {recipe.vocabulary} ({why})")
@@ -320,10 +318,8 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
     if len(set(rows.values())) > 1:
         found = ", ".join(f"{name} {ours:,} → {theirs:,}" for name, (ours, theirs) in rows.items())
-        raise ModelError(
-            f"{delta.path} fits no convention for added tokens: its tables grow differently ({found}).",
-            hint="Check that base and delta belong together.",
-        )
+        message = f"{delta.path} fits no convention for added tokens: its tables grow differently ({found})."
+        raise ModelError(message, hint="Check that base and delta belong together.")
     if not added:
         if asked not in (None, "none"):
             raise UsageError(f"--vocab {asked} does not fit: {delta.path} adds no rows to the base's.")

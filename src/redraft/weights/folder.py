@@ -43,10 +43,8 @@ def refuse_quantised(checkpoint: Checkpoint) -> None:
     scaled = next((name for name in checkpoint.tensors if name.endswith(scales)), "")
     if kind or scaled:
         method = kind.get("quant_method") if isinstance(kind, dict) else None
-        raise ModelError(
-            f"{checkpoint.path} is quantised ({method or scaled!r:.80}): it contains codes, not weights.",
-            hint="Start from the original model, or load and save it with transformers.",
-        )
+        found = f"{checkpoint.path} is quantised ({method or scaled!r:.80}): it contains codes, not weights."
+        raise ModelError(found, hint="Start from the original model, or load and save it with transformers.")
 
 
 def has_tokenizer(folder: Path) -> bool:

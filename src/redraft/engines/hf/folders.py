@@ -54,10 +54,8 @@ def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
     from redraft.weights.output import Run
 
     if not base.is_dir():
-        raise UsageError(
-            f"{base} is not on this machine, so {adapter} cannot be merged into it.",
-            hint=f"redraft weights merge-lora {base} {adapter} -o FOLDER   (then start from FOLDER)",
-        )
+        hint = f"redraft weights merge-lora {base} {adapter} -o FOLDER   (then start from FOLDER)"
+        raise UsageError(f"{base} is not on this machine, so {adapter} cannot be merged into it.", hint=hint)
     files = [path for folder in (base, adapter) for path in sorted(folder.resolve().iterdir())]
     target = _target(cache, adapter.resolve().name, [path for path in files if path.is_file()])
     if not target.exists():

@@ -101,10 +101,8 @@ def check_tokenizer(folder: Path) -> None:
     """Raise `ModelError` if a folder contains no tokenizer."""
     if not has_tokenizer(folder):
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
-        raise ModelError(
-            f"{folder} has no tokenizer: no tokenizer.json, no tokenizer.model. It contains: {found}.",
-            hint="Copy tokenizer.json and tokenizer_config.json from its base model.",
-        )
+        message = f"{folder} has no tokenizer: no tokenizer.json, no tokenizer.model. It contains: {found}."
+        raise ModelError(message, hint="Copy tokenizer.json and tokenizer_config.json from its base model.")
 
 
 @contextmanager

@@ -440,10 +440,8 @@ class BatchServer(Server):
                 status=refusal.status,
             )
         if refusal.status == 404:
-            return EngineError(
-                f"{self.host} does not know {path} (404): {reason}",
-                hint=f"Use the API key of the earlier run. {self._forget}",
-            )
+            hint = f"Use the API key of the earlier run. {self._forget}"
+            return EngineError(f"{self.host} does not know {path} (404): {reason}", hint=hint)
         return self.error(refusal, path)
 
     @property

@@ -88,10 +88,8 @@ class Start:
         answers, critic = folder / "answers.gguf", folder / "critic.gguf"
         record = RunFile(folder / "road").read()
         if record is None or not (answers.exists() and critic.exists()):
-            raise UsageError(
-                f"--from {name}: this is not a folder with both adapters from `redraft train self`.",
-                hint="Use --from default, or the folder of a run that has ended.",
-            )
+            message = f"--from {name}: this is not a folder with both adapters from `redraft train self`."
+            raise UsageError(message, hint="Use --from default, or the folder of a run that has ended.")
         learnt = [TASKS[task] for task in record["config"].get("tasks", ()) if task in TASKS]
         return cls(answers, critic, learnt)
 

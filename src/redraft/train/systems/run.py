@@ -118,9 +118,8 @@ class Run:
         end = time.monotonic() + self.patience
         while (lock := open_locked(self.folder / ".run" / "lock")) is None:
             if time.monotonic() > end:
-                raise OutputError(
-                    f"another run is using {self.folder}.", hint="Wait for it, or name another folder: -o DIR"
-                )
+                hint = "Wait for it, or name another folder: -o DIR"
+                raise OutputError(f"another run is using {self.folder}.", hint=hint)
             time.sleep(0.1)
         return lock
 

@@ -52,15 +52,11 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
     sizes = families.sizes_from_config(config)
     family = sizes.family
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
-        raise ModelError(
-            f"config.json sets hidden_act {act!r:.40}; only silu can be converted to GGUF.",
-            hint=families.OTHER_TOOL,
-        )
+        message = f"config.json sets hidden_act {act!r:.40}; only silu can be converted to GGUF."
+        raise ModelError(message, hint=families.OTHER_TOOL)
     if family is not families.LLAMA and config.get("attention_bias") and not family.bias:
-        raise ModelError(
-            f"config.json sets attention_bias, which llama.cpp's {family.gguf} lacks.",
-            hint=families.OTHER_TOOL,
-        )
+        message = f"config.json sets attention_bias, which llama.cpp's {family.gguf} lacks."
+        raise ModelError(message, hint=families.OTHER_TOOL)
     read = families.Numbers(config, "config.json")
     context = "max_position_embeddings" if "max_position_embeddings" in config else "max_sequence_length"
     return ModelNumbers(

@@ -289,10 +289,8 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
     if unknown := sorted(called(name) for name in found.keys() - expected.keys()):
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         some = ", ".join(f"{name!r:.80}" for name in unknown[:3])
-        raise ModelError(
-            f"{where} has tensors that no {sizes.family.architecture} has: {some}{more}.",
-            hint=OTHER_TOOL if in_hf else None,
-        )
+        message = f"{where} has tensors that no {sizes.family.architecture} has: {some}{more}."
+        raise ModelError(message, hint=OTHER_TOOL if in_hf else None)
 
 
 @dataclass(frozen=True)

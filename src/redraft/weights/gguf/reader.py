@@ -253,10 +253,8 @@ class _Reader:
         magic = self.data[:4]
         refuse_pointer(self.path, self.data[:64])
         if magic != _MAGIC:
-            raise ModelError(
-                f"{self.path} is not a GGUF file: it begins with {magic!r}, not b'GGUF'.",
-                hint="For a folder of safetensors, give the path of the folder.",
-            )
+            message = f"{self.path} is not a GGUF file: it begins with {magic!r}, not b'GGUF'."
+            raise ModelError(message, hint="For a folder of safetensors, give the path of the folder.")
         self.at = 4
         if (version := self._scalar("<I")) not in {2, 3}:
             what = f"has GGUF version {version}"
