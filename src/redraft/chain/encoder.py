@@ -78,11 +78,8 @@ class Vocabulary:
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
         """Read a transformers tokenizer."""
         written = _serialised(tokenizer)
-        controls = {
-            token.content: (number, token)
-            for number, token in tokenizer.added_tokens_decoder.items()
-            if token.special
-        }
+        added = tokenizer.added_tokens_decoder.items()
+        controls = {token.content: (number, token) for number, token in added if token.special}
         stop = str(tokenizer.eos_token)
         marks = {text: f"{OPEN}{number}{CLOSE}" for text, (number, _) in controls.items()}
         if stop not in marks:

@@ -143,11 +143,8 @@ def check_parts(format: TrainingFormat, objective: Objective) -> None:  # noqa: 
 def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, spans: Sequence[Span]) -> bool:  # noqa: A002  (as above)
     """Return whether earlier answers carry no loss because the format or the model's template prevents it."""
     answered = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
-    return (
-        objective in WHOLE
-        and answered
-        and (format in _ONE_TURN or any(span.given and span.answer for span in spans))
-    )
+    left = format in _ONE_TURN or any(span.given and span.answer for span in spans)
+    return objective in WHOLE and answered and left
 
 
 def spans_of(

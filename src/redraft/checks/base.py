@@ -239,9 +239,7 @@ async def run_checks(
 
     results = await together([run_check(check, text, prompt) for check in checks])
     known = begin >= 0  # `json_in` returns -1 if line breaks differ
-    return tuple(
-        each.model_copy(update={"places": tuple(map(moved, each.places * known))}) for each in results
-    )
+    return tuple(one.model_copy(update={"places": tuple(map(moved, one.places * known))}) for one in results)
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -130,9 +130,7 @@ def _outside(first: Bounds, second: Bounds) -> str:
 
 def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:
     emphasis = {one.text.strip()[edge], other.text.strip()[edge]} & {"*", "_"}
-    return not emphasis and not any(
-        first.check(second.text, _ANY).passed for first, second in ((one, other), (other, one))
-    )
+    return not (emphasis or one.check(other.text, _ANY).passed or other.check(one.text, _ANY).passed)
 
 
 def _has(check: Check, lacked: Lacks) -> bool:

@@ -163,15 +163,8 @@ def _python() -> str:
 
 def _folders() -> list[str]:
     here: list[str] = []
-    for folder in (
-        "/usr",
-        "/bin",
-        "/lib",
-        "/lib64",
-        "/etc/ld.so.cache",
-        sys.base_prefix,
-        str(Path(_python()).parent),
-    ):
+    of_python = sys.base_prefix, str(Path(_python()).parent)
+    for folder in ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", *of_python):
         if Path(folder).exists() and not any(Path(folder).is_relative_to(other) for other in here):
             here.append(folder)
     return here

@@ -176,16 +176,9 @@ def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
 def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the schema of an object whose values, by name, have these schemas (from `schema_at`)."""
     named = {name: part for each in parts.values() for name, part in each.items() if name in _NAMED}
-    values = {
-        name: {key: part for key, part in each.items() if key not in _NAMED} for name, each in parts.items()
-    }
-    return {
-        "type": "object",
-        "properties": values,
-        "required": [*values],
-        "additionalProperties": False,
-        **named,
-    }
+    values = {name: {k: v for k, v in each.items() if k not in _NAMED} for name, each in parts.items()}
+    told = {"type": "object", "properties": values, "required": [*values], "additionalProperties": False}
+    return told | named
 
 
 def _within(schema: Any, part: Any, key: str) -> Any:

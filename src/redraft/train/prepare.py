@@ -114,9 +114,8 @@ class DataReport:
         for tally in (tally for tally, count in counts.items() if count):
             getattr(self, tally).add(name)
         data, licence = origin
-        of = self.origins.setdefault(
-            data if data in self.origins or len(self.origins) < MOST_ORIGINS else "other data", {}
-        )
+        has_place = data in self.origins or len(self.origins) < MOST_ORIGINS
+        of = self.origins.setdefault(data if has_place else "other data", {})
         one = licence if licence in of or len(of) < MOST_ORIGINS else rest_of(licence)
         of[one] = of.get(one, 0) + 1
 

@@ -207,13 +207,8 @@ def rows_of(
 ) -> Data:
     """Return prepared data as batches of rows: padded with `pad`, or joined if `pad` is None."""
     rows = verb.rows(prepared.lengths, own)
-    order = Order(
-        len(rows),
-        size or args.train_batch_size,
-        seed=args.seed,
-        rank=args.process_index,
-        ranks=args.world_size,
-    )
+    batch = size or args.train_batch_size
+    order = Order(len(rows), batch, seed=args.seed, rank=args.process_index, ranks=args.world_size)
     return Data(prepared, rows, order, partial(collated, pad=pad, pairs=rows.kind == "pair"))
 
 

@@ -40,14 +40,8 @@ from redraft.weights.replace import MANIFEST
 Convention = Literal["none", "zero", "mean"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
-_TABLES = (
-    "embed_tokens.weight",
-    "lm_head.weight",
-    "lm_head.bias",
-    "wte.weight",
-    "embed_in.weight",
-    "embed_out.weight",
-)
+_OF_VOCABULARY = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")
+_TABLES = (*(f"{name}.weight" for name in _OF_VOCABULARY), "lm_head.bias")
 
 _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 _CODES = ("BOOL", "F8_E4M3", "F8_E5M2")

@@ -72,14 +72,10 @@ def load(
         for key, value in (plan.config if plan else {}).items():
             setattr(config.get_text_config(), key, value)
         if lora is None or plan is None:
-            tensors = {
-                name: checkpoint.read(name).reshape(at.shape) for name, at in checkpoint.tensors.items()
-            }
+            tensors = {k: checkpoint.read(k).reshape(at.shape) for k, at in checkpoint.tensors.items()}
         else:
-            tensors = {
-                name: torch.cat(list(merged(target, lora))).reshape(target.info.shape)
-                for name, target in plan.targets.items()
-            }
+            targets = plan.targets.items()
+            tensors = {k: torch.cat(list(merged(each, lora))).reshape(each.info.shape) for k, each in targets}
         model = _model(folder, config, tensors, device, dtype)
     settings = checkpoint.json("config.json")
     format_ = (lora.format if lora else None) or settings.get("redraft_format")

@@ -46,9 +46,7 @@ _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 
 Reach = Callable[[str, Key | None, Patience], Server]
 
-_OF_BEGINNING = re.compile(
-    r"assistant|prefill|continue|last message|generation|roles?\b|alternate|user", re.I
-)
+_OF_BEGINNING = re.compile(r"(?i)assistant|prefill|continue|last message|generation|roles?\b|alternate|user")
 """Complaints of servers that cannot continue the beginning of an answer."""
 _OF_LLAMACPP = ("llamacpp", "library", "organization_owner")
 """Owners of models on servers that have llama.cpp inside: its own, Ollama and LM Studio."""

@@ -185,11 +185,8 @@ The results on held-out exercises, in wordings that were not used for training:
         return card_text(self.folder.resolve().name, sources) + how
 
     def _record(self) -> None:
-        record = RunFile(
-            self.folder / "road",
-            elsewhere="to another folder",
-            start_over=f"delete {self.folder} to start over",
-        )
+        start_over = f"delete {self.folder} to start over"
+        record = RunFile(self.folder / "road", elsewhere="to another folder", start_over=start_over)
         config = {"model": model_of(self.model), "seed": self.seed, **asdict(self.scale)}
         if self.start:
             config["from"] = self.start.record

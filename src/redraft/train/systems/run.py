@@ -138,9 +138,8 @@ class Run:
         state = self.ledger.state(stage, self._made(stage))
         if state.kind is Kind.DONE:
             if state.why:
-                self.ledger.record(stage).note(
-                    made=self.ledger.hashes.of(self.ledger.out(stage)), edited=True
-                )
+                made = self.ledger.hashes.of(self.ledger.out(stage))
+                self.ledger.record(stage).note(made=made, edited=True)
             self.tell(f"{stage.name}: done{self.ledger.edited(stage)}, {self.ledger.out(stage)}")
             return False
         if state.kind in (Kind.CHANGED, Kind.NEW):

@@ -99,18 +99,15 @@ def numbers_from_metadata(
     family = families.family_in_gguf(metadata.get("general.architecture"))
     prefix = family.gguf + "."
     own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    exact = {
-        key: families.shortest(value) if isinstance(value, float) else value for key, value in own.items()
-    }
+    exact = {key: families.shortest(n) if isinstance(n, float) else n for key, n in own.items()}
     read = families.Numbers(exact, "the GGUF file")
     if read.values.get("expert_count"):
         raise ModelError("the GGUF file is a mixture of experts, which redraft cannot convert to a folder.")
     sizes = families.sizes_from_metadata(read, family, shapes)
     for key in ("attention.value_length", "rope.dimension_count"):
         if (other := read.whole(key, sizes.head)) != sizes.head:
-            raise ModelError(
-                f"the GGUF file sets {prefix}{key} to {other}, but its heads have {sizes.head} elements."
-            )
+            found = f"the GGUF file sets {prefix}{key} to {other}, but its heads have {sizes.head} elements."
+            raise ModelError(found)
     return ModelNumbers(
         sizes,
         context=read.whole("context_length"),
@@ -226,9 +223,8 @@ def _llama3(theta: float, factors: tuple[float, ...], head: int) -> dict[str, fl
         made = rope_factors(Rope(theta, "llama3", numbers), head)
         if np.shape(made) == np.shape(factors) and np.allclose(made, factors, rtol=1e-5):
             return numbers
-    raise ModelError(
-        "the GGUF file cannot be converted to a folder: it has a rope_freqs.weight that is not Llama 3's."
-    )
+    found = "the GGUF file cannot be converted to a folder: it has a rope_freqs.weight that is not Llama 3's."
+    raise ModelError(found)
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:
