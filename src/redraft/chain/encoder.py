@@ -395,10 +395,8 @@ class Encoder:
         whole = self.vocabulary.encode(text)
         if not (cuts := [border for border in borders if not self._clean(text, border, whole)]):
             return whole
-        pieces = [
-            (start, self.vocabulary.encode(text[start:end], within=start > 0))
-            for start, end in pairwise([0, *cuts, len(text)])
-        ]
+        encode, parts = self.vocabulary.encode, pairwise([0, *cuts, len(text)])
+        pieces = [(start, encode(text[start:end], within=start > 0)) for start, end in parts]
         return Tokens(
             np.concatenate([piece.ids for _, piece in pieces]),
             np.concatenate([piece.starts + start for start, piece in pieces]),

@@ -391,14 +391,8 @@ class Experience:
             kl, count = self.metrics["kl"], len(scores)
             beta = algorithm.adaptive_beta(self.beta, kl, target=own.target, n=count, horizon=own.horizon)
             self.beta = min(max(beta, BETA[0]), BETA[1]) if self.beta else 0.0
-        return {
-            **batch,
-            "log_probs": seen.log_probs,
-            "ref_log_probs": ref,
-            "values": seen.values,
-            "advantages": (advantages * weights).float(),
-            "returns": returns.float(),
-        }
+        found = {"log_probs": seen.log_probs, "ref_log_probs": ref, "values": seen.values}
+        return {**batch, **found, "advantages": (advantages * weights).float(), "returns": returns.float()}
 
     def _seen(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Seen, Tensor]:
         device = self._policy.value_head.weight.device

@@ -187,13 +187,8 @@ def prepare_all(
     say: Say,
 ) -> Prepared:
     """Prepare the data as the settings say. `say` is called with lines of progress."""
-    return prepare(
-        [Path(path) for path in paths],
-        verb.encoder(own, tokenizer),
-        Path(own.cache_dir) if own.cache_dir else cache,
-        workers=own.workers or all_cores(),
-        say=say,
-    )
+    files, folder = list(map(Path, paths)), Path(own.cache_dir) if own.cache_dir else cache
+    return prepare(files, verb.encoder(own, tokenizer), folder, workers=own.workers or all_cores(), say=say)
 
 
 def rows_of(

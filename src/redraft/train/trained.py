@@ -183,12 +183,8 @@ class Trained:
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(self.args)
         optimizer = kind(_groups(self.around, self.args.weight_decay), **settings)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.around, optimizer)
-        self.schedule = get_scheduler(
-            self.args.lr_scheduler_type,
-            optimizer=self.optimizer,
-            num_warmup_steps=self.args.get_warmup_steps(steps),
-            num_training_steps=steps,
-        )
+        warming = self.args.get_warmup_steps(steps)
+        self.schedule = get_scheduler(self.args.lr_scheduler_type, self.optimizer, warming, steps)
         if self.fsdp:
             self.model = self.wrapped
 

@@ -269,10 +269,5 @@ def _shared(ours: Sequence[Any], theirs: Sequence[Any]) -> int:
 
 _PAIR = "a pair of answers for preference training"
 
-PAIRS = Format(
-    order=1,
-    shapes=(
-        Shape("chosen and rejected", {"chosen"}, chosen_rejected, _PAIR),
-        Shape("SHP", {"human_ref_A"}, shp, _PAIR),
-    ),
-)
+_CHOSEN = Shape("chosen and rejected", {"chosen"}, chosen_rejected, _PAIR)
+PAIRS = Format(order=1, shapes=(_CHOSEN, Shape("SHP", {"human_ref_A"}, shp, _PAIR)))

@@ -144,9 +144,8 @@ def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]
             f"the tokenizer has {tokenizer.size} tokens and the model {rows}: they do not belong together.",
             hint="Use the tokenizer in the folder of the weights.",
         )
-    if not {"position_ids", "past_key_values", "logits_to_keep"} <= set(
-        inspect.signature(model.forward).parameters
-    ):
+    takes = set(inspect.signature(model.forward).parameters)
+    if not {"position_ids", "past_key_values", "logits_to_keep"} <= takes:
         raise _other_kind(model, "it does not accept positions or a cache as arguments")
     ids = [number % rows for number in range(2, 8)]
     with torch.inference_mode():

@@ -474,9 +474,8 @@ def _response(body: Body) -> httpx.Response:
 
 def _result(line: Body) -> Body | Refusal:
     response = line.get("response")
-    status, body = (
-        (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (0, None)
-    )
+    found = response if isinstance(response, dict) else {"status_code": 0}
+    status, body = found.get("status_code"), found.get("body")
     if not isinstance(status, int) or 200 <= status < 300:
         if isinstance(body, dict):
             return body

@@ -124,11 +124,8 @@ class Run:
         return lock
 
     def _check_folder(self) -> None:
-        record = RunFile(
-            self.folder / ".run" / "system",
-            elsewhere="to another folder with -o",
-            start_over=f"delete {self.folder} to start over",
-        )
+        path, start_over = self.folder / ".run" / "system", f"delete {self.folder} to start over"
+        record = RunFile(path, elsewhere="to another folder with -o", start_over=start_over)
         made = Provenance("run", {"system": self.system.name, "small": self.system.small})
         if begun := record.path.exists():
             record.check(made)

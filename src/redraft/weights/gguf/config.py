@@ -59,12 +59,8 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
         raise ModelError(message, hint=families.OTHER_TOOL)
     read = families.Numbers(config, "config.json")
     context = "max_position_embeddings" if "max_position_embeddings" in config else "max_sequence_length"
-    return ModelNumbers(
-        sizes,
-        context=read.whole(context),
-        eps=read.real("rms_norm_eps", _EPS),
-        rope=_rope_from_config(config, family, sizes.head),
-    )
+    length, eps = read.whole(context), read.real("rms_norm_eps", _EPS)
+    return ModelNumbers(sizes, length, eps, _rope_from_config(config, family, sizes.head))
 
 
 def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
@@ -108,12 +104,8 @@ def numbers_from_metadata(
         if (other := read.whole(key, sizes.head)) != sizes.head:
             found = f"the GGUF file sets {prefix}{key} to {other}, but its heads have {sizes.head} elements."
             raise ModelError(found)
-    return ModelNumbers(
-        sizes,
-        context=read.whole("context_length"),
-        eps=read.real("attention.layer_norm_rms_epsilon"),
-        rope=_rope_from_metadata(read.values, factors, sizes.head),
-    )
+    length, eps = read.whole("context_length"), read.real("attention.layer_norm_rms_epsilon")
+    return ModelNumbers(sizes, length, eps, _rope_from_metadata(read.values, factors, sizes.head))
 
 
 def config_of(numbers: ModelNumbers, dtype: str) -> dict[str, Any]:
