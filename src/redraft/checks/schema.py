@@ -219,10 +219,9 @@ def _checked(kind: Any, schema: Schema, name: str) -> Validator:
         raise SchemaError.create_from(fault)
     resource = SchemaResource.from_contents(schema, default_specification=DRAFT202012)
     if _inspect(resource, REGISTRY.resolver_with_root(resource)) >= _WITHOUT_LIMIT:
-        raise CheckSyntaxError(
-            f"{name}: unevaluatedProperties together with patternProperties is not supported.",
-            hint="Write additionalProperties instead, or list the names in properties.",
-        )
+        message = f"{name}: unevaluatedProperties together with patternProperties is not supported."
+        hint = "Write additionalProperties instead, or list the names in properties."
+        raise CheckSyntaxError(message, hint=hint)
     validator: Validator = limited(schema, registry=REGISTRY)
     _ = faults(validator, {}, 1), faults(validator, [], 1), faults(validator, "", 1)
     return validator

@@ -457,10 +457,9 @@ class Matches:
         try:
             compiled(pattern)
         except BadPattern as problem:
-            raise CheckSyntaxError(
-                f"{cls(pattern, absent).name:.200} is not usable: {problem}.",
-                hint=r"Escape special characters with a backslash: matches:\(done\)",
-            ) from None
+            message = f"{cls(pattern, absent).name:.200} is not usable: {problem}."
+            hint = r"Escape special characters with a backslash: matches:\(done\)"
+            raise CheckSyntaxError(message, hint=hint) from None
         return cls(pattern, absent)
 
     @property

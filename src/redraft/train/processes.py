@@ -91,7 +91,6 @@ def check_same_start(found: Sequence[tuple[int, str, int]]) -> None:
     if len(set(found)) > 1:
         starts = [f"step {step:,}, {counted(rows, 'row')}, hash {hashed}" for step, hashed, rows in found]
         each = (f"process {rank} at {start}" for rank, start in enumerate(starts))
-        raise UsageError(
-            f"the processes start from different checkpoints or data: {'; '.join(each)}.",
-            hint="Every machine must see the same --output_dir and the same --data_path.",
-        )
+        message = f"the processes start from different checkpoints or data: {'; '.join(each)}."
+        hint = "Every machine must see the same --output_dir and the same --data_path."
+        raise UsageError(message, hint=hint)

@@ -283,10 +283,9 @@ def part_of(folder: Path, name: str) -> Path:
     """Return the path of a checkpoint's file. Raise `ModelError` if it is missing."""
     path = folder / name
     if not path.is_file():
-        raise ModelError(
-            f"{folder} has no {name}, so a run cannot resume from it ({contents(folder)}).",
-            hint=f"If another trainer made it, start a new run from it: --model_name_or_path {folder}",
-        )
+        message = f"{folder} has no {name}, so a run cannot resume from it ({contents(folder)})."
+        hint = f"If another trainer made it, start a new run from it: --model_name_or_path {folder}"
+        raise ModelError(message, hint=hint)
     return path
 
 

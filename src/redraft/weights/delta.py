@@ -164,10 +164,9 @@ def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bo
     result = _wide(base, values, change)
     # NaN propagates to the extremes, and finding these is fifty times as fast as `isfinite`.
     if not all(math.isfinite(value) for value in result.aminmax()):
-        raise ModelError(
-            f"{piece.name!r:.120}: the result has NaN or infinite values, near element {piece.start:,}.",
-            hint="Find them with redraft weights verify DIR. An --exact delta keeps them.",
-        )
+        message = f"{piece.name!r:.120}: the result has NaN or infinite values, near element {piece.start:,}."
+        hint = "Find them with redraft weights verify DIR. An --exact delta keeps them."
+        raise ModelError(message, hint=hint)
     return result
 
 

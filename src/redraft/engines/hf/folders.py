@@ -38,10 +38,9 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
         if not (adapter / "adapter_config.json").is_file():
             is_gguf = last.lower().endswith(".gguf")
             found = "is for llama.cpp" if is_gguf else "is not an adapter folder"
-            raise UsageError(
-                f"training cannot start from {ref}: {last or 'the part after +'} {found}.",
-                hint=f"Name the folder that the adapter was trained into: --model_name_or_path {base}+FOLDER",
-            )
+            message = f"training cannot start from {ref}: {last or 'the part after +'} {found}."
+            hint = f"Name the folder that the adapter was trained into: --model_name_or_path {base}+FOLDER"
+            raise UsageError(message, hint=hint)
         return str(_merged(Path(_folder_for(base, cache, command)).expanduser(), adapter, cache, command))
     file = str(local_file(parse_reference(ref))) if ref in DEFAULTS else ref
     if file.lower().endswith(".gguf"):

@@ -570,10 +570,9 @@ class BatchFile:
             try:
                 self._note(record or {})
             except (KeyError, TypeError):
-                raise OutputError(
-                    f"{self.path} should list batches, but its line {number} is something else.",
-                    hint="Move the file away. Batches under way are then sent, and paid for, again.",
-                ) from None
+                message = f"{self.path} should list batches, but its line {number} is something else."
+                hint = "Move the file away. Batches under way are then sent, and paid for, again."
+                raise OutputError(message, hint=hint) from None
             length += len(line)
         return length
 
