@@ -324,8 +324,8 @@ def shortest(value: float) -> float:
         return float(str(np.float32(value)))
 
 
-def positive(value: Any, what: str, most: float = MOST) -> float:
-    """Return an untrusted value as a float if it is positive and below `most`. `what` names it in errors."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < most:
+def positive(value: Any, what: str) -> float:
+    """Return an untrusted value as a float if it is positive and below `MOST`. `what` names it in errors."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < MOST:
         raise ModelError(f"{what} is {value!r:.40}, which is not a positive number of a sensible size.")
     return float(value)
