@@ -117,8 +117,10 @@ def demands(text: str) -> Callable[[F], F]:
         UsageError: The sentence is not a text, or the decorated object cannot store it.
     """
     if not isinstance(text, str):
-        hint = "Give a sentence to the writer: @redraft.demands('Say please.')"
-        raise UsageError(f"the demand is {shown(text)}, not a sentence.", hint=hint)
+        raise UsageError(
+            f"the demand is {shown(text)}, not a sentence.",
+            hint="Give a sentence to the writer: @redraft.demands('Say please.')",
+        )
 
     def decorate(function: F) -> F:
         try:
