@@ -255,10 +255,8 @@ class ContextError(EngineError):
         elif trained is not None:
             hint += f": the model was trained for {trained} tokens, prompt and answer together"
             hint += f". The context can be extended to that: --ctx {trained}" * (context < trained)
-        super().__init__(
-            f"the prompt has {'about ' * about}{prompt_tokens} tokens and the context holds {context}.",
-            hint=f"{hint}.",
-        )
+        found = f"the prompt has {'about ' * about}{prompt_tokens} tokens and the context holds {context}."
+        super().__init__(found, hint=f"{hint}.")
         self.about = about
         self.prompt_tokens = prompt_tokens
         self.context = context

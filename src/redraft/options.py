@@ -195,14 +195,8 @@ def _wrong(name: str, value: Any, option: Option) -> UsageError:
 TEXT = (lambda value: isinstance(value, str)), "a text"  # an item of a list of texts
 
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-_KINDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a text without lone surrogates",
-    list: "a list of texts",
-    tuple: "a list of texts",
-}
+_KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+_KINDS |= {str: "a text without lone surrogates", list: "a list of texts", tuple: "a list of texts"}
 
 
 def allowed(option: Option) -> str:

@@ -33,20 +33,9 @@ Verdict = Literal["accept", "revise", "unknown"]
 Finish = Literal["stop", "max_tokens", "context", "filtered", "lost", "cancelled", "error"]
 """The reason why a step's text ended. `lost`: no continuation could pass its checks."""
 
-Stop = Literal[
-    "accepted",
-    "passed",
-    "ended",
-    "tool_calls",
-    "max_revisions",
-    "budget",
-    "unchanged",
-    "max_tokens",
-    "context",
-    "malformed",
-    "cancelled",
-    "error",
-]
+_BrokenOff = Literal["max_tokens", "context", "malformed", "cancelled", "error"]
+_Ended = Literal["accepted", "passed", "ended", "tool_calls", "max_revisions", "budget", "unchanged"]
+Stop = Literal[_Ended, _BrokenOff]
 """The reason why a chain ended."""
 
 Role = Literal["writer", "critic", "judge"]

@@ -70,10 +70,8 @@ def yaml_of(text: str | bytes, name: object) -> Any:
             for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
                 line = key.start_mark.line + 1
                 if before := lines.get((key.tag, key.value)):
-                    raise UsageError(
-                        f"{name}: {key.value!r:.60} appears twice, in lines {before} and {line}.",
-                        hint="Keep one of them.",
-                    )
+                    message = f"{name}: {key.value!r:.60} appears twice, in lines {before} and {line}."
+                    raise UsageError(message, hint="Keep one of them.")
                 lines[key.tag, key.value] = line
             return node
 

@@ -78,11 +78,8 @@ class Vocabulary:
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
         """Read a transformers tokenizer."""
         written = _serialised(tokenizer)
-        controls = {
-            token.content: (number, token)
-            for number, token in tokenizer.added_tokens_decoder.items()
-            if token.special
-        }
+        added = tokenizer.added_tokens_decoder.items()
+        controls = {token.content: (number, token) for number, token in added if token.special}
         stop = str(tokenizer.eos_token)
         marks = {text: f"{OPEN}{number}{CLOSE}" for text, (number, _) in controls.items()}
         if stop not in marks:
@@ -398,10 +395,8 @@ class Encoder:
         whole = self.vocabulary.encode(text)
         if not (cuts := [border for border in borders if not self._clean(text, border, whole)]):
             return whole
-        pieces = [
-            (start, self.vocabulary.encode(text[start:end], within=start > 0))
-            for start, end in pairwise([0, *cuts, len(text)])
-        ]
+        encode, parts = self.vocabulary.encode, pairwise([0, *cuts, len(text)])
+        pieces = [(start, encode(text[start:end], within=start > 0)) for start, end in parts]
         return Tokens(
             np.concatenate([piece.ids for _, piece in pieces]),
             np.concatenate([piece.starts + start for start, piece in pieces]),

@@ -286,16 +286,11 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
     parser.feed(written)
     parser.close()
     steps = parser.steps()
-    stop: Stop | None = None
-    if steps:
+    stop: Stop | None = "malformed" if parser.malformed else None
+    if steps and not stop:
         stop = "accepted" if steps[-1].verdict == "accept" else "ended"
-    return Chain(
-        prompt=prompt,
-        steps=steps,
-        best=last_answer(steps),
-        stop="malformed" if parser.malformed else stop,
-        meta={"malformed": parser.malformed} if parser.malformed else {},
-    )
+    meta = {"malformed": parser.malformed} if parser.malformed else {}
+    return Chain(prompt=prompt, steps=steps, best=last_answer(steps), stop=stop, meta=meta)
 
 
 def last_answer(steps: Sequence[Step]) -> int | None:

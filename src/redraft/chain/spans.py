@@ -136,20 +136,15 @@ _ONE_TURN: frozenset[TrainingFormat] = frozenset({"alpaca", "selfee"})
 def check_parts(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  (the option's name)
     """Raise a `UsageError` if a format lacks the parts that an objective trains on."""
     if format == "alpaca" and objective in ("revision", "critic"):
-        raise UsageError(
-            f"--training_objective {objective} trains on feedback, which --format {format} does not have.",
-            hint="Use --format selfee, chat or vicuna, or --training_objective answer.",
-        )
+        found = f"--training_objective {objective} trains on feedback, which --format {format} does not have."
+        raise UsageError(found, hint="Use --format selfee, chat or vicuna, or --training_objective answer.")
 
 
 def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, spans: Sequence[Span]) -> bool:  # noqa: A002  (as above)
     """Return whether earlier answers carry no loss because the format or the model's template prevents it."""
     answered = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
-    return (
-        objective in WHOLE
-        and answered
-        and (format in _ONE_TURN or any(span.given and span.answer for span in spans))
-    )
+    left = format in _ONE_TURN or any(span.given and span.answer for span in spans)
+    return objective in WHOLE and answered and left
 
 
 def spans_of(
@@ -174,10 +169,8 @@ def spans_of(
     learnt = [is_learnt(message) for message in (*earlier, answer_message(chain))]
     if format == "chat":
         if template is None:
-            raise UsageError(
-                "the model has no chat template.",
-                hint="Choose another --format: vicuna and selfee need none.",
-            )
+            hint = "Choose another --format: vicuna and selfee need none."
+            raise UsageError("the model has no chat template.", hint=hint)
         spans = chat_spans(chain, objective, template)
     else:
         spans = _MAKERS[format](loss_mask.only_text(chain), objective)

@@ -114,9 +114,8 @@ class Splitter:
         before, self._at = -1, 0
         while before != self._at < len(self._held):
             before = self._at
-            (thoughts if self.until else answers).append(
-                (self._think if self.until else self._answer)(last=last)
-            )
+            texts, read = (thoughts, self._think) if self.until else (answers, self._answer)
+            texts.append(read(last=last))
         self._held = self._held[self._at :]
         if self._held.isspace() and not self.until:
             self._blanks, self._held = [self._held], ""

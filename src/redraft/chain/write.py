@@ -127,13 +127,8 @@ def to_preference(chain: Chain) -> Record | Unfit:
         chosen = max((step for step in reversed(new) if _is_better(step, first)), key=_rank, default=None)
     if chosen is None:
         return Unfit("not-better", "no correction was judged better than the first answer")
-    return {
-        "id": _id(chain),
-        "prompt": _asked(chain),
-        "chosen": [step_message(chosen)],
-        "rejected": [step_message(first)],
-        **_tools(chain),
-    }
+    pair = {"chosen": [step_message(chosen)], "rejected": [step_message(first)]}
+    return {"id": _id(chain), "prompt": _asked(chain), **pair, **_tools(chain)}
 
 
 def to_every_eval_ever(chain: Chain) -> Record | Unfit:
@@ -219,12 +214,8 @@ def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
     """Return the parts of a chain that a format loses."""
     asked = chain.prompt.messages or ()
     texts_only = () if to == "preference" else asked  # a pair contains the prompt's whole messages
-    has_fields = any(
-        value not in (None, "")
-        for message in (*texts_only, answer_message(chain))
-        for name, value in message.items()
-        if name not in ("role", "content")
-    )
+    written = [each for message in (*texts_only, answer_message(chain)) for each in message.items()]
+    has_fields = any(name not in ("role", "content") and value not in (None, "") for name, value in written)
     found: dict[Loss, bool] = {
         "turns": len(asked) > 1,
         "tools": bool(_tools(chain)),

@@ -170,10 +170,8 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
     except BaseException as error:
         if not is_crash(error):
             raise
-        raise CheckError(
-            f"the check {check.name!r} crashed: {crash_of(error)}",
-            hint="This is a fault of the check, not of the answer. Fix the check and run again.",
-        ) from error
+        hint = "This is a fault of the check, not of the answer. Fix the check and run again."
+        raise CheckError(f"the check {check.name!r} crashed: {crash_of(error)}", hint=hint) from error
     if isinstance(outcome, Outcome):
         return outcome
     raise CheckError(
@@ -241,9 +239,7 @@ async def run_checks(
 
     results = await together([run_check(check, text, prompt) for check in checks])
     known = begin >= 0  # `json_in` returns -1 if line breaks differ
-    return tuple(
-        each.model_copy(update={"places": tuple(map(moved, each.places * known))}) for each in results
-    )
+    return tuple(one.model_copy(update={"places": tuple(map(moved, one.places * known))}) for one in results)
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

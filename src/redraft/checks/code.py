@@ -224,10 +224,9 @@ def _test_message(report: Report, names: list[str], seconds: float) -> str:
         return f"{call} raised {_error(fault)}{line}."
     if "value" not in report:
         return "it fails."
-    raised = (
-        f", with which the test raised {report['raised']}" if report.get("raised") else ", which is not right"
-    )
-    return f"{call} returned {report['value']}{raised}."
+    raised = report.get("raised")
+    why = f", with which the test raised {raised}" if raised else ", which is not right"
+    return f"{call} returned {report['value']}{why}."
 
 
 def _end(report: Report, seconds: float) -> str:

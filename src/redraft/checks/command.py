@@ -66,9 +66,8 @@ class Command:
         if status == 0:
             return passed(f"The check command passed{printed}" if output else "The check command passed.")
         if status in _NOT_RUN:
-            raise CheckError(
-                f"the check {self.name!r} could not be run (exit status {status}){printed}", hint=_HINT
-            )
+            message = f"the check {self.name!r} could not be run (exit status {status}){printed}"
+            raise CheckError(message, hint=_HINT)
         by = _SIGNALS.get(-status, f"signal {-status}")
         how = f"exit status {status}" if status > 0 else f"ended by {by}"
         return failed(f"The check command failed ({how}){printed}")

@@ -24,15 +24,8 @@ from redraft.jobs.counting import counted
 TOKEN_WORDS = 3
 """The most words per token, on average. In Chinese, a token has about two characters, each of them a word."""
 
-_HOLDS = {
-    "sentences": "words",
-    "bullets": "items",
-    "items": "lines",
-    "headings": "lines",
-    "paragraphs": "lines",
-    "lines": "characters",
-    "words": "characters",
-}
+_OF_LINES = dict.fromkeys(("items", "headings", "paragraphs"), "lines")
+_HOLDS = {"sentences": "words", "bullets": "items", **_OF_LINES, "lines": "characters", "words": "characters"}
 """Maps a unit to a smaller one, which each of its pieces contains: every sentence contains a word."""
 
 CHARACTER_WORDS = 2
@@ -130,9 +123,7 @@ def _outside(first: Bounds, second: Bounds) -> str:
 
 def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:
     emphasis = {one.text.strip()[edge], other.text.strip()[edge]} & {"*", "_"}
-    return not emphasis and not any(
-        first.check(second.text, _ANY).passed for first, second in ((one, other), (other, one))
-    )
+    return not (emphasis or one.check(other.text, _ANY).passed or other.check(one.text, _ANY).passed)
 
 
 def _has(check: Check, lacked: Lacks) -> bool:

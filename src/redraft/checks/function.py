@@ -152,9 +152,8 @@ def imported(name: str, path: str) -> ModuleType:
         problem = f"it needs the module {error.name!r}, which is not installed"
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's module may raise anything)
         problem = crash_of(error)
-    raise CheckError(
-        f"python:{path}: importing {name} failed: {problem}.", hint=f"Try: python -c 'import {name}'"
-    )
+    hint = f"Try: python -c 'import {name}'"
+    raise CheckError(f"python:{path}: importing {name} failed: {problem}.", hint=hint)
 
 
 def takes_prompt(function: Callable[..., Any]) -> bool:

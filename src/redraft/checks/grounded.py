@@ -193,9 +193,8 @@ def amounts_in(text: str) -> Iterator[Amount]:
             yield from amounts_of(match)
     yield from (Amount(Decimal(part)) for part in regex.findall(r"(?<=[\p{L}_])\d{1,40}", rest))
     for match in DATE.finditer(text):  # the numbers in a date count nothing
-        yield from (
-            Amount(Decimal(part), units=frozenset(("date",))) for part in regex.findall(r"\d+", match[0])
-        )
+        for part in regex.findall(r"\d+", match[0]):
+            yield Amount(Decimal(part), units=frozenset(("date",)))
 
 
 @lru_cache(maxsize=16)
@@ -368,9 +367,8 @@ class Source:
     def has_date(self, date: Date) -> bool:
         """Return whether a date occurs with all its known parts. The prompt may give the year elsewhere."""
         for other in self.dates:
-            year = date.year in (None, other.year) or (
-                other.year is None and Decimal(date.year or 0) in self.amounts
-            )
+            apart = other.year is None and Decimal(date.year or 0) in self.amounts
+            year = apart or date.year in (None, other.year)
             weekday = date.weekday is None or other.falls_on in (None, date.weekday)
             if date.month == other.month and date.day in (None, other.day) and year and weekday:
                 return True
@@ -453,11 +451,8 @@ def _spoken(source: Source, match: regex.Match[str]) -> bool | None:
     counts = match["unit"] and not regex.search(r"(?i)(?:th|first|second|third)\Z", match["spoken"])
     if max(values) <= (1 if counts else _FEW):
         return None
-    amounts = list(amounts_of(match))
-    return all(
-        any(source.has_amount(each, frozenset()) for each in amounts if each.value == value)
-        for value in values
-    )
+    known = {each.value for each in amounts_of(match) if source.has_amount(each, frozenset())}
+    return known.issuperset(values)
 
 
 _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]], bool | None]], ...] = (

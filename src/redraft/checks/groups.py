@@ -140,10 +140,9 @@ def group_of(written: Written) -> AllOf | AnyOf:
         raise written.error(f"{kind} needs its checks in parentheses")
     end = closing(rest)
     if end is None:
-        raise CheckSyntaxError(
-            f"{kind}{rest}: the parenthesis at character {len(kind) + 1} is not closed.",
-            hint=r"Inside any(…) and all(…), write an unbalanced parenthesis as \( or \).",
-        )
+        message = f"{kind}{rest}: the parenthesis at character {len(kind) + 1} is not closed."
+        hint = r"Inside any(…) and all(…), write an unbalanced parenthesis as \( or \)."
+        raise CheckSyntaxError(message, hint=hint)
     if rest[end + 1 :].strip():
         raise written.error(f"{kind}(…) is followed by {rest[end + 1 :].strip()[:30]!r}")
     inside = rest[1:end]

@@ -483,10 +483,8 @@ class Constraint:
         try:
             values = json.loads(rest) if rest.strip() else {}
         except (ValueError, RecursionError):
-            raise CheckSyntaxError(
-                f"ifeval:{kind}: {rest:.60} is not JSON.",
-                hint='Write: ifeval:keywords:existence {"keywords": ["rain"]}',
-            ) from None
+            hint = 'Write: ifeval:keywords:existence {"keywords": ["rain"]}'
+            raise CheckSyntaxError(f"ifeval:{kind}: {rest:.60} is not JSON.", hint=hint) from None
         return cls.of(kind, values)
 
     @property
@@ -552,9 +550,8 @@ def _wrong(kind: str, given: Values) -> str:
 def _misused(kind: str, problem: str) -> CheckSyntaxError:
     examples = {list: '["rain"]', str: '"…"', int: "3", _RELATION: '"at least"'}
     values = ", ".join(f'"{name}": {examples[form]}' for name, form in TYPES[kind].values.items())
-    return CheckSyntaxError(
-        f"ifeval:{kind}: {problem}.", hint=f"Write ifeval:{kind}" + f" {{{values}}}" * bool(values)
-    )
+    message = f"ifeval:{kind}: {problem}."
+    return CheckSyntaxError(message, hint=f"Write ifeval:{kind}" + f" {{{values}}}" * bool(values))
 
 
 def loosened(answer: str) -> list[str]:

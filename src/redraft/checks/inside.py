@@ -130,12 +130,8 @@ def _fault_of(error: BaseException) -> dict[str, Any]:
         place = place.tb_next
     if isinstance(error, SyntaxError) and error.filename == FILE:
         line, text = error.lineno, error.msg
-    return {
-        "type": type(error).__name__[:60],
-        "syntax": isinstance(error, SyntaxError),
-        "text": " ".join(text[:1000].split())[:200],
-        "line": line,
-    }
+    kind = {"type": type(error).__name__[:60], "syntax": isinstance(error, SyntaxError)}
+    return {**kind, "text": " ".join(text[:1000].split())[:200], "line": line}
 
 
 if __name__ == "__main__":

@@ -131,10 +131,8 @@ def _read_score(reply: str, name: str) -> tuple[str, int]:
     if not (match := _SCORE.fullmatch(last)):
         short = " ".join(name.split())
         short = short if len(short) <= _SHOWN else f"{short[: _SHOWN - 1]}…"
-        raise NoScore(
-            f"the check {short!r} has no score: the judge's reply ends with {last[-80:]!r}.",
-            hint="A larger judge model follows the format more often: --judge MODEL.",
-        )
+        message = f"the check {short!r} has no score: the judge's reply ends with {last[-80:]!r}."
+        raise NoScore(message, hint="A larger judge model follows the format more often: --judge MODEL.")
     return reasons.strip(), int(match["score"])
 
 

@@ -150,9 +150,8 @@ class Language:
     def _judged(self, text: str) -> Outcome:
         letters = sum(map(str.isalpha, text))
         if not letters:
-            return (failed if is_blank(text) else passed)(
-                "The answer has no words whose language could be told."
-            )
+            decided = failed if is_blank(text) else passed
+            return decided("The answer has no words whose language could be told.")
         found = probabilities(text.lower() if text.isupper() else text)
         best = max(found, key=found.__getitem__)
         if best == self.code:

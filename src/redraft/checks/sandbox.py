@@ -107,15 +107,13 @@ def find_sandbox() -> None:
     """Raise a UsageError that names what to install or allow, unless the sandbox works here."""
     if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         found = f"{sys.platform} on {platform.machine()}"
-        raise UsageError(
-            f"the sandbox for programs needs Linux on x86-64 or ARM64, but this is {found}.",
-            hint="Run this step in Linux: in a container, a virtual machine, or WSL 2 (wsl --install).",
-        )
+        message = f"the sandbox for programs needs Linux on x86-64 or ARM64, but this is {found}."
+        hint = "Run this step in Linux: in a container, a virtual machine, or WSL 2 (wsl --install)."
+        raise UsageError(message, hint=hint)
     if shutil.which("bwrap") is None:
-        raise UsageError(
-            "bubblewrap is not installed, and a model's programs are not run without it.",
-            hint="Type: apt install bubblewrap (Fedora: dnf install bubblewrap; Arch: pacman -S bubblewrap)",
-        )
+        message = "bubblewrap is not installed, and a model's programs are not run without it."
+        hint = "Type: apt install bubblewrap (Fedora: dnf install bubblewrap; Arch: pacman -S bubblewrap)"
+        raise UsageError(message, hint=hint)
     if problem := _tried():
         raise UsageError(
             f"bubblewrap does not work here: {problem}.",
@@ -163,15 +161,8 @@ def _python() -> str:
 
 def _folders() -> list[str]:
     here: list[str] = []
-    for folder in (
-        "/usr",
-        "/bin",
-        "/lib",
-        "/lib64",
-        "/etc/ld.so.cache",
-        sys.base_prefix,
-        str(Path(_python()).parent),
-    ):
+    of_python = sys.base_prefix, str(Path(_python()).parent)
+    for folder in ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", *of_python):
         if Path(folder).exists() and not any(Path(folder).is_relative_to(other) for other in here):
             here.append(folder)
     return here

@@ -176,16 +176,9 @@ def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
 def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the schema of an object whose values, by name, have these schemas (from `schema_at`)."""
     named = {name: part for each in parts.values() for name, part in each.items() if name in _NAMED}
-    values = {
-        name: {key: part for key, part in each.items() if key not in _NAMED} for name, each in parts.items()
-    }
-    return {
-        "type": "object",
-        "properties": values,
-        "required": [*values],
-        "additionalProperties": False,
-        **named,
-    }
+    values = {name: {k: v for k, v in each.items() if k not in _NAMED} for name, each in parts.items()}
+    told = {"type": "object", "properties": values, "required": [*values], "additionalProperties": False}
+    return told | named
 
 
 def _within(schema: Any, part: Any, key: str) -> Any:
@@ -226,10 +219,9 @@ def _checked(kind: Any, schema: Schema, name: str) -> Validator:
         raise SchemaError.create_from(fault)
     resource = SchemaResource.from_contents(schema, default_specification=DRAFT202012)
     if _inspect(resource, REGISTRY.resolver_with_root(resource)) >= _WITHOUT_LIMIT:
-        raise CheckSyntaxError(
-            f"{name}: unevaluatedProperties together with patternProperties is not supported.",
-            hint="Write additionalProperties instead, or list the names in properties.",
-        )
+        message = f"{name}: unevaluatedProperties together with patternProperties is not supported."
+        hint = "Write additionalProperties instead, or list the names in properties."
+        raise CheckSyntaxError(message, hint=hint)
     validator: Validator = limited(schema, registry=REGISTRY)
     _ = faults(validator, {}, 1), faults(validator, [], 1), faults(validator, "", 1)
     return validator

@@ -80,13 +80,8 @@ class Keys:
     @property
     def schema(self) -> Schema:
         """An object with these keys."""
-        properties: dict[str, Any] = {key: {} for key in self.keys}
-        return {
-            "type": "object",
-            "properties": properties,
-            "required": list(self.keys),
-            "additionalProperties": False,
-        }
+        keys: dict[str, Any] = {key: {} for key in self.keys}
+        return {"type": "object", "properties": keys, "required": [*keys], "additionalProperties": False}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the keys are exactly these. Other JSON objects score 1/2 or more, by their keys."""
@@ -293,10 +288,8 @@ class _Sketch:
         properties, rest = said.pop("properties", {}), said.pop("additionalProperties", True)
         if not required <= properties.keys():
             raise _Unsaid
-        fields = [
-            f"{_text(name)}{'' if name in required else '?'}: {self.shape(part)}"
-            for name, part in properties.items()
-        ]
+        marks = {name: "" if name in required else "?" for name in properties}
+        fields = [f"{_text(name)}{marks[name]}: {self.shape(part)}" for name, part in properties.items()]
         if not isinstance(rest, bool):
             fields.append(f"[key: string]: {self.shape(rest)}")
         return "{" + ", ".join(fields) + "}" if fields or not rest else "object"

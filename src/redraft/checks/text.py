@@ -145,10 +145,8 @@ class Count:
         if not self.low or self.unit not in PARTS:
             return Form(limits=limits)
         mark, between = PARTS[self.unit]
-        return Form(
-            limits=limits,
-            layout=Layout(parts=self.low, more=self.low != self.high, mark=mark, between=between),
-        )
+        layout = Layout(parts=self.low, more=self.low != self.high, mark=mark, between=between)
+        return Form(limits=limits, layout=layout)
 
     def prefix(self, text: str) -> Prospect:
         """Return `lost` if the count is above the upper bound."""
@@ -188,10 +186,8 @@ class Unique:
         """Pass if no line occurs twice. One repeat scores 1/2, two score 1/3, and so on."""
         if not (found := list(_repeats(answer))):
             return passed("No line comes twice.")
-        named = ", ".join(
-            f'{again} ("{line[:40].rstrip()}", as line {first})' for first, again, line, _ in found[:3]
-        )
-        more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+        lines = [f'{again} ("{line[:40].rstrip()}", as line {first})' for first, again, line, _ in found[:3]]
+        named, more = ", ".join(lines), f", and {len(found) - 3} more" if len(found) > 3 else ""
         one = len(found) == 1
         message = f"{'This line comes' if one else 'These lines come'} a second time: {named}{more}."
         places = [place for *_, place in found] if len(unix(answer)) == len(answer) else []
@@ -461,10 +457,9 @@ class Matches:
         try:
             compiled(pattern)
         except BadPattern as problem:
-            raise CheckSyntaxError(
-                f"{cls(pattern, absent).name:.200} is not usable: {problem}.",
-                hint=r"Escape special characters with a backslash: matches:\(done\)",
-            ) from None
+            message = f"{cls(pattern, absent).name:.200} is not usable: {problem}."
+            hint = r"Escape special characters with a backslash: matches:\(done\)"
+            raise CheckSyntaxError(message, hint=hint) from None
         return cls(pattern, absent)
 
     @property

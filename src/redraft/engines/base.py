@@ -177,10 +177,8 @@ class Price:
         for name in ("prompt", "completion", "cached"):
             value = getattr(self, name)
             if not (is_number(value) and value >= 0) and (value is not None or name != "cached"):
-                raise UsageError(
-                    f"the price of {name} tokens is {value!r:.60}.",
-                    hint="Give USD per million tokens, 0 or more.",
-                )
+                hint = "Give USD per million tokens, 0 or more."
+                raise UsageError(f"the price of {name} tokens is {value!r:.60}.", hint=hint)
 
     def cost(self, usage: Usage) -> float:
         """Return the cost of this usage in USD."""

@@ -190,10 +190,8 @@ class _Bounds:
             each *= 2  # names made up for a pattern have fewer characters per token
         most = part.get("maxProperties", max(min(room // each, MOST_ITEMS), 1))
         most = max(most, part.get("minProperties", 0))
-        bounded = {
-            _ended(name): self.part(value, room // max(most, 1), within)
-            for name, value in part["patternProperties"].items()
-        }
+        named, one = part["patternProperties"].items(), room // max(most, 1)
+        bounded = {_ended(name): self.part(value, one, within) for name, value in named}
         if None in bounded.values():
             return None if part.get("minProperties") else {"const": {}}
         return {**part, "type": "object", "patternProperties": bounded, "maxProperties": most}

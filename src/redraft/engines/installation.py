@@ -72,9 +72,8 @@ def findings() -> Iterator[Finding]:
         yield Finding("config file", exists or None, f"{config.path}" if exists else f"none at {config.path}")
         yield from _keys(config)
     gpu, has = has_gpu(), instructions()
-    yield Finding(
-        "GPU", gpu or None, "found" if gpu else "not found; everything works without a GPU, but slower"
-    )
+    found = "found" if gpu else "not found; everything works without a GPU, but slower"
+    yield Finding("GPU", gpu or None, found)
     if has is None:
         yield Finding("processor", None, f"its instruction sets are unknown on {system}")
     else:

@@ -562,9 +562,8 @@ def token_count(ref: str) -> TokenCount:
 
 def _no_model(path: Path) -> UsageError:
     if files := sorted(each.name for each in path.glob("*.gguf")):
-        return UsageError(
-            f"{path} is a folder. It contains {', '.join(files)}.", hint=f"--model {path / files[0]}"
-        )
+        message = f"{path} is a folder. It contains {', '.join(files)}."
+        return UsageError(message, hint=f"--model {path / files[0]}")
     if (path / _ADAPTER).exists():
         base = trained_on(path)
         if base in DEFAULTS or base.lower().endswith(".gguf"):
@@ -572,14 +571,12 @@ def _no_model(path: Path) -> UsageError:
         else:
             hint = f"--model {base if base and _path(base).is_dir() else 'path/folder'}+{path}"
         named = f": {base:.120}" if base else ""
-        return UsageError(
-            f"{path} is an adapter, which needs the model that it was trained on{named}.", hint=hint
-        )
+        message = f"{path} is an adapter, which needs the model that it was trained on{named}."
+        return UsageError(message, hint=hint)
     if saved := sorted((each.name for each in path.glob("checkpoint-*")), key=lambda name: (len(name), name)):
         return UsageError(f"{path} is a folder of checkpoints.", hint=f"--model {path / saved[-1]}")
-    return UsageError(
-        f"the folder {path} has no model: no .gguf file and no config.json.", hint=f"The forms: {forms()}"
-    )
+    message = f"the folder {path} has no model: no .gguf file and no config.json."
+    return UsageError(message, hint=f"The forms: {forms()}")
 
 
 def trained_on(adapter: Path) -> str:

@@ -338,10 +338,8 @@ CACHE_BYTES = 2  # bytes of a number in the key-value cache, which llama.cpp kee
 def context_of(model: Path, asked: int | None, trained: int | None) -> int:
     """Return the context's size in tokens: `asked`, or by default min(4,096, trained length)."""
     if asked is not None and trained is not None and asked > trained:
-        raise UsageError(
-            f"--ctx is {asked}, but {model} was trained for contexts of {trained} tokens.",
-            hint=f"--ctx {trained}",
-        )
+        message = f"--ctx is {asked}, but {model} was trained for contexts of {trained} tokens."
+        raise UsageError(message, hint=f"--ctx {trained}")
     return asked or min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
 
 

@@ -85,10 +85,8 @@ def why_refused(said: str) -> str:
 
 def template_refuses(model: str, said: str) -> RecordError:
     """Return the error for messages that a model's chat template refuses."""
-    return RecordError(
-        f"the chat template of {model} refuses these messages: {why_refused(said)[:200].rstrip(' .')}.",
-        hint="Begin with a user message, and let user and assistant alternate.",
-    )
+    message = f"the chat template of {model} refuses these messages: {why_refused(said)[:200].rstrip(' .')}."
+    return RecordError(message, hint="Begin with a user message, and let user and assistant alternate.")
 
 
 def joined(messages: Sequence[Message]) -> tuple[Message, ...]:

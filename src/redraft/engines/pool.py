@@ -230,9 +230,8 @@ class PoolEngine:
         given_up = lasts and len(trial.tried) == len(self._members)
         if given_up or pause > patience.longest or now - trial.since >= limit:
             down = f"no server of {self._info.name} works. {self.health.trouble}"
-            raise trial.error or ServerError(
-                down, hint="Start one of them, or wait longer: --patience SECONDS"
-            )
+            hint = "Start one of them, or wait longer: --patience SECONDS"
+            raise trial.error or ServerError(down, hint=hint)
         trial.rounds += failed
         trial.tried.clear()
         if not self._telling and all(member.trouble for member in self._members):

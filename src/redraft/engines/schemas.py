@@ -182,11 +182,8 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
     left = set[str]()
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
-        gone = {
-            name
-            for name, value in part.items()
-            if name in _REFUSED or (name in _CONDITIONS and not _CONDITIONS[name](value, part))
-        }
+        wrong = {name for name, fits in _CONDITIONS.items() if name in part and not fits(part[name], part)}
+        gone = wrong | (_REFUSED & part.keys())
         left.update(gone - _ANNOTATIONS)
         kept = {name: value for name, value in part.items() if name not in gone}
         if kept.get("format") == "date":

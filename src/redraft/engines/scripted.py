@@ -215,9 +215,8 @@ class _ScriptReply(OptionModel):
 
 def _read(record: object, group: type[OptionModel], where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise RecordError(
-            f"{where}: a reply must be a string or an object, not {record!r:.60}.", hint=_SCRIPT_HINT
-        )
+        message = f"{where}: a reply must be a string or an object, not {record!r:.60}."
+        raise RecordError(message, hint=_SCRIPT_HINT)
     try:
         return group.read(record, where=f"{where}: ").explicit
     except UsageError as error:

@@ -182,9 +182,8 @@ class Tokenizer:
 
     def _ids(self, text: str, *, start: bool = False, control: bool = False) -> Tokens:
         with self._lock:
-            return tuple(
-                self._tokenizer(text, add_special_tokens=start, split_special_tokens=not control)["input_ids"]
-            )
+            found = self._tokenizer(text, add_special_tokens=start, split_special_tokens=not control)
+            return tuple(found["input_ids"])
 
 
 class TokenizedEngine(LocalEngine):

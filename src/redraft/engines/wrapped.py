@@ -8,7 +8,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, fields, replace
 from functools import cache
@@ -310,9 +310,7 @@ class RoleEngine(WrappedEngine):
             sampling.role, lambda engine: getattr(engine, request["way"])(asked, sampling, stop)
         )
 
-    async def _of_role(
-        self, role: EngineRole, ask: Callable[[Engine], Replies]
-    ) -> AsyncGenerator[Delta, None]:
+    async def _of_role(self, role: EngineRole, ask: Callable[[Engine], Replies]) -> Replies:
         async with self._opening:
             if role not in self._engines:
                 self._engines[role] = await self._opens[role]()

@@ -98,10 +98,9 @@ def two_a_row(lengths: Ints, capacity: int) -> Rows:
 def _check_lengths(lengths: Ints, capacity: int) -> None:
     longest = int(lengths.max(initial=0))
     if longest > capacity:
-        raise UsageError(
-            f"an example has {longest:,} tokens, but a row has room for {capacity:,}.",
-            hint=f"Set --model_max_length {longest} for longer rows, or prepare the data with {capacity}.",
-        )
+        message = f"an example has {longest:,} tokens, but a row has room for {capacity:,}."
+        hint = f"Set --model_max_length {longest} for longer rows, or prepare the data with {capacity}."
+        raise UsageError(message, hint=hint)
 
 
 IGNORED = -100  # the label of a token without loss, in PyTorch and transformers

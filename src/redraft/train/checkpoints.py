@@ -49,10 +49,8 @@ def load_state(path: Path) -> Any:
 
 def unreadable(path: Path, error: Exception) -> ModelError:
     """Return the error for a damaged checkpoint file."""
-    return ModelError(
-        f"{path} cannot be read: {error!s:.200}.",
-        hint="Move that checkpoint away: the same command then resumes from the previous one.",
-    )
+    hint = "Move that checkpoint away: the same command then resumes from the previous one."
+    return ModelError(f"{path} cannot be read: {error!s:.200}.", hint=hint)
 
 
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
@@ -231,10 +229,8 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
     whole = any(each.complete for each in checkpoints(output))
     left = " The earlier checkpoints are intact." if whole else ""
     resumes = ", without --overwrite_output_dir: the run resumes from the newest one" if whole else ""
-    return OutputError(
-        f"{part or output} cannot be written: {why}.{left}",
-        hint=f"Make room, and type the same command again{resumes}.",
-    )
+    hint = f"Make room, and type the same command again{resumes}."
+    return OutputError(f"{part or output} cannot be written: {why}.{left}", hint=hint)
 
 
 def _mark(folder: Path) -> None:
@@ -269,9 +265,8 @@ def remove_all(output: Path) -> None:
         _remove(each.folder)
     prune(output, None)
     if left := checkpoints(output):
-        raise OutputError(
-            f"{left[0].folder} cannot be deleted.", hint="Delete it yourself, or name another --output_dir."
-        )
+        hint = "Delete it yourself, or name another --output_dir."
+        raise OutputError(f"{left[0].folder} cannot be deleted.", hint=hint)
 
 
 def _remove(folder: Path) -> None:

@@ -45,16 +45,12 @@ def model_folder(ref: str, check: Callable[[Path], object]) -> Path | None:
         check(path)
         return path
     if path.is_file() or ref.lower().endswith(".gguf"):
-        raise UsageError(
-            f"{ref} is a file, but training needs a folder in transformers' format.",
-            hint=f"redraft weights from-gguf {ref} -o FOLDER",
-        )
+        hint = f"redraft weights from-gguf {ref} -o FOLDER"
+        raise UsageError(f"{ref} is a file, but training needs a folder in transformers' format.", hint=hint)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", ref) and not path.parent.is_dir():
         return None
-    raise UsageError(
-        f"there is no model {ref!r}: it is neither a folder nor org/name on the hub.",
-        hint="--model_name_or_path default · FOLDER · FILE.gguf · org/name",
-    )
+    hint = "--model_name_or_path default · FOLDER · FILE.gguf · org/name"
+    raise UsageError(f"there is no model {ref!r}: it is neither a folder nor org/name on the hub.", hint=hint)
 
 
 def contents(folder: Path) -> str:
@@ -130,10 +126,8 @@ def load_tokenizer(
         spare = next((each for each in _PADS if each in known and each != end), tokenizer.unk_token or end)
         chosen = pad_token or spare
         if apart and chosen == tokenizer.eos_token:
-            raise ModelError(
-                f"the tokenizer of {ref} has no padding token except its end-of-text token.",
-                hint="Add one: --pad_token '[PAD]'",
-            )
+            message = f"the tokenizer of {ref} has no padding token except its end-of-text token."
+            raise ModelError(message, hint="Add one: --pad_token '[PAD]'")
         added = tokenizer.add_special_tokens({"pad_token": chosen})
         has = f"pads with {tokenizer.eos_token!r}, its end-of-text token" if same else "has no padding token"
         say(f"the tokenizer {has}: {chosen!r} is {'added' if added else 'used'}")
@@ -154,10 +148,8 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     bf16). Weights under an adapter do not change, so they are in bf16 if the machine has bf16 instructions.
     """
     if name == "float16" and not lora:
-        raise UsageError(
-            "weights in float16 cannot be trained: most steps are too small for float16.",
-            hint="--dtype float32 --fp16 true (computes in float16), or --dtype bfloat16",
-        )
+        found = "weights in float16 cannot be trained: most steps are too small for float16."
+        raise UsageError(found, hint="--dtype float32 --fp16 true (computes in float16), or --dtype bfloat16")
     if name != "auto":
         return DTYPES[name]
     return torch.bfloat16 if lora and computes_bf16(gpu=gpu) else torch.float32
@@ -184,10 +176,8 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transfo
             hint=f"Does config.json belong to another model? Check with: redraft weights info {ref}",
         )
     if getattr(model, "is_quantized", False):
-        raise ModelError(
-            f"{ref} is quantised, and quantised weights cannot be trained.",
-            hint="Start from the model that it was quantised from.",
-        )
+        hint = "Start from the model that it was quantised from."
+        raise ModelError(f"{ref} is quantised, and quantised weights cannot be trained.", hint=hint)
     return model  # type: ignore[no-any-return]
 
 
@@ -339,10 +329,8 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
         sizes = list(zip(found.shape, values.shape, strict=False))
         fits = all(size == own_size or size < own_size == config.r for size, own_size in sizes)
         if not fits or found.ndim != values.ndim:
-            raise UsageError(
-                f"--lora_from: {name!r:.120} of {adapter} is {by(found.shape)}, not {by(values.shape)}.",
-                hint="Use the same rank or a larger one: --lora_r",
-            )
+            message = f"--lora_from: {name!r:.120} of {adapter} is {by(found.shape)}, not {by(values.shape)}."
+            raise UsageError(message, hint="Use the same rank or a larger one: --lora_r")
         begun[name], place = values.clone(), tuple(map(slice, found.shape))
         if ".lora_B" in name:
             found = found * (alpha / found.shape[1] if alpha else 1.0) * config.r / config.lora_alpha
@@ -367,7 +355,5 @@ def _check_layers(model: transformers.PreTrainedModel, targets: tuple[str, ...])
     ends = tuple(f".{name}" for name in names)
     if wrong := [target for target in targets if not any(end.endswith(f".{target}") for end in ends)]:
         known = sorted({name.rsplit(".", 1)[-1] for name in names})
-        raise UsageError(
-            f"{type(model).__name__} has no linear layer {' or '.join(map(repr, wrong))}.",
-            hint=f"--lora_target_modules {' '.join(known)}   (or {ALL})",
-        )
+        message = f"{type(model).__name__} has no linear layer {' or '.join(map(repr, wrong))}."
+        raise UsageError(message, hint=f"--lora_target_modules {' '.join(known)}   (or {ALL})")

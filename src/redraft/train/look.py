@@ -65,11 +65,8 @@ def shown(example: Stored, tokenizer: Any) -> str:
 
 
 def _pieces(example: Stored, tokenizer: Any) -> Iterator[tuple[bool, str]]:
-    special = {
-        number: f"⟨{token.content.strip('<|>') or token.content}⟩"
-        for number, token in tokenizer.added_tokens_decoder.items()
-        if token.special
-    }
+    added = {number: each for number, each in tokenizer.added_tokens_decoder.items() if each.special}
+    special = {number: f"⟨{each.content.strip('<|>') or each.content}⟩" for number, each in added.items()}
     before = tokenizer.encode("a", add_special_tokens=False)[-1:]
 
     def decoded(ids: list[int]) -> str:

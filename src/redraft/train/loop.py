@@ -284,10 +284,8 @@ class Loop:
         self._losses = []
         for number, batch in enumerate(batches, 1):
             self._backward(batch, count, last=number == len(batches))
-        norm = self.trained.accelerator.clip_grad_norm_(
-            self.trained.wrapped.parameters(),
-            self.args.max_grad_norm if self.args.max_grad_norm > 0 else math.inf,
-        )
+        most = self.args.max_grad_norm if self.args.max_grad_norm > 0 else math.inf
+        norm = self.trained.accelerator.clip_grad_norm_(self.trained.wrapped.parameters(), most)
         self._check_numbers(norm)
         self.trained.optimizer.step()
         self._learning_rate = self.trained.learning_rate()

@@ -185,10 +185,8 @@ class SftOptions(LossOptions):
         """Raise `UsageError` if settings contradict each other."""
         super().check()
         if self.answer == "first" and self.training_objective != "answer":
-            raise UsageError(
-                "--answer first has no effect without --training_objective answer.",
-                hint="--training_objective answer --answer first",
-            )
+            hint = "--training_objective answer --answer first"
+            raise UsageError("--answer first has no effect without --training_objective answer.", hint=hint)
 
 
 class RewardOptions(LossOptions):
@@ -301,9 +299,8 @@ class PpoOptions(RunOptions):
         """Raise `UsageError` if settings contradict each other."""
         super().check()
         if not self.lora:
-            raise UsageError(
-                "PPO trains only adapters; set --lora True.", hint="Merge later: redraft weights merge-lora"
-            )
+            hint = "Merge later: redraft weights merge-lora"
+            raise UsageError("PPO trains only adapters; set --lora True.", hint=hint)
         if not self.do_sample:
             raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")
         if 0 < (most := self.importance_sampling_clip_max) < 1:

@@ -83,10 +83,8 @@ class PpoVerb(Verb[PpoOptions]):
         }
         for name, size in sizes.items():
             if own.num_rollouts % size:
-                raise UsageError(
-                    f"--num_rollouts {own.num_rollouts} must be a multiple of {name}, {size}.",
-                    hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
-                )
+                message = f"--num_rollouts {own.num_rollouts} must be a multiple of {name}, {size}."
+                raise UsageError(message, hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}")
         parse_rewards(own.reward)
 
     def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
@@ -95,15 +93,11 @@ class PpoVerb(Verb[PpoOptions]):
         if own.max_length is not None:
             flag, most, least = "--max_length", own.max_length, max(own.min_new_tokens, 1)
         elif own.min_new_tokens > own.max_new_tokens:
-            raise UsageError(
-                f"--min_new_tokens {own.min_new_tokens} is above --max_new_tokens {own.max_new_tokens}.",
-                hint=f"--max_new_tokens {own.min_new_tokens}",
-            )
+            message = f"--min_new_tokens {own.min_new_tokens} is above --max_new_tokens {own.max_new_tokens}."
+            raise UsageError(message, hint=f"--max_new_tokens {own.min_new_tokens}")
         if least >= most:
-            raise UsageError(
-                f"an answer of {least} tokens leaves no room for a prompt in {flag} {most}.",
-                hint=f"{flag} {2 * least}",
-            )
+            message = f"an answer of {least} tokens leaves no room for a prompt in {flag} {most}."
+            raise UsageError(message, hint=f"{flag} {2 * least}")
         return PromptEncoder(tokenizer, own.format, most, least)
 
     def rows(self, lengths: Ints, own: PpoOptions) -> Rows:
@@ -397,14 +391,8 @@ class Experience:
             kl, count = self.metrics["kl"], len(scores)
             beta = algorithm.adaptive_beta(self.beta, kl, target=own.target, n=count, horizon=own.horizon)
             self.beta = min(max(beta, BETA[0]), BETA[1]) if self.beta else 0.0
-        return {
-            **batch,
-            "log_probs": seen.log_probs,
-            "ref_log_probs": ref,
-            "values": seen.values,
-            "advantages": (advantages * weights).float(),
-            "returns": returns.float(),
-        }
+        found = {"log_probs": seen.log_probs, "ref_log_probs": ref, "values": seen.values}
+        return {**batch, **found, "advantages": (advantages * weights).float(), "returns": returns.float()}
 
     def _seen(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Seen, Tensor]:
         device = self._policy.value_head.weight.device

@@ -114,9 +114,8 @@ class DataReport:
         for tally in (tally for tally, count in counts.items() if count):
             getattr(self, tally).add(name)
         data, licence = origin
-        of = self.origins.setdefault(
-            data if data in self.origins or len(self.origins) < MOST_ORIGINS else "other data", {}
-        )
+        has_place = data in self.origins or len(self.origins) < MOST_ORIGINS
+        of = self.origins.setdefault(data if has_place else "other data", {})
         one = licence if licence in of or len(of) < MOST_ORIGINS else rest_of(licence)
         of[one] = of.get(one, 0) + 1
 
@@ -267,10 +266,8 @@ def prepare(
     # Workers import the main script. If the script prepares data, both would wait forever. multiprocessing
     # makes the same test before it starts a process.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise UsageError(
-            "this script prepares data when it is imported, and each tokenising worker imports it.",
-            hint='Put its code under: if __name__ == "__main__":',
-        )
+        message = "this script prepares data when it is imported, and each tokenising worker imports it."
+        raise UsageError(message, hint='Put its code under: if __name__ == "__main__":')
     before = [_state(path) for path in paths]
     key = key_of(paths, encoder)
     folder = cache / key[:32]
@@ -310,9 +307,8 @@ def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
 
 def _state(path: Path) -> tuple[int, int]:
     if str(path) == STDIO:
-        raise UsageError(
-            "standard input cannot be trained on: the data is read more than once.", hint="Save it to a file."
-        )
+        hint = "Save it to a file."
+        raise UsageError("standard input cannot be trained on: the data is read more than once.", hint=hint)
     check_records(path)
     with reading(path):
         found = path.stat()

@@ -89,11 +89,8 @@ def check_same_start(found: Sequence[tuple[int, str, int]]) -> None:
     `found` has, for each process, the step to resume from, the hash of its tokens, and its number of rows.
     """
     if len(set(found)) > 1:
-        each = (
-            f"process {rank} at step {one[0]:,}, {counted(one[2], 'row')}, hash {one[1]}"
-            for rank, one in enumerate(found)
-        )
-        raise UsageError(
-            f"the processes start from different checkpoints or data: {'; '.join(each)}.",
-            hint="Every machine must see the same --output_dir and the same --data_path.",
-        )
+        starts = [f"step {step:,}, {counted(rows, 'row')}, hash {hashed}" for step, hashed, rows in found]
+        each = (f"process {rank} at {start}" for rank, start in enumerate(starts))
+        message = f"the processes start from different checkpoints or data: {'; '.join(each)}."
+        hint = "Every machine must see the same --output_dir and the same --data_path."
+        raise UsageError(message, hint=hint)

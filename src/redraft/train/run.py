@@ -58,10 +58,8 @@ def check_output(output: Path, *refs: str) -> None:
         path, whole = part.expanduser().resolve(), output.resolve()
         inside = path.relative_to(whole).parts if path.is_relative_to(whole) else None
         if inside is not None and (not inside or checkpoints.NAME.fullmatch(inside[0])):
-            raise UsageError(
-                f"training starts from {part}, which the output {output} would replace.",
-                hint="Name another --output_dir.",
-            )
+            message = f"training starts from {part}, which the output {output} would replace."
+            raise UsageError(message, hint="Name another --output_dir.")
 
 
 def _parts(ref: str) -> Iterator[Path]:
@@ -109,10 +107,8 @@ def alone(output: Path) -> Iterator[None]:
     handle = os.open(output, os.O_RDONLY)
     try:
         if not lock(handle):
-            raise OutputError(
-                f"another run is writing to {output}.",
-                hint="Wait for it to end, or name another --output_dir.",
-            )
+            hint = "Wait for it to end, or name another --output_dir."
+            raise OutputError(f"another run is writing to {output}.", hint=hint)
         yield
     finally:
         os.close(handle)
@@ -191,13 +187,8 @@ def prepare_all(
     say: Say,
 ) -> Prepared:
     """Prepare the data as the settings say. `say` is called with lines of progress."""
-    return prepare(
-        [Path(path) for path in paths],
-        verb.encoder(own, tokenizer),
-        Path(own.cache_dir) if own.cache_dir else cache,
-        workers=own.workers or all_cores(),
-        say=say,
-    )
+    files, folder = list(map(Path, paths)), Path(own.cache_dir) if own.cache_dir else cache
+    return prepare(files, verb.encoder(own, tokenizer), folder, workers=own.workers or all_cores(), say=say)
 
 
 def rows_of(
@@ -211,13 +202,8 @@ def rows_of(
 ) -> Data:
     """Return prepared data as batches of rows: padded with `pad`, or joined if `pad` is None."""
     rows = verb.rows(prepared.lengths, own)
-    order = Order(
-        len(rows),
-        size or args.train_batch_size,
-        seed=args.seed,
-        rank=args.process_index,
-        ranks=args.world_size,
-    )
+    batch = size or args.train_batch_size
+    order = Order(len(rows), batch, seed=args.seed, rank=args.process_index, ranks=args.world_size)
     return Data(prepared, rows, order, partial(collated, pad=pad, pairs=rows.kind == "pair"))
 
 
@@ -239,10 +225,8 @@ def eval_rows(
         return rows_of(prepared, own, args, verb, pad=pad, size=args.eval_batch_size)
     if own.eval_strategy == "no":
         return None
-    raise UsageError(
-        f"--eval_strategy {own.eval_strategy} needs data to evaluate on.",
-        hint="--eval_data_path FILE, or --eval_strategy no",
-    )
+    hint = "--eval_data_path FILE, or --eval_strategy no"
+    raise UsageError(f"--eval_strategy {own.eval_strategy} needs data to evaluate on.", hint=hint)
 
 
 _ELSEWHERE = frozenset(

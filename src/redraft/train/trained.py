@@ -183,12 +183,8 @@ class Trained:
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(self.args)
         optimizer = kind(_groups(self.around, self.args.weight_decay), **settings)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.around, optimizer)
-        self.schedule = get_scheduler(
-            self.args.lr_scheduler_type,
-            optimizer=self.optimizer,
-            num_warmup_steps=self.args.get_warmup_steps(steps),
-            num_training_steps=steps,
-        )
+        warming = self.args.get_warmup_steps(steps)
+        self.schedule = get_scheduler(self.args.lr_scheduler_type, self.optimizer, warming, steps)
         if self.fsdp:
             self.model = self.wrapped
 
@@ -287,10 +283,9 @@ def part_of(folder: Path, name: str) -> Path:
     """Return the path of a checkpoint's file. Raise `ModelError` if it is missing."""
     path = folder / name
     if not path.is_file():
-        raise ModelError(
-            f"{folder} has no {name}, so a run cannot resume from it ({contents(folder)}).",
-            hint=f"If another trainer made it, start a new run from it: --model_name_or_path {folder}",
-        )
+        message = f"{folder} has no {name}, so a run cannot resume from it ({contents(folder)})."
+        hint = f"If another trainer made it, start a new run from it: --model_name_or_path {folder}"
+        raise ModelError(message, hint=hint)
     return path
 
 
@@ -319,7 +314,5 @@ def _load_whole(model: torch.nn.Module, folder: Path) -> None:
         unexpected += result.unexpected_keys
     if missing or unexpected:
         what = f"lacks {min(missing)}" if missing else f"has {unexpected[0]}"
-        raise ModelError(
-            f"{folder} is a checkpoint of another model: it {what}.",
-            hint="Start over with --overwrite_output_dir, or name another --output_dir.",
-        )
+        hint = "Start over with --overwrite_output_dir, or name another --output_dir."
+        raise ModelError(f"{folder} is a checkpoint of another model: it {what}.", hint=hint)

@@ -40,14 +40,8 @@ from redraft.weights.replace import MANIFEST
 Convention = Literal["none", "zero", "mean"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
-_TABLES = (
-    "embed_tokens.weight",
-    "lm_head.weight",
-    "lm_head.bias",
-    "wte.weight",
-    "embed_in.weight",
-    "embed_out.weight",
-)
+_OF_VOCABULARY = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")
+_TABLES = (*(f"{name}.weight" for name in _OF_VOCABULARY), "lm_head.bias")
 
 _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 _CODES = ("BOOL", "F8_E4M3", "F8_E5M2")
@@ -170,10 +164,9 @@ def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bo
     result = _wide(base, values, change)
     # NaN propagates to the extremes, and finding these is fifty times as fast as `isfinite`.
     if not all(math.isfinite(value) for value in result.aminmax()):
-        raise ModelError(
-            f"{piece.name!r:.120}: the result has NaN or infinite values, near element {piece.start:,}.",
-            hint="Find them with redraft weights verify DIR. An --exact delta keeps them.",
-        )
+        message = f"{piece.name!r:.120}: the result has NaN or infinite values, near element {piece.start:,}."
+        hint = "Find them with redraft weights verify DIR. An --exact delta keeps them."
+        raise ModelError(message, hint=hint)
     return result
 
 
@@ -217,10 +210,8 @@ def _found_recipe(
         convention, why = settle(base, delta, vocab)
         recipe = Recipe(exact=False, vocabulary=convention)
     elif vocab not in (None, recipe.vocabulary):
-        raise UsageError(
-            f"--vocab {vocab} does not fit: this delta records {recipe.vocabulary}.",
-            hint="Leave --vocab out.",
-        )
+        hint = "Leave --vocab out."
+        raise UsageError(f"--vocab {vocab} does not fit: this delta records {recipe.vocabulary}.", hint=hint)
     else:
         why = "as the delta records"
     tell(f"convention for added tokens: {recipe.vocabulary} ({why})")
@@ -320,10 +311,8 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
     if len(set(rows.values())) > 1:
         found = ", ".join(f"{name} {ours:,} → {theirs:,}" for name, (ours, theirs) in rows.items())
-        raise ModelError(
-            f"{delta.path} fits no convention for added tokens: its tables grow differently ({found}).",
-            hint="Check that base and delta belong together.",
-        )
+        message = f"{delta.path} fits no convention for added tokens: its tables grow differently ({found})."
+        raise ModelError(message, hint="Check that base and delta belong together.")
     if not added:
         if asked not in (None, "none"):
             raise UsageError(f"--vocab {asked} does not fit: {delta.path} adds no rows to the base's.")

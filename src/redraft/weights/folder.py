@@ -14,15 +14,9 @@ from redraft.weights.replace import MANIFEST, write_json
 
 _SETTINGS = ("*.json", "README.md", "LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt")
-_TOKENIZER = (
-    *_VOCABULARIES,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    "*.jinja",
-    "chat_template.json",
-)
+_TEMPLATES = ("*.jinja", "chat_template.json")
+_TOKENS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
+_TOKENIZER = (*_VOCABULARIES, *_TOKENS, *_TEMPLATES)
 _NEVER = ("*.index.json", MANIFEST, "trainer_state.json", "training_args.json")
 
 ADAPTER = "adapter_model"  # the file name of a peft adapter's weights, without its suffix
@@ -43,10 +37,8 @@ def refuse_quantised(checkpoint: Checkpoint) -> None:
     scaled = next((name for name in checkpoint.tensors if name.endswith(scales)), "")
     if kind or scaled:
         method = kind.get("quant_method") if isinstance(kind, dict) else None
-        raise ModelError(
-            f"{checkpoint.path} is quantised ({method or scaled!r:.80}): it contains codes, not weights.",
-            hint="Start from the original model, or load and save it with transformers.",
-        )
+        found = f"{checkpoint.path} is quantised ({method or scaled!r:.80}): it contains codes, not weights."
+        raise ModelError(found, hint="Start from the original model, or load and save it with transformers.")
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -134,11 +134,8 @@ def safetensors_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str
     entries: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
     at = 0
     for tensor in tensors:
-        entries[tensor.name] = {
-            "dtype": tensor.dtype,
-            "shape": list(tensor.shape),
-            "data_offsets": [at, at + tensor.size],
-        }
+        offsets = [at, at + tensor.size]
+        entries[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": offsets}
         at += tensor.size
     raw = json.dumps(entries, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)

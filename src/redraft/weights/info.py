@@ -65,9 +65,8 @@ class Description:
         if self.parameters is not None:
             rows.append(("parameters", f"{self.parameters:,}"))
         rows += self.facts
-        rows += [
-            ("numbers", f"{use.tensors:,} × {use.dtype}, {use.size / 1e6:,.2f} MB") for use in self.dtypes
-        ]
+        for use in self.dtypes:
+            rows.append(("numbers", f"{use.tensors:,} × {use.dtype}, {use.size / 1e6:,.2f} MB"))
         rows += [("file", f"{name}, {size / 1e6:,.2f} MB") for name, size in self.files]
         rows += [("note", note) for note in self.notes]
         width = max(len(label) for label, _ in rows)

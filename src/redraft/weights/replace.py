@@ -47,10 +47,8 @@ def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool)
                 else:
                     remove_own(aside)
             if os.path.lexists(aside):
-                raise OutputError(
-                    f"{path} cannot be written: {aside} exists, and redraft did not make it.",
-                    hint="Move it away, or choose another output with -o.",
-                )
+                message = f"{path} cannot be written: {aside} exists, and redraft did not make it."
+                raise OutputError(message, hint="Move it away, or choose another output with -o.")
             try:
                 yield aside
             finally:
@@ -92,10 +90,8 @@ def _refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
     for described in inputs.values() if isinstance(inputs, Mapping) else ():
         source = Path(described["path"])
         if _within(source, output) or (folder and _within(output, source)):
-            raise OutputError(
-                f"{output} overlaps {source}, which is an input of this command.",
-                hint="Choose another output with -o.",
-            )
+            hint = "Choose another output with -o."
+            raise OutputError(f"{output} overlaps {source}, which is an input of this command.", hint=hint)
 
 
 def _within(path: Path, folder: Path) -> bool:

@@ -124,6 +124,7 @@ def _files_of(manifest: Path) -> dict[str, Any]:
 
 def _compare(report: Verdict, folder: Path, noted: Mapping[str, Any]) -> None:
     here = {path.name for path in folder.iterdir() if path.is_file()}  # the manifest's names are untrusted
+    find = report.findings.append
     for name, note in noted.items():
         path = folder / name
         try:
@@ -131,15 +132,11 @@ def _compare(report: Verdict, folder: Path, noted: Mapping[str, Any]) -> None:
         except ModelError:
             continue  # already reported
         if name not in here:
-            report.findings.append(f"{name!r:.80} is missing, but the manifest names it")
+            find(f"{name!r:.80} is missing, but the manifest names it")
         elif (size := path.stat().st_size) != note.get("size"):
-            report.findings.append(
-                f"{name!r:.80} has {size:,} bytes, but had {note.get('size')!r:.20} when it was made"
-            )
+            find(f"{name!r:.80} has {size:,} bytes, but had {note.get('size')!r:.20} when it was made")
         elif sha256_of(path) != note.get("sha256"):
-            report.findings.append(
-                f"{name!r:.80} has changed since it was made: its SHA-256 differs from the manifest's"
-            )
+            find(f"{name!r:.80} has changed since it was made: its SHA-256 differs from the manifest's")
         else:
             report.checksums += 1
 

@@ -38,10 +38,9 @@ def conversation(fields: Fields) -> Chain:
     for i, item in enumerate(fields.items("conversations")):
         turn = fields.nested(f"conversations.{i}", item)
         calls = item.get("from") in ("function_call", "tool_call") and _calls(item.get("value"))
-        said, role = {"content": turn.text("value")}, _role(turn, "from")
-        messages.append(
-            {"role": role, **({"content": None, "tool_calls": calls} if calls else said), **turn.rest}
-        )
+        text, role = turn.text("value"), _role(turn, "from")
+        said = {"content": None, "tool_calls": calls} if calls else {"content": text}
+        messages.append({"role": role, **said, **turn.rest})
     return from_messages(fields, "conversations", messages)
 
 
@@ -270,10 +269,5 @@ def _shared(ours: Sequence[Any], theirs: Sequence[Any]) -> int:
 
 _PAIR = "a pair of answers for preference training"
 
-PAIRS = Format(
-    order=1,
-    shapes=(
-        Shape("chosen and rejected", {"chosen"}, chosen_rejected, _PAIR),
-        Shape("SHP", {"human_ref_A"}, shp, _PAIR),
-    ),
-)
+_CHOSEN = Shape("chosen and rejected", {"chosen"}, chosen_rejected, _PAIR)
+PAIRS = Format(order=1, shapes=(_CHOSEN, Shape("SHP", {"human_ref_A"}, shp, _PAIR)))

@@ -67,10 +67,8 @@ def check_records(path: Path) -> None:
     if not path.exists() and named_on_hub(path):
         kind = "is not a file here, but may be a dataset on the hub"
     if kind:
-        raise UsageError(
-            f"{name_of(path)} {kind}: only import can read it.",
-            hint=f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl",
-        )
+        hint = f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl"
+        raise UsageError(f"{name_of(path)} {kind}: only import can read it.", hint=hint)
 
 
 def named_on_hub(path: Path) -> tuple[str, str] | None:
@@ -224,10 +222,8 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
         raise RecordError(f"{name} is a Parquet table, not JSON.", hint=hint)
     if found := _INSIDE.match(start):
         field = found[1].decode(errors="replace")
-        raise RecordError(
-            f"{name} is one object with its records in the field {field!r}.",
-            hint=f"jq -c '.{field}[]' {name} gives one record per line.",
-        )
+        message = f"{name} is one object with its records in the field {field!r}."
+        raise RecordError(message, hint=f"jq -c '.{field}[]' {name} gives one record per line.")
     if plain_name(path).lower().endswith(".txt"):
         yield from ((where, to_line(_text(line, where))) for where, line in _cut(path, file))
     elif start.startswith(b"["):
@@ -244,9 +240,7 @@ def _samples(log: dict[str, Any], name: str) -> Iterator[tuple[str, bytes]]:
     samples, about = log.get("samples") or [], log["eval"]
     if not isinstance(samples, list) or not all(isinstance(each, dict) for each in [about, *samples]):
         raise RecordError(f"{name}: eval should be an object, and samples a list of objects.")
-    known = [
-        each for each in enumerate(samples, start=1) if each[1].get("scores") or not each[1].get("error")
-    ]
+    known = [one for one in enumerate(samples, start=1) if one[1].get("scores") or not one[1].get("error")]
     if failed := len(samples) - len(known):
         tell(f"{name}: left out {counted(failed, 'sample')} that failed.")
     for number, sample in known:

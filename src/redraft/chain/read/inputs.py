@@ -136,10 +136,8 @@ def inputs_of(path: Path) -> list[Input]:
         plain = (Path(parent, each) for each in sorted(names) if not each.startswith("."))
         found += [each for each in plain if files.ending_of(each) in files.ENDINGS]
     if not found:
-        raise UsageError(
-            f"{files.name_of(path)}: this folder contains no files of records.",
-            hint=f"Their names end in: {' '.join(files.ENDINGS)} (if compressed, followed by .gz).",
-        )
+        hint = f"Their names end in: {' '.join(files.ENDINGS)} (if compressed, followed by .gz)."
+        raise UsageError(f"{files.name_of(path)}: this folder contains no files of records.", hint=hint)
     root = path.resolve().name
     return [_within(path, each, root) for each in found]
 
@@ -150,9 +148,8 @@ def _of_the_hub(path: Path) -> list[Input]:
         hint = f"redraft does not look on the hub, because a folder {path.parts[0]} exists here."
         raise UsageError(f"there is no file or folder {files.name_of(path)}.", hint=hint if hides else None)
     name, inside = named
-    found = hub.fetch_dataset(
-        name, inside, [ending + packed for ending in files.ENDINGS for packed in ("", ".gz")]
-    )
+    endings = [ending + packed for ending in files.ENDINGS for packed in ("", ".gz")]
+    found = hub.fetch_dataset(name, inside, endings)
     inputs = [_within(found.folder, found.folder / file, name.partition("/")[2]) for file in found.files]
     return [
         each._replace(dataset=name, licence=found.licence, revision=found.revision, offline=found.offline)

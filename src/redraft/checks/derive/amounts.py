@@ -12,16 +12,8 @@ _NUMBERS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
     *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 )
-_OF_WORD = {word: number for number, word in enumerate(_NUMBERS)} | {
-    "thirty": 30,
-    "forty": 40,
-    "fifty": 50,
-    "sixty": 60,
-    "hundred": 100,
-    "a hundred": 100,
-    "a single": 1,
-    "single": 1,
-}
+_OF_WORD = {word: number for number, word in enumerate(_NUMBERS)} | {"a single": 1, "single": 1}
+_OF_WORD |= {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "hundred": 100, "a hundred": 100}
 NUMBER = rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d{{1,6}}|{'|'.join(sorted(_OF_WORD, key=len, reverse=True))})"
 
 _BEFORE = {

@@ -366,11 +366,8 @@ class Batch:
 
     def _forward(self, requests: Sequence[Request], parts: Sequence[list[int]]) -> torch.Tensor:
         width = max(map(len, parts))
-        step = Pass(
-            tuple(request.slot.number for request in requests),
-            tuple(len(request.slot.tokens) for request in requests),
-            width,
-        )
+        slots = [request.slot for request in requests]
+        step = Pass(tuple(slot.number for slot in slots), tuple(len(slot.tokens) for slot in slots), width)
         ids = [part + [_PADDING] * (width - len(part)) for part in parts]
         logits = forward(self._model, self._cache, self._windows, ids, step)
         for request, part in zip(requests, parts, strict=True):

@@ -43,9 +43,8 @@ class Pass:
         at = self.places(device)[:, None, :, None]
         seen = torch.arange(self.length, device=device)
         hidden = seen > at if window is None else (seen > at) | (seen <= at - window)
-        return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(
-            hidden, torch.finfo(dtype).min
-        )
+        least = torch.finfo(dtype).min
+        return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, least)
 
 
 @dataclass
@@ -106,9 +105,8 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         if length <= room:
             return held
         # Zeros, because hidden positions are multiplied by 0, and 0 · NaN is NaN.
-        wide = held.new_zeros(
-            *held.shape[:2], min(max(2 * room, length, FIRST_ROOM), self.context), held.shape[3]
-        )
+        wider = min(max(2 * room, length, FIRST_ROOM), self.context)
+        wide = held.new_zeros(*held.shape[:2], wider, held.shape[3])
         wide[:, :, :room] = held
         return wide
 

@@ -38,10 +38,9 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
         if not (adapter / "adapter_config.json").is_file():
             is_gguf = last.lower().endswith(".gguf")
             found = "is for llama.cpp" if is_gguf else "is not an adapter folder"
-            raise UsageError(
-                f"training cannot start from {ref}: {last or 'the part after +'} {found}.",
-                hint=f"Name the folder that the adapter was trained into: --model_name_or_path {base}+FOLDER",
-            )
+            message = f"training cannot start from {ref}: {last or 'the part after +'} {found}."
+            hint = f"Name the folder that the adapter was trained into: --model_name_or_path {base}+FOLDER"
+            raise UsageError(message, hint=hint)
         return str(_merged(Path(_folder_for(base, cache, command)).expanduser(), adapter, cache, command))
     file = str(local_file(parse_reference(ref))) if ref in DEFAULTS else ref
     if file.lower().endswith(".gguf"):
@@ -54,10 +53,8 @@ def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
     from redraft.weights.output import Run
 
     if not base.is_dir():
-        raise UsageError(
-            f"{base} is not on this machine, so {adapter} cannot be merged into it.",
-            hint=f"redraft weights merge-lora {base} {adapter} -o FOLDER   (then start from FOLDER)",
-        )
+        hint = f"redraft weights merge-lora {base} {adapter} -o FOLDER   (then start from FOLDER)"
+        raise UsageError(f"{base} is not on this machine, so {adapter} cannot be merged into it.", hint=hint)
     files = [path for folder in (base, adapter) for path in sorted(folder.resolve().iterdir())]
     target = _target(cache, adapter.resolve().name, [path for path in files if path.is_file()])
     if not target.exists():

@@ -72,14 +72,10 @@ def load(
         for key, value in (plan.config if plan else {}).items():
             setattr(config.get_text_config(), key, value)
         if lora is None or plan is None:
-            tensors = {
-                name: checkpoint.read(name).reshape(at.shape) for name, at in checkpoint.tensors.items()
-            }
+            tensors = {k: checkpoint.read(k).reshape(at.shape) for k, at in checkpoint.tensors.items()}
         else:
-            tensors = {
-                name: torch.cat(list(merged(target, lora))).reshape(target.info.shape)
-                for name, target in plan.targets.items()
-            }
+            targets = plan.targets.items()
+            tensors = {k: torch.cat(list(merged(each, lora))).reshape(each.info.shape) for k, each in targets}
         model = _model(folder, config, tensors, device, dtype)
     settings = checkpoint.json("config.json")
     format_ = (lora.format if lora else None) or settings.get("redraft_format")
@@ -101,10 +97,8 @@ def check_tokenizer(folder: Path) -> None:
     """Raise `ModelError` if a folder contains no tokenizer."""
     if not has_tokenizer(folder):
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
-        raise ModelError(
-            f"{folder} has no tokenizer: no tokenizer.json, no tokenizer.model. It contains: {found}.",
-            hint="Copy tokenizer.json and tokenizer_config.json from its base model.",
-        )
+        message = f"{folder} has no tokenizer: no tokenizer.json, no tokenizer.model. It contains: {found}."
+        raise ModelError(message, hint="Copy tokenizer.json and tokenizer_config.json from its base model.")
 
 
 @contextmanager
@@ -150,9 +144,8 @@ def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]
             f"the tokenizer has {tokenizer.size} tokens and the model {rows}: they do not belong together.",
             hint="Use the tokenizer in the folder of the weights.",
         )
-    if not {"position_ids", "past_key_values", "logits_to_keep"} <= set(
-        inspect.signature(model.forward).parameters
-    ):
+    takes = set(inspect.signature(model.forward).parameters)
+    if not {"position_ids", "past_key_values", "logits_to_keep"} <= takes:
         raise _other_kind(model, "it does not accept positions or a cache as arguments")
     ids = [number % rows for number in range(2, 8)]
     with torch.inference_mode():

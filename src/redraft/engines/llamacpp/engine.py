@@ -258,9 +258,8 @@ class LlamaCppEngine(ProcessEngine[Child]):
         except ChildRefusal as refusal:
             if tokens := refusal.error.get("n_prompt_tokens"):
                 raise ContextError(tokens, self._context, trained=self._trained) from None
-            raise RecordError(
-                f"llama.cpp refuses the messages or the tools: {why_refused(str(refusal)):.200}"
-            ) from None
+            message = f"llama.cpp refuses the messages or the tools: {why_refused(str(refusal)):.200}"
+            raise RecordError(message) from None
 
     async def _called(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str], due: Sequence[Any]
@@ -445,9 +444,8 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
         "return_tokens": True,
         "cache_prompt": True,
     }
-    request |= {
-        name: value for name, value in (sampling.extra_body or {}).items() if name in base.SAMPLING_FIELDS
-    }
+    extra = (sampling.extra_body or {}).items()
+    request |= {name: value for name, value in extra if name in base.SAMPLING_FIELDS}
     if sampling.banned or sampling.likelier:
         banned = ([token, False] for token in sampling.banned)
         request["logit_bias"] = [*request.get("logit_bias", ()), *banned, *map(list, sampling.likelier)]

@@ -194,12 +194,9 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         tokenizer = Tokenizer(fast, model.stem)
         # Never steady: if another stream's cache has the rest of a prompt, the last token is computed alone,
         # which gives other logits (by 0.1, in 32 bits too).
-        info = replace(
-            local.gguf_info(model, headers, context),
-            engine="openvino",
-            fields=SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE},
-            format=kept_format,
-        )
+        fields = SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE}
+        info = local.gguf_info(model, headers, context)
+        info = replace(info, engine="openvino", fields=fields, format=kept_format)
         return cls(info, context, KeptProcess(child, settings), tokenizer, fast.ends(), trained=trained)
 
     async def _once(
@@ -249,9 +246,8 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
     def _schema(self, sampling: Sampling, limit: int) -> str:
         if sampling.schema is None or json.dumps(sampling.schema) in self._refused:
             return ""
-        self._schemas.leave(
-            self._info.name, expressible(sampling.schema)[1] | for_xgrammar(sampling.schema)[1]
-        )
+        left = expressible(sampling.schema)[1] | for_xgrammar(sampling.schema)[1]
+        self._schemas.leave(self._info.name, left)
         schema, _ = expressible(within(sampling.schema, int(limit * DENSE)))
         return json.dumps(for_xgrammar(schema)[0])
 

@@ -440,10 +440,8 @@ class BatchServer(Server):
                 status=refusal.status,
             )
         if refusal.status == 404:
-            return EngineError(
-                f"{self.host} does not know {path} (404): {reason}",
-                hint=f"Use the API key of the earlier run. {self._forget}",
-            )
+            hint = f"Use the API key of the earlier run. {self._forget}"
+            return EngineError(f"{self.host} does not know {path} (404): {reason}", hint=hint)
         return self.error(refusal, path)
 
     @property
@@ -476,9 +474,8 @@ def _response(body: Body) -> httpx.Response:
 
 def _result(line: Body) -> Body | Refusal:
     response = line.get("response")
-    status, body = (
-        (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (0, None)
-    )
+    found = response if isinstance(response, dict) else {"status_code": 0}
+    status, body = found.get("status_code"), found.get("body")
     if not isinstance(status, int) or 200 <= status < 300:
         if isinstance(body, dict):
             return body
@@ -573,10 +570,9 @@ class BatchFile:
             try:
                 self._note(record or {})
             except (KeyError, TypeError):
-                raise OutputError(
-                    f"{self.path} should list batches, but its line {number} is something else.",
-                    hint="Move the file away. Batches under way are then sent, and paid for, again.",
-                ) from None
+                message = f"{self.path} should list batches, but its line {number} is something else."
+                hint = "Move the file away. Batches under way are then sent, and paid for, again."
+                raise OutputError(message, hint=hint) from None
             length += len(line)
         return length
 

@@ -46,9 +46,7 @@ _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 
 Reach = Callable[[str, Key | None, Patience], Server]
 
-_OF_BEGINNING = re.compile(
-    r"assistant|prefill|continue|last message|generation|roles?\b|alternate|user", re.I
-)
+_OF_BEGINNING = re.compile(r"(?i)assistant|prefill|continue|last message|generation|roles?\b|alternate|user")
 """Complaints of servers that cannot continue the beginning of an answer."""
 _OF_LLAMACPP = ("llamacpp", "library", "organization_owner")
 """Owners of models on servers that have llama.cpp inside: its own, Ollama and LM Studio."""
@@ -362,10 +360,8 @@ class RemoteEngine(Engine):
         )
 
     def _no_raw_text(self) -> ServerError:
-        return ServerError(
-            f"{self._server.url} has no {_RAW}: it answers chats, but does not continue raw text.",
-            hint="Use mode 'prompted', which needs only chats.",
-        )
+        message = f"{self._server.url} has no {_RAW}: it answers chats, but does not continue raw text."
+        return ServerError(message, hint="Use mode 'prompted', which needs only chats.")
 
     def _not_the_protocol(self, record: str) -> ServerError:
         shown = self._server.clean(record)[:80]
@@ -482,10 +478,8 @@ async def choose(server: Server, name: str | None) -> Listed:
         found = listed[0]
     else:
         names = [model.name for model in listed]
-        raise UsageError(
-            f"{server.url} has {len(names) or 'no'} models, and no model was named.{has(names)}",
-            hint=f"--model {server.url}#{names[0] if names else 'name'}",
-        )
+        message = f"{server.url} has {len(names) or 'no'} models, and no model was named.{has(names)}"
+        raise UsageError(message, hint=f"--model {server.url}#{names[0] if names else 'name'}")
     fields = {"llamacpp": "grammar", "sglang": "ebnf", "vllm": "structured_outputs"}
     return replace(found, grammar=fields.get(found.owner, ""))
 

@@ -309,10 +309,8 @@ class Server:
     ) -> httpx.Response | Refusal:
         self._loop = self._loop or asyncio.get_running_loop()
         if self._loop is not asyncio.get_running_loop():  # connections belong to one loop
-            raise EngineError(
-                f"the engine of {self.url} was used in another event loop before.",
-                hint="Open and use an engine in one event loop: one asyncio.run(…) around all of it.",
-            )
+            hint = "Open and use an engine in one event loop: one asyncio.run(…) around all of it."
+            raise EngineError(f"the engine of {self.url} was used in another event loop before.", hint=hint)
         began = self._loop.time()
         for attempt in count(1):
             silence, asked = 0.0, self._loop.time()
@@ -338,10 +336,8 @@ class Server:
 
     async def _once(self, request: Mapping[str, Any], limit: float) -> httpx.Response | Refusal | EngineError:
         if self._lanes.closed:
-            raise EngineError(
-                f"the engine of {self.url} was closed.",
-                hint="Open it again: await redraft.load_engine('http://host/v1#model')",
-            )
+            hint = "Open it again: await redraft.load_engine('http://host/v1#model')"
+            raise EngineError(f"the engine of {self.url} was closed.", hint=hint)
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):
@@ -410,10 +406,8 @@ def check_address(url: str) -> None:
     if not valid or not url.isprintable() or " " in url:
         raise UsageError(f"{url!r} is not the address of a server.", hint="http://host:port/v1#model")
     if parts.username or parts.password:
-        raise UsageError(
-            f"the address of {parts.hostname} contains a user name or password, which logs would show.",
-            hint=f"Leave it out, and: export {key_variable(parts.hostname or '')}=…",
-        )
+        message = f"the address of {parts.hostname} contains a user name or password, which logs would show."
+        raise UsageError(message, hint=f"Leave it out, and: export {key_variable(parts.hostname or '')}=…")
 
 
 def _check_key(url: str, key: Key) -> None:

@@ -292,9 +292,7 @@ class Complaint:
         return bool(_OF_REQUEST.search(self.message))
 
 
-_NO_MODEL = re.compile(
-    r"\bmodel\b.*\b(not exist|not found|no such|unknown)|\bno (such )?model\b", re.I | re.S
-)
+_NO_MODEL = re.compile(r"(?is)\bmodel\b.*\b(not exist|not found|no such|unknown)|\bno (such )?model\b")
 _OF_REQUEST = re.compile(
     r"\bnot supported\b|\bunsupported\b|\binvalid\b|\bmust be\b|\btemplate\b|\bjinja\b", re.I
 )

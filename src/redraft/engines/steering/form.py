@@ -95,14 +95,8 @@ class Gap(NamedTuple):
         """Return whether a text is a word that may replace `old`. Nothing may replace digits."""
         old, bare = self.old.lower(), word.lstrip(" ").lower()
         alike = word[:1].isspace() == old[:1].isspace() and not any(map(str.isdigit, old))
-        known = self.near | NEGATIVE
-        return (
-            alike
-            and bare.isalpha()
-            and bare not in known
-            and not old.startswith(word.lower())
-            and not bare.startswith(old.strip())
-        )
+        begins = old.startswith(word.lower()) or bare.startswith(old.strip())
+        return alike and bare.isalpha() and bare not in self.near | NEGATIVE and not begins
 
 
 NEGATIVE = frozenset(("no", "not", "cannot", "never", "none", "hardly", "without"))  # they invert the meaning

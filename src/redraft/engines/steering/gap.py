@@ -49,7 +49,8 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
     if apart and _BARE.match(gap.closed) and await _goes_on(("", gap.closed), (old, other), look, encode):
         return [gap.closed]
     found, chances = list[tuple[float, str]](), dict[str, float]()
-    for word, chance in [(str(word), chance) for word, chance in top if gap.takes(str(word))][: 3 * WORDS]:
+    words = [(str(word), chance) for word, chance in top]  # ids of tokens without a text are no words
+    for word, chance in [each for each in words if gap.takes(each[0])][: 3 * WORDS]:
         more = len(found) < WORDS or max(found)[0] < FITTING
         if more and forbidden(word + gap.rest) is None:
             chances[word] = await begun(gap.rest, await look(word), encode)
@@ -65,7 +66,7 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
     modal = _MODAL.search(gap.old)
     loose = [
         (chance + max(chances[word], UNSEEN), word)
-        for word, chance in top
+        for word, chance in words
         if word in chances and (chances[word] > UNSEEN or (modal and _MODAL.search(word)))
     ]
     return [max(loose)[1] + gap.rest] if loose else []

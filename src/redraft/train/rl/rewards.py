@@ -70,10 +70,8 @@ async def _returned(check: FunctionCheck, chain: Chain) -> float:
     except BaseException as error:
         if not is_crash(error):
             raise
-        raise CheckError(
-            f"the reward {check.name} crashed: {crash_of(error)}",
-            hint="Fix the function, and type the same command again: it resumes.",
-        ) from error
+        hint = "Fix the function, and type the same command again: it resumes."
+        raise CheckError(f"the reward {check.name} crashed: {crash_of(error)}", hint=hint) from error
     return _number(found.score if isinstance(found, Outcome) else found, check.name, chain)
 
 
@@ -145,7 +143,5 @@ def _number(found: object, name: str, chain: Chain) -> float:
         plain = found.item() if hasattr(found, "item") else found
         if isinstance(plain, Real) and math.isfinite(plain):
             return float(plain)
-    raise CheckError(
-        f"the reward {name} is {shown(found)} for the answer {chain.answer!r:.60}.",
-        hint="A reward must be a finite number. Fix its function or model, and type the same command again.",
-    )
+    hint = "A reward must be a finite number. Fix its function or model, and type the same command again."
+    raise CheckError(f"the reward {name} is {shown(found)} for the answer {chain.answer!r:.60}.", hint=hint)

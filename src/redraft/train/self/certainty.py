@@ -72,9 +72,8 @@ def revised(tasks: Iterable[Task], chains: Sequence[Chain], model: str) -> list[
         was, became = (lessons.passes(task, chain, each) for each in (chain.steps[0].answer, chain.answer))
         return was and not became
 
-    return [
-        Revised(chain.meta["task"], least, broken(chain)) for chain, least in zip(kept, certain, strict=True)
-    ]
+    pairs = zip(kept, certain, strict=True)
+    return [Revised(chain.meta["task"], least, broken(chain)) for chain, least in pairs]
 
 
 async def _scored(model: str, chains: Sequence[Chain]) -> list[float]:

@@ -56,10 +56,8 @@ def training(task: Task, part: str, count: int, seed: int, without: set[str]) ->
             yield chain
         if made == count:
             return
-    raise UsageError(
-        f"almost all exercises of the task {task.name!r} are held out.",
-        hint="Let it draw from more values, or hold out fewer: --held-out N",
-    )
+    hint = "Let it draw from more values, or hold out fewer: --held-out N"
+    raise UsageError(f"almost all exercises of the task {task.name!r} are held out.", hint=hint)
 
 
 def key(chain: Chain) -> str:

@@ -21,17 +21,8 @@ from redraft.revision.runs.answers import answer_file
 from redraft.train.self.lessons import passes
 from redraft.train.self.tasks.task import Task
 
-HEAD = [
-    "task",
-    "answer 0",
-    "final",
-    "gain",
-    "wrong → right",
-    "right → wrong",
-    "verdicts",
-    "unknown",
-    "tokens",
-]
+_CHANGES = ("wrong → right", "right → wrong")
+HEAD = ["task", "answer 0", "final", "gain", *_CHANGES, "verdicts", "unknown", "tokens"]
 
 
 @dataclass(frozen=True)

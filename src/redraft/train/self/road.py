@@ -88,10 +88,8 @@ class Start:
         answers, critic = folder / "answers.gguf", folder / "critic.gguf"
         record = RunFile(folder / "road").read()
         if record is None or not (answers.exists() and critic.exists()):
-            raise UsageError(
-                f"--from {name}: this is not a folder with both adapters from `redraft train self`.",
-                hint="Use --from default, or the folder of a run that has ended.",
-            )
+            message = f"--from {name}: this is not a folder with both adapters from `redraft train self`."
+            raise UsageError(message, hint="Use --from default, or the folder of a run that has ended.")
         learnt = [TASKS[task] for task in record["config"].get("tasks", ()) if task in TASKS]
         return cls(answers, critic, learnt)
 
@@ -187,11 +185,8 @@ The results on held-out exercises, in wordings that were not used for training:
         return card_text(self.folder.resolve().name, sources) + how
 
     def _record(self) -> None:
-        record = RunFile(
-            self.folder / "road",
-            elsewhere="to another folder",
-            start_over=f"delete {self.folder} to start over",
-        )
+        start_over = f"delete {self.folder} to start over"
+        record = RunFile(self.folder / "road", elsewhere="to another folder", start_over=start_over)
         config = {"model": model_of(self.model), "seed": self.seed, **asdict(self.scale)}
         if self.start:
             config["from"] = self.start.record

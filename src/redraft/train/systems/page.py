@@ -63,11 +63,8 @@ def _of_stage(ledger: Ledger, row: Row) -> Part:
     texts = {name: ", ".join(map(str, v)) if isinstance(v, list) else v for name, v in stage.options.items()}
     plain = ((name, v if isinstance(v, str) else json.dumps(v)) for name, v in texts.items())
     facts = [("verb", stage.verb or stage.command), *plain, *[("said", says)] * bool(says)]
-    return Part(
-        title=stage.name,
-        facts=facts,
-        links=[(each.name, each.relative_to(ledger.folder).as_posix()) for each in pages],
-    )
+    links = [(each.name, each.relative_to(ledger.folder).as_posix()) for each in pages]
+    return Part(title=stage.name, facts=facts, links=links)
 
 
 def _sources(folder: Path) -> list[Source]:

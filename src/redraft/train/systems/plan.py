@@ -75,9 +75,8 @@ class Ledger:
         record, out = self.record(stage).read(), self.out(stage)
         if record is None:
             if out.exists():
-                raise OutputError(
-                    f"{out} exists, but no run made it.", hint="Move it away, or name another folder: -o DIR"
-                )
+                hint = "Move it away, or name another folder: -o DIR"
+                raise OutputError(f"{out} exists, but no run made it.", hint=hint)
             return State(Kind.NEW)
         now = {"command": made.command, "config": json.loads(json.dumps(made.config))}
         if why := list(differences(record, now, None)):
@@ -193,10 +192,8 @@ class Plan:
         there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
         free = shutil.disk_usage(there).free / 1e9
         if wanted > free:
-            raise OutputError(
-                f"the stages need {wanted:,.1f} GB, but the disk of {folder} has {free:,.1f} GB free.",
-                hint="Make room, or name a folder on another disk: -o DIR",
-            )
+            message = f"the stages need {wanted:,.1f} GB, but the disk of {folder} has {free:,.1f} GB free."
+            raise OutputError(message, hint="Make room, or name a folder on another disk: -o DIR")
 
 
 def _figures(hours: float, gb: float, usd: float | None) -> str:

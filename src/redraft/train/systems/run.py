@@ -118,18 +118,14 @@ class Run:
         end = time.monotonic() + self.patience
         while (lock := open_locked(self.folder / ".run" / "lock")) is None:
             if time.monotonic() > end:
-                raise OutputError(
-                    f"another run is using {self.folder}.", hint="Wait for it, or name another folder: -o DIR"
-                )
+                hint = "Wait for it, or name another folder: -o DIR"
+                raise OutputError(f"another run is using {self.folder}.", hint=hint)
             time.sleep(0.1)
         return lock
 
     def _check_folder(self) -> None:
-        record = RunFile(
-            self.folder / ".run" / "system",
-            elsewhere="to another folder with -o",
-            start_over=f"delete {self.folder} to start over",
-        )
+        path, start_over = self.folder / ".run" / "system", f"delete {self.folder} to start over"
+        record = RunFile(path, elsewhere="to another folder with -o", start_over=start_over)
         made = Provenance("run", {"system": self.system.name, "small": self.system.small})
         if begun := record.path.exists():
             record.check(made)
@@ -139,9 +135,8 @@ class Run:
         state = self.ledger.state(stage, self._made(stage))
         if state.kind is Kind.DONE:
             if state.why:
-                self.ledger.record(stage).note(
-                    made=self.ledger.hashes.of(self.ledger.out(stage)), edited=True
-                )
+                made = self.ledger.hashes.of(self.ledger.out(stage))
+                self.ledger.record(stage).note(made=made, edited=True)
             self.tell(f"{stage.name}: done{self.ledger.edited(stage)}, {self.ledger.out(stage)}")
             return False
         if state.kind in (Kind.CHANGED, Kind.NEW):

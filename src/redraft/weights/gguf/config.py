@@ -52,23 +52,15 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
     sizes = families.sizes_from_config(config)
     family = sizes.family
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
-        raise ModelError(
-            f"config.json sets hidden_act {act!r:.40}; only silu can be converted to GGUF.",
-            hint=families.OTHER_TOOL,
-        )
+        message = f"config.json sets hidden_act {act!r:.40}; only silu can be converted to GGUF."
+        raise ModelError(message, hint=families.OTHER_TOOL)
     if family is not families.LLAMA and config.get("attention_bias") and not family.bias:
-        raise ModelError(
-            f"config.json sets attention_bias, which llama.cpp's {family.gguf} lacks.",
-            hint=families.OTHER_TOOL,
-        )
+        message = f"config.json sets attention_bias, which llama.cpp's {family.gguf} lacks."
+        raise ModelError(message, hint=families.OTHER_TOOL)
     read = families.Numbers(config, "config.json")
     context = "max_position_embeddings" if "max_position_embeddings" in config else "max_sequence_length"
-    return ModelNumbers(
-        sizes,
-        context=read.whole(context),
-        eps=read.real("rms_norm_eps", _EPS),
-        rope=_rope_from_config(config, family, sizes.head),
-    )
+    length, eps = read.whole(context), read.real("rms_norm_eps", _EPS)
+    return ModelNumbers(sizes, length, eps, _rope_from_config(config, family, sizes.head))
 
 
 def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
@@ -103,24 +95,17 @@ def numbers_from_metadata(
     family = families.family_in_gguf(metadata.get("general.architecture"))
     prefix = family.gguf + "."
     own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    exact = {
-        key: families.shortest(value) if isinstance(value, float) else value for key, value in own.items()
-    }
+    exact = {key: families.shortest(n) if isinstance(n, float) else n for key, n in own.items()}
     read = families.Numbers(exact, "the GGUF file")
     if read.values.get("expert_count"):
         raise ModelError("the GGUF file is a mixture of experts, which redraft cannot convert to a folder.")
     sizes = families.sizes_from_metadata(read, family, shapes)
     for key in ("attention.value_length", "rope.dimension_count"):
         if (other := read.whole(key, sizes.head)) != sizes.head:
-            raise ModelError(
-                f"the GGUF file sets {prefix}{key} to {other}, but its heads have {sizes.head} elements."
-            )
-    return ModelNumbers(
-        sizes,
-        context=read.whole("context_length"),
-        eps=read.real("attention.layer_norm_rms_epsilon"),
-        rope=_rope_from_metadata(read.values, factors, sizes.head),
-    )
+            found = f"the GGUF file sets {prefix}{key} to {other}, but its heads have {sizes.head} elements."
+            raise ModelError(found)
+    length, eps = read.whole("context_length"), read.real("attention.layer_norm_rms_epsilon")
+    return ModelNumbers(sizes, length, eps, _rope_from_metadata(read.values, factors, sizes.head))
 
 
 def config_of(numbers: ModelNumbers, dtype: str) -> dict[str, Any]:
@@ -230,9 +215,8 @@ def _llama3(theta: float, factors: tuple[float, ...], head: int) -> dict[str, fl
         made = rope_factors(Rope(theta, "llama3", numbers), head)
         if np.shape(made) == np.shape(factors) and np.allclose(made, factors, rtol=1e-5):
             return numbers
-    raise ModelError(
-        "the GGUF file cannot be converted to a folder: it has a rope_freqs.weight that is not Llama 3's."
-    )
+    found = "the GGUF file cannot be converted to a folder: it has a rope_freqs.weight that is not Llama 3's."
+    raise ModelError(found)
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:

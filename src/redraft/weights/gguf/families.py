@@ -289,10 +289,8 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
     if unknown := sorted(called(name) for name in found.keys() - expected.keys()):
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         some = ", ".join(f"{name!r:.80}" for name in unknown[:3])
-        raise ModelError(
-            f"{where} has tensors that no {sizes.family.architecture} has: {some}{more}.",
-            hint=OTHER_TOOL if in_hf else None,
-        )
+        message = f"{where} has tensors that no {sizes.family.architecture} has: {some}{more}."
+        raise ModelError(message, hint=OTHER_TOOL if in_hf else None)
 
 
 @dataclass(frozen=True)
@@ -326,8 +324,8 @@ def shortest(value: float) -> float:
         return float(str(np.float32(value)))
 
 
-def positive(value: Any, what: str, most: float = MOST) -> float:
-    """Return an untrusted value as a float if it is positive and below `most`. `what` names it in errors."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < most:
+def positive(value: Any, what: str) -> float:
+    """Return an untrusted value as a float if it is positive and below `MOST`. `what` names it in errors."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < MOST:
         raise ModelError(f"{what} is {value!r:.40}, which is not a positive number of a sensible size.")
     return float(value)

@@ -113,10 +113,9 @@ class TensorReader:
     def kind(self, tensor: Tensor) -> Kind:
         """Return the GGML type of a tensor."""
         if tensor.size is None or tensor.kind not in list(Kind):
-            raise ModelError(
-                f"{self.path}: {tensor.name!r:.80} has the unknown type {tensor.kind}.",
-                hint="llama.cpp may know it: llama-quantize --allow-requantize FILE.gguf OUT.gguf F16",
-            )
+            message = f"{self.path}: {tensor.name!r:.80} has the unknown type {tensor.kind}."
+            hint = "llama.cpp may know it: llama-quantize --allow-requantize FILE.gguf OUT.gguf F16"
+            raise ModelError(message, hint=hint)
         return Kind(tensor.kind)
 
     def raw(self, tensor: Tensor, start: int, stop: int) -> Raw:

@@ -40,16 +40,9 @@ _SCALARS = {kind: f"<{code}" for kind, code in enumerate("BbHhIif?")} | {10: "<Q
 _BLOCK_BYTES = {
     1: {0: 4, 1: 2, 24: 1, 25: 2, 26: 4, 27: 8, 28: 8, 30: 2},
     32: {2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 9: 36, 20: 18, 39: 17},
-    256: {
-        **dict(zip(range(10, 20), (84, 110, 144, 176, 210, 292, 66, 74, 98, 50), strict=True)),
-        21: 110,
-        22: 82,
-        23: 136,
-        29: 56,
-        34: 54,
-        35: 66,
-    },
+    256: dict(zip(range(10, 20), (84, 110, 144, 176, 210, 292, 66, 74, 98, 50), strict=True)),
 }
+_BLOCK_BYTES[256] |= {21: 110, 22: 82, 23: 136, 29: 56, 34: 54, 35: 66}
 # Names of ggml's types (ggml.h), as printed by llama.cpp.
 KINDS = dict(enumerate(("F32", "F16", "Q4_0", "Q4_1")))
 KINDS |= dict(enumerate(("Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"), 6))
@@ -253,10 +246,8 @@ class _Reader:
         magic = self.data[:4]
         refuse_pointer(self.path, self.data[:64])
         if magic != _MAGIC:
-            raise ModelError(
-                f"{self.path} is not a GGUF file: it begins with {magic!r}, not b'GGUF'.",
-                hint="For a folder of safetensors, give the path of the folder.",
-            )
+            message = f"{self.path} is not a GGUF file: it begins with {magic!r}, not b'GGUF'."
+            raise ModelError(message, hint="For a folder of safetensors, give the path of the folder.")
         self.at = 4
         if (version := self._scalar("<I")) not in {2, 3}:
             what = f"has GGUF version {version}"

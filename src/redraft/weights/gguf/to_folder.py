@@ -117,11 +117,8 @@ def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, d
         config["redraft_format"] = native
     write_json(out.aside / "config.json", config)
     found = {ours: header.metadata.get(f"general.sampling.{theirs}") for ours, theirs in SAMPLING.items()}
-    advised = {
-        ours: n if isinstance(n, int) else shortest(n)
-        for ours, n in found.items()
-        if isinstance(n, int | float)
-    }
+    given = {ours: n for ours, n in found.items() if isinstance(n, int | float)}
+    advised = {ours: n if isinstance(n, int) else shortest(n) for ours, n in given.items()}
     sampling = {**advised, "do_sample": True} if advised else {}
     write_json(out.aside / "generation_config.json", ids | sampling)
     write_tokenizer(header.metadata, out.aside)

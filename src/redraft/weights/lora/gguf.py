@@ -104,10 +104,9 @@ def _check_plain(adapter: LoraAdapter, base: Base) -> None:
             found.append(f"the whole of {name!r:.80}")
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        raise ModelError(
-            f"{adapter.folder} has {found[0]}{more}, which a GGUF adapter cannot store.",
-            hint=f"Merge it first: redraft weights merge-lora BASE {adapter.folder} -o DIR",
-        )
+        message = f"{adapter.folder} has {found[0]}{more}, which a GGUF adapter cannot store."
+        hint = f"Merge it first: redraft weights merge-lora BASE {adapter.folder} -o DIR"
+        raise ModelError(message, hint=hint)
 
 
 def _base(adapter: LoraAdapter, given: Path | None) -> Base:

@@ -78,10 +78,8 @@ class _Planner:
         if (found := next((each for each in candidates if each in self.targets), None)) is None:
             raise self.unfit(f"it changes {name!r:.120}, which that model does not have")
         if (info := self.targets[found].info).dtype not in FLOATS:
-            raise ModelError(
-                f"{self.base.path} stores {info.name!r:.120} as {info.dtype}, which cannot be merged.",
-                hint="Merge into the unquantised model, then quantise the result.",
-            )
+            message = f"{self.base.path} stores {info.name!r:.120} as {info.dtype}, which cannot be merged."
+            raise ModelError(message, hint="Merge into the unquantised model, then quantise the result.")
         return self.targets[found]
 
     def unfit(self, why: str) -> ModelError:

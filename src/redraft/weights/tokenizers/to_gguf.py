@@ -103,13 +103,8 @@ def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
     source.put_added()
     scores = _piece_scores(source) or _rank_scores(source)
     texts, kinds = source.filled()
-    return {
-        "model": "llama",
-        "pre": "default",
-        "tokens": texts,
-        "scores": [scores.get(number, 0.0) for number in range(source.rows)],
-        "token_type": kinds,
-    }
+    scored = [scores.get(number, 0.0) for number in range(source.rows)]
+    return {"model": "llama", "pre": "default", "tokens": texts, "scores": scored, "token_type": kinds}
 
 
 def _from_pieces(source: TokenizerFolder, model: sp.SentencePiece) -> dict[str, Any]:
