@@ -319,8 +319,9 @@ def test_an_error_teaches(places: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         patched("x", places=places)
     assert caught.value.hint
-    with pytest.raises(UsageError, match="no value at '/b'"):
-        patched("x", answer='{"a": 1}', places=[("/b", "x")])
+    for place, said in (("/b", "no value at '/b'"), ("name", "without 'name', the text is not JSON")):
+        with pytest.raises(UsageError, match=said):
+            patched("x", answer='{"name": 1}', places=[(place, "remove it")])
 
 
 def test_without_places_checks_find_what_is_to_change() -> None:

@@ -70,7 +70,11 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
     end = begin + len(passage.strip())
     named = isinstance(at, str) and at.startswith("/") and at not in answer
     if _REMOVED.fullmatch(wish):
-        yield _removed(answer, at, wish) if named else _without(answer, begin, end, wish)
+        edit = _removed(answer, at, wish) if named else _without(answer, begin, end, wish)
+        if is_json(answer) and not is_json(f"{answer[: edit.begin]}{edit.made}{answer[edit.end :]}"):
+            hint = "Name a value by its JSON pointer, such as '/name'."
+            raise UsageError(f"without {passage.strip()!r:.60}, the text is not JSON.", hint=hint)
+        yield edit
         return
     edit = Edit(begin, end, wish=wish)
     if named:
