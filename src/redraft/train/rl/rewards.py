@@ -16,17 +16,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redraft.chain import Chain, is_blank
 from redraft.checks.base import Check, Outcome, is_crash, run_check, together
 from redraft.checks.function import FunctionCheck, takes_prompt
 from redraft.checks.parse import parse_check
-from redraft.engines.hf.reward import RewardModel
 from redraft.errors import CheckError, UsageError, crash_of, shown
 from redraft.jobs.counting import counted
 from redraft.jobs.plugins import OWN, Kind, Plugin, plugins
 from redraft.jobs.signals import in_daemon_thread
+
+if TYPE_CHECKING:
+    from redraft.engines.hf.reward import RewardModel
 
 _WEIGHT = re.compile(r"(?P<weight>-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?)\s*\*\s*")
 _HEAD = re.compile(r"(?P<kind>[\w-]+):")
@@ -136,7 +138,13 @@ class RewardKind(Kind):
     make: Callable[[str], Reward]  # makes a reward from a value without its weight, such as `reward:MODEL`
 
 
-MODEL = RewardKind(lambda form: partial(_modelled, RewardModel.load(form.removeprefix("reward:").strip())))
+def _of_model(form: str) -> Reward:
+    from redraft.engines.hf.reward import RewardModel  # slow to import
+
+    return partial(_modelled, RewardModel.load(form.removeprefix("reward:").strip()))
+
+
+MODEL = RewardKind(_of_model)
 FUNCTION = RewardKind(lambda form: partial(_called, FunctionCheck.of(form.removeprefix("python:").strip())))
 
 
