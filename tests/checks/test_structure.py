@@ -8,7 +8,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 from redraft.chain import Prompt
+from redraft.checks.base import schema_of
 from redraft.checks.output import from_type
+from redraft.checks.parse import parse_checks
 from redraft.checks.structure import MOST_REFERENCES, JsonSchema, demand_of_schema, sketch
 from redraft.errors import CheckSyntaxError
 
@@ -18,6 +20,16 @@ PERSON = {
     "required": ["name", "age"],
     "additionalProperties": False,
 }
+
+
+def test_a_schema_in_python_is_a_check() -> None:
+    [check] = parse_checks([PERSON])
+    assert (check.name, schema_of(check)) == (
+        'json-schema:{"type": "object", "properties": {"name": …',
+        PERSON,
+    )
+    with pytest.raises(CheckSyntaxError, match="it is not a JSON Schema"):
+        parse_checks([{"type": str}])
 
 
 class TestSchema:
