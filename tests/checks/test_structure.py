@@ -25,7 +25,7 @@ PERSON = {
 def test_a_schema_in_python_is_a_check() -> None:
     [check] = parse_checks([PERSON])
     assert (check.name, schema_of(check)) == (
-        'json-schema:{"type": "object", "properties": {"name": …',
+        'json-schema:{"type": "object", "properties": {"name"…',
         PERSON,
     )
     with pytest.raises(CheckSyntaxError, match="it is not a JSON Schema"):

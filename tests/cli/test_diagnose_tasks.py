@@ -74,7 +74,11 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     assert {"plain", "revise-2", "alone-2", "best-of-2", "vote-3"} <= names
     assert "script:script.jsonl, revise: " in result.stdout
     page = Path("d/index.html").read_text()
-    titled = ("no way has more right answers than ", "at equal tokens. Undecided: revising is not")
+    titled = (
+        ", at equal tokens</h2>",
+        "<p>No way has more right answers than ",
+        "<p>Undecided: revising is not",
+    )
     for shown in ("Who should revise, when, and how?", "revise alone", "majority vote", "all tasks", *titled):
         assert shown in page
     assert "new tokens a prompt</text>" in page

@@ -103,7 +103,7 @@ class EvalRun(ScoredRun):
         """Return a row that says that another run gives other answers, if it does."""
         if self.settings.get("seed") is not None or self.settings.get("temperature") == 0:
             return []
-        return [("seed", "none: another run gives other answers. With --seed 0, they can be repeated.")]
+        return [("seed", "none: another run gives other answers (--seed 0 repeats them)")]
 
     def end(self) -> None:
         """Count empty answers as wrong, though the run lists them as failures."""
