@@ -44,6 +44,7 @@ class TestSchema:
             (PERSON, '{"name": "Ada", "age": 36}', "The answer is JSON that fits the schema."),
             ({"items": {"type": "string"}}, "[1, 2, 3, 4, 5]", "; and 2 more."),
             ({"type": "object"}, json.dumps(["x" * 10_000]), "is not of type 'object'."),
+            ({"enum": ["km", None]}, '["é"]', '$: ["é"] is not one of "km", null.'),
             (
                 {"anyOf": [{"type": "string"}, {"properties": {"a": {"type": "integer"}}}]},
                 '{"a": "x"}',
@@ -61,7 +62,16 @@ class TestSchema:
             ),
             ({"prefixItems": [{"type": "string"}]}, '["a", 1]', "The answer is JSON that fits the schema."),
         ],
-        ids=["fits", "three faults", "long", "the nearest", "references", "an old draft", "the new draft"],
+        ids=[
+            "fits",
+            "three faults",
+            "long",
+            "enum",
+            "the nearest",
+            "references",
+            "an old draft",
+            "the new draft",
+        ],
     )
     def test_what_is_said(self, tmp_path: Path, schema: object, answer: str, said: str) -> None:
         message = self.made(tmp_path, schema).check(answer, Prompt()).message

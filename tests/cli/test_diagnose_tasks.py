@@ -176,6 +176,10 @@ def test_quiet_says_nothing_but_the_result() -> None:
     ways = enumerate(("one", "revise-2", "blind-2"), 1)
     said = [f"redraft: {way}, seed 0: run {number} of at most 3" for number, way in ways]
     assert run(GSM8K, "--ways", "blind").stderr.splitlines() == ["redraft: script:script.jsonl, test", *said]
+    *_, last = run(GSM8K, "--ways", "best", "--samples", "9").stderr.splitlines()
+    assert re.match(
+        r"redraft: \d of 10 runs are not needed: with fewer drafts, these ways already used", last
+    )
 
 
 @pytest.mark.parametrize(

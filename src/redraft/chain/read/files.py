@@ -17,7 +17,9 @@ import sys
 import zlib
 from collections.abc import Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from glob import has_magic, iglob
 from pathlib import Path
+from shlex import quote
 from typing import IO, Any, Literal, cast
 
 from pydantic_core import from_json
@@ -90,7 +92,16 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RecordError(f"{name_of(path)}: it cannot be read: {reason.removesuffix('.')}.") from None
+        message = f"{name_of(path)}: it cannot be read: {reason.removesuffix('.')}."
+        raise RecordError(message, hint=_of_pattern(str(path))) from None
+
+
+def _of_pattern(path: str) -> str | None:
+    if not has_magic(path) or Path(path).exists():
+        return None
+    if found := next(iglob(path), None):  # noqa: PTH207  (the pattern may be absolute)
+        return f"Name files, such as {quote(found)}; or leave out the quotation marks around the pattern."
+    return f"No file matches this pattern. What is there: ls {quote(str(Path(path).parent))}"
 
 
 def name_of(path: Path) -> str:
