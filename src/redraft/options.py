@@ -219,6 +219,10 @@ def allowed(option: Option) -> str:
     return ", ".join(filter(None, [_KINDS[get_origin(kind) or kind], found]))
 
 
+CHECKS = 'a list of texts: ["words<=50"]'
+CHECK = TEXT[0], "a text such as 'words<=50', 'python:module.function' or 'json-schema:FILE'"
+
+
 class PlainOptions(OptionModel):
     """The options of `redraft.revise` whose values are a plain text, number or truth value."""
 
@@ -368,13 +372,7 @@ class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):
     """The options of `ask`, `chat` and `answer`, and of recipes."""
 
     check: list[str] = option(
-        "a check that answers must pass; repeatable",
-        LOOP,
-        "CHECK",
-        "-c",
-        default=[],
-        what='a list of texts: ["words<=50"]',
-        item=(TEXT[0], "a text such as 'words<=50', 'python:module.function' or 'json-schema:FILE'"),
+        "a check that answers must pass; repeatable", LOOP, "CHECK", "-c", default=[], what=CHECKS, item=CHECK
     )
     budget_tokens: int | None = option("maximum generated tokens", BUDGET, "N", gt=0)
     budget_seconds: float | None = option("maximum wall-clock time", BUDGET, "S", gt=0)

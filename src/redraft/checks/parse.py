@@ -8,6 +8,7 @@ Parsing does everything that can fail without an answer: it reads files, compile
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from redraft.checks.base import Check
 from redraft.checks.function import FunctionCheck
 from redraft.checks.groups import unescape
 from redraft.checks.kinds import SEE, CheckKind, Writer, Written, check_kinds
+from redraft.checks.schema import validator_of
 from redraft.checks.structure import JsonSchema
 from redraft.engines.base import Engine
 from redraft.errors import CheckSyntaxError, nearest, shown
@@ -60,7 +62,8 @@ def parse_checks(
         elif isinstance(check, Check) and not isinstance(check, type):
             found.append(check)
         elif isinstance(check, Mapping):
-            found.append(JsonSchema.given(check))
+            start = f"{json.dumps(check, default=str):.40}…"
+            found.append(JsonSchema(start, validator_of(check, f"json-schema:{start}")))
         elif callable(check):
             found.append(FunctionCheck.around(check))
         else:

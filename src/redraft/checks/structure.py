@@ -135,12 +135,6 @@ class JsonSchema:
             return cls(file, validator_of(schema, f"json-schema:{file}"))
         raise CheckSyntaxError(f"json-schema:{file}: {problem}", hint="Give the path of a JSON Schema file.")
 
-    @classmethod
-    def given(cls, schema: Mapping[str, Any]) -> Self:
-        """Return the check of a schema that Python code gives. Its name has the start of the schema."""
-        start = f"{json.dumps(schema, default=str):.40}…"
-        return cls(start, validator_of(schema, f"json-schema:{start}"))
-
     @property
     def name(self) -> str:
         """The short form."""

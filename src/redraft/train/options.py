@@ -318,7 +318,15 @@ class PpoOptions(RunOptions):
                 "--fsdp splits the weights over processes, but PPO needs the whole model to write answers.",
                 hint="Leave it out: each process then loads the whole model.",
             )
-        self._check_lengths()
+        if not self.max_length and self.min_new_tokens > self.max_new_tokens:
+            raise UsageError(
+                f"--min_new_tokens {self.min_new_tokens} is above --max_new_tokens {self.max_new_tokens}.",
+                hint=f"--max_new_tokens {self.min_new_tokens}",
+            )
+        if self.least >= self.longest:
+            why = f"an answer of {self.least} tokens leaves no room for a prompt in"
+            hint = f"{self.longest_flag} {2 * self.least}"
+            raise UsageError(f"{why} {self.longest_flag} {self.longest}.", hint=hint)
         self._check_rollouts()
 
     @property
@@ -335,19 +343,6 @@ class PpoOptions(RunOptions):
     def least(self) -> int:
         """The tokens that a prompt must leave for an answer."""
         return max(self.min_new_tokens, 1) if self.max_length else self.max_new_tokens
-
-    def _check_lengths(self) -> None:
-        if not self.max_length and self.min_new_tokens > self.max_new_tokens:
-            raise UsageError(
-                f"--min_new_tokens {self.min_new_tokens} is above --max_new_tokens {self.max_new_tokens}.",
-                hint=f"--max_new_tokens {self.min_new_tokens}",
-            )
-        if self.least >= self.longest:
-            full = f"{self.longest_flag} {self.longest}"
-            raise UsageError(
-                f"an answer of {self.least} tokens leaves no room for a prompt in {full}.",
-                hint=f"{self.longest_flag} {2 * self.least}",
-            )
 
     def _check_rollouts(self) -> None:
         step = self.per_device_train_batch_size * self.gradient_accumulation_steps * ranks()

@@ -17,9 +17,8 @@ import sys
 import zlib
 from collections.abc import Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from glob import has_magic, iglob
+from glob import has_magic
 from pathlib import Path
-from shlex import quote
 from typing import IO, Any, Literal, cast
 
 from pydantic_core import from_json
@@ -44,6 +43,8 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of compressed
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
 _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # the start of inspect's logs
+_PATTERN = "No file matches this pattern, or quotation marks keep the shell from finding the files."
+
 NOT_JSON = "Write one JSON object or text per line, or one array. A file of plain prompts is named *.txt."
 _BROKEN = (
     f"{NOT_JSON}\nCorrect or delete that line. For prompts, conversations and chains, "
@@ -93,15 +94,8 @@ def reading(path: Path) -> Iterator[None]:
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         message = f"{name_of(path)}: it cannot be read: {reason.removesuffix('.')}."
-        raise RecordError(message, hint=_of_pattern(str(path))) from None
-
-
-def _of_pattern(path: str) -> str | None:
-    if not has_magic(path) or Path(path).exists():
-        return None
-    if found := next(iglob(path), None):  # noqa: PTH207  (the pattern may be absolute)
-        return f"Name files, such as {quote(found)}; or leave out the quotation marks around the pattern."
-    return f"No file matches this pattern. What is there: ls {quote(str(Path(path).parent))}"
+        pattern = isinstance(error, FileNotFoundError) and has_magic(str(path))
+        raise RecordError(message, hint=_PATTERN if pattern else None) from None
 
 
 def name_of(path: Path) -> str:

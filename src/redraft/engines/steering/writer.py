@@ -467,7 +467,8 @@ class _Writer:
         text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, self._dot
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text)]
         places += [len(text.rstrip(STOPS))] * bool(closing)
-        fitting = [each for each in places if each > start and self._fits(text[:each] + self._dot, enough=enough)]
+        fits = partial(self._fits, enough=enough)
+        fitting = [each for each in places if each > start and fits(text[:each] + self._dot)]
         fitting = [place for place in fitting if not closing or not self._missing(text[:place])]
         for place in reversed(fitting[-LOOKED_AT * (1 + bool(closing)) :]):
             if self.spent >= self.room:

@@ -16,7 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from pkgutil import resolve_name
+from typing import Any
 
 from redraft.chain import Chain, is_blank
 from redraft.checks.base import Check, Outcome, is_crash, run_check, together
@@ -26,9 +27,6 @@ from redraft.errors import CheckError, UsageError, crash_of, shown
 from redraft.jobs.counting import counted
 from redraft.jobs.plugins import OWN, Kind, Plugin, plugins
 from redraft.jobs.signals import in_daemon_thread
-
-if TYPE_CHECKING:
-    from redraft.engines.hf.reward import RewardModel
 
 _WEIGHT = re.compile(r"(?P<weight>-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?)\s*\*\s*")
 _HEAD = re.compile(r"(?P<kind>[\w-]+):")
@@ -48,7 +46,7 @@ async def _checked(check: Check, chains: Sequence[Chain]) -> list[float]:
     return await together([score(each) for each in chains])
 
 
-async def _modelled(model: RewardModel, chains: Sequence[Chain]) -> list[float]:
+async def _modelled(model: Any, chains: Sequence[Chain]) -> list[float]:
     asked = [(each.prompt, each.answer) for each in chains]
     found = await in_daemon_thread(lambda: model.score(asked))
     return [_number(each, model.name, chain) for each, chain in zip(found, chains, strict=True)]
@@ -139,9 +137,8 @@ class RewardKind(Kind):
 
 
 def _of_model(form: str) -> Reward:
-    from redraft.engines.hf.reward import RewardModel  # slow to import
-
-    return partial(_modelled, RewardModel.load(form.removeprefix("reward:").strip()))
+    kind = resolve_name("redraft.engines.hf.reward:RewardModel")  # slow to import
+    return partial(_modelled, kind.load(form.removeprefix("reward:").strip()))
 
 
 MODEL = RewardKind(_of_model)
