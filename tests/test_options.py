@@ -165,8 +165,9 @@ def test_of_a_list_in_a_message_only_the_type_is_shown() -> None:
     [
         (Flags.read, {"check": [{"lacks": "light"}]},
          "check: item 1 is a mapping {'lacks': 'light'}.", "'lacks:light'"),
-        (Flags.read, {"check": ["json", 5]}, "check: item 2 is 5.", "It should be a text."),
-        (Flags.read, {"check": "json"}, "check is 'json'.", "a list of texts"),
+        (Flags.read, {"check": ["json", 5]}, "check: item 2 is 5.", "a text such as 'words<=50'"),
+        (Flags.read, {"check": [print]}, "check: item 1 is <built-in function print>.", "'python:module"),
+        (Flags.read, {"check": "json"}, "check is 'json'.", 'a list of texts: ["words<=50"]'),
         (check_options, {"stop": ["", 5]}, "stop: item 1 is ''.", "a non-empty text"),
         (check_options, {"stop": ("END", 5)}, "stop: item 2 is 5.", "a non-empty text"),
         (check_options, {"stop": {"END": 1}}, "stop is a dict.", "a list of texts"),

@@ -107,7 +107,7 @@ model: url base_url api_base endpoint modle
 limit: max_samples num_samples
 host: bind address listen
 out: output output_file
-output: response_model response_format schema
+output: response_model response_format schema json_schema
 drafts: best_of n
 json: format
 debug: verbose

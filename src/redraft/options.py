@@ -174,14 +174,14 @@ def wrong_item(name: str, values: Any, item: Item) -> UsageError | None:
     fits, what = item
     for number, value in enumerate(values, 1):
         if not fits(value):
-            found, text = shown(value), ""
+            found = shown(value)
             if isinstance(value, dict) and value:
                 parts = [f"{shown(key)}: {shown(part)}" for key, part in islice(value.items(), 3)]
                 found = f"a mapping {{{', '.join(parts):.80}}}"
                 key, part = next(iter(value.items()))
                 if len(value) == 1 and isinstance(part, str) and what.startswith("a text"):
-                    text = ": " + shown(f"{key}:{part}")  # YAML reads `- lacks: light` as a mapping
-            return UsageError(f"{name}: item {number} is {found}.", hint=f"It should be {what}{text}.")
+                    what = f"a text: {shown(f'{key}:{part}')}"  # YAML reads `- lacks: light` as a mapping
+            return UsageError(f"{name}: item {number} is {found}.", hint=f"It should be {what}.")
     return None
 
 
@@ -211,6 +211,10 @@ def allowed(option: Option) -> str:
         return " or ".join(filter(None, (", ".join(choices), last)))
     found = " and ".join(f"{_LIMITS[key]} {limit:,}" for key, limit in option.limits.items())
     return ", ".join(filter(None, [_KINDS[get_origin(kind) or kind], found]))
+
+
+CHECKS = 'a list of texts: ["words<=50"]'
+CHECK = TEXT[0], "a text such as 'words<=50', 'python:module.function' or 'json-schema:FILE'"
 
 
 class PlainOptions(OptionModel):
@@ -361,7 +365,9 @@ class ServerOptions(WaitOptions):
 class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):
     """The options of `ask`, `chat` and `answer`, and of recipes."""
 
-    check: list[str] = option("a check that answers must pass; repeatable", LOOP, "CHECK", "-c", default=[])
+    check: list[str] = option(
+        "a check that answers must pass; repeatable", LOOP, "CHECK", "-c", default=[], what=CHECKS, item=CHECK
+    )
     budget_tokens: int | None = option("maximum generated tokens", BUDGET, "N", gt=0)
     budget_seconds: float | None = option("maximum wall-clock time", BUDGET, "S", gt=0)
     budget_usd: float | None = option("maximum cost; needs a price", BUDGET, "USD", gt=0)

@@ -8,7 +8,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 from redraft.chain import Prompt
+from redraft.checks.base import schema_of
 from redraft.checks.output import from_type
+from redraft.checks.parse import parse_checks
 from redraft.checks.structure import MOST_REFERENCES, JsonSchema, demand_of_schema, sketch
 from redraft.errors import CheckSyntaxError
 
@@ -18,6 +20,16 @@ PERSON = {
     "required": ["name", "age"],
     "additionalProperties": False,
 }
+
+
+def test_a_schema_in_python_is_a_check() -> None:
+    [check] = parse_checks([PERSON])
+    assert (check.name, schema_of(check)) == (
+        'json-schema:{"type": "object", "properties": {"name"…',
+        PERSON,
+    )
+    with pytest.raises(CheckSyntaxError, match="it is not a JSON Schema"):
+        parse_checks([{"type": str}])
 
 
 class TestSchema:
@@ -32,6 +44,7 @@ class TestSchema:
             (PERSON, '{"name": "Ada", "age": 36}', "The answer is JSON that fits the schema."),
             ({"items": {"type": "string"}}, "[1, 2, 3, 4, 5]", "; and 2 more."),
             ({"type": "object"}, json.dumps(["x" * 10_000]), "is not of type 'object'."),
+            ({"enum": ["km", None]}, '["é"]', '$: ["é"] is not one of "km", null.'),
             (
                 {"anyOf": [{"type": "string"}, {"properties": {"a": {"type": "integer"}}}]},
                 '{"a": "x"}',
@@ -49,7 +62,16 @@ class TestSchema:
             ),
             ({"prefixItems": [{"type": "string"}]}, '["a", 1]', "The answer is JSON that fits the schema."),
         ],
-        ids=["fits", "three faults", "long", "the nearest", "references", "an old draft", "the new draft"],
+        ids=[
+            "fits",
+            "three faults",
+            "long",
+            "enum",
+            "the nearest",
+            "references",
+            "an old draft",
+            "the new draft",
+        ],
     )
     def test_what_is_said(self, tmp_path: Path, schema: object, answer: str, said: str) -> None:
         message = self.made(tmp_path, schema).check(answer, Prompt()).message

@@ -74,7 +74,11 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     assert {"plain", "revise-2", "alone-2", "best-of-2", "vote-3"} <= names
     assert "script:script.jsonl, revise: " in result.stdout
     page = Path("d/index.html").read_text()
-    titled = ("no way has more right answers than ", "at equal tokens. Undecided: revising is not")
+    titled = (
+        ", at equal tokens</h2>",
+        "<p>No way has more right answers than ",
+        "<p>Undecided: revising is not",
+    )
     for shown in ("Who should revise, when, and how?", "revise alone", "majority vote", "all tasks", *titled):
         assert shown in page
     assert "new tokens a prompt</text>" in page
@@ -172,6 +176,10 @@ def test_quiet_says_nothing_but_the_result() -> None:
     ways = enumerate(("one", "revise-2", "blind-2"), 1)
     said = [f"redraft: {way}, seed 0: run {number} of at most 3" for number, way in ways]
     assert run(GSM8K, "--ways", "blind").stderr.splitlines() == ["redraft: script:script.jsonl, test", *said]
+    *_, last = run(GSM8K, "--ways", "best", "--samples", "9").stderr.splitlines()
+    assert re.match(
+        r"redraft: \d of 10 runs are not needed: with fewer drafts, these ways already used", last
+    )
 
 
 @pytest.mark.parametrize(

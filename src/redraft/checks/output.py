@@ -111,7 +111,8 @@ def from_type(output: Any) -> OutputCheck:
         UsageError: Pydantic cannot read the type from JSON, or it is a function, which pydantic would call.
     """
     if isinstance(output, str | Mapping | list):  # to pydantic these are source code, or its own schemas
-        raise UsageError(f"output is {shown(output)}, which is not a type.", hint=f"Give {_TYPES}.")
+        hint = f"Give {_TYPES}. A JSON Schema goes into checks=[…]."
+        raise UsageError(f"output is {shown(output)}, which is not a type.", hint=hint)
     if isroutine(output) or isinstance(output, partial):
         raise UsageError(
             f"output is the function {_name_of(output):.80}: pydantic would call it with the model's answer.",

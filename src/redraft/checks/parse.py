@@ -8,6 +8,7 @@ Parsing does everything that can fail without an answer: it reads files, compile
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from redraft.checks.base import Check
 from redraft.checks.function import FunctionCheck
 from redraft.checks.groups import unescape
 from redraft.checks.kinds import SEE, CheckKind, Writer, Written, check_kinds
+from redraft.checks.schema import validator_of
+from redraft.checks.structure import JsonSchema
 from redraft.engines.base import Engine
 from redraft.errors import CheckSyntaxError, nearest, shown
 from redraft.jobs.plugins import plugins
@@ -49,19 +52,23 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
 
 
 def parse_checks(
-    checks: Iterable[str | Check | Callable[..., Any]], *, judge: Engine | None = None
+    checks: Iterable[str | Check | Mapping[str, Any] | Callable[..., Any]], *, judge: Engine | None = None
 ) -> tuple[Check, ...]:
-    """Parse short forms, `Check` values and functions (see `function`). Errors are as in `parse_check`."""
+    """Parse short forms, `Check` values, JSON Schemas and functions. Errors are as in `parse_check`."""
     found: list[Check] = []
     for check in checks:
         if isinstance(check, str):
             found.append(parse_check(check, judge=judge))
         elif isinstance(check, Check) and not isinstance(check, type):
             found.append(check)
+        elif isinstance(check, Mapping):
+            start = f"{json.dumps(check, default=str):.40}…"
+            found.append(JsonSchema(start, validator_of(check, f"json-schema:{start}")))
         elif callable(check):
             found.append(FunctionCheck.around(check))
         else:
-            raise CheckSyntaxError(f"a check is a text, a Check or a function, not {check!r:.60}.", hint=SEE)
+            what = "a text, a Check, a JSON Schema or a function"
+            raise CheckSyntaxError(f"a check is {what}, not {check!r:.60}.", hint=SEE)
     return tuple(found)
 
 

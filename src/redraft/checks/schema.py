@@ -89,9 +89,11 @@ def fault_of(text: str) -> tuple[str, str] | None:
     from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
-    same: Any = ([], None)  # left out: drafts treat an empty `required` differently; null counts as missing
-    hook = lambda part: {name: each for name, each in part.items() if each not in same}  # noqa: E731
-    schema: Any = json.loads(text, object_hook=hook)
+    def stated(part: dict[str, Any]) -> dict[str, Any]:
+        """Leave out null, which counts as missing, and empty lists: drafts differ in an empty `required`."""
+        return {name: each for name, each in part.items() if each is not None and each != []}
+
+    schema: Any = json.loads(text, object_hook=stated)
     fault: Any = None
     for kind in (Draft4Validator, Draft7Validator, Draft202012Validator):
         with suppress(GivenUp, RecursionError):

@@ -183,6 +183,9 @@ def _said(fault: Any) -> str:
     number = _NUMBER_AS_TEXT.fullmatch(text) if fault.validator == "type" and isinstance(text, str) else None
     if number and ("number" in kinds or ("integer" in kinds and not number[1])):
         return f'the text "{text}" should be the number {text}'
+    if fault.validator == "enum":
+        wanted = ", ".join(json.dumps(each, ensure_ascii=False) for each in kinds)
+        message = f"{json.dumps(text, ensure_ascii=False)} is not one of {wanted}"
     return message if len(message) <= 200 else f"…{message[-199:]}"
 
 

@@ -13,7 +13,6 @@ import typer
 
 from redraft.cli.shell import argument, command_line, flag, tell, write
 from redraft.cli.verb import Sections, Verb
-from redraft.errors import UsageError
 from redraft.jobs.machine import cache_folder, give_back_large, keep_few_kernels, use_large_pages
 from redraft.train.processes import Say, leads, parting
 
@@ -69,7 +68,6 @@ def _run(name: str, words: list[str] | None) -> None:
     keep_few_kernels()
     give_back_large(LARGE)
     own = parse(words or [], VERBS[name])
-    _check_data(own)
     say: Say = (lambda _: None) if own.quiet or not leads() else tell
     if own.preview is not None or own.estimate:
         _look(own, say)
@@ -84,20 +82,10 @@ def _run(name: str, words: list[str] | None) -> None:
         raise typer.Exit(exit_status(result.stopped_by))
 
 
-def _check_data(own: RunOptions) -> None:
-    from redraft.chain.read.files import reading
-
-    if not own.data_path:
-        raise UsageError("there is no data to train on.", hint="--data_path FILE")
-    for path in (*own.data_path, *vars(own).get("eval_data_path", ())):
-        with reading(Path(path)):
-            Path(path).stat()
-
-
 def _look(own: RunOptions, say: Say) -> None:
-    from redraft.engines.hf.folders import folder_for
+    from redraft.train.api import found_model, ready_for
 
-    model = folder_for(own.model_name_or_path, command=command_line())
+    model = found_model(own, command_line())
     if own.preview is not None and leads():
         from redraft.train.look import preview
 
@@ -107,7 +95,6 @@ def _look(own: RunOptions, say: Say) -> None:
     from tempfile import TemporaryDirectory
 
     from redraft.jobs.signals import exit_status
-    from redraft.train.api import ready_for
     from redraft.train.look import estimate, thrown_away
 
     with parting(), TemporaryDirectory(prefix="redraft-") as folder:

@@ -38,7 +38,7 @@ class Part:
     links: Sequence[tuple[str, str]] = ()  # names and addresses of pages
     records: Sequence[Mapping[str, Any]] = ()  # records as `browse.js` shows them
     kinds: Mapping[str, str] = field(default_factory=dict)  # filters of the records: name by kind
-    claim: str = ""  # the finding as a sentence, which is the heading on a page
+    claim: str = ""  # the finding as a sentence, on a page alone
 
 
 def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
@@ -58,7 +58,7 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
 def claimed(name: str, other: str, lead: Estimate, level: float, told: str) -> str:
     """Compare two models or runs in a sentence. It claims no difference if `lead` may equal `level`."""
     better = "is better than" if lead.low > level else "is not shown to differ from"
-    return f"{name} {'is worse than' if lead.high < level else better} {other}: {told}"
+    return f"{name} {'is worse than' if lead.high < level else better} {other}: {told}."
 
 
 def p_value(p: float) -> str:

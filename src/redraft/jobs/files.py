@@ -272,9 +272,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def not_an_input(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
-    """Raise if an output would replace an input. `outputs` maps flags to paths."""
+    """Raise if an output would replace an input. `outputs` maps flags, with words before them, to paths."""
     read = {path.resolve() for path in inputs if str(path) != "-"}
     for flag, path in outputs.items():
         if path is not None and path.resolve() in read:
-            hint = f"Name another file: {flag} FILE"
+            hint = f"Name another file: {flag.rpartition(' ')[2]} FILE"
             raise UsageError(f"{flag} would replace the input {path}.", hint=hint)

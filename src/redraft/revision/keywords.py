@@ -51,7 +51,7 @@ class KeywordsButOutput(PlainKeywords, WaitKeywords, total=False):
     """Options of `revise`, `arevise` and `stream` except `output`, which sets the type of `chain.value`."""
 
     model: str | Engine
-    checks: Sequence[str | Check | Callable[..., Any]]
+    checks: Sequence[str | Check | Mapping[str, Any] | Callable[..., Any]]
     critic: str | Engine | None
     judge: str | Engine | None
     budget: Budget | Mapping[str, float | None] | None

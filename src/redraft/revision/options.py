@@ -195,12 +195,13 @@ class RevisionOptions(WaitOptions, PlainOptions):
         default="default",
         what=_REFERENCE,
     )
-    checks: Annotated[Sequence[str | Check | Callable[..., Any]], PlainValidator(_or_nothing(_several))] = (
-        option(
-            "checks in their short form, as values, or your own functions (docs/checks.md)",
-            default=(),
-            what='a list: ["words<=50"]',
-        )
+    checks: Annotated[
+        Sequence[str | Check | Mapping[str, Any] | Callable[..., Any]],
+        PlainValidator(_or_nothing(_several)),
+    ] = option(
+        "checks in their short form, as values, JSON Schemas, or your own functions (docs/checks.md)",
+        default=(),
+        what='a list: ["words<=50"]',
     )
     critic: Annotated[str | Engine | None, PlainValidator(_or_none(_is_engine))] = option(
         "another model or engine that criticises", what=_REFERENCE

@@ -12,20 +12,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback
-
-from redraft.engines.hf.folders import folder_for
+from redraft.chain.read.files import STDIO, read_lines
+from redraft.engines.hf.folders import folder_for, local_folder
 from redraft.errors import UsageError
 from redraft.jobs.counting import size_in_words
 from redraft.jobs.machine import cache_folder
 from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile
-from redraft.train.loop import peak_memory
 from redraft.train.options import PpoOptions, RewardOptions, RunOptions, SftOptions, settings_of
 from redraft.train.processes import Say, leads, parting
-from redraft.train.run import Ready, get_ready
+from redraft.train.rl.rewards import parse_rewards
+
+if TYPE_CHECKING:
+    from redraft.train.run import Ready
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,34 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def found_model(own: RunOptions, command: str) -> str:
+    """Check data, output and rewards, and return the model's folder, or org/name.
+
+    Nothing slow is imported before a mistake is found.
+    """
+    if not own.data_path:
+        raise UsageError("there is no data to train on.", hint="--data_path FILE")
+    for option, paths in (("data", own.data_path), ("eval_data", vars(own).get("eval_data_path", ()))):
+        if STDIO in paths:
+            why = "standard input cannot be trained on: the data is read more than once."
+            raise UsageError(why, hint=f"Save it to a file: --{option}_path FILE")
+        first = [next(read_lines(Path(path)), None) for path in paths]
+        if first and not any(first):
+            why = f"{', '.join(paths):.120}: there are no records."
+            raise UsageError(why, hint=f"--{option}_path FILE, with one record per line")
+    if not (own.output_dir or own.preview or own.estimate):
+        raise UsageError("there is no folder for the result.", hint="--output_dir FOLDER")
+    if isinstance(own, PpoOptions) and not own.preview:
+        parse_rewards(own.reward)
+    model = folder_for(own.model_name_or_path, command=command)
+    local_folder(model)
+    return model
+
+
 def ready_for(own: RunOptions, model: str, *, tell: Say) -> Ready:
     """Return a run that is ready for its first step. With `quiet`, only warnings are printed."""
+    from redraft.train.run import get_ready  # slow to import
+
     return get_ready(own, model, cache_folder() / "train", say=_ignore if own.quiet else tell, warn=tell)
 
 
@@ -156,29 +183,15 @@ def train(
     `on_step` is called with each line of the log. If it is given, no progress is shown.
     """
     say = tell if leads() and not own.quiet else _ignore
-    if not own.data_path:
-        raise UsageError("there is no data to train on.", hint="--data_path FILE")
-    if not own.output_dir:
-        raise UsageError("there is no folder for the result.", hint="--output_dir FOLDER")
+    model = found_model(own, command)
     with parting():
-        model = folder_for(own.model_name_or_path, command=command)
         ready = ready_for(own, model, tell=tell)
         if on_step:
-            ready.loop.log.hide()
-            ready.loop.callbacks.append(_Reports(on_step, ready.loop.steps))
+            ready.loop.log.report(lambda *line: on_step(TrainStep(*line)))
         done = _train(ready, say=say, tell=tell)
         if done is not None and not ready.stopped_early(done):
             ready.verb.finish(ready.own, ready.loop, ready.base, command=command, say=say, warn=tell)
     return _result(ready, done)
-
-
-class _Reports(TrainerCallback):
-    def __init__(self, report: Callable[[TrainStep], object], steps: int) -> None:
-        self._report, self._steps = report, steps
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        if args.should_save and {"loss", "eval_loss"} & logs.keys():
-            self._report(TrainStep(state.global_step, self._steps, dict(logs)))
 
 
 def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
@@ -212,6 +225,8 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
         return None
     done = ready.train(begin if lead else None)
     if lead:
+        from redraft.train.loop import peak_memory
+
         memory = {} if ready.is_complete else {"memory_bytes": peak_memory()}
         for took in memory.values():
             say(f"memory: {size_in_words(took)} at most")

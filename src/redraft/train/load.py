@@ -7,7 +7,6 @@ of these are errors here. Code that comes with a model is never run, and pickled
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -22,6 +21,7 @@ import transformers
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from redraft.engines.hf.folders import local_folder
 from redraft.engines.hf.load import check_tokenizer, computes_in_bfloat16, loading, quiet
 from redraft.errors import ModelError, UsageError
 from redraft.jobs.files import check_model_links
@@ -39,18 +39,10 @@ _SHOWN = 12  # the most files to name in a message
 
 def model_folder(ref: str, check: Callable[[Path], object]) -> Path | None:
     """Check and return the folder that a model reference names. Return None for org/name on the hub."""
-    path = Path(ref).expanduser()
-    if path.is_dir():
+    if path := local_folder(ref):
         check_model_links(path)
         check(path)
-        return path
-    if path.is_file() or ref.lower().endswith(".gguf"):
-        hint = f"redraft weights from-gguf {ref} -o FOLDER"
-        raise UsageError(f"{ref} is a file, but training needs a folder in transformers' format.", hint=hint)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", ref) and not path.parent.is_dir():
-        return None
-    hint = "--model_name_or_path default · FOLDER · FILE.gguf · org/name"
-    raise UsageError(f"there is no model {ref!r}: it is neither a folder nor org/name on the hub.", hint=hint)
+    return path
 
 
 def contents(folder: Path) -> str:

@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from math import isfinite
@@ -54,6 +54,7 @@ class Log:
         self._path = folder / LOG if leads else None
         self._file: TextIO | None = None
         self._progress = StepProgress(quiet=quiet)
+        self._show: Callable[[int, int, Mapping[str, Any]], object] = self._progress.step
 
     @contextmanager
     def opened(self, step: int) -> Iterator[None]:
@@ -80,11 +81,11 @@ class Log:
             # JSON has no infinity, which is the norm of the first gradients with fp16.
             finite = {name: each if isfinite(each) else None for name, each in numbers.items()}
             self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
-            self._progress.step(step, steps, numbers)
+            self._show(step, steps, numbers)
 
-    def hide(self) -> None:
-        """Stop showing progress."""
-        self._progress = StepProgress(quiet=True)
+    def report(self, to: Callable[[int, int, Mapping[str, Any]], object]) -> None:
+        """Call `to` with the step, all steps and the numbers of each line, in place of showing progress."""
+        self._show = to
 
 
 class StepCounts:

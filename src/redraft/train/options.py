@@ -21,6 +21,7 @@ from redraft.chain.documents import recipe_of, shipped_recipes
 from redraft.errors import UsageError, nearest
 from redraft.jobs.formats import Objective, TrainingFormat
 from redraft.options import Option, OptionModel, option, options_of
+from redraft.train.processes import ranks
 
 MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"
 
@@ -309,6 +310,51 @@ class PpoOptions(RunOptions):
                 "the weight of a token on which sampler and trainer agree.",
                 hint="--importance_sampling_clip_max 2, or 0 for no weights.",
             )
+        if self.fsdp_words:
+            raise UsageError(
+                "--fsdp splits the weights over processes, but PPO needs the whole model to write answers.",
+                hint="Leave it out: each process then loads the whole model.",
+            )
+        if not self.max_length and self.min_new_tokens > self.max_new_tokens:
+            raise UsageError(
+                f"--min_new_tokens {self.min_new_tokens} is above --max_new_tokens {self.max_new_tokens}.",
+                hint=f"--max_new_tokens {self.min_new_tokens}",
+            )
+        if self.least >= self.longest:
+            why = f"an answer of {self.least} tokens leaves no room for a prompt in"
+            hint = f"{self.longest_flag} {2 * self.least}"
+            raise UsageError(f"{why} {self.longest_flag} {self.longest}.", hint=hint)
+        self._check_rollouts()
+
+    @property
+    def longest(self) -> int:
+        """The maximum tokens of a prompt with its answer."""
+        return self.max_length or self.model_max_length
+
+    @property
+    def longest_flag(self) -> str:
+        """The flag that sets `longest`."""
+        return "--max_length" if self.max_length else "--model_max_length"
+
+    @property
+    def least(self) -> int:
+        """The tokens that a prompt must leave for an answer."""
+        return max(self.min_new_tokens, 1) if self.max_length else self.max_new_tokens
+
+    def _check_rollouts(self) -> None:
+        step = self.per_device_train_batch_size * self.gradient_accumulation_steps * ranks()
+        processes = f" × {ranks()} processes" if ranks() > 1 else ""
+        sizes = {
+            "--chunk_size": min(self.chunk_size, self.num_rollouts),
+            f"--per_device_train_batch_size × --gradient_accumulation_steps{processes}": step,
+            "--num_generations": samples_each(self),
+        }
+        for name, size in sizes.items():
+            if self.num_rollouts % size:
+                raise UsageError(
+                    f"--num_rollouts {self.num_rollouts} must be a multiple of {name}, {size}.",
+                    hint=f"--num_rollouts {-(-self.num_rollouts // size) * size}",
+                )
 
 
 VERBS: dict[str, type[RunOptions]] = {each.verb: each for each in (SftOptions, RewardOptions, PpoOptions)}

@@ -42,7 +42,7 @@ from redraft.train.batches import Batch, Data, Rows, SharedMeans, Source, one_a_
 from redraft.train.load import load_trained
 from redraft.train.options import PpoOptions, room, samples_each
 from redraft.train.prepare import Ints
-from redraft.train.processes import Say, gathered, place, ranks, shared_out
+from redraft.train.processes import Say, gathered, place, shared_out
 from redraft.train.rl import algorithm
 from redraft.train.rl.policy import Policy, Response, Sampler, Samples, Seen, recorded, unwrapped
 from redraft.train.rl.rewards import Rewards, parse_rewards
@@ -67,42 +67,13 @@ class PpoVerb(Verb[PpoOptions]):
     row = "prompt"
     marked = ("", "a prompt, up to the start of the answer")
 
-    def check(self, own: PpoOptions, model: str) -> None:  # noqa: ARG002  (of all verbs)
-        """Raise `RedraftError` if rollout batches cannot be divided, written or judged."""
-        if own.fsdp_words:
-            raise UsageError(
-                "--fsdp splits the weights over processes, but PPO needs the whole model to write answers.",
-                hint="Leave it out: each process then loads the whole model.",
-            )
-        step = own.per_device_train_batch_size * own.gradient_accumulation_steps * ranks()
-        processes = f" × {ranks()} processes" if ranks() > 1 else ""
-        sizes = {
-            "--chunk_size": min(own.chunk_size, own.num_rollouts),
-            f"--per_device_train_batch_size × --gradient_accumulation_steps{processes}": step,
-            "--num_generations": samples_each(own),
-        }
-        for name, size in sizes.items():
-            if own.num_rollouts % size:
-                message = f"--num_rollouts {own.num_rollouts} must be a multiple of {name}, {size}."
-                raise UsageError(message, hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}")
-        parse_rewards(own.reward)
-
     def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
         """Return the encoder of prompts."""
-        flag, most, least = "--model_max_length", own.model_max_length, own.max_new_tokens
-        if own.max_length is not None:
-            flag, most, least = "--max_length", own.max_length, max(own.min_new_tokens, 1)
-        elif own.min_new_tokens > own.max_new_tokens:
-            message = f"--min_new_tokens {own.min_new_tokens} is above --max_new_tokens {own.max_new_tokens}."
-            raise UsageError(message, hint=f"--max_new_tokens {own.min_new_tokens}")
-        if least >= most:
-            message = f"an answer of {least} tokens leaves no room for a prompt in {flag} {most}."
-            raise UsageError(message, hint=f"{flag} {2 * least}")
-        return PromptEncoder(tokenizer, own.format, most, least)
+        return PromptEncoder(tokenizer, own.format, own.longest, own.least)
 
     def rows(self, lengths: Ints, own: PpoOptions) -> Rows:
         """Put each prompt into a row of its own."""
-        return one_a_row(lengths, own.max_length or own.model_max_length)
+        return one_a_row(lengths, own.longest)
 
     def model(
         self,
@@ -132,11 +103,10 @@ class PpoVerb(Verb[PpoOptions]):
         longest = int(data.rows.lengths.max())
         trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if trained and longest + (answer := room(own, longest)) > trained:
-            flag = "--model_max_length" if own.max_length is None else "--max_length"
             raise UsageError(
                 f"a prompt of {longest:,} tokens and an answer of {answer:,} are together more than the "
                 f"{trained:,} tokens that the model was trained for.",
-                hint=f"{flag} {trained} leaves out prompts that are too long.",
+                hint=f"{own.longest_flag} {trained} leaves out prompts that are too long.",
             )
         policy = Learner(model, own)
         read = Ppo(

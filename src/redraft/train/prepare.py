@@ -29,7 +29,7 @@ from pydantic import TypeAdapter
 from redraft import __version__
 from redraft.chain import Chain
 from redraft.chain.encoder import NO_ROOM, Cut, Example, Skipped
-from redraft.chain.read.files import STDIO, check_records, name_of, reading
+from redraft.chain.read.files import check_records, name_of, reading
 from redraft.chain.read.records import RawRecord, raw_records
 from redraft.errors import UsageError
 from redraft.jobs.counting import counted
@@ -306,9 +306,6 @@ def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    if str(path) == STDIO:
-        hint = "Save it to a file."
-        raise UsageError("standard input cannot be trained on: the data is read more than once.", hint=hint)
     check_records(path)
     with reading(path):
         found = path.stat()
@@ -353,12 +350,10 @@ def _make(folder: Path, key: str, batches: Iterable[Encoded], wanted: str, say: 
 
 
 def _check_examples(report: DataReport, wanted: str) -> None:
-    if not report.records:
-        raise UsageError("the data has no records.", hint="--data_path FILE, with one record per line")
     if not report.examples:
-        reasons = "; ".join(report.lines()[1:])
+        records, reasons = counted(report.records, "record"), "; ".join(report.lines()[1:])
         no_room = NO_ROOM in report.skipped
         raise UsageError(
-            f"there is nothing to train on in {counted(report.records, 'record')}: {reasons}.",
+            f"there is nothing to train on in {records}{reasons and ': '}{reasons}.",
             hint="Raise --model_max_length: prompt and answer must fit into it." if no_room else wanted,
         )

@@ -130,6 +130,10 @@ class TestDamagedFiles:
         assert len(read) < 5000
         assert [value["n"] for value in read] == list(range(len(read)))
 
+    def test_a_pattern_is_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(RecordError, match="No file matches this pattern, or quotation marks keep"):
+            list(values_of(tmp_path / "*.jsonl"))
+
     def test_what_is_not_compressed_so_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(RecordError, match=r"x\.jsonl\.gz: it cannot be read: "):
             rows(tmp_path / "x.jsonl.gz", b'"plain"\n')

@@ -179,6 +179,7 @@ def test_beside_what_is_no_file_nothing_is_written(data: Path) -> None:
     [
         (["clean", "in.jsonl", "-o", "x", "--dropped", "in.jsonl"], "--dropped"),
         (["clean", "in.jsonl", "-o", "in.jsonl", "--dropped", "in.jsonl.run.json"], "--dropped"),
+        (["decontaminate", "in.jsonl", "--against", "o.run.json", "-o", "o"], "--out"),
         (["decontaminate", "in.jsonl", "--against", "other.jsonl", "-o", "other.jsonl"], "--out"),
         (["dedupe", "in.jsonl", "--against", "other.jsonl", "-o", "./other.jsonl"], "--out"),
         (["merge", "mix.yaml", "-o", "mix.yaml"], "--out"),

@@ -10,9 +10,6 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import Result
 
-from redraft.errors import UsageError
-from redraft.train.options import PpoOptions
-from redraft.train.ppo import VERB
 from tests.cli.verbs import lines, redraft, refused, start, write
 
 GIVEN = ("--model_name_or_path", "model", "--data_path", "prompts.jsonl", "--output_dir", "out")
@@ -78,6 +75,7 @@ def test_another_reward_is_another_run() -> None:
             "is below 1, the weight of a token on which sampler and trainer agree",
             "--importance_sampling_clip_max 2, or 0",
         ),
+        (("--fsdp", "full_shard"), "PPO needs the whole model to write answers", "Leave it out"),
         (("--ppo_epoch", "2"), "there is no setting --ppo_epoch", "--ppo_epochs"),
     ],
 )
@@ -116,11 +114,6 @@ def test_prompts_longer_than_the_model_can_read_are_said_before_it_writes(
 ) -> None:
     write("prompts.jsonl", [{"id": "long", "instruction": "a b c d e f g h " * 80}])
     refused(ppo(*words), said, hint)
-
-
-def test_weights_that_are_shared_among_processes_are_refused() -> None:
-    with pytest.raises(UsageError, match="PPO needs the whole model to write answers"):
-        VERB.check(PpoOptions(fsdp="full_shard"), "model")
 
 
 def test_a_preview_shows_prompts_up_to_where_the_model_writes() -> None:

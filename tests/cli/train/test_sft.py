@@ -275,12 +275,28 @@ def test_what_is_wrong_is_a_message(here: Path, words: str, said: str) -> None:
     assert "Traceback" not in done.output
 
 
-def test_missing_data_is_said_before_torch_is_loaded(here: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("sft selfee --data_path none.jsonl", "none.jsonl: it cannot be read: No such file or directory."),
+        ("sft --data_path -", "standard input cannot be trained on: the data is read more than once."),
+        ("reward --data_path empty.jsonl", "empty.jsonl: there are no records.\n  --data_path FILE"),
+        ("sft --data_path chains.jsonl --model_name_or_path nowhere", "there is no model 'nowhere'"),
+        ("sft --data_path chains.jsonl --preview 1 --model_name_or_path none.gguf", "none.gguf cannot be re"),
+        ("ppo --data_path chains.jsonl --reward wrods<=3", "no check is called 'wrods'."),
+        ("ppo --data_path chains.jsonl --num_rollouts 6", "--num_rollouts 6 must be a mul"),
+        ("ppo --data_path chains.jsonl --min_new_tokens 999", "--min_new_tokens 999 is above"),
+        ("self out --model nowhere", "--model nowhere: only default and GGUF files can be trained."),
+    ],
+)
+def test_a_mistake_is_said_before_torch_is_loaded(here: Path, words: str, said: str) -> None:
+    Path("empty.jsonl").touch()
     program = (
         "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules));"
         "from redraft.cli import main; main()"
     )
-    words = [sys.executable, "-c", program, "train", "sft", "selfee", "--data_path=none.jsonl"]
-    done = subprocess.run([*words, "--output-dir", "out"], capture_output=True, text=True, check=False)
-    assert "none.jsonl: it cannot be read: No such file or directory." in done.stderr
+    output = [] if words.startswith("self") else ["--output-dir", "out"]
+    line = [sys.executable, "-c", program, "train", *words.split(), *output]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert said in done.stderr
     assert done.stdout.strip() == "False"

@@ -17,6 +17,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from glob import has_magic
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
@@ -42,6 +43,8 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of compressed
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
 _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # the start of inspect's logs
+_PATTERN = "No file matches this pattern, or quotation marks keep the shell from finding the files."
+
 NOT_JSON = "Write one JSON object or text per line, or one array. A file of plain prompts is named *.txt."
 _BROKEN = (
     f"{NOT_JSON}\nCorrect or delete that line. For prompts, conversations and chains, "
@@ -88,7 +91,9 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RecordError(f"{name_of(path)}: it cannot be read: {reason.removesuffix('.')}.") from None
+        message = f"{name_of(path)}: it cannot be read: {reason.removesuffix('.')}."
+        pattern = isinstance(error, FileNotFoundError) and has_magic(str(path))
+        raise RecordError(message, hint=_PATTERN if pattern else None) from None
 
 
 def name_of(path: Path) -> str:

@@ -6,6 +6,7 @@ Converted and merged folders are cached under names made from their inputs.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -48,6 +49,24 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
     return file
 
 
+def local_folder(ref: str) -> Path | None:
+    """Return the folder that a reference names, or None for org/name on the hub. Nothing is read."""
+    path = Path(ref).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file() or ref.lower().endswith(".gguf"):
+        raise UsageError(
+            f"{ref} is a file, but training needs a folder in transformers' format.",
+            hint=f"redraft weights from-gguf {ref} -o FOLDER",
+        )
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", ref) and not path.parent.is_dir():
+        return None
+    raise UsageError(
+        f"there is no model {ref!r}: it is neither a folder nor org/name on the hub.",
+        hint="--model_name_or_path default · FOLDER · FILE.gguf · org/name",
+    )
+
+
 def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
     from redraft.weights.lora.merge import merge_lora
     from redraft.weights.output import Run
@@ -64,14 +83,14 @@ def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
 
 def _converted(file: Path, cache: Path, command: str) -> Path:
     """Return the cached folder of a GGUF file. transformers' reader loses RoPE factors of long contexts."""
-    from redraft.weights.gguf.to_folder import import_gguf
-    from redraft.weights.output import Run
-
     try:
         target = _target(cache, file.resolve().stem, [file.resolve()])
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror}.") from None
     if not target.exists():
+        from redraft.weights.gguf.to_folder import import_gguf
+        from redraft.weights.output import Run
+
         import_gguf(file.resolve(), target, Run(command=command))
     return target
 

@@ -232,7 +232,7 @@ class _Writer:
             return
         rest = draft.text[ends[-1] :]
         draft.cut(ends[-1])
-        draft.give("." * draft.text[-1].isalnum())
+        draft.give(self._dot * draft.text[-1].isalnum())
         await draft.release(len(draft))
         self.sampling = replace(self.sampling, form=Form(without=NOT_IN_JSON))
         await self._put_missing()
@@ -447,6 +447,10 @@ class _Writer:
                     self.draft.cut(max(begin, self.draft.sent))
                 again = 0 if one else again + 1
 
+    @property
+    def _dot(self) -> str:
+        return "." * ("." not in self.form.without)
+
     def _back(self, begin: int, *, enough: bool = False) -> bool:
         text = self.draft.text
         for place in reversed(self.draft.ends(begin, whole=True)):
@@ -460,10 +464,11 @@ class _Writer:
 
         Return whether an end there fits and is likelier than `least`. With `enough`, lower limits count too.
         """
-        text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, "."
+        text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, self._dot
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text)]
         places += [len(text.rstrip(STOPS))] * bool(closing)
-        fitting = [each for each in places if each > start and self._fits(text[:each] + ".", enough=enough)]
+        fits = partial(self._fits, enough=enough)
+        fitting = [each for each in places if each > start and fits(text[:each] + self._dot)]
         fitting = [place for place in fitting if not closing or not self._missing(text[:place])]
         for place in reversed(fitting[-LOOKED_AT * (1 + bool(closing)) :]):
             if self.spent >= self.room:
@@ -472,7 +477,7 @@ class _Writer:
             stop, mark = _chance(STOPS, top), 0.0 if self.schema is None else _chance('"', top)
             chance = math.exp(await begun(f" {closing}", top, self._encode)) if closing else stop + mark
             if chance > least:
-                best, least, end = place, chance, "." * (stop >= mark and not closing)
+                best, least, end = place, chance, self._dot * (stop >= mark and not closing)
             if chance > LIKELY:
                 break
         if best:
@@ -581,14 +586,14 @@ class _Writer:
             await self._close()
 
     def _end_comma(self) -> None:
-        if self.draft.text.endswith((",", ";")) and "." not in self.form.without:
+        if self.draft.text.endswith((",", ";")) and self._dot:
             self.draft.cut(len(self.draft) - 1)
             self.draft.give(".")
 
     async def _end_sentence(self) -> None:
         text, form = self.draft.text, self.form
         may = self.draft.is_open and not form.closing and self._fits(f"{text}.", enough=True)
-        if may and "." not in form.without and _chance(STOPS, await self._likeliest(text)) > POSSIBLE:
+        if may and self._dot and _chance(STOPS, await self._likeliest(text)) > POSSIBLE:
             self.draft.give(".")
 
     async def _close(self) -> None:

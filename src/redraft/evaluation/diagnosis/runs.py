@@ -121,14 +121,18 @@ class StrategyRuns:
         ways = [*self.strategies, *[REVIEWED] * bool(self.settings.get("judge"))]
         runs = [*product(range(first, first + self.settings.values.seeds), ways)]
         needed = ((seed, way) for seed, way in runs if self.share is not None or self._fits(way, seed))
+        number, told = 0, not self.plan.quiet and self.share is None
         for number, (seed, strategy) in enumerate(needed, 1):
-            if not self.plan.quiet and self.share is None:
+            if told:
                 self.plan.say(f"{strategy.called}, seed {seed}: run {number} of at most {len(runs)}")
             result = (self._judge if strategy == REVIEWED else self._make)(strategy, seed, limits)
             status = max(status, result.exit_status)
             if result.counts.limit:
                 return Ended(status, result.counts.limit, limits)
             limits = limits.after(result.spent, result.seconds)
+        if told and number < len(runs):
+            why = "with fewer drafts, these ways already used as many tokens as the others"
+            self.plan.say(f"{len(runs) - number} of {len(runs)} runs are not needed: {why}.")
         return Ended(status, "", limits)
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:

@@ -148,13 +148,13 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
             axis = "new tokens a prompt" if each.by == "tokens" else f"{each.by} a prompt"
             chart = drawn(equal_tokens.series(each), axis, "right answers, %") if charts else ""
             most = equal_tokens.point_line(max(each.points, key=lambda point: point.score.value))
-            claim = f"{name}: no way has more right answers than {most.name}, {most.value} ({most.interval})"
+            claim = f"No way has more right answers than {most.name}, {most.value} ({most.interval})."
             lines = [equal_tokens.point_line(point) for point in each.points]
             yield Part(name, note, lines=lines, chart=chart, claim=claim)
         if rows := [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]:
             said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
             title, lines = f"{name}, at equal {each.by}", [equal_tokens.versus_line(row) for row in rows]
-            yield Part(title, "points ahead", lines=lines, claim=f"{title}. {said.removesuffix('.')}")
+            yield Part(title, "points ahead", lines=lines, claim=f"{said.removesuffix('.')}.")
     if table.remarks:
         yield Part("Keep this in mind", notes=table.remarks)
 

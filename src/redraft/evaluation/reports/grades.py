@@ -124,9 +124,7 @@ class GradeReport:
         for each in self.grades:
             title = f"{each.model} graded" + f" by {each.judge}" * bool(each.judge)
             note = f"{counted(each.questions, 'question')}, {counted(len(each.found), 'grade')}"
-            lines = tuple(each.lines(self.material))
-            claim = f"{title}: {lines[0].value} of 10, {lines[0].interval}"
-            yield Part(title, note, lines=lines, claim=claim)
+            yield Part(title, note, lines=[*each.lines(self.material)])
         yield from sections(self.differences, "question", as_percent=False)
 
     def record(self) -> dict[str, Any]:

@@ -55,8 +55,7 @@ class Report:
             lines = tuple(Line(name, *percent(rate, 1)) for name, rate in ranking.models.items())
             against = f"against {ranking.against or 'a model of average strength'}"
             note = f"win rate {against}, by Bradley and Terry; {counted(ranking.questions, 'question')}"
-            claim = f"{lines[0].name} wins most: {lines[0].value} ({lines[0].interval})"
-            yield Part("All models", note, lines=lines, claim=claim)
+            yield Part("All models", note, lines=lines)
         if self.differences:
             lines = tuple(
                 Line(

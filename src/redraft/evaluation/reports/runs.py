@@ -86,9 +86,7 @@ class RunReport:
             task = f"{run.tally.task}, " * bool(run.tally.task)
             note = task + counted(run.tally.chains, "answer")
             lines = tuple(run.tally.lines()) if run.tally.outcomes else ()
-            verb = "are right" if run.tally.task else "pass"
-            claim = f"{lines[0].value} of {run.name}'s answers {verb}, {lines[0].interval}" if lines else ""
-            yield Part(run.name, note, lines=lines, facts=[*run.facts()], claim=claim)
+            yield Part(run.name, note, lines=lines, facts=[*run.facts()])
         yield from sections(self.differences, "record", as_percent=True)
 
     def record(self) -> dict[str, Any]:

@@ -99,6 +99,12 @@ class EvalRun(ScoredRun):
         """Return the record's own options: with `guided`, the checks that guide, including the task's."""
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
+    def rows(self) -> list[tuple[str, str]]:
+        """Return a row that says that another run gives other answers, if it does."""
+        if self.settings.get("seed") is not None or self.settings.get("temperature") == 0:
+            return []
+        return [("seed", "none: another run gives other answers (--seed 0 repeats them)")]
+
     def end(self) -> None:
         """Count empty answers as wrong, though the run lists them as failures."""
         for chain in tasks.empty_answers(self.plan.out, self.summary.outcomes):

@@ -16,13 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
+from pkgutil import resolve_name
 from typing import Any
 
 from redraft.chain import Chain, is_blank
 from redraft.checks.base import Check, Outcome, is_crash, run_check, together
 from redraft.checks.function import FunctionCheck, takes_prompt
 from redraft.checks.parse import parse_check
-from redraft.engines.hf.reward import RewardModel
 from redraft.errors import CheckError, UsageError, crash_of, shown
 from redraft.jobs.counting import counted
 from redraft.jobs.plugins import OWN, Kind, Plugin, plugins
@@ -46,7 +46,7 @@ async def _checked(check: Check, chains: Sequence[Chain]) -> list[float]:
     return await together([score(each) for each in chains])
 
 
-async def _modelled(model: RewardModel, chains: Sequence[Chain]) -> list[float]:
+async def _modelled(model: Any, chains: Sequence[Chain]) -> list[float]:
     asked = [(each.prompt, each.answer) for each in chains]
     found = await in_daemon_thread(lambda: model.score(asked))
     return [_number(each, model.name, chain) for each, chain in zip(found, chains, strict=True)]
@@ -134,7 +134,12 @@ class RewardKind(Kind):
     make: Callable[[str], Reward]  # makes a reward from a value without its weight, such as `reward:MODEL`
 
 
-MODEL = RewardKind(lambda form: partial(_modelled, RewardModel.load(form.removeprefix("reward:").strip())))
+def _of_model(form: str) -> Reward:
+    kind = resolve_name("redraft.engines.hf.reward:RewardModel")  # slow to import
+    return partial(_modelled, kind.load(form.removeprefix("reward:").strip()))
+
+
+MODEL = RewardKind(_of_model)
 FUNCTION = RewardKind(lambda form: partial(_called, FunctionCheck.of(form.removeprefix("python:").strip())))
 
 

@@ -33,9 +33,6 @@ from redraft.train.self.tasks.task import Task
 from redraft.weights.card import CARD, card_text, sources_of
 from redraft.weights.checkpoint import read_json
 from redraft.weights.gguf.reader import read_header
-from redraft.weights.lora.adapter import CONFIG
-from redraft.weights.lora.gguf import lora_gguf
-from redraft.weights.output import Run
 from redraft.weights.replace import write_json
 
 LONGEST_EVERYDAY = 320  # tokens of an answer to an everyday prompt
@@ -258,6 +255,10 @@ The results on held-out exercises, in wordings that were not used for training:
         critic, gguf = self.folder / "critic", self.folder / "critic.gguf"
         if "redraft.certain" in read_header(gguf).metadata:
             return
+        from redraft.weights.lora.adapter import CONFIG  # these import torch
+        from redraft.weights.lora.gguf import lora_gguf
+        from redraft.weights.output import Run
+
         files, base = self.files, folder_for(self.model)
         asked, to = "calibration.jsonl", "calibrated.jsonl"
         files.write(asked, self._exercises("calibration", certainty.EXERCISES, certainty.EXERCISES))
