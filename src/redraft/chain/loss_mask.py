@@ -67,10 +67,8 @@ def answer_spans(text: str, *, trained: bool) -> list[Span]:
 
 def known_turns(prompt: Prompt, roles: Sequence[str] = (*_ROLES, "tool")) -> list[Turn]:
     """Return the turns before the answer. OpenAI's roles `developer` and `function` are renamed."""
-    turns = list(asked_turns(prompt))
-    for number, turn in enumerate(turns):
-        if turn.role in _RENAMED:
-            turns[number] = turn = turn._replace(role=_RENAMED[turn.role])
+    turns = [turn._replace(role=_RENAMED.get(turn.role, turn.role)) for turn in asked_turns(prompt)]
+    for turn in turns:
         if turn.role not in roles:
             raise RecordError(f"a message has the role {turn.role!r:.40}, which this format does not know")
         if parts := other_parts(turn.message or {}):

@@ -131,8 +131,7 @@ def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: Ru
         outcome = rule.apply(cleaned, turns, settings)
         if isinstance(outcome, str):
             return Drop(rule.name, outcome, where, chain.id, chain.model_dump(mode="json"))
-        if outcome is not cleaned:
-            cleaned, turns = outcome, answered_turns(outcome)
+        cleaned, turns = outcome, turns if outcome is cleaned else answered_turns(outcome)
     data = cleaned.to_json().encode() + b"\n"
     # Most records contain no end tag, and searching for one is much faster than collecting the texts.
     texts = spoken_texts(cleaned) if b"</" in data else ()

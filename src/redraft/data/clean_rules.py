@@ -86,10 +86,8 @@ def without_controls(text: str) -> str:
 
 def _html(chain: Chain, *_: Any) -> _Outcome:
     texts = spoken_texts(chain)
-    evidence = Evidence.of(
-        (text for speaker, text in texts if speaker == "user"),
-        [text for speaker, text in texts if speaker == "assistant"],
-    )
+    asked, answers = ([text for by, text in texts if by == one] for one in ("user", "assistant"))
+    evidence = Evidence.of(asked, answers)
     return with_texts(chain, evidence.convert) if evidence.pages else chain
 
 
@@ -259,10 +257,9 @@ def _language(chain: Chain, turns: Sequence[Turn], settings: RuleSettings) -> _O
         begins += _without_code(turn.text[: 2 * TURN])[:TURN] + "\n"
         if len(begins) > READ:
             break
-    found = language_of(begins)
-    if found is None or found in settings.languages:
-        return chain
-    return f"the language is {found}, not {', '.join(sorted(settings.languages))}"
+    found, wanted = language_of(begins), settings.languages
+    fault = f"the language is {found}, not {', '.join(sorted(wanted))}"
+    return chain if found is None or found in wanted else fault
 
 
 def _without_code(text: str) -> str:
@@ -281,24 +278,17 @@ def _without_code(text: str) -> str:
 
 
 RULES = (
-    _Rule(
-        "characters", lambda chain, *_: with_texts(chain, lambda _, text: without_controls(text)), usual=True
-    ),
+    _Rule("characters", lambda c, *_: with_texts(c, lambda _, text: without_controls(text)), usual=True),
     _Rule("roles", _roles, usual=True),
     _Rule("first-pair", _first_pair),
     _Rule("html", _html, usual=True),
-    _Rule("residue", lambda chain, *_: with_texts(chain, lambda _, text: without_residue(text)), usual=True),
-    _Rule("answered", lambda chain, *_: chain if chain.steps or gold_answers(chain) else "no answer"),
+    _Rule("residue", lambda c, *_: with_texts(c, lambda _, text: without_residue(text)), usual=True),
+    _Rule("answered", lambda c, *_: c if c.steps or gold_answers(c) else "no answer"),
     _Rule("empty", _empty, usual=True),
     _Rule("short", _short, usual=True),
     _Rule("blocked", _blocked),
-    _Rule(
-        "leaks",
-        lambda chain, *_: (
-            "quotes the gold answer" if generated(chain, "leaks") or leaking(chain)[1] else chain
-        ),
-    ),
-    _Rule("refusals", lambda chain, *_: "a refusal" if generated(chain, "refusals") else chain),
+    _Rule("leaks", lambda c, *_: "quotes the gold answer" if generated(c, "leaks") or leaking(c)[1] else c),
+    _Rule("refusals", lambda c, *_: "a refusal" if generated(c, "refusals") else c),
     _Rule("wrong-format", _wrong_format),
     _Rule("question", _question),
     _Rule("answer-question", _answer_question),

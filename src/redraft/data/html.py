@@ -216,10 +216,6 @@ class _Line:
         self._open: list[Mark] = []
         self._waiting: list[Mark] = []
 
-    @property
-    def is_plain(self) -> bool:
-        return not (self._open or self._waiting)
-
     def text(self, source: str) -> None:
         if source == "\n":  # the most frequent text between tags
             self._gap = max(self._gap, 2)
@@ -342,8 +338,8 @@ class _Page:
             del blocks[0]
         return joined(blocks)
 
-    def paragraph(self, text: str = "") -> None:
-        if text := text or self.line.take():
+    def paragraph(self) -> None:
+        if text := self.line.take():
             self.frames.add(_Block("text", f"{'#' * self.level} {text}" if self.level else text))
 
     def heading(self, level: int = 0) -> None:
@@ -373,16 +369,6 @@ def _comment(page: _Page, *_: str) -> None:
 def _paragraph(page: _Page, *_: str) -> None:
     if page.line.parts:  # most of these tags follow one another
         page.paragraph()
-
-
-def _begun_paragraph(page: _Page, *_: str) -> None:
-    _paragraph(page)
-    end = page.html.find("<", page.at)
-    if end > page.at and page.html.startswith("</p>", end) and page.line.is_plain:
-        text = tags.decoded(page.html[page.at : end])
-        if text.isprintable() and text[0] != " " != text[-1] and "  " not in text:  # as in most
-            page.paragraph(text)
-            page.at = end + 4
 
 
 def _link(page: _Page, _: str, attributes: str) -> None:
@@ -492,7 +478,6 @@ _STARTS: dict[str, _Handle] = {
     **dict.fromkeys(_HEADINGS, lambda page, name, _: page.heading(int(name[1]))),
     **dict.fromkeys(("ul", "ol", "menu"), _list),
     **dict.fromkeys(("td", "th"), _cell),
-    "p": _begun_paragraph,
     "a": _link,
     "blockquote": _frame,
     "br": lambda page, *_: page.line.line_break(),

@@ -58,9 +58,7 @@ def decoded(text: str) -> str:
         return text
     for entity, char in _USUAL:  # much faster than a regular expression
         text = text.replace(entity, char)
-    if text.count("&") == text.count("&amp;"):
-        return text.replace("&amp;", "&")
-    return _ENTITY.sub(lambda found: unescape(found[0]), text)
+    return _ENTITY.sub(lambda found: unescape(found[0]), text) if "&" in text else text
 
 
 def attribute(attributes: str, name: str) -> str:

@@ -290,9 +290,8 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
             return most
         if max(map(len, new), default=0) > _LONGEST:
             return count(text)
-        rare = [word for word in new if "\n" in word]  # the end of a line and the beginning of another
-        known.update((word, count(f" {word}")) for word in set(new).difference(rare))
-        return total + sum(known.get(word, 0) for word in new) + count(" ".join((first, *rare)))
+        known.update((word, count(f" {word}")) for word in set(new))
+        return count(first) + total + sum(map(known.__getitem__, new))
 
     return count_by_words if _parts_at_spaces(json.loads(written)) else count
 
