@@ -23,6 +23,7 @@ from redraft.data.clean_rules import (
     ends_in_question,
     is_question,
 )
+from redraft.data.texts import answered_turns
 
 BY_NAME = {rule.name: rule for rule in RULES}
 
@@ -37,7 +38,7 @@ def said(*turns: tuple[str, str]) -> Chain:
 
 
 def by(name: str, chain: Chain, settings: RuleSettings | None = None) -> Chain | str:
-    return BY_NAME[name].apply(chain, settings or RuleSettings())
+    return BY_NAME[name].apply(chain, answered_turns(chain), settings or RuleSettings())
 
 
 def kept(name: str, chain: Chain, settings: RuleSettings | None = None) -> bool:

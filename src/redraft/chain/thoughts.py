@@ -35,7 +35,7 @@ PAIRS: Pairs = (
 )
 """The tags that open and close a thought. A tag with an empty closing tag only surrounds an answer."""
 
-_TAGS = tuple(tag for pair in PAIRS for tag in pair if tag)
+_TAG = re.compile("|".join(re.escape(tag) for pair in PAIRS for tag in pair if tag))
 OPENING = tuple(opens for opens, _ in PAIRS)
 _FENCES = ("```", "~~~")
 _LONGEST = 64  # characters, more than any tag has
@@ -160,7 +160,7 @@ def apart(text: str) -> tuple[str, str]:
     """
     if bare := _BARE.fullmatch(text):
         return bare[1].strip(), bare[2].strip()
-    if not any(map(text.__contains__, ENDS)) or not any(map(text.__contains__, _TAGS)):
+    if not _TAG.search(text):
         return "", text
     thoughts, answer = Splitter(until=opened_before(text)).add(text, last=True)
     return thoughts.strip(), answer.removesuffix("<|return|>") if thoughts else answer

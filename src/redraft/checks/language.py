@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
+from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 import regex
@@ -54,7 +55,7 @@ READ = 200  # characters to read: more would take time, and a sentence or two su
 def language_of(text: str) -> str | None:
     """Return the ISO 639 code of the language that a text begins in, or None if unknown."""
     head = " ".join(text[:READ].split())
-    if sum(map(str.isalpha, head)) < LETTERS:
+    if len([*islice(filter(str.isalpha, head), LETTERS)]) < LETTERS:
         return None
     found = _detector().detect(head, k=1)
     return str(found[0]["lang"]) if found and found[0]["score"] >= PROBABLE else None

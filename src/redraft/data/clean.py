@@ -12,7 +12,7 @@ from redraft.checks.language import BY_NAME, LANGUAGES
 from redraft.data.clean_rules import LISTS, NAMES, PRESETS, RULES, USUAL, Preset, RuleSettings
 from redraft.data.html_evidence import has_tags
 from redraft.data.output import UNREADABLE, DataOptions, DataResult, DataRun, Drop, one_of, writing
-from redraft.data.texts import spoken_texts
+from redraft.data.texts import answered_turns, spoken_texts
 from redraft.errors import UsageError, nearest
 from redraft.jobs.counting import counted, tell
 
@@ -126,12 +126,12 @@ class Cleaned(NamedTuple):
 
 def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings) -> Cleaned | Drop:
     """Apply the named rules to a chain in the order of `RULES`. Return a drop if a rule drops the chain."""
-    cleaned = chain
+    cleaned, turns = chain, answered_turns(chain)
     for rule in (rule for rule in RULES if rule.name in names):
-        outcome = rule.apply(cleaned, settings)
+        outcome = rule.apply(cleaned, turns, settings)
         if isinstance(outcome, str):
             return Drop(rule.name, outcome, where, chain.id, chain.model_dump(mode="json"))
-        cleaned = outcome
+        cleaned, turns = outcome, turns if outcome is cleaned else answered_turns(outcome)
     data = cleaned.to_json().encode() + b"\n"
     # Most records contain no end tag, and searching for one is much faster than collecting the texts.
     texts = spoken_texts(cleaned) if b"</" in data else ()

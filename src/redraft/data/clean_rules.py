@@ -19,7 +19,7 @@ from redraft.chain import Chain, is_blank
 from redraft.chain.texts import FOLLOWS, Turn, answer_of, gold_answers, shows, turns_of, with_turns
 from redraft.checks.language import READ, language_of
 from redraft.data.html_evidence import Evidence
-from redraft.data.texts import GOLD, answered_turns, generated, leaking, spoken_texts, with_texts
+from redraft.data.texts import GOLD, generated, leaking, spoken_texts, with_texts
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ _Outcome = Chain | str  # the chain, changed or not, or the reason to drop it
 
 class _Rule(NamedTuple):
     name: str
-    apply: Callable[[Chain, RuleSettings], _Outcome]
+    apply: Callable[[Chain, Sequence[Turn], RuleSettings], _Outcome]  # a chain and its `answered_turns`
     usual: bool = False
 
 
@@ -84,12 +84,10 @@ def without_controls(text: str) -> str:
     return _CONTROL.sub("", _ESCAPES.sub("", _BREAKS.sub("\n", text)))
 
 
-def _html(chain: Chain, _: RuleSettings) -> _Outcome:
+def _html(chain: Chain, *_: Any) -> _Outcome:
     texts = spoken_texts(chain)
-    evidence = Evidence.of(
-        (text for speaker, text in texts if speaker == "user"),
-        [text for speaker, text in texts if speaker == "assistant"],
-    )
+    asked, answers = ([text for by, text in texts if by == one] for one in ("user", "assistant"))
+    evidence = Evidence.of(asked, answers)
     return with_texts(chain, evidence.convert) if evidence.pages else chain
 
 
@@ -106,13 +104,13 @@ def without_residue(text: str) -> str:
     return _BARE_HEADED.sub(r"\1\n", text)
 
 
-def _roles(chain: Chain, _: RuleSettings) -> _Outcome:
+def _roles(chain: Chain, turns: Sequence[Turn], _: RuleSettings) -> _Outcome:
     # A gold answer counts as the assistant's last turn, and is dropped if its question is cut off.
     if chain.prompt.messages is None:
         return chain
-    turns = list(turns_of(chain))
+    turns = turns if chain.steps else turns_of(chain)
     head = [turn for turn in turns[:1] if turn.role == "system"]
-    rest = turns[len(head) :]
+    rest = list(turns[len(head) :])
     if [turn.role for turn in rest] == ["user"]:  # a question alone
         return chain
     while rest and rest[0].role in ("assistant", "tool"):
@@ -143,7 +141,7 @@ def _without_gold(chain: Chain) -> Chain:
     return chain.model_copy(update={"meta": meta})
 
 
-def _first_pair(chain: Chain, _: RuleSettings) -> _Outcome:
+def _first_pair(chain: Chain, *_: Any) -> _Outcome:
     turns = turns_of(chain)
     if (first := next((i for i, turn in enumerate(turns) if turn.role == "user"), None)) is None:
         return "no question"
@@ -157,8 +155,7 @@ def _first_pair(chain: Chain, _: RuleSettings) -> _Outcome:
     return with_turns(chain, [turn for turn in turns[:first] if turn.role == "system"] + [*turns[first:end]])
 
 
-def _empty(chain: Chain, _: RuleSettings) -> _Outcome:
-    turns = turns_of(chain)
+def _empty(chain: Chain, turns: Sequence[Turn], _: RuleSettings) -> _Outcome:
     if all(turn.role != "user" for turn in turns):
         return "no question"
     for number, turn in enumerate(turns, start=1):
@@ -169,16 +166,14 @@ def _empty(chain: Chain, _: RuleSettings) -> _Outcome:
     return "the gold answer is empty" if blank else chain
 
 
-def _short(chain: Chain, _: RuleSettings) -> _Outcome:
-    turns = answered_turns(chain)
+def _short(chain: Chain, turns: Sequence[Turn], _: RuleSettings) -> _Outcome:
     if len(turns) == 1 and chain.prompt.messages is None:
         return chain  # a question alone is no conversation
     length = sum(len(turn.text.strip()) for turn in turns)
     return chain if length >= _SHORT else f"{length} characters of text, fewer than {_SHORT}"
 
 
-def _blocked(chain: Chain, settings: RuleSettings) -> _Outcome:
-    turns = answered_turns(chain)
+def _blocked(chain: Chain, turns: Sequence[Turn], settings: RuleSettings) -> _Outcome:
     asked = [turn for turn in turns if turn.role == "user"][:1]
     if asked and chain.prompt.messages is None:
         asked = [Turn("user", chain.prompt.instruction)]
@@ -194,8 +189,8 @@ _FIRST = re.compile(r"^[ \t]*+0*1[.)][ \t]", re.M)
 _NUMBERED = re.compile(r"([ \t]*)(\d{1,9})[.)][ \t]")
 
 
-def _wrong_format(chain: Chain, _: RuleSettings) -> _Outcome:
-    for number, turn in enumerate(answered_turns(chain), start=1):
+def _wrong_format(chain: Chain, turns: Sequence[Turn], _: RuleSettings) -> _Outcome:
+    for number, turn in enumerate(turns, start=1):
         if _broken_list(turn.text):
             return f"turn {number} has a numbered list in which 1 follows 1"
     return chain
@@ -216,15 +211,15 @@ def _broken_list(text: str) -> bool:
     return False
 
 
-def _question(chain: Chain, _: RuleSettings) -> _Outcome:
+def _question(chain: Chain, turns: Sequence[Turn], _: RuleSettings) -> _Outcome:
     reviewed = any(step.feedback for step in chain.steps)
     if chain.prompt.messages is None and (reviewed or chain.prompt.input or gold_answers(chain)):
         return chain  # an instruction need not be a question
-    first = next((turn.text for turn in turns_of(chain) if turn.role == "user"), "")
+    first = next((turn.text for turn in turns if turn.role == "user"), "")
     return chain if is_question(first) else "the first turn is not a question"
 
 
-def _answer_question(chain: Chain, _: RuleSettings) -> _Outcome:
+def _answer_question(chain: Chain, *_: Any) -> _Outcome:
     answer = answer_of(chain)
     return f"the answer ends in a question: {answer.strip()[-60:]!r}" if ends_in_question(answer) else chain
 
@@ -256,16 +251,15 @@ def ends_in_question(text: str) -> bool:
     return False
 
 
-def _language(chain: Chain, settings: RuleSettings) -> _Outcome:
+def _language(chain: Chain, turns: Sequence[Turn], settings: RuleSettings) -> _Outcome:
     begins = ""
-    for turn in answered_turns(chain):
+    for turn in turns:
         begins += _without_code(turn.text[: 2 * TURN])[:TURN] + "\n"
         if len(begins) > READ:
             break
-    found = language_of(begins)
-    if found is None or found in settings.languages:
-        return chain
-    return f"the language is {found}, not {', '.join(sorted(settings.languages))}"
+    found, wanted = language_of(begins), settings.languages
+    fault = f"the language is {found}, not {', '.join(sorted(wanted))}"
+    return chain if found is None or found in wanted else fault
 
 
 def _without_code(text: str) -> str:
@@ -284,24 +278,17 @@ def _without_code(text: str) -> str:
 
 
 RULES = (
-    _Rule(
-        "characters", lambda chain, _: with_texts(chain, lambda _, text: without_controls(text)), usual=True
-    ),
+    _Rule("characters", lambda c, *_: with_texts(c, lambda _, text: without_controls(text)), usual=True),
     _Rule("roles", _roles, usual=True),
     _Rule("first-pair", _first_pair),
     _Rule("html", _html, usual=True),
-    _Rule("residue", lambda chain, _: with_texts(chain, lambda _, text: without_residue(text)), usual=True),
-    _Rule("answered", lambda chain, _: chain if chain.steps or gold_answers(chain) else "no answer"),
+    _Rule("residue", lambda c, *_: with_texts(c, lambda _, text: without_residue(text)), usual=True),
+    _Rule("answered", lambda c, *_: c if c.steps or gold_answers(c) else "no answer"),
     _Rule("empty", _empty, usual=True),
     _Rule("short", _short, usual=True),
     _Rule("blocked", _blocked),
-    _Rule(
-        "leaks",
-        lambda chain, _: (
-            "quotes the gold answer" if generated(chain, "leaks") or leaking(chain)[1] else chain
-        ),
-    ),
-    _Rule("refusals", lambda chain, _: "a refusal" if generated(chain, "refusals") else chain),
+    _Rule("leaks", lambda c, *_: "quotes the gold answer" if generated(c, "leaks") or leaking(c)[1] else c),
+    _Rule("refusals", lambda c, *_: "a refusal" if generated(c, "refusals") else c),
     _Rule("wrong-format", _wrong_format),
     _Rule("question", _question),
     _Rule("answer-question", _answer_question),

@@ -13,7 +13,7 @@ them, but not by all of the browsers' rules.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -54,7 +54,7 @@ class Frames:
 
     def __init__(self) -> None:
         self._frames = [Frame("document")]
-        self._beyond: Counter[FrameKind] = Counter()
+        self._beyond: defaultdict[FrameKind, int] = defaultdict(int)
 
     @property
     def top(self) -> Frame:
@@ -221,13 +221,12 @@ class _Line:
             self._gap = max(self._gap, 2)
             return
         text = tags.decoded(source)
-        rest = text.lstrip(tags.WHITE)
-        core = rest.rstrip(tags.WHITE)
-        if len(rest) < len(text):
-            self._widen(text[: len(text) - len(rest)])
+        core = text.strip(tags.WHITE)
+        before, _, behind = text.partition(core) if core else (text, "", "")
+        if before:
+            self._widen(before)
         if not core:
             return
-        behind = rest[len(core) :]
         if "  " in core or not core.isprintable():
             core = _BLANKS.sub(" ", core)
         self.write(_LINES.sub(self._break, core) if "\n" in core else core)

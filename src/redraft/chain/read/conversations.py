@@ -34,8 +34,12 @@ def conversation(fields: Fields) -> Chain:
     match fields.rest["conversations"]:
         case [{"role": _, **others}, *_] if "from" not in others:
             return from_messages(fields, "conversations", message_list(fields, "conversations"))
-    messages = []
+    messages = list[dict[str, Any]]()
     for i, item in enumerate(fields.items("conversations")):
+        match item:  # as most turns are
+            case {"from": ("human" | "gpt") as speaker, "value": str(text)} if len(item) == 2:
+                messages.append({"role": _ROLES[speaker], "content": text})
+                continue
         turn = fields.nested(f"conversations.{i}", item)
         calls = item.get("from") in ("function_call", "tool_call") and _calls(item.get("value"))
         text, role = turn.text("value"), _role(turn, "from")

@@ -226,6 +226,7 @@ def _bad(what: str) -> ModelError:
 
 _PART = 1 << 16  # characters per call: a record of 50 MB would take gigabytes
 _SPACE = re.compile(r" (?<=\S )(?=\S)")  # a single space, between words
+_NEW = 1 << 32  # stands for the tokens of an unknown word: more than a text has
 _KNOWN, _LONGEST = 1 << 16, 1000  # most words to remember, and their greatest length: 10 to 100 MB
 
 
@@ -283,14 +284,14 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
             of_words[0] if len(of_words[0]) <= _KNOWN else {}
         )  # other threads may still read the old one
         first, *words = _SPACE.split(text)
-        if new := list(filterfalse(known.__contains__, words)):
-            most = sum(map(_most_tokens, (first, *new))) + len(new) + sum(map(known.get, words, repeat(0)))
-            if most <= limit:
-                return most
-            if max(map(len, new)) > _LONGEST:
-                return count(text)
-            known.update((word, count(f" {word}")) for word in set(new))
-        return count(first) + sum(map(known.__getitem__, words))
+        several, total = divmod(sum(map(known.get, words, repeat(_NEW))), _NEW)
+        new = list(filterfalse(known.__contains__, words)) if several else []
+        if (most := sum(map(_most_tokens, (first, *new))) + len(new) + total) <= limit:
+            return most
+        if max(map(len, new), default=0) > _LONGEST:
+            return count(text)
+        known.update((word, count(f" {word}")) for word in set(new))
+        return count(first) + total + sum(map(known.__getitem__, new))
 
     return count_by_words if _parts_at_spaces(json.loads(written)) else count
 
