@@ -37,7 +37,7 @@ def test_a_kept_record_is_a_line() -> None:
 
 
 def test_a_dropped_record_is_kept_as_it_was() -> None:
-    drop = clean(talk("What\x00?", " "))
+    drop = clean(talk("What\x00?", "<p> </p>"))  # empty after its repair
     assert isinstance(drop, Drop)
     assert (drop.rule, drop.where, drop.id) == ("empty", "a:7", "a/x")
     assert drop.record["prompt"]["instruction"] == "What\x00?"
