@@ -188,6 +188,7 @@ def test_beside_what_is_no_file_nothing_is_written(data: Path) -> None:
     ],
 )
 def test_what_is_read_is_not_replaced(args: list[str], flag: str, data: Path) -> None:
+    Path("o.run.json").write_text('"Why?"')
     before = {path: path.read_bytes() for path in data.iterdir()}
     result = run(*args, "--force", "-j", 1)
     assert (result.exit_code, f"another file: {flag} FILE" in result.stderr) == (2, True)

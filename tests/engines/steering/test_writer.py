@@ -403,6 +403,11 @@ def test_an_end_that_was_asked_for_stands_behind_a_whole_sentence() -> None:
     assert text == "Storm sizzles. Good night."
 
 
+def test_no_full_stop_is_added_where_none_may_stand() -> None:
+    form, _ = form_for(["lacks:.", "lacks:!", "words<=6"])
+    assert "." not in "".join(write(form, Words(seed).source)[0] for seed in range(9))
+
+
 def test_a_comma_is_no_end() -> None:
     assert write(Form(lacks=("zebra",)), Says("It rains,").source)[0] == "It rains."
 
