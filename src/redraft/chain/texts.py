@@ -1,12 +1,13 @@
 """Return and replace the texts of a chain: the turns of its conversation, and its gold answers.
 
 Only the best answer is a turn; drafts and feedback stay in the chain's steps. In `meta`, gold answers are
-`reference`, and their derivations are `rationale`.
+`reference`, and their derivations are `rationale`. `is_refusal` recognises an answer that declines.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
@@ -25,6 +26,18 @@ FOLLOWS = {
     "tool": ("assistant", "tool"),
 }
 """Roles that may follow each role; the empty role is the start. A system message may come first."""
+
+_CANNOT = r"\b(?:cannot|can ?not|can'?t|won'?t|will not|unable|not able|not possible)\b"
+_REFUSAL = re.compile(
+    r"\W*(?:unfortunately,? )?"
+    rf"(?:(?:(?:i'?m|i am) (?:really |very |so )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e)\b"
+    rf"[^.!?\n]{{0,60}}{_CANNOT}|i(?: am|'m)? {_CANNOT} (?:to )?(?:help|assist|do|provide|answer|comply"
+    r"|fulfil|generate|create|write|access|complete|perform|give|offer|support|engage|discuss|open"
+    r"|judge|evaluate|assess|rate|review|critici[sz]e|critique|score"
+    r"|see (?!any|an? |no |what |why |how |where ))"
+    r"|as an? (?:ai|artificial|large language|language) ?(?:intelligence|model|assistant)?\b)",
+    re.IGNORECASE,
+)
 
 
 class Turn(NamedTuple):
@@ -171,3 +184,8 @@ def texts_in(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple | Mapping):
         for part in value.values() if isinstance(value, Mapping) else value:
             yield from texts_in(part)
+
+
+def is_refusal(text: str) -> bool:
+    """Return whether a text begins like an English refusal."""
+    return bool(_REFUSAL.match(text.replace("’", "'")))

@@ -9,6 +9,7 @@ from bisect import bisect, bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 
+from redraft.chain.texts import is_refusal
 from redraft.checks.json_reading import NotJson, keys_of, read_json, span_of
 from redraft.engines.steering.draft import CLOSERS, LONG, STOPS, ends_of, segment_of
 from redraft.revision import ops, prompts
@@ -104,8 +105,6 @@ def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
 
 def _bare(text: str, old: str) -> str:
     """Return a reply without what a model puts around a text; "" if it declines."""
-    from redraft.chain.refusal import is_refusal  # only wishes and servers' replies need it
-
     if (is_refusal(text) or _NONE.match(text)) and not is_refusal(old):
         return ""
     if not _MARKED.match(old.partition("\n")[0]):

@@ -197,7 +197,7 @@ def test_a_limit_of_seconds_ends_the_waiting(server: BatchServer, monkeypatch: p
         clock.setattr(ItemProgress, "seconds", property(lambda _: 99.0 if server.looks > 2 else 1.0))
         done = answer(server, "--limit-seconds", "50")
     assert done.exit_code == 4
-    assert "the limit of 50 s is reached, in the middle of a batch." in done.stderr
+    assert "the limit of 50 s is reached in the middle of a batch." in done.stderr
     assert f"0 of {PROMPTS} done; run the same command again to resume" in done.stderr
     assert "under way at the server" in done.stderr
     server.held = 0

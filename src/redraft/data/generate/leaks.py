@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from redraft.chain import Chain
-from redraft.chain.refusal import is_refusal
+from redraft.chain.texts import is_refusal
 
 _LEAST = 8  # fewest characters of a gold text that is looked for: `42` occurs in many texts by chance
 

@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from redraft.chain.refusal import is_refusal
+from redraft.chain.texts import is_refusal
 from redraft.checks.language import code_of, language_of, near
 from redraft.checks.segment import count_words
 from redraft.data.clean_rules import ALPACA
