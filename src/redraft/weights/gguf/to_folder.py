@@ -97,7 +97,8 @@ def _read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]
     factors: tuple[float, ...] = ()
     if divisors := reader.header.tensors.get(ROPE_FACTORS):
         if len(divisors.shape) != 1 or not 0 < divisors.shape[0] <= MOST_FACTORS:
-            raise ModelError(f"{reader.path}: {ROPE_FACTORS} is {divisors.shape}, not [1 to {MOST_FACTORS}].")
+            found, wanted = f"has the shape {divisors.shape}", f"one dimension of 1 to {MOST_FACTORS}"
+            raise ModelError(f"{reader.path}: {ROPE_FACTORS} {found}, but needs {wanted}.")
         factors = tuple(reader.rows(divisors)[0].tolist())
     numbers = numbers_from_metadata(reader.header.metadata, shapes, factors)
     shapes.pop(ROPE_FACTORS, None)
