@@ -45,7 +45,7 @@ class Flags:
 
 
 Tokenizer = Annotated[
-    str, setting("REF", "A folder with tokenizer.json, or a model: 'default', a GGUF file …")
+    str, setting("REF", "Tokenizer: a folder with tokenizer.json, 'default', a GGUF file …")
 ]
 
 
@@ -162,7 +162,7 @@ def dedupe(
 def decontaminate(
     file: Source,
     against: Annotated[list[Path], setting("FILE", "Evaluation items of any known shape. Can be repeated.")],
-    ngram: Annotated[int, setting("N", "Number of words in a row that match.", "--ngram", "-n", min=5)] = 13,
+    ngram: Annotated[int, setting("N", "N equal words in a row are a match.", "--ngram", "-n", min=5)] = 13,
     *,
     flags: Flags,
 ) -> None:

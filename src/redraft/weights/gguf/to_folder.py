@@ -53,7 +53,7 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
     check_model(file, header)
     if (parts := header.number("split.count") or 1) > 1:
         hint = "Join them first: llama-gguf-split --merge FIRST-00001-of-….gguf WHOLE.gguf (llama.cpp)"
-        raise ModelError(f"{file} is one of {parts} parts of a split model.", hint=hint)
+        raise ModelError(f"{file} is one of {parts} parts of a split model, not a whole model.", hint=hint)
     reader = TensorReader(file, header)
     numbers, shapes = _read_numbers(reader)
     check_tensors(numbers.sizes, shapes, str(file), in_hf=False)
