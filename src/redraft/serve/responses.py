@@ -190,9 +190,7 @@ def _part(part: Any) -> dict[str, Any]:
         detail = {"detail": part["detail"]} if isinstance(part.get("detail"), str) else {}
         return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
     known = "input_text, output_text, and input_image with an image_url"
-    raise invalid(
-        f"a message in input has a part of unknown type {shown(kind)}. Known types: {known}.", "input"
-    )
+    raise invalid(f"a part in input has the unknown type {shown(kind)}. Known types: {known}.", "input")
 
 
 class ResponseReply(Reply):

@@ -74,9 +74,7 @@ class RunOptions(OptionModel):
     per_device_train_batch_size: int = option(
         "rows per batch and process (records, with --packing False)", STEPS, default=4, ge=1
     )
-    gradient_accumulation_steps: int = option(
-        "accumulate gradients of this many batches", STEPS, default=1, ge=1
-    )
+    gradient_accumulation_steps: int = option("accumulate this many batches per step", STEPS, default=1, ge=1)
     learning_rate: float | None = option(
         "the peak learning rate; by default 2e-5 for all weights and 2e-4 for an adapter", STEPS, ge=0
     )
@@ -151,9 +149,7 @@ FSDP = {
 class LossOptions(RunOptions):
     """Settings of verbs that compute their loss on given data."""
 
-    eval_data_path: Places = option(
-        "files to compute the evaluation loss on (--eval_strategy)", DATA, default=()
-    )
+    eval_data_path: Places = option("evaluate the loss on these files (--eval_strategy)", DATA, default=())
     eval_strategy: Strategy = option("when to evaluate (also: --evaluation_strategy)", RUN, default="no")
     eval_steps: int | None = option("steps between two evaluations; by default --logging_steps", RUN, ge=1)
     per_device_eval_batch_size: int | None = option(
