@@ -244,7 +244,7 @@ class PlainOptions(OptionModel):
     )
     tell_checks: bool = option("tell the writer beforehand what the checks demand", LOOP, default=True)
     steer: bool = option("let checks steer the writer word by word, if its engine can", LOOP, default=True)
-    system: str | None = option("put this system message before the prompt", LOOP, "TEXT")
+    system: str | None = option("add this system message to prompts that have none", LOOP, "TEXT")
     temperature: float | None = option(
         "sampling temperature; 0 is greedy [0.7, or the server's own]", SAMPLING, "T", ge=0, lt=100
     )
