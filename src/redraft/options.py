@@ -4,7 +4,7 @@ An option group is a subclass of `OptionModel`, a frozen pydantic model, in any 
 type, and `option` sets its help text, default, range and flag:
 
     class Haste(OptionModel):
-        rpm: int | None = option("maximum requests per minute", SERVER, "N", ge=1)
+        rpm: int | None = option("send at most N requests per minute", SERVER, "N", ge=1)
 
 - `Haste.read(mapping)` checks names, types and ranges, and returns the frozen model. Its errors name the
   wrong value and the allowed ones. `read_file` also accepts the hyphens in a file's keys.
@@ -224,29 +224,33 @@ class PlainOptions(OptionModel):
         "the way to revise: auto, native, prompted, verified, best-of or repair", LOOP, "MODE", default="auto"
     )
     drafts: int | None = option(
-        "maximum drafts to choose from; the best one is revised [1; best-of: 4]", LOOP, "N", "--n", ge=1
+        "write up to N drafts, and revise the best one [1; best-of: 4]", LOOP, "N", "--n", ge=1
     )
     prompts: Prompts = option(
-        "the prompts for criticism and revision: task or teacher",
+        "prompts for criticism and revision: task asks for new answers, teacher for scores and corrections",
         LOOP,
         "NAME",
         default="task",
         what="the name of the prompts, or two templates",
     )
-    min_revisions: int = option("minimum revisions", LOOP, "N", default=0, ge=0)
-    max_revisions: int = option("maximum revisions", LOOP, "N", default=3, ge=0)
+    min_revisions: int = option("revise at least N times", LOOP, "N", default=0, ge=0)
+    max_revisions: int = option("revise at most N times", LOOP, "N", default=3, ge=0)
     feedback_tokens: int | None = option("maximum tokens in a criticism [--max-tokens]", LOOP, "N", **TOKENS)
     accept_score: float | None = option(
         "accept an answer whose criticism gives this score or more", LOOP, "0..10", ge=0, le=10
     )
     context: Literal["last", "chain"] = option(
-        "context of critic and writer: the last step, or the whole chain", LOOP, "WHAT", default="last"
+        "what critic and writer see: the last step, or the whole chain", LOOP, "WHAT", default="last"
     )
     tell_checks: bool = option("tell the writer beforehand what the checks demand", LOOP, default=True)
     steer: bool = option("let checks steer the writer word by word, if its engine can", LOOP, default=True)
-    system: str | None = option("a system message", LOOP, "TEXT")
-    temperature: float | None = option("0 is greedy [0.7, or the server's own]", SAMPLING, "T", ge=0, lt=100)
-    top_p: float | None = option("nucleus size [1, or the server's own]", SAMPLING, "P", gt=0, le=1)
+    system: str | None = option("add this system message to prompts that have none", LOOP, "TEXT")
+    temperature: float | None = option(
+        "sampling temperature; 0 is greedy [0.7, or the server's own]", SAMPLING, "T", ge=0, lt=100
+    )
+    top_p: float | None = option(
+        "nucleus sampling: probability to keep [1, or the server's own]", SAMPLING, "P", gt=0, le=1
+    )
     max_tokens: int | None = option(
         "maximum new tokens in an answer or criticism; native mode: in a chain [2048, or the server's own]",
         SAMPLING,
@@ -266,7 +270,7 @@ class ModelOption(OptionModel):
     """The option that selects the model."""
 
     model: str | None = option(
-        "default, small, a GGUF file, openai:NAME, ollama:NAME, http://host/v1#NAME …; several: A,B",
+        "model: default, small, a GGUF file, openai:NAME, ollama:NAME, http://host/v1#NAME …; several: A,B",
         MODEL,
         "REF",
         "-m",
@@ -277,8 +281,10 @@ class ModelOption(OptionModel):
 class ModelOptions(ModelOption):
     """The options that select the model, its critic and its judge."""
 
-    critic: str | None = option("another model that criticises", MODEL, "REF", what=A_REFERENCE)
-    judge: str | None = option("the model for judge: checks", MODEL, "REF", what=A_REFERENCE)
+    critic: str | None = option("let another model write the criticisms", MODEL, "REF", what=A_REFERENCE)
+    judge: str | None = option(
+        "let this model run `judge:` checks or, without checks, pick a draft", MODEL, "REF", what=A_REFERENCE
+    )
 
 
 def is_async(value: Any) -> bool:
@@ -305,20 +311,20 @@ class MachineOptions(OptionModel):
     """The options for running a local model."""
 
     engine: EngineName | None = option(
-        "the engine for local models: llamacpp, openvino or hf [chosen to suit the run]", MODEL, "NAME"
+        "run local models with llamacpp, openvino or hf [chosen to suit the run]", MODEL, "NAME"
     )
-    ctx: int | None = option("context length of a chain, in tokens", MODEL, "N", ge=2)
-    threads: int | None = option("processor threads", MODEL, "N", ge=1, le=MAX_THREADS)
-    gpu_layers: int | None = option("number of layers to put on a GPU", MODEL, "N", ge=0)
+    ctx: int | None = option("set the context length of a chain, in tokens", MODEL, "N", ge=2)
+    threads: int | None = option("compute with N processor threads", MODEL, "N", ge=1, le=MAX_THREADS)
+    gpu_layers: int | None = option("put N layers of the model on a GPU", MODEL, "N", ge=0)
     dtype: Dtype | None = option(
-        "a folder's number format: float32, bfloat16 or float16 [chosen to suit weights and machine]",
+        "compute a model folder in float32, bfloat16 or float16 [chosen to suit weights and machine]",
         MODEL,
         "DTYPE",
     )
-    device: Device | None = option("device: cpu, cuda or mps [a GPU if there is one]", MODEL, "DEVICE")
+    device: Device | None = option("compute on cpu, cuda or mps [a GPU if there is one]", MODEL, "DEVICE")
     speculate: bool | None = option("guess a revision's tokens from its draft [where that is faster]", MODEL)
     chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None = option(
-        "the format of conversations: vicuna, stablevicuna or selfee [the model's own]", MODEL, "NAME"
+        "format conversations as for vicuna, stablevicuna or selfee [the model's own]", MODEL, "NAME"
     )
 
 
@@ -356,10 +362,10 @@ class ServerOptions(WaitOptions):
     """The options for a model's token prices, its server's limits, and waiting for that server."""
 
     price: str | None = option(
-        "price in USD per million tokens, if the config file has none", BUDGET, "IN,OUT[,CACHED]"
+        "price in USD per million tokens, used if the config file has none", BUDGET, "IN,OUT[,CACHED]"
     )
-    rpm: int | None = option("maximum requests per minute", SERVER, "N", ge=1)
-    tpm: int | None = option("maximum tokens per minute", SERVER, "N", ge=1)
+    rpm: int | None = option("send at most N requests per minute", SERVER, "N", ge=1)
+    tpm: int | None = option("use at most N tokens per minute", SERVER, "N", ge=1)
 
 
 class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):
@@ -368,9 +374,9 @@ class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):
     check: list[str] = option(
         "a check that answers must pass; repeatable", LOOP, "CHECK", "-c", default=[], what=CHECKS, item=CHECK
     )
-    budget_tokens: int | None = option("maximum generated tokens", BUDGET, "N", gt=0)
-    budget_seconds: float | None = option("maximum wall-clock time", BUDGET, "S", gt=0)
-    budget_usd: float | None = option("maximum cost; needs a price", BUDGET, "USD", gt=0)
+    budget_tokens: int | None = option("maximum tokens that a chain generates", BUDGET, "N", gt=0)
+    budget_seconds: float | None = option("maximum wall-clock time of a chain", BUDGET, "S", gt=0)
+    budget_usd: float | None = option("maximum cost of a chain; needs a price", BUDGET, "USD", gt=0)
 
 
 class EvalFlags(Flags):
@@ -385,5 +391,5 @@ class EvalFlags(Flags):
 class Defaults(Flags):
     """The keys of `[defaults]` in the config file."""
 
-    parallel: int | None = option("number of chains made at once", ge=1)
+    parallel: int | None = option("number of chains to make at once", ge=1)
     quiet: bool = option("print no progress and no summary", default=False)

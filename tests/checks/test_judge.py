@@ -132,8 +132,8 @@ def test_a_rubric_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     ("engine", "bar", "problem"),
     [
         (None, 7, "there is no judge model"),
-        (ScriptedEngine(["Score: 3"]), 0, "scores go from 1 to 10"),
-        (ScriptedEngine(["Score: 3"]), 11, "scores go from 1 to 10"),
+        (ScriptedEngine(["Score: 3"]), 0, "the score must be from 1 to 10"),
+        (ScriptedEngine(["Score: 3"]), 11, "the score must be from 1 to 10"),
     ],
 )
 def test_a_judge_that_is_missing_or_has_no_bar(engine: ScriptedEngine | None, bar: int, problem: str) -> None:

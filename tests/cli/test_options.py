@@ -68,10 +68,10 @@ def test_an_idle_judge_of_the_config_file_is_not_opened(config: Path) -> None:
 @pytest.mark.parametrize(
     ("verb", "defaults"),
     [
-        (["answer"], ["[task]", "maximum revisions [3]", "criticism [--max-tokens]", "[0.7,", "[2048,"]),
+        (["answer"], ["[task]", "revise at most N times [3]", "criticism [--max-tokens]", "[0.7,", "[2048,"]),
         (
             ["generate", "chains"],
-            ["[teacher]", "maximum revisions [4]", "criticism [256]", "greedy [1.0]", "[512]"],
+            ["[teacher]", "revise at most N times [4]", "criticism [256]", "greedy [1.0]", "[512]"],
         ),
     ],
 )

@@ -389,5 +389,5 @@ def test_the_time_to_open_models_is_what_is_left() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, float("inf"), float("nan")])
 def test_a_limit_is_above_zero(limit: float) -> None:
-    with pytest.raises(UsageError, match="the limit of usd is"):
+    with pytest.raises(UsageError, match="the limit of usd cannot be"):
         Limits(usd=limit)

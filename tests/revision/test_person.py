@@ -308,7 +308,7 @@ def test_nothing_new_is_no_step() -> None:
         ([((3, 1), "in euros")], "the place \\(3, 1\\) is not a passage of the text"),
         ([("town has", "x"), ("has a castle", "y")], "two of the places"),
         ([("town", "")], "places: item 1"),
-        (["Remove it."], "names no passage"),
+        (["Remove it."], "does not say which passage to change"),
         (["Use euros.", ("town", "y")], "'Use euros.' has no place"),
         (("town", "shorter"), "'town' has no place"),  # not in a list
         ([(TOWN, "Remove it.")], "the whole text"),

@@ -101,7 +101,7 @@ def test_each_key_has_its_own_requests_a_minute(tmp_path: Path) -> None:
     assert [reply.status_code for reply in replies] == [200, 200, 429]
     assert other.status_code == 200
     error = replies[2].json()["error"]
-    assert error["message"] == "the limit of the key 'alice' is 2 requests a minute."
+    assert error["message"] == "the key 'alice' has reached its limit of 2 requests a minute."
     assert (error["code"], error["type"]) == ("rate_limit_exceeded", "rate_limit_error")
     assert 50 <= int(replies[2].headers["Retry-After"]) <= 60
 

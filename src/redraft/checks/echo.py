@@ -46,7 +46,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
             a text that needs no correction.
         heard: The criticisms and the requests to revise that came before the text. Texts that
             differ only in numbers and quotations count as the same.
-        demand: The demands of checks, which were added to the prompt. Each line is compared in the same way.
+        demand: Demands of checks, added to the prompt. Each line is compared like a text in `heard`.
     """
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
     own = _words(answer)

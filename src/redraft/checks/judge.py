@@ -78,7 +78,7 @@ class Judge:
         if engine is None:
             raise CheckSyntaxError(f"judge:{source:.60}: there is no judge model.", hint=_HINT)
         if not 1 <= bar <= MAX_SCORE:
-            raise CheckSyntaxError(f"judge[{bar}]: scores go from 1 to {MAX_SCORE}.", hint=_HINT)
+            raise CheckSyntaxError(f"judge[{bar}]: the score must be from 1 to {MAX_SCORE}.", hint=_HINT)
         return cls(source, engine, bar, _read_rubric(source), thoughts)
 
     @property
@@ -164,7 +164,9 @@ class Reward:
     def of(cls, source: str, bar: float = REWARD_BAR) -> Self:
         """Load a reward model, and return its check."""
         if not 0 < bar < 1:
-            raise CheckSyntaxError(f"reward[{bar:g}]: a score is between 0 and 1.", hint="reward[0.7]:PATH")
+            raise CheckSyntaxError(
+                f"reward[{bar:g}]: the score must be from 0 to 1.", hint="reward[0.7]:PATH"
+            )
         if not (find_spec("torch") and find_spec("peft")):
             raise MissingExtra("the check 'reward'", "train")
         from redraft.engines.hf.reward import RewardModel

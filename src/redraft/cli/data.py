@@ -45,7 +45,7 @@ class Flags:
 
 
 Tokenizer = Annotated[
-    str, setting("REF", "A folder with tokenizer.json, or a model: 'default', a GGUF file …")
+    str, setting("REF", "Tokenizer: a folder with tokenizer.json, 'default', a GGUF file …")
 ]
 
 
@@ -86,7 +86,7 @@ def import_(
     import_files(paths, flags.out, name=name, fields=fields, licence=licence, which=which, **flags.options)
 
 
-def export(file: Source, to: Annotated[ExportFormat, flag(None, "The format.")], *, flags: Flags) -> None:
+def export(file: Source, to: Annotated[ExportFormat, flag(None, "Output format.")], *, flags: Flags) -> None:
     """Write chains in the formats of other programs.
 
     alpaca and sharegpt write one JSON array; the other formats write JSON lines. In a preference pair, the
@@ -133,7 +133,7 @@ def clean(
 def dedupe(
     file: Source,
     by: Annotated[
-        Literal["exact", "query", "rouge", "minhash"], setting(None, "The test for duplicates.")
+        Literal["exact", "query", "rouge", "minhash"], setting(None, "How to find duplicates.")
     ] = "exact",
     threshold: Annotated[
         float | None,
@@ -162,7 +162,7 @@ def dedupe(
 def decontaminate(
     file: Source,
     against: Annotated[list[Path], setting("FILE", "Evaluation items of any known shape. Can be repeated.")],
-    ngram: Annotated[int, setting("N", "Consecutive words in a match.", "--ngram", "-n", min=5)] = 13,
+    ngram: Annotated[int, setting("N", "N equal words in a row are a match.", "--ngram", "-n", min=5)] = 13,
     *,
     flags: Flags,
 ) -> None:

@@ -20,7 +20,7 @@ FLAGS = "redraft.revision.runs.options:EvalFileOptions"
 def evaluate(
     flags: Given,
     task: Annotated[
-        str, argument("TASK", "gsm8k, aqua, math, humaneval, mbpp, ifeval, checks or exercises.")
+        str, argument("TASK", "The task: gsm8k, aqua, math, humaneval, mbpp, ifeval, checks or exercises.")
     ],
     source: Annotated[Path, argument("RECORDS", "The task's file, as it is published.")],
     out: Out,

@@ -14,7 +14,7 @@ OF_DEFAULT = "small sums, products, dates and times; short texts and JSON with c
 
 
 def get(
-    ref: Annotated[str, argument("REF", "default, small, org/name, org/name:Q4_K_M …")] = "default",
+    ref: Annotated[str, argument("REF", "Model: default, small, org/name, org/name:Q4_K_M …")] = "default",
 ) -> None:
     """Fetch a model, unless it is here, and print its path.
 

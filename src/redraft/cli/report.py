@@ -11,10 +11,10 @@ from redraft.jobs.files import not_an_input
 
 
 def report(
-    files: Annotated[list[Path], argument("FILES...", "Reviews, grades, or chains.")],
+    files: Annotated[list[Path], argument("FILES...", "Files of reviews, grades or chains.")],
     answers: Annotated[list[Path] | None, flag("FILE", "Judged answers, one file per model.")] = None,
     questions: Annotated[Path | None, flag("FILE", "The questions, with their categories.")] = None,
-    html: Annotated[Path | None, flag("FILE", "Write a page; chains get a second page.")] = None,
+    html: Annotated[Path | None, flag("FILE", "Write a web page. A second page shows the chains.")] = None,
     as_json: AsJson = False,
     force: ReplacePage = False,
 ) -> None:

@@ -14,7 +14,7 @@ def run(
         Path | None, flag("DIR", "The folder of the run.  [the recipe's name]", "--out", "-o")
     ] = None,
     small: Annotated[bool, switch("Scale each stage down, to try the run on 2 cores.", "--small")] = False,
-    until: Annotated[str, flag("STAGE", "The last stage to run.")] = "",
+    until: Annotated[str, flag("STAGE", "Stop after this stage.")] = "",
     values: Annotated[
         list[str] | None, flag("NAME=VALUE", "Change a value of the recipe. Can be repeated.", "--set")
     ] = None,

@@ -26,7 +26,7 @@ class ServerFlags:
     api_key_file: Annotated[
         Path | None, flag("FILE", "A file of API keys, one per line. Needed to listen beyond this machine.")
     ] = None
-    parallel: Annotated[int, setting("N", "Chains at once, per model.", min=1)] = 4
+    parallel: Annotated[int, setting("N", "Chains to run at once, per model.", min=1)] = 4
     queue: Annotated[int, setting("N", "Requests that may wait, per model.", min=0)] = 64
     max_seconds: Annotated[float, setting("S", "Time limit of a chain.", min=0.001)] = 600.0
     drain: Annotated[float, setting("S", "Time for requests to finish when the server ends.", min=0)] = 60.0

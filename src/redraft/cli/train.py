@@ -115,7 +115,7 @@ def self_(
         flag("TASK", "A task to learn: add, subtract, dates (all three by default), or python:module.TASK."),
     ] = None,
     everyday: Annotated[
-        Path | None, flag("FILE", "Prompts outside all tasks; 520 of redraft's own by default.")
+        Path | None, flag("FILE", "Prompts outside the tasks, to keep other skills.  [520 of redraft's]")
     ] = None,
     start: Annotated[
         str | None,
@@ -127,8 +127,8 @@ def self_(
     held_out: Annotated[int, flag("N", "Exercises per task to test on (300).", min=1)] = 300,
     answer_steps: Annotated[int, flag("N", "Optimizer steps on answers (150).", min=0)] = 150,
     chain_steps: Annotated[int, flag("N", "Optimizer steps on chains (1,300).", min=1)] = 1300,
-    parallel: Annotated[int, flag("N", "Texts at once (32).", min=1)] = 32,
-    seed: Annotated[int, flag("N", "Another seed draws other exercises.")] = 1,
+    parallel: Annotated[int, flag("N", "Generate N texts at once (32).", min=1)] = 32,
+    seed: Annotated[int, flag("N", "Seed by which exercises are drawn (1).")] = 1,
 ) -> None:
     """Train a model to check and revise its own answers to tasks.
 

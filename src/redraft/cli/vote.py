@@ -22,7 +22,7 @@ def vote(
     questions: Annotated[Path | None, flag("FILE", "The questions, with their categories.")] = None,
     voter: Annotated[str | None, flag("NAME", "The voter's name.  [the page asks]")] = None,
     port: Annotated[int, setting("N", "The page's port; 0 is any free one.", min=0, max=65535)] = 0,
-    seed: Annotated[int, setting("N", "The random seed of order and sides.", min=0)] = 1,
+    seed: Annotated[int, setting("N", "Random seed for order and sides.", min=0)] = 1,
 ) -> None:
     """Judge the answers of two models blindly: which is better?
 

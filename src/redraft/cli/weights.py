@@ -22,7 +22,7 @@ from redraft.jobs.machine import give_back_large
 if TYPE_CHECKING:
     from redraft.weights.output import Run
 
-Out = Annotated[Path, setting("PATH", "The output.", "--out", "-o")]
+Out = Annotated[Path, setting("PATH", "Write the output to PATH.", "--out", "-o")]
 Force = Annotated[bool, switch("Replace an output that redraft made.", "--force")]
 Pickle = Annotated[bool, switch("Read .bin files, with torch's restricted loader.", "--allow-pickle")]
 Quiet = Annotated[bool, switch("Hide progress and remarks.", "--quiet", "-q")]
@@ -160,7 +160,9 @@ def convert(
 def gguf(
     src: Annotated[str, argument("SRC", "A folder, or org/name.")],
     out: Out,
-    quant: Annotated[str, setting("KIND", "f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0.")] = "f16",
+    quant: Annotated[
+        str, setting("KIND", "Weight format: f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0.")
+    ] = "f16",
     *,
     job: Job,
 ) -> None:

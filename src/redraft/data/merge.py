@@ -80,13 +80,13 @@ def _identity(value: Any) -> Identity:
 class MixPart(OptionModel):
     """One file of a mix, or generated conversations."""
 
-    file: str = option("path, relative to the folder of the parts", default="")
-    name: str = option("name in counts, and the data set of records without one", default="")
+    file: str = option("the file's path, relative to the folder of the parts", default="")
+    name: str = option("the part's name in counts, and the data set of records that name none", default="")
     count: Annotated[int | None, PlainValidator(_count)] = option(
-        "records to take", what="a whole number above 0, or all"
+        "number of records to take", what="a whole number above 0, or all"
     )
     per: str | None = option("a field of source, origin or `meta`: take `count` records for each value")
-    licence: str = option("licence of records without one", default=UNKNOWN)
+    licence: str = option("licence of records that state none", default=UNKNOWN)
     get: str = option("where to get the file, in words", default="")
     identity: Annotated[Identity | None, PlainValidator(_identity)] = option(
         "generate conversations about this identity (`conversations_about`) instead of reading a file",
@@ -104,10 +104,10 @@ class MixRecipe(OptionModel):
     """A recipe for a mix of files."""
 
     parts: Annotated[tuple[MixPart, ...], PlainValidator(_parts)] = option(
-        "the parts", what="a list of parts, such as [{file: a.jsonl}]"
+        "the files to mix", what="a list of parts, such as [{file: a.jsonl}]"
     )
-    seed: int = option("decides which records are taken, and their order", default=0, ge=0)
-    about: str = option("description", default="")
+    seed: int = option("seed that decides which records are taken, and their order", default=0, ge=0)
+    about: str = option("a description of the mix", default="")
 
 
 def recipe_path(recipe: str | Path) -> tuple[Path, bool]:

@@ -75,7 +75,8 @@ class Sampling:
         unending: Whether to ban the token that ends an answer, too.
         likelier: Tokens, each with the amount that the same engines add to its logit.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
-            With a schema, it begins a JSON text. The engine adds a matching value and the character after it.
+            With `schema`, `begun` is the start of a JSON text. The engine then adds only one value, which
+            matches the schema, and the comma or bracket after the value.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: Additional request fields, which override redraft's own. Needs `EngineInfo.any_request`
             or `EngineInfo.fields` that name them. Never logged or recorded.
@@ -178,7 +179,7 @@ class Price:
             value = getattr(self, name)
             if not (is_number(value) and value >= 0) and (value is not None or name != "cached"):
                 hint = "Give USD per million tokens, 0 or more."
-                raise UsageError(f"the price of {name} tokens is {value!r:.60}.", hint=hint)
+                raise UsageError(f"the price of {name} tokens cannot be {value!r:.60}.", hint=hint)
 
     def cost(self, usage: Usage) -> float:
         """Return the cost of this usage in USD."""
@@ -368,8 +369,9 @@ async def opened_by_prompt(
 ) -> Replies:
     """Tell a splitter whether the prompt opened a thought, for a model whose template is unknown.
 
-    `known` maps the request for thinking in `extra` (True, False or None) to the tag that closes a thought
-    opened by the prompt, or to "". Before that is known, the text of a model told to think is held back.
+    `known` stores what earlier replies showed. A key says whether `extra` asks for thinking (True, False, or
+    None if it says neither). The value is the tag that closes a thought opened by the prompt; "" if the
+    prompt opens none. While `known` has no value for True, replies to requests with thinking are held back.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None

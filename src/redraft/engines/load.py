@@ -298,9 +298,9 @@ async def load_engine(
     """
     told = MachineOptions.read(machine)
     if not isinstance(ref, str):
-        raise UsageError(f"the model reference is {shown(ref)}.", hint=f"The forms: {forms()}")
+        raise UsageError(f"the model reference is {shown(ref)}, not a text.", hint=f"The forms: {forms()}")
     if parallel < 1:
-        raise UsageError(f"parallel is {parallel}.", hint="Set it to 1 or more streams at once.")
+        raise UsageError(f"parallel is {parallel}, but must be at least 1.", hint="Set it to 1 or more.")
     opening = Opening(ref, told, parallel, fast, config, patience or Patience(), batches)
     if len(parts := references_of(ref)) > 1:
         if batches:
@@ -336,7 +336,7 @@ def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kin
             what, hint = "transformers folder", "Make one: redraft weights from-gguf FILE.gguf -o FOLDER"
         raise UsageError(f"engine is {machine.engine!r}, but {ref:.120} is not a {what}.", hint=hint)
     if machine.device == "cpu" and machine.gpu_layers:
-        message = f"device is cpu, but gpu_layers is {machine.gpu_layers}."
+        message = f"device is cpu, but gpu_layers is {machine.gpu_layers}, which needs a GPU."
         raise UsageError(message, hint="Leave out one of the two.")
     if machine.chat_template and not kind.renders:
         what = "a server" if named.kind in ("remote", "script") else f"the engine {named.kind!r}"
@@ -574,7 +574,7 @@ def _no_model(path: Path) -> UsageError:
         message = f"{path} is an adapter, which needs the model that it was trained on{named}."
         return UsageError(message, hint=hint)
     if saved := sorted((each.name for each in path.glob("checkpoint-*")), key=lambda name: (len(name), name)):
-        return UsageError(f"{path} is a folder of checkpoints.", hint=f"--model {path / saved[-1]}")
+        return UsageError(f"{path} has only checkpoints, no model.", hint=f"--model {path / saved[-1]}")
     message = f"the folder {path} has no model: no .gguf file and no config.json."
     return UsageError(message, hint=f"The forms: {forms()}")
 

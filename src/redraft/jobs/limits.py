@@ -57,7 +57,7 @@ class Limits:
         for name in ("usd", "tokens", "seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:
-                raise UsageError(f"the limit of {name} is {value}.", hint="Set a number above zero.")
+                raise UsageError(f"the limit of {name} cannot be {value}.", hint="Set a number above zero.")
 
     def reached(self, spent: Spent, seconds: float) -> str:
         """Return a text about the reached limit, or an empty text if no limit is reached."""

@@ -208,7 +208,7 @@ class ByteProgress(ProgressLine):
 
 
 class RecordProgress(ProgressLine):
-    """The progress in records of files. `done` counts their bytes. At the end, the line disappears."""
+    """Progress in reading the records of files. `done` counts bytes read. At the end, the line disappears."""
 
     def __init__(self, total: int | None = None, out: Path | None = None, *, quiet: bool = False) -> None:
         console = Console(stderr=True)

@@ -404,7 +404,7 @@ def prompt_of(prompt: Asked) -> Prompt:
 
 def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
     if not isinstance(prompt, Sequence):
-        raise UsageError(f"the prompt is {prompt!r:.80}.", hint=_FORMS)
+        raise UsageError(f"the prompt is {prompt!r:.80}, which has the wrong type.", hint=_FORMS)
     for number, message in enumerate(prompt, start=1):
         if not isinstance(message, Mapping):
             fault = f"is {shown(message)}"
@@ -574,7 +574,7 @@ def check_request(plan: Plan) -> None:
     choice = (sampling.extra_body or {}).get("tool_choice")
     if not isinstance(choice, Mapping) and choice not in (None, "none", "auto", "required", "any"):
         hint = 'Write "none", "auto", "required" or {"type": "function", "function": {"name": "search"}}'
-        raise UsageError(f"tool_choice is {shown(choice)}.", hint=hint)
+        raise UsageError(f"tool_choice is {shown(choice)}, which is not a known choice.", hint=hint)
     if given:
         field = f" with {next(iter(extra))!r}" if given[0] == "extra_body" else ""
         takes = f" It accepts {', '.join(sorted(info.fields))}." if field and info.fields else ""

@@ -57,7 +57,7 @@ class Budget:
             whole = name == "tokens"
             if value is not None and not (is_number(value, whole=whole) and value > 0):
                 raise UsageError(
-                    f"the budget of {name} is {value!r:.60}.",
+                    f"the budget of {name} is {value!r:.60}, which cannot be a limit.",
                     hint=f"Give a {'whole ' * whole}number above zero, or leave it out.",
                 )
 
@@ -204,10 +204,10 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what='a list: ["words<=50"]',
     )
     critic: Annotated[str | Engine | None, PlainValidator(_or_none(_is_engine))] = option(
-        "another model or engine that criticises", what=_REFERENCE
+        "let another model or engine write the criticisms", what=_REFERENCE
     )
     judge: Annotated[str | Engine | None, PlainValidator(_or_none(_is_engine))] = option(
-        "the model or engine that `judge:` checks ask", what=_REFERENCE
+        "the model or engine that runs `judge:` checks or, without checks, chooses a draft", what=_REFERENCE
     )
     budget: Annotated[
         Budget, PlainValidator(budget_of, json_schema_input_type=Budget | Mapping[str, float | None] | None)
@@ -233,7 +233,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
     )
-    id: str = option("the chain's id", default="")
+    id: str = option("the id to give the chain", default="")
     cancel: Annotated[CancelToken | None, PlainValidator(_or_none(lambda v: isinstance(v, CancelToken)))] = (
         option("a token that can end the chain early, from outside", what="a CancelToken")
     )

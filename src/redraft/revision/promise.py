@@ -97,7 +97,7 @@ def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
     told = recipe.pop("promise", None)
     if told is not None and not isinstance(told, Mapping):
         hint = "Choose again, or delete 'promise' from the file."
-        raise UsageError(f"{path}: promise is {shown(told)}.", hint=hint)
+        raise UsageError(f"{path}: promise is {shown(told)}, but should be keys and values.", hint=hint)
     return None if told is None else Promise.read(told, where=f"{path}: ", table="promise.")
 
 

@@ -57,7 +57,7 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
     if isinstance(place, str):
         if _REMOVED.fullmatch(place.strip()):
             hint = "Name a passage: --at 'the passage', or places=[('the passage', 'remove it')]."
-            raise UsageError(f"the wish {place.strip()!r} names no passage.", hint=hint)
+            raise UsageError(f"the wish {place.strip()!r} does not say which passage to change.", hint=hint)
         for start, bare in parts_of(answer):
             yield Edit(start, start + len(bare), wish=place.strip(), anywhere=True)
         return

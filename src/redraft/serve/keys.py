@@ -85,7 +85,7 @@ class Key:
                 used.begun.remove(came)
 
     def _too_many(self, limit: str, wait: int) -> Refusal:
-        message = f"the limit of the key {self.name!r} is {limit}."
+        message = f"the key {self.name!r} has reached its limit of {limit}."
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_exceeded", message, wait=wait)
 
 

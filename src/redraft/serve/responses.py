@@ -168,7 +168,7 @@ def _message(item: Any) -> Any:
         return {"role": "tool", "tool_call_id": _text_in(item, "call_id"), "content": content}
     if kind != "message":
         known = "messages, function_call and function_call_output"
-        raise invalid(f"input has an item of type {shown(kind)}. Known types: {known}.", "input")
+        raise invalid(f"input has an item of unknown type {shown(kind)}. Known types: {known}.", "input")
     return {"role": item.get("role"), "content": _content(item.get("content"))}
 
 
@@ -190,7 +190,7 @@ def _part(part: Any) -> dict[str, Any]:
         detail = {"detail": part["detail"]} if isinstance(part.get("detail"), str) else {}
         return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
     known = "input_text, output_text, and input_image with an image_url"
-    raise invalid(f"a message in input has a part of type {shown(kind)}. Known types: {known}.", "input")
+    raise invalid(f"a part in input has the unknown type {shown(kind)}. Known types: {known}.", "input")
 
 
 class ResponseReply(Reply):

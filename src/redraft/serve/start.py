@@ -213,7 +213,7 @@ class ModelKeys(Flags):
             raise UsageError(message, hint="Leave it out of the list.")
         if "withheld" in self.explicit and not self.withheld.strip():
             hint = "Write a text, such as withheld: I cannot answer that."
-            raise UsageError(f"{where}withheld is {self.withheld!r:.80}.", hint=hint)
+            raise UsageError(f"{where}withheld is {self.withheld!r:.80}, which is blank.", hint=hint)
         if self.withheld and not settings.get("check"):
             raise UsageError(f"{where}withheld needs a check.", hint="Add one: check: ['lacks:password']")
         return {"withheld": self.withheld, "think_tags": self.think_tags}

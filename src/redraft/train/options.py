@@ -74,15 +74,15 @@ class RunOptions(OptionModel):
     per_device_train_batch_size: int = option(
         "rows per batch and process (records, with --packing False)", STEPS, default=4, ge=1
     )
-    gradient_accumulation_steps: int = option("batches per step", STEPS, default=1, ge=1)
+    gradient_accumulation_steps: int = option("accumulate this many batches per step", STEPS, default=1, ge=1)
     learning_rate: float | None = option(
         "the peak learning rate; by default 2e-5 for all weights and 2e-4 for an adapter", STEPS, ge=0
     )
-    lr_scheduler_type: Schedule = option("the schedule of the learning rate", STEPS, default="cosine")
+    lr_scheduler_type: Schedule = option("schedule that changes the learning rate", STEPS, default="cosine")
     warmup_ratio: float = option("share of all steps used for warm-up", STEPS, default=0.03, ge=0, lt=1)
     warmup_steps: int | None = option("warm-up steps, in place of --warmup_ratio", STEPS, ge=0)
     optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = option(
-        "the optimizer", STEPS, default="adamw_torch_fused"
+        "optimizer that updates the weights", STEPS, default="adamw_torch_fused"
     )
     weight_decay: float = option("weight decay, except of norms and biases", STEPS, default=0.0, ge=0)
     adam_beta1: float = option("decay of AdamW's first moment", STEPS, default=0.9, ge=0, lt=1)
@@ -108,7 +108,7 @@ class RunOptions(OptionModel):
     )
     use_cpu: bool = option("do not use a GPU", STEPS, default=False)
     workers: int | None = option("number of tokenising processes; by default one per core", DATA, ge=1)
-    cache_dir: MaybePlace = option("folder for prepared data", DATA)
+    cache_dir: MaybePlace = option("keep prepared data in this folder", DATA)
     save_strategy: Strategy = option("when to save a checkpoint", RUN, default="steps")
     save_steps: int = option("steps between two checkpoints", RUN, default=200, ge=1)
     save_total_limit: int | None = option("number of newest checkpoints to keep", RUN, default=2, ge=1)
@@ -149,7 +149,7 @@ FSDP = {
 class LossOptions(RunOptions):
     """Settings of verbs that compute their loss on given data."""
 
-    eval_data_path: Places = option("files for the evaluation loss (--eval_strategy)", DATA, default=())
+    eval_data_path: Places = option("evaluate the loss on these files (--eval_strategy)", DATA, default=())
     eval_strategy: Strategy = option("when to evaluate (also: --evaluation_strategy)", RUN, default="no")
     eval_steps: int | None = option("steps between two evaluations; by default --logging_steps", RUN, ge=1)
     per_device_eval_batch_size: int | None = option(
@@ -242,12 +242,12 @@ class PpoOptions(RunOptions):
     model_max_length: int = option("maximum tokens of a prompt with its answer", DATA, default=1024)
     num_train_epochs: float = option("passes over the prompts", STEPS, default=1.0, gt=0)
     per_device_train_batch_size: int = option("answers in a minibatch", STEPS, default=16, ge=1)
-    lr_scheduler_type: Schedule = option("the schedule of the learning rate", STEPS, default="constant")
+    lr_scheduler_type: Schedule = option("schedule that changes the learning rate", STEPS, default="constant")
     warmup_ratio: float = option("share of all steps used for warm-up", STEPS, default=0.0, ge=0, lt=1)
     lora: bool | None = option(
         "train an adapter; PPO needs one, since its reference is the model without it", MODEL, default=True
     )
-    algorithm: Literal["ppo", "rloo", "grpo"] = option("the advantage estimator", ALGORITHM, default="ppo")
+    algorithm: Literal["ppo", "rloo", "grpo"] = option("how to estimate advantages", ALGORITHM, default="ppo")
     reward: Texts = option(
         "judge answers by a check, reward:MODEL or python:module.function; A 2*B is a weighted sum",
         JUDGING,
@@ -268,7 +268,7 @@ class PpoOptions(RunOptions):
     )
     do_sample: bool = option("must be True, as in StableVicuna", ROLLOUTS, default=True)
     missing_eos_penalty: float = option(
-        "subtracted from the reward of an answer that does not end by itself", JUDGING, default=0.0, ge=0
+        "subtract this from the reward of an answer that does not end by itself", JUDGING, default=0.0, ge=0
     )
     scale_reward: Literal["none"] = option("must be none, as in StableVicuna", JUDGING, default="none")
     cliprange_reward: float | None = option("clip rewards to plus or minus this (trlX: 10)", JUDGING, gt=0)
@@ -280,7 +280,7 @@ class PpoOptions(RunOptions):
         "target KL of an answer, in nats; without it, the KL coefficient stays the same", ALGORITHM, gt=0
     )
     horizon: int = option("answers over which the KL coefficient adapts", ALGORITHM, default=10_000, ge=1)
-    gamma: float = option("discount of later rewards", ALGORITHM, default=1.0, ge=0, le=1)
+    gamma: float = option("discount factor of later rewards", ALGORITHM, default=1.0, ge=0, le=1)
     lam: float = option("lambda of generalised advantage estimation", ALGORITHM, default=0.95, ge=0, le=1)
     cliprange: float = option(
         "clip the ratio of probabilities to 1 plus or minus this", ALGORITHM, default=0.2, gt=0

@@ -118,9 +118,10 @@ def is_known(sources: Iterable[Source]) -> bool:
 
 
 def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
-    """Replace an output's card, unless the card of the `first` of its two checkpoints lists all sources.
+    """Replace an output's card by one that lists the sources of both its checkpoints.
 
-    Warn about the licences. If the base's licence is unknown, the card of `first` is kept.
+    The card of `first` stays if it lists all sources, or if no licence is known. A base without a known
+    licence does not count as a source. Warn about the licences.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)

@@ -315,7 +315,8 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
         raise ModelError(message, hint="Check that base and delta belong together.")
     if not added:
         if asked not in (None, "none"):
-            raise UsageError(f"--vocab {asked} does not fit: {delta.path} adds no rows to the base's.")
+            found = f"{delta.path} adds no rows to the base's vocabulary"
+            raise UsageError(f"--vocab {asked} does not fit: {found}.")
         return "none", "as many rows as the base"
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):

@@ -177,7 +177,7 @@ def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
 
 
 def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
-    """Read every path of an OASST1 tree as a chain without an id, with the last message's id."""
+    """Yield, for every path of an OASST1 tree, its last message's id and a chain without an id."""
     fields = Fields(dict(record), where)
     for leaf, chain in conversations.every_path(fields):
         yield leaf, _with_source(chain, fields)

@@ -103,7 +103,7 @@ class ChainMaking:
             if not run_code:
                 hint = "They run in a sandbox: docs/checks.md#code says what it covers."
                 raise UsageError(
-                    "--verify code runs programs that a model wrote.",
+                    "--verify code runs programs that a model wrote, which is not allowed yet.",
                     hint=f"Allow it with --run-code. {hint}",
                 )
             find_sandbox()

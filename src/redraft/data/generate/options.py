@@ -33,9 +33,9 @@ class ChainOptions(ItemOptions, ChainFlags):
     RECIPES = "generate"
     NOT_OF_CONFIG = frozenset({"check"})  # checks of answers, which would replace the critic
 
-    limit: int | None = option("only the first N records", RUN, "N", ge=1)
-    run_code: bool = option("let --verify code run the model's programs, in a sandbox", RUN, default=False)
-    recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")
+    limit: int | None = option("use only the first N records", RUN, "N", ge=1)
+    run_code: bool = option("let `--verify code` run the model's programs in a sandbox", RUN, default=False)
+    recipe: str | None = option("take options from a recipe: a YAML file, or a shipped one")
 
 
 Way = Literal["alpaca", "self-instruct"]
@@ -49,31 +49,33 @@ class TaskOptions(options.ServerOptions, options.MachineOptions):
     """The options of `generate instructions` except the model."""
 
     way: Way = option(
-        "alpaca: a list of tasks at once; self-instruct: instructions, then their kind, then their inputs "
-        "and outputs",
+        "how to ask: alpaca for a list of tasks at once; self-instruct for instructions, then their kind, "
+        "then their inputs and outputs",
         _TASKS,
         "WAY",
         default="alpaca",
     )
-    count: int = option("total number of instructions", _TASKS, "N", "-n", default=100, ge=1)
-    seeds: str | None = option("a file of tasks to start from [20 shipped ones]", _TASKS, "FILE")
+    count: int = option("generate until there are N instructions", _TASKS, "N", "-n", default=100, ge=1)
+    seeds: str | None = option("start from the tasks in FILE [20 shipped ones]", _TASKS, "FILE")
     language: str = option(
-        "language of all texts: a name or an ISO 639 code", _TASKS, "NAME", default="English"
+        "write all texts in this language: a name or an ISO 639 code", _TASKS, "NAME", default="English"
     )
-    topic: str | None = option("a topic for all tasks", _TASKS, "TEXT")
+    topic: str | None = option("ask only for tasks on this topic", _TASKS, "TEXT")
     similar: float = option(
-        "drop an instruction with a ROUGE-L above this", _TASKS, "F", default=SIMILAR, ge=0, le=1
+        "drop an instruction whose ROUGE-L to another exceeds this", _TASKS, "F", default=SIMILAR, ge=0, le=1
     )
     temperature: float | None = option(
-        "0 is greedy [alpaca: 1, self-instruct: 0.7]", SAMPLING, "T", ge=0, lt=100
+        "sampling temperature; 0 is greedy [alpaca: 1, self-instruct: 0.7]", SAMPLING, "T", ge=0, lt=100
     )
-    top_p: float | None = option("nucleus size [alpaca: 1, self-instruct: 0.5]", SAMPLING, "P", gt=0, le=1)
+    top_p: float | None = option(
+        "nucleus sampling: probability to keep [alpaca: 1, self-instruct: 0.5]", SAMPLING, "P", gt=0, le=1
+    )
     max_tokens: int | None = option(
-        "most new tokens of a reply [alpaca: 3072, self-instruct: 1024]", SAMPLING, "N", **TOKENS
+        "maximum new tokens of a reply [alpaca: 3072, self-instruct: 1024]", SAMPLING, "N", **TOKENS
     )
-    seed: int = option("makes a run repeatable", SAMPLING, "N", default=0, ge=0, le=MAX_SEED)
+    seed: int = option("random seed; makes a run repeatable", SAMPLING, "N", default=0, ge=0, le=MAX_SEED)
     price: str | None = option(
-        "USD per million tokens, if the config file has no price", SERVER, "IN,OUT[,CACHED]"
+        "price in USD per million tokens, used if the config file has none", SERVER, "IN,OUT[,CACHED]"
     )
 
 
@@ -87,4 +89,4 @@ class InstructionOptions(RunOptions, TaskFlags):
     IN_RECIPES = TaskFlags
     RECIPES = "instructions"
 
-    recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")
+    recipe: str | None = option("take options from a recipe: a YAML file, or a shipped one")

@@ -18,19 +18,19 @@ class DiagnoseOptions(SpendOptions, Flags):
     IN_RECIPES = Flags
 
     tasks: list[str] | None = option(
-        "tasks: TASK:FILE, a file of prompts with checks, or add, dates …", WITH_TASKS, "TASK,…"
+        "answer these tasks: TASK:FILE, a file of prompts with checks, or add, dates …", WITH_TASKS, "TASK,…"
     )
     models: list[str] | None = option("models to compare; repeatable [--model]", WITH_TASKS, "MODEL,…")
-    ways: str = option("ways to compare", WITH_TASKS, "WAY,…", default="one,revise,alone,vote,best")
-    seeds: int = option("rounds over the prompts", WITH_TASKS, "N", default=3, ge=1)
-    samples: int = option("maximum answers for best of N and a vote", WITH_TASKS, "N", default=8, ge=2)
+    ways: str = option("answer in these ways", WITH_TASKS, "WAY,…", default="one,revise,alone,vote,best")
+    seeds: int = option("answer the prompts N times, with different seeds", WITH_TASKS, "N", default=3, ge=1)
+    samples: int = option("draw up to N answers for best of N and a vote", WITH_TASKS, "N", default=8, ge=2)
     equal: Literal["tokens", "seconds", "money"] = option(
         "compare ways at equal tokens, seconds or money", WITH_TASKS, "WHAT", default="tokens"
     )
     choose: str | None = option(
         "find the best way with as few prompts as needed, and write it to FILE", WITH_TASKS, "FILE"
     )
-    judge: str | None = option("with --choose: model to judge answers", WITH_TASKS, "REF", what=A_REFERENCE)
+    judge: str | None = option("with --choose: let this model judge", WITH_TASKS, "REF", what=A_REFERENCE)
     margin: float = option(
         "with --choose: the best way may be ahead of the chosen one by less than N points",
         WITH_TASKS,
@@ -39,4 +39,4 @@ class DiagnoseOptions(SpendOptions, Flags):
         gt=0,
         le=50,
     )
-    limit: int | None = option("only the first N prompts of each task", WITH_TASKS, "N", ge=1)
+    limit: int | None = option("use only the first N prompts of each task", WITH_TASKS, "N", ge=1)

@@ -73,7 +73,7 @@ class StrategyRun(ScoredRun):
         return bool(parse_reference(model).roles)
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the checks that guide a record's chain, with the messages that the strategy uses."""
+        """Return the checks that guide a record's chain. Some strategies hide or replace the messages."""
         if self._unchecked:
             return {"checks": ()}
         checks = self.guides or self.checks(record)

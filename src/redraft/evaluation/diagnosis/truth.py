@@ -1,4 +1,4 @@
-"""Find out whether each answer of a chain is right, by its task, by given checks or by its own checks.
+"""Find out whether a chain's answers are right, by its task, by given checks or by the chain's own checks.
 
 The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo or an empty text is never right, even if
 a check passes it (`is_answer`). Without truth, a judge may compare a way's answers with single answers.
@@ -126,7 +126,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def steers(runs: Path) -> bool:
-    """Return whether a folder of runs has a steered text, or has no runs of the way `steered` at all."""
+    """Return whether checks steered any text in a folder's `steered` runs; True if it has no such runs."""
     files = [*runs.glob("seed-*/steered-*[0-9].jsonl")]
     return not files or any(step.steered for file in files for made in chains_of(file) for step in made.steps)
 

@@ -19,8 +19,8 @@ class JudgeOptions(options.ServerOptions, options.MachineOptions):
         "the judge: default, a GGUF file, org/name, http://host/v1#name", MODEL, "REF", "-m", what=A_REFERENCE
     )
     way: Literal["scores", "verdicts", "grades"] | None = option(
-        "scores: 1 to 10 for each of two answers; verdicts: the better one or a tie; grades: 1 to 10 for "
-        "a single answer [scores; grades with one file]",
+        "ask for scores (1 to 10 for each of two answers), verdicts (the better one or a tie) or grades (1 "
+        "to 10 for a single answer) [scores; grades with one file]",
         JUDGING,
         "WAY",
     )
@@ -28,11 +28,11 @@ class JudgeOptions(options.ServerOptions, options.MachineOptions):
         "show each pair in both orders, or only with A first", JUDGING, "both|given", default="both"
     )
     gold: bool = option("show the judge the gold answers, if there are any", JUDGING, default=False)
-    temperature: float | None = option("0 is greedy [0]", SAMPLING, "T", ge=0, lt=100)
-    max_tokens: int | None = option("most new tokens per review [1024]", SAMPLING, "N", **TOKENS)
-    seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
+    temperature: float | None = option("sampling temperature; 0 is greedy [0]", SAMPLING, "T", ge=0, lt=100)
+    max_tokens: int | None = option("maximum new tokens per review [1024]", SAMPLING, "N", **TOKENS)
+    seed: int | None = option("random seed, which makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
     price: str | None = option(
-        "USD per million tokens, if the config file has no price", SERVER, "IN,OUT[,CACHED]"
+        "price in USD per million tokens, used if the config file has none", SERVER, "IN,OUT[,CACHED]"
     )
 
 
@@ -43,5 +43,5 @@ class JudgeFileOptions(ItemOptions, JudgeOptions):
     RECIPES = "judge"
 
     questions: Annotated[Path | None, A_PATH] = option(
-        "the questions, with categories and gold answers", RUN, "FILE", what="a path"
+        "read the questions from FILE, with their categories and gold answers", RUN, "FILE", what="a path"
     )

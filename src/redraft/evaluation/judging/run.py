@@ -71,7 +71,7 @@ class JudgeRun:
         questions = here(path) if (path := settings.get("questions")) else None
         if len(answers) not in (1, 2):
             hint = "Judge one or two models at a time: A B"
-            raise UsageError(f"{len(answers)} files of answers were given.", hint=hint)
+            raise UsageError(f"{len(answers)} files of answers were given, not 1 or 2.", hint=hint)
         plan = RunPlan.of(out, settings, journal=True)
         return cls(settings.over(model=model), answers, plan, questions)
 

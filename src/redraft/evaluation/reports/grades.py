@@ -1,6 +1,6 @@
 """Report on grades of single answers: means by model and judge, with intervals over questions.
 
-A grade without a score on the scale is unreadable. It is counted and listed, but its text is not searched.
+A grade without a score on the scale is counted and listed as unreadable. No score is guessed from its text.
 """
 
 from __future__ import annotations

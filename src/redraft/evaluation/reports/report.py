@@ -47,7 +47,7 @@ def describe(
 
 
 def page(report: AnyReport, made: str, links: Links | None = None) -> str:
-    """Return the page. `made` is a line on how the page was made; `links` lead to the page of `chains_of`."""
+    """Return the page. `made` says how the page was made. `links` lead to the page of all chains."""
     parts = [*report.sections()]
     if records := _records(report, links or Links()):
         parts.append(records)

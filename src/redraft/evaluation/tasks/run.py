@@ -219,7 +219,7 @@ def evaluate(
         EngineError, CheckError: As for `redraft.revise`. An empty answer is wrong but raises no error.
     """
     if parallel < 1:
-        raise UsageError(f"parallel is {parallel}.", hint="Set parallel to 1 or more.")
+        raise UsageError(f"parallel is {parallel}, but must be at least 1.", hint="Set it to 1 or more.")
     name, given = (task, records) if isinstance(task, str) else ("checks", task)
     if given is None:
         raise UsageError("no records were given.", hint=f'Write evaluate({name!r}, "records.jsonl", …).')
@@ -261,7 +261,7 @@ def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[
                 own = parse_checks(fields.pop("checks"))  # from the caller's code, so of any kind
             record = chain_of(fields, where)
         elif not isinstance(record, Chain):
-            raise RecordError(f"{where} is {shown(record)}.", hint="Give chains, or records as mappings.")
+            raise RecordError(f"{where} is {shown(record)}, not a record.", hint="Give chains or mappings.")
         chain = record if record.id else record.model_copy(update={"id": where})
         if own is None:
             chain = next(tasks.asked(task, [chain]))

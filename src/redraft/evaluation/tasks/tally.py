@@ -67,7 +67,7 @@ _COUNTS = ("chains", "revisions", "unrevised", "stops", "usage", "failed", "cost
 
 @dataclass
 class Tally(Summary):
-    """The score of chains that `tasks.scored` made, in addition to the usual counts."""
+    """The counts of `Summary`, and how many best answers are right (`outcome_of`)."""
 
     task: str = ""  # the chains' task; empty if they have none
     outcomes: dict[str, bool] = field(default_factory=dict)  # by chain id: whether the best answer is right
@@ -201,7 +201,7 @@ def truth_of(chain: Chain) -> Truth | None:
 
 
 def results_of(chain: Chain) -> Sequence[Judged]:
-    """Return the results of the task's checks on a chain's best answer; without a task, of its own checks.
+    """Return a best answer's results of the task's checks or, if a chain has no task, of the chain's checks.
 
     All of them fail for an echo or an empty text (`is_answer`), and for a chain without a best answer.
     """

@@ -33,18 +33,18 @@ A_PATH = PlainValidator(_path, json_schema_input_type=str | Path | None)
 class SpendOptions(OptionModel):
     """The options for parallel items and for limits."""
 
-    parallel: int | None = option(f"items to make at once [{PARALLEL}]", RUN, "N", "-j", ge=1)
-    quiet: bool = option("no progress, no summary", RUN, short="-q", default=False)
-    limit_usd: float | None = option("maximum cost; needs a price", LIMITS, "USD", gt=0)
-    limit_tokens: int | None = option("maximum generated tokens", LIMITS, "N", gt=0)
-    limit_seconds: float | None = option("maximum wall-clock time", LIMITS, "S", gt=0)
+    parallel: int | None = option(f"make N items at once [{PARALLEL}]", RUN, "N", "-j", ge=1)
+    quiet: bool = option("show no progress and no summary", RUN, short="-q", default=False)
+    limit_usd: float | None = option("maximum cost of the run; needs a price", LIMITS, "USD", gt=0)
+    limit_tokens: int | None = option("maximum tokens that the run generates", LIMITS, "N", gt=0)
+    limit_seconds: float | None = option("maximum wall-clock time of the run", LIMITS, "S", gt=0)
 
 
 class RunOptions(SpendOptions):
     """The options of every run that makes a file."""
 
     batch: bool = option("use the server's batches: cheaper, but slower", BATCHES, default=False)
-    pause: float | None = option("longest wait between two polls of a batch [60]", BATCHES, "S", gt=0)
+    pause: float | None = option("wait at most S seconds between polls of a batch [60]", BATCHES, "S", gt=0)
     on_event: Annotated[Callable[[Any], object] | None, PlainValidator(_function)] = option(
         "a function to call with the run's progress and messages, which are then not shown", what=A_HOOK
     )
@@ -59,7 +59,7 @@ class ItemOptions(RunOptions):
 class FileOptions(ItemOptions):
     """The options of a run that answers the records of a file."""
 
-    limit: int | None = option("only the first N records", RUN, "N", ge=1)
+    limit: int | None = option("use only the first N records", RUN, "N", ge=1)
     cache: Annotated[Path | None, A_PATH] = option(
         "store replies in FILE, and send no request twice", RUN, "FILE", what="a path"
     )
@@ -70,7 +70,7 @@ class AnswerOptions(FileOptions, Flags):
 
     IN_RECIPES = Flags
 
-    recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")
+    recipe: str | None = option("take options from a recipe: a YAML file, or a shipped one")
 
 
 class EvalFileOptions(FileOptions, EvalFlags):

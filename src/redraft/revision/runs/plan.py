@@ -153,7 +153,7 @@ class RunPlan:
 
     @property
     def own_replies(self) -> Path | None:
-        """The path of the run's own journal, or None. Shares and batches need one; it is used again."""
+        """The path of the run's own journal, or None if it stores no replies or uses a cache."""
         own, batches = _beside(self.out, ".journal.db"), _beside(self.out, ".batches.jsonl")
         needed = self.keeps_replies or self.batch or self.share or own.exists() or batches.exists()
         return own if needed and not self.cache else None
@@ -183,7 +183,8 @@ class RunPlan:
                 hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
             )
         if self.parallel < 1:
-            raise UsageError(f"parallel is {self.parallel}.", hint=f"Set it to 1 or more {item}s at once.")
+            hint = f"Set it to 1 or more {item}s at once."
+            raise UsageError(f"parallel is {self.parallel}, but must be at least 1.", hint=hint)
         taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
         if self.cache and self.cache.resolve() in taken:
             hint = "Name another file."

@@ -51,7 +51,7 @@ class Bounds(NamedTuple):
         least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
         if not (lowest <= least <= most and most):
             hint = f"Write a number or a range, such as 8 or {lowest}-8."
-            raise UsageError(f"{name} is {text!r:.40}.", hint=hint)
+            raise UsageError(f"{name} is {text!r:.40}, which is not a valid range.", hint=hint)
         return cls(least, most)
 
 

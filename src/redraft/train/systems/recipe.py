@@ -28,38 +28,38 @@ FOLDER = "systems"  # the folder of shipped recipes
 class Needs(OptionModel):
     """The resources of a stage, as its recipe estimates them."""
 
-    hours: float = option("wall-clock time, in hours", default=0.0, ge=0)
-    gb: float = option("disk, in units of 10^9 bytes", default=0.0, ge=0)
-    prompts: float = option("tokens in prompts to its model, in millions", default=0.0, ge=0)
-    new: float = option("tokens that its model generates, in millions", default=0.0, ge=0)
+    hours: float = option("wall-clock time that the stage needs, in hours", default=0.0, ge=0)
+    gb: float = option("disk space that the stage needs, in units of 10^9 bytes", default=0.0, ge=0)
+    prompts: float = option("tokens in prompts to the stage's model, in millions", default=0.0, ge=0)
+    new: float = option("tokens that the stage's model generates, in millions", default=0.0, ge=0)
 
 
 class StageKeys(OptionModel):
     """The keys of a stage in a recipe."""
 
     verb: str = option("a verb of redraft, such as generate chains", default="")
-    out: str = option("its output: a file or folder in the run's folder", default="")
+    out: str = option("the stage's output: a file or folder in the run's folder", default="")
     options: dict[str, Any] | None = option("the options of the verb", what="names and values")
     command: str | None = option("a command to run in place of the verb, such as a SkyPilot or Slurm command")
-    needs: dict[str, Any] | None = option("resources it needs", what="numbers for hours, gb, prompts, new")
-    small: dict[str, Any] | None = option("keys that --small changes", what="keys of a stage")
+    needs: dict[str, Any] | None = option("what the stage needs", what="numbers for hours, gb, prompts, new")
+    small: dict[str, Any] | None = option("keys to use instead when --small is given", what="keys of a stage")
 
 
 class FileKeys(OptionModel):
     """The keys of a file that the user supplies."""
 
-    path: str = option("its path, relative to the recipe's folder", default="")
-    get: str = option("where to get it, in words", default="")
-    licence: str = option("its licence", default="")
+    path: str = option("the file's path, relative to the recipe's folder", default="")
+    get: str = option("where to get the file, in words", default="")
+    licence: str = option("the file's licence", default="")
 
 
 class SystemKeys(OptionModel):
     """The keys of a recipe."""
 
-    values: dict[str, Any] | None = option("values by name; --set changes them", what="names and values")
-    files: dict[str, Any] | None = option("your files, by name", what="names and paths")
+    values: dict[str, Any] | None = option("values for `{NAME}`; --set changes them", what="names and values")
+    files: dict[str, Any] | None = option("the files that you supply, by name", what="names and paths")
     stages: dict[str, Any] | None = option("the stages by name", what="names and stages")
-    small: dict[str, Any] | None = option("values that --small changes", what="names and values")
+    small: dict[str, Any] | None = option("values to use instead with --small", what="names and values")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
     for name, value in (values or {}).items():
         if name not in known:
             hint = f"Its values: {', '.join(known) or 'none'}"
-            raise UsageError(f"{path} has no value {name!r:.80}.", hint=hint)
+            raise UsageError(f"{name!r:.80} is not a value that {path} defines.", hint=hint)
         known[name] = value
     base, shipped = Path(path).parent, recipe in shipped_recipes(FOLDER)
     if not keys.stages:

@@ -128,7 +128,7 @@ def _check_values(verb: Verb, given: Mapping[str, Any]) -> None:
         choices = get_args(types[name]) if get_origin(types.get(name)) is Literal else (value,)
         if value not in choices:
             hint = nearest(str(value), choices) or f"Choose one of {', '.join(choices)}"
-            raise UsageError(f"{name} is {shown(value)}.", hint=hint)
+            raise UsageError(f"{name} is {shown(value)}, which is not one of its choices.", hint=hint)
 
 
 def _keywords(function: Callable[..., Any]) -> str:

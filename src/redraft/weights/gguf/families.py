@@ -266,8 +266,9 @@ def layers_of(names: Iterable[str]) -> set[int]:
 def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf: bool) -> None:
     """Check that the model in `where` has exactly the tensors of its configuration.
 
-    Only existing layers are checked, because a configuration may claim a billion. `found` are shapes by name
-    in GGUF, rows first. Messages use Hugging Face's names if `in_hf`.
+    The expected tensors are listed only for the layers in `found`, because an untrusted configuration may
+    state a billion layers. `found` maps GGUF names to shapes, rows first. Messages use Hugging Face's names
+    if `in_hf`.
     """
 
     def called(name: str) -> str:

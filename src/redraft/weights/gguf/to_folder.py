@@ -53,7 +53,7 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
     check_model(file, header)
     if (parts := header.number("split.count") or 1) > 1:
         hint = "Join them first: llama-gguf-split --merge FIRST-00001-of-….gguf WHOLE.gguf (llama.cpp)"
-        raise ModelError(f"{file} is one of {parts} parts of a split model.", hint=hint)
+        raise ModelError(f"{file} is one of {parts} parts of a split model, not a whole model.", hint=hint)
     reader = TensorReader(file, header)
     numbers, shapes = _read_numbers(reader)
     check_tensors(numbers.sizes, shapes, str(file), in_hf=False)
@@ -97,7 +97,8 @@ def _read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]
     factors: tuple[float, ...] = ()
     if divisors := reader.header.tensors.get(ROPE_FACTORS):
         if len(divisors.shape) != 1 or not 0 < divisors.shape[0] <= MOST_FACTORS:
-            raise ModelError(f"{reader.path}: {ROPE_FACTORS} is {divisors.shape}, not [1 to {MOST_FACTORS}].")
+            found, wanted = f"has the shape {divisors.shape}", f"one dimension of 1 to {MOST_FACTORS}"
+            raise ModelError(f"{reader.path}: {ROPE_FACTORS} {found}, but needs {wanted}.")
         factors = tuple(reader.rows(divisors)[0].tolist())
     numbers = numbers_from_metadata(reader.header.metadata, shapes, factors)
     shapes.pop(ROPE_FACTORS, None)

@@ -123,7 +123,7 @@ class Turns:
 class Rejects(AbstractContextManager["Rejects"]):
     """The rejects of an output that this process has locked, in `OUT.rejected.jsonl`.
 
-    Unless the output is `complete`, requests not in `done` will be repeated, so their rejects are removed.
+    If the output is not `complete`, requests missing from `done` are repeated and their old rejects removed.
 
     Raises:
         OutputError: The file cannot be written, or contains other records.

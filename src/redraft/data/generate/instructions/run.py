@@ -127,7 +127,7 @@ def _run_of(output: str | Path, model: str | Engine, options: Mapping[str, Any])
 
 @dataclass
 class InstructionRun:
-    """A run that generates instructions; `engine` is an open model, used instead of a reference."""
+    """A run that generates instructions. `engine`, if given, replaces the model of the options."""
 
     settings: Settings
     plan: RunPlan
