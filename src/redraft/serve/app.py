@@ -83,7 +83,8 @@ class _Route(APIRoute):
         async def handle(request: Request) -> Response:
             sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if sent != "application/json":
-                message = f"the Content-Type is {sent or 'missing'!a:.80}, but should be application/json."
+                told = f"{sent!a:.80}" if sent else "missing"
+                message = f"the Content-Type is {told}, but should be application/json."
                 raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
             reader: Reader = request.app.state.reader
             models: Models = request.app.state.models.within(request.state.key.allows)
