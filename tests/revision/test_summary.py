@@ -67,7 +67,7 @@ def test_chains_with_too_few_revisions_are_counted() -> None:
     summary = Summary()
     for meta in ({"missing_revisions": 2}, {}):
         summary.add(chain([Step(answer="a")], 0, "max_tokens").model_copy(update={"meta": meta}))
-    assert summary.rows()[0] == ("revisions", "none; 1 fewer than the minimum")
+    assert summary.rows()[0] == ("revisions", "none; 1 chain below the minimum")
 
 
 def test_one_is_no_plural() -> None:

@@ -240,7 +240,7 @@ class Summary:
     def _revisions(self) -> str:
         if not self.chains:
             return ""
-        missing = f"; {self.missing:,} fewer than the minimum" if self.missing else ""
+        missing = f"; {counted(self.missing, 'chain')} below the minimum" if self.missing else ""
         if not self.revisions:
             return f"none{missing}"
         mean = self.revisions / self.chains
