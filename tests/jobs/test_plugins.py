@@ -322,7 +322,7 @@ def test_a_reader_of_nonsense_names_the_record(reader: str, why: str, installs: 
         "lambda *_: 1 / 0": "r/1: the task 'odd' of the package redraft-odd 1.0 crashed: ",
         "lambda *_: None": "r/1: the task 'odd' of the package redraft-odd 1.0 returned None, not of type ",
         "lambda *_: []": "r/1: the record has no check that scores.",
-        "lambda *_: [5]": "r/1: a check is a text, a Check or a function, not 5.",
+        "lambda *_: [5]": "r/1: a check is a text, a Check, a JSON Schema or a function, not 5.",
     }.items(),
 )
 def test_a_task_whose_checks_are_nonsense(checks: str, why: str, installs: Installs) -> None:

@@ -202,7 +202,7 @@ stages:
             FIRST,
             "verb: data export, options: {source: a, to: alpacca}",
             UsageError,
-            "to is 'alpacca'.\n.*'alpaca'",
+            "to is 'alpacca', which.*\n.*'alpaca'",
         ),
         ("last.txt}", "last.txt, needs: {gb: 900000000}}", OutputError, "the stages need 900,000,000.0 GB"),
     ],
