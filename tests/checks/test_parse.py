@@ -225,7 +225,7 @@ def test_checks_come_as_texts_values_and_functions() -> None:
 
 
 def test_something_else_is_no_check() -> None:
-    with pytest.raises(CheckSyntaxError, match="a check is a text, a Check, a JSON Schema or a function, not 50"):
+    with pytest.raises(CheckSyntaxError, match="a Check, a JSON Schema or a function, not 50"):
         parse_checks([50])  # type: ignore[list-item]
     with pytest.raises(CheckSyntaxError, match="not 5"):
         parse_check(5)  # type: ignore[arg-type]
