@@ -245,7 +245,15 @@ def test_what_a_model_puts_around_its_text_is_left_out(around: str) -> None:
     euros, place = TOWN.replace("12 dollars", "11 euros"), ("12 dollars", "in euros")
     assert patched(around.format(euros), places=["Use euros."]).answer == euros
     assert patched(around.format("11 euros"), places=[place]).answer == euros
-    for reply in ("12 dollars -> {}", "a ticket costs {}", "costs {}", "...{}...", "Replacement: {}", "«{}»"):
+    for reply in (
+        "12 dollars -> {}",
+        "a ticket costs {}",
+        "costs {}",
+        "...{}...",
+        "Replacement: {}",
+        "→ {}",
+        "«{}»",
+    ):
         assert patched(reply.format("11 euros"), places=[place]).answer == euros
 
 
