@@ -147,7 +147,7 @@ def sets_of(texts: Sequence[bytes]) -> Sets:
     """Return the sets of shingles of many coded texts."""
     values, sizes = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for part in _parts(np.fromiter(map(len, texts), np.int64, len(texts)), _PAIRS):
-        few = texts[part]
+        few = [texts[place] for place in range(part.start, part.stop)]
         counts = np.fromiter((each.count(b" ") + bool(each) for each in few), np.int64, len(few))
         owners, places = np.repeat(np.arange(len(few)), counts), np.arange(counts.sum())
         last, after = np.cumsum(counts)[owners] - 1, places + SHINGLE - 1
@@ -170,7 +170,10 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
     Sets are in one cluster if similar pairs connect them. A pair is similar if its Jaccard similarity is at
     least `threshold`, which is above 0. An empty set is similar to no set.
     """
-    labels = _equals(sets)
+    # The sum of a set's mixed numbers identifies it, because its numbers are hashes.
+    mixed, full = sets.values * _MIX, sets.sizes > 0
+    mixed ^= mixed >> np.uint64(29)
+    labels = equals(full, np.add.reduceat(mixed, sets.starts[:-1][full]) if full.any() else mixed)
     first = np.flatnonzero((labels == np.arange(len(sets))) & (sets.sizes > 0))
     few = _chosen(sets, first)
     sizes, linked = few.sizes, np.arange(len(few))
@@ -185,6 +188,18 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
     return labels[labels]
 
 
+def equals(full: NDArray[np.bool_], *columns: Hashes) -> _Ints:
+    """Return, for each item, the index of the first item with equal values. Shape: (items,).
+
+    The columns contain the values of the items in `full`. Every other item equals only itself.
+    """
+    labels, places = np.arange(len(full)), np.flatnonzero(full)
+    order = np.lexsort(columns)
+    first = np.any([_begins(column[order]) for column in columns], axis=0)
+    labels[places[order]] = places[order[first]][np.cumsum(first) - 1]
+    return labels
+
+
 def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
     """Return the exact Jaccard similarity of pairs of sets, given by their indices. Shape: (pairs,)."""
     sizes, result = sets.sizes, np.zeros(len(left))
@@ -195,25 +210,14 @@ def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
     return result
 
 
-def _equals(sets: Sets) -> _Ints:
-    full, labels = np.flatnonzero(sets.sizes), np.arange(len(sets))
-    if len(full):
-        # The sum of the mixed numbers identifies a set, because its numbers are hashes.
-        mixed = sets.values * _MIX
-        mixed ^= mixed >> np.uint64(29)
-        sums = np.add.reduceat(mixed, sets.starts[:-1][full])
-        order = np.argsort(sums, kind="stable")
-        first = _begins(sums[order])
-        labels[full[order]] = full[order[first]][np.cumsum(first) - 1]
-    return labels
-
-
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
     owners, rare = _prefixes(sets, threshold)
     order = np.argsort(rare, kind="stable")
     keys, members, at = rare[order], owners[order], np.arange(len(order))
+    del owners, rare, order
     group = np.cumsum(_begins(keys)) - 1
-    most = np.where(np.bincount(group)[group] > WINDOW + 1, CROWDED, WINDOW)
+    most = np.where(np.bincount(group)[group] > WINDOW + 1, CROWDED, WINDOW).astype(np.uint8)
+    del group
     for distance in range(1, WINDOW + 1):
         at = at[(at < len(keys) - distance) & (most[at] >= distance)]
         at = at[keys[at] == keys[at + distance]]
