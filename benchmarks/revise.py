@@ -22,6 +22,7 @@ from report import main, sized
 RUNS = {
     "chains": row_chains.run,
     "overhead": row_overhead.run,
+    "grammar": row_overhead.grammar,
     "speculation": row_speculation.run,
     "memory": row_process.run_memory,
     "start": row_process.run_start,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from material import QUESTIONS, start_engine
 from measure import Figure, Goal, Rates, Row, Size, alternate
-from redraft.engines.base import Engine
+from redraft.engines.base import Engine, Sampling
 from redraft.revision.api import arevise
 from redraft.revision.keywords import RevisionKeywords
 from taps import Request, Tap, replay
@@ -91,6 +93,56 @@ def with_model(options: RevisionKeywords, engine: Engine) -> RevisionKeywords:
     options = options.copy()
     options["model"] = engine
     return options
+
+
+GRAMMAR = "a JSON Schema: tokens/s of constrained answers vs free ones of the same engine"
+GRAMMAR_HOW = (
+    "The answers to {count} questions as a JSON array of texts, and without a schema. Both sides write up "
+    "to {tokens} tokens each, with the same seeds; {rounds} pairs."
+)
+TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 100}
+
+
+def grammar(size: Size) -> Row:
+    return Row(
+        GRAMMAR,
+        GRAMMAR_HOW.format(count=size.questions, tokens=size.tokens, rounds=2 * size.rounds),
+        tuple(asyncio.run(_grammar(size))),
+    )
+
+
+async def _grammar(size: Size) -> list[Figure]:
+    figures = []
+    for streams in (1, 8):
+        engine = await start_engine(size, parallel=streams, speculate=False)
+
+        questions = QUESTIONS[: max(size.questions, streams)]
+        free = partial(
+            answers, engine, questions, streams, Sampling(max_tokens=size.tokens, seed=1, unending=True)
+        )
+        bound = partial(
+            answers, engine, questions, streams, Sampling(max_tokens=size.tokens, seed=1, schema=TEXTS)
+        )
+        rates = await alternate(2 * size.rounds, bound, free)
+        figures.append(rates.figure(f"{streams} at once", GOAL, "with a schema", "without"))
+        await engine.aclose()
+    return figures
+
+
+async def answers(
+    engine: Engine, questions: Sequence[str], streams: int, sampling: Sampling
+) -> tuple[int, float]:
+    start, tokens = time.perf_counter(), 0
+    for first in range(0, len(questions), streams):
+        group = questions[first : first + streams]
+        tokens += sum(await asyncio.gather(*(written(engine, each, sampling) for each in group)))
+    return tokens, time.perf_counter() - start
+
+
+async def written(engine: Engine, question: str, sampling: Sampling) -> int:
+    messages = ({"role": "user", "content": f"{question} Write at length."},)
+    async with aclosing(engine.chat(messages, sampling)) as stream:
+        return sum([len(delta.tokens) async for delta in stream])
 
 
 async def timed(work: Sequence[Awaitable[int]]) -> tuple[int, float]:

@@ -24,6 +24,7 @@ ROWS = {
     "load": sized(serve_load.measure, (500, 60), (20, 1)),
     "cut": sized(serve_times.cut, (20, 20), (2, 5)),
     "kills": sized(serve_kills.measure, (20, 4), (2, 2)),
+    "health": sized(serve_times.health, (20, 8_000_000), (2, 100_000)),
     "ready": sized(serve_times.ready, (6, 1), (2, 1)),
     "soak": sized(serve_soak.measure, (900, 1), (20, 1)),
 }

@@ -6,11 +6,13 @@ import asyncio
 import tempfile
 import time
 from contextlib import aclosing
+from pathlib import Path
+from typing import Any
 
 from material import QUESTIONS
 from measure import Figure, Goal, Row
 from serve_client import Address, chat, events, timed
-from serve_server import serving
+from serve_server import Serving, serving
 
 PORT = 8393
 CUT = "closing a client mid-stream: time until the engine's slot is free"
@@ -20,6 +22,8 @@ CUT_HOW = (
     "the slot must write. This includes the time of the second request itself, which is also measured on a "
     "free server."
 )
+HEALTH = "/health while bodies of 8 MB are handled"
+HEALTH_HOW = "A scripted model. A client asks for `/health` again and again, while another sends 20 bodies."
 READY = "start to ready with the default model"
 READY_HOW = (
     "A new process each time, until `/ready` answers with 200. In the first, Python has compiled no module "
@@ -48,6 +52,28 @@ async def _abandon(address: Address, question: str, pieces: int) -> None:
     async with aclosing(events(address, body)) as stream:
         for _ in range(pieces):
             await anext(stream)
+
+
+def health(times: int, size: int) -> Row:
+    """Measure `/health` while the server reads, checks and answers large bodies, one after the other."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as script:
+        print('"Yes."', file=script, flush=True)
+        with serving("--model", f"script:{script.name}", port=PORT) as server:
+            body = chat("word " * (size // 5), 8, model=Path(script.name).stem)
+            waited = asyncio.run(_health(server, times, body))
+    return Row(HEALTH, HEALTH_HOW, (Figure("the longest wait", (max(waited),), "s", Goal("≤", 0.2)),))
+
+
+async def _health(server: Serving, times: int, body: Any) -> list[float]:
+    waited = []
+    for _ in range(times):
+        busy = asyncio.create_task(timed(Address(server.port), body))
+        while not busy.done():
+            start = time.perf_counter()
+            await asyncio.to_thread(server.get, "/health")
+            waited.append(time.perf_counter() - start)
+        await busy
+    return waited
 
 
 def ready(times: int, _tries: int) -> Row:

@@ -137,6 +137,7 @@ def trl(settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: An
     config = SFTConfig(
         **{name: getattr(args, name) for name in SAME},
         packing=True,
+        loss_type="chunked_nll",
         max_length=settings.model_max_length,
         report_to="none",
         save_strategy="no",
