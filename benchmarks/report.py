@@ -4,7 +4,9 @@
 
 The pages are written by hand around their tables. A table begins with a mark and ends with `<!-- end -->`.
 The mark `<!-- table: NAME -->` stands for the figures with goals in `results/NAME.json`, and
-`<!-- table: NAME: MEASURE -->` for all figures of a row. A new row replaces only the row of its name.
+`<!-- table: NAME: MEASURE -->` for all figures of a row. `<!-- table: glance -->` stands for the figures that
+`glance.tsv` names: on each line a label, the peer, the file, the beginning of the row's name, the figure's
+name, and the goal if the file has another. A new row replaces only the row of its name.
 
 A figure with `of` comes from an earlier page: its values are the smallest, the median and the largest of that
 number of values. Names of hosts and paths are never written.
@@ -34,6 +36,7 @@ PACKAGES = (
     *("tokenizers", "rouge_score", "markdownify", "beautifulsoup4", "datasketch", "scipy"),
 )
 FILES = Path(__file__).with_name("results")
+GLANCE = Path(__file__).with_name("glance.tsv")
 PAGES = tuple(Path(__file__).with_name(name) for name in ("RESULTS.md", "LOST.md"))
 FEW = 4  # if more figures share a goal, a table shows only the worst
 
@@ -174,16 +177,36 @@ def refreshed(page: str) -> str:
     """
 
     def made(place: re.Match[str]) -> str:
-        path, measure = FILES / f"{place['name']}.json", place["measure"]
-        start = place[0].partition("\n")[0]
-        rows = json.loads(path.read_text("utf-8"))["rows"] if path.exists() else []
-        chosen = [row for row in rows if measure == row["measure"] or (not measure and row["figures"])]
+        name, measure, start = place["name"], place["measure"], place[0].partition("\n")[0]
+        if name == "glance":
+            return "\n\n".join((start, drawn([*_glanced()]), "<!-- end -->"))
+        chosen = [row for row in _rows(name) if measure == row["measure"] or (not measure and row["figures"])]
         if not chosen:
             raise KeyError(start)
-        lines = start, table(chosen, whole=measure is not None), origin(chosen, path.name), "<!-- end -->"
+        lines = start, table(chosen, whole=measure is not None), origin(chosen, f"{name}.json"), "<!-- end -->"
         return "\n\n".join(lines)
 
     return _TABLE.sub(made, page)
+
+
+def _rows(name: str) -> list[Record]:
+    path = FILES / f"{name}.json"
+    return json.loads(path.read_text("utf-8"))["rows"] if path.exists() else []
+
+
+def _glanced() -> Iterator[list[str]]:
+    yield ["", "beside", "median (spread)", "goal", "measured"]
+    for line in GLANCE.read_text("utf-8").splitlines():
+        label, peer, name, measure, what, *goal = line.split("\t")
+        [row] = [each for each in _rows(name) if each["measure"].startswith(measure)]
+        [figure] = [each for each in row["figures"] if each["what"] == what]
+        if goal:
+            op, value = goal[0].split()
+            figure = {**figure, "goal": [op, float(value)]}
+        _, middle, aim, _ = _figure(figure)
+        made = row["made"]
+        cores = "AVX2" if "AVX2 alone" in row["measure"] + made["machine"] else "AVX-512"
+        yield [label, peer, middle, aim, f"{made['date'][5:10]}, {'Xeon' if 'Xeon' in made['machine'] else 'EPYC'}, {cores}"]
 
 
 def table(rows: Sequence[Record], *, whole: bool) -> str:
