@@ -20,7 +20,7 @@ from redraft.jobs.provenance import ContentHashes
 from redraft.options import Flags, OptionModel, PlainOptions, option
 
 _ERROR = 0.05  # the chance that a kept promise is ever called broken
-_ONE = {"mode": "auto", "drafts": 1, "min_revisions": 0, "max_revisions": 0}  # the options of one answer
+_ONE = {"mode": "auto", "drafts": 1, "min_revisions": 0, "max_revisions": 0}  # options for one answer
 _BETS = [(number + 0.5) / 16 for number in range(16)]  # as in `evaluation.evidence`
 
 

@@ -89,7 +89,7 @@ class Wording:
 
     @property
     def scores(self) -> bool:
-        """Whether the critic, a teacher, gives a score. The writer sees its criticism as a user message."""
+        """Whether the critic is a teacher, who gives scores. The writer sees its criticism as the user's."""
         return "verdict" in _places(self.criticise)
 
     @property

@@ -92,7 +92,7 @@ class Session:
     async def open(
         cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
     ) -> Self:
-        """Open the models. Errors are as in `Settings.opened`. `wait` gets the reason of each wait."""
+        """Open the models. `wait` gets the reason of each wait for a server, and "" when it ends."""
         return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:

@@ -37,7 +37,7 @@ def no_room(state: State, role: Role = "writer") -> Stop | None:
 
 
 def repeated(state: State) -> Step | None:
-    """Return the earlier step that the last answer repeats instead of revising it; None if it does not."""
+    """Return the previous step if the last answer repeats it instead of revising it; otherwise None."""
     *before, after = state.steps or [Step(answer="")]
     if state.revisions <= state.plan.options.min_revisions or state.revisions == 0:
         return None
