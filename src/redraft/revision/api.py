@@ -374,7 +374,7 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
     if options.output is not None:
         checks = (options.output, *checks)
     check_checks(checks, options)
-    tell_unmet(checks, options.tools, strict=load is not no_engine)  # a server's clients have their tools
+    tell_unmet(checks, options.tools, strict=load is not no_engine)  # a server's clients offer their own
     if judge is not None and not checks and options.most_drafts > 1:
         from redraft.checks.judge import MAX_SCORE, Judge
 

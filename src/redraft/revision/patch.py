@@ -75,7 +75,7 @@ class Edit:
 
     @property
     def place(self) -> Place:
-        """The JSON pointer of the part, or its characters."""
+        """The JSON pointer of the part, or its character range."""
         return self.pointer if self.pointer is not None else (self.begin, self.end)
 
     def touches(self, places: Iterable[Place]) -> bool:
@@ -575,7 +575,7 @@ def is_said(answer: str, edit: Edit, piece: str) -> bool:
 
 
 def parts_of(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the sentences of a text, or the values of its JSON, each with its index."""
+    """Yield the start and text of each sentence or, in JSON, of each value."""
     if is_json(text):
         yield from ((member.start(), member[1]) for member in _MEMBER.finditer(text) if member[1])
         return

@@ -15,7 +15,7 @@ from redraft.engines.steering.draft import CLOSERS, LONG, STOPS, ends_of, segmen
 from redraft.revision import ops, prompts
 from redraft.revision.patch import LISTED, MARK, Edit, at_margin, is_json, is_said, parts_of
 
-_NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
+_NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as models write numbers
 _LEAD = re.compile(r"[^\n]*:\**\n+(?=\S)")  # an introducing line; above an indented line, it is code
 _FENCE, _BOLD = r"```[^`\n]*\n(.*?)\n[ \t]*```(?:\s*\n.*)?\Z", r"\*\*([^*]+)\*\*\Z"
 _QUOTED = r"[\"“«`]([^\"”»`]*)[\"”»`](?:\s*\([^)]*\))?\Z"  # perhaps with a remark

@@ -250,7 +250,7 @@ class State:
         """Return whether a text that follows these steps is an echo and not an answer (`checks.echo`)."""
         if self.plan.json is not None:
             return False
-        from redraft.checks.echo import is_echo  # it compiles patterns
+        from redraft.checks.echo import is_echo  # importing it compiles patterns
 
         feedback = [step.feedback for step in before if step.feedback is not None]
         items = [
@@ -348,7 +348,7 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Append a text to a prompt's last user message, because some servers refuse a new one after a tool's."""
+    """Append a text to a prompt's last user message: some servers refuse a user message after a tool's."""
     if not text:
         return prompt
     if not prompt.messages:

@@ -32,7 +32,7 @@ class Watch:
         self._text += piece
 
     async def lost(self) -> bool:
-        """Return whether no continuation can pass the checks. They are called only after enough new text."""
+        """Return whether no continuation can pass the checks. They run only after enough new text."""
         if len(self._text) < self._next:
             return False
         self._next = len(self._text) + max(len(self._text) // SHARE, FIRST)

@@ -138,7 +138,7 @@ def _numbered(answer: str, edits: Sequence[Edit]) -> Iterator[Edit]:
     last, missing = dict[int, int](), dict[int, int]()  # by indentation: the last number, the removed items
     for line in _LINE.finditer(answer) if gone else ():
         size, place, number = len(line[1]), line.start(2), int(line[2] or 0)
-        if place < 0 or number != last.get(size, 0) + 1:  # not a further item
+        if place < 0 or number != last.get(size, 0) + 1:  # not the next item of its list
             missing = {key: count for key, count in missing.items() if key < size}
         last = {**{key: each for key, each in last.items() if key < size + (place >= 0)}, size: number}
         if place >= 0 and any(each.begin <= place < each.end for each in gone):
@@ -171,7 +171,7 @@ def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:
     """Return a person's wishes as feedback."""
     said, results = list[str](), list[CheckResult]()
     for edit in edits:
-        if not edit.wish:  # a list's number
+        if not edit.wish:  # it renumbers an item
             continue
         said.append(edit.wish if edit.anywhere else f"“{answer[edit.begin : edit.end]}”: {edit.wish}")
         places = () if edit.anywhere else (edit.pointer or (edit.begin, edit.end),)

@@ -270,7 +270,7 @@ class Summary:
 
 
 def is_unreported(chain: Chain) -> bool:
-    """Return whether a complete reply came without its usage. Broken replies do not count: they have none."""
+    """Return whether a complete reply came without its usage. Broken replies never report it."""
     return any(step.usage.estimated and step.complete for step in chain.steps)
 
 
