@@ -36,9 +36,7 @@ OF_FILES = (*ENDINGS, ".txt", ".gz", ".yaml", ".yml")
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_compact = json.JSONEncoder(
-    ensure_ascii=False, separators=(",", ":")
-).encode  # `dumps` makes an encoder each time
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `dumps` makes a new encoder
 _CHUNK = 1 << 20
 _LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line ends must not fill the memory
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of compressed files
