@@ -286,7 +286,7 @@ def visible(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a text contains only spaces, invisible characters and code fences."""
+    """Return whether a text contains only spaces, invisible characters and code fence lines."""
     first = text.lstrip()[:1]  # usually decides
     return not (first and unicodedata.category(first)[0] in "LNP" and first not in _FILLERS) and all(
         char.isspace() or unicodedata.category(char) in ("Cf", "Cc") or char in _FILLERS

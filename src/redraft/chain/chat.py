@@ -159,7 +159,7 @@ class _Text(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """The position of a text in the rendered text. `exact`: only its ends may be trimmed."""
+    """The position of a text in the rendered text. `exact`: unchanged, except for trimmed ends."""
 
     start: int
     end: int

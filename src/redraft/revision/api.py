@@ -118,8 +118,7 @@ class Background:
         await asyncio.gather(*(engine.aclose() for engine in engines))
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        # In a forked child, the thread is gone. Keep the parent's engines: freeing them would kill their
-        # models' processes.
+        # In a forked child, keep the parent's engines: freeing them would kill their models' processes.
         with self._starting:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
                 self._of_parent.append(self._engines)

@@ -374,8 +374,7 @@ def numbers_in(edits: Iterable[Edit]) -> bool:
 def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
     """Return the edits for the try after `step`; empty if all new texts in `step` are right.
 
-    A right text is kept. The next text in `state.others` replaces a wrong one; without one, the sentence is
-    rewritten.
+    Right texts stay. The next text in `state.others` replaces a wrong one, or its sentence is rewritten.
     """
     wrong = [place for place in faults_in(step) if not isinstance(place, str)]
     found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0

@@ -207,11 +207,9 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
-    """Ask again only for the arguments that do not fit, and drop forbidden calls. If neither is possible,
-    make no step.
+    """Ask again for the arguments that do not fit, and drop forbidden calls. If neither works, make no step.
 
-    A model that continues arguments copies values from the prompt. The checks' demands would disturb that, so
-    they are left out.
+    A model that continues arguments also copies values from the prompt. Added demands would disturb that.
     """
     step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
     copies = info.resumes and info.schemas and info.token_ids
