@@ -165,7 +165,7 @@ def verdict_of(text: str) -> Verdict:
 
 @dataclass(frozen=True)
 class SectionText:
-    """A piece of a section's text that is final. The joined pieces are the section's stripped text."""
+    """A final piece of a section's text. The joined pieces are the section's stripped text."""
 
     kind: SectionKind
     index: int  # as headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2
