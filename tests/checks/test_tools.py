@@ -152,7 +152,7 @@ def test_what_was_called_before_counts() -> None:
 def test_what_programs_read_in_two_ways_or_not_at_all_is_refused(arguments: str) -> None:
     made = {**call("pay"), "function": {"name": "pay", "arguments": arguments}}
     chain = asked(["tool:pay.amount<=100"], [made], "No.", "No.", max_revisions=1)
-    assert "no JSON that can be read" in chain.steps[0].checks[0].message
+    assert "cannot be read as JSON" in chain.steps[0].checks[0].message
     assert "sys." not in chain.steps[0].checks[0].message
 
 

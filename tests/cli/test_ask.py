@@ -195,7 +195,7 @@ def test_a_prompt_without_demands_gives_no_checks() -> None:
         ),
         (["--max-revisions", "two"], "--max-revisions is 'two'.\n  It should be a whole number, such as 5."),
         (["--mode", "foo"], "--mode is 'foo'.\n  It should be auto, native, prompted"),
-        (["--mode", "verified"], "mode 'verified' needs checks, and there are none."),
+        (["--mode", "verified"], "mode 'verified' needs checks, but none were given."),
         (["--mode", "verified", "-c", "json", "--critic", "default"], "mode 'verified' has no critic"),
     ],
 )

@@ -193,7 +193,7 @@ class TestMaps:
         path = write(tmp_path / "x.jsonl", [{"q": "1", "a": "2"}, {"q": "3"}, {"a": "4"}])
         chains, [drop] = read(path, Reader(fields=FieldMap.of(["instruction=q,output=a"])))
         assert [chain.prompt.instruction for chain in chains] == ["1", "3"]
-        assert (drop.where, drop.reason) == (f"{path}:3", "the record is of no known kind; its fields: 'a'.")
+        assert (drop.where, drop.reason) == (f"{path}:3", "the record has no known shape; its fields: 'a'.")
 
 
 class TestIds:
@@ -229,7 +229,7 @@ class TestBadInput:
     REASONS = (
         "this is not JSON: Expecting value at character 16.",
         "instruction should be a text (found 3).",
-        "the record is of no known kind; its fields: 'other'.",
+        "the record has no known shape; its fields: 'other'.",
         "the record should be an object or a text (found 3).",
         "the record answers a question that it does not contain.",
         "conversations.0: from is missing.",

@@ -109,8 +109,8 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "verified"}, "mode 'verified' needs checks, and there are none."),
-        ({"mode": "repair"}, "mode 'repair' needs checks, and there are none."),
+        ({"mode": "verified"}, "mode 'verified' needs checks, but none were given."),
+        ({"mode": "repair"}, "mode 'repair' needs checks, but none were given."),
         (
             {"mode": "repair", "checks": ["json"], "critic": "default"},
             "mode 'repair' has no critic, but one was given.",

@@ -51,10 +51,10 @@ def call(arguments: Any, name: str = "pay", call_id: str = "c1") -> dict[str, An
         ({**GOOD, "unit": "euro"}, "is not one of"),
         ({**GOOD, "day": "2026-02-30"}, "is not a 'date'"),
         ({**GOOD, "to": {"id": "B7"}}, "does not match"),
-        ('{"amount": 3, "un', "no JSON that can be read"),
-        ("[3]", "no JSON object"),
-        ("[" * 100_000, "no JSON that can be read"),
-        ('{"amount": 3, "unit": "EUR", "day": "\\ud83d"}', "half of a character"),
+        ('{"amount": 3, "un', "cannot be read as JSON"),
+        ("[3]", "not a JSON object"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ('{"amount": 3, "unit": "EUR", "day": "\\ud83d"}', "half a character"),
     ],
 )
 def test_arguments_fit_the_schema_of_their_tool(arguments: Any, said: str | None) -> None:

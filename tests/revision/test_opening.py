@@ -40,7 +40,7 @@ def test_a_budget_of_seconds_ends_the_opening(role: str, silent: str) -> None:
 def test_ask_ends_with_its_budget_and_says_why(silent: str) -> None:
     result = verbs.redraft("ask", "Hi.", "--model", silent, "--budget-seconds", "0.5")
     assert result.exit_code == 3
-    assert "the budget of seconds ran out before the model was ready." in result.stderr
+    assert "the time budget ran out before the model was ready." in result.stderr
 
 
 def test_cancelling_ends_the_opening_too(silent: str) -> None:

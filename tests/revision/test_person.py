@@ -309,7 +309,7 @@ def test_nothing_new_is_no_step() -> None:
 @pytest.mark.parametrize(
     ("places", "message"),
     [
-        ([], "no place"),
+        ([], "nothing says"),
         ([("pounds", "in euros")], "lacks the passage 'pounds'"),
         ([("s", "in euros")], "the passage 's' 8 times"),
         ([((5, 900), "in euros")], "the text, which has 68 characters"),
@@ -327,7 +327,7 @@ def test_an_error_teaches(places: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         patched("x", places=places)
     assert caught.value.hint
-    for place, said in (("/b", "no value at '/b'"), ("name", "without 'name', the text is not JSON")):
+    for place, said in (("/b", "no value at '/b'"), ("name", "removing 'name' would break the JSON")):
         with pytest.raises(UsageError, match=said):
             patched("x", answer='{"name": 1}', places=[(place, "remove it")])
 

@@ -61,7 +61,7 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
     ("parallel", "given", "engine", "said"),
     [
         (MANY, {}, OPENVINO, ["{} runs on OpenVINO, for speed. To use llama.cpp, add --engine llamacpp."]),
-        (MANY, {"seed": 1}, OPENVINO, ["--engine llamacpp; only there does --seed repeat answers."]),
+        (MANY, {"seed": 1}, OPENVINO, ["--engine llamacpp, where --seed repeats answers."]),
         (MANY - 1, {}, LLAMACPP, []),
         (MANY, {"engine": "llamacpp"}, LLAMACPP, []),
         (1, {"engine": "openvino"}, OPENVINO, []),

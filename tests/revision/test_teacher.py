@@ -70,7 +70,7 @@ JUDGES = "Judge it.\n\nKnow:\n{} {{verdict}}\n\n{{found}}"
         *(
             (
                 {"gold": GOLD, "mode": mode, "checks": ["json"], "prompts": "teacher"},
-                f"mode '{mode}' shows it to no",
+                f"mode '{mode}' has no critic to",
             )
             for mode in ("native", "verified", "best-of")
         ),

@@ -40,10 +40,10 @@ def last(replies: list[Any], more: dict[str, Any], strict: bool = False, **how: 
     ("reply", "more", "said"),
     [
         (called('{"fro": 1}'), {}, "'fro' was unexpected"),
-        ("It is wet.", {"tool_choice": "required"}, "A call is due, and there is none."),
-        ("", {"tool_choice": "required"}, "A call is due, and there is none."),
+        ("It is wet.", {"tool_choice": "required"}, "A tool call was due, but none came."),
+        ("", {"tool_choice": "required"}, "A tool call was due, but none came."),
         (called("{}"), {"tool_choice": "none"}, "search may not be called now. Answer in words."),
-        ("It is wet.", {"tool_choice": NAMED}, "A call is due, and there is none."),
+        ("It is wet.", {"tool_choice": NAMED}, "A tool call was due, but none came."),
     ],
 )
 def test_a_wrong_call_is_flagged_or_fails(reply: Any, more: dict[str, Any], said: str, stream: bool) -> None:
@@ -61,7 +61,7 @@ def test_a_wrong_call_is_flagged_or_fails(reply: Any, more: dict[str, Any], said
     [
         ("auto", "It is wet.", None),
         ("auto", called("{}"), None),
-        ("required", "It is wet.", "A call is due"),
+        ("required", "It is wet.", "A tool call was due"),
         ("auto", ScriptedReply(tool_calls=[OTHER]), "pay"),
     ],
 )
@@ -125,6 +125,6 @@ def test_a_call_that_is_due_is_asked_for_again_and_a_right_one_has_no_flag() -> 
     for first in ("It is wet.", ""):
         choice = last([first, called("{}")], more, strict=True)
         assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
-        assert "A call is due" in choice["message"]["reasoning_content"]
+        assert "A tool call was due" in choice["message"]["reasoning_content"]
         assert "unmet" not in choice
-    assert "A call is due" in last([""], {**more, "revision": {"max": 2}})["unmet"][0]
+    assert "A tool call was due" in last([""], {**more, "revision": {"max": 2}})["unmet"][0]

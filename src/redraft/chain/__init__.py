@@ -286,7 +286,7 @@ def visible(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a text contains only spaces, invisible characters and the lines of code fences."""
+    """Return whether a text contains only spaces, invisible characters and code fence lines."""
     first = text.lstrip()[:1]  # usually decides
     return not (first and unicodedata.category(first)[0] in "LNP" and first not in _FILLERS) and all(
         char.isspace() or unicodedata.category(char) in ("Cf", "Cc") or char in _FILLERS
@@ -315,7 +315,7 @@ class Chain(_Record, Generic[T_co]):
     `Chain[Person]` is a chain whose `value` is a Person. Only type checkers use the type.
 
     Attributes:
-        steps: The answers, each revised from the one before it.
+        steps: The answers. Each revises the one before it, unless it is `fresh`.
         drafts: First answers that were not chosen. The chosen one begins `steps`.
         best: Index into `steps` of the best answer (`best_step`), or None if there is no answer.
         stop: The reason why the chain ended; None if the record does not contain it.

@@ -159,7 +159,7 @@ class _Text(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """The position of a text in the rendered text. `exact`: the text is there, except for trimmed ends."""
+    """The position of a text in the rendered text. `exact`: unchanged, except for trimmed ends."""
 
     start: int
     end: int

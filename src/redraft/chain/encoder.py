@@ -257,7 +257,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A chain that yields no example, and the reason."""
+    """The reason why a chain yields no example."""
 
     reason: str
 
@@ -463,7 +463,7 @@ class PromptEncoder(Encoder):
         max_length: int,
         room: int,
     ) -> None:
-        """Read the tokenizer, as `Encoder` does. `room` of the `max_length` tokens are for the answer."""
+        """Read the tokenizer, as `Encoder` does. `room` tokens are left for the answer."""
         super().__init__(tokenizer, format, "answer", max_length)
         self._most = max_length - room
 

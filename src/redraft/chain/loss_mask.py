@@ -135,7 +135,7 @@ def first_alone(chain: Chain) -> Chain:
 def best_answer(chain: Chain, objective: Objective) -> list[Span]:
     """Return the answer to train on: the best one or, if it was rejected, the last accepted one.
 
-    `full` trains on the best answer even if all were rejected. Without answers, return the gold answer.
+    If all were rejected, `full` trains on the best one. Without answers, return the gold answer.
     """
     return answer_spans(_single(_steps(chain), chain.best, objective).written, trained=True)
 

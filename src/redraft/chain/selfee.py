@@ -148,7 +148,7 @@ def score_of(text: str) -> float | None:
 def verdict_of(text: str) -> Verdict:
     """Return the verdict of a feedback's last phrase about a revision, or `unknown` if it has none.
 
-    Recognises the six released phrases and variants in the released training chains ("There is no need for
+    Recognises the released phrases and variants in the released training chains ("There is no need for
     revision", "No further revisions are necessary", "Revision is recommended").
     """
     text = text.lower()
@@ -157,7 +157,7 @@ def verdict_of(text: str) -> Verdict:
         after = _AFTER.match(text, at)
         if after and after["no"]:
             return "accept"
-        before = _BEFORE.search(text[max(0, at - 120) : at])  # is searched for a negation
+        before = _BEFORE.search(text[max(0, at - 120) : at])  # may contain a negation
         if before and (after or (before["need"] and _REVISE.match(text, at))):
             return "accept" if before["no"] or before["zero"] else "revise"
     return "unknown"
@@ -165,7 +165,7 @@ def verdict_of(text: str) -> Verdict:
 
 @dataclass(frozen=True)
 class SectionText:
-    """A piece of a section's text that is final. The joined pieces are the section's stripped text."""
+    """A final piece of a section's text. The joined pieces are the section's stripped text."""
 
     kind: SectionKind
     index: int  # as headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2
@@ -219,7 +219,7 @@ class Parser:
         return pieces
 
     def steps(self) -> tuple[Step, ...]:
-        """Return the steps so far, including the open section. An empty text is not a step."""
+        """Return the steps so far, including the open section. Without any text, there are none."""
         text = "".join(self._text)
         if self.kind == "feedback":
             return (*self._steps, judged(self._answer, text))
@@ -265,7 +265,7 @@ def _may_be_heading(line: str) -> bool:
 
 
 def judged(answer: str, feedback: str | None) -> Step:
-    """Return an answer with its feedback, if any, and the verdict found in its text."""
+    """Return an answer with its feedback, if any, and the verdict in the feedback's text."""
     if feedback is None:
         return Step(answer=answer)
     return Step(answer=answer, feedback=Feedback(text=feedback, verdict=verdict_of(feedback)))
@@ -294,7 +294,7 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
 
 
 def last_answer(steps: Sequence[Step]) -> int | None:
-    """Return the index of the last nonempty answer, otherwise of the last answer, otherwise None."""
+    """Return the index of the last nonempty answer or, if all are empty, of the last one."""
     written = [i for i, step in enumerate(steps) if not is_blank(step.answer)]
     return written[-1] if written else len(steps) - 1 if steps else None
 
@@ -310,7 +310,7 @@ def _split(text: str) -> tuple[Prompt, str]:
     if not (ends := list(_ANSWERS.finditer(text, head.end()))):
         return _prompt_of(text[head.end() :]), ""
     heads = [found for found in _HEADING.finditer(text, head.end()) if found[2] and not found[1]]
-    starts = [found.start() for found in heads]  # `begins`: whether each can be a chain's first one
+    starts = [found.start() for found in heads]  # `begins`: whether each can be the first of a chain
     begins = [*(found[2] == "Feedback" and int(found[3] or 1) == 1 for found in heads), True]
     end = next((end for end in reversed(ends) if begins[bisect_left(starts, end.end())]), ends[-1])
     return _prompt_of(text[head.end() : end.start()].removesuffix("\n\n")), text[end.end() :]

@@ -61,7 +61,7 @@ class Turn(NamedTuple):
 
 
 def answer_message(chain: Chain) -> dict[str, Any]:
-    """Return the best answer as a message with thoughts, calls and other fields, or {} without an answer."""
+    """Return the answer (`answer_of`) as a message with all its fields, or {} without an answer."""
     step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else _UNANSWERED
     message = {**meta_of(chain, "message"), **step_message(step)}
     calls, text = calls_of(message), answer_of(chain)

@@ -98,7 +98,7 @@ class Splitter:
     _held: str = ""
     _blanks: list[str] = field(default_factory=list)  # white space held back at the beginning of a line
     _at: int = 0
-    _fresh: bool = True  # whether only white space stands on the line so far
+    _fresh: bool = True  # whether the line has only white space so far
     _fenced: bool = False
     _thought: bool = False
     _answered: bool = False

@@ -100,7 +100,7 @@ def to_messages(chain: Chain) -> Record | Unfit:
     """Return chat messages that end in the best answer or, without one, in the gold answer.
 
     Lost: drafts, feedback, the division into instruction and input, cost, model and settings; all of `meta`
-    except the tools and the other fields of the answer's message. A lone question loses its fields when read.
+    except the tools and the other fields of the answer's message. Reading drops a lone question's fields.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):

@@ -90,7 +90,7 @@ class Background:
 
     async def keep(self, reference: str, patience: Patience) -> Engine:
         """Return the engine of a reference. Load it once for each API key and patience. Call inside `run`."""
-        # A relative path names another file in another folder.
+        # In another folder, the same relative path names another file.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:
             config = load_config()
@@ -118,7 +118,7 @@ class Background:
         await asyncio.gather(*(engine.aclose() for engine in engines))
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        # There, the parent's engines are kept without use: freeing them would kill their models' processes.
+        # In a forked child, keep the parent's engines: freeing them would kill their models' processes.
         with self._starting:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
                 self._of_parent.append(self._engines)
@@ -143,7 +143,7 @@ Asked = str | Prompt | Sequence[Mapping[str, Any]]  # a prompt: a text, a `Promp
 CHOOSING = "The answer does what the request asks, completely and correctly, and is easy to read."
 """The rubric by which a judge chooses among drafts if there are no checks."""
 
-PATCHED = "Write a text."  # the prompt of a patched text whose own prompt is not known
+PATCHED = "Write a text."  # the default prompt of a text to patch
 
 Role = Literal["model", "critic", "judge"]
 Load = Callable[[Role, str], Awaitable[Engine]]  # open the engine of a model reference for a role
@@ -197,15 +197,15 @@ async def apatch(
 
 
 def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]) -> Chain[Any]:
-    """Rewrite passages of an answer, and nothing else, as a person asks. This needs no `await`.
+    """Rewrite passages of an answer, and nothing else. This needs no `await`.
 
     Args:
         answer: A text, or a chain. In a chain, the best answer is rewritten.
         prompt: The prompt of the text. A chain contains its own.
-        **options: The options of `revise`. `places` has pairs of a place and a wish for it. A place is a
-            passage that occurs once, a pair of numbers (the first character, and the one after the last), or
-            the JSON pointer of a value. A wish without a place may change any sentence. Without `places`,
-            `checks` find the passages; a fault without a place, such as too many words, stays.
+        **options: The options of `revise`. `places` is a list of pairs: a place, and a wish for it. A place
+            is a passage that occurs once, a pair of indices (the end is excluded), or the JSON pointer of a
+            value. A wish without a place may change any sentence. Without `places`, the passages that fail
+            `checks` are rewritten; a fault without a place, such as too many words, stays.
     """
     return revise(**to_patch(answer, prompt, **options))
 
@@ -216,7 +216,7 @@ def to_patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Any) -> An
         raise UsageError(f"{shown(answer)} cannot be patched.", hint="Give an answer, or its chain.")
     if not (options.get("places") or options.get("checks")):
         hint = "Give places=[('40 dollars', 'in euros')], or checks."
-        raise UsageError("there is no place to patch.", hint=hint)
+        raise UsageError("nothing says what to patch.", hint=hint)
     if isinstance(answer, str) and not answer.strip():
         raise UsageError("the text is blank, so nothing can be changed.", hint="Give another text.")
     options["places"] = options.get("places") or []
@@ -273,7 +273,7 @@ async def finished(
 
 
 async def no_engine(_role: Role, reference: str) -> Engine:
-    """Raise an error: the engine should be open already."""
+    """Raise an error, because engines must be open already."""
     raise AssertionError(f"the engine of {reference} is not open")
 
 
@@ -373,7 +373,7 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
     if options.output is not None:
         checks = (options.output, *checks)
     check_checks(checks, options)
-    tell_unmet(checks, options.tools, strict=load is not no_engine)  # a server's clients have other tools
+    tell_unmet(checks, options.tools, strict=load is not no_engine)  # a server's clients offer their own
     if judge is not None and not checks and options.most_drafts > 1:
         from redraft.checks.judge import MAX_SCORE, Judge
 
@@ -434,10 +434,10 @@ def settled(
         once: Whether revising is ruled out. By default, the options decide.
 
     Returns:
-        The options, and the questions to put to the adapters (`engines.learnt`). If there are none, the base
+        The options, and the questions to put to the adapters (`engines.learnt`). Without questions, the base
         model answers: once, unless revisions, checks or a critic are requested.
     """
-    drafts = options.mode == "best-of"  # by the adapter, if it has learnt the task
+    drafts = options.mode == "best-of"  # the adapter writes them if it has learnt the task
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)
     if not (info.shipped and alone) or options.critic or options.given or options.places:
         return options, ()
@@ -501,7 +501,7 @@ def _plan(
     wanted = next(iter([*special, *schemas]), None)
     steering = [check for check in driver.checks if options.steer or check is options.output]
     if (schema := wanted if info.schemas and wanted in map(schema_of, steering) else None) is not None:
-        free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # texts in it may have any word
+        free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # its texts may contain any word
         joint = [
             Form(lacks=each.lacks, has=each.has * (free and NOT_IN_JSON.isdisjoint("".join(each.has))))
             for _, each in forms

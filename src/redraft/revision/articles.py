@@ -12,7 +12,7 @@ _ENGLISH = re.compile(
 _ARTICLE = re.compile(r"\b(?:([Aa])n?|[Tt]he)( +)\Z")
 _OWN = re.compile(r"(?i)(?:an?|the) (?=\w)")
 _LIKE_YOU = r"uni(?![mnd])|us[aeiu]|ut[ei]|eu|on(?:e|ce)\b"  # vowels that are spoken as consonants
-_SPELT = r"(?-i:[A-Z][B-DF-HJ-NP-TV-Z\d]*s?\b)"  # read letter by letter, for it has no further vowel
+_SPELT = r"(?-i:[A-Z][B-DF-HJ-NP-TV-Z\d]*s?\b)"  # read letter by letter
 _AN = re.compile(
     rf"(?i)(?={_SPELT})[aefhilmnorsx]|(?!{_LIKE_YOU}|{_SPELT})[aeiou]|hour|honest|hono|heir|8|1[18](?!\d)"
 )

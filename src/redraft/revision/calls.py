@@ -30,9 +30,9 @@ _warn = lru_cache(256)(logging.getLogger(__name__).warning)  # once: each chain 
 
 WRONG = "This call was not run. {found}"
 AGAIN = " Call it again with arguments that fit."
-NONE = CheckResult(name="tool_choice", passed=False, score=0.0, message="A call is due, and there is none.")
+NONE = CheckResult(name="tool_choice", passed=False, score=0.0, message="A tool call was due, but none came.")
 WORDS = CheckResult(name="tool_choice", passed=True, score=1.0, message="The answer needs no call.")
-ONE = failed("Only one call at a time is asked for.")
+ONE = failed("Only one call at a time is allowed.")
 RIGHT = "This call fits, and is kept. Do not make it again."
 Tables = Sequence[Mapping[str, Any]]
 _DATA = re.compile(r"""\s*+(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
@@ -101,18 +101,18 @@ def _fits(arguments: Any, check: JsonSchema | None) -> Outcome:
     try:
         value = json.loads(arguments or "{}", object_pairs_hook=once)
         if not isinstance(value, dict):
-            return failed("The arguments are no JSON object.")
+            return failed("The arguments are not a JSON object.")
         text = json.dumps(value, ensure_ascii=False)
         text.encode()
         return check.check(text, Prompt()) if check else passed("")
     except CheckError:  # the schema's patterns take too long
         return passed("")
     except RecursionError:
-        return failed("The arguments are no JSON that can be read: they are nested too deep.")
+        return failed("The arguments cannot be read as JSON: they are nested too deeply.")
     except UnicodeEncodeError:
-        return failed("The arguments have half of a character, a lone surrogate.")
+        return failed("The arguments have a lone surrogate (half a character).")
     except (TypeError, ValueError) as error:
-        return failed(f"The arguments are no JSON that can be read: {str(error).partition(';')[0]}.")
+        return failed(f"The arguments cannot be read as JSON: {str(error).partition(';')[0]}.")
 
 
 def _check_of(function: Mapping[str, Any]) -> JsonSchema | None:
@@ -144,7 +144,7 @@ def _closed(schema: Any) -> Any:
 
 
 def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) -> None:
-    """Warn about checks of tools that are not offered. If `strict`, raise for one with another spelling."""
+    """Warn about checks of tools that are not offered. If `strict`, raise if only the spelling differs."""
     offered = _named(tools)
     known = f"an unknown tool (offered: {', '.join(offered)[:200] or 'none'})"
     for check in checks:
@@ -205,7 +205,7 @@ def _name_of(call: Any) -> str:
 
 
 def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple[Step, Any]:
-    """Return a call's arguments as a step with their faults as feedback, and the schema of the tool."""
+    """Return a step (a call's arguments, with their faults as feedback) and the tool's schema."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
     check = _check_of(_named(tools).get(function["name"], {}))

@@ -32,7 +32,7 @@ class CancelToken:
         loop, limit = asyncio.get_running_loop(), Limit()
         timer = None if deadline is None else loop.call_at(deadline, limit.end)
         self._limits[limit] = loop
-        if self.cancelled:  # tested after `cancel` can see this limit, so that none is missed
+        if self.cancelled:  # tested after `cancel` can see this limit, so that no cancellation is missed
             limit.end()
         try:
             yield limit

@@ -119,7 +119,7 @@ class Driver:
             except EngineError as error:
                 if not error.ready or error.chain is None:
                     raise
-                info = replace(plan.info, resumes=self.writer.info.resumes)  # the server may have refused
+                info = replace(plan.info, resumes=self.writer.info.resumes)  # it may have refused to resume
                 before, plan = plan, replace(plan, earlier=error.chain, info=info)
                 in_a_row = in_a_row + 1 if _texts(plan) == _texts(before) else 1
                 if in_a_row > RETRIES:

@@ -22,7 +22,7 @@ from redraft.revision import stop as rules
 from redraft.revision.state import State
 
 LONGEST_WORK = 512
-"""The token limit of a chain on an exercise (`Plan.exercises`). The longest criticism has about 200."""
+"""The token limit of a chain on an exercise (`Plan.exercises`). The longest criticism takes about 200."""
 
 
 @dataclass
@@ -137,7 +137,7 @@ class Stream:
         return rules.in_text(self.state, kind, index, self.steps(), unsure=unsure)
 
     def weigh(self, delta: Delta) -> None:
-        """Record the least log-probability in the feedback, if the delta belongs to feedback."""
+        """Record the least log-probability so far, if the delta belongs to feedback."""
         if self.parser.kind == "feedback" and delta.logprobs:
             self.least[self.index] = min(self.least.get(self.index, 0.0), *delta.logprobs)
 

@@ -193,7 +193,7 @@ def reply_to(op: Op, kind: type[T]) -> Loop[T]:
 
 
 class CallMeter:
-    """Counts the tokens and seconds of one call for each step, by the index of the step."""
+    """Counts the tokens and seconds of one call, by the index of the step."""
 
     def __init__(self, clock: Callable[[], float], index: int) -> None:
         self._clock = clock

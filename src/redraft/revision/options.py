@@ -167,7 +167,7 @@ def _headers(value: Any) -> Mapping[str, str] | None:
         elif _OF_CONNECTION.fullmatch(name):
             found, hint = f"the header {name!r}", "redraft sets it for each request: leave it out."
         elif not (isinstance(text, str) and text.isascii() and text.isprintable() and text == text.strip()):
-            found = f"a value of {name!r} that cannot be sent"
+            found = f"a value for {name!r} that cannot be sent"
             hint = "Use printable ASCII on one line, without spaces around it."
         else:
             continue
@@ -221,15 +221,15 @@ class RevisionOptions(WaitOptions, PlainOptions):
         PlainValidator(price_of, json_schema_input_type=Price | Mapping[str, float | None] | str | None),
     ] = option(
         "the price of the writer's tokens; the engine's own if left out",
-        what="a price: Price(prompt=0.5, completion=1.5), its parts in a dictionary, or '0.5,1.5'",
+        what="a price: Price(prompt=0.5, completion=1.5), a dictionary of its parts, or '0.5,1.5'",
     )
     gold: str = option(
         "a right answer for the critic, if the wording has `{gold}`; the writer never sees it", default=""
     )
-    given: str = option("a first answer to criticise and revise; the model then writes none", default="")
+    given: str = option("a first answer to criticise and revise; the model writes none", default="")
     places: Annotated[Sequence[str | tuple[Place, str]] | None, _items(is_place)] = option(
-        "a person's wishes for places of the given or last answer, besides the checks' demands; with an empty"
-        " list, only parts that fail checks are rewritten",
+        "a person's wishes for places in the given or last answer; with an empty list, only parts that fail"
+        " checks are rewritten",
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
     )
@@ -311,7 +311,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether a judge may be asked: to choose a draft, or by a check (any check that is not a text)."""
+        """Whether a judge may be asked: to choose a draft, or by a check. Any non-text check may ask."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
@@ -344,7 +344,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
 
 def patience_of(options: WaitOptions, *, usual: float = 0.0, **known: Any) -> Patience:
-    """Return the waiting times for a server. If it is down, the default is `usual` seconds."""
+    """Return the waiting times for a server. By default, wait `usual` seconds for one that is down."""
     if (limit := options.timeout) is not None:
         known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
     outage = usual if options.patience is None else options.patience
@@ -446,7 +446,7 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     wording = wording_of(options.prompts)
     if options.gold and options.mode not in ("auto", "prompted"):
-        yield f"gold was given, but mode {options.mode!r} shows it to no critic.", "Use mode 'prompted'."
+        yield f"gold was given, but mode {options.mode!r} has no critic to see it.", "Use mode 'prompted'."
     if options.gold and not wording.shows_gold:
         hint = "Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md)."
         yield f"gold was given, but the wording {wording.name!r} has no place for it.", hint
@@ -468,8 +468,8 @@ def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     if options.mode == "native" and options.given:
         yield "mode 'native' writes the first answer itself, but one was given.", "Use mode 'prompted'."
     if options.mode in BY_CHECKS and not options.checked:
-        hint = "Add one, such as words<=50. All of them: docs/checks.md"
-        yield f"mode {options.mode!r} needs checks, and there are none.", hint
+        hint = "Add one, such as words<=50. docs/checks.md lists them."
+        yield f"mode {options.mode!r} needs checks, but none were given.", hint
     if options.mode in BY_CHECKS and critic:
         hint = "Use mode 'prompted': checks judge first, then the critic."
         yield f"mode {options.mode!r} has no critic, but one was given.", hint

@@ -2,8 +2,8 @@
 
 Checks (`CheckResult.places`) or a person name the parts to rewrite. The rest stays byte for byte. An engine
 that can continue an answer (`EngineInfo.resumes`) continues the text before a part, without reading the text
-after it. An answer that was ended at a fault is continued from there. Any other engine sees the answer with
-its faulty parts numbered, and is asked for new parts, or for new values at JSON pointers.
+after it. An answer that a check ended early is continued from the fault. Any other engine sees the answer
+with its faulty parts numbered, and is asked for new parts, or for new values at JSON pointers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-012345
 _DETERMINER = re.compile(
     r"(?i)\b(?:an?|the|my|our|your|his|her|its|their|this|that|these|those|some|more|most)$"
 )
-_OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # what replaces a forbidden mark, without a model
+_OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # replacements for forbidden marks
 SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
 
 
@@ -71,11 +71,11 @@ class Edit:
     anywhere: bool = False  # whether the part may stay, because the wish may concern other parts
     made: str | None = None  # the new text if it is known, as from an earlier try; "" removes the part
     code: bool = False  # whether the part is code; the model then sees the faults
-    last: int = 0  # the end of its sentence, if another edit is in it
+    last: int = 0  # the end of the sentence, if it has another edit
 
     @property
     def place(self) -> Place:
-        """The JSON pointer of the part, or its characters."""
+        """The JSON pointer of the part, or its character range."""
         return self.pointer if self.pointer is not None else (self.begin, self.end)
 
     def touches(self, places: Iterable[Place]) -> bool:
@@ -84,7 +84,7 @@ class Edit:
 
 
 def faults_in(step: Step, *, elsewhere: bool = False) -> list[Place]:
-    """Return the places of all faults, or only those outside the step's own patch."""
+    """Return the places of all faults or, with `elsewhere`, those outside the step's own patch."""
     places = [place for result in step.checks if not result.passed for place in result.places]
     return [place for place in places if not (elsewhere and any(_touch(place, each) for each in step.patch))]
 
@@ -105,7 +105,7 @@ def edits_of(state: State) -> list[Edit]:
     *_, before, step = [steps[0], *steps]
     failed = [result for result in step.checks if not result.passed]
     same = step.finish == before.finish  # a cut text that is complete now is progress
-    by_person = before.feedback is not None and before.feedback.by == "person"  # and not by checks
+    by_person = before.feedback is not None and before.feedback.by == "person"
     in_vain = step.patch and same and not by_person and (step.score or 0) <= (before.score or 0)
     known = failed and all(result.places for result in failed)
     resumes = plan.info.resumes
@@ -193,7 +193,7 @@ def _core(edit: Edit) -> tuple[int, int]:
 
 
 def _split(first: Edit, second: Edit) -> tuple[Edit, Edit] | None:
-    """Return edits that each replace a word or mark of the same sentence; None if that is impossible."""
+    """Keep two edits of words or marks in one sentence apart. Return None if that is impossible."""
     end, begin = _core(first)[1], _core(second)[0]
     if end > begin or any(each.gap is None and each.made is None for each in (first, second)):
         return None
@@ -214,7 +214,7 @@ def _merged(first: Edit, second: Edit) -> Edit:
 
 
 def _sentences(edits: Iterable[Edit]) -> list[Edit]:
-    """Return edits of sentences instead of words; edits whose new text is known stay."""
+    """Return edits of whole sentences instead of words. Edits whose new text is known are unchanged."""
     found: list[Edit] = []
     for edit in edits:
         if edit.made is None:
@@ -231,7 +231,7 @@ def written(
     """Rewrite parts of an answer, each as a continuation of the text before it. Return the new step.
 
     A part without new text stays as it was. `number` counts the tries from 0. The first try rewrites words
-    and values from last to first: the engine has read the answer, and then need not read any of it again.
+    and values from last to first, so that the engine need not read any of the answer again.
     """
     answer, at, text, usage = base.answer, 0, "", Usage()
     places: list[Place] = []
@@ -284,7 +284,7 @@ def _follows(begun: str, new: str) -> bool:
 def _made(
     answer: str, span: tuple[int, int], wide: tuple[int, int], without: Collection[str], case: str = ""
 ) -> Edit | None:
-    """Return the edit that removes an aside, or replaces a mark or letters; None if a model must write."""
+    """Return the edit that removes an aside, or replaces a mark or letters; None if that needs a model."""
     (begin, end), before = span, answer[: wide[0]].rstrip(" ")
     if wide != span and answer[wide[0]] in "(,—–-" and before[-1:].isalnum():
         return Edit(len(before), wide[1], made=" " * answer[wide[1] :][:1].isalnum())
@@ -317,7 +317,7 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
 
 
 def _widened(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Return the place of a whole compound word with the marks around it, or of the number in a phrase."""
+    """Widen a word to its compound and the marks around it, or narrow a phrase to its only number."""
     if answer[begin:end].isalpha():
         left = re.search(r"(?:[^\W\d_]+-)*\Z", answer[max(begin - 40, 0) : begin])
         right = re.compile(r"(?:-[^\W\d_]+)*").match(answer, end)
@@ -327,7 +327,7 @@ def _widened(answer: str, begin: int, end: int) -> tuple[int, int]:
 
 
 def _phrases(answer: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the places. Words that follow each other become one place."""
+    """Yield the places. Adjacent words become one place."""
     first, last = 0, (0, 0)
     for begin, end in [*sorted(spans), (len(answer), 0)]:
         text, new = answer[slice(*last)], answer[begin:end]
@@ -341,7 +341,7 @@ def _phrases(answer: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[in
 
 
 def around(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Return the place of a passage with the marks, brackets, dashes or commas that contain nothing else."""
+    """Return the place of a passage, with brackets, dashes or other marks that enclose it alone."""
     passage = answer[begin:end]
     if len(passage) == 1 or answer.count("```", 0, begin) % 2:
         return begin, end
@@ -374,7 +374,7 @@ def numbers_in(edits: Iterable[Edit]) -> bool:
 def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
     """Return the edits for the try after `step`; empty if all new texts in `step` are right.
 
-    A right text is kept. A wrong one becomes the next number in `state.others`, or its sentence is rewritten.
+    Right texts stay. The next text in `state.others` replaces a wrong one, or its sentence is rewritten.
     """
     wrong = [place for place in faults_in(step) if not isinstance(place, str)]
     found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0
@@ -423,7 +423,7 @@ def is_json(text: str) -> bool:
 
 
 def _in_json(before: str, new: str, old: str, after: str) -> str:
-    """Return a new piece so that the text stays JSON, if need be with a comma or quotes; "" if impossible."""
+    """Return a new piece, with a comma or quotes if the JSON needs them; "" if it cannot fit."""
     said = json.dumps(new, ensure_ascii=False)
     forms = (new, new.rstrip(", ") + "," * old.endswith(","), said[1:-1], said)
     return next((form for form in forms if form and is_json(before + form + after)), "")
@@ -432,7 +432,7 @@ def _in_json(before: str, new: str, old: str, after: str) -> str:
 def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int) -> ops.Ask:
     form, schema, stop = None, edit.schema, tuple[str, ...]()
     if edit.pointer is None:
-        row = before.rpartition("\n")[2].lstrip().startswith("|")  # of a table
+        row = before.rpartition("\n")[2].lstrip().startswith("|")  # in a table
         stop = ("|",) if row and not edit.open else ()
         form = _form(state, one=not edit.open, gap=edit.gap)
     elif not (state.plan.info.schemas and state.plan.info.token_ids):
@@ -477,9 +477,9 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     """Ask for new text for numbered parts, or for new values at JSON pointers. Return the new step.
 
     If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. A
-    person's wishes that the reply does not meet are sent once more. `state.left` then lists the unmet ones.
+    person's wishes that the reply does not meet are sent once more. `state.left` lists those still unmet.
     """
-    from redraft.revision import replies  # an engine that continues an answer gives parts alone
+    from redraft.revision import replies  # engines that continue an answer rarely need it
 
     answer, reply, usage = base.answer, ops.Generated("", "stop", Usage()), Usage()
     wanted = left = [edit for edit in edits if edit.made is None]
@@ -574,7 +574,7 @@ def is_said(answer: str, edit: Edit, piece: str) -> bool:
 
 
 def parts_of(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the sentences of a text, or the values of its JSON, each with its first character's place."""
+    """Yield the start and text of each sentence or, in JSON, of each value."""
     if is_json(text):
         yield from ((member.start(), member[1]) for member in _MEMBER.finditer(text) if member[1])
         return

@@ -20,7 +20,7 @@ from redraft.jobs.provenance import ContentHashes
 from redraft.options import Flags, OptionModel, PlainOptions, option
 
 _ERROR = 0.05  # the chance that a kept promise is ever called broken
-_ONE = {"mode": "auto", "drafts": 1, "min_revisions": 0, "max_revisions": 0}  # the options of one answer
+_ONE = {"mode": "auto", "drafts": 1, "min_revisions": 0, "max_revisions": 0}  # options for one answer
 _BETS = [(number + 0.5) / 16 for number in range(16)]  # as in `evaluation.evidence`
 
 
@@ -137,7 +137,7 @@ class Watch:
         return f"{self.recipe} promises nothing for answers {which}. Covered checks: {its}."
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
-        """Store counts in a file in this folder, shared by watches of these checks. Return any warning."""
+        """Share counts with watches of the same promise and checks, in `folder`. Return any warning."""
         self._file = folder / f"{_digest({**self.promise.model_dump(exclude={'drift'}), 'with': checks})}.txt"
         return self._counted()
 

@@ -96,7 +96,7 @@ def _draft(state: State) -> ops.Loop[Stop | None]:
 
 def _write_next(state: State) -> ops.Loop[Stop | None]:
     written, last = state.last, state.steps[-1] if state.steps else None
-    asked = last and last.patch and last.usage.completion_tokens  # a patch may only drop calls
+    asked = last and last.patch and last.usage.completion_tokens  # dropping calls asks no model
     if last and last.tool_calls and not asked:
         stop = yield from _patch_calls(state)
         if stop is not None:
@@ -124,7 +124,7 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
 
 LETTERS = 8  # more characters than a token has on average, in any language
 Way = Literal["draft", "repair", "revision"]
-"""How the next answer is written: as a draft, as a draft that is told the last faults, or as a revision."""
+"""The next answer: a new draft, a new draft with the last faults in its prompt, or a revision."""
 
 
 def _next_way(state: State) -> Way:
@@ -207,9 +207,9 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
-    """Ask again only for the arguments that do not fit, and drop forbidden calls. Otherwise make no step.
+    """Ask again for the arguments that do not fit, and drop forbidden calls. If neither works, make no step.
 
-    A model that continues correct arguments copies values from the prompt too. Added demands disturb it.
+    A model that continues arguments also copies values from the prompt. Added demands would disturb that.
     """
     step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
     copies = info.resumes and info.schemas and info.token_ids
@@ -256,8 +256,8 @@ def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, floa
 def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loop[Stop | None]:
     """Rewrite the faulty parts in several tries. Add the first try that passes, or the best one, as a step.
 
-    `wish` is a person's wish for the whole text. If no try changes the answer, or the context is full,
-    no step is added. Return a reason to stop, or None.
+    `wish` is a person's wish for the whole text. If no try changes the answer, no step is added. Return a
+    reason to stop, or None.
     """
     plan, base, tries, stop, left = state.plan, state.steps[-1], list[Step](), None, list[Any]()
     write = patch.asked if edits[0].wish or edits[0].code or not plan.info.resumes else patch.written

@@ -89,7 +89,7 @@ class Wording:
 
     @property
     def scores(self) -> bool:
-        """Whether the critic, a teacher, gives a score. The writer sees its criticism as a user message."""
+        """Whether the critic is a teacher, who gives scores. Its criticism becomes a user message."""
         return "verdict" in _places(self.criticise)
 
     @property

@@ -15,7 +15,7 @@ from redraft.engines.steering.draft import CLOSERS, LONG, STOPS, ends_of, segmen
 from redraft.revision import ops, prompts
 from redraft.revision.patch import LISTED, MARK, Edit, at_margin, is_json, is_said, parts_of
 
-_NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
+_NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as models write numbers
 _LEAD = re.compile(r"[^\n]*:\**\n+(?=\S)")  # an introducing line; above an indented line, it is code
 _FENCE, _BOLD = r"```[^`\n]*\n(.*?)\n[ \t]*```(?:\s*\n.*)?\Z", r"\*\*([^*]+)\*\*\Z"
 _QUOTED = r"[\"“«`]([^\"”»`]*)[\"”»`](?:\s*\([^)]*\))?\Z"  # perhaps with a remark
@@ -79,7 +79,7 @@ def _without_marks(answer: str, edit: Edit, new: str) -> str:
 
 
 def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return a reply's function or class of the same name, or its only statement, for each edit; else "".
+    """For each edit, return the reply's function or class of the same name, or its only statement; else "".
 
     Imports that the answer lacks are put before the first new text. Its place must then be unindented.
     """
@@ -104,7 +104,7 @@ def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
 
 
 def _bare(text: str, old: str) -> str:
-    """Return a reply without what a model puts around a text; "" if it declines."""
+    """Return a reply without remarks, quotation marks or fences around its text; "" if the model declines."""
     if (is_refusal(text) or _NONE.match(text)) and not is_refusal(old):
         return ""
     if not _MARKED.match(old.partition("\n")[0]):
@@ -143,12 +143,12 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
     new = _between(_bare(new, old), before, after)
     new = new if old[:3] == "..." else _ELLIPSIS.sub("", new)
-    for words in (before.split()[place:] for place in range(len(before.split()))):  # repeated from before it
+    for words in (before.split()[place:] for place in range(len(before.split()))):  # drop repeated words
         if new.casefold().startswith(f"{' '.join(words)} ".casefold()):
             new = new[len(" ".join(words)) + 1 :]
             break
     row = answer[: edit.begin].rpartition("\n")[2].lstrip()
-    if row.startswith("|") and "|" in new:  # the cell is in the same column
+    if row.startswith("|") and "|" in new:  # take the cell in the same column
         cells = re.split(r"(?<!\\)\|", new.strip().removeprefix("|").removesuffix("|"))
         new = cells[min(row.count("|"), len(cells)) - 1].strip()
     bare, was = (each.strip(CLOSERS + "“`") for each in (new, old))

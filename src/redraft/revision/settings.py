@@ -187,7 +187,7 @@ class Settings:
         stack.push_async_callback(engine.aclose)
         computes = engine.info.engine if told and not self.get("quiet") else ""
         if computes == "openvino":
-            seed = "" if self.get("seed") is None else "; only there does --seed repeat answers"
+            seed = "" if self.get("seed") is None else ", where --seed repeats answers"
             self.tell(
                 f"{reference} runs on OpenVINO, for speed. To use llama.cpp, add --engine llamacpp{seed}."
             )

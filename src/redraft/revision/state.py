@@ -41,7 +41,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 ANSWERED = "answered_by"
 """The key in a chain's `meta` that names who wrote the answer, if the model has adapters for roles."""
 OWN = "own_steps"
-"""The key in a chain's `meta` for how many steps, from the first, adapters wrote on an exercise."""
+"""The key in a chain's `meta` for the number of first steps that adapters wrote on an exercise."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class State:
     left: list[Any] = field(default_factory=list, init=False)  # a person's places that did not change
     # Texts to try next, by the start of the place to replace.
     others: dict[int, list[str]] = field(default_factory=dict, init=False)
-    own: int = field(init=False)  # how many steps, from the first, adapters for roles wrote
+    own: int = field(init=False)  # the number of first steps that adapters for roles wrote
 
     def __post_init__(self) -> None:
         earlier = self.plan.earlier
@@ -250,7 +250,7 @@ class State:
         """Return whether a text that follows these steps is an echo and not an answer (`checks.echo`)."""
         if self.plan.json is not None:
             return False
-        from redraft.checks.echo import is_echo  # it compiles patterns
+        from redraft.checks.echo import is_echo  # importing it compiles patterns
 
         feedback = [step.feedback for step in before if step.feedback is not None]
         items = [
@@ -279,7 +279,7 @@ class State:
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the index of the best answer, or None. Uncertain answers of adapters need passed checks."""
+        """Return the index of the best answer, or None. Adapters' uncertain answers must pass checks."""
         if not self.plan.exercises or self.holds:
             return best_step(self.steps)
         rest = enumerate(self.steps)
@@ -348,7 +348,7 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Append a text to a prompt's last user message, because some servers refuse a new one after a tool's."""
+    """Append a text to a prompt's last user message: some servers refuse a user message after a tool's."""
     if not text:
         return prompt
     if not prompt.messages:
@@ -379,7 +379,7 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps to resume from. The last keeps only an adapter's or a rejecting feedback."""
+    """Return the steps to resume from. The last keeps feedback that rejects it or that an adapter wrote."""
     if not chain.steps:
         return ()
     *before, last = chain.steps

@@ -32,12 +32,12 @@ def of_finish(state: State, finish: Finish, role: Role = "writer") -> Stop | Non
 
 
 def no_room(state: State, role: Role = "writer") -> Stop | None:
-    """Return why no other call to a role's model is possible, or None if one is."""
+    """Return "budget" if no other call to a role's model is possible, otherwise None."""
     return "budget" if spent(state, role) else None
 
 
 def repeated(state: State) -> Step | None:
-    """Return the earlier step that the last answer repeats instead of revising it; None if it does not."""
+    """Return the previous step if the last answer repeats it instead of revising it; otherwise None."""
     *before, after = state.steps or [Step(answer="")]
     if state.revisions <= state.plan.options.min_revisions or state.revisions == 0:
         return None
@@ -75,7 +75,7 @@ def after_draft(state: State, *, good: bool) -> Stop | None:
 
 
 def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
-    """Return why the chain ends after an answer. `cut` says why it was cut; checks still judge it."""
+    """Return why the chain ends after an answer. `cut` says why the answer was cut, if it was."""
     plan = state.plan
     # At temperature 0 a fresh draft would be the same text again. A teacher's chain is training data for
     # corrections, and a fresh draft is not a correction.

@@ -13,7 +13,7 @@ from redraft.checks.base import Check, Prefixed, ask_no_more, form_of, outcome_o
 from redraft.engines.steering.form import Form
 from redraft.jobs.signals import in_daemon_thread
 
-FIRST = 48  # characters (about eight words) before the first look, and at least between two looks
+FIRST = 48  # the fewest characters (about eight words) before the first look and between two looks
 SHARE = 16  # Between two looks, the text grows by 1/16, so that all looks together read it 17 times.
 SECONDS = 1.0  # a `prefix` that takes longer counts as hanging
 FORM_SECONDS = 10.0  # the same limit for a `form`, which is asked for once
@@ -32,7 +32,7 @@ class Watch:
         self._text += piece
 
     async def lost(self) -> bool:
-        """Return whether no continuation can pass the checks. They are called only after enough new text."""
+        """Return whether no continuation can pass the checks. They run only after enough new text."""
         if len(self._text) < self._next:
             return False
         self._next = len(self._text) + max(len(self._text) // SHARE, FIRST)

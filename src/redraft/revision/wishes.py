@@ -22,7 +22,7 @@ _REMOVED = re.compile(
 _ITEM = re.compile(r"[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]")
 _HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 _LINE = re.compile(r"(?m)^([ \t]*)(?:(\d{1,3})[.)][ \t]+)?\S")
-_BEFORE = ",;:—–"  # marks that go if another mark follows
+_BEFORE = ",;:—–"  # marks that are removed if another mark follows
 
 
 def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
@@ -73,7 +73,7 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
         edit = _removed(answer, at, wish) if named else _without(answer, begin, end, wish)
         if is_json(answer) and not is_json(f"{answer[: edit.begin]}{edit.made}{answer[edit.end :]}"):
             hint = "Name a value by its JSON pointer, such as '/name'."
-            raise UsageError(f"without {passage.strip()!r:.60}, the text is not JSON.", hint=hint)
+            raise UsageError(f"removing {passage.strip()!r:.60} would break the JSON.", hint=hint)
         yield edit
         return
     edit = Edit(begin, end, wish=wish)
@@ -132,13 +132,13 @@ def _without_lines(answer: str, begin: int, end: int, wish: str) -> Edit:
 
 
 def _numbered(answer: str, edits: Sequence[Edit]) -> Iterator[Edit]:
-    """Yield the edits, and others that lower the numbers of the items behind removed ones."""
+    """Yield the edits, and edits that renumber the items after removed ones."""
     yield from edits
     gone = [each for each in edits if each.made == "" and each.pointer is None]
     last, missing = dict[int, int](), dict[int, int]()  # by indentation: the last number, the removed items
     for line in _LINE.finditer(answer) if gone else ():
         size, place, number = len(line[1]), line.start(2), int(line[2] or 0)
-        if place < 0 or number != last.get(size, 0) + 1:  # not a further item
+        if place < 0 or number != last.get(size, 0) + 1:  # not the next item of its list
             missing = {key: count for key, count in missing.items() if key < size}
         last = {**{key: each for key, each in last.items() if key < size + (place >= 0)}, size: number}
         if place >= 0 and any(each.begin <= place < each.end for each in gone):
@@ -171,7 +171,7 @@ def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:
     """Return a person's wishes as feedback."""
     said, results = list[str](), list[CheckResult]()
     for edit in edits:
-        if not edit.wish:  # a list's number
+        if not edit.wish:  # it renumbers an item
             continue
         said.append(edit.wish if edit.anywhere else f"“{answer[edit.begin : edit.end]}”: {edit.wish}")
         places = () if edit.anywhere else (edit.pointer or (edit.begin, edit.end),)

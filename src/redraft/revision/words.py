@@ -43,7 +43,7 @@ SHORT_STOPS = {
     "max_tokens": "cut at the token limit",
     "context": "context full",
 }
-"""Shorter words for lists, where the name of a stop reads like a setting. Records contain the names."""
+"""Shorter words for lists, where the name of a stop reads like a setting."""
 
 Change = tuple[Literal["same", "gone", "new"], str]
 """A part of a diff: text that is in both versions (`same`), only in the first, or only in the second."""
@@ -136,7 +136,7 @@ def _without_end(chain: Chain) -> tuple[str, str | None]:
         return "stopped: the answer is incomplete.", None
     if chain.steps:
         return f"there is no answer: {why_cut(chain.steps[-1], chain.stop)}.", None
-    message = "there is no answer: the budget of seconds ran out before the model was ready."
+    message = "there is no answer: the time budget ran out before the model was ready."
     return message, "Check that its server is up, or raise --budget-seconds"
 
 
@@ -270,7 +270,7 @@ class Summary:
 
 
 def is_unreported(chain: Chain) -> bool:
-    """Return whether a complete reply came without its usage. Broken replies do not count: they have none."""
+    """Return whether a complete reply came without its usage. Broken replies never report it."""
     return any(step.usage.estimated and step.complete for step in chain.steps)
 
 

@@ -191,7 +191,7 @@ USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "conte
             "f:1: prompt: instruction: Input should be a valid string (found 1)",
         ),
         ({"chosen": "a", "rejected": "b"}, "f:1: the record is a pair of answers for preference training, n"),
-        ({"a": 1, "b": 2}, "f:1: the record is of no known kind; its fields: 'a', 'b'.\n  A prompt is a te"),
+        ({"a": 1, "b": 2}, "f:1: the record has no known shape; its fields: 'a', 'b'.\n  A prompt is a te"),
         (
             {"a": 1},
             'with the answer to learn it is {"instruction": "…", "output": "…"} or {"messages": […]}.',
@@ -226,7 +226,7 @@ def test_any_record_is_read_or_refused(good: dict[str, Any], changed: dict[str, 
 
 
 def test_a_text_without_an_id_is_told_what_lacks() -> None:
-    with pytest.raises(RecordError, match="of no known kind") as caught:
+    with pytest.raises(RecordError, match="has no known shape") as caught:
         read_shape({"text": "Describe rain."}, "a.jsonl:1")
     assert "'question_id'" in str(caught.value.hint)
     assert "{prompt: .text}" in str(caught.value.hint)

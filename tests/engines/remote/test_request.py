@@ -213,10 +213,10 @@ def test_a_wrong_value_is_refused_and_not_shown(name: str, value: Any) -> None:
         ({"X Token": "a"}, "'X Token', which is not a header name", "X-Team"),
         ({"": "a"}, "'', which is not a header name", "X-Team"),
         ({3: "a"}, "3, which is not a header name", "X-Team"),
-        ({"X-Token": "a\nb"}, "a value of 'X-Token' that", "ASCII"),
-        ({"X-Token": "ü"}, "a value of 'X-Token' that", "ASCII"),
-        ({"X-Token": " a"}, "a value of 'X-Token' that", "ASCII"),
-        ({"X-Token": 3}, "a value of 'X-Token' that", "ASCII"),
+        ({"X-Token": "a\nb"}, "a value for 'X-Token' that", "ASCII"),
+        ({"X-Token": "ü"}, "a value for 'X-Token' that", "ASCII"),
+        ({"X-Token": " a"}, "a value for 'X-Token' that", "ASCII"),
+        ({"X-Token": 3}, "a value for 'X-Token' that", "ASCII"),
     ],
 )
 def test_a_header_that_cannot_be_sent_is_named(headers: Any, named: str, hint: str) -> None:

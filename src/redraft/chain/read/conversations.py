@@ -36,7 +36,7 @@ def conversation(fields: Fields) -> Chain:
             return from_messages(fields, "conversations", message_list(fields, "conversations"))
     messages = list[dict[str, Any]]()
     for i, item in enumerate(fields.items("conversations")):
-        match item:  # as most turns are
+        match item:  # most turns
             case {"from": ("human" | "gpt") as speaker, "value": str(text)} if len(item) == 2:
                 messages.append({"role": _ROLES[speaker], "content": text})
                 continue
@@ -85,7 +85,7 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
 
 
 def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Chain:
-    """Return a chain with the answer `last`. If `last` has more than text, `meta.message` is all of it."""
+    """Return a chain with the answer `last`. If `last` has more than text, `meta` keeps it as `message`."""
     step = Step(answer=content_of(last), tool_calls=calls_of(last), reasoning=thoughts_of(last))
     more = (value for key, value in last.items() if key not in ("role", "content"))
     kept = other_parts(last) or any(value not in (None, "") for value in more)
@@ -123,7 +123,7 @@ class TreeMessage:
 
 
 def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
-    """Yield each path of an OASST1 tree, down to its last answer, as the last message's id and a chain."""
+    """For each path of an OASST1 tree, down to its last answer, yield the last message's id and a chain."""
     for path in _paths(_grown(fields)):
         chain = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
         lang = {"lang": path[-1].lang} if path[-1].lang else {}
@@ -144,7 +144,7 @@ def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
 
 
 def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
-    """Yield paths, better ones first. A loop is used, because hostile trees may be too deep for recursion."""
+    """Yield paths, better ones first, without recursion: hostile trees may be too deep for it."""
     waiting: list[tuple[TreeMessage, ...]] = [(root,)]
     while waiting:
         path = waiting.pop()

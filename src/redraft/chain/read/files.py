@@ -36,7 +36,7 @@ OF_FILES = (*ENDINGS, ".txt", ".gz", ".yaml", ".yml")
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `dumps` makes one each time
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `dumps` makes a new encoder
 _CHUNK = 1 << 20
 _LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line ends must not fill the memory
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of compressed files
@@ -55,7 +55,7 @@ _BROKEN = (
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the location and the undecoded JSON of each record, so that other processes can decode it.
 
-    Items of an array, and lines of a `.txt` file, are also yielded as lines of JSON.
+    Items of an array are records. Lines of a `.txt` file become JSON texts.
     """
     check_records(path)
     with reading(path), open_input(path) as file:
@@ -71,7 +71,7 @@ def check_records(path: Path) -> None:
         kind = "is not a file here, but may be a dataset on the hub"
     if kind:
         hint = f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl"
-        raise UsageError(f"{name_of(path)} {kind}: only import can read it.", hint=hint)
+        raise UsageError(f"{name_of(path)} {kind}: only redraft data import reads it.", hint=hint)
 
 
 def named_on_hub(path: Path) -> tuple[str, str] | None:
@@ -86,7 +86,7 @@ def named_on_hub(path: Path) -> tuple[str, str] | None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise a RecordError for errors of the operating system and of decompression."""
+    """Turn errors of the operating system and of decompression into a RecordError."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
@@ -183,7 +183,7 @@ def _decoded(data: bytes, where: str) -> Any:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         file = where.rpartition(":")[0].replace(name_of(Path(STDIO)), "") or "FILE"
         fault = f"this is not JSON: {error.msg.removesuffix(' at')} at {line}character {error.colno}"
-        # Several records that span lines, or lines that end in a carriage return.
+        # Caused by records that span lines, or by lines that end in a carriage return.
         if error.msg == "Extra data":
             fault += f"; jq -c . {file} puts each record on a line"
         raise RecordError(f"{where}: {fault}.", hint=_BROKEN.replace("FILE", file)) from None

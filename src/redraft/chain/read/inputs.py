@@ -136,7 +136,7 @@ def inputs_of(path: Path) -> list[Input]:
         plain = (Path(parent, each) for each in sorted(names) if not each.startswith("."))
         found += [each for each in plain if files.ending_of(each) in files.ENDINGS]
     if not found:
-        hint = f"Their names end in: {' '.join(files.ENDINGS)} (if compressed, followed by .gz)."
+        hint = f"Files of records end in: {' '.join(files.ENDINGS)} (if compressed, followed by .gz)."
         raise UsageError(f"{files.name_of(path)}: this folder contains no files of records.", hint=hint)
     root = path.resolve().name
     return [_within(path, each, root) for each in found]

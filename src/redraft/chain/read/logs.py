@@ -3,7 +3,7 @@
 Each record becomes a chain of one answer with the verdict in `meta["eval"]`, so that reports can compare logs
 with each other and with redraft's chains. The chain's id is the sample's id and a hash of the question, so a
 question has the same id in all logs of a task, and another id in other tasks. Only the first score counts. It
-must mean right or wrong, because shares of right answers are compared. A task's name includes its score's.
+must mean right or wrong, because shares of right answers are compared. Its name is part of the task's name.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _read(kind: Callable[[Log], Chain], fields: Fields) -> Chain:
     try:
         chain = kind(log)
     except (LookupError, TypeError, ValueError, AttributeError):
-        said = "has no answer, or its first score is none of C, I, true, false, 1, 0"
+        said = "has no answer, or its first score is not C, I, N, true, false, 1 or 0"
         fields.fail("the sample", said, log.get("scores", log.get("metrics", log.get("evaluation"))))
     if log.get("epoch", 1) != 1:
         chain.meta["sample_of"] = _item(log)

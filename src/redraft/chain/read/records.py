@@ -53,7 +53,7 @@ class RawRecord(NamedTuple):
         """
         if self.damage:
             raise self.damage
-        if self.data.startswith(b'{"version":'):  # written by redraft, so that `chain_of` is not needed
+        if self.data.startswith(b'{"version":'):  # written by redraft, so `chain_of` is not needed
             with suppress(ValueError):
                 chain = Chain.model_validate_json(self.data)
                 # `chain_of` decides about chains without steps, or with a field `error` of their own.
@@ -84,7 +84,7 @@ class RawRecord(NamedTuple):
         if shape and shape.name == TREE:
             for ids, chain in ranked(Fields(dict(record), self.where)):
                 yield with_id(chain, f"{self.stem}/{ids}")
-        elif shape and shape.refused:  # refused only as a prompt or an answer
+        elif shape and shape.refused:  # refused as a prompt or an answer, but not as a pair
             name = id_of(record, self.stem, self.number)
             yield with_id(read_as(shape, record, self.where), name)
         else:
@@ -94,8 +94,7 @@ class RawRecord(NamedTuple):
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
     """Read a file's records without decoding them.
 
-    If `damaged`, damage after the first record raises no error: an additional last record without data
-    contains the error as `damage`.
+    With `damaged`, damage after the first record raises no error: a last record without data contains it.
     """
     stem, number = stem_of(path), -1
     try:
@@ -145,7 +144,7 @@ def place_of(path: Path, name: str) -> str:
 
 
 def sample_id(record: str, number: int) -> str:
-    """Return the id of a record's answer number `number`. The first has the record's own id."""
+    """Return the id of a record's answer by its number. Answer 1 has the record's own id."""
     return record if number == 1 else f"{record}#{number}"
 
 
@@ -157,7 +156,7 @@ def with_id(chain: Chain, name: str) -> Chain:
 
 
 def check_depth(record: Any, data: bytes, where: str) -> None:
-    """Raise if a record is nested too deeply to be written and read again. Records with few brackets pass."""
+    """Raise if a record is nested too deeply to be written and read again."""
     if data.count(b"[") + data.count(b"{") <= _DEEP:
         return
     depth, level = 0, [record]

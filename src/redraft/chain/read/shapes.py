@@ -145,15 +145,15 @@ def known_shape(record: Mapping[str, Any], where: str) -> Shape:
         raise _refused("a review", where)
     if shape := shape_of(record):
         return shape
-    fault = f"the record is of no known kind; its fields: {names(record)}"
+    fault = f"the record has no known shape; its fields: {names(record)}"
     for name, value in record.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            fault += f"; {name!r:.60} lists objects ({len(value):,}): jq -c '.[{json.dumps(name)}][]' FILE"
+            fault += f"; {name!r:.60} has {len(value):,} objects: jq -c '.[{json.dumps(name)}][]' FILE"
             break
     hint = _HINT
     if "text" in record:
         way = "jq -c '{prompt: .text}' FILE"
-        hint += f"\nA field 'text' is a question only if there is a 'question_id', too. Otherwise: {way}"
+        hint += f"\nA field 'text' is a question only beside a 'question_id'. Otherwise: {way}"
     raise RecordError(f"{where}: {fault}.", hint=hint)
 
 
@@ -177,7 +177,7 @@ def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
 
 
 def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
-    """Yield, for every path of an OASST1 tree, its last message's id and a chain without an id."""
+    """For each path of an OASST1 tree, yield the last message's id and a chain without an id."""
     fields = Fields(dict(record), where)
     for leaf, chain in conversations.every_path(fields):
         yield leaf, _with_source(chain, fields)

@@ -178,7 +178,7 @@ def with_system(fields: Fields) -> Chain:
 
 
 def completion(fields: Fields) -> Chain:
-    """Read a prompt and its completion: two texts, or two lists of messages. KTO's `label` must be true."""
+    """Read a prompt and its completion, as texts or lists of messages. Fail if KTO's `label` is false."""
     if str(fields.rest.get("label")).lower() == "false":
         fields.fail("label", "is false: the completion was rejected. `redraft data import` drops it")
     if isinstance(fields.rest["prompt"], list):
