@@ -61,7 +61,7 @@ FIRM_HAS = [
     "Due: Tue, May 14; 5 July",
     "The results are due on 14 May. It has 310 thousand visitors.",
     "minus five degrees Celsius",
-    "10 mi in 2h; 40 years old",
+    "10 mi in 2h; 40 years old; 2023 results; 2 full hours",
     "| City | CEO |\n|---|---|\n| BASEL | M. Keller |",
     '```json\n{"Firm": "Helvig AG", "said": "It lost \\u20ac1,250.\\nIn Basel"}\n```',
 ]
@@ -79,6 +79,9 @@ FIRM_LACKS = [
     ("10 km", "the number 10 km"),
     ("10 miles in two days", "the number two days"),
     ("Due: Wednesday, 14 May", "the date Wednesday, 14 May"),
+    ("14 visitors", "the number 14 visitors"),
+    ("CHF 310k", "the number CHF 310k"),
+    ("twelve hundred and fifty guests", "the number twelve hundred and fifty guests"),
     ("Due on Monday", "the day Monday"),
     ("Due in June", "the month June"),
     ("Due: 14 June", "the date 14 June"),
@@ -125,6 +128,7 @@ def test_names_count_wherever_they_stand(answer: str, named: str) -> None:
         ("会议在5月3日。", "5月3日开会", "5月4日"),
         ("It cost ₹5 lakh.", "500,000 rupees", "5 crore rupees"),
         ("It cost $5.", "5 dollars", "5 cents"),
+        ("Elle est restée 24 heures avec nous pour le dîner.", "24 hours", "25 hours"),
     ],
 )
 def test_scales_and_numbers_in_words_of_other_languages_count(text: str, honest: str, invented: str) -> None:
@@ -200,7 +204,8 @@ def test_what_it_does_not_have_is_named(answer: str, named: str) -> None:
 
 def test_the_message_says_what_to_do_and_names_no_more_than_eight() -> None:
     assert check("Ask Kim about 77 storks, please.").message == (
-        'The answer has the number 77, the name "Kim": the request does not. Use only what the request has.'
+        'The answer has the number 77 storks, the name "Kim": the request does not. '
+        "Use only what the request has."
     )
     many = check(" ".join(f"It is {number} ." for number in range(100, 120)))
     assert many.message.count("the number") == 8

@@ -132,6 +132,11 @@ _LESS = regex.compile(
 _NEAR = 40  # most characters between a number and a word such as `less` that is about the number
 THOUSANDS = regex.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)*")
 _STOP = regex.compile(r"\n|[.;] ")
+_THINGS = regex.compile(  # what a number counts: `24 desk lamps`
+    r" (?:(?!(?:for|per|and|with|from|until|each|plus|are|were|have|the|than|but)\b)\p{Ll}{3,} )?"
+    r"(?!(?:was|has|plus|minus|this|its|does|always|points|degrees|bucks)\b)(?P<last>\p{Ll}{3,}(?<!s)s)\b"
+)
+_COUNT = frozenset(("count",))
 
 
 class Amount(NamedTuple):
@@ -175,6 +180,8 @@ def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
     if _LESS.search(f"{before} {after}"):
         sign = 0
     units = UNITS.get((given["unit"] or given.get("money") or "").lower(), frozenset())
+    if _things(match):
+        units = _COUNT
     ways = [(_SCALES.get(scale) or _LETTERS.get(scale, 1), units)]
     if scale in ("m", "b") and not units:
         ways.append((1, UNITS.get(scale, units)))
@@ -185,6 +192,13 @@ def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
             yield Amount(value / 100, sign=sign)
 
 
+def _things(match: regex.Match[str]) -> str:
+    given, things = match.groupdict(), _THINGS.match(match.string, match.end())
+    if not things or given["unit"] or given.get("money") or things["last"] in UNITS:
+        return ""
+    return str(things[0])
+
+
 def amounts_in(text: str) -> Iterator[Amount]:
     """Yield the readings of all numbers in a text, including those within words."""
     rest = DATE.sub(" . ", text)
@@ -192,9 +206,9 @@ def amounts_in(text: str) -> Iterator[Amount]:
         for match in pattern.finditer(rest):
             yield from amounts_of(match)
     yield from (Amount(Decimal(part)) for part in regex.findall(r"(?<=[\p{L}_])\d{1,40}", rest))
-    for match in DATE.finditer(text):  # the numbers in a date count nothing
+    for match in DATE.finditer(text):  # the numbers in a date count nothing, but `2024 sales` is a year's
         for part in regex.findall(r"\d+", match[0]):
-            yield Amount(Decimal(part), units=frozenset(("date",)))
+            yield Amount(Decimal(part), units=frozenset(("date",)) | (_COUNT if len(part) > 2 else set()))
 
 
 @lru_cache(maxsize=16)
@@ -352,10 +366,13 @@ class Source:
             self._same(amount, found, scales)
             and amount.sign * found.sign >= 0
             # An age of 16 is 16 years. Units other than durations must occur in the prompt.
-            and (not amount.units or amount.units & (found.units or self.units | DURATIONS))
+            and (not amount.units or amount.units & (self._kinds(found) or self.units | DURATIONS | _COUNT))
             for value in {amount.value, amount.total}
             for found in self.amounts.get(value, ())
         )
+
+    def _kinds(self, found: Amount) -> frozenset[str]:
+        return found.units if self.english else found.units - _COUNT  # `24 heures` are 24 hours
 
     def _same(self, amount: Amount, found: Amount, scales: frozenset[int]) -> bool:
         if amount.total == found.total or amount.value != found.value:
@@ -420,7 +437,8 @@ def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int
         kept, pieces = 0, list[str]()
         for match in pattern.finditer(rest):
             if (found := holds(source, match)) is not None:
-                yield what.format(match[0].strip()), found, match.span()
+                things = _things(match) if pattern in (AMOUNT, SPOKEN) else ""
+                yield what.format(match[0].strip() + things), found, match.span()
                 pieces += [rest[kept : match.start()], " " * len(match[0])]
                 kept = match.end()
         rest = "".join([*pieces, rest[kept:]])
