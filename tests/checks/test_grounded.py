@@ -43,7 +43,7 @@ SAME = [
     "There are three reasons, and two of them are good. First, storks.",
     "Summary: The letter was written in Warsaw. Sincerely, Ann",
     "MARIE CURIE-SMITH WROTE FROM WARSAW.",
-    "Look at www.storks.example/report for it.",
+    "Look at www.storks.example/report!",
     "See `Foo(42)`:\n```python\nprint(42, Bar)\n```",
 ]
 
@@ -69,7 +69,7 @@ FIRM_LACKS = [
     ("5 billion", "the number 5 billion"),
     ("5 thousand francs", "the number 5 thousand francs"),
     ("Revenue: CHF 5", "the number CHF 5"),
-    ("5 million visitors and 310 million francs", "the number 310 million francs"),
+    ("5 million visitors and 310 million francs", "310 million francs"),
     ("6.2bn", "the number 6.2bn"),
     ("$1,250", "the number $1,250"),
     ("1250 CHF", "the number 1250 CHF"),
@@ -186,7 +186,7 @@ OTHER = [
     ("They flew with the EU.", 'the name "EU"'),
     ("It was an Airbus A380.", "A380"),
     ("Ask ann@storks.example now.", "ann@storks.example"),
-    ("See www.storks.example/other now.", "www.storks.example/other"),
+    ("See www.storks.example/other.", "www.storks.example/other. Use"),
     ('She said: "We have counted no storks."', 'the quotation "We have counted no storks."'),
     ("She said: “We have lost 12 storks.”", "the quotation “We have lost 12 storks.”"),
     ("Pierre Moreau", 'the name "Pierre Moreau"'),
@@ -203,12 +203,11 @@ def test_what_it_does_not_have_is_named(answer: str, named: str) -> None:
 
 
 def test_the_message_says_what_to_do_and_names_no_more_than_eight() -> None:
-    assert check("Ask Kim about 77 storks, please.").message == (
-        'The answer has the number 77 storks, the name "Kim": the request does not. '
-        "Use only what the request has."
+    assert check("Ask Kim about 77 storks, or for 6, please.").message == (
+        'Not in the request: the name "Kim", the numbers 77 storks, 6. Use only what the request has.'
     )
     many = check(" ".join(f"It is {number} ." for number in range(100, 120)))
-    assert many.message.count("the number") == 8
+    assert "the numbers 100, 101, 102, 103, 104, 105, 106, 107, and 12" in many.message
     assert ", and 12 more" in many.message
 
 

@@ -283,7 +283,7 @@ _MONTH = regex.compile(  # `may` and `march` are verbs, too
     r"(?:(?<=\b(?:in|of|since|until|by|from|to|last|this|next|and) |[:,|\"] ?)(?:March|May)"
     rf"|June|July|{'|'.join(name.title() for name in MONTH_OF if len(name) > 4 and name != 'march')})\b"
 )
-_LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]+|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+\w")
+_LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]*[^\s<>\])\".,;:!?]|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+\w")
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
 QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
 _UNIT = regex.compile(r"\p{L}{2,}|[%°$€£¥₹]")
@@ -305,6 +305,7 @@ _SENTENCE = regex.compile(r"(?r)\p{Ll} .*[.!?]\s*\Z")
 _CAPITALS = 0.25  # above this share of capitals within sentences, they do not mark names, as in German
 _ENGLISH = 0.6  # least share of common words in an English text, among words without a capital
 _MOST_SHOWN = 8
+_NUMBER = "the number "
 
 
 @dataclass(frozen=True)
@@ -423,8 +424,12 @@ class Grounded:
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")
         more = f", and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
-        named = ", ".join(f"{each:.80}" for each in missing[:_MOST_SHOWN])
-        message = f"The answer has {named}{more}: the request does not. Use only what the request has."
+        shown = [f"{each:.80}" for each in missing[:_MOST_SHOWN]]
+        numbers = [each.removeprefix(_NUMBER) for each in shown if each.startswith(_NUMBER)]
+        others = [each for each in shown if not each.startswith(_NUMBER)]
+        if numbers:
+            others.append(f"the number{'s' * (len(numbers) > 1)} {', '.join(numbers)}")
+        message = f"Not in the request: {', '.join(others)}{more}. Use only what the request has."
         lost = {*missing} if len(text) == len(answer) else set()
         places = [span for fact, _, span in seen if fact in lost]
         return failed(message, score=1 - len(missing) / len(facts), places=places)
@@ -481,8 +486,8 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
     ("the month {}", _MONTH, lambda source, match: source.has_word(_in_english(match[0]))),
     ("the time {}", TIME, lambda source, match: not source.times.isdisjoint(times_of(match))),
     ("{}", _MIXED, lambda source, match: source.has(match[0])),
-    ("the number {}", AMOUNT, _number),
-    ("the number {}", SPOKEN, _spoken),
+    (_NUMBER + "{}", AMOUNT, _number),
+    (_NUMBER + "{}", SPOKEN, _spoken),
 )
 """For each kind of fact: its description, its pattern, and a function that looks it up (None if unsure)."""
 
