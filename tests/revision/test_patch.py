@@ -161,7 +161,7 @@ def test_a_wrong_number_is_replaced_by_others_and_then_its_sentence(temperature:
     chain = redraft.revise("?", model=engine, given=text, checks=[sums], temperature=temperature)
     assert chain.answer == text.replace("They catch 3 * 4 = 52 crabs.", "They catch some.")
     assert len(chain.steps) == 2
-    engine = Able([" 15 crabs."], about=ABLE)  # a function's passage may be wrong for its unit, not its number
+    engine = Able([" 15 crabs."], about=ABLE)  # a passage may be wrong for another reason than its number
     redraft.revise("?", model=engine, given=text, checks=[at_fault("52 crabs")], max_revisions=1)
     assert engine.asked[0].form.gap.old == " 52 crabs"  # type: ignore[union-attr]
     two = text.replace("36", "30")  # nothing fits the second, which is asked for first

@@ -176,9 +176,12 @@ class Driver:
                 return steps.send(self._given_up(op, {}))
             with limit:
                 reply = await self._do(op, plan)
-        except OutOfTime:
+        except OutOfTime as error:
             self._over = True
+            held = [each for each in getattr(error.__cause__, "args", ()) if isinstance(each, Delta)]
             reply = self._given_up(op, self._counts() if self._stream else {})
+            if held and isinstance(reply, Delta):
+                reply = replace(held[0], finish="cancelled")
         except RedraftError as error:
             return steps.throw(error)
         return steps.send(reply)

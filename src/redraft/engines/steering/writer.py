@@ -60,7 +60,8 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
     """Write a text that follows `form`, and yield it.
 
     The last delta counts all new tokens, including those that were discarded. Its finish is `limit` if
-    `Sampling.max_tokens` cut a text without a sentence end.
+    `Sampling.max_tokens` cut a text without a sentence end. If the reader is cancelled, the error's argument
+    is a delta with the text that was held back.
     """
     deltas: Deltas = asyncio.Queue()
     work = asyncio.create_task(_Writer(form, sampling, limit, source, deltas).run())
@@ -72,6 +73,12 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
             yield delta
             if delta.finish:
                 return
+    except asyncio.CancelledError:
+        work.cancel()
+        await asyncio.wait([work])
+        found = [deltas.get_nowait() for _ in range(deltas.qsize())]
+        *_, last = left = [Delta(), *(each for each in found if isinstance(each, Delta))]
+        raise asyncio.CancelledError(replace(last, text="".join(each.text for each in left))) from None
     finally:
         work.cancel()
         await asyncio.wait([work])
