@@ -231,9 +231,11 @@ def test_an_answer_that_was_cut_neither_passes_nor_has_a_value(finish: Finish) -
 
 
 def test_an_answer_that_a_limit_cut_is_revised_into_a_value() -> None:
-    engine = ScriptedEngine([ScriptedReply("12345", finish="max_tokens"), "7"])
-    chain = redraft.revise("Count.", model=engine, output=int)
-    assert ([step.passed for step in chain.steps], chain.value) == ([False, True], 7)
+    engine = Able([ScriptedReply('["12345', finish="max_tokens"), '["7"]'], about={"schemas": True})
+    chain = redraft.revise("Count.", model=engine, output=list[str])
+    assert ([step.passed for step in chain.steps], chain.value) == ([False, True], ["7"])
+    first, second = (asked.schema or {} for asked in engine.asked)
+    assert ("maxItems" in first, "maxItems" in second) == (False, True)  # texts of digits take more tokens
 
 
 def test_a_stream_has_the_object_as_far_as_it_came() -> None:

@@ -283,7 +283,9 @@ _MONTH = regex.compile(  # `may` and `march` are verbs, too
     r"(?:(?<=\b(?:in|of|since|until|by|from|to|last|this|next|and) |[:,|\"] ?)(?:March|May)"
     rf"|June|July|{'|'.join(name.title() for name in MONTH_OF if len(name) > 4 and name != 'march')})\b"
 )
-_LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]*[^\s<>\])\".,;:!?]|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+\w")
+_LINK = regex.compile(
+    r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]*[^\s<>\])\".,;:!?]|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+\w"
+)
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
 QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
 _UNIT = regex.compile(r"\p{L}{2,}|[%°$€£¥₹]")
