@@ -63,6 +63,7 @@ FIRM_HAS = [
     "minus five degrees Celsius",
     "10 mi in 2h; 40 years old; 2023 results; 2 full hours",
     "| City | CEO |\n|---|---|\n| BASEL | M. Keller |",
+    '{"missing": 0, "broken":0}',
     '```json\n{"Firm": "Helvig AG", "said": "It lost \\u20ac1,250.\\nIn Basel"}\n```',
 ]
 FIRM_LACKS = [
@@ -79,7 +80,7 @@ FIRM_LACKS = [
     ("10 km", "the number 10 km"),
     ("10 miles in two days", "the number two days"),
     ("Due: Wednesday, 14 May", "the date Wednesday, 14 May"),
-    ("14 visitors", "the number 14 visitors"),
+    ("14 visitors, 0 guests", "the numbers 14 visitors, 0 guests"),
     ("CHF 310k", "the number CHF 310k"),
     ("twelve hundred and fifty guests", "the number twelve hundred and fifty guests"),
     ("Due on Monday", "the day Monday"),

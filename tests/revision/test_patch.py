@@ -312,6 +312,8 @@ def test_a_validator_is_told_from_the_second_try_on() -> None:
     engine = Steered("1815", "1816")
     answer = '{"daughter of Byron": 0, "born": 1817}'
     assert redraft.revise("Who was Ada?", model=engine, given=answer, output=kind).value["born"] == 1816
+    chain = redraft.revise("Who was Ada?", model=Steered('"long ago"'), given=PERSON, output=Person)
+    assert not any(step.patch for step in chain.steps)  # the same value is no patch
     assert ["it should be even" in str(call[-1]) for call in engine.calls] == [False, True]
 
 

@@ -466,7 +466,9 @@ def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
     return all(map(source.has, regex.split(r"\.{3}|\[[^\]]*\]", quoted)))
 
 
-def _number(source: Source, match: regex.Match[str]) -> bool:
+def _number(source: Source, match: regex.Match[str]) -> bool | None:
+    if match[0] == "0" and not _things(match):  # a field that is empty, or its default
+        return None
     scales = scales_in(match.string)
     return any(source.has_amount(amount, scales) for amount in amounts_of(match))
 

@@ -268,7 +268,7 @@ def written(
         state.others[edit.begin] = [each for each in others if each][: TRIES - 1]
         twice = piece and LONG.search(piece) and piece in text
         said = twice or (piece and (is_said(answer, edit, piece) or state.echoes(piece, state.steps)))
-        if piece and (edit.pointer is not None or not said):
+        if piece and (piece != answer[edit.begin : edit.end] if edit.pointer is not None else not said):
             text, at = _put(text, answer, edit, piece, places)
         if reply.finish != "stop" and (edit.open or not piece):
             finish = reply.finish if finish == "stop" else finish
