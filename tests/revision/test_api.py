@@ -170,6 +170,7 @@ HALF, LONE = "a\ud800b", "the prompt has a lone surrogate"
         ("  \n", EMPTY),
         ([], EMPTY),
         ([{"role": "user", "content": ""}, {"role": "assistant", "content": "Yes?"}], EMPTY),
+        ([{"role": "user", "text": "Hi."}], "message 1 has no content. It has 'role', 'text'"),
         ([{"role": "system", "content": "Be brief."}], f"{NO_USER}system"),
         ([{"role": "assistant", "content": "Yes?"}], f"{NO_USER}assistant"),
         *((wrong, "the prompt is") for wrong in (None, 5, {"instruction": "x"}, [{"rol": "user"}], [5])),
