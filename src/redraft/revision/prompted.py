@@ -156,7 +156,7 @@ def _schema(state: State) -> Mapping[str, Any] | None:
     from redraft.engines.bounds import CHARACTERS, within  # few answers need it
 
     share = len(last.answer) / (CHARACTERS * max(last.usage.completion_tokens, 1))
-    return within(schema, int(state.plan.sampling.max_tokens * min(share, 0.8)))
+    return within(schema, int(state.plan.sampling.max_tokens * min(max(share, 0.4), 0.8)))
 
 
 def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
