@@ -62,8 +62,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
         if high == 0 and what not in WRITTEN:
             return f"only an empty answer passes {part.name}.", f"Allow more: {what}<=50"
         least = low / TOKEN_WORDS if what in ("words", "sentences") else 0
-        names = (schema_of(part) or {}).get("required")
-        names = names if isinstance(names, list) else []
+        names = names if isinstance(names := (schema_of(part) or {}).get("required"), list) else []
         if max_tokens is not None and max(least, MEMBER * len(names)) > max_tokens:
             message = f"no answer of at most {counted(max_tokens, 'token')} passes {part.name:.200}."
             return message, f"Allow more tokens: {2 * low or 16 * len(names)}."

@@ -179,9 +179,8 @@ def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
     after = _STOP.split(match.string[match.end() : match.end() + _NEAR], maxsplit=1)[0]
     if _LESS.search(f"{before} {after}"):
         sign = 0
-    units = UNITS.get((given["unit"] or given.get("money") or "").lower(), frozenset())
-    if _things(match):
-        units = _COUNT
+    named = (given["unit"] or given.get("money") or "").lower()
+    units = _COUNT if _things(match) else UNITS.get(named, frozenset())
     ways = [(_SCALES.get(scale) or _LETTERS.get(scale, 1), units)]
     if scale in ("m", "b") and not units:
         ways.append((1, UNITS.get(scale, units)))
@@ -194,9 +193,8 @@ def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
 
 def _things(match: regex.Match[str]) -> str:
     given, things = match.groupdict(), _THINGS.match(match.string, match.end())
-    if not things or given["unit"] or given.get("money") or things["last"] in UNITS:
-        return ""
-    return str(things[0])
+    other = not things or given["unit"] or given.get("money") or things["last"] in UNITS
+    return "" if other else str(things[0])
 
 
 def amounts_in(text: str) -> Iterator[Amount]:
@@ -365,17 +363,15 @@ class Source:
 
         A number without a scale may have one of `scales`, which the answer states elsewhere: `in millions`.
         """
+        vague = frozenset() if self.english else _COUNT  # `24 heures` are 24 hours
         return any(
             self._same(amount, found, scales)
             and amount.sign * found.sign >= 0
             # An age of 16 is 16 years. Units other than durations must occur in the prompt.
-            and (not amount.units or amount.units & (self._kinds(found) or self.units | DURATIONS | _COUNT))
+            and (not amount.units or amount.units & (found.units - vague or self.units | DURATIONS | _COUNT))
             for value in {amount.value, amount.total}
             for found in self.amounts.get(value, ())
         )
-
-    def _kinds(self, found: Amount) -> frozenset[str]:
-        return found.units if self.english else found.units - _COUNT  # `24 heures` are 24 hours
 
     def _same(self, amount: Amount, found: Amount, scales: frozenset[int]) -> bool:
         if amount.total == found.total or amount.value != found.value:
@@ -429,8 +425,7 @@ class Grounded:
         shown = [f"{each:.80}" for each in missing[:_MOST_SHOWN]]
         numbers = [each.removeprefix(_NUMBER) for each in shown if each.startswith(_NUMBER)]
         others = [each for each in shown if not each.startswith(_NUMBER)]
-        if numbers:
-            others.append(f"the number{'s' * (len(numbers) > 1)} {', '.join(numbers)}")
+        others += [f"the number{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] * bool(numbers)
         message = f"Not in the request: {', '.join(others)}{more}. Use only what the request has."
         lost = {*missing} if len(text) == len(answer) else set()
         places = [span for fact, _, span in seen if fact in lost]

@@ -178,10 +178,9 @@ class Driver:
                 reply = await self._do(op, plan)
         except OutOfTime as error:
             self._over = True
-            held = [each for each in getattr(error.__cause__, "args", ()) if isinstance(each, Delta)]
             reply = self._given_up(op, self._counts() if self._stream else {})
-            if held and isinstance(reply, Delta):
-                reply = replace(held[0], finish="cancelled")
+            for held in getattr(error.__cause__, "args", ()) if self._stream else ():
+                reply = replace(held, finish="cancelled") if isinstance(held, Delta) else reply
         except RedraftError as error:
             return steps.throw(error)
         return steps.send(reply)

@@ -185,10 +185,7 @@ class AnswerMessage:
 
     @property
     def reasoning_tokens(self) -> int:
-        """The tokens of everything except the final answer.
-
-        Thoughts before it, and texts that steering discarded, are estimated by length.
-        """
+        """All tokens but the final answer's, which are estimated by length after thoughts or steering."""
         chain, step = self.finished, _final(self.finished)
         letters = len(step.answer) / max(len(step.answer + step.reasoning), 1)
         answer = round(self._tokens.get(step.answer, 0) * letters)
