@@ -64,8 +64,7 @@ class ChatTemplate:
     @cached_property
     def found(self) -> re.Pattern[str]:
         """A pattern that matches control tokens, the longest one where several match."""
-        longest = sorted(self.controls, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
+        return re.compile("|".join(map(re.escape, sorted(self.controls, key=len, reverse=True))) or r"(?!)")
 
     @cached_property
     def takes_parts(self) -> bool:
@@ -197,8 +196,7 @@ class _Layout:
         self.leaves = list(self._leaves())
 
     def _render(self, count: int | None = None, *, answer_follows: bool = False) -> str:
-        messages = self._messages[:count]
-        return self._template.render(messages, tools=self._tools, answer_follows=answer_follows)
+        return self._template.render(self._messages[:count], tools=self._tools, answer_follows=answer_follows)
 
     # The marks.
 

@@ -193,8 +193,8 @@ def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
 
 def _things(match: regex.Match[str]) -> str:
     given, things = match.groupdict(), _THINGS.match(match.string, match.end())
-    other = not things or given["unit"] or given.get("money") or things["last"] in UNITS
-    return "" if other else str(things[0])
+    counts = not (given["unit"] or given.get("money"))
+    return str(things[0]) if things and counts and things["last"] not in UNITS else ""
 
 
 def amounts_in(text: str) -> Iterator[Amount]:

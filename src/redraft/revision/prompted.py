@@ -299,8 +299,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
             more = {"echo": state.echoes(made.answer, state.steps), "reasoning": made.reasoning}
             state.begin(made.answer, made.finish, usage, **more)
             return rules.after_answer(state, rules.of_finish(state, made.finish), blank=False)
-        echo = state.echoes(made.answer, state.steps)
-        state.steps.append(made.model_copy(update={"echo": echo}))
+        state.steps.append(made.model_copy(update={"echo": state.echoes(made.answer, state.steps)}))
         results = (yield from _check(state)) if made.finish == "stop" and made.patch else ()
         stop = rules.of_finish(state, made.finish if results is not None else "cancelled")
         stop = rules.no_room(state) if stop == "max_tokens" else stop
