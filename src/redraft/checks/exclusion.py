@@ -1,6 +1,6 @@
 """Find checks that no answer can pass: those that exclude each other, or demand more text than is allowed.
 
-Only certain conflicts are reported, because the user gets an error instead of an answer. Doubtful pairs are
+Only provable conflicts are reported, because the user gets an error instead of an answer. Doubtful pairs are
 allowed, such as `lacks:3` and `contains:3,`: "3,5" passes both.
 """
 
@@ -117,7 +117,7 @@ def _outside(first: Bounds, second: Bounds) -> str:
     most = high and high * (CHARACTER_WORDS if other == "characters" != what else 1)
     if not held or most is None or low <= most:
         return ""
-    each = "" if what == other else f", and each of the {what} has {other} of its own"
+    each = "" if what == other else f", and each of the {what} contains {other}"
     return f"one wants at least {low}, the other at most {high}{each}"
 
 

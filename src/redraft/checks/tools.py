@@ -105,7 +105,7 @@ class ToolCheck:
             early = f"Call {self.after} first, and {tool} when it has answered."
             return passed("") if self.after in answered else failed(early)
         if self.inner is None:
-            again = f"{tool} was called before, and may be called once."
+            again = f"{tool} was called before, and may be called only once."
             return failed(again) if tool in before else passed("")
         wrong, places = list[str](), list[str]()
         for path, value in _found(arguments, self.target[len(tool) :].split(".")[1:]):

@@ -36,7 +36,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the indices of the ascending `costs` around `at`, and its relative position between the two."""
+    """Return the indices of the two ascending `costs` around `at`, and its position between them, 0 to 1."""
     low = max(place for place, cost in enumerate(costs) if cost <= at)
     high = min(low + 1, len(costs) - 1)
     gap = costs[high] - costs[low]

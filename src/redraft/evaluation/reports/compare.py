@@ -379,7 +379,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
     """Return a comparison for each pair of models in the reviews.
 
     A comparison takes the side of the model that comes earlier in `first`. If it contains neither model,
-    the side is that of the model shown first in the pair's first review (second if that is `swapped`).
+    the side is that of the model shown first in the pair's first review (second if it is `swapped`).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:

@@ -52,7 +52,7 @@ class Run:
         if tally.failed:
             yield "failed", ", ".join(f"{cause} {count:,}" for cause, count in tally.failed.items())
         if self.empty:
-            yield "empty", f"{counted(self.empty, 'answer')}: wrong"
+            yield "empty", f"{counted(self.empty, 'answer')}, counted as wrong"
         if tally.wrong:
             yield "wrong" if tally.task else "not passed", listed(tally.wrong)
 

@@ -100,7 +100,7 @@ class EvalRun(ScoredRun):
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return a row that says that another run gives other answers, if it does."""
+        """Return a row that warns if another run gives other answers."""
         if self.settings.get("seed") is not None or self.settings.get("temperature") == 0:
             return []
         return [("seed", "none: another run gives other answers (--seed 0 repeats them)")]
