@@ -1,7 +1,7 @@
 """Checks: code that judges an answer, scores it, and describes its faults.
 
 A check's message must help to correct the answer without revealing a reference answer. A check's *name*
-may contain the reference (`number=42`), so a model sees only messages. A crash becomes a `CheckError`.
+may contain the reference (`number=42`), so models see only messages. A crash raises `CheckError`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Outcome:
     """The result of a check.
 
     Attributes:
-        score: 0 to 1; ranks failed answers. A passed answer scores 1 unless the check is graded.
+        score: 0 to 1; ranks failed answers. A passed answer scores 1, or less from a judge.
         message: What is wrong, where, and by how much. If the answer passes: a finding such as `12 words`.
         places: The places of the faults, so that only these are rewritten; empty unless all are known.
     """
@@ -60,18 +60,18 @@ def passed(message: str, *, score: float = 1.0) -> Outcome:
 
 
 def failed(message: str, *, score: float = 0.0, places: Sequence[Place] = ()) -> Outcome:
-    """Return the outcome of an answer that fails; `score` is how close it came to passing."""
+    """Return the outcome of an answer that fails. `score` ranks it among failed answers."""
     known = tuple(places) if len(places) <= MOST_PLACES else ()
     return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message, places=known)
 
 
 @runtime_checkable
 class Check(Protocol):
-    """A check judges an answer. Its `name` is its short form, such as `words<=50`."""
+    """A check judges an answer."""
 
     @property
     def name(self) -> str:
-        """The short form for `parse_check`."""
+        """The name in records, usually the short form, such as `words<=50`."""
         ...
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
@@ -80,7 +80,7 @@ class Check(Protocol):
 
 
 def demand_of(check: Check) -> str:
-    """Return a check's `demand`, a sentence that tells the writer what to do; empty if it has none.
+    """Return a check's `demand`, a sentence that tells the model what to do; empty if it has none.
 
     A demand must not contain a reference answer.
     """
@@ -183,7 +183,7 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
 def is_crash(error: BaseException) -> bool:
     """Return whether an error comes from the user's code, which may raise anything, even SystemExit.
 
-    Return False if the task that waits for the code was cancelled or dropped.
+    Cancelling or closing the waiting task is not a crash.
     """
     if isinstance(error, GeneratorExit):
         return False

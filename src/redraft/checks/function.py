@@ -107,7 +107,7 @@ class FunctionCheck:
 
 
 def demands(text: str) -> Callable[[F], F]:
-    """Return a decorator that sets a function's demand, a sentence that tells the writer what to do.
+    """Return a decorator that sets a function's demand, a sentence that tells the model what to do.
 
         @redraft.demands("Say please.")
         def polite(answer: str) -> bool:

@@ -1,6 +1,6 @@
 """`grounded`: check by rules that an answer's numbers, names, dates and quotations occur in its prompt.
 
-A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date. A fact
+A number includes its scale, unit, currency and sign; a date includes its weekday and month. A fact
 may have several readings: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
 Nothing is converted: 60 minutes are not an hour. Names are checked wherever they occur. A word that
 begins a sentence, a label or a value is a name only if it is not a common English word (`common_words.txt`);
@@ -407,7 +407,7 @@ class Grounded:
             return passed("Its numbers, names, dates and quotations are in the request.")
         more = f", and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
         named = ", ".join(f"{each:.80}" for each in missing[:_MOST_SHOWN])
-        message = f"The answer has {named}{more}, but the request does not. Use only what the request has."
+        message = f"The answer has {named}{more}, which the request lacks. Use only what the request has."
         lost = {*missing} if len(text) == len(answer) else set()
         places = [span for fact, _, span in seen if fact in lost]
         return failed(message, score=1 - len(missing) / len(facts), places=places)

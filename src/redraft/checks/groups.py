@@ -76,7 +76,7 @@ class AnyOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """The form of the first part that steers."""
+        """The form of the first part that has one."""
         return next(filter(None, map(form_of, self.parts)), None)
 
     def prefix(self, text: str) -> Prospect:
@@ -96,7 +96,7 @@ class AnyOf(_Group):
 
 @dataclass(frozen=True)
 class Auto:
-    """`auto`: the answer does what the prompt demands, as far as rules find its demands.
+    """`auto`: the answer meets the demands that rules find in the prompt.
 
     A chain replaces `auto` with the derived checks. In a group or a reward, `auto` runs the derived checks.
     """

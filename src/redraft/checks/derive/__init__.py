@@ -1,6 +1,6 @@
 """Derive checks from a prompt, by rules for common phrases: "at most 50 words" yields `words<=50`.
 
-A rule that is unsure yields nothing: a wrong check costs an answer, a missing one costs nothing. To add a
+A rule that is unsure yields nothing: a wrong check spoils answers, a missing one does no harm. To add a
 rule, put a function into `RULES`: it is called with each sentence (`Sentence`).
 
 To bound the time, only the beginning and end of a long text are read, and long sentences are skipped.

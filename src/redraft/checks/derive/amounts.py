@@ -119,7 +119,7 @@ def number(word: str) -> int:
 
 
 def lengths(sentence: Sentence) -> Found:
-    """Yield the checks of the answer's length."""
+    """Yield checks of the answer's length."""
     if OF_PARTS.search(sentence.text):
         return
     for unit, noun in UNITS.items():
@@ -203,7 +203,7 @@ _LINE_EACH = r"\b(?:one|each|every \w+) (?:\w+ )?(?:per|on (?:an?|its|their|one)
 
 
 def lists(sentence: Sentence) -> Found:
-    """Yield the checks of a list's length: "a list of 5 ideas", "list five rivers", "ten names, as a list"."""
+    """Yield checks of a list's length: "a list of 5 ideas", "list five rivers", "ten names, as a list"."""
     of = (
         rf"(?:^\W*|\b{_GIVE}\b[^.?!:]{{0,30}}?\b)(?:(?:an?|your|one) )?(?:(?:short|simple|quick|{_KINDS}) )*"
         rf"(?:check)?list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w(?![^,;]*\b(?:is|are|was|were|has|had)\b)"

@@ -7,8 +7,8 @@ Otherwise the runs end at the last prompt or at a limit. A `certain` choice keep
 95 % confidence. All bounds of the promise and of the gains are correct, also with 95 % confidence. Both
 guarantees hold however often the results are checked (`evaluation.evidence`).
 
-A choice is false if it looked certain but is behind the best way by the margin. The allowed error of 5 % is
-divided among the ways that could be a false choice: all except the best way and the `NEVER` chosen ways.
+A choice is false if it looked certain but is behind the best way by the margin or more. The allowed error of
+5 % is divided among the ways that could be a false choice: all except the best one and those in `NEVER`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compare ways to spend tokens, seconds or money on an answer: score over cost, and at equal cost.
+"""Compare ways to spend tokens, seconds or money on an answer: their scores by cost, and at equal cost.
 
 Each size of a way, such as best of 4, is a point: its mean score and cost over all seeds. The points of a way
 and the lines between them form its curve. A random choice between two sizes, for each prompt, gives the

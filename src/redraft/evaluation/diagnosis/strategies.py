@@ -179,7 +179,7 @@ def settled(votes: Iterable[Hashable]) -> bool:
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
     """Give each chain with a criticised first answer another chain's feedback; return the feedback by id.
 
-    A chain gets the feedback of the chain before it; the first chain, of the last. A single chain gets none.
+    A chain gets the feedback of the chain before it; the first gets the last one's. A single chain gets none.
     """
     told = {
         chain.id: step.feedback.text

@@ -44,7 +44,7 @@ class Run:
         return Scores(self.name, self.tally.task, values, self.tally.items)
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Yield names and texts of other facts: revisions, stops, cost, failures and wrong records."""
+        """Yield other facts, each as name and text: revisions, stops, cost, failures and wrong records."""
         tally = self.tally
         without = [] if tally.task else ["checks"]  # they repeat the score
         without += ["revisions", "stopped"] if [*tally.stops] == ["unknown"] else []  # as in other logs
