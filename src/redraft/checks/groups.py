@@ -76,7 +76,7 @@ class AnyOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """The form of the first part that has one."""
+        """The form of the first part that steers."""
         return next(filter(None, map(form_of, self.parts)), None)
 
     def prefix(self, text: str) -> Prospect:

@@ -282,7 +282,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """The form of an answer without the phrase; None for `lacks[part]`, unless it is a single sign."""
+        """The form of an answer without the phrase; for `lacks[part]`, only if it is a single sign."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
