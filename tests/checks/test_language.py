@@ -101,7 +101,7 @@ def test_every_label_of_the_model_is_a_code() -> None:
     ],
 )
 def test_an_unknown_code_is_refused(written: str, hint: str) -> None:
-    with pytest.raises(CheckSyntaxError, match=f"has the code '{written}'") as caught:
+    with pytest.raises(CheckSyntaxError, match=f"with the code '{written}'") as caught:
         Language.of(written)
     assert (caught.value.hint or "").startswith(hint)
 

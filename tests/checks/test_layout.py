@@ -76,7 +76,7 @@ A_BULLET = 'A bullet is a line that begins with "- ".'
         (
             "keys:name",
             '{"Name": 1}',
-            f'The JSON object lacks {A_KEY} and has the key "Name" besides: exactly {A_KEY} is asked for.',
+            f'The JSON object lacks {A_KEY} and also has the key "Name": exactly {A_KEY} is asked for.',
         ),
         ("keys:name", "[1]", f"The JSON is not an object. Write one with {A_KEY}."),
         ("keys:name", "Ada", "The answer is not JSON: Expecting value at line 1, column 1, before 'Ada'."),

@@ -186,7 +186,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(text: str, guess: str) -> Non
 def test_nesting_has_an_end() -> None:
     deepest = "any(" * MAX_DEPTH + "json" + ")" * MAX_DEPTH
     assert parse_check(deepest).name == deepest
-    with pytest.raises(CheckSyntaxError, match="nested more than 20 deep"):
+    with pytest.raises(CheckSyntaxError, match="nested more than 20 levels deep"):
         parse_check("any(" * 1000 + "json" + ")" * 1000)
 
 

@@ -117,7 +117,7 @@ def _outside(first: Bounds, second: Bounds) -> str:
     most = high and high * (CHARACTER_WORDS if other == "characters" != what else 1)
     if not held or most is None or low <= most:
         return ""
-    each = "" if what == other else f", and each of the {what} contains {other}"
+    each = "" if what == other else f", and each of the {what} has {other} of its own"
     return f"one wants at least {low}, the other at most {high}{each}"
 
 
