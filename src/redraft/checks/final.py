@@ -483,7 +483,7 @@ class FinalMaths(_Final):
     def of(cls, gold: str) -> Self:
         """Make the check for a gold answer."""
         if not gold.strip():
-            raise CheckSyntaxError("the gold answer is empty.")
+            raise CheckSyntaxError("there is no gold answer.")
         return cls(gold)
 
     def read(self, answer: str) -> str | None:
