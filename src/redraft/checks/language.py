@@ -45,11 +45,8 @@ NEAR = (
     "|az tr|hi mr ne|kk ky"
 )
 """Families of languages that the model confuses in short texts."""
-LARGER = {
-    "ca": "es fr it oc pt",
-    "gl": "pt",
-    "oc": "ca es fr it pt",
-}  # languages it is often taken for
+LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}
+"""Maps a language to others that it is often taken for."""
 
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
 PROBABLE = 0.5  # least probability to trust

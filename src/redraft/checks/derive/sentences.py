@@ -29,7 +29,7 @@ _MATERIAL = re.compile(
     r"original|notes|message|draft))\s?:)(?: *\n(?![\U000F0000-\U000FFFF0])(?:.+\n?)+| *[^\n\s\U000F0000-\U000FFFF0].*)",
     re.IGNORECASE | re.MULTILINE,
 )
-"""Matches an order to work on a text, and that text: the rest of the line, or the lines below."""
+"""Matches an instruction to work on a text, and that text: the rest of the line, or the lines below."""
 _STOPS, _NEW = (".", "!", "?"), re.compile(r"\s+[A-Z]")
 _PRIVATE = re.compile(r"[\U000F0000-\U0010FFFF]")
 _END = re.compile(

@@ -43,7 +43,7 @@ from redraft.jobs.files import write_file
 from redraft.options import Flags
 from redraft.revision.promise import digest_of, digest_of_options, types_of
 
-ERROR = 0.05  # the chance of a false choice, and of a broken promise
+ERROR = 0.05  # the largest chance of a false choice, and of a broken promise
 FIRST = 20  # prompts of the first block
 FEW = {"seeds": 1, "samples": 4}  # defaults of --choose
 ONE = Strategy("plain", 1)

@@ -48,7 +48,7 @@ _ENGINES = "The engines llamacpp and hf can be steered, and so can servers of vL
 ALL = "all tasks"
 MODES = ("auto", "repair", "verified")
 REVISING = ("revise", "alone", *MODES)
-UNGUIDED = ("plain", "vote", "early")  # ways that see no checks: revising alone is compared with these
+UNGUIDED = ("plain", "vote", "early")  # ways without feedback: revising alone is compared with these
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from redraft.evaluation.tasks.tasks import empty_answers
 from redraft.jobs.counting import counted
 from redraft.jobs.ledger import failures
 
-MOST_SHOWN = 2_000  # number of records that the page shows
+MOST_SHOWN = 2_000  # most records that the page shows
 
 
 @dataclass(frozen=True)
