@@ -60,7 +60,7 @@ def _shares() -> dict[str, Share]:
 
 
 FIRST, LOOSE, SINGLE = "first answers", "loose", "constraints"
-"""The names of shares besides the score: first answers, IFEval's loose score, and IFEval's constraints met."""
+"""The names of shares besides the score: first answers, and IFEval's loose score and constraints met."""
 
 _COUNTS = ("chains", "revisions", "unrevised", "stops", "usage", "failed", "costs", "unpriced")
 
