@@ -333,7 +333,7 @@ class Source:
         )
 
     def has(self, text: str) -> bool:
-        """Return whether the text occurs as a whole; marks and spaces between its words do not count."""
+        """Return whether a text occurs as a whole, ignoring punctuation and spaces between its words."""
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
     def has_word(self, word: str) -> bool:
@@ -414,7 +414,7 @@ class Grounded:
 
 
 def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int, int]]]:
-    """Yield each quotation, date, number and name: its description, whether the source has it, its place."""
+    """Yield each quotation, date, number and name as (description, whether the source has it, place)."""
     rest = _LIST_MARK.sub(_end, _PLACEHOLDER.sub(_end, answer))
     for what, pattern, holds in _KINDS:
         kept, pieces = 0, list[str]()

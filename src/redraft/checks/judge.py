@@ -90,7 +90,8 @@ class Judge:
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Ask the judge. Its reasons become the message, and (score - 1) / 9 becomes the score.
 
-        If the last line of a reply has no score, the judge is asked for it once more.
+        If the last line of a reply has no score, the judge is asked for it once more. Raise `NoScore` if it
+        is missing again.
         """
         # The mark around an answer is its hash, so no answer can contain it.
         reasoning = REASONING.get() if self.thoughts else ""

@@ -77,7 +77,7 @@ def compiled(pattern: str) -> regex.Pattern[str]:
 
 
 def search(pattern: str, text: str, most: int = 1) -> list[regex.Match[str]]:
-    """Return the first matches. Raise TimeoutError after about `REGEX_SECONDS` of this thread's time."""
+    """Return the first matches. Raise TimeoutError after about `REGEX_SECONDS` of processor time."""
     found, seconds = compiled(pattern), REGEX_SECONDS
     while True:
         begun = time.thread_time()

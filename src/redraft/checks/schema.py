@@ -105,7 +105,7 @@ def fault_of(text: str) -> tuple[str, str] | None:
 
 
 def impossible(schema: Any) -> bool:
-    """Return whether no JSON fits a schema. Of contradictory keywords, only bounds are detected."""
+    """Return whether no JSON fits a schema. Contradictory keywords, except bounds, are not detected."""
     return _Impossible(schema).part(schema, ())
 
 

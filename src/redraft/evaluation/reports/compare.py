@@ -3,7 +3,7 @@
 Judges favour answers by their position. So a question counts only if it has readable reviews in both orders,
 and a model wins a question only by winning in both orders. If no question has both orders, all questions
 count, and the report says so. People judge a pair once, in random order: such votes always count. An item is
-a question or one turn of it. Intervals are over questions (`stats`); a comparison's figures share resamples.
+a question or one turn of it. Intervals are over questions (`stats`). Figures of a comparison share resamples.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ def truth_of(chain: Chain) -> Truth | None:
 
 
 def results_of(chain: Chain) -> Sequence[Judged]:
-    """Return a best answer's results of the task's checks or, if a chain has no task, of the chain's checks.
+    """Return the check results of the best answer: of the task's checks or, without a task, of the chain's.
 
     All of them fail for an echo or an empty text (`is_answer`), and for a chain without a best answer.
     """
