@@ -43,7 +43,7 @@ class Outcome:
     """The result of a check.
 
     Attributes:
-        score: 0 to 1; ranks failed answers. Passed answers score 1, except from graded checks such as `judge`.
+        score: 0 to 1; ranks failed answers. Passed answers score 1, except from checks that grade (`judge`).
         message: What is wrong, where, and by how much. If the answer passes: a finding such as `12 words`.
         places: The places of the faults, so that only these are rewritten; empty unless all are known.
     """

@@ -122,7 +122,7 @@ _MOST = 65_536  # most characters of a schema to check
 
 
 def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return the first fault in `tools`, a mapping from place to tool, and its place; None if all are right.
+    """Return the first fault in `tools`, a mapping from place to tool, and its place; None if there is none.
 
     A function must have a unique name that the formats of calls allow, and a JSON Schema for its
     parameters.

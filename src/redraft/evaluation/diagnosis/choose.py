@@ -422,7 +422,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     Return the differences, and a sentence that sums up the result.
 
     Raises:
-        UsageError: The file has a YAML alias or lacks a promise; evidence is lost; or `run_code` is needed.
+        UsageError: The file has a YAML alias or no promise, evidence is missing, or `run_code` is needed.
     """
     told = yaml_of(text := text_of_settings(file), file)
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may expand to any size

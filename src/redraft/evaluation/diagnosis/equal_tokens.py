@@ -228,7 +228,7 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 
 
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
-    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None without such a run.
+    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if none revises.
 
     The first seed determines the ways. Seeds with missing runs are not counted. Items that are missing
     from a run are not counted either.

@@ -1,7 +1,8 @@
 """Compute the score of a run: the share of right answers with its interval, overall and by group.
 
-An answer is right if it passes every check of its task, whichever checks guided revising. Without a task,
-only checked chains are counted, and an answer is right if it passed its checks. Intervals are over items.
+An answer is right if it passes every check of its task, no matter which checks guided revising. Without a
+task, only checked chains are counted, and an answer is right if it passed its checks. Intervals are over
+items.
 """
 
 from __future__ import annotations
