@@ -1,4 +1,4 @@
-"""Report the installed parts of redraft, their faults on this machine, and commands to mend them.
+"""Report the installed parts of redraft, their faults on this machine, and commands that fix them.
 
 Only this machine is examined: no server is asked, and no key is shown. `redraft doctor` prints the report.
 """
@@ -104,7 +104,7 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
 
 
 def extras() -> dict[str, list[str]]:
-    """Map the extras that commands use to the packages of each, from redraft's metadata."""
+    """Map each extra that commands use to its packages, from redraft's metadata."""
     found: dict[str, list[str]] = {}
     for line in requires("redraft") or ():
         package, _, marker = line.partition(";")

@@ -1,7 +1,7 @@
 """Define the base class of local engines: prompts become token ids, and must leave room for an answer.
 
-Before a model is loaded, settings are checked against its file's header. A context that is too long would use
-memory unnoticed, and a model writes noise beyond its trained length.
+Before a model is loaded, settings are checked against its file's header. A context that is too long wastes
+memory, and a model writes noise beyond its trained length.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = 4096
-"""Default context of a chain, in tokens: SelFee's chains were made with 4,096 (reference/selfee.md)."""
+"""Default context of a chain, in tokens, as for SelFee's chains (reference/selfee.md)."""
 
 SPARSE = 8
 """The most characters per token in common texts: English has four to five, code about three. If a text is too
@@ -57,10 +57,10 @@ class Room(NamedTuple):
 
 
 class LocalEngine(Engine):
-    """An engine that works on token ids, at most `context` per chain. `trained` is the model's own length."""
+    """An engine that works on token ids, at most `context` per chain. `trained` is its trained length."""
 
     _marks: frozenset[str] | None = None
-    """Characters such that every control token contains one of them; None if unknown."""
+    """Every control token contains at least one of these characters; None if unknown."""
     _tags = Tags()
     """The tags that mark the model's thoughts."""
 
@@ -86,11 +86,11 @@ class LocalEngine(Engine):
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens that are spelt out in it stay text."""
+        """Return the token ids of a text. Control tokens spelt out in the text stay text."""
 
     @abstractmethod
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
-        """Return the token ids of a text: `start` prepends BOS, `control` reads control tokens in it."""
+        """Return the token ids of a text: `start` prepends BOS, `control` recognises control tokens."""
 
     @abstractmethod
     async def _render(self, messages: Sequence[Message], told: Told = None) -> str:

@@ -1,4 +1,4 @@
-"""A pytest plugin: a test asks a prompt several times, and a share of the answers must pass its checks.
+"""A pytest plugin: a test sends a prompt several times, and a share of the answers must pass its checks.
 
     @pytest.mark.redraft("Describe rain.", checks=["words<=10"], model="default", times=20, share=0.8)
     def test_rain(chains): ...
@@ -42,7 +42,7 @@ def chains(request: pytest.FixtureRequest) -> list[Chain]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Ask the prompt before the body of a marked test runs."""
+    """Generate the answers before the body of a marked test runs."""
     if mark := pyfuncitem.get_closest_marker("redraft"):
         from redraft.errors import RedraftError
 

@@ -309,7 +309,7 @@ def test_waves_shrink_until_they_fit(server: BatchServer, caplog: pytest.LogCapt
     assert (server.waves[:2], max(accepted(server))) == ([PROMPTS, PROMPTS // 2], 2)
     insist_on_all(server)
     assert "Enqueued token limit reached" in caplog.messages[0]
-    assert caplog.messages[0].endswith("At most 2 requests at a time are sent.")
+    assert caplog.messages[0].endswith("Sending at most 2 requests at a time.")
 
 
 def test_a_wave_that_does_not_fit_waits(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ THOUGHT = event({"choices": [{"delta": {"reasoning_content": "Let me think."}}]}
 PAGE = Reply(200, {"Content-Type": "text/html"}, [b"<html>Welcome</html>"])
 NOT_V1 = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 SEE_LOG = "The server may have stopped, or run out of memory: see its log."
-TRY_AGAIN = "This may pass: try again. If it does not, see the log of the server, or of a proxy."
+TRY_AGAIN = "Try again. If it happens again, see the log of the server or proxy."
 
 
 def test_a_chat(server: FakeServer) -> None:

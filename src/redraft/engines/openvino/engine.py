@@ -5,7 +5,7 @@ accepts and returns token ids, and this process encodes and decodes, so a text n
 Tokens in its cache, such as a chain's draft, are not computed again.
 
 A grammar enforces a JSON Schema. A form's grammar would take 50 to 100 ms per token, while all streams wait,
-so forms are not supported: checks do not steer.
+so forms are not supported.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
         # Never steady: if another stream's cache has the rest of a prompt, the last token is computed alone,
-        # which gives other logits (by 0.1, in 32 bits too).
+        # and its logits differ (by 0.1, even in 32 bits).
         fields = SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE}
         info = local.gguf_info(model, headers, context)
         info = replace(info, engine="openvino", fields=fields, format=kept_format)

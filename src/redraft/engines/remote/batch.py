@@ -336,7 +336,7 @@ class BatchServer(Server):
                 hint = "Other batches of the account may have filled its queue. Wait until they are done."
             raise EngineError(f"{self.host} refuses {sent.batch}: {self._words(errors)}", hint=hint)
         self._most = min(self._most, most)
-        words = "%s refuses %s: %s At most %d requests at a time are sent."
+        words = "%s refuses %s: %s Sending at most %d requests at a time."
         _log.warning(words, self.host, sent.batch, self._words(errors), most)
         self._sent.difference_update(sent.requests)
         self._queue |= {each: self._requests[each] for each in sent.requests if each in self._requests}
@@ -458,7 +458,7 @@ class BatchServer(Server):
 
 
 def _of_run(error: BaseException) -> BaseException:
-    """Copy an error that ends the run, as all other prompts would fail too. Each copy gets its own chain."""
+    """Copy an error that ends the run, because `error.chain` differs for each prompt."""
     if not isinstance(error, EngineError):
         return copy.copy(error)
     found = EngineError(error.message, hint=error.hint)

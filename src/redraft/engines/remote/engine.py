@@ -131,7 +131,7 @@ class RemoteEngine(Engine):
         return self._info
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text. Raise the same errors as `chat`."""
+        """Continue raw text. If a reply breaks off, yield its counts, then raise."""
         return self._deltas(_RAW, wire.completion_body(self._info.name, prompt, sampling, stop), sampling)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
@@ -485,10 +485,10 @@ async def choose(server: Server, name: str | None) -> Listed:
 
 
 async def models(server: Server, *, needed: bool) -> list[Listed]:
-    """Return the server's models. Raise the same errors as `choose`.
+    """Return the server's models.
 
-    Unless the list is `needed`, a failure gives an empty list, and the request is not repeated: `transformers
-    serve` answers chats even if its list fails.
+    Unless the list is `needed`, most failures give an empty list, and the request is not repeated:
+    `transformers serve` answers chats even if its list fails.
     """
     reply = await server.fetch("GET", server.url + "/models", patient=needed)
     if isinstance(reply, Refusal):

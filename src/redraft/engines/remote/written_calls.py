@@ -1,8 +1,9 @@
 """Read tool calls that a model wrote as text, for servers without a parser for them.
 
 Formats: `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
-`<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a mark, any name is a call: a wrong
-name gets feedback. Calls in XML or Python stay text, as does JSON without a mark that names no offered tool.
+`<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a mark, a call may have any name, so
+that a wrong name gets feedback. Calls in XML or Python stay text, as does JSON without a mark that names no
+offered tool.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ _ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A
 _LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")
 _TITLE = 6  # words; a longer last line is a sentence
 _LEFT = 8  # characters: a JSON string within this many of its bound may have been cut there
-_SEEN = 1000  # characters in which a repeated sentence is looked for
+_SEEN = 1000  # characters that are searched for a repeated sentence
 
 
 class Draft:
@@ -165,9 +165,9 @@ class Draft:
         return segment_of(self.text, at, at, led=False)[0]
 
     def repeats(self, begin: int, *, whole: bool) -> int | None:
-        """Return where a repetition begins: of a sentence, or of a phrase that comes three times; or None."""
+        """Return where a sentence or a looping phrase is first repeated, or None."""
         begin = max(begin, len(self) - _SEEN)
-        if self.text.count("```") % 2:  # code has the same line twice
+        if self.text.count("```") % 2:  # code repeats lines
             return None
         *_, first, second, third = [begin, begin, begin, *self.ends(begin, whole=whole)]
         last = self.text[second:third].strip()
@@ -178,7 +178,7 @@ class Draft:
         return None if again is None else kept + again
 
 
-@lru_cache(maxsize=4)  # a user's wish needs it for each sentence of one line
+@lru_cache(maxsize=4)  # `segment_of` needs it for each place in a line
 def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
     """Return where sentences and lines end after `begin`. With `whole`, the end of the text counts too."""
     found: list[int] = []
@@ -219,7 +219,7 @@ def closed(text: str, begin: int) -> tuple[int, str] | None:
 
 
 def marked(text: str, *, capitals: bool, count: int) -> str:
-    """Put words into capitals or stars, the longest first, until `count` words have them. Return the text."""
+    """Return a text with its longest words in capitals or stars, so that `count` words have them."""
     has = re.findall(r"\b[A-Z]{2,}\b" if capitals else r"\*[^\n*]+\*", text)
     words = dict.fromkeys(re.findall(r"(?<![\w*])[^\W\d_]{4,}(?![\w*])", text))
     plain = sorted((word for word in words if not (capitals and word.isupper())), key=len, reverse=True)

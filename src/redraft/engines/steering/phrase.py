@@ -49,7 +49,7 @@ BEGINS, ENDS = r"\A\s*[*_]*{}", r"{}[*_]*\s*\Z"
 
 @lru_cache(maxsize=1024)
 def pattern_for(phrase: str, *, part: bool = False, around: str = "{}") -> regex.Pattern[str]:
-    """Compile a pattern for a phrase in any case. Texts need its Unicode normal form, and `'` as apostrophe.
+    """Compile a pattern for a phrase in any case. Texts need its Unicode normal form and the apostrophe `'`.
 
     Markdown emphasis may surround the words. With `part`, the phrase may be a part of a word.
     """
