@@ -238,7 +238,7 @@ class EngineInfo:
         scores: Scores given texts (`score`).
         parameters: Number of weights of the model; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
-        roles: Uses other weights for answers than for criticism and revisions (`Sampling.role`).
+        roles: Uses different weights for answers and for criticism and revisions (`Sampling.role`).
         certain: Minimum probability of every token in a criticism that counts, from the metadata
             (`redraft.certain`); 0 if all criticism counts.
         shipped: Whether it is redraft's own small model. Its adapters (`roles`) have learnt only the
@@ -300,8 +300,8 @@ class Engine(Protocol):
         ...
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text. The last delta contains `finish`. Closing the generator cancels the work."""
-        raise EngineError(f"{self.info.name} answers chats, but does not continue raw text.")
+        """Continue raw text. Closing the generator cancels the work."""
+        raise EngineError(f"{self.info.name} supports chat, but not raw text.")
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. `special` prepends the beginning-of-text token, as for a prompt."""
@@ -322,7 +322,7 @@ class Engine(Protocol):
         """
         name, engine = self.info.name, self.info.engine
         raise EngineError(
-            f"{name} cannot score texts: the engine {engine} does not support it.",
+            f"{name} cannot score texts: its engine is {engine}.",
             hint="Load the model as a transformers folder: load_engine('path/folder').",
         )
 
@@ -337,7 +337,7 @@ class Health:
 
     restarts: int = 0
     trouble: str = ""  # a description of the current fault; empty if everything works
-    down: bool = False  # nothing works, and no call is tried for some seconds after each failure
+    down: bool = False  # every call fails; after a failure, none is tried for some seconds
 
 
 @runtime_checkable
@@ -359,7 +359,7 @@ class Resumer(Engine, Protocol):
     ) -> Replies:
         """Continue after the tokens `said`, which count toward `max_tokens`.
 
-        The last delta counts only this engine's new tokens. `said` counts as part of the prompt.
+        The last delta counts only this engine's new tokens, and `said` as part of the prompt.
         """
         ...
 

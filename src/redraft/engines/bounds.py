@@ -22,7 +22,7 @@ has 4, but punctuation marks are separate tokens."""
 MARKS = 8  # characters of a value that is not a text, or of the punctuation around a value
 LEAST = 16  # the smallest bound of a text, in characters
 SHORT = 100  # a text whose own bound is at most this many characters keeps that bound
-MOST_ITEMS = 32  # the largest bound of a list, or of an object whose names are free
+MOST_ITEMS = 32  # the largest bound of a list, or of an object with free property names
 MOST_NUMBER = 10**12
 DECIMALS = 0.000001  # by default, numbers are multiples of this
 ROOM_FOR_MORE = 64  # characters; with less room, an untyped value may not be a list or an object
@@ -46,7 +46,7 @@ _OPEN_NAMES = frozenset(
     {"propertyNames", "unevaluatedProperties", "not", "if"}
     | {"dependentRequired", "dependentSchemas", "dependencies"}
 )
-"""Keywords that may demand properties that the schema does not name."""
+"""Keywords that may require properties that the schema does not name."""
 _LONG_FORMATS = frozenset({"email", "hostname", "uri"})
 
 

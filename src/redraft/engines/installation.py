@@ -41,7 +41,7 @@ _NATIVE = {"local": "xllamacpp", "cpu": "openvino_genai"}  # modules of native c
 
 
 def findings() -> Iterator[Finding]:
-    """Yield all findings, in the order in which they are shown."""
+    """Yield all findings in display order."""
     system = f"{platform.system()} {platform.machine()}"
     yield Finding("redraft", well=True, found=__version__)
     yield Finding("python", well=True, found=f"{platform.python_version()} on {system}")

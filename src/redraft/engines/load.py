@@ -49,7 +49,7 @@ _BESIDE = "; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
 
 _ADAPTER = "adapter_config.json"
 DEFAULTS = ("default", "default-base")  # for training, merging and adding adapters, both mean the bare model
-_NAMES = (*DEFAULTS, *BY_NAME)  # short names of models
+_NAMES = (*DEFAULTS, *BY_NAME)
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
 
 
@@ -92,7 +92,7 @@ class EngineKind(Kind):
     # Returns JSON values that distinguish the model of a reference from every other model.
     identity: Callable[[ModelReference], Any] = lambda named: {"kind": named.kind, "target": named.target}
     engines: tuple[EngineName, ...] = ()  # the values of the option `engine` that it accepts
-    renders: bool = False  # whether it accepts a `chat_template`; checked before it is opened
+    renders: bool = False  # whether it accepts a `chat_template`; checked before opening
 
 
 def kind_of(named: ModelReference) -> EngineKind:
@@ -356,7 +356,7 @@ async def _gguf(named: ModelReference, opening: Opening) -> Engine:
         try:
             return await _openvino(path, named, opening)
         except (EngineError, OutputError) as error:
-            _log.warning("llama.cpp runs %s, instead of OpenVINO: %s", opening.ref, error.message)
+            _log.warning("%s runs on llama.cpp instead of OpenVINO: %s", opening.ref, error.message)
     if not has_llamacpp():
         raise MissingExtra("a local model", "local")
     from redraft.engines.llamacpp.engine import LlamaCppEngine
@@ -547,7 +547,7 @@ def token_count(ref: str) -> TokenCount:
     found = path / "tokenizer.json" if path.is_dir() else path
     if not (found.name == "tokenizer.json" and found.is_file()):
         named = None
-        with suppress(UsageError):  # that hint would list models without tokenizers
+        with suppress(UsageError):  # its hint would list models without tokenizers
             named = None if path.is_dir() else parse_reference(ref)
         if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
             raise UsageError(

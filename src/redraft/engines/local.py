@@ -39,7 +39,7 @@ DEFAULT_CONTEXT = 4096
 """Default context of a chain, in tokens, as for SelFee's chains (reference/selfee.md)."""
 
 SPARSE = 8
-"""The most characters per token in common texts: English has four to five, code about three. If a text is too
+"""Maximum characters per token in common texts: English has four to five, code about three. If a text is too
 long for the context even at this rate, its beginning is encoded first, as a check."""
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
@@ -57,12 +57,11 @@ class Room(NamedTuple):
 
 
 class LocalEngine(Engine):
-    """An engine that works on token ids, at most `context` per chain. `trained` is its trained length."""
+    """An engine that works on token ids, at most `context` per chain. `trained` is the model's own limit."""
 
     _marks: frozenset[str] | None = None
     """Every control token contains at least one of these characters; None if unknown."""
     _tags = Tags()
-    """The tags that mark the model's thoughts."""
 
     def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
         self._info, self._context, self._trained = info, context, trained
@@ -94,7 +93,7 @@ class LocalEngine(Engine):
 
     @abstractmethod
     async def _render(self, messages: Sequence[Message], told: Told = None) -> str:
-        """Render messages of plain text with the model's template and its variables."""
+        """Render plain-text messages with the model's template and the variables `told`."""
 
     @abstractmethod
     async def _end(self) -> str:
@@ -399,7 +398,7 @@ def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *
 def cache_bytes(header: GGUFHeader) -> int:
     """Estimate the bytes of the key-value cache for one token: keys and values of every layer, in f16.
 
-    Return 0 if the header does not say enough, or if layers see only a window of the context.
+    Return 0 if the header lacks a size, or if layers see only a window of the context.
     """
     architecture = header.text("general.architecture")
 

@@ -1,7 +1,7 @@
 """Run a model in its own process: start it, notice its death, restart it, and end it.
 
 Native code may crash on a damaged file, and must not take the program down. The next process continues an
-unfinished reply. Each engine defines its own messages to the process.
+unfinished reply.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class Retry:
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
         if limited:
             self.rate.shrink(failure.asked)
-        # Were others served since then? A server that is down may have served some after the first try began.
+        # Were other requests served? A server that is down may have served some after the first try began.
         since = failure.asked if failure.of_server else failure.began
         of_request = not limited and (self._served_at or 0) > since
         never_worked = failure.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._served_at is None

@@ -20,13 +20,13 @@ from redraft.engines.bounds import is_open
 _log = logging.getLogger(__name__)
 
 MOST_REPEATS = 1000
-"""Most repeats sent to llama.cpp, which refuses 2,000 (MAX_REPETITION_THRESHOLD in llama-grammar.cpp)."""
+"""Maximum repeats sent to llama.cpp, which refuses 2,000 (MAX_REPETITION_THRESHOLD in llama-grammar.cpp)."""
 _COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 
 FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
 
-UNBOUND = "replies are only checked, or read as text"
-"""The treatment of replies without a schema: answers are only checked, and criticisms are read as text."""
+UNBOUND = "answers are only checked, and criticism is read as text"
+"""What happens to replies if the schema is not enforced."""
 
 
 class SchemaWatch:
@@ -37,7 +37,7 @@ class SchemaWatch:
         self._left = set[str]()
 
     def leave(self, name: str, keywords: Set[str]) -> None:
-        """Log each keyword that a grammar cannot express once."""
+        """Log each inexpressible keyword once."""
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))
@@ -55,7 +55,7 @@ class SchemaWatch:
         except (ValueError, RecursionError):
             pass
         self._warned = True
-        _log.warning("%s does not keep to the JSON schema, so %s.", name, UNBOUND)
+        _log.warning("%s does not follow the JSON schema, so %s.", name, UNBOUND)
 
 
 class Names:

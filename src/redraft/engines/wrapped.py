@@ -29,7 +29,7 @@ Ask = Callable[[Sampling], Replies]
 
 
 class WrappedEngine(ABC):
-    """An engine that wraps another one. Closing it leaves the wrapped engine open, for its owner to close."""
+    """An engine that wraps another one."""
 
     def __init__(self, engine: Engine) -> None:
         self.wrapped = engine
@@ -165,7 +165,7 @@ class JournaledEngine(WrappedEngine):
     A reply's key contains everything that determines the reply, and the number of earlier equal requests to
     this engine (a second sample is another reply). In a job, `scope` is the item's id. In a cache, it is
     empty: equal requests get equal replies, whoever asks. Replies that the caller closes early are not
-    stored. Closing this engine closes neither the wrapped engine nor the journal.
+    stored. Closing this engine leaves the journal open.
 
     `identity` contains JSON values that distinguish this model from every other. `used` is the number of
     replies that a resumed chain already has; they are skipped.

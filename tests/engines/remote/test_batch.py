@@ -338,7 +338,7 @@ def test_a_queue_without_room_for_one_request_ends_the_run() -> None:
         done = answer(server)
         assert (done.exit_code, server.waves) == (3, [5, 2, 1])
         assert "Please try again once some in_progress batches have been completed." in done.stderr
-        assert "Other batches of the account may have filled its queue" in done.stderr
+        assert "Other batches of the account may have filled the queue" in done.stderr
         assert not Path("out.jsonl.errors.jsonl").exists()
         finish(server)
 

@@ -232,9 +232,9 @@ def test_a_server_without_raw_text_is_asked_once(server: FakeServer, refusal: Re
         for _ in range(2):
             with pytest.raises(ServerError) as caught:
                 await collected(one.stream("Once", Sampling()))
-            said = f"{server.url} has no /completions: it answers chats, but does not continue raw text."
+            said = f"{server.url} has no /completions: it supports chat, but not raw text."
             assert caught.value.message == said
-            assert caught.value.hint == "Use mode 'prompted', which needs only chats."
+            assert caught.value.hint == "Use mode 'prompted', which needs only chat."
 
     using(only_chats, ask_twice)
     assert len(server.asked(RAW)) == 1

@@ -31,7 +31,7 @@ from redraft.errors import EngineError
 _warn = lru_cache(logging.getLogger(__name__).warning)  # logs each message once
 
 READ = 512  # tokens of prompts that one step reads. Larger parts are no faster, and delay other sequences.
-WORTH = 16  # tokens that two prompts must share for one to wait for the other, which may cost a pass
+WORTH = 16  # a prompt waits for another if they share this many tokens; waiting may cost a pass
 _PADDING = 0  # pads the shorter prompts of a pass. No token sees it, and the next pass overwrites it.
 
 
@@ -272,7 +272,7 @@ class Batch:
                     self._step()
             except Exception as error:  # noqa: BLE001  (streams must not wait for ever)
                 self._fail(error)
-        self._fail(EngineError("the engine was closed in the middle of an answer."))
+        self._fail(EngineError("the engine was closed during an answer."))
 
     def _admit(self) -> bool:
         with self._changed:
@@ -359,7 +359,7 @@ class Batch:
                 request.slot.tokens.clear()
                 read = len(request.tokens)
                 said = f"the model's logits are not finite (NaN or infinity) after {read} tokens."
-                hint = "Its training may have diverged: redraft weights verify FOLDER counts bad weights."
+                hint = "Its training may have diverged. Count bad weights: redraft weights verify FOLDER"
                 request.deliver(EngineError(said, hint=hint))
             elif request.take(token, chances, ends=token in self._ends):
                 self._running.remove(request)

@@ -167,7 +167,7 @@ class BatchServer(Server):
         self._requests: dict[str, _Request] = {}
         self._queue: dict[str, _Request] = {}
         self._sent: set[str] = set()
-        self._most = inf  # requests under way at once
+        self._most = inf  # maximum number of active requests
         self._sending: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
@@ -305,7 +305,7 @@ class BatchServer(Server):
                 if batch.input_file_id == sent.file:
                     return batch.id
             last = page.data[-1] if page.data else None
-            if last is None or not page.has_more or last.created_at < sent.at - 3600:  # clocks differ
+            if last is None or not page.has_more or last.created_at < sent.at - 3600:  # clocks may differ
                 return ""
             after = f"&after={last.id}"
 
@@ -333,7 +333,7 @@ class BatchServer(Server):
         if not most or not too_large:
             hint = "Correct the settings that the server names. This batch costs nothing."
             if too_large:
-                hint = "Other batches of the account may have filled its queue. Wait until they are done."
+                hint = "Other batches of the account may have filled the queue. Wait until they are done."
             raise EngineError(f"{self.host} refuses {sent.batch}: {self._words(errors)}", hint=hint)
         self._most = min(self._most, most)
         words = "%s refuses %s: %s Sending at most %d requests at a time."
@@ -428,7 +428,7 @@ class BatchServer(Server):
             return kind.model_validate(found)
         except ValidationError as error:
             wrong = ".".join(map(str, error.errors(include_url=False)[0]["loc"])) or "object"
-            answered = f"{self.host} answered {path} with JSON without a usable {wrong!r}"
+            answered = f"{self.host} answered {path} with JSON that lacks a usable {wrong!r}"
             raise ServerError(f"{answered}: {self.clean(str(found))[:80]}") from None
 
     def _error_of(self, refusal: Refusal, path: str) -> EngineError:

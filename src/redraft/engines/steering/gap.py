@@ -20,8 +20,8 @@ _MODAL = re.compile(r"\b(?:can|could|may|might|must|should|will|would)$")
 _AUXILIARY = re.compile(rf"{_MODAL.pattern}|\b(?:do|does|did|is|are|was|were|has|have|had)$")
 _NO_NOUN = re.compile(r"\s*(?:[^\w\s]|(?:and|as|at|by|for|from|in|into|is|of|on|or|than|that|to|was|with)\b)")
 _FIRST = re.compile(r"\s?(?:\w+|[^\w\s])")
-FITTING = -7.5  # the least log-probability of a word or number, together with the token after it
-WORSE, UNSEEN = 2.5, -8.0  # largest loss of log-probability for the rest; value of unlisted tokens
+FITTING = -7.5  # minimum log-probability of a word or number, together with the token after it
+WORSE, UNSEEN = 2.5, -8.0  # maximum loss of log-probability of the rest; value of unlisted tokens
 SHORT = 3  # letters; a token this short, without a space, is a part of many words
 
 Look: TypeAlias = Callable[[str], Awaitable[Likeliest]]  # returns the likeliest tokens after a text

@@ -30,19 +30,19 @@ from redraft.engines.steering.gap import SHORT, begun, filling
 from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
 
-CLOSE = 0.75  # share of the tokens after which a text ends with the sentence
-TRIES = 3  # most tries to write a sentence, to continue, or to put in a required text
+CLOSE = 0.75  # share of the tokens after which a text ends with the current sentence
+TRIES = 3  # maximum tries to write a sentence, to continue, or to insert a required text
 LIKELY = 0.1  # a sentence may end at the last place where an end has this probability
 POSSIBLE = 0.01  # a sentence does not end where an end is less likely
-LOOKED_AT = 8  # places that are tried as the end of a sentence
-SEEN = 20  # likeliest tokens asked for at a place
+LOOKED_AT = 8  # number of places to try as the end of a sentence
+SEEN = 20  # number of likeliest tokens to request at a place
 LIKELIER = 3.0  # added to the logit of a required text's first token; more in further sentences
 GOOD = 0, True, -1.3  # quality (see `_quality`) above which a text is accepted at once
 FEW = 32  # a text with at most this many tokens is written again if it is unlikely
 SENTENCE = 24  # tokens that are reserved for a sentence with a required text
 STUB = 3  # a sentence with at most this many words besides the required texts says nothing
-BANNED = 40  # most forbidden words whose tokens are banned; others are removed once written
-LONG = 200  # most characters of a phrase
+BANNED = 40  # maximum number of words whose tokens are banned; others are removed once written
+LONG = 200  # maximum length of a phrase, in characters
 
 Deltas = asyncio.Queue[Delta | BaseException]
 
@@ -368,9 +368,10 @@ class _Writer:
         return frozenset(tokens[0] for tokens in found if len(tokens) == 1)
 
     def _forbidden(self, text: str, old: int, *, whole: bool = True) -> int | None:
-        """Return where a forbidden phrase's last word begins, or None. Only text after `old` is searched.
+        """Return the start of a forbidden phrase's last word, or None.
 
-        If the text is not `whole`, a phrase at its end does not count, because its last word may still grow.
+        The first `old` characters were searched. If the text is not `whole`, a phrase at its end does not
+        count, because its last word may still grow.
         """
         said = text.replace("’", "'") if self.lacks else ""
         for pattern in self.lacks:
