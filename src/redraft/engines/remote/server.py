@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 RETRIED = frozenset({429, 500, 502, 503, 504})  # statuses worth another try
 MISSING = (404, 405, 501)  # statuses of a path that a server does not have
 SECRET = 8  # minimum length of a secret. Shorter keys are placeholders, such as EMPTY.
-HIDDEN = 1000  # number of texts that stay hidden after a request; active requests have fewer
+HIDDEN = 1000  # number of latest texts that stay hidden; active requests have fewer
 SLOWEST = 1e6  # the slowest accepted upload of a large file, in bytes per second
 
 _NONE: Mapping[str, str] = {}
