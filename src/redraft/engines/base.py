@@ -73,7 +73,7 @@ class Sampling:
             far as they can, so check the answer. A schema takes precedence.
         banned: Tokens that local engines with `EngineInfo.forms` must not generate.
         unending: Whether to also ban the token that ends an answer.
-        likelier: Tokens and the amounts that the same engines add to their logits.
+        likelier: Tokens, each with an amount to add to its logit; for the same engines as `banned`.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
             With `schema`, `begun` is the start of a JSON text. The engine then adds only one value, which
             matches the schema, and the comma or bracket after the value.

@@ -160,7 +160,7 @@ class MeteredEngine(WrappedEngine):
 
 
 class JournaledEngine(WrappedEngine):
-    """Replay the replies that a journal contains, so that equal work is not paid for twice.
+    """Replay the replies that a journal contains, so that equal requests are not paid for twice.
 
     A reply's key contains everything that determines the reply, and the number of earlier equal requests to
     this engine (a second sample is another reply). In a job, `scope` is the item's id. In a cache, it is

@@ -55,7 +55,7 @@ _Stream = tuple[asyncio.AbstractEventLoop, _Inbox]
 class Child(ModelProcess):
     """A running OpenVINO process. Create one with `start`.
 
-    One thread writes and one reads, so no event loop waits for a pipe. All loops' streams share the process.
+    One thread writes and one reads, so no event loop waits for a pipe. All event loops share the process.
     """
 
     module = "redraft.engines.openvino.child"

@@ -44,7 +44,7 @@ PAUSE = 60.0  # default for the longest pause between two polls of a batch, in s
 
 _FIRST_PAUSE, _GROWTH = 2.0, 1.5
 _MOMENT, _LULL = 0.3, 10.0
-"""Seconds without a new request after which a wave is sent: the first if all chains wait, otherwise the
+"""Seconds without a new request after which a batch is sent: the first if all chains wait, otherwise the
 second. A chain that does not wait is running its checks, or uses a model without batches."""
 
 _MORE = 1.25
@@ -158,7 +158,7 @@ class BatchServer(Server):
     Rates per minute do not apply, because batches have limits of their own.
 
     A provider limits the tokens in all of an account's active batches. A batch above the limit fails as a
-    whole, and costs nothing. Its requests are then sent again in smaller waves.
+    whole, and costs nothing. Its requests are then sent again in smaller batches.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
@@ -181,7 +181,7 @@ class BatchServer(Server):
     async def asked(
         self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
     ) -> AsyncIterator[httpx.Response | Refusal]:
-        """Send a request with the next wave, and yield its reply. Leaving the context cancels nothing."""
+        """Send a request in the next batch, and yield its reply. Leaving the context cancels nothing."""
         if headers:
             raise UsageError("requests in a batch cannot have their own headers.", hint="Leave them out.")
         if not call_id:
@@ -501,7 +501,7 @@ class Sent:
     server: str
     at: int  # the time of the upload, in Unix seconds
     requests: Sequence[str]
-    number: int  # the number of its wave, from 1
+    number: int  # the batch's number, from 1
     batch: str = ""  # the batch's id; empty if the process died before the server sent the id
 
 

@@ -49,7 +49,7 @@ Reach = Callable[[str, Key | None, Patience], Server]
 _OF_BEGINNING = re.compile(r"(?i)assistant|prefill|continue|last message|generation|roles?\b|alternate|user")
 """Complaints of servers that cannot continue the beginning of an answer."""
 _OF_LLAMACPP = ("llamacpp", "library", "organization_owner")
-"""Owners of models on servers that have llama.cpp inside: its own, Ollama and LM Studio."""
+"""Owners of models on servers that run llama.cpp: its own server, Ollama and LM Studio."""
 _END = object()
 _SEE_LOG = "The server may have stopped, or run out of memory: see its log."
 

@@ -1,9 +1,9 @@
 """Read tool calls that a model wrote as text, for servers without a parser for them.
 
 Formats: `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
-`<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a mark, a call may have any name, so
-that a wrong name gets feedback. Calls in XML or Python stay text, as does JSON without a mark that names no
-offered tool.
+`<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a marker, a call may have any name,
+so that a wrong name gets feedback. Calls in XML or Python stay text, as does JSON without a marker that names
+no offered tool.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BEHIND = re.compile(r"(?:\s*+(?:</tool_call>|```|\]))*")
 async def calls_apart(deltas: Replies, tools: Sequence[Mapping[str, Any]], *, bare: bool = True) -> Replies:
     """Move tool calls from the text of a chat's deltas to `tool_calls`. Text that may be a call is held back.
 
-    Without `bare`, only JSON after a mark is a call; other JSON is an answer.
+    Without `bare`, only JSON after a marker is a call; other JSON is an answer.
     """
     names = {str((tool.get("function") or tool).get("name")) for tool in tools}
     held, said, text = list[Delta](), "", ""

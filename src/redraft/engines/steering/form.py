@@ -27,7 +27,7 @@ class Limit:
     """Bounds on a count that never falls while a text grows.
 
     Attributes:
-        count: Returns the count for a text, such as its number of words, as the check counts.
+        count: Returns the count for a text, such as its number of words, as the check does.
         low: The least count that passes.
         high: The greatest count that passes; None for any.
     """
@@ -117,7 +117,7 @@ class Form:
         has: Required words and phrases, in any order; one that is listed twice must occur twice.
         opening: The text at the beginning.
         closing: The text at the end.
-        postscript: The mark of a postscript, such as `P.S.`. The postscript has a line of its own.
+        postscript: The start of a postscript, such as `P.S.`. The postscript has a line of its own.
         limits: Bounds on the number of words, sentences or anything else.
         quoted: Whether the answer is in double quotation marks.
         pattern: A regular expression for the whole answer, `^…$`. It cannot be combined with other demands.

@@ -603,7 +603,7 @@ class _Writer:
         if words and text.endswith(words):
             draft.cut(len(text) - len(words))
             return draft.give(closing)
-        if not words:  # a mark, such as "?"
+        if not words:  # punctuation, such as "?"
             draft.cut(len(text))
             return draft.give(closing)
         within = self.ends_sentence and await self._closed(draft.last, 0, closing, enough=True)
