@@ -36,7 +36,7 @@ PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids 
 
 
 class Message(TypedDict):
-    """One message of a conversation, as in the OpenAI protocol. `content` may be None beside `tool_calls`.
+    """One message of a conversation, as in the OpenAI protocol. With `tool_calls`, `content` may be None.
 
     Every engine accepts text with the roles `system`, `user` and `assistant`. Anything else needs
     `EngineInfo.any_message`.
@@ -314,8 +314,8 @@ class Engine(Protocol):
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
 
-        The numbers are natural logarithms, before temperature and top-p. If a text begins with the
-        beginning-of-text token, as from `encode` with `special`, its own first token has a number too.
+        The numbers are natural logarithms, before temperature and top-p. To score the first token too,
+        prepend BOS (`encode` with `special`).
 
         Raises:
             EngineError: The engine lacks `EngineInfo.scores`.

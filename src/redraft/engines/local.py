@@ -375,7 +375,7 @@ def trained_context(header: GGUFHeader) -> int | None:
 
 
 def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *, weights: int = 0) -> None:
-    """Raise `ModelError` if the key-value cache does not fit into memory beside `weights` bytes."""
+    """Raise `ModelError` if the key-value cache and `weights` bytes do not fit into memory together."""
     token = cache_bytes(header) * parallel
     free = max(free_memory() - weights, 0)
     if token * context <= free:

@@ -1,4 +1,4 @@
-"""The engine for OpenVINO GenAI: a GGUF file in a process of its own (`child`).
+"""The engine for OpenVINO GenAI: a GGUF file in its own process (`child`).
 
 The child computes many streams as one batch, with the processor's AVX-512, VNNI or AMX instructions. It
 accepts and returns token ids, and this process encodes and decodes, so a text never becomes a control token.

@@ -111,7 +111,7 @@ _ENDS = (
     *("</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>"),
     *("<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"),
 )
-"""Control tokens that end a text besides the one that a file names, as in llama.cpp (src/llama-vocab.cpp)."""
+"""Control tokens that end a text, in addition to the file's own, as in llama.cpp (src/llama-vocab.cpp)."""
 
 
 class GGUFTokenizer:

@@ -155,7 +155,7 @@ class _Request:
 class BatchServer(Server):
     """A server to which requests are sent in batches.
 
-    Rates per minute do not apply, because batches have limits of their own.
+    Rates per minute do not apply, because batches have their own limits.
 
     A provider limits the tokens in all of an account's active batches. A batch above the limit fails as a
     whole, and costs nothing. Its requests are then sent again in smaller batches.

@@ -146,7 +146,7 @@ class Server:
     async def fetch(
         self, method: str, address: str, body: Body | None = None, *, file: bytes = b"", patient: bool = True
     ) -> Any:
-        """Return the JSON of a small reply, or a `Refusal`. Raise `EngineError` if none comes.
+        """Return the JSON of a small reply, or a `Refusal`. Raise `EngineError` if there is no reply.
 
         A `file` of JSON lines is posted as a form, together with the fields of `body`.
         """

@@ -1,4 +1,4 @@
-"""Read tool calls that a model wrote as text, for servers without a parser for them.
+"""Read tool calls that a model wrote as text, for servers that do not parse them.
 
 Formats: `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
 `<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a marker, a call may have any name,

@@ -427,7 +427,7 @@ class _Writer:
                 self.draft.cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
                 own = ended.place == len(self.draft) and re.search(r"\w", self.draft.text[begin:])
                 ready = (own or self.draft.is_whole or longer) and not self._is_low(self.draft.text)
-                thought = self.thought and not self.draft.text.strip()  # thoughts alone
+                thought = self.thought and not self.draft.text.strip()  # only thoughts
                 if over or mark or ready or thought or ended.stop_text or longer == 4 * TRIES:
                     return
                 longer += 1
