@@ -369,7 +369,7 @@ async def opened_by_prompt(
 ) -> Replies:
     """Tell a splitter whether the prompt opened a thought, for a model whose template is unknown.
 
-    `known` stores the findings of earlier replies. A key is the thinking that `extra` asks for: True, False,
+    `known` stores the findings of earlier replies. A key is whether `extra` asks for thinking: True, False,
     or None if unset. The value is the tag that closes a thought opened by the prompt; "" if the prompt opens
     none. While `known` has no value for True, replies to requests with thinking are held back.
     """

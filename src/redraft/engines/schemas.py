@@ -37,7 +37,7 @@ class SchemaWatch:
         self._left = set[str]()
 
     def leave(self, name: str, keywords: Set[str]) -> None:
-        """Log each inexpressible keyword once."""
+        """Log keywords that a grammar cannot express. Each is logged only once."""
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))

@@ -51,6 +51,6 @@ def _text_of(reply: object) -> str:
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine from synchronous code, in a thread, to leave the caller's loop and signals alone."""
+    """Run a coroutine from synchronous code. A thread keeps it apart from the caller's loop and signals."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()

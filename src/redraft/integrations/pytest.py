@@ -3,7 +3,7 @@
     @pytest.mark.redraft("Describe rain.", checks=["words<=10"], model="default", times=20, share=0.8)
     def test_rain(chains): ...
 
-The test fails if the whole 95 % interval (Wilson's) of the passing share lies below `share`. So a test whose
+The test fails if the 95 % Wilson interval of the passing share lies entirely below `share`. So a test whose
 true share is exactly `share` fails by chance once in forty runs. The summary shows all shares and intervals.
 redraft is imported only in marked tests, because pytest loads this file in every project.
 """

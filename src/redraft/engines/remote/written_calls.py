@@ -90,7 +90,7 @@ def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[l
             value, stop = decode(text, before.end())
             inner = value["function"] if isinstance(value.get("function"), Mapping) else value
             name = before[1] or inner.get("name")
-            plain = None if "description" in inner else inner.get("parameters")  # or it describes a tool
+            plain = None if "description" in inner else inner.get("parameters")  # or it defines a tool
             given = value if before[1] else inner.get("arguments", plain)
             if not isinstance(name, str) or given is None or (names is not None and name not in names):
                 break
