@@ -47,8 +47,8 @@ class Layout:
         more: Whether further parts may follow.
         mark: The text that each part begins with; `{}` is its number.
         between: The text between two parts.
-        first: The number of one part, from 1, and the word with which that part begins.
-        slots: Marked words in the text, each as often as it is listed: `[…]` and `*…*` stand for words
+        first: The number of one part, from 1, and its first word.
+        slots: Marked words that the text contains, once for each listing: `[…]` and `*…*` stand for words
             between these marks, and `ABC` for a word in capitals.
     """
 

@@ -309,7 +309,7 @@ class _Writer:
         """Write a stretch from `begin` until the model, a limit, a mark or a forbidden text ends it.
 
         A required text is inserted where its first token appears. Once `until` tokens are spent, the
-        stretch ends with the sentence. A part, which ends at `mark`, ends once `at_most` are spent.
+        stretch ends with the sentence. A part ends at `mark`, or once `at_most` tokens are spent.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
