@@ -387,7 +387,7 @@ def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *
         hint = f"Use fewer streams: --parallel {room // context}"
     else:
         hint = f"--ctx {max(room, 1)}{' --parallel 1' if parallel > 1 else ''}"
-    beside = " beside its weights" if weights else ""
+    beside = " after loading its weights" if weights else ""
     raise ModelError(
         f"a context of {context} tokens{streams} needs {token * context / 1e9:.3g} GB of memory with {model},"
         f" but {free / 1e9:.3g} GB are free{beside}.",

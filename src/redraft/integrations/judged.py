@@ -30,7 +30,7 @@ class Judged(NamedTuple):
 def checks_of(given: Sequence[Given]) -> tuple[Check, ...]:
     """Parse checks. Raise `UsageError` if there are no checks, and the errors of `parse_check`."""
     if not given:
-        raise UsageError("there are no checks, so nothing can be judged.", hint='Give some: "words<=50"')
+        raise UsageError("there are no checks.", hint='Give some: "words<=50"')
     return parse_checks(given)
 
 
