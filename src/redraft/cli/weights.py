@@ -251,7 +251,7 @@ def _weight_bytes(path: Path) -> int:
 
 
 def model_of(ref: str, allow_pickle: bool = False) -> Path:
-    """Return the folder or file for a reference. Download a model on the hub."""
+    """Return the folder or file for a reference. A model on the hub is downloaded."""
     from redraft.engines.load import local_path
 
     path = local_path(ref)
