@@ -73,7 +73,7 @@ def open_inside(path: Path) -> BinaryIO:
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """Open a file like `os.open`, but follow no link and wait for no pipe. The file may still be renamed."""
+    """Open a file like `os.open`, but follow no link and wait for no pipe. Others may rename the file."""
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if sys.platform == "win32":
@@ -182,7 +182,7 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
     if (handle := open_locked(path)) is None:
         on_wait()
         handle = open_locked(path, wait=True)
-    assert handle is not None  # noqa: S101  (it was waited for)
+    assert handle is not None  # noqa: S101  (the second call waits)
     try:
         yield
     finally:
@@ -272,7 +272,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def not_an_input(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
-    """Raise if an output would replace an input. `outputs` maps flags, with words before them, to paths."""
+    """Raise if an output would replace an input. `outputs` maps texts that end with a flag to paths."""
     read = {path.resolve() for path in inputs if str(path) != "-"}
     for flag, path in outputs.items():
         if path is not None and path.resolve() in read:

@@ -3,8 +3,8 @@
 Code in a repository is never fetched or run. Files are stored in the cache of huggingface_hub, which other
 programs share and which is used without a connection. `HF_HOME` sets the cache, `HF_ENDPOINT` the hub.
 
-A dataset may have several configurations and splits in any folders and files, and may repeat questions among
-them. So if the names of its files show more than one set, the user must name one.
+A dataset may have several configurations and splits, in any folders and files, with some of the same
+questions. So if the names of its files show more than one set, the user must name one.
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ class Dataset(NamedTuple):
 
 
 def is_dataset_name(text: str) -> bool:
-    """Return whether a text looks like the name of a dataset, `org/name`."""
+    """Return whether a text has the form `org/name`."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -346,7 +346,7 @@ def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]
         what = f"no {inside}" if known else "no files of records"
         has = ", ".join((_sets(known) or list(there))[:_SHOWN]) or "nothing"
         hint = f"Such files end in: {' '.join(endings)}"
-        raise UsageError(f"{name} has {what} on the hub. It has: {has}.", hint=None if known else hint)
+        raise UsageError(f"{name} has {what}. It has: {has}.", hint=None if known else hint)
     for_evaluation = [file for file in files if _evaluates(file)]
     folders = {PurePosixPath(file).parent for file in files}
     if (for_evaluation and len(for_evaluation) < len(files)) or (not inside and len(folders) > 1):

@@ -187,7 +187,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         """Sync the output, remove the failures of items that are done, and release the lock."""
         if self._errors:
             self._errors.close()
-        # On a full disk, these two fail, and another error that says so was raised before.
+        # On a full disk, these two fail too, and an earlier error has said so.
         with contextlib.suppress(OSError, OutputError):
             self._tidy_failures()
             counts = {"done": len(self.done), "added": len(self.done) - self.found, "failed": self._failed}
