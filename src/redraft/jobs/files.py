@@ -85,7 +85,7 @@ def open_own(path: Path, flags: int = 0) -> int:
     """Open one of redraft's own files, such as a lock, for reading and writing. Create it if it is missing.
 
     Raises:
-        OutputError: The existing file is a link, is not regular, belongs to another user, or has hard links.
+        OutputError: The existing file is a link, is not regular, is another user's, or has another hard link.
     """
     try:
         handle = open_plain(path, flags | os.O_RDWR | os.O_CREAT)
@@ -266,7 +266,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk, if its file system can do that."""
+    """Flush a folder's entries to the disk, if its file system supports that."""
     with suppress(OSError):
         sync(folder)
 

@@ -178,7 +178,7 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
 
 
 def fetch_card(repo: str) -> Path | None:
-    """Fetch a model's card unless it is cached. Return the folder of the card, or None without a card."""
+    """Fetch a model's card unless it is cached. Return its folder, or None if it cannot be fetched."""
     from huggingface_hub import hf_hub_download
 
     try:

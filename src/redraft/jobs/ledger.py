@@ -54,7 +54,7 @@ def check_ending(path: Path) -> None:
 
 
 def failures(output: Path) -> dict[str, dict[str, Any]]:
-    """Return the last failure of each item, by the item's id, from the file of failures beside an output.
+    """Return each item's last failure by id, from the file of failures beside an output.
 
     Lines of other programs are skipped.
     """
@@ -87,7 +87,7 @@ def done_in(path: Path, provenance: Provenance, key: Callable[[dict[str, Any]], 
 def id_in(
     record: dict[str, Any] | None, path: Path, number: int, key: Callable[[dict[str, Any]], str]
 ) -> str:
-    """Return the item's id in a line of an output. Raise `RecordError` if the line is not a result."""
+    """Return the item's id from a line of an output. Raise `RecordError` if the line is not a result."""
     hint = f"Was it written by redraft? Correct or remove the line, or move {path} away."
     if record is None:
         raise RecordError(f"{path}:{number}: the line is not a JSON object.", hint=hint)

@@ -54,7 +54,7 @@ class LineFile:
     def append(self, *lines: str) -> None:
         """Append lines: all of them or, if they cannot be written, none.
 
-        A process that is killed meanwhile may leave some of them, and part of a line.
+        A killed process may leave some of them, and part of a line.
 
         Raises:
             OutputError: The lines cannot be written. The file is unchanged.

@@ -43,7 +43,7 @@ def lacks_avx2() -> bool:
 
 
 def many_streams(has: Mapping[str, bool] | None) -> int:
-    """Return the number of streams from which OpenVINO is faster than llama.cpp, with these `instructions`.
+    """Return the number of streams from which OpenVINO is faster than llama.cpp (`has`: see `instructions`).
 
     Measured with the default model, as OpenVINO's tokens per second divided by llama.cpp's: on one thread
     with AVX-512 and VNNI, 0.9 with one stream, 2.0 with 4 and 2.4 with 8; on two cores with only AVX2, 0.5

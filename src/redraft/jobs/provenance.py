@@ -180,7 +180,7 @@ def fingerprint(
 
     Args:
         files: The files.
-        name: The name of the whole. It defaults to the path of the only file.
+        name: The recorded name. It defaults to the path of the first file.
         lengths: The number of bytes to read from a file, if not all.
     """
     name = name or ("standard input" if str(files[0]) == "-" else str(files[0]))

@@ -161,9 +161,9 @@ class Flow:
         return self.commits.next - 1 - self.pool.last >= DRY
 
     async def work(self, request: Request) -> list[str] | None:
-        """Return a request's tasks as lines, or None to leave the request to a later run.
+        """Return a request's tasks as lines.
 
-        It is left to a later run if there are enough tasks already, or if a limit is reached.
+        Return None to leave the request to a later run: there are enough tasks, or a limit is reached.
         """
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False
