@@ -165,7 +165,7 @@ def test_a_pipe_that_stays_silent_is_said_to_be_waited_for() -> None:
         assert child.stderr
         said = child.stderr.readline() + child.stderr.readline()
         out, _ = child.communicate("late\n", timeout=60)
-    assert "waiting for the text that is piped in." in said
+    assert "waiting for text from the pipe." in said
     assert "redraft ask … < /dev/null" in said
     assert (out, child.returncode) == ("one\n", 0)
 

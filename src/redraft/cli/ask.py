@@ -200,7 +200,7 @@ def one_text(words: Sequence[str], verb: str) -> str:
 
 
 def read_piped(*, beside: bool) -> str:
-    """Return the text that is piped in; "" at a terminal. Bytes that are not UTF-8 become surrogates.
+    """Return the text from the pipe; "" at a terminal. Bytes that are not UTF-8 become surrogates.
 
     If there is also a prompt (`beside`), the pipe may be open by chance, so a message announces the wait.
     """
@@ -208,7 +208,7 @@ def read_piped(*, beside: bool) -> str:
         return ""
     with suppress(OSError, ValueError):  # a test's standard input is not a file
         if beside and not select.select([sys.stdin], [], [], PIPE_SECONDS)[0]:
-            tell("waiting for the text that is piped in.", "To pipe nothing: redraft ask … < /dev/null")
+            tell("waiting for text from the pipe.", "To pipe nothing: redraft ask … < /dev/null")
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     return text.replace("\r\n", "\n").strip("\n")
 

@@ -74,7 +74,7 @@ def diagnose(
         _refuse({"score": score}, "needs files of chains, but a folder of runs was given.", hint)
         _refuse({"equal": flags.get("equal") if verify else None}, "excludes --verify.", "Leave one out.")
         if len(files) > 1:
-            raise UsageError("a folder of runs was given with other files.", hint="Give it alone.")
+            raise UsageError("a folder of runs was given with other files.", hint="Give only the folder.")
         _folder(flags, files[0], verify=verify, run_code=run_code, as_json=as_json)
         return
 

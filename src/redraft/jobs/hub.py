@@ -260,7 +260,7 @@ def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
     if _holds(names, PICKLED):
         return ModelError(
             f"{repo} has no safetensors, only .bin files, which are pickles.",
-            hint="If you trust their author, add --allow-pickle: torch's restricted loader then reads them.",
+            hint="If you trust the author, add --allow-pickle: torch's restricted loader then reads them.",
         )
     if any(_is_model(name) for name in names):
         return ModelError(

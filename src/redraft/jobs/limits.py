@@ -88,6 +88,7 @@ class Limits:
             if not opening.expired():
                 raise
             message = f"the limit of {self.seconds:g} s was reached before the model was ready."
-            error = EngineTimeout(message, hint="Is the model's server up? Allow more time: --limit-seconds")
+            hint = "Check the model's server, or allow more time: --limit-seconds S"
+            error = EngineTimeout(message, hint=hint)
             error.exit_status = STOPPED
             raise error from None

@@ -143,6 +143,6 @@ def _reading(url: str) -> Iterator[None]:
         raise UsageError(f"{url}: there is no such file.", hint="Check the address.") from None
     except OSError as error:
         # A store also answers "Forbidden" to a signature that is too old or too new.
-        clock = " Is the clock of this machine right?" if isinstance(error, PermissionError) else ""
-        hint = f"May you read it? Is the address right?{clock}"
+        clock = " Check the clock of this machine too." if isinstance(error, PermissionError) else ""
+        hint = f"Check the address, and that you may read it.{clock}"
         raise UsageError(f"{url} cannot be read: {_reason(error)}.", hint=hint) from None
