@@ -112,7 +112,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         raise UsageError("--check auto does not work with --edit.", hint=hint)
     text = text_of_settings(file)
     asked = to_patch(text, places=places, checks=settings.get("check"))
-    del asked["checks"]  # the settings have them
+    del asked["checks"]  # the settings contain the checks
     with only_ours():
         chain = asyncio.run(_make(settings, cache=cache, watch=False, **asked))
     if form:

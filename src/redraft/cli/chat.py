@@ -158,10 +158,10 @@ class Chat:
 
 def read_terminal(do: Callable[[str], bool]) -> None:
     """Read lines until the input ends or `do` returns False. Ctrl-C does not end the conversation."""
-    with suppress(ImportError):  # few Pythons lack it
+    with suppress(ImportError):  # some Pythons lack it
         import readline
 
-        readline.parse_and_bind("set enable-bracketed-paste on")  # off in Python: each line would be a turn
+        readline.parse_and_bind("set enable-bracketed-paste on")  # otherwise each pasted line is a turn
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, _ignore)
     while True:

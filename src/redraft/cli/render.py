@@ -120,7 +120,7 @@ def notes(step: Step) -> list[Text]:
         echo = "No answer: the text repeats prompt or criticism, only acknowledges, or replaces a tool call."
         texts.append((echo, "yellow"))
     texts += [("The answer repeats itself.", "yellow")] * (loop(step.answer) is not None)
-    if step.finish != "stop":  # if the whole chain was cancelled, its end says why
+    if step.finish != "stop":  # a cancelled chain's end says why
         texts.append(("Cut." if step.finish == "cancelled" else f"Cut: {why_cut(step)}.", "yellow"))
     return [Text(*each) for each in texts]
 

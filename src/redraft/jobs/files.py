@@ -22,7 +22,7 @@ from redraft.errors import ModelError, OutputError, UsageError
 if sys.platform == "win32":
     from redraft.jobs import windows
 else:
-    with suppress(ImportError):  # few systems have no locks
+    with suppress(ImportError):  # some systems have no locks
         import fcntl
 
 _QUIETLY = ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")  # without O_NONBLOCK, opening a pipe waits for a writer

@@ -147,7 +147,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self._errors: LineFile | None = None
         try:
             self._lock()
-            self.fresh = self.fresh and not self._lines.size  # another process may have been faster
+            self.fresh = self.fresh and not self._lines.size  # another process may have written to it
             if self._lines.size:
                 self._run.check(provenance)
             if os.path.lexists(self._errors_path):  # it is rewritten at the end, so it must be redraft's

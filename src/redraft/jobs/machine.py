@@ -75,7 +75,7 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
             stat = dict(line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
             free = min(free, int(limit) - int(used) + int(stat["inactive_file"]))
     except (OSError, ValueError, KeyError, StopIteration):
-        pass  # not Linux, or no such group
+        pass  # not Linux, or no such cgroup
     return max(free, 0)
 
 

@@ -330,7 +330,7 @@ def _source_differences(old: dict[str, Any] | None, provenance: Provenance) -> I
         if (old is None) != (provenance.source is None):
             yield f"the input was {old['path'] if old else 'nothing'} and is {name}"
         return
-    if Path(old["path"]).name != Path(name).name:  # ids begin with it
+    if Path(old["path"]).name != Path(name).name:  # ids begin with the file's name
         yield f"the input was {old['path']} and is {name}"
         return
     new = provenance.fingerprint(old.get("bytes"))

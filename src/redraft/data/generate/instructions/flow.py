@@ -107,7 +107,7 @@ class Teacher:
 DRY = 25
 """After this many requests in a row without a new task, no more are sent. At 17 tasks each, that is 425."""
 
-_KIND_TOKENS = 16  # tokens of a reply of yes or no
+_KIND_TOKENS = 16  # maximum tokens of a yes-or-no reply
 
 
 @dataclass(frozen=True)
