@@ -3,7 +3,7 @@
 Code in a repository is never fetched or run. Files are stored in the cache of huggingface_hub, which other
 programs share and which is used without a connection. `HF_HOME` sets the cache, `HF_ENDPOINT` the hub.
 
-A dataset may have several configurations and splits, in any folders and files, with some of the same
+A dataset may have several configurations and splits, in any folders and files, and these may share
 questions. So if the names of its files show more than one set, the user must name one.
 """
 
