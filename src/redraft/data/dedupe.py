@@ -136,7 +136,7 @@ def examine(chain: Chain, where: str, like: Likeness) -> Entry:
 
 
 def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
-    """Return bytes by which chains sort: answered ones first, then longer ones, then by hash, then by id."""
+    """Return a chain's sort key: answered chains first, then longer ones, then by hash, then by id."""
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
         begin, _, rest = line.rpartition(f'"origin":{to_json(origin, inf_nan_mode="null").decode()}')
