@@ -150,6 +150,12 @@ def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
     assert said in refused("--models", "models.yaml").stderr
 
 
+def test_a_model_beside_a_file_whose_entries_all_name_one_is_refused() -> None:
+    Path("models.yaml").write_text("rain: {model: script:rain.jsonl}")
+    result = refused("--models", "models.yaml", "--model", "script:rain.jsonl")
+    assert "--model would not be served: each entry in models.yaml names a model." in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
