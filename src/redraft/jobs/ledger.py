@@ -104,10 +104,8 @@ class InUse(OutputError):
 def being_written(path: Path, run: RunFile) -> InUse:
     """Return the error for an output that another process has locked."""
     holder = run.holder()
-    return InUse(
-        f"{path} is being written by another redraft{f' (process {holder})' if holder else ''}.",
-        hint="Wait until it is done, or write to another file with -o.",
-    )
+    message = f"{path} is being written by another redraft{f' (process {holder})' if holder else ''}."
+    return InUse(message, hint="Wait until it is done.")
 
 
 class Ledger(AbstractContextManager["Ledger"]):
