@@ -45,7 +45,10 @@ def record_id(record: dict[str, Any]) -> str:
 
 
 def check_ending(path: Path) -> None:
-    """Raise if an output is named like a compressed file."""
+    """Raise if an output is named like a compressed file or a table."""
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
+        message = f"{path} is named like a table, but a job writes lines of JSON."
+        raise OutputError(message, hint=f"Write -o {path.with_suffix('.jsonl')}")
     if path.suffix.lower() in _COMPRESSED:
         raise OutputError(
             f"{path} is named like a compressed file, but a job writes plain lines of JSON.",
@@ -124,7 +127,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
         Raises:
             OutputError: The file cannot be written, is in use by another process, was made with other
-                settings, or is named like a compressed file.
+                settings, or is named like a compressed file or a table.
             RecordError: A line before the last is not a result.
         """
         check_ending(path)
