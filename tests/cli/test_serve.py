@@ -150,16 +150,11 @@ def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
     assert said in refused("--models", "models.yaml").stderr
 
 
-def test_a_model_beside_a_file_whose_entries_all_name_one_is_refused() -> None:
-    Path("models.yaml").write_text("rain: {model: script:rain.jsonl}")
-    result = refused("--models", "models.yaml", "--model", "script:rain.jsonl")
-    assert "--model would not be served: each entry in models.yaml names a model." in result.stderr
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--models", "none.yaml"], "none.yaml cannot be read"),
+        (["--models", "one.yaml"], "--model would not be served: each entry in one.yaml names a model."),
         (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines, but there are no keys"),  # noqa: S104
         (["--api-key-file", "none.txt"], "the keys in none.txt cannot be read"),
         (["--check", "word<=5"], "no check is called 'word'"),
@@ -168,6 +163,7 @@ def test_a_model_beside_a_file_whose_entries_all_name_one_is_refused() -> None:
     ],
 )
 def test_wrong_flags_are_refused_before_anything_is_loaded(words: list[str], said: str) -> None:
+    Path("one.yaml").write_text("rain: {model: script:rain.jsonl}")
     assert said in refused("--model", "script:rain.jsonl", *words).stderr
 
 

@@ -43,17 +43,11 @@ def names_in(ledger: Ledger) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        *((f"out.jsonl.{ending}", "a compressed file") for ending in ("gz", "zst", "bz2", "XZ")),
-        ("out.csv", "a table"),
-    ],
-)
-def test_the_name_of_a_compressed_file_or_a_table_is_refused(tmp_path: Path, name: str, said: str) -> None:
+@pytest.mark.parametrize("ending", ["jsonl.gz", "jsonl.zst", "jsonl.bz2", "jsonl.XZ", "csv"])
+def test_the_name_of_a_compressed_file_or_a_table_is_refused(tmp_path: Path, ending: str) -> None:
     with (
-        pytest.raises(OutputError, match=f"is named like {said}, but") as caught,
-        Ledger(tmp_path / name, PROVENANCE),
+        pytest.raises(OutputError, match=r"is named like a (compressed file|table), but") as caught,
+        Ledger(tmp_path / f"out.{ending}", PROVENANCE),
     ):
         pass
     assert f"-o {tmp_path}/out.jsonl" in str(caught.value.hint)

@@ -10,14 +10,7 @@ import pytest
 from rich.console import Console
 
 from redraft.jobs.counting import counted, tell
-from redraft.jobs.progress import (
-    FIRST_SECONDS,
-    LINE_SECONDS,
-    ByteProgress,
-    ItemProgress,
-    ProgressLine,
-    clock_time,
-)
+from redraft.jobs.progress import ByteProgress, ItemProgress, ProgressLine, clock_time
 
 
 @dataclass
@@ -84,7 +77,7 @@ def test_clock_time(seconds: float, text: str) -> None:
 def test_elsewhere_than_on_a_terminal_a_line_now_and_then() -> None:
     clock, screen = Clock(), io.StringIO()
     with ItemProgress(4, clock=clock, console=plain(screen)) as progress:
-        for seconds in (FIRST_SECONDS, LINE_SECONDS / 2, LINE_SECONDS / 2, 0):
+        for seconds in (3, 8, 8, 0):
             clock.now += seconds
             progress.done += 1
             progress.update()
