@@ -180,7 +180,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(text: str, guess: str) -> Non
         parse_check(text)
     kind = re.split("[<:]", text)[0]
     assert caught.value.message == f"no check is called {kind!r}. Did you mean {guess!r}?"
-    assert caught.value.hint == f"checks: {' '.join(check_kinds())}   (docs/checks.md)"
+    assert caught.value.hint == f"Checks: {', '.join(check_kinds())} (docs/checks.md)"
 
 
 def test_nesting_has_an_end() -> None:
@@ -242,7 +242,7 @@ def test_only_the_kinds_that_are_allowed_are_parsed(tmp_path: Path) -> None:
     made = tmp_path / "made"
     ran = f"command:touch {made}"
     for text in (ran, f"any(words<=5; all({ran}))", "python:no.such.module"):
-        with pytest.raises(CheckSyntaxError, match="cannot be used here") as caught:
+        with pytest.raises(CheckSyntaxError, match="in a request, whose checks may not run") as caught:
             parse_check(text, writer="anyone")
-        assert caught.value.hint == "checks: " + " ".join(check_kinds("anyone"))
+        assert caught.value.hint == "Checks: " + ", ".join(check_kinds("anyone"))
     assert parse_check("any(words<=5; json)", writer="anyone").name == "any(words<=5; json)"

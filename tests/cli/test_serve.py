@@ -154,6 +154,7 @@ def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
     ("words", "said"),
     [
         (["--models", "none.yaml"], "none.yaml cannot be read"),
+        (["--models", "one.yaml"], "--model would not be served: each entry in one.yaml names a model."),
         (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines, but there are no keys"),  # noqa: S104
         (["--api-key-file", "none.txt"], "the keys in none.txt cannot be read"),
         (["--check", "word<=5"], "no check is called 'word'"),
@@ -162,6 +163,7 @@ def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
     ],
 )
 def test_wrong_flags_are_refused_before_anything_is_loaded(words: list[str], said: str) -> None:
+    Path("one.yaml").write_text("rain: {model: script:rain.jsonl}")
     assert said in refused("--model", "script:rain.jsonl", *words).stderr
 
 

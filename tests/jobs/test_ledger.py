@@ -43,14 +43,14 @@ def names_in(ledger: Ledger) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("ending", ["gz", "zst", "bz2", "XZ"])
-def test_the_name_of_a_compressed_file_is_refused(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("ending", ["jsonl.gz", "jsonl.zst", "jsonl.bz2", "jsonl.XZ", "csv"])
+def test_the_name_of_a_compressed_file_or_a_table_is_refused(tmp_path: Path, ending: str) -> None:
     with (
-        pytest.raises(OutputError, match="is named like a compressed file") as caught,
-        Ledger(tmp_path / f"out.jsonl.{ending}", PROVENANCE),
+        pytest.raises(OutputError, match=r"is named like a (compressed file|table), but") as caught,
+        Ledger(tmp_path / f"out.{ending}", PROVENANCE),
     ):
         pass
-    assert f"-o {tmp_path}/out.jsonl," in str(caught.value.hint)
+    assert f"-o {tmp_path}/out.jsonl" in str(caught.value.hint)
     assert not list(tmp_path.iterdir())
 
 

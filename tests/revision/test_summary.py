@@ -70,6 +70,13 @@ def test_chains_with_too_few_revisions_are_counted() -> None:
     assert summary.rows()[0] == ("revisions", "none; 1 chain below the minimum")
 
 
+def test_a_hundred_per_cent_are_all() -> None:
+    summary = Summary()
+    for each in [True] * 299 + [False]:
+        summary.add(chain([step(passed=each)], 0, "passed"))
+    assert "299 first drafts (99 %), 299 final answers (99 %)" in dict(summary.rows())["checks"]
+
+
 def test_one_is_no_plural() -> None:
     summary = Summary()
     summary.add(chain([step(passed=True)], 0, "passed"))

@@ -121,4 +121,7 @@ def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, A
         settings = _filled({**flags, **{key: v for key, v in own.explicit.items() if key not in more}})
         entries.append((name, "", settings))
         passes[name], replies[name] = frozenset(own.server_fields), own.of_replies(where, settings)
+    if flags.get("model") and all("model" in keys for keys in document.values()):
+        hint = "Leave out --model, or add it to the file under a name."
+        raise UsageError(f"--model would not be served: each entry in {path} names a model.", hint=hint)
     return entries, {"passes": passes, "replies": replies}

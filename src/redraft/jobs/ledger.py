@@ -45,7 +45,10 @@ def record_id(record: dict[str, Any]) -> str:
 
 
 def check_ending(path: Path) -> None:
-    """Raise if an output is named like a compressed file."""
+    """Raise if an output is named like a compressed file or a table."""
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
+        message = f"{path} is named like a table, but a job writes lines of JSON."
+        raise OutputError(message, hint=f"Write -o {path.with_suffix('.jsonl')}")
     if path.suffix.lower() in _COMPRESSED:
         raise OutputError(
             f"{path} is named like a compressed file, but a job writes plain lines of JSON.",
@@ -104,10 +107,8 @@ class InUse(OutputError):
 def being_written(path: Path, run: RunFile) -> InUse:
     """Return the error for an output that another process has locked."""
     holder = run.holder()
-    return InUse(
-        f"{path} is being written by another redraft{f' (process {holder})' if holder else ''}.",
-        hint="Wait until it is done, or write to another file with -o.",
-    )
+    message = f"{path} is being written by another redraft{f' (process {holder})' if holder else ''}."
+    return InUse(message, hint="Wait until it is done.")
 
 
 class Ledger(AbstractContextManager["Ledger"]):
@@ -126,7 +127,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
         Raises:
             OutputError: The file cannot be written, is in use by another process, was made with other
-                settings, or is named like a compressed file.
+                settings, or is named like a compressed file or a table.
             RecordError: A line before the last is not a result.
         """
         check_ending(path)

@@ -253,7 +253,8 @@ class Summary:
     def _checks(self) -> str:
         if not self.checked:
             return ""
-        first, last = (100 * count / self.checked for count in (self.passed_first, self.passed))
+        counts, checked = (self.passed_first, self.passed), self.checked
+        first, last = (min(100 * count / checked, 99 + count // checked) for count in counts)  # 100 %: all
         drafts = f"{counted(self.passed_first, 'first draft')} ({first:.0f} %)"
         unjudged = f"; {self.unjudged:,} ended before they were judged" if self.unjudged else ""
         return f"passed by {drafts}, {counted(self.passed, 'final answer')} ({last:.0f} %){unjudged}"
