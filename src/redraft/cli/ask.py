@@ -125,7 +125,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     if chain.usage.completion_tokens and places and (settings.get("model") or "default") == "default":
         tell("the default model seldom makes the requested edit.", "Name a larger model: -m small")
     if chain.answer == text and not (chain.passed or chain.stop == "cancelled"):
-        return say_unchanged(chain, "--at 'the passage'" if places and isinstance(places[0], str) else "")
+        return say_unchanged(chain, "" if places and not isinstance(places[0], str) else "--at 'the passage'")
     return say_faults(chain, with_checks=bool(settings.get("check")))
 
 
@@ -138,9 +138,15 @@ def _has_piped() -> bool:
 
 def say_unchanged(chain: Chain, where: str) -> int:
     """Say that an edit changed nothing, and why. `where` shows how to name a passage. Return status 1."""
-    full, where = chain.stop == "context", f", or name the passage: {where}" if where else ""
-    hint = "Give less text, or a longer context: --ctx N" if full else f"Say what to write instead{where}."
-    why = "the context is full" if full else "; ".join({each["why"]: 1 for each in chain.unchanged})
+    placeless = [each.name for each in chain.steps[-1].checks if not (each.passed or each.places)]
+    why = "; ".join({each["why"]: 1 for each in chain.unchanged})
+    hint = f"Say what to write instead, or name the passage: {where}."
+    if chain.stop == "context":
+        why, hint = "the context is full", "Give less text, or a longer context: --ctx N"
+    elif not where:
+        hint = "To give the new text itself, put it in quotation marks, as in “59 EUR”."
+    elif not why and placeless:
+        why = f"{', '.join(placeless)} names no passage"
     tell(f"nothing was changed{f': {why}' * bool(why)}.", hint)
     return 1
 

@@ -68,6 +68,7 @@ class Edit:
     gap: Gap | None = None  # the faulty word in the part, if replacing it may suffice
     open: bool = False  # whether the part extends to the end of the answer
     wish: str = ""  # a person's wish for the part
+    passage: str = ""  # the text that a person wants removed; the part may have more
     anywhere: bool = False  # whether the part may stay, because the wish may concern other parts
     made: str | None = None  # the new text if it is known, as from an earlier try; "" removes the part
     code: bool = False  # whether the part is code; the model then sees the faults
@@ -402,7 +403,7 @@ def _lead(text: str, edit: Edit) -> str:
 
 def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) -> tuple[str, int]:
     if piece and edit.pointer is None and is_json(answer):
-        piece = _in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
+        piece = in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
     elif piece and edit.pointer is None:
         text, piece = with_article(text, piece, answer)
         if places and not isinstance(before := places[-1], str) and before[1] > len(text):
@@ -422,7 +423,7 @@ def is_json(text: str) -> bool:
         return False
 
 
-def _in_json(before: str, new: str, old: str, after: str) -> str:
+def in_json(before: str, new: str, old: str, after: str) -> str:
     """Return a new piece, with a comma or quotes if the JSON needs them; "" if it cannot fit."""
     said = json.dumps(new, ensure_ascii=False)
     forms = (new, new.rstrip(", ") + "," * old.endswith(","), said[1:-1], said)
@@ -516,6 +517,15 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         if named and len(places) == count:
             why = SAME if piece == old else CUT if reply.finish != "stop" else NOTHING
             state.left.append({"place": edit.pointer or [edit.begin, edit.end], "passage": old, "why": why})
+    if edits[0].anywhere and not places and base.feedback and base.feedback.by == "person":
+        why = (
+            SAME
+            if any(new[each.begin, each.pointer] for each in left)
+            else CUT
+            if reply.finish != "stop"
+            else NOTHING
+        )
+        state.left = [{"place": [0, len(answer)], "passage": answer, "why": why}]
     if not places:
         return Step(answer="", finish=reply.finish, **more)
     return Step(answer=text + answer[at:], patch=tuple(places), **more)
