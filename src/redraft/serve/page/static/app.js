@@ -214,6 +214,8 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
+  const types = event.key.length === 1 && !(event.ctrlKey || event.metaKey || event.altKey);
+  if (types && document.activeElement === document.body) document.querySelector("[name=wish]")?.focus(); // the selection can still be copied
   const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
   if (menu) menu.open = false;
   if (menu || event.key !== "Escape" || state.view === "vote" || event.defaultPrevented) return;
