@@ -150,7 +150,7 @@ export function foundBy(check) {
 // "The answer has 16 words, and at most 8 are allowed: 8 too many." is "16 words, at most 8".
 const inShort = (message) => message.replace(/(\. It must not)?\.$/, "")
   .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
-  .replace(/^The answer (?:has |is )?/, "");
+  .replace(/^The answer (?:has |is )?/, "").replace(/^Not in (.+?)\. Use only .*$/s, "not in $1");
 
 // The findings about an answer, [kind, sign, text] each, faults first. Only a judgement of its content is "good".
 export function verdictsOf(step) {
