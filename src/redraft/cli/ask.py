@@ -122,8 +122,6 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         name = f"{file}\t" if " " in str(file) else str(file)
         for line in unified_diff(old, new, name, name):
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
-    if chain.usage.completion_tokens and places and (settings.get("model") or "default") == "default":
-        tell("the default model seldom makes the requested edit.", "Name a larger model: -m small")
     if chain.answer == text and not (chain.passed or chain.stop == "cancelled"):
         return say_unchanged(chain, "" if places and not isinstance(places[0], str) else "--at 'the passage'")
     return say_faults(chain, with_checks=bool(settings.get("check")))
