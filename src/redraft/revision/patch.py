@@ -159,9 +159,8 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[
             return []
         begin, end, lead = span
         kind = TYPES.get(text[begin:end][:1]) if each in kept and part[1] in (True, {}) else None
-        found.append(
-            Edit(start + begin, start + end, lead, pointer(keys), {"type": kind} if kind else part[1])
-        )
+        used = {"type": kind} if kind else part[1]
+        found.append(Edit(start + begin, start + end, lead, pointer(keys), used))
     for keys in gone:
         if (place := json_reading.surplus_of(text, keys, gone)) is None:
             return []
@@ -509,22 +508,17 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         whole = reply.text if MARK.search(answer) else MARK.sub("", reply.text)
         yield ops.Text("answer", state.last + 1, whole)
         return Step(answer=whole, finish=reply.finish, **more)
+    lack = NOTHING if reply.finish == "stop" else CUT
     text, at, places, state.left = "", 0, list[Place](), [] if named else state.left
     for edit in edits:
         old, count = answer[edit.begin : edit.end], len(places)
         piece = new[edit.begin, edit.pointer] if edit.made is None else edit.made
         text, at = _put(text + answer[at : edit.begin], answer, edit, piece * (piece != old), places)
         if named and len(places) == count:
-            why = SAME if piece == old else CUT if reply.finish != "stop" else NOTHING
+            why = SAME if piece == old else lack
             state.left.append({"place": edit.pointer or [edit.begin, edit.end], "passage": old, "why": why})
     if edits[0].anywhere and not places and base.feedback and base.feedback.by == "person":
-        why = (
-            SAME
-            if any(new[each.begin, each.pointer] for each in left)
-            else CUT
-            if reply.finish != "stop"
-            else NOTHING
-        )
+        why = SAME if any(new[each.begin, each.pointer] for each in left) else lack
         state.left = [{"place": [0, len(answer)], "passage": answer, "why": why}]
     if not places:
         return Step(answer="", finish=reply.finish, **more)

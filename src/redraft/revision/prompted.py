@@ -112,12 +112,8 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
         if state.plan.options.places is not None:
             return "unchanged"
         way = _next_way(state)
-        if (
-            edits
-            and last
-            and way == "revision"
-            and len(last.answer) > LETTERS * state.plan.sampling.max_tokens
-        ):
+        most = LETTERS * state.plan.sampling.max_tokens
+        if edits and last and way == "revision" and len(last.answer) > most:
             return "unchanged"  # a revision of the whole answer has no room
         stop = yield from _write(state, way)
     if stop is not None and state.last > written:

@@ -157,12 +157,8 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     many = len(words) > 2 and (bare[-1:] in STOPS or len(words) > 3 + len(old.split()))
     within = many and bare[:1].isupper() and not was[:1].isupper() and first < edit.begin
     talks = _ABOUT.search(new) and not _ABOUT.search(f"{answer} {edit.wish}")
-    if (
-        talks
-        or within
-        or bare[-1:] == ":" != old[-1:]
-        or (len(words) > 1 and plain in prompts.PASSAGE.casefold())
-    ):
+    talks = talks or (len(words) > 1 and plain in prompts.PASSAGE.casefold())
+    if within or talks or bare[-1:] == ":" != old[-1:]:
         return ""
     if old[-1:] not in STOPS:
         new = new.rstrip(STOPS) or new

@@ -172,11 +172,10 @@ def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
         why = said.get("said", "is not supported. Leave it out.")
         return invalid(f"{place} {why}", place, code="unsupported")
     if error == "extra_forbidden":
-        within = [
-            each for each in kind.model_fields if name in getattr(_object_at(kind, each), "model_fields", ())
-        ]
-        hint = f"Did you mean {within[0]}.{name}?" if within else nearest(name, kind.model_fields)
-        hint = hint or f"The fields are {', '.join(kind.model_fields)}."
+        objects = {each: _object_at(kind, each) for each in kind.model_fields}
+        within = [each for each, inner in objects.items() if inner and name in inner.model_fields]
+        hint = f"Did you mean {within[0]}.{name}?" if within else nearest(name, objects)
+        hint = hint or f"The fields are {', '.join(objects)}."
         return invalid(f"there is no field {name!r:.80} in {what}. {hint}", place[:80], code="unknown_field")
     if error == "value_error":
         return invalid(f"{place}{said['error']}", place)

@@ -319,9 +319,7 @@ class RevisedRequest(ModelRequest):
             return options
         info, names = engine_of(options).info, [each.get("name") for each in functions_of(options)]
         if not info.tools:
-            message = (
-                f"the model {model.name!r} takes no tools. Leave them out. For JSON, use response_format."
-            )
+            message = f"the model {model.name!r} takes no tools. Leave them out; response_format gives JSON."
             raise invalid(message, "tools", code="unsupported")
         wanted = [] if info.any_request and named and choice["type"] == "custom" else _wanted(choice)
         if wrong := [name for name in wanted if name not in names]:
