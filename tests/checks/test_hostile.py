@@ -114,7 +114,7 @@ def test_many_different_objects_are_compared_in_linear_time(tmp_path: Path) -> N
     assert say(check, many).passed
     repeated = say(check, [*many, {"a": 7.0}])
     assert (repeated.passed, repeated.places) == (False, ("/20000",))
-    assert "is there a second time" in repeated.message
+    assert "is repeated" in repeated.message
     assert say(check, [1, True, "1", [1], {"a": 1}, None, 0, False]).passed
     assert not say(check, [{"a": 1, "b": [1, {}]}, {"b": [1.0, {}], "a": 1}]).passed
 

@@ -197,7 +197,7 @@ def test_a_wrong_constraint_says_what_to_type(written: str, problem: str) -> Non
     with pytest.raises(CheckSyntaxError) as caught:
         parse_check(written)
     assert problem in caught.value.message
-    assert "ifeval:" in (caught.value.hint or "") or "Its types: " in (caught.value.hint or "")
+    assert "ifeval:" in (caught.value.hint or "") or "IFEval's types: " in (caught.value.hint or "")
 
 
 def test_json_steers_by_its_schema_and_nothing_else_does() -> None:

@@ -139,7 +139,7 @@ def test_a_name_given_twice_fails_everywhere(answer: str, tmp_path: Any) -> None
     for check in checks:
         outcome: Any = check.check(answer, Prompt())
         assert not outcome.passed
-        assert 'an object gives the name "pay" twice' in outcome.message
+        assert 'an object has the name "pay" twice' in outcome.message
     assert parse_output(from_type(dict[str, Any]), answer) is None
 
 

@@ -132,7 +132,7 @@ def test_what_is_read(text: str, check: Check) -> None:
         ("words<=5.5", "words<=5 is followed by '.5'.", "words<=50"),
         ("words=20..10", "no answer can pass words=20..10.", "words=10..20"),
         ("words<=1..2", "a range needs =, not <=.", "words<=50"),
-        ("contains=a", "contains is followed by '=a', but needs a colon with a text.", "contains:TEXT"),
+        ("contains=a", "contains is followed by '=a', but needs a colon and a text.", "contains:TEXT"),
         ("lacks: ", "lacks: has no text after the colon.", "lacks:TEXT"),
         (
             "json:a.json",
@@ -186,7 +186,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(text: str, guess: str) -> Non
 def test_nesting_has_an_end() -> None:
     deepest = "any(" * MAX_DEPTH + "json" + ")" * MAX_DEPTH
     assert parse_check(deepest).name == deepest
-    with pytest.raises(CheckSyntaxError, match="nested more than 20 deep"):
+    with pytest.raises(CheckSyntaxError, match="nested more than 20 levels deep"):
         parse_check("any(" * 1000 + "json" + ")" * 1000)
 
 

@@ -53,7 +53,7 @@ def test_checks_say_what_is_right_of_other_chains() -> None:
 
 def test_what_is_wrong_is_said_with_what_to_type() -> None:
     refused(run("run.jsonl", "--score", "word<=3"), "word")
-    refused(run("run.jsonl", "--score", "judge:Is it kind?"), "asks a judge, but here there is none")
+    refused(run("run.jsonl", "--score", "judge:Is it kind?"), "asks a judge, which diagnose does not support")
     refused(run("missing.jsonl"), "missing.jsonl")
 
 

@@ -335,7 +335,7 @@ def test_a_check_of_ones_own_gives_places() -> None:
 
     at = OWLS.index("mouse")
     assert owls(Steered("Voles do."), checks=[NoMouse([(at, at + 5)])]).steps[1].patch
-    with pytest.raises(CheckError, match="wrong outcome"):
+    with pytest.raises(CheckError, match="invalid outcome"):
         owls(Steered("Voles do."), checks=[NoMouse(["here", 3])])
 
 

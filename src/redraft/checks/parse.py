@@ -124,5 +124,5 @@ class _Parser:
 
     def nested(self, text: str, *, escaped: bool = True) -> Check:
         if self.depth == MAX_DEPTH:
-            raise CheckSyntaxError(f"checks are nested more than {MAX_DEPTH} deep.", hint=SEE)
+            raise CheckSyntaxError(f"checks are nested more than {MAX_DEPTH} levels deep.", hint=SEE)
         return replace(self, depth=self.depth + 1, escaped=escaped).check(text)

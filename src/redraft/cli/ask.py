@@ -37,13 +37,13 @@ def ask(
     ] = None,
     json: Annotated[bool, switch("Print the chain as one line of JSON.", "--json")] = False,
     cache: CacheFile = None,
-    quiet: Annotated[bool, switch("Print the best answer alone.", "--quiet", "-q")] = False,
+    quiet: Annotated[bool, switch("Print only the best answer.", "--quiet", "-q")] = False,
     steps: Annotated[bool, switch("On a terminal, show each text and its changes.", "--steps")] = False,
     edit: Annotated[
         Path | None, flag("FILE", "Edit FILE (- for a pipe) only as PROMPT asks, and print a diff.")
     ] = None,
     at: Annotated[
-        list[str] | None, flag("PASSAGE", "With --edit: change PASSAGE, and what checks fault; repeatable.")
+        list[str] | None, flag("PASSAGE", "With --edit: change PASSAGE, and what fails checks; repeatable.")
     ] = None,
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
@@ -52,8 +52,8 @@ def ask(
     with '-', that text is the prompt.
 
     On a terminal, each step is a line, and the best answer comes last. With --steps, each text is shown as it
-    comes, a revision as a word diff against the draft before it. In a pipe, or with --quiet, only the best
-    answer is printed.
+    is written, and a revision as a word diff against the draft before it. In a pipe, or with --quiet, only
+    the best answer is printed.
 
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
     Without a prompt, --check finds what must change. The file itself stays unchanged: "| patch notes.txt"
@@ -70,7 +70,7 @@ def ask(
         wish = one_text(prompt or (), "ask").strip()
         example = 'redraft ask --edit FILE "Use euros."  (or -c CHECK instead of a prompt)'
         if edit is None:
-            raise UsageError("--at names a passage of a file, but --edit names no file.", hint=example)
+            raise UsageError("--at needs --edit, which names the file.", hint=example)
         wished = wish not in ("", "-")
         if not wished and (at or not settings.get("check")):
             raise UsageError("--edit needs a prompt that says what should be different.", hint=example)
@@ -109,10 +109,10 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         raise UsageError(f"a text is piped in, but --edit changes only {file}.", hint=hint)
     if "auto" in (settings.get("check") or ()):
         hint = "Name the checks, as in --check 'words<=50'."
-        raise UsageError("--check auto cannot derive checks from the wish of --edit.", hint=hint)
+        raise UsageError("--check auto does not work with --edit.", hint=hint)
     text = text_of_settings(file)
     asked = to_patch(text, places=places, checks=settings.get("check"))
-    del asked["checks"]  # the settings have them
+    del asked["checks"]  # the settings contain the checks
     with only_ours():
         chain = asyncio.run(_make(settings, cache=cache, watch=False, **asked))
     if form:
@@ -128,14 +128,14 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
 
 
 def _has_piped() -> bool:
-    with suppress(OSError, ValueError):  # a test's standard input is no file
+    with suppress(OSError, ValueError):  # a test's standard input is not a file
         if sys.platform == "win32" or sys.stdin.isatty() or not select.select([sys.stdin], [], [], 0)[0]:
             return False
     return bool(sys.stdin.buffer.read(1))
 
 
 def say_unchanged(chain: Chain, where: str) -> int:
-    """Say that an edit changed nothing, and why. `where` shows how to name a passage. Return status 1."""
+    """Say that an edit changed nothing, and why. Return 1. `where` shows how to name a passage."""
     placeless = [each.name for each in chain.steps[-1].checks if not (each.passed or each.places)]
     why = "; ".join({each["why"]: 1 for each in chain.unchanged})
     hint = f"Say what to write instead, or name the passage: {where}."
@@ -144,7 +144,7 @@ def say_unchanged(chain: Chain, where: str) -> int:
     elif not where:
         hint = "To give the new text itself, put it in quotation marks, as in “59 EUR”."
     elif not why and placeless:
-        why = f"{', '.join(placeless)} names no passage"
+        why = f"no passage alone fails {', '.join(placeless)}"
     tell(f"nothing was changed{f': {why}' * bool(why)}.", hint)
     return 1
 
@@ -204,15 +204,15 @@ def one_text(words: Sequence[str], verb: str) -> str:
 
 
 def read_piped(*, beside: bool) -> str:
-    """Return the text that is piped in; "" at a terminal. Bytes that are not UTF-8 become surrogates.
+    """Return the text from the pipe; "" at a terminal. Bytes that are not UTF-8 become surrogates.
 
-    If there is also a prompt (`beside`), the pipe may be open by chance, so a message tells of the wait.
+    If there is also a prompt (`beside`), the pipe may be open by chance, so a message announces the wait.
     """
     if sys.stdin.isatty():
         return ""
-    with suppress(OSError, ValueError):  # a test's standard input is no file
+    with suppress(OSError, ValueError):  # a test's standard input is not a file
         if beside and not select.select([sys.stdin], [], [], PIPE_SECONDS)[0]:
-            tell("waiting for the text that is piped in.", "To pipe nothing: redraft ask … < /dev/null")
+            tell("waiting for text from the pipe.", "To pipe nothing: redraft ask … < /dev/null")
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     return text.replace("\r\n", "\n").strip("\n")
 

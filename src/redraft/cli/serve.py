@@ -32,7 +32,7 @@ class ServerFlags:
     linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
     strict_tools: Annotated[bool, switch("Fail if a tool call stays wrong.", "--strict-tools")] = False
     page: Annotated[bool, setting(None, "Serve a web page too, at /.", "--page/--no-page")] = True
-    votes: Annotated[Path, setting("FILE", "Where the votes of the page go.")] = Path("votes.jsonl")
+    votes: Annotated[Path, setting("FILE", "Where the page's votes go.")] = Path("votes.jsonl")
     log_json: Annotated[bool, switch("Log JSON objects, one per line.", "--log-json")] = False
     otel: Annotated[bool, switch("Report chains to OpenTelemetry.", "--otel")] = False
 
@@ -49,8 +49,8 @@ def serve(
 ) -> None:
     """Serve models with an API like OpenAI's.
 
-    A model has two names: NAME gives one answer, and NAME-revise revises it as the flags say. Drafts and
-    feedback are reasoning_content, the final answer is content. Each --model is served under its own names.
+    Each --model has two names: NAME gives one answer, and NAME-revise revises it as the flags say. Drafts and
+    feedback are reasoning_content, the final answer is content.
 
     Without keys, the server accepts connections only from this machine. After SIGTERM or Ctrl-C, the server
     finishes its requests and ends.

@@ -139,7 +139,7 @@ def _matched(text: str, *, wrapped: bool) -> bool:
 
 
 def has_tags(text: str) -> bool:
-    """Return whether a text has prose end tags outside its code. Most of them are left over from a page."""
+    """Return whether a text has end tags of prose outside its code. Most are left over from a page."""
     return "</" in text and bool(_END.search(_MARKED.sub("", text)))
 
 

@@ -61,7 +61,7 @@ class ScriptedEngine(base.Engine):
         context: Length of the context in characters; None for no limit.
         delay: Seconds before each delta.
         resumes: Whether a reply may continue a given beginning of an answer.
-        keeps_calls: Whether to record `calls`, which need much memory if there are many prompts.
+        keeps_calls: Whether to record `calls`, which take much memory for many prompts.
     """
 
     replies: Sequence[str | ScriptedReply] | Callable[[Call], str | ScriptedReply]
@@ -124,7 +124,7 @@ class ScriptedEngine(base.Engine):
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
-        """Stream the rest of the canned reply that begins with `said` or, without one, the next reply."""
+        """Stream the rest of the canned reply that begins with `said`; if none does, the next reply."""
         call = asked if isinstance(asked, str) else cast("Call", tuple(asked))
         return self._reply(call, sampling, stop, "".join(map(chr, said)))
 

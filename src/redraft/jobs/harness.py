@@ -82,7 +82,7 @@ RunEvent = RunProgress | RunMessage
 
 @dataclass(frozen=True)
 class Session:
-    """The state of one run of a job, for the work on its items."""
+    """The state of a run, shared by the work on its items."""
 
     unfinished: Unfinished
     progress: ItemProgress

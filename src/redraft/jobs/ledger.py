@@ -54,7 +54,7 @@ def check_ending(path: Path) -> None:
 
 
 def failures(output: Path) -> dict[str, dict[str, Any]]:
-    """Return the last failure of each item, by the item's id, from the file of failures beside an output.
+    """Return each item's last failure by id, from the file of failures beside an output.
 
     Lines of other programs are skipped.
     """
@@ -87,7 +87,7 @@ def done_in(path: Path, provenance: Provenance, key: Callable[[dict[str, Any]], 
 def id_in(
     record: dict[str, Any] | None, path: Path, number: int, key: Callable[[dict[str, Any]], str]
 ) -> str:
-    """Return the item's id in a line of an output. Raise `RecordError` if the line is not a result."""
+    """Return the item's id from a line of an output. Raise `RecordError` if the line is not a result."""
     hint = f"Was it written by redraft? Correct or remove the line, or move {path} away."
     if record is None:
         raise RecordError(f"{path}:{number}: the line is not a JSON object.", hint=hint)
@@ -147,7 +147,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self._errors: LineFile | None = None
         try:
             self._lock()
-            self.fresh = self.fresh and not self._lines.size  # another process may have been faster
+            self.fresh = self.fresh and not self._lines.size  # another process may have written to it
             if self._lines.size:
                 self._run.check(provenance)
             if os.path.lexists(self._errors_path):  # it is rewritten at the end, so it must be redraft's
@@ -187,7 +187,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         """Sync the output, remove the failures of items that are done, and release the lock."""
         if self._errors:
             self._errors.close()
-        # On a full disk, these two fail, and another error that says so was raised before.
+        # On a full disk, these two fail too, and an earlier error has said so.
         with contextlib.suppress(OSError, OutputError):
             self._tidy_failures()
             counts = {"done": len(self.done), "added": len(self.done) - self.found, "failed": self._failed}

@@ -60,7 +60,7 @@ class Limits:
                 raise UsageError(f"the limit of {name} cannot be {value}.", hint="Set a number above zero.")
 
     def reached(self, spent: Spent, seconds: float) -> str:
-        """Return a text about the reached limit, or an empty text if no limit is reached."""
+        """Describe the limit that was reached, or return ""."""
         spent, seconds = self.spent_before.plus(spent), self.seconds_before + seconds
         how = ", estimated" if spent.estimated else ""
         if self.usd is not None and round(spent.usd, 9) >= self.usd:
@@ -79,7 +79,7 @@ class Limits:
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Limit the opening of models to the time left after `seconds`. Raise `EngineTimeout` at its end."""
+        """Give models the time left after `seconds` to open. Raise `EngineTimeout` if they take longer."""
         left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
             async with asyncio.timeout(left) as opening:
@@ -88,6 +88,7 @@ class Limits:
             if not opening.expired():
                 raise
             message = f"the limit of {self.seconds:g} s was reached before the model was ready."
-            error = EngineTimeout(message, hint="Is the model's server up? Allow more time: --limit-seconds")
+            hint = "Check the model's server, or allow more time: --limit-seconds S"
+            error = EngineTimeout(message, hint=hint)
             error.exit_status = STOPPED
             raise error from None

@@ -92,9 +92,7 @@ class TestHub:
     def test_without_files_of_records_it_says_what_there_is(self, server: FakeServer) -> None:
         about = {"id": "org/code", "sha": COMMIT, "siblings": [{"rfilename": "load.py"}]}
         server.on("GET /api/datasets/org/code", json_reply(about))
-        with pytest.raises(
-            UsageError, match=r"org/code has no files of records on the hub\. It has: load\.py"
-        ):
+        with pytest.raises(UsageError, match=r"org/code has no files of records\. It has: load\.py"):
             inputs_of(Path("org/code"))
 
     @pytest.mark.parametrize(

@@ -309,7 +309,7 @@ def test_waves_shrink_until_they_fit(server: BatchServer, caplog: pytest.LogCapt
     assert (server.waves[:2], max(accepted(server))) == ([PROMPTS, PROMPTS // 2], 2)
     insist_on_all(server)
     assert "Enqueued token limit reached" in caplog.messages[0]
-    assert caplog.messages[0].endswith("At most 2 requests at a time are sent.")
+    assert caplog.messages[0].endswith("Sending at most 2 requests at a time.")
 
 
 def test_a_wave_that_does_not_fit_waits(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +338,7 @@ def test_a_queue_without_room_for_one_request_ends_the_run() -> None:
         done = answer(server)
         assert (done.exit_code, server.waves) == (3, [5, 2, 1])
         assert "Please try again once some in_progress batches have been completed." in done.stderr
-        assert "Other batches of the account may have filled its queue" in done.stderr
+        assert "Other batches of the account may have filled the queue" in done.stderr
         assert not Path("out.jsonl.errors.jsonl").exists()
         finish(server)
 

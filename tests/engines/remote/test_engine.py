@@ -58,7 +58,7 @@ THOUGHT = event({"choices": [{"delta": {"reasoning_content": "Let me think."}}]}
 PAGE = Reply(200, {"Content-Type": "text/html"}, [b"<html>Welcome</html>"])
 NOT_V1 = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 SEE_LOG = "The server may have stopped, or run out of memory: see its log."
-TRY_AGAIN = "This may pass: try again. If it does not, see the log of the server, or of a proxy."
+TRY_AGAIN = "Try again. If it happens again, see the log of the server or proxy."
 
 
 def test_a_chat(server: FakeServer) -> None:
@@ -232,9 +232,9 @@ def test_a_server_without_raw_text_is_asked_once(server: FakeServer, refusal: Re
         for _ in range(2):
             with pytest.raises(ServerError) as caught:
                 await collected(one.stream("Once", Sampling()))
-            said = f"{server.url} has no /completions: it answers chats, but does not continue raw text."
+            said = f"{server.url} has no /completions: it supports chat, but not raw text."
             assert caught.value.message == said
-            assert caught.value.hint == "Use mode 'prompted', which needs only chats."
+            assert caught.value.hint == "Use mode 'prompted', which needs only chat."
 
     using(only_chats, ask_twice)
     assert len(server.asked(RAW)) == 1

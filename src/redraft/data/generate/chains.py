@@ -101,7 +101,7 @@ class ChainMaking:
             raise UsageError(said, hint=f"{out}, or leave out --verify.")
         if values.get("verify") == "code":
             if not run_code:
-                hint = "They run in a sandbox: docs/checks.md#code says what it covers."
+                hint = "docs/checks.md#code says what the sandbox covers."
                 raise UsageError(
                     "--verify code runs programs that a model wrote, which is not allowed yet.",
                     hint=f"Allow it with --run-code. {hint}",

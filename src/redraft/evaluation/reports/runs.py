@@ -26,7 +26,7 @@ from redraft.evaluation.tasks.tasks import empty_answers
 from redraft.jobs.counting import counted
 from redraft.jobs.ledger import failures
 
-MOST_SHOWN = 2_000  # number of records that the page shows
+MOST_SHOWN = 2_000  # most records that the page shows
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Run:
         return Scores(self.name, self.tally.task, values, self.tally.items)
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Yield names and texts of other facts: revisions, stops, cost, failures and wrong records."""
+        """Yield other facts, each as name and text: revisions, stops, cost, failures and wrong records."""
         tally = self.tally
         without = [] if tally.task else ["checks"]  # they repeat the score
         without += ["revisions", "stopped"] if [*tally.stops] == ["unknown"] else []  # as in other logs
@@ -52,7 +52,7 @@ class Run:
         if tally.failed:
             yield "failed", ", ".join(f"{cause} {count:,}" for cause, count in tally.failed.items())
         if self.empty:
-            yield "empty", f"{counted(self.empty, 'answer')}: wrong"
+            yield "empty", f"{counted(self.empty, 'answer')}, counted as wrong"
         if tally.wrong:
             yield "wrong" if tally.task else "not passed", listed(tally.wrong)
 

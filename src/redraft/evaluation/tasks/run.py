@@ -96,11 +96,11 @@ class EvalRun(ScoredRun):
         return super()._job()
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the record's own options: with `guided`, the checks that guide, including the task's."""
+        """Return the record's own options: if `guided`, the guiding checks, including the task's."""
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return a row that says that another run gives other answers, if it does."""
+        """Return a row that warns if another run gives other answers."""
         if self.settings.get("seed") is not None or self.settings.get("temperature") == 0:
             return []
         return [("seed", "none: another run gives other answers (--seed 0 repeats them)")]

@@ -107,7 +107,7 @@ class Teacher:
 DRY = 25
 """After this many requests in a row without a new task, no more are sent. At 17 tasks each, that is 425."""
 
-_KIND_TOKENS = 16  # tokens of a reply of yes or no
+_KIND_TOKENS = 16  # maximum tokens of a yes-or-no reply
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,9 @@ class Flow:
         return self.commits.next - 1 - self.pool.last >= DRY
 
     async def work(self, request: Request) -> list[str] | None:
-        """Return a request's tasks as lines, or None to leave the request to a later run.
+        """Return a request's tasks as lines.
 
-        It is left to a later run if there are enough tasks already, or if a limit is reached.
+        Return None to leave the request to a later run: there are enough tasks, or a limit is reached.
         """
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False

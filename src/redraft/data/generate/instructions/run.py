@@ -242,7 +242,7 @@ class InstructionRun:
                 return
             ended = self._flow and self._flow.commits.is_ended
             yield Request(number)
-            if ended:  # it was not made: the runner checked the limits before it
+            if ended:  # the harness checked the limits, and did not make it
                 return
 
     @asynccontextmanager
