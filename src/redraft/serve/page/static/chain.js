@@ -195,7 +195,7 @@ export function brokenOff(turn) {
   if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped the revision. This is the best answer so far.";
   if (chain.stop === "error") return ""; // the error says it
   const left = (chain.meta?.unchanged || []).map((each) => `“${each.passage.slice(0, 80)}” (${each.why})`).join(", ");
-  if (left) return `Not changed: ${left}. Ask again, or mark a whole sentence.`;
+  if (left) return `Not changed: ${left}. Ask again, mark a whole sentence, or write the new text in quotation marks.`;
   if (step?.feedback?.by === "person") return "The passage was not changed. Ask again, or mark a whole sentence.";
   if (!step || !step.finish || step.finish === "stop") return "";
   const room = { max_tokens: " Allow more tokens in Settings, under Advanced.", length: " Allow more tokens in Settings, under Advanced.", context: " A new conversation has room." };
