@@ -72,7 +72,7 @@ def test_a_model_has_two_names_and_a_signal_ends_the_server() -> None:
     assert "reasoning_content" in revised
     assert "reasoning_content" not in plain
     assert status == 0
-    assert len(log.splitlines()) == 2
+    assert log.splitlines()[2:] == ["redraft: stopped."]
     assert "status=200 model='rain-revise' stop=passed" in log
     assert "Traceback" not in log
 
@@ -206,7 +206,8 @@ def test_what_is_noted_of_a_request() -> None:
         httpx.post(f"{url}/chat/completions", json={"model": "rain"}, headers={"x-request-id": "mine"})
         status, log = server.end()
     assert (status, first["level"]) == (0, "info")
-    (line,) = map(json.loads, log.splitlines())
+    line, stopped = map(json.loads, log.splitlines())
+    assert stopped["message"] == "stopped."
     assert (line["id"], line["status"], line["error"]) == ("mine", 400, "invalid_value")
 
 

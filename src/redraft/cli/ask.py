@@ -122,10 +122,8 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         name = f"{file}\t" if " " in str(file) else str(file)
         for line in unified_diff(old, new, name, name):
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
-    if chain.usage.completion_tokens and places and (settings.get("model") or "default") == "default":
-        tell("the default model seldom makes the requested edit.", "Name a larger model: -m small")
     if chain.answer == text and not (chain.passed or chain.stop == "cancelled"):
-        return say_unchanged(chain, "--at 'the passage'" if places and isinstance(places[0], str) else "")
+        return say_unchanged(chain, "" if places and not isinstance(places[0], str) else "--at 'the passage'")
     return say_faults(chain, with_checks=bool(settings.get("check")))
 
 
@@ -138,9 +136,15 @@ def _has_piped() -> bool:
 
 def say_unchanged(chain: Chain, where: str) -> int:
     """Say that an edit changed nothing, and why. Return 1. `where` shows how to name a passage."""
-    full, where = chain.stop == "context", f", or name the passage: {where}" if where else ""
-    hint = "Give less text, or a longer context: --ctx N" if full else f"Say what to write instead{where}."
-    why = "the context is full" if full else "; ".join({each["why"]: 1 for each in chain.unchanged})
+    placeless = [each.name for each in chain.steps[-1].checks if not (each.passed or each.places)]
+    why = "; ".join({each["why"]: 1 for each in chain.unchanged})
+    hint = f"Say what to write instead, or name the passage: {where}."
+    if chain.stop == "context":
+        why, hint = "the context is full", "Give less text, or a longer context: --ctx N"
+    elif not where:
+        hint = "To give the new text itself, put it in quotation marks, as in “59 EUR”."
+    elif not why and placeless:
+        why = f"no passage alone fails {', '.join(placeless)}"
     tell(f"nothing was changed{f': {why}' * bool(why)}.", hint)
     return 1
 

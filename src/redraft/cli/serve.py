@@ -10,7 +10,6 @@ from redraft.cli.cluster import NodeFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.shell import flag, setting, switch, tell
 from redraft.errors import UsageError
-from redraft.jobs.counting import begin_line
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
@@ -77,7 +76,6 @@ def serve(
         kept = PageVotes(how.votes)
         with nodes.entered() as machines:
             server.run(lambda ballot: kept.add(**dict(ballot)), machines)
-    begin_line()
 
 
 def _filled(given: Given) -> Settings:

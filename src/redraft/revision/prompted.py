@@ -10,10 +10,11 @@ other failed answer gets two revisions (`Plan.told`), or none if checks steer. F
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 from redraft import chain
@@ -29,6 +30,8 @@ from redraft.revision import calls, ops, patch, prompts
 from redraft.revision import stop as rules
 from redraft.revision.prompts import VERDICTS
 from redraft.revision.state import State, appended
+
+_warn = lru_cache(1)(logging.getLogger(__name__).warning)  # once
 
 
 def run(state: State) -> ops.Loop[Stop]:
@@ -109,12 +112,8 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
         if state.plan.options.places is not None:
             return "unchanged"
         way = _next_way(state)
-        if (
-            edits
-            and last
-            and way == "revision"
-            and len(last.answer) > LETTERS * state.plan.sampling.max_tokens
-        ):
+        most = LETTERS * state.plan.sampling.max_tokens
+        if edits and last and way == "revision" and len(last.answer) > most:
             return "unchanged"  # a revision of the whole answer has no room
         stop = yield from _write(state, way)
     if stop is not None and state.last > written:
@@ -317,6 +316,8 @@ def _by_person(state: State) -> ops.Loop[Stop]:
     if not state.steps:
         state.begin(state.plan.options.given, "stop", Usage())
     edits = wishes.marked(state.steps[-1].answer, state.plan.options.places or ())
+    if state.plan.options.model == "default" and any(edit.made is None for edit in edits):
+        _warn("the default model seldom makes the requested edit. Name a larger model, such as small.")
     base = state.criticised(wishes.feedback_of(state.steps[-1].answer, edits))
     yield ops.StepDone(state.last, base)
     end: Stop = "max_revisions" if state.plan.checks else "ended"

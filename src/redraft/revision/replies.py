@@ -33,6 +33,7 @@ _MARKED = re.compile(r"\A(?:[-*+•>]|#{1,6}) +(?=[^\n]+\Z)")  # before a reply 
 _NONE = re.compile(
     r"(?i)[(\[<](?:removed|deleted|omitted|unchanged|empty|none|same|no )[^\n)\]>]{0,20}[)\]>]\Z"
 )
+_ABOUT = re.compile(r"(?i)\bparts? \d|\b(?:above|given) (?:text|passage)\b")  # says what the prompt asked for
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
 
@@ -137,7 +138,7 @@ def _between(text: str, before: str, after: str) -> str:
 def _fitted(answer: str, edit: Edit, new: str) -> str:
     """Return a new passage without the quotation marks or the sentence that a model puts around it.
 
-    Return "" if the passage repeats the request, or is a whole sentence where only a part fits.
+    Return "" if the passage talks of the request, or is a whole sentence where only a part fits.
     """
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
@@ -155,7 +156,9 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     words, plain = bare.split(), bare.strip(STOPS + ": ").casefold()
     many = len(words) > 2 and (bare[-1:] in STOPS or len(words) > 3 + len(old.split()))
     within = many and bare[:1].isupper() and not was[:1].isupper() and first < edit.begin
-    if within or bare[-1:] == ":" != old[-1:] or (len(words) > 1 and plain in prompts.PASSAGE.casefold()):
+    talks = _ABOUT.search(new) and not _ABOUT.search(f"{answer} {edit.wish}")
+    talks = talks or (len(words) > 1 and plain in prompts.PASSAGE.casefold())
+    if within or talks or bare[-1:] == ":" != old[-1:]:
         return ""
     if old[-1:] not in STOPS:
         new = new.rstrip(STOPS) or new

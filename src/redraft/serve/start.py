@@ -20,6 +20,7 @@ from redraft.engines.pool import PASSING
 from redraft.engines.retry import backoff
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
+from redraft.jobs.counting import begin_line
 from redraft.jobs.machine import cache_folder
 from redraft.options import Flags, MachineOptions, ServerOptions, option
 from redraft.revision.options import check_engines
@@ -84,6 +85,8 @@ class Server:
         """Serve until a signal. If given, `nodes` run the models instead of this machine."""
         with ExitStack() as exits, listen(self.host, self.port, self.keys) as sock:
             asyncio.run(self._serving(sock, exits, store if self.page else None, nodes))
+        begin_line()
+        self._say("stopped.")
 
     async def _serving(
         self, sock: socket.socket, exits: ExitStack, store: Store | None, nodes: Applications | None
