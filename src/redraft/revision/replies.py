@@ -199,6 +199,8 @@ def new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
         span = span_of(text, [edit.pointer or ""] if named else keys_of(edit.pointer or ""))
         if old[:1] not in ("", "{") and (not span or span[2]) and isinstance(value, dict) and len(value) == 1:
             span = span_of(text, [*value])
+        if not (named or edit.pointer) and any(name[:1] == "/" for name in value):  # for other places
+            span = None
         new.append(text[span[0] : span[1]] if span and not span[2] else "")
     return new
 
