@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from functools import partial
@@ -24,7 +25,7 @@ from redraft.revision.api import make
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.serve.errors import Refusal, refusal_of, reply_of
-from redraft.serve.gate import GRACE, Gate
+from redraft.serve.gate import GRACE, Gate, ending
 from redraft.serve.log import REQUEST, parent_of
 from redraft.serve.replies import PING, Reply, allowed
 from redraft.serve.requests import Accepted
@@ -98,9 +99,16 @@ class Exchange(Response):
             else:
                 await reply_of(refusal, scope)(scope, receive, send)
 
-    def _events(self) -> AsyncGenerator[tuple[int, Any], None]:
+    async def _events(self) -> AsyncGenerator[tuple[int, Any], None]:
         assert self._cancel is not None  # noqa: S101  (the gate was passed)
-        return self._source(self._asked, self._cancel)
+        async with aclosing(self._source(self._asked, self._cancel)) as events:
+            async for index, event in events:
+                message = self._reply.messages[index]
+                used = event.chain.usage if isinstance(event, Finished) else message.usage
+                if self._cancel.cancelled and not (self._gone or used.completion_tokens):
+                    deque(message.take(event), 0)  # for the log
+                    raise ending()  # an empty answer would pass for the model's own
+                yield index, event
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events()) as events:

@@ -97,6 +97,11 @@ class Gate:
             token.cancel()
 
 
+def ending() -> Refusal:
+    """Return the refusal of a request that the server does not answer because it ends."""
+    return unavailable("draining", "the server is shutting down.")
+
+
 def unavailable(code: str, message: str) -> Refusal:
     """Return a refusal with status 503: the server cannot answer now."""
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, code, message, wait=WAIT)
