@@ -20,12 +20,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from redraft.chain import Step, Usage
-from redraft.errors import CheckError, EmptyReply
+from redraft.errors import CheckError, EmptyReply, EngineError
 from redraft.revision.api import make
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.serve.errors import Refusal, refusal_of, reply_of
-from redraft.serve.gate import GRACE, Gate, ending
+from redraft.serve.gate import GRACE, Gate, down, ending
 from redraft.serve.log import REQUEST, parent_of
 from redraft.serve.replies import PING, Reply, allowed
 from redraft.serve.requests import Accepted
@@ -97,7 +97,8 @@ class Exchange(Response):
                 scope["state"]["error"] = refusal.code
                 await self._send(send, self._reply.failed(refusal), more=False)
             else:
-                await reply_of(refusal, scope)(scope, receive, send)
+                stopped = down(self._asked.options.model) if isinstance(error, EngineError) else None
+                await reply_of(stopped or refusal, scope)(scope, receive, send)
 
     async def _events(self) -> AsyncGenerator[tuple[int, Any], None]:
         assert self._cancel is not None  # noqa: S101  (the gate was passed)
