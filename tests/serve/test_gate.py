@@ -237,8 +237,7 @@ def test_a_drain_that_ends_before_the_first_token_sends_no_answer(
     body = {"model": "plain", "stream": stream, **asked}
     engine = ScriptedEngine([ScriptedReply("", stall=600)])
     with served({"plain": plain(engine)}, drain=0.01, at_once=1) as server:
-        url = f"{server.url}/{path}"
-        waiting = [pool.submit(httpx.post, url, json=body, timeout=WAIT) for _ in range(3)]
+        waiting = [pool.submit(httpx.post, f"{server.url}/{path}", json=body, timeout=WAIT) for _ in range(3)]
         assert is_true(lambda: server.gate.inside == 3)
         server.drain()
         replies = [each.result(WAIT) for each in waiting]

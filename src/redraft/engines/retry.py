@@ -109,7 +109,7 @@ class Retry:
     @property
     def health(self) -> Health:
         """The health of the server."""
-        trouble = f"{self._host} does not answer" if self.given_up else ""
+        trouble = f"{self._host} does not answer" * bool(self.given_up)
         return Health(trouble=trouble, down=bool(trouble) and clock() < self._rests_until)
 
     def served(self) -> None:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 OPEN = ("/health", "/ready")  # routes that need no key
-WATCHED = (*OPEN, "/metrics")  # routes that programs ask again and again
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -75,7 +74,7 @@ class Guard:
         finally:
             seconds = time.monotonic() - began
             self.metrics.note(seen, seconds)
-            quiet = of_page or (scope["path"] in WATCHED and seen.get("status") == HTTPStatus.OK)
+            quiet = of_page or (scope["path"] in (*OPEN, "/metrics") and seen.get("status") == HTTPStatus.OK)
             _log.log(logging.DEBUG if quiet else logging.INFO, Entry.of(scope, seconds))
             self.reader.release(seen)
             REQUEST.reset(before)

@@ -136,8 +136,7 @@ class Server:
             await asyncio.sleep(backoff(tries, 1.0))
 
     def _announce(self, served: Sequence[str], down: Sequence[str], sock: socket.socket) -> None:
-        port = sock.getsockname()[1]
-        address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}/"
+        address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{sock.getsockname()[1]}/"
         hint = f"The page: {address}" if self.page else None
         self._say(f"serving {' and '.join(served)} at {address}v1", hint)
         if self.keys:
