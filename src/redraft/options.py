@@ -350,7 +350,7 @@ class WaitOptions(OptionModel):
         "repeat a request that fails or breaks off up to N times", SERVER, "N", default=RETRIES, ge=0
     )
     patience: float | None = option(
-        "keep trying for S seconds while the server is down or busy, besides --retries [ask: 0, others: 300]",
+        "keep trying for S seconds while a server is down or busy [ask, chat, serve: 0, others: 300]",
         SERVER,
         "S",
         ge=0,

@@ -348,8 +348,7 @@ def test_a_job_whose_goal_is_reached_is_not_ended_by_a_limit(tmp_path: Path) -> 
     two = job(
         tmp_path / "out.jsonl", lambda: items, told, goal=Goal(1, lambda: done), limits=Limits(tokens=50)
     )
-    result = two.run(start)
-    assert (result.exit_status, told) == (0, [])
+    assert (two.run(start).exit_status, told) == (0, [])
 
 
 # What reaches a limit, alone and after earlier jobs of the same run.

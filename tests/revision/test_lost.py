@@ -61,8 +61,7 @@ def test_a_text_that_nothing_follows_is_not_ended() -> None:
     assert [step.finish for step in revise([LONG], max_revisions=0).steps] == ["stop"]
     chain = revise([LONG], max_revisions=2)
     assert [step.finish for step in chain.steps] == ["lost", "lost", "stop"]
-    prose = f'{LONG} {{"rain": "falls"}}'  # of which only the JSON has to pass
-    assert revise([prose], checks=["json", *CHECKS]).steps[0].finish == "stop"
+    assert revise([f'{LONG} {{"rain": "falls"}}'], checks=["json", *CHECKS]).steps[0].finish == "stop"
     chain = revise([LONG], mode="best-of", drafts=3)
     assert sorted(step.finish for step in (*chain.drafts, *chain.steps)) == ["lost", "lost", "stop"]
 

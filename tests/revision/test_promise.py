@@ -98,8 +98,7 @@ def test_answers_made_otherwise_or_for_nobody_do_not_count() -> None:
     assert [each for each in said if each] == [
         "way.yaml promises nothing for answers with another max_tokens."
     ]
-    left = answer(passed=False).model_copy(update={"stop": "cancelled"})
-    assert (watch.add(left), watch.count) == ("", 0)
+    assert (watch.add(answer(passed=False).model_copy(update={"stop": "cancelled"})), watch.count) == ("", 0)
 
 
 def test_types_are_what_comes_before_the_limit_of_a_check() -> None:

@@ -34,6 +34,7 @@ MAX_UNEVALUATED = 10_000
 MOST_PARTS = 10_000  # most parts of a schema that `impossible` looks at
 _NAMED = ("$defs", "definitions")
 MOST_WAYS = 40  # most parts of a schema that may describe an inner value
+OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}  # they allow more
 MOST_WRITTEN = 500_000  # items, names or characters: no model writes more
 
 _WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}

@@ -125,7 +125,7 @@ class PoolEngine:
         troubles = [f"{member.name}: {member.trouble}" for member in self._members if member.trouble]
         return base.Health(
             restarts=sum(each.restarts for each in found),
-            trouble="; ".join([*troubles, *(each.trouble for each in found if each.trouble)]),
+            trouble="; ".join(troubles or [each.trouble for each in found if each.trouble]),
             down=all(member.trouble and not member.takes(clock()) for member in self._members),
         )
 

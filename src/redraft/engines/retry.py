@@ -16,6 +16,8 @@ from http import HTTPStatus
 from math import inf
 from typing import NamedTuple
 
+from redraft.engines.base import Health
+
 LONGEST_BACKOFF = 15.0
 """Longest pause in seconds if the server names none. It is short, to notice the server's restart soon."""
 
@@ -100,8 +102,15 @@ class Retry:
     def __init__(self, patience: Patience, host: str) -> None:
         self._patience, self._host = patience, host
         self.rate = RateLimit(patience.rpm, patience.tpm)
+        self.given_up, self._rests_until = 0, 0.0  # requests in a row that a dead server did not answer
         self._down_since: float | None = None
         self._served_at: float | None = None
+
+    @property
+    def health(self) -> Health:
+        """The health of the server."""
+        trouble = f"{self._host} does not answer" * bool(self.given_up)
+        return Health(trouble=trouble, down=bool(trouble) and clock() < self._rests_until)
 
     def served(self) -> None:
         """Record that the server accepted a request for tokens."""
@@ -114,6 +123,10 @@ class Retry:
     async def waited(self, failure: Failure) -> bool:
         """Wait before the next try of a failed request. Return False if it should not be tried again."""
         if (seconds := self._delay(failure)) is None:
+            lost = failure.of_server and failure.status != HTTPStatus.TOO_MANY_REQUESTS
+            if lost and (self._served_at or 0) <= failure.began and clock() >= self._rests_until:
+                self.given_up += 1
+                self._rests_until = clock() + backoff(self.given_up, self._patience.backoff)
             return False
         # One reset may be the connection's fault. After two, with nothing served since, it is the server's.
         is_down = failure.of_server and failure.attempt > 1 and (self._served_at or 0) <= failure.began

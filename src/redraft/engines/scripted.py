@@ -10,6 +10,7 @@ pieces of any size; a token is a character, so ids are code points. A `ScriptedR
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
@@ -144,6 +145,7 @@ class ScriptedEngine(base.Engine):
         if len(text) > room:
             finish = "max_tokens" if room == most else "context"
             text, stop_text = text[:room], None
+        logging.getLogger(__name__).debug("%s answers %r: %r", self.name, asked, text)
         for piece in self._pieces(text):
             await asyncio.sleep(self.delay)
             yield Delta(text=piece, tokens=tuple(map(ord, piece)) if self.token_ids else ())

@@ -352,8 +352,7 @@ async def _make(
     engines = {"model": driver.writer, "critic": driver.critic, "judge": driver.judge}
     check_engines(options.model_copy(update=engines))
     forms = await forms_of(driver.checks) if options.steer or driver.writer.info.roles else ()
-    planned = _plan(asked, options, driver, forms)
-    plan = replace(planned, earlier=made, waited=clock() - begun)
+    plan = replace(_plan(asked, options, driver, forms), earlier=made, waited=clock() - begun)
     check_plain(plan)
     check_request(plan)
     async with aclosing(driver.run(plan)) as events:

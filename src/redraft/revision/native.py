@@ -313,8 +313,7 @@ def _with_system(prompt: Prompt, system: str | None) -> Prompt:
         return prompt.model_copy(update={"instruction": f"{system}\n\n{prompt.instruction}"})
     if is_system(prompt.messages[0]):
         return prompt
-    own = {"role": "system", "content": system}
-    return prompt.model_copy(update={"messages": (own, *prompt.messages)})
+    return prompt.model_copy(update={"messages": ({"role": "system", "content": system}, *prompt.messages)})
 
 
 def _write(stream: Stream) -> ops.Loop[tuple[Stop, Finish]]:

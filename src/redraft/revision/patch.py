@@ -19,7 +19,7 @@ from typing import Any
 from redraft.chain import Finish, Place, Step, Usage
 from redraft.checks import json_reading
 from redraft.checks.json_reading import keys_of, pointer, pointer_at, span_of
-from redraft.checks.schema import object_of, schema_at
+from redraft.checks.schema import OPEN, object_of, schema_at
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.engines.steering.draft import LONG, STOPS, ends_of, segment_of
@@ -154,6 +154,9 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[
         if part and part[1] is False:
             gone.append(keys)
             continue
+        inner = part and part[0] < len(keys_of(each)) and not part[1].keys() & OPEN
+        if inner and (own := span_of(text, keys_of(each))) and not own[2]:
+            keys, part = keys_of(each), (len(keys_of(each)), {})  # the schema leaves the value open
         span = span_of(text, keys)
         if part is None or span is None:
             return []

@@ -47,7 +47,9 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     text = _bare(text, answer if edits[0].anywhere else olds[0]) if edits[0].wish else text
     lines = "\n" in text and text in reply.text.partition("```")[2]
     if named and (lines or answer.count("```", 0, edits[0].begin) % 2):
-        return [_indented(answer, edits[0], text) if reply.finish == "stop" else ""]
+        line = answer[: edits[0].begin].rpartition("\n")[2]
+        indented = textwrap.indent(text, line[: len(line) - len(line.lstrip())]).lstrip()
+        return [indented if reply.finish == "stop" else ""]
     if named:  # the reply may be the whole text
         text = _between(text.strip(), answer[: edits[0].begin].strip(), answer[edits[0].end :].strip())
     lists = bool(LISTED.search(edits[0].wish))
@@ -125,11 +127,6 @@ def _bare(text: str, old: str) -> str:
     return text
 
 
-def _indented(answer: str, edit: Edit, code: str) -> str:
-    line = answer[: edit.begin].rpartition("\n")[2]
-    return textwrap.indent(code, line[: len(line) - len(line.lstrip())]).lstrip()
-
-
 def _between(text: str, before: str, after: str) -> str:
     inside = len(text) > len(before + after) and text.startswith(before) and text.endswith(after)
     return text[len(before) : len(text) - len(after)].strip() if inside else text
@@ -202,7 +199,8 @@ def new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
         span = span_of(text, [edit.pointer or ""] if named else keys_of(edit.pointer or ""))
         if old[:1] not in ("", "{") and (not span or span[2]) and isinstance(value, dict) and len(value) == 1:
             span = span_of(text, [*value])
-        new.append(text[span[0] : span[1]] if span and not span[2] else "")
+        astray = not (named or edit.pointer) and any(str(name)[:1] == "/" for name in value)
+        new.append(text[span[0] : span[1]] if span and not span[2] and not astray else "")
     return new
 
 

@@ -242,8 +242,7 @@ class State:
     def choose_draft(self) -> None:
         """Make the best draft the first step."""
         written = [*self.drafts, *self.steps]
-        chosen = best_step(written) or 0
-        self.steps, self.drafts = [written.pop(chosen)], written
+        self.steps, self.drafts = [written.pop(best_step(written) or 0)], written
         self.drafting = False
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:

@@ -146,8 +146,7 @@ def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
         return 130
     if not chain.answer.strip():
         return EngineError.exit_status
-    lacking = chain.missing_revisions or chain.unchanged
-    return 1 if lacking or (with_checks and not chain.passed) else 0
+    return 1 if chain.missing_revisions or chain.unchanged or (with_checks and not chain.passed) else 0
 
 
 @dataclass

@@ -130,6 +130,11 @@ class RemoteEngine(Engine):
         """The model and its capabilities; `continues` is true until the server refuses raw text."""
         return self._info
 
+    @property
+    def health(self) -> base.Health:
+        """The health of the server."""
+        return self._server.retry.health
+
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text. If a reply breaks off, yield its counts, then raise."""
         return self._deltas(_RAW, wire.completion_body(self._info.name, prompt, sampling, stop), sampling)

@@ -325,7 +325,7 @@ class Server:
                 if not isinstance(reply, httpx.Response):
                     self.retry.rate.over(turn)
             if isinstance(reply, httpx.Response):
-                reply.extensions["turn"] = turn
+                reply.extensions["turn"], self.retry.given_up = turn, 0
                 return reply
             failure = self._failure(reply, Failure(None, None, attempt, began, asked, silence))
             if failure is None or not patient or not await self.retry.waited(failure):
