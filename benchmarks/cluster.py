@@ -151,8 +151,7 @@ def kills(prompts: int, times: int) -> Row:
 
 def ray(prompts: int, workers: int, nodes: int) -> Row:
     with working(prompts) as job, Teacher(delay=RAY_DELAY) as teacher, closing(Machines(3)) as cluster:
-        more = ("--parallel", "4", "--max-revisions", "1", "--ray", cluster.address)
-        driver = job.start(teacher, *more)
+        driver = job.start(teacher, "--parallel", "4", "--max-revisions", "1", "--ray", cluster.address)
         most = prompts // (workers + nodes + 1)
         kinds = [*["worker"] * workers, *["machine"] * nodes]
         journaled = _killed_on_ray(job, teacher, cluster, driver, kinds, most)

@@ -103,8 +103,7 @@ def step(
     work: Callable[[Sample], list[Sample]], source: Path, output: Path, pool: ProcessPoolExecutor
 ) -> float:
     start = spent()
-    samples = json.loads(source.read_text("utf-8"))
-    kept = list(chain.from_iterable(pool.map(work, samples, chunksize=64)))
+    kept = list(chain.from_iterable(pool.map(work, json.loads(source.read_text("utf-8")), chunksize=64)))
     output.write_text(json.dumps(kept, indent=2, ensure_ascii=False), "utf-8")
     return spent() - start
 

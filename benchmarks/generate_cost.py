@@ -69,8 +69,7 @@ async def bare(url: str, calls: int) -> None:
             async with client.stream("POST", f"{url}/chat/completions", json=body) as response:
                 lines = [line async for line in response.aiter_lines() if line.startswith("data: {")]
             choices = [json.loads(line.removeprefix("data: "))["choices"] for line in lines]
-            text = [choice["delta"].get("content", "") for each in choices for choice in each]
-            assert text
+            assert [choice["delta"].get("content", "") for each in choices for choice in each]
 
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=60) as client:
         await asyncio.gather(*(worker() for _ in range(PARALLEL)))

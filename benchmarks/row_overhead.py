@@ -85,8 +85,7 @@ async def record(engine: Engine, question: str, options: RevisionKeywords) -> Re
 
 
 async def again(engine: Engine, chain: Recorded) -> int:
-    made = await arevise(chain.question, **with_model(chain.options, engine))
-    return made.usage.completion_tokens
+    return (await arevise(chain.question, **with_model(chain.options, engine))).usage.completion_tokens
 
 
 def with_model(options: RevisionKeywords, engine: Engine) -> RevisionKeywords:

@@ -50,10 +50,9 @@ def run(scale: Scale) -> Row:
 
 
 def compared(what: str, peer: str, flags: tuple[str, ...], goal: Goal, scale: Scale) -> Figure:
-    rates = Rates(
+    return Rates(
         *in_turns(scale.rounds, lambda: steps("ours", flags, scale), lambda: steps(peer, flags, scale))
-    )
-    return rates.figure(what, goal, "redraft", what.partition(",")[0])
+    ).figure(what, goal, "redraft", what.partition(",")[0])
 
 
 def steps(side: str, flags: tuple[str, ...], scale: Scale) -> tuple[int, float]:

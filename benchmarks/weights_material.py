@@ -177,7 +177,6 @@ def make_adapter(folder: Path, config: dict[str, Any], rank: int = 16) -> Path:
             tensors[f"{key}.lora_A.weight"] = torch.randn((rank, shape[1]), generator=random) * 0.02
             tensors[f"{key}.lora_B.weight"] = torch.randn((shape[0], rank), generator=random) * 0.02
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    modules = sorted({name.split(".")[-2] for name in shapes_of(config) if "_proj" in name})
     described = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -185,7 +184,7 @@ def make_adapter(folder: Path, config: dict[str, Any], rank: int = 16) -> Path:
         "lora_alpha": 2 * rank,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": modules,
+        "target_modules": sorted({name.split(".")[-2] for name in shapes_of(config) if "_proj" in name}),
         "base_model_name_or_path": None,
     }
     (folder / "adapter_config.json").write_text(json.dumps(described), "utf-8")

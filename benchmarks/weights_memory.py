@@ -51,8 +51,7 @@ def _figures(what: str, found: list[tuple[float, float]]) -> Iterator[Figure]:
 def _all_of(folder: Path, size: int, tokenizer: Path) -> Iterator[tuple[str, Arguments]]:
     pair = make_pair(folder, size)
     add_tokenizer(pair.target, tokenizer)
-    adapter = make_adapter(folder / "adapter", config_of(size))
-    for what, arguments, output in _commands(folder, pair, adapter):
+    for what, arguments, output in _commands(folder, pair, make_adapter(folder / "adapter", config_of(size))):
         forget(*(path for path in folder.iterdir() if path.is_dir()))
         yield what, arguments
         if not what.startswith("diff"):

@@ -114,13 +114,12 @@ TINY = {
 def tiny_model(path: Path, more: Mapping[str, Any] | None = None) -> Path:
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces += ["▁", *string.ascii_lowercase, "▁a", "▁b", "ab"]
-    kinds = [2, 3, 3] + [6] * 256 + [1] * (len(pieces) - 259)
     metadata = {
         **TINY,
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": pieces,
         "tokenizer.ggml.scores": [0.0] * 259 + [-float(i) for i in range(len(pieces) - 259)],
-        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.token_type": [2, 3, 3] + [6] * 256 + [1] * (len(pieces) - 259),
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         **(more or {}),
@@ -149,6 +148,5 @@ def with_text(model: Path, key: str, new: str, path: Path) -> Path:
     at = raw.index(text(key)) + len(text(key)) + 4
     end = at + 8 + struct.unpack_from("<Q", raw, at)[0]
     # The padding before the tensors stays, and some is added: its length does not matter.
-    head = raw[:at] + text(new) + raw[end:start]
-    path.write_bytes(_padded(head) + raw[start:])
+    path.write_bytes(_padded(raw[:at] + text(new) + raw[end:start]) + raw[start:])
     return path

@@ -305,8 +305,7 @@ def test_the_dashboard_shows_what_a_server_exports() -> None:
     assert shown == {name for name in names if not name.endswith("_created")}
     for text in asked:
         for name, matchers in MATCHED.findall(text):
-            used = set(re.findall(r"(\w+)(?:=|!=|=~)\"", matchers))
-            assert used <= names[name] | OF_PROMETHEUS, text
+            assert set(re.findall(r"(\w+)(?:=|!=|=~)\"", matchers)) <= names[name] | OF_PROMETHEUS, text
     panels = board["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert all(panel["description"] for panel in panels)

@@ -135,11 +135,10 @@ class PageRun:
         self.printed = stdout.getvalue()
 
     def shell(self, block: Block, command: Command) -> None:
-        path = os.pathsep.join([str(self.commands), str(REAL), os.environ["PATH"]])
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", self.real(command.line)],
             cwd=self.folder,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": os.pathsep.join([str(self.commands), str(REAL), os.environ["PATH"]])},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

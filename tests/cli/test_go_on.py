@@ -114,14 +114,13 @@ def kept_of(server: PaidServer) -> dict[str, Any]:
 
 def damaged(kept: dict[str, Any]) -> dict[str, str]:
     other = {**kept["work"], "prompt": {"instruction": "Another."}}
-    endless = {**kept["work"], "usage": {"seconds": float("nan")}}
     return {
         "torn": json.dumps(kept)[:-40],
         "noise": "\x00\xff{[\n",
         "nested": "[" * 100_000 + "\n",
         "wrong work": json.dumps({**kept, "work": {"steps": 3}}) + "\n",
         "other prompt": json.dumps({**kept, "work": other}) + "\n",
-        "endless": json.dumps({**kept, "work": endless}) + "\n",
+        "endless": json.dumps({**kept, "work": {**kept["work"], "usage": {"seconds": float("nan")}}}) + "\n",
     }
 
 

@@ -61,10 +61,9 @@ def test_json_has_all_figures_and_no_nan() -> None:
 
 
 def test_two_judges_and_their_agreement() -> None:
-    scores = {"strict": (7, 7), "kind": (9, 8), "": (6, 6)}
     records = [
         {**each, "review_id": f"{judge}{each['review_id']}"} | ({"judge": judge} if judge else {})
-        for judge, ours in scores.items()
+        for judge, ours in {"strict": (7, 7), "kind": (9, 8), "": (6, 6)}.items()
         for n in range(8)
         for each in both(n, ours if n else (9, 9), (8, 8))
     ]

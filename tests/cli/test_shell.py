@@ -166,13 +166,12 @@ def test_what_needs_no_verb() -> None:
 def test_a_reader_that_goes_away_is_told_by_the_status_alone(length: int, tmp_path: Path) -> None:
     script = tmp_path / "replies.jsonl"
     script.write_text(json.dumps("x" * length))
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
         [sys.executable, "-m", "redraft", "ask", "hi", "-m", f"script:{script}", "--max-revisions", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=buffered,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     ) as process:
         assert process.stdout
         assert process.stderr

@@ -195,8 +195,7 @@ class BatchServer(FakeServer):
     def _list(self, request: Request) -> Reply:
         records = [batch.record for batch in reversed(self.batches.values())]
         if after := re.search(r"after=([^&]+)", request.path):
-            ids = [record["id"] for record in records]
-            records = records[ids.index(after[1]) + 1 :]
+            records = records[[record["id"] for record in records].index(after[1]) + 1 :]
         return json_reply({"object": "list", "data": records[:2], "has_more": len(records) > 2})
 
     def _look(self, name: str) -> Reply:

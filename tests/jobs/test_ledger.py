@@ -82,8 +82,7 @@ def test_a_file_cut_at_any_byte_is_gone_on_with(cut: int, junk: bytes) -> None:
         out.write_bytes(repaired)
         fill(out, names)
         assert out.read_text().split("\n") == [line(name) for name in names] + [""]
-        sessions = json.loads(Path(folder, "out.jsonl.run.json").read_text())["sessions"]
-        assert sessions[-1]["added"] == 3 - kept
+        assert json.loads(Path(folder, "out.jsonl.run.json").read_text())["sessions"][-1]["added"] == 3 - kept
 
 
 @given(cut=st.integers(0, 200))

@@ -175,8 +175,7 @@ def test_a_checkpoint_has_a_line_before_it(examples: Prepared, unbroken: Path, t
     for line, (first, end) in zip(lines(tmp_path), pairwise([0, *ends]), strict=True):
         assert line["loss"] == pytest.approx(fmean(each["loss"] for each in once[first:end]))
         assert line["tokens"] == sum(each["tokens"] for each in once[first:end])
-    mean_loss = made.state.log_history[-1]["train_loss"]
-    assert mean_loss == pytest.approx(fmean(each["loss"] for each in once))
+    assert made.state.log_history[-1]["train_loss"] == pytest.approx(fmean(each["loss"] for each in once))
 
 
 def weights(output: Path) -> bytes:
@@ -344,8 +343,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_run_that_goes_on_drops_the_steps_that_it_does_again(tmp_path: Path) -> None:
-    lines = [{"step": n, "loss": n} for n in (1, 2, 2, 3, 4)]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
+    text = "".join(json.dumps(line) + "\n" for line in [{"step": n, "loss": n} for n in (1, 2, 2, 3, 4)])
     (tmp_path / LOG).write_text(text + 'garbage\n{"step": "1"}\n{"step": 1, "lo')
     log = Log(tmp_path, quiet=True)
     with log.opened(2):

@@ -262,8 +262,7 @@ def test_vocab_of_a_delta_of_ours_is_recorded(tmp_path: Path, exact: bool) -> No
 
 def test_a_delta_of_another_architecture(tmp_path: Path) -> None:
     release(tmp_path, "none")
-    wide = {name: torch.cat((values, values), -1) for name, values in llama().items()}
-    save(tmp_path / "base", wide)
+    save(tmp_path / "base", {name: torch.cat((values, values), -1) for name, values in llama().items()})
     refused(tmp_path, UsageError, r"not the base of the delta .*head.weight' is 48 × 32 in the base and 48")
     save(tmp_path / "base", llama() | {"model.layers.2.mlp.up_proj.weight": torch.zeros(2, 2)})
     refused(tmp_path, UsageError, r"delta lacks 1 tensor, such as 'model.layers.2")

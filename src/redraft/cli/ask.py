@@ -209,8 +209,7 @@ def read_piped(*, beside: bool) -> str:
     with suppress(OSError, ValueError):  # a test's standard input is no file
         if beside and not select.select([sys.stdin], [], [], PIPE_SECONDS)[0]:
             tell("waiting for the text that is piped in.", "To pipe nothing: redraft ask … < /dev/null")
-    text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    return text.replace("\r\n", "\n").strip("\n")
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape").replace("\r\n", "\n").strip("\n")
 
 
 def say_wait(reason: str) -> None:

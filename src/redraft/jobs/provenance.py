@@ -274,8 +274,7 @@ def _record(
 
 
 def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str]:
-    now_is = {"command": provenance.command, "config": _as_json(provenance.config)}
-    yield from _changed(before, now_is)
+    yield from _changed(before, {"command": provenance.command, "config": _as_json(provenance.config)})
     yield from _source_differences(before.get("source"), provenance)
 
 

@@ -288,8 +288,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
             more = {"echo": state.echoes(made.answer, state.steps), "reasoning": made.reasoning}
             state.begin(made.answer, made.finish, usage, **more)
             return rules.after_answer(state, rules.of_finish(state, made.finish), blank=False)
-        echo = state.echoes(made.answer, state.steps)
-        state.steps.append(made.model_copy(update={"echo": echo}))
+        state.steps.append(made.model_copy(update={"echo": state.echoes(made.answer, state.steps)}))
         results = (yield from _check(state)) if made.finish == "stop" and made.patch else ()
         stop = rules.of_finish(state, made.finish if results is not None else "cancelled")
         stop = rules.no_room(state) if stop == "max_tokens" else stop
@@ -430,8 +429,7 @@ def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Criti
     demand = IN_JSON if schema else IN_WORDS
     request = state.request("criticise", faults, gold=plan.options.gold, verdict=demand)
     messages = _conversation(state, request)
-    room = state.length(role, most=plan.options.feedback_tokens)
-    ask = ops.Ask(messages, room, role, schema=schema)
+    ask = ops.Ask(messages, state.length(role, most=plan.options.feedback_tokens), role, schema=schema)
     reply = yield from ops.ask_model(state, ask, "feedback", state.last)
     if not plan.wording.scores:
         return reply, Critique(reply.text, verdict_of(reply.text))

@@ -51,10 +51,9 @@ def test_every_path_ends_in_an_answer_and_none_is_part_of_another() -> None:
 
 
 def test_what_was_deleted_is_no_path_nor_what_follows_it() -> None:
-    root = ask(
-        "a", say("b", ask("c", say("d")), deleted=True, rank=0), say("e", rank=1), ask("f", deleted=True)
-    )
-    assert paths(root) == ["ae"]
+    assert paths(
+        ask("a", say("b", ask("c", say("d")), deleted=True, rank=0), say("e", rank=1), ask("f", deleted=True))
+    ) == ["ae"]
     with pytest.raises(RecordError, match="f:1: prompt was deleted"):
         paths(ask("a", say("b"), deleted=True))
 

@@ -97,8 +97,7 @@ def test_training_goes_on_from_a_model_with_an_adapter(here: Path) -> None:
     usual = USUAL.replace("out ", "two ").replace("path model", "path model+out")
     done = train(*usual.split())
     assert done.exit_code == 0, done.output
-    base = json.loads(Path("two/adapter_config.json").read_text())["base_model_name_or_path"]
-    assert base == "model+out"
+    assert json.loads(Path("two/adapter_config.json").read_text())["base_model_name_or_path"] == "model+out"
     merged, _, last = done.stderr.split("--model ")[-1].strip().partition("+")
     assert last == "two"
     plain, learnt = (load_file(Path(folder, "model.safetensors")) for folder in ("model", merged))

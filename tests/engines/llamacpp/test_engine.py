@@ -372,11 +372,10 @@ def test_a_process_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
     """While native code holds the interpreter, no thread of the process runs."""
     note = tmp_path / "note"
     (tmp_path / "xllamacpp.py").write_text(FROZEN.format(note=str(note)))
-    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "redraft.engines.llamacpp.child"],
         stdin=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": paths},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
     )
     assert child.stdin is not None
     try:

@@ -232,8 +232,7 @@ def test_a_process_that_died_while_it_created_a_batch(server: BatchServer, creat
 
 
 def test_a_batch_that_expires_each_time_fails_its_prompts() -> None:
-    faults = [Fault("expired", answered=n) for n in (4, 0, 0)]
-    with BatchServer(says, *faults) as server:
+    with BatchServer(says, *[Fault("expired", answered=n) for n in (4, 0, 0)]) as server:
         assert answer(server, *ONE_STEP, "--retries", "2").exit_code == 3
         assert server.waves == [PROMPTS, 1, 1]
         (failure,) = lines("out.jsonl.errors.jsonl")

@@ -166,8 +166,7 @@ def test_the_policy_says_the_same_and_learns_the_same() -> None:
     for made in (plain, shared):
         seen = made.see(ids, starts, mask)
         (seen.log_probs.sum() + seen.values.square().sum()).backward()
-    pairs = zip(plain.named_parameters(), shared.named_parameters(), strict=True)
-    for (name, one), (_, other) in pairs:
+    for (name, one), (_, other) in zip(plain.named_parameters(), shared.named_parameters(), strict=True):
         if one.requires_grad:
             assert one.grad is not None, name
             torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-5)

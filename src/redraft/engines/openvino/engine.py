@@ -261,5 +261,4 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
 
 def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:
     of_stream = -(-context // BLOCK) + 1
-    fits = free // (local.cache_bytes(header) * BLOCK or 1)
-    return max(of_stream, min(parallel * of_stream, fits))
+    return max(of_stream, min(parallel * of_stream, free // (local.cache_bytes(header) * BLOCK or 1)))
