@@ -22,7 +22,6 @@ OVERHEAD_HOW = (
     "event. The figure is the CPU time of the whole process for {many:,} calls minus that for {few:,}, per "
     "call. {rounds} pairs in turn."
 )
-MEMORY = "memory of redraft answer over many prompts"
 MEMORY_HOW = (
     "The real command as a process, with a scripted engine, one call a chain, eight at a time. The peak is "
     "the kernel's own (`VmHWM`). Flat means that a further prompt needs almost no memory."
@@ -83,7 +82,7 @@ def memory(prompts: int, _: int) -> Row:
         Figure(f"{prompts // 10:,} prompts", (few,), "MB"),
     )
     note = f"Memory grows by {(many - few) / (prompts - prompts // 10) * 1e6:.0f} bytes a prompt."
-    return Row(MEMORY, MEMORY_HOW, figures, (note,))
+    return Row("memory of redraft answer over many prompts", MEMORY_HOW, figures, (note,))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,6 @@ def with_model(options: RevisionKeywords, engine: Engine) -> RevisionKeywords:
     return options
 
 
-GRAMMAR = "a JSON Schema: tokens/s of constrained answers vs free ones of the same engine"
 GRAMMAR_HOW = (
     "The answers to {count} questions as a JSON array of texts, and without a schema. Both sides write up "
     "to {tokens} tokens each, with the same seeds; {rounds} pairs."
@@ -104,7 +103,7 @@ TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 100}
 
 def grammar(size: Size) -> Row:
     return Row(
-        GRAMMAR,
+        "a JSON Schema: tokens/s of constrained answers vs free ones of the same engine",
         GRAMMAR_HOW.format(count=size.questions, tokens=size.tokens, rounds=2 * size.rounds),
         tuple(asyncio.run(_grammar(size))),
     )

@@ -21,7 +21,6 @@ BLOCK = 4 << 20  # elements that are made and written at a time
 
 _WIDTHS = ((GIB // 16, 64), (GIB // 2, 512), (GIB, 2048), (2 * GIB, 3072))
 _LARGEST_WIDTH = 4096
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def _write_values(base: BinaryIO, target: BinaryIO, count: int, seed: int) -> No
 
 
 def add_tokenizer(folder: Path, tokenizer: Path) -> None:
-    for name in _TOKENIZER:
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
         if (tokenizer / name).exists():
             shutil.copy(tokenizer / name, folder / name)
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from redraft.weights.gguf.reader import read_header
 
-ALIGNMENT = 32
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 
 Floats = Sequence[float]
@@ -61,7 +60,7 @@ def gguf(metadata: Mapping[str, Any], tensors: Tensors | None = None, *, version
 
 
 def _padded(raw: bytes) -> bytes:
-    return raw + bytes(-len(raw) % ALIGNMENT)
+    return raw + bytes(-len(raw) % 32)
 
 
 def noise(shape: tuple[int, ...], scale: float, seed: int = 1) -> tuple[tuple[int, ...], Floats]:

@@ -17,7 +17,6 @@ PROMPTS, PARALLEL, CALLS = 12, 3, 5
 NEEDED = PROMPTS * CALLS  # an answer, and twice a criticism with its revision
 NEW = TOKENS[1]
 UNFINISHED = Path("out.jsonl.unfinished.jsonl")
-CACHE = ("--cache", "paid.db")
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +64,7 @@ def insist_on_all() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [(), CACHE])
+@pytest.mark.parametrize("more", [(), ("--cache", "paid.db")])
 def test_a_client_that_is_stopped_three_times_asks_for_nothing_complete_again(more: tuple[str, ...]) -> None:
     with slow() as server:
         for number, how in enumerate([signal.SIGKILL, signal.SIGINT, signal.SIGKILL], start=1):

@@ -238,13 +238,10 @@ def test_an_interrupt_that_pydantic_wraps_is_one(monkeypatch: pytest.MonkeyPatch
         main()
 
 
-SRC = str(Path(chain.__file__).parents[2])
-
-
 def test_little_is_imported_before_interrupts_are_handled() -> None:
     """Until then, a Ctrl-C shows Python's own traceback."""
     code = "import sys; before = set(sys.modules); import redraft.cli; print(*set(sys.modules) - before)"
-    environment = os.environ | {"PYTHONPATH": SRC}
+    environment = os.environ | {"PYTHONPATH": str(Path(chain.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment)
     assert {"redraft.cli", "signal"} <= set(done.stdout.split())
     assert not {"typing", "re", "importlib", "typer"} & set(done.stdout.split())

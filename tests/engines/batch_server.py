@@ -28,7 +28,6 @@ from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
 
 Body = dict[str, Any]
 MODEL = "gull"
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 
 UNDER_WAY = ("in_progress", "finalizing", "cancelling")
 FULL = (
@@ -166,7 +165,7 @@ class BatchServer(FakeServer):
     def _create(self, body: Body) -> Reply:
         if body.get("completion_window") != "24h":
             return _bad("Invalid value for 'completion_window': only '24h' is supported.")
-        if body.get("endpoint") not in ENDPOINTS:
+        if body.get("endpoint") not in ("/v1/chat/completions", "/v1/completions"):
             return _bad(f"Invalid value for 'endpoint': {body.get('endpoint')}")
         if body.keys() - {
             "completion_window",

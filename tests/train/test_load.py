@@ -267,8 +267,7 @@ def test_weights_are_as_readable_as_other_new_files(tmp_path: Path, mask: int) -
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert modes["model.safetensors"] == 0o666 & ~mask
-    assert len(set(modes.values())) == 1
+    assert (modes["model.safetensors"], len(set(modes.values()))) == (0o666 & ~mask, 1)
 
 
 def added(model: Any, lora_from: Path | None = None, **settings: Any) -> PeftModel:

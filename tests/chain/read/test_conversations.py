@@ -45,8 +45,7 @@ def test_every_path_ends_in_an_answer_and_none_is_part_of_another() -> None:
         say("g", ask("h"), ask("i"), rank=0),
         say("j"),
     )
-    assert paths(root) == ["ag", "abce", "abcd", "aj"]
-    assert best(root) == "ag"
+    assert (paths(root), best(root)) == (["ag", "abce", "abcd", "aj"], "ag")
     assert best(ask("a", say("b", ask("c"), ask("d", say("e"))))) == "abde"  # goes on where it is answered
 
 
