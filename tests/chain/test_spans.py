@@ -44,10 +44,9 @@ REVISED = chain(judged("A0", REVISE), judged("A1", ACCEPT))
 
 
 def shown(spans: list[Span]) -> str:
-    text = "".join(
+    return "".join(
         f"[{span.text or '■'}]" if span.trained else span.text or ("■" if span.stop else "") for span in spans
-    )
-    return text.replace("][", "")
+    ).replace("][", "")
 
 
 def written(
@@ -76,8 +75,7 @@ def test_selfee_by_objective(objective: Objective, expected: str) -> None:
     headings = {
         f"{kind[0].lower()}{k}": f"\n\n### {kind} {k}:\n" for kind in ("Feedback", "Revision") for k in (1, 2)
     }
-    text = written(REVISED, "selfee", objective)
-    assert text == f"{PROMPT}### Answer:\n{expected.format(**headings)}"
+    assert written(REVISED, "selfee", objective) == f"{PROMPT}### Answer:\n{expected.format(**headings)}"
 
 
 PASSED = Feedback(text="", verdict="accept", by="checks")
@@ -435,5 +433,4 @@ PLAIN: list[TrainingFormat] = ["vicuna", "stablevicuna", "selfee"]
 def test_a_model_reads_what_it_was_trained_on(name: TrainingFormat, texts: list[str]) -> None:
     chain = talk(*texts[: len(texts) - (len(texts) + 1) % 2], steps=(Step(answer="Rain falls."),), best=0)
     trained = "".join("</s>" if span.stop else span.text for span in spans_of(chain, name, "full"))
-    asked = TEMPLATES[name].text(chain.prompt, "</s>")
-    assert trained.removeprefix(asked).strip() == "Rain falls.</s>"
+    assert trained.removeprefix(TEMPLATES[name].text(chain.prompt, "</s>")).strip() == "Rain falls.</s>"

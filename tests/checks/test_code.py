@@ -182,13 +182,10 @@ def test_no_message_or_demand_reveals_what_is_expected() -> None:
 
 @needs_sandbox
 def test_the_demand_names_what_tests_take_from_the_program() -> None:
-    check = CodeCheck(
+    assert CodeCheck(
         ("assert abs(area(Box(1)) - math.pi) < 1", "def check(c):\n    assert c(1)\ncheck(area)"),
         "import math",
-    )
-    assert check.demand.startswith(
-        "Answer with a Python program that defines area, Box, in a ```python block;"
-    )
+    ).demand.startswith("Answer with a Python program that defines area, Box, in a ```python block;")
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,7 @@ def run(function: Callable[..., Any] | FunctionCheck, answer: str = "fool") -> C
 
 def test_a_function_of_the_current_folder_is_called(folder: Path) -> None:
     polite = FunctionCheck.of("own_rules.polite")
-    assert polite.name == "python:own_rules.polite"
-    assert run(polite).message == "It is rude: fool"
+    assert (polite.name, run(polite).message) == ("python:own_rules.polite", "It is rude: fool")
     assert run(polite, "friend").passed
 
 

@@ -121,8 +121,7 @@ def test_many_different_objects_are_compared_in_linear_time(tmp_path: Path) -> N
 
 def test_a_schema_that_takes_too_long_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     twice = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
-    schema = {"items": {"$ref": "#/$defs/d0"}, "$defs": {**twice, "d40": {"type": "integer"}}}
-    check = made(tmp_path, schema)
+    check = made(tmp_path, {"items": {"$ref": "#/$defs/d0"}, "$defs": {**twice, "d40": {"type": "integer"}}})
     monkeypatch.setattr("redraft.checks.schema.SCHEMA_SECONDS", 0.2)
     with pytest.raises(CheckError, match=r"it took longer than 0\.2 s"):
         say(check, [1])

@@ -17,9 +17,8 @@ from redraft.checks.parse import parse_check
 from redraft.errors import CheckSyntaxError
 
 ENGLISH = "The sea is grey and the gulls are loud on a cold morning in March."
-Case = tuple[str, dict[str, Any], list[str], list[str]]
 
-WRITTEN: list[Case] = [
+WRITTEN: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("existence", {"keywords": ["rain", "gull"]}, ["Rain on gulls.", "a RAINBOW, a gull"], ["rain", "Gull"]),
     (
         "frequency",

@@ -41,8 +41,7 @@ Some of its kinds:
 
 def test_what_counts() -> None:
     assert (bullets(LIST), items(LIST), headings(LIST)) == (5, 8, 2)
-    assert lines(LIST) == 22
-    assert lines(LIST.replace("\n", "\r\n")) == 22
+    assert (lines(LIST), lines(LIST.replace("\n", "\r\n"))) == (22, 22)
 
 
 def test_a_fence_ends_only_by_one_like_it() -> None:

@@ -218,8 +218,7 @@ def test_checks_come_as_texts_values_and_functions() -> None:
     def short(answer: str) -> bool:
         return len(answer) < 5
 
-    checks = parse_checks(["words<=2", Json(), short])
-    results = asyncio.run(run_checks(checks, "one two three", Prompt()))
+    results = asyncio.run(run_checks(parse_checks(["words<=2", Json(), short]), "one two three", Prompt()))
     assert [result.name.rsplit(".", 1)[-1] for result in results] == ["words<=2", "json", "short"]
     assert not any(result.passed for result in results)
 

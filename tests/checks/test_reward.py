@@ -35,8 +35,7 @@ def test_the_score_is_the_logistic_function_of_the_reward(model: str) -> None:
     check = parse_check(f"reward:{model}")
     result = asyncio.run(run_check(check, GOOD, PROMPT))
     (reward,) = RewardModel.load(model).score([(PROMPT, GOOD)])
-    assert result.score == pytest.approx(1 / (1 + math.exp(-reward)))
-    assert result.passed == (reward >= 0)
+    assert (result.score, result.passed) == (pytest.approx(1 / (1 + math.exp(-reward))), reward >= 0)
     assert f"{result.score:.2f} of 1 (reward {reward:+.2f})" in result.message
     assert result.score > asyncio.run(run_check(check, BAD, PROMPT)).score
 

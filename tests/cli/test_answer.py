@@ -109,8 +109,7 @@ def test_a_terminal_shows_what_is_written_now_and_how_fast() -> None:
 def test_an_empty_prompt_fails_alone() -> None:
     Path("prompts.jsonl").write_text('"A prompt."\n{"instruction": " "}\n')
     assert answer(prompts="prompts.jsonl").exit_code == 2
-    assert verbs.lines(ERRORS)[0]["message"] == "prompts/1: the prompt is empty."
-    assert len(verbs.chains()) == 1
+    assert (verbs.lines(ERRORS)[0]["message"], len(verbs.chains())) == ("prompts/1: the prompt is empty.", 1)
 
 
 def test_an_engine_that_stays_down_ends_the_job() -> None:

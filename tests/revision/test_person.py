@@ -345,8 +345,7 @@ def test_without_places_checks_find_what_is_to_change() -> None:
         redraft.revise("?", given=TOWN, model=redraft.ScriptedEngine(["-"]), max_revisions=0),
     ):
         chain = patched("[1] The town has walls.", answer=answer, checks=["lacks:castle"])
-        assert chain.answer == TOWN.replace("a castle", "walls")
-        assert chain.steps[1].patch == ((0, 19),)
+        assert (chain.answer, chain.steps[1].patch) == (TOWN.replace("a castle", "walls"), ((0, 19),))
     chain = patched("Walls.", checks=["words<=3"])  # no place, and the text is not rewritten
     assert (chain.answer, chain.stop, chain.usage.completion_tokens) == (TOWN, "unchanged", 0)
 

@@ -46,15 +46,14 @@ def test_chains_that_ended_by_themselves_are_told_with_the_reason() -> None:
     summary = Summary()
     verdicts: tuple[Verdict, ...] = ("unknown", "revise")
     unknown, revise = (Feedback(text="Hm.", verdict=verdict) for verdict in verdicts)
-    steps = [
+    for last in [
         Step(answer="a", feedback=unknown),
         Step(answer="a", feedback=unknown),
         Step(answer="a", feedback=unknown, finish="filtered"),
         Step(answer="a", feedback=revise),
         Step(answer=""),
         Step(answer="a"),
-    ]
-    for last in steps:
+    ]:
         summary.add(chain([last], 0, "ended"))
     summary.add(chain([Step(answer="a")], 0, "accepted"))
     said = "ended 6 (no verdict 2, no correction 2, content filter 1) · accepted 1"

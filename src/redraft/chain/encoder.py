@@ -408,8 +408,7 @@ class Encoder:
         first, end = np.searchsorted(whole.starts, (start, border))
         if end and whole.ends[end - 1] > border:
             return False
-        alone = self.vocabulary.encode(text[start:border])
-        return np.array_equal(alone.ids, whole.ids[first:end])
+        return np.array_equal(self.vocabulary.encode(text[start:border]).ids, whole.ids[first:end])
 
 
 LONGEST = 1 << 20  # maximum characters of a text: tokenising needs hundreds of bytes for each token

@@ -266,8 +266,7 @@ def _limited(kind: Any) -> Any:
         "uniqueItems": _unique_items,
     }
     keywords = {name: ours.get(name, keyword) for name, keyword in kind.VALIDATORS.items()}
-    timed = {name: _timed(name, keyword) for name, keyword in keywords.items()}
-    return extend(kind, timed)  # type: ignore[no-untyped-call]
+    return extend(kind, {name: _timed(name, keyword) for name, keyword in keywords.items()})  # type: ignore[no-untyped-call]
 
 
 def _check_time() -> None:

@@ -150,8 +150,7 @@ def _paragraphs(text: str) -> bool:
 def _is_code(questions: Iterable[str], answers: Iterable[str]) -> bool:
     if _about(questions):
         return True
-    mentioned = any(map(_MENTIONS.search, questions))
-    return mentioned and not all(
+    return any(map(_MENTIONS.search, questions)) and not all(
         any(len(ANY_TAG.sub("", found[1]).split()) >= _SENTENCE for found in _PARAGRAPH.finditer(text))
         for text in answers
         if "<" in text

@@ -280,8 +280,7 @@ class EngineInfo:
     @property
     def record(self) -> dict[str, str]:
         """The description of this model in chain records."""
-        written = {"format": self.format} if self.format else {}
-        return {"name": self.name, "engine": self.engine, **written}
+        return {"name": self.name, "engine": self.engine, **({"format": self.format} if self.format else {})}
 
 
 class Engine(Protocol):

@@ -78,8 +78,7 @@ def findings() -> Iterator[Finding]:
         yield Finding("processor", None, f"its instruction sets are unknown on {system}")
     else:
         lacks = [f"no {name}" for name, there in has.items() if not there]
-        names = [*(name for name in has if has[name]), *lacks]
-        yield Finding("processor", well=True, found=", ".join(names))
+        yield Finding("processor", well=True, found=", ".join([*(name for name in has if has[name]), *lacks]))
     yield engine_for(has, llamacpp=has_llamacpp(), openvino=has_openvino(), gpu=gpu)
 
 

@@ -60,8 +60,7 @@ def read(prompt: str) -> Exercise | None:
     numbers = len(re.findall(r"\d+", text))
     if len(prompt) > LONGEST or not 1 <= numbers <= 6 or _OTHER.search(text) or _ASKS_MORE.search(text):
         return None
-    dated = _DATE.search(text)
-    found = _days_after(text) if dated else _two_numbers(text) or _later(text) or _total(text)
+    found = _days_after(text) if _DATE.search(text) else _two_numbers(text) or _later(text) or _total(text)
     return found and Exercise(*found, tuple(each.format(**found[1]) for each in ASKED[found[0]]))
 
 

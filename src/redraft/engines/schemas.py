@@ -148,8 +148,7 @@ def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
             kept["additionalProperties"] = False
         return kept
 
-    found = _throughout(schema, changed)
-    return found, frozenset(left)
+    return _throughout(schema, changed), frozenset(left)
 
 
 # llama.cpp uses llguidance. One keyword that llguidance does not know disables the whole grammar, without

@@ -61,10 +61,9 @@ def failures(output: Path) -> dict[str, dict[str, Any]]:
 
     Lines of other programs are skipped.
     """
-    found = map(parse_line, read_lines(output.with_name(f"{output.name}.errors.jsonl")))
     return {
         record["id"]: record
-        for record in found
+        for record in map(parse_line, read_lines(output.with_name(f"{output.name}.errors.jsonl")))
         if record and all(isinstance(record.get(name), str) for name in ("id", "cause", "error"))
     }
 

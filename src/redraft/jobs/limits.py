@@ -39,8 +39,7 @@ class Spent:
 
     def figures(self) -> dict[str, float]:
         """Return the amounts as fields for the record of a session."""
-        said = {"estimated": True} if self.estimated else {}
-        return {"tokens": self.tokens, "usd": self.usd, **said}
+        return {"tokens": self.tokens, "usd": self.usd, **({"estimated": True} if self.estimated else {})}
 
 
 @dataclass(frozen=True)

@@ -196,8 +196,7 @@ def _installed(path: tuple[str, ...]) -> dict[str, dict[str, Plugin]]:
     for each in found:
         group = groups.setdefault(each.group, {})
         first = group.get(each.name, each)
-        rivals = (*first.rivals, each.package) if first is not each else ()
-        group[each.name] = replace(first, rivals=rivals)
+        group[each.name] = replace(first, rivals=(*first.rivals, each.package) if first is not each else ())
     return groups
 
 

@@ -251,8 +251,7 @@ def size_of(paths: Sequence[Path]) -> int | None:
 def _takes_the_terminal(out: Path | None) -> bool:
     if out is not None and str(out) != "-":
         return False
-    mode = os.fstat(sys.stdout.fileno()).st_mode
-    return stat.S_ISFIFO(mode) or (out is not None and sys.stdout.isatty())
+    return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode) or (out is not None and sys.stdout.isatty())
 
 
 def clock_time(seconds: float) -> str:

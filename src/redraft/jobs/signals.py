@@ -43,8 +43,7 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
     caught: list[int] = []
 
     async def watched() -> T:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(work)
+        task = asyncio.get_running_loop().create_task(work)
 
         def stop(signum: int) -> None:
             caught.append(signum)

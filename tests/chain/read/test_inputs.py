@@ -63,11 +63,10 @@ def server(hub: FakeServer, here: Path) -> FakeServer:
     return hub
 
 
-RECORD = b'{"question": "q", "answer": "a"}\n'
 SETS = {
     "README.md": b"---\nlicense: mit\n---\n",
     **{
-        f"{config}/{split}.jsonl": RECORD
+        f"{config}/{split}.jsonl": b'{"question": "q", "answer": "a"}\n'
         for config in ("main", "socratic")
         for split in ("test", "train-00000-of-00002", "train-00001-of-00002")
     },

@@ -68,8 +68,7 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     )
     assert Path("adapter.gguf").read_bytes()[:4] == b"GGUF"
     record = json.loads(Path("out.run.json").read_text())
-    assert record["command"] == "train sft"
-    assert record["config"]["training_objective"] == "accepted"
+    assert (record["command"], record["config"]["training_objective"]) == ("train sft", "accepted")
     assert (record["sessions"][0]["steps"], record["sessions"][0]["redraft"]) == (4, "0.1.0")
     assert record["sessions"][0]["data_path"] == ["chains.jsonl"]
     took = record["sessions"][0]["memory_bytes"]
@@ -97,8 +96,7 @@ def test_training_goes_on_from_a_model_with_an_adapter(here: Path) -> None:
     usual = USUAL.replace("out ", "two ").replace("path model", "path model+out")
     done = train(*usual.split())
     assert done.exit_code == 0, done.output
-    base = json.loads(Path("two/adapter_config.json").read_text())["base_model_name_or_path"]
-    assert base == "model+out"
+    assert json.loads(Path("two/adapter_config.json").read_text())["base_model_name_or_path"] == "model+out"
     merged, _, last = done.stderr.split("--model ")[-1].strip().partition("+")
     assert last == "two"
     plain, learnt = (load_file(Path(folder, "model.safetensors")) for folder in ("model", merged))

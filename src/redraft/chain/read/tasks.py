@@ -38,8 +38,7 @@ def question(fields: Fields) -> Chain:
     Other questions may have a `context` (the input) and, as in SQuAD, several `answers`; the first is used.
     """
     asked = fields.text("question")
-    several = isinstance(fields.rest.get("answer"), list | Mapping)
-    answer = "" if several else fields.text_or("answer")
+    answer = "" if isinstance(fields.rest.get("answer"), list | Mapping) else fields.text_or("answer")
     rationale, _, last = answer.rstrip().rpartition("\n")
     final = last.removeprefix("####").strip()
     if not final or final == last.strip():
@@ -52,8 +51,7 @@ def question(fields: Fields) -> Chain:
 def math(fields: Fields) -> Chain:
     r"""Read MATH: the reference is `answer`, or the content of the last `\boxed{}`."""
     problem, solution = fields.text("problem"), fields.text("solution")
-    answer = fields.text_or("answer") or boxed(solution)
-    return task(problem, answer, rationale=solution)
+    return task(problem, fields.text_or("answer") or boxed(solution), rationale=solution)
 
 
 _MARK = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<open>\{)|(?P<bare>[^\s{}$\\]+))|\\.|[{}]", re.DOTALL)

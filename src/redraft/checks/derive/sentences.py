@@ -108,8 +108,7 @@ class Sentence:
 
     def _closes(self, match: re.Match[str]) -> bool:
         says_in = re.search(r"\bin\b", self.text[max(0, match.start() - 4) : match.end()])
-        ends = re.fullmatch(r"\W*", self.text[match.end() :])
-        return bool(says_in and ends and _WONDERS.search(self.text))
+        return bool(says_in and re.fullmatch(r"\W*", self.text[match.end() :]) and _WONDERS.search(self.text))
 
     def before(self, match: re.Match[str]) -> str:
         """Return the text before a match, at most 80 characters."""

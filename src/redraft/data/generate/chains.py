@@ -149,8 +149,7 @@ class ChainMaking:
     def finished(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain after the clean-up, marked with the changes, leaks and refusals."""
         for step in chain.steps:  # `filtered` may concern the step's criticism
-            of_answer = step.feedback is None or step.feedback.by == "checks"
-            if step.finish == "filtered" and of_answer:
+            if step.finish == "filtered" and (step.feedback is None or step.feedback.by == "checks"):
                 raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
         chain, counts = cleaned(chain)
         golds = gold_texts(record) if self.gold or self.verify else []

@@ -365,8 +365,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
                 # are unknown until their text comes, and their probabilities stay unknown.
                 tokens, chances = [], ()
                 if text:
-                    before = await self.decode(held) if held else ""
-                    tokens = await self.encode(text.removeprefix(before))
+                    tokens = await self.encode(text.removeprefix(await self.decode(held) if held else ""))
             held, gap = ([], False) if text else (held + tokens, gap)
             logprobs = tuple(each["logprob"] for each in chances)
             tops = (each["top_logprobs"] for each in chances if sampling.top_logprobs)

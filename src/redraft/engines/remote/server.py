@@ -372,10 +372,9 @@ class Server:
             text = ""
         finally:
             await self._lanes.close(response)
-        complaint = read_complaint(_from_json(text))
         return Refusal(
             status=response.status_code,
-            complaint=complaint or Complaint(text.strip() or response.reason_phrase),
+            complaint=read_complaint(_from_json(text)) or Complaint(text.strip() or response.reason_phrase),
             retry_after=_seconds(response.headers.get("retry-after")),
             location=self.clean(response.headers.get("location", "")),
             asked=response.extensions["asked_at"],

@@ -224,8 +224,7 @@ def marked(text: str, *, capitals: bool, count: int) -> str:
     words = dict.fromkeys(re.findall(r"(?<![\w*])[^\W\d_]{4,}(?![\w*])", text))
     plain = sorted((word for word in words if not (capitals and word.isupper())), key=len, reverse=True)
     for word in plain[: max(count - len(has), 0)]:
-        new = word.upper() if capitals else f"*{word}*"
-        text = re.sub(rf"(?<![\w*]){word}(?![\w*])", new, text, count=1)
+        text = re.sub(rf"(?<![\w*]){word}(?![\w*])", word.upper() if capitals else f"*{word}*", text, count=1)
     return text
 
 

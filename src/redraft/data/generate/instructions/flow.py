@@ -316,12 +316,10 @@ class Flow:
             made.rejects.append({**fault._asdict(), **about, "record": {"reply": reply.text}})
         self.rejects.add(*sorted(made.rejects, key=lambda record: record["number"]))
         kept = sorted(made.kept, key=lambda each: each[1].number)
-        instructions = {origin.number: task.instruction for task, origin in kept}
-        for place, instruction in instructions.items():
+        for place, instruction in {origin.number: task.instruction for task, origin in kept}.items():
             self.pool.keep(number, place, instruction)
         info, names = self.teacher.engine.info, ("temperature", "top_p", "max_tokens", "seed")
-        sampled = {name: getattr(self.sampling, name) for name in names}
-        how = (info.record, sampled, self.seeds)
+        how = (info.record, {name: getattr(self.sampling, name) for name in names}, self.seeds)
         chains = [to_chain(task, origin, *how, is_last=kept[-1][1] is origin) for task, origin in kept]
         return [chain.to_json() for chain in chains]
 

@@ -247,8 +247,7 @@ class InstructionRun:
 
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[Request]]:
-        complete = len(self._found) >= self.options.count
-        with Rejects(self.plan.out, session.done, complete=complete) as rejects:
+        with Rejects(self.plan.out, session.done, complete=len(self._found) >= self.options.count) as rejects:
             self._rejected = rejects.counts
             # Fill the pool as earlier runs did, in the same order.
             for place in sorted({*self._found, *rejects.claimed}):
