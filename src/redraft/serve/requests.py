@@ -137,7 +137,7 @@ class Accepted:
 
     @property
     def begins(self) -> re.Pattern[str] | None:
-        """A pattern for how an allowed JSON object or list begins; None if the answer need not be JSON."""
+        """A pattern for the beginning of an allowed JSON object or list; None without a JSON check."""
         schemas = [
             schema for check in self.options.checks if (schema := schema_of(cast("Check", check))) is not None
         ]
@@ -534,7 +534,7 @@ def passed_in(request: ModelRequest) -> dict[str, Any]:
 
 
 _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}}
-"""Values that change nothing: clients send them to every server."""
+"""Values without effect, which some clients send to every server."""
 
 
 def with_passed(

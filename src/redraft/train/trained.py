@@ -73,7 +73,7 @@ def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArgu
         _check_report(name)
     try:
         with warnings.catch_warnings():
-            # transformers warns of settings by names that a user did not type.
+            # transformers' warnings use setting names that the user did not type.
             warnings.simplefilter("ignore", FutureWarning)
             made = TrainingArguments(**asked)
             device = made.device
@@ -155,8 +155,8 @@ class Trained:
     """
 
     card: str | None = None  # the text of the model card, or None
-    optimizer: Any  # from `prepare`
-    schedule: Any  # from `prepare`
+    optimizer: Any  # set by `prepare`
+    schedule: Any  # set by `prepare`
 
     def __init__(
         self, model: Any, args: TrainingArguments, tokenizer: Any = None, *, around: Any = None

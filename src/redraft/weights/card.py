@@ -121,7 +121,7 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     """Replace an output's card by one that lists the sources of both its checkpoints.
 
     The card of `first` stays if it lists all sources, or if no licence is known. A base without a known
-    licence does not count as a source. Warn about the licences.
+    licence does not count as a source. Report the licences.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)
@@ -144,7 +144,7 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
 
 
 def say_licences(sources: Sequence[Source], run: Run) -> None:
-    """Warn about the licences of an output. If they clash, warn even in a quiet run."""
+    """Report the licences of an output. A clash is reported even in a quiet run."""
     if text := remark(sources):
         (run.caution if clash(sources) else run.tell)(text)
 

@@ -286,7 +286,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "bytes": checkpoint.size,
         "dtypes": dtypes_of(checkpoint),
         "fingerprint": fingerprint(checkpoint),
-        # With the time of modification, in nanoseconds, a replaced file counts as another file.
+        # The modification time, in nanoseconds, reveals that a file was replaced.
         "files": {file: [info.st_size, info.st_mtime_ns] for file, info in files.items()},
     }
 

@@ -2,8 +2,9 @@
 
 A plain delta stores `target - base` in the target's dtype, like the released deltas of SelFee, Alpaca, Vicuna
 and StableVicuna; adding it back is exact except for rounding. An exact delta stores the difference of the bit
-patterns as integers that wrap around, and restores the target bit for bit in any dtype. Tensors that the base
-lacks or has in another kind of dtype are stored whole. The recipe of a delta is in the header of each file.
+patterns as integers that wrap around, and restores the target bit for bit in any dtype. Codes (booleans,
+8-bit floats) are stored whole, and so are tensors of two dtypes that are not both floats. The recipe of a
+delta is in the header of each file.
 
 Quantised files are refused.
 
@@ -321,7 +322,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
         raise UsageError(
-            f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention for the rest.",
+            f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention for added rows.",
             hint="--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)",
         )
     return asked, f"{counted(theirs - ours, 'row')} more than the base"

@@ -1,8 +1,8 @@
 """Verify a checkpoint or a GGUF file, and list its faults.
 
 An input is sound if all files are complete, index and headers agree, no value is NaN or infinite, and
-checksums match the manifest, if redraft made it. The values of GGUF files are not read: redraft checks them
-as it writes them, and llama.cpp does with `--check-tensors`. The conversions check whether tensors,
+checksums match the manifest, if there is one. The values of GGUF files are not read: redraft checks them
+while writing, and llama.cpp with `--check-tensors`. The conversions check whether tensors,
 configuration, tokenizer and base fit each other. A change to both a file and its manifest goes unnoticed.
 """
 

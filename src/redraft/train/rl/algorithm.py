@@ -31,8 +31,8 @@ MAX_LOG_RATIO = 20.0
 EPSILON = 1e-8  # added to a variance before the division, as in all trainers derived from Ziegler et al
 
 ROUNDING = 1e-12
-"""Relative difference up to which numbers count as equal. It covers rounding in 64 bits, 1.1e-16 for each of
-the operations that made them."""
+"""Relative difference up to which numbers count as equal. It covers 64-bit rounding errors of
+1.1e-16 per operation."""
 
 
 def log_probs_and_entropy(
@@ -267,7 +267,7 @@ def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max:
 
     μ is the sampler, which uses the same weights but computes in another order, in other batches or in
     another number format. A token's loss times this weight has the expectation of π's loss, except where
-    cut off. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
+    clipped. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
     truncate at 2, like verl's `rollout_is: token` and TRL's `vllm_importance_sampling_mode="token_truncate"`.
 
     Args:

@@ -1,7 +1,7 @@
 """Call the function of a stage's verb, with the stage's options by name and one output.
 
-Most are the functions of redraft's Python API (docs/python.md). Those that need more than plain values are
-wrapped here.
+Most functions are those of redraft's Python API (docs/python.md). Functions that need more than plain values
+are wrapped here.
 """
 
 from __future__ import annotations

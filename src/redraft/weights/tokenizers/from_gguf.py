@@ -297,7 +297,7 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
 
 
 def _most_tokens(text: str) -> int:
-    """Return the most tokens of a text: one per byte in NFC, of up to three times its bytes (UAX #15)."""
+    """Return a bound: one token per byte, of which NFC makes at most three times as many (UAX #15)."""
     return len(text) if text.isascii() else 3 * len(text.encode(errors="surrogatepass"))
 
 
