@@ -142,7 +142,7 @@ def counted_in(batch: Batch) -> int:
 class SharedMeans:
     """Sums accumulated over steps and processes, whose means go into the next line of the log.
 
-    They stay on their device until they are read. The sum named `count` is the divisor of all others.
+    The sums stay on their device until they are read. Each is divided by the sum named `count`.
     """
 
     def __init__(self) -> None:

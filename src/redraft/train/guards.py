@@ -15,9 +15,9 @@ from typing import Any
 from redraft.errors import ModelError
 from redraft.train.options import LEARNING_RATE, RunOptions
 
-MARGIN = 2.0  # nats above the best mean that count as too high: batches differ by tenths
+MARGIN = 2.0  # a loss this many nats above the best mean is too high: batches differ by tenths
 
-STRETCH = 20  # the number of steps over which the best mean loss is taken
+STRETCH = 20  # the number of steps in a mean loss
 
 SEARCH = 25
 """In fp16, this many steps in a row may have non-finite gradients while a loss scale is searched. The scale

@@ -1,8 +1,8 @@
 """Load a model and its tokenizer, add an adapter, and save weights. Untrainable models are refused.
 
-transformers accepts faults that training must not: it initialises missing weights at random; a tokenizer
-without an end-of-text token trains a model that never stops; another model's tokenizer trains nonsense. All
-of these are errors here. Code that comes with a model is never run, and pickled weights are not read.
+transformers accepts three faults that are errors here: missing weights, which it initialises at random; a
+tokenizer without an end-of-text token, so that the model never learns to stop; and another model's tokenizer.
+Code that comes with a model is never run, and pickled weights are not read.
 """
 
 from __future__ import annotations

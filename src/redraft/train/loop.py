@@ -58,7 +58,7 @@ class Log:
 
     @contextmanager
     def opened(self, step: int) -> Iterator[None]:
-        """Open the log for a `with` block. Only its lines up to `step` are kept."""
+        """Open the log for a `with` block, and keep only its lines up to `step`."""
         try:
             if self._path:
                 self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -164,7 +164,7 @@ class Trained:
         self.model, self.args, self.tokenizer = model, args, tokenizer
         self.around = self.wrapped = around or model
         self.accelerator = _accelerator(args)  # for the backward pass and for clipping
-        self._uses_cache = getattr(model.config, "use_cache", None)  # the result's setting
+        self._uses_cache = getattr(model.config, "use_cache", None)  # the setting to save with the result
         model.config.use_cache = False
         if args.bf16 or args.fp16:
             leave_inputs_to_autocast(model)

@@ -58,8 +58,7 @@ class Verb(ABC, Generic[Own]):
         args: TrainingArguments,  # noqa: ARG002
         tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
     ) -> tuple[Source, Any]:
-        """Return the loop's data, and a module around the model that computes the loss, or None if the
-        model does."""
+        """Return the loop's data, and a module around the model that computes the loss, or None."""
         return data, None
 
     def finish(self, own: Own, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:

@@ -40,7 +40,7 @@ _LISTED = re.compile(
     r"|cdla-.*|llama[234](\.[123])?|gemma|unknown"
 )
 """Licences that the hub knows by their own id (huggingface.co/docs/hub/repositories-licenses)."""
-_CACHED = re.compile(r"-[0-9a-f]{16}$")  # ends the name of a folder that `engines.hf.folders` made
+_CACHED = re.compile(r"-[0-9a-f]{16}$")  # suffix of folders that `engines.hf.folders` makes
 
 Part = tuple[Checkpoint, str]  # a checkpoint and its kind: base, adapter or delta
 

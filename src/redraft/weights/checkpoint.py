@@ -156,7 +156,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_small(path: Path) -> bytes:
-    """Read a small file, such as a configuration. Large files, devices and links to outside are errors."""
+    """Read a small file, such as a configuration. Refuse large files, devices and links out of the folder."""
     try:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:

@@ -4,9 +4,10 @@ They are in the order of a step: scores of whole texts become rewards of tokens,
 advantages, and advantages weigh the losses. The caller keeps β and the optimizer.
 
 Tensors of tokens are [sequences, tokens]. They contain response tokens only, padded on the right. `mask` is
-bool and true at real tokens, including EOS. Padding may contain anything, even NaN: it is never read, and
-results are 0 there. Computation is in 32 bits, or in 64 if the inputs have 64; statistics of a group are
-computed in 64, where equal numbers have no spread. Log-probabilities and KL are in nats.
+bool and true at real tokens, including EOS. Padding may contain anything, even NaN: it is never read.
+Results are 0 there, and importance weights 1. Computation is in 32 bits, or in 64 if the inputs have 64;
+statistics of a group are computed in 64, where equal numbers have no spread. Log-probabilities and KL are in
+nats.
 
 Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, GRPO 2402.03300, and Schulman,
 "Approximating KL Divergence" (2020).

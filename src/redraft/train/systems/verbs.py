@@ -31,7 +31,7 @@ from redraft.train.options import VERBS as TRAINED
 from redraft.train.options import settings_of
 
 _HERE = "redraft.train.systems.verbs:"
-_DATA = {"force": True}  # an earlier output was set aside, or a stopped stage left it to resume
+_DATA = {"force": True}  # safe: if there is an output, a stopped stage left it to resume
 _GIVEN = {"force", "run", "on_event"}  # parameters that are not options of a stage
 
 

@@ -25,7 +25,7 @@ from redraft.weights.header import AGAIN, by, refuse_pointer, size_of_file
 
 MAX_STRING = 1 << 24
 MAX_ARRAY_KEPT = 256
-MAX_ENTRIES = 1 << 18  # maximum keys, and tensors. The largest mixtures of experts have a third as many.
+MAX_ENTRIES = 1 << 18  # maximum keys, and maximum tensors: three times those of the largest models
 
 MAX_ELEMENTS, MAX_TEXT = 1 << 22, 1 << 28
 """The most elements of all arrays that are read, and bytes of all texts. Gemma 3 has 1.3 million elements."""

@@ -111,7 +111,7 @@ class _Planner:
         if source is None or not tied:
             return None
         if not _parts(self.adapter):
-            self.targets.pop(OUTPUT, None)  # some bases keep a copy, which would not change
+            self.targets.pop(OUTPUT, None)  # some bases store a copy, which would not be merged
             return False
         self.targets.setdefault(OUTPUT, replace(source, info=replace(source.info, name=OUTPUT)))
         return True

@@ -90,7 +90,7 @@ class TokenizerFolder:
         """Add the added tokens: control tokens, and user-defined texts that are never split."""
         for number, text, special in self._added():
             if not self.fast and text not in self.ids and number in self.texts:
-                # It replaces a piece of tokenizer.model, as in transformers.
+                # The added token replaces a piece of tokenizer.model, as in transformers.
                 del self.ids[self.texts.pop(number)]
             if self.ids.get(text) != number or self.kinds[number] not in (sp.UNKNOWN, sp.BYTE):
                 self.put(number, text, sp.CONTROL if special else sp.USER_DEFINED)
