@@ -59,7 +59,7 @@ class RunOptions(OptionModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "number format of the weights during training", MODEL, default="auto"
     )
-    bf16: bool | None = option("compute layers in bf16; default on a CPU that supports it", MODEL)
+    bf16: bool | None = option("compute layers in bf16; default on CPUs with bf16", MODEL)
     fp16: bool = option("compute layers in fp16; needs a GPU", MODEL, default=False)
     tf32: bool | None = option("compute 32-bit products in TF32; needs a GPU", MODEL)
     lora: bool | None = option("train an adapter; default without a large enough GPU", MODEL)
@@ -172,7 +172,7 @@ class SftOptions(LossOptions):
         default="accepted",
     )
     answer: Literal["accepted", "first"] = option(
-        "which answer --training_objective answer uses (first: answer 0 even if rejected, as in SelFee)",
+        "the answer that --training_objective answer trains on (first: answer 0, as in SelFee)",
         DATA,
         default="accepted",
     )
@@ -245,7 +245,7 @@ class PpoOptions(RunOptions):
     lr_scheduler_type: Schedule = option("schedule that changes the learning rate", STEPS, default="constant")
     warmup_ratio: float = option("share of all steps used for warm-up", STEPS, default=0.0, ge=0, lt=1)
     lora: bool | None = option(
-        "train an adapter; PPO needs one, since its reference is the model without it", MODEL, default=True
+        "train an adapter (required: the reference of PPO is the model without it)", MODEL, default=True
     )
     algorithm: Literal["ppo", "rloo", "grpo"] = option("how to estimate advantages", ALGORITHM, default="ppo")
     reward: Texts = option(

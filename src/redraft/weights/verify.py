@@ -47,7 +47,7 @@ class Verdict:
         """Return the report as lines of text."""
         verdict = counted(len(self.findings), "fault") if self.findings else "sound"
         read = f"{counted(self.files, 'file')}, {counted(self.tensors, 'tensor')}"
-        sums = f"{counted(self.checksums, 'checksum')} as in the manifest"
+        sums = f"{counted(self.checksums, 'checksum')} verified"
         found = f"{read}, {self.size / 1e6:,.2f} MB; {sums if self.checksums else 'no checksums'}"
         last = f"{self.path}: {verdict} ({found})"
         return [one_line(line) for line in (*self.findings, last)]
@@ -101,7 +101,7 @@ def _look(checkpoint: Checkpoint, report: Verdict, progress: Progress) -> None:
         progress(values.nbytes)
     lines = [
         f"{checkpoint.tensors[name].file}: {name!r:.80} has {nans:,} NaN and {infinite:,} infinite "
-        f"of {checkpoint.tensors[name].count:,} values"
+        f"among {checkpoint.tensors[name].count:,} values"
         for name, (nans, infinite) in odd.items()
     ]
     report.add(lines, "with NaN or infinite values")

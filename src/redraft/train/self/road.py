@@ -158,7 +158,9 @@ class Road:
             hint = "Leave --model out, or name a file: --model qwen3-0.6b-q8_0.gguf"
             raise UsageError(f"--model {self.model}: only default and GGUF files can be trained.", hint=hint)
         if not self._prompts:
-            raise UsageError(f"{self.everyday} has no prompts.", hint="Omit --everyday to use redraft's.")
+            raise UsageError(
+                f"{self.everyday} has no prompts.", hint="Omit --everyday to use redraft's prompts."
+            )
         folder_for(self.model)  # if the base is missing, nothing should be written
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / ".lock"):

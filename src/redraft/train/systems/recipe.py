@@ -198,7 +198,10 @@ def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: M
             raise UsageError(f"stages {other} and {name} both write {stage.out}.", hint="Change one 'out'.")
         for each in stage.reads:
             if each not in stages and each not in files:
-                hint = f"Stages: {', '.join(stages)}. Files: {', '.join(files) or 'none'}. A brace: '{{{{'"
+                hint = (
+                    f"Stages: {', '.join(stages)}. Files: {', '.join(files) or 'none'}. "
+                    "Write '{{' for a brace."
+                )
                 raise UsageError(f"stage {name} reads {{{each}}}, which is not a stage or file.", hint=hint)
         if not stage.command:
             find_verb(stage.verb)

@@ -231,7 +231,7 @@ class _Reader:
         for _ in range(value_count):
             key = self._string()
             if key in metadata:
-                self._odd(f"the key {key!r:.80} comes twice")
+                self._odd(f"the key {key!r:.80} appears twice")
             kind = self._scalar("<I")
             metadata[key] = self._array() if kind == _ARRAY else self._simple(kind)
         infos = self.at
@@ -338,7 +338,7 @@ class _Reader:
         self._room_for(length, 1, "bytes of text")
         self.text -= length
         if length > MAX_STRING or self.text < 0:
-            self._odd(f"a text has {length} bytes, and all texts so far {MAX_TEXT - self.text}: too many")
+            self._odd(f"too much text: {length} bytes here, and {MAX_TEXT - self.text} in all so far")
         raw = self.data[self.at : self.at + length]
         self.at += length
         return raw.decode("utf-8", "replace")

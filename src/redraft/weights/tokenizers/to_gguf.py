@@ -93,7 +93,9 @@ def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
                 source.bad(f"tokenizer.json has the merge {entry!r:.60}, which is not two tokens")
     for left, right in merges:
         if not {left, right, left + right} <= source.ids.keys():
-            source.bad(f"tokenizer.json merges {left!r:.40} and {right!r:.40}, but not all three are tokens")
+            source.bad(
+                f"tokenizer.json merges {left!r:.40} and {right!r:.40}, but one of them or the result is no token"
+            )
     return merges
 
 
