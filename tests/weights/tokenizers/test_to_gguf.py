@@ -263,7 +263,7 @@ def added(**token: Any) -> Callable[[Any], Any]:
         (model(merges=[["a"]]), "which is not two tokens"),
         (model(merges=[["a", 1]]), "which is not two tokens"),
         (model(merges=[["a b", "c"]]), "which is not two tokens"),
-        (model(merges=[["a", "€€"]]), "merges 'a' and '€€', but one of them or the result is no token"),
+        (model(merges=[["a", "€€"]]), "merges 'a' and '€€', but a part or the result is no token"),
         (vocabulary(new=3), "the id 3 is both"),
         (vocabulary(new=-1), "has the id -1"),
         (vocabulary(new=True), "with the id True"),

@@ -94,7 +94,7 @@ def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
     for left, right in merges:
         if not {left, right, left + right} <= source.ids.keys():
             source.bad(
-                f"tokenizer.json merges {left!r:.40} and {right!r:.40}, but one of them or the result is no token"
+                f"tokenizer.json merges {left!r:.40} and {right!r:.40}, but a part or the result is no token"
             )
     return merges
 
