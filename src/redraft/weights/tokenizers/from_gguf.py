@@ -302,7 +302,7 @@ def _most_tokens(text: str) -> int:
 
 
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
-    """Return whether tokens are merged bytes and span no single space, so that a text may be cut there."""
+    """Return whether texts may be cut at single spaces: in byte-level BPE whose tokens span none."""
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
     except ModelError:
