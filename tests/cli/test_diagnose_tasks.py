@@ -615,7 +615,10 @@ def test_without_checks_a_judge_compares_the_answers_and_what_it_said_is_kept() 
     assert f"  judge: {server.model}\n" in way
     assert "\njudge:" not in way, "it is not asked in use"
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0
-    refused(redraft("diagnose", "way"), "only a judge compared the answers in way, so no table is made.")
+    refused(
+        redraft("diagnose", "way"),
+        "a judge compared the answers in way, and no checks scored them, so no table is made.",
+    )
     file.write_text(text.replace('"score":[6.0,5.0]', '"score":[1.0,1.0]'))
     edited = redraft("diagnose", "way.yaml", "--verify").stdout
     assert re.search(r"promise.gain is (?s:.*)pairs.reviews-2.jsonl was changed afterwards.", edited)

@@ -99,7 +99,7 @@ def revision_heading(k: int) -> str:
 
 
 def render_steps(steps: Sequence[Step]) -> str:
-    """Render the text after the prompt. `Parser` reads it back, without white space around sections."""
+    """Render the text after the prompt. `Parser` reads it back, but strips white space around sections."""
     parts: list[str] = []
     for k, step in enumerate(steps):
         parts += [revision_heading(k) if k else "", escape(step.answer)]

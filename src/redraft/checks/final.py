@@ -491,7 +491,7 @@ class FinalMaths(_Final):
         return final_maths(answer)
 
     def is_right(self, found: str) -> bool:
-        """Return whether both results are the same."""
+        """Return whether a result is the same as the gold answer."""
         return same(found, self.reference)
 
     def said(self, answer: str) -> Hashable:

@@ -8,10 +8,10 @@ A killed process leaves at most one torn result, and the next run cuts it off. T
 open. Failed items are written to `OUT.errors.jsonl`, and the next run tries them again. Results are in the
 order in which they were finished. A power cut may lose the last lines, which are synced on closing.
 
-Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice. An
-item's last line counts. That file never breaks a run: torn or damaged lines, and lines of other settings, are
-skipped. If the file cannot be written, no work is kept. Its lines are written at once and synced once a
-second, so a power cut costs only the last second's work.
+Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice. If
+an item has several lines there, the last counts. That file never breaks a run: torn or damaged lines, and
+lines of other settings, are skipped. If the file cannot be written, no work is kept. Its lines are written at
+once and synced once a second, so a power cut costs only the last second's work.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ def load_all(group: Group, kind: type[T]) -> dict[str, T]:
         try:
             loaded[name] = plugin.load(kind)
         except PluginError as error:
-            _warn_once(f"{error.message} It is left out.")
+            _warn_once(f"{error.message} The plugin is not used.")
     return loaded
 
 

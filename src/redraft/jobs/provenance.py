@@ -239,7 +239,7 @@ def _hash(lines: Iterator[str]) -> str:
 def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
     """Return the hashes of the files and folders that options name, for the record's settings.
 
-    A script of replies is left out, because it replaces a server, and its later replies may change.
+    A script of replies is left out: it stands in for a server, so its replies may change between runs.
     """
     hashes = ContentHashes(cache_folder() / "hashes.json")
     files = {name: each for name, each in named.items() if not str(each).startswith("script:")}
@@ -248,7 +248,7 @@ def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
 
 
 def paths_in(value: Any) -> Iterator[Path]:
-    """Yield the files and folders that a value names: both in `base+adapter`, the file in `judge:FILE`."""
+    """Yield the existing paths that a value names: both parts of `base+adapter`, and FILE in `judge:FILE`."""
     if isinstance(value, list | tuple | Mapping):
         for each in value.values() if isinstance(value, Mapping) else value:
             yield from paths_in(each)

@@ -142,8 +142,9 @@ def out_of_memory(error: BaseException, own: RunOptions, tokens: int) -> ModelEr
     when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
     return ModelError(
         f"out of memory {when}{why}.",
-        hint="Each of these saves memory; the first costs least. If you change --lora or --model_max_length, "
-        "start over (--overwrite_output_dir):\n" + "\n".join(f"  {line}" for line in _smaller(own)),
+        hint="If you change --lora or --model_max_length, start over (--overwrite_output_dir). "
+        "Each of these saves memory; the first costs least:\n"
+        + "\n".join(f"  {line}" for line in _smaller(own)),
     )
 
 

@@ -140,7 +140,7 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     bf16). Weights under an adapter do not change, so they are in bf16 if the machine has bf16 instructions.
     """
     if name == "float16" and not lora:
-        found = "weights in float16 cannot be trained: most steps are too small for float16."
+        found = "weights in float16 cannot be trained: its range is too small for gradients."
         raise UsageError(found, hint="--dtype float32 --fp16 true (computes in float16), or --dtype bfloat16")
     if name != "auto":
         return DTYPES[name]

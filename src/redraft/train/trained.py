@@ -68,7 +68,7 @@ def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArgu
     if not torch.cuda.is_available() or own.use_cpu:
         _fit_to_cpu(asked, own, say)
     elif ranks() == 1:
-        _leave_fsdp_out(asked, say, f"To shard it: {_ALL_GPUS.format('N')}")
+        _leave_fsdp_out(asked, say, f"To shard the model: {_ALL_GPUS.format('N')}")
     for name in own.report_to:
         _check_report(name)
     try:
@@ -103,9 +103,9 @@ def _fit_to_cpu(asked: dict[str, Any], own: RunOptions, say: Say) -> None:
         say("layers compute in bf16, which is faster on this CPU (--bf16 False for 32 bits).")
         asked["bf16"] = True
     if asked.pop("tf32"):
-        say("--tf32 is left out: it needs a GPU, and none is used.")
+        say("--tf32 is ignored: it needs a GPU, and none is used.")
     if own.fp16:
-        say("--fp16 is left out: it needs a GPU, and none is used. --dtype sets the number format.")
+        say("--fp16 is ignored: it needs a GPU, and none is used. --dtype sets the number format.")
         asked["fp16"] = False
     if asked["bf16"] and not computes_bf16(gpu=False):
         say("--bf16 is slower than 32 bits here: this CPU lacks the instructions (try --bf16 False).")
@@ -115,7 +115,7 @@ def _fit_to_cpu(asked: dict[str, Any], own: RunOptions, say: Say) -> None:
 def _leave_fsdp_out(asked: dict[str, Any], say: Say, why: str) -> None:
     if asked.pop("fsdp", None):
         each = f"each of the {ranks()} processes" if ranks() > 1 else "one process"
-        say(f"--fsdp is left out: {each} loads the whole model, and the loss is the same. {why}.")
+        say(f"--fsdp is ignored: {each} loads the whole model. The loss does not change. {why}.")
     asked.pop("fsdp_config", None)
 
 

@@ -74,7 +74,7 @@ def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
 
 
 def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Chain:
-    """Return messages as a chain. If the last one is the assistant's, it is the answer (`answered_by`)."""
+    """Return messages as a chain. If the assistant's is last, it is the answer: see `answered_by`."""
     if not turns:
         fields.fail(name, "is empty")
     system = fields.rest.get("system")

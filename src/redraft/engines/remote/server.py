@@ -451,8 +451,8 @@ class Lanes:
 
     Each active request has its own client with one connection, so that hundreds at once stay cheap:
     httpcore's pool compares all of its connections whenever a request begins or ends. With 200 at once, that
-    takes more time than everything else together (benchmarks/generate.py, row `overhead`). The lane used last
-    is used first, because its connection is open.
+    takes more time than everything else together (benchmarks/generate.py, row `overhead`). The client freed
+    last is reused first, because its connection is probably still open.
     """
 
     def __init__(self, **settings: Any) -> None:

@@ -253,7 +253,7 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
-    """Return chart points by way: cost, score and both ends of its interval in per cent, and a tooltip."""
+    """Return each way's chart points: cost; score, low and high end in per cent; and a tooltip."""
     drawn: dict[str, list[tuple[float, float, float, float, str]]] = {}
     ways = [kind for kind in found.kinds if kind != "plain"]
     for kind in sorted(ways, key=lambda kind: kind == "revise"):  # it is drawn last, on top

@@ -129,7 +129,8 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
     """Write the table and the page of a folder, and return the table."""
     if any(task["task"] == UNSCORED for task in read_plan(folder)["tasks"].values()):
         hint = f"To check the judge's choice: redraft diagnose {folder}.yaml --verify"
-        raise UsageError(f"only a judge compared the answers in {folder}, so no table is made.", hint=hint)
+        found = f"a judge compared the answers in {folder}, and no checks scored them, so no table is made."
+        raise UsageError(found, hint=hint)
     table = table_of(folder, by)
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
