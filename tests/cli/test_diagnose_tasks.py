@@ -230,6 +230,15 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     assert done.exit_code == 1
     assert done.stdout.startswith("table.json: cells[0].points[0].score.value is 0.9, but the")
     Path("d/table.json").write_text(text)
+    page = Path("d/index.html").read_text()
+    for place in (r"<td>\d+\.\d(?= %)", r": \d+\.\d(?= %)"):  # in a row, and at a point of the chart
+        Path("d/index.html").write_text(re.sub(place, lambda has: f"{has[0][0]}9", page, count=1))
+        done = verify()
+        assert done.exit_code == 1
+        assert re.match(r"index.html: line \d+ is '.*9 %.*', but the records give '.*\d\.\d %", done.stdout)
+    Path("d/index.html").unlink()
+    assert "index.html is gone." in verify().stdout
+    redraft("diagnose", "d")
     [*_, last] = map(Path, files())
     last.unlink()
     assert f"{last.relative_to('d')} is gone." in verify().stdout

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os.path import commonprefix
@@ -34,6 +35,7 @@ from redraft.jobs.files import sha256_of, write_file
 
 TABLE, PAGE = "table.json", "index.html"
 _MOST = 20  # differing figures to list
+_CHART, _WORDS = re.compile(r"<svg.*?</svg>", re.DOTALL), re.compile(r'>[^<>]+<|aria-label="[^"]*"')
 _HOW = """\
 Each way may spend as many new tokens as revising did: best of N and a vote draw as many answers as fit. \
 Best of N keeps the answer that passes the checks, and a blind retry revises without being told what failed.
@@ -132,11 +134,20 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
     table = table_of(folder, by)
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
-    made = f"redraft {__version__} · redraft diagnose {folder.name} --verify recomputes all figures"
-    parts = [*(Part(verdict=each) for each in sentences(table)), Part(notes=_HOW)]
-    parts += parts_of(table, charts=True)
-    write_file(folder / PAGE, render("Who should revise, when, and how?", "", parts, made).encode())
+    write_file(folder / PAGE, _page(table).encode())
     return table
+
+
+def _page(table: Table) -> str:
+    made = f"redraft {__version__} · redraft diagnose FOLDER --verify recomputes all figures"
+    parts = [*(Part(verdict=each) for each in sentences(table)), Part(notes=_HOW)]
+    return render("Who should revise, when, and how?", "", [*parts, *parts_of(table, charts=True)], made)
+
+
+def _lines(page: str) -> dict[str, str]:
+    # The layout of a chart depends on the machine's fonts, so only its words are compared.
+    text = _CHART.sub(lambda chart: "\n".join(_WORDS.findall(chart[0])), page)
+    return {f"line {number}": line for number, line in enumerate(text.splitlines(), 1)}
 
 
 def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
@@ -197,15 +208,22 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     faults += some(wrong)
     try:
         by: Cost = next((cost for cost in get_args(Cost) if cost == table.get("by")), "tokens")
-        now = json.loads(json.dumps(without_nan(table_of(folder, by))))
+        now = json.loads(json.dumps(without_nan(again := table_of(folder, by))))
     except (RecordError, OutputError) as error:
         return [*faults, error.message], "The figures cannot be recomputed."
     faults += some(differences(TABLE, {name: table.get(name) for name in now}, now))
+    other, page = table.get("redraft") != __version__, folder / PAGE
+    if not faults and not other:
+        faults = [f"{PAGE} is gone."]
+        if page.exists():
+            told = _lines(page.read_text("utf-8", "replace"))
+            faults = some(differences(PAGE, told, _lines(_page(again))))
     if faults:
         return faults, "Not verified."
     figures = sum(isinstance(value, int | float) for _, value in _leaves(now, ""))
     files = counted(len(table["files"]), "file")
-    return [], f"Verified: {figures:,} figures from {files}, and the truth of {counted(answers, 'answer')}."
+    said = f"Verified: {figures:,} figures from {files}, and the truth of {counted(answers, 'answer')}."
+    return [], said + f" Another version of redraft made {PAGE}, so it was not compared." * other
 
 
 def changes(folder: Path, before: Mapping[str, str]) -> list[str]:
