@@ -24,6 +24,7 @@ from redraft.evaluation.diagnosis.truth import Known, chains_of, known, preferen
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
+from redraft.jobs.ledger import failures
 
 Cost = Literal["tokens", "seconds", "money"]  # the cost to compare at
 
@@ -149,6 +150,7 @@ class Curves:
     left_out: int = 0  # number of items that are missing from some run
     unfinished: tuple[str, ...] = ()  # seeds with missing runs
     by: Cost = "tokens"
+    stopped: bool = False  # whether a run has yet to try some prompts: the others may be the easy ones
 
     def cost(self, point: Point) -> float:
         """Return a point's mean cost per item, in the unit of `by`."""
@@ -233,15 +235,15 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     The first seed determines the ways. Seeds with missing runs are not counted. Items that are missing
     from a run are not counted either.
     """
-    found: dict[str, dict[Strategy, Path]] = {}
+    by_seed: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):
         files = {Strategy.of(file.stem): file for file in seed.glob("*.jsonl") if "." not in file.stem}
-        found[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
-    first = next(iter(found.values()), {})
+        by_seed[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
+    first = next(iter(by_seed.values()), {})
     if not any(way.kind == "revise" for way in first):
         return None
-    whole = [files for files in found.values() if files.keys() >= first.keys()]
-    unfinished = tuple(seed for seed, files in found.items() if files not in whole)
+    whole = [files for files in by_seed.values() if files.keys() >= first.keys()]
+    unfinished = tuple(seed for seed, files in by_seed.items() if files not in whole)
     runs = {way: results_in(files[way] for files in whole) for way in first}
     items = dict.fromkeys(name for of_way in runs.values() for name in of_way)
     common = [name for name in items if len({len(of_way.get(name, ())) for of_way in runs.values()}) == 1]
@@ -249,7 +251,13 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
         hint = "Run the same command again to continue."
         raise UsageError(f"{folder}: no item was answered in every run.", hint=hint)
     points = (Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first)
-    return Curves(model, task, tuple(points), len(whole), len(items) - len(common), unfinished)
+    found = Curves(model, task, tuple(points), len(whole), len(items) - len(common), unfinished)
+    tried = {_tried(file) for files in whole for file in files.values()} if found.left_out else ()
+    return replace(found, stopped=len(tried) > 1)
+
+
+def _tried(file: Path) -> int:
+    return len({*failures(file), *(chain.id for chain in chains_of(file))})
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:

@@ -108,7 +108,8 @@ def pooled(each: Sequence[Curves]) -> Curves:
         Point(way, tuple(spent for one in each for spent in _run_of(one, way).spent))
         for way in sorted(ways, key=lambda way: way.place)
     )
-    return Curves(each[0].model, ALL, points, min(one.seeds for one in each), by=each[0].by)
+    seeds, stopped = min(one.seeds for one in each), any(one.stopped for one in each)
+    return Curves(each[0].model, ALL, points, seeds, by=each[0].by, stopped=stopped)
 
 
 def _run_of(curves: Curves, way: Strategy) -> Point:
@@ -156,16 +157,19 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         name = f"{each.model}, {each.task}"
         if each.task != ALL:
             note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
+            note += ", UNFINISHED" * each.stopped
             axis = "new tokens a prompt" if each.by == "tokens" else f"{each.by} a prompt"
             chart = drawn(equal_tokens.series(each), axis, "right answers, %") if charts else ""
             most = equal_tokens.point_line(max(each.points, key=lambda point: point.score.value))
             claim = f"No way has more right answers than {most.name}, {most.value} ({most.interval})."
+            claim *= not each.stopped
             lines = [equal_tokens.point_line(point) for point in each.points]
             yield Part(name, note, lines=lines, chart=chart, claim=claim)
         if rows := [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]:
             said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
             title, lines = f"{name}, at equal {each.by}", [equal_tokens.versus_line(row) for row in rows]
-            yield Part(title, "points ahead", lines=lines, claim=f"{said.removesuffix('.')}.")
+            claim = f"{said.removesuffix('.')}." * (not each.stopped)
+            yield Part(title, "points ahead", lines=lines, claim=claim)
     if table.remarks:
         yield Part("Keep this in mind", notes=table.remarks)
 
@@ -173,7 +177,11 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
 def sentences(table: Table) -> Iterator[str]:
     """Yield a conclusion for each model and each way to revise."""
     over = {each.model: each.task for each in reversed(table.comparisons)}  # its first task: ALL if several
+    stopped = {each.model for each in table.cells if each.stopped}
     for model, task in reversed(over.items()):
+        if model in stopped:
+            yield f"{model}: UNFINISHED, so there is no verdict. The same command continues the runs."
+            continue
         for ours in REVISING:
             wanted = (model, task, ours)
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
