@@ -276,6 +276,24 @@ def test_options_of_runs_need_tasks(flag: tuple[str, str]) -> None:
     refused(redraft("diagnose", "test.jsonl", *flag), f"{flag[0]} needs --tasks")
 
 
+def test_files_that_differ_in_more_than_the_seed_are_no_runs_of_one_way() -> None:
+    assert run(GSM8K, "--ways", "one,alone", "--seeds", "2").exit_code == 0
+    [seeds] = Path("d/runs").glob("*/*")
+    one, revise, alone, other = (
+        str(seeds / name)
+        for name in (
+            "seed-0/plain.jsonl",
+            "seed-0/revise-2.jsonl",
+            "seed-0/alone-2.jsonl",
+            "seed-1/alone-2.jsonl",
+        )
+    )
+    said = f"{one} and {alone} differ in more than the seed: max_revisions was 0 and is 1"
+    refused(redraft("diagnose", one, alone), said, f"redraft report {one} {alone}")
+    refused(redraft("diagnose", revise, alone), "way was revise-2 and is alone-2.")
+    assert "3 items in 6 runs" in redraft("diagnose", alone, other).stdout
+
+
 def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> None:
     copytree(whole, "d")
     refused(run(GSM8K, "--temperature", "0.1", "--seed", "5"), "made differently: temperature", "delete d")
