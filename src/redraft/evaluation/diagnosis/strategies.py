@@ -156,7 +156,8 @@ def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False)
     An answer without a result does not vote. If results have equally many votes, the earliest wins. With
     `early`, the chain contains only the samples that settled the vote, and their usage.
     """
-    samples = [*chain.steps[:1], *chain.drafts]
+    # Their feedback only made the model draw all samples (`Retold.never`).
+    samples = [step.model_copy(update={"feedback": None}) for step in (*chain.steps[:1], *chain.drafts)]
     read = [said(step.answer) for step in samples]
     if early:
         most = next((count for count in range(1, len(read)) if settled(read[:count])), len(read))
