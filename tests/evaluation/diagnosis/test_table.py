@@ -96,6 +96,11 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     others = {each.kind for each in table.comparisons if each.ours == "alone"}
     assert others == {"plain", "vote"}
     assert {each.kind for each in table.comparisons if each.ours == "revise"} == {"plain", "best-of", "vote"}
+    own[4] = ("alone-2", 200, shares(20))  # as of a model that was trained to revise
+    table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))
+    pairs = [(each.ours, each.kind) for each in table.comparisons]
+    assert pairs == [("revise", "best-of"), ("alone", "plain"), ("alone", "vote")]
+    assert "m, t: in 40 of 40 prompts, the model revised by itself, without feedback, so" in str(table)
 
 
 def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> None:

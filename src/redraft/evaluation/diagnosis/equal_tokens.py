@@ -166,6 +166,14 @@ class Curves:
         return next(point for point in reversed(self.points) if point.way.kind == kind)
 
     @property
+    def native(self) -> int:
+        """The number of items where revising equals revising alone: the model revised without feedback."""
+        if not {"revise", "alone"} <= {*self.kinds}:
+            return 0
+        both = zip(self.last("revise").spent, self.last("alone").spent, strict=True)
+        return sum(one[:3] == other[:3] for one, other in both)
+
+    @property
     def items(self) -> int:
         """The number of items that every run answered."""
         return len(self.points[0].spent)

@@ -81,6 +81,10 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
             if curves.unfinished:
                 seeds = ", ".join(curves.unfinished)
                 remarks.append(f"{model}, {task}: these seeds lack runs and are not counted: {seeds}.")
+            if 2 * curves.native >= curves.items:
+                where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
+                why = "the model revised by itself, without feedback, so `revise` equals `alone`"
+                remarks.append(f"{model}, {task}: {where}, {why}.")
             why = f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
             remarks += [f"{model}, {task}: {why}"] * (not steers(folder / RUNS / name / task))
         if len(of_model) > 1:
@@ -122,6 +126,8 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
         others = UNGUIDED if ours == "alone" else {*curves.kinds} - {"alone"}
         if ours in MODES:
             others = {*curves.kinds} - {*REVISING}
+        if ours == "revise" and curves.native == curves.items:  # else these would count twice
+            others -= {*UNGUIDED}
         for other in curves.kinds:
             if other != ours and other in others:
                 yield curves.against(ours, other)
