@@ -75,7 +75,7 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     assert "script:script.jsonl, revise: " in result.stdout
     page = Path("d/index.html").read_text()
     titled = (
-        ", at equal tokens</h2>",
+        ", at equal tokens where possible</h2>",
         "<p>No way has more right answers than ",
         "<p>Undecided: revising is not",
     )
@@ -213,7 +213,7 @@ def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verifie
     refused(redraft("diagnose", str(file), "--equal", "money"), "--equal needs a folder that --tasks wrote.")
     rmtree("d")
     priced = run("add", "--ways", "best", "--price", "0,1000000", "--equal", "money")
-    told = r"add, at equal money: .*\nrevise minus one .* \d+\.\d{6} USD against"
+    told = r"add, at equal money where possible: .*\nrevise minus one .* \d+\.\d{6} USD against"
     assert re.search(told, priced.stdout), priced.stdout
     assert table()["by"] == "money"
     assert "money a prompt</text>" in Path("d/index.html").read_text()

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.errors import OutputError, UsageError
+from redraft.evaluation.diagnosis.equal_tokens import series
 from redraft.evaluation.diagnosis.table import ALL, Table, sentences, table_of
 from redraft.evaluation.stats import holm, without_nan
 from tests.evaluation.diagnosis.made_chains import shares, write_run
@@ -101,6 +102,22 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     pairs = [(each.ours, each.kind) for each in table.comparisons]
     assert pairs == [("revise", "best-of"), ("alone", "plain"), ("alone", "vote")]
     assert "m, t: in 40 of 40 prompts, the model revised by itself, without feedback, so" in str(table)
+
+
+def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "d", {("m", "t"): ways(30, 12)})
+    for way, by in (("plain", "the base model"), ("revise-2", "its own revision")):
+        file = folder / "runs" / "m" / "t" / "seed-0" / f"{way}.jsonl"
+        file.write_text(file.read_text().replace('"meta":{', f'"meta":{{"answered_by":"{by}",'))
+    table = table_of(folder)
+    assert "revise minus one answer of the base model " in str(table)
+    assert " to one answer of the base model, for 100 tokens more" in "".join(sentences(table))
+    drawn = series(table.cells[0])
+    assert {name: len(points) for name, points in drawn.items()} == {
+        "one answer of the base model": 1,
+        "best of N": 2,
+        "revise": 1,
+    }
 
 
 def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> None:

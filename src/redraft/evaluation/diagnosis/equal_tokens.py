@@ -20,13 +20,14 @@ from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of
 from redraft.evaluation.diagnosis.strategies import NAMES, SAMPLED, Strategy
-from redraft.evaluation.diagnosis.truth import Known, chains_of, known, preferences
+from redraft.evaluation.diagnosis.truth import Known, chains_of, known, of_base, preferences
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
 from redraft.jobs.ledger import failures
 
 Cost = Literal["tokens", "seconds", "money"]  # the cost to compare at
+_OF_BASE = " of the base model"
 
 
 def amount(cost: float, by: Cost) -> str:
@@ -84,6 +85,7 @@ class Point:
 
     way: Strategy
     spent: tuple[Spent, ...]
+    base: bool = False  # whether the base model answered, though the other ways ask a trained one
 
     @cached_property
     def scores(self) -> list[float]:
@@ -121,6 +123,12 @@ class Versus:
     at: float  # the cost at which the second way is compared
     decision: Decision  # the gain of the first way
     p: float  # the decision's p, corrected by Holm's procedure for the number of comparisons
+    base: bool = False  # whether the second way is the base model's, as in `Point`
+
+    @property
+    def other(self) -> str:
+        """The second way's name in tables."""
+        return named(self.kind) + _OF_BASE * self.base
 
     @property
     def finding(self) -> Literal["better", "worse", "open", "not comparable"]:
@@ -199,7 +207,8 @@ class Curves:
             if math.isnan(at + self.cost(last)):
                 basis = "unknown"
         about = (self.model, self.task, self.by, ours, kind)
-        return Versus(*about, basis, self.cost(last), at, decision, decision.p)
+        base = self.last(kind).base
+        return Versus(*about, basis, self.cost(last), at, decision, decision.p, base)
 
     def _budget(self, ours: str, kind: str) -> float | None:
         curves = {way: self.curve(way) for way in (ours, kind)}
@@ -258,7 +267,11 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     if not common:
         hint = "Run the same command again to continue."
         raise UsageError(f"{folder}: no item was answered in every run.", hint=hint)
-    points = (Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first)
+    base = of_base(folder)
+    points = (
+        Point(way, tuple(Spent.mean(runs[way][name]) for name in common), base and way.kind == "plain")
+        for way in first
+    )
     found = Curves(model, task, tuple(points), len(whole), len(items) - len(common), unfinished)
     tried = {_tried(file) for files in whole for file in files.values()} if found.left_out else ()
     return replace(found, stopped=len(tried) > 1)
@@ -271,12 +284,13 @@ def _tried(file: Path) -> int:
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
     """Return chart points by way: cost, score and both ends of its interval in per cent, and a tooltip."""
     drawn: dict[str, list[tuple[float, float, float, float, str]]] = {}
-    ways = [kind for kind in found.kinds if kind != "plain"]
-    for kind in sorted(ways, key=lambda kind: kind == "revise"):  # it is drawn last, on top
-        points = drawn[named(kind)] = []
+    for kind in sorted(found.kinds, key=lambda kind: kind == "revise"):  # it is drawn last, on top
+        points = drawn[named(kind) + _OF_BASE * found.last(kind).base] = []
         for point in found.curve(kind):
+            if point.base and kind != "plain":
+                continue  # no line leads from one model to another
             score, (value, interval) = point.score.times(100), percent(point.score, 1)
-            tip = f"{point.way.name}: {value} ({interval}), {amount(found.cost(point), found.by)}"
+            tip = f"{titled(point.way)}: {value} ({interval}), {amount(found.cost(point), found.by)}"
             points.append((found.cost(point), score.value, score.low, score.high, tip))
     return drawn
 
@@ -284,7 +298,7 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
 def point_line(point: Point) -> Line:
     """Return a table row with a way's score and costs."""
     note = f"{tokens_text(point.mean.tokens)} new tokens a prompt, {point.mean.prompts:,.0f} prompt tokens"
-    return Line(titled(point.way), *percent(point.score, 1), note + point.mean.beside)
+    return Line(titled(point.way) + _OF_BASE * point.base, *percent(point.score, 1), note + point.mean.beside)
 
 
 def titled(way: Strategy) -> str:
@@ -303,11 +317,11 @@ def versus_line(versus: Versus) -> Line:
     if versus.basis == "equal":
         at = f"at {amount(versus.at, versus.by)}"
     elif versus.basis == "unknown":
-        which = versus.ours if math.isnan(versus.cost) else versus.kind
-        at = f"some chains of {named(which)} do not record {versus.by}"
+        which = named(versus.ours) if math.isnan(versus.cost) else versus.other
+        at = f"some chains of {which} do not record {versus.by}"
     else:
         at = f"{amount(versus.cost, versus.by)} against {amount(versus.at, versus.by)}"
-    name = f"{named(versus.ours)} minus {named(versus.kind)}"
+    name = f"{named(versus.ours)} minus {versus.other}"
     found = f"{versus.finding}, corrected p {p_value(versus.p)}; {at}; {counts}"
     return Line(name, *plain(decision.gain.times(100), 1, sign=True), found)
 
@@ -322,7 +336,7 @@ def verdict(versus: Sequence[Versus]) -> str:
     apart = _apart(versus)
     if lost:
         ways = (
-            f"{f'at {equal}' if each.basis == 'equal' else f'with {less}'} {named(each.kind)} does better, "
+            f"{f'at {equal}' if each.basis == 'equal' else f'with {less}'} {each.other} does better, "
             f"by {points_of(each.decision.gain)}"
             for each in sorted(lost, key=lambda each: each.basis != "equal")
         )
@@ -333,7 +347,7 @@ def verdict(versus: Sequence[Versus]) -> str:
         return f"Undecided: no other way can be compared at {equal}.{apart}"
     at = f"at {equal}" if all(each.basis == "equal" for each in beaten) else f"at equal or {less}"
     close = min(beaten, key=lambda each: each.decision.gain.value)
-    least = f"the closest of them ({named(close.kind)}) " * (len(beaten) > 1)
+    least = f"the closest of them ({close.other}) " * (len(beaten) > 1)
     gain = points_of(close.decision.gain)
     return f"Revise: {at} it does better than {_names(beaten)}, {least}by {gain}.{apart}"
 
@@ -343,7 +357,7 @@ def _apart(versus: Sequence[Versus]) -> str:
     for each in versus:
         if each.finding == "not comparable" and each.basis == "fewer":
             gain, more = points_of(each.decision.gain), amount(each.cost - each.at, each.by)
-            said += f" Revising adds {gain} to {named(each.kind)}, for {more} more a prompt."
+            said += f" Revising adds {gain} to {each.other}, for {more} more a prompt."
         elif each.finding == "not comparable":
             others.append(each)
     at = f"at equal {versus[0].by}"
@@ -356,5 +370,5 @@ def named(kind: str) -> str:
 
 
 def _names(found: Sequence[Versus]) -> str:
-    *most, last = (named(each.kind) for each in found) if found else ("",)
+    *most, last = (each.other for each in found) if found else ("",)
     return f"{', '.join(most)} and {last}" if most else last

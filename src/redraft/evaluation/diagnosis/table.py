@@ -37,11 +37,13 @@ TABLE, PAGE = "table.json", "index.html"
 _MOST = 20  # differing figures to list
 _CHART, _WORDS = re.compile(r"<svg.*?</svg>", re.DOTALL), re.compile(r'>[^<>]+<|aria-label="[^"]*"')
 _HOW = """\
-Each way may spend as many new tokens as revising did: best of N and a vote draw as many answers as fit. \
-Best of N keeps the answer that passes the checks, and a blind retry revises without being told what failed.
-One answer and a vote read only the checks' demands. Revising alone reads none and, beside it, nor does one \
-answer of a model that was trained to revise. The other ways see the guiding checks: those of --check \
-or else the task's own, which also score. Revising alone is compared only with one answer and votes.
+Two ways are compared at the most {by} that both reach. Where they share none, the row names the {by} of both.
+Best of N and a vote draw more answers until they take as many new tokens as every other way, or until \
+--samples is reached. Best of N keeps the answer that passes the checks, and a blind retry revises without \
+being told what failed.
+One answer and a vote read only the checks' demands, and revising alone reads none. Beside it, a model that \
+was trained to revise reads none for its one answer either. The other ways see the guiding checks: those of \
+--check or else the task's own, which also score. Revising alone is compared only with one answer and votes.
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
 number of comparisons (Holm's procedure), once over all tasks and once within tasks.""".splitlines()
@@ -75,18 +77,7 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
                 remarks.append(f"{model}, {task}: there are no finished runs.")
                 continue
             of_model.append(replace(curves, by=by))
-            if curves.left_out:
-                lacking = f"not counted: {counted(curves.left_out, 'prompt')} that some run did not answer."
-                remarks.append(f"{model}, {task}: {lacking}")
-            if curves.unfinished:
-                seeds = ", ".join(curves.unfinished)
-                remarks.append(f"{model}, {task}: these seeds lack runs and are not counted: {seeds}.")
-            if 2 * curves.native >= curves.items:
-                where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
-                why = "the model revised by itself, without feedback, so `revise` equals `alone`"
-                remarks.append(f"{model}, {task}: {where}, {why}.")
-            why = f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
-            remarks += [f"{model}, {task}: {why}"] * (not steers(folder / RUNS / name / task))
+            remarks += [f"{model}, {task}: {said}" for said in _remarks(curves, folder / RUNS / name / task)]
         if len(of_model) > 1:
             over.append(pooled(of_model))
         cells += of_model
@@ -101,6 +92,18 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
     return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks, by)
 
 
+def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
+    if curves.left_out:
+        yield f"not counted: {counted(curves.left_out, 'prompt')} that some run did not answer."
+    if curves.unfinished:
+        yield f"these seeds lack runs and are not counted: {', '.join(curves.unfinished)}."
+    if 2 * curves.native >= curves.items:
+        where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
+        yield f"{where}, the model revised by itself, without feedback, so `revise` equals `alone`."
+    if not steers(runs):
+        yield f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
+
+
 def pooled(each: Sequence[Curves]) -> Curves:
     """Combine the curves of a model's tasks. If a task lacks a size of a way, `_run_of` finds a substitute.
 
@@ -109,8 +112,9 @@ def pooled(each: Sequence[Curves]) -> Curves:
     kinds = set.intersection(*({point.way.kind for point in one.points} for one in each))
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}
     points = tuple(
-        Point(way, tuple(spent for one in each for spent in _run_of(one, way).spent))
+        Point(way, tuple(spent for run in runs for spent in run.spent), any(run.base for run in runs))
         for way in sorted(ways, key=lambda way: way.place)
+        for runs in [[_run_of(one, way) for one in each]]
     )
     seeds, stopped = min(one.seeds for one in each), any(one.stopped for one in each)
     return Curves(each[0].model, ALL, points, seeds, by=each[0].by, stopped=stopped)
@@ -147,7 +151,8 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
 
 def _page(table: Table) -> str:
     made = f"redraft {__version__} · redraft diagnose FOLDER --verify recomputes all figures"
-    parts = [*(Part(verdict=each) for each in sentences(table)), Part(notes=_HOW)]
+    how = Part(notes=[each.format(by=table.by) for each in _HOW])
+    parts = [*(Part(verdict=each) for each in sentences(table)), how]
     return render("Who should revise, when, and how?", "", [*parts, *parts_of(table, charts=True)], made)
 
 
@@ -173,7 +178,9 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
             yield Part(name, note, lines=lines, chart=chart, claim=claim)
         if rows := [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]:
             said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
-            title, lines = f"{name}, at equal {each.by}", [equal_tokens.versus_line(row) for row in rows]
+            title = f"{name}, at equal {each.by}"
+            title += " where possible" * any(row.basis != "equal" for row in rows)
+            lines = [equal_tokens.versus_line(row) for row in rows]
             claim = f"{said.removesuffix('.')}." * (not each.stopped)
             yield Part(title, "points ahead", lines=lines, claim=claim)
     if table.remarks:
