@@ -182,6 +182,7 @@ def _answered(report: RunReport, links: Links, record: str, shown: Shown) -> Ent
 def _checked(title: str, chain: Chain, kind: str) -> Entry:
     stop = SHORT_STOPS.get(chain.stop or "", chain.stop)
     by = f"{counted(chain.revisions, 'revision')}, {stop}" if stop else ""
+    by = by if chain.revisions or chain.stop != "max_revisions" else "not revised"
     found = (
         f"{'✓' if each.passed else '✗'} {': '.join(filter(None, (each.name, each.message)))}"
         for each in results_of(chain)

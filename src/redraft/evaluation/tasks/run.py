@@ -100,10 +100,14 @@ class EvalRun(ScoredRun):
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return a row that says that another run gives other answers, if it does."""
-        if self.settings.get("seed") is not None or self.settings.get("temperature") == 0:
-            return []
-        return [("seed", "none: another run gives other answers (--seed 0 repeats them)")]
+        """Return rows that say why nothing was revised, and that another run gives other answers, if so."""
+        told, rows = self.settings.get, []
+        guided = any(map(told, ("check", "guided", "mode", "min_revisions")))
+        if self.summary.chains > self.summary.revisions == 0 != told("max_revisions") and not guided:
+            rows.append(("guides", "none, so no answer was revised (--guided or --check gives some)"))
+        if told("seed") is None and told("temperature") != 0:
+            rows.append(("seed", "none: another run gives other answers (--seed 0 repeats them)"))
+        return rows
 
     def end(self) -> None:
         """Count empty answers as wrong, though the run lists them as failures."""
