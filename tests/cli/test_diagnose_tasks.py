@@ -338,6 +338,10 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it(
     found = re.search(sentence, result.stdout)
     assert found, result.stdout
     assert len(run_of("plain")) == int(found[1]) < 200
+    decided = re.findall(
+        r"best of 4 minus .* at least (\S+)  certainly not behind by 10 points", result.stdout
+    )
+    assert min(map(float, decided)) > -10
     text = Path("way.yaml").read_text()
     assert "mode: best-of" in text
     assert "drafts: 4" in text

@@ -105,13 +105,14 @@ def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
     assert (of_turns["items"], of_turns["decision"]["p"]) == (10, pytest.approx(2 / 2**8))
 
 
-@pytest.mark.parametrize("rights", ["01", "10", "00"])
-def test_no_sentence_stands_without_the_word_that_tokens_differ(rights: str) -> None:
+@pytest.mark.parametrize(("rights", "said"), [("01", "r"), ("10", ""), ("00", "")])
+def test_no_sentence_stands_without_the_word_that_tokens_differ(rights: str, said: str) -> None:
     used = [Usage(completion_tokens=tokens) for tokens in (152, 139)]
-    chains = [told(str(n), rights, usage=used[0] + used[1]) for n in range(8)]
+    chains = [told(str(n), rights, said, usage=used[0] + used[1]) for n in range(8)]
     steps = [step.model_copy(update={"usage": use}) for step, use in zip(chains[0].steps, used, strict=True)]
     found = diagnose([chain.model_copy(update={"steps": tuple(steps)}) for chain in chains])
-    marked = "Not at equal tokens: a chain takes 291 new tokens, and its first step 152. "
+    both = " with its criticism" * bool(said)
+    marked = f"Not at equal tokens: a chain takes 291 new tokens, and its first answer{both} 152. "
     assert verdict(found).endswith(f"{marked}redraft diagnose --tasks compares at equal tokens.")
     for part in ("pays", "Revise"):
         assert part not in verdict(found)

@@ -159,9 +159,12 @@ def verdict(found: Figures) -> str:
     if found.same and found.decision.gain.value > 0:
         said += " But the checks that score also guided revising, which makes a gain nearly automatic."
     whole = fmean(each.tokens for each in found.chains)
-    first = fmean(each.chain.steps[0].usage.completion_tokens for each in found.chains)
+    firsts = [each.chain.steps[0] for each in found.chains]
+    first = fmean(step.usage.completion_tokens for step in firsts)
     took = f"a chain takes {tokens_text(whole)} new tokens"
-    took += f", and its first step {tokens_text(first)}" * bool(first)
+    criticised = any(step.feedback and step.feedback.by == "model" for step in firsts)
+    step = "first answer with its criticism" if criticised else "first answer"
+    took += f", and its {step} {tokens_text(first)}" * bool(first)
     if math.isnan(whole):
         took = "some chains do not record their tokens"
     return f"{said} Not at equal tokens: {took}. redraft diagnose --tasks compares at equal tokens."
