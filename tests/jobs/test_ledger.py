@@ -84,6 +84,7 @@ def test_a_file_cut_at_any_byte_is_gone_on_with(cut: int, junk: bytes) -> None:
         assert out.read_text().split("\n") == [line(name) for name in names] + [""]
         sessions = json.loads(Path(folder, "out.jsonl.run.json").read_text())["sessions"]
         assert sessions[-1]["added"] == 3 - kept
+        assert "host" not in sessions[-1], "runs are published"
 
 
 @given(cut=st.integers(0, 200))

@@ -46,7 +46,8 @@ was trained to revise reads none for its one answer either. The other ways see t
 --check or else the task's own, which also score. Revising alone is compared only with one answer and votes.
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
-number of comparisons (Holm's procedure), once over all tasks and once within tasks.""".splitlines()
+number of comparisons (Holm's procedure), once over all tasks and once within tasks. Intervals are not, so \
+one may exclude 0 where the finding is open.""".splitlines()
 _ENGINES = "The engines llamacpp and hf can be steered, and servers of vLLM, SGLang and llama.cpp."
 ALL = "all tasks"
 MODES = ("auto", "repair", "verified")
