@@ -180,7 +180,12 @@ def test_seconds_of_all_texts_and_money_stand_beside_the_tokens() -> None:
     made = told("a", "01", usage=Usage(completion_tokens=9, cost_usd=0.002))
     made = made.model_copy(update={"steps": (text, text), "drafts": (text, text)})
     canned = made.model_copy(update={"model": {"engine": "scripted"}})
-    for chain, said in ((made, ", 2.0 s, 0.002000 USD"), (canned, ", 0.002000 USD")):
+    guessed = made.model_copy(update={"usage": Usage(completion_tokens=9, estimated=True)})
+    for chain, said in (
+        (made, ", 2.0 s, 0.002000 USD"),
+        (guessed, " (partly estimated), 2.0 s"),
+        (canned, ", 0.002000 USD"),
+    ):
         [one] = known([chain]).chains
         assert Spent.of(one).beside == said
     assert Spent.mean([Spent.of(one), Spent(1, 1, 1)]).beside == "", "what is unknown of one is of all"

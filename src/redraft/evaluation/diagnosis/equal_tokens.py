@@ -53,6 +53,7 @@ class Spent(NamedTuple):
     prompts: float  # prompt tokens of all requests
     seconds: float = math.nan  # time spent writing; NaN if unknown
     money: float = math.nan  # in USD; NaN without a price
+    estimated: float = 0.0  # 1 if some tokens are estimates (`Usage.estimated`)
 
     @classmethod
     def of(cls, known: Known, score: float | None = None) -> Self:
@@ -63,7 +64,7 @@ class Spent(NamedTuple):
             seconds = math.nan
         prompts = chain.usage.prompt_tokens
         usd, score = math.nan if usd is None else usd, known.best if score is None else score
-        return cls(score, known.tokens, prompts, seconds, usd)
+        return cls(score, known.tokens, prompts, seconds, usd, float(chain.usage.estimated))
 
     @classmethod
     def mean(cls, found: Iterable[Self]) -> Self:
@@ -72,9 +73,10 @@ class Spent(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """Seconds and money as text to put after the tokens. Unknown and zero amounts are left out."""
+        """What to put after the tokens: whether they are estimates, and known seconds and money above 0."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
-        return seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
+        partly = " (partly estimated)" * (self.estimated > 0)
+        return partly + seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
             if (curves := equal_tokens.curves_in(folder / RUNS / name / task, model, task)) is None:
                 remarks.append(f"{model}, {task}: there are no finished runs.")
                 continue
-            of_model.append(replace(curves, by=by))
+            stopped = curves.stopped and not plan.get("choosing")  # it answers prompts in a random order
+            of_model.append(replace(curves, by=by, stopped=stopped))
             remarks += [f"{model}, {task}: {said}" for said in _remarks(curves, folder / RUNS / name / task)]
         if len(of_model) > 1:
             over.append(pooled(of_model))
