@@ -80,6 +80,11 @@ def test_there_is_a_page_without_answers_questions_or_scores_too(tmp_path: Path,
     reader = read(page(report([write(tmp_path / "r.jsonl", records)]), ""))
     assert [each["answers"] for each in data_of(reader)] == [[], []]
     assert ("ratio of scores" in "".join(reader.text)) == score
+    chains = [{"id": f"new-{n}", "question_id": n, "prompt": "Why?", "answer": "So."} for n in (1, 2)]
+    old = [each | {"id": each["id"].replace("new", "old")} for each in chains]
+    files = [write(tmp_path / f"{name}.jsonl", of) for name, of in (("new", chains), ("old", old))]
+    reader = read(page(report([tmp_path / "r.jsonl"], answers=files), ""))
+    assert {each["question"] for each in data_of(reader)} == {"Why?"}, "the chains' prompts"
 
 
 def test_a_page_says_of_how_many_pairs_it_shows_the_first(

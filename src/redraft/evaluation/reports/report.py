@@ -119,7 +119,8 @@ def _asked(report: Report | GradeReport, record: str, turn: int, outcome: str = 
     question = report.material.questions.get(record)
     name = f"{record}, turn {turn}" if turn > 1 else record
     about = " · ".join(filter(None, (name, question.category if question else "", outcome)))
-    return {"about": about, "question": question.turns[0] if question else f"Question {name}"}
+    asked = question.turns[0] if question else report.material.prompts.get(str(record))
+    return {"about": about, "question": asked or f"Question {name}"}
 
 
 def _review(comparison: Comparison, game: Game) -> Entry:
