@@ -11,9 +11,11 @@ import pytest
 pytest.importorskip("scipy")
 pytest.importorskip("vl_convert")
 
+from redraft.chain import write_jsonl
 from redraft.evaluation.reports.report import page
 from tests.browser import chromium
 from tests.cli.verbs import write
+from tests.evaluation.diagnosis.made_chains import told
 from tests.evaluation.made import answer, both, report, review
 from tests.evaluation.pages.reading import BAD, Reader, read
 
@@ -80,9 +82,14 @@ def test_there_is_a_page_without_answers_questions_or_scores_too(tmp_path: Path,
     reader = read(page(report([write(tmp_path / "r.jsonl", records)]), ""))
     assert [each["answers"] for each in data_of(reader)] == [[], []]
     assert ("ratio of scores" in "".join(reader.text)) == score
-    chains = [{"id": f"new-{n}", "question_id": n, "prompt": "Why?", "answer": "So."} for n in (1, 2)]
-    old = [each | {"id": each["id"].replace("new", "old")} for each in chains]
-    files = [write(tmp_path / f"{name}.jsonl", of) for name, of in (("new", chains), ("old", old))]
+    files = [tmp_path / "new.jsonl", tmp_path / "old.jsonl"]
+    for file in files:
+        ids = ((n, f"{file.stem}-{n}") for n in (1, 2))
+        asked = [
+            told(name, "1", prompt={"instruction": "Why?"}, meta={"source": {"question_id": n}})
+            for n, name in ids
+        ]
+        write_jsonl(file, asked)
     reader = read(page(report([tmp_path / "r.jsonl"], answers=files), ""))
     assert {each["question"] for each in data_of(reader)} == {"Why?"}, "the chains' prompts"
 
