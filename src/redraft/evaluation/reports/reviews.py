@@ -157,7 +157,9 @@ def _order(comparison: compare.Comparison) -> Iterator[Line]:
         return
     if bias.points:
         yield Line("shown first adds", *plain(bias.points, 2, sign=True), f"points; {first}")
-    yield Line("both orders agree", *percent(bias.agreement, 1), "of questions: the same winner, or a tie")
+    same = "of questions: the same winner, or a tie"
+    same += "; so few that the judge's scores say little" * (bias.agreement.high < 0.5)
+    yield Line("both orders agree", *percent(bias.agreement, 1), same)
 
 
 def _named(found: Sequence[compare.LeftOut]) -> str:
