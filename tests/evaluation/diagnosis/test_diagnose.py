@@ -127,7 +127,9 @@ def test_verdicts_against_the_truth() -> None:
     shown = rows(found, "verdicts: finding answers that need revision")
     assert shown["precision"][0] == "50.0 %"
     assert (shown["recall"][0], shown["recall"][2]) == ("33.3 %", "1 of 3 wrong are rejected")
-    assert shown["balanced accuracy"][2].startswith("1 of 2 right are accepted; unknown verdicts: 1; ")
+    assert shown["balanced accuracy"][2].startswith(
+        "mean of recall and of the right accepted, 1 of 2; unknown verdicts: 1; "
+    )
     assert "verdicts: finding answers that need revision" not in str(diagnose([told("a", "1")]))
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("scipy")
 
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis.equal_tokens import series
-from redraft.evaluation.diagnosis.table import ALL, Table, sentences, table_of
+from redraft.evaluation.diagnosis.table import ALL, Table, parts_of, sentences, table_of
 from redraft.evaluation.stats import holm, without_nan
 from tests.evaluation.diagnosis.made_chains import shares, write_run
 
@@ -101,6 +101,8 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))
     pairs = [(each.ours, each.kind) for each in table.comparisons]
     assert pairs == [("revise", "best-of"), ("alone", "plain"), ("alone", "vote")]
+    [part, *_] = parts_of(table)
+    assert part.claim.startswith("No way has more right answers than revise, 1 revision or revise alone, ")
     assert "m, t: in 40 of 40 prompts, the model revised by itself, without feedback, so" in str(table)
 
 

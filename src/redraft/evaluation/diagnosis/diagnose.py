@@ -147,7 +147,8 @@ def _verdicts(found: Figures) -> Iterator[Line]:
     note = f"{total.rejected:,} of {total.wrong:,} wrong are rejected"
     yield Line("recall", *percent(verdicts.recall, 1), note)
     unknown = f"; unknown verdicts: {verdicts.unknown:,}" * bool(verdicts.unknown)
-    note = f"{total.accepted:,} of {total.right:,} right are accepted{unknown}; accepting all would give 50 %"
+    note = f"mean of recall and of the right accepted, {total.accepted:,} of {total.right:,}{unknown}"
+    note += "; accepting all would give 50 %"
     yield Line("balanced accuracy", *percent(verdicts.balanced, 1), note)
 
 

@@ -174,9 +174,10 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
             axis = "new tokens a prompt" if each.by == "tokens" else f"{each.by} a prompt"
             chart = drawn(equal_tokens.series(each), axis, "right answers, %") if charts else ""
             most = equal_tokens.point_line(max(each.points, key=lambda point: point.score.value))
-            claim = f"No way has more right answers than {most.name}, {most.value} ({most.interval})."
-            claim *= not each.stopped
             lines = [equal_tokens.point_line(point) for point in each.points]
+            equal = " or ".join(line.name for line in lines if line.value == most.value)
+            claim = f"No way has more right answers than {equal}, {most.value} ({most.interval})."
+            claim *= not each.stopped
             yield Part(name, note, lines=lines, chart=chart, claim=claim)
         if rows := [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]:
             said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
