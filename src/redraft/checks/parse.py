@@ -109,6 +109,10 @@ class _Parser:
             known[name].load(CheckKind)  # a broken user plugin raises here
         if self.writer != "user" and name not in check_kinds(self.writer):
             hint = f"checks: {' '.join(check_kinds(self.writer))}"
+            if self.writer == "data":
+                hint += f"\nTo score chains with it: redraft diagnose CHAINS --score '{name}:…'" * (
+                    name != "judge"
+                )
             where = "in a data file" if self.writer == "data" else "here"
             raise CheckSyntaxError(f"the check {name!r} cannot be used {where}.", hint=hint)
         kind = known[name].load(CheckKind)
