@@ -132,10 +132,9 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
         others = UNGUIDED if ours == "alone" else {*curves.kinds} - {"alone"}
         if ours in MODES:
             others = {*curves.kinds} - {*REVISING}
-        if ours == "revise" and curves.native == curves.items:  # else these would count twice
-            others -= {*UNGUIDED}
+        twice = UNGUIDED if ours == "revise" and curves.native == curves.items else ()  # as with `alone`
         for other in curves.kinds:
-            if other != ours and other in others:
+            if other in others and other not in (ours, *twice):
                 yield curves.against(ours, other)
 
 
