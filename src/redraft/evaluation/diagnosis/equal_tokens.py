@@ -20,11 +20,12 @@ from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of
 from redraft.evaluation.diagnosis.strategies import NAMES, SAMPLED, Strategy
-from redraft.evaluation.diagnosis.truth import Known, chains_of, known, of_base, preferences
+from redraft.evaluation.diagnosis.truth import Known, chains_of, known, preferences
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
 from redraft.jobs.ledger import failures
+from redraft.revision.state import ANSWERED
 
 Cost = Literal["tokens", "seconds", "money"]  # the cost to compare at
 _OF_BASE = " of the base model"
@@ -54,6 +55,7 @@ class Spent(NamedTuple):
     seconds: float = math.nan  # time spent writing; NaN if unknown
     money: float = math.nan  # in USD; NaN without a price
     estimated: float = 0.0  # 1 if some tokens are estimates (`Usage.estimated`)
+    base: float = 0.0  # 1 if the base model of a model with adapters answered
 
     @classmethod
     def of(cls, known: Known, score: float | None = None) -> Self:
@@ -64,7 +66,8 @@ class Spent(NamedTuple):
             seconds = math.nan
         prompts = chain.usage.prompt_tokens
         usd, score = math.nan if usd is None else usd, known.best if score is None else score
-        return cls(score, known.tokens, prompts, seconds, usd, float(chain.usage.estimated))
+        base = chain.meta.get(ANSWERED) == "the base model"
+        return cls(score, known.tokens, prompts, seconds, usd, chain.usage.estimated, base)
 
     @classmethod
     def mean(cls, found: Iterable[Self]) -> Self:
@@ -178,10 +181,8 @@ class Curves:
     @property
     def native(self) -> int:
         """The number of items where revising equals revising alone: the model revised without feedback."""
-        if not {"revise", "alone"} <= {*self.kinds}:
-            return 0
-        both = zip(self.last("revise").spent, self.last("alone").spent, strict=True)
-        return sum(one[:3] == other[:3] for one, other in both)
+        one, other = ([p.spent for p in self.points if p.way.kind == kind] for kind in ("revise", "alone"))
+        return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
     @property
     def items(self) -> int:
@@ -269,18 +270,16 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     if not common:
         hint = "Run the same command again to continue."
         raise UsageError(f"{folder}: no item was answered in every run.", hint=hint)
-    base = of_base(folder)
-    points = (
-        Point(way, tuple(Spent.mean(runs[way][name]) for name in common), base and way.kind == "plain")
-        for way in first
+    points = [Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first]
+    if any(point.mean.base < points[0].mean.base == 1 for point in points):
+        points[0] = replace(points[0], base=True)
+    tried = (
+        {*failures(file), *(each.id for each in chains_of(file))}
+        for files in whole
+        for file in files.values()
     )
-    found = Curves(model, task, tuple(points), len(whole), len(items) - len(common), unfinished)
-    tried = {_tried(file) for files in whole for file in files.values()} if found.left_out else ()
-    return replace(found, stopped=len(tried) > 1)
-
-
-def _tried(file: Path) -> int:
-    return len({*failures(file), *(chain.id for chain in chains_of(file))})
+    stopped, left_out = len({*map(len, tried)}) > 1, len(items) - len(common)
+    return Curves(model, task, tuple(points), len(whole), left_out, unfinished, stopped=stopped)
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:

@@ -30,7 +30,6 @@ from redraft.evaluation.tasks.tally import Judged, Truth, all_pass, truth_of
 from redraft.evaluation.tasks.tasks import KEY, empty_answers, is_answer, results_of
 from redraft.jobs.counting import counted
 from redraft.jobs.provenance import RunFile, differences
-from redraft.revision.state import ANSWERED
 
 OWN = "own checks"  # the task name of chains that are scored by their own checks
 SCORE = "given checks"  # the task name of chains that are scored by checks of the user
@@ -149,19 +148,6 @@ def steers(runs: Path) -> bool:
     """Return whether checks steered any text in a folder's `steered` runs; True if it has no such runs."""
     files = [*runs.glob("seed-*/steered-*[0-9].jsonl")]
     return not files or any(step.steered for file in files for made in chains_of(file) for step in made.steps)
-
-
-def of_base(runs: Path) -> bool:
-    """Return whether one answer is the base model's, and other ways' answers are the trained model's."""
-    base, own = (
-        any(
-            made.meta.get(ANSWERED) == said
-            for file in runs.glob(f"seed-*/{way}.jsonl")
-            for made in chains_of(file)
-        )
-        for way, said in (("plain", "the base model"), ("revise-*[0-9]", "its own revision"))
-    )
-    return base and own
 
 
 def _check_kind(first: RawRecord, file: Path) -> None:
