@@ -197,8 +197,7 @@ class _Layout:
         self.leaves = list(self._leaves())
 
     def _render(self, count: int | None = None, *, answer_follows: bool = False) -> str:
-        messages = self._messages[:count]
-        return self._template.render(messages, tools=self._tools, answer_follows=answer_follows)
+        return self._template.render(self._messages[:count], tools=self._tools, answer_follows=answer_follows)
 
     # The marks.
 

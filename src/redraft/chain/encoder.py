@@ -209,8 +209,7 @@ def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
 def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     ids = list(tokenizer("a").input_ids)
     alone = list(tokenizer("a", add_special_tokens=False).input_ids)
-    at = next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)
-    return ids[:at]
+    return ids[: next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)]
 
 
 def _lead(backend: Tokenizer, mark: str) -> str:
@@ -408,8 +407,7 @@ class Encoder:
         first, end = np.searchsorted(whole.starts, (start, border))
         if end and whole.ends[end - 1] > border:
             return False
-        alone = self.vocabulary.encode(text[start:border])
-        return np.array_equal(alone.ids, whole.ids[first:end])
+        return np.array_equal(self.vocabulary.encode(text[start:border]).ids, whole.ids[first:end])
 
 
 LONGEST = 1 << 20  # maximum characters of a text: tokenising needs hundreds of bytes for each token

@@ -78,8 +78,7 @@ def known_turns(prompt: Prompt, roles: Sequence[str] = (*_ROLES, "tool")) -> lis
 
 def only_text(chain: Chain) -> Chain:
     """Return the chain. Raise `RecordError` if it contains tools, a tool message or call, or thoughts."""
-    turns = known_turns(chain.prompt, _ROLES)
-    messages = [*(turn.message or {} for turn in turns), answer_message(chain)]
+    messages = [*(turn.message or {} for turn in known_turns(chain.prompt, _ROLES)), answer_message(chain)]
     for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
         if any(map(found, messages)):
             raise RecordError(f"a record contains {what}, so it needs another format: try --format chat")

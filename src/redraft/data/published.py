@@ -242,8 +242,7 @@ def _checked(items: Iterable[ImportItem], unknown: FieldMap | None) -> Iterator[
     for item in items:
         if unknown and isinstance(item.data, bytes):
             with suppress(RecordError):
-                record = decode(item.data, item.where)
-                unknown.check(record, item.where)
+                unknown.check(decode(item.data, item.where), item.where)
                 unknown = None
         yield item
 

@@ -80,8 +80,7 @@ class Pool:
         precision, recall = common / len(coded), common / lengths
         both = precision + recall
         scores = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
-        chosen = np.flatnonzero(scores > self.threshold)
-        return [Near(int(indices[i]), float(scores[i])) for i in chosen]
+        return [Near(int(indices[i]), float(scores[i])) for i in np.flatnonzero(scores > self.threshold)]
 
     def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
         if not (lists := [self._having[key] for key in _counted(coded) if key in self._having]):

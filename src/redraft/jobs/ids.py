@@ -72,8 +72,7 @@ def digest_of(item_id: object) -> int:
 
 def derived_seed(seed: int, item_id: str) -> int:
     """Derive an item's own 31-bit seed from the job's seed and the item's id."""
-    digest = hashlib.blake2b(f"{seed}:{item_id}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest) >> 1
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{item_id}".encode(), digest_size=4).digest()) >> 1
 
 
 _MOST = 99_999  # five digits in the names of files, as in data sets on the Hugging Face hub

@@ -192,8 +192,7 @@ def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, how:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # not -inf: padding may see nothing
     elif mask is not None:
         scores = scores + mask
-    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    return functional.dropout(weights, how.dropout) @ value
+    return functional.dropout(scores.softmax(-1, dtype=torch.float32).to(query.dtype), how.dropout) @ value
 
 
 def _masked(

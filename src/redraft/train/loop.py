@@ -286,8 +286,7 @@ class Loop:
         for number, batch in enumerate(batches, 1):
             self._backward(batch, count, last=number == len(batches))
         most = self.args.max_grad_norm if self.args.max_grad_norm > 0 else math.inf
-        norm = self.trained.accelerator.clip_grad_norm_(self.trained.wrapped.parameters(), most)
-        self._check_numbers(norm)
+        self._check_numbers(self.trained.accelerator.clip_grad_norm_(self.trained.wrapped.parameters(), most))
         self.trained.optimizer.step()
         self._learning_rate = self.trained.learning_rate()
         if not self.trained.accelerator.optimizer_step_was_skipped:
@@ -306,8 +305,7 @@ class Loop:
         loss = sums[2] / self.args.world_size
         if self._losses and self._divergence.add(loss):
             raise diverged(self._moment(self.state.global_step, loss), self._divergence)
-        longest = max(batch["input_ids"].numel() for batch in batches)
-        self.counts.add(int(sums[1]), int(sums[0]), longest)
+        self.counts.add(int(sums[1]), int(sums[0]), max(batch["input_ids"].numel() for batch in batches))
         return torch.tensor(int(sums[0]), device=self.args.device)
 
     def _backward(self, batch: Batch, count: torch.Tensor, *, last: bool) -> None:
@@ -332,8 +330,7 @@ class Loop:
         searches = self.trained.accelerator.scaler is not None
         loss = self._last_loss()
         if not math.isfinite(loss) or self._not_finite > (SEARCH if searches else 0):
-            moment = self._moment(self.state.global_step + 1, loss)
-            raise no_number(moment, unsound(self.trained.around))
+            raise no_number(self._moment(self.state.global_step + 1, loss), unsound(self.trained.around))
 
     def _moment(self, step: int, loss: float) -> Moment:
         saved = [each for each in checkpoints.checkpoints(self.folder) if each.complete]

@@ -115,8 +115,7 @@ def _taking_loss(head: Any, targets: Tensor) -> Iterator[None]:
 def _by_logits(whole: Callable[..., Any], inputs: dict[str, Any], targets: Tensor) -> Tensor:
     trained = targets != IGNORED
     if len(targets) == 1:
-        keep = trained[0].nonzero().flatten()
-        logits = whole(**inputs, logits_to_keep=keep).logits[0]
+        logits = whole(**inputs, logits_to_keep=trained[0].nonzero().flatten()).logits[0]
     else:
         logits = whole(**inputs).logits[trained]
     return functional.cross_entropy(_at_least_32_bits(logits), targets[trained], reduction="sum")

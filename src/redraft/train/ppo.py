@@ -253,8 +253,7 @@ class Ppo(Source):
     # 4. Updates. (3 is `Experience`, below.)
 
     def _rows(self, epoch: int, number: int) -> list[int]:
-        a_pass = len(self) // self.own.ppo_epochs
-        of_pass, number = divmod(number, a_pass)
+        of_pass, number = divmod(number, len(self) // self.own.ppo_epochs)
         order = np.random.default_rng((self._seed, epoch, of_pass)).permutation(self.own.num_rollouts)
         rows: list[int] = order[number * self._size : (number + 1) * self._size].tolist()
         return rows
@@ -330,8 +329,7 @@ class Experience:
         most = own.cliprange_reward or math.inf
         shaped = torch.where(ended, finals, finals - own.missing_eos_penalty).clamp(-most, most)
         # A token's reward is its KL penalty; the last one also gets the score.
-        price = 0.0 if in_loss else self.beta
-        rewards = algorithm.token_rewards(shaped, seen.log_probs, ref, mask, price)
+        rewards = algorithm.token_rewards(shaped, seen.log_probs, ref, mask, 0.0 if in_loss else self.beta)
         if self._begins and own.algorithm == "ppo":
             seen = seen._replace(values=self._lifted(rewards, seen.values, mask))
         self._begins = False

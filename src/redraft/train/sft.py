@@ -52,8 +52,7 @@ class Sft(Verb[SftOptions]):
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
         """Load a model and set up its loss. If it should learn chains, its configuration records that."""
         native = own.format == "selfee" and own.training_objective != "answer"
-        note = {"redraft_format": NATIVE_FORMAT} if native else {}
-        model = load_trained(own, ref, tokenizer, note=note)
+        model = load_trained(own, ref, tokenizer, note={"redraft_format": NATIVE_FORMAT} if native else {})
         if own.lora_from and isinstance(model, PeftModel):
             go_on_from(model, Path(own.lora_from))
         return model, with_loss(model, say=say, packed=own.packing)

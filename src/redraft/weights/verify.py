@@ -49,8 +49,7 @@ class Verdict:
         read = f"{counted(self.files, 'file')}, {counted(self.tensors, 'tensor')}"
         sums = f"{counted(self.checksums, 'checksum')} as in the manifest"
         found = f"{read}, {self.size / 1e6:,.2f} MB; {sums if self.checksums else 'no checksums'}"
-        last = f"{self.path}: {verdict} ({found})"
-        return [one_line(line) for line in (*self.findings, last)]
+        return [one_line(line) for line in (*self.findings, f"{self.path}: {verdict} ({found})")]
 
     def add(self, faults: list[str], kind: str) -> None:
         """Add faults of one kind, and count those beyond `SHOWN`."""

@@ -89,8 +89,7 @@ def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Chain:
     step = Step(answer=content_of(last), tool_calls=calls_of(last), reasoning=thoughts_of(last))
     more = (value for key, value in last.items() if key not in ("role", "content"))
     kept = other_parts(last) or any(value not in (None, "") for value in more)
-    meta = {"message": last} if kept else {}
-    return Chain(prompt=asked(turns), steps=(step,), best=0, meta=meta)
+    return Chain(prompt=asked(turns), steps=(step,), best=0, meta={"message": last} if kept else {})
 
 
 def asked(turns: Sequence[dict[str, Any]]) -> Prompt:

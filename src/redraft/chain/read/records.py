@@ -85,8 +85,7 @@ class RawRecord(NamedTuple):
             for ids, chain in ranked(Fields(dict(record), self.where)):
                 yield with_id(chain, f"{self.stem}/{ids}")
         elif shape and shape.refused:  # refused as a prompt or an answer, but not as a pair
-            name = id_of(record, self.stem, self.number)
-            yield with_id(read_as(shape, record, self.where), name)
+            yield with_id(read_as(shape, record, self.where), id_of(record, self.stem, self.number))
         else:
             yield self.chain()
 
@@ -200,8 +199,7 @@ def id_of(record: Any, stem: str, index: int) -> str:
     if name := logged(table):
         return name
     values = (v for v in map(table.get, ID_FIELDS) if isinstance(v, (str, int)))
-    own = next((v for v in values if v != "" and not isinstance(v, bool)), index)
-    name = str(own)
+    name = str(next((v for v in values if v != "" and not isinstance(v, bool)), index))
     return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
 
 

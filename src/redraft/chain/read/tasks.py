@@ -52,8 +52,7 @@ def question(fields: Fields) -> Chain:
 def math(fields: Fields) -> Chain:
     r"""Read MATH: the reference is `answer`, or the content of the last `\boxed{}`."""
     problem, solution = fields.text("problem"), fields.text("solution")
-    answer = fields.text_or("answer") or boxed(solution)
-    return task(problem, answer, rationale=solution)
+    return task(problem, fields.text_or("answer") or boxed(solution), rationale=solution)
 
 
 _MARK = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<open>\{)|(?P<bare>[^\s{}$\\]+))|\\.|[{}]", re.DOTALL)

@@ -246,8 +246,7 @@ class Choice:
     items: int  # the number of prompts
 
     def __str__(self) -> str:
-        title = f"{self.matrix.models[0]}, against one answer"
-        parts = [Part(title, "points ahead", lines=[*self._lines()])]
+        parts = [Part(f"{self.matrix.models[0]}, against one answer", "points ahead", lines=[*self._lines()])]
         if decided := [*self._decided()]:
             parts.append(Part(f"{self.matrix.models[0]}, the choice", "points ahead", lines=decided))
         if equal := [*self._at_equal(by := self.matrix.settings.values.equal)]:
@@ -465,8 +464,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # evidence is damaged or missing
         hint = "Restore the files, or run the command with --choose again to make the missing ones."
-        lacks = f"{folder!s:.200} lacks {CHOICE} or the answers behind {file}."
-        raise UsageError(lacks, hint=hint) from None
+        raise UsageError(f"{folder!s:.200} lacks {CHOICE} or the answers behind {file}.", hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."

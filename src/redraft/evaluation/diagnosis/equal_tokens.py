@@ -210,8 +210,7 @@ class Curves:
             if math.isnan(at + self.cost(last)):
                 basis = "unknown"
         about = (self.model, self.task, self.by, ours, kind)
-        base = self.last(kind).base
-        return Versus(*about, basis, self.cost(last), at, decision, decision.p, base)
+        return Versus(*about, basis, self.cost(last), at, decision, decision.p, self.last(kind).base)
 
     def _budget(self, ours: str, kind: str) -> float | None:
         curves = {way: self.curve(way) for way in (ours, kind)}
@@ -228,8 +227,7 @@ class Curves:
         """Return each item's score on the curve of `kind`, interpolated at a cost that the curve reaches."""
         curve = self.curve(kind)
         low, high, part = around([*map(self.cost, curve)], cost)
-        both = zip(curve[low].scores, curve[high].scores, strict=True)
-        return [(1 - part) * a + part * b for a, b in both]
+        return [(1 - part) * a + part * b for a, b in zip(curve[low].scores, curve[high].scores, strict=True)]
 
 
 def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:

@@ -67,8 +67,7 @@ class TaskFile:
     def put(self, folder: Path, limit: int | None) -> Path:
         """Copy the task to a folder; return the path of the copy. Raise `OutputError` if the copy differs."""
         if self.source is None:
-            draw = _drawn()[self.name][1]
-            file, drawn = folder / f"{self.name}.jsonl", draw(limit or DRAWN, EXERCISES)
+            file, drawn = folder / f"{self.name}.jsonl", _drawn()[self.name][1](limit or DRAWN, EXERCISES)
             if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # a longer draw only adds
                 write_jsonl(file, drawn)
             return file

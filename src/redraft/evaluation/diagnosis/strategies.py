@@ -164,8 +164,7 @@ def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False)
         samples, read = samples[:most], read[:most]
         chain = chain.model_copy(update={"usage": sum((step.usage for step in samples), Usage())})
     votes = Counter(each for each in read if each is not None)
-    place = read.index(votes.most_common(1)[0][0]) if votes else 0
-    chosen = samples.pop(place)
+    chosen = samples.pop(read.index(votes.most_common(1)[0][0]) if votes else 0)
     return chain.model_copy(update={"steps": (chosen,), "drafts": tuple(samples), "best": 0})
 
 

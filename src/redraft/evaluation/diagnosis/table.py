@@ -237,8 +237,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     faults += some(differences(TABLE, {name: table.get(name) for name in now}, now))
     other, page = table.get("redraft") != __version__, folder / PAGE
     if not faults and not other and page.exists():
-        told = _lines(page.read_text("utf-8", "replace"))
-        faults = some(differences(PAGE, told, _lines(_page(again))))
+        faults = some(differences(PAGE, _lines(page.read_text("utf-8", "replace")), _lines(_page(again))))
     if faults:
         return faults, "Not verified."
     figures = sum(isinstance(value, int | float) for _, value in _leaves(now, ""))

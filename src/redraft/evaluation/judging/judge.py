@@ -176,8 +176,7 @@ class Judging:
             self.session.pay(usage.completion_tokens, self.price.cost(usage) if self.price else None)
 
         paid = MeteredEngine(self.judge, pay, self.session.progress.write)
-        journaled = JournaledEngine(paid, self.journal, identity=self.identity, scope=item.id)
-        engine = MeteredEngine(journaled)
+        engine = MeteredEngine(JournaledEngine(paid, self.journal, identity=self.identity, scope=item.id))
         as_json = self.judge.info.schemas
         messages = messages_of(self.way, category, what, as_json=as_json)
         schema = schema_of(self.way) if as_json else None
@@ -190,8 +189,7 @@ class Judging:
         last, said = await _text(engine, messages, replace(sampling, schema=schema)), None
         with suppress(reviews.Unreadable):
             said = read_reply(last, self.way)
-        both = f"{_review_of(text)}\n\n{last}".strip()
-        return Reply(both, said, asked_again=True, usage=engine.take())
+        return Reply(f"{_review_of(text)}\n\n{last}".strip(), said, asked_again=True, usage=engine.take())
 
 
 def shown(item: ReviewItem, *, gold: bool) -> Shown:

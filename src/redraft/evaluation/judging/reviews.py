@@ -132,8 +132,7 @@ class Review(BaseModel):
 
     def to_json(self) -> str:
         """Return the review as a line of JSON, without missing optional fields."""
-        optional = {"winner", "model_1", "model_2", "judge"}
-        absent = {name for name in optional if getattr(self, name) is None}
+        absent = {name for name in {"winner", "model_1", "model_2", "judge"} if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
 
     @property

@@ -104,8 +104,7 @@ class Material:
         found = cls(names=names_of(answers))
         for path, name in zip(answers, found.names, strict=True):
             for record in read_records(path):
-                key = text_in_source(record, "answer_id") or record.id
-                by_name = found.answers.setdefault(key, {})
+                by_name = found.answers.setdefault(text_in_source(record, "answer_id") or record.id, {})
                 if name in by_name:
                     raise RecordError(f"{path} has the answer {record.id!r} twice.")
                 found.prompts.setdefault(question_id(record), record.prompt.said)

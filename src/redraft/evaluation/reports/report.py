@@ -51,8 +51,7 @@ def page(report: AnyReport, made: str, links: Links | None = None) -> str:
     parts = [*report.sections()]
     if records := _records(report, links or Links()):
         parts.append(records)
-    below = " · ".join(Path(name).name for name in report.files[:50])
-    return render(report.title, below, parts, made)
+    return render(report.title, " · ".join(Path(name).name for name in report.files[:50]), parts, made)
 
 
 def chains_of(report: AnyReport) -> Iterator[Listed]:
@@ -131,8 +130,7 @@ def _review(comparison: Comparison, game: Game) -> Entry:
         one, two = game.scores[::step]
         title = f"{first} {one:g} : {two:g} {second}"
     review = game.placed.review
-    kind = _SIGNS[game.sign]
-    return {"kind": kind, "title": title, "by": review.judge or "", "text": review.text or None}
+    return {"kind": _SIGNS[game.sign], "title": title, "by": review.judge or "", "text": review.text or None}
 
 
 def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) -> Entry:

@@ -44,8 +44,7 @@ class ScoredRun(AnswerRun):
 
     def records(self) -> Iterator[Chain]:
         """Yield the records with the task's prompts."""
-        wanted = self.plan.holds if self.plan.share else None
-        records = read_records(self.source, self.limit, wanted=wanted)
+        records = read_records(self.source, self.limit, wanted=self.plan.holds if self.plan.share else None)
         return tasks.asked(tasks.task_named(self.task), records, file=self.source)
 
     def checks(self, record: Chain) -> tuple[Check, ...]:

@@ -253,8 +253,7 @@ class Sampler:
     async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
         """Write a response to each prompt, in shared batches."""
         async with self._engine.paused():  # the cache is empty, and no prompt begins before all are queued
-            pairs = zip(prompts, samplings, strict=True)
-            begun = [asyncio.ensure_future(self._one(*pair)) for pair in pairs]
+            begun = [asyncio.ensure_future(self._one(*pair)) for pair in zip(prompts, samplings, strict=True)]
             await asyncio.sleep(0)
         return await asyncio.gather(*begun)
 

@@ -266,8 +266,7 @@ The results on held-out exercises, in wordings that were not used for training:
         chains = list(read_jsonl(self.folder / to))
         found = certainty.revised(self.all.values(), chains, f"{base}+{critic}")
         least = certainty.threshold(found, Counter(chain.meta["task"] for chain in chains))
-        settings = {**read_json(critic / CONFIG), "redraft_certain": least}
-        write_json(critic / CONFIG, settings)
+        write_json(critic / CONFIG, {**read_json(critic / CONFIG), "redraft_certain": least})
         lora_gguf(critic, gguf, Run(force=True, command="redraft train self"), base=Path(base), f16=True)
 
     def _train(self, name: str, data: str, steps: int, objective: Objective) -> None:

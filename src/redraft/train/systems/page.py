@@ -50,8 +50,7 @@ def _whole(ledger: Ledger, plan: Plan) -> Part:
         (stage.name, clock_time(records[stage.name]["seconds"]), "", stage.made + ledger.edited(stage))
         for stage in (row.stage for row in plan.rows)
     ]
-    verdict = f"{done} of {counted(len(plan.rows), 'stage')} done."
-    return Part(verdict=verdict, tiles=tiles, lines=lines)
+    return Part(verdict=f"{done} of {counted(len(plan.rows), 'stage')} done.", tiles=tiles, lines=lines)
 
 
 def _of_stage(ledger: Ledger, row: Row) -> Part:

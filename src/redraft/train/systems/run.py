@@ -86,8 +86,7 @@ class Run:
                 with ended_by_sigterm():
                     for stage in self.wanted:
                         if self._begin(stage) and (status := self._do(stage)):
-                            message = f"stage {stage.name} failed, with exit status {status}."
-                            raise StageError(message, status)
+                            raise StageError(f"stage {stage.name} failed, with exit status {status}.", status)
             self._write_page(again=bool(plan.ahead))
         finally:
             os.close(self._lock)

@@ -184,8 +184,7 @@ def train_self(
 
     chosen = [find_task(name) for name in tasks] if tasks else list(TASKS.values())
     prompts = Path(everyday) if everyday else None
-    road = Road(Path(out), chosen, prompts, Scale(**(scale or {})), model, seed, parallel)
-    return road.walk()
+    return Road(Path(out), chosen, prompts, Scale(**(scale or {})), model, seed, parallel).walk()
 
 
 def report(files: list[str], out: str, *, answers: list[str] | None = None, questions: str = "") -> str:

@@ -141,8 +141,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 def check_model(path: Path, header: GGUFHeader) -> None:
     """Check that a file is a complete model."""
     if header.text("general.type") == "adapter":
-        hint = f"Name its model too: MODEL.gguf+{path}"
-        raise ModelError(f"{path} is an adapter, not a model.", hint=hint)
+        raise ModelError(f"{path} is an adapter, not a model.", hint=f"Name its model too: MODEL.gguf+{path}")
     if not header.tensors or header.text("general.architecture") is None:
         raise ModelError(f"{path} contains no model: it has {len(header.tensors)} tensors.", hint=AGAIN)
 

@@ -87,6 +87,5 @@ def _changes(adapter: Path) -> dict[str, _Change]:
     reader, alpha = TensorReader(adapter, header), header.metadata.get("adapter.lora.alpha")
     for name in (name[:-7] for name in header.tensors if name.endswith(".lora_a")):
         a, b = (reader.rows(header.tensors[f"{name}.lora_{half}"]) for half in "ab")
-        scale = alpha / len(a) if isinstance(alpha, int | float) and alpha else 1.0
-        found[name] = a, b, np.float32(scale)
+        found[name] = a, b, np.float32(alpha / len(a) if isinstance(alpha, int | float) and alpha else 1.0)
     return found

@@ -82,8 +82,7 @@ def lora_gguf(
     if lora.certain is not None:
         keys["redraft.certain"] = lora.certain
     kind, dtype = (Kind.F16, torch.float16) if f16 else (Kind.F32, torch.float32)
-    tensors = ((half.name, half.shape, kind) for half in halves)
-    head = header_bytes(model.family.gguf, keys, tensors)
+    head = header_bytes(model.family.gguf, keys, ((half.name, half.shape, kind) for half in halves))
     size = len(head) + sum(dtype.itemsize * prod(half.shape) for half in halves)
     with new_file(dst, run, manifest={"inputs": inputs}, size=size) as file:
         file.write(head)

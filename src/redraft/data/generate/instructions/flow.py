@@ -320,8 +320,7 @@ class Flow:
         for place, instruction in instructions.items():
             self.pool.keep(number, place, instruction)
         info, names = self.teacher.engine.info, ("temperature", "top_p", "max_tokens", "seed")
-        sampled = {name: getattr(self.sampling, name) for name in names}
-        how = (info.record, sampled, self.seeds)
+        how = (info.record, {name: getattr(self.sampling, name) for name in names}, self.seeds)
         chains = [to_chain(task, origin, *how, is_last=kept[-1][1] is origin) for task, origin in kept]
         return [chain.to_json() for chain in chains]
 
