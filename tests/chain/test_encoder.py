@@ -229,8 +229,7 @@ def test_any_length_keeps_the_answer_or_half_of_the_room(
     assert len(found.ids) == min(length, len(whole.ids))
     assert found.cut.tokens == len(whole.ids) - len(found.ids)
     assert found.trained.sum() >= min(whole.trained.sum(), length // 2)
-    stop_id = tokenizer("bytes").eos_token_id
-    assert (stop_id in found.ids) == (found.trained.sum() == whole.trained.sum())
+    assert (tokenizer("bytes").eos_token_id in found.ids) == (found.trained.sum() == whole.trained.sum())
 
 
 DRAFTS = Chain(
@@ -332,8 +331,7 @@ def test_halves_of_characters_are_replaced() -> None:
 
 def test_a_tokenizer_that_sees_a_control_token_in_letters_is_not_let(tmp_path: Path) -> None:
     """Some tokenizers have it among the results of their merges."""
-    letters = ["<", "/", "s", ">", "</", "s>", "</s>", "a"]
-    vocabulary = {text: number for number, text in enumerate(letters)}
+    vocabulary = {text: number for number, text in enumerate(["<", "/", "s", ">", "</", "s>", "</s>", "a"])}
     made = Tokenizer(models.BPE(vocabulary, [("<", "/"), ("s", ">"), ("</", "s>")]))
     save(tmp_path, made, {"eos_token": "</s>"})
     encoder = Encoder(AutoTokenizer.from_pretrained(tmp_path), "alpaca", "full")

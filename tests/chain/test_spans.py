@@ -76,8 +76,7 @@ def test_selfee_by_objective(objective: Objective, expected: str) -> None:
     headings = {
         f"{kind[0].lower()}{k}": f"\n\n### {kind} {k}:\n" for kind in ("Feedback", "Revision") for k in (1, 2)
     }
-    text = written(REVISED, "selfee", objective)
-    assert text == f"{PROMPT}### Answer:\n{expected.format(**headings)}"
+    assert written(REVISED, "selfee", objective) == f"{PROMPT}### Answer:\n{expected.format(**headings)}"
 
 
 PASSED = Feedback(text="", verdict="accept", by="checks")
@@ -435,5 +434,4 @@ PLAIN: list[TrainingFormat] = ["vicuna", "stablevicuna", "selfee"]
 def test_a_model_reads_what_it_was_trained_on(name: TrainingFormat, texts: list[str]) -> None:
     chain = talk(*texts[: len(texts) - (len(texts) + 1) % 2], steps=(Step(answer="Rain falls."),), best=0)
     trained = "".join("</s>" if span.stop else span.text for span in spans_of(chain, name, "full"))
-    asked = TEMPLATES[name].text(chain.prompt, "</s>")
-    assert trained.removeprefix(asked).strip() == "Rain falls.</s>"
+    assert trained.removeprefix(TEMPLATES[name].text(chain.prompt, "</s>")).strip() == "Rain falls.</s>"

@@ -74,8 +74,7 @@ def test_an_edit_is_a_diff_that_patch_takes(tmp_path: Path, passage: str) -> Non
     file.write_bytes(text.encode())
     done = ask("--edit", file, "Other.", "--at", passage, "-m", verbs.script("11 euros"))
     subprocess.run(["patch", "-p0", "-s", file.name], input=done.stdout_bytes, cwd=tmp_path, check=True)
-    new = "11 euros" + "." * passage.endswith(".")
-    assert file.read_bytes().decode() == text.replace(passage, new)
+    assert file.read_bytes().decode() == text.replace(passage, "11 euros" + "." * passage.endswith("."))
 
 
 def test_an_edit_that_ends_before_its_model_is_there_changes_nothing(tmp_path: Path) -> None:
@@ -111,8 +110,7 @@ def test_on_windows_an_edit_of_a_file_waits_for_no_pipe(monkeypatch: pytest.Monk
 
 def test_an_edit_of_piped_text_says_which_places_stayed() -> None:
     text, at = "A castle.\n12 dollars a day.", ("--at", "castle", "--at", "12 dollars")
-    model = verbs.script("[2] 11 euros", "castle")
-    done = ask("--edit", "-", "Other.", *at, "-q", "-m", model, stdin=text)
+    done = ask("--edit", "-", "Other.", *at, "-q", "-m", verbs.script("[2] 11 euros", "castle"), stdin=text)
     assert (done.stdout, done.exit_code) == ("A castle.\n11 euros a day.\n", 1)
     assert done.stderr == "redraft: 1 place could not be changed.\n  'castle': the same text came back.\n"
     for prompt in ((), ("-",)):
@@ -246,8 +244,7 @@ EVIL = "red \x1b[31m \x9b1m"
 
 
 def test_in_a_pipe_an_answer_stays_as_it_is() -> None:
-    done = ask("Go.", "-m", verbs.script(EVIL), "--max-revisions", "0")
-    assert done.stdout == EVIL + "\n"
+    assert ask("Go.", "-m", verbs.script(EVIL), "--max-revisions", "0").stdout == EVIL + "\n"
 
 
 @pytest.mark.slow
@@ -272,8 +269,7 @@ def test_on_a_terminal_the_answer_comes_last_and_unbroken(monkeypatch: pytest.Mo
 
 
 def test_quiet_is_plain_on_a_terminal_too() -> None:
-    shown = on_a_terminal("Go.", "-m", verbs.script("one"), "--quiet", "--max-revisions", "0")
-    assert shown == "one\r\n"
+    assert on_a_terminal("Go.", "-m", verbs.script("one"), "--quiet", "--max-revisions", "0") == "one\r\n"
 
 
 SLOW = """\
@@ -290,8 +286,7 @@ def slow(answer):
 @pytest.mark.slow
 def test_what_is_said_after_ctrl_c_has_a_line_of_its_own() -> None:
     slow = verbs.script({"text": "One two three.", "stall": 60})
-    shown = on_a_terminal("Go.", "-m", slow, stop_at="three.")
-    assert "stopped" in shown
+    assert "stopped" in on_a_terminal("Go.", "-m", slow, stop_at="three.")
     Path("slow_rules.py").write_text(SLOW)
     args = ("Go.", "-m", verbs.script("One."), "-c", "python:slow_rules.slow", "-q")
     assert "^C\r\nOne.\r\n" in on_a_terminal(*args, stop_at="begun\r\n")

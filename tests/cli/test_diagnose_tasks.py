@@ -70,8 +70,7 @@ def run_of(way: str, seed: int = 0) -> dict[str, Chain]:
 def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     result = run()
     assert result.exit_code == 0, result.output
-    names = {Path(name).stem for name in files()}
-    assert {"plain", "revise-2", "alone-2", "best-of-2", "vote-3"} <= names
+    assert {"plain", "revise-2", "alone-2", "best-of-2", "vote-3"} <= {Path(name).stem for name in files()}
     assert "script:script.jsonl, revise: " in result.stdout
     page = Path("d/index.html").read_text()
     titled = (
@@ -211,8 +210,7 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
 
 def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verified(whole: Path) -> None:
     copytree(whole, "d")
-    unknown = redraft("diagnose", "d", "--equal", "money").stdout
-    assert "some chains of revise do not record money" in unknown
+    assert "some chains of revise do not record money" in redraft("diagnose", "d", "--equal", "money").stdout
     refused(redraft("diagnose", "d", "--equal", "gold"), "--equal is 'gold'.", "tokens, seconds or money")
     [file] = Path("d").rglob("plain.jsonl")
     refused(redraft("diagnose", str(file), "--equal", "money"), "--equal needs a folder that --tasks wrote.")

@@ -212,8 +212,7 @@ def test_tools_may_speak_between_turns_of_the_assistant() -> None:
 
 
 def test_the_first_pair_has_what_tools_said_for_it() -> None:
-    talk = messages(user("q"), CALL, TOOL, assistant("a"), user("q2"), assistant("a2"))
-    outcome = by("first-pair", talk)
+    outcome = by("first-pair", messages(user("q"), CALL, TOOL, assistant("a"), user("q2"), assistant("a2")))
     assert isinstance(outcome, Chain)
     assert outcome.prompt.messages == (user("q"), CALL, TOOL)
     assert outcome.answer == "a"

@@ -57,8 +57,7 @@ def test_ties_round_as_they_do_there() -> None:
     # 7 of 10 words in order: 0.7 exactly, on which side of it depends on the order of operations.
     pool = Pool()
     pool.add("a b c d e f g h i j")
-    score = plain(list("abcdefghij"), list("abcdefgxyz"))
-    assert bool(pool.near("a b c d e f g x y z")) == (score > 0.7)
+    assert bool(pool.near("a b c d e f g x y z")) == (plain(list("abcdefghij"), list("abcdefgxyz")) > 0.7)
     assert pool.near("a b c d e f g h y z") == [Near(0, 0.8000000000000002)]
 
 

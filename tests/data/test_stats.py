@@ -372,6 +372,5 @@ def test_records_without_any_answer_are_told(tmp_path: Path) -> None:
 
 
 def test_tags_of_html_in_answers_are_told(tmp_path: Path) -> None:
-    answers = ["<p>So.</p>", "So: `<p>x</p>`", "So."]
-    talks = [{"instruction": "Why?", "output": answer} for answer in answers]
+    talks = [{"instruction": "Why?", "output": answer} for answer in ["<p>So.</p>", "So: `<p>x</p>`", "So."]]
     assert found(tmp_path, *talks)["html"].count == 1

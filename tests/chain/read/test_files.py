@@ -155,8 +155,7 @@ class TestArrays:
         assert rows(path, content) == (values, [])
 
     def test_one_broken_record_of_an_array_does_not_end_the_reading(self, tmp_path: Path) -> None:
-        content = b'[{"a": 1}, {"a": "\xe9"}, {"a": "\\ud83d"}, {"a": 2}]'
-        values, faults = rows(tmp_path / "x.json", content)
+        values, faults = rows(tmp_path / "x.json", b'[{"a": 1}, {"a": "\xe9"}, {"a": "\\ud83d"}, {"a": 2}]')
         assert values == [{"a": 1}, {"a": 2}]
         assert faults[0].startswith(": record 2: this is not UTF-8: ")
         assert faults[1].startswith(": record 3: it has a lone surrogate")

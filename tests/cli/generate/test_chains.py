@@ -68,8 +68,7 @@ def test_licences_of_records_go_into_chains_and_a_clash_is_said() -> None:
 def test_a_licence_after_many_data_sets_still_clashes() -> None:
     counts = ChainCounts()
     for number in range(MOST_ORIGINS + 5):
-        licence = "MIT" if number < MOST_ORIGINS else "CC BY-NC 4.0"
-        origin = {"dataset": f"set {number}", "licence": licence}
+        origin = {"dataset": f"set {number}", "licence": "MIT" if number < MOST_ORIGINS else "CC BY-NC 4.0"}
         counts.add(Chain(prompt=Prompt(instruction="Why?"), meta={"origin": origin}))
     assert len(counts.sources) == MOST_ORIGINS + 1
     assert clash([*counts.sources])

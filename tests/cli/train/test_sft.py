@@ -97,8 +97,7 @@ def test_training_goes_on_from_a_model_with_an_adapter(here: Path) -> None:
     usual = USUAL.replace("out ", "two ").replace("path model", "path model+out")
     done = train(*usual.split())
     assert done.exit_code == 0, done.output
-    base = json.loads(Path("two/adapter_config.json").read_text())["base_model_name_or_path"]
-    assert base == "model+out"
+    assert json.loads(Path("two/adapter_config.json").read_text())["base_model_name_or_path"] == "model+out"
     merged, _, last = done.stderr.split("--model ")[-1].strip().partition("+")
     assert last == "two"
     plain, learnt = (load_file(Path(folder, "model.safetensors")) for folder in ("model", merged))
@@ -181,8 +180,7 @@ def test_a_look_and_an_estimate_at_once(here: Path) -> None:
     assert said[0] == "⟦with loss⟧, without loss, ⟨control token⟩, ↵ line end"
     assert "\n── sum/" in done.stdout
     estimated = ["parameters", "memory", "speed", "time"]
-    names = [line.split(" ")[0] for line in said]
-    assert [name for name in names if name in estimated] == estimated
+    assert [name for name in [line.split(" ")[0] for line in said] if name in estimated] == estimated
     assert not Path("out").exists()
 
 

@@ -141,8 +141,7 @@ def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:
     assert [each.decision.outcome for each in unsure] == ["undecided", "worse"]
     assert [each.p for each in unsure] == [1, 0.0625]
     assert verdict(unsure).startswith("Undecided: ")
-    sure = versus(runs(tmp_path, plain=6, revise=6, best=(13, 13)))
-    assert verdict(sure).startswith("Don't revise here")
+    assert verdict(versus(runs(tmp_path, plain=6, revise=6, best=(13, 13)))).startswith("Don't revise here")
 
 
 def test_at_equal_seconds_other_runs_are_compared_than_at_equal_tokens(tmp_path: Path) -> None:

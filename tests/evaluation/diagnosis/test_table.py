@@ -44,8 +44,7 @@ def found(table: Table, model: str, task: str, other: str) -> tuple[float, str]:
 
 
 def test_ways_are_compared_at_equal_tokens_within_tasks_and_over_all(tmp_path: Path) -> None:
-    cells = {("m", "easy"): ways(30, 12), ("m", "hard"): ways(2, 28)}
-    table = table_of(folder_of(tmp_path / "d", cells))
+    table = table_of(folder_of(tmp_path / "d", {("m", "easy"): ways(30, 12), ("m", "hard"): ways(2, 28)}))
     # Half-way between the runs of 150 and 250 tokens: 10 right and 18.
     assert found(table, "m", "easy", "best-of") == (50.0, "better")
     assert found(table, "m", "hard", "best-of") == (-40.0, "worse")
@@ -58,8 +57,7 @@ def test_ways_are_compared_at_equal_tokens_within_tasks_and_over_all(tmp_path: P
 
 
 def test_p_is_corrected_among_the_comparisons_of_a_family(tmp_path: Path) -> None:
-    cells = {("m", str(n)): ways(13 + n, 8) for n in range(4)}
-    table = table_of(folder_of(tmp_path / "d", cells))
+    table = table_of(folder_of(tmp_path / "d", {("m", str(n)): ways(13 + n, 8) for n in range(4)}))
     within = [each for each in table.comparisons if each.task != ALL]
     assert len(within) == 8
     assert [each.p for each in within] == pytest.approx(holm([each.decision.p for each in within]))
@@ -94,8 +92,7 @@ def test_prompts_and_seeds_that_lack_a_run_are_named(tmp_path: Path) -> None:
 def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -> None:
     own = [*ways(20, 20), ("alone-2", 180, shares(9)), ("vote-3", 200, shares(15))]
     table = table_of(folder_of(tmp_path / "d", {("m", "t"): own}))
-    others = {each.kind for each in table.comparisons if each.ours == "alone"}
-    assert others == {"plain", "vote"}
+    assert {each.kind for each in table.comparisons if each.ours == "alone"} == {"plain", "vote"}
     assert {each.kind for each in table.comparisons if each.ours == "revise"} == {"plain", "best-of", "vote"}
     own[4] = ("alone-2", 200, shares(20))  # as of a model that was trained to revise
     table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))
