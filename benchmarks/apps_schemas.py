@@ -179,16 +179,15 @@ async def measure(prompts: int) -> Row:
 
 def figures_of(tallies: dict[str, Tally]) -> tuple[Figure, ...]:
     ours, theirs = tallies["redraft"], tallies["raw response_format"]
-    sides = "; ".join(
-        f"{name} {t.valid} valid, {t.calls} calls, {t.seconds:.1f} s" for name, t in tallies.items()
-    )
     return (
         Figure(
             "valid objects, redraft over raw",
             (ours.valid / max(theirs.valid, 1),),
             "×",
             Goal("≥", 1.0),
-            sides,
+            "; ".join(
+                f"{name} {t.valid} valid, {t.calls} calls, {t.seconds:.1f} s" for name, t in tallies.items()
+            ),
         ),
         Figure("calls, redraft over raw", (ours.calls / theirs.calls,), "×", Goal("≤", 1.1)),
         Figure("seconds, redraft over raw", (ours.seconds / theirs.seconds,), "×", Goal("≤", 1.1)),

@@ -111,8 +111,7 @@ def _row(name: str, about: str, counts: Mapping[str, tuple[int, int]], *goals: G
 
 def rows() -> Iterator[Row]:
     kept = everyday(held_out=True)
-    none = sum(not checks for _, checks in kept)
-    about = f"{len(kept)} prompts, {none} of them without a demand. {BEFORE}"
+    about = f"{len(kept)} prompts, {sum(not checks for _, checks in kept)} of them without a demand. {BEFORE}"
     yield _row("everyday prompts, held out", about, judged(kept), Goal("≥", 98.0), Goal("≥", 85.0))
     ours = "constraints {} kinds of redraft's own."
     yield _row("IFEval", f"The 228 prompts whose {ours.format('are all')}", judged(ifeval(whole=True)))

@@ -44,7 +44,6 @@ SUBJECTS = (
     *("a birthday", "a small town", "a doctor", "a farmer", "a rainy evening", "a new job", "a lost key"),
     *("a long walk", "a good friend", "a summer morning", "a library", "a wedding", "a teacher", "a boat"),
 )
-MOST_WORDS = 12
 LONGEST = 32  # tokens. A sentence of 12 words has about 16.
 TARGET = 6.0  # nats of KL of an answer
 RISE = Goal("≥", 0.15)
@@ -78,7 +77,7 @@ def reward(answer: str, prompt: Prompt) -> float:
     """Return the share of the three demands that an answer meets. `redraft train ppo` calls this function."""
     word = re.findall(r'"(\w+)"', prompt.instruction)[-1]
     has_word = re.search(rf"\b{word}\b", answer, re.IGNORECASE) is not None
-    return (has_word + (0 < len(answer.split()) <= MOST_WORDS) + answer.rstrip().endswith(".")) / 3
+    return (has_word + (0 < len(answer.split()) <= 12) + answer.rstrip().endswith(".")) / 3
 
 
 def prompts(words: Sequence[str], count: int, name: str) -> list[Chain]:

@@ -26,7 +26,6 @@ PHRASES = (
 )
 """The six phrases that the released server searches for."""
 
-FORCED = "Revision is needed"
 TEMPERATURE = 0.7  # the released default
 
 
@@ -68,7 +67,7 @@ def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> t
             revisions -= 1
             kept = _tokens_within(model, written, phrase)
             model.rewind(len(written) - 1 - kept)
-            fresh = model.encode(FORCED, start=False)
+            fresh = model.encode("Revision is needed", start=False)
             written[kept:] = fresh
             searched = phrase
         token = model.feed(fresh)

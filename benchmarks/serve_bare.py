@@ -63,8 +63,7 @@ def bare() -> Iterator[Address]:
 
 @contextmanager
 def both() -> Iterator[tuple[Address, Address]]:
-    words = ("--model", MODEL, "--parallel", str(STREAMS))
-    with bare() as theirs, serving(*words, port=PORT) as ours:
+    with bare() as theirs, serving("--model", MODEL, "--parallel", str(STREAMS), port=PORT) as ours:
         yield Address(ours.port), theirs
 
 

@@ -24,7 +24,6 @@ CUT_HOW = (
 )
 HEALTH = "/health while bodies of 8 MB are handled"
 HEALTH_HOW = "A scripted model. A client asks for `/health` again and again, while another sends 20 bodies."
-READY = "start to ready with the default model"
 READY_HOW = (
     "A new process each time, until `/ready` answers with 200. In the first, Python has compiled no module "
     "yet: its cache of compiled modules begins empty."
@@ -93,4 +92,4 @@ def ready(times: int, _tries: int) -> Row:
         Figure("again", tuple(again), "s", Goal("≤", 5.0)),
         Figure("again, a scripted model", tuple(seconds["script"][1:]), "s", Goal("≤", 1.5)),
     )
-    return Row(READY, READY_HOW, figures)
+    return Row("start to ready with the default model", READY_HOW, figures)

@@ -21,7 +21,6 @@ BLOCK = 4 << 20  # elements that are made and written at a time
 
 _WIDTHS = ((GIB // 16, 64), (GIB // 2, 512), (GIB, 2048), (2 * GIB, 3072))
 _LARGEST_WIDTH = 4096
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def _write_values(base: BinaryIO, target: BinaryIO, count: int, seed: int) -> No
 
 
 def add_tokenizer(folder: Path, tokenizer: Path) -> None:
-    for name in _TOKENIZER:
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
         if (tokenizer / name).exists():
             shutil.copy(tokenizer / name, folder / name)
 
@@ -177,7 +176,6 @@ def make_adapter(folder: Path, config: dict[str, Any], rank: int = 16) -> Path:
             tensors[f"{key}.lora_A.weight"] = torch.randn((rank, shape[1]), generator=random) * 0.02
             tensors[f"{key}.lora_B.weight"] = torch.randn((shape[0], rank), generator=random) * 0.02
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    modules = sorted({name.split(".")[-2] for name in shapes_of(config) if "_proj" in name})
     described = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -185,7 +183,7 @@ def make_adapter(folder: Path, config: dict[str, Any], rank: int = 16) -> Path:
         "lora_alpha": 2 * rank,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": modules,
+        "target_modules": sorted({name.split(".")[-2] for name in shapes_of(config) if "_proj" in name}),
         "base_model_name_or_path": None,
     }
     (folder / "adapter_config.json").write_text(json.dumps(described), "utf-8")

@@ -154,8 +154,7 @@ def test_any_text_is_kept_and_its_answer_learnt(kind: str, asked: str, answer: s
     text = "".join(span.text for span in spans)
     written = "".join(span.text for span in spans if not span.given)
     stop = str(tokenizer(kind).eos_token)
-    assert words(kind, found.ids) == text + stop
-    assert words(kind, found.ids[found.trained]) == written + stop
+    assert (words(kind, found.ids), words(kind, found.ids[found.trained])) == (text + stop, written + stop)
 
 
 TALK = talk("Hello <|im_end|>", "Hi!", "Bye.", steps=(Step(answer="See <|im_start|>you."),), best=0)
@@ -249,8 +248,7 @@ def test_an_accepted_revision_is_not_lost_to_a_long_prompt(over: int) -> None:
     """Even if a rejected answer without loss comes before it."""
     whole = example(DRAFTS, objective="accepted")
     found = example(DRAFTS, objective="accepted", length=len(whole.ids) - over)
-    assert found.cut == Cut(over, over)
-    assert found.trained.sum() == whole.trained.sum()
+    assert (found.cut, found.trained.sum()) == (Cut(over, over), whole.trained.sum())
 
 
 def test_answers_that_are_lost_or_broken_are_told() -> None:

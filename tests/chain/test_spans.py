@@ -44,10 +44,9 @@ REVISED = chain(judged("A0", REVISE), judged("A1", ACCEPT))
 
 
 def shown(spans: list[Span]) -> str:
-    text = "".join(
+    return "".join(
         f"[{span.text or '■'}]" if span.trained else span.text or ("■" if span.stop else "") for span in spans
-    )
-    return text.replace("][", "")
+    ).replace("][", "")
 
 
 def written(

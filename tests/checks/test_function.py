@@ -50,8 +50,7 @@ def run(function: Callable[..., Any] | FunctionCheck, answer: str = "fool") -> C
 
 def test_a_function_of_the_current_folder_is_called(folder: Path) -> None:
     polite = FunctionCheck.of("own_rules.polite")
-    assert polite.name == "python:own_rules.polite"
-    assert run(polite).message == "It is rude: fool"
+    assert (polite.name, run(polite).message) == ("python:own_rules.polite", "It is rude: fool")
     assert run(polite, "friend").passed
 
 
@@ -90,9 +89,9 @@ def test_what_a_function_may_return(said: object, passes: bool, score: float) ->
 
 @pytest.mark.parametrize("said", [2, -0.1, float("nan"), [], {"passed": True}, "", " \n", failed("")])
 def test_what_says_nothing_about_an_answer_is_a_fault_of_the_check(said: object) -> None:
-    with pytest.raises(CheckError, match="which is not a check's result") as caught:
+    with pytest.raises(CheckError, match="which is not a valid result") as caught:
         run(lambda answer: said)
-    assert "Return None or True for no complaint" in str(caught.value.hint)
+    assert "Return True or None to pass" in str(caught.value.hint)
 
 
 def one(answer: str) -> str:

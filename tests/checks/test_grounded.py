@@ -200,7 +200,8 @@ def test_what_it_does_not_have_is_named(answer: str, named: str) -> None:
 
 def test_the_message_says_what_to_do_and_names_no_more_than_eight() -> None:
     assert check("Ask Kim about 77 storks, please.").message == (
-        'The answer has the number 77, the name "Kim": the request does not. Use only what the request has.'
+        'The answer has the number 77, the name "Kim", which the request lacks. '
+        "Use only what the request has."
     )
     many = check(" ".join(f"It is {number} ." for number in range(100, 120)))
     assert many.message.count("the number") == 8

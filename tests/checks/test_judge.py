@@ -43,8 +43,7 @@ def test_the_reasons_and_the_score_become_the_result() -> None:
 @given(st.integers(1, 10), st.integers(1, 10))
 def test_the_bar_decides(score: int, bar: int) -> None:
     result = run(f"Fine.\nScore: {score}", bar=bar)
-    assert result.passed == (score >= bar)
-    assert result.score == (score - 1) / 9
+    assert (result.passed, result.score) == (score >= bar, (score - 1) / 9)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +114,7 @@ def test_the_rubric_may_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "rubric.md"
     path.write_text("Is it short?\n", encoding="utf-8")
     check = Judge.of(str(path), ScriptedEngine(["Score: 3"]))
-    assert check.rubric == "Is it short?"
-    assert check.name == f"judge:{path}"
+    assert (check.rubric, check.name) == ("Is it short?", f"judge:{path}")
     assert "Is it short?" in asked(check, "Rain.")
 
 

@@ -14,8 +14,7 @@ from tests.engines.able import Able
 
 
 def call(name: str, call_id: str = "c1", **arguments: Any) -> dict[str, Any]:
-    function = {"name": name, "arguments": json.dumps(arguments)}
-    return {"id": call_id, "type": "function", "function": function}
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
 
 ITEMS = {"type": "array", "items": {"properties": {"x": {"minimum": 1}}, "additionalProperties": True}}

@@ -52,8 +52,7 @@ def test_a_restart_with_streams_in_flight_loses_nothing() -> None:
 
 def asked_of(*replies: Reply, patience: tuple[str, ...] = ("--patience", "0")) -> tuple[Result, int]:
     with chat_server(*replies) as server:
-        result = answer(f"{server.url}#m", "-j", "1", "--retries", "0", *patience)
-        return result, len(server.asked(CHAT))
+        return answer(f"{server.url}#m", "-j", "1", "--retries", "0", *patience), len(server.asked(CHAT))
 
 
 @pytest.mark.parametrize(

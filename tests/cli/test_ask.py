@@ -46,9 +46,11 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     assert file.read_bytes() == text.encode()
     none = ask("--edit", file, "Use euros.", "-m", verbs.script("[2] 12 dollars a day."))
     assert (none.stdout, none.exit_code) == ("", 1)
-    assert "nothing was changed.\n  Say what to write instead, or name the passage: --at" in none.stderr
+    assert "the same text came back.\n  Say what to write instead, or name the passage: --at" in none.stderr
+    none = ask("--edit", file, "-c", "words<=3", "-m", verbs.script("No."))
+    assert "nothing was changed: no passage alone fails words<=3." in none.stderr
     none = ask("--edit", file, "Use euros.", "--at", "12 dollars", "-m", verbs.script("12 dollars"))
-    assert (none.exit_code, "--at" in none.stderr, "changed: the same" in none.stderr) == (1, False, True)
+    assert "changed: the same text came back.\n  To give the new text itself, put it in quot" in none.stderr
     verbs.refused(ask("--edit", file, "Use euros.", "--at", "13 dollars"), "lacks the passage")
     verbs.refused(ask("--edit", file, "Use euros.", "--at", ""), "lacks the passage ''")
     file.write_text("A castle.\n12 dollars a day.")
@@ -56,7 +58,7 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     mark = "\n\\ No newline at end of file"
     assert done.stdout.endswith(f"-12 dollars a day.{mark}\n+11 euros a day.{mark}\n")
     verbs.refused(ask("Hi.", "-m", ""), "'' is empty")
-    verbs.refused(ask("Use euros.", "--at", "13 dollars"), "--edit names no file")
+    verbs.refused(ask("Use euros.", "--at", "13 dollars"), "--at needs --edit")
     verbs.refused(ask("--edit", file), "needs a prompt")
     for check, status in (("lacks:!", 0), ("lacks:?", 0), ("contains:zebra", 1)):
         file.write_text("It is 12 dollars a day!\n")
@@ -163,7 +165,7 @@ def test_a_pipe_that_stays_silent_is_said_to_be_waited_for() -> None:
         assert child.stderr
         said = child.stderr.readline() + child.stderr.readline()
         out, _ = child.communicate("late\n", timeout=60)
-    assert "waiting for the text that is piped in." in said
+    assert "waiting for text from the pipe." in said
     assert "redraft ask … < /dev/null" in said
     assert (out, child.returncode) == ("one\n", 0)
 

@@ -22,7 +22,6 @@ from tests.engines.paid_server import PaidServer
 
 FEW = ("--seeds", "1", "--limit", "3", "--samples", "3", "-j", "1", "--models", "script:script.jsonl")
 BOTH, GSM8K = "add,gsm8k:test.jsonl", "gsm8k:test.jsonl"
-REPLIES = ["Answer: 0", "Answer: 1", "9", "11", "12"] * 60
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +31,7 @@ def _four(_folder: None) -> None:
 
 def four() -> None:
     write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
-    script(*REPLIES)
+    script(*["Answer: 0", "Answer: 1", "9", "11", "12"] * 60)
 
 
 @pytest.fixture(scope="module")

@@ -214,14 +214,10 @@ def test_tools_may_speak_between_turns_of_the_assistant() -> None:
 def test_the_first_pair_has_what_tools_said_for_it() -> None:
     outcome = by("first-pair", messages(user("q"), CALL, TOOL, assistant("a"), user("q2"), assistant("a2")))
     assert isinstance(outcome, Chain)
-    assert outcome.prompt.messages == (user("q"), CALL, TOOL)
-    assert outcome.answer == "a"
+    assert (outcome.prompt.messages, outcome.answer) == ((user("q"), CALL, TOOL), "a")
 
 
-ROLES = st.lists(st.sampled_from(["human", "gpt", "system"]), min_size=1, max_size=8)
-
-
-@given(ROLES)
+@given(st.lists(st.sampled_from(["human", "gpt", "system"]), min_size=1, max_size=8))
 def test_what_roles_keeps_alternates_and_is_a_run_of_what_was_said(roles: list[str]) -> None:
     chain = said(*((role, f"t{i}") for i, role in enumerate(roles)))
     outcome = by("roles", chain)

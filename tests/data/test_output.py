@@ -147,8 +147,7 @@ def test_a_chain_without_an_id_gets_that_of_its_place() -> None:
 def test_what_has_a_version_and_no_steps_is_not_taken_for_a_chain() -> None:
     found = chain_or_drop(line_of({"version": 1, "id": "x", "prompt": "Why?"}), strict=True)
     assert isinstance(found, Chain)
-    assert found.prompt.instruction == "Why?"
-    assert found.meta["source"] == {"version": 1, "id": "x"}
+    assert (found.prompt.instruction, found.meta["source"]) == ("Why?", {"version": 1, "id": "x"})
 
 
 DEEP: dict[str, Any] = {"instruction": "Why?", "output": "So."}

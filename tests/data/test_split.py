@@ -111,8 +111,7 @@ def test_steps_cost_and_gold_answer_go_with_the_answer_they_belong_to() -> None:
     assert (last.steps, last.best, last.stop, last.meta) == (steps, 1, "ended", chain.meta)
     assert (first.usage.completion_tokens, last.usage.completion_tokens) == (0, 9)
     assert (first.usage_by_role, last.usage_by_role) == ({}, chain.usage_by_role)
-    assert first.steps == (Step(answer="t1 " * 10),)
-    assert first.meta == {"origin": {"dataset": "x"}}
+    assert (first.steps, first.meta) == ((Step(answer="t1 " * 10),), {"origin": {"dataset": "x"}})
     assert first.stop is None
 
 

@@ -42,8 +42,7 @@ def test_case_space_and_forms_do_not_count() -> None:
 def test_a_window_is_known_by_its_words_wherever_it_stands(parts: list[str], size: int) -> None:
     hashes = window_hashes(word_hashes(parts), size).tolist()
     runs = [tuple(parts[i : i + size]) for i in range(len(parts) - size + 1)]
-    assert len(hashes) == len(runs)
-    assert len(set(hashes)) == len(set(runs))
+    assert (len(hashes), len(set(hashes))) == (len(runs), len(set(runs)))
     assert dict(zip(runs, hashes, strict=True)) == dict(zip(reversed(runs), reversed(hashes), strict=True))
 
 

@@ -28,7 +28,6 @@ from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
 
 Body = dict[str, Any]
 MODEL = "gull"
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 
 UNDER_WAY = ("in_progress", "finalizing", "cancelling")
 FULL = (
@@ -166,7 +165,7 @@ class BatchServer(FakeServer):
     def _create(self, body: Body) -> Reply:
         if body.get("completion_window") != "24h":
             return _bad("Invalid value for 'completion_window': only '24h' is supported.")
-        if body.get("endpoint") not in ENDPOINTS:
+        if body.get("endpoint") not in ("/v1/chat/completions", "/v1/completions"):
             return _bad(f"Invalid value for 'endpoint': {body.get('endpoint')}")
         if body.keys() - {
             "completion_window",
@@ -195,8 +194,7 @@ class BatchServer(FakeServer):
     def _list(self, request: Request) -> Reply:
         records = [batch.record for batch in reversed(self.batches.values())]
         if after := re.search(r"after=([^&]+)", request.path):
-            ids = [record["id"] for record in records]
-            records = records[ids.index(after[1]) + 1 :]
+            records = records[[record["id"] for record in records].index(after[1]) + 1 :]
         return json_reply({"object": "list", "data": records[:2], "has_more": len(records) > 2})
 
     def _look(self, name: str) -> Reply:

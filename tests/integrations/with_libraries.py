@@ -100,8 +100,7 @@ def by_verifiers() -> list[float]:
 
 async def by_mcp() -> dict[str, Any]:
     words = ["-m", "redraft", "mcp", "-m", "script:replies.jsonl"]
-    server = stdio_client(StdioServerParameters(command=sys.executable, args=words))
-    async with Client(server) as client:
+    async with Client(stdio_client(StdioServerParameters(command=sys.executable, args=words))) as client:
         tools = [tool.name for tool in (await client.list_tools()).tools]
 
         async def call(name: str, **given: Any) -> Any:

@@ -76,8 +76,7 @@ class TestChoose:
 class TestFetch:
     def test_it_is_fetched_kept_and_found(self, server: FakeServer) -> None:
         path = hub.fetch("org/tiny", None)
-        assert path.name == "tiny-Q4_K_M.gguf"
-        assert path.read_bytes() == FILES["tiny-Q4_K_M.gguf"]
+        assert (path.name, path.read_bytes()) == ("tiny-Q4_K_M.gguf", FILES["tiny-Q4_K_M.gguf"])
         assert [(each.repo, each.name, each.size) for each in hub.cached()] == [
             ("org/tiny", "tiny-Q4_K_M.gguf", 9)
         ]

@@ -83,8 +83,7 @@ def test_json_of_the_type_is_an_answer_and_no_talk(output: Any, reply: str, valu
 def test_a_first_answer_that_is_talk_is_not_told_of_a_criticism() -> None:
     asked = "Who wrote the first program?"
     engine = ScriptedEngine([asked, "Ada."])
-    chain = redraft.revise(asked, model=engine, checks=["contains:Ada"], max_revisions=1)
-    first = chain.steps[0]
+    first = redraft.revise(asked, model=engine, checks=["contains:Ada"], max_revisions=1).steps[0]
     assert first.echo
     assert "does not answer" in first.criticism
     assert "criticism" not in first.criticism
@@ -190,16 +189,14 @@ def test_a_prompt_that_cannot_be_answered_is_refused_before_anything_is_asked(
 
 def test_min_revisions_alone_raises_the_maximum() -> None:
     engine = ScriptedEngine([f"Answer {k}." if k % 2 == 0 else "Revision is not needed." for k in range(20)])
-    chain = redraft.revise("Go.", model=engine, min_revisions=5)
-    assert chain.revisions == 5
+    assert redraft.revise("Go.", model=engine, min_revisions=5).revisions == 5
 
 
 def test_a_judge_is_paid_from_the_budget_of_the_chain() -> None:
     writer, judge = ScriptedEngine(["one", "two"]), ScriptedEngine(["It is dull.\nScore: 3"])
     options: RevisionKeywords = {"model": writer, "checks": ["judge:lively"], "judge": judge}
     free = redraft.revise("Go.", max_revisions=1, **options)
-    judged = free.steps[0].usage.completion_tokens - len("one")
-    assert judged == len("It is dull.\nScore: 3")
+    assert free.steps[0].usage.completion_tokens - len("one") == len("It is dull.\nScore: 3")
     assert free.usage.completion_tokens == sum(step.usage.completion_tokens for step in free.steps)
     short = redraft.revise("Go.", max_revisions=1, budget=redraft.Budget(tokens=20), **options)
     assert (short.stop, len(short.steps)) == ("budget", 1)
@@ -311,8 +308,7 @@ def test_a_base_that_takes_over_answers_with_its_own_seed() -> None:
         return "Beyond me." if "Feedback" in "".join(map(chr, asked)) else "84"
 
     engine = Able(reply, about=SHIPPED)
-    chain = redraft.revise(SUM, model=engine, seed=5)
-    assert (chain.answer, engine.asked[-1].seed) == ("Eighty-five.", 5)
+    assert (redraft.revise(SUM, model=engine, seed=5).answer, engine.asked[-1].seed) == ("Eighty-five.", 5)
     assert len(engine.asked) > 2, "adapters wrote before"
 
 

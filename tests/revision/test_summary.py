@@ -46,15 +46,14 @@ def test_chains_that_ended_by_themselves_are_told_with_the_reason() -> None:
     summary = Summary()
     verdicts: tuple[Verdict, ...] = ("unknown", "revise")
     unknown, revise = (Feedback(text="Hm.", verdict=verdict) for verdict in verdicts)
-    steps = [
+    for last in [
         Step(answer="a", feedback=unknown),
         Step(answer="a", feedback=unknown),
         Step(answer="a", feedback=unknown, finish="filtered"),
         Step(answer="a", feedback=revise),
         Step(answer=""),
         Step(answer="a"),
-    ]
-    for last in steps:
+    ]:
         summary.add(chain([last], 0, "ended"))
     summary.add(chain([Step(answer="a")], 0, "accepted"))
     said = "ended 6 (no verdict 2, no correction 2, content filter 1) · accepted 1"
@@ -68,6 +67,13 @@ def test_chains_with_too_few_revisions_are_counted() -> None:
     for meta in ({"missing_revisions": 2}, {}):
         summary.add(chain([Step(answer="a")], 0, "max_tokens").model_copy(update={"meta": meta}))
     assert summary.rows()[0] == ("revisions", "none; 1 chain below the minimum")
+
+
+def test_a_hundred_per_cent_are_all() -> None:
+    summary = Summary()
+    for each in [True] * 299 + [False]:
+        summary.add(chain([step(passed=each)], 0, "passed"))
+    assert "299 first drafts (99 %), 299 final answers (99 %)" in dict(summary.rows())["checks"]
 
 
 def test_one_is_no_plural() -> None:

@@ -134,8 +134,7 @@ def test_a_score_decides_and_the_text_says_so() -> None:
     ],
 )
 def test_feedback_never_says_another_verdict_than_it_has(said: str, why: dict[str, Any]) -> None:
-    replies = ["Ten.", said, "Eleven.", "Good. 10/10. Revision is not needed."]
-    chain, calls = taught(*replies, **why)
+    chain, calls = taught("Ten.", said, "Eleven.", "Good. 10/10. Revision is not needed.", **why)
     first = chain.steps[0]
     assert first.verdict == "revise"
     assert "Fine." in first.criticism

@@ -224,8 +224,7 @@ def test_shipped_recipes(name: str) -> None:
     own = parse([name, "--data_path", "x"], SftOptions)
     assert name in shipped_recipes("train")
     rows = own.per_device_train_batch_size * own.gradient_accumulation_steps * 4
-    published = rows, own.learning_rate, own.num_train_epochs, own.weight_decay
-    assert published == (128, 2e-5, 3.0, 0.0)
+    assert (rows, own.learning_rate, own.num_train_epochs, own.weight_decay) == (128, 2e-5, 3.0, 0.0)
     assert (own.warmup_ratio, own.lr_scheduler_type) == (0.03, "cosine")
     assert own.model_max_length == (512 if name == "alpaca" else 2048)
     assert (own.lora, own.packing) == (False, False)

@@ -56,8 +56,7 @@ def tiny(kind: str = "Llama", **changes: Any) -> Any:
         "eos_token_id": 2,
     }
     config = getattr(transformers, f"{kind}Config")(**said | KINDS.get(kind, {}) | changes)
-    name = f"{kind.removesuffix('Text')}ForCausalLM"
-    return getattr(transformers, name)(config).eval()
+    return getattr(transformers, f"{kind.removesuffix('Text')}ForCausalLM")(config).eval()
 
 
 def adapted(model: Any, **changes: Any) -> Any:

@@ -79,8 +79,7 @@ def bits(shape: Sequence[int], dtype: torch.dtype, seed: int) -> torch.Tensor:
     if dtype == torch.bool:
         return torch.randint(0, 2, tuple(shape), generator=drawn, dtype=torch.uint8).to(torch.bool)
     size = torch.empty((), dtype=dtype).element_size()
-    count = torch.Size(shape).numel()
-    raw = torch.randint(0, 256, (count * size,), generator=drawn, dtype=torch.uint8)
+    raw = torch.randint(0, 256, (torch.Size(shape).numel() * size,), generator=drawn, dtype=torch.uint8)
     return raw.view(dtype).reshape(tuple(shape))
 
 

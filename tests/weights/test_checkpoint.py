@@ -132,8 +132,7 @@ class TestHeader:
         infos = [TensorInfo(name, dtype, tuple(shape)) for name, (dtype, shape) in tensors.items()]
         raw = safetensors_header(infos, {"by": "redraft"}) + bytes(sum(info.size for info in infos))
         assert len(raw) % 8 == sum(info.size for info in infos) % 8
-        loaded = safetensors.torch.load(raw)
-        assert {name: tuple(each.shape) for name, each in loaded.items()} == {
+        assert {name: tuple(each.shape) for name, each in safetensors.torch.load(raw).items()} == {
             info.name: info.shape for info in infos
         }
 
@@ -168,8 +167,7 @@ class TestHeader:
         assert refused(tmp_path).startswith(f"{path} is not a valid safetensors file: ")
 
     def test_a_header_of_terabytes_in_a_large_file(self, tmp_path: Path) -> None:
-        path = tmp_path / "model.safetensors"
-        with path.open("wb") as file:
+        with (tmp_path / "model.safetensors").open("wb") as file:
             file.write(struct.pack("<Q", MAX_HEADER + 1))
             file.truncate(MAX_HEADER * 100)  # a sparse file: it takes no room
         assert "its header claims 67,108,865 bytes" in refused(tmp_path)

@@ -73,8 +73,7 @@ def load(folder: Path) -> Any:
 
 def _silence_special(file: Path) -> None:
     weights = load_file(file)
-    output = "lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"
-    weights[output][:SPECIAL] = 0
+    weights["lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"][:SPECIAL] = 0
     save_file(weights, file, {"format": "pt"})
 
 

@@ -64,8 +64,7 @@ class ChatTemplate:
     @cached_property
     def found(self) -> re.Pattern[str]:
         """A pattern that matches control tokens, the longest one where several match."""
-        longest = sorted(self.controls, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
+        return re.compile("|".join(map(re.escape, sorted(self.controls, key=len, reverse=True))) or r"(?!)")
 
     @cached_property
     def takes_parts(self) -> bool:
@@ -191,8 +190,7 @@ class _Layout:
         self._messages = [self._marked(number, message) for number, message in enumerate(messages)]
         self._tools = [self._marked_tool(tool) for tool in tools] or None
         self.text = self._render()
-        bare = template.render(_bare(self._messages), tools=_bare(self._tools))
-        if _MARK.sub("", self.text) != bare:
+        if _MARK.sub("", self.text) != template.render(_bare(self._messages), tools=_bare(self._tools)):
             raise RecordError(_CHANGED)
         self.leaves = list(self._leaves())
 

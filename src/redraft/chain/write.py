@@ -215,11 +215,10 @@ def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
     asked = chain.prompt.messages or ()
     texts_only = () if to == "preference" else asked  # a pair contains the prompt's whole messages
     written = [each for message in (*texts_only, answer_message(chain)) for each in message.items()]
-    has_fields = any(name not in ("role", "content") and value not in (None, "") for name, value in written)
     found: dict[Loss, bool] = {
         "turns": len(asked) > 1,
         "tools": bool(_tools(chain)),
-        "fields": has_fields,
+        "fields": any(name not in ("role", "content") and value not in (None, "") for name, value in written),
         "answers": len(chain.steps) > (chain.best or 0) + 1 or len(gold_answers(chain)) > 1,
     }
     return frozenset(part for part in _LOSSES[to] if found[part])

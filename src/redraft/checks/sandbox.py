@@ -39,7 +39,7 @@ Report = dict[str, Any]  # a test's result: `passed` and, if False, the report o
 
 
 async def run_job(job: Job, seconds: float) -> list[Report]:
-    """Load a program and run its tests, `seconds` each at most.
+    """Load a program and run its tests, each for at most `seconds`.
 
     Return a report on loading, and one on each test, up to the first test in which the program hung or ended.
     """

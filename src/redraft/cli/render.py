@@ -33,7 +33,7 @@ _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Spans = ()) -> Text:
     """Return `after` with added and removed words marked; without `before`, `after` has no marks.
 
-    If the texts cannot be compared well (`changes`), all of `after` is marked as new, without `before`.
+    If the texts cannot be compared well (`changes`), only `after` is shown, all of it marked as new.
     """
     parts: Sequence[tuple[str, str]] = [("same" if before is None else "all", shown(after))]
     if before is not None and max(len(before), len(after)) <= LONGEST:
@@ -115,12 +115,12 @@ def outline(step: Step, name: str) -> list[Text]:
 def notes(step: Step) -> list[Text]:
     """Return notes on a step: the extent of a patch, and remarks on an echo, a repetition or a cut."""
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
-    texts = [(f"Patched: {places}, {tokens}. The rest is as it was.", "dim")] * bool(step.patch)
+    texts = [(f"Patched: {places}, {tokens}. The rest is unchanged.", "dim")] * bool(step.patch)
     if step.echo:
-        echo = "No answer: it repeats prompt or criticism, only acknowledges, or stands in for a tool call."
+        echo = "No answer: the text repeats prompt or criticism, only acknowledges, or replaces a tool call."
         texts.append((echo, "yellow"))
     texts += [("The answer repeats itself.", "yellow")] * (loop(step.answer) is not None)
-    if step.finish != "stop":  # if the whole chain was cancelled, its end says why
+    if step.finish != "stop":  # a cancelled chain's end says why
         texts.append(("Cut." if step.finish == "cancelled" else f"Cut: {why_cut(step)}.", "yellow"))
     return [Text(*each) for each in texts]
 
@@ -128,7 +128,7 @@ def notes(step: Step) -> list[Text]:
 def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableType:
     """Render the feedback on an answer, with the verdict. `every` lists the checks that pass too."""
     parts: list[RenderableType] = []
-    if given.by != "checks" or not given.checks:  # otherwise the checks' verdict says it
+    if given.by != "checks" or not given.checks:  # otherwise `verdict` renders the checks
         words, style = VERDICTS[given.verdict], _STYLES[given.verdict]
         by = " · by a person" * (given.by == "person")
         parts.append(Text.assemble((f"Feedback {index + 1}", "bold"), by, " · ", (words, style)))

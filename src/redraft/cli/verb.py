@@ -65,7 +65,7 @@ class Verb(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            found: Any = next(iter(getattr(error.__cause__, "errors", list)()), {"type": ""})  # pydantic's
+            found: Any = next(iter(getattr(error.__cause__, "errors", list)()), {"type": ""})  # pydantic
             if wanted := _wanted(found):
                 option = max(error.param.opts, key=len)  # type: ignore[attr-defined]  # a BadParameter
                 said = f"{option} is {found['input']!r:.80}."

@@ -131,7 +131,7 @@ def lora_gguf(
 
     change = model_of(adapter, job.allow_pickle)
     if base is None and trained_on(change).partition("+")[0] == "default":
-        base = "default"  # its shapes are the same with other adapters added
+        base = "default"  # other adapters do not change its shapes
     model = None if base is None else local_path(base)
     with job.run(change) as run:
         make(change, out, run, base=model)
@@ -251,7 +251,7 @@ def _weight_bytes(path: Path) -> int:
 
 
 def model_of(ref: str, allow_pickle: bool = False) -> Path:
-    """Return the folder or file for a reference. Download a model on the hub."""
+    """Return the folder or file for a reference. A model on the hub is downloaded."""
     from redraft.engines.load import local_path
 
     path = local_path(ref)

@@ -174,7 +174,7 @@ class Runs:
         self._shift = np.uint64(65 - len(self._sieve).bit_length())
 
     def matches(self, chains: Sequence[Chain]) -> list[tuple[Match, ...]]:
-        """Return, for each chain, a match for each item in any of its texts, in the order of the items."""
+        """For each chain, return one match per item in its texts, in the order of the items."""
         owners, parts, whole = list[int](), list[list[str]](), list[bool]()
         for place, chain in enumerate(chains):
             turns = {turn.text for turn in asked_turns(chain.prompt)}

@@ -57,7 +57,7 @@ class FieldMap:
         return cls(fields)
 
     def check(self, record: Any, where: str) -> None:
-        """Raise unless a record contains all mapped fields."""
+        """Raise if a mapped field is missing, or would replace another field."""
         found = list(record) if isinstance(record, dict) else []
         for known, name in self.fields.items():
             if name not in found:

@@ -38,7 +38,7 @@ class Part:
     links: Sequence[tuple[str, str]] = ()  # names and addresses of pages
     records: Sequence[Mapping[str, Any]] = ()  # records as `browse.js` shows them
     kinds: Mapping[str, str] = field(default_factory=dict)  # filters of the records: name by kind
-    claim: str = ""  # the finding as a sentence, on a page alone
+    claim: str = ""  # the finding as a sentence, for the page only
 
 
 def percent(estimate: Estimate, digits: int) -> tuple[str, str]:

@@ -49,7 +49,7 @@ class VoteStore:
             run.begin(provenance, resume=bool(lines))
 
     def of(self, voter: str) -> list[Vote]:
-        """Return the votes of a voter, latest last."""
+        """Return the votes of a voter, oldest first."""
         with self._open() as (_, lines):
             return [vote for vote in map(self._vote, lines) if vote["judge"] == voter]
 

@@ -3,7 +3,7 @@
 A table with open addressing contains a 64-bit hash of each id. Among a million ids, two share a hash with a
 probability of 3·10⁻⁸; the second would then count as a repetition of the first.
 
-An id's hash decides to which share of a job its item belongs, so adding items moves no others. Shares are
+An id's hash decides to which share of a job its item belongs, so new items do not move others. Shares are
 numbered from 0, like ranks of Slurm, Kubernetes, torchrun and SkyPilot (docs/cluster.md).
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from redraft.errors import UsageError
 
 _SMALLEST = 64
-_FULL = 0.6  # share of full slots at which the table doubles. A lookup probes 3 slots on average (Knuth 6.4)
+_FULL = 0.6  # fraction of full slots at which the table doubles. A lookup probes about 3 slots (Knuth 6.4)
 
 
 class IdSet:

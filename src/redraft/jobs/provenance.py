@@ -179,7 +179,7 @@ def fingerprint(
 
     Args:
         files: The files.
-        name: The name of the whole. It defaults to the path of the only file.
+        name: The recorded name. It defaults to the path of the first file.
         lengths: The number of bytes to read from a file, if not all.
     """
     name = name or ("standard input" if str(files[0]) == "-" else str(files[0]))
@@ -273,8 +273,7 @@ def _record(
 
 
 def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str]:
-    now_is = {"command": provenance.command, "config": _as_json(provenance.config)}
-    yield from _changed(before, now_is)
+    yield from _changed(before, {"command": provenance.command, "config": _as_json(provenance.config)})
     yield from _source_differences(before.get("source"), provenance)
 
 
@@ -310,7 +309,7 @@ def differences(first: dict[str, Any], other: dict[str, Any], source: Path | Non
 
 
 def united(records: Sequence[dict[str, Any]], counted: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the record of an output that unites other outputs. Counts are summed over `counted` records."""
+    """Return the run record of merged outputs. Counts are summed over the records in `counted`."""
     sessions = {json.dumps(each, sort_keys=True): each for r in records for each in r.get("sessions", ())}
     ordered = sorted(sessions.values(), key=lambda session: str(session.get("started")))
     longest = max(records, key=lambda record: (record.get("source") or {}).get("bytes") or 0)
@@ -329,7 +328,7 @@ def _source_differences(old: dict[str, Any] | None, provenance: Provenance) -> I
         if (old is None) != (provenance.source is None):
             yield f"the input was {old['path'] if old else 'nothing'} and is {name}"
         return
-    if Path(old["path"]).name != Path(name).name:  # ids begin with it
+    if Path(old["path"]).name != Path(name).name:  # ids begin with the file's name
         yield f"the input was {old['path']} and is {name}"
         return
     new = provenance.fingerprint(old.get("bytes"))

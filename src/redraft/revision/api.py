@@ -93,8 +93,7 @@ class Background:
         # In another folder, the same relative path names another file.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:
-            config = load_config()
-            key = (reference, patience, *map(config.key_for, servers))
+            key = (reference, patience, *map(load_config().key_for, servers))
         async with self._opening:
             if key not in self._engines:
                 self._engines[key] = await load_engine(reference, patience=patience)
@@ -170,8 +169,7 @@ async def stream(prompt: Asked, **options: Unpack[RevisionKeywords]) -> AsyncGen
             stack.push_async_callback(engine.aclose)
             return engine
 
-        events = await stack.enter_async_context(aclosing(make(prompt, checked, load)))
-        async for event in events:
+        async for event in await stack.enter_async_context(aclosing(make(prompt, checked, load))):
             yield event
 
 
@@ -352,8 +350,7 @@ async def _make(
     engines = {"model": driver.writer, "critic": driver.critic, "judge": driver.judge}
     check_engines(options.model_copy(update=engines))
     forms = await forms_of(driver.checks) if options.steer or driver.writer.info.roles else ()
-    planned = _plan(asked, options, driver, forms)
-    plan = replace(planned, earlier=made, waited=clock() - begun)
+    plan = replace(_plan(asked, options, driver, forms), earlier=made, waited=clock() - begun)
     check_plain(plan)
     check_request(plan)
     async with aclosing(driver.run(plan)) as events:

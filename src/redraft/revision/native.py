@@ -313,8 +313,7 @@ def _with_system(prompt: Prompt, system: str | None) -> Prompt:
         return prompt.model_copy(update={"instruction": f"{system}\n\n{prompt.instruction}"})
     if is_system(prompt.messages[0]):
         return prompt
-    own = {"role": "system", "content": system}
-    return prompt.model_copy(update={"messages": (own, *prompt.messages)})
+    return prompt.model_copy(update={"messages": ({"role": "system", "content": system}, *prompt.messages)})
 
 
 def _write(stream: Stream) -> ops.Loop[tuple[Stop, Finish]]:
@@ -380,8 +379,7 @@ def _after_answer(stream: Stream, stop_text: str | None) -> ops.Loop[Stop | None
 
 
 def _after_feedback(stream: Stream, stop_text: str | None) -> ops.Loop[Stop | None]:
-    forced = stream.state.forced(stream.index)
-    if stop_text is not None and not (forced and stop_text in selfee.DONE_PHRASES):
+    if stop_text is not None and not (stream.state.forced(stream.index) and stop_text in selfee.DONE_PHRASES):
         yield from stream.force(stop_text)
         return None
     if stop_text is None:

@@ -121,8 +121,7 @@ class Settings:
         Checks are parsed here, unless they may need the judge.
         """
         flags: Flags = self.values
-        plain = PlainOptions.model_fields
-        given = {name: value for name, value in flags.explicit.items() if name in plain}
+        given = {name: value for name, value in flags.explicit.items() if name in PlainOptions.model_fields}
         if flags.check:
             given["checks"] = flags.check if flags.judge else parse_checks(flags.check)
         given["budget"] = {name: getattr(flags, f"budget_{name}") for name in ("tokens", "seconds", "usd")}

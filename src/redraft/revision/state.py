@@ -242,8 +242,7 @@ class State:
     def choose_draft(self) -> None:
         """Make the best draft the first step."""
         written = [*self.drafts, *self.steps]
-        chosen = best_step(written) or 0
-        self.steps, self.drafts = [written.pop(chosen)], written
+        self.steps, self.drafts = [written.pop(best_step(written) or 0)], written
         self.drafting = False
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
@@ -389,8 +388,7 @@ def complete_steps(chain: Chain) -> tuple[Step, ...]:
     own = last.verdict == "accept" and len(chain.steps) == chain.meta.get(OWN)  # checks did not judge it
     if (own or last.verdict == "revise") and not cut:
         return chain.steps
-    finish = "stop" if cut else last.finish
-    return (*before, last.model_copy(update={"feedback": None, "finish": finish}))
+    return (*before, last.model_copy(update={"feedback": None, "finish": "stop" if cut else last.finish}))
 
 
 def complete_drafts(chain: Chain) -> tuple[Step, ...]:

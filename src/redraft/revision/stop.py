@@ -84,8 +84,7 @@ def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
         return cut or "unchanged"
     if blank and plan.told is None:
         return cut or "ended"
-    goes_on = plan.checks or (cut == "max_tokens" and state.forced(state.revisions))
-    return None if goes_on else cut
+    return None if plan.checks or (cut == "max_tokens" and state.forced(state.revisions)) else cut
 
 
 def before_criticism(state: State, *, good: bool) -> Stop | None:

@@ -36,6 +36,7 @@ _KINDS = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.FORBIDDEN: "permission_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "server_error",  # the answer is at fault, not the request
 }
 """The values of `type` by status; `Refusal.body` sets others. litellm relies on these values."""
 

@@ -74,7 +74,8 @@ class Guard:
         finally:
             seconds = time.monotonic() - began
             self.metrics.note(seen, seconds)
-            _log.log(logging.DEBUG if of_page else logging.INFO, Entry.of(scope, seconds))
+            quiet = of_page or (scope["path"] in (*OPEN, "/metrics") and seen.get("status") == HTTPStatus.OK)
+            _log.log(logging.DEBUG if quiet else logging.INFO, Entry.of(scope, seconds))
             self.reader.release(seen)
             REQUEST.reset(before)
 

@@ -48,6 +48,7 @@ class Entry(dict[str, Any]):
             prompt_tokens=usage and usage.prompt_tokens,  # of all attempts of its chains
             completion_tokens=usage and usage.completion_tokens,
             error=seen.get("error"),
+            client=(scope.get("client") or [None])[0] if seen.get("status") == 401 else None,
             seconds=round(seconds, 3),
         )
 

@@ -319,7 +319,7 @@ class RevisedRequest(ModelRequest):
             return options
         info, names = engine_of(options).info, [each.get("name") for each in functions_of(options)]
         if not info.tools:
-            message = f"the model {model.name!r} does not accept tools. Leave them out."
+            message = f"the model {model.name!r} takes no tools. Leave them out; response_format gives JSON."
             raise invalid(message, "tools", code="unsupported")
         wanted = [] if info.any_request and named and choice["type"] == "custom" else _wanted(choice)
         if wrong := [name for name in wanted if name not in names]:
@@ -385,8 +385,8 @@ class ChatRequest(SampledRequest, RevisedRequest):
     ] = None
     reasoning_effort: Effort = None
     modalities: Annotated[Any, only(["text"])] = None
-    functions: Annotated[Any, only([])] = None
-    function_call: Annotated[Any, only("none")] = None
+    functions: Annotated[Any, only([], hint="Use tools.")] = None
+    function_call: Annotated[Any, only("none", hint="Use tool_choice.")] = None
 
     def accept(self, models: Models, limits: ServerLimits) -> Accepted:
         """Return the checked request, with one chain to make for each of the `n` answers."""

@@ -55,8 +55,7 @@ def segments(position_ids: Tensor) -> dict[str, Any]:
 
 def use_segments(model: PreTrainedModel) -> None:
     """Make a model use `attend`. Raise `ModelError` if packed examples would still see each other."""
-    config = model.config.get_text_config()
-    others = sorted(set(getattr(config, "layer_types", None) or ()) - _KINDS)
+    others = sorted(set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - _KINDS)
     hookable = model._supports_attention_backend and model._supports_flash_attn  # noqa: SLF001 - their flags
     if others or not hookable:
         why = f"has {', '.join(others)} layers" if others else "has its own attention code"

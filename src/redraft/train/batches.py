@@ -273,12 +273,11 @@ def padded(rows: Sequence[Row], *, pad: int) -> Batch:
         return np.stack([np.pad(each, (0, longest - len(each)), constant_values=value) for each in arrays])
 
     ids, labels, positions = zip(*map(_parts, examples), strict=True)
-    masks = [np.ones(len(each), np.int64) for each in ids]
     return _tensors(
         input_ids=filled(ids, pad),
         labels=filled(labels, IGNORED),
         position_ids=filled(positions, 0),
-        attention_mask=filled(masks, 0),
+        attention_mask=filled([np.ones(len(each), np.int64) for each in ids], 0),
     )
 
 

@@ -62,8 +62,7 @@ def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, dict):
         return {"items": [[_pack(key, tensors), _pack(each, tensors)] for key, each in value.items()]}
     if isinstance(value, list | tuple):
-        kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [_pack(each, tensors) for each in value]}
+        return {"tuple" if isinstance(value, tuple) else "list": [_pack(each, tensors) for each in value]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a {type(value).__name__} cannot be saved in a state")
@@ -84,12 +83,11 @@ def _unpack(tree: Any, file: Any) -> Any:
 def random_state() -> dict[str, Any]:
     """Return the states of all random generators of this process and its GPUs."""
     kind, keys, *rest = np.random.get_state()
-    state = {
+    return {
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "torch": torch.random.get_rng_state(),
-    }
-    return state | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
+    } | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
 
 
 def set_random_state(state: dict[str, Any]) -> None:
@@ -254,8 +252,7 @@ def prune(output: Path, limit: int | None) -> None:
     whole = [each for each in found if each.complete]
     kept = {each.folder for each in whole[:limit]}
     for each in found if whole else []:
-        ours = (each.folder / MARKER).is_file()
-        if ours and each.folder not in kept and each.step < whole[0].step:
+        if (each.folder / MARKER).is_file() and each.folder not in kept and each.step < whole[0].step:
             _remove(each.folder)
 
 

@@ -201,8 +201,7 @@ def skeleton(ref: str) -> transformers.PreTrainedModel:
     folder = model_folder(ref, check_config)
     loader: Any = transformers.AutoModelForCausalLM
     with _loading(ref, "model"), torch.device("meta"):
-        config = transformers.AutoConfig.from_pretrained(ref, **_closed(folder))
-        return loader.from_config(config)  # type: ignore[no-any-return]
+        return loader.from_config(transformers.AutoConfig.from_pretrained(ref, **_closed(folder)))  # type: ignore[no-any-return]
 
 
 def _closed(folder: Path | None) -> dict[str, Any]:

@@ -42,8 +42,7 @@ from redraft.train.trained import Trained, part_of
 
 def peak_memory() -> int:
     """Return the peak memory in bytes: of the GPU if one is used, otherwise of this process."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return torch.cuda.max_memory_allocated() or own
 
 
@@ -107,11 +106,10 @@ class StepCounts:
     def take(self) -> dict[str, float]:
         """Return the numbers for a line of the log, and reset the counts."""
         now = time.monotonic()
-        pace = self.tokens / max(now - self._since, 1e-9)
         taken = {
             "tokens": self.tokens,
             "trained_tokens": self.trained,
-            "tokens_per_second": round(pace, 1),
+            "tokens_per_second": round(self.tokens / max(now - self._since, 1e-9), 1),
             "memory_gb": round(peak_memory() / 1e9, 3),
         }
         self.tokens = self.trained = 0
@@ -334,7 +332,6 @@ class Loop:
 
     def _moment(self, step: int, loss: float) -> Moment:
         saved = [each for each in checkpoints.checkpoints(self.folder) if each.complete]
-        began = self._resumed.step if self._resumed else 0
         return Moment(
             step=step,
             loss=loss,
@@ -344,7 +341,7 @@ class Loop:
             records=self.records(step),
             checkpoint=str(saved[0].folder) if saved else None,
             usual=LEARNING_RATE["lora" if isinstance(self.trained.model, PeftModel) else "full"],
-            begins=step == began + 1,
+            begins=step == (self._resumed.step if self._resumed else 0) + 1,
             resumed=str(self._resumed.folder) if self._resumed else None,
         )
 

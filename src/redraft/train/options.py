@@ -344,12 +344,11 @@ class PpoOptions(RunOptions):
     def _check_rollouts(self) -> None:
         step = self.per_device_train_batch_size * self.gradient_accumulation_steps * ranks()
         processes = f" × {ranks()} processes" if ranks() > 1 else ""
-        sizes = {
+        for name, size in {
             "--chunk_size": min(self.chunk_size, self.num_rollouts),
             f"--per_device_train_batch_size × --gradient_accumulation_steps{processes}": step,
             "--num_generations": samples_each(self),
-        }
-        for name, size in sizes.items():
+        }.items():
             if self.num_rollouts % size:
                 raise UsageError(
                     f"--num_rollouts {self.num_rollouts} must be a multiple of {name}, {size}.",

@@ -426,14 +426,13 @@ def of_scores(scores: Sequence[_Score], finals: Tensor, ended: Tensor, mask: Ten
     varies = all(float(algorithm.deviation(each)) for each in (finals, tokens))
     tied = torch.corrcoef(torch.stack([finals, tokens.double()]))[0, 1] if varies else torch.zeros(())
     forms = scores[0] if len(scores[0]) > 1 else ()
-    parts = {f"reward/{form}": sum(each[form] for each in scores) / len(scores) for form in forms}
     return {
         "reward": float(finals.mean()),
         "reward_std": float(algorithm.deviation(finals)),
         "response_tokens": float(tokens.double().mean()),
         "reward_length_correlation": float(tied),
         "ended": float(ended.double().mean()),
-        **parts,
+        **{f"reward/{form}": sum(each[form] for each in scores) / len(scores) for form in forms},
     }
 
 

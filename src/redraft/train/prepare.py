@@ -275,8 +275,7 @@ def prepare(
         return found
     waiting = "waiting for another process, which is tokenising the same data."
     lock = locked(cache / f"{folder.name}.lock", lambda: say(waiting) if leads() else None)
-    hint = "Make room there, or name another folder: --cache_dir DIR"
-    with written_to(cache, "prepared data", hint), lock:
+    with written_to(cache, "prepared data", "Make room there, or name another folder: --cache_dir DIR"), lock:
         if found := open_prepared(folder, key):  # another process has just prepared it
             return found
         for left in cache.glob("*.partial"):

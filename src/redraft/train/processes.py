@@ -59,8 +59,7 @@ def place() -> tuple[int, int]:
     """Return this process's rank in its group, and the group's size; (0, 1) without a group."""
     from torch import distributed
 
-    grouped = distributed.is_initialized()
-    return (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
 def gathered(mine: T) -> list[T]:

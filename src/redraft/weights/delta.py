@@ -77,8 +77,7 @@ def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: b
     inputs = {"base": describe(ours), "target": describe(theirs)}
     _check_shapes(ours, theirs, "target")
     recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
-    facts = {"inputs": inputs, "delta": asdict(recipe)}
-    with new_folder(dst, run, manifest=facts) as out:
+    with new_folder(dst, run, manifest={"inputs": inputs, "delta": asdict(recipe)}) as out:
         copy_side_files(theirs, out.aside)
         stored = list(theirs.tensors.values())
         if exact:
@@ -106,8 +105,7 @@ def apply(
     inputs = {"base": describe(ours), "delta": describe(theirs)}
     theirs = _without_buffers(ours, theirs)
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, run.tell)
-    facts = {"inputs": inputs, "vocabulary": recipe.vocabulary}
-    with new_folder(dst, run, manifest=facts) as out:
+    with new_folder(dst, run, manifest={"inputs": inputs, "vocabulary": recipe.vocabulary}) as out:
         summed = list(theirs.tensors.values())
         if recipe.exact:
             summed = [replace(each, dtype=recipe.dtypes[each.name]) for each in summed]

@@ -177,8 +177,7 @@ def new_file(
     """Open a writer for a file of `size` bytes, and rename it into place at the end, beside its manifest."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")
-    inputs = manifest.get("inputs")
-    with begun(path, ".redraft-partial", inputs, folder=False, force=run.force) as aside:
+    with begun(path, ".redraft-partial", manifest.get("inputs"), folder=False, force=run.force) as aside:
         check_room(path, size)
         with _written(aside) as writer:
             yield writer

@@ -141,8 +141,7 @@ def test_a_training_chain_that_was_cut_is_written_and_read_back() -> None:
     record = to_selfee(Chain(steps=(cut,), best=0, stop="context", meta={"reference": "r"}))
     assert isinstance(record, dict)
     assert (record["iteration_truncated"], record["outputs"]) == (True, [{"output": "a"}])
-    assert record["output"] == "r"
-    assert chain_of(record).steps == (Step(answer="a"),)
+    assert (record["output"], chain_of(record).steps) == ("r", (Step(answer="a"),))
 
 
 def test_a_selfee_answer_without_a_generation_is_an_answer() -> None:

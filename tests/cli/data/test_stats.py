@@ -60,5 +60,4 @@ def test_it_reads_standard_input_and_writes_json(data: Path) -> None:
 
 def test_lengths_may_be_tokens(data: Path, tmp_path: Path) -> None:
     said = json.loads(stats(data, "--json", "--tokenizer", tokenizer_of_words(tmp_path / "words")).stdout)
-    assert said["totals"]["tokens"] == 21
-    assert said["tables"]["numbers"][-1]["name"] == "tokens, record"
+    assert (said["totals"]["tokens"], said["tables"]["numbers"][-1]["name"]) == (21, "tokens, record")

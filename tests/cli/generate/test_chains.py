@@ -14,7 +14,6 @@ from redraft.data.generate.chains import ChainCounts
 from redraft.jobs.licences import MOST_ORIGINS, clash
 from tests.cli.verbs import chains, lines, redraft, refused, script
 
-OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
 GOLD = "a grey gull at sea"
 LEAKING = ["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD]
@@ -46,8 +45,7 @@ def test_a_teacher_answers_criticises_and_corrects() -> None:
     assert result.exit_code == 0, result.output
     (chain,) = chains()
     assert [step.answer for step in chain.steps] == ["A bird.", "A small bird."]
-    assert chain.stop == "accepted"
-    assert chain.meta["generated"] == {"cleaned": {"apologies": 1}}
+    assert (chain.stop, chain.meta["generated"]) == ("accepted", {"cleaned": {"apologies": 1}})
     assert chain.meta["prompts"]["name"] == "teacher"
     assert "verdicts   revise 1, accept 1" in result.output
     assert "cleaned    apologies 1" in result.output
@@ -256,7 +254,7 @@ def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
     assert "no option 'run_code'" in generate(["x"], "--recipe", "own.yaml").output
 
 
-@pytest.mark.parametrize("name", OF_CHAINS)
+@pytest.mark.parametrize("name", ["selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math"])
 def test_every_shipped_recipe_makes_a_chain(name: str) -> None:
     records(SUM)
     result = generate(["It is 42.", GOOD, GOOD], "--recipe", name)

@@ -68,8 +68,7 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     )
     assert Path("adapter.gguf").read_bytes()[:4] == b"GGUF"
     record = json.loads(Path("out.run.json").read_text())
-    assert record["command"] == "train sft"
-    assert record["config"]["training_objective"] == "accepted"
+    assert (record["command"], record["config"]["training_objective"]) == ("train sft", "accepted")
     assert (record["sessions"][0]["steps"], record["sessions"][0]["redraft"]) == (4, "0.1.0")
     assert record["sessions"][0]["data_path"] == ["chains.jsonl"]
     took = record["sessions"][0]["memory_bytes"]

@@ -118,7 +118,7 @@ def test_the_page_shows_the_grades_and_runs_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "problem"),
     [
-        ([grade(1, None), grade(2, -1)], "found 2 grades, but no readable one"),
+        ([grade(1, None), grade(2, -1)], "found 2 grades, but none is readable"),
         ([grade(1, 5), grade(1, 6)], "gull already graded new's answer to question 1 in .*:1"),
         ([grade(1, 5), {"model": "new", "judgment": "x"}], ":2: the record is not a grade: question_id"),
         ([grade(7, 5)], "belongs to question 7, which is not in .*q.jsonl"),

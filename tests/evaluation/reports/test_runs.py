@@ -141,7 +141,7 @@ def test_failures_beside_the_chains_count_as_in_eval(tmp_path: Path) -> None:
     assert found.runs[0].tally.score.rate == proportion(1, 2)
     assert lines(found)[0] == "run: gsm8k, 2 answers"
     assert "failed outage 1" in lines(found)
-    assert "empty 1 answer: wrong" in lines(found)
+    assert "empty 1 answer, counted as wrong" in lines(found)
     assert "wrong 2" in lines(found)
 
 

@@ -57,10 +57,8 @@ def test_long_arrays_are_counted_or_read_where_they_are_asked_for(tmp_path: Path
 def test_reads_the_default_model(default_model: Path) -> None:
     header = read_header(default_model)
     check_model(default_model, header)
-    assert header.text("general.architecture") == "llama"
-    assert header.number("llama.context_length") == 8192
-    assert header.metadata["tokenizer.ggml.tokens"] == LongArray(49152)
-    assert len(header.tensors) == 272
+    assert (header.text("general.architecture"), header.number("llama.context_length")) == ("llama", 8192)
+    assert (header.metadata["tokenizer.ggml.tokens"], len(header.tensors)) == (LongArray(49152), 272)
     assert header.tensors["blk.0.attn_q.weight"].shape == (576, 576)
     assert all(tensor.size for tensor in header.tensors.values())
 
@@ -109,7 +107,6 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(
 
 
 HUGE = 2**63
-COUNTS = struct.pack("<I", 3)
 ONE, TWO = (gguf({})[:16] + struct.pack("<Q", keys) for keys in (1, 2))
 
 
@@ -124,7 +121,7 @@ ONE, TWO = (gguf({})[:16] + struct.pack("<Q", keys) for keys in (1, 2))
     ],
 )
 def test_claims_beyond_the_file_cost_nothing(tmp_path: Path, body: bytes, said: str) -> None:
-    message = refused(written(tmp_path, b"GGUF" + COUNTS + body + bytes(64)))
+    message = refused(written(tmp_path, b"GGUF" + struct.pack("<I", 3) + body + bytes(64)))
     assert "is truncated: its header goes beyond the file's" in message
     assert said in message
 

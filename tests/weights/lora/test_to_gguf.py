@@ -167,8 +167,7 @@ def test_the_base_is_a_gguf_file_or_a_folder_or_named(base: Path, plain: Path, t
 @pytest.mark.parametrize("heads", [0, 4])
 def test_in_parts_it_is_as_in_one(plain: Path, heads: int) -> None:
     adapter = read_adapter(plain)
-    change = adapter.changes["model.layers.0.self_attn.q_proj"]
-    half = Half("b", (64, 4), change.b, factor=0.5, heads=heads)
+    half = Half("b", (64, 4), adapter.changes["model.layers.0.self_attn.q_proj"].b, factor=0.5, heads=heads)
     whole = torch.cat(list(parts_of(adapter, half)))
     for size in (1, 100, 300, 500):
         parts = list(parts_of(adapter, half, size))

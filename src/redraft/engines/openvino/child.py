@@ -27,8 +27,8 @@ those of the exact weights (107 of 128, instead of 112), and nothing was faster.
 REFUSED = "the schema is refused: "
 
 Event = tuple[int, list[int], list[float], str]
-"""News of a stream: its number, tokens, log-probabilities if asked for, and the reason if it ended:
-`stop`, `length`, or an error. `REFUSED` begins an error about a schema, after which the process ends."""
+"""An update of a stream: its number, new tokens, their log-probabilities if requested, and why it ended:
+`stop`, `length`, an error, or "". `REFUSED` begins an error about a schema, after which the process ends."""
 
 
 class ChildSettings(TypedDict):
@@ -36,9 +36,9 @@ class ChildSettings(TypedDict):
 
     model: str
     tokenizer: str  # a folder for the model's tokenizer in OpenVINO's format
-    parallel: int  # most streams at once; further ones wait
+    parallel: int  # maximum number of streams at once; others wait
     threads: int | None
-    exact: bool  # whether it computes in 32 bits
+    exact: bool  # whether to compute in 32 bits
     blocks: int  # number of blocks of the key-value cache, of `BLOCK` tokens each
     key: str
 

@@ -40,15 +40,15 @@ _log = logging.getLogger(__name__)
 
 RETRIED = frozenset({429, 500, 502, 503, 504})  # statuses worth another try
 MISSING = (404, 405, 501)  # statuses of a path that a server does not have
-SECRET = 8  # fewest characters of a secret. Shorter keys are placeholders, such as EMPTY.
-HIDDEN = 1000  # texts of earlier requests that stay hidden; active requests have fewer
-SLOWEST = 1e6  # the slowest speed of sending a large file, in bytes per second
+SECRET = 8  # minimum length of a secret. Shorter keys are placeholders, such as EMPTY.
+HIDDEN = 1000  # number of latest texts that stay hidden; active requests have fewer
+SLOWEST = 1e6  # the slowest accepted upload of a large file, in bytes per second
 
 _NONE: Mapping[str, str] = {}
 ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 _DOWN_HINT = "Start the server, or correct host and port in --model."
 _LOG_HINT = "See the log of the server."
-_UNREADABLE_HINT = "This may pass: try again. If it does not, see the log of the server, or of a proxy."
+_UNREADABLE_HINT = "Try again. If it happens again, see the log of the server or proxy."
 _SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you set it."
 _LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
 
@@ -146,7 +146,7 @@ class Server:
     async def fetch(
         self, method: str, address: str, body: Body | None = None, *, file: bytes = b"", patient: bool = True
     ) -> Any:
-        """Return the JSON of a small reply, or a `Refusal`. Raise the same errors as `asked`.
+        """Return the JSON of a small reply, or a `Refusal`. Raise `EngineError` if there is no reply.
 
         A `file` of JSON lines is posted as a form, together with the fields of `body`.
         """
@@ -325,7 +325,7 @@ class Server:
                 if not isinstance(reply, httpx.Response):
                     self.retry.rate.over(turn)
             if isinstance(reply, httpx.Response):
-                reply.extensions["turn"] = turn
+                reply.extensions["turn"], self.retry.given_up = turn, 0
                 return reply
             failure = self._failure(reply, Failure(None, None, attempt, began, asked, silence))
             if failure is None or not patient or not await self.retry.waited(failure):
@@ -372,10 +372,9 @@ class Server:
             text = ""
         finally:
             await self._lanes.close(response)
-        complaint = read_complaint(_from_json(text))
         return Refusal(
             status=response.status_code,
-            complaint=complaint or Complaint(text.strip() or response.reason_phrase),
+            complaint=read_complaint(_from_json(text)) or Complaint(text.strip() or response.reason_phrase),
             retry_after=_seconds(response.headers.get("retry-after")),
             location=self.clean(response.headers.get("location", "")),
             asked=response.extensions["asked_at"],

@@ -1,14 +1,14 @@
 """Choose the best of several ways to answer prompts, with a promise (`redraft diagnose --choose`).
 
-The ways answer the prompts in blocks. After each block, a way that is certainly not ahead of the leading way
-by the margin is dropped; it may return if another way leads later. The runs end as soon as some way is
-certainly not behind any other by the margin, and the cheapest such way is chosen. Otherwise the runs end at
-the last prompt or at a limit. With 95 % confidence, a `certain` choice is not behind any other way by the
-margin. All bounds of the promise and of the gains are correct, also with 95 % confidence. Both guarantees
-hold however often the results are checked (`evaluation.evidence`).
+A way keeps up with another if it is certainly less than the margin behind. The ways answer the prompts in
+blocks. After each block, a way is dropped if the leading way keeps up with it; it may return if another way
+leads later. The runs end as soon as some way keeps up with all others, and the cheapest such way is chosen.
+Otherwise the runs end at the last prompt or at a limit. A `certain` choice keeps up with all others, with
+95 % confidence. All bounds of the promise and of the gains are correct, also with 95 % confidence. Both
+guarantees hold however often the results are checked (`evaluation.evidence`).
 
-A choice is false if it looked certain but is behind the best way by the margin. The allowed error of 5 % is
-divided among the ways that could be a false choice: all except the best way and the `NEVER` chosen ways.
+A choice is false if it looked certain but is behind the best way by the margin or more. The allowed error of
+5 % is divided among the ways that could be a false choice: all except the best one and those in `NEVER`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from redraft.jobs.files import write_file
 from redraft.options import Flags
 from redraft.revision.promise import digest_of, digest_of_options, types_of
 
-ERROR = 0.05  # the chance of a false choice, and of a broken promise
+ERROR = 0.05  # the largest chance of a false choice, and of a broken promise
 FIRST = 20  # prompts of the first block
 FEW = {"seeds": 1, "samples": 4}  # defaults of --choose
 ONE = Strategy("plain", 1)
@@ -160,12 +160,12 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether a usable way is certainly not behind any other by the margin."""
+        """Whether a usable way is certainly less than the margin behind every other."""
         return bool(self._safe)
 
     @property
     def chosen(self) -> Strategy:
-        """The cheapest way that is certainly not behind any other by the margin; without one, the leader."""
+        """The cheapest way that is certainly less than the margin behind every other, or else the leader."""
         return next(iter(self._safe), self.leader)
 
     @property
@@ -437,7 +437,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     Return the differences, and a sentence that sums up the result.
 
     Raises:
-        UsageError: The file has a YAML alias or lacks a promise; evidence is lost; or `run_code` is needed.
+        UsageError: The file has a YAML alias or no promise, evidence is missing, or `run_code` is needed.
     """
     told = yaml_of(text := text_of_settings(file), file)
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may expand to any size

@@ -153,7 +153,7 @@ def _verdicts(found: Figures) -> Iterator[Line]:
 
 
 def verdict(found: Figures) -> str:
-    """Return the conclusion: the gain from revising, marked as not measured at equal tokens."""
+    """Return the conclusion: the gain from revising, with a note that it is not at equal tokens."""
     if not found.revised:
         return "Nothing was revised, so these figures show nothing about revising."
     said = sentence(found.decision)

@@ -1,4 +1,4 @@
-"""Compare ways to spend tokens, seconds or money on an answer: score over cost, and at equal cost.
+"""Compare ways to spend tokens, seconds or money on an answer: their scores by cost, and at equal cost.
 
 Each size of a way, such as best of 4, is a point: its mean score and cost over all seeds. The points of a way
 and the lines between them form its curve. A random choice between two sizes, for each prompt, gives the
@@ -39,7 +39,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the indices of the ascending `costs` around `at`, and its relative position between the two."""
+    """Return the indices of the two ascending `costs` around `at`, and its position between them, 0 to 1."""
     low = max(place for place, cost in enumerate(costs) if cost <= at)
     high = min(low + 1, len(costs) - 1)
     gap = costs[high] - costs[low]
@@ -248,7 +248,7 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 
 
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
-    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None without such a run.
+    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if none revises.
 
     The first seed determines the ways. Seeds with missing runs are not counted. Items that are missing
     from a run are not counted either.

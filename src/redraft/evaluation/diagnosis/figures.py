@@ -22,7 +22,7 @@ from redraft.evaluation.tables import p_text, plain
 from redraft.jobs.counting import counted
 
 LEVEL = 0.05  # a difference is significant if p is below this
-MOST = 10  # number of first revisions with separate figures
+MOST = 10  # most revisions with figures of their own
 Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and after, and the id of its item
 
 

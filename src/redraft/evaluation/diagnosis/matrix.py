@@ -112,7 +112,7 @@ class Matrix:
         return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
 
     def runs(self, share: float | None = None) -> Iterator[tuple[str, StrategyRuns]]:
-        """Yield the name and the runs of each pair of model and task. `share` is the same as for `run`."""
+        """Yield the name and the runs of each pair of model and task. `share` is as in `run`."""
         for model, folder in folders(self.models).items():
             for task in self.tasks:
                 runs = StrategyRuns(
@@ -149,7 +149,7 @@ class Matrix:
         return ended
 
     def prepare(self, *, run_code: bool) -> int:
-        """Make all checks that need no model, write the `PLAN`, and return the number of prompts."""
+        """Check everything that needs no model, write the `PLAN`, and return the number of prompts."""
         if unknown := [way for way in self.ways if way not in WAYS]:
             raise UsageError(f"no way is called {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
         _check_options(self.settings)

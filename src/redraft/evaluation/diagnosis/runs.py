@@ -36,7 +36,8 @@ from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
 CACHE = "replies.db"  # contains the replies of all runs, in their folder
-_OF_MODEL = ("temperature", "max_tokens", "seed", "price", *MachineOptions.model_fields)  # not for the judge
+_OF_MODEL = ("temperature", "max_tokens", "seed", "price", *MachineOptions.model_fields)
+"""Options that the judge does not get."""
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Define the ways to spend tokens on an answer that `redraft diagnose --tasks` compares at equal tokens.
 
 Each way is the loop of `revise` with other options. Almost all ways use the same guiding checks; a way may
-hide their messages, or continue when they pass. Plain revising uses no checks.
+hide their messages, or continue when they pass. Revising alone uses no checks.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
 majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171);
@@ -179,7 +179,7 @@ def settled(votes: Iterable[Hashable]) -> bool:
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
     """Give each chain with a criticised first answer another chain's feedback; return the feedback by id.
 
-    A chain gets the feedback of the chain before it; the first chain, of the last. A single chain gets none.
+    A chain gets the feedback of the chain before it; the first gets the last one's. A single chain gets none.
     """
     told = {
         chain.id: step.feedback.text

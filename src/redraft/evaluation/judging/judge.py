@@ -140,7 +140,7 @@ class Judging:
     given: Mapping[str, Any]  # the user's sampling options
     journal: Journal
     session: Session
-    calling: Callable[[], AbstractContextManager[Any]]  # returns a context manager to make a review in
+    calling: Callable[[], AbstractContextManager[Any]]  # returns a context manager for making a review
 
     async def line(self, item: ReviewItem) -> str:
         """Make a review, and return it as a line of JSON."""

@@ -141,7 +141,7 @@ class Review(BaseModel):
         return self.metadata.get("sides") == "drawn"
 
     def verdict(self) -> int:
-        """Return 1 if the answer shown first won, -1 if the second did, 0 for a tie. Raises `Unreadable`."""
+        """Return 1 if the first answer won, -1 if the second did, 0 for a tie. May raise `Unreadable`."""
         if self.score is None and self.winner is not None:
             if self.winner == "error":
                 raise Unreadable("the judge's verdict could not be read")

@@ -3,7 +3,7 @@
 Judges favour answers by their position. So a question counts only if it has readable reviews in both orders,
 and a model wins a question only by winning in both orders. If no question has both orders, all questions
 count, and the report says so. People judge a pair once, in random order: such votes always count. An item is
-a question or one turn of it. Intervals are over questions (`stats`); a comparison's figures share resamples.
+a question or one turn of it. Intervals are over questions (`stats`). Figures of a comparison share resamples.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Game:
 
     @property
     def lengths(self) -> tuple[int, int] | None:
-        """The numbers of characters in the model's and the opponent's answer; None without the answers."""
+        """The numbers of characters in the model's and the opponent's answer; None if they were not given."""
         if self.placed.answers is None:
             return None
         first, second = (len(answer.text) for answer in self.placed.answers)
@@ -132,7 +132,7 @@ class Item:
         return bool(self.games) and all(game.placed.review.drawn for game in self.games)
 
     def sign(self, *, second: bool) -> int | None:
-        """Return the majority outcome in one order: 1, 0 or -1 as in `Game.sign`; None without a review."""
+        """Return the majority outcome in one order: 1, 0 or -1 as in `Game.sign`; None if not reviewed."""
         signs = [game.sign for game in self.games if game.second == second]
         return (sum(signs) > 0) - (sum(signs) < 0) if signs else None
 
@@ -244,7 +244,7 @@ class Comparison:
 
     @property
     def p(self) -> float | None:
-        """The p-value of an exact sign test on the questions' `outcomes`; None without both orders."""
+        """The p-value of an exact sign test on the questions' `outcomes`; None if judged in one order."""
         if not self.in_both_orders:
             return None
         return stats.sign_test(self.outcomes.count(1), self.outcomes.count(-1))
@@ -341,7 +341,7 @@ class Difference:
 
 
 def difference(model: Comparison, other: Comparison) -> Difference | None:
-    """Return the difference of two models' ratios, paired by question; None without a question in common."""
+    """Return the difference of two models' ratios, paired by question; None if they share no question."""
     places = {question_id: place for place, question_id in enumerate(other.question_ids)}
     pairs = [(place, places[id_]) for place, id_ in enumerate(model.question_ids) if id_ in places]
     if not pairs or model.whole.ratio is None or other.whole.ratio is None:
@@ -367,7 +367,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
     """Return a comparison for each pair of models in the reviews.
 
     A comparison takes the side of the model that comes earlier in `first`. If it contains neither model,
-    the side is that of the model shown first in the pair's first review (second if that is `swapped`).
+    the side is that of the model shown first in the pair's first review (second if it is `swapped`).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:
@@ -382,7 +382,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
 
 
 def shared(comparisons: Iterable[Comparison]) -> str:
-    """Return the common opponent, a model in all comparisons; "" without one, or for only one pair."""
+    """Return the common opponent, a model in all comparisons; "" if there is none or only one pair."""
     pairs = {frozenset((each.model, each.opponent)) for each in comparisons}
     return next(iter(frozenset.intersection(*pairs)), "") if len(pairs) > 1 else ""
 

@@ -32,7 +32,7 @@ Names = tuple[str, str]  # the models of the answers that a review shows first a
 
 
 class Input(NamedTuple):
-    """A file, its records, and the kind of its first record (None without records)."""
+    """A file, its records, and the kind of its first record (None if it is empty)."""
 
     path: Path
     records: Iterable[RawRecord]
@@ -40,7 +40,7 @@ class Input(NamedTuple):
 
 
 def opened(path: Path) -> Input:
-    """Open a file, and find its kind by the first record. Standard input is possible, and read only once."""
+    """Open a file, and find its kind by the first record. Standard input works too, and is read only once."""
     records = raw_records(path)
     if (first := next(records, None)) is None:
         return Input(path, (), None)

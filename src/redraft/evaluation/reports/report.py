@@ -1,4 +1,4 @@
-"""Make the report that fits the kind of records in files, for `redraft report`, and render its page."""
+"""Make the report of `redraft report` that fits the files' kind of records, and render its page."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from redraft.jobs.counting import counted
 from redraft.jobs.ledger import failures
 from redraft.jobs.provenance import RunFile
 
-MOST_SHOWN = 2_000  # number of records that the page shows
+MOST_SHOWN = 2_000  # most records that the page shows
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Run:
         return Scores(self.name, self.tally.task, values, self.tally.items)
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Yield names and texts of other facts: revisions, stops, cost, failures and wrong records."""
+        """Yield other facts, each as name and text: revisions, stops, cost, failures and wrong records."""
         tally = self.tally
         if self.made:
             yield "model", self.made
@@ -56,7 +56,7 @@ class Run:
         if tally.failed:
             yield "failed", ", ".join(f"{cause} {count:,}" for cause, count in tally.failed.items())
         if self.empty:
-            yield "empty", f"{counted(self.empty, 'answer')}: wrong"
+            yield "empty", f"{counted(self.empty, 'answer')}, counted as wrong"
         if tally.wrong:
             yield "wrong" if tally.task else "not passed", listed(tally.wrong)
 

@@ -185,8 +185,7 @@ class AnswerRun:
 
     def records(self) -> Iterator[Chain]:
         """Yield the records, in the same order each time."""
-        wanted = self.plan.holds if self.plan.share else None
-        return licensed_records(self.source, self.limit, wanted=wanted)
+        return licensed_records(self.source, self.limit, wanted=self.plan.holds if self.plan.share else None)
 
     def prepare(self) -> None:
         """Parse the checks. To validate options, the first record's checks represent those of all records."""

@@ -170,8 +170,7 @@ def make_shares(
                 raise
             finally:
                 run.stop()
-        merged = merge(out, [share.path(out) for share in shares])
-    return run.result(merged)
+    return run.result(merge(out, [share.path(out) for share in shares]))
 
 
 @contextmanager
@@ -212,8 +211,7 @@ def _fitting(has: Mapping[str, float], needs: Mapping[str, float]) -> int:
 
 
 def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
-    pattern = out.with_name(f"{out.stem}-*-of-*{out.suffix}")
-    parts = matching(pattern) if url_of(out) else out.parent.iterdir()
+    parts = matching(out.with_name(f"{out.stem}-*-of-*{out.suffix}")) if url_of(out) else out.parent.iterdir()
     named = re.compile(re.escape(out.stem) + r"-\d{5}-of-(\d{5})" + re.escape(out.suffix))
     found = [(path, int(match[1])) for path in parts if (match := named.fullmatch(path.name))]
     counts = {count for _, count in found}
@@ -278,8 +276,7 @@ class _Run:
                 self.ray.kill(actor.handle)
                 continue
             actor.share, actor.at = self.waiting.popleft(), {}
-            reply = actor.handle.make.remote(str(actor.share), json.dumps(self._limits()))
-            self.actors[reply] = actor
+            self.actors[actor.handle.make.remote(str(actor.share), json.dumps(self._limits()))] = actor
 
     def _limits(self) -> dict[str, Any]:
         given, limits = self.work.options, dict[str, Any]()

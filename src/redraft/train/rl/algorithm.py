@@ -166,8 +166,7 @@ def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: flo
     """
     if math.isnan(kl):
         return beta
-    error = min(max(kl / target - 1, -0.2), 0.2)
-    return beta * (1 + error * min(n / horizon, 1))
+    return beta * (1 + min(max(kl / target - 1, -0.2), 0.2) * min(n / horizon, 1))
 
 
 def token_rewards(

@@ -70,8 +70,7 @@ def _sources(folder: Path) -> list[Source]:
     found = dict[Source, None]()
     for path in sorted(folder.rglob("*.run.json")):
         out = path.with_name(path.name.removesuffix(".run.json"))
-        inside = path.relative_to(folder).parts[0]
-        if inside in (".run", "before"):
+        if path.relative_to(folder).parts[0] in (".run", "before"):
             continue
         sessions = (RunFile(out).read() or {}).get("sessions") or [{}]
         found |= dict.fromkeys(Source(**each) for each in sessions[-1].get("sources") or ())

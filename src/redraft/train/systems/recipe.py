@@ -173,8 +173,7 @@ def _stage(name: str, given: Any, values: Mapping[str, Any], *, small: bool) -> 
     options = {option: each for option, each in (keys.options or {}).items() if each is not None}
     needs = Needs.read(keys.needs or {}, table=f"{name}.needs.")
     options, command = filled(options, values), filled(keys.command or "", values)
-    in_command = (each for each in names_in(command) if each != "out")
-    reads = tuple(dict.fromkeys([*names_in(options), *in_command]))
+    reads = tuple(dict.fromkeys([*names_in(options), *(each for each in names_in(command) if each != "out")]))
     return Stage(name, keys.verb, keys.out or name, options, command, needs, reads)
 
 

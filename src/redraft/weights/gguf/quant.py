@@ -66,8 +66,7 @@ def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> K
         return quant
     if shape[-1] % BLOCK:
         return Kind.F16
-    makes_output = name == ("token_embd.weight" if tied else "output.weight")
-    return Kind.Q8_0 if makes_output else quant
+    return Kind.Q8_0 if name == ("token_embd.weight" if tied else "output.weight") else quant
 
 
 def size_of(shape: tuple[int, ...], kind: Kind) -> int:

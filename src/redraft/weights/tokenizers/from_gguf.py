@@ -50,8 +50,7 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
 def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return tokenizer.json and tokenizer_config.json by name: see `write_tokenizer`."""
     tokens = _tokens(metadata)
-    byte_level = tokens.kind == "gpt2"
-    rule = rules.pre_tokenizer_named(metadata.get("tokenizer.ggml.pre")) if byte_level else None
+    rule = rules.pre_tokenizer_named(metadata.get("tokenizer.ggml.pre")) if tokens.kind == "gpt2" else None
     special = _special(metadata, tokens)
     begins = _flag(metadata, "add_bos_token", usual=rule.add_bos if rule else True) and "bos" in special
     ends = _flag(metadata, "add_eos_token", usual=False) and "eos" in special
@@ -112,12 +111,11 @@ def _byte_level(metadata: Mapping[str, Any], tokens: _Tokens, rule: rules.PreTok
     for merge in merges:
         if len(merge) != 2 or not {*merge, "".join(merge)} <= tokens.ids.keys():
             raise _bad(f"the merge {' '.join(merge)!r:.60}, which is not two tokens that make a third")
-    model = _bpe(tokens, merges) | {"ignore_merges": rule.ignore_merges}
     return {
         "normalizer": {"type": "NFC"} if rule.nfc else None,
         "pre_tokenizer": rules.pre_tokenizer_json(rule),
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": model,
+        "model": _bpe(tokens, merges) | {"ignore_merges": rule.ignore_merges},
     }
 
 
@@ -134,12 +132,11 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, An
     back = {"type": "Replace", "pattern": {"String": sp.SPACE}, "content": " "}
     decoders = [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]
     unknown = [text for text, number in tokens.ids.items() if tokens.kinds[number] == sp.UNKNOWN]
-    model = _bpe(tokens, _merges(tokens, scores))
     return {
         "normalizer": {"type": "Sequence", "normalizers": [*prepend, replace]},
         "pre_tokenizer": None,
         "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": model
+        "model": _bpe(tokens, _merges(tokens, scores))
         | {"unk_token": unknown[0] if unknown else None, "fuse_unk": True, "byte_fallback": True},
     }
 

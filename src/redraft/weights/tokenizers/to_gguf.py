@@ -35,8 +35,7 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
         raise ModelError(f"{folder}: an embedding of {rows} rows is larger than any vocabulary.")
     source = TokenizerFolder(folder, rows)
     if source.fast:
-        is_sentencepiece = source.model.get("byte_fallback") is True
-        keys = _from_fast(source) if is_sentencepiece else _byte_level(source)
+        keys = _from_fast(source) if source.model.get("byte_fallback") is True else _byte_level(source)
     elif source.pieces:
         keys = _from_pieces(source, source.pieces)
     else:

@@ -150,7 +150,7 @@ export function foundBy(check) {
 // "The answer has 16 words, and at most 8 are allowed: 8 too many." is "16 words, at most 8".
 const inShort = (message) => message.replace(/(\. It must not)?\.$/, "")
   .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
-  .replace(/^The answer (?:has |is )?/, "");
+  .replace(/^The answer (?:has |is )?/, "").replace(/^Not in (.+?)\. Use only .*$/s, "not in $1");
 
 // The findings about an answer, [kind, sign, text] each, faults first. Only a judgement of its content is "good".
 export function verdictsOf(step) {
@@ -195,7 +195,7 @@ export function brokenOff(turn) {
   if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped the revision. This is the best answer so far.";
   if (chain.stop === "error") return ""; // the error says it
   const left = (chain.meta?.unchanged || []).map((each) => `“${each.passage.slice(0, 80)}” (${each.why})`).join(", ");
-  if (left) return `Not changed: ${left}. Ask again, or mark a whole sentence.`;
+  if (left) return `Not changed: ${left}. Ask again, mark a whole sentence, or write the new text in quotation marks.`;
   if (step?.feedback?.by === "person") return "The passage was not changed. Ask again, or mark a whole sentence.";
   if (!step || !step.finish || step.finish === "stop") return "";
   const room = { max_tokens: " Allow more tokens in Settings, under Advanced.", length: " Allow more tokens in Settings, under Advanced.", context: " A new conversation has room." };
