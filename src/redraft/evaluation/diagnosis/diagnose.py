@@ -163,9 +163,8 @@ def verdict(found: Figures) -> str:
     firsts = [each.chain.steps[0] for each in found.chains]
     first = fmean(step.usage.completion_tokens for step in firsts)
     took = f"a chain takes {tokens_text(whole)} new tokens"
-    criticised = any(step.feedback and step.feedback.by == "model" for step in firsts)
-    step = "first answer with its criticism" if criticised else "first answer"
-    took += f", and its {step} {tokens_text(first)}" * bool(first)
+    both = " with its criticism" * any(each.feedback and each.feedback.by == "model" for each in firsts)
+    took += f", and its first answer{both} {tokens_text(first)}" * bool(first)
     if math.isnan(whole):
         took = "some chains do not record their tokens"
     return f"{said} Not at equal tokens: {took}. redraft diagnose --tasks compares at equal tokens."

@@ -359,8 +359,7 @@ def _apart(versus: Sequence[Versus]) -> str:
             said += f" Revising adds {gain} to {each.other}, for {more} more a prompt."
         elif each.finding == "not comparable":
             others.append(each)
-    at = f"at equal {versus[0].by}"
-    return said + f" Not comparable {at}: {_names(others)}." * bool(others)
+    return said + f" Not comparable at equal {versus[0].by}: {_names(others)}." * bool(others)
 
 
 def named(kind: str) -> str:

@@ -104,8 +104,7 @@ def strategies_of(
         "early": drawn[-1:] if voting else (),
         "steered": (1, *drawn),
     }
-    rounds = range(2, revisions + 2)
-    found = [Strategy(kind, count) for kind in kinds for count in texts.get(kind, rounds)]
+    found = [Strategy(kind, n) for kind in kinds for n in texts.get(kind, range(2, revisions + 2))]
     return sorted(found, key=lambda way: (way.kind in SAMPLED, way.place))
 
 

@@ -193,9 +193,8 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
 def sentences(table: Table) -> Iterator[str]:
     """Yield a conclusion for each model and each way to revise."""
     over = {each.model: each.task for each in reversed(table.comparisons)}  # its first task: ALL if several
-    stopped = {each.model for each in table.cells if each.stopped}
     for model, task in reversed(over.items()):
-        if model in stopped:
+        if any(each.stopped for each in table.cells if each.model == model):
             yield f"{model}: UNFINISHED, so there is no verdict. The same command continues the runs."
             continue
         for ours in REVISING:

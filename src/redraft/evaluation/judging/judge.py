@@ -60,16 +60,9 @@ class ReviewItem:
     def review(self, **said: Any) -> reviews.Review:
         """Return the review of the two answers. `said` contains the fields that the judge decides."""
         first, second = self.answers
-        return reviews.Review(
-            review_id=self.id,
-            question_id=self.match.question.id,
-            answer1_id=first.id,
-            answer2_id=second.id,
-            model_1=first.name,
-            model_2=second.name,
-            turn=self.turn,
-            **said,
-        )
+        said |= {"question_id": self.match.question.id, "answer1_id": first.id, "answer2_id": second.id}
+        names = {"model_1": first.name, "model_2": second.name}
+        return reviews.Review(review_id=self.id, turn=self.turn, **names, **said)
 
 
 def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any) -> Iterator[ReviewItem]:

@@ -142,12 +142,8 @@ class JudgeRun:
         _ = self.matches
         inputs = [*self.answers, *([self.questions] if self.questions else [])]
         # --orders is left out, because another value may add reviews to the same output.
-        config = {
-            **self._asked,
-            "judges": [model_of(self.model)],
-            "inputs": list(map(content, inputs)),
-            **contents_of({"judges": [self.model]}),
-        }
+        config = self._asked | {"judges": [model_of(self.model)], "inputs": list(map(content, inputs))}
+        config |= contents_of({"judges": [self.model]})
         return Job(
             items=self.items,
             source=" and ".join(map(str, self.answers)),
