@@ -101,9 +101,8 @@ def test_all_ways_begin_with_the_same_first_answers() -> None:
             assert {name: chain.steps[0].answer for name, chain in run_of(way, seed).items()} == plain
         for name, chain in run_of("best-of-2", seed).items():
             assert plain[name] in [step.answer for step in (*chain.steps, *chain.drafts)]
-        for chain in run_of("vote-3", seed).values():
-            assert len(chain.drafts) == 2
-            assert chain.passed is None, "a vote draws all its samples, but no check failed"
+        votes = {(len(chain.drafts), chain.passed) for chain in run_of("vote-3", seed).values()}
+        assert votes == {(2, None)}, "a vote draws all its samples, but no check failed"
     drawn = [chain.sampling["seed"] for seed in (0, 1) for chain in run_of("plain", seed).values()]
     assert len(set(drawn)) == 6
 
@@ -281,19 +280,11 @@ def test_options_of_runs_need_tasks(flag: tuple[str, str]) -> None:
 def test_files_that_differ_in_more_than_the_seed_are_no_runs_of_one_way() -> None:
     assert run(GSM8K, "--ways", "one,alone", "--seeds", "2").exit_code == 0
     [seeds] = Path("d/runs").glob("*/*")
-    one, revise, alone, other = (
-        str(seeds / name)
-        for name in (
-            "seed-0/plain.jsonl",
-            "seed-0/revise-2.jsonl",
-            "seed-0/alone-2.jsonl",
-            "seed-1/alone-2.jsonl",
-        )
-    )
+    one, revise, alone = (f"{seeds}/seed-0/{way}.jsonl" for way in ("plain", "revise-2", "alone-2"))
     said = f"{one} and {alone} differ in more than the seed: max_revisions was 0 and is 1"
     refused(redraft("diagnose", one, alone), said, f"redraft report {one} {alone}")
     refused(redraft("diagnose", revise, alone), "way was revise-2 and is alone-2.")
-    assert "3 items in 6 runs" in redraft("diagnose", alone, other).stdout
+    assert "3 items in 6 runs" in redraft("diagnose", alone, alone.replace("-0", "-1")).stdout
 
 
 def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> None:
@@ -338,9 +329,7 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it(
     found = re.search(sentence, result.stdout)
     assert found, result.stdout
     assert len(run_of("plain")) == int(found[1]) < 200
-    decided = re.findall(
-        r"best of 4 minus .* at least (\S+)  certainly not behind by 10 points", result.stdout
-    )
+    decided = re.findall(r"best of 4 minus .* at least (\S+)  certainly not behind by", result.stdout)
     assert min(map(float, decided)) > -10
     text = Path("way.yaml").read_text()
     assert "mode: best-of" in text

@@ -84,12 +84,8 @@ def test_there_is_a_page_without_answers_questions_or_scores_too(tmp_path: Path,
     assert ("ratio of scores" in "".join(reader.text)) == score
     files = [tmp_path / "new.jsonl", tmp_path / "old.jsonl"]
     for file in files:
-        ids = ((n, f"{file.stem}-{n}") for n in (1, 2))
-        asked = [
-            told(name, "1", prompt={"instruction": "Why?"}, meta={"source": {"question_id": n}})
-            for n, name in ids
-        ]
-        write_jsonl(file, asked)
+        metas = ({"source": {"question_id": n, "answer_id": f"{file.stem}-{n}"}} for n in (1, 2))
+        write_jsonl(file, [told("a", "1", prompt={"instruction": "Why?"}, meta=meta) for meta in metas])
     reader = read(page(report([tmp_path / "r.jsonl"], answers=files), ""))
     assert {each["question"] for each in data_of(reader)} == {"Why?"}, "the chains' prompts"
 

@@ -64,10 +64,8 @@ def test_a_run_of_a_task(tmp_path: Path) -> None:
         "cost 0.0400 USD",
         "wrong 3",
     ]
-    of_model = [
-        each.model_copy(update={"model": {"name": "m", "revision_mode": "native"}}) for each in chains
-    ]
-    path = kept(tmp_path / "made.jsonl", of_model)
+    model = {"name": "m", "revision_mode": "native"}
+    path = kept(tmp_path / "made.jsonl", [scored("0", True, model=model)])
     (tmp_path / "made.jsonl.run.json").write_text('{"config": {"seed": 5}}')
     assert "model m · native · seed 5" in lines(report(path))
 
