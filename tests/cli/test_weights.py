@@ -195,7 +195,9 @@ def test_faults_end_with_status_1(models: Path) -> None:
     save_file(broken, models / "model" / "model.safetensors")
     result = weights("verify", "model")
     assert (result.exit_code, result.stderr) == (1, "")
-    assert result.stdout.startswith("model.safetensors: 'model.norm.weight' has 1 NaN and 0 infinite of 64")
+    assert result.stdout.startswith(
+        "model.safetensors: 'model.norm.weight' has 1 NaN and 0 infinite among 64"
+    )
 
 
 @pytest.mark.parametrize(

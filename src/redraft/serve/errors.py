@@ -84,7 +84,7 @@ def told(error: errors.RedraftError) -> str:
 
 
 def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
-    """Return the reply to a refused request. Its code is recorded for the log."""
+    """Return the reply to a refused request. The log gets the code of the refusal."""
     scope["state"]["error"] = refusal.code
     return JSONResponse(refusal.body, refusal.status, refusal.headers)
 

@@ -33,7 +33,7 @@ from redraft.serve.requests import Accepted
 _log = logging.getLogger(__name__)
 
 SILENCE = 15.0  # seconds without a piece after which a comment is sent: proxies close quiet connections
-CLIENT_SECONDS = 60.0  # seconds to read a piece. After that, the client counts as gone and loses its turn.
+CLIENT_SECONDS = 60.0  # time limit to read a piece. After that, the client counts as gone and loses its turn.
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

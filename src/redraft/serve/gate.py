@@ -20,7 +20,7 @@ from redraft.revision.cancel import CancelToken
 from redraft.serve.errors import Refusal
 
 WAIT = 5  # seconds after which a client that was turned away may try again (`Retry-After`)
-GRACE = 5.0  # seconds that cancelled chains have to send their best answer
+GRACE = 5.0  # time limit, in seconds, for cancelled chains to send their best answer
 
 
 @dataclass

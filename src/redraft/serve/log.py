@@ -111,7 +111,7 @@ def otlp_provider() -> TracerProvider:
 
 @contextmanager
 def parent_of(provider: Any, scope: Scope) -> Iterator[None]:
-    """Make the span that a request names (`traceparent`) the parent of its chains' spans."""
+    """Use the span in a request's `traceparent` header as the parent of its chains' spans."""
     if not provider:
         yield
         return

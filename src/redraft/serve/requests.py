@@ -69,7 +69,7 @@ _NO_VARIABLES |= {"add_generation_prompt", "continue_final_message", "return_dic
 that they receive, and `chat_template` is a program, which a client must not supply."""
 _OF_TEMPLATE = "an object, in which enable_thinking is true or false, if given"
 
-_LEAST_P = 1e-6  # stands for a `top_p` of 0: the likeliest token alone
+_LEAST_P = 1e-6  # replaces a `top_p` of 0: only the likeliest token is kept
 _OF_TOP_P = "nucleus sampling: share of the probability kept"
 _TOP_P = {"type": "number", "minimum": 0, "maximum": 1, "description": _OF_TOP_P}
 _SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "description": "-1 for a random seed"}
@@ -137,7 +137,7 @@ class Accepted:
 
     @property
     def begins(self) -> re.Pattern[str] | None:
-        """A pattern for how an allowed JSON object or list begins; None if the answer need not be JSON."""
+        """A pattern for the beginning of an allowed JSON object or list; None without a JSON check."""
         schemas = [
             schema for check in self.options.checks if (schema := schema_of(cast("Check", check))) is not None
         ]
@@ -534,7 +534,7 @@ def passed_in(request: ModelRequest) -> dict[str, Any]:
 
 
 _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}}
-"""Values that change nothing: clients send them to every server."""
+"""Values without effect, which some clients send to every server."""
 
 
 def with_passed(

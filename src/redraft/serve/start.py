@@ -58,7 +58,7 @@ class Server:
     parallel: int
     queue: int
     max_seconds: float
-    drain: float  # seconds that requests have to finish when the server ends
+    drain: float  # time limit, in seconds, for requests to finish when the server ends
     linger: float  # seconds after SIGTERM in which requests are still answered
     page: bool  # serve a web page too
     votes: Path

@@ -144,7 +144,7 @@ def _plain(value: Any) -> Any:
 def found_model(own: RunOptions, command: str) -> str:
     """Check data, output and rewards, and return the model's folder, or org/name.
 
-    Nothing slow is imported before a mistake is found.
+    This comes before all slow imports.
     """
     if not own.data_path:
         raise UsageError("there is no data to train on.", hint="--data_path FILE")

@@ -95,7 +95,7 @@ def attend(
         position_ids: [1, tokens]; used if `cu_seq_lens_q` is not given.
         cu_seq_lens_q: See `segments`.
         max_length_q: See `segments`.
-        branches: Used for a tree instead of examples: the length of each part, and the parts it attends to.
+        branches: For a tree instead of examples: the length of each part, and the parts that it attends to.
 
     Returns:
         The output, [batch, tokens, heads, width], and None in place of attention weights.

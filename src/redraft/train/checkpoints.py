@@ -106,7 +106,7 @@ _PART = 1 << 22  # bytes of a file to read at a time
 NAME = re.compile(r"checkpoint-(\d{1,12})")
 _ASIDE = ".saving-"
 _LOST = "Restore the file, or start over with --overwrite_output_dir."
-_MOST = 1 << 24  # the most bytes of `complete.json`. For a thousand shards it has about 100,000.
+_MOST = 1 << 24  # maximum bytes of `complete.json`. A thousand shards need about 100,000.
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,10 @@ def _sum(path: Path) -> int:
 
 
 def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
-    """Return the newest intact checkpoint, if there is one, and remarks on newer ones, which are skipped."""
+    """Return the newest intact checkpoint (or None), and a remark on each newer one, which is skipped.
+
+    Raise `ModelError` if none is intact, but a complete one is damaged.
+    """
     found = checkpoints(output)
     whole = None
     for number, each in enumerate(found):

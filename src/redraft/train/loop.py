@@ -57,7 +57,7 @@ class Log:
 
     @contextmanager
     def opened(self, step: int) -> Iterator[None]:
-        """Open the log for a `with` block. Only its lines up to `step` are kept."""
+        """Open the log for a `with` block, and keep only its lines up to `step`."""
         try:
             if self._path:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class Log:
             self._show(step, steps, numbers)
 
     def report(self, to: Callable[[int, int, Mapping[str, Any]], object]) -> None:
-        """Call `to` with the step, all steps and the numbers of each line, in place of showing progress."""
+        """Call `to` with the step, the number of steps and the numbers of each line. Show no progress."""
         self._show = to
 
 
@@ -155,7 +155,8 @@ SOURCE = "source.safetensors"  # the state of the source of batches, the same in
 RANDOM = "random-{}.safetensors"  # the states of a process's random generators
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
-"""Signals that stop a run. If processes got different ones, SIGTERM wins: its sender will restart the run."""
+"""Signals that stop a run. If processes got different ones, SIGTERM wins: schedulers send it,
+and restart the run."""
 
 
 class Loop:
@@ -191,7 +192,7 @@ class Loop:
         self._grad_norm = math.nan
         self._not_finite = 0  # steps in a row with gradients that are not finite
         self._unlogged = torch.zeros((), device=args.device)  # loss of the steps since the log's last line
-        self._logged, self._logged_loss = 0, 0.0  # last step with a line; loss in the session's lines
+        self._logged, self._logged_loss = 0, 0.0  # last logged step; sum of logged losses
         self._tell("init_end")
 
     @property
@@ -324,7 +325,7 @@ class Loop:
     def _check_numbers(self, norm: Any) -> None:
         self._grad_norm = float(norm)
         self._not_finite = 0 if math.isfinite(self._grad_norm) else self._not_finite + 1
-        # While fp16 searches for a loss scale, gradients may not be finite. The loss itself is not scaled.
+        # While fp16 searches for a loss scale, gradients may be infinite. The checked loss is not scaled.
         searches = self.trained.accelerator.scaler is not None
         loss = self._last_loss()
         if not math.isfinite(loss) or self._not_finite > (SEARCH if searches else 0):

@@ -2,9 +2,9 @@
 
 Only hidden states that predict a trained token go through the head, one slice at a time, and each slice's
 gradient is computed while its logits are in memory. torch has `linear_cross_entropy` for this. With torch
-2.13 on a CPU (1,024 tokens, a head of 49,152 x 576) it took 2 to 16 times as long, and in bf16 its sum in 16
-bits was off by half a percent. If the head is not a plain matrix, or the model changes its logits (a bound, a
-scale), the model computes the logits itself: for a single row, only those of trained tokens.
+2.13 on a CPU (1,024 tokens, a head of 49,152 x 576) it took 2 to 16 times as long, and its 16-bit sum
+in bf16 was off by half a percent. If the head is not a plain matrix, or the model changes its logits (a
+bound, a scale), the model computes the logits itself: for a single row, only those of trained tokens.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """PPO, RLOO and GRPO from top to bottom: rollouts, rewards, advantages, updates.
 
-The loop (`loop`) reads `Ppo`. An epoch of the loop is a rollout batch:
+The loop (`loop`) reads batches from `Ppo`. Each of its epochs is a rollout batch:
 
 1. Rollouts: the policy answers prompts, a chunk at a time (`policy`).
 2. Rewards: each chunk is judged (`rewards`) and written to `samples.jsonl`.
@@ -104,7 +104,7 @@ class PpoVerb(Verb[PpoOptions]):
         trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if trained and longest + (answer := room(own, longest)) > trained:
             raise UsageError(
-                f"a prompt of {longest:,} tokens and an answer of {answer:,} are together more than the "
+                f"a prompt of {longest:,} tokens and an answer of {answer:,} together exceed the "
                 f"{trained:,} tokens that the model was trained for.",
                 hint=f"{own.longest_flag} {trained} leaves out prompts that are too long.",
             )

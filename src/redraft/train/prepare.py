@@ -178,7 +178,7 @@ class Writer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files = {name: (folder / name).open("xb") for name in _FILES}
-        self._ends = np.zeros(2, np.int64)  # the ends of tokens and of names so far
+        self._ends = np.zeros(2, np.int64)  # end offsets of tokens and names so far
         self._files[OFFSETS].write(self._ends.tobytes())
 
     def add(self, name: str, ids: NDArray[Any], trained: NDArray[np.bool_]) -> None:
@@ -206,8 +206,8 @@ class Writer:
             file.close()
 
 
-BATCH = 256  # the most records of a batch…
-BATCH_BYTES = 1 << 18  # …and the bytes after which a batch is full
+BATCH = 256  # maximum records in a batch
+BATCH_BYTES = 1 << 18  # a batch with this many bytes is full
 WORTH_A_PROCESS = 1 << 22  # bytes of records per worker: tokenising them takes as long as starting a process
 
 
@@ -228,7 +228,7 @@ class Encodes(Protocol):
 
 
 Encoded = list[tuple[str, tuple[str, str], tuple[Example, ...] | Skipped]]
-"""For each chain: its id, its data set (or file) and licence, and its examples or the reason for none."""
+"""For each chain: its id, its data set (or file) and licence, and its examples or why it has none."""
 
 
 def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[Encoded]:

@@ -31,9 +31,9 @@ def parting() -> Iterator[None]:
     """Leave the process group, if there is one, when the block ends.
 
     If the block succeeds, wait for all processes. If it fails, do not wait: the others notice and fail too.
-    Without this, torch's threads keep running until a process has ended, and then abort.
+    Without this, torch's threads still run when the process exits, and abort.
     """
-    from torch import distributed  # slow to import, and not needed to make tokens
+    from torch import distributed  # slow to import, and not needed to tokenise
 
     try:
         yield
@@ -65,7 +65,7 @@ def place() -> tuple[int, int]:
 def gathered(mine: T) -> list[T]:
     """Return the values of `mine` from all processes, in rank order. Every process must call this.
 
-    Objects are pickled between the processes of a run, which trust each other.
+    Values are pickled: the processes of a run trust each other.
     """
     from torch import distributed
 

@@ -1,4 +1,4 @@
-"""Fine-tune a causal language model on chains, written as texts and packed several to a row."""
+"""Fine-tune a causal language model on chains, rendered as texts and packed into rows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Sft(Verb[SftOptions]):
     def model(
         self, own: SftOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load a model and set up its loss. If it should learn chains, its configuration records that."""
+        """Load a model and set up its loss. If it learns chains, its configuration records that."""
         native = own.format == "selfee" and own.training_objective != "answer"
         model = load_trained(own, ref, tokenizer, note={"redraft_format": NATIVE_FORMAT} if native else {})
         if own.lora_from and isinstance(model, PeftModel):

@@ -73,7 +73,7 @@ def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArgu
         _check_report(name)
     try:
         with warnings.catch_warnings():
-            # transformers warns of settings by names that a user did not type.
+            # transformers' warnings use setting names that the user did not type.
             warnings.simplefilter("ignore", FutureWarning)
             made = TrainingArguments(**asked)
             device = made.device
@@ -155,8 +155,8 @@ class Trained:
     """
 
     card: str | None = None  # the text of the model card, or None
-    optimizer: Any  # from `prepare`
-    schedule: Any  # from `prepare`
+    optimizer: Any  # set by `prepare`
+    schedule: Any  # set by `prepare`
 
     def __init__(
         self, model: Any, args: TrainingArguments, tokenizer: Any = None, *, around: Any = None
@@ -164,7 +164,7 @@ class Trained:
         self.model, self.args, self.tokenizer = model, args, tokenizer
         self.around = self.wrapped = around or model
         self.accelerator = _accelerator(args)  # for the backward pass and for clipping
-        self._uses_cache = getattr(model.config, "use_cache", None)  # the result's setting
+        self._uses_cache = getattr(model.config, "use_cache", None)  # the setting to save with the result
         model.config.use_cache = False
         if args.bf16 or args.fp16:
             leave_inputs_to_autocast(model)

@@ -155,7 +155,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_small(path: Path) -> bytes:
-    """Read a small file, such as a configuration. Large files, devices and links to outside are errors."""
+    """Read a small file, such as a configuration. Refuse large files, devices and links out of the folder."""
     try:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:
@@ -285,7 +285,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "bytes": checkpoint.size,
         "dtypes": dtypes_of(checkpoint),
         "fingerprint": fingerprint(checkpoint),
-        # With the time of modification, in nanoseconds, a replaced file counts as another file.
+        # The modification time, in nanoseconds, reveals that a file was replaced.
         "files": {file: [info.st_size, info.st_mtime_ns] for file, info in files.items()},
     }
 

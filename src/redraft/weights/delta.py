@@ -2,8 +2,9 @@
 
 A plain delta stores `target - base` in the target's dtype, like the released deltas of SelFee, Alpaca, Vicuna
 and StableVicuna; adding it back is exact except for rounding. An exact delta stores the difference of the bit
-patterns as integers that wrap around, and restores the target bit for bit in any dtype. Tensors that the base
-lacks or has in another kind of dtype are stored whole. The recipe of a delta is in the header of each file.
+patterns as integers that wrap around, and restores the target bit for bit in any dtype. A tensor is
+stored whole if it contains codes (booleans, 8-bit floats), or if its dtypes in base and target differ and are
+not both floats. The recipe of a delta is in the header of each file.
 
 Quantised files are refused.
 
@@ -126,7 +127,7 @@ def apply(
 class _Piece:
     name: str
     start: int  # the index of the first element
-    base: torch.Tensor | None  # the base's elements, or values for missing rows; None without the tensor
+    base: torch.Tensor | None  # the base's elements, or values for missing rows; None if stored whole
     theirs: torch.Tensor  # the elements of the target or the delta
 
 
@@ -289,7 +290,7 @@ def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
 def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
     """Return the mean of a table's rows. Shape: (row,); float32, or float64 if the table is.
 
-    The sum is in float64. The mean is not rounded to the table's dtype, as in Alpaca's weight_diff.py.
+    The sum is in float64. Like Alpaca's weight_diff.py, this does not round the mean to the table's dtype.
     """
     tensor = base.tensors[name]
     total = torch.zeros(tensor.row, dtype=torch.float64)
@@ -319,7 +320,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
         raise UsageError(
-            f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention for the rest.",
+            f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention.",
             hint="--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)",
         )
     return asked, f"{counted(theirs - ours, 'row')} more than the base"

@@ -104,7 +104,7 @@ def test_a_prompt_without_room_for_an_answer_is_left_out_and_counted() -> None:
         ((), "the prompt leaves no room for an answer", "Raise --model_max_length"),
         (
             ("--model_max_length", "4096"),
-            "more than the 1,024 tokens that the model was trained for",
+            "exceed the 1,024 tokens that the model was trained for",
             "--model_max_length 1024",
         ),
     ],

@@ -242,7 +242,7 @@ def test_rows_that_are_no_blocks_stay_f16_and_that_is_told(tmp_path: Path) -> No
 
 
 NAME = "model.layers.0.mlp.up_proj.weight"
-DAMAGED = f"2 numbers in {NAME!r} had an infinite or NaN value in the source: it is damaged."
+DAMAGED = f"2 numbers in {NAME!r} had an infinite or NaN value: the source is damaged."
 
 
 def test_what_overflows_and_what_was_broken_is_a_warning(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_claims_beyond_the_file_cost_nothing(tmp_path: Path, body: bytes, said: 
     [
         (ONE + text("k") + struct.pack("<I", 77) + bytes(64), "unknown type 77"),
         (ONE + text("k") + struct.pack("<IIQ", 9, 9, 1) + bytes(64), "unknown type 9"),
-        (TWO + (text("k") + value(1)) * 2 + bytes(64), "the key 'k' comes twice"),
+        (TWO + (text("k") + value(1)) * 2 + bytes(64), "the key 'k' appears twice"),
         (gguf({"general.alignment": 7}), "general.alignment is 7"),
         (gguf({"general.alignment": "x"}), "general.alignment is 'x'"),
         (gguf({"general.alignment": 256}, TENSORS) + bytes(512), "'two' is not aligned to 256 bytes"),
@@ -232,7 +232,7 @@ def test_what_is_kept_of_all_texts_is_bounded(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(reader, "MAX_TEXT", 603)
     assert len(read_header(path, whole=True).metadata["one"]) == 300
     monkeypatch.setattr(reader, "MAX_TEXT", 602)
-    with pytest.raises(ModelError, match="a text has 2 bytes, and all texts so far 603"):
+    with pytest.raises(ModelError, match="too much text: 2 bytes here, and 603"):
         read_header(path, whole=True)
     assert read_header(path).metadata["one"] == LongArray(300)
 

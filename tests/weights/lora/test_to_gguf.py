@@ -181,10 +181,10 @@ def test_in_parts_it_is_as_in_one(plain: Path, heads: int) -> None:
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ({"modules_to_save": ["lm_head", "model.norm"]}, "has the whole of 'lm_head.weight' and 1 more, "),
+        ({"modules_to_save": ["lm_head", "model.norm"]}, "has a full copy of 'lm_head.weight' and 1 more, "),
         (
             {"bias": "lora_only", "target_modules": ["q_proj"]},
-            "has the whole of 'model.layers.0.self_attn.q_proj.bias' and 1 more, ",
+            "has a full copy of 'model.layers.0.self_attn.q_proj.bias' and 1 more, ",
         ),
     ],
 )

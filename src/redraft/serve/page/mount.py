@@ -287,7 +287,7 @@ def _digest() -> str:
 
 
 LOOPBACK = "127.0.0.1"
-_AT_ONCE = 64  # most votes that are stored or wait
+_AT_ONCE = 64  # most votes that are being stored or waiting
 _LARGEST = 1 << 16  # bytes of a vote: four for each character of a note, and room for the other fields
 
 

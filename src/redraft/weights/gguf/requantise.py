@@ -1,7 +1,7 @@
 """Rewrite a GGUF file: its matrices become Q8_0, and LoRA adapters are merged.
 
 The result is for engines that read few formats without loss, or that support no adapters. Metadata and
-vectors are copied byte for byte. The gguf package is needed, which computes in numpy. Torch is not needed.
+vectors are copied byte for byte. The gguf package quantises in numpy, so torch is not needed.
 """
 
 from __future__ import annotations

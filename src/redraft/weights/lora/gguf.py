@@ -100,7 +100,7 @@ def _check_plain(adapter: LoraAdapter, base: Base) -> None:
         # peft saves the output matrix of the base with its LoRA.
         frozen = info.name.endswith(".base_layer.weight")
         if not frozen or base.shapes.get(families.gguf_name(name) or "") != info.shape:
-            found.append(f"the whole of {name!r:.80}")
+            found.append(f"a full copy of {name!r:.80}")
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         message = f"{adapter.folder} has {found[0]}{more}, which a GGUF adapter cannot store."

@@ -1,7 +1,7 @@
 """Merge a LoRA adapter into its base: W + scale·B·A, rounded once.
 
 `plan_merge` first decides how each tensor is made, and refuses adapters that do not fit. Sums are computed in
-float32, some rows at a time, so memory needs two thin factors and a few chunks for models of any size.
+float32, some rows at a time, so memory holds two thin factors and a few chunks, for models of any size.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Planner:
         if source is None or not tied:
             return None
         if not _parts(self.adapter):
-            self.targets.pop(OUTPUT, None)  # some bases keep a copy, which would not change
+            self.targets.pop(OUTPUT, None)  # some bases store a copy, which would not be merged
             return False
         self.targets.setdefault(OUTPUT, replace(source, info=replace(source.info, name=OUTPUT)))
         return True

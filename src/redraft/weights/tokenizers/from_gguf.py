@@ -223,8 +223,8 @@ def _bad(what: str) -> ModelError:
 
 _PART = 1 << 16  # characters per call: a record of 50 MB would take gigabytes
 _SPACE = re.compile(r" (?<=\S )(?=\S)")  # a single space, between words
-_NEW = 1 << 32  # stands for the tokens of an unknown word: more than a text has
-_KNOWN, _LONGEST = 1 << 16, 1000  # most words to remember, and their greatest length: 10 to 100 MB
+_NEW = 1 << 32  # the token count of an unknown word: larger than that of any text
+_KNOWN, _LONGEST = 1 << 16, 1000  # most words to cache, and the longest: 10 to 100 MB in all
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class TokenCount:
         return self.within(text, -1)
 
     def within(self, text: str, limit: int) -> int:
-        """Return the number of tokens in a text, or a larger number that is at most `limit`."""
+        """Return the number of tokens in a text, or an upper bound that is at most `limit`."""
         count, most = _loaded(self.path), limit if len(text) <= _PART else -1
         return sum(count(text[i : i + _PART], most) for i in range(0, len(text), _PART))
 
@@ -272,7 +272,7 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
         # This batch call skips token offsets, a sixth of the work.
         return len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
-    of_words: list[dict[str, int]] = [{}]  # the tokens of words, because they repeat
+    of_words: list[dict[str, int]] = [{}]  # token counts of words, which often repeat
 
     def count_by_words(text: str, limit: int) -> int:
         if (most := _most_tokens(text)) <= limit:
@@ -294,12 +294,12 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
 
 
 def _most_tokens(text: str) -> int:
-    """Return the most tokens of a text: one per byte in NFC, of up to three times its bytes (UAX #15)."""
+    """Return an upper bound: one token per byte, and NFC at most triples the bytes (UAX #15)."""
     return len(text) if text.isascii() else 3 * len(text.encode(errors="surrogatepass"))
 
 
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
-    """Return whether tokens are merged bytes and span no single space, so that a text may be cut there."""
+    """Return whether texts may be cut at single spaces: in byte-level BPE whose tokens span none."""
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
     except ModelError:

@@ -1,7 +1,7 @@
 """Convert the tokenizer of a Hugging Face folder to the metadata of a GGUF file.
 
 Two kinds are supported: byte-level BPE (Llama 3, Qwen, SmolLM, Mistral Nemo) and SentencePiece BPE (Llama 2,
-Mistral, and so SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless
+Mistral, SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless
 llama.cpp is known to make the same ids as transformers.
 
 A GGUF file cannot store the flags of added tokens for spaces and whole words, normalisation to NFC, or chat
@@ -92,7 +92,9 @@ def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
                 source.bad(f"tokenizer.json has the merge {entry!r:.60}, which is not two tokens")
     for left, right in merges:
         if not {left, right, left + right} <= source.ids.keys():
-            source.bad(f"tokenizer.json merges {left!r:.40} and {right!r:.40}, but not all three are tokens")
+            source.bad(
+                f"tokenizer.json merges {left!r:.40} and {right!r:.40}, but a part or the result is no token"
+            )
     return merges
 
 

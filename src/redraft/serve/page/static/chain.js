@@ -154,7 +154,7 @@ const inShort = (message) => message.replace(/(\. It must not)?\.$/, "")
 
 // The findings about an answer, [kind, sign, text] each, faults first. Only a judgement of its content is "good".
 export function verdictsOf(step) {
-  if (step.echo) return [["bad", "✗", "no answer: it repeats the prompt or the criticism, only acknowledges, or stands in for a tool call"]];
+  if (step.echo) return [["bad", "✗", "no answer: it only repeats or acknowledges what it was given, or stands in for a tool call"]];
   const { by, verdict } = step.feedback || {}, checks = by === "person" ? [] : checksOf(step);
   const found = [...checks.filter((check) => !check.passed), ...checks.filter((check) => check.passed)].map((check) => {
     if (!check.passed) return ["bad", "✗", foundBy(check)];
