@@ -73,7 +73,7 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     assert "script:script.jsonl, revise: " in result.stdout
     page = Path("d/index.html").read_text()
     titled = (
-        ", at equal tokens</h2>",
+        ", at equal tokens where possible</h2>",
         "<p>No way has more right answers than ",
         "<p>Undecided: revising is not",
     )
@@ -101,7 +101,8 @@ def test_all_ways_begin_with_the_same_first_answers() -> None:
             assert {name: chain.steps[0].answer for name, chain in run_of(way, seed).items()} == plain
         for name, chain in run_of("best-of-2", seed).items():
             assert plain[name] in [step.answer for step in (*chain.steps, *chain.drafts)]
-        assert all(len(chain.drafts) == 2 for chain in run_of("vote-3", seed).values())
+        votes = {(len(chain.drafts), chain.passed) for chain in run_of("vote-3", seed).values()}
+        assert votes == {(2, None)}, "a vote draws all its samples, but no check failed"
     drawn = [chain.sampling["seed"] for seed in (0, 1) for chain in run_of("plain", seed).values()]
     assert len(set(drawn)) == 6
 
@@ -119,6 +120,11 @@ def test_long_answers_have_no_majority() -> None:
     assert result.exit_code == 0, result.output
     assert not list(Path("d").rglob("vote-*"))
     refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "give --samples 3")
+    write("test.jsonl", [{"prompt": "Describe rain.", "checks": ["contains:rain"]}])
+    refused(redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "vote"), "no votes to count.")
+    write("test.jsonl", [{"prompt": "Describe fog.", "checks": ["contains:rain"]}])
+    redone = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "one,revise", "--quiet")
+    assert redone.exit_code == 0, "a refused command has answered nothing, so the file may change"
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
@@ -208,7 +214,7 @@ def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verifie
     refused(redraft("diagnose", str(file), "--equal", "money"), "--equal needs a folder that --tasks wrote.")
     rmtree("d")
     priced = run("add", "--ways", "best", "--price", "0,1000000", "--equal", "money")
-    told = r"add, at equal money: .*\nrevise minus one .* \d+\.\d{6} USD against"
+    told = r"add, at equal money where possible: .*\nrevise minus one .* \d+\.\d{6} USD against"
     assert re.search(told, priced.stdout), priced.stdout
     assert table()["by"] == "money"
     assert "money a prompt</text>" in Path("d/index.html").read_text()
@@ -227,6 +233,13 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     assert done.exit_code == 1
     assert done.stdout.startswith("table.json: cells[0].points[0].score.value is 0.9, but the")
     Path("d/table.json").write_text(text)
+    page = Path("d/index.html").read_text()
+    for place in (r"<td>\d+\.\d(?= %)", r": \d+\.\d(?= %)"):  # in a row, and at a point of the chart
+        Path("d/index.html").write_text(re.sub(place, lambda has: f"{has[0][0]}9", page, count=1))
+        done = verify()
+        assert done.exit_code == 1
+        assert re.match(r"index.html: line \d+ is '.*9 %.*', but the records give '.*\d\.\d %", done.stdout)
+    redraft("diagnose", "d")
     [*_, last] = map(Path, files())
     last.unlink()
     assert f"{last.relative_to('d')} is gone." in verify().stdout
@@ -262,6 +275,16 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_asked(
 @pytest.mark.parametrize("flag", [("--model", "default"), ("--models", "default"), ("--limit-usd", "2")])
 def test_options_of_runs_need_tasks(flag: tuple[str, str]) -> None:
     refused(redraft("diagnose", "test.jsonl", *flag), f"{flag[0]} needs --tasks")
+
+
+def test_files_that_differ_in_more_than_the_seed_are_no_runs_of_one_way() -> None:
+    assert run(GSM8K, "--ways", "one,alone", "--seeds", "2").exit_code == 0
+    [seeds] = Path("d/runs").glob("*/*")
+    one, revise, alone = (f"{seeds}/seed-0/{way}.jsonl" for way in ("plain", "revise-2", "alone-2"))
+    said = f"{one} and {alone} differ in more than the seed: max_revisions was 0 and is 1"
+    refused(redraft("diagnose", one, alone), said, f"redraft report {one} {alone}")
+    refused(redraft("diagnose", revise, alone), "way was revise-2 and is alone-2.")
+    assert "3 items in 6 runs" in redraft("diagnose", alone, alone.replace("-0", "-1")).stdout
 
 
 def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> None:
@@ -306,6 +329,8 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it(
     found = re.search(sentence, result.stdout)
     assert found, result.stdout
     assert len(run_of("plain")) == int(found[1]) < 200
+    decided = re.findall(r"best of 4 minus .* at least (\S+)  certainly not behind by", result.stdout)
+    assert min(map(float, decided)) > -10
     text = Path("way.yaml").read_text()
     assert "mode: best-of" in text
     assert "drafts: 4" in text

@@ -174,7 +174,7 @@ def test_the_page_is_written_whole_and_replaces_nothing_unasked() -> None:
     html = Path("report.html").read_text("utf-8")
     assert html.startswith("<!doctype html>")
     assert html.endswith("</html>\n")
-    assert "10,000 resamples of the questions" in html
+    assert "from 20 questions on by 10,000 resamples" in html
     refused(run("reviews.jsonl", "--html", "report.html"), "report.html exists", "--force")
     assert run("reviews.jsonl", "--html", "report.html", "--force").exit_code == 0
     refused(run(write("none.jsonl", []), "--html", "none.html"), "there is no record")

@@ -82,7 +82,8 @@ def test_a_file_cut_at_any_byte_is_gone_on_with(cut: int, junk: bytes) -> None:
         out.write_bytes(repaired)
         fill(out, names)
         assert out.read_text().split("\n") == [line(name) for name in names] + [""]
-        assert json.loads(Path(folder, "out.jsonl.run.json").read_text())["sessions"][-1]["added"] == 3 - kept
+        session = json.loads(Path(folder, "out.jsonl.run.json").read_text())["sessions"][-1]
+        assert (session["added"], "host" in session) == (3 - kept, False), "runs are published"
 
 
 @given(cut=st.integers(0, 200))

@@ -274,8 +274,7 @@ RANDOM = np.random.default_rng(1)
 
 def random_pairs(slope: float, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     gap = RANDOM.normal(0, 2, count)
-    flips = RANDOM.random(count) > 1 / (1 + np.exp(-slope * gap))
-    gap = np.where(flips, -gap, gap)
+    gap = np.where(RANDOM.random(count) > 1 / (1 + np.exp(-slope * gap)), -gap, gap)
     return np.stack([gap, np.zeros(count)], 1), RANDOM.integers(1, 50, (count, 2)).astype(float)
 
 

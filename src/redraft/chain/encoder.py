@@ -209,8 +209,7 @@ def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
 def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     ids = list(tokenizer("a").input_ids)
     alone = list(tokenizer("a", add_special_tokens=False).input_ids)
-    at = next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)
-    return ids[:at]
+    return ids[: next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)]
 
 
 def _lead(backend: Tokenizer, mark: str) -> str:

@@ -84,8 +84,7 @@ def instruction_of(prompt: Prompt) -> str:
     turns = [m for m in prompt.messages if not is_system(m)]
     if len(turns) == 1:
         return "\n\n".join([*system, content_of(turns[0])])
-    transcript = [f"{str(m.get('role')).capitalize()}: {content_of(m)}" for m in turns]
-    return "\n\n".join([*system, *transcript])
+    return "\n\n".join([*system, *[f"{str(m.get('role')).capitalize()}: {content_of(m)}" for m in turns]])
 
 
 def feedback_heading(k: int) -> str:

@@ -381,6 +381,5 @@ def _root(value: Fraction, index: int) -> Fraction | None:
         return value
     if value < 0 or index > 64:
         return None
-    parts = [round(part ** (1 / index)) for part in (value.numerator, value.denominator)]
-    found = Fraction(*parts)
+    found = Fraction(*[round(part ** (1 / index)) for part in (value.numerator, value.denominator)])
     return found if found**index == value else None

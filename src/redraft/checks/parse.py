@@ -109,6 +109,8 @@ class _Parser:
             known[name].load(CheckKind)  # a broken user plugin raises here
         if self.writer != "user" and name not in check_kinds(self.writer):
             hint = f"Checks: {', '.join(check_kinds(self.writer))}"
+            if self.writer == "data" and name != "judge":
+                hint += f"\nTo score chains with it: redraft diagnose CHAINS --score '{name}:…'"
             where, reads = ("a data file", "") if self.writer == "data" else ("a request", ", read files")
             why = f"whose checks may not run programs{reads} or ask a model"
             raise CheckSyntaxError(f"the check {name!r} cannot be used in {where}, {why}.", hint=hint)

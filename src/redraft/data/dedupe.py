@@ -95,8 +95,7 @@ def dedupe(
         known = output.spread(partial(examine, like=like), pool, strict=True)
         found = output.spread(partial(examine, like=like), lines)
         entries, fixed = output.gone.without(found), output.gone.without(known)
-        compared = output.progress.compare
-        results = sift(entries, like, spool, against=fixed, compared=compared)
+        results = sift(entries, like, spool, against=fixed, compared=output.progress.compare)
         output.sink.writelines(output.passing(results))
     output.tell_counts()
     return output.result()

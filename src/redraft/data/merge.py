@@ -373,8 +373,7 @@ def _origin(chain: Chain, job: Candidate) -> dict[str, Any]:
     theirs = chain.meta.get("origin")
     if not isinstance(theirs, Mapping) or "dataset" not in theirs:
         return ours
-    licence = job.part.licence if licence_in(theirs) == UNKNOWN else theirs["licence"]
-    return {**theirs, "licence": licence}
+    return {**theirs, "licence": job.part.licence if licence_in(theirs) == UNKNOWN else theirs["licence"]}
 
 
 class _Draw:

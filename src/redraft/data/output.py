@@ -317,8 +317,7 @@ def _licences(found: Mapping[str, int] | None, reads: Iterable[Path]) -> dict[st
     if found is None and not inherited:
         return {}
     own = dict(found or {})
-    lacking = own.pop(UNKNOWN, 0) if inherited else 0
-    return {"licences": {**dict.fromkeys(inherited, lacking), **own}}
+    return {"licences": {**dict.fromkeys(inherited, own.pop(UNKNOWN, 0) if inherited else 0), **own}}
 
 
 def not_twice(file: Path, against: Sequence[Path]) -> None:

@@ -51,8 +51,7 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
     """Return an estimate and its interval as two texts. An undefined value is a dash."""
     form = f"{'+' * sign}.{digits}f"
     value = "–" if math.isnan(estimate.value) else format(estimate.value, form)
-    interval = "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
-    return value, interval
+    return value, "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
 
 
 def claimed(name: str, other: str, lead: Estimate, level: float, told: str) -> str:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -359,7 +358,6 @@ def _as_json(config: dict[str, Any]) -> dict[str, Any]:
 def _session() -> dict[str, Any]:
     return {
         "redraft": redraft.__version__,
-        "host": socket.gethostname(),
         "pid": os.getpid(),
         "started": now(),
     }

@@ -494,8 +494,7 @@ def _plan(
     shapes = [name for name, _ in forms]
     shapes += [check.name for check in driver.checks if schema_of(check) is not None]
     forms = forms if options.steer and info.forms else ()
-    special = [schema for schema in schemas if schema != Json().schema]
-    wanted = next(iter([*special, *schemas]), None)
+    wanted = next(iter([*[schema for schema in schemas if schema != Json().schema], *schemas]), None)
     steering = [check for check in driver.checks if options.steer or check is options.output]
     if (schema := wanted if info.schemas and wanted in map(schema_of, steering) else None) is not None:
         free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # its texts may contain any word

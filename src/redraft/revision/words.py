@@ -25,7 +25,7 @@ STOPS = {
     "passed": "every check passed",
     "ended": "the model had finished",
     "tool_calls": "the model calls a tool",
-    "max_revisions": "all allowed revisions were made",
+    "max_revisions": "no further revision was allowed",
     "budget": "the budget is used up",
     "unchanged": "a revision changed nothing",
     "max_tokens": "the limit of new tokens was reached",
@@ -230,10 +230,9 @@ class Summary:
         """The reasons why the chains ended, with their counts, in words."""
         whys = ", ".join(f"{why} {count:,}" for why, count in self.ended.most_common())
         more = {"ended": f" ({whys})"} if whys else {}
+        words = SHORT_STOPS if self.revisions else SHORT_STOPS | {"max_revisions": "not revised"}
         found = self.stops.most_common()
-        return " · ".join(
-            f"{SHORT_STOPS.get(name, name)} {count:,}{more.get(name, '')}" for name, count in found
-        )
+        return " · ".join(f"{words.get(name, name)} {count:,}{more.get(name, '')}" for name, count in found)
 
     def _revisions(self) -> str:
         if not self.chains:

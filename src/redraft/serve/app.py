@@ -69,8 +69,7 @@ def make_app(
     app.include_router(_checking(reader))
     app.include_router(_watching(models, gate, metrics))
     logins = None if keys is None else Logins(keys)
-    page = None if store is None else Page(reader, logins, gate, store)
-    return Guard(app, keys, metrics, reader, page)
+    return Guard(app, keys, metrics, reader, None if store is None else Page(reader, logins, gate, store))
 
 
 class _Route(APIRoute):

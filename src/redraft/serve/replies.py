@@ -187,8 +187,7 @@ class AnswerMessage:
         """The tokens of everything except the final answer. Thoughts before it are estimated by length."""
         chain, step = self.finished, _final(self.finished)
         letters = len(step.answer) / max(len(step.answer + step.reasoning), 1)
-        answer = round(self._tokens.get(step.answer, 0) * letters)
-        return max(chain.usage.completion_tokens - answer, 0)
+        return max(chain.usage.completion_tokens - round(self._tokens.get(step.answer, 0) * letters), 0)
 
     @property
     def finish_reason(self) -> str:

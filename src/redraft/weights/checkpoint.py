@@ -131,8 +131,7 @@ def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> It
     If rows are permuted within heads, `heads` is the number of heads, and portions contain whole heads.
     """
     unit = rows // heads if heads else 1
-    step = max((size or CHUNK) // max(4 * row * unit, 1), 1) * unit
-    yield from pairwise([*range(0, rows, step), rows])
+    yield from pairwise([*range(0, rows, max((size or CHUNK) // max(4 * row * unit, 1), 1) * unit), rows])
 
 
 def read_json(path: Path) -> dict[str, Any]:

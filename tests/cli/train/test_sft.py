@@ -179,8 +179,7 @@ def test_a_look_and_an_estimate_at_once(here: Path) -> None:
     assert said[0] == "⟦with loss⟧, without loss, ⟨control token⟩, ↵ line end"
     assert "\n── sum/" in done.stdout
     estimated = ["parameters", "memory", "speed", "time"]
-    names = [line.split(" ")[0] for line in said]
-    assert [name for name in names if name in estimated] == estimated
+    assert [name for name in [line.split(" ")[0] for line in said] if name in estimated] == estimated
     assert not Path("out").exists()
 
 

@@ -154,8 +154,9 @@ def test_checks_of_a_file_run_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for check in ("python:evil.f", "all(json; python: evil.f)", "any(command : touch ran)"):
-        with pytest.raises(RedraftError):
+        with pytest.raises(RedraftError) as caught:
             question("checks", checks=[check])
+        assert "redraft diagnose CHAINS --score " in str(caught.value.hint)
     assert not Path("ran").exists()
 
 

@@ -236,8 +236,7 @@ def test_an_adapter_for_another_model(base: Path, plain: Path, tmp_path: Path) -
 def test_only_what_the_adapter_changes_is_looked_at(
     base: Path, plain: Path, tmp_path: Path, claim: dict[str, Any]
 ) -> None:
-    config = json.loads((base / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | claim))
+    (tmp_path / "config.json").write_text(json.dumps(json.loads((base / "config.json").read_text()) | claim))
     lora_gguf(plain, tmp_path / "a.gguf", base=tmp_path)
     assert len(tensors(tmp_path / "a.gguf")) == 2 * 2 * len(LINEAR)
 

@@ -199,8 +199,7 @@ def id_of(record: Any, stem: str, index: int) -> str:
     if name := logged(table):
         return name
     values = (v for v in map(table.get, ID_FIELDS) if isinstance(v, (str, int)))
-    own = next((v for v in values if v != "" and not isinstance(v, bool)), index)
-    name = str(own)
+    name = str(next((v for v in values if v != "" and not isinstance(v, bool)), index))
     return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
 
 

@@ -339,8 +339,7 @@ class Batch:
         logits = self._forward(requests, parts)[:, -1, : self._size].float()
         for row, request in enumerate(requests):
             early = request.made < self._least or request.sampling.unending
-            banned = request.sampling.banned | (self._ends if early else frozenset())
-            logits[row, sorted(banned)] = -math.inf
+            logits[row, sorted(request.sampling.banned | (self._ends if early else frozenset()))] = -math.inf
             for likely, more in request.sampling.likelier:
                 logits[row, likely] += more
         drawn = draw(

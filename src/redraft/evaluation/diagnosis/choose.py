@@ -34,7 +34,7 @@ from redraft.evaluation.diagnosis.matrix import RUNS, WAYS, Matrix, folders, sto
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.table import changes, differences, hashes_of, some, wrong_truths
 from redraft.evaluation.diagnosis.truth import reviews_in
-from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
+from redraft.evaluation.evidence import MIDDLING, least_gain, least_mean, log_ahead
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
 from redraft.evaluation.tasks.tasks import UNSCORED
@@ -142,10 +142,14 @@ class Race:
         return [way for way in self.ways if way == leader or not self._keeps_up(leader, way)]
 
     def _keeps_up(self, way: Strategy, other: Strategy) -> bool:
-        others = sum(each.kind not in NEVER for each in self.seen) - 1
         most = 2 if self.judge and ONE not in (way, other) else 1  # the largest possible gain
         gains = [gain / most for gain in self.gains(way, other, ties=not self.judge)]
-        return log_ahead(gains, -self.margin / most) >= math.log(max(others, 1) / ERROR)
+        return log_ahead(gains, -self.margin / most) >= -math.log(self.risk)
+
+    @property
+    def risk(self) -> float:
+        """The allowed chance that one comparison wrongly finds a way not behind another."""
+        return ERROR / max(sum(each.kind not in NEVER for each in self.seen) - 1, 1)
 
     @cached_property
     def _safe(self) -> list[Strategy]:
@@ -242,12 +246,23 @@ class Choice:
     items: int  # the number of prompts
 
     def __str__(self) -> str:
-        title = f"{self.matrix.models[0]}, against one answer"
-        parts = [Part(title, "points ahead", lines=[*self._lines()])]
+        parts = [Part(f"{self.matrix.models[0]}, against one answer", "points ahead", lines=[*self._lines()])]
+        if decided := [*self._decided()]:
+            parts.append(Part(f"{self.matrix.models[0]}, the choice", "points ahead", lines=decided))
         if equal := [*self._at_equal(by := self.matrix.settings.values.equal)]:
             parts.append(Part(f"{self.matrix.models[0]}, at equal {by}", "points ahead", lines=equal))
         never = dict.fromkeys(NEVER[way.kind] for way in self.race.ways if way.kind in NEVER)
         return "\n".join(as_text([*parts, Part(notes=[*never], verdict=self.sentence)]))
+
+    def _decided(self) -> Iterator[Line]:
+        race, margin = self.race, f"behind by {self.race.margin * 100:g} points"
+        for way in race.usable if not race.judge else ():  # a judge's ties count for nothing
+            if way != race.chosen:
+                gains = race.gains(race.chosen, way)
+                least = least_gain(gains, race.risk, MIDDLING)
+                said = f"{'certainly not' if least > -race.margin else 'may be'} {margin}"
+                figures = f"{fmean(gains) * 100:+.1f}", f"at least {least * 100:+.1f}"
+                yield Line(f"{titled(race.chosen)} minus {titled(way)}", *figures, said)
 
     def _at_equal(self, by: Cost) -> Iterator[Line]:
         race = self.race
@@ -449,8 +464,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # evidence is damaged or missing
         hint = "Restore the files, or run the command with --choose again to make the missing ones."
-        lacks = f"{folder!s:.200} lacks {CHOICE} or the answers behind {file}."
-        raise UsageError(lacks, hint=hint) from None
+        raise UsageError(f"{folder!s:.200} lacks {CHOICE} or the answers behind {file}.", hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."

@@ -235,16 +235,11 @@ class Figures:
     @cached_property
     def revisions(self) -> tuple[Changes, ...]:
         """The effect of each revision up to `MOST`, over the chains that contain it."""
-        return tuple(
-            Changes(
-                tuple(
-                    (each.rights[number - 1], each.rights[number], each.item)
-                    for each in self.chains
-                    if each.chain.revisions >= number
-                )
-            )
-            for number in range(1, min(self.most, MOST) + 1)
-        )
+        found = []
+        for n in range(1, min(self.most, MOST) + 1):
+            longer = (each for each in self.chains if each.chain.revisions >= n)
+            found.append(Changes(tuple((each.rights[n - 1], each.rights[n], each.item) for each in longer)))
+        return tuple(found)
 
     @cached_property
     def whole(self) -> Changes:

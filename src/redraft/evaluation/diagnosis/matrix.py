@@ -67,13 +67,14 @@ class TaskFile:
     def put(self, folder: Path, limit: int | None) -> Path:
         """Copy the task to a folder; return the path of the copy. Raise `OutputError` if the copy differs."""
         if self.source is None:
-            draw = _drawn()[self.name][1]
-            file, drawn = folder / f"{self.name}.jsonl", draw(limit or DRAWN, EXERCISES)
+            file, drawn = folder / f"{self.name}.jsonl", _drawn()[self.name][1](limit or DRAWN, EXERCISES)
             if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # a longer draw only adds
                 write_jsonl(file, drawn)
             return file
         file, now = folder / self.source.name, self.source.read_bytes()
-        if file.exists() and not now.startswith(file.read_bytes()):  # a file that grew is accepted
+        runs = (folder.parent / RUNS).glob(f"*/{self.name}/seed-*/*.jsonl")
+        answered = file.exists() and any(run.stat().st_size for run in runs)
+        if answered and not now.startswith(file.read_bytes()):  # a file that grew is accepted
             said = f"{self.source} has changed since it was answered: {file} is the earlier version."
             raise OutputError(said, hint="Restore that version, or name another folder for the runs.")
         write_file(file, now)

@@ -104,8 +104,7 @@ def strategies_of(
         "early": drawn[-1:] if voting else (),
         "steered": (1, *drawn),
     }
-    rounds = range(2, revisions + 2)
-    found = [Strategy(kind, count) for kind in kinds for count in texts.get(kind, rounds)]
+    found = [Strategy(kind, n) for kind in kinds for n in texts.get(kind, range(2, revisions + 2))]
     return sorted(found, key=lambda way: (way.kind in SAMPLED, way.place))
 
 
@@ -156,15 +155,15 @@ def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False)
     An answer without a result does not vote. If results have equally many votes, the earliest wins. With
     `early`, the chain contains only the samples that settled the vote, and their usage.
     """
-    samples = [*chain.steps[:1], *chain.drafts]
+    # Their feedback only made the model draw all samples (`Retold.never`).
+    samples = [step.model_copy(update={"feedback": None}) for step in (*chain.steps[:1], *chain.drafts)]
     read = [said(step.answer) for step in samples]
     if early:
         most = next((count for count in range(1, len(read)) if settled(read[:count])), len(read))
         samples, read = samples[:most], read[:most]
         chain = chain.model_copy(update={"usage": sum((step.usage for step in samples), Usage())})
     votes = Counter(each for each in read if each is not None)
-    place = read.index(votes.most_common(1)[0][0]) if votes else 0
-    chosen = samples.pop(place)
+    chosen = samples.pop(read.index(votes.most_common(1)[0][0]) if votes else 0)
     return chain.model_copy(update={"steps": (chosen,), "drafts": tuple(samples), "best": 0})
 
 

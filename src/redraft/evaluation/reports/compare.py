@@ -231,14 +231,10 @@ class Comparison:
         }
 
     def _result(self, sample: Bootstrap) -> Result:
-        scored = bool(sample.sums[_COLUMN["scored"]])
-        return Result(
-            questions=sample.questions,
-            ratio=sample.estimate(_ratio, _RATIO, scale="ratio") if scored else None,
-            win_rate=sample.estimate(_win_rate, stats.SHARE),
-            reviews=Tally.of(sample.sums, "wins"),
-            both=Tally.of(sample.sums, "both_wins") if self.in_both_orders else None,
-        )
+        scored, reviews = sample.sums[_COLUMN["scored"]], Tally.of(sample.sums, "wins")
+        both = Tally.of(sample.sums, "both_wins") if self.in_both_orders else None
+        ratio = sample.estimate(_ratio, _RATIO, scale="ratio") if scored else None
+        return Result(sample.questions, ratio, sample.estimate(_win_rate, stats.SHARE), reviews, both)
 
     @property
     def sums(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -258,14 +254,10 @@ class Comparison:
         """The bias from the order; None if the items were judged in one order only."""
         if not self.in_both_orders:
             return None
+        both = "both_wins", "both_ties", "both_losses"
         points = self.sample.estimate(lambda sums: _column(sums, "points") / _column(sums, "scored"), _POINTS)
-        return OrderBias(
-            points=points if self.sample.sums[_COLUMN["scored"]] else None,
-            agreement=self.sample.estimate(
-                lambda sums: _column(sums, "agreed") / _column(sums, "both_wins", "both_ties", "both_losses"),
-                stats.SHARE,
-            ),
-        )
+        same = self.sample.estimate(lambda sums: _column(sums, "agreed") / _column(sums, *both), stats.SHARE)
+        return OrderBias(points if self.sample.sums[_COLUMN["scored"]] else None, same)
 
     @cached_property
     def length_bias(self) -> LengthBias | None:
@@ -274,16 +266,12 @@ class Comparison:
             return None
         games = self._of(*_OUTCOMES).sum()
         ours, theirs = (float(self._of(name).sum() / games) for name in ("length", "other_length"))
-        return LengthBias(
-            model=ours,
-            opponent=theirs,
-            correlation=self.sample.estimate(
-                lambda sums: stats.correlation_of(sums[..., _MOMENTS]), stats.CHANGE, scale="correlation"
-            ),
-            win_rate=stats.length_controlled(_win_rate(self.table).tolist(), self._gaps.tolist()),
-            longer=int((self._gaps > 0).sum()),
-            shorter=int((self._gaps < 0).sum()),
+        longer, shorter = int((self._gaps > 0).sum()), int((self._gaps < 0).sum())
+        correlation = self.sample.estimate(
+            lambda sums: stats.correlation_of(sums[..., _MOMENTS]), stats.CHANGE, scale="correlation"
         )
+        win_rate = stats.length_controlled(_win_rate(self.table).tolist(), self._gaps.tolist())
+        return LengthBias(ours, theirs, correlation, win_rate, longer, shorter)
 
     @property
     def judges(self) -> list[JudgeAgreement]:
@@ -421,11 +409,4 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed]) -> Compariso
             game = item.games[0]
             why = f"readable with {model} shown {'second' if game.second else 'first'} only"
             left_out.append(LeftOut(game.placed.where, item.question_id, why))
-    return Comparison(
-        model=model,
-        opponent=opponent,
-        items=tuple(chosen),
-        left_out=tuple(left_out),
-        unreadable=tuple(unreadable),
-        in_both_orders=in_both,
-    )
+    return Comparison(model, opponent, tuple(chosen), tuple(left_out), tuple(unreadable), in_both)

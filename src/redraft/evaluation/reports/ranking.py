@@ -101,5 +101,4 @@ def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
         return None
     against = shared(comparisons)
     rates = zip(battles.names, battles.rates(against), strict=True)
-    found = dict(sorted(rates, key=lambda each: -each[1].value))
-    return Ranking(found, against, battles.count)
+    return Ranking(dict(sorted(rates, key=lambda each: -each[1].value)), against, battles.count)

@@ -192,8 +192,7 @@ def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
     """Yield a chain for each empty answer in the `.errors.jsonl` of an output, unless its id is in `done`."""
     for name, failure in failures(file).items():
         if failure["error"] == "EmptyReply" and name not in done:
-            chain = unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
-            yield chain
+            yield unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
 
 
 async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:

@@ -122,8 +122,7 @@ def _parts(adapter: LoraAdapter) -> bool:
     inputs = {name for name in names if name.endswith(_INPUTS)}
     if OUTPUT not in names:
         return bool(inputs) and not adapter.config.get("ensure_weight_tying")
-    found = [adapter.replaced.get(name) for name in (*inputs, OUTPUT)]
-    both = [info for info in found if info]
+    both = [info for info in [adapter.replaced.get(name) for name in (*inputs, OUTPUT)] if info]
     if len(both) != 2 or OUTPUT.removesuffix(".weight") in adapter.changes:
         return True
     one, other = both

@@ -155,8 +155,7 @@ class TokenizerFolder:
     def _added(self) -> Iterator[tuple[int, str, bool]]:
         tokens = list(map(as_object, as_list(self.fast.get("added_tokens"))))
         for key, token in as_object(self.config.get("added_tokens_decoder")).items():
-            place = int(key) if key.isdecimal() and len(key) < 10 else None
-            tokens.append({**as_object(token), "id": place})
+            tokens.append({**as_object(token), "id": int(key) if key.isdecimal() and len(key) < 10 else None})
         named: list[object] = []
         for file in (self.config, self.special):
             named += [file.get(f"{role}_token") for role in ROLES]

@@ -140,8 +140,7 @@ def read_seeds(path: Path | None) -> Seeds:
 
 def task_of(chain: Chain) -> Task:
     """Convert a chain to a task. Its output is the best answer, or the gold answer."""
-    about = {**meta_of(chain, "source"), **meta_of(chain, GENERATED)}
-    kind = about.get("is_classification")
+    kind = {**meta_of(chain, "source"), **meta_of(chain, GENERATED)}.get("is_classification")
     extra = "" if chain.prompt.messages else chain.prompt.input
     instruction = chain.prompt.text if chain.prompt.messages else chain.prompt.instruction
     is_classification = kind if isinstance(kind, bool) else None
