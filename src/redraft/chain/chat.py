@@ -158,7 +158,7 @@ class _Text(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """The position of a text in the rendered text. `exact`: unchanged, except for trimmed ends."""
+    """Where the rendered text contains a text. `exact`: the text is unchanged but for trimmed ends."""
 
     start: int
     end: int

@@ -84,9 +84,9 @@ class Vocabulary:
         marks = {text: f"{OPEN}{number}{CLOSE}" for text, (number, _) in controls.items()}
         if stop not in marks:
             raise ModelError(
-                "the tokenizer has no stop token, so a model would never learn to stop: its eos_token "
-                f"is {tokenizer.eos_token!r:.60}, which is not one of its control tokens.",
-                hint='Name it as "eos_token" in the folder\'s tokenizer_config.json, and again in '
+                "the tokenizer has no stop token, so a model would never learn to stop: eos_token "
+                f"is {tokenizer.eos_token!r:.60}, which is not a control token.",
+                hint='Name a stop token as "eos_token" in tokenizer_config.json, and again in '
                 "added_tokens of tokenizer.json.",
             )
         backend = _backend(written, {marks[text]: token for text, (_, token) in controls.items()})

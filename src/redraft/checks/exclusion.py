@@ -127,9 +127,9 @@ def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:
 
 
 def _has(check: Check, lacked: Lacks) -> bool:
-    """Return whether a check demands a text that `lacked` forbids, whatever precedes or follows the text.
+    """Return whether `lacked` fails every answer that contains the text that a check demands.
 
-    If the demanded text begins or ends with a punctuation mark, a word may continue there: "3," in "3,5".
+    A punctuation mark at an end of that text may touch another word: "3," in "3,5".
     """
     if not isinstance(check, Contains | Starts | Ends) or check.part:
         return False

@@ -83,7 +83,7 @@ async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
 
 @contextlib.contextmanager
 def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
-    """Run `inside` in the sandbox, without asyncio, which hangs if cancelled early. Kill it at the end."""
+    """Run `inside` in the sandbox, and kill it at the end. asyncio's subprocesses hang if cancelled early."""
     with filtering() as number:
         process = subprocess.Popen(  # noqa: S603
             jail(number, cpu),

@@ -153,7 +153,7 @@ class Count:
         return "lost" if self.high is not None and LEAST[self.unit](text) > self.high else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass within the bounds. The message contains the count, the bounds, and the difference."""
+        """Pass if the count is within the bounds. A failure states the count, bounds and difference."""
         count = COUNTERS[self.unit](answer)
         has = f"The answer has {count} {self.unit[:-1] if count == 1 else self.unit}"
         verb = "allowed" if self.low is None else "needed" if self.high is None else "wanted"

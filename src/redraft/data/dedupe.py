@@ -213,7 +213,7 @@ def _ordered(ranks: Sequence[bytes], start: int, stop: int) -> Iterator[int]:
 
 
 class _Column(Sequence[bytes]):
-    """Byte strings, one behind the other. Each takes 8 bytes beside its own; in a list, 41."""
+    """Byte strings in one buffer. Each takes 8 bytes more than its length; in a list, 41 more."""
 
     def __init__(self, values: Iterable[bytes] = ()) -> None:
         self.data, self._ends = bytearray(), array("q", [0])

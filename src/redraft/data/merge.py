@@ -286,7 +286,7 @@ def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bo
             if each.lacking and not each.groups:
                 part = each.part
                 raise UsageError(
-                    f"no record of {part.file} has the field {part.per!r}, which its part names under 'per'.",
+                    f"no record of {part.file} has the field {part.per!r}, which the recipe sets as 'per'.",
                     hint=f"redraft show {folder / part.file}",
                 )
         for file in files:

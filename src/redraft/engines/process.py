@@ -155,7 +155,7 @@ class ModelProcess:
             self.bury()
 
     def bury(self) -> None:
-        """Release the resources of an ended process. If it still runs, kill it."""
+        """Kill the process if it still runs, and release its resources."""
         self._process.kill()  # no-op if it has ended
         self._process.wait()
         self._drain.join()

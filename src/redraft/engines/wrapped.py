@@ -76,7 +76,7 @@ class GuardedEngine(WrappedEngine):
         return getattr(self.wrapped, name)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages, with thoughts in tags separated from the answer."""
+        """Answer messages. Thoughts in tags are separated from the answer."""
         return base.thoughts_apart(super().chat(messages, sampling, stop), Splitter())
 
     async def aclose(self) -> None:

@@ -554,7 +554,7 @@ def check_plain(plan: Plan) -> None:
     if plan.mode == "native" and more:
         raise RecordError(
             f"native revision continues a text, but a message has {more}.",
-            hint="Use mode 'prompted', with a server that accepts this.",
+            hint="Use mode 'prompted', and a server that accepts such messages.",
         )
 
 

@@ -316,7 +316,7 @@ def _by_person(state: State) -> ops.Loop[Stop]:
         state.begin(state.plan.options.given, "stop", Usage())
     edits = wishes.marked(state.steps[-1].answer, state.plan.options.places or ())
     if state.plan.options.model == "default" and any(edit.made is None for edit in edits):
-        _warn("the default model seldom makes the requested edit. Name a larger model, such as small.")
+        _warn("the default model seldom makes the requested edit. Name a larger model, such as 'small'.")
     base = state.criticised(wishes.feedback_of(state.steps[-1].answer, edits))
     yield ops.StepDone(state.last, base)
     end: Stop = "max_revisions" if state.plan.checks else "ended"

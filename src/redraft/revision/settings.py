@@ -39,7 +39,7 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
     Args:
         name: The path of a YAML file, or the name of a recipe that redraft ships.
-        checks: Checks that replace the recipe's own. redraft warns if its promise does not cover them.
+        checks: Checks that replace the recipe's. redraft warns if the recipe's promise does not cover them.
 
     Raises:
         UsageError: There is no such recipe, or an option is wrong.

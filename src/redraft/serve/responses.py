@@ -194,7 +194,7 @@ def _part(part: Any) -> dict[str, Any]:
 
 
 class ResponseReply(Reply):
-    """Builds the reply to one request for a response, whole or streamed."""
+    """Builds the reply to one request to `/v1/responses`, whole or streamed."""
 
     asked_in = "input"
     messages: Sequence[AnswerMessage]

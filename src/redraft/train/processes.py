@@ -22,7 +22,7 @@ def ranks() -> int:
 
 
 def leads() -> bool:
-    """Return whether this is the first or the only process, which prints for all."""
+    """Return whether this process prints for all: it is the first or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -31,7 +31,7 @@ def parting() -> Iterator[None]:
     """Leave the process group, if there is one, when the block ends.
 
     If the block succeeds, wait for all processes. If it fails, do not wait: the others notice and fail too.
-    Without this, torch's threads still run when the process exits, and abort.
+    Otherwise, torch's threads would still run when the process exits, and make it abort.
     """
     from torch import distributed  # slow to import, and not needed to tokenise
 

@@ -95,9 +95,9 @@ def apply(
 ) -> None:
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
-    A wrong base is refused before anything is written: by the fingerprint for redraft's deltas, otherwise by
-    shapes and configuration. `vocab` is the convention for rows that the base lacks, if the delta does
-    not record it.
+    Refuse a wrong base before anything is written: a delta of redraft records the base's fingerprint; for
+    other deltas, shapes and configuration are compared. `vocab` is the convention for rows that the base
+    lacks, if the delta does not record it.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)

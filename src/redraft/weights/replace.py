@@ -147,7 +147,7 @@ def _locked(output: Path) -> Iterator[bool]:
         content = os.pread(handle, len(_HELD) + 1, 0)
         if not _HELD.startswith(content):
             hint = "Move it away, or choose another output with -o."
-            raise OutputError(f"redraft did not make {path}.", hint=hint)
+            raise OutputError(f"{path} is in the way: redraft did not make it.", hint=hint)
         os.pwrite(handle, _HELD, 0)
         try:
             yield content == _HELD

@@ -121,7 +121,7 @@ class Child(ModelProcess):
                 loop.call_soon_threadsafe(_put, found)
 
     def bury(self) -> None:
-        """Release the resources of an ended process. If it still runs, kill it."""
+        """Kill the process if it still runs, and release its resources."""
         self._outbox.put(b"")
         super().bury()
 

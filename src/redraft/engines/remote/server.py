@@ -205,7 +205,7 @@ class Server:
     async def records(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
         """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
 
-        A broken connection ends the records without an error: only a complete reply has a finish reason.
+        A broken connection ends the records without an error. Callers notice: the finish reason is missing.
         """
         if "json" in response.headers.get("content-type", ""):
             yield self._read_json(await self._read(response))

@@ -219,7 +219,7 @@ def closed(text: str, begin: int) -> tuple[int, str] | None:
 
 
 def marked(text: str, *, capitals: bool, count: int) -> str:
-    """Return a text with its longest words in capitals or stars, so that `count` words have them."""
+    """Put a text's longest words in capitals or stars, so that the text has `count` such words."""
     has = re.findall(r"\b[A-Z]{2,}\b" if capitals else r"\*[^\n*]+\*", text)
     words = dict.fromkeys(re.findall(r"(?<![\w*])[^\W\d_]{4,}(?![\w*])", text))
     plain = sorted((word for word in words if not (capitals and word.isupper())), key=len, reverse=True)

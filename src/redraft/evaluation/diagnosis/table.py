@@ -2,7 +2,7 @@
 
 A way is compared with the others at equal tokens (`equal_tokens`): within each task, and over all tasks
 together, where all prompts have equal weight. Holm's procedure corrects the p-values in two families: the
-comparisons within tasks, and those over all tasks. Revising alone is compared only with `UNGUIDED` ways.
+comparisons within tasks, and those over all tasks. The way `alone` is compared only with `UNGUIDED` ways.
 """
 
 from __future__ import annotations

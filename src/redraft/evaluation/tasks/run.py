@@ -95,7 +95,7 @@ class EvalRun(ScoredRun):
         return super()._job()
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the record's own options: if `guided`, the guiding checks, including the task's."""
+        """Return the options for a record: with `guided`, its checks, `guides` and the task's own."""
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def rows(self) -> list[tuple[str, str]]:
