@@ -224,6 +224,15 @@ def test_whose_parts_do_not_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
     assert caught.value.message.endswith("its logits change if a text is computed in two parts.")
 
 
+def test_that_takes_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model()
+    monkeypatch.setattr(model, "forward", lambda position_ids, logits_to_keep: None)
+    with pytest.raises(ModelError) as caught:
+        HfEngine(model, tokenizer(), name="toy")
+    where = f"in transformers {transformers.__version__}"
+    assert caught.value.message.endswith(f"{where}, it does not accept past_key_values.")
+
+
 def test_with_the_tokenizer_of_another(tmp_path: Path) -> None:
     random_model(vocab_size=100).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
