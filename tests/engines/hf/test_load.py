@@ -227,10 +227,8 @@ def test_whose_parts_do_not_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
 def test_that_takes_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model()
     monkeypatch.setattr(model, "forward", lambda position_ids, logits_to_keep: None)
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ModelError, match=f"in transformers {transformers.__version__}.*past_key_values"):
         HfEngine(model, tokenizer(), name="toy")
-    where = f"in transformers {transformers.__version__}"
-    assert caught.value.message.endswith(f"{where}, it does not accept past_key_values.")
 
 
 def test_with_the_tokenizer_of_another(tmp_path: Path) -> None:
