@@ -70,6 +70,11 @@ def test_one_by_id_and_the_first_few(out: Path) -> None:
     assert [name for name in ("a/1", "a/2", "a/3") if name in show(out, "--id", "a/3").stdout] == ["a/3"]
 
 
+def test_a_gold_answer_is_shown_where_there_is_no_other(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"instruction": "Hi.", "output": "Hello!"}])
+    assert "Hello!" in show(path).stdout
+
+
 def test_json_gives_the_records_back(out: Path) -> None:
     assert show(out, "--json").stdout == out.read_text()
     assert json.loads(show(out, "--json", "--id", "a/2").stdout)["id"] == "a/2"

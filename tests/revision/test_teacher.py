@@ -203,6 +203,8 @@ def test_a_server_gives_the_verdict_as_a_field() -> None:
 def test_reading_a_criticism(reply: str, text: str | None, verdict: str, score: float | None) -> None:
     found = read_critique(reply, None)
     assert (found.text, found.verdict, found.score) == (reply if text is None else text, verdict, score)
+    strict = read_critique(reply, 9.0).verdict
+    assert strict == ("unknown" if verdict == "accept" and score is None else "revise" if score else verdict)
 
 
 @given(st.text(), st.one_of(st.none(), st.floats(0, 10)))

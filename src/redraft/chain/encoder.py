@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from redraft.chain import Chain, Prompt, Step, is_blank, meta_of, thoughts_of
 from redraft.chain import whole as without_surrogates
 from redraft.chain.chat import BREAK, ChatTemplate, Messages
-from redraft.chain.loss_mask import Span, ending_in_answer, first_alone
+from redraft.chain.loss_mask import WHOLE, Span, ending_in_answer, first_alone
 from redraft.chain.read.records import RawRecord
 from redraft.chain.spans import check_parts, leaves_answers, spans_of
 from redraft.chain.thoughts import together
@@ -252,6 +252,7 @@ class Example:
     trained: NDArray[np.bool_]  # which tokens carry loss, shape [n]
     cut: Cut = field(default_factory=Cut)
     leaves: bool = False  # whether earlier answers carry no loss, because format or template prevents it
+    unanswered: bool = False  # whether only feedback carries loss, because every answer was rejected or cut
 
 
 @dataclass(frozen=True)
@@ -362,7 +363,9 @@ class Encoder:
             found = self.uncut(spans).fitted(self.max_length)
             if isinstance(found, Skipped):
                 return found
-            return replace(found, leaves=leaves_answers(chain, self.format, self.objective, spans))
+            unanswered = self.objective in WHOLE and not any(span.answer and span.trained for span in spans)
+            leaves = leaves_answers(chain, self.format, self.objective, spans)
+            return replace(found, leaves=leaves, unanswered=unanswered)
         except RecordError as error:
             return Skipped(error.message)
 

@@ -32,6 +32,7 @@ class Unfit:
 
 NO_QUESTION = Unfit("no-question", "there is no question")
 NO_ANSWER = Unfit("no-answer", "there is no answer to write")
+REJECTED = Unfit("rejected", "the best answer failed its checks, or its feedback asks for a revision")
 NOT_TEXT = Unfit("not-text", "a message has more than text, such as an image or a tool call")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
@@ -44,13 +45,16 @@ def to_selfee(chain: Chain) -> Record | Unfit:
     Lost: the id; the roles in a prompt of several messages, which becomes one text; verdicts (reading infers
     them from the feedback), checks and which answer is best; cost, model and settings; all other `meta`.
     """
-    if all(is_blank(step.answer) for step in chain.steps):
-        return NO_ANSWER
+    steps = chain.steps
+    if all(is_blank(step.answer) for step in steps):
+        steps = (Step(answer=answer_of(chain)),)
+        if not steps[0].answer:
+            return NO_ANSWER
     if _shows(chain):
         return NOT_TEXT
     outputs = [
         {"output": step.answer, **({"feedback": step.feedback.text} if step.feedback else {})}
-        for step in chain.steps
+        for step in steps
     ]
     dataset, reference = meta_of(chain, "origin").get("dataset"), chain.meta.get("reference")
     record = {

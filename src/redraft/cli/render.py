@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redraft.chain import Chain, CheckResult, Feedback, Step, calls_of, content_of, loop, other_parts
+from redraft.chain.texts import gold_text
 from redraft.checks.base import MOST_PLACES
 from redraft.checks.json_reading import characters_of
 from redraft.jobs.counting import counted, printable
@@ -195,6 +196,8 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
     parts: list[RenderableType] = [top, render_prompt(chain), Text()]
     for index, step in enumerate(chain.drafts):
         parts += draft(step, f"Draft not chosen, {index + 1} of {len(chain.drafts)}")
+    if not chain.steps and (gold := gold_text(chain)):
+        parts += [rule("Gold answer"), Text(shown(gold))]
     before: Step | None = None
     for index, step in enumerate(chain.steps):
         chosen = not index and bool(chain.drafts)

@@ -379,7 +379,7 @@ class _Counts:
     def tell(self, output: DataOutput) -> None:
         tell = output.run.tell
         if output.gone.counts[_NO_QUESTION]:
-            tell(_unasked(output), _JOIN)
+            tell(_unasked(output), _JOIN if output.gone.counts[_NO_QUESTION] >= output.kept else None)
         if self.licences[UNKNOWN]:
             hint = "Name the source with --as, or the licence with --licence."
             tell(f"the licence of {counted(self.licences[UNKNOWN], 'record')} is unknown.", hint)

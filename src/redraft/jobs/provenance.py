@@ -50,20 +50,14 @@ class Provenance:
 class RunFile:
     """The file `OUT.run.json`. Only the session that has locked the output writes to it.
 
-    Three arguments are texts for hints: `elsewhere` names another output, `as_before` is put after "Run it as
-    before", and `start_over` says how to start over (by default, by deleting the output).
+    Two arguments are texts for hints: `elsewhere` names another output, and `start_over` says how to start
+    over (by default, by deleting the output).
     """
 
     def __init__(
-        self,
-        output: Path,
-        *,
-        elsewhere: str = "to another file with -o",
-        as_before: str = "",
-        start_over: str | None = None,
+        self, output: Path, *, elsewhere: str = "to another file with -o", start_over: str | None = None
     ) -> None:
-        self.output, self._elsewhere = output, elsewhere
-        self._as_before, self._start_over = as_before, start_over
+        self.output, self._elsewhere, self._start_over = output, elsewhere, start_over
         named = output.resolve() if output.name in {"", ".."} else output
         self.path = named.parent / f"{named.name}.run.json"
         self.record: dict[str, Any] = {}
@@ -106,7 +100,7 @@ class RunFile:
             kept = f"\n{journal} has the replies, so equal requests cost nothing again."
             raise OutputError(
                 f"{self.output} was made differently: {'; '.join(found)}.",
-                hint=f"Run it as before{self._as_before} to resume, write {self._elsewhere}, or "
+                hint=f"Run it as before to resume, write {self._elsewhere}, or "
                 f"{self._start_over or f'delete {self.output} to start over'}."
                 f"{kept if journal.exists() else ''}",
             )

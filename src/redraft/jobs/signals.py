@@ -119,6 +119,7 @@ class Signals(ExitStack):
         def take(signum: int, _: FrameType | None) -> None:
             if self.received is not None:
                 if signum == signal.SIGINT:
+                    os.write(2, b"\nredraft: stopped without saving. The last checkpoint, if any, remains.\n")
                     raise KeyboardInterrupt
                 return
             self.received = signum

@@ -532,14 +532,14 @@ class Critique:
 
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
-    """Read a JSON or text reply. `accept_score`, if given, is the least score that accepts the answer."""
+    """Read a JSON or text reply. With `accept_score`, only a score of at least that accepts the answer."""
     found, verdict = _of_json(reply), verdict_of(reply)
     if found is None:
         broken = verdict == "unknown" and _JSON.match(reply)
         found = Critique("", verdict) if broken else Critique(reply, verdict, score_of(reply))
     verdict = found.verdict
-    if accept_score is not None and found.score is not None:
-        verdict = "accept" if found.score >= accept_score else "revise"
+    if accept_score is not None and (found.score is not None or verdict == "accept"):
+        verdict = "unknown" if found.score is None else "accept" if found.score >= accept_score else "revise"
     return Critique(saying(found.text, verdict), verdict, found.score)
 
 

@@ -38,9 +38,9 @@ STOPS = {
 
 SHORT_STOPS = {
     "tool_calls": "tool calls",
-    "max_revisions": "at the limit of revisions",
+    "max_revisions": "out of revisions",
     "budget": "out of budget",
-    "max_tokens": "cut at the token limit",
+    "max_tokens": "out of tokens",
     "context": "context full",
 }
 """Shorter words for lists, where the name of a stop reads like a setting."""

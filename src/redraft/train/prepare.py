@@ -91,6 +91,7 @@ class DataReport:
     broken: RecordTally = field(default_factory=RecordTally)  # cut records that end within an answer
     # Conversations that train on their last answer alone, because the format has one turn.
     leaves: RecordTally = field(default_factory=RecordTally)
+    unanswered: RecordTally = field(default_factory=RecordTally)  # records that train on feedback alone
     skipped: dict[str, RecordTally] = field(default_factory=dict)  # records that gave no example, by reason
     # The number of examples by data set (or, without one, by file), and then by licence.
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -110,7 +111,8 @@ class DataReport:
         lost = Cut(*map(sum, zip(*(each.cut for each in found), strict=True)))
         self.cut_tokens += lost.tokens
         self.cut_prompt += lost.prompt
-        counts = {"cut": lost.tokens, "lost": lost.lost, "broken": lost.broken, "leaves": found[0].leaves}
+        counts = {"cut": lost.tokens, "lost": lost.lost, "broken": lost.broken}
+        counts |= {"leaves": found[0].leaves, "unanswered": found[0].unanswered}
         for tally in (tally for tally, count in counts.items() if count):
             getattr(self, tally).add(name)
         data, licence = origin
@@ -132,6 +134,7 @@ class DataReport:
             ("of these without their last answers", self.lost),
             ("of these cut within an answer", self.broken),
             (f"with earlier answers, {_NO_LOSS}", self.leaves),
+            ("with loss on feedback alone, because every answer was rejected or cut", self.unanswered),
             *((f"skipped, {reason}", tally) for reason, tally in skipped),
         ]
         counts = [f"{tally.count:,} {what}: {tally}" for what, tally in tallies if tally.count]

@@ -44,6 +44,10 @@ SAMPLES, SAMPLE = 4, 1024  # places sampled in each tensor for its fingerprint, 
 SINGLES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
 
 
+class _NoCheckpoint(ModelError):
+    exit_status = UsageError.exit_status
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The tensors of a model on disk."""
@@ -173,7 +177,7 @@ def find_files(path: Path) -> dict[str, str]:
     """Map each tensor's name to its file. Without an index, map an empty name to the only file."""
     if path.is_file():
         if path.suffix not in (SAFETENSORS, BIN):
-            raise ModelError(
+            raise _NoCheckpoint(
                 f"{path} is not a checkpoint: the file must end in .safetensors or .bin.",
                 hint=f"redraft weights from-gguf {path} -o DIR" if path.suffix.lower() == ".gguf" else None,
             )
@@ -191,12 +195,14 @@ def _nothing(path: Path) -> ModelError:
     try:
         found = sorted(file.name for file in path.iterdir())
     except FileNotFoundError:
-        return ModelError(f"there is no {path}.", hint="Check the path.")
+        return _NoCheckpoint(f"there is no {path}.", hint="Check the path.")
     except OSError as error:
         return ModelError(f"{path} cannot be read: {error.strerror}.")
     what = "no weights: no model.safetensors, no index, no pytorch_model.bin"
     hint = "Name the folder that has config.json and the weights."
-    return ModelError(f"{path} has {what}. It contains: {', '.join(found[:8]) or 'nothing'}.", hint=hint)
+    if "adapter_config.json" in found:
+        hint = "An adapter's folder also has adapter_model.safetensors, from the end of its training."
+    return _NoCheckpoint(f"{path} has {what}. It contains: {', '.join(found[:8]) or 'nothing'}.", hint=hint)
 
 
 def _indexed(path: Path) -> dict[str, str]:

@@ -54,7 +54,7 @@ class Losses:
         if self.infinite:
             warn(f"{_counted(self.infinite, 'became infinite')}: {wider} allows larger ones.")
         if self.zero:
-            tell(f"{_counted(self.zero, 'became zero')}.")
+            tell(f"{_counted(self.zero, 'became zero')}: too small for the dtype. A few do no harm.")
 
 
 def not_finite(values: torch.Tensor) -> tuple[int, int]:

@@ -24,7 +24,7 @@ import torch
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Sampling
-from redraft.engines.hf.cache import Pass, Slots, common_start, forward, layers_of
+from redraft.engines.hf.cache import Pass, Slots, common_start, forward
 from redraft.engines.text import FinalText, Spelling, Tokenizer
 from redraft.errors import EngineError
 
@@ -374,7 +374,7 @@ class Batch:
         return logits
 
     def _forget(self) -> None:
-        self._cache = Slots(layers_of(self._model), len(self._slots), self._context)
+        self._cache = Slots(self._model, len(self._slots), self._context)
         for slot in self._slots:
             slot.tokens.clear()
 
@@ -411,7 +411,7 @@ def _scores(
 ) -> list[list[float]]:
     rows, width = len(texts), max(map(len, texts))
     padded = [[*text, *[_PADDING] * (width - len(text))] for text in texts]
-    cache, found = Slots(layers_of(model), rows, width), [torch.zeros(rows, 0)]
+    cache, found = Slots(model, rows, width), [torch.zeros(rows, 0)]
     with torch.inference_mode():
         for start in range(0, width - 1, READ):
             ids = [row[start : min(start + READ, width - 1)] for row in padded]
