@@ -50,20 +50,16 @@ def texts(outcome: Chain | str) -> list[str]:
     return [turn.text for turn in turns_of(outcome)]
 
 
-def revised() -> Chain:
-    feedback = Feedback(text="<p>Too \x00long.</p>\r\n", verdict="revise")
-    steps = (Step(answer="<p>a &lt; b\x00</p>", feedback=feedback), Step(answer="<p><b>a</b></p>"))
-    prompt = Prompt(instruction="Is a\r\nless?", input="\ufeffyes")
-    return Chain(prompt=prompt, steps=steps, best=1, meta={"reference": "<p>a</p>", "source": {"x": "\x00"}})
-
-
 def test_characters() -> None:
     chain = talk("a\x00b\r\nc\rd\te\x1b[31mf\x85g\x9b\ufeff\x0bh\x0ci", "x" * 20)
     assert texts(by("characters", chain))[0] == "ab\nc\nd\tef\ng\nh\ni"
 
 
 def test_rules_change_all_texts_alike_and_keep_the_steps() -> None:
-    chain = revised()
+    feedback = Feedback(text="<p>Too \x00long.</p>\r\n", verdict="revise")
+    steps = (Step(answer="<p>a &lt; b\x00</p>", feedback=feedback), Step(answer="<p><b>a</b></p>"))
+    prompt = Prompt(instruction="Is a\r\nless?", input="\ufeffyes")
+    chain = Chain(prompt=prompt, steps=steps, best=1, meta={"reference": "<p>a</p>", "source": {"x": "\x00"}})
     for name in ("characters", "html"):
         outcome = by(name, chain)
         assert isinstance(outcome, Chain)

@@ -207,21 +207,18 @@ class BatchServer(FakeServer):
         before = None
         while before is None or (self.swift and before != batch.record["status"]):
             before = batch.record["status"]
-            self._move(name, batch)
+            status = batch.record["status"]
+            if status == "validating":
+                if faults := batch.fault.reason or self._faults_of(batch):
+                    self._end(batch, "failed", errors={"object": "list", "data": faults})
+                else:
+                    batch.record["status"] = "in_progress"
+                    batch.record["request_counts"]["total"] = len(batch.lines)
+            elif status == "in_progress" and not 0 < self.held <= list(self.batches).index(name) + 1:
+                batch.record["status"] = "finalizing"
+            elif status in ("finalizing", "cancelling"):
+                self._finish(batch, "cancelled" if status == "cancelling" else batch.fault.ends)
         return json_reply(batch.record)
-
-    def _move(self, name: str, batch: Batch) -> None:
-        status = batch.record["status"]
-        if status == "validating":
-            if faults := batch.fault.reason or self._faults_of(batch):
-                self._end(batch, "failed", errors={"object": "list", "data": faults})
-            else:
-                batch.record["status"] = "in_progress"
-                batch.record["request_counts"]["total"] = len(batch.lines)
-        elif status == "in_progress" and not 0 < self.held <= list(self.batches).index(name) + 1:
-            batch.record["status"] = "finalizing"
-        elif status in ("finalizing", "cancelling"):
-            self._finish(batch, "cancelled" if status == "cancelling" else batch.fault.ends)
 
     def cancel(self, name: str) -> Reply:
         self.batches[name].record["status"] = "cancelling"
