@@ -49,17 +49,9 @@ MODEL = ("<!-- model -->", "<!-- model: exact -->")
 LONG = [
     f"docs/{name}.md"
     for name in (
-        "train",
-        "api/train",
-        "weights",
-        "data",
-        "engines",
-        "rlhf",
-        "diagnose",
-        "generate",
-        "evaluate",
+        "train", "api/train", "weights", "data", "engines", "rlhf", "diagnose", "generate", "evaluate",
     )
-]
+]  # fmt: skip
 LONG += ["docs/generate_instructions.md"]
 LONG += [f"docs/start/{name}.md" for name in ("terminal", "browser", "python", "evaluate")]
 LONG += [

@@ -315,17 +315,11 @@ def test_wrong_format(text: str, broken: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "question"),
     [
-        ("What is a fox", True),
-        ("A fox?", True),
-        ("“Is it?” ", True),
-        ("ما هو الثعلب؟", True),
-        ("hey, can you write a poem", True),
-        ("What’s that", True),
-        ("Do the following steps.", False),
-        ("Describe a fox.", False),
-        ("", False),
+        ("What is a fox", True), ("A fox?", True), ("“Is it?” ", True), ("ما هو الثعلب؟", True),
+        ("hey, can you write a poem", True), ("What’s that", True), ("Do the following steps.", False),
+        ("Describe a fox.", False), ("", False),
     ],
-)
+)  # fmt: skip
 def test_questions(text: str, question: bool) -> None:
     assert is_question(text) == question
     assert kept("question", talk(text, "a")) == question
@@ -334,13 +328,10 @@ def test_questions(text: str, question: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "question"),
     [
-        ("Would you like more? 😊", True),
-        ("**Shall we?**", True),
-        ('She asked: "Why?"', True),
-        ("Why? Because.", False),
-        ("", False),
+        ("Would you like more? 😊", True), ("**Shall we?**", True), ('She asked: "Why?"', True),
+        ("Why? Because.", False), ("", False),
     ],
-)
+)  # fmt: skip
 def test_answers_that_end_in_a_question(text: str, question: bool) -> None:
     """SelFee's script wrote the records that it meant to reject (reference: SelFee, fault 6)."""
     assert ends_in_question(text) == question

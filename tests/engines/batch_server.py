@@ -150,11 +150,8 @@ class BatchServer(FakeServer):
         self.files[name] = content
         self.uploads[name] = [json.loads(line) for line in content.split(b"\n") if line]
         record = {
-            "object": "file",
-            "bytes": len(content),
-            "created_at": int(time.time()),
-            "status": "processed",
-        }
+            "object": "file", "bytes": len(content), "created_at": int(time.time()), "status": "processed",
+        }  # fmt: skip
         return json_reply({"id": name, "filename": "requests.jsonl", "purpose": "batch", **record})
 
     def _content(self, name: str) -> Reply:
@@ -180,12 +177,9 @@ class BatchServer(FakeServer):
         fault = self.faults.pop(0) if self.faults else Fault()
         name, lines = f"batch_{next(self._ids)}", self.uploads[body["input_file_id"]]
         record = {
-            "id": name,
-            "object": "batch",
-            "created_at": int(time.time()),
-            "status": "validating",
+            "id": name, "object": "batch", "created_at": int(time.time()), "status": "validating",
             **body,
-        }
+        }  # fmt: skip
         record |= {"request_counts": {"total": 0, "completed": 0, "failed": 0}}
         record |= {"errors": None, "output_file_id": None, "error_file_id": None}
         self.batches[name] = Batch(record, lines, fault)

@@ -42,21 +42,11 @@ def tiny_folder(
 def _make(path: Path, architecture: str, dtype: torch.dtype, changes: dict[str, Any]) -> None:
     torch.manual_seed(7)
     said = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "max_position_embeddings": 256,
-        "initializer_range": 0.2,
-        "tie_word_embeddings": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-        "dtype": dtype,
-    }
+        "vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256,
+        "initializer_range": 0.2, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
+        "pad_token_id": 0, "dtype": dtype,
+    }  # fmt: skip
     config = getattr(transformers, f"{architecture}Config")(**said | changes)
     model = getattr(transformers, f"{architecture}ForCausalLM")(config)
     for name, parameter in model.named_parameters():
