@@ -54,16 +54,20 @@ def test_a_model(tmp_path: Path) -> None:
     assert said.dtypes == (Use("BF16", 2, 256, 512), Use("F32", 2, 10, 40))
     assert said.files == (("model.safetensors", (tmp_path / "m" / "model.safetensors").stat().st_size),)
     assert said.lines() == [
-        str(tmp_path / "m"), "  what          model", "  parameters    136",
+        str(tmp_path / "m"),
+        "  what          model",
+        "  parameters    136",
         "  architecture  LlamaForCausalLM",
         "  shape         1 layer, 2 heads (1 for keys and values), 8 wide (12 in the MLP)",
         "  context       2,048 tokens",
         "  vocabulary    16 rows, shared with the output",
         "  revises       natively: redraft.format is selfee-1",
         "  made by       redraft 0.1.0, 2026-01-01T00:00:00+00:00: redraft weights convert a -o b",
-        "  made from     source a", "  numbers       2 × BF16, 0.00 MB", "  numbers       2 × F32, 0.00 MB",
+        "  made from     source a",
+        "  numbers       2 × BF16, 0.00 MB",
+        "  numbers       2 × F32, 0.00 MB",
         "  file          model.safetensors, 0.00 MB",
-    ]  # fmt: skip
+    ]
     file = describe(tmp_path / "m" / "model.safetensors")
     assert (file.kind, file.facts) == ("file of weights", ()), "nothing of its folder"
     (tmp_path / "m" / "config.json").write_text(json.dumps({**CONFIG, "tie_word_embeddings": False}))
