@@ -63,9 +63,7 @@ WITH_TORCH = ("redraft train ", "redraft weights ")
 
 class PageRun:
     def __init__(self, folder: Path, server: BatchServer, commands: Path = REAL) -> None:
-        self.folder = folder
-        self.server = server
-        self.commands = commands
+        self.folder, self.server, self.commands = folder, server, commands
         self.printed = ""
         self.names: dict[str, Any] = {}
         self.serving: subprocess.Popen[str] | None = None
