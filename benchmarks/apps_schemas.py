@@ -61,30 +61,14 @@ SCHEMAS: Sequence[tuple[type[BaseModel], str]] = (
 )
 TOPICS = (
     *(
-        "Ada Lovelace",
-        "Paris",
-        "the sea",
-        "Iceland",
-        "a baker",
-        "Marie Curie",
-        "Lagos",
-        "chess",
+        "Ada Lovelace", "Paris", "the sea", "Iceland", "a baker", "Marie Curie", "Lagos", "chess",
         "Mount Fuji",
     ),
     *(
-        "a lighthouse",
-        "Alan Turing",
-        "Lima",
-        "bees",
-        "Norway",
-        "a sailor",
-        "Mozart",
-        "Cairo",
-        "rain",
-        "the Alps",
-        "tea",
+        "a lighthouse", "Alan Turing", "Lima", "bees", "Norway", "a sailor", "Mozart", "Cairo", "rain",
+        "the Alps", "tea",
     ),
-)
+)  # fmt: skip
 
 
 @dataclass

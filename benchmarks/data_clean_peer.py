@@ -61,9 +61,7 @@ def clean_html(sample: Sample) -> list[Sample]:
     if any(word in turn["value"].lower() for turn in turns for word in ("openai", "chatgpt")):
         return []
     cleaned = [turn | {"value": markdown_of(turn["value"])} for turn in turns]
-    if sum(len(turn["value"]) for turn in cleaned) < 16:
-        return []
-    return [sample | {"conversations": cleaned}]
+    return [] if sum(len(turn["value"]) for turn in cleaned) < 16 else [sample | {"conversations": cleaned}]
 
 
 def in_english(sample: Sample) -> list[Sample]:

@@ -68,13 +68,10 @@ def _ranges(checks: set[str]) -> set[str]:
 _FORMS = {
     "no_comma": "lacks:,",
     "number_bullet_lists": "bullets=={num_bullets}",
-    "end_checker": "ends:{end_phrase}",
-    "json_format": "json",
+    "end_checker": "ends:{end_phrase}", "json_format": "json",
     "response_language": "language:{language}",
-    "english_lowercase": "lowercase",
-    "english_capital": "uppercase",
-    "quotation": 'starts:"|ends:"',
-}
+    "english_lowercase": "lowercase", "english_capital": "uppercase", "quotation": 'starts:"|ends:"',
+}  # fmt: skip
 
 
 def of_gold(name: str, values: Mapping[str, Any]) -> list[str]:

@@ -112,14 +112,11 @@ def reviews(count: int) -> Iterator[dict[str, Any]]:
         shown = f"{score[0]:g} {score[1]:g}"
         text = f"{shown}\n{said}" if number % 10 else f"{said}\n\n({shown.replace(' ', ', ')})"
         yield {
-            "review_id": f"r{number}",
-            "question_id": question,
+            "review_id": f"r{number}", "question_id": question,
             "answer1_id": f"{names[0]}-{question}",
             "answer2_id": f"{names[1]}-{question}",
-            "reviewer_id": 1,
-            "metadata": {},
-            "text": text,
-        }
+            "reviewer_id": 1, "metadata": {}, "text": text,
+        }  # fmt: skip
 
 
 def many(count: int, rounds: int) -> Row:

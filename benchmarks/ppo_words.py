@@ -49,28 +49,16 @@ TARGET = 6.0  # nats of KL of an answer
 RISE = Goal("≥", 0.15)
 SAMPLES = 10
 NAMES = {
-    "reward": "reward",
-    "kl": "KL",
-    "beta": "β",
+    "reward": "reward", "kl": "KL", "beta": "β",
     "rollout_entropy": "entropy of a token",
-    "response_tokens": "tokens",
-    "ended": "ended",
+    "response_tokens": "tokens", "ended": "ended",
     "explained_variance": "explained variance",
-}
+}  # fmt: skip
 SETTINGS: Mapping[str, Any] = {
-    "--num_rollouts": 64,
-    "--chunk_size": 32,
-    "--per_device_train_batch_size": 16,
-    "--ppo_epochs": 2,
-    "--max_new_tokens": LONGEST,
-    "--learning_rate": 3e-4,
-    "--init_kl_coef": 0.05,
-    "--target": TARGET,
-    "--horizon": 500,
-    "--vf_coef": 0.5,
-    "--save_steps": 40,
-    "--save_total_limit": 1,
-}
+    "--num_rollouts": 64, "--chunk_size": 32, "--per_device_train_batch_size": 16, "--ppo_epochs": 2,
+    "--max_new_tokens": LONGEST, "--learning_rate": 3e-4, "--init_kl_coef": 0.05, "--target": TARGET,
+    "--horizon": 500, "--vf_coef": 0.5, "--save_steps": 40, "--save_total_limit": 1,
+}  # fmt: skip
 
 
 def reward(answer: str, prompt: Prompt) -> float:

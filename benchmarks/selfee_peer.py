@@ -17,13 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 PHRASES = (
-    "Revision is not needed",
-    "revision is not needed",
-    "No revision is needed",
-    "no revision is needed",
-    "No revisions needed",
-    "no revisions needed",
-)
+    "Revision is not needed", "revision is not needed", "No revision is needed", "no revision is needed",
+    "No revisions needed", "no revisions needed",
+)  # fmt: skip
 """The six phrases that the released server searches for."""
 
 TEMPERATURE = 0.7  # the released default

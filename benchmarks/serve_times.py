@@ -40,17 +40,13 @@ def cut(times: int, pieces: int) -> Row:
 async def _cuts(address: Address, times: int, pieces: int) -> tuple[list[float], list[float]]:
     freed, alone = [], []
     for number in range(times):
-        await _abandon(address, QUESTIONS[number % len(QUESTIONS)], pieces)
+        body = chat(f"{QUESTIONS[number % len(QUESTIONS)]} Answer at great length.", 2000, temperature=1)
+        async with aclosing(events(address, body)) as stream:
+            for _ in range(pieces):
+                await anext(stream)
         freed.append((await timed(address, chat("Say yes.", 2))).first)
         alone.append((await timed(address, chat("Say yes.", 2))).first)
     return freed, alone
-
-
-async def _abandon(address: Address, question: str, pieces: int) -> None:
-    body = chat(f"{question} Answer at great length.", 2000, temperature=1)
-    async with aclosing(events(address, body)) as stream:
-        for _ in range(pieces):
-            await anext(stream)
 
 
 def health(times: int, size: int) -> Row:

@@ -388,12 +388,9 @@ def read_blind(*, quick: bool) -> Row:  # noqa: ARG001  (nothing is made)
 
 
 ROWS = {
-    "natural": natural,
-    "engines": other_engines,
-    "blind": read_blind,
-    "held-out": held_out_prompts,
+    "natural": natural, "engines": other_engines, "blind": read_blind, "held-out": held_out_prompts,
     "all": all_prompts,
-}
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/steer.py", __doc__, ROWS))

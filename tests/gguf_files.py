@@ -97,16 +97,12 @@ def lora(
 
 WIDTH, HIDDEN = 32, 64
 TINY = {
-    "general.architecture": "llama",
-    "general.name": "tiny",
-    "llama.block_count": 1,
-    "llama.context_length": 256,
-    "llama.embedding_length": WIDTH,
-    "llama.feed_forward_length": HIDDEN,
+    "general.architecture": "llama", "general.name": "tiny", "llama.block_count": 1,
+    "llama.context_length": 256, "llama.embedding_length": WIDTH, "llama.feed_forward_length": HIDDEN,
     "llama.attention.head_count": 1,
     "llama.attention.layer_norm_rms_epsilon": 1e-5,
     "llama.rope.dimension_count": WIDTH,
-}
+}  # fmt: skip
 """What a llama of one layer says of itself."""
 
 

@@ -26,22 +26,9 @@ MODULES = sorted(SRC.rglob("*.py"))
 
 # A room imports itself and the rooms before it.
 ROOMS = (
-    "errors",
-    "options",
-    "jobs",
-    "chain",
-    "weights",
-    "engines",
-    "checks",
-    "revision",
-    "evaluation",
-    "data",
-    "train",
-    "serve",
-    "integrations",
-    "cli",
-    "__main__",
-)
+    "errors", "options", "jobs", "chain", "weights", "engines", "checks", "revision", "evaluation", "data",
+    "train", "serve", "integrations", "cli", "__main__",
+)  # fmt: skip
 APART = {("data", "weights"), ("weights", "chain"), ("serve", "train"), ("serve", "data")}
 """Imports that point down and are not allowed, so that each can be read without the other."""
 

@@ -49,17 +49,9 @@ MODEL = ("<!-- model -->", "<!-- model: exact -->")
 LONG = [
     f"docs/{name}.md"
     for name in (
-        "train",
-        "api/train",
-        "weights",
-        "data",
-        "engines",
-        "rlhf",
-        "diagnose",
-        "generate",
-        "evaluate",
+        "train", "api/train", "weights", "data", "engines", "rlhf", "diagnose", "generate", "evaluate",
     )
-]
+]  # fmt: skip
 LONG += ["docs/generate_instructions.md"]
 LONG += [f"docs/start/{name}.md" for name in ("terminal", "browser", "python", "evaluate")]
 LONG += [
@@ -71,9 +63,7 @@ WITH_TORCH = ("redraft train ", "redraft weights ")
 
 class PageRun:
     def __init__(self, folder: Path, server: BatchServer, commands: Path = REAL) -> None:
-        self.folder = folder
-        self.server = server
-        self.commands = commands
+        self.folder, self.server, self.commands = folder, server, commands
         self.printed = ""
         self.names: dict[str, Any] = {}
         self.serving: subprocess.Popen[str] | None = None

@@ -44,8 +44,7 @@ class RedraftError(Exception):
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = message, hint
         self.chain: Any = None
 
     def __str__(self) -> str:
@@ -259,9 +258,7 @@ class ContextError(EngineError):
             hint += f". The context can be extended to that: --ctx {trained}" * (context < trained)
         found = f"the prompt has {'about ' * about}{prompt_tokens} tokens and the context holds {context}."
         super().__init__(found, hint=f"{hint}.")
-        self.about = about
-        self.prompt_tokens = prompt_tokens
-        self.context = context
+        self.about, self.prompt_tokens, self.context = about, prompt_tokens, context
 
 
 class ServerError(EngineError):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, is_blank
 from redraft.chain.chat import ChatTemplate
 from redraft.chain.encoder import answers_of
-from redraft.chain.loss_mask import Span, first_alone
+from redraft.chain.loss_mask import first_alone
 from redraft.chain.selfee import parse, render
 from redraft.chain.spans import TEMPLATES, spans_of
 from redraft.chain.write import NO_ANSWER, to_alpaca, to_messages, to_selfee
@@ -43,16 +43,13 @@ def talk(*said: str, **fields: Any) -> Chain:
 REVISED = chain(judged("A0", REVISE), judged("A1", ACCEPT))
 
 
-def shown(spans: list[Span]) -> str:
-    return "".join(
-        f"[{span.text or '■'}]" if span.trained else span.text or ("■" if span.stop else "") for span in spans
-    ).replace("][", "")
-
-
 def written(
     made: Chain, chosen: TrainingFormat, objective: Objective, template: ChatTemplate | None = None
 ) -> str:
-    return shown(spans_of(made, chosen, objective, template))
+    return "".join(
+        f"[{span.text or '■'}]" if span.trained else span.text or ("■" if span.stop else "")
+        for span in spans_of(made, chosen, objective, template)
+    ).replace("][", "")
 
 
 PROMPT = (

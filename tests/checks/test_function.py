@@ -65,18 +65,12 @@ def test_an_async_function_with_the_prompt(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "passes", "score"),
     [
-        (True, True, 1),
-        (False, False, 0),
-        (None, True, 1),
-        (1, True, 1),
-        (1.0, True, 1),
-        (0, False, 0),
-        (0.4, False, 0.4),
-        ("Too rude.", False, 0),
+        (True, True, 1), (False, False, 0), (None, True, 1), (1, True, 1), (1.0, True, 1), (0, False, 0),
+        (0.4, False, 0.4), ("Too rude.", False, 0),
         (failed("So-so", score=0.5), False, 0.5),
         (Outcome(passed=True, score=0.9, message="Fine"), True, 0.9),
     ],
-)
+)  # fmt: skip
 def test_what_a_function_may_return(said: object, passes: bool, score: float) -> None:
     async def later(answer: str) -> object:
         return said
@@ -113,16 +107,12 @@ def two(answer: str, asked: Prompt, *, more: int = 0) -> str:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (one, "fool"),
-        (optional, "fool 3"),
-        (named, "fool rain"),
-        (two, "fool rain"),
+        (one, "fool"), (optional, "fool 3"), (named, "fool rain"), (two, "fool rain"),
         (functools.partial(two, more=1), "fool rain"),
         (lambda *texts: " ".join(texts), "fool"),
-        (str.upper, "FOOL"),
-        (max, "o"),
+        (str.upper, "FOOL"), (max, "o"),
     ],
-)
+)  # fmt: skip
 def test_the_prompt_is_given_to_those_that_want_it(function: Callable[..., Any], message: str) -> None:
     assert run(function).message == message
 

@@ -23,15 +23,9 @@ VALUES = st.recursive(
 )
 OBJECT = '{"a": [1, 2]}'
 DRESSES = [
-    "{}",
-    "\n {} \n",
-    "```json\n{}\n```",
-    "```\n{}\n```",
-    "Here:\n\n```json\n{}\n```\nDone.",
-    "~~~\n{}\n~~~",
-    "```JSON\n{}",
-    "{}\n```",
-]
+    "{}", "\n {} \n", "```json\n{}\n```", "```\n{}\n```", "Here:\n\n```json\n{}\n```\nDone.", "~~~\n{}\n~~~",
+    "```JSON\n{}", "{}\n```",
+]  # fmt: skip
 
 
 @given(VALUES, st.sampled_from(DRESSES))

@@ -58,14 +58,9 @@ def test_forms_of_the_last_line(last: str) -> None:
     "reply",
     [
         ScriptedReply("The answer scores 8", finish="max_tokens"),
-        "",
-        "Score: 8\nBut wait.",
-        "Score: 11",
-        "Score: 7.5",
-        "Score: 7 or 8",
-        "Score: -3x",
+        "", "Score: 8\nBut wait.", "Score: 11", "Score: 7.5", "Score: 7 or 8", "Score: -3x",
     ],
-)
+)  # fmt: skip
 def test_what_is_no_score_is_never_made_into_one(reply: str | ScriptedReply) -> None:
     with pytest.raises(CheckError, match="has no score: the judge's reply ends with"):
         run(reply)

@@ -236,18 +236,14 @@ def test_the_typed_dict_of_an_old_typing_names_the_one_to_use() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("", None),
-        ("Well, ", None),
-        ("{", {}),
-        ('{"name": "A', {"name": "A"}),
-        ('{"born": 18', {}),
+        ("", None), ("Well, ", None), ("{", {}), ('{"name": "A', {"name": "A"}), ('{"born": 18', {}),
         ('{"born": 18,', {"born": 18}),
         ('Here [1]:\n```json\n[{"name": "Ulm"}, {"na', [{"name": "Ulm"}, {}]),
         ('```json\n{"name": "Ulm"}\n`', {"name": "Ulm"}),
         ('{"name": "Ulm"} is', {"name": "Ulm"}),
         ("{x", None),
     ],
-)
+)  # fmt: skip
 def test_json_that_is_still_written(text: str, found: object) -> None:
     assert json_so_far(text) == found
 

@@ -168,13 +168,10 @@ def test_what_is_refused_with_another_hint() -> None:
 @pytest.mark.parametrize(
     ("text", "guess"),
     [
-        ("word<=50", "words"),
-        ("Words<=50", "words"),
-        ("jsonschema:x", "json-schema"),
-        ("contain:x", "contains"),
-        ("has:x", "contains"),
+        ("word<=50", "words"), ("Words<=50", "words"), ("jsonschema:x", "json-schema"),
+        ("contain:x", "contains"), ("has:x", "contains"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_name_is_answered_with_the_nearest(text: str, guess: str) -> None:
     with pytest.raises(CheckSyntaxError) as caught:
         parse_check(text)

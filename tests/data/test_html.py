@@ -146,24 +146,15 @@ def test_no_soup_of_tags_breaks_it_or_loses_words(tags: list[str]) -> None:
 
 
 BOMBS = {
-    "div": "<div>",
-    "list": "<ul><li>x",
-    "closed": "<ol><li>x</li></ol>",
-    "quote": "<blockquote>x",
-    "table": "<table><tr><td>x<td>y",
-    "marks": "<p><b a><i b>x",
-    "comments": "<!--",
-    "scripts": "<script>",
-    "code": "<pre><code>",
-    "quotes": "<p \"<p ' ",
-    "brackets": "<",
-    "entities": "&&#",
+    "div": "<div>", "list": "<ul><li>x", "closed": "<ol><li>x</li></ol>", "quote": "<blockquote>x",
+    "table": "<table><tr><td>x<td>y", "marks": "<p><b a><i b>x", "comments": "<!--", "scripts": "<script>",
+    "code": "<pre><code>", "quotes": "<p \"<p ' ", "brackets": "<", "entities": "&&#",
     "spans": '<td colspan="999999999">x',
     "katex": 'application/x-tex<span class="katex-html">',
     "undrawn": '<span class="katex-html"><span class="MathJax">',
     "math": "<math>",
     "math of nothing": "<math>application/x-tex><",
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("part", BOMBS.values(), ids=BOMBS.keys())

@@ -91,13 +91,10 @@ def test_checks_need_no_phrase_and_a_score_of_its_own_counts_before_one_in_the_t
 @pytest.mark.parametrize(
     ("text", "score"),
     [
-        ("8.5 out of 10, no, 9 / 10.", 9.0),
-        ("5/100", None),
-        ("due 3/10/2023", None),
-        ("0.25/10 is low", 0.25),
-        ("Score: 8", None),
+        ("8.5 out of 10, no, 9 / 10.", 9.0), ("5/100", None), ("due 3/10/2023", None),
+        ("0.25/10 is low", 0.25), ("Score: 8", None),
     ],
-)
+)  # fmt: skip
 def test_scores_out_of_ten(text: str, score: float | None) -> None:
     assert score_of(text) == score
 

@@ -150,11 +150,8 @@ class BatchServer(FakeServer):
         self.files[name] = content
         self.uploads[name] = [json.loads(line) for line in content.split(b"\n") if line]
         record = {
-            "object": "file",
-            "bytes": len(content),
-            "created_at": int(time.time()),
-            "status": "processed",
-        }
+            "object": "file", "bytes": len(content), "created_at": int(time.time()), "status": "processed",
+        }  # fmt: skip
         return json_reply({"id": name, "filename": "requests.jsonl", "purpose": "batch", **record})
 
     def _content(self, name: str) -> Reply:
@@ -180,12 +177,9 @@ class BatchServer(FakeServer):
         fault = self.faults.pop(0) if self.faults else Fault()
         name, lines = f"batch_{next(self._ids)}", self.uploads[body["input_file_id"]]
         record = {
-            "id": name,
-            "object": "batch",
-            "created_at": int(time.time()),
-            "status": "validating",
+            "id": name, "object": "batch", "created_at": int(time.time()), "status": "validating",
             **body,
-        }
+        }  # fmt: skip
         record |= {"request_counts": {"total": 0, "completed": 0, "failed": 0}}
         record |= {"errors": None, "output_file_id": None, "error_file_id": None}
         self.batches[name] = Batch(record, lines, fault)
@@ -207,21 +201,18 @@ class BatchServer(FakeServer):
         before = None
         while before is None or (self.swift and before != batch.record["status"]):
             before = batch.record["status"]
-            self._move(name, batch)
+            status = batch.record["status"]
+            if status == "validating":
+                if faults := batch.fault.reason or self._faults_of(batch):
+                    self._end(batch, "failed", errors={"object": "list", "data": faults})
+                else:
+                    batch.record["status"] = "in_progress"
+                    batch.record["request_counts"]["total"] = len(batch.lines)
+            elif status == "in_progress" and not 0 < self.held <= list(self.batches).index(name) + 1:
+                batch.record["status"] = "finalizing"
+            elif status in ("finalizing", "cancelling"):
+                self._finish(batch, "cancelled" if status == "cancelling" else batch.fault.ends)
         return json_reply(batch.record)
-
-    def _move(self, name: str, batch: Batch) -> None:
-        status = batch.record["status"]
-        if status == "validating":
-            if faults := batch.fault.reason or self._faults_of(batch):
-                self._end(batch, "failed", errors={"object": "list", "data": faults})
-            else:
-                batch.record["status"] = "in_progress"
-                batch.record["request_counts"]["total"] = len(batch.lines)
-        elif status == "in_progress" and not 0 < self.held <= list(self.batches).index(name) + 1:
-            batch.record["status"] = "finalizing"
-        elif status in ("finalizing", "cancelling"):
-            self._finish(batch, "cancelled" if status == "cancelling" else batch.fault.ends)
 
     def cancel(self, name: str) -> Reply:
         self.batches[name].record["status"] = "cancelling"

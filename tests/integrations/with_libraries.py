@@ -125,13 +125,10 @@ def main() -> None:
         "mcp": mcp.pop("scores"),
     }
     loops = {
-        "refined": refined(),
-        "graph": graph_of(BAD, GOOD),
-        "stubborn": graph_of(*[BAD] * 9),
+        "refined": refined(), "graph": graph_of(BAD, GOOD), "stubborn": graph_of(*[BAD] * 9),
         "solver": [message.text for message in by_inspect(BAD, GOOD).messages],
-        "pydantic_ai": by_pydantic(),
-        "mcp": mcp,
-    }
+        "pydantic_ai": by_pydantic(), "mcp": mcp,
+    }  # fmt: skip
     print(json.dumps({"scores": scores, "loops": loops}))
 
 

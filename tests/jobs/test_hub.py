@@ -153,11 +153,8 @@ FOLDER = {
     "onnx/config.json": b"{}",
 }
 WANTED = {
-    "config.json",
-    "tokenizer.model",
-    "model-00001-of-00001.safetensors",
-    "model.safetensors.index.json",
-}
+    "config.json", "tokenizer.model", "model-00001-of-00001.safetensors", "model.safetensors.index.json",
+}  # fmt: skip
 
 
 class TestFetchFolder:

@@ -68,13 +68,10 @@ def test_output_turns_validation_errors_into_feedback() -> None:
 @pytest.mark.parametrize(
     ("output", "reply", "value"),
     [
-        (Person | None, "null", None),
-        (str, '""', ""),
-        (str, '"…"', "…"),
-        (bool, "false", False),
+        (Person | None, "null", None), (str, '""', ""), (str, '"…"', "…"), (bool, "false", False),
         (int, "0", 0),
     ],
-)
+)  # fmt: skip
 def test_json_of_the_type_is_an_answer_and_no_talk(output: Any, reply: str, value: Any) -> None:
     chain = redraft.revise("Who?", model=ScriptedEngine([reply]), output=output)
     assert (chain.stop, chain.passed, chain.echoes, chain.value) == ("passed", True, 0, value)
@@ -165,19 +162,16 @@ HALF, LONE = "a\ud800b", "the prompt has a lone surrogate"
 @pytest.mark.parametrize(
     ("prompt", "said"),
     [
-        ("", EMPTY),
-        ("  \n", EMPTY),
-        ([], EMPTY),
+        ("", EMPTY), ("  \n", EMPTY), ([], EMPTY),
         ([{"role": "user", "content": ""}, {"role": "assistant", "content": "Yes?"}], EMPTY),
         ([{"role": "system", "content": "Be brief."}], f"{NO_USER}system"),
         ([{"role": "assistant", "content": "Yes?"}], f"{NO_USER}assistant"),
         *((wrong, "the prompt is") for wrong in (None, 5, {"instruction": "x"}, [{"rol": "user"}], [5])),
-        (HALF, LONE),
-        (Prompt(instruction=HALF), LONE),
+        (HALF, LONE), (Prompt(instruction=HALF), LONE),
         ([{"role": "user", "content": HALF}], LONE),
         ([{"role": "user", "content": [{"type": "text", "text": HALF}]}], LONE),
     ],
-)
+)  # fmt: skip
 def test_a_prompt_that_cannot_be_answered_is_refused_before_anything_is_asked(
     prompt: object, said: str
 ) -> None:

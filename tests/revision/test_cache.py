@@ -42,15 +42,11 @@ def test_an_equal_request_is_not_sent_again(server: FakeServer, cache: Path) -> 
 @pytest.mark.parametrize(
     "change",
     [
-        {"prompt": "Come."},
-        {"temperature": 0},
-        {"seed": 3},
-        {"system": "Be short."},
-        {"stop": ["END"]},
+        {"prompt": "Come."}, {"temperature": 0}, {"seed": 3}, {"system": "Be short."}, {"stop": ["END"]},
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
         {"extra_body": {"top_k": 2}},
     ],
-)
+)  # fmt: skip
 def test_whatever_changes_the_reply_is_asked_for(server: FakeServer, cache: Path, change: Any) -> None:
     assert (revise(server, cache), revise(server, cache, **change)) == ("Reply 1.", "Reply 2.")
 

@@ -286,13 +286,10 @@ def test_a_call_that_cannot_be_read_is_demanded_again_and_not_quoted() -> None:
 @pytest.mark.parametrize(
     "written",
     [
-        "```json\n{}\n```",
-        json.dumps(json.dumps(GOOD)),
-        "{'amount': 3, 'unit': 'EUR',}",
-        "\ufeff{}",
+        "```json\n{}\n```", json.dumps(json.dumps(GOOD)), "{'amount': 3, 'unit': 'EUR',}", "\ufeff{}",
         '{"day": "2024-02-29\n"}',
     ],
-)
+)  # fmt: skip
 def test_arguments_in_another_form_than_json_are_read_without_another_request(written: str) -> None:
     engine = ScriptedEngine([ScriptedReply(tool_calls=[call(written.replace("{}", json.dumps(GOOD)))])])
     [made] = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=1).steps[-1].tool_calls

@@ -87,13 +87,10 @@ def test_a_text_that_ends_when_it_is_lost_is_complete() -> None:
 @pytest.mark.parametrize(
     "replies",
     [
-        [LONG, SHORT],
-        [LONG, LONG, SHORT],
-        [LONG, "A " + LONG, "B " + LONG],
-        [SHORT],
+        [LONG, SHORT], [LONG, LONG, SHORT], [LONG, "A " + LONG, "B " + LONG], [SHORT],
         [LONG, SHORT + " Light. " + LONG, "Hm. " + SHORT],
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("options", [{"max_revisions": 2}, {"mode": "best-of", "drafts": 3}])
 def test_the_verdict_is_the_same_without_ending(
     replies: list[str], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch

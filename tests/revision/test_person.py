@@ -235,18 +235,10 @@ def test_a_reply_keeps_within_the_tokens_that_a_person_allows() -> None:
 @pytest.mark.parametrize(
     "around",
     [
-        "Sure! Here is the new version: {}",
-        "Here it is:\n\n{}",
-        "```text\n{}\n```",
-        "“{}”",
-        "**{}**",
-        'Passage: "{}"',
-        "**Revised passage:**\n\n{}",
-        "> {}",
-        "### {}",
-        '{{"passage": "{}"}}',
+        "Sure! Here is the new version: {}", "Here it is:\n\n{}", "```text\n{}\n```", "“{}”", "**{}**",
+        'Passage: "{}"', "**Revised passage:**\n\n{}", "> {}", "### {}", '{{"passage": "{}"}}',
     ],
-)
+)  # fmt: skip
 def test_what_a_model_puts_around_its_text_is_left_out(around: str) -> None:
     euros, place = TOWN.replace("12 dollars", "11 euros"), ("12 dollars", "in euros")
     assert patched(around.format(euros), places=["Use euros."]).answer == euros

@@ -366,13 +366,10 @@ GB = 10**9
 @pytest.mark.parametrize(
     ("parameters", "gpu_bytes", "lora"),
     [
-        (135 * 10**6, None, True),
-        (135 * 10**6, 8 * GB, False),
-        (GB, 24 * GB, False),
-        (7 * GB, 24 * GB, True),
-        (7 * GB, 4 * 80 * GB, False),
+        (135 * 10**6, None, True), (135 * 10**6, 8 * GB, False), (GB, 24 * GB, False),
+        (7 * GB, 24 * GB, True), (7 * GB, 4 * 80 * GB, False),
     ],
-)
+)  # fmt: skip
 def test_what_is_trained_by_default(parameters: int, gpu_bytes: int | None, lora: bool) -> None:
     found, why = load.default_method(parameters, gpu_bytes)
     assert found is lora

@@ -92,14 +92,9 @@ def test_padding_counts_as_memory_and_not_as_tokens(examples: Prepared, tmp_path
 def test_nothing_is_pickled(unbroken: Path) -> None:
     assert [folder.step for folder in checkpoints(unbroken)] == [12, 8]
     assert {path.name for path in (unbroken / "checkpoint-12").iterdir()} == {
-        "complete.json",
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "optimizer.safetensors",
-        "random-0.safetensors",
-        "trainer_state.json",
-    }
+        "complete.json", "config.json", "generation_config.json", "model.safetensors",
+        "optimizer.safetensors", "random-0.safetensors", "trainer_state.json",
+    }  # fmt: skip
 
 
 def test_the_first_step_is_that_of_a_plain_loop(examples: Prepared, unbroken: Path, tmp_path: Path) -> None:

@@ -184,13 +184,10 @@ def test_packing_stays_where_preprocessing_is_not_lazy() -> None:
 @pytest.mark.parametrize(
     ("line", "shards"),
     [
-        ("--fsdp True", {}),
-        ("--fsdp", {}),
-        ('--fsdp ""', None),
-        ("--fsdp False", None),
+        ("--fsdp True", {}), ("--fsdp", {}), ('--fsdp ""', None), ("--fsdp False", None),
         ('--fsdp "full_shard offload"', {"reshard_after_forward": True, "cpu_offload": True}),
     ],
-)
+)  # fmt: skip
 def test_fsdp_is_on_off_or_words(line: str, shards: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert on_gpus(parsed(line), monkeypatch).get("fsdp_config") == shards
 

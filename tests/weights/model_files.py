@@ -21,16 +21,10 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torc
 WIDTH, VOCABULARY, LAYERS = 16, 48, 2
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": WIDTH,
-    "intermediate_size": 2 * WIDTH,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": 64,
-    "torch_dtype": "bfloat16",
-}
+    "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": VOCABULARY,
+    "max_position_embeddings": 64, "torch_dtype": "bfloat16",
+}  # fmt: skip
 
 
 def save(folder: Path, tensors: Tensors, *, files: int = 1, config: Mapping[str, Any] | None = None) -> Path:

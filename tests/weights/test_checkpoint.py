@@ -139,28 +139,19 @@ class TestHeader:
     @pytest.mark.parametrize(
         "raw",
         [
-            b"",
-            b"1234567",
-            struct.pack("<Q", 1 << 42),
+            b"", b"1234567", struct.pack("<Q", 1 << 42),
             struct.pack("<Q", (1 << 64) - 1) + b"{}",
-            struct.pack("<Q", 3) + b"{}",
-            header(b"\xff\xfe"),
-            header(b"[" * 100_000),
-            header([]),
-            header(b'{"t": 1, "t": 2}'),
-            header({"__metadata__": {"a": 1}}),
-            header({"t": None}),
-            header({"t": entry("F4")}),
-            header({"t": entry(shape=[-2])}),
+            struct.pack("<Q", 3) + b"{}", header(b"\xff\xfe"), header(b"[" * 100_000), header([]),
+            header(b'{"t": 1, "t": 2}'), header({"__metadata__": {"a": 1}}), header({"t": None}),
+            header({"t": entry("F4")}), header({"t": entry(shape=[-2])}),
             header({"t": entry(shape=[1] * 65, offsets=[0, 4])}, bytes(4)),
             header({"t": entry(shape=[1 << 62, 1 << 62])}),
             header({"t": entry(offsets=[8, 0])}),
-            header({"t": entry()}, bytes(7)),
-            header({"t": entry()}, bytes(9)),
+            header({"t": entry()}, bytes(7)), header({"t": entry()}, bytes(9)),
             header({"t": entry(offsets=[8, 16])}, bytes(16)),
             header({"t": entry(), "u": entry()}, bytes(8)),
         ],
-    )
+    )  # fmt: skip
     def test_what_cannot_be(self, tmp_path: Path, raw: bytes) -> None:
         path = tmp_path / "model.safetensors"
         path.write_bytes(raw)

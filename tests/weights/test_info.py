@@ -21,16 +21,10 @@ from tests.weights.tiny_folders import tiny_folder
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 8,
-    "intermediate_size": 12,
-    "max_position_embeddings": 2048,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 1,
-    "num_key_value_heads": 1,
-    "redraft_format": "selfee-1",
-    "tie_word_embeddings": True,
-    "vocab_size": 16,
-}
+    "hidden_size": 8, "intermediate_size": 12, "max_position_embeddings": 2048, "num_attention_heads": 2,
+    "num_hidden_layers": 1, "num_key_value_heads": 1, "redraft_format": "selfee-1",
+    "tie_word_embeddings": True, "vocab_size": 16,
+}  # fmt: skip
 
 
 def folder_with(folder: Path, weights: dict[str, torch.Tensor], **files: Any) -> Path:

@@ -339,8 +339,7 @@ class Encoder:
         self.vocabulary = Vocabulary.of(tokenizer)
         self.format: TrainingFormat = format
         self.objective: Objective = objective
-        self.max_length = max_length
-        self.first = first
+        self.max_length, self.first = max_length, first
         if format == "chat":  # raise before any record is read, if the template is unusable
             probe = Chain(prompt=Prompt(instruction="a"), steps=(Step(answer="b"),))
             spans_of(probe, "chat", "answer", self.vocabulary.template)

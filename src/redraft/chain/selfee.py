@@ -179,8 +179,7 @@ class Parser:
     """
 
     def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
-        self.kind = kind
-        self.index = index
+        self.kind, self.index = kind, index
         self.malformed: str | None = None  # the first deviation from the format
         self._steps = list(steps)
         self._answer = self._steps.pop().answer if steps and kind == "feedback" else ""

@@ -56,9 +56,7 @@ def count_words(text: str) -> int:
 def count_characters(text: str) -> int:
     """Count grapheme clusters, without space around the text: an emoji of several code points is one."""
     text = text.strip()
-    if text.isascii() and "\r" not in text:
-        return len(text)
-    return len(_CHARACTER.findall(_FLAG.sub("x", text)))
+    return len(text) if text.isascii() and "\r" not in text else len(_CHARACTER.findall(_FLAG.sub("x", text)))
 
 
 def paragraphs(text: str) -> list[str]:

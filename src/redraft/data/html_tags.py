@@ -193,6 +193,4 @@ def tex_of(inside: str) -> str | None:
     """Return the TeX source of a `<math>`, if it has one."""
     place = inside.find("application/x-tex")
     begin = inside.find(">", place)
-    if place < 0 or begin < 0:
-        return None
-    return decoded(inside[begin + 1 : inside.find("<", begin)]).strip()
+    return None if place < 0 or begin < 0 else decoded(inside[begin + 1 : inside.find("<", begin)]).strip()

@@ -51,9 +51,7 @@ class ModelProcess:
     hint: ClassVar[str]  # the hint after a crash
 
     def __init__(self, model: Path, process: subprocess.Popen[bytes], key: str) -> None:
-        self.model = model
-        self._process = process
-        self._key = key
+        self.model, self._process, self._key = model, process, key
         self._closed = False
         self.replacing = asyncio.Lock()  # held while a replacement is started
         self._stderr = bytearray()

@@ -146,9 +146,7 @@ class Tokenizer:
         if not self._spaced:
             return self._ids(text)
         marked = self._ids(_MARK + text)
-        if marked[: len(self._mark)] == self._mark:
-            return marked[len(self._mark) :]
-        return self._ids(text)
+        return marked[len(self._mark) :] if marked[: len(self._mark)] == self._mark else self._ids(text)
 
     def decode(self, tokens: Sequence[int], *, control: bool = True) -> str:
         """Return the text of token ids. `control` writes out control tokens; thought tags always appear."""

@@ -63,9 +63,7 @@ class Transcript:
 
     def as_prompt(self) -> PromptText:
         """Return the prompt for the engine to continue."""
-        if isinstance(self.prompt, str):
-            return self.prompt + self.text
-        return (*self.prompt, *self.tokens)
+        return self.prompt + self.text if isinstance(self.prompt, str) else (*self.prompt, *self.tokens)
 
 
 @dataclass

@@ -134,9 +134,7 @@ class Order:
 
 def counted_in(batch: Batch) -> int:
     """Return a batch's contribution to the divisor of a step's loss: its pairs, or its tokens with loss."""
-    if "pairs" in batch:
-        return int(batch["pairs"])
-    return int((batch["labels"][..., 1:] != IGNORED).sum())
+    return int(batch["pairs"]) if "pairs" in batch else int((batch["labels"][..., 1:] != IGNORED).sum())
 
 
 class SharedMeans:

@@ -282,19 +282,10 @@ _PIECES = (
     *('{"a":', '"a":', '"b":', "{", "}", "[", "]", ",", '"x"', '"\\u0000"', '"\\ud83d\\ude00"', '"\\ud83d"'),
     *("1", "-0", "-0.0", "01", "1.", "0.1", "1e400", "1E-5", "12345678901234567890", "9" * 4301, "true"),
     *(
-        "NaN",
-        "-Infinity",
-        "-NaN",
-        "null",
-        " ",
-        "\n",
-        "\x0b",
-        "\x00",
-        "\ufeff",
-        '"\x7f\u2028\ufffe"',
+        "NaN", "-Infinity", "-NaN", "null", " ", "\n", "\x0b", "\x00", "\ufeff", '"\x7f\u2028\ufffe"',
         '"\x01"',
     ),
-)
+)  # fmt: skip
 _NUMBERS = st.floats().map(repr) | st.decimals(allow_nan=False).map(str)
 
 

@@ -212,12 +212,9 @@ def test_a_file_may_be_replaced_by_what_it_becomes(args: list[str]) -> None:
     ("verb", "more"),
     [
         ("clean", ["--blocked", "fastchat"]),
-        ("dedupe", ["--by", "minhash"]),
-        ("export", []),
-        ("split", ["--limit", "20"]),
-        ("decontaminate", []),
+        ("dedupe", ["--by", "minhash"]), ("export", []), ("split", ["--limit", "20"]), ("decontaminate", []),
     ],
-)
+)  # fmt: skip
 def test_any_number_of_workers_writes_the_same(verb: str, more: list[str]) -> None:
     said = [f"Tell me of the number {i % 60} and why it is what it is today." for i in range(200)]
     records = [

@@ -54,14 +54,9 @@ def card(folder: str) -> list[str]:
 MIXED = [
     "license: other",
     "license_name: apache-2.0-and-cc-by-nc-4.0",
-    "base_model:",
-    "- org/older",
-    "datasets:",
-    "- alpaca",
-    "redraft_sources:",
-    '- "base base: apache-2.0"',
+    "base_model:", "- org/older", "datasets:", "- alpaca", "redraft_sources:", '- "base base: apache-2.0"',
     '- "data alpaca: cc-by-nc-4.0"',
-]
+]  # fmt: skip
 
 
 def test_an_adapter_of_data_for_study_stays_so_in_every_file_that_is_made_of_it() -> None:

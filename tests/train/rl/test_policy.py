@@ -103,12 +103,9 @@ def test_a_minibatch_in_parts_has_the_gradient_of_the_whole() -> None:
         torch.manual_seed(5)
         drawn = {name: torch.randn(mask.shape) for name in ("log_probs", "values", "advantages", "returns")}
         tensors = {
-            "input_ids": ids,
-            "starts": starts,
-            "mask": mask,
-            "ref_log_probs": torch.zeros(3, 3),
+            "input_ids": ids, "starts": starts, "mask": mask, "ref_log_probs": torch.zeros(3, 3),
             **drawn,
-        }
+        }  # fmt: skip
         for rows in parts:
             made(**{name: each[rows] for name, each in tensors.items()}, num_items_in_batch=5).loss.backward()
         return {name: each.grad for name, each in made.named_parameters() if each.grad is not None}

@@ -30,13 +30,10 @@ from tests.engines.talking import continued
 from tests.weights.tiny_folders import ARCHITECTURES, SPECIAL, VOCABULARY, load, tiny_folder
 
 LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
-}
+}  # fmt: skip
 LINEAR = {"rope_type": "linear", "rope_theta": 5e5, "factor": 2.0}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name.lower(): (name, {}) for name in ARCHITECTURES},

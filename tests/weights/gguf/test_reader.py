@@ -14,12 +14,8 @@ from redraft.weights.gguf.reader import LongArray, check_adapter, check_model, r
 from tests.gguf_files import gguf, lora, noise, text, tiny_model, value
 
 META = {
-    "general.architecture": "llama",
-    "general.name": "small",
-    "a.flag": True,
-    "a.list": ["x", "y"],
-    "n": 7,
-}
+    "general.architecture": "llama", "general.name": "small", "a.flag": True, "a.list": ["x", "y"], "n": 7,
+}  # fmt: skip
 TENSORS = {"one": noise((8, 4), 1.0), "two": noise((16,), 1.0)}
 
 

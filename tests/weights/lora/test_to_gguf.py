@@ -138,14 +138,10 @@ def test_the_file_says_what_it_is(base: Path, plain: Path, tmp_path: Path) -> No
     header = read_header(tmp_path / "a.gguf")
     check_adapter(tmp_path / "a.gguf", header, tmp_path / "base.gguf", read_header(tmp_path / "base.gguf"))
     assert header.metadata == {
-        "general.architecture": "llama",
-        "general.type": "adapter",
-        "adapter.type": "lora",
-        "adapter.lora.alpha": 6.0,
-        "redraft.format": "selfee-1",
-        "redraft.certain": 0.5,
+        "general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora",
+        "adapter.lora.alpha": 6.0, "redraft.format": "selfee-1", "redraft.certain": 0.5,
         "redraft.base": str(base),
-    }
+    }  # fmt: skip
     assert sum(told) == sum(each.size or 0 for each in header.tensors.values())
     manifest = json.loads((tmp_path / "a.gguf.redraft.json").read_text())
     assert manifest["command"] == "redraft weights lora-gguf"

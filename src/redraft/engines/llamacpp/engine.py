@@ -49,8 +49,7 @@ class ChildRefusal(Exception):
 
     def __init__(self, status: int, error: dict[str, Any]) -> None:
         super().__init__(str(error.get("message", error)))
-        self.status = status
-        self.error = error
+        self.status, self.error = status, error
 
 
 class Child(ModelProcess):

@@ -99,8 +99,7 @@ class Server:
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
         self.url = str(url).rstrip("/")
-        self.patience = patience
-        self._key = key
+        self.patience, self._key = patience, key
         self._hidden: dict[str, None] = {}  # hidden texts, the latest last
         self._reached = False
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -173,7 +173,9 @@ class _Writer:
             return
         draft.give('"' * form.quoted)
         if form.layout.title:
-            await self._title()
+            self.draft.give("<<")
+            title = re.split(r">>|[.!?](?=\s|\Z)", await self._words("\n", 12))[0].strip(' "*#')
+            self.draft.give(" ".join(title.split()[:10]) + ">>\n\n")
         draft.give(form.opening + "\n" * bool(form.opening and form.layout.mark))
         if form.layout.parts:
             await self._parts()
@@ -494,11 +496,6 @@ class _Writer:
         self.held, said = held, self.draft.text[begin:]
         self.draft.cut(begin)
         return said
-
-    async def _title(self) -> None:
-        self.draft.give("<<")
-        title = re.split(r">>|[.!?](?=\s|\Z)", await self._words("\n", 12))[0].strip(' "*#')
-        self.draft.give(" ".join(title.split()[:10]) + ">>\n\n")
 
     async def _parts(self) -> None:
         layout, draft, said = self.form.layout, self.draft, set[str]()
