@@ -68,8 +68,7 @@ def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most
         return lambda answer: found_by([check], answer, prompt)
 
     options = {ModelOption.MAX_NEW_TOKENS: TOKENS, ModelOption.TEMPERATURE: 0.7, ModelOption.SEED: seed}
-    session = start_session("openai", "default", base_url=url, api_key="none", model_options=options)
-    result = session.instruct(
+    result = start_session("openai", "default", base_url=url, api_key="none", model_options=options).instruct(
         prompt.text,
         requirements=[
             req(demand_of(check), validation_fn=simple_validate(validation(check))) for check in checks

@@ -96,7 +96,28 @@ async def compare(both: Loaded, streams: int, size: Size) -> Figure:
         return await by_redraft(both, asked, size.tokens)
 
     async def theirs() -> tuple[int, float]:
-        return by_transformers(both, asked, size.tokens)
+        tokenizer = both.tokenizer
+        tokenizer.padding_side = "left"
+        both.model.generation_config.eos_token_id = None
+        start = time.perf_counter()
+        texts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+            )
+            for question in asked
+        ]
+        batch = tokenizer(texts, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            made = both.model.generate(
+                **batch,
+                do_sample=True,
+                temperature=TEMPERATURE,
+                top_k=0,
+                max_new_tokens=size.tokens,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        seconds = time.perf_counter() - start
+        return (made.shape[1] - batch.input_ids.shape[1]) * len(asked), seconds
 
     await alternate(1, ours, theirs)
     rates = await alternate(size.rounds, ours, theirs)
@@ -125,31 +146,6 @@ async def by_redraft(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[i
     finally:
         await engine.aclose()
     return sum(chain.usage.completion_tokens for chain in chains), seconds
-
-
-def by_transformers(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[int, float]:
-    tokenizer = both.tokenizer
-    tokenizer.padding_side = "left"
-    both.model.generation_config.eos_token_id = None
-    start = time.perf_counter()
-    texts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-        )
-        for question in asked
-    ]
-    batch = tokenizer(texts, padding=True, return_tensors="pt")
-    with torch.inference_mode():
-        made = both.model.generate(
-            **batch,
-            do_sample=True,
-            temperature=TEMPERATURE,
-            top_k=0,
-            max_new_tokens=tokens,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    seconds = time.perf_counter() - start
-    return (made.shape[1] - batch.input_ids.shape[1]) * len(asked), seconds
 
 
 SIZE = replace(FULL, tokens=64), replace(QUICK, tokens=4)

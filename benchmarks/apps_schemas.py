@@ -61,30 +61,14 @@ SCHEMAS: Sequence[tuple[type[BaseModel], str]] = (
 )
 TOPICS = (
     *(
-        "Ada Lovelace",
-        "Paris",
-        "the sea",
-        "Iceland",
-        "a baker",
-        "Marie Curie",
-        "Lagos",
-        "chess",
+        "Ada Lovelace", "Paris", "the sea", "Iceland", "a baker", "Marie Curie", "Lagos", "chess",
         "Mount Fuji",
     ),
     *(
-        "a lighthouse",
-        "Alan Turing",
-        "Lima",
-        "bees",
-        "Norway",
-        "a sailor",
-        "Mozart",
-        "Cairo",
-        "rain",
-        "the Alps",
-        "tea",
+        "a lighthouse", "Alan Turing", "Lima", "bees", "Norway", "a sailor", "Mozart", "Cairo", "rain",
+        "the Alps", "tea",
     ),
-)
+)  # fmt: skip
 
 
 @dataclass
@@ -179,16 +163,15 @@ async def measure(prompts: int) -> Row:
 
 def figures_of(tallies: dict[str, Tally]) -> tuple[Figure, ...]:
     ours, theirs = tallies["redraft"], tallies["raw response_format"]
-    sides = "; ".join(
-        f"{name} {t.valid} valid, {t.calls} calls, {t.seconds:.1f} s" for name, t in tallies.items()
-    )
     return (
         Figure(
             "valid objects, redraft over raw",
             (ours.valid / max(theirs.valid, 1),),
             "×",
             Goal("≥", 1.0),
-            sides,
+            "; ".join(
+                f"{name} {t.valid} valid, {t.calls} calls, {t.seconds:.1f} s" for name, t in tallies.items()
+            ),
         ),
         Figure("calls, redraft over raw", (ours.calls / theirs.calls,), "×", Goal("≤", 1.1)),
         Figure("seconds, redraft over raw", (ours.seconds / theirs.seconds,), "×", Goal("≤", 1.1)),

@@ -34,7 +34,6 @@ from teacher import Account, Teacher, texts_in
 
 PARALLEL = 8
 DELAY = 0.1  # seconds of a scripted reply
-KILL_DELAY = 0.05
 RAY_DELAY = 0.5  # long enough for new processes to start before the others finish
 
 SPEED_HOW = """\
@@ -134,7 +133,7 @@ def _words(prompts: str, out: str) -> list[str]:
 
 
 def kills(prompts: int, times: int) -> Row:
-    with working(prompts) as job, Teacher(delay=KILL_DELAY) as teacher:
+    with working(prompts) as job, Teacher(delay=0.05) as teacher:
         journaled = _killed(job, teacher, times, 2 * prompts // (times + 1))
         _merge(job.folder, 8)
         half = len(job.ids())
@@ -151,8 +150,7 @@ def kills(prompts: int, times: int) -> Row:
 
 def ray(prompts: int, workers: int, nodes: int) -> Row:
     with working(prompts) as job, Teacher(delay=RAY_DELAY) as teacher, closing(Machines(3)) as cluster:
-        more = ("--parallel", "4", "--max-revisions", "1", "--ray", cluster.address)
-        driver = job.start(teacher, *more)
+        driver = job.start(teacher, "--parallel", "4", "--max-revisions", "1", "--ray", cluster.address)
         most = prompts // (workers + nodes + 1)
         kinds = [*["worker"] * workers, *["machine"] * nodes]
         journaled = _killed_on_ray(job, teacher, cluster, driver, kinds, most)

@@ -250,14 +250,13 @@ def prefix(chains: int) -> Row:
             PrefixRouter.choose_replicas = choose  # type: ignore[method-assign]
             again[name] = asyncio.run(_computed_again(ray, chains, name.replace(" ", "-")))
         PrefixRouter.choose_replicas = own  # type: ignore[method-assign]
-    figures = (
-        Figure("by prefix over random", (again["by prefix"] / again["random"],), "×", Goal("≤", 0.3)),
-        *(Figure(name, (count / chains,), "tokens", None, "a chain") for name, count in again.items()),
-    )
     return Row(
         "serve --ray: prompt tokens of native chains computed again",
         PREFIX_HOW.format(chains=chains),
-        figures,
+        (
+            Figure("by prefix over random", (again["by prefix"] / again["random"],), "×", Goal("≤", 0.3)),
+            *(Figure(name, (count / chains,), "tokens", None, "a chain") for name, count in again.items()),
+        ),
     )
 
 
@@ -281,8 +280,7 @@ async def _computed_again(ray: Any, chains: int, name: str) -> float:
         for number in range(chains):
             story = f"Story {number}: {sky} Tell me more."
             chain = await redraft.arevise(story, model=engine, id=f"{name}/{number}", **more)
-            begun = len(await engine.encode(story))
-            again += chain.usage.prompt_tokens - chain.usage.cached_tokens - begun
+            again += chain.usage.prompt_tokens - chain.usage.cached_tokens - len(await engine.encode(story))
         return float(again)
     finally:
         await machines.aclose()

@@ -24,12 +24,9 @@ from redraft.jobs.machine import all_cores
 from report import main, scaled
 
 RUNS = {
-    "rouge": data_rouge.run,
-    "clean": data_clean.run,
-    "verbs": data_verbs.run,
-    "minhash": data_minhash.run,
+    "rouge": data_rouge.run, "clean": data_clean.run, "verbs": data_verbs.run, "minhash": data_minhash.run,
     "memory": data_memory.run,
-}
+}  # fmt: skip
 
 
 # The sizes for which goals hold, and small sizes that only test the rows.

@@ -25,11 +25,9 @@ from typing import Any
 from processor import spent
 
 ROLES = ("human", "gpt")
-SHORT = 16
 LIMIT = 2048
 OVERHEAD = 6  # tokens that a turn takes beside its text
 
-BLOCKED = ("openai", "chatgpt")
 _DIV, _SPAN = re.compile(r"</?div.*?>"), re.compile(r"</?span.*?>")
 _CODE = re.compile(r"```\s*([^\n]*?)(?:Copy code)+(.+?)\s*```", re.DOTALL)
 _PAGES, _COPIED, _EMPTY = (
@@ -60,12 +58,10 @@ def clean_html(sample: Sample) -> list[Sample]:
         turns = turns[:-1]
     if len(turns) < 2 or any(turn["from"] != ROLES[i % 2] for i, turn in enumerate(turns)):
         return []
-    if any(word in turn["value"].lower() for turn in turns for word in BLOCKED):
+    if any(word in turn["value"].lower() for turn in turns for word in ("openai", "chatgpt")):
         return []
     cleaned = [turn | {"value": markdown_of(turn["value"])} for turn in turns]
-    if sum(len(turn["value"]) for turn in cleaned) < SHORT:
-        return []
-    return [sample | {"conversations": cleaned}]
+    return [] if sum(len(turn["value"]) for turn in cleaned) < 16 else [sample | {"conversations": cleaned}]
 
 
 def in_english(sample: Sample) -> list[Sample]:
@@ -103,8 +99,7 @@ def step(
     work: Callable[[Sample], list[Sample]], source: Path, output: Path, pool: ProcessPoolExecutor
 ) -> float:
     start = spent()
-    samples = json.loads(source.read_text("utf-8"))
-    kept = list(chain.from_iterable(pool.map(work, samples, chunksize=64)))
+    kept = list(chain.from_iterable(pool.map(work, json.loads(source.read_text("utf-8")), chunksize=64)))
     output.write_text(json.dumps(kept, indent=2, ensure_ascii=False), "utf-8")
     return spent() - start
 

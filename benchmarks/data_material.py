@@ -50,34 +50,23 @@ class Scale:
 # Instructions.
 
 FRAMES = (
-    "Explain {} to a beginner.",
-    "Write a short story about {}.",
-    "Summarise in one sentence: {}.",
+    "Explain {} to a beginner.", "Write a short story about {}.", "Summarise in one sentence: {}.",
     "Give three examples of {}.",
     "What is the difference between {} and {}?",
-    "Rewrite this more politely: {}.",
-    "Translate into French: {}.",
-    "Find the mistake in: {}.",
+    "Rewrite this more politely: {}.", "Translate into French: {}.", "Find the mistake in: {}.",
     "List the steps needed for {}.",
     "Write an email to a friend who asked about {}.",
-    "Is it true that {}? Say why.",
-    "Describe {} in two sentences.",
-    "Suggest a title for a text on {}.",
-    "Turn this into a question: {}.",
-    "Name the main idea of: {}.",
+    "Is it true that {}? Say why.", "Describe {} in two sentences.", "Suggest a title for a text on {}.",
+    "Turn this into a question: {}.", "Name the main idea of: {}.",
     "How would you teach {} to children?",
-    "Compare {} with {}.",
-    "Write a poem on {}.",
-    "Put into the past tense: {}.",
+    "Compare {} with {}.", "Write a poem on {}.", "Put into the past tense: {}.",
     "Why does it matter that {}?",
     "Make a list of questions about {}.",
     "Classify the following as fact or opinion: {}.",
-    "Complete the sentence: {}",
-    "Correct the grammar of: {}.",
-    "What happens next? {}.",
+    "Complete the sentence: {}", "Correct the grammar of: {}.", "What happens next? {}.",
     "Design a game that has to do with {}.",
     "Argue for and against {}.",
-)
+)  # fmt: skip
 """Templates of instructions, written for this benchmark."""
 
 

@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from data_material import Scale, data, instructions, write_instructions
@@ -111,16 +111,9 @@ def found_by_redraft(texts: Sequence[str], scale: Scale) -> Pairs:
         drops = [json.loads(line) for line in lines]
     for path in (source, output, side):
         remove(path)
-    return pairs_in_groups((number_of(drop["id"]), number_of(drop["kept"])) for drop in drops)
-
-
-def number_of(name: str) -> int:
-    return int(name.rpartition("/")[2])
-
-
-def pairs_in_groups(drops: Iterable[tuple[int, int]]) -> Pairs:
     groups: dict[int, list[int]] = {}
-    for dropped, kept in drops:
+    for drop in drops:
+        dropped, kept = (int(drop[name].rpartition("/")[2]) for name in ("id", "kept"))
         groups.setdefault(kept, [kept]).append(dropped)
     return {(a, b) for group in groups.values() for a in group for b in group if a < b}
 

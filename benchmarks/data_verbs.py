@@ -42,7 +42,6 @@ else:
     first = first.map(talk, remove_columns=first.column_names)
 first.to_json(out)
 """
-RECIPE = "seed: 1\nparts:\n- file: records.jsonl\n- file: others.jsonl\n"
 
 
 def run(scale: Scale) -> Row:
@@ -52,7 +51,7 @@ def run(scale: Scale) -> Row:
     texts = instructions(shared(), scale.records + scale.records // 10)
     write_instructions(source, islice(texts, scale.records))
     write_instructions(others, texts)
-    recipe.write_text(RECIPE, "utf-8")
+    recipe.write_text("seed: 1\nparts:\n- file: records.jsonl\n- file: others.jsonl\n", "utf-8")
     verbs = {
         "import": [source, "-o", out],
         "export": [source, "--to", "messages", "-o", out],

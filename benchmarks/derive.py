@@ -68,13 +68,10 @@ def _ranges(checks: set[str]) -> set[str]:
 _FORMS = {
     "no_comma": "lacks:,",
     "number_bullet_lists": "bullets=={num_bullets}",
-    "end_checker": "ends:{end_phrase}",
-    "json_format": "json",
+    "end_checker": "ends:{end_phrase}", "json_format": "json",
     "response_language": "language:{language}",
-    "english_lowercase": "lowercase",
-    "english_capital": "uppercase",
-    "quotation": 'starts:"|ends:"',
-}
+    "english_lowercase": "lowercase", "english_capital": "uppercase", "quotation": 'starts:"|ends:"',
+}  # fmt: skip
 
 
 def of_gold(name: str, values: Mapping[str, Any]) -> list[str]:
@@ -111,8 +108,7 @@ def _row(name: str, about: str, counts: Mapping[str, tuple[int, int]], *goals: G
 
 def rows() -> Iterator[Row]:
     kept = everyday(held_out=True)
-    none = sum(not checks for _, checks in kept)
-    about = f"{len(kept)} prompts, {none} of them without a demand. {BEFORE}"
+    about = f"{len(kept)} prompts, {sum(not checks for _, checks in kept)} of them without a demand. {BEFORE}"
     yield _row("everyday prompts, held out", about, judged(kept), Goal("≥", 98.0), Goal("≥", 85.0))
     ours = "constraints {} kinds of redraft's own."
     yield _row("IFEval", f"The 228 prompts whose {ours.format('are all')}", judged(ifeval(whole=True)))

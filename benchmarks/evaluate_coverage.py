@@ -49,7 +49,11 @@ class World:
 
 def draw(rng: np.random.Generator, count: int) -> World:
     hard, gap = rng.normal(size=count), rng.normal(250, 500, size=count)
-    judged = _judged(rng, count)
+    ease = rng.beta(2, 2, count)
+    right = (rng.random((count, 2)) < ease[:, None]).astype(int)
+    accepts = rng.random((count, 2)) < np.where(right, 0.85, 0.35)
+    rejected, accepted = ((1 - right) * ~accepts).sum(1), (right * accepts).sum(1)
+    judged = np.stack([rejected, (1 - right).sum(1), accepted, right.sum(1)], 1).astype(float)
     before = rng.random(count) < 0.45 + 0.2 * np.tanh(hard)
     after = np.where(before, rng.random(count) < 0.92, rng.random(count) < 0.3)
     return World(
@@ -63,14 +67,6 @@ def _scores(rng: np.random.Generator, hard: Numbers, gap: Numbers, lead: float) 
     first = np.array([0.3, 0, 0, 0.3])
     said = np.stack([ours, theirs, ours, theirs], 1) + first + rng.normal(0, 0.4, (len(hard), 4))
     return np.asarray(np.clip(np.round(2 * said) / 2, 1, 10))
-
-
-def _judged(rng: np.random.Generator, count: int) -> Numbers:
-    ease = rng.beta(2, 2, count)
-    right = (rng.random((count, 2)) < ease[:, None]).astype(int)
-    accepts = rng.random((count, 2)) < np.where(right, 0.85, 0.35)
-    rejected, accepted = ((1 - right) * ~accepts).sum(1), (right * accepts).sum(1)
-    return np.stack([rejected, (1 - right).sum(1), accepted, right.sum(1)], 1).astype(float)
 
 
 def _ratio(sums: Numbers) -> Numbers:

@@ -43,7 +43,6 @@ MANY_HOW = (
     "scores on the first line, or at the end in a tenth of them, and no `score` field; `redraft report` in a "
     "process of its own, peak memory by the kernel (`VmHWM`)."
 )
-PAGE = "page with many pairs in a browser"
 PAGE_HOW = (
     "{count:,} pairs with answers, questions and both reviews; headless Chromium by Playwright. Open: from "
     "the navigation to the list with its first pair. Search: from a typed word to the filtered list."
@@ -113,14 +112,11 @@ def reviews(count: int) -> Iterator[dict[str, Any]]:
         shown = f"{score[0]:g} {score[1]:g}"
         text = f"{shown}\n{said}" if number % 10 else f"{said}\n\n({shown.replace(' ', ', ')})"
         yield {
-            "review_id": f"r{number}",
-            "question_id": question,
+            "review_id": f"r{number}", "question_id": question,
             "answer1_id": f"{names[0]}-{question}",
             "answer2_id": f"{names[1]}-{question}",
-            "reviewer_id": 1,
-            "metadata": {},
-            "text": text,
-        }
+            "reviewer_id": 1, "metadata": {}, "text": text,
+        }  # fmt: skip
 
 
 def many(count: int, rounds: int) -> Row:
@@ -156,7 +152,7 @@ def browser(count: int, rounds: int) -> Row:
         Figure("requests to a host", requests, "calls", Goal("≤", 0)),
         Figure("size of the page", (size,), "MB"),
     )
-    return Row(PAGE, PAGE_HOW.format(count=count), found)
+    return Row("page with many pairs in a browser", PAGE_HOW.format(count=count), found)
 
 
 def _page(folder: Path, count: int) -> Path:

@@ -22,7 +22,6 @@ OVERHEAD_HOW = (
     "event. The figure is the CPU time of the whole process for {many:,} calls minus that for {few:,}, per "
     "call. {rounds} pairs in turn."
 )
-MEMORY = "memory of redraft answer over many prompts"
 MEMORY_HOW = (
     "The real command as a process, with a scripted engine, one call a chain, eight at a time. The peak is "
     "the kernel's own (`VmHWM`). Flat means that a further prompt needs almost no memory."
@@ -69,8 +68,7 @@ async def bare(url: str, calls: int) -> None:
             async with client.stream("POST", f"{url}/chat/completions", json=body) as response:
                 lines = [line async for line in response.aiter_lines() if line.startswith("data: {")]
             choices = [json.loads(line.removeprefix("data: "))["choices"] for line in lines]
-            text = [choice["delta"].get("content", "") for each in choices for choice in each]
-            assert text
+            assert [choice["delta"].get("content", "") for each in choices for choice in each]
 
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=60) as client:
         await asyncio.gather(*(worker() for _ in range(PARALLEL)))
@@ -84,7 +82,7 @@ def memory(prompts: int, _: int) -> Row:
         Figure(f"{prompts // 10:,} prompts", (few,), "MB"),
     )
     note = f"Memory grows by {(many - few) / (prompts - prompts // 10) * 1e6:.0f} bytes a prompt."
-    return Row(MEMORY, MEMORY_HOW, figures, (note,))
+    return Row("memory of redraft answer over many prompts", MEMORY_HOW, figures, (note,))
 
 
 if __name__ == "__main__":

@@ -18,20 +18,17 @@ from redraft.checks.grounded import Grounded
 from redraft.evaluation.stats import proportion
 from report import told, write
 
-HERE = Path(__file__).parent
-ASKED = "Extract the facts."
-
 
 def judged(*splits: str, tell: bool = False) -> Counter[tuple[str, str, bool]]:
     """Count pairs by split, kind of error (`none` if honest), and verdict. `tell` prints wrong verdicts."""
     counts: Counter[tuple[str, str, bool]] = Counter()
     split = text = ""
-    for line in (HERE.parent / "tests/data/extractions.tsv").read_text("utf-8").splitlines():
+    for line in (Path(__file__).parent.parent / "tests/data/extractions.tsv").read_text("utf-8").splitlines():
         first, kind, last = line.replace("⏎", "\n").split("\t")
         if first:
             split, text = first, last
         elif split in splits:
-            found = Grounded().check(last, Prompt(instruction=ASKED, input=text))
+            found = Grounded().check(last, Prompt(instruction="Extract the facts.", input=text))
             counts[split, kind, found.passed] += 1
             if tell and found.passed != (kind == "none"):
                 print(f"{kind}: {last!r}\n    {found.message}\n    {text!r}")

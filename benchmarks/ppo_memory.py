@@ -88,10 +88,6 @@ def peak(verb: str, work: Path, model: str, data: Path, batch: int, half: int, *
 
 def _of_ppo(batch: int, half: int) -> dict[str, object]:
     return {
-        "reward": "words<=5",
-        "num_rollouts": 2 * batch,
-        "chunk_size": batch,
-        "ppo_epochs": 1,
-        "max_new_tokens": half,
-        "min_new_tokens": half,
-    }
+        "reward": "words<=5", "num_rollouts": 2 * batch, "chunk_size": batch, "ppo_epochs": 1,
+        "max_new_tokens": half, "min_new_tokens": half,
+    }  # fmt: skip

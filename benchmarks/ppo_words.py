@@ -44,41 +44,28 @@ SUBJECTS = (
     *("a birthday", "a small town", "a doctor", "a farmer", "a rainy evening", "a new job", "a lost key"),
     *("a long walk", "a good friend", "a summer morning", "a library", "a wedding", "a teacher", "a boat"),
 )
-MOST_WORDS = 12
 LONGEST = 32  # tokens. A sentence of 12 words has about 16.
 TARGET = 6.0  # nats of KL of an answer
 RISE = Goal("≥", 0.15)
 SAMPLES = 10
 NAMES = {
-    "reward": "reward",
-    "kl": "KL",
-    "beta": "β",
+    "reward": "reward", "kl": "KL", "beta": "β",
     "rollout_entropy": "entropy of a token",
-    "response_tokens": "tokens",
-    "ended": "ended",
+    "response_tokens": "tokens", "ended": "ended",
     "explained_variance": "explained variance",
-}
+}  # fmt: skip
 SETTINGS: Mapping[str, Any] = {
-    "--num_rollouts": 64,
-    "--chunk_size": 32,
-    "--per_device_train_batch_size": 16,
-    "--ppo_epochs": 2,
-    "--max_new_tokens": LONGEST,
-    "--learning_rate": 3e-4,
-    "--init_kl_coef": 0.05,
-    "--target": TARGET,
-    "--horizon": 500,
-    "--vf_coef": 0.5,
-    "--save_steps": 40,
-    "--save_total_limit": 1,
-}
+    "--num_rollouts": 64, "--chunk_size": 32, "--per_device_train_batch_size": 16, "--ppo_epochs": 2,
+    "--max_new_tokens": LONGEST, "--learning_rate": 3e-4, "--init_kl_coef": 0.05, "--target": TARGET,
+    "--horizon": 500, "--vf_coef": 0.5, "--save_steps": 40, "--save_total_limit": 1,
+}  # fmt: skip
 
 
 def reward(answer: str, prompt: Prompt) -> float:
     """Return the share of the three demands that an answer meets. `redraft train ppo` calls this function."""
     word = re.findall(r'"(\w+)"', prompt.instruction)[-1]
     has_word = re.search(rf"\b{word}\b", answer, re.IGNORECASE) is not None
-    return (has_word + (0 < len(answer.split()) <= MOST_WORDS) + answer.rstrip().endswith(".")) / 3
+    return (has_word + (0 < len(answer.split()) <= 12) + answer.rstrip().endswith(".")) / 3
 
 
 def prompts(words: Sequence[str], count: int, name: str) -> list[Chain]:

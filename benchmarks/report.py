@@ -183,7 +183,12 @@ def refreshed(page: str) -> str:
         chosen = [row for row in _rows(name) if measure == row["measure"] or (not measure and row["figures"])]
         if not chosen:
             raise KeyError(start)
-        lines = start, table(chosen, whole=measure is not None), origin(chosen, f"{name}.json"), "<!-- end -->"
+        lines = (
+            start,
+            table(chosen, whole=measure is not None),
+            origin(chosen, f"{name}.json"),
+            "<!-- end -->",
+        )
         return "\n\n".join(lines)
 
     return _TABLE.sub(made, page)
@@ -198,7 +203,7 @@ def _glanced() -> Iterator[list[str]]:
     yield ["", "beside", "median (spread)", "goal", "measured"]
     for line in GLANCE.read_text("utf-8").splitlines():
         label, peer, name, measure, what, *goal = line.split("\t")
-        [row] = [each for each in _rows(name) if each["measure"].startswith(measure)]
+        [row] = [each for each in _rows(name) if each["measure"].startswith(measure)][:1]
         [figure] = [each for each in row["figures"] if each["what"] == what]
         if goal:
             op, value = goal[0].split()
@@ -206,7 +211,13 @@ def _glanced() -> Iterator[list[str]]:
         _, middle, aim, _ = _figure(figure)
         made = row["made"]
         cores = "AVX2" if "AVX2 alone" in row["measure"] + made["machine"] else "AVX-512"
-        yield [label, peer, middle, aim, f"{made['date'][5:10]}, {'Xeon' if 'Xeon' in made['machine'] else 'EPYC'}, {cores}"]
+        yield [
+            label,
+            peer,
+            middle,
+            aim,
+            f"{made['date'][5:10]}, {'Xeon' if 'Xeon' in made['machine'] else 'EPYC'}, {cores}",
+        ]
 
 
 def table(rows: Sequence[Record], *, whole: bool) -> str:

@@ -20,13 +20,9 @@ from measure import FULL, QUICK
 from report import main, sized
 
 RUNS = {
-    "chains": row_chains.run,
-    "overhead": row_overhead.run,
-    "grammar": row_overhead.grammar,
-    "speculation": row_speculation.run,
-    "memory": row_process.run_memory,
-    "start": row_process.run_start,
-}
+    "chains": row_chains.run, "overhead": row_overhead.run, "grammar": row_overhead.grammar,
+    "speculation": row_speculation.run, "memory": row_process.run_memory, "start": row_process.run_start,
+}  # fmt: skip
 ROWS = {name: sized(run, (FULL,), (QUICK,)) for name, run in RUNS.items()}
 
 if __name__ == "__main__":

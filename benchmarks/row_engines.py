@@ -33,7 +33,6 @@ HOW = (
     "prompts at once, and so does `generate` of transformers, in {dtype}, with the weights unpacked; "
     "llama.cpp's server (xllamacpp) has N slots and N clients. Only generated tokens count."
 )
-HOUR = 3600.0
 LONG = 1024  # tokens of each text when memory is measured
 
 
@@ -78,7 +77,7 @@ class Work:
 
         async def all_of_them() -> int:
             slots = asyncio.Semaphore(self.streams)
-            async with httpx.AsyncClient(timeout=HOUR) as client:
+            async with httpx.AsyncClient(timeout=3600.0) as client:
                 return sum(await asyncio.gather(*(one(client, each, slots) for each in self.asked)))
 
         start = time.perf_counter()

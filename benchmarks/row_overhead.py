@@ -85,8 +85,7 @@ async def record(engine: Engine, question: str, options: RevisionKeywords) -> Re
 
 
 async def again(engine: Engine, chain: Recorded) -> int:
-    made = await arevise(chain.question, **with_model(chain.options, engine))
-    return made.usage.completion_tokens
+    return (await arevise(chain.question, **with_model(chain.options, engine))).usage.completion_tokens
 
 
 def with_model(options: RevisionKeywords, engine: Engine) -> RevisionKeywords:
@@ -95,7 +94,6 @@ def with_model(options: RevisionKeywords, engine: Engine) -> RevisionKeywords:
     return options
 
 
-GRAMMAR = "a JSON Schema: tokens/s of constrained answers vs free ones of the same engine"
 GRAMMAR_HOW = (
     "The answers to {count} questions as a JSON array of texts, and without a schema. Both sides write up "
     "to {tokens} tokens each, with the same seeds; {rounds} pairs."
@@ -105,7 +103,7 @@ TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 100}
 
 def grammar(size: Size) -> Row:
     return Row(
-        GRAMMAR,
+        "a JSON Schema: tokens/s of constrained answers vs free ones of the same engine",
         GRAMMAR_HOW.format(count=size.questions, tokens=size.tokens, rounds=2 * size.rounds),
         tuple(asyncio.run(_grammar(size))),
     )

@@ -26,7 +26,6 @@ HOW = (
     "Fresh text is the answer to each of the same questions."
 )
 CHECKS = ("ends:Thank you.", "contains:[end]")
-SHARE = 0.7
 SHORTEST = 32  # the fewest tokens of a draft and of a revision, because short times are noisy
 
 
@@ -39,7 +38,7 @@ class Revision:
 
     @property
     def copies(self) -> bool:
-        return min(self.of_revision, self.of_draft) >= SHARE
+        return min(self.of_revision, self.of_draft) >= 0.7
 
 
 @dataclass(frozen=True)

@@ -45,14 +45,9 @@ from report import main
 
 PROMPTS: Mapping[str, Any] = json.loads(Path(__file__).with_name("self_prompts.json").read_text("utf-8"))
 NAMES = {
-    "add": "sums",
-    "subtract": "differences",
-    "multiply": "products",
-    "total": "totals",
-    "years": "years",
-    "dates": "dates",
-    "later": "times",
-}
+    "add": "sums", "subtract": "differences", "multiply": "products", "total": "totals", "years": "years",
+    "dates": "dates", "later": "times",
+}  # fmt: skip
 SEEDS = tuple(range(7, 22))
 """The seeds of the exercises. Exercises of seeds 1 to 6 were inspected while `learnt.holds` was written."""
 LONGEST = 64  # tokens of an answer to an exercise
@@ -153,18 +148,8 @@ def _later(task: str, wording: str, rng: Random) -> dict[str, Any]:
 
 
 GOODS = (
-    "bread",
-    "milk",
-    "cheese",
-    "apples",
-    "coffee",
-    "olive oil",
-    "pasta",
-    "rice",
-    "soap",
-    "green tea",
-    "eggs",
-)
+    "bread", "milk", "cheese", "apples", "coffee", "olive oil", "pasta", "rice", "soap", "green tea", "eggs",
+)  # fmt: skip
 
 
 def _total(task: str, _: str, rng: Random) -> dict[str, Any]:

@@ -17,16 +17,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 PHRASES = (
-    "Revision is not needed",
-    "revision is not needed",
-    "No revision is needed",
-    "no revision is needed",
-    "No revisions needed",
-    "no revisions needed",
-)
+    "Revision is not needed", "revision is not needed", "No revision is needed", "no revision is needed",
+    "No revisions needed", "no revisions needed",
+)  # fmt: skip
 """The six phrases that the released server searches for."""
 
-FORCED = "Revision is needed"
 TEMPERATURE = 0.7  # the released default
 
 
@@ -68,7 +63,7 @@ def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> t
             revisions -= 1
             kept = _tokens_within(model, written, phrase)
             model.rewind(len(written) - 1 - kept)
-            fresh = model.encode(FORCED, start=False)
+            fresh = model.encode("Revision is needed", start=False)
             written[kept:] = fresh
             searched = phrase
         token = model.feed(fresh)

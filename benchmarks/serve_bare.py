@@ -40,16 +40,9 @@ FIRST_HOW = (
 @contextmanager
 def bare() -> Iterator[Address]:
     settings: ChildSettings = {
-        "model": str(default_model()),
-        "adapters": [],
-        "context": 4096,
-        "parallel": STREAMS,
-        "threads": None,
-        "gpu_layers": None,
-        "gpu": False,
-        "speculate": False,
-        "key": "bare",
-    }
+        "model": str(default_model()), "adapters": [], "context": 4096, "parallel": STREAMS, "threads": None,
+        "gpu_layers": None, "gpu": False, "speculate": False, "key": "bare",
+    }  # fmt: skip
     command = [sys.executable, "-P", "-m", "redraft.engines.llamacpp.child"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
@@ -63,8 +56,7 @@ def bare() -> Iterator[Address]:
 
 @contextmanager
 def both() -> Iterator[tuple[Address, Address]]:
-    words = ("--model", MODEL, "--parallel", str(STREAMS))
-    with bare() as theirs, serving(*words, port=PORT) as ours:
+    with bare() as theirs, serving("--model", MODEL, "--parallel", str(STREAMS), port=PORT) as ours:
         yield Address(ours.port), theirs
 
 

@@ -145,8 +145,7 @@ async def _watch(client: httpx.AsyncClient, found: Found, over: asyncio.Event) -
     while not over.is_set():
         found.asked += 1
         try:
-            reply = await client.get("/health", timeout=2)
-            found.down += reply.status_code != 200
+            found.down += (await client.get("/health", timeout=2)).status_code != 200
         except httpx.HTTPError:
             found.down += 1
         await asyncio.sleep(0.05)

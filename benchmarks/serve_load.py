@@ -52,8 +52,7 @@ class Stream(asyncio.Protocol):
         word = WORD.strip().encode()
         if not self._tail and not data.startswith(b"HTTP/1.1 200"):
             self._count.errors += 1
-        seen = self._tail[1 - len(word) :] + data
-        found = seen.count(word)
+        found = (self._tail[1 - len(word) :] + data).count(word)
         self._words += found
         self._count.tokens += found
         self._count.events += data.count(b"data: {")
@@ -76,8 +75,7 @@ def measure(streams: int, seconds: float) -> Row:
     with tempfile.TemporaryDirectory() as name:
         script = Path(name) / "script.jsonl"
         script.write_text(f'{{"settings": {{"chunk": {len(WORD)}}}}}\n{json.dumps(WORD * WORDS)}\n')
-        words = ("--model", f"script:{script}", "--parallel", str(streams))
-        with serving(*words, port=PORT) as server:
+        with serving("--model", f"script:{script}", "--parallel", str(streams), port=PORT) as server:
             before = resident(server.pid)
             start = time.perf_counter()
             count = asyncio.run(_load(server, streams, seconds))

@@ -24,7 +24,6 @@ CUT_HOW = (
 )
 HEALTH = "/health while bodies of 8 MB are handled"
 HEALTH_HOW = "A scripted model. A client asks for `/health` again and again, while another sends 20 bodies."
-READY = "start to ready with the default model"
 READY_HOW = (
     "A new process each time, until `/ready` answers with 200. In the first, Python has compiled no module "
     "yet: its cache of compiled modules begins empty."
@@ -41,17 +40,13 @@ def cut(times: int, pieces: int) -> Row:
 async def _cuts(address: Address, times: int, pieces: int) -> tuple[list[float], list[float]]:
     freed, alone = [], []
     for number in range(times):
-        await _abandon(address, QUESTIONS[number % len(QUESTIONS)], pieces)
+        body = chat(f"{QUESTIONS[number % len(QUESTIONS)]} Answer at great length.", 2000, temperature=1)
+        async with aclosing(events(address, body)) as stream:
+            for _ in range(pieces):
+                await anext(stream)
         freed.append((await timed(address, chat("Say yes.", 2))).first)
         alone.append((await timed(address, chat("Say yes.", 2))).first)
     return freed, alone
-
-
-async def _abandon(address: Address, question: str, pieces: int) -> None:
-    body = chat(f"{question} Answer at great length.", 2000, temperature=1)
-    async with aclosing(events(address, body)) as stream:
-        for _ in range(pieces):
-            await anext(stream)
 
 
 def health(times: int, size: int) -> Row:
@@ -93,4 +88,4 @@ def ready(times: int, _tries: int) -> Row:
         Figure("again", tuple(again), "s", Goal("≤", 5.0)),
         Figure("again, a scripted model", tuple(seconds["script"][1:]), "s", Goal("≤", 1.5)),
     )
-    return Row(READY, READY_HOW, figures)
+    return Row("start to ready with the default model", READY_HOW, figures)

@@ -286,8 +286,7 @@ def less_likely(
     plain = [each[3] for each in chance.values()]
     found = difference(plain, steered)
     by_seed = tuple(fmean(run[n][3] - each[3] for n, each in chance.items()) for run in runs)
-    sides = f"{found.low:+.2f} to {found.high:+.2f}, {len(plain)} prompts"
-    return Figure(what, by_seed, "nats", goal, sides)
+    return Figure(what, by_seed, "nats", goal, f"{found.low:+.2f} to {found.high:+.2f}, {len(plain)} prompts")
 
 
 def natural(*, quick: bool) -> Row:
@@ -372,7 +371,6 @@ def all_prompts(*, quick: bool) -> Row:
 def read_blind(*, quick: bool) -> Row:  # noqa: ARG001  (nothing is made)
     pairs = json.loads(Path(__file__).with_name("steer_pairs.json").read_text("utf-8"))
     readings = list(zip(*(pair["worse"] for pair in pairs), strict=True))
-    goals = {"steered texts": Goal("≤", 55), "plain texts": None, "neither": None}
     figures = [
         Figure(
             f"{side} read worse",
@@ -380,7 +378,7 @@ def read_blind(*, quick: bool) -> Row:  # noqa: ARG001  (nothing is made)
             "%",
             goal,
         )
-        for side, goal in goals.items()
+        for side, goal in {"steered texts": Goal("≤", 55), "plain texts": None, "neither": None}.items()
     ]
     how = (
         "50 IFEval prompts and 50 everyday ones, each with a steered and an unsteered text of at most 128 "
@@ -390,12 +388,9 @@ def read_blind(*, quick: bool) -> Row:  # noqa: ARG001  (nothing is made)
 
 
 ROWS = {
-    "natural": natural,
-    "engines": other_engines,
-    "blind": read_blind,
-    "held-out": held_out_prompts,
+    "natural": natural, "engines": other_engines, "blind": read_blind, "held-out": held_out_prompts,
     "all": all_prompts,
-}
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/steer.py", __doc__, ROWS))

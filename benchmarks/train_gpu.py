@@ -45,13 +45,9 @@ MEAN, SPREAD = 6.2, 0.7
 """The mean and deviation of the logarithm of an example's length. The mean length is 630, the median 493."""
 
 PEAKS = {
-    "H200": 989.4e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835.5e12,
-    "H100": 989.4e12,
-    "B200": 2250e12,
+    "H200": 989.4e12, "H100 PCIe": 756e12, "H100 NVL": 835.5e12, "H100": 989.4e12, "B200": 2250e12,
     "A100": 312e12,
-}
+}  # fmt: skip
 """Peak FLOPs per second of dense bf16 products, added up in 32 bits, from NVIDIA's data sheets. Some sheets
 print twice as many, for sparse matrices. The first entry counts whose words are all in the name of the
 device."""

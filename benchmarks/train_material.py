@@ -33,7 +33,6 @@ and few kernels are cached."""
 STEPS = ((1, 1480), (2, 2080), (3, 135), (4, 18), (5, 33))
 """Numbers of answers, each with the number of records in conala and mbpp that have so many."""
 
-FEEDBACK = (63, 0.35)
 """The median words of feedback, and the deviation of the logarithm, as in the released chains."""
 
 
@@ -88,7 +87,7 @@ class Chains:
         words = min(_drawn(rng, *kind.answer), kind.most)
         answer = self._written(rng, words) if kind.name == "code" else self._said(rng, words)
         verdict = "Revision is not needed." if last else "Revision is needed."
-        return {"output": answer, "feedback": f"{self._said(rng, _drawn(rng, *FEEDBACK))} {verdict}"}
+        return {"output": answer, "feedback": f"{self._said(rng, _drawn(rng, 63, 0.35))} {verdict}"}
 
     def _said(self, rng: random.Random, words: int) -> str:
         said: list[str] = []

@@ -21,7 +21,6 @@ HOW = (
     "logits."
 )
 ROWS, TOKENS = 8, 1024
-HALF = Goal("≤", 0.5)
 SCRIPT = Path(__file__).with_name("train_memory_run.py")
 KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("all weights, float32", ("--dtype", "float32")),
@@ -37,7 +36,7 @@ def run(scale: Scale) -> Row:
     for what, flags in KINDS:
         ours, whole = (peak(model, side, flags, TOKENS // scale.shrink) for side in ("ours", "whole"))
         sides = f"redraft {ours / MB:,.0f} MB; all logits {whole / MB:,.0f} MB"
-        figures.append(Figure(what, (ours / whole,), "×", HALF, sides))
+        figures.append(Figure(what, (ours / whole,), "×", Goal("≤", 0.5), sides))
     remove(model)
     return Row(MEASURE, HOW.format(allocator=", ".join(ALLOCATOR)), tuple(figures))
 

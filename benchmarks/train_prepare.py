@@ -12,7 +12,6 @@ from measure import Figure, Goal, Row
 from train_material import Chains, Scale, write_chains
 from weights_run import MB, Took, remove, run_command, weights
 
-MEASURE = "preparing {count:,} records for training"
 HOW = (
     "Chains with SelFee's mix of lengths (`train_material.py`, {size:,.0f} MB), with the default model's "
     "tokenizer, in SelFee's format, objective `accepted`, rows of {tokens:,} tokens. A process imports its "
@@ -22,12 +21,11 @@ HOW = (
     "that SelFee released."
 )
 TOKENS = 2048
-SCRIPT = Path(__file__).with_name("train_prepare_run.py")
 TIME, FLAT, FULL = Goal("≤", 180.0), Goal("≤", 100.0), Goal("≥", 98.0)
 
 
 def run(scale: Scale) -> Row:
-    measure = MEASURE.format(count=scale.records)
+    measure = f"preparing {scale.records:,} records for training"
     folder = shared()
     weights("from-gguf", default_model(), "-o", scale.work / "model")
     data, chains = scale.work / "chains.jsonl", Chains(folder)
@@ -55,7 +53,7 @@ def prepare(data: list[Path], scale: Scale) -> tuple[Took, dict[str, Any]]:
     out = scale.work / "prepared.json"
     took = run_command(
         [
-            *(sys.executable, str(SCRIPT), *map(str, data)),
+            *(sys.executable, str(Path(__file__).with_name("train_prepare_run.py")), *map(str, data)),
             *("--tokenizer", str(scale.work / "model"), "--cache", str(scale.work / "cache")),
             *("--workers", str(scale.workers), "--tokens", str(TOKENS), "--out", str(out)),
         ]

@@ -13,7 +13,6 @@ from measure import Figure, Goal, Rates, Row, in_turns
 from train_material import Chains, Scale, write_chains
 from weights_run import remove, weights
 
-MEASURE = "useful tokens/s of training"
 HOW = (
     "The default model on chains with SelFee's mix of lengths (`train_material.py`), {tokens:,} tokens at "
     "most, {rows} rows a step, computing in bf16: all weights, with activation checkpointing as SelFee "
@@ -46,14 +45,13 @@ def run(scale: Scale) -> Row:
     figures = tuple(compared(what, peer, flags, goal, scale) for what, peer, flags, goal in pairs)
     for name in ("model", "chains.jsonl", "cache"):
         remove(scale.work / name)
-    return Row(MEASURE, how, figures, () if has_trl else (NO_TRL,))
+    return Row("useful tokens/s of training", how, figures, () if has_trl else (NO_TRL,))
 
 
 def compared(what: str, peer: str, flags: tuple[str, ...], goal: Goal, scale: Scale) -> Figure:
-    rates = Rates(
+    return Rates(
         *in_turns(scale.rounds, lambda: steps("ours", flags, scale), lambda: steps(peer, flags, scale))
-    )
-    return rates.figure(what, goal, "redraft", what.partition(",")[0])
+    ).figure(what, goal, "redraft", what.partition(",")[0])
 
 
 def steps(side: str, flags: tuple[str, ...], scale: Scale) -> tuple[int, float]:

@@ -29,18 +29,9 @@ from redraft.train.sft import VERB, with_loss
 from redraft.train.trained import training_arguments
 
 SAME = (
-    "output_dir",
-    "max_steps",
-    "per_device_train_batch_size",
-    "learning_rate",
-    "lr_scheduler_type",
-    "optim",
-    "max_grad_norm",
-    "bf16",
-    "activation_checkpointing",
-    "seed",
-    "use_cpu",
-)
+    "output_dir", "max_steps", "per_device_train_batch_size", "learning_rate", "lr_scheduler_type", "optim",
+    "max_grad_norm", "bf16", "activation_checkpointing", "seed", "use_cpu",
+)  # fmt: skip
 """Arguments that TRL's trainer gets with our values, because its defaults are others."""
 
 
@@ -91,19 +82,15 @@ def main() -> None:
 
 def settings_of(asked: argparse.Namespace) -> SftOptions:
     words = {
-        "model_name_or_path": asked.model,
-        "data_path": asked.data,
+        "model_name_or_path": asked.model, "data_path": asked.data,
         "output_dir": f"{asked.work}/{asked.side}",
         "max_steps": asked.steps + 1,
         "per_device_train_batch_size": asked.rows,
-        "model_max_length": asked.tokens,
-        "training_objective": "full",
-        "lora": asked.lora,
-        "bf16": True,
+        "model_max_length": asked.tokens, "training_objective": "full", "lora": asked.lora, "bf16": True,
         "save_strategy": "no",
         "gradient_checkpointing": not asked.lora,
         "quiet": True,
-    }
+    }  # fmt: skip
     return parse([word for name, value in words.items() for word in (f"--{name}", str(value))], SftOptions)
 
 

@@ -41,9 +41,22 @@ FEW = 20  # texts of the base alone, to show that the adapter has an effect
 
 
 def run_merged(scale: Scale) -> Row:
+    from peft import PeftModel
+    from transformers import AutoTokenizer
+
     folder = scale.work / "merged"
     base, adapter, merged = _make(folder)
-    ours, theirs, without = _in_transformers(scale, base, adapter, merged)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    models = _load(merged), PeftModel.from_pretrained(_load(base), adapter).eval(), _load(base)
+    asked = questions(scale.prompts)
+    ours, theirs, without = (
+        [write(question) for question in some]
+        for write, some in zip(
+            [in_transformers(model, tokenizer, scale.tokens) for model in models],
+            (asked, asked, asked[:FEW]),
+            strict=True,
+        )
+    )
     remove(folder)
     figures = (*_figures(agreement(ours, theirs), SAME), _effect(ours, without))
     return Row(MERGED, _how(HOW_MERGED, scale), figures)
@@ -92,23 +105,6 @@ def _make(folder: Path) -> tuple[Path, Path, Path]:
     adapter = make_adapter(folder / "adapter", json.loads((base / "config.json").read_text("utf-8")))
     weights("merge-lora", base, adapter, "-o", merged)
     return base, adapter, merged
-
-
-def _in_transformers(scale: Scale, base: Path, adapter: Path, merged: Path) -> tuple[list[Text], ...]:
-    from peft import PeftModel
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    models = _load(merged), PeftModel.from_pretrained(_load(base), adapter).eval(), _load(base)
-    asked = questions(scale.prompts)
-    return tuple(
-        [write(question) for question in some]
-        for write, some in zip(
-            [in_transformers(model, tokenizer, scale.tokens) for model in models],
-            (asked, asked, asked[:FEW]),
-            strict=True,
-        )
-    )
 
 
 def _load(folder: Path) -> Any:

@@ -10,7 +10,6 @@ from weights_gguf import read, same_bits, tensors_for
 from weights_material import Scale
 from weights_run import remove, weights
 
-MEASURE = "GGUF and folders, bit by bit"
 HOW = (
     "The default model is converted in three ways. Its file → a folder in fp32: each tensor is compared "
     "with the result of gguf's own `dequantize`. That folder → each quantisation: each tensor is compared "
@@ -18,7 +17,6 @@ HOW = (
     "file: both files are compared. Names and the order of q and k come from gguf's tables and a formula in "
     "`weights_gguf.py`, not from redraft."
 )
-NONE = Goal("≤", 0.0)
 
 
 def run(scale: Scale) -> Row:
@@ -34,13 +32,13 @@ def run(scale: Scale) -> Row:
         remove(file)
     figures.append(_figure("f16 → folder → f16", unlike(*there_and_back(folder, model))))
     remove(folder)
-    return Row(MEASURE, HOW, tuple(figures))
+    return Row("GGUF and folders, bit by bit", HOW, tuple(figures))
 
 
 def _figure(what: str, found: list[tuple[str, bool]]) -> Figure:
     wrong = [name for name, same in found if not same]
     sides = f"of {len(found)}" + (f", such as {wrong[0]}" if wrong else "")
-    return Figure(what, (float(len(wrong)),), "differ", NONE, sides)
+    return Figure(what, (float(len(wrong)),), "differ", Goal("≤", 0.0), sides)
 
 
 def there_and_back(folder: Path, model: Path) -> tuple[Path, Path]:

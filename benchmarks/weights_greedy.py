@@ -27,7 +27,6 @@ class Step:
 
 
 Text = list[Step]
-Writer = Callable[[str], Text]  # writes the greedy answer to a question
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ async def _answer(child: Child, question: str, tokens: int) -> Text:
     ]
 
 
-def in_transformers(model: Any, tokenizer: Any, tokens: int) -> Writer:
+def in_transformers(model: Any, tokenizer: Any, tokens: int) -> Callable[[str], Text]:
     import torch
 
     def write(question: str) -> Text:

@@ -21,7 +21,6 @@ BLOCK = 4 << 20  # elements that are made and written at a time
 
 _WIDTHS = ((GIB // 16, 64), (GIB // 2, 512), (GIB, 2048), (2 * GIB, 3072))
 _LARGEST_WIDTH = 4096
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True)
@@ -66,22 +65,13 @@ def config_of(size: int) -> dict[str, Any]:
     width = next((width for most, width in _WIDTHS if size <= most), _LARGEST_WIDTH)
     config = {
         "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": width,
-        "intermediate_size": 3 * width,
+        "model_type": "llama", "hidden_size": width, "intermediate_size": 3 * width,
         "num_attention_heads": width // min(128, width // 4),
         "num_key_value_heads": width // min(512, width),
-        "num_hidden_layers": 1,
-        "vocab_size": VOCABULARY,
-        "max_position_embeddings": 4096,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0,
-        "hidden_act": "silu",
-        "tie_word_embeddings": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "torch_dtype": "bfloat16",
-    }
+        "num_hidden_layers": 1, "vocab_size": VOCABULARY, "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": False,
+        "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "bfloat16",
+    }  # fmt: skip
     one = sum(map(_bytes, shapes_of(config).values()))
     layer = sum(map(_bytes, _layer(config, 0).values()))
     return config | {"num_hidden_layers": 1 + max(round((size - one) / layer), 0)}
@@ -100,16 +90,12 @@ def _layer(config: dict[str, Any], number: int) -> dict[str, tuple[int, ...]]:
     width, inner = config["hidden_size"], config["intermediate_size"]
     keys = width * config["num_key_value_heads"] // config["num_attention_heads"]
     shapes = {
-        "input_layernorm": (width,),
-        "mlp.down_proj": (width, inner),
-        "mlp.gate_proj": (inner, width),
+        "input_layernorm": (width,), "mlp.down_proj": (width, inner), "mlp.gate_proj": (inner, width),
         "mlp.up_proj": (inner, width),
         "post_attention_layernorm": (width,),
-        "self_attn.k_proj": (keys, width),
-        "self_attn.o_proj": (width, width),
-        "self_attn.q_proj": (width, width),
-        "self_attn.v_proj": (keys, width),
-    }
+        "self_attn.k_proj": (keys, width), "self_attn.o_proj": (width, width),
+        "self_attn.q_proj": (width, width), "self_attn.v_proj": (keys, width),
+    }  # fmt: skip
     return {f"model.layers.{number}.{name}.weight": shape for name, shape in shapes.items()}
 
 
@@ -159,7 +145,7 @@ def _write_values(base: BinaryIO, target: BinaryIO, count: int, seed: int) -> No
 
 
 def add_tokenizer(folder: Path, tokenizer: Path) -> None:
-    for name in _TOKENIZER:
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
         if (tokenizer / name).exists():
             shutil.copy(tokenizer / name, folder / name)
 
@@ -177,16 +163,11 @@ def make_adapter(folder: Path, config: dict[str, Any], rank: int = 16) -> Path:
             tensors[f"{key}.lora_A.weight"] = torch.randn((rank, shape[1]), generator=random) * 0.02
             tensors[f"{key}.lora_B.weight"] = torch.randn((shape[0], rank), generator=random) * 0.02
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    modules = sorted({name.split(".")[-2] for name in shapes_of(config) if "_proj" in name})
     described = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "r": rank,
-        "lora_alpha": 2 * rank,
-        "lora_dropout": 0.0,
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": modules,
+        "target_modules": sorted({name.split(".")[-2] for name in shapes_of(config) if "_proj" in name}),
         "base_model_name_or_path": None,
-    }
+    }  # fmt: skip
     (folder / "adapter_config.json").write_text(json.dumps(described), "utf-8")
     return folder

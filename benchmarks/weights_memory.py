@@ -19,8 +19,6 @@ HOW = (
     "to fp16. The adapter is of rank 16 on every linear layer. Flat: the memory for the largest checkpoint "
     "minus that for the smallest."
 )
-MOST = Goal("≤", 600.0)
-FLAT = Goal("≤", 100.0)
 KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (("plain", ()), ("exact", ("--exact",)))
 Arguments = tuple[str | Path, ...]
 
@@ -44,15 +42,14 @@ def run(scale: Scale) -> Row:
 
 def _figures(what: str, found: list[tuple[float, float]]) -> Iterator[Figure]:
     sizes = "; ".join(f"{gib:.2g} GiB {extra:.0f} MB" for gib, extra in found)
-    yield Figure(what, (max(extra for _, extra in found),), "MB", MOST, sizes)
-    yield Figure(f"{what}, largest less smallest", (found[-1][1] - found[0][1],), "MB", FLAT)
+    yield Figure(what, (max(extra for _, extra in found),), "MB", Goal("≤", 600.0), sizes)
+    yield Figure(f"{what}, largest less smallest", (found[-1][1] - found[0][1],), "MB", Goal("≤", 100.0))
 
 
 def _all_of(folder: Path, size: int, tokenizer: Path) -> Iterator[tuple[str, Arguments]]:
     pair = make_pair(folder, size)
     add_tokenizer(pair.target, tokenizer)
-    adapter = make_adapter(folder / "adapter", config_of(size))
-    for what, arguments, output in _commands(folder, pair, adapter):
+    for what, arguments, output in _commands(folder, pair, make_adapter(folder / "adapter", config_of(size))):
         forget(*(path for path in folder.iterdir() if path.is_dir()))
         yield what, arguments
         if not what.startswith("diff"):

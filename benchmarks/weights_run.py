@@ -22,7 +22,6 @@ from pathlib import Path
 from processor import family, spent
 
 MB = 1e6
-EVERY = 0.01
 
 _HELD = re.compile(r"^(?:RssAnon|RssShmem):\s+(\d+) kB", re.MULTILINE)
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
@@ -81,7 +80,7 @@ def run_command(command: Sequence[str]) -> Took:
                 resident = max(resident, sum(_kib(_PEAK, status) for status in now))
                 processor = max(processor, spent(process.pid))
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(EVERY)
+                    process.wait(0.01)
         seconds = time.perf_counter() - start
         said.seek(0)
         if process.returncode:

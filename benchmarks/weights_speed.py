@@ -21,8 +21,6 @@ HOW = (
     "16 MiB, and writes as many bytes as redraft. Both begin with inputs that are not in the page cache, "
     "and end with fsync of everything that was written. They take turns."
 )
-BLOCK = 16 << 20
-GOAL = Goal("≥", 0.8)
 
 
 def run(scale: Scale) -> Row:
@@ -62,7 +60,7 @@ def _figure(what: str, rounds: int, inputs: tuple[Path, Path], output: Path, ver
     us, them = in_turns(rounds, ours, theirs)
     remove(plain)
     sides = f"redraft {_rate(moved, us)}; plainly {_rate(moved, them)}"
-    return Figure(what, over(them, us), "×", GOAL, sides)
+    return Figure(what, over(them, us), "×", Goal("≥", 0.8), sides)
 
 
 def _prepare(inputs: Sequence[Path], output: Path) -> None:
@@ -90,7 +88,7 @@ def plainly(one: Path, other: Path, output: Path, count: int) -> float:
 
 
 def _blocks(folder: Path) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(BLOCK))
+    buffer = memoryview(bytearray(16 << 20))
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb", buffering=0) as file:
             while length := file.readinto(buffer):

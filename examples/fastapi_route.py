@@ -1,6 +1,6 @@
 """A route that answers with checks. The model is opened once, and all requests share it.
 
-pip install '.[serve]'
+pip install '.[serve]'    # without MODEL, the default model runs here: '.[local,serve]'
 MODEL=openai:gpt-5-mini uvicorn fastapi_route:app
 curl localhost:8000/describe -H 'Content-Type: application/json' -d '{"thing": "a lighthouse"}'
 """

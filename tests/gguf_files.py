@@ -14,7 +14,6 @@ from typing import Any
 
 from redraft.weights.gguf.reader import read_header
 
-ALIGNMENT = 32
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 
 Floats = Sequence[float]
@@ -61,7 +60,7 @@ def gguf(metadata: Mapping[str, Any], tensors: Tensors | None = None, *, version
 
 
 def _padded(raw: bytes) -> bytes:
-    return raw + bytes(-len(raw) % ALIGNMENT)
+    return raw + bytes(-len(raw) % 32)
 
 
 def noise(shape: tuple[int, ...], scale: float, seed: int = 1) -> tuple[tuple[int, ...], Floats]:
@@ -98,29 +97,24 @@ def lora(
 
 WIDTH, HIDDEN = 32, 64
 TINY = {
-    "general.architecture": "llama",
-    "general.name": "tiny",
-    "llama.block_count": 1,
-    "llama.context_length": 256,
-    "llama.embedding_length": WIDTH,
-    "llama.feed_forward_length": HIDDEN,
+    "general.architecture": "llama", "general.name": "tiny", "llama.block_count": 1,
+    "llama.context_length": 256, "llama.embedding_length": WIDTH, "llama.feed_forward_length": HIDDEN,
     "llama.attention.head_count": 1,
     "llama.attention.layer_norm_rms_epsilon": 1e-5,
     "llama.rope.dimension_count": WIDTH,
-}
+}  # fmt: skip
 """What a llama of one layer says of itself."""
 
 
 def tiny_model(path: Path, more: Mapping[str, Any] | None = None) -> Path:
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces += ["▁", *string.ascii_lowercase, "▁a", "▁b", "ab"]
-    kinds = [2, 3, 3] + [6] * 256 + [1] * (len(pieces) - 259)
     metadata = {
         **TINY,
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": pieces,
         "tokenizer.ggml.scores": [0.0] * 259 + [-float(i) for i in range(len(pieces) - 259)],
-        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.token_type": [2, 3, 3] + [6] * 256 + [1] * (len(pieces) - 259),
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         **(more or {}),
@@ -149,6 +143,5 @@ def with_text(model: Path, key: str, new: str, path: Path) -> Path:
     at = raw.index(text(key)) + len(text(key)) + 4
     end = at + 8 + struct.unpack_from("<Q", raw, at)[0]
     # The padding before the tensors stays, and some is added: its length does not matter.
-    head = raw[:at] + text(new) + raw[end:start]
-    path.write_bytes(_padded(head) + raw[start:])
+    path.write_bytes(_padded(raw[:at] + text(new) + raw[end:start]) + raw[start:])
     return path

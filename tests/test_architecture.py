@@ -26,22 +26,9 @@ MODULES = sorted(SRC.rglob("*.py"))
 
 # A room imports itself and the rooms before it.
 ROOMS = (
-    "errors",
-    "options",
-    "jobs",
-    "chain",
-    "weights",
-    "engines",
-    "checks",
-    "revision",
-    "evaluation",
-    "data",
-    "train",
-    "serve",
-    "integrations",
-    "cli",
-    "__main__",
-)
+    "errors", "options", "jobs", "chain", "weights", "engines", "checks", "revision", "evaluation", "data",
+    "train", "serve", "integrations", "cli", "__main__",
+)  # fmt: skip
 APART = {("data", "weights"), ("weights", "chain"), ("serve", "train"), ("serve", "data")}
 """Imports that point down and are not allowed, so that each can be read without the other."""
 
@@ -135,8 +122,7 @@ def test_the_command_line_parses_calls_and_prints(path: Path) -> None:
     if path.stem in ("__init__", "commands"):
         return  # they gather the verbs of a group
     of_cli = (name.split(".")[2:] for _, name in modules_imported(path) if name.startswith("redraft.cli."))
-    modules = {parts[1] if (SRC / "cli" / parts[0]).is_dir() else parts[0] for parts in of_cli}
-    assert modules <= SHARED
+    assert {parts[1] if (SRC / "cli" / parts[0]).is_dir() else parts[0] for parts in of_cli} <= SHARED
 
 
 def functions_of(path: Path) -> Iterator[tuple[str, int]]:
@@ -211,8 +197,7 @@ for words in json.loads(sys.argv[1]):
 def loaded() -> dict[str, set[str]]:
     """What a fresh Python has imported after the help of each verb, and of the command itself (no name)."""
     names = ["", *verbs()]
-    words = json.dumps([[*filter(None, [name]), "--help"] for name in names])
-    run = [sys.executable, "-c", HELPS, words]
+    run = [sys.executable, "-c", HELPS, json.dumps([[*filter(None, [name]), "--help"] for name in names])]
     done = subprocess.run(run, capture_output=True, text=True, check=True)
     return dict(zip(names, map(set, map(json.loads, done.stderr.splitlines())), strict=True))
 

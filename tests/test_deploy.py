@@ -66,7 +66,10 @@ def test_the_unit_waits_longer_than_the_server_drains() -> None:
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
 def test_systemd_takes_the_unit_and_finds_it_hardened() -> None:
     unit = Path("redraft.service")
+    [sed] = re.findall(r"^sed -i .* deploy/redraft.service", (ROOT / "docs/operate.md").read_text(), re.M)
     unit.write_text(UNIT.read_text().replace("/opt/redraft/bin/redraft", shutil.which("true") or ""))
+    subprocess.run(shlex.split(sed.replace("deploy/", "")), check=True)
+    assert re.search(r"^ExecStartPre=\S+ model get default\nTimeoutStartSec=", unit.read_text(), re.M)
     for command in (["verify", "--man=no"], ["security", "--offline=yes", "--threshold=20"]):
         done = subprocess.run(
             ["systemd-analyze", *command, f"./{unit}"], capture_output=True, text=True, check=False

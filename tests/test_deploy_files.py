@@ -122,8 +122,7 @@ SERVICES = [
 @pytest.mark.parametrize(("path", "service"), SERVICES)
 def test_a_service_of_compose_has_no_more_rights_than_it_needs(path: Path, service: Any) -> None:
     assert service["user"] != "0"
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
     assert {"cpus", "memory"} == set(service["deploy"]["resources"]["limits"])
     assert service["healthcheck"]["test"]
     given = service.get("environment", {})
@@ -305,8 +304,7 @@ def test_the_dashboard_shows_what_a_server_exports() -> None:
     assert shown == {name for name in names if not name.endswith("_created")}
     for text in asked:
         for name, matchers in MATCHED.findall(text):
-            used = set(re.findall(r"(\w+)(?:=|!=|=~)\"", matchers))
-            assert used <= names[name] | OF_PROMETHEUS, text
+            assert set(re.findall(r"(\w+)(?:=|!=|=~)\"", matchers)) <= names[name] | OF_PROMETHEUS, text
     panels = board["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert all(panel["description"] for panel in panels)

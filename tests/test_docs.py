@@ -44,24 +44,14 @@ SERVER = "http://localhost:8000"
 SERVED = "http://127.0.0.1:8321"
 # Where `redraft` and `python` are.
 REAL = Path(sys.executable).parent
-SHARED = "<!-- shared -->"
-SANDBOX = "<!-- sandbox -->"
 MODEL = ("<!-- model -->", "<!-- model: exact -->")
 # Pages that train models, convert weights, work on real data or load several engines, for a minute each.
 LONG = [
     f"docs/{name}.md"
     for name in (
-        "train",
-        "api/train",
-        "weights",
-        "data",
-        "engines",
-        "rlhf",
-        "diagnose",
-        "generate",
-        "evaluate",
+        "train", "api/train", "weights", "data", "engines", "rlhf", "diagnose", "generate", "evaluate",
     )
-]
+]  # fmt: skip
 LONG += ["docs/generate_instructions.md"]
 LONG += [f"docs/start/{name}.md" for name in ("terminal", "browser", "python", "evaluate")]
 LONG += [
@@ -73,9 +63,7 @@ WITH_TORCH = ("redraft train ", "redraft weights ")
 
 class PageRun:
     def __init__(self, folder: Path, server: BatchServer, commands: Path = REAL) -> None:
-        self.folder = folder
-        self.server = server
-        self.commands = commands
+        self.folder, self.server, self.commands = folder, server, commands
         self.printed = ""
         self.names: dict[str, Any] = {}
         self.serving: subprocess.Popen[str] | None = None
@@ -135,11 +123,10 @@ class PageRun:
         self.printed = stdout.getvalue()
 
     def shell(self, block: Block, command: Command) -> None:
-        path = os.pathsep.join([str(self.commands), str(REAL), os.environ["PATH"]])
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", self.real(command.line)],
             cwd=self.folder,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": os.pathsep.join([str(self.commands), str(REAL), os.environ["PATH"]])},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -280,9 +267,9 @@ def test_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureReques
             missing.append(str(skipped))
             return None
 
-    model, shared = needed("default_model", *MODEL), needed("shared_data", SHARED)
+    model, shared = needed("default_model", *MODEL), needed("shared_data", "<!-- shared -->")
     commands = request.getfixturevalue("warm_with_torch" if page in having(*WITH_TORCH) else "warm")
-    sandbox = bool(needed("a_sandbox", SANDBOX))
+    sandbox = bool(needed("a_sandbox", "<!-- sandbox -->"))
     node = bool(needed("node", "```js"))
     ran = run_page(
         page, tmp_path, with_model=bool(model), shared=shared, commands=commands, sandbox=sandbox, node=node

@@ -54,8 +54,7 @@ def test_each_module_is_short(package: Path) -> None:
 
 @pytest.mark.slow
 def test_doctor_shows_them_with_their_package(python: Path, tmp_path: Path) -> None:
-    done = redraft(python, "doctor", cwd=tmp_path)
-    shown = [line for line in done.stdout.splitlines() if "plugin" in line]
+    shown = [line for line in redraft(python, "doctor", cwd=tmp_path).stdout.splitlines() if "plugin" in line]
     page = (ROOT / "docs" / "extending.md").read_text("utf-8")
     assert shown
     assert [line for line in shown if f"\n{line}\n" not in page] == []

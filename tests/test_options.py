@@ -73,8 +73,7 @@ NOT_OPTIONS |= {"extra_body", "extra_headers", "logprobs", "top_logprobs", "bann
 def test_the_defaults_are_those_that_engines_and_chains_have() -> None:
     defaults = {name: option.default for name, option in options_of(PlainOptions).items()}
     sampling = Sampling()
-    of_options = vars(sampling).keys() - NOT_OPTIONS
-    assert of_options <= defaults.keys()
+    assert vars(sampling).keys() - NOT_OPTIONS <= defaults.keys()
     for name in ("temperature", "top_p", "max_tokens"):
         assert f"[{getattr(sampling, name):g}, or the server's own]" in options_of(PlainOptions)[name].text
     assert SHIPPED[defaults["prompts"]] == DEFAULT

@@ -36,16 +36,10 @@ USUAL = (
     "redraft.revision.api",
 )
 TORCH = (
-    "redraft.engines.hf.engine",
-    "redraft.engines.remote.engine",
-    "redraft.train.run",
-    "redraft.weights.convert",
-    "redraft.weights.lora.merge",
-    "gguf",
-    "peft",
-    "pyarrow.parquet",
+    "redraft.engines.hf.engine", "redraft.engines.remote.engine", "redraft.train.run",
+    "redraft.weights.convert", "redraft.weights.lora.merge", "gguf", "peft", "pyarrow.parquet",
     "transformers.models.llama.modeling_llama",
-)
+)  # fmt: skip
 COMMAND = """\
 #!{python} -ISs
 import json, os, socket, sys

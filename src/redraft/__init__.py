@@ -18,7 +18,7 @@ _STUB: str = __loader__.get_data(f"{__path__[0]}/__init__.pyi").decode()  # type
 _HOME_OF = {words[3]: words[1] for words in map(str.split, _STUB.splitlines()) if words[:1] == ["from"]}
 _EXTRA_OF = {name: extra for extra, names in _EXTRAS.items() for name in names.split()}
 
-# `HfEngine` needs the extra 'train', and `from redraft import *` should not.
+# `HfEngine` needs the extra 'train', so `from redraft import *` leaves it out.
 __all__ = ["__version__", *sorted(_HOME_OF.keys() - {"HfEngine"})]
 
 

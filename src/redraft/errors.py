@@ -1,4 +1,4 @@
-"""All errors that redraft raises on purpose. Their hints say what to do or type next.
+"""The errors that redraft raises on purpose. Their hints say what to do or type next.
 
 RedraftError
 ├── UsageError            wrong arguments, options or files (exit status 2)
@@ -6,13 +6,14 @@ RedraftError
 │   ├── CheckSyntaxError  an invalid check expression
 │   ├── MissingExtra      a package that is not installed
 │   └── OutputError       the output cannot be written, is locked, or belongs to another run
-├── CheckError            a check crashed, or a judge gave no score: NoScore (exit status 2)
+├── CheckError            a check crashed (exit status 2)
+│   └── NoScore           a judge replied without a score
 ├── HookError             the function given as `on_event` crashed
 └── EngineError           the model or its server failed (exit status 3)
     ├── ModelError        a model file or adapter is missing, damaged or incompatible
     ├── ContextError      the prompt is longer than the context
     ├── ServerError       a server refused a request, failed, or broke the protocol
-    ├── EmptyReply        the model ended without a text
+    ├── EmptyReply        the model ended without an answer
     ├── EngineTimeout     no reply within the time limit
     └── EngineCrash       the process that runs the model died
 
@@ -43,8 +44,7 @@ class RedraftError(Exception):
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = message, hint
         self.chain: Any = None
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class RedraftError(Exception):
 
 
 def fault_of(error: Exception) -> str:
-    """Return the reason why a parser refused a text. Some of Python's own messages are made clearer."""
+    """Return a parser's error message. Some of Python's messages are reworded."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     said = " ".join(str(error).split())
@@ -130,7 +130,8 @@ starts: begin begins beginswith
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:
     """Return "Did you mean …?" with the nearest known name, or "" if no name is near.
 
-    `before`, such as `--`, is put before the name. Long names are cut: comparing takes 40 times their memory.
+    `before`, such as `--`, is put before the name. Names are cut to 80 characters, because comparing takes 40
+    times their memory.
     """
     from difflib import get_close_matches
 
@@ -215,7 +216,7 @@ class EngineError(RedraftError):
     """The model or its server failed.
 
     Attributes:
-        passing: Whether the request may succeed later, as the reply broke off or the server may recover.
+        passing: Whether the request may succeed later: the reply broke off, or the server may recover.
         ready: Whether the request can be repeated at once, on another server or in a new process.
     """
 
@@ -257,9 +258,7 @@ class ContextError(EngineError):
             hint += f". The context can be extended to that: --ctx {trained}" * (context < trained)
         found = f"the prompt has {'about ' * about}{prompt_tokens} tokens and the context holds {context}."
         super().__init__(found, hint=f"{hint}.")
-        self.about = about
-        self.prompt_tokens = prompt_tokens
-        self.context = context
+        self.about, self.prompt_tokens, self.context = about, prompt_tokens, context
 
 
 class ServerError(EngineError):

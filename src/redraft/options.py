@@ -71,7 +71,7 @@ class Option:
     type: Any = str
 
     def __call__(self, schema: dict[str, Any]) -> None:
-        """Leave the JSON Schema unchanged. pydantic calls an `Option`, as it is the `json_schema_extra`."""
+        """Leave the JSON Schema unchanged. pydantic calls each field's `json_schema_extra`."""
 
 
 def option(
@@ -101,12 +101,11 @@ class OptionModel(BaseModel):
         protected_namespaces=(),
         defer_build=True,
     )
-    # For the command or function that takes these options: its own defaults, the options that its recipes may
-    # set (None: all), its folder of recipes in `redraft/recipes`, and the options that no config file sets.
+    # These belong to the command or function that takes the options.
     OWN_DEFAULTS: ClassVar[Mapping[str, Any]] = {}
-    IN_RECIPES: ClassVar[type[OptionModel] | None] = None
-    RECIPES: ClassVar[str] = ""
-    NOT_OF_CONFIG: ClassVar[frozenset[str]] = frozenset()
+    IN_RECIPES: ClassVar[type[OptionModel] | None] = None  # options that its recipes may set; None: all
+    RECIPES: ClassVar[str] = ""  # its folder in `redraft/recipes`
+    NOT_OF_CONFIG: ClassVar[frozenset[str]] = frozenset()  # options that the config file cannot set
     HYPHEN: ClassVar[str] = "-"  # between the words of a flag
 
     @classmethod
@@ -137,7 +136,7 @@ class OptionModel(BaseModel):
 
     @classmethod
     def read_file(cls, values: Mapping[Any, Any], *, where: str, table: str = "") -> Self:
-        """Return the options in a file, whose names may contain hyphens. The arguments are as in `read`.
+        """Do the same as `read`, for names that may contain hyphens. The arguments are the same.
 
         Raises:
             UsageError: `read` raised it, or a name appears in both spellings.
@@ -218,7 +217,7 @@ CHECK = TEXT[0], "a text such as 'words<=50', 'python:module.function' or 'json-
 
 
 class PlainOptions(OptionModel):
-    """The options of `redraft.revise` whose values are a plain text, number or truth value."""
+    """The options of `redraft.revise` whose values JSON can express."""
 
     mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair"] = option(
         "the way to revise: auto, native, prompted, verified, best-of or repair", LOOP, "MODE", default="auto"
@@ -351,7 +350,7 @@ class WaitOptions(OptionModel):
         "repeat a request that fails or breaks off up to N times", SERVER, "N", default=RETRIES, ge=0
     )
     patience: float | None = option(
-        "keep trying for S seconds while the server is down or busy, besides --retries [ask: 0, others: 300]",
+        "keep trying for S seconds while a server is down or busy [ask, chat, serve: 0, others: 300]",
         SERVER,
         "S",
         ge=0,

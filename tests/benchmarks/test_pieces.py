@@ -114,8 +114,7 @@ def test_the_peer_loses_a_last_pair_that_overflows(bench: Any, monkeypatch: pyte
     monkeypatch.setattr(peer, "_tokenizer", lambda folder: lambda text: SimpleNamespace(input_ids=text))
     values = ["a" * 500, "b" * 500, "c" * 500, "d" * 500, "e" * 500, "f" * 500]
     sample = {"id": "a", "conversations": [{"from": "human", "value": value} for value in values]}
-    pieces = peer.split(sample, Path())
-    said = [[turn["value"][0] for turn in piece["conversations"]] for piece in pieces]
+    said = [[turn["value"][0] for turn in piece["conversations"]] for piece in peer.split(sample, Path())]
     assert said == [["a", "b", "c", "d"]]
 
 

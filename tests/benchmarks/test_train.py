@@ -76,8 +76,6 @@ def test_work_is_what_torch_counts_of_matrices_and_that_of_attention(gpu: Any) -
     model = gpu.made(shape, gpu.Way("bf16"), cpu, recompute=False)
     with FlopCounterMode(display=False) as counter:
         model(**batch).loss.backward()
-    counted = counter.get_flop_counts()["Global"]
-    matrices = sum(flops for kind, flops in counted.items() if "mm" in str(kind))
+    matrices = sum(flops for kind, flops in counter.get_flop_counts()["Global"].items() if "mm" in str(kind))
     examples = torch.diff(torch.nonzero(batch["position_ids"][0] == 0).flatten(), append=torch.tensor([256]))
-    pairs = int((examples * (examples + 1) // 2).sum())
-    assert work == matrices + 12 * shape.layers * shape.width * pairs
+    assert work == matrices + 12 * shape.layers * shape.width * int((examples * (examples + 1) // 2).sum())

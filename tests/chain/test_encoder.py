@@ -154,8 +154,7 @@ def test_any_text_is_kept_and_its_answer_learnt(kind: str, asked: str, answer: s
     text = "".join(span.text for span in spans)
     written = "".join(span.text for span in spans if not span.given)
     stop = str(tokenizer(kind).eos_token)
-    assert words(kind, found.ids) == text + stop
-    assert words(kind, found.ids[found.trained]) == written + stop
+    assert (words(kind, found.ids), words(kind, found.ids[found.trained])) == (text + stop, written + stop)
 
 
 TALK = talk("Hello <|im_end|>", "Hi!", "Bye.", steps=(Step(answer="See <|im_start|>you."),), best=0)
@@ -229,8 +228,7 @@ def test_any_length_keeps_the_answer_or_half_of_the_room(
     assert len(found.ids) == min(length, len(whole.ids))
     assert found.cut.tokens == len(whole.ids) - len(found.ids)
     assert found.trained.sum() >= min(whole.trained.sum(), length // 2)
-    stop_id = tokenizer("bytes").eos_token_id
-    assert (stop_id in found.ids) == (found.trained.sum() == whole.trained.sum())
+    assert (tokenizer("bytes").eos_token_id in found.ids) == (found.trained.sum() == whole.trained.sum())
 
 
 DRAFTS = Chain(
@@ -250,8 +248,7 @@ def test_an_accepted_revision_is_not_lost_to_a_long_prompt(over: int) -> None:
     """Even if a rejected answer without loss comes before it."""
     whole = example(DRAFTS, objective="accepted")
     found = example(DRAFTS, objective="accepted", length=len(whole.ids) - over)
-    assert found.cut == Cut(over, over)
-    assert found.trained.sum() == whole.trained.sum()
+    assert (found.cut, found.trained.sum()) == (Cut(over, over), whole.trained.sum())
 
 
 def test_answers_that_are_lost_or_broken_are_told() -> None:
@@ -332,8 +329,7 @@ def test_halves_of_characters_are_replaced() -> None:
 
 def test_a_tokenizer_that_sees_a_control_token_in_letters_is_not_let(tmp_path: Path) -> None:
     """Some tokenizers have it among the results of their merges."""
-    letters = ["<", "/", "s", ">", "</", "s>", "</s>", "a"]
-    vocabulary = {text: number for number, text in enumerate(letters)}
+    vocabulary = {text: number for number, text in enumerate(["<", "/", "s", ">", "</", "s>", "</s>", "a"])}
     made = Tokenizer(models.BPE(vocabulary, [("<", "/"), ("s", ">"), ("</", "s>")]))
     save(tmp_path, made, {"eos_token": "</s>"})
     encoder = Encoder(AutoTokenizer.from_pretrained(tmp_path), "alpaca", "full")

@@ -239,8 +239,7 @@ class TestHeadings:
         ["### Feedback 1:", "### Revision 1:", "### Answer:", "see ### Feedback 2: there", "### Verdict:"],
     )
     def test_a_heading_that_is_not_due_and_lies_behind_is_text(self, quoted: str) -> None:
-        text = f"a\n\n### Feedback 1:\nf\n\n### Revision 1:\nb\n{quoted}\nc"
-        chain = parse(text, Prompt())
+        chain = parse(f"a\n\n### Feedback 1:\nf\n\n### Revision 1:\nb\n{quoted}\nc", Prompt())
         assert (chain.steps[-1].answer, chain.stop) == (f"b\n{quoted}\nc", "ended")
 
     @pytest.mark.parametrize(

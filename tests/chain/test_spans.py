@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, is_blank
 from redraft.chain.chat import ChatTemplate
 from redraft.chain.encoder import answers_of
-from redraft.chain.loss_mask import Span, first_alone
+from redraft.chain.loss_mask import first_alone
 from redraft.chain.selfee import parse, render
 from redraft.chain.spans import TEMPLATES, spans_of
 from redraft.chain.write import NO_ANSWER, to_alpaca, to_messages, to_selfee
@@ -43,17 +43,13 @@ def talk(*said: str, **fields: Any) -> Chain:
 REVISED = chain(judged("A0", REVISE), judged("A1", ACCEPT))
 
 
-def shown(spans: list[Span]) -> str:
-    text = "".join(
-        f"[{span.text or '■'}]" if span.trained else span.text or ("■" if span.stop else "") for span in spans
-    )
-    return text.replace("][", "")
-
-
 def written(
     made: Chain, chosen: TrainingFormat, objective: Objective, template: ChatTemplate | None = None
 ) -> str:
-    return shown(spans_of(made, chosen, objective, template))
+    return "".join(
+        f"[{span.text or '■'}]" if span.trained else span.text or ("■" if span.stop else "")
+        for span in spans_of(made, chosen, objective, template)
+    ).replace("][", "")
 
 
 PROMPT = (
@@ -76,8 +72,7 @@ def test_selfee_by_objective(objective: Objective, expected: str) -> None:
     headings = {
         f"{kind[0].lower()}{k}": f"\n\n### {kind} {k}:\n" for kind in ("Feedback", "Revision") for k in (1, 2)
     }
-    text = written(REVISED, "selfee", objective)
-    assert text == f"{PROMPT}### Answer:\n{expected.format(**headings)}"
+    assert written(REVISED, "selfee", objective) == f"{PROMPT}### Answer:\n{expected.format(**headings)}"
 
 
 PASSED = Feedback(text="", verdict="accept", by="checks")
@@ -435,5 +430,4 @@ PLAIN: list[TrainingFormat] = ["vicuna", "stablevicuna", "selfee"]
 def test_a_model_reads_what_it_was_trained_on(name: TrainingFormat, texts: list[str]) -> None:
     chain = talk(*texts[: len(texts) - (len(texts) + 1) % 2], steps=(Step(answer="Rain falls."),), best=0)
     trained = "".join("</s>" if span.stop else span.text for span in spans_of(chain, name, "full"))
-    asked = TEMPLATES[name].text(chain.prompt, "</s>")
-    assert trained.removeprefix(asked).strip() == "Rain falls.</s>"
+    assert trained.removeprefix(TEMPLATES[name].text(chain.prompt, "</s>")).strip() == "Rain falls.</s>"

@@ -96,7 +96,7 @@ def test_threads_and_exit_handlers_do_not_keep_a_program() -> None:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ("def f(x): return 7", "Test 1: f(3) returned 7, which is not right."),
+        ("def f(x): return 7", "Test 1: f(3) returned 7, which is wrong."),
         (
             "def f(x):\n    return 1 / 0",
             "Test 1: f(3) raised ZeroDivisionError: division by zero on line 2 of the answer.",
@@ -108,11 +108,11 @@ def test_threads_and_exit_handlers_do_not_keep_a_program() -> None:
         ("def g(x): return 1", "Test 1: the program does not define f."),
         ("import os\ndef f(x): os._exit(0)", "Test 1: f(…) ended the interpreter, or used too much memory."),
         ("def f(x):\n    while x: pass", "Test 1: f(…) took longer than 2 s."),
-        ("def f(x): return None", "Test 1: f(3) returned None, which is not right."),
+        ("def f(x): return None", "Test 1: f(3) returned None, which is wrong."),
         ("def f(x): raise SystemExit(0)", "Test 1: f(3) raised SystemExit: 0 on line 1 of the answer."),
         ("def f(x): assert x < 0", "Test 1: f(3) raised AssertionError on line 1 of the answer."),
         ("import atexit, os\natexit.register(os._exit, 0)", "Test 1: the program does not define f."),
-        ("def f(x): return 'a' * 500", f"Test 1: f(3) returned '{'a' * 118}…, which is not right."),
+        ("def f(x): return 'a' * 500", f"Test 1: f(3) returned '{'a' * 118}…, which is wrong."),
     ],
 )
 @needs_sandbox
@@ -145,7 +145,7 @@ def test_the_message_says_why_a_program_is_not_loaded(answer: str, message: str)
 @needs_sandbox
 def test_an_answer_without_a_program_is_told_where_to_put_one() -> None:
     outcome = run("Rain is wet.", "assert f(3) == 3")
-    assert outcome.message.startswith("The answer is no Python program: invalid syntax on line 1")
+    assert outcome.message.startswith("The answer is not a Python program: invalid syntax on line 1")
     assert outcome.message.endswith("Put the program in a ```python block.")
 
 
@@ -155,7 +155,7 @@ def test_the_score_is_the_share_of_tests_and_three_failures_are_shown() -> None:
     assert (outcome.passed, outcome.score) == (False, 2 / 8)
     assert outcome.message.split("\n") == [
         "The program passes 2 of 8 tests.",
-        *(f"Test {n + 1}: f({n}) returned -1, which is not right." for n in (2, 3, 4)),
+        *(f"Test {n + 1}: f({n}) returned -1, which is wrong." for n in (2, 3, 4)),
         "3 more tests do not pass.",
     ]
 
@@ -182,13 +182,10 @@ def test_no_message_or_demand_reveals_what_is_expected() -> None:
 
 @needs_sandbox
 def test_the_demand_names_what_tests_take_from_the_program() -> None:
-    check = CodeCheck(
+    assert CodeCheck(
         ("assert abs(area(Box(1)) - math.pi) < 1", "def check(c):\n    assert c(1)\ncheck(area)"),
         "import math",
-    )
-    assert check.demand.startswith(
-        "Answer with a Python program that defines area, Box, in a ```python block;"
-    )
+    ).demand.startswith("Answer with a Python program that defines area, Box, in a ```python block;")
 
 
 @pytest.mark.parametrize(
@@ -265,9 +262,9 @@ def test_the_check_of_a_record() -> None:
         (
             ("assert f(1) == 1", "assert f(1 =="),
             "",
-            "test 2 of a code check is not Python on line 1: 'assert f",
+            "test 2 of a code check is not valid Python on line 1: 'assert f",
         ),
-        (("assert f(1)",), "import", "the setup of a code check is not Python on line 1: 'import'"),
+        (("assert f(1)",), "import", "the setup of a code check is not valid Python on line 1: 'import'"),
     ],
 )
 def test_tests_that_are_wrong(tests: tuple[str, ...], setup: str, message: str) -> None:

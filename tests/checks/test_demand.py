@@ -20,28 +20,23 @@ from redraft.errors import UsageError
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ("words<=50", "at most 50 words"),
-        ("words<=1", "at most 1 word."),
+        ("words<=50", "at most 50 words"), ("words<=1", "at most 1 word."),
         ("sentences==2", "exactly 2 sentences"),
         ("characters=10..20", "10 to 20 characters"),
         ("bullets==3", 'exactly 3 bullets. A bullet is a line that begins with "- ".'),
         ("items>=2", "at least 2 items."),
         ("bullets==0", "exactly 0 bullets."),
-        ("unique", "no line twice"),
-        ("lowercase", "small letters only"),
+        ("unique", "no line twice"), ("lowercase", "small letters only"),
         ("keys:name,born", 'with the keys "name", "born" and no others'),
-        ("contains:gull", 'Use "gull"'),
-        ("lacks:light", 'not use "light"'),
+        ("contains:gull", 'Use "gull"'), ("lacks:light", 'not use "light"'),
         ("starts:Dear", 'Begin the answer with "Dear"'),
         ("ends:Yours", 'End the answer with "Yours"'),
-        (r"matches:\d{4}", r"\d{4}"),
-        ("json", "JSON alone"),
-        ("language:de", "German"),
+        (r"matches:\d{4}", r"\d{4}"), ("json", "JSON alone"), ("language:de", "German"),
         ("language:eo", "eo"),
         ("all(words<=9; lacks:light)", "at most 9 words"),
         ("any(words<=9; lacks:light)", 'Or: Do not use "light"'),
     ],
-)
+)  # fmt: skip
 def test_a_check_says_what_it_demands(written: str, words: str) -> None:
     assert words in demand_of(parse_check(written))
     assert demand_of(parse_check(f"any(all({written}); command:true)")) == ""  # a program has no demand

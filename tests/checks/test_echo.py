@@ -34,12 +34,9 @@ def echo(prompt: str, answer: str, *heard: str, demand: str = "") -> bool:
 
 
 COPIES = [
-    ASKED,
-    "describe a LIGHTHOUSE",
-    "**Describe a lighthouse.**\n" * 9,
-    f"Question: {ASKED}",
+    ASKED, "describe a LIGHTHOUSE", "**Describe a lighthouse.**\n" * 9, f"Question: {ASKED}",
     f"Q:\n\n> {ASKED}",
-]
+]  # fmt: skip
 ACKNOWLEDGED = """
 Okay. / OK / Sure! / Sure thing! / Certainly. / Of course! / Alright. / Got it! / Understood. / No problem!
 Will do. / I will. / I'll do that. / Okay, sure, I will do so!

@@ -50,8 +50,7 @@ def run(function: Callable[..., Any] | FunctionCheck, answer: str = "fool") -> C
 
 def test_a_function_of_the_current_folder_is_called(folder: Path) -> None:
     polite = FunctionCheck.of("own_rules.polite")
-    assert polite.name == "python:own_rules.polite"
-    assert run(polite).message == "It is rude: fool"
+    assert (polite.name, run(polite).message) == ("python:own_rules.polite", "It is rude: fool")
     assert run(polite, "friend").passed
 
 
@@ -66,18 +65,12 @@ def test_an_async_function_with_the_prompt(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "passes", "score"),
     [
-        (True, True, 1),
-        (False, False, 0),
-        (None, True, 1),
-        (1, True, 1),
-        (1.0, True, 1),
-        (0, False, 0),
-        (0.4, False, 0.4),
-        ("Too rude.", False, 0),
+        (True, True, 1), (False, False, 0), (None, True, 1), (1, True, 1), (1.0, True, 1), (0, False, 0),
+        (0.4, False, 0.4), ("Too rude.", False, 0),
         (failed("So-so", score=0.5), False, 0.5),
         (Outcome(passed=True, score=0.9, message="Fine"), True, 0.9),
     ],
-)
+)  # fmt: skip
 def test_what_a_function_may_return(said: object, passes: bool, score: float) -> None:
     async def later(answer: str) -> object:
         return said
@@ -90,9 +83,9 @@ def test_what_a_function_may_return(said: object, passes: bool, score: float) ->
 
 @pytest.mark.parametrize("said", [2, -0.1, float("nan"), [], {"passed": True}, "", " \n", failed("")])
 def test_what_says_nothing_about_an_answer_is_a_fault_of_the_check(said: object) -> None:
-    with pytest.raises(CheckError, match="which is not a check's result") as caught:
+    with pytest.raises(CheckError, match="which is not a valid result") as caught:
         run(lambda answer: said)
-    assert "Return None or True for no complaint" in str(caught.value.hint)
+    assert "Return True or None to pass" in str(caught.value.hint)
     line = test_what_says_nothing_about_an_answer_is_a_fault_of_the_check.__code__.co_firstlineno
     assert re.search(rf"\(test_function.py:{line + 3}\) returned", caught.value.message)
     assert run(lambda answer: False).message == f"The function in line {line + 7} rejects the answer."
@@ -117,16 +110,12 @@ def two(answer: str, asked: Prompt, *, more: int = 0) -> str:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (one, "fool"),
-        (optional, "fool 3"),
-        (named, "fool rain"),
-        (two, "fool rain"),
+        (one, "fool"), (optional, "fool 3"), (named, "fool rain"), (two, "fool rain"),
         (functools.partial(two, more=1), "fool rain"),
         (lambda *texts: " ".join(texts), "fool"),
-        (str.upper, "FOOL"),
-        (max, "o"),
+        (str.upper, "FOOL"), (max, "o"),
     ],
-)
+)  # fmt: skip
 def test_the_prompt_is_given_to_those_that_want_it(function: Callable[..., Any], message: str) -> None:
     assert run(function).message == message
 

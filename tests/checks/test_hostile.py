@@ -114,15 +114,14 @@ def test_many_different_objects_are_compared_in_linear_time(tmp_path: Path) -> N
     assert say(check, many).passed
     repeated = say(check, [*many, {"a": 7.0}])
     assert (repeated.passed, repeated.places) == (False, ("/20000",))
-    assert "is there a second time" in repeated.message
+    assert "is repeated" in repeated.message
     assert say(check, [1, True, "1", [1], {"a": 1}, None, 0, False]).passed
     assert not say(check, [{"a": 1, "b": [1, {}]}, {"b": [1.0, {}], "a": 1}]).passed
 
 
 def test_a_schema_that_takes_too_long_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     twice = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
-    schema = {"items": {"$ref": "#/$defs/d0"}, "$defs": {**twice, "d40": {"type": "integer"}}}
-    check = made(tmp_path, schema)
+    check = made(tmp_path, {"items": {"$ref": "#/$defs/d0"}, "$defs": {**twice, "d40": {"type": "integer"}}})
     monkeypatch.setattr("redraft.checks.schema.SCHEMA_SECONDS", 0.2)
     with pytest.raises(CheckError, match=r"it took longer than 0\.2 s"):
         say(check, [1])
@@ -144,21 +143,12 @@ def test_huge_numbers_crash_no_schema(tmp_path: Path, value: str) -> None:
 
 
 HOSTILE = {
-    "spaces": "a" + " " * 60_000 + "b",
-    "stops": "." * 60_000,
-    "stops apart": ". " * 30_000,
-    "flags": "\U0001f1e6" * 30_000,
-    "marks": "e" + "\u0301" * 60_000,
-    "digits": "9" * 60_000,
-    "commas": "123," * 15_000,
-    "exponents": "1e9999 " * 9_000,
-    "signs": "-$" * 30_000,
-    "brackets": "[" * 60_000,
-    "fences": "```json\n" * 8_000,
-    "names": "a-1" * 20_000,
-    "underscores": "_" * 60_000 + "a",
-    "lines": "\r\n" * 30_000,
-}
+    "spaces": "a" + " " * 60_000 + "b", "stops": "." * 60_000, "stops apart": ". " * 30_000,
+    "flags": "\U0001f1e6" * 30_000, "marks": "e" + "\u0301" * 60_000, "digits": "9" * 60_000,
+    "commas": "123," * 15_000, "exponents": "1e9999 " * 9_000, "signs": "-$" * 30_000,
+    "brackets": "[" * 60_000, "fences": "```json\n" * 8_000, "names": "a-1" * 20_000,
+    "underscores": "_" * 60_000 + "a", "lines": "\r\n" * 30_000,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -17,9 +17,8 @@ from redraft.checks.parse import parse_check
 from redraft.errors import CheckSyntaxError
 
 ENGLISH = "The sea is grey and the gulls are loud on a cold morning in March."
-Case = tuple[str, dict[str, Any], list[str], list[str]]
 
-WRITTEN: list[Case] = [
+WRITTEN: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("existence", {"keywords": ["rain", "gull"]}, ["Rain on gulls.", "a RAINBOW, a gull"], ["rain", "Gull"]),
     (
         "frequency",
@@ -197,7 +196,7 @@ def test_a_wrong_constraint_says_what_to_type(written: str, problem: str) -> Non
     with pytest.raises(CheckSyntaxError) as caught:
         parse_check(written)
     assert problem in caught.value.message
-    assert "ifeval:" in (caught.value.hint or "") or "Its types: " in (caught.value.hint or "")
+    assert "ifeval:" in (caught.value.hint or "") or "IFEval's types: " in (caught.value.hint or "")
 
 
 def test_json_steers_by_its_schema_and_nothing_else_does() -> None:

@@ -23,15 +23,9 @@ VALUES = st.recursive(
 )
 OBJECT = '{"a": [1, 2]}'
 DRESSES = [
-    "{}",
-    "\n {} \n",
-    "```json\n{}\n```",
-    "```\n{}\n```",
-    "Here:\n\n```json\n{}\n```\nDone.",
-    "~~~\n{}\n~~~",
-    "```JSON\n{}",
-    "{}\n```",
-]
+    "{}", "\n {} \n", "```json\n{}\n```", "```\n{}\n```", "Here:\n\n```json\n{}\n```\nDone.", "~~~\n{}\n~~~",
+    "```JSON\n{}", "{}\n```",
+]  # fmt: skip
 
 
 @given(VALUES, st.sampled_from(DRESSES))
@@ -132,14 +126,13 @@ TWICE = [
 @pytest.mark.parametrize("answer", TWICE)
 def test_a_name_given_twice_fails_everywhere(answer: str, tmp_path: Any) -> None:
     (tmp_path / "s.json").write_text('{"properties": {"pay": {"maximum": 10}}}')
-    checks = [
+    for check in [
         *map(parse_check, ["json", "keys:pay", f"json-schema:{tmp_path}/s.json"]),
         from_type(dict[str, Any]),
-    ]
-    for check in checks:
+    ]:
         outcome: Any = check.check(answer, Prompt())
         assert not outcome.passed
-        assert 'an object gives the name "pay" twice' in outcome.message
+        assert 'an object has the name "pay" twice' in outcome.message
     assert parse_output(from_type(dict[str, Any]), answer) is None
 
 

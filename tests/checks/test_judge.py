@@ -43,8 +43,7 @@ def test_the_reasons_and_the_score_become_the_result() -> None:
 @given(st.integers(1, 10), st.integers(1, 10))
 def test_the_bar_decides(score: int, bar: int) -> None:
     result = run(f"Fine.\nScore: {score}", bar=bar)
-    assert result.passed == (score >= bar)
-    assert result.score == (score - 1) / 9
+    assert (result.passed, result.score) == (score >= bar, (score - 1) / 9)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +58,9 @@ def test_forms_of_the_last_line(last: str) -> None:
     "reply",
     [
         ScriptedReply("The answer scores 8", finish="max_tokens"),
-        "",
-        "Score: 8\nBut wait.",
-        "Score: 11",
-        "Score: 7.5",
-        "Score: 7 or 8",
-        "Score: -3x",
+        "", "Score: 8\nBut wait.", "Score: 11", "Score: 7.5", "Score: 7 or 8", "Score: -3x",
     ],
-)
+)  # fmt: skip
 def test_what_is_no_score_is_never_made_into_one(reply: str | ScriptedReply) -> None:
     with pytest.raises(CheckError, match="has no score: the judge's reply ends with"):
         run(reply)
@@ -115,8 +109,7 @@ def test_the_rubric_may_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "rubric.md"
     path.write_text("Is it short?\n", encoding="utf-8")
     check = Judge.of(str(path), ScriptedEngine(["Score: 3"]))
-    assert check.rubric == "Is it short?"
-    assert check.name == f"judge:{path}"
+    assert (check.rubric, check.name) == ("Is it short?", f"judge:{path}")
     assert "Is it short?" in asked(check, "Rain.")
 
 

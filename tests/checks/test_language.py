@@ -84,7 +84,7 @@ def test_another_language_fails_and_is_named(code: str, answer: str) -> None:
 def test_an_answer_without_words_has_no_verdict(answer: str, passes: bool) -> None:
     outcome = Language.of("en").check(answer, Prompt())
     assert outcome.passed == passes
-    assert outcome.message == "The answer has no words whose language could be told."
+    assert outcome.message == "The answer has no letters, so its language is unknown."
 
 
 @installed
@@ -101,7 +101,7 @@ def test_every_label_of_the_model_is_a_code() -> None:
     ],
 )
 def test_an_unknown_code_is_refused(written: str, hint: str) -> None:
-    with pytest.raises(CheckSyntaxError, match=f"has the code '{written}'") as caught:
+    with pytest.raises(CheckSyntaxError, match=f"with the code '{written}'") as caught:
         Language.of(written)
     assert (caught.value.hint or "").startswith(hint)
 

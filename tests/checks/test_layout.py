@@ -41,8 +41,7 @@ Some of its kinds:
 
 def test_what_counts() -> None:
     assert (bullets(LIST), items(LIST), headings(LIST)) == (5, 8, 2)
-    assert lines(LIST) == 22
-    assert lines(LIST.replace("\n", "\r\n")) == 22
+    assert (lines(LIST), lines(LIST.replace("\n", "\r\n"))) == (22, 22)
 
 
 def test_a_fence_ends_only_by_one_like_it() -> None:
@@ -68,17 +67,17 @@ A_BULLET = 'A bullet is a line that begins with "- ".'
         (
             "unique",
             "It rains.\nSo\n- it  Rains.\nit rains.",
-            'These lines come a second time: 3 ("- it  Rains.", as line 1), 4 ("it rains.", as line 1).',
+            'These lines repeat an earlier one: 3 ("- it  Rains.", as line 1), 4 ("it rains.", as line 1).',
         ),
-        ("unique", "1. Rain\n2. rain", 'This line comes a second time: 2 ("2. rain", as line 1).'),
+        ("unique", "1. Rain\n2. rain", 'This line repeats an earlier one: 2 ("2. rain", as line 1).'),
         ("uppercase", "THE Light", '"Light" is not uppercase.'),
         ("lowercase", "the Light shone", '"Light" is not lowercase.'),
         (
             "keys:name",
             '{"Name": 1}',
-            f'The JSON object lacks {A_KEY} and has the key "Name" besides: exactly {A_KEY} is asked for.',
+            f'The JSON object lacks {A_KEY} and also has the key "Name": exactly {A_KEY} is asked for.',
         ),
-        ("keys:name", "[1]", f"The JSON is no object, and one with {A_KEY} is wanted."),
+        ("keys:name", "[1]", f"The JSON is not an object. Write one with {A_KEY}."),
         ("keys:name", "Ada", "The answer is not JSON: Expecting value at line 1, column 1, before 'Ada'."),
     ],
 )

@@ -37,8 +37,7 @@ class Tower(BaseModel):
 
 
 def message(answer: str) -> str:
-    outcome = from_type(Tower).check(answer, Prompt())
-    return outcome.message
+    return from_type(Tower).check(answer, Prompt()).message
 
 
 def test_an_object_comes_out() -> None:
@@ -147,8 +146,7 @@ def test_a_place_in_a_union_leaves_out_its_tag(given: dict[str, Any], places: tu
     class Box(BaseModel):
         shape: Annotated[Round | Square, Field(discriminator="kind")]
 
-    outcome = from_type(Box).check(json.dumps({"shape": given}), Prompt())
-    assert tuple(outcome.places) == places  # type: ignore[union-attr]
+    assert tuple(from_type(Box).check(json.dumps({"shape": given}), Prompt()).places) == places  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -164,8 +162,7 @@ def test_a_place_in_a_plain_union_is_of_the_closest_type(given: Any, places: tup
     class Box(BaseModel):
         it: Tower | Node
 
-    outcome = from_type(Box).check(json.dumps({"it": given}), Prompt())
-    assert tuple(outcome.places) == places  # type: ignore[union-attr]
+    assert tuple(from_type(Box).check(json.dumps({"it": given}), Prompt()).places) == places  # type: ignore[union-attr]
 
 
 def test_the_name_of_a_type_has_no_modules() -> None:
@@ -178,8 +175,7 @@ def test_a_field_may_be_called_like_a_word_of_json_schema() -> None:
         type: str
         properties: dict[str, int]
 
-    answer = '{"type": "object", "properties": {"a": 1}}'
-    assert from_type(Odd).check(answer, Prompt()).passed
+    assert from_type(Odd).check('{"type": "object", "properties": {"a": 1}}', Prompt()).passed
     assert from_type(Odd).schema["properties"]["properties"].get("additionalProperties") == {
         "type": "integer"
     }
@@ -240,18 +236,14 @@ def test_the_typed_dict_of_an_old_typing_names_the_one_to_use() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("", None),
-        ("Well, ", None),
-        ("{", {}),
-        ('{"name": "A', {"name": "A"}),
-        ('{"born": 18', {}),
+        ("", None), ("Well, ", None), ("{", {}), ('{"name": "A', {"name": "A"}), ('{"born": 18', {}),
         ('{"born": 18,', {"born": 18}),
         ('Here [1]:\n```json\n[{"name": "Ulm"}, {"na', [{"name": "Ulm"}, {}]),
         ('```json\n{"name": "Ulm"}\n`', {"name": "Ulm"}),
         ('{"name": "Ulm"} is', {"name": "Ulm"}),
         ("{x", None),
     ],
-)
+)  # fmt: skip
 def test_json_that_is_still_written(text: str, found: object) -> None:
     assert json_so_far(text) == found
 

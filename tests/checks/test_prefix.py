@@ -111,8 +111,7 @@ SOON = [
 @pytest.mark.parametrize(("written", "lost", "still_open"), SOON)
 def test_a_text_is_lost_as_soon_as_that_is_certain(written: str, lost: str, still_open: str) -> None:
     check = rate(written)
-    assert prefix_of(check, lost) == "lost"
-    assert prefix_of(check, still_open) == "open"
+    assert (prefix_of(check, lost), prefix_of(check, still_open)) == ("lost", "open")
 
 
 def test_every_rule_is_tried_here() -> None:

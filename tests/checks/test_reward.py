@@ -35,8 +35,7 @@ def test_the_score_is_the_logistic_function_of_the_reward(model: str) -> None:
     check = parse_check(f"reward:{model}")
     result = asyncio.run(run_check(check, GOOD, PROMPT))
     (reward,) = RewardModel.load(model).score([(PROMPT, GOOD)])
-    assert result.score == pytest.approx(1 / (1 + math.exp(-reward)))
-    assert result.passed == (reward >= 0)
+    assert (result.score, result.passed) == (pytest.approx(1 / (1 + math.exp(-reward))), reward >= 0)
     assert f"{result.score:.2f} of 1 (reward {reward:+.2f})" in result.message
     assert result.score > asyncio.run(run_check(check, BAD, PROMPT)).score
 
@@ -58,8 +57,8 @@ def test_the_bar_decides_what_passes(model: str) -> None:
         ("reward", "has no value, but needs a colon"),
         ("reward:", "has no text after the colon"),
         ("reward[high]:x", r"reward\[high\]: write the lowest passing score"),
-        ("reward[7]:x", "the score must be from 0 to 1"),
-        ("reward[nan]:x", "the score must be from 0 to 1"),
+        ("reward[7]:x", "the score must be between 0 and 1"),
+        ("reward[nan]:x", "the score must be between 0 and 1"),
     ],
 )
 def test_what_is_wrong_is_an_error_before_anything_is_loaded(text: str, said: str) -> None:

@@ -19,10 +19,7 @@ from tests.engines.llamacpp.test_grammar import _SCHEMAS, _VALUES
 
 WITHIN_ITSELF = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}
 IMPOSSIBLE: list[Any] = [
-    False,
-    {"not": {}},
-    {"not": True},
-    {"enum": [], "type": "string"},
+    False, {"not": {}}, {"not": True}, {"enum": [], "type": "string"},
     {"type": "string", "minLength": 5, "maxLength": 2},
     {"type": "array", "minItems": 2, "items": {"not": {}}},
     {"type": "object", "required": ["a"], "properties": {"a": False}},
@@ -31,7 +28,7 @@ IMPOSSIBLE: list[Any] = [
     {"type": "array", "minItems": 1_000_000},
     {"anyOf": [False, {"type": "number", "minimum": 3, "maximum": 1}]},
     WITHIN_ITSELF,
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("schema", IMPOSSIBLE, ids=json.dumps)

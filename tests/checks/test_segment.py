@@ -50,13 +50,10 @@ def test_characters_are_what_a_reader_sees(text: str, count: int) -> None:
 @pytest.mark.parametrize(
     ("text", "count"),
     [
-        ("One.", 1),
-        ("One\ntwo.\n\nThree.", 2),
-        ("\n\nOne.\n \t\n\nTwo.\n", 2),
-        ("One.\r\n\r\nTwo.", 2),
+        ("One.", 1), ("One\ntwo.\n\nThree.", 2), ("\n\nOne.\n \t\n\nTwo.\n", 2), ("One.\r\n\r\nTwo.", 2),
         ("  ", 0),
     ],
-)
+)  # fmt: skip
 def test_paragraphs_are_separated_by_blank_lines(text: str, count: int) -> None:
     assert len(paragraphs(text)) == count
 
@@ -70,8 +67,7 @@ def test_paragraphs_are_separated_by_blank_lines(text: str, count: int) -> None:
         ("He lives in the U.S. and works. She lives in the U.S. She works.", 3),
         ("Wait... what? Well… Yes.", ["Wait... what?", "Well…", "Yes."]),
         ('"Really?" he asked. "Yes." Then he left.', ['"Really?" he asked.', '"Yes."', "Then he left."]),
-        ("The answer is no. Go on.", 2),
-        ("Take option b. Then go.", 2),
+        ("The answer is no. Go on.", 2), ("Take option b. Then go.", 2),
         ("See No. 5, Fig. 3 and pp. 7 there.", 1),
         ("Bring tea, milk, etc. They help.", 2),
         ("Use e.g. Python. It works, i.e. Guido says so.", 2),
@@ -79,14 +75,11 @@ def test_paragraphs_are_separated_by_blank_lines(text: str, count: int) -> None:
         ("# A title\nOne sentence\nover two lines.", ["A title", "One sentence\nover two lines."]),
         ("- First item\n- Second item. With two.\n1. Third", 4),
         ("1. One\n2) Two\n* Three", ["One", "Two", "Three"]),
-        ("No stop at all", 1),
-        ("World War I. Germany lost.", 2),
+        ("No stop at all", 1), ("World War I. Germany lost.", 2),
         ("Visit example.com. Version 2.0. Done!", 3),
-        ("Hi!!! You?! Yes.", 3),
-        ("... --- !!!", 0),
-        ("", 0),
+        ("Hi!!! You?! Yes.", 3), ("... --- !!!", 0), ("", 0),
     ],
-)
+)  # fmt: skip
 def test_sentences(text: str, expected: list[str] | int) -> None:
     found = [sentence.removeprefix("# ") for sentence in sentences(text)]
     assert (found if isinstance(expected, list) else len(found)) == expected

@@ -63,16 +63,10 @@ class TestSchema:
             ({"prefixItems": [{"type": "string"}]}, '["a", 1]', "The answer is JSON that fits the schema."),
         ],
         ids=[
-            "fits",
-            "three faults",
-            "long",
-            "enum",
-            "the nearest",
-            "references",
-            "an old draft",
+            "fits", "three faults", "long", "enum", "the nearest", "references", "an old draft",
             "the new draft",
         ],
-    )
+    )  # fmt: skip
     def test_what_is_said(self, tmp_path: Path, schema: object, answer: str, said: str) -> None:
         message = self.made(tmp_path, schema).check(answer, Prompt()).message
         assert message.endswith(said)
@@ -168,14 +162,11 @@ def test_the_shape_of_a_schema(schema: Any, shape: str) -> None:
 @pytest.mark.parametrize(
     "schema",
     [
-        False,
-        {"type": ["string", "null"]},
+        False, {"type": ["string", "null"]},
         {"type": "string", "contentEncoding": "base64"},
         {"type": "string", "maximum": 3},
         {"type": "number", "minimum": 0, "exclusiveMinimum": True},  # of Draft 4
-        {"not": TEXT},
-        {"allOf": [TEXT]},
-        {"anyOf": [TEXT], "minLength": 3},
+        {"not": TEXT}, {"allOf": [TEXT]}, {"anyOf": [TEXT], "minLength": 3},
         {"type": "object", "required": ["born"]},
         {"type": "object", "patternProperties": {"^x": TEXT}},
         {"type": "array", "prefixItems": [TEXT]},
@@ -183,7 +174,7 @@ def test_the_shape_of_a_schema(schema: Any, shape: str) -> None:
         object_of(inner=object_of(deep={"not": TEXT})),
         {"$defs": {"T": object_of(kids={"$ref": "#/$defs/T"})}, "$ref": "#/$defs/T"},
     ],
-)
+)  # fmt: skip
 def test_a_schema_that_says_more_has_none(schema: Any) -> None:
     assert sketch(schema) is None
     assert json.dumps(schema) in demand_of_schema(schema)

@@ -14,8 +14,7 @@ from tests.engines.able import Able
 
 
 def call(name: str, call_id: str = "c1", **arguments: Any) -> dict[str, Any]:
-    function = {"name": name, "arguments": json.dumps(arguments)}
-    return {"id": call_id, "type": "function", "function": function}
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
 
 ITEMS = {"type": "array", "items": {"properties": {"x": {"minimum": 1}}, "additionalProperties": True}}
@@ -159,16 +158,10 @@ def test_what_programs_read_in_two_ways_or_not_at_all_is_refused(arguments: str)
 @pytest.mark.parametrize(
     "check",
     [
-        "tool",
-        "tool:",
-        "tool:pay",
-        "tool:pay.a",
-        "tool:pay sometimes",
-        "tool:.a once",
-        "any(json; tool :pay once)",
-        "tool:pay tool:pay once",
+        "tool", "tool:", "tool:pay", "tool:pay.a", "tool:pay sometimes", "tool:.a once",
+        "any(json; tool :pay once)", "tool:pay tool:pay once",
     ],
-)
+)  # fmt: skip
 def test_a_wrong_form_is_refused(check: str) -> None:
     with pytest.raises(CheckSyntaxError):
         parse_check(check)

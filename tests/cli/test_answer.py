@@ -102,15 +102,14 @@ def test_a_terminal_shows_what_is_written_now_and_how_fast() -> None:
         "answer", "prompts.jsonl", "-o", str(OUT), "-m", model, "--max-revisions", "0"
     )
     assert "opening the model, 0:00" in shown
-    assert re.search(r"0 of 2 done · [1-9]\d* tokens/s · 0:01 ·.* now first \+1", shown)
+    assert re.search(r"0 of 2 done · [1-9]\d* tokens/s · 0:01 elapsed ·.* now first \+1", shown)
     assert shown.index("2 of 2 done") > shown.index("now first +1")
 
 
 def test_an_empty_prompt_fails_alone() -> None:
     Path("prompts.jsonl").write_text('"A prompt."\n{"instruction": " "}\n')
     assert answer(prompts="prompts.jsonl").exit_code == 2
-    assert verbs.lines(ERRORS)[0]["message"] == "prompts/1: the prompt is empty."
-    assert len(verbs.chains()) == 1
+    assert (verbs.lines(ERRORS)[0]["message"], len(verbs.chains())) == ("prompts/1: the prompt is empty.", 1)
 
 
 def test_an_engine_that_stays_down_ends_the_job() -> None:

@@ -52,8 +52,7 @@ def test_a_restart_with_streams_in_flight_loses_nothing() -> None:
 
 def asked_of(*replies: Reply, patience: tuple[str, ...] = ("--patience", "0")) -> tuple[Result, int]:
     with chat_server(*replies) as server:
-        result = answer(f"{server.url}#m", "-j", "1", "--retries", "0", *patience)
-        return result, len(server.asked(CHAT))
+        return answer(f"{server.url}#m", "-j", "1", "--retries", "0", *patience), len(server.asked(CHAT))
 
 
 @pytest.mark.parametrize(
@@ -87,8 +86,7 @@ def test_waiting_is_no_part_of_how_an_output_was_made() -> None:
     waiting = {"patience": 30, "retries": 2, "timeout": 9, "rpm": 600, "tpm": 9000}
     flags = [word for name, value in waiting.items() for word in (f"--{name}", str(value))]
     assert answer(script(WHOLE), *flags).exit_code == 0
-    config = json.loads(Path("out.jsonl.run.json").read_text())["config"]
-    assert not config.keys() & waiting.keys()
+    assert not json.loads(Path("out.jsonl.run.json").read_text())["config"].keys() & waiting.keys()
 
 
 def test_a_run_goes_on_with_its_servers_in_another_order_and_one_that_is_down() -> None:

@@ -22,7 +22,6 @@ from tests.engines.paid_server import PaidServer
 
 FEW = ("--seeds", "1", "--limit", "3", "--samples", "3", "-j", "1", "--models", "script:script.jsonl")
 BOTH, GSM8K = "add,gsm8k:test.jsonl", "gsm8k:test.jsonl"
-REPLIES = ["Answer: 0", "Answer: 1", "9", "11", "12"] * 60
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +31,7 @@ def _four(_folder: None) -> None:
 
 def four() -> None:
     write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
-    script(*REPLIES)
+    script(*["Answer: 0", "Answer: 1", "9", "11", "12"] * 60)
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +69,11 @@ def run_of(way: str, seed: int = 0) -> dict[str, Chain]:
 def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     result = run()
     assert result.exit_code == 0, result.output
-    names = {Path(name).stem for name in files()}
-    assert {"plain", "revise-2", "alone-2", "best-of-2", "vote-3"} <= names
+    assert {"plain", "revise-2", "alone-2", "best-of-2", "vote-3"} <= {Path(name).stem for name in files()}
     assert "script:script.jsonl, revise: " in result.stdout
     page = Path("d/index.html").read_text()
     titled = (
-        ", at equal tokens</h2>",
+        ", at equal tokens where possible</h2>",
         "<p>No way has more right answers than ",
         "<p>Undecided: revising is not",
     )
@@ -103,7 +101,8 @@ def test_all_ways_begin_with_the_same_first_answers() -> None:
             assert {name: chain.steps[0].answer for name, chain in run_of(way, seed).items()} == plain
         for name, chain in run_of("best-of-2", seed).items():
             assert plain[name] in [step.answer for step in (*chain.steps, *chain.drafts)]
-        assert all(len(chain.drafts) == 2 for chain in run_of("vote-3", seed).values())
+        votes = {(len(chain.drafts), chain.passed) for chain in run_of("vote-3", seed).values()}
+        assert votes == {(2, None)}, "a vote draws all its samples, but no check failed"
     drawn = [chain.sampling["seed"] for seed in (0, 1) for chain in run_of("plain", seed).values()]
     assert len(set(drawn)) == 6
 
@@ -121,6 +120,11 @@ def test_long_answers_have_no_majority() -> None:
     assert result.exit_code == 0, result.output
     assert not list(Path("d").rglob("vote-*"))
     refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "give --samples 3")
+    write("test.jsonl", [{"prompt": "Describe rain.", "checks": ["contains:rain"]}])
+    refused(redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "vote"), "no votes to count.")
+    write("test.jsonl", [{"prompt": "Describe fog.", "checks": ["contains:rain"]}])
+    redone = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "one,revise", "--quiet")
+    assert redone.exit_code == 0, "a refused command has answered nothing, so the file may change"
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
@@ -204,14 +208,13 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
 
 def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verified(whole: Path) -> None:
     copytree(whole, "d")
-    unknown = redraft("diagnose", "d", "--equal", "money").stdout
-    assert "some chains of revise do not record money" in unknown
+    assert "some chains of revise do not record money" in redraft("diagnose", "d", "--equal", "money").stdout
     refused(redraft("diagnose", "d", "--equal", "gold"), "--equal is 'gold'.", "tokens, seconds or money")
     [file] = Path("d").rglob("plain.jsonl")
     refused(redraft("diagnose", str(file), "--equal", "money"), "--equal needs a folder that --tasks wrote.")
     rmtree("d")
     priced = run("add", "--ways", "best", "--price", "0,1000000", "--equal", "money")
-    told = r"add, at equal money: .*\nrevise minus one .* \d+\.\d{6} USD against"
+    told = r"add, at equal money where possible: .*\nrevise minus one .* \d+\.\d{6} USD against"
     assert re.search(told, priced.stdout), priced.stdout
     assert table()["by"] == "money"
     assert "money a prompt</text>" in Path("d/index.html").read_text()
@@ -230,6 +233,13 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     assert done.exit_code == 1
     assert done.stdout.startswith("table.json: cells[0].points[0].score.value is 0.9, but the")
     Path("d/table.json").write_text(text)
+    page = Path("d/index.html").read_text()
+    for place in (r"<td>\d+\.\d(?= %)", r": \d+\.\d(?= %)"):  # in a row, and at a point of the chart
+        Path("d/index.html").write_text(re.sub(place, lambda has: f"{has[0][0]}9", page, count=1))
+        done = verify()
+        assert done.exit_code == 1
+        assert re.match(r"index.html: line \d+ is '.*9 %.*', but the records give '.*\d\.\d %", done.stdout)
+    redraft("diagnose", "d")
     [*_, last] = map(Path, files())
     last.unlink()
     assert f"{last.relative_to('d')} is gone." in verify().stdout
@@ -265,6 +275,16 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_asked(
 @pytest.mark.parametrize("flag", [("--model", "default"), ("--models", "default"), ("--limit-usd", "2")])
 def test_options_of_runs_need_tasks(flag: tuple[str, str]) -> None:
     refused(redraft("diagnose", "test.jsonl", *flag), f"{flag[0]} needs --tasks")
+
+
+def test_files_that_differ_in_more_than_the_seed_are_no_runs_of_one_way() -> None:
+    assert run(GSM8K, "--ways", "one,alone", "--seeds", "2").exit_code == 0
+    [seeds] = Path("d/runs").glob("*/*")
+    one, revise, alone = (f"{seeds}/seed-0/{way}.jsonl" for way in ("plain", "revise-2", "alone-2"))
+    said = f"{one} and {alone} differ in more than the seed: max_revisions was 0 and is 1"
+    refused(redraft("diagnose", one, alone), said, f"redraft report {one} {alone}")
+    refused(redraft("diagnose", revise, alone), "way was revise-2 and is alone-2.")
+    assert "3 items in 6 runs" in redraft("diagnose", alone, alone.replace("-0", "-1")).stdout
 
 
 def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> None:
@@ -309,6 +329,8 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it(
     found = re.search(sentence, result.stdout)
     assert found, result.stdout
     assert len(run_of("plain")) == int(found[1]) < 200
+    decided = re.findall(r"best of 4 minus .* at least (\S+)  certainly not behind by", result.stdout)
+    assert min(map(float, decided)) > -10
     text = Path("way.yaml").read_text()
     assert "mode: best-of" in text
     assert "drafts: 4" in text
@@ -618,7 +640,10 @@ def test_without_checks_a_judge_compares_the_answers_and_what_it_said_is_kept() 
     assert f"  judge: {server.model}\n" in way
     assert "\njudge:" not in way, "it is not asked in use"
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0
-    refused(redraft("diagnose", "way"), "only a judge compared the answers in way, so no table is made.")
+    refused(
+        redraft("diagnose", "way"),
+        "a judge compared the answers in way, and no checks scored them, so no table is made.",
+    )
     file.write_text(text.replace('"score":[6.0,5.0]', '"score":[1.0,1.0]'))
     edited = redraft("diagnose", "way.yaml", "--verify").stdout
     assert re.search(r"promise.gain is (?s:.*)pairs.reviews-2.jsonl was changed afterwards.", edited)

@@ -95,8 +95,7 @@ PLAIN = dict.fromkeys(WIDE, False) | {"AVX2": True}
 def test_the_best_engine_and_why(
     has: dict[str, bool] | None, there: str, well: bool | None, said: str, type_next: str
 ) -> None:
-    names = ("llamacpp", "openvino", "gpu")
-    finding = engine_for(has, **{name: name in there.split() for name in names})
+    finding = engine_for(has, **{name: name in there.split() for name in ("llamacpp", "openvino", "gpu")})
     assert finding.well is well
     assert said in finding.found
     assert type_next in finding.type_next

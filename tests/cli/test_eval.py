@@ -48,6 +48,9 @@ def test_the_score_and_the_chains() -> None:
     assert chains()[0].prompt.text.startswith("How many? (0)\n\n")
     script("Answer: 0")
     assert "seed" not in plain("--limit", "1", "--seed", "0", "-o", "two.jsonl").stdout
+    script("Answer: 0")
+    assert "guides     none, so no answer was revised" in run("--limit", "1", "-o", "three.jsonl").stdout
+    assert "guides" not in result.stdout
 
 
 def test_json_has_the_score_alone_on_stdout() -> None:

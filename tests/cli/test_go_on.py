@@ -17,7 +17,6 @@ PROMPTS, PARALLEL, CALLS = 12, 3, 5
 NEEDED = PROMPTS * CALLS  # an answer, and twice a criticism with its revision
 NEW = TOKENS[1]
 UNFINISHED = Path("out.jsonl.unfinished.jsonl")
-CACHE = ("--cache", "paid.db")
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +64,7 @@ def insist_on_all() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [(), CACHE])
+@pytest.mark.parametrize("more", [(), ("--cache", "paid.db")])
 def test_a_client_that_is_stopped_three_times_asks_for_nothing_complete_again(more: tuple[str, ...]) -> None:
     with slow() as server:
         for number, how in enumerate([signal.SIGKILL, signal.SIGINT, signal.SIGKILL], start=1):
@@ -114,14 +113,13 @@ def kept_of(server: PaidServer) -> dict[str, Any]:
 
 def damaged(kept: dict[str, Any]) -> dict[str, str]:
     other = {**kept["work"], "prompt": {"instruction": "Another."}}
-    endless = {**kept["work"], "usage": {"seconds": float("nan")}}
     return {
         "torn": json.dumps(kept)[:-40],
         "noise": "\x00\xff{[\n",
         "nested": "[" * 100_000 + "\n",
         "wrong work": json.dumps({**kept, "work": {"steps": 3}}) + "\n",
         "other prompt": json.dumps({**kept, "work": other}) + "\n",
-        "endless": json.dumps({**kept, "work": endless}) + "\n",
+        "endless": json.dumps({**kept, "work": {**kept["work"], "usage": {"seconds": float("nan")}}}) + "\n",
     }
 
 

@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "stats"]
 WEIGHTS_VERBS = ["diff", "apply", "convert", "gguf", "from-gguf"]
 WEIGHTS_VERBS += ["merge-lora", "lora-gguf", "verify", "info"]
-MODEL_VERBS = ("get", "list")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def test_the_pages_have_every_command(pages: dict[Path, str]) -> None:
     verbs += ["data", *(f"data {verb}" for verb in DATA_VERBS)]
     verbs += ["train", "train sft", "train reward", "train ppo", "train self"]
     verbs += ["weights", *(f"weights {verb}" for verb in WEIGHTS_VERBS)]
-    verbs += ["run", "merge", "model", *(f"model {verb}" for verb in MODEL_VERBS), "doctor"]
+    verbs += ["run", "merge", "model", *(f"model {verb}" for verb in ("get", "list")), "doctor"]
     assert headings == [f"redraft {verb}" for verb in verbs]
 
 

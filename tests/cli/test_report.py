@@ -53,18 +53,15 @@ def test_json_has_all_figures_and_no_nan() -> None:
     assert result.stdout == run("reviews.jsonl", *ANSWERS, "--json").stdout, "the seed decides the interval"
     assert "NaN" not in result.stdout
     [found] = json.loads(result.stdout)["comparisons"]
-    assert found["ratio"]["value"] == pytest.approx(51.5 / 48)
-    assert found["sums"] == [[26, 24], [25.5, 24]]
-    assert found["both"] == {"wins": 2, "ties": 1, "losses": 0}
-    assert found["length_bias"]["opponent"] == 2
+    assert (found["ratio"]["value"], found["sums"]) == (pytest.approx(51.5 / 48), [[26, 24], [25.5, 24]])
+    assert (found["both"], found["length_bias"]["opponent"]) == ({"wins": 2, "ties": 1, "losses": 0}, 2)
     assert found["length_bias"]["win_rate"] == {"value": None, "low": None, "high": None}
 
 
 def test_two_judges_and_their_agreement() -> None:
-    scores = {"strict": (7, 7), "kind": (9, 8), "": (6, 6)}
     records = [
         {**each, "review_id": f"{judge}{each['review_id']}"} | ({"judge": judge} if judge else {})
-        for judge, ours in scores.items()
+        for judge, ours in {"strict": (7, 7), "kind": (9, 8), "": (6, 6)}.items()
         for n in range(8)
         for each in both(n, ours if n else (9, 9), (8, 8))
     ]
@@ -177,7 +174,7 @@ def test_the_page_is_written_whole_and_replaces_nothing_unasked() -> None:
     html = Path("report.html").read_text("utf-8")
     assert html.startswith("<!doctype html>")
     assert html.endswith("</html>\n")
-    assert "10,000 resamples of the questions" in html
+    assert "from 20 questions on by 10,000 resamples" in html
     refused(run("reviews.jsonl", "--html", "report.html"), "report.html exists", "--force")
     assert run("reviews.jsonl", "--html", "report.html", "--force").exit_code == 0
     refused(run(write("none.jsonl", []), "--html", "none.html"), "there is no record")

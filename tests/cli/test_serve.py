@@ -72,7 +72,7 @@ def test_a_model_has_two_names_and_a_signal_ends_the_server() -> None:
     assert "reasoning_content" in revised
     assert "reasoning_content" not in plain
     assert status == 0
-    assert len(log.splitlines()) == 2
+    assert log.splitlines()[2:] == ["redraft: stopped."]
     assert "status=200 model='rain-revise' stop=passed" in log
     assert "Traceback" not in log
 
@@ -154,6 +154,7 @@ def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
     ("words", "said"),
     [
         (["--models", "none.yaml"], "none.yaml cannot be read"),
+        (["--models", "one.yaml"], "--model would not be served: each entry in one.yaml names a model."),
         (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines, but there are no keys"),  # noqa: S104
         (["--api-key-file", "none.txt"], "the keys in none.txt cannot be read"),
         (["--check", "word<=5"], "no check is called 'word'"),
@@ -162,6 +163,7 @@ def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
     ],
 )
 def test_wrong_flags_are_refused_before_anything_is_loaded(words: list[str], said: str) -> None:
+    Path("one.yaml").write_text("rain: {model: script:rain.jsonl}")
     assert said in refused("--model", "script:rain.jsonl", *words).stderr
 
 
@@ -204,7 +206,8 @@ def test_what_is_noted_of_a_request() -> None:
         httpx.post(f"{url}/chat/completions", json={"model": "rain"}, headers={"x-request-id": "mine"})
         status, log = server.end()
     assert (status, first["level"]) == (0, "info")
-    (line,) = map(json.loads, log.splitlines())
+    line, stopped = map(json.loads, log.splitlines())
+    assert stopped["message"] == "stopped."
     assert (line["id"], line["status"], line["error"]) == ("mine", 400, "invalid_value")
 
 

@@ -166,13 +166,12 @@ def test_what_needs_no_verb() -> None:
 def test_a_reader_that_goes_away_is_told_by_the_status_alone(length: int, tmp_path: Path) -> None:
     script = tmp_path / "replies.jsonl"
     script.write_text(json.dumps("x" * length))
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
         [sys.executable, "-m", "redraft", "ask", "hi", "-m", f"script:{script}", "--max-revisions", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=buffered,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     ) as process:
         assert process.stdout
         assert process.stderr
@@ -239,13 +238,10 @@ def test_an_interrupt_that_pydantic_wraps_is_one(monkeypatch: pytest.MonkeyPatch
         main()
 
 
-SRC = str(Path(chain.__file__).parents[2])
-
-
 def test_little_is_imported_before_interrupts_are_handled() -> None:
     """Until then, a Ctrl-C shows Python's own traceback."""
     code = "import sys; before = set(sys.modules); import redraft.cli; print(*set(sys.modules) - before)"
-    environment = os.environ | {"PYTHONPATH": SRC}
+    environment = os.environ | {"PYTHONPATH": str(Path(chain.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment)
     assert {"redraft.cli", "signal"} <= set(done.stdout.split())
     assert not {"typing", "re", "importlib", "typer"} & set(done.stdout.split())

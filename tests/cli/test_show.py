@@ -52,7 +52,7 @@ def test_all_of_a_chain_is_there_in_80_columns_and_without_escapes(out: Path) ->
         "✗ words<=4: 5 words, at most 4",
         "Revision 1 · best",
         "Water that falls.",
-        "all allowed revisions were made",
+        "no further revision was allowed",
         "40 new tokens",
     ):
         assert part in text
@@ -68,6 +68,11 @@ def test_one_by_id_and_the_first_few(out: Path) -> None:
         "a/2",
     ]
     assert [name for name in ("a/1", "a/2", "a/3") if name in show(out, "--id", "a/3").stdout] == ["a/3"]
+
+
+def test_a_gold_answer_is_shown_where_there_is_no_other(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"instruction": "Hi.", "output": "Hello!"}])
+    assert "Hello!" in show(path).stdout
 
 
 def test_json_gives_the_records_back(out: Path) -> None:

@@ -18,7 +18,6 @@ from typer.testing import Result
 from tests.cli.verbs import lines, redraft, refused, script
 
 OUT = "ill://bucket/out.jsonl"
-PROMPTS = "".join(f"Describe thing {n}.\n" for n in range(20))
 
 
 class IllStore(MemoryFileSystem):
@@ -59,7 +58,7 @@ def store(_folder: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[IllStore]:
     found: IllStore = fsspec.filesystem("ill")
     found.store.clear()
     found.pseudo_dirs[:] = [""]
-    found.pipe_file("/bucket/prompts.txt", PROMPTS.encode())
+    found.pipe_file("/bucket/prompts.txt", "".join(f"Describe thing {n}.\n" for n in range(20)).encode())
     script("A gull over the grey sea.")
     yield found
     found.store.clear()

@@ -33,8 +33,7 @@ def reply_to(messages: Messages) -> str:
 
 @pytest.fixture(autouse=True)
 def _records(_folder: None) -> None:
-    asked = [{"question": f"How many gulls? ({n})", "answer": "So.\n#### 4"} for n in range(9)]
-    write("asked.jsonl", asked)
+    write("asked.jsonl", [{"question": f"How many gulls? ({n})", "answer": "So.\n#### 4"} for n in range(9)])
     questions = [{"question_id": n, "text": f"Why {n}?", "category": "generic"} for n in range(5)]
     write("questions.jsonl", questions)
     for name in ("new", "old"):

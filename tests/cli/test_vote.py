@@ -47,8 +47,7 @@ class Visit:
     def __call__(self, keys: str, *, voter: str = "zoë", given: Sequence[str] = GIVEN) -> Result:
         def votes(booth: Booth) -> None:
             for key in keys:
-                pair = booth.act(voter, "show", "", "")["pair"]
-                booth.act(voter, key, pair["id"], "")
+                booth.act(voter, key, booth.act(voter, "show", "", "")["pair"]["id"], "")
 
         self.does = votes
         return redraft("vote", *given)

@@ -50,20 +50,16 @@ def texts(outcome: Chain | str) -> list[str]:
     return [turn.text for turn in turns_of(outcome)]
 
 
-def revised() -> Chain:
-    feedback = Feedback(text="<p>Too \x00long.</p>\r\n", verdict="revise")
-    steps = (Step(answer="<p>a &lt; b\x00</p>", feedback=feedback), Step(answer="<p><b>a</b></p>"))
-    prompt = Prompt(instruction="Is a\r\nless?", input="\ufeffyes")
-    return Chain(prompt=prompt, steps=steps, best=1, meta={"reference": "<p>a</p>", "source": {"x": "\x00"}})
-
-
 def test_characters() -> None:
     chain = talk("a\x00b\r\nc\rd\te\x1b[31mf\x85g\x9b\ufeff\x0bh\x0ci", "x" * 20)
     assert texts(by("characters", chain))[0] == "ab\nc\nd\tef\ng\nh\ni"
 
 
 def test_rules_change_all_texts_alike_and_keep_the_steps() -> None:
-    chain = revised()
+    feedback = Feedback(text="<p>Too \x00long.</p>\r\n", verdict="revise")
+    steps = (Step(answer="<p>a &lt; b\x00</p>", feedback=feedback), Step(answer="<p><b>a</b></p>"))
+    prompt = Prompt(instruction="Is a\r\nless?", input="\ufeffyes")
+    chain = Chain(prompt=prompt, steps=steps, best=1, meta={"reference": "<p>a</p>", "source": {"x": "\x00"}})
     for name in ("characters", "html"):
         outcome = by(name, chain)
         assert isinstance(outcome, Chain)
@@ -212,17 +208,12 @@ def test_tools_may_speak_between_turns_of_the_assistant() -> None:
 
 
 def test_the_first_pair_has_what_tools_said_for_it() -> None:
-    talk = messages(user("q"), CALL, TOOL, assistant("a"), user("q2"), assistant("a2"))
-    outcome = by("first-pair", talk)
+    outcome = by("first-pair", messages(user("q"), CALL, TOOL, assistant("a"), user("q2"), assistant("a2")))
     assert isinstance(outcome, Chain)
-    assert outcome.prompt.messages == (user("q"), CALL, TOOL)
-    assert outcome.answer == "a"
+    assert (outcome.prompt.messages, outcome.answer) == ((user("q"), CALL, TOOL), "a")
 
 
-ROLES = st.lists(st.sampled_from(["human", "gpt", "system"]), min_size=1, max_size=8)
-
-
-@given(ROLES)
+@given(st.lists(st.sampled_from(["human", "gpt", "system"]), min_size=1, max_size=8))
 def test_what_roles_keeps_alternates_and_is_a_run_of_what_was_said(roles: list[str]) -> None:
     chain = said(*((role, f"t{i}") for i, role in enumerate(roles)))
     outcome = by("roles", chain)
@@ -324,17 +315,11 @@ def test_wrong_format(text: str, broken: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "question"),
     [
-        ("What is a fox", True),
-        ("A fox?", True),
-        ("“Is it?” ", True),
-        ("ما هو الثعلب؟", True),
-        ("hey, can you write a poem", True),
-        ("What’s that", True),
-        ("Do the following steps.", False),
-        ("Describe a fox.", False),
-        ("", False),
+        ("What is a fox", True), ("A fox?", True), ("“Is it?” ", True), ("ما هو الثعلب؟", True),
+        ("hey, can you write a poem", True), ("What’s that", True), ("Do the following steps.", False),
+        ("Describe a fox.", False), ("", False),
     ],
-)
+)  # fmt: skip
 def test_questions(text: str, question: bool) -> None:
     assert is_question(text) == question
     assert kept("question", talk(text, "a")) == question
@@ -343,13 +328,10 @@ def test_questions(text: str, question: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "question"),
     [
-        ("Would you like more? 😊", True),
-        ("**Shall we?**", True),
-        ('She asked: "Why?"', True),
-        ("Why? Because.", False),
-        ("", False),
+        ("Would you like more? 😊", True), ("**Shall we?**", True), ('She asked: "Why?"', True),
+        ("Why? Because.", False), ("", False),
     ],
-)
+)  # fmt: skip
 def test_answers_that_end_in_a_question(text: str, question: bool) -> None:
     """SelFee's script wrote the records that it meant to reject (reference: SelFee, fault 6)."""
     assert ends_in_question(text) == question

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain, Prompt, Step
 from redraft.chain.read.records import RawRecord
-from redraft.data.decontaminate import Contaminated, Items, Match, Runs, check, contaminated
+from redraft.data.decontaminate import Contaminated, Items, Match, Runs, check, contaminated, decontaminate
 from redraft.errors import RecordError, UsageError
 from tests.cli.verbs import write
 
@@ -60,8 +60,7 @@ def test_a_shorter_one_as_a_whole_anywhere(three: Path) -> None:
 
 def test_a_very_short_one_where_it_is_a_whole_turn(three: Path) -> None:
     assert matches(three, saying("who wrote HAMLET")) == (Match(2, "who wrote hamlet", 1),)
-    assert matches(three, saying(f"{SHORT} And when?")) == ()
-    assert matches(three, saying("Hm.", SHORT)) == ()
+    assert (matches(three, saying(f"{SHORT} And when?")), matches(three, saying("Hm.", SHORT))) == ((), ())
     talk = tuple({"role": "user", "content": text} for text in ("Hello!", SHORT, "Why?"))
     assert [match.item for match in matches(three, Chain(prompt=Prompt(messages=talk)))] == [2]
 
@@ -167,3 +166,12 @@ def test_a_record_is_checked_and_its_drop_names_what_it_has(tmp_path: Path) -> N
     assert drop.reason == "shares with eval/q7: natalia sold clips to 48 of her friends in april and then she"
     assert [(match["eval"], match["count"]) for match in drop.matches] == [("eval/q7", 8), ("eval/1", 1)]
     assert {match["file"] for match in drop.matches} == {str(tmp_path / "eval.jsonl")}
+
+
+def test_an_item_that_drops_many_records_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    against = write(tmp_path / "eval.jsonl", [{"prompt": LONG}])
+    for count in (2, 3):
+        questions = [{"prompt": f"{n}. {LONG if n < count else n}"} for n in range(10)]
+        decontaminate(write(tmp_path / "in.jsonl", questions), tmp_path / str(count), against=against)
+    said = [line for line in capsys.readouterr().err.splitlines() if "were dropped" in line]
+    assert said == ["redraft: 3 of 10 records were dropped, 3 of them for eval/0."]

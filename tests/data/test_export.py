@@ -119,9 +119,10 @@ def test_a_talk_in_each_format_that_holds_one() -> None:
 @pytest.mark.parametrize(
     ("to", "chain", "rule"),
     [
-        ("selfee", Chain(prompt=Prompt(instruction="a")), "no-answer"),
-        ("alpaca", Chain(prompt=Prompt(instruction="a")), "no-answer"),
-        ("sharegpt", Chain(prompt=Prompt(instruction="a")), "no-answer"),
+        *(
+            (to, Chain(prompt=Prompt(instruction="a")), "no-answer")
+            for to in ("selfee", "alpaca", "sharegpt")
+        ),
         ("sharegpt", TALK.model_copy(update={"best": None}), "no-answer"),
         ("sharegpt", TALK.model_copy(update={"steps": (Step(answer=" "),)}), "no-answer"),
         ("sharegpt", Chain(prompt=Prompt(messages=({"role": "tool", "content": "a"},))), "role"),
@@ -219,6 +220,16 @@ def test_a_correction_that_talks_about_the_answer_or_was_cut_is_not_chosen() -> 
     assert found["chosen"][0]["content"] == "c"
 
 
+@pytest.mark.parametrize(
+    ("to", "rule"),
+    [("alpaca", "rejected"), ("sharegpt", "rejected"), ("messages", "rejected"), ("selfee", "")],
+)
+def test_a_rejected_answer_is_not_written_alone(to: ExportFormat, rule: str) -> None:
+    for last in (judged("b", "revise"), judged("b", "accept", checks=0.5)):
+        found = export_chain(of_teacher(judged("a", "revise"), last), "a:1", to=to)
+        assert (found.rule if isinstance(found, Drop) else "") == rule
+
+
 SUM = Prompt(instruction="6 · 7?")
 
 
@@ -238,6 +249,7 @@ def test_a_gold_answer_is_the_answer_where_there_is_no_other(
 ) -> None:
     chain = chain.model_copy(update={"meta": meta})
     assert made(chain, "alpaca")["output"] == answer
+    assert made(chain, "selfee")["outputs"] == [{"output": answer}]
     assert made(chain, "messages")["messages"][-1] == {"role": "assistant", "content": answer}
     assert made(chain, "sharegpt")["conversations"][-1] == {"from": "gpt", "value": answer}
 

@@ -51,20 +51,15 @@ def test_html_without_the_marks_of_a_page(answer: str, markdown: str) -> None:
     "answer",
     [
         "<html>\n<body>\n<p>x</p>\n</body>\n</html>",
-        "<ul>\n  <li>a</li>\n</ul>",
-        '"<br/>".join(f(x) for x in xs)',
-        "Use **bold**: `<b>`",
-        "- one<br>two\n- three",
-        "| a<br>b | c |",
-        "<div>{props.name}</div><MyPage/>",
-        "#include <stdio.h>",
+        "<ul>\n  <li>a</li>\n</ul>", '"<br/>".join(f(x) for x in xs)', "Use **bold**: `<b>`",
+        "- one<br>two\n- three", "| a<br>b | c |", "<div>{props.name}</div><MyPage/>", "#include <stdio.h>",
         "The <p> element and the <div> element differ.",
         "Write <p> tags to make paragraphs, and close with </p>.",
         "Use <b> and </b> around what is bold.",
         "A <br> begins a new line.",
         "<p> is for paragraphs, and <em> is not.",
     ],
-)
+)  # fmt: skip
 def test_markdown_and_code_stay(answer: str) -> None:
     assert cleaned(["Show me."], [answer])[1] == [answer]
 
@@ -90,16 +85,13 @@ def test_words_that_html_shares_with_other_things_do_not_make_prose_code(asked: 
 @pytest.mark.parametrize(
     "asked",
     [
-        "Make a list in HTML.",
-        "Fix <p>a",
+        "Make a list in HTML.", "Fix <p>a",
         "Create a simple landing page about rain.",
         "Add a paragraph to the front of my page.",
-        "Which tag is it?",
-        "Wrap it in a paragraph tag.",
-        "Generate the markup for a list.",
+        "Which tag is it?", "Wrap it in a paragraph tag.", "Generate the markup for a list.",
         "How do I do that in CSS?",
     ],
-)
+)  # fmt: skip
 def test_prose_in_a_page_that_was_asked_for_is_code(asked: str) -> None:
     assert cleaned([asked], [PROSE])[1] == [PROSE]
 

@@ -245,8 +245,7 @@ def test_each_part_gives_what_is_asked_or_all_that_it_has(
 def test_a_part_is_drawn_by_fields_of_source_origin_and_meta(tmp_path: Path, per: str) -> None:
     def chain(number: int) -> dict[str, Any]:
         value = "ab"[number % 2]
-        origin = {"dataset": value, "licence": value}
-        meta = {"lang": value, "origin": origin, "source": {"task": value}}
+        meta = {"lang": value, "origin": {"dataset": value, "licence": value}, "source": {"task": value}}
         return {"version": 1, "id": str(number), "prompt": {"instruction": "q"}, "steps": [], "meta": meta}
 
     write(tmp_path / "x.jsonl", [chain(i) for i in range(10)])

@@ -32,14 +32,9 @@ def written(drop: Drop) -> dict[str, Any]:
 
 def test_a_drop_is_a_line_of_all_that_is_known_of_it() -> None:
     assert written(Duplicate("exact", "says the same as a", "in:2", "b", {"id": "b"}, "a", 1.0)) == {
-        "rule": "exact",
-        "reason": "says the same as a",
-        "where": "in:2",
-        "id": "b",
-        "record": {"id": "b"},
-        "kept": "a",
-        "similarity": 1.0,
-    }
+        "rule": "exact", "reason": "says the same as a", "where": "in:2", "id": "b", "record": {"id": "b"},
+        "kept": "a", "similarity": 1.0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("depth", [600, 900])
@@ -118,14 +113,11 @@ def test_a_chain_is_read_as_chain_of_reads_it(more: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        {"version": 2},
-        {"best": 7},
-        {"steps": None},
-        {"steps": [{"answer": 3}]},
+        {"version": 2}, {"best": 7}, {"steps": None}, {"steps": [{"answer": 3}]},
         {"meta": {"half": "\ud83d"}},
         {"meta": {"deep": json.loads("[" * 400 + "]" * 400)}},
     ],
-)
+)  # fmt: skip
 def test_a_faulty_chain_is_told_as_chain_of_tells_it(more: dict[str, Any]) -> None:
     line = line_of(CHAIN | more)
     with pytest.raises(RecordError) as expected:
@@ -147,8 +139,7 @@ def test_a_chain_without_an_id_gets_that_of_its_place() -> None:
 def test_what_has_a_version_and_no_steps_is_not_taken_for_a_chain() -> None:
     found = chain_or_drop(line_of({"version": 1, "id": "x", "prompt": "Why?"}), strict=True)
     assert isinstance(found, Chain)
-    assert found.prompt.instruction == "Why?"
-    assert found.meta["source"] == {"version": 1, "id": "x"}
+    assert (found.prompt.instruction, found.meta["source"]) == ("Why?", {"version": 1, "id": "x"})
 
 
 DEEP: dict[str, Any] = {"instruction": "Why?", "output": "So."}

@@ -55,16 +55,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "hh-rlhf": {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
     "shp": {"history": "h", "human_ref_A": "a", "human_ref_B": "b", "labels": 1, "score_ratio": 2.0},
     "selfee": {
-        "instruction": "i",
-        "input": "",
+        "instruction": "i", "input": "",
         "outputs": [{"output": "a", "feedback": "Revision is not needed."}],
-        "iteration": 1,
-        "iteration_truncated": False,
-        "dataset": "mbpp",
+        "iteration": 1, "iteration_truncated": False, "dataset": "mbpp",
     },
     "self-instruct": {"id": "seed_task_0", "instruction": "i", "instances": [{"input": "", "output": "o"}]},
     "questions": {"question_id": 1, "text": "q", "category": "c"},
-}
+}  # fmt: skip
 """One record of each source, with the fields that it is published with."""
 
 SHARED_FORMS = {"alpaca", "sharegpt", "gpt4all", "self-instruct", "questions"}
@@ -177,11 +174,8 @@ class TestMaps:
         ]
         assert chains[0].meta["source"]["topic"] == "weather"
         assert chains[0].meta["origin"] == {
-            "dataset": "faq",
-            "licence": UNKNOWN,
-            "file": "faq.csv",
-            "record": 0,
-        }
+            "dataset": "faq", "licence": UNKNOWN, "file": "faq.csv", "record": 0,
+        }  # fmt: skip
 
     def test_a_field_that_the_first_record_has_not_stops_it(self, tmp_path: Path) -> None:
         path = tmp_path / "x.jsonl"

@@ -15,8 +15,6 @@ from redraft.data import similarity
 from redraft.data.similarity import Near, Pool, clusters, coded, jaccard, sets_of
 from redraft.data.words import words
 
-Scorer = Callable[[list[str], list[str]], float]
-
 
 def plain(target: list[str], prediction: list[str]) -> float:
     if not target or not prediction:
@@ -44,7 +42,7 @@ texts = few_words | st.text(st.characters(max_codepoint=127), max_size=30)  # th
 @pytest.mark.parametrize("scorer", [plain, released])
 @given(pool=st.lists(texts, max_size=12), new=texts, threshold=st.sampled_from([0.1, 0.5, 0.7, 0.8, 1.0]))
 def test_decisions_are_those_of_rouge_score(
-    scorer: Scorer, pool: list[str], new: str, threshold: float
+    scorer: Callable[[list[str], list[str]], float], pool: list[str], new: str, threshold: float
 ) -> None:
     ours = Pool(threshold)
     for text in pool:
@@ -57,8 +55,7 @@ def test_ties_round_as_they_do_there() -> None:
     # 7 of 10 words in order: 0.7 exactly, on which side of it depends on the order of operations.
     pool = Pool()
     pool.add("a b c d e f g h i j")
-    score = plain(list("abcdefghij"), list("abcdefgxyz"))
-    assert bool(pool.near("a b c d e f g x y z")) == (score > 0.7)
+    assert bool(pool.near("a b c d e f g x y z")) == (plain(list("abcdefghij"), list("abcdefgxyz")) > 0.7)
     assert pool.near("a b c d e f g h y z") == [Near(0, 0.8000000000000002)]
 
 

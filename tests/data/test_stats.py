@@ -43,8 +43,7 @@ def judged(*pairs: tuple[str, str | None], **fields: Any) -> Chain:
 
 def test_lengths_are_counted_by_part_and_in_all() -> None:
     summary = summary_of(judged(("one two", "shorter please now"), ("one", None)))
-    assert summary.tables["prompt length"] == {2: 1}
-    assert summary.tables["answer length"] == {2: 1, 1: 1}
+    assert (summary.tables["prompt length"], summary.tables["answer length"]) == ({2: 1}, {2: 1, 1: 1})
     assert summary.tables["feedback length"] == {3: 1}
     assert (summary.tables["record length"], summary.totals["length"]) == ({8: 1}, 8)
 
@@ -63,8 +62,7 @@ def test_verdicts_and_scores_are_counted_by_place() -> None:
     )
     assert summary.tables["verdicts"] == {(1, "revise"): 1, (2, "accept"): 1, (1, "unknown"): 1}
     assert summary.tables["scores"] == {(1, 6.0): 1, (2, 9.0): 1, (1, 8.5): 1}
-    assert summary.totals["last scores"] == 2
-    assert summary.examples["low score"] == ["a.jsonl:1"]
+    assert (summary.totals["last scores"], summary.examples["low score"]) == (2, ["a.jsonl:1"])
     assert summary.totals["no verdict"] == summary.totals["undecided"] == 1
 
 
@@ -93,13 +91,10 @@ def test_checks_need_no_phrase_and_a_score_of_its_own_counts_before_one_in_the_t
 @pytest.mark.parametrize(
     ("text", "score"),
     [
-        ("8.5 out of 10, no, 9 / 10.", 9.0),
-        ("5/100", None),
-        ("due 3/10/2023", None),
-        ("0.25/10 is low", 0.25),
-        ("Score: 8", None),
+        ("8.5 out of 10, no, 9 / 10.", 9.0), ("5/100", None), ("due 3/10/2023", None),
+        ("0.25/10 is low", 0.25), ("Score: 8", None),
     ],
-)
+)  # fmt: skip
 def test_scores_out_of_ten(text: str, score: float | None) -> None:
     assert score_of(text) == score
 
@@ -122,8 +117,7 @@ def test_a_short_gold_answer_is_no_leak() -> None:
 def test_empty_and_unchanged_and_cut_answers_are_noted() -> None:
     cut = Chain(prompt=Prompt(instruction="q"), steps=(Step(answer="a", finish="max_tokens"),), best=0)
     summary = summary_of(judged((" ", None)), judged(("a", "b"), ("a ", None)), cut)
-    assert summary.examples["empty answer"] == ["a.jsonl:0"]
-    assert summary.examples["unchanged"] == ["a.jsonl:1"]
+    assert (summary.examples["empty answer"], summary.examples["unchanged"]) == (["a.jsonl:0"], ["a.jsonl:1"])
     assert summary.examples["cut"] == ["a.jsonl:2"]
 
 
@@ -243,8 +237,7 @@ def test_where_there_is_no_answer_the_gold_one_is_counted_with_its_rationale() -
 @pytest.mark.parametrize("about", ["x", {"leaks": 3}, {"leaks": ["x"]}, {"leaks": [], "refusals": []}])
 def test_what_a_run_marked_is_counted(about: Any) -> None:
     totals = summary_of(judged(("a", "b"), meta={"generated": about})).totals
-    assert totals["records"] == 1
-    assert totals["quote"] == (isinstance(about, dict) and bool(about["leaks"]))
+    assert (totals["records"], totals["quote"]) == (1, isinstance(about, dict) and bool(about["leaks"]))
     assert totals["refusal"] == 0
 
 
@@ -295,10 +288,7 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         stats.describe([tmp_path / "none.jsonl"], count_words)
 
 
-NUMBERS = st.lists(st.one_of(st.integers(0, 30), st.integers(0, 10**7)), min_size=1, max_size=60)
-
-
-@given(NUMBERS)
+@given(st.lists(st.one_of(st.integers(0, 30), st.integers(0, 10**7)), min_size=1, max_size=60))
 def test_a_quantile_is_one_of_the_numbers(numbers: list[int]) -> None:
     found = stats.quantile(Counter(numbers), 0.95)
     assert sum(number <= found for number in numbers) >= 0.95 * len(numbers)
@@ -309,13 +299,10 @@ def found(tmp_path: Path, *records: object) -> dict[str, stats.DataFinding]:
     return said_of(stats.describe([write(tmp_path / "a.jsonl", records)], lambda text: len(text.split())))
 
 
-ENGLISH = "Please describe how rain comes to fall from the clouds, number"
-
-
 def test_good_records_with_a_licence_raise_nothing(tmp_path: Path) -> None:
     chain = {
         "version": 1,
-        "prompt": {"instruction": ENGLISH},
+        "prompt": {"instruction": "Please describe how rain comes to fall from the clouds, number"},
         "steps": [
             {"answer": "It is heavy.", "feedback": {"text": "No revision is needed.", "verdict": "accept"}}
         ],
@@ -372,6 +359,5 @@ def test_records_without_any_answer_are_told(tmp_path: Path) -> None:
 
 
 def test_tags_of_html_in_answers_are_told(tmp_path: Path) -> None:
-    answers = ["<p>So.</p>", "So: `<p>x</p>`", "So."]
-    talks = [{"instruction": "Why?", "output": answer} for answer in answers]
+    talks = [{"instruction": "Why?", "output": answer} for answer in ["<p>So.</p>", "So: `<p>x</p>`", "So."]]
     assert found(tmp_path, *talks)["html"].count == 1

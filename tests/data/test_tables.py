@@ -130,13 +130,8 @@ class TestParquet:
     def test_dates_numbers_and_bytes_become_json(self, tmp_path: Path) -> None:
         when = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
         row = {
-            "d": date(2026, 1, 2),
-            "t": when,
-            "x": Decimal("1.50"),
-            "b": b"text",
-            "p": b"\xff\xd8",
-            "n": None,
-        }
+            "d": date(2026, 1, 2), "t": when, "x": Decimal("1.50"), "b": b"text", "p": b"\xff\xd8", "n": None,
+        }  # fmt: skip
         parquet.write_table(pa.Table.from_pylist([row]), tmp_path / "x.parquet")
         assert rows(read_parquet, tmp_path / "x.parquet")[0] == [
             {"d": "2026-01-02", "t": when.isoformat(), "x": "1.50", "b": "text", "p": None, "n": None}

@@ -28,7 +28,6 @@ from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
 
 Body = dict[str, Any]
 MODEL = "gull"
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 
 UNDER_WAY = ("in_progress", "finalizing", "cancelling")
 FULL = (
@@ -151,11 +150,8 @@ class BatchServer(FakeServer):
         self.files[name] = content
         self.uploads[name] = [json.loads(line) for line in content.split(b"\n") if line]
         record = {
-            "object": "file",
-            "bytes": len(content),
-            "created_at": int(time.time()),
-            "status": "processed",
-        }
+            "object": "file", "bytes": len(content), "created_at": int(time.time()), "status": "processed",
+        }  # fmt: skip
         return json_reply({"id": name, "filename": "requests.jsonl", "purpose": "batch", **record})
 
     def _content(self, name: str) -> Reply:
@@ -166,7 +162,7 @@ class BatchServer(FakeServer):
     def _create(self, body: Body) -> Reply:
         if body.get("completion_window") != "24h":
             return _bad("Invalid value for 'completion_window': only '24h' is supported.")
-        if body.get("endpoint") not in ENDPOINTS:
+        if body.get("endpoint") not in ("/v1/chat/completions", "/v1/completions"):
             return _bad(f"Invalid value for 'endpoint': {body.get('endpoint')}")
         if body.keys() - {
             "completion_window",
@@ -181,12 +177,9 @@ class BatchServer(FakeServer):
         fault = self.faults.pop(0) if self.faults else Fault()
         name, lines = f"batch_{next(self._ids)}", self.uploads[body["input_file_id"]]
         record = {
-            "id": name,
-            "object": "batch",
-            "created_at": int(time.time()),
-            "status": "validating",
+            "id": name, "object": "batch", "created_at": int(time.time()), "status": "validating",
             **body,
-        }
+        }  # fmt: skip
         record |= {"request_counts": {"total": 0, "completed": 0, "failed": 0}}
         record |= {"errors": None, "output_file_id": None, "error_file_id": None}
         self.batches[name] = Batch(record, lines, fault)
@@ -195,8 +188,7 @@ class BatchServer(FakeServer):
     def _list(self, request: Request) -> Reply:
         records = [batch.record for batch in reversed(self.batches.values())]
         if after := re.search(r"after=([^&]+)", request.path):
-            ids = [record["id"] for record in records]
-            records = records[ids.index(after[1]) + 1 :]
+            records = records[[record["id"] for record in records].index(after[1]) + 1 :]
         return json_reply({"object": "list", "data": records[:2], "has_more": len(records) > 2})
 
     def _look(self, name: str) -> Reply:
@@ -209,21 +201,18 @@ class BatchServer(FakeServer):
         before = None
         while before is None or (self.swift and before != batch.record["status"]):
             before = batch.record["status"]
-            self._move(name, batch)
+            status = batch.record["status"]
+            if status == "validating":
+                if faults := batch.fault.reason or self._faults_of(batch):
+                    self._end(batch, "failed", errors={"object": "list", "data": faults})
+                else:
+                    batch.record["status"] = "in_progress"
+                    batch.record["request_counts"]["total"] = len(batch.lines)
+            elif status == "in_progress" and not 0 < self.held <= list(self.batches).index(name) + 1:
+                batch.record["status"] = "finalizing"
+            elif status in ("finalizing", "cancelling"):
+                self._finish(batch, "cancelled" if status == "cancelling" else batch.fault.ends)
         return json_reply(batch.record)
-
-    def _move(self, name: str, batch: Batch) -> None:
-        status = batch.record["status"]
-        if status == "validating":
-            if faults := batch.fault.reason or self._faults_of(batch):
-                self._end(batch, "failed", errors={"object": "list", "data": faults})
-            else:
-                batch.record["status"] = "in_progress"
-                batch.record["request_counts"]["total"] = len(batch.lines)
-        elif status == "in_progress" and not 0 < self.held <= list(self.batches).index(name) + 1:
-            batch.record["status"] = "finalizing"
-        elif status in ("finalizing", "cancelling"):
-            self._finish(batch, "cancelled" if status == "cancelling" else batch.fault.ends)
 
     def cancel(self, name: str) -> Reply:
         self.batches[name].record["status"] = "cancelling"

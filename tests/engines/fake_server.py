@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 _JSON = {"Content-Type": "application/json"}
-_SSE = {"Content-Type": "text/event-stream; charset=utf-8"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def error_reply(status: int, message: str, *, headers: Mapping[str, str] | None 
 
 
 def sse_reply(*pieces: bytes | float, cut: bool = False) -> Reply:
-    return Reply(200, _SSE, pieces, cut)
+    return Reply(200, {"Content-Type": "text/event-stream; charset=utf-8"}, pieces, cut)
 
 
 def event(record: Any) -> bytes:

@@ -19,7 +19,6 @@ from typing import Self
 
 from tests.engines.fake_server import DONE, FakeServer, chat_event, models_reply, sse_reply
 
-ROOT = Path(__file__).resolve().parents[2]
 WORDS = 8
 WHOLE = " ".join(f"Word {number}." for number in range(WORDS))
 
@@ -41,7 +40,7 @@ class FlakyServer:
             [sys.executable, "-m", "tests.engines.flaky_server", *self._settings],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=Path(__file__).resolve().parents[2],
         )
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n"

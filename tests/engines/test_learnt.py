@@ -122,8 +122,7 @@ def test_work_holds_if_each_step_is_right(work: str, asked: str) -> None:
 
 @given(st.sampled_from(sorted(ASKED)), st.integers(0, 10**6))
 def test_the_work_that_is_taught_holds(task: str, seed: int) -> None:
-    values = TASKS[task].draw(Random(seed))
-    for asked in (wording.format(**values) for wording in ASKED[task]):
+    for asked in (wording.format(**TASKS[task].draw(Random(seed))) for wording in ASKED[task]):
         found = read(asked)
         assert found
         assert holds(TASKS[task].judge(found.values, "1").text, asked)

@@ -267,7 +267,7 @@ def refused(ref: str) -> RedraftError:
         (["m.gguf"], "models is a folder. It contains m.gguf.", "--model models/m.gguf"),
         (
             [f"checkpoint-{step}/config.json" for step in (2, 10, 9)],
-            "models has only checkpoints, no model.",
+            "models contains checkpoints, but no model.",
             "--model models/checkpoint-10",
         ),
         ([], "the folder models has no model: no .gguf file and no config.json.", "The forms: "),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,7 +104,14 @@ async def test_a_local_engine_logs_both(tmp_path: Path, caplog: pytest.LogCaptur
     assert answered.endswith(f"answers: {said!r}")
 
 
-def test_the_flag_writes_it_to_standard_error_and_leaves_no_handler(server: FakeServer) -> None:
+def test_the_flag_writes_it_to_standard_error_and_leaves_no_handler(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jsonl").write_text('"It rains."')
+    said = verbs.redraft(
+        "--debug", "ask", "Describe rain.", "--model", f"script:{tmp_path / 'a.jsonl'}"
+    ).stderr
+    assert re.search("a answers .*Describe rain.*: 'It rains.'", said)
     words = ["ask", "Describe rain.", "--model", f"{server.url}#m", "--max-revisions", "0"]
     loud = verbs.redraft("--debug", *words)
     assert (loud.exit_code, loud.stdout) == (0, "It is wet.\n")

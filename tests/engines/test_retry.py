@@ -39,12 +39,11 @@ from tests.engines.flaky_server import FlakyServer
 from tests.engines.remote.asking import ASK, CHAT, MODELS, engine, using
 
 COUNTED = sse_reply(chat_event("a"), chat_event("", "stop"), usage_event(40, 10), DONE)
-UNCOUNTED = chat_reply(*[" word"] * 50)
 BROKEN = sse_reply(*[chat_event(" word")] * 50, cut=True)
 HELD_UP = sse_reply(*[chat_event(" word")] * 10, 60.0)
 
 
-@pytest.mark.parametrize("reply", [COUNTED, UNCOUNTED, BROKEN, HELD_UP])
+@pytest.mark.parametrize("reply", [COUNTED, chat_reply(*[" word"] * 50), BROKEN, HELD_UP])
 def test_tokens_of_replies_count(reply: Reply, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each reply has 50 tokens, or the ten after which its reader leaves."""
     one, used = engine(server.on(CHAT, reply)), list[int]()

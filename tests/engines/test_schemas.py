@@ -32,8 +32,7 @@ def test_texts_and_lists_get_the_room_that_the_tokens_have() -> None:
     assert (found["title"]["maxLength"], found["summary"]["maxLength"]) == (40, 77)
     assert "maxLength" not in found["kind"]
     steps = found["steps"]
-    assert steps["maxItems"] == 2
-    assert steps["items"]["properties"]["name"]["maxLength"] == 42
+    assert (steps["maxItems"], steps["items"]["properties"]["name"]["maxLength"]) == (2, 42)
     assert steps["items"]["additionalProperties"] is False
     longer = within(Recipe.model_json_schema(), 1000)["properties"]
     assert longer["summary"]["maxLength"] > 10 * 77

@@ -39,8 +39,6 @@ CUT = sse_reply(chat_event("It "), chat_event("is "), cut=True)
 BAD = sse_reply(chat_event("It "), b"data: {broken\n\n")
 FAILED = sse_reply(event({"error": {"message": "overloaded"}}))
 NO_JSON = Reply(200, {"Content-Type": "application/json"}, [b'{"choices": [{"mes'])
-OTHER_JSON = json_reply({"hello": "world"})
-TOLD = sse_reply(chat_event("It is"), usage_event(77, 5), cut=True)
 
 
 async def paid(server: FakeServer, *, leave: bool = False) -> Usage:
@@ -65,7 +63,7 @@ async def test_pieces_are_counted_while_they_come_and_taken_back_at_the_end(serv
     assert [count for count in counts if count] == [1, 1, -2, 99]
 
 
-@pytest.mark.parametrize("reply", [CUT, BAD, FAILED, NO_JSON, OTHER_JSON])
+@pytest.mark.parametrize("reply", [CUT, BAD, FAILED, NO_JSON, json_reply({"hello": "world"})])
 def test_a_call_that_breaks_off_pays_for_its_prompt(server: FakeServer, reply: Reply) -> None:
     server.on(CHAT, reply)
     usage = asyncio.run(paid(server))
@@ -74,7 +72,7 @@ def test_a_call_that_breaks_off_pays_for_its_prompt(server: FakeServer, reply: R
 
 
 def test_the_counts_of_a_call_that_breaks_off_are_taken_if_they_came(server: FakeServer) -> None:
-    server.on(CHAT, TOLD)
+    server.on(CHAT, sse_reply(chat_event("It is"), usage_event(77, 5), cut=True))
     assert asyncio.run(paid(server)) == Usage(prompt_tokens=77, completion_tokens=5)
 
 

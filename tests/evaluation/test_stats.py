@@ -100,8 +100,7 @@ def test_correlation_is_pearsons_whatever_the_unit() -> None:
     y = x + np.random.default_rng(2).normal(size=200)
     found = stats.correlation(x.tolist(), y.tolist())
     assert found.value == pytest.approx(np.corrcoef(x, y)[0, 1])
-    scaled = stats.correlation((1e9 + 1e3 * x).tolist(), (-y).tolist())
-    assert scaled.value == pytest.approx(-found.value)
+    assert stats.correlation((1e9 + 1e3 * x).tolist(), (-y).tolist()).value == pytest.approx(-found.value)
     # Fisher's z gives nearly the same interval for normal numbers.
     ends = np.tanh(np.arctanh(found.value) + np.array([-1.96, 1.96]) / math.sqrt(197))
     assert (found.low, found.high) == pytest.approx(tuple(ends), abs=0.03)
@@ -111,17 +110,14 @@ def test_correlation_is_pearsons_whatever_the_unit() -> None:
 
 def test_numbers_that_differ_by_rounding_only_do_not_correlate() -> None:
     x, y = [0.1] * 7, [0.3, 0.1, 0.7, 0.2, 0.9, 0.4, 0.6]
-    rows = [[1, a, b, a * a, b * b, a * b] for a, b in zip(x, y, strict=True)]
-    sums = np.sum(rows, axis=0)
+    sums = np.sum([[1, a, b, a * a, b * b, a * b] for a, b in zip(x, y, strict=True)], axis=0)
     assert sums[3] - sums[1] ** 2 / 7 != 0
     assert math.isnan(stats.correlation_of(sums))
 
 
 def test_balanced_accuracy_shows_a_collapse_that_plain_accuracy_hides() -> None:
-    accepts_all = [Judged(accepted=1, right=1)] * 90 + [Judged(wrong=1)] * 10
-    assert stats.balanced(accepts_all).value == 0.5
-    perfect = [Judged(accepted=1, right=1), Judged(rejected=1, wrong=1)] * 50
-    assert stats.balanced(perfect).value == 1
+    assert stats.balanced([Judged(accepted=1, right=1)] * 90 + [Judged(wrong=1)] * 10).value == 0.5
+    assert stats.balanced([Judged(accepted=1, right=1), Judged(rejected=1, wrong=1)] * 50).value == 1
     assert math.isnan(stats.balanced([Judged(accepted=1, right=1)]).value)
     assert math.isnan(stats.balanced([]).value)
 
@@ -234,8 +230,7 @@ def test_a_share_of_few_clusters_of_unequal_size_holds_what_it_promises() -> Non
 def test_the_test_of_pairs_is_mcnemars_for_0_and_1_and_agrees_with_it_in_other_units() -> None:
     before, after = [0] * 9 + [1] * 2 + [1] * 9, [1] * 9 + [0] * 2 + [1] * 9
     exact = stats.paired(before, after)
-    halved = stats.paired([x / 2 for x in before], [x / 2 for x in after])
-    assert halved == pytest.approx(exact, abs=0.01)
+    assert stats.paired([x / 2 for x in before], [x / 2 for x in after]) == pytest.approx(exact, abs=0.01)
     assert stats.paired(after, before) == exact
     assert stats.paired([0.5, 0.2], [0.5, 0.2]) == 1
     assert stats.paired([], []) == 1
@@ -257,8 +252,7 @@ def test_the_least_p_of_random_flips_is_a_bound() -> None:
 
 @pytest.mark.parametrize("pairs", [3, 14, 40])
 def test_of_a_score_that_is_no_number_there_is_no_p(pairs: int) -> None:
-    after = [math.nan, *(0.5 + n / 100 for n in range(pairs - 1))]
-    assert math.isnan(stats.paired([0.1] * pairs, after))
+    assert math.isnan(stats.paired([0.1] * pairs, [math.nan, *(0.5 + n / 100 for n in range(pairs - 1))]))
     p = stats.holm([math.nan, 0.01, 0.02])
     assert math.isnan(p[0])
     assert p[1:] == [0.02, 0.02]

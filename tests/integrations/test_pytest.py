@@ -31,8 +31,7 @@ def test_no_mark(chains):
 
 
 def test_a_share_must_pass(pytester: pytest.Pytester) -> None:
-    replies = ['"Rain."'] * 16 + ['"It is rain that falls."'] * 4
-    pytester.makefile(".jsonl", replies="\n".join(replies))
+    pytester.makefile(".jsonl", replies="\n".join(['"Rain."'] * 16 + ['"It is rain that falls."'] * 4))
     pytester.makepyfile(TESTS)
     done = pytester.runpytest("-q", "--strict-markers", "-p", "no:cacheprovider")
     done.assert_outcomes(passed=2, failed=2)

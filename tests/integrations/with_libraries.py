@@ -100,8 +100,7 @@ def by_verifiers() -> list[float]:
 
 async def by_mcp() -> dict[str, Any]:
     words = ["-m", "redraft", "mcp", "-m", "script:replies.jsonl"]
-    server = stdio_client(StdioServerParameters(command=sys.executable, args=words))
-    async with Client(server) as client:
+    async with Client(stdio_client(StdioServerParameters(command=sys.executable, args=words))) as client:
         tools = [tool.name for tool in (await client.list_tools()).tools]
 
         async def call(name: str, **given: Any) -> Any:
@@ -126,13 +125,10 @@ def main() -> None:
         "mcp": mcp.pop("scores"),
     }
     loops = {
-        "refined": refined(),
-        "graph": graph_of(BAD, GOOD),
-        "stubborn": graph_of(*[BAD] * 9),
+        "refined": refined(), "graph": graph_of(BAD, GOOD), "stubborn": graph_of(*[BAD] * 9),
         "solver": [message.text for message in by_inspect(BAD, GOOD).messages],
-        "pydantic_ai": by_pydantic(),
-        "mcp": mcp,
-    }
+        "pydantic_ai": by_pydantic(), "mcp": mcp,
+    }  # fmt: skip
     print(json.dumps({"scores": scores, "loops": loops}))
 
 

@@ -345,10 +345,9 @@ def test_a_job_whose_goal_is_reached_is_not_ended_by_a_limit(tmp_path: Path) -> 
 
     told: list[str] = []
     items = [Item("0"), Item("1")]
-    two = job(
+    result = job(
         tmp_path / "out.jsonl", lambda: items, told, goal=Goal(1, lambda: done), limits=Limits(tokens=50)
-    )
-    result = two.run(start)
+    ).run(start)
     assert (result.exit_status, told) == (0, [])
 
 

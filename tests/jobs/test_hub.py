@@ -76,8 +76,7 @@ class TestChoose:
 class TestFetch:
     def test_it_is_fetched_kept_and_found(self, server: FakeServer) -> None:
         path = hub.fetch("org/tiny", None)
-        assert path.name == "tiny-Q4_K_M.gguf"
-        assert path.read_bytes() == FILES["tiny-Q4_K_M.gguf"]
+        assert (path.name, path.read_bytes()) == ("tiny-Q4_K_M.gguf", FILES["tiny-Q4_K_M.gguf"])
         assert [(each.repo, each.name, each.size) for each in hub.cached()] == [
             ("org/tiny", "tiny-Q4_K_M.gguf", 9)
         ]
@@ -154,11 +153,8 @@ FOLDER = {
     "onnx/config.json": b"{}",
 }
 WANTED = {
-    "config.json",
-    "tokenizer.model",
-    "model-00001-of-00001.safetensors",
-    "model.safetensors.index.json",
-}
+    "config.json", "tokenizer.model", "model-00001-of-00001.safetensors", "model.safetensors.index.json",
+}  # fmt: skip
 
 
 class TestFetchFolder:

@@ -67,13 +67,10 @@ def test_a_share_has_files_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("9/8", "0/8 to 7/8"),
-        ("1/1", "0/1."),
-        ("0/0", "1 to 99,999"),
-        ("-1/8", "--shard 0/8"),
+        ("9/8", "0/8 to 7/8"), ("1/1", "0/1."), ("0/0", "1 to 99,999"), ("-1/8", "--shard 0/8"),
         ("auto", "--shard 0/8"),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_share_is_refused(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         share_of(text)

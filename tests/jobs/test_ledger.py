@@ -43,14 +43,14 @@ def names_in(ledger: Ledger) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("ending", ["gz", "zst", "bz2", "XZ"])
-def test_the_name_of_a_compressed_file_is_refused(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("ending", ["jsonl.gz", "jsonl.zst", "jsonl.bz2", "jsonl.XZ", "csv"])
+def test_the_name_of_a_compressed_file_or_a_table_is_refused(tmp_path: Path, ending: str) -> None:
     with (
-        pytest.raises(OutputError, match="is named like a compressed file") as caught,
-        Ledger(tmp_path / f"out.jsonl.{ending}", PROVENANCE),
+        pytest.raises(OutputError, match=r"is named like a (compressed file|table), but") as caught,
+        Ledger(tmp_path / f"out.{ending}", PROVENANCE),
     ):
         pass
-    assert f"-o {tmp_path}/out.jsonl," in str(caught.value.hint)
+    assert f"-o {tmp_path}/out.jsonl" in str(caught.value.hint)
     assert not list(tmp_path.iterdir())
 
 
@@ -82,8 +82,8 @@ def test_a_file_cut_at_any_byte_is_gone_on_with(cut: int, junk: bytes) -> None:
         out.write_bytes(repaired)
         fill(out, names)
         assert out.read_text().split("\n") == [line(name) for name in names] + [""]
-        sessions = json.loads(Path(folder, "out.jsonl.run.json").read_text())["sessions"]
-        assert sessions[-1]["added"] == 3 - kept
+        session = json.loads(Path(folder, "out.jsonl.run.json").read_text())["sessions"][-1]
+        assert (session["added"], "host" in session) == (3 - kept, False), "runs are published"
 
 
 @given(cut=st.integers(0, 200))

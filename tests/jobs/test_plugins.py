@@ -244,7 +244,7 @@ def read(fields):
 WRONG_FIELDS = {
     "CheckKind('c', None, read)": "TypeError: CheckKind.about is None, not a text",
     "CheckKind('c', 'x', None)": "TypeError: CheckKind.make is None, not a function",
-    "CheckKind('c', 'x', read, writer='me')": "ValueError: writer of a CheckKind is 'me', not one ",
+    "CheckKind('c', 'x', read, writer='me')": "ValueError: CheckKind.writer is 'me', not one ",
     "Format([Shape('s', 'zap', read)])": "TypeError: Shape.needs is 'zap', not a set",
     "Format(Shape('s', {'zap'}, read))": "TypeError: Format.shapes is Shape(",
     "Format([read])": "TypeError: one of the shapes of a Format is <function read",

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from redraft.jobs.counting import counted, tell
-from redraft.jobs.progress import LINE_SECONDS, ByteProgress, ItemProgress, ProgressLine, clock_time
+from redraft.jobs.progress import ByteProgress, ItemProgress, ProgressLine, clock_time
 
 
 @dataclass
@@ -48,10 +48,10 @@ def test_tokens_that_are_being_written_and_the_items_under_way_are_shown() -> No
     progress.opening, progress.current = False, ["x/" + "1" * 40, "b"]
     progress.tokens = 10
     progress.write(40)
-    assert progress.line() == f"0 of 9 done · 10 tokens/s · 0:05 · now …{'1' * 23} +1"
+    assert progress.line() == f"0 of 9 done · 10 tokens/s · 0:05 elapsed · now …{'1' * 23} +1"
     progress.write(-40)
     progress.current.pop()
-    assert progress.line() == f"0 of 9 done · 2 tokens/s · 0:05 · now …{'1' * 23}"
+    assert progress.line() == f"0 of 9 done · 2 tokens/s · 0:05 elapsed · now …{'1' * 23}"
 
 
 def test_without_a_total_nothing_is_promised() -> None:
@@ -77,13 +77,13 @@ def test_clock_time(seconds: float, text: str) -> None:
 def test_elsewhere_than_on_a_terminal_a_line_now_and_then() -> None:
     clock, screen = Clock(), io.StringIO()
     with ItemProgress(4, clock=clock, console=plain(screen)) as progress:
-        for _ in range(4):
-            clock.now += LINE_SECONDS / 2
+        for seconds in (3, 8, 8, 0):
+            clock.now += seconds
             progress.done += 1
             progress.update()
     assert screen.getvalue().splitlines() == [
-        "redraft: 2 of 4 done · 0 tokens/s · 0:15 left",
-        "redraft: 4 of 4 done · 0 tokens/s",
+        "redraft: 1 of 4 done · 0 tokens/s · 0:09 left",
+        "redraft: 3 of 4 done · 0 tokens/s · 0:06 left",
     ]
 
 

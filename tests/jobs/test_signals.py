@@ -100,6 +100,7 @@ def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> Non
     assert exit_status(signal.SIGINT) == 130
     assert capfd.readouterr().err == (
         "\nredraft: SIGINT: finishing the current step, then saving. Ctrl-C again stops at once.\n"
+        "\nredraft: stopped without saving. The last checkpoint, if any, remains.\n"
     )
 
 

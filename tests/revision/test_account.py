@@ -125,10 +125,9 @@ def test_a_resumed_chain_keeps_the_account() -> None:
     assert caught.value.chain
     cut = Chain.from_json(caught.value.chain.to_json())
     options["model"].replies = ["Two grey gulls."]
-    chain = redraft.revise("Describe gulls.", resume=cut, **options)
     counts = [
         {role: (u.model, u.completion_tokens, u.cost_usd) for role, u in each.usage_by_role.items()}
-        for each in (whole, chain)
+        for each in (whole, redraft.revise("Describe gulls.", resume=cut, **options))
     ]
     assert counts[0] == counts[1]
 

@@ -68,13 +68,10 @@ def test_output_turns_validation_errors_into_feedback() -> None:
 @pytest.mark.parametrize(
     ("output", "reply", "value"),
     [
-        (Person | None, "null", None),
-        (str, '""', ""),
-        (str, '"…"', "…"),
-        (bool, "false", False),
+        (Person | None, "null", None), (str, '""', ""), (str, '"…"', "…"), (bool, "false", False),
         (int, "0", 0),
     ],
-)
+)  # fmt: skip
 def test_json_of_the_type_is_an_answer_and_no_talk(output: Any, reply: str, value: Any) -> None:
     chain = redraft.revise("Who?", model=ScriptedEngine([reply]), output=output)
     assert (chain.stop, chain.passed, chain.echoes, chain.value) == ("passed", True, 0, value)
@@ -83,8 +80,7 @@ def test_json_of_the_type_is_an_answer_and_no_talk(output: Any, reply: str, valu
 def test_a_first_answer_that_is_talk_is_not_told_of_a_criticism() -> None:
     asked = "Who wrote the first program?"
     engine = ScriptedEngine([asked, "Ada."])
-    chain = redraft.revise(asked, model=engine, checks=["contains:Ada"], max_revisions=1)
-    first = chain.steps[0]
+    first = redraft.revise(asked, model=engine, checks=["contains:Ada"], max_revisions=1).steps[0]
     assert first.echo
     assert "does not answer" in first.criticism
     assert "criticism" not in first.criticism
@@ -166,20 +162,17 @@ HALF, LONE = "a\ud800b", "the prompt has a lone surrogate"
 @pytest.mark.parametrize(
     ("prompt", "said"),
     [
-        ("", EMPTY),
-        ("  \n", EMPTY),
-        ([], EMPTY),
+        ("", EMPTY), ("  \n", EMPTY), ([], EMPTY),
         ([{"role": "user", "content": ""}, {"role": "assistant", "content": "Yes?"}], EMPTY),
         ([{"role": "user", "text": "Hi."}], "message 1 has no content. It has 'role', 'text'"),
         ([{"role": "system", "content": "Be brief."}], f"{NO_USER}system"),
         ([{"role": "assistant", "content": "Yes?"}], f"{NO_USER}assistant"),
         *((wrong, "the prompt is") for wrong in (None, 5, {"instruction": "x"}, [{"rol": "user"}], [5])),
-        (HALF, LONE),
-        (Prompt(instruction=HALF), LONE),
+        (HALF, LONE), (Prompt(instruction=HALF), LONE),
         ([{"role": "user", "content": HALF}], LONE),
         ([{"role": "user", "content": [{"type": "text", "text": HALF}]}], LONE),
     ],
-)
+)  # fmt: skip
 def test_a_prompt_that_cannot_be_answered_is_refused_before_anything_is_asked(
     prompt: object, said: str
 ) -> None:
@@ -191,16 +184,14 @@ def test_a_prompt_that_cannot_be_answered_is_refused_before_anything_is_asked(
 
 def test_min_revisions_alone_raises_the_maximum() -> None:
     engine = ScriptedEngine([f"Answer {k}." if k % 2 == 0 else "Revision is not needed." for k in range(20)])
-    chain = redraft.revise("Go.", model=engine, min_revisions=5)
-    assert chain.revisions == 5
+    assert redraft.revise("Go.", model=engine, min_revisions=5).revisions == 5
 
 
 def test_a_judge_is_paid_from_the_budget_of_the_chain() -> None:
     writer, judge = ScriptedEngine(["one", "two"]), ScriptedEngine(["It is dull.\nScore: 3"])
     options: RevisionKeywords = {"model": writer, "checks": ["judge:lively"], "judge": judge}
     free = redraft.revise("Go.", max_revisions=1, **options)
-    judged = free.steps[0].usage.completion_tokens - len("one")
-    assert judged == len("It is dull.\nScore: 3")
+    assert free.steps[0].usage.completion_tokens - len("one") == len("It is dull.\nScore: 3")
     assert free.usage.completion_tokens == sum(step.usage.completion_tokens for step in free.steps)
     short = redraft.revise("Go.", max_revisions=1, budget=redraft.Budget(tokens=20), **options)
     assert (short.stop, len(short.steps)) == ("budget", 1)
@@ -314,8 +305,7 @@ def test_a_base_that_takes_over_answers_with_its_own_seed() -> None:
         return "Beyond me." if "Feedback" in "".join(map(chr, asked)) else "84"
 
     engine = Able(reply, about=SHIPPED)
-    chain = redraft.revise(SUM, model=engine, seed=5)
-    assert (chain.answer, engine.asked[-1].seed) == ("Eighty-five.", 5)
+    assert (redraft.revise(SUM, model=engine, seed=5).answer, engine.asked[-1].seed) == ("Eighty-five.", 5)
     assert len(engine.asked) > 2, "adapters wrote before"
 
 

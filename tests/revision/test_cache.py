@@ -36,25 +36,19 @@ def revise(server: FakeServer, cache: Path | None, prompt: str = "Go.", **option
 
 def test_an_equal_request_is_not_sent_again(server: FakeServer, cache: Path) -> None:
     assert [revise(server, cache) for _ in range(2)] == ["Reply 1."] * 2
-    assert len(server.asked(CHAT)) == 1
-    assert revise(server, None) == "Reply 2."
+    assert (len(server.asked(CHAT)), revise(server, None)) == (1, "Reply 2.")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"prompt": "Come."},
-        {"temperature": 0},
-        {"seed": 3},
-        {"system": "Be short."},
-        {"stop": ["END"]},
+        {"prompt": "Come."}, {"temperature": 0}, {"seed": 3}, {"system": "Be short."}, {"stop": ["END"]},
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
         {"extra_body": {"top_k": 2}},
     ],
-)
+)  # fmt: skip
 def test_whatever_changes_the_reply_is_asked_for(server: FakeServer, cache: Path, change: Any) -> None:
-    assert revise(server, cache) == "Reply 1."
-    assert revise(server, cache, **change) == "Reply 2."
+    assert (revise(server, cache), revise(server, cache, **change)) == ("Reply 1.", "Reply 2.")
 
 
 def test_headers_change_nothing_and_are_not_stored(server: FakeServer, cache: Path) -> None:

@@ -110,6 +110,18 @@ def test_what_a_schema_leaves_open_is_right(parameters: Any) -> None:
     assert judged([call({"a": 1}), call("")], [tool])[0].passed
 
 
+@pytest.mark.parametrize(
+    "parameters", [None, {}, {"type": "object"}, {"anyOf": [{"required": ["unit"]}, {}]}]
+)
+def test_a_rule_about_an_argument_that_the_schema_leaves_open_keeps_the_others(parameters: Any) -> None:
+    tool = {"type": "function", "function": {"name": "pay", "parameters": parameters}}
+    replies = [ScriptedReply(tool_calls=[call({**GOOD, "amount": 900})]), '{"/amount": 3}']
+    engine = ScriptedEngine([*replies, ScriptedReply(tool_calls=[call(GOOD)])])
+    chain = redraft.revise("Pay.", model=engine, tools=[tool], checks=["tool:pay.amount<=60"])
+    assert (chain.stop, chain.passed) == ("tool_calls", True)
+    assert json.loads(chain.steps[-1].tool_calls[0]["function"]["arguments"]) == GOOD
+
+
 def test_a_patch_that_does_not_help_is_followed_by_another_call() -> None:
     wrong = call({"unit": "EUR", "amount": "three", "day": "2024-02-29"})
     replies = [ScriptedReply(tool_calls=[wrong]), '{"/amount": "3"}', ScriptedReply(tool_calls=[call(GOOD)])]
@@ -274,13 +286,10 @@ def test_a_call_that_cannot_be_read_is_demanded_again_and_not_quoted() -> None:
 @pytest.mark.parametrize(
     "written",
     [
-        "```json\n{}\n```",
-        json.dumps(json.dumps(GOOD)),
-        "{'amount': 3, 'unit': 'EUR',}",
-        "\ufeff{}",
+        "```json\n{}\n```", json.dumps(json.dumps(GOOD)), "{'amount': 3, 'unit': 'EUR',}", "\ufeff{}",
         '{"day": "2024-02-29\n"}',
     ],
-)
+)  # fmt: skip
 def test_arguments_in_another_form_than_json_are_read_without_another_request(written: str) -> None:
     engine = ScriptedEngine([ScriptedReply(tool_calls=[call(written.replace("{}", json.dumps(GOOD)))])])
     [made] = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=1).steps[-1].tool_calls

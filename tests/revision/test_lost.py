@@ -15,6 +15,7 @@ from redraft.chain import Chain, Prompt
 from redraft.checks.base import Outcome, failed, passed
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision import watch
+from redraft.revision.words import usage_line
 
 LONG = " ".join(f"word{number}" for number in range(200))
 SHORT = "Rain falls."
@@ -40,10 +41,12 @@ def test_a_lost_answer_is_ended_and_revised() -> None:
 
 
 def test_its_usage_is_counted_and_said_to_be_estimated() -> None:
-    first = revise([LONG, SHORT]).steps[0]
+    chain = revise([LONG, SHORT])
+    first = chain.steps[0]
     assert len(first.answer) <= first.usage.completion_tokens <= len(first.answer) + 2  # a character a token
     assert first.usage.prompt_tokens > 0
     assert first.usage.estimated
+    assert usage_line(chain).endswith("partly estimated: unfinished replies report no usage")
 
 
 @pytest.mark.parametrize("mode", ["verified", "prompted", "best-of"])
@@ -58,8 +61,7 @@ def test_a_text_that_nothing_follows_is_not_ended() -> None:
     assert [step.finish for step in revise([LONG], max_revisions=0).steps] == ["stop"]
     chain = revise([LONG], max_revisions=2)
     assert [step.finish for step in chain.steps] == ["lost", "lost", "stop"]
-    prose = f'{LONG} {{"rain": "falls"}}'  # of which only the JSON has to pass
-    assert revise([prose], checks=["json", *CHECKS]).steps[0].finish == "stop"
+    assert revise([f'{LONG} {{"rain": "falls"}}'], checks=["json", *CHECKS]).steps[0].finish == "stop"
     chain = revise([LONG], mode="best-of", drafts=3)
     assert sorted(step.finish for step in (*chain.drafts, *chain.steps)) == ["lost", "lost", "stop"]
 
@@ -85,13 +87,10 @@ def test_a_text_that_ends_when_it_is_lost_is_complete() -> None:
 @pytest.mark.parametrize(
     "replies",
     [
-        [LONG, SHORT],
-        [LONG, LONG, SHORT],
-        [LONG, "A " + LONG, "B " + LONG],
-        [SHORT],
+        [LONG, SHORT], [LONG, LONG, SHORT], [LONG, "A " + LONG, "B " + LONG], [SHORT],
         [LONG, SHORT + " Light. " + LONG, "Hm. " + SHORT],
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("options", [{"max_revisions": 2}, {"mode": "best-of", "drafts": 3}])
 def test_the_verdict_is_the_same_without_ending(
     replies: list[str], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch

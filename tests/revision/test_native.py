@@ -38,8 +38,7 @@ def test_autonomous_chain_is_one_request_and_ends_accepted() -> None:
     assert [step.answer for step in chain.steps] == ["First.", "Second."]
     assert [step.feedback.verdict for step in chain.steps if step.feedback] == ["revise", "accept"]
     assert (chain.stop, chain.best, chain.answer) == ("accepted", 1, "Second.")
-    assert played.steps_done == [0, 1]
-    assert played.shown("answer", 1) == "Second."
+    assert (played.steps_done, played.shown("answer", 1)) == ([0, 1], "Second.")
     assert played.shown("feedback", 0) == "Too short. Revision is needed."
 
 
@@ -283,8 +282,7 @@ def test_the_base_is_asked_in_the_words_of_a_chat_and_with_all_tokens_of_an_answ
     made = plan(mode="native", info=ROLES, system="Be kind.", max_tokens=100)
     asked = play(made, ["Blue.", BEYOND, "Air."]).asked[2]
     assert isinstance(asked, Ask)
-    assert asked.messages[0] == {"role": "system", "content": "Be kind."}
-    assert asked.max_tokens == 100
+    assert (asked.messages[0], asked.max_tokens) == ({"role": "system", "content": "Be kind."}, 100)
 
 
 WORKED = "4 5: 4+5=9 [9], so 9, and the answer says 8: different. Revision is needed.\n\n### Revision 1:\n9"

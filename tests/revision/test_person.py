@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -33,8 +34,7 @@ def test_the_passage_is_written_anew_and_the_rest_stays() -> None:
     assert before.criticism == "“12 dollars”: in euros"
     assert [(each.message, each.places) for each in before.checks] == [("in euros", ((begin, begin + 10),))]
     assert after.patch == ((begin, begin + len("11 euros")),)
-    asked = str(engine.calls)
-    assert all(text in asked for text in (TOWN, "Describe a town.", "in euros"))
+    assert all(text in str(engine.calls) for text in (TOWN, "Describe a town.", "in euros"))
     assert redraft.Chain.from_json(chain.to_json()) == chain
 
 
@@ -145,6 +145,12 @@ def test_of_several_wishes_those_not_met_are_asked_for_once_more_and_then_named(
     assert redraft.Chain.from_json(chain.to_json()).unchanged[0]["place"] == [38, 48]
     chain = patched("No.", **options)
     assert (chain.stop, len(chain.unchanged), chain.usage.completion_tokens) == ("unchanged", 3, 3)
+    for reply, why in (
+        ("[2] A ticket costs 12 dollars.", left[0][1]),
+        ("[2] Parts 1 and 2 differ.", left[1][1]),
+    ):
+        (entry,) = patched(reply, places=["Use euros."], temperature=0).unchanged
+        assert (entry["place"], entry["passage"], entry["why"]) == ([0, len(TOWN)], TOWN, why)
 
 
 @pytest.mark.parametrize(
@@ -229,18 +235,10 @@ def test_a_reply_keeps_within_the_tokens_that_a_person_allows() -> None:
 @pytest.mark.parametrize(
     "around",
     [
-        "Sure! Here is the new version: {}",
-        "Here it is:\n\n{}",
-        "```text\n{}\n```",
-        "“{}”",
-        "**{}**",
-        'Passage: "{}"',
-        "**Revised passage:**\n\n{}",
-        "> {}",
-        "### {}",
-        '{{"passage": "{}"}}',
+        "Sure! Here is the new version: {}", "Here it is:\n\n{}", "```text\n{}\n```", "“{}”", "**{}**",
+        'Passage: "{}"', "**Revised passage:**\n\n{}", "> {}", "### {}", '{{"passage": "{}"}}',
     ],
-)
+)  # fmt: skip
 def test_what_a_model_puts_around_its_text_is_left_out(around: str) -> None:
     euros, place = TOWN.replace("12 dollars", "11 euros"), ("12 dollars", "in euros")
     assert patched(around.format(euros), places=["Use euros."]).answer == euros
@@ -318,15 +316,16 @@ def test_nothing_new_is_no_step() -> None:
         ([("town", "")], "places: item 1"),
         (["Remove it."], "does not say which passage to change"),
         (["Use euros.", ("town", "y")], "'Use euros.' has no place"),
-        (("town", "shorter"), "'town' has no place"),  # not in a list
+        (("town", "shorter"), "'town' has no place.*places=.*'town', 'shorter'"),  # not in a list
         ([(TOWN, "Remove it.")], "the whole text"),
         ([("town",)], "places: item 1"),
     ],
 )
 def test_an_error_teaches(places: Any, message: str) -> None:
-    with pytest.raises(UsageError, match=message) as caught:
+    with pytest.raises(UsageError) as caught:
         patched("x", places=places)
     assert caught.value.hint
+    assert re.search(message, f"{caught.value.message} {caught.value.hint}")
     for place, said in (("/b", "no value at '/b'"), ("name", "removing 'name' would break the JSON")):
         with pytest.raises(UsageError, match=said):
             patched("x", answer='{"name": 1}', places=[(place, "remove it")])
@@ -338,8 +337,7 @@ def test_without_places_checks_find_what_is_to_change() -> None:
         redraft.revise("?", given=TOWN, model=redraft.ScriptedEngine(["-"]), max_revisions=0),
     ):
         chain = patched("[1] The town has walls.", answer=answer, checks=["lacks:castle"])
-        assert chain.answer == TOWN.replace("a castle", "walls")
-        assert chain.steps[1].patch == ((0, 19),)
+        assert (chain.answer, chain.steps[1].patch) == (TOWN.replace("a castle", "walls"), ((0, 19),))
     chain = patched("Walls.", checks=["words<=3"])  # no place, and the text is not rewritten
     assert (chain.answer, chain.stop, chain.usage.completion_tokens) == (TOWN, "unchanged", 0)
 
@@ -418,6 +416,28 @@ def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
 ) -> None:
     chain = patched("Nobody asks.", answer=text, places=[(passage, "Remove it.")])
     assert (chain.answer, chain.usage.completion_tokens) == (left, 0)
+    value = {"/a": "1", "/b/1": "3"}.get(passage, passage.strip())
+    assert chain.steps[0].criticism.replace("\r", "") == f"“{value}”: Remove it."
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "wish", "new"),
+    [
+        (TOWN, "12 dollars", "1,250 dollars", TOWN.replace("12", "1,250")),
+        (TOWN, "castle", "“old castle”", TOWN.replace("a castle", "an old castle")),
+        ('Say "hi".', '"hi"', "“ho”", 'Say "ho".'),
+        ('{"a": 1, "b": "x"}', "/a", "2", '{"a": 2, "b": "x"}'),
+        ('{"a": 1, "b": "x"}', "/b", '"y"', '{"a": 1, "b": "y"}'),
+        ('{"a": 1, "b": "x"}', "1", '"y z"', '{"a": "y z", "b": "x"}'),
+        (TOWN, "town", '"town"', TOWN.replace("town", "asked")),  # nothing new, so the model is asked
+        ('{"a": "asked"}', '"a": "asked"', '"b"', '{"a": "asked"}'),  # no JSON
+    ],
+)
+def test_a_wish_that_is_the_new_text_asks_no_model(text: str, place: str, wish: str, new: str) -> None:
+    chain = patched("asked", answer=text, places=[(place, wish)])
+    assert (chain.answer, chain.usage.completion_tokens > 0) == (new, "asked" in new)
+    with pytest.raises(UsageError, match="two of the places"):
+        patched("x", places=[("12 dollars", "13 dollars"), ("dollars", '"euros"')])
 
 
 @pytest.mark.parametrize(

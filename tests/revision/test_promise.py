@@ -21,8 +21,7 @@ def answer(*, passed: bool, check: str = "words<=9") -> Chain:
 
 def told(rate: float, seed: int, answers: int = 300) -> list[str]:
     watch, rng = Watch(PROMISE, "way.yaml"), random.Random(seed)
-    said = (watch.add(answer(passed=rng.random() < rate)) for _ in range(answers))
-    return [each for each in said if each]
+    return [each for each in (watch.add(answer(passed=rng.random() < rate)) for _ in range(answers)) if each]
 
 
 def test_a_broken_promise_is_told_once() -> None:
@@ -94,12 +93,10 @@ def test_a_damaged_file_of_counts_begins_anew_and_one_that_cannot_be_written_is_
 
 def test_answers_made_otherwise_or_for_nobody_do_not_count() -> None:
     watch = Watch(PROMISE, "way.yaml")
-    said = [watch.add(answer(passed=False), "max_tokens") for _ in range(20)]
-    assert [each for each in said if each] == [
+    assert [each for each in [watch.add(answer(passed=False), "max_tokens") for _ in range(20)] if each] == [
         "way.yaml promises nothing for answers with another max_tokens."
     ]
-    left = answer(passed=False).model_copy(update={"stop": "cancelled"})
-    assert (watch.add(left), watch.count) == ("", 0)
+    assert (watch.add(answer(passed=False).model_copy(update={"stop": "cancelled"})), watch.count) == ("", 0)
 
 
 def test_types_are_what_comes_before_the_limit_of_a_check() -> None:

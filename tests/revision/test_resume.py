@@ -48,8 +48,7 @@ def test_each_moment_can_be_gone_on_from(
         resumed = play(plan(**options, earlier=chain), streams[used:] or ["nothing is left"], check)
         assert len(resumed.asked) == len(whole.asked) - used
         assert list(map(prompt_of, resumed.asked)) == list(map(prompt_of, whole.asked[used:]))
-        assert texts(resumed.chain) == texts(whole.chain)
-        assert resumed.chain.usage == whole.chain.usage
+        assert (texts(resumed.chain), resumed.chain.usage) == (texts(whole.chain), whole.chain.usage)
         assert resumed.chain.stop == whole.chain.stop
 
 

@@ -124,7 +124,7 @@ def test_weights_that_do_not_fit_into_memory_go_to_llama_cpp(
 ) -> None:
     monkeypatch.setattr("redraft.engines.openvino.engine.loaded_bytes", lambda _: 1 << 60)
     assert taken(settings_of(model), MANY) == LLAMACPP
-    assert "0 GB are free beside its weights" in caplog.text
+    assert "0 GB are free after loading its weights" in caplog.text
 
 
 @pytest.mark.parametrize(("steer", "engine"), [(None, "llamacpp"), (False, "openvino")])

@@ -30,7 +30,7 @@ def test_what_came_of_some_chains() -> None:
     assert summary.rows() == [
         ("revisions", "2, 0.5 an answer; 2 answers have none; 1 is not an answer"),
         ("checks", "passed by 1 first draft (33 %), 2 final answers (67 %)"),
-        ("stopped", "passed 2 · at the limit of revisions 1 · unknown 1"),
+        ("stopped", "passed 2 · out of revisions 1 · unknown 1"),
         ("tokens", "2,468 new, 4,000 in prompts (75 % cached)"),
         ("cost", "0.5000 USD"),
     ]
@@ -46,15 +46,14 @@ def test_chains_that_ended_by_themselves_are_told_with_the_reason() -> None:
     summary = Summary()
     verdicts: tuple[Verdict, ...] = ("unknown", "revise")
     unknown, revise = (Feedback(text="Hm.", verdict=verdict) for verdict in verdicts)
-    steps = [
+    for last in [
         Step(answer="a", feedback=unknown),
         Step(answer="a", feedback=unknown),
         Step(answer="a", feedback=unknown, finish="filtered"),
         Step(answer="a", feedback=revise),
         Step(answer=""),
         Step(answer="a"),
-    ]
-    for last in steps:
+    ]:
         summary.add(chain([last], 0, "ended"))
     summary.add(chain([Step(answer="a")], 0, "accepted"))
     said = "ended 6 (no verdict 2, no correction 2, content filter 1) · accepted 1"
@@ -68,6 +67,13 @@ def test_chains_with_too_few_revisions_are_counted() -> None:
     for meta in ({"missing_revisions": 2}, {}):
         summary.add(chain([Step(answer="a")], 0, "max_tokens").model_copy(update={"meta": meta}))
     assert summary.rows()[0] == ("revisions", "none; 1 chain below the minimum")
+
+
+def test_a_hundred_per_cent_are_all() -> None:
+    summary = Summary()
+    for each in [True] * 299 + [False]:
+        summary.add(chain([step(passed=each)], 0, "passed"))
+    assert "299 first drafts (99 %), 299 final answers (99 %)" in dict(summary.rows())["checks"]
 
 
 def test_one_is_no_plural() -> None:

@@ -134,8 +134,7 @@ def test_a_score_decides_and_the_text_says_so() -> None:
     ],
 )
 def test_feedback_never_says_another_verdict_than_it_has(said: str, why: dict[str, Any]) -> None:
-    replies = ["Ten.", said, "Eleven.", "Good. 10/10. Revision is not needed."]
-    chain, calls = taught(*replies, **why)
+    chain, calls = taught("Ten.", said, "Eleven.", "Good. 10/10. Revision is not needed.", **why)
     first = chain.steps[0]
     assert first.verdict == "revise"
     assert "Fine." in first.criticism
@@ -204,6 +203,8 @@ def test_a_server_gives_the_verdict_as_a_field() -> None:
 def test_reading_a_criticism(reply: str, text: str | None, verdict: str, score: float | None) -> None:
     found = read_critique(reply, None)
     assert (found.text, found.verdict, found.score) == (reply if text is None else text, verdict, score)
+    strict = read_critique(reply, 9.0).verdict
+    assert strict == ("unknown" if verdict == "accept" and score is None else "revise" if score else verdict)
 
 
 @given(st.text(), st.one_of(st.none(), st.floats(0, 10)))

@@ -295,6 +295,7 @@ def test_a_strict_schema_holds_or_is_an_error_that_names_the_path(stream: bool, 
     assert ('"content"' in reply.text) == (stream and not before)  # prose is no content
     error = json.loads(events_of(reply.text)[-1])["error"] if stream else reply.json()["error"]
     assert (error["code"], reply.status_code) == ("schema_failed", 200 if stream else 422)
+    assert error["type"] == "server_error"
     assert "born" in error["message"]
 
 

@@ -228,6 +228,24 @@ def test_a_drain_that_takes_too_long_sends_the_best_answer_so_far() -> None:
     assert json.loads(events[-2])["redraft"]["stop"] == "cancelled"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
+def test_a_drain_that_ends_before_the_first_token_sends_no_answer(
+    path: str, stream: bool, pool: ThreadPoolExecutor
+) -> None:
+    asked = {"prompt": "Hi."} if path == "completions" else {"messages" if "chat" in path else "input": HI}
+    body = {"model": "plain", "stream": stream, **asked}
+    engine = ScriptedEngine([ScriptedReply("", stall=600)])
+    with served({"plain": plain(engine)}, drain=0.01, at_once=1) as server:
+        waiting = [pool.submit(httpx.post, f"{server.url}/{path}", json=body, timeout=WAIT) for _ in range(3)]
+        assert is_true(lambda: server.gate.inside == 3)
+        server.drain()
+        replies = [each.result(WAIT) for each in waiting]
+    assert [reply.status_code for reply in replies] == [503] * 3
+    assert {reply.headers["Retry-After"] for reply in replies} == {"5"}
+    assert {reply.json()["error"]["code"] for reply in replies} == {"draining"}
+
+
 def test_a_chain_that_takes_too_long_ends_with_its_best_answer() -> None:
     with served({"plain": plain(Held())}, limits=ServerLimits(seconds=0.2)) as server:
         reply = server.post({"redraft": True}).json()

@@ -14,10 +14,14 @@ import pytest
 
 from redraft.engines.base import Health
 from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError
 from redraft.options import MachineOptions
+from tests.engines.flaky_server import FlakyServer
 from tests.serve.running import LONG, SHORT, Server, events_of, plain, served, short
+from tests.serve.test_gate import is_true
 from tests.serve.test_metrics import figures
 
 ASK: list[Any] = [{"role": "user", "content": "Describe rain."}]
@@ -66,8 +70,7 @@ def test_a_whole_reply_shows_only_what_counts() -> None:
     assert message["reasoning_content"].startswith(f"Draft:\n{LONG}\n\nFeedback:\n")
     assert "broke off" not in message["reasoning_content"]
     assert [step["answer"] for step in chain["steps"]] == [LONG, SHORT]
-    spent = len("Rain, " + LONG + "Rain is" + SHORT)  # what broke off is paid for
-    assert whole["usage"]["completion_tokens"] == spent
+    assert whole["usage"]["completion_tokens"] == len("Rain, " + LONG + "Rain is" + SHORT)
 
 
 def test_a_plain_answer_that_was_streamed_cannot_be_taken_back() -> None:
@@ -129,6 +132,21 @@ def test_a_server_without_a_model_that_works_is_not_ready() -> None:
         reply = httpx.get(f"{server.root}/ready")
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_down")
     assert reply.headers["Retry-After"]
+
+
+def test_the_only_server_of_a_model_that_stops_is_reported_until_it_answers_again() -> None:
+    with FlakyServer() as flaky:
+        engine = RemoteEngine(flaky.model[:-2], "m", patience=Patience(tries=1, backoff=4))
+        with served({"plain": plain(engine)}) as server:
+            assert server.post().status_code == 200
+            flaky.kill()
+            replies = [server.post(), server.post(), httpx.get(f"{server.root}/ready")]
+            assert figures(server)["redraft_engine_trouble", "m"] == 1
+            flaky.start()
+            assert is_true(lambda: server.post().status_code == 200)
+            assert httpx.get(f"{server.root}/ready").json() == {"status": "ready"}
+    assert [reply.json()["error"]["code"] for reply in replies] == ["engine_down"] * 3
+    assert {(reply.status_code, reply.headers["Retry-After"]) for reply in replies} == {(503, "5")}
 
 
 @pytest.mark.slow

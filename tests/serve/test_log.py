@@ -7,12 +7,14 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
 from redraft.engines.scripted import ScriptedEngine
+from redraft.serve.keys import Keys
 from redraft.serve.log import Entry, JsonFormatter, LineFormatter
 from tests.serve.running import Server, both, plain, served
 
@@ -85,6 +87,15 @@ def test_lines_of_json() -> None:
     }
     assert (refused["status"], refused["error"]) == (400, "unknown_field")
     assert "SECRET" not in text.getvalue()
+
+
+def test_a_wrong_key_is_logged_with_its_address_and_a_good_probe_is_not_logged(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("sk-0123456789abcdef")
+    with logged(JsonFormatter()) as text, served(keys=Keys.read(tmp_path / "keys")) as server:
+        for path in ("/health", "/ready", "/metrics"):
+            httpx.get(server.root + path, headers={"x-request-id": "mine"})
+    [line] = (line for line in map(json.loads, text.getvalue().splitlines()) if line["id"] == "mine")
+    assert (line["path"], line["status"], line["client"]) == ("/metrics", 401, "127.0.0.1")
 
 
 def broken(_: object) -> str:

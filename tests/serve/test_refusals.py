@@ -257,6 +257,7 @@ def test_the_message_names_the_part(server: Server, route: str, body: dict[str, 
     [
         (CHAT, {"temprature": 1}, "temprature", "'temperature'"),
         (CHAT, {"revision": {"maximum": 1}}, "revision.maximum", "'max'"),
+        (CHAT, {"checks": ["words<=3"]}, "checks", "Did you mean revision.checks?"),
         (CHAT, {"revision": {"prompts": "task"}}, "revision.prompts", "in revision. The fields are min, max"),
         (CHAT, {"stream_options": {"usage": True}}, "stream_options.usage", "include_usage"),
         (CHAT, {"extra_body": {"top_k": 3}}, "extra_body", "in a chat request"),
@@ -279,6 +280,7 @@ def test_an_unknown_field(server: Server, route: str, body: dict[str, Any], para
     [
         (CHAT, {"verbosity": "high"}, "verbosity"),
         (CHAT, {"function_call": "auto"}, "function_call"),
+        (CHAT, {"functions": [FUNCTION]}, "functions"),
         (CHAT, {"temperature": "hot", "verbosity": "high"}, "verbosity"),
         (TEXT, {"best_of": True}, "best_of"),
         (TEXT, {"model": "short"}, "model"),
@@ -290,6 +292,7 @@ def test_what_cannot_be_met_is_refused(server: Server, route: str, body: dict[st
     reply = post(server, route, body)
     error = refused(reply)
     assert (reply.status_code, error["param"], error["code"]) == (400, param, "unsupported")
+    assert ("Use tool" in error["message"]) == ("function" in param)
 
 
 @pytest.mark.parametrize("route", [CHAT, TEXT, RESPONSE])

@@ -26,6 +26,7 @@ from redraft.serve import start
 from redraft.serve.app import make_app
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import Gate
+from redraft.serve.keys import Keys
 from redraft.serve.models import Model, Models
 from redraft.serve.reader import ServerLimits
 from redraft.serve.start import Opening, Server
@@ -35,7 +36,9 @@ from tests.serve.running import HI, started
 NAMES = {"a": "script:a.jsonl", "b": "http://down/v1#m", "c": "http://down/v1#m"}
 
 
-def loading(down: EngineError, tries: int, names: dict[str, str] = NAMES) -> tuple[list[Any], list[str]]:
+def loading(
+    down: EngineError, tries: int, names: dict[str, str] = NAMES, keys: Keys | None = None
+) -> tuple[list[Any], list[str]]:
     """Load models, of which a server is down for some tries.
 
     Returns what was offered and missing after each try, and what was said.
@@ -59,7 +62,7 @@ def loading(down: EngineError, tries: int, names: dict[str, str] = NAMES) -> tup
     async def main() -> None:
         models = [(name, "", Settings.read(Flags, {"model": model})) for name, model in names.items()]
         given: Any = dict.fromkeys(("port", "parallel", "queue", "max_seconds", "drain", "linger"), 1)
-        given |= {"models": models, "keys": None, "page": False, "votes": Path(), "log_json": False}
+        given |= {"models": models, "keys": keys, "page": False, "votes": Path(), "log_json": False}
         server = Server(tell=lambda message, _: said.append(message), host="h", otel=False, **given)
         async with AsyncExitStack() as stack:
             with socket.socket() as sock:
@@ -100,6 +103,19 @@ def test_a_model_that_writes_no_thoughts_is_not_started_to_end_them() -> None:
     settings = Settings.read(Flags, {"model": "script:a.jsonl", "max_thoughts": 20})
     with pytest.raises(UsageError, match=r"--max-thoughts .* cannot limit the thoughts of"):
         asyncio.run(Opening(AsyncExitStack(), [], 1, opens=opens).open("a", "", settings))
+
+
+def test_a_key_for_no_model_is_named_at_the_start_and_when_it_is_read_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, line = tmp_path / "keys", "sk-0123456789abcdef name=bob models=plain,b,"
+    file.write_text(line + "plian")
+    keys = Keys.read(file)
+    loading(ServerError("no server answers"), 1, {"plain": "script:a.jsonl", "b": NAMES["b"]}, keys)
+    file.write_text(line + "plan")
+    assert keys.find("Bearer sk-0123456789abcdef")
+    told = "the key 'bob' may use {!r}, which is not served. Did you mean 'plain'?"
+    assert {*caplog.messages} == {told.format("plian"), told.format("plan")}
 
 
 def test_a_model_that_is_down_is_no_model_that_does_not_exist() -> None:

@@ -26,5 +26,4 @@ def pairs(path: Path, count: int = 24, *, swapped: bool = False) -> Path:
 
 def ready(model: str, *words: str, said: list[str] | None = None, usual: str = USUAL) -> Ready:
     own = parse([*usual.split(), "--format", "stablevicuna", *words], RewardOptions)
-    say = (said if said is not None else []).append
-    return get_ready(own, model, Path("cache"), say=say)  # type: ignore[arg-type]
+    return get_ready(own, model, Path("cache"), say=(said if said is not None else []).append)  # type: ignore[arg-type]

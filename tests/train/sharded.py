@@ -49,8 +49,7 @@ def by_loop(folder: Path, kind: str) -> None:
     rank = distributed.get_rank()
     examples = prepared(folder / f"by-loop-{kind}-{rank}")
     run(folder / f"{kind}-whole", examples, kind)
-    stopped = run(folder / f"{kind}-halves", examples, kind, callbacks=[Kill()] if rank else [])
-    assert stopped == 2
+    assert run(folder / f"{kind}-halves", examples, kind, callbacks=[Kill()] if rank else []) == 2
     assert run(folder / f"{kind}-halves", examples, kind, resumes=True) == 6
 
 

@@ -30,13 +30,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> dic
     chains(Path("chains.jsonl"))
     pairs(Path("pairs.jsonl"))
     return {
-        "model_name_or_path": Path("model"),
-        "output_dir": "out",
-        "model_max_length": 128,
-        "max_steps": 4,
-        "save_steps": 2,
-        "bf16": False,
-    }
+        "model_name_or_path": Path("model"), "output_dir": "out", "model_max_length": 128, "max_steps": 4,
+        "save_steps": 2, "bf16": False,
+    }  # fmt: skip
 
 
 def test_a_run_tells_its_steps_and_returns_what_it_made(
@@ -94,16 +90,12 @@ def test_a_run_is_not_resumed_on_another_base(settings: dict[str, Any]) -> None:
         (
             redraft.train_ppo,
             {
-                "data_path": "chains.jsonl",
-                "format": "selfee",
-                "reward": "words<=3",
-                "num_rollouts": 2,
-                "per_device_train_batch_size": 2,
-                "max_new_tokens": 4,
+                "data_path": "chains.jsonl", "format": "selfee", "reward": "words<=3", "num_rollouts": 2,
+                "per_device_train_batch_size": 2, "max_new_tokens": 4,
             },
         ),
     ],
-)
+)  # fmt: skip
 def test_each_trainer_is_a_function(settings: dict[str, Any], train: Any, more: dict[str, Any]) -> None:
     result = train(**settings | more | {"quiet": True, "max_steps": 2})
     assert (result.steps, result.stopped_by) == (2, None)

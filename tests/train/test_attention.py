@@ -173,8 +173,7 @@ def test_on_a_cpu_only_long_examples_attend_in_16_bits(length: int, exact: bool,
             torch.nn.Identity(), query, key, value, None, position_ids=torch.arange(length)[None]
         )
     wide = scaled_dot_product_attention(query.float(), key.float(), value.float(), is_causal=True)
-    assert found.dtype == torch.bfloat16
-    assert found.equal(wide.to(torch.bfloat16).transpose(1, 2)) == exact
+    assert (found.dtype, found.equal(wide.to(torch.bfloat16).transpose(1, 2))) == (torch.bfloat16, exact)
 
 
 def test_a_mask_of_numbers_hides_what_one_of_truths_hides_under_a_bound() -> None:

@@ -39,8 +39,7 @@ def stored(folder: Path, lengths: Sequence[int]) -> Prepared:
     folder.mkdir()
     writer = Writer(folder)
     for number, length in enumerate(lengths):
-        ids = 1000 * number + np.arange(length)
-        writer.add(f"data/{number}", ids, np.arange(length) >= length // 2)
+        writer.add(f"data/{number}", 1000 * number + np.arange(length), np.arange(length) >= length // 2)
     writer.finish("key", DataReport(records=len(lengths), examples=len(lengths)))
     found = open_prepared(folder, "key")
     assert found
@@ -68,8 +67,7 @@ def test_every_row_is_read_once_an_epoch_by_one_rank(
 def test_the_last_batch_is_shared_evenly_and_all_others_are_full(
     lengths: np.ndarray, size: int, ranks: int, seed: int
 ) -> None:
-    read = (each.batches(0) for each in orders(lengths, size, ranks, seed=seed))
-    shares = list(zip(*read, strict=True))
+    shares = list(zip(*(each.batches(0) for each in orders(lengths, size, ranks, seed=seed)), strict=True))
     assert all(len(batch) == size for share in shares[:-1] for batch in share)
     last = [len(batch) for batch in shares[-1]]
     assert max(last) - min(last) <= 1
@@ -126,8 +124,7 @@ def test_every_example_is_in_the_tensors_of_an_epoch_once_and_whole(
     expected = []
     for number, length in enumerate(lengths):
         ids = [1000 * number + n for n in range(length)]
-        labels = [id_ if n >= max(length // 2, 1) else -100 for n, id_ in enumerate(ids)]
-        expected.append((ids, labels))
+        expected.append((ids, [id_ if n >= max(length // 2, 1) else -100 for n, id_ in enumerate(ids)]))
     # A single token that is 0 cannot be told from a rank's empty batch.
     assert sorted(found) == sorted(each for each in expected if each != ([0], [-100]))
 
@@ -142,8 +139,7 @@ def test_no_rows_are_one_token_without_loss() -> None:
 
 def test_padding_stands_on_the_right_and_carries_nothing(tmp_path: Path) -> None:
     prepared = stored(tmp_path / "data", [4, 2])
-    batch = padded([[prepared[0]], [prepared[1]]], pad=9)
-    assert {name: each.tolist() for name, each in batch.items()} == {
+    assert {name: each.tolist() for name, each in padded([[prepared[0]], [prepared[1]]], pad=9).items()} == {
         "input_ids": [[0, 1, 2, 3], [1000, 1001, 9, 9]],
         "labels": [[-100, -100, 2, 3], [-100, 1001, -100, -100]],
         "position_ids": [[0, 1, 2, 3], [0, 1, 0, 0]],

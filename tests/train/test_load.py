@@ -267,8 +267,7 @@ def test_weights_are_as_readable_as_other_new_files(tmp_path: Path, mask: int) -
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert modes["model.safetensors"] == 0o666 & ~mask
-    assert len(set(modes.values())) == 1
+    assert (modes["model.safetensors"], len(set(modes.values()))) == (0o666 & ~mask, 1)
 
 
 def added(model: Any, lora_from: Path | None = None, **settings: Any) -> PeftModel:
@@ -316,8 +315,7 @@ def test_the_vocabulary_is_saved_where_rows_were_added(tmp_path: Path, whole: bo
     model = tiny()
     model.resize_token_embeddings(model.config.vocab_size + 1, mean_resizing=False)
     load.add_adapter(model, SftOptions(), note={}, whole_vocabulary=whole).save_pretrained(tmp_path)
-    saved = load_file(tmp_path / "adapter_model.safetensors")
-    assert any("embed_tokens" in name for name in saved) is whole
+    assert any("embed_tokens" in name for name in load_file(tmp_path / "adapter_model.safetensors")) is whole
 
 
 def test_it_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
@@ -368,13 +366,10 @@ GB = 10**9
 @pytest.mark.parametrize(
     ("parameters", "gpu_bytes", "lora"),
     [
-        (135 * 10**6, None, True),
-        (135 * 10**6, 8 * GB, False),
-        (GB, 24 * GB, False),
-        (7 * GB, 24 * GB, True),
-        (7 * GB, 4 * 80 * GB, False),
+        (135 * 10**6, None, True), (135 * 10**6, 8 * GB, False), (GB, 24 * GB, False),
+        (7 * GB, 24 * GB, True), (7 * GB, 4 * 80 * GB, False),
     ],
-)
+)  # fmt: skip
 def test_what_is_trained_by_default(parameters: int, gpu_bytes: int | None, lora: bool) -> None:
     found, why = load.default_method(parameters, gpu_bytes)
     assert found is lora

@@ -92,14 +92,9 @@ def test_padding_counts_as_memory_and_not_as_tokens(examples: Prepared, tmp_path
 def test_nothing_is_pickled(unbroken: Path) -> None:
     assert [folder.step for folder in checkpoints(unbroken)] == [12, 8]
     assert {path.name for path in (unbroken / "checkpoint-12").iterdir()} == {
-        "complete.json",
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "optimizer.safetensors",
-        "random-0.safetensors",
-        "trainer_state.json",
-    }
+        "complete.json", "config.json", "generation_config.json", "model.safetensors",
+        "optimizer.safetensors", "random-0.safetensors", "trainer_state.json",
+    }  # fmt: skip
 
 
 def test_the_first_step_is_that_of_a_plain_loop(examples: Prepared, unbroken: Path, tmp_path: Path) -> None:
@@ -120,8 +115,7 @@ def test_the_first_step_is_that_of_a_plain_loop(examples: Prepared, unbroken: Pa
     loop(tmp_path / "out", data(examples), llama(dropout=0), max_steps=1).run()
     (line,) = lines(tmp_path / "out")
     assert line["loss"] == pytest.approx(float(summed.detach() / count), abs=1e-5)
-    assert line["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
-    assert line["trained_tokens"] == count
+    assert (line["grad_norm"], line["trained_tokens"]) == (pytest.approx(float(norm), rel=1e-4), count)
 
 
 def test_an_evaluation_is_the_mean_over_trained_tokens(examples: Prepared, tmp_path: Path) -> None:
@@ -175,8 +169,7 @@ def test_a_checkpoint_has_a_line_before_it(examples: Prepared, unbroken: Path, t
     for line, (first, end) in zip(lines(tmp_path), pairwise([0, *ends]), strict=True):
         assert line["loss"] == pytest.approx(fmean(each["loss"] for each in once[first:end]))
         assert line["tokens"] == sum(each["tokens"] for each in once[first:end])
-    mean_loss = made.state.log_history[-1]["train_loss"]
-    assert mean_loss == pytest.approx(fmean(each["loss"] for each in once))
+    assert made.state.log_history[-1]["train_loss"] == pytest.approx(fmean(each["loss"] for each in once))
 
 
 def weights(output: Path) -> bytes:
@@ -344,8 +337,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_run_that_goes_on_drops_the_steps_that_it_does_again(tmp_path: Path) -> None:
-    lines = [{"step": n, "loss": n} for n in (1, 2, 2, 3, 4)]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
+    text = "".join(json.dumps(line) + "\n" for line in [{"step": n, "loss": n} for n in (1, 2, 2, 3, 4)])
     (tmp_path / LOG).write_text(text + 'garbage\n{"step": "1"}\n{"step": 1, "lo')
     log = Log(tmp_path, quiet=True)
     with log.opened(2):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from redraft.engines.hf.cache import cache_argument
 from redraft.engines.hf.engine import HfEngine
 from redraft.train import loss
 from redraft.train.attention import use_segments
@@ -89,7 +90,7 @@ def test_no_cache_is_built_whatever_the_caller_says() -> None:
     fuse(model)
     seen: list[Any] = []
     model.model.layers[0].register_forward_pre_hook(
-        lambda _module, _args, inputs: seen.append(inputs["past_key_values"]), with_kwargs=True
+        lambda _module, _args, inputs: seen.append(inputs[cache_argument(model)]), with_kwargs=True
     )
     model(input_ids=row.input_ids, position_ids=row.position_ids, labels=row.labels, use_cache=True)
     assert seen == [None]

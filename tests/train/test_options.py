@@ -184,13 +184,10 @@ def test_packing_stays_where_preprocessing_is_not_lazy() -> None:
 @pytest.mark.parametrize(
     ("line", "shards"),
     [
-        ("--fsdp True", {}),
-        ("--fsdp", {}),
-        ('--fsdp ""', None),
-        ("--fsdp False", None),
+        ("--fsdp True", {}), ("--fsdp", {}), ('--fsdp ""', None), ("--fsdp False", None),
         ('--fsdp "full_shard offload"', {"reshard_after_forward": True, "cpu_offload": True}),
     ],
-)
+)  # fmt: skip
 def test_fsdp_is_on_off_or_words(line: str, shards: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert on_gpus(parsed(line), monkeypatch).get("fsdp_config") == shards
 
@@ -224,8 +221,7 @@ def test_shipped_recipes(name: str) -> None:
     own = parse([name, "--data_path", "x"], SftOptions)
     assert name in shipped_recipes("train")
     rows = own.per_device_train_batch_size * own.gradient_accumulation_steps * 4
-    published = rows, own.learning_rate, own.num_train_epochs, own.weight_decay
-    assert published == (128, 2e-5, 3.0, 0.0)
+    assert (rows, own.learning_rate, own.num_train_epochs, own.weight_decay) == (128, 2e-5, 3.0, 0.0)
     assert (own.warmup_ratio, own.lr_scheduler_type) == (0.03, "cosine")
     assert own.model_max_length == (512 if name == "alpaca" else 2048)
     assert (own.lora, own.packing) == (False, False)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Feedback, Prompt, Step, write_jsonl
 from redraft.chain.encoder import NO_ROOM, SHORTEST, Cut, Encoder, Skipped
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.jobs import parallel
@@ -111,6 +111,18 @@ def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> No
         f"1 with earlier answers, {module._NO_LOSS}: data/2",
     ]
     assert prepare([path], Breaking(), cache).report == prepared.report
+
+
+def test_the_report_says_which_records_have_only_feedback(tmp_path: Path, cache: Path) -> None:
+    steps = [Step(answer="b", feedback=Feedback(text="No.", verdict=said)) for said in ("revise", "accept")]
+    asked = Prompt(instruction="a")
+    write_jsonl(
+        tmp_path / "a.jsonl", [Chain(id="a/0", prompt=asked, steps=(step,), best=0) for step in steps]
+    )
+    report = prepare([tmp_path / "a.jsonl"], Encoder(tokenizer("bytes")), cache).report
+    assert report.lines()[1:] == [
+        "1 with loss on feedback alone, because every answer was rejected or cut: a/0"
+    ]
 
 
 def test_reasons_and_ids_in_a_report_are_bounded() -> None:

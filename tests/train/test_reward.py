@@ -49,8 +49,7 @@ def trained_rewards(run: object, texts: list[torch.Tensor]) -> list[float]:
 @pytest.mark.parametrize("lora", ["True", "False"])
 def test_plain_transformers_and_peft_give_the_trained_rewards(model: str, here: Path, lora: str) -> None:
     """Also in padded batches, where a reward is read at the last token that is not padding."""
-    words = ["--model_name_or_path", model, "--lora", lora, "--learning_rate", "1e-2"]
-    made = ready(model, *words)
+    made = ready(model, "--model_name_or_path", model, "--lora", lora, "--learning_rate", "1e-2")
     made.train()
     tokenizer = AutoTokenizer.from_pretrained("out")
     encoder = PairEncoder(tokenizer, "stablevicuna", 128)
@@ -82,8 +81,7 @@ def test_a_tiny_model_learns_which_answer_is_better(model: str, here: Path) -> N
     made = ready(model, "--lora", "True", *words)
     made.train()
     assert isinstance(made.loop.eval_data, Data)
-    found = measured(made.loop, made.loop.eval_data)
-    assert found.accuracy.value == 1.0
+    assert measured(made.loop, made.loop.eval_data).accuracy.value == 1.0
     assert losses()[-1] < losses()[0] / 2
     saved = json.loads(Path("out/eval.json").read_text())
     assert (saved["pairs"], saved["accuracy"]["value"]) == (24, 1.0)
@@ -136,8 +134,7 @@ def test_a_token_to_pad_with_can_be_added(model: str, here: Path, monkeypatch: p
     tokenizer.save_pretrained(made)
     with pytest.raises(ModelError, match=r"(?s)no padding token except its end.*--pad_token '\[PAD\]'"):
         ready(made)
-    words = ["--model_name_or_path", made, "--pad_token", "[PAD]", "--lora", "True"]
-    run = ready(made, *words)
+    run = ready(made, "--model_name_or_path", made, "--pad_token", "[PAD]", "--lora", "True")
     run.train()
     assert AutoTokenizer.from_pretrained("out").pad_token_id == len(tokenizer)
     text = PairEncoder(run.loop.trained.tokenizer, "stablevicuna", 128).read(ASKED, "6").ids.astype("int64")
@@ -231,8 +228,7 @@ def test_loss_and_hits_are_those_of_the_pairs() -> None:
     model = reward_model()
     output = model(**collated(PAIRS, pad=0, pairs=True))
     gaps = [plain_rewards(model, a) - plain_rewards(model, b) for a, b in PAIRS]
-    losses = [np.logaddexp(0, -gap) for gap in gaps]
-    assert output.loss.item() == pytest.approx(sum(losses) / 3, rel=1e-5)
+    assert output.loss.item() == pytest.approx(sum([np.logaddexp(0, -gap) for gap in gaps]) / 3, rel=1e-5)
     assert float(output.sums["accuracy"]) == sum(gap > 0 for gap in gaps)
 
 
@@ -278,8 +274,7 @@ RANDOM = np.random.default_rng(1)
 
 def random_pairs(slope: float, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     gap = RANDOM.normal(0, 2, count)
-    flips = RANDOM.random(count) > 1 / (1 + np.exp(-slope * gap))
-    gap = np.where(flips, -gap, gap)
+    gap = np.where(RANDOM.random(count) > 1 / (1 + np.exp(-slope * gap)), -gap, gap)
     return np.stack([gap, np.zeros(count)], 1), RANDOM.integers(1, 50, (count, 2)).astype(float)
 
 
@@ -312,6 +307,5 @@ def test_swapped_pairs_and_a_coin_are_said() -> None:
     rewards, tokens = random_pairs(1.0, 500)
     assert not any("swapped" in line or "a coin." in line for line in measure(rewards, tokens).lines())
     assert "chosen and rejected may be swapped" in measure(rewards[:, ::-1], tokens).lines()[-1]
-    even = np.stack([np.tile([1.0, -1.0], 50), np.zeros(100)], 1)
-    last = measure(even, tokens[:100]).lines()[-1]
+    last = measure(np.stack([np.tile([1.0, -1.0], 50), np.zeros(100)], 1), tokens[:100]).lines()[-1]
     assert last == "the interval includes 50 %, so the accuracy may be chance."

@@ -35,9 +35,9 @@ def test_what_a_cpu_cannot_do_is_left_out_and_said() -> None:
     args, said = asked("--tf32", "True", "--fp16", "True", "--fsdp", "True")
     assert (args.tf32, args.fp16, args.fsdp) == (None, False, None)
     assert said == [
-        "--tf32 is left out: it needs a GPU, and none is used.",
-        "--fp16 is left out: it needs a GPU, and none is used. --dtype sets the number format.",
-        "--fsdp is left out: one process loads the whole model, and the loss is the same. FSDP needs GPUs.",
+        "--tf32 is ignored: it needs a GPU, and none is used.",
+        "--fp16 is ignored: it needs a GPU, and none is used. --dtype sets the number format.",
+        "--fsdp is ignored: one process loads the whole model. The loss does not change. FSDP needs GPUs.",
     ]
 
 

@@ -20,12 +20,9 @@ from tests.train.tokenizer_kinds import tokenizer
 
 VOCABULARY = 48
 SHAPE: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2,
-}
+}  # fmt: skip
 
 
 def llama(*, dropout: float = 0.1, seed: int = 0) -> LlamaForCausalLM:
@@ -64,17 +61,10 @@ def data(examples: Prepared, *, size: int = 2, capacity: int = 48, **order: Any)
 def loop(folder: Path, read: Data, model: Any = None, eval_data: Data | None = None, **more: Any) -> Loop:
     own = {name: more.pop(name) for name in ("divergence_steps",) if name in more}
     settings: dict[str, Any] = {
-        "output_dir": str(folder),
-        "use_cpu": True,
-        "max_steps": 12,
-        "save_steps": 4,
-        "gradient_accumulation_steps": 2,
-        "learning_rate": 1e-2,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": 2,
-        "logging_steps": 1,
-        "report_to": "none",
-    }
+        "output_dir": str(folder), "use_cpu": True, "max_steps": 12, "save_steps": 4,
+        "gradient_accumulation_steps": 2, "learning_rate": 1e-2, "lr_scheduler_type": "cosine",
+        "warmup_steps": 2, "logging_steps": 1, "report_to": "none",
+    }  # fmt: skip
     model = llama() if model is None else model
     fuse(model)
     return Loop(model, TrainingArguments(**(settings | more)), read, eval_data, quiet=True, **own)

@@ -26,11 +26,8 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 EXPERTS: dict[str, Any] = {
-    "num_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 16,
-    "router_aux_loss_coef": 1.0,
-}
+    "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "router_aux_loss_coef": 1.0,
+}  # fmt: skip
 """For Qwen3Moe: its loss for balancing experts would weigh as much as that of the tokens."""
 
 LENGTHS = (11, 1, 7, 30)
@@ -48,16 +45,11 @@ def tiny(kind: str = "Llama", **changes: Any) -> Any:
     said = {
         "vocab_size": VOCABULARY,
         **SHAPE,
-        "head_dim": 8,
-        "max_position_embeddings": 128,
-        "initializer_range": 0.3,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
+        "head_dim": 8, "max_position_embeddings": 128, "initializer_range": 0.3, "pad_token_id": 0,
+        "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
     config = getattr(transformers, f"{kind}Config")(**said | KINDS.get(kind, {}) | changes)
-    name = f"{kind.removesuffix('Text')}ForCausalLM"
-    return getattr(transformers, name)(config).eval()
+    return getattr(transformers, f"{kind.removesuffix('Text')}ForCausalLM")(config).eval()
 
 
 def adapted(model: Any, **changes: Any) -> Any:

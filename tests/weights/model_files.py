@@ -21,16 +21,10 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torc
 WIDTH, VOCABULARY, LAYERS = 16, 48, 2
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": WIDTH,
-    "intermediate_size": 2 * WIDTH,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": 64,
-    "torch_dtype": "bfloat16",
-}
+    "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": VOCABULARY,
+    "max_position_embeddings": 64, "torch_dtype": "bfloat16",
+}  # fmt: skip
 
 
 def save(folder: Path, tensors: Tensors, *, files: int = 1, config: Mapping[str, Any] | None = None) -> Path:
@@ -79,8 +73,7 @@ def bits(shape: Sequence[int], dtype: torch.dtype, seed: int) -> torch.Tensor:
     if dtype == torch.bool:
         return torch.randint(0, 2, tuple(shape), generator=drawn, dtype=torch.uint8).to(torch.bool)
     size = torch.empty((), dtype=dtype).element_size()
-    count = torch.Size(shape).numel()
-    raw = torch.randint(0, 256, (count * size,), generator=drawn, dtype=torch.uint8)
+    raw = torch.randint(0, 256, (torch.Size(shape).numel() * size,), generator=drawn, dtype=torch.uint8)
     return raw.view(dtype).reshape(tuple(shape))
 
 

@@ -132,44 +132,33 @@ class TestHeader:
         infos = [TensorInfo(name, dtype, tuple(shape)) for name, (dtype, shape) in tensors.items()]
         raw = safetensors_header(infos, {"by": "redraft"}) + bytes(sum(info.size for info in infos))
         assert len(raw) % 8 == sum(info.size for info in infos) % 8
-        loaded = safetensors.torch.load(raw)
-        assert {name: tuple(each.shape) for name, each in loaded.items()} == {
+        assert {name: tuple(each.shape) for name, each in safetensors.torch.load(raw).items()} == {
             info.name: info.shape for info in infos
         }
 
     @pytest.mark.parametrize(
         "raw",
         [
-            b"",
-            b"1234567",
-            struct.pack("<Q", 1 << 42),
+            b"", b"1234567", struct.pack("<Q", 1 << 42),
             struct.pack("<Q", (1 << 64) - 1) + b"{}",
-            struct.pack("<Q", 3) + b"{}",
-            header(b"\xff\xfe"),
-            header(b"[" * 100_000),
-            header([]),
-            header(b'{"t": 1, "t": 2}'),
-            header({"__metadata__": {"a": 1}}),
-            header({"t": None}),
-            header({"t": entry("F4")}),
-            header({"t": entry(shape=[-2])}),
+            struct.pack("<Q", 3) + b"{}", header(b"\xff\xfe"), header(b"[" * 100_000), header([]),
+            header(b'{"t": 1, "t": 2}'), header({"__metadata__": {"a": 1}}), header({"t": None}),
+            header({"t": entry("F4")}), header({"t": entry(shape=[-2])}),
             header({"t": entry(shape=[1] * 65, offsets=[0, 4])}, bytes(4)),
             header({"t": entry(shape=[1 << 62, 1 << 62])}),
             header({"t": entry(offsets=[8, 0])}),
-            header({"t": entry()}, bytes(7)),
-            header({"t": entry()}, bytes(9)),
+            header({"t": entry()}, bytes(7)), header({"t": entry()}, bytes(9)),
             header({"t": entry(offsets=[8, 16])}, bytes(16)),
             header({"t": entry(), "u": entry()}, bytes(8)),
         ],
-    )
+    )  # fmt: skip
     def test_what_cannot_be(self, tmp_path: Path, raw: bytes) -> None:
         path = tmp_path / "model.safetensors"
         path.write_bytes(raw)
         assert refused(tmp_path).startswith(f"{path} is not a valid safetensors file: ")
 
     def test_a_header_of_terabytes_in_a_large_file(self, tmp_path: Path) -> None:
-        path = tmp_path / "model.safetensors"
-        with path.open("wb") as file:
+        with (tmp_path / "model.safetensors").open("wb") as file:
             file.write(struct.pack("<Q", MAX_HEADER + 1))
             file.truncate(MAX_HEADER * 100)  # a sparse file: it takes no room
         assert "its header claims 67,108,865 bytes" in refused(tmp_path)

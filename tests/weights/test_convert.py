@@ -161,8 +161,8 @@ def test_damage_is_a_warning_and_zeros_are_a_remark() -> None:
     losses.say(warn=warned.append, tell=told.append, wider="--dtype bf16")
     worst = "at most 1,000 in one of them, 'a'"
     assert warned == [
-        "1 number in 'a' had an infinite or NaN value in the source: it is damaged.",
+        "1 number in 'a' had an infinite or NaN value: the source is damaged.",
         f"1,002 numbers in 2 tensors became infinite, {worst}: --dtype bf16 allows larger ones.",
     ]
-    assert told == ["5 numbers in 'c' became zero."]
+    assert told == ["5 numbers in 'c' became zero: too small for the dtype. A few do no harm."]
     Losses().say(warn=pytest.fail, tell=pytest.fail, wider="")

@@ -32,7 +32,6 @@ from tests.weights.model_files import (
     tuned,
 )
 
-SHAPES = st.lists(st.integers(0, 7), max_size=3).map(tuple)
 DTYPES = st.sampled_from((*FLOATS, *EIGHT_BITS, *INTEGERS))
 
 
@@ -48,7 +47,7 @@ def test_an_exact_delta_gives_any_target_back_bit_for_bit(data: st.DataObject) -
     names = [f"t{i}.weight" for i in range(data.draw(st.integers(1, 5), "tensors"))]
     base, target = {}, {}
     for seed, name in enumerate(names):
-        shape, dtype = data.draw(SHAPES), data.draw(DTYPES)
+        shape, dtype = data.draw(st.lists(st.integers(0, 7), max_size=3).map(tuple)), data.draw(DTYPES)
         same = data.draw(st.booleans(), "same dtype")
         base[name] = bits(shape, dtype if same else data.draw(DTYPES), 2 * seed)
         target[name] = bits(shape, dtype, 2 * seed + 1)
@@ -262,8 +261,7 @@ def test_vocab_of_a_delta_of_ours_is_recorded(tmp_path: Path, exact: bool) -> No
 
 def test_a_delta_of_another_architecture(tmp_path: Path) -> None:
     release(tmp_path, "none")
-    wide = {name: torch.cat((values, values), -1) for name, values in llama().items()}
-    save(tmp_path / "base", wide)
+    save(tmp_path / "base", {name: torch.cat((values, values), -1) for name, values in llama().items()})
     refused(tmp_path, UsageError, r"not the base of the delta .*head.weight' is 48 × 32 in the base and 48")
     save(tmp_path / "base", llama() | {"model.layers.2.mlp.up_proj.weight": torch.zeros(2, 2)})
     refused(tmp_path, UsageError, r"delta lacks 1 tensor, such as 'model.layers.2")

@@ -21,16 +21,10 @@ from tests.weights.tiny_folders import tiny_folder
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 8,
-    "intermediate_size": 12,
-    "max_position_embeddings": 2048,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 1,
-    "num_key_value_heads": 1,
-    "redraft_format": "selfee-1",
-    "tie_word_embeddings": True,
-    "vocab_size": 16,
-}
+    "hidden_size": 8, "intermediate_size": 12, "max_position_embeddings": 2048, "num_attention_heads": 2,
+    "num_hidden_layers": 1, "num_key_value_heads": 1, "redraft_format": "selfee-1",
+    "tie_word_embeddings": True, "vocab_size": 16,
+}  # fmt: skip
 
 
 def folder_with(folder: Path, weights: dict[str, torch.Tensor], **files: Any) -> Path:
@@ -58,8 +52,7 @@ def test_a_model(tmp_path: Path) -> None:
     said = describe(a_model(tmp_path / "m"))
     assert said.parameters == 16 * 8 + 8, "tied embeddings count once, and buffers do not"
     assert said.dtypes == (Use("BF16", 2, 256, 512), Use("F32", 2, 10, 40))
-    size = (tmp_path / "m" / "model.safetensors").stat().st_size
-    assert said.files == (("model.safetensors", size),)
+    assert said.files == (("model.safetensors", (tmp_path / "m" / "model.safetensors").stat().st_size),)
     assert said.lines() == [
         str(tmp_path / "m"),
         "  what          model",
@@ -176,14 +169,12 @@ def test_the_names_of_ggmls_types_are_ggufs() -> None:
 )
 def test_values_of_the_wrong_kind_are_left_out(tmp_path: Path, config: dict[str, Any]) -> None:
     files = {"config": config, "redraft": {"inputs": ["a"], "command": "x"}}
-    facts = dict(describe(folder_with(tmp_path, {"w": torch.zeros(1)}, **files)).facts)
-    assert set(facts) == {"made by"}
+    assert set(dict(describe(folder_with(tmp_path, {"w": torch.zeros(1)}, **files)).facts)) == {"made by"}
 
 
 def test_texts_of_strangers_stay_in_their_row(tmp_path: Path) -> None:
     evil = "a\n  what          harmless\x1b[2J\u202e" + "x" * 1000
-    folder = folder_with(tmp_path, {"w": torch.zeros(1)}, config={"architectures": [evil]})
-    lines = describe(folder).lines()
+    lines = describe(folder_with(tmp_path, {"w": torch.zeros(1)}, config={"architectures": [evil]})).lines()
     assert all(line.isprintable() and len(line) < 600 for line in lines)
     assert sum(line.startswith("  what") for line in lines) == 1
     "\n".join(lines).encode()

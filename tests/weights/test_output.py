@@ -23,14 +23,13 @@ from redraft.weights.output import Run, Shard, layout, new_file, new_folder
 from redraft.weights.replace import replace_folder, write_json
 from tests.weights.model_files import llama, save
 
-PART = TensorInfo("a.weight", "F32", (4,))
 VALUES = torch.arange(4, dtype=torch.float32)
 
 
 def make(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> None:
     with new_folder(path, Run(force=force), manifest={"command": "test"}) as out:
         write_json(out.aside / "config.json", {"small": True})
-        for shard in out.planned([Shard("model.safetensors", [PART])]):
+        for shard in out.planned([Shard("model.safetensors", [TensorInfo("a.weight", "F32", (4,))])]):
             with out.shard(shard, {"by": "a test"}) as writer:
                 writer.write(values)
 

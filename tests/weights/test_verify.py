@@ -64,7 +64,7 @@ class TestSound:
         manifest(model(tmp_path))
         report = verify(tmp_path)
         assert (report.findings, report.checksums) == ([], 4)
-        assert "4 checksums as in the manifest" in report.lines()[-1]
+        assert "4 checksums verified" in report.lines()[-1]
         assert verify(tmp_path / SECOND).checksums == 1
 
     def test_other_dtypes(self, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ class TestSound:
         with pytest.raises(UsageError, match="is a pickle"):
             verify(tmp_path)
         report = verify(tmp_path, allow_pickle=True)
-        assert report.findings == ["pytorch_model.bin: 'b' has 1 NaN and 0 infinite of 2 values"]
+        assert report.findings == ["pytorch_model.bin: 'b' has 1 NaN and 0 infinite among 2 values"]
 
 
 OF_THE_INDEX: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -133,7 +133,7 @@ class TestFaults:
         odd[1], odd[3], odd[4] = float("nan"), float("inf"), float("-inf")
         report = verify(model(tmp_path, {"model.norm.weight": odd}))
         (finding,) = report.findings
-        assert finding.endswith("'model.norm.weight' has 1 NaN and 2 infinite of 16 values")
+        assert finding.endswith("'model.norm.weight' has 1 NaN and 2 infinite among 16 values")
         assert not report.sound
         assert report.lines()[-1].startswith(f"{tmp_path}: 1 fault (")
 

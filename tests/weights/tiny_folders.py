@@ -42,21 +42,11 @@ def tiny_folder(
 def _make(path: Path, architecture: str, dtype: torch.dtype, changes: dict[str, Any]) -> None:
     torch.manual_seed(7)
     said = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "max_position_embeddings": 256,
-        "initializer_range": 0.2,
-        "tie_word_embeddings": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-        "dtype": dtype,
-    }
+        "vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256,
+        "initializer_range": 0.2, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
+        "pad_token_id": 0, "dtype": dtype,
+    }  # fmt: skip
     config = getattr(transformers, f"{architecture}Config")(**said | changes)
     model = getattr(transformers, f"{architecture}ForCausalLM")(config)
     for name, parameter in model.named_parameters():
@@ -64,7 +54,13 @@ def _make(path: Path, architecture: str, dtype: torch.dtype, changes: dict[str, 
             torch.nn.init.normal_(parameter, float(name.endswith("norm.weight")), 0.1)
     model.to(dtype).save_pretrained(path)
     _silence_special(path / "model.safetensors")
-    _save_tokenizer(path)
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", *LETTERS, *PAIRS]
+    merges = [(pair[0], pair[1]) for pair in PAIRS]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    named = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained(path)
 
 
 def load(folder: Path) -> Any:
@@ -73,19 +69,8 @@ def load(folder: Path) -> Any:
 
 def _silence_special(file: Path) -> None:
     weights = load_file(file)
-    output = "lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"
-    weights[output][:SPECIAL] = 0
+    weights["lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"][:SPECIAL] = 0
     save_file(weights, file, {"format": "pt"})
-
-
-def _save_tokenizer(folder: Path) -> None:
-    tokens = ["<pad>", "<s>", "</s>", "<unk>", *LETTERS, *PAIRS]
-    merges = [(pair[0], pair[1]) for pair in PAIRS]
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    named = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained(folder)
 
 
 # Adapters.

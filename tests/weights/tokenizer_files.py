@@ -37,15 +37,12 @@ TEXTS = (
     "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n",
     "日本語のテキスト、我想在apple工作1314151天～ 한국어 문장입니다.",
     "Größe, façade, naïve, нещо на Български, ελληνικά, עברית, العربية",
-    "🚀 (normal) 😶‍🌫️ 👩‍👩‍👧 ✅ 🦙🦙",
-    "កាន់តែពិសេសអាច हिन्दी ไทย",
+    "🚀 (normal) 😶‍🌫️ 👩‍👩‍👧 ✅ 🦙🦙", "កាន់តែពិសេសអាច हिन्दी ไทย",
     "------======= ''''''```````\"\"\"\"......!!!!!!??????",
     "a\u00a0b\u3000c\u2028d\u0085e\u200bf",
     "<|im_start|>user\nHello<|im_end|>\n",
-    "x",
-    " ",
-    "",
-)
+    "x", " ", "",
+)  # fmt: skip
 UNKNOWN = "<unk>"
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
@@ -96,17 +93,12 @@ def llama_like(folder: Path, *, prepend: str = "first", split: bool = False) -> 
 def sentencepiece_model(folder: Path, **changes: Any) -> sentencepiece.SentencePieceProcessor:
     folder.mkdir(parents=True, exist_ok=True)
     options = {
-        "model_type": "bpe",
-        "vocab_size": 600,
-        "byte_fallback": True,
-        "split_digits": True,
+        "model_type": "bpe", "vocab_size": 600, "byte_fallback": True, "split_digits": True,
         "allow_whitespace_only_pieces": True,
         "normalization_rule_name": "identity",
-        "remove_extra_whitespaces": False,
-        "character_coverage": 0.98,
-        "minloglevel": 3,
+        "remove_extra_whitespaces": False, "character_coverage": 0.98, "minloglevel": 3,
         **changes,
-    }
+    }  # fmt: skip
     sentences = (line for text in TEXTS * 3 for line in text.splitlines() if line.strip())
     with (folder / "tokenizer.model").open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(sentence_iterator=sentences, model_writer=file, **options)

@@ -62,7 +62,7 @@ class _Record(BaseModel):
 _rare = partial(Field, exclude_if=not_)  # a field that is recorded only if it is neither empty nor false
 
 ESTIMATED = "estimated: the server reports no usage"
-PARTLY = "partly estimated: replies that broke off report no usage"
+PARTLY = "partly estimated: unfinished replies report no usage"
 """Shown beside estimated tokens and costs (`Usage.estimated`)."""
 
 

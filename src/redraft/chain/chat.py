@@ -158,7 +158,7 @@ class _Text(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """The position of a text in the rendered text. `exact`: unchanged, except for trimmed ends."""
+    """Where the rendered text contains a text. `exact`: the text is unchanged but for trimmed ends."""
 
     start: int
     end: int
@@ -190,8 +190,7 @@ class _Layout:
         self._messages = [self._marked(number, message) for number, message in enumerate(messages)]
         self._tools = [self._marked_tool(tool) for tool in tools] or None
         self.text = self._render()
-        bare = template.render(_bare(self._messages), tools=_bare(self._tools))
-        if _MARK.sub("", self.text) != bare:
+        if _MARK.sub("", self.text) != template.render(_bare(self._messages), tools=_bare(self._tools)):
             raise RecordError(_CHANGED)
         self.leaves = list(self._leaves())
 

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from redraft.chain import Chain, Prompt, Step, is_blank, meta_of, thoughts_of
 from redraft.chain import whole as without_surrogates
 from redraft.chain.chat import BREAK, ChatTemplate, Messages
-from redraft.chain.loss_mask import Span, ending_in_answer, first_alone
+from redraft.chain.loss_mask import WHOLE, Span, ending_in_answer, first_alone
 from redraft.chain.read.records import RawRecord
 from redraft.chain.spans import check_parts, leaves_answers, spans_of
 from redraft.chain.thoughts import together
@@ -84,9 +84,9 @@ class Vocabulary:
         marks = {text: f"{OPEN}{number}{CLOSE}" for text, (number, _) in controls.items()}
         if stop not in marks:
             raise ModelError(
-                "the tokenizer has no stop token, so a model would never learn to stop: its eos_token "
-                f"is {tokenizer.eos_token!r:.60}, which is not one of its control tokens.",
-                hint='Name it as "eos_token" in the folder\'s tokenizer_config.json, and again in '
+                "the tokenizer has no stop token, so a model would never learn to stop: eos_token "
+                f"is {tokenizer.eos_token!r:.60}, which is not a control token.",
+                hint='Name a stop token as "eos_token" in tokenizer_config.json, and again in '
                 "added_tokens of tokenizer.json.",
             )
         backend = _backend(written, {marks[text]: token for text, (_, token) in controls.items()})
@@ -209,8 +209,7 @@ def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
 def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     ids = list(tokenizer("a").input_ids)
     alone = list(tokenizer("a", add_special_tokens=False).input_ids)
-    at = next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)
-    return ids[:at]
+    return ids[: next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)]
 
 
 def _lead(backend: Tokenizer, mark: str) -> str:
@@ -253,6 +252,7 @@ class Example:
     trained: NDArray[np.bool_]  # which tokens carry loss, shape [n]
     cut: Cut = field(default_factory=Cut)
     leaves: bool = False  # whether earlier answers carry no loss, because format or template prevents it
+    unanswered: bool = False  # whether only feedback carries loss, because every answer was rejected or cut
 
 
 @dataclass(frozen=True)
@@ -339,8 +339,7 @@ class Encoder:
         self.vocabulary = Vocabulary.of(tokenizer)
         self.format: TrainingFormat = format
         self.objective: Objective = objective
-        self.max_length = max_length
-        self.first = first
+        self.max_length, self.first = max_length, first
         if format == "chat":  # raise before any record is read, if the template is unusable
             probe = Chain(prompt=Prompt(instruction="a"), steps=(Step(answer="b"),))
             spans_of(probe, "chat", "answer", self.vocabulary.template)
@@ -363,7 +362,9 @@ class Encoder:
             found = self.uncut(spans).fitted(self.max_length)
             if isinstance(found, Skipped):
                 return found
-            return replace(found, leaves=leaves_answers(chain, self.format, self.objective, spans))
+            unanswered = self.objective in WHOLE and not any(span.answer and span.trained for span in spans)
+            leaves = leaves_answers(chain, self.format, self.objective, spans)
+            return replace(found, leaves=leaves, unanswered=unanswered)
         except RecordError as error:
             return Skipped(error.message)
 

@@ -78,8 +78,7 @@ def known_turns(prompt: Prompt, roles: Sequence[str] = (*_ROLES, "tool")) -> lis
 
 def only_text(chain: Chain) -> Chain:
     """Return the chain. Raise `RecordError` if it contains tools, a tool message or call, or thoughts."""
-    turns = known_turns(chain.prompt, _ROLES)
-    messages = [*(turn.message or {} for turn in turns), answer_message(chain)]
+    messages = [*(turn.message or {} for turn in known_turns(chain.prompt, _ROLES)), answer_message(chain)]
     for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
         if any(map(found, messages)):
             raise RecordError(f"a record contains {what}, so it needs another format: try --format chat")
@@ -156,7 +155,7 @@ def _fault(step: Step) -> str | None:
         return "its answer only repeats the feedback"
     if not step.complete:
         return _CUT
-    return _REJECTED if _rejected(step) else None
+    return _REJECTED if rejected(step) else None
 
 
 def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> list[Span]:
@@ -188,7 +187,7 @@ def _trains(objective: Objective, k: int, step: Step) -> bool:
     if step.echo or not step.complete:
         return False
     if objective == "accepted":
-        return not _rejected(step)
+        return not rejected(step)
     return objective == "full" or (objective == "revision" and k > 0)
 
 
@@ -197,7 +196,8 @@ def led_by_space(spans: Sequence[Span]) -> list[Span]:
     return [replace(spans[0], text=f" {spans[0].text}"), *spans[1:]]
 
 
-def _rejected(step: Step) -> bool:
+def rejected(step: Step) -> bool:
+    """Return whether an answer failed its checks, or its feedback asks for a revision."""
     return step.passed is False or bool(step.feedback and step.feedback.verdict == "revise")
 
 

@@ -84,8 +84,7 @@ def instruction_of(prompt: Prompt) -> str:
     turns = [m for m in prompt.messages if not is_system(m)]
     if len(turns) == 1:
         return "\n\n".join([*system, content_of(turns[0])])
-    transcript = [f"{str(m.get('role')).capitalize()}: {content_of(m)}" for m in turns]
-    return "\n\n".join([*system, *transcript])
+    return "\n\n".join([*system, *[f"{str(m.get('role')).capitalize()}: {content_of(m)}" for m in turns]])
 
 
 def feedback_heading(k: int) -> str:
@@ -99,7 +98,7 @@ def revision_heading(k: int) -> str:
 
 
 def render_steps(steps: Sequence[Step]) -> str:
-    """Render the text after the prompt. `Parser` reads it back, without white space around sections."""
+    """Render the text after the prompt. `Parser` reads it back, but strips white space around sections."""
     parts: list[str] = []
     for k, step in enumerate(steps):
         parts += [revision_heading(k) if k else "", escape(step.answer)]
@@ -180,8 +179,7 @@ class Parser:
     """
 
     def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
-        self.kind = kind
-        self.index = index
+        self.kind, self.index = kind, index
         self.malformed: str | None = None  # the first deviation from the format
         self._steps = list(steps)
         self._answer = self._steps.pop().answer if steps and kind == "feedback" else ""

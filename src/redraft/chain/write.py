@@ -32,6 +32,7 @@ class Unfit:
 
 NO_QUESTION = Unfit("no-question", "there is no question")
 NO_ANSWER = Unfit("no-answer", "there is no answer to write")
+REJECTED = Unfit("rejected", "the best answer failed its checks, or its feedback asks for a revision")
 NOT_TEXT = Unfit("not-text", "a message has more than text, such as an image or a tool call")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
@@ -44,13 +45,16 @@ def to_selfee(chain: Chain) -> Record | Unfit:
     Lost: the id; the roles in a prompt of several messages, which becomes one text; verdicts (reading infers
     them from the feedback), checks and which answer is best; cost, model and settings; all other `meta`.
     """
-    if all(is_blank(step.answer) for step in chain.steps):
-        return NO_ANSWER
+    steps = chain.steps
+    if all(is_blank(step.answer) for step in steps):
+        steps = (Step(answer=answer_of(chain)),)
+        if not steps[0].answer:
+            return NO_ANSWER
     if _shows(chain):
         return NOT_TEXT
     outputs = [
         {"output": step.answer, **({"feedback": step.feedback.text} if step.feedback else {})}
-        for step in chain.steps
+        for step in steps
     ]
     dataset, reference = meta_of(chain, "origin").get("dataset"), chain.meta.get("reference")
     record = {
@@ -215,11 +219,10 @@ def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
     asked = chain.prompt.messages or ()
     texts_only = () if to == "preference" else asked  # a pair contains the prompt's whole messages
     written = [each for message in (*texts_only, answer_message(chain)) for each in message.items()]
-    has_fields = any(name not in ("role", "content") and value not in (None, "") for name, value in written)
     found: dict[Loss, bool] = {
         "turns": len(asked) > 1,
         "tools": bool(_tools(chain)),
-        "fields": has_fields,
+        "fields": any(name not in ("role", "content") and value not in (None, "") for name, value in written),
         "answers": len(chain.steps) > (chain.best or 0) + 1 or len(gold_answers(chain)) > 1,
     }
     return frozenset(part for part in _LOSSES[to] if found[part])

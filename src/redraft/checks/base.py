@@ -1,7 +1,7 @@
 """Checks: code that judges an answer, scores it, and describes its faults.
 
 A check's message must help to correct the answer without revealing a reference answer. A check's *name*
-may contain the reference (`number=42`), so a model sees only messages. A crash becomes a `CheckError`.
+may contain the reference (`number=42`), so models see only messages. A crash raises `CheckError`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 MOST_PLACES = 100
-"""The most places of faults in an outcome. If there are more, all are dropped: too many to repair singly."""
+"""The most places in an outcome. If a check finds more, all are dropped: too many to repair one by one."""
 
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
-"""The thoughts before the answer that is being checked. A check sees them only if it reads this variable."""
+"""The model's reasoning before the checked answer. Only a check that reads this variable sees it."""
 
 Prospect = Literal["open", "lost"]
-"""The prospect of an unfinished answer: it may still pass (`open`), or no continuation can (`lost`)."""
+"""Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Outcome:
     """The result of a check.
 
     Attributes:
-        score: 0 to 1; ranks failed answers. A passed answer scores 1 unless the check is graded.
-        message: The fault, its place and its size or, if the answer passes, a finding such as `12 words`.
+        score: 0 to 1; ranks failed answers. Passed answers score 1, except from checks that grade (`judge`).
+        message: What is wrong, where, and by how much. If the answer passes: a finding such as `12 words`.
         places: The places of the faults, so that only these are rewritten; empty unless all are known.
     """
 
@@ -60,18 +60,18 @@ def passed(message: str, *, score: float = 1.0) -> Outcome:
 
 
 def failed(message: str, *, score: float = 0.0, places: Sequence[Place] = ()) -> Outcome:
-    """Return the outcome of an answer that fails; `score` is how close it came to passing."""
+    """Return the outcome of an answer that fails. `score` ranks it among failed answers."""
     known = tuple(places) if len(places) <= MOST_PLACES else ()
     return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message, places=known)
 
 
 @runtime_checkable
 class Check(Protocol):
-    """A check judges an answer. Its `name` is its short form, such as `words<=50`."""
+    """A check judges an answer."""
 
     @property
     def name(self) -> str:
-        """The short form for `parse_check`."""
+        """The name in records, usually the short form, such as `words<=50`."""
         ...
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
@@ -80,7 +80,7 @@ class Check(Protocol):
 
 
 def demand_of(check: Check) -> str:
-    """Return a check's `demand`, a sentence that tells the writer what to do; empty if it has none.
+    """Return a check's `demand`, a sentence that tells the model what to do; empty if it has none.
 
     A demand must not contain a reference answer.
     """
@@ -116,9 +116,9 @@ def form_of(check: Check) -> Form | None:
 
 @runtime_checkable
 class Prefixed(Check, Protocol):
-    """A check that can see from the beginning of an answer that no continuation will pass.
+    """A check that can reject an answer by its beginning, because no continuation passes.
 
-    A draft that cannot pass is stopped at once if another one may follow.
+    A rejected draft is stopped at once if another one may follow.
     """
 
     def prefix(self, text: str) -> Prospect:
@@ -131,7 +131,7 @@ class Prefixed(Check, Protocol):
 
 
 _unasked: set[tuple[str, str]] = set()
-"""Pairs of a check's name and a failed attribute, `prefix` or `form`. Such an attribute is not used again."""
+"""Pairs of a check's name and its faulty attribute, `prefix` or `form`, which is not used again."""
 
 
 def prefix_of(check: Check, text: str) -> Prospect:
@@ -175,7 +175,7 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
     if isinstance(outcome, Outcome):
         return outcome
     raise CheckError(
-        f"the check {check.name!r} returned {outcome!r:.80}, which is not a check's result.",
+        f"the check {check.name!r} returned {outcome!r:.80}, which is not a valid result.",
         hint="Return redraft.passed(…) or redraft.failed(…), or pass a function that returns True or a text.",
     )
 
@@ -183,7 +183,7 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
 def is_crash(error: BaseException) -> bool:
     """Return whether an error comes from the user's code, which may raise anything, even SystemExit.
 
-    Return False if the task that waits for the code was cancelled or dropped.
+    Cancelling or closing the waiting task is not a crash.
     """
     if isinstance(error, GeneratorExit):
         return False
@@ -209,7 +209,9 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
         found = {"name": check.name, "score": outcome.score, "message": whole(outcome.message)}
         result = CheckResult.model_validate({**found, "passed": outcome.passed, "places": outcome.places})
     except ValidationError as error:
-        raise CheckError(f"{check.name!r} returned a wrong outcome: {describe(error)}.", hint=hint) from None
+        raise CheckError(
+            f"{check.name!r} returned an invalid outcome: {describe(error)}.", hint=hint
+        ) from None
     for at in result.places:
         if not (at[:1] in ("", "/") if isinstance(at, str) else 0 <= at[0] <= at[1] <= len(answer)):
             raise CheckError(f"{check.name!r} returned the invalid place {at!r:.60}.", hint=hint)
@@ -221,9 +223,8 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Thoughts in tags (`chain.thoughts`) are not part of the answer. If a check has a schema, only the
-    answer's JSON is judged, because users see nothing else (`text_of`). If a check is IFEval's, the whole
-    answer is judged. A blank answer fails every check.
+    Reasoning in tags (`chain.thoughts`) is not part of the answer. If a check has a schema and none is
+    IFEval's, all checks see only the answer's JSON, as users do (`text_of`). A blank answer always fails.
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)
@@ -260,8 +261,8 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 AT_ONCE = min(32, all_cores())
-"""The most checks that may run processes together. A batch may bring a thousand answers at once. Their checks
-would use up memory and open files, and slow each other beyond their time limits."""
+"""The most checks that run processes at the same time. A thousand would use up memory and open files, and
+slow each other beyond their time limits."""
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 

@@ -41,7 +41,7 @@ class CodeCheck:
 
     # Python code, such as `assert f(1) == 2`. Each test runs alone, and passes if it raises nothing.
     tests: tuple[str, ...]
-    # Code that program and tests use. It runs before the program, or after it if it uses the program's names.
+    # Code for program and tests. It runs before the program, or after it if it uses the program's names.
     setup: str = ""
     seconds: float = TEST_SECONDS
 
@@ -135,7 +135,7 @@ def _parse(code: str, what: str) -> ast.Module:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         where = f" on line {line}" if line else ""
-        raise UsageError(f"{what} is not Python{where}: {code.strip()!r:.80}.") from None
+        raise UsageError(f"{what} is not valid Python{where}: {code.strip()!r:.80}.") from None
 
 
 def _bound(tree: ast.AST) -> set[str]:
@@ -210,7 +210,9 @@ def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:
         return f"The program fails{where} when it is loaded: {_error(fault)}."
     if fenced:
         return f"The program is not valid Python: {fault['text']}{where}."
-    return f"The answer is no Python program: {fault['text']}{where}. Put the program in a ```python block."
+    return (
+        f"The answer is not a Python program: {fault['text']}{where}. Put the program in a ```python block."
+    )
 
 
 def _test_message(report: Report, names: list[str], seconds: float) -> str:
@@ -225,7 +227,7 @@ def _test_message(report: Report, names: list[str], seconds: float) -> str:
     if "value" not in report:
         return "it fails."
     raised = report.get("raised")
-    why = f", with which the test raised {raised}" if raised else ", which is not right"
+    why = f", and the test raised {raised}" if raised else ", which is wrong"
     return f"{call} returned {report['value']}{why}."
 
 

@@ -24,9 +24,9 @@ from redraft.errors import CheckError, CheckSyntaxError
 from redraft.jobs.signals import in_daemon_thread
 
 COMMAND_SECONDS = 30.0  # the default time limit
-KEPT = 2000  # most characters of output in the feedback: its end, where programs sum up
+KEPT = 2000  # most characters of output in the feedback, from its end, where programs sum up
 
-_HINT = "Write command:PROGRAM ARGS, with quotes as in a shell, and command[10s]: for a time limit."
+_HINT = "Write command:PROGRAM ARGS, quoted as in a shell, or command[10s]:… for a time limit."
 _SIGNALS = {each.value: each.name for each in signal.Signals}  # without most real-time signals
 _NOT_RUN = {126, 127}  # env, sh and others return these for a program that is missing or cannot run
 

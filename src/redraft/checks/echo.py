@@ -14,7 +14,7 @@ import regex
 from redraft.chain import Prompt, is_system
 from redraft.checks.segment import words
 
-MOST_READ = 20_000  # most characters to read: a looping text shows at its beginning
+MOST_READ = 20_000  # most characters to read: enough to recognise a repeating text
 FEWEST = 3  # fewest words of a message whose copy is not an answer: "Hello!" may answer "Hello!"
 
 _ACK = (
@@ -70,7 +70,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
 
 
 def _repeats(own: list[str], message: list[str]) -> bool:
-    if not FEWEST <= len(message) <= len(own) or {*message} == {_NUMBER}:  # other numbers are no copy
+    if not FEWEST <= len(message) <= len(own) or {*message} == {_NUMBER}:  # other numbers are not a copy
         return False
     return own == (message * (len(own) // len(message) + 1))[: len(own)]
 

@@ -1,6 +1,6 @@
 """Find checks that no answer can pass: those that exclude each other, or demand more text than is allowed.
 
-Only certain conflicts are reported, because the user gets an error instead of an answer. Doubtful pairs are
+Only provable conflicts are reported, because the user gets an error instead of an answer. Doubtful pairs are
 allowed, such as `lacks:3` and `contains:3,`: "3,5" passes both.
 """
 
@@ -131,9 +131,9 @@ def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:
 
 
 def _has(check: Check, lacked: Lacks) -> bool:
-    """Return whether a check demands a text that `lacked` forbids, whatever precedes or follows the text.
+    """Return whether `lacked` fails every answer that contains the text that a check demands.
 
-    If the demanded text begins or ends with a punctuation mark, a word may continue there: "3," in "3,5".
+    A punctuation mark at an end of that text may touch another word: "3," in "3,5".
     """
     if not isinstance(check, Contains | Starts | Ends) or check.part:
         return False

@@ -2,8 +2,8 @@ r"""Checks that compare an answer's result with the right one: a number, a lette
 
 An answer ends where another question begins. Statements that it retracts or denies do not count. Its result
 follows a mark: the last `####`, `\boxed{…}` or "the answer is". Without a mark, the result is the last
-number or formula, or the only letter left. Two results in one place ("42 or 43") count as none. Units and
-number words are not read. A check's name contains the right result, and its messages do not.
+number or formula, or the only remaining letter. Two results in one place ("42 or 43") count as none. Units
+and number words are not read. A check's name contains the right result, and its messages do not.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ _ODD = regex.compile(r"(?P<power>[²³¹⁰⁴-⁹]+)|[ ]?(?P<part>[¼½¾⅐-�
 
 
 def usual(text: str) -> str:
-    """Return a text in usual characters: `４２` and `٤٢` are 42, `2½` is 2 1/2, `10²` is 10^{2}."""
+    """Return a text with ordinary digits: `４２` and `٤٢` are 42, `2½` is 2 1/2, `10²` is 10^{2}."""
     return _ODD.sub(_usual, readable(text))
 
 
@@ -119,7 +119,7 @@ _NEXT = regex.compile(
     rf"<\|\w+\|>|</s>|\n[ #*]*+(?:{_QUESTION})(?:\s?\d++[*]*+\n|\s?\d*+[*\s]*+:)"
     r"|(?=\n)(?<=(?:####|\\boxed|answer).*)\n[ ]*+\n(?=[^\d\n]*+\d[^?\n]*+\?)"
 )
-"""Matches the beginning of a next question, in a text that continues after its answer."""
+"""Matches the beginning of the next question, in a text that continues after its answer."""
 _MARKS = 20  # most marks to look at, from the end
 _SHORT = 80  # most characters of a bare result
 _ANSWER = r"(?i:(?<!/)\banswer\b|\b(?:antwort|réponse|respuesta|risposta|ответ)\b|答案|答え|정답)"
@@ -476,7 +476,7 @@ class FinalMaths(_Final):
 
     reference: str
     kind = "answer"
-    missing = r"The answer has no result. Put it in \boxed{}."
+    missing = r"The answer has no result. Put the result in \boxed{}."
     demand = r"Put the final answer in \boxed{}."
 
     @classmethod
@@ -491,7 +491,7 @@ class FinalMaths(_Final):
         return final_maths(answer)
 
     def is_right(self, found: str) -> bool:
-        """Return whether both results are the same."""
+        """Return whether a result is the same as the gold answer."""
         return same(found, self.reference)
 
     def said(self, answer: str) -> Hashable:

@@ -98,30 +98,30 @@ class FunctionCheck:
             case str() if result.strip():
                 return failed(result)
             case int() | float() if 0 <= result <= 1:
-                message = f"{name} gives the answer {result:.2g} of 1."
+                message = f"{name} scores the answer {result:.2g} of 1."
                 return passed(message) if result == 1 else failed(message, score=result)
         where = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
         raise CheckError(
-            f"the check {self.name!r}{where} returned {result!r:.80}, which is not a check's result.",
-            hint="Return None or True for no complaint, a complaint in words, False, a number from 0 to 1, "
+            f"the check {self.name!r}{where} returned {result!r:.80}, which is not a valid result.",
+            hint="Return True or None to pass, False or a complaint to fail, a score from 0 to 1, "
             "redraft.passed(…), or redraft.failed(…) with a message.",
         )
 
 
 def demands(text: str) -> Callable[[F], F]:
-    """Return a decorator that sets a function's demand, a sentence that tells the writer what to do.
+    """Return a decorator that sets a function's demand, a sentence that tells the model what to do.
 
         @redraft.demands("Say please.")
         def polite(answer: str) -> bool:
             return "please" in answer.lower()
 
     Raises:
-        UsageError: The sentence is not a text, or the decorated object cannot store it.
+        UsageError: `text` is not a string, or the decorated object cannot store it.
     """
     if not isinstance(text, str):
         raise UsageError(
             f"the demand is {shown(text)}, not a sentence.",
-            hint="Give a sentence to the writer: @redraft.demands('Say please.')",
+            hint="Write a sentence for the model: @redraft.demands('Say please.')",
         )
 
     def decorate(function: F) -> F:
@@ -136,8 +136,8 @@ def demands(text: str) -> Callable[[F], F]:
 
 
 def imported(name: str, path: str) -> ModuleType:
-    """Import the module of `python:path`. Installed packages come before the current folder, unlike with
-    `python -m`.
+    """Import the module of `python:path`. Unlike with `python -m`, installed packages have precedence over
+    the current folder.
 
     Raises:
         CheckSyntaxError: There is no such module.

@@ -1,11 +1,11 @@
-"""`grounded`: by rules, check that an answer's numbers, names, dates and quotations occur in its prompt.
+"""`grounded`: check by rules that an answer's numbers, names, dates and quotations occur in its prompt.
 
-A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date. A fact
+A number includes its scale, unit, currency and sign; a date includes its weekday and month. A fact
 may have several readings: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
 Nothing is converted: 60 minutes are not an hour. Names are checked wherever they occur. A word that
 begins a sentence, a label or a value is a name only if it is not a common English word (`common_words.txt`);
-in other languages, such a word is not checked. `one` to `twelve` without a unit and relations between facts
-are not checked. The prompt is read generously: it may contain a name in lower case, or only part of a date.
+in other languages, such a word is not checked. Relations between facts, and `one` to `twelve` without a
+unit, are not checked. The prompt is read generously: it may have a name in lower case, or part of a date.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def amounts_in(text: str) -> Iterator[Amount]:
         for match in pattern.finditer(rest):
             yield from amounts_of(match)
     yield from (Amount(Decimal(part)) for part in regex.findall(r"(?<=[\p{L}_])\d{1,40}", rest))
-    for match in DATE.finditer(text):  # the numbers in a date count nothing, but `2024 sales` is a year's
+    for match in DATE.finditer(text):  # the numbers in a date are not counts; a year may be
         for part in regex.findall(r"\d+", match[0]):
             yield Amount(Decimal(part), units=frozenset(("date",)) | (_COUNT if len(part) > 2 else set()))
 
@@ -348,7 +348,7 @@ class Source:
         )
 
     def has(self, text: str) -> bool:
-        """Return whether the text occurs as a whole; marks and spaces between its words do not count."""
+        """Return whether a text occurs as a whole, ignoring punctuation and spaces between its words."""
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
     def has_word(self, word: str) -> bool:
@@ -433,7 +433,7 @@ class Grounded:
 
 
 def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int, int]]]:
-    """Yield each quotation, date, number and name: its description, whether the source has it, its place."""
+    """Yield each quotation, date, number and name as (description, whether the source has it, place)."""
     rest = _LIST_MARK.sub(_end, _PLACEHOLDER.sub(_end, answer))
     for what, pattern, holds in _KINDS:
         kept, pieces = 0, list[str]()

@@ -39,12 +39,12 @@ class AllOf(_Group):
 
     @property
     def demand(self) -> str:
-        """The demands of all parts that have one."""
+        """The joined demands of the parts."""
         return " ".join(filter(None, map(demand_of, self.parts)))
 
     @property
     def form(self) -> Form | None:
-        """The forms of all parts, as far as they can be joined."""
+        """The joined forms of the parts, without those that conflict."""
         form, _ = joined((part.name, form) for part in self.parts if (form := form_of(part)))
         return form
 
@@ -96,7 +96,7 @@ class AnyOf(_Group):
 
 @dataclass(frozen=True)
 class Auto:
-    """`auto`: the answer does what the prompt demands, as far as rules find its demands.
+    """`auto`: the answer meets the demands that rules find in the prompt.
 
     A chain replaces `auto` with the derived checks. In a group or a reward, `auto` runs the derived checks.
     """

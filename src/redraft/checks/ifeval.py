@@ -62,8 +62,8 @@ def _type(
 ) -> Callable[[Decide], Decide]:
     """Return a decorator that registers a type. `values` defaults to the placeholders in `demand`.
 
-    `grows` is for types that stay broken once they are broken, unless their relation is "at least". It
-    returns the part of a text that can no longer change.
+    `grows` returns the part of a text that can no longer change. It is for types that stay broken once they
+    are broken, unless their relation is "at least".
     """
 
     def add(decide: Decide) -> Decide:
@@ -228,8 +228,8 @@ def _bare(word: str) -> str:
 
 @_type(
     "length_constraints:nth_paragraph_first_word",
-    "Write exactly {num_paragraphs} paragraphs, separated by blank lines; the first word of number "
-    "{nth_paragraph} is {first_word}.",
+    "Write exactly {num_paragraphs} paragraphs, separated by blank lines; the first word of "
+    "paragraph {nth_paragraph} is {first_word}.",
     form=lambda values: Form(
         layout=Layout(
             parts=values["num_paragraphs"],
@@ -244,7 +244,7 @@ def _first_word(answer: str, values: Values) -> Decision:
     count, place = sum(1 for part in parts if part.strip()), values["nth_paragraph"]
     found = parts[place - 1].split() if place <= count else []
     word = _bare(found[0]) if found else ""
-    said = f'it has {count} paragraphs, and number {place} begins with "{word}"'
+    said = f'it has {count} paragraphs, and paragraph {place} begins with "{word}"'
     return count == values["num_paragraphs"] and word == values["first_word"].lower(), said
 
 
@@ -465,7 +465,7 @@ class Constraint:
     def of(cls, kind: object, values: object) -> Self:
         """Check the type and the arguments. Arguments that are null are left out."""
         if not isinstance(kind, str) or kind not in TYPES:
-            hint = f"Its types: {' '.join(TYPES)}"
+            hint = f"IFEval's types: {' '.join(TYPES)}"
             raise CheckSyntaxError(f"IFEval has no constraint {shown(kind)}.", hint=hint)
         if values is not None and not isinstance(values, dict):
             raise _misused(kind, f"{shown(values)} is not an object")
@@ -507,7 +507,7 @@ class Constraint:
 
     @property
     def form(self) -> Form | None:
-        """The form with which the constraint steers a model."""
+        """The form that steers a model to meet the constraint; None if there is none."""
         make = TYPES[self.kind].form
         return make(self.values) if make else None
 
@@ -521,7 +521,7 @@ class Constraint:
         met, found = TYPES[self.kind].decide(answer, self.values)
         if met:
             return passed(f"As wanted: {found}.")
-        return failed(f"{self.demand} The answer is not like that: {found}.", places=self._places(answer))
+        return failed(f"{self.demand} The answer does not do this: {found}.", places=self._places(answer))
 
     def _places(self, answer: str) -> list[tuple[int, int]]:
         form = self.form or Form()
@@ -555,8 +555,9 @@ def _misused(kind: str, problem: str) -> CheckSyntaxError:
 
 
 def loosened(answer: str) -> list[str]:
-    """Return the variants of an answer for IFEval's loose score: whole, without its first line, last line, or
-    both, and all of these without asterisks, because models often add `Sure, here it is:` and Markdown.
+    """Return an answer's variants for IFEval's loose score: whole, and without first line, last line or both.
+
+    Each is also returned without asterisks. Models often add `Sure, here it is:` and Markdown.
     """
     lines = answer.split("\n")
     cut = [answer, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]

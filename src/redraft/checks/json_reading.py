@@ -139,7 +139,7 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"an object gives the name {json.dumps(name, ensure_ascii=False):.60} twice")
+            raise ValueError(f"an object has the name {json.dumps(name, ensure_ascii=False):.60} twice")
         found[name] = value
     return found
 
@@ -213,8 +213,8 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
     """Return the start and end of the value at `keys` in a JSON text, and the text to insert before it.
 
-    A missing property goes after the last property, and the text to insert is its name. Return None if
-    there is no such place.
+    The text is empty unless the property is missing. A missing property goes after the last one, and the text
+    is its name. Return None if there is no such place.
     """
     begin, end = _after_space(text, 0), len(text.rstrip())
     for depth, key in enumerate(keys, start=1):
@@ -231,7 +231,7 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
 
 
 def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the span to remove: a member of an object, its comma, and neighbours that are in `others`."""
+    """Return the span of an object's member with its comma and any neighbours in `others`, to remove it."""
     around = span_of(text, keys[:-1])
     members = [*_members(text, around[0])] if around and not around[2] else []
     names = [str(name) for name, *_ in members]

@@ -1,8 +1,8 @@
 """Checks by a model: a judge scores the answer by a rubric, or a reward model scores it directly.
 
-The judge explains first and writes its score on the last line. A score that is missing twice is an error. A
-reward model's score is the logistic function of the reward. Such models are trained on differences, so their
-scores rank answers to the same prompt, and a bar suits only one model and kind of prompt.
+The judge explains first and writes its score on the last line. If the score is missing, it is asked for once
+more. A reward model's score is the logistic function of the reward. Such models are trained on differences,
+so their scores rank answers to the same prompt, and a bar suits only one model and kind of prompt.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ class Judge:
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Ask the judge. Its reasons become the message, and (score - 1) / 9 becomes the score.
 
-        If the last line of a reply has no score, the judge is asked for it once more.
+        If the last line of a reply has no score, the judge is asked for it once more. Raise `NoScore` if it
+        is missing again.
         """
         # The mark around an answer is its hash, so no answer can contain it.
         reasoning = REASONING.get() if self.thoughts else ""
@@ -165,7 +166,7 @@ class Reward:
         """Load a reward model, and return its check."""
         if not 0 < bar < 1:
             raise CheckSyntaxError(
-                f"reward[{bar:g}]: the score must be from 0 to 1.", hint="reward[0.7]:PATH"
+                f"reward[{bar:g}]: the score must be between 0 and 1.", hint="Write reward[0.7]:PATH"
             )
         if not (find_spec("torch") and find_spec("peft")):
             raise MissingExtra("the check 'reward'", "train")

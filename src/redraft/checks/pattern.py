@@ -67,7 +67,7 @@ def compiled(pattern: str) -> regex.Pattern[str]:
     try:
         if _expanded(pattern) > MAX_EXPANDED:
             raise BadPattern(f"it is too long with its counts expanded ({MAX_EXPANDED} characters at most)")
-        # To make room, regex's own cache would draw from the user's `random`.
+        # The cache of `regex` would draw from the user's `random` to evict entries.
         return regex.compile(pattern, cache_pattern=False)
     except RecursionError:
         raise BadPattern("it is nested too deeply") from None
@@ -77,7 +77,7 @@ def compiled(pattern: str) -> regex.Pattern[str]:
 
 
 def search(pattern: str, text: str, most: int = 1) -> list[regex.Match[str]]:
-    """Return the first matches in a text, found in about `REGEX_SECONDS` of this thread's processor time."""
+    """Return the first matches. Raise TimeoutError after about `REGEX_SECONDS` of processor time."""
     found, seconds = compiled(pattern), REGEX_SECONDS
     while True:
         begun = time.thread_time()

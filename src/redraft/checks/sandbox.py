@@ -39,7 +39,7 @@ Report = dict[str, Any]  # a test's result: `passed` and, if False, the report o
 
 
 async def run_job(job: Job, seconds: float) -> list[Report]:
-    """Load a program and run its tests, `seconds` each at most.
+    """Load a program and run its tests, each for at most `seconds`.
 
     Return a report on loading, and one on each test, up to the first test in which the program hung or ended.
     """
@@ -83,7 +83,7 @@ async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
 
 @contextlib.contextmanager
 def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
-    """Run `inside` in the sandbox, without asyncio, which hangs if cancelled early. Kill it at the end."""
+    """Run `inside` in the sandbox, and kill it at the end. asyncio's subprocesses hang if cancelled early."""
     with filtering() as number:
         process = subprocess.Popen(  # noqa: S603
             jail(number, cpu),

@@ -34,6 +34,7 @@ MAX_UNEVALUATED = 10_000
 MOST_PARTS = 10_000  # most parts of a schema that `impossible` looks at
 _NAMED = ("$defs", "definitions")
 MOST_WAYS = 40  # most parts of a schema that may describe an inner value
+OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}  # they allow more
 MOST_WRITTEN = 500_000  # items, names or characters: no model writes more
 
 _WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
@@ -90,7 +91,7 @@ def fault_of(text: str) -> tuple[str, str] | None:
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
     def stated(part: dict[str, Any]) -> dict[str, Any]:
-        """Leave out null, which counts as missing, and empty lists: drafts differ in an empty `required`."""
+        """Leave out null, which counts as missing, and empty lists: drafts disagree on empty `required`."""
         return {name: each for name, each in part.items() if each is not None and each != []}
 
     schema: Any = json.loads(text, object_hook=stated)
@@ -105,7 +106,7 @@ def fault_of(text: str) -> tuple[str, str] | None:
 
 
 def impossible(schema: Any) -> bool:
-    """Return whether no JSON fits a schema. Contradictions between several keywords are not detected."""
+    """Return whether no JSON fits a schema. Contradictory keywords, except bounds, are not detected."""
     return _Impossible(schema).part(schema, ())
 
 
@@ -176,7 +177,7 @@ def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
 
 
 def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the schema of an object whose values, by name, have these schemas (from `schema_at`)."""
+    """Return the schema of an object with these properties, whose schemas are from `schema_at`."""
     named = {name: part for each in parts.values() for name, part in each.items() if name in _NAMED}
     values = {name: {k: v for k, v in each.items() if k not in _NAMED} for name, each in parts.items()}
     told = {"type": "object", "properties": values, "required": [*values], "additionalProperties": False}
@@ -265,8 +266,7 @@ def _limited(kind: Any) -> Any:
         "uniqueItems": _unique_items,
     }
     keywords = {name: ours.get(name, keyword) for name, keyword in kind.VALIDATORS.items()}
-    timed = {name: _timed(name, keyword) for name, keyword in keywords.items()}
-    return extend(kind, timed)  # type: ignore[no-untyped-call]
+    return extend(kind, {name: _timed(name, keyword) for name, keyword in keywords.items()})  # type: ignore[no-untyped-call]
 
 
 def _check_time() -> None:
@@ -347,7 +347,7 @@ def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> It
     seen = set[Hashable]()
     for place, item in enumerate(instance if unique and validator.is_type(instance, "array") else ()):
         if (known := identity(item)) in seen:
-            yield _fault(f"{item!r} is there a second time", place)
+            yield _fault(f"{item!r} is repeated", place)
         seen.add(known)
 
 

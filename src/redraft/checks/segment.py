@@ -1,8 +1,8 @@
 """Split a text into words, sentences, characters and paragraphs, by rules, so that a count can be explained.
 
-Words follow Unicode's word boundaries (UAX 29): `can't` and `3.14` are one word, `well-known` is two, each
-Chinese character or kana is one, punctuation and emoji are none. In scripts without boundaries, such as Thai,
-each letter counts as a word.
+Words follow Unicode's word boundaries (UAX 29): `can't` and `3.14` are one word, `well-known` is two, and
+each Chinese character or kana is one. Punctuation and emoji are not words. In scripts without boundaries,
+such as Thai, each letter counts as a word.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def count_words(text: str) -> int:
 def count_characters(text: str) -> int:
     """Count grapheme clusters, without space around the text: an emoji of several code points is one."""
     text = text.strip()
-    if text.isascii() and "\r" not in text:
-        return len(text)
-    return len(_CHARACTER.findall(_FLAG.sub("x", text)))
+    return len(text) if text.isascii() and "\r" not in text else len(_CHARACTER.findall(_FLAG.sub("x", text)))
 
 
 def paragraphs(text: str) -> list[str]:
@@ -82,7 +80,7 @@ def sentences(text: str) -> list[str]:
 
 
 def settled(text: str) -> str:
-    """Return a streaming text up to its last white space or Chinese full stop.
+    """Return a streaming text up to its last white space or Chinese end of sentence.
 
     The words up to there are complete: later text cannot change them.
     """

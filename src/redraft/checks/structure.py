@@ -1,8 +1,8 @@
 """Checks of an answer's structure: JSON, its keys, and JSON that fits a schema. `json_reading` finds JSON.
 
-A model is shown the shape of a schema as TypeScript's types: `{"name": string (at most 40 characters)}` has a
-quarter of the characters of its schema, and weak models follow it better (benchmarks/apps.py). A schema that
-this notation cannot express is shown as it is.
+A model is shown the shape of a schema in TypeScript's notation: `{"name": string (at most 40 characters)}`
+has a quarter of the characters of its schema, and weak models follow it better (benchmarks/apps.py). A schema
+that this notation cannot express is shown as it is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Json:
     def schema(self) -> Schema:
         """The schema of any object or list.
 
-        Without a schema, models often end in a bare number, text or word.
+        Without a schema, models often answer with a bare number, string or word.
         """
         return {"type": ["object", "array"]}
 
@@ -84,18 +84,18 @@ class Keys:
         return {"type": "object", "properties": keys, "required": [*keys], "additionalProperties": False}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the keys are exactly these. Other JSON objects score 1/2 or more, by their keys."""
+        """Pass if the keys are exactly these. Another object scores 1/2 or more, depending on its keys."""
         try:
             value, _ = read_json(answer)
         except NotJson as error:
             return failed(str(error), score=error.read / 2)
         if not isinstance(value, dict):
-            return failed(f"The JSON is no object, and one with {_keys(self.keys)} is wanted.", score=0.5)
+            return failed(f"The JSON is not an object. Write one with {_keys(self.keys)}.", score=0.5)
         missing = [key for key in self.keys if key not in value]
         others = [key for key in value if key not in self.keys]
         if not missing and not others:
             return passed(f"The JSON has {_keys(self.keys)}.")
-        faults = [f"lacks {_keys(missing)}"] * bool(missing) + [f"has {_keys(others)} besides"] * bool(others)
+        faults = [f"lacks {_keys(missing)}"] * bool(missing) + [f"also has {_keys(others)}"] * bool(others)
         right = len(self.keys) - len(missing)
         score = 0.5 + 0.5 * right / (right + len(missing) + len(others))
         wanted = f"exactly {_keys(self.keys)} {'are' if len(self.keys) > 1 else 'is'} asked for"
@@ -137,7 +137,7 @@ class JsonSchema:
 
     @property
     def schema(self) -> Schema:
-        """The schema."""
+        """The schema in the file."""
         return self.validator.schema
 
     @property

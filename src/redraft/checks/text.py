@@ -30,7 +30,7 @@ from redraft.engines.steering.phrase import BEGINS, ENDS, pattern_for
 from redraft.errors import CheckError, CheckSyntaxError
 
 _FENCE = regex.compile(r"\s*(`{3,}|~{3,})(.*)")
-_BULLET = regex.compile(r"\s*(?:[-*+–]\s+|[•‣◦▪●]\s*)(?=.*[^\s\-*_+–])")  # not a rule such as `* * *`
+_BULLET = regex.compile(r"\s*(?:[-*+–]\s+|[•‣◦▪●]\s*)(?=.*[^\s\-*_+–])")  # not a line such as `* * *`
 _NUMBERED = regex.compile(r"\s*(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?\s+\S")
 _HEADING = regex.compile(r"\s*#{1,6}\s+\S")
 _MARK = regex.compile(r"\s*(?:(?:[-*+–]|#{1,6}|(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?)\s+|[•‣◦▪●]\s*)*")
@@ -153,7 +153,7 @@ class Count:
         return "lost" if self.high is not None and LEAST[self.unit](text) > self.high else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass within the bounds. The message contains the count, the bounds, and the difference."""
+        """Pass if the count is within the bounds. A failure states the count, bounds and difference."""
         count = COUNTERS[self.unit](answer)
         has = f"The answer has {count} {self.unit[:-1] if count == 1 else self.unit}"
         verb = "allowed" if self.low is None else "needed" if self.high is None else "wanted"
@@ -185,11 +185,11 @@ class Unique:
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if no line occurs twice. One repeat scores 1/2, two score 1/3, and so on."""
         if not (found := list(_repeats(answer))):
-            return passed("No line comes twice.")
+            return passed("No line occurs twice.")
         lines = [f'{again} ("{line[:40].rstrip()}", as line {first})' for first, again, line, _ in found[:3]]
         named, more = ", ".join(lines), f", and {len(found) - 3} more" if len(found) > 3 else ""
         one = len(found) == 1
-        message = f"{'This line comes' if one else 'These lines come'} a second time: {named}{more}."
+        message = f"{'This line repeats' if one else 'These lines repeat'} an earlier one: {named}{more}."
         places = [place for *_, place in found] if len(unix(answer)) == len(answer) else []
         return failed(message, score=1 / (1 + len(found)), places=places)
 
@@ -303,7 +303,7 @@ class Lacks(_Phrase):
         more = ", and more after that" if len(places) > 5 else ""
         times = "once" if len(places) == 1 else f"{len(places)} times"
         message = f'The answer contains "{self.text}" {times}, {where}{more}. It must not.'
-        found = places if len(readable) == len(answer) else []  # else they do not fit the answer
+        found = places if len(readable) == len(answer) else []  # otherwise, positions in the answer differ
         return failed(message, score=1 / (1 + len(places)), places=found)
 
 

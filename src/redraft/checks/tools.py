@@ -105,7 +105,7 @@ class ToolCheck:
             early = f"Call {self.after} first, and {tool} when it has answered."
             return passed("") if self.after in answered else failed(early)
         if self.inner is None:
-            again = f"{tool} was called before, and may be called once."
+            again = f"{tool} was called before, and may be called only once."
             return failed(again) if tool in before else passed("")
         wrong, places = list[str](), list[str]()
         for path, value in _found(arguments, self.target[len(tool) :].split(".")[1:]):
@@ -122,7 +122,7 @@ _MOST = 65_536  # most characters of a schema to check
 
 
 def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return the first fault in `tools`, a mapping from place to tool, and its place; None if all are right.
+    """Return the first fault in `tools`, a mapping from place to tool, and its place; None if there is none.
 
     A function must have a unique name that the formats of calls allow, and a JSON Schema for its
     parameters.

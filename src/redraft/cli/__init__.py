@@ -1,7 +1,7 @@
 """The command line: one small file for each command. Heavy imports happen inside the commands' functions.
 
 `redraft --help` imports neither an engine nor pydantic; a test checks this. Ctrl-C is handled before anything
-is imported, so that Ctrl-C shows no traceback, except in the first 40 ms or so, while Python itself starts.
+is imported, so it shows no traceback, except in the first 40 ms or so, while Python starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
     try:
         _run()
     except KeyboardInterrupt:
-        warnings.simplefilter("ignore")  # Python warns of a coroutine that Ctrl-C kept from starting
+        warnings.simplefilter("ignore")  # Python warns if Ctrl-C came before a coroutine started
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         if not (type(error).__module__.startswith("pydantic") and "KeyboardInterrupt" in str(error)):
@@ -47,7 +47,10 @@ def _run() -> None:
     except OSError as error:
         _full(error)
     finally:
-        _flush()
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unraised(dropped: sys.UnraisableHookArgs) -> None:
@@ -72,10 +75,3 @@ def _full(error: OSError) -> None:
     fault = "is closed" if error.errno == errno.EBADF else f"cannot be written: {error.strerror}"
     tell(f"standard output {fault}.")
     raise SystemExit(2) from None
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`redraft answer`: turn a file of prompts into a file of chains, many at a time, in runs that can resume."""
+"""`redraft answer`: turn a file of prompts into a file of chains, many at a time, in resumable runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def answer(
 
     A run that reaches a limit ends with exit status 4. With --shard I/N, the run makes one of N shares;
     redraft merge FILE FILE-*-of-0000N puts them together. With --batch, requests go through the server's
-    batches, and the run may be resumed days later. With --cache, equal requests share a reply, even in runs
+    batch API, and the run may be resumed days later. With --cache, equal requests share a reply, even in runs
     with other outputs.
 
     A record may have checks of its own: {"prompt": "Describe rain.", "checks": ["words<=50"]}. The exit

@@ -37,13 +37,13 @@ def ask(
     ] = None,
     json: Annotated[bool, switch("Print the chain as one line of JSON.", "--json")] = False,
     cache: CacheFile = None,
-    quiet: Annotated[bool, switch("Print the best answer alone.", "--quiet", "-q")] = False,
+    quiet: Annotated[bool, switch("Print only the best answer.", "--quiet", "-q")] = False,
     steps: Annotated[bool, switch("On a terminal, show each text and its changes.", "--steps")] = False,
     edit: Annotated[
         Path | None, flag("FILE", "Edit FILE (- for a pipe) only as PROMPT asks, and print a diff.")
     ] = None,
     at: Annotated[
-        list[str] | None, flag("PASSAGE", "With --edit: change PASSAGE, and what checks fault; repeatable.")
+        list[str] | None, flag("PASSAGE", "With --edit: change PASSAGE, and what fails checks; repeatable.")
     ] = None,
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
@@ -52,8 +52,8 @@ def ask(
     with '-', that text is the prompt.
 
     On a terminal, each step is a line, and the best answer comes last. With --steps, each text is shown as it
-    comes, a revision as a word diff against the draft before it. In a pipe, or with --quiet, only the best
-    answer is printed.
+    is written, and a revision as a word diff against the draft before it. In a pipe, or with --quiet, only
+    the best answer is printed.
 
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
     Without a prompt, --check finds what must change. The file itself stays unchanged: "| patch notes.txt"
@@ -70,7 +70,7 @@ def ask(
         wish = one_text(prompt or (), "ask").strip()
         example = 'redraft ask --edit FILE "Use euros."  (or -c CHECK instead of a prompt)'
         if edit is None:
-            raise UsageError("--at names a passage of a file, but --edit names no file.", hint=example)
+            raise UsageError("--at needs --edit, which names the file.", hint=example)
         wished = wish not in ("", "-")
         if not wished and (at or not settings.get("check")):
             raise UsageError("--edit needs a prompt that says what should be different.", hint=example)
@@ -109,10 +109,10 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         raise UsageError(f"a text is piped in, but --edit changes only {file}.", hint=hint)
     if "auto" in (settings.get("check") or ()):
         hint = "Name the checks, as in --check 'words<=50'."
-        raise UsageError("--check auto cannot derive checks from the wish of --edit.", hint=hint)
+        raise UsageError("--check auto does not work with --edit.", hint=hint)
     text = text_of_settings(file)
     asked = to_patch(text, places=places, checks=settings.get("check"))
-    del asked["checks"]  # the settings have them
+    del asked["checks"]  # the settings contain the checks
     with only_ours():
         chain = asyncio.run(_make(settings, cache=cache, watch=False, **asked))
     if form:
@@ -122,25 +122,29 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         name = f"{file}\t" if " " in str(file) else str(file)
         for line in unified_diff(old, new, name, name):
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
-    if chain.usage.completion_tokens and places and (settings.get("model") or "default") == "default":
-        tell("the default model seldom makes the requested edit.", "Name a larger model: -m small")
     if chain.answer == text and not (chain.passed or chain.stop == "cancelled"):
-        return say_unchanged(chain, "--at 'the passage'" if places and isinstance(places[0], str) else "")
+        return say_unchanged(chain, "" if places and not isinstance(places[0], str) else "--at 'the passage'")
     return say_faults(chain, with_checks=bool(settings.get("check")))
 
 
 def _has_piped() -> bool:
-    with suppress(OSError, ValueError):  # a test's standard input is no file
+    with suppress(OSError, ValueError):  # a test's standard input is not a file
         if sys.platform == "win32" or sys.stdin.isatty() or not select.select([sys.stdin], [], [], 0)[0]:
             return False
     return bool(sys.stdin.buffer.read(1))
 
 
 def say_unchanged(chain: Chain, where: str) -> int:
-    """Say that an edit changed nothing, and why. `where` shows how to name a passage. Return status 1."""
-    full, where = chain.stop == "context", f", or name the passage: {where}" if where else ""
-    hint = "Give less text, or a longer context: --ctx N" if full else f"Say what to write instead{where}."
-    why = "the context is full" if full else "; ".join({each["why"]: 1 for each in chain.unchanged})
+    """Say that an edit changed nothing, and why. Return 1. `where` shows how to name a passage."""
+    placeless = [each.name for each in chain.steps[-1].checks if not (each.passed or each.places)]
+    why = "; ".join({each["why"]: 1 for each in chain.unchanged})
+    hint = f"Say what to write instead, or name the passage: {where}."
+    if chain.stop == "context":
+        why, hint = "the context is full", "Give less text, or a longer context: --ctx N"
+    elif not where:
+        hint = "To give the new text itself, put it in quotation marks, as in “59 EUR”."
+    elif not why and placeless:
+        why = f"no passage alone fails {', '.join(placeless)}"
     tell(f"nothing was changed{f': {why}' * bool(why)}.", hint)
     return 1
 
@@ -200,17 +204,16 @@ def one_text(words: Sequence[str], verb: str) -> str:
 
 
 def read_piped(*, beside: bool) -> str:
-    """Return the text that is piped in; "" at a terminal. Bytes that are not UTF-8 become surrogates.
+    """Return the text from the pipe; "" at a terminal. Bytes that are not UTF-8 become surrogates.
 
-    If there is also a prompt (`beside`), the pipe may be open by chance, so a message tells of the wait.
+    If there is also a prompt (`beside`), the pipe may be open by chance, so a message announces the wait.
     """
     if sys.stdin.isatty():
         return ""
-    with suppress(OSError, ValueError):  # a test's standard input is no file
+    with suppress(OSError, ValueError):  # a test's standard input is not a file
         if beside and not select.select([sys.stdin], [], [], PIPE_SECONDS)[0]:
-            tell("waiting for the text that is piped in.", "To pipe nothing: redraft ask … < /dev/null")
-    text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    return text.replace("\r\n", "\n").strip("\n")
+            tell("waiting for text from the pipe.", "To pipe nothing: redraft ask … < /dev/null")
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape").replace("\r\n", "\n").strip("\n")
 
 
 def say_wait(reason: str) -> None:

@@ -1,7 +1,7 @@
 """`redraft chat`: a conversation in the terminal. Each turn is a chain, shown while it is made.
 
 Lines are read between the turns, outside of asyncio, so that the terminal's own editing works. Without a
-terminal, each line is a turn, and the answers alone are printed. `redraft.revision.session` does the work.
+terminal, each line is a turn, and only the answers are printed. `redraft.revision.session` does the work.
 """
 
 from __future__ import annotations
@@ -140,15 +140,14 @@ class Chat:
         with only_ours():
             chain = self.runner.run(finished(events))
         self._keep(chain)
-        status = say_faults(chain, with_checks=bool(self.session.options.checks))
-        self.status = self.status or status
+        self.status = self.status or say_faults(chain, with_checks=bool(self.session.options.checks))
 
     def _keep(self, chain: Chain) -> None:
         kept, watch = self.session.talk.add(chain), self.session.settings.watch
         if watch and (said := watch.add(chain)):
             tell(said)
         if self.watching and not kept:
-            before = "Ask again: /revise is for the previous answer." if self.session.talk.turns else None
+            before = "Ask again: /revise revises the previous answer." if self.session.talk.turns else None
             tell("there is no answer, so the question was taken back.", before)
         elif kept and not self.watching:
             from redraft.checks.json_reading import text_of
@@ -158,10 +157,10 @@ class Chat:
 
 def read_terminal(do: Callable[[str], bool]) -> None:
     """Read lines until the input ends or `do` returns False. Ctrl-C does not end the conversation."""
-    with suppress(ImportError):  # few Pythons lack it
+    with suppress(ImportError):  # some Pythons lack it
         import readline
 
-        readline.parse_and_bind("set enable-bracketed-paste on")  # off in Python: each line would be a turn
+        readline.parse_and_bind("set enable-bracketed-paste on")  # otherwise each pasted line is a turn
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, _ignore)
     while True:
@@ -170,7 +169,7 @@ def read_terminal(do: Callable[[str], bool]) -> None:
             if text is None or not do(text):
                 return
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, _ignore)  # it may have come before `handled` restored this
+            signal.signal(signal.SIGINT, _ignore)  # Ctrl-C may have come before `handled` restored this
             typer.echo()
             tell(LEAVING)
 

@@ -1,4 +1,4 @@
-"""The flags for running models and making shares on the machines of a Ray cluster."""
+"""The flags for running models, or shares of a job, on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _NOT = ("shard", "cache", "batch")  # options that work only in a single process
 
 @dataclass(frozen=True)
 class RayFlags:
-    """The options that decide where shares are made, and how many at once."""
+    """The flags for dividing a job over a Ray cluster."""
 
     ray: Annotated[
         str | None,
-        flag("[ADDRESS]", "Make shares on Ray at HOST:PORT or auto; without ADDRESS, start Ray.", "--ray"),
+        flag("[ADDRESS]", "Divide work over Ray at HOST:PORT or auto; without ADDRESS, start Ray.", "--ray"),
     ] = None
     actors: Annotated[
-        str | None, flag("LEAST-MOST", "With --ray: shares made at once.  [1 to as many as fit]", "--actors")
+        str | None, flag("LEAST-MOST", "With --ray: parallel shares.  [1 to as many as fit]", "--actors")
     ] = None
 
     def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:

@@ -92,8 +92,7 @@ class _App(Verbs):
     def format_commands(self, _ctx: Context, formatter: HelpFormatter) -> None:
         """List each command with the first sentence of its help, without making its options."""
         longest, there = max(map(len, verbs())), set(verbs())
-        others = sorted(there.difference(_FIRST))
-        for title, names in {**_GROUPS, "From other packages": others}.items():
+        for title, names in {**_GROUPS, "From other packages": sorted(there.difference(_FIRST))}.items():
             shown = [
                 (name.ljust(longest), self._short(name, formatter.width - 6 - longest))
                 for name in names

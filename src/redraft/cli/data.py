@@ -95,7 +95,7 @@ def export(file: Source, to: Annotated[ExportFormat, flag(None, "Output format."
     """
     from redraft.data.export import export as exported
 
-    exported(file, flags.out, to, **flags.options)
+    raise typer.Exit(exported(file, flags.out, to, **flags.options).exit_status)
 
 
 def clean(

@@ -38,7 +38,7 @@ def diagnose(
     """Measure the effect of revising on answers, and whether it pays.
 
     Prints the share of right answers after each revision, how many answers each revision made right and made
-    wrong, whether the verdicts are right, and a sentence: revise, don't, or undecided.
+    wrong, whether the verdicts are right, and a conclusion: revise, don't, or undecided.
 
     Chains of redraft eval record which answers are right. For other chains, give --score. Chains with
     the same id are runs of one item: give the files of several seeds together.
@@ -47,9 +47,9 @@ def diagnose(
     (docs/diagnose.md). The folder CHAINS gets the chains, table.json and index.html. The same command resumes
     after any stop; with more models, tasks, ways or seeds, it adds to the folder. Without --tasks, table and
     page are made again. Revisions are guided by --check or, without it, by the tasks' own checks. A limit
-    ends the command with exit status 4. With --choose way.yaml, CHAINS may name the tasks; the folder is
-    then called way. With --judge, that model compares the answers, and prompts need no checks. redraft
-    diagnose way.yaml --verify recomputes the promise in that file.
+    ends the command with exit status 4. With --choose way.yaml, CHAINS may name the tasks, and the folder
+    is way. With --judge, that model compares the answers, and prompts need no checks. To recompute the
+    promise in way.yaml: redraft diagnose way.yaml --verify
 
     Ways: one answer; revise, guided by the task's checks; revise alone, by the model's own criticism; vote,
     by majority; vote early, which stops once the majority is clear; best of N, chosen by the checks; auto,
@@ -57,7 +57,7 @@ def diagnose(
     """
     for check in (*(score or ()), *(flags.get("check") or ())):
         if "judge" in check.partition(":")[0]:
-            problem = f"the check {check!r:.60} asks a judge, but here there is none."
+            problem = f"the check {check!r:.60} asks a judge, which diagnose does not support."
             raise UsageError(problem, hint="Leave it out.")
     if judges := flags.get("judge"):
         _refuse({"judge": judges[1:] or None}, "was given twice.", f"Name one judge: --judge {judges[0]}")
@@ -74,7 +74,7 @@ def diagnose(
         _refuse({"score": score}, "needs files of chains, but a folder of runs was given.", hint)
         _refuse({"equal": flags.get("equal") if verify else None}, "excludes --verify.", "Leave one out.")
         if len(files) > 1:
-            raise UsageError("a folder of runs was given with other files.", hint="Give it alone.")
+            raise UsageError("a folder of runs was given with other files.", hint="Give only the folder.")
         _folder(flags, files[0], verify=verify, run_code=run_code, as_json=as_json)
         return
 

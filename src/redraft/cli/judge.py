@@ -1,4 +1,4 @@
-"""`redraft judge`: turn files of answers into a file of reviews, in runs that can resume."""
+"""`redraft judge`: turn files of answers into a file of reviews, in resumable runs."""
 
 from __future__ import annotations
 

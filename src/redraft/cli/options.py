@@ -42,8 +42,8 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
 def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the flags of a group, and `--recipe`. Its argument `flags` contains the given flags.
 
-    `group` names an `OptionModel`, as `module:name`. It is imported when typer asks for the flags, so only
-    for the called command. `repeated` names a flag whose values come as a list.
+    `group` names an `OptionModel`, as `module:name`. It is imported only for the called command, when typer
+    asks for the flags. `repeated` names a flag whose values come as a list.
     """
 
     def parameters() -> list[inspect.Parameter]:
@@ -84,8 +84,8 @@ def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect
 class WithOptions:
     """A command with more options for typer to read. Only the options of the called command are made.
 
-    A parameter whose type is a dataclass becomes one option for each of its fields. A command with a
-    parameter of the type `Given` receives the other given options there.
+    A parameter whose type is a dataclass becomes one option for each of its fields. A parameter
+    of the type `Given` receives the other given options.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redraft.chain import Chain, CheckResult, Feedback, Step, calls_of, content_of, loop, other_parts
+from redraft.chain.texts import gold_text
 from redraft.checks.base import MOST_PLACES
 from redraft.checks.json_reading import characters_of
 from redraft.jobs.counting import counted, printable
@@ -33,7 +34,7 @@ _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Spans = ()) -> Text:
     """Return `after` with added and removed words marked; without `before`, `after` has no marks.
 
-    If the texts cannot be compared well (`changes`), all of `after` is marked as new, without `before`.
+    If the texts cannot be compared well (`changes`), only `after` is shown, all of it marked as new.
     """
     parts: Sequence[tuple[str, str]] = [("same" if before is None else "all", shown(after))]
     if before is not None and max(len(before), len(after)) <= LONGEST:
@@ -115,12 +116,12 @@ def outline(step: Step, name: str) -> list[Text]:
 def notes(step: Step) -> list[Text]:
     """Return notes on a step: the extent of a patch, and remarks on an echo, a repetition or a cut."""
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
-    texts = [(f"Patched: {places}, {tokens}. The rest is as it was.", "dim")] * bool(step.patch)
+    texts = [(f"Patched: {places}, {tokens}. The rest is unchanged.", "dim")] * bool(step.patch)
     if step.echo:
-        echo = "No answer: it repeats prompt or criticism, only acknowledges, or stands in for a tool call."
+        echo = "No answer: the text repeats prompt or criticism, only acknowledges, or replaces a tool call."
         texts.append((echo, "yellow"))
     texts += [("The answer repeats itself.", "yellow")] * (loop(step.answer) is not None)
-    if step.finish != "stop":  # if the whole chain was cancelled, its end says why
+    if step.finish != "stop":  # a cancelled chain's end says why
         texts.append(("Cut." if step.finish == "cancelled" else f"Cut: {why_cut(step)}.", "yellow"))
     return [Text(*each) for each in texts]
 
@@ -128,7 +129,7 @@ def notes(step: Step) -> list[Text]:
 def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableType:
     """Render the feedback on an answer, with the verdict. `every` lists the checks that pass too."""
     parts: list[RenderableType] = []
-    if given.by != "checks" or not given.checks:  # otherwise the checks' verdict says it
+    if given.by != "checks" or not given.checks:  # otherwise `verdict` renders the checks
         words, style = VERDICTS[given.verdict], _STYLES[given.verdict]
         by = " · by a person" * (given.by == "person")
         parts.append(Text.assemble((f"Feedback {index + 1}", "bold"), by, " · ", (words, style)))
@@ -195,6 +196,8 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
     parts: list[RenderableType] = [top, render_prompt(chain), Text()]
     for index, step in enumerate(chain.drafts):
         parts += draft(step, f"Draft not chosen, {index + 1} of {len(chain.drafts)}")
+    if not chain.steps and (gold := gold_text(chain)):
+        parts += [rule("Gold answer"), Text(shown(gold))]
     before: Step | None = None
     for index, step in enumerate(chain.steps):
         chosen = not index and bool(chain.drafts)

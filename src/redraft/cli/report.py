@@ -37,7 +37,7 @@ def report(
     not_an_input({"--html": html}, [*files, *(answers or ()), *filter(None, [questions])])
     found = describe(files, answers=answers or (), questions=questions)
     if html:
-        drawn = "95 % intervals, 10,000 resamples of the questions; each row alone"
+        drawn = "95 % intervals, from 20 questions on by 10,000 resamples; each row alone"
         write_page(html, found, f"redraft {__version__} · {drawn}", force=force)
     text = "\n".join(as_text(found.sections()))
     write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else text, table=not as_json)

@@ -10,7 +10,6 @@ from redraft.cli.cluster import NodeFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.shell import flag, setting, switch, tell
 from redraft.errors import UsageError
-from redraft.jobs.counting import begin_line
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
@@ -33,7 +32,7 @@ class ServerFlags:
     linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
     strict_tools: Annotated[bool, switch("Fail if a tool call stays wrong.", "--strict-tools")] = False
     page: Annotated[bool, setting(None, "Serve a web page too, at /.", "--page/--no-page")] = True
-    votes: Annotated[Path, setting("FILE", "Where the votes of the page go.")] = Path("votes.jsonl")
+    votes: Annotated[Path, setting("FILE", "Where the page's votes go.")] = Path("votes.jsonl")
     log_json: Annotated[bool, switch("Log JSON objects, one per line.", "--log-json")] = False
     otel: Annotated[bool, switch("Report chains to OpenTelemetry.", "--otel")] = False
 
@@ -50,8 +49,8 @@ def serve(
 ) -> None:
     """Serve models with an API like OpenAI's.
 
-    A model has two names: NAME gives one answer, and NAME-revise revises it as the flags say. Drafts and
-    feedback are reasoning_content, the final answer is content. Each --model is served under its own names.
+    Each --model has two names: NAME gives one answer, and NAME-revise revises it as the flags say. Drafts and
+    feedback are reasoning_content, the final answer is content.
 
     Without keys, the server accepts connections only from this machine. After SIGTERM or Ctrl-C, the server
     finishes its requests and ends.
@@ -77,7 +76,6 @@ def serve(
         kept = PageVotes(how.votes)
         with nodes.entered() as machines:
             server.run(lambda ballot: kept.add(**dict(ballot)), machines)
-    begin_line()
 
 
 def _filled(given: Given) -> Settings:
@@ -121,4 +119,7 @@ def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, A
         settings = _filled({**flags, **{key: v for key, v in own.explicit.items() if key not in more}})
         entries.append((name, "", settings))
         passes[name], replies[name] = frozenset(own.server_fields), own.of_replies(where, settings)
+    if flags.get("model") and all("model" in keys for keys in document.values()):
+        hint = "Leave out --model, or add it to the file under a name."
+        raise UsageError(f"--model would not be served: each entry in {path} names a model.", hint=hint)
     return entries, {"passes": passes, "replies": replies}

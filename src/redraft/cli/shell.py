@@ -69,7 +69,7 @@ class Verbs(TyperGroup):
         except KeyboardInterrupt as signal:
             if (status := getattr(signal, "exit_status", None)) is None:
                 raise
-            raise typer.Exit(status) from None  # the run has printed how far it came
+            raise typer.Exit(status) from None  # the run has printed its progress
         except ModuleNotFoundError as error:
             verb = ctx.invoked_subcommand or ""
             if (error.name or "").partition(".")[0] not in _EXTRAS.get(verb, ()):
@@ -106,7 +106,7 @@ def write(text: str, *, table: bool = False) -> None:
     if sys.stdout.isatty():
         rows = printable(text).split("\n")
         text = "\n".join(map(_folded, rows) if table else rows)
-    typer.echo(text, color=True)  # color: keep all characters
+    typer.echo(text, color=True)  # color=True: keep escape sequences
 
 
 def _folded(row: str) -> str:

@@ -115,7 +115,7 @@ def self_(
         flag("TASK", "A task to learn: add, subtract, dates (all three by default), or python:module.TASK."),
     ] = None,
     everyday: Annotated[
-        Path | None, flag("FILE", "Prompts outside the tasks, to keep other skills.  [520 of redraft's]")
+        Path | None, flag("FILE", "Prompts outside the tasks, to keep other skills.  [redraft's 520]")
     ] = None,
     start: Annotated[
         str | None,
@@ -128,16 +128,15 @@ def self_(
     answer_steps: Annotated[int, flag("N", "Optimizer steps on answers (150).", min=0)] = 150,
     chain_steps: Annotated[int, flag("N", "Optimizer steps on chains (1,300).", min=1)] = 1300,
     parallel: Annotated[int, flag("N", "Generate N texts at once (32).", min=1)] = 32,
-    seed: Annotated[int, flag("N", "Seed by which exercises are drawn (1).")] = 1,
+    seed: Annotated[int, flag("N", "Random seed for drawing exercises (1).")] = 1,
 ) -> None:
     """Train a model to check and revise its own answers to tasks.
 
     Each task draws prompts, and has an exact check that shows its work. One adapter learns right answers. It
     drafts answers to other prompts, the check criticises them, and a second adapter learns to criticise and
-    revise. The model is then tested on prompts worded differently from its training: its first answers, and
-    its revised ones. All files are in DIR, with a card that has the figures. To resume a stopped run, type
-    the same command again. With --from, the model learns the tasks of --task besides its old ones, which are
-    rehearsed.
+    revise. Its first and its revised answers are then tested on prompts worded differently from its training.
+    All files are in DIR, with a model card. To resume a stopped run, type the same command again. With
+    --from, the model learns the tasks of --task besides its old ones, which are rehearsed.
     """
     from redraft.train.options import LARGE
     from redraft.train.self.road import Road, Scale, Start
@@ -154,8 +153,6 @@ def self_(
 
 
 class _Trains(Verb):
-    """A command whose flags typer does not know, because recipes use the same names."""
-
     def sections(self, ctx: Context) -> Sections:
         from redraft.train.options import VERBS, help_records
 

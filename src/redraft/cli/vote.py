@@ -26,8 +26,8 @@ def vote(
 ) -> None:
     """Judge the answers of two models blindly: which is better?
 
-    Shows pairs without names. Their order and sides are drawn for each voter. The page is on this machine
-    only, and is served until Ctrl-C.
+    Shows pairs without the models' names. Their order and sides are drawn for each voter. The page is on this
+    machine only, and is served until Ctrl-C.
 
     Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same
     command resumes. Several voters may share FILE.
@@ -72,7 +72,7 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
 
     if len(answers) != 2:
         raise UsageError(
-            f"a vote compares two files of answers, not {len(answers)}.", hint="Vote on two models: A B"
+            f"a vote compares two files of answers, not {len(answers)}.", hint="Name two files: A B"
         )
     if "-" in map(str, [*answers, questions, out]):
         raise UsageError("'-' cannot be used here.", hint="Name files for answers, questions, votes.")

@@ -73,7 +73,7 @@ class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
     `earlier` are steps of the chain that were shown before. Without `steps`, one line sums up each text.
-    The best answer comes last and unbroken, to be copied.
+    The best answer comes last and is not wrapped, so that it can be copied.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class Watch:
         elif isinstance(event, StepDone):
             self._step(event.index, event.step)
         elif isinstance(event, Progress) and self._place and self._place[0] == "answer":
-            self._moving.title = f"Checking {name_of(self._place[1]).lower()}"  # checks find faults to mark
+            self._moving.title = f"Checking {name_of(self._place[1]).lower()}"
         elif isinstance(event, Progress):
             self.wait()
         elif isinstance(event, Interrupted):
-            self._place = None  # the moving text is written again
+            self._place = None  # the moving text will be written again
             self._settle()
             self.console.print(RichText(f"Writing the text anew: {printable(event.error.message)}", "yellow"))
         elif isinstance(event, Finished):

@@ -7,6 +7,7 @@ and reports the result. Torch is imported only when a command runs.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import typer
 
 from redraft.cli.shell import argument, command_line, flag, setting, switch, tell, write
 from redraft.cli.verb import group
+from redraft.jobs.counting import size_in_words
 from redraft.jobs.machine import give_back_large
 
 if TYPE_CHECKING:
@@ -40,9 +42,10 @@ class Job:
     quiet: Quiet = False
 
     @contextmanager
-    def run(self, source: Path) -> Iterator[Run]:
+    def run(self, source: Path, model: Path | None = None) -> Iterator[Run]:
         """Yield the `Run` of a command, with its progress bar, its remarks and its warnings.
 
+        Tell how to try `model`, the output.
         Warnings about NaN and infinite values are printed even with --quiet, and make the exit status 1.
         """
         from redraft.weights.output import Run
@@ -56,6 +59,9 @@ class Job:
         remark: Callable[[str], None] = (lambda _: None) if self.quiet else tell
         with progress_over(source, self.quiet) as progress:
             yield Run(self.force, self.allow_pickle, command_line(), progress, remark, warn, caution=tell)
+        if model and not self.quiet:
+            tried = f"Try it: redraft ask … --model {shlex.quote(str(model))}"
+            tell(f"{model} contains a model of {size_in_words(_weight_bytes(model))}. {tried}")
         if warnings:
             raise typer.Exit(1)
 
@@ -104,12 +110,16 @@ def apply(
 
 
 def merge_lora(base: Base, adapter: Adapter, out: Out, dtype: Dtype = None, *, job: Job) -> None:
-    """Merge a peft LoRA adapter into its base."""
+    """Merge a peft LoRA adapter into its base. `default` and GGUF files are dequantised first."""
+    from redraft.engines.hf.folders import folder_for
+    from redraft.engines.load import DEFAULTS
     from redraft.weights.header import FLAGS
     from redraft.weights.lora.merge import merge_lora as make
 
+    if base in DEFAULTS or base.lower().endswith(".gguf"):
+        base = folder_for(base, command=command_line())
     model, change = model_of(base, job.allow_pickle), model_of(adapter, job.allow_pickle)
-    with job.run(model) as run:
+    with job.run(model, out) as run:
         make(model, change, out, run, dtype=FLAGS.get(dtype or ""))
 
 
@@ -131,7 +141,7 @@ def lora_gguf(
 
     change = model_of(adapter, job.allow_pickle)
     if base is None and trained_on(change).partition("+")[0] == "default":
-        base = "default"  # its shapes are the same with other adapters added
+        base = "default"  # other adapters do not change its shapes
     model = None if base is None else local_path(base)
     with job.run(change) as run:
         make(change, out, run, base=model)
@@ -174,7 +184,7 @@ def gguf(
     from redraft.weights.gguf.from_folder import export_gguf
 
     source = model_of(src, job.allow_pickle)
-    with job.run(source) as run:
+    with job.run(source, out) as run:
         export_gguf(source, out, run, quant=quant)
 
 
@@ -194,7 +204,7 @@ def from_gguf(
     from redraft.weights.header import FLAGS
 
     source = local_path(file)
-    with Job(force, quiet=quiet).run(source) as run:
+    with Job(force, quiet=quiet).run(source, out) as run:
         import_gguf(source, out, run, dtype=FLAGS.get(dtype or ""))
 
 
@@ -251,7 +261,7 @@ def _weight_bytes(path: Path) -> int:
 
 
 def model_of(ref: str, allow_pickle: bool = False) -> Path:
-    """Return the folder or file for a reference. Download a model on the hub."""
+    """Return the folder or file for a reference. A model on the hub is downloaded."""
     from redraft.engines.load import local_path
 
     path = local_path(ref)

@@ -37,6 +37,7 @@ _WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes n-grams that must be a w
 _SLOTS = 16  # fewest sieve slots per n-gram, so that at most 1 in 16 n-grams of a clean text needs a search
 _BYTES = 1 << 16  # bytes of records to check at once, unless one record has more
 _SHOWN = 120  # characters of the n-gram that a reason quotes
+_MANY = 0.2  # the share of dropped records above which the item with the most matches is reported
 
 
 def decontaminate(
@@ -52,7 +53,7 @@ def decontaminate(
     A match needs `ngram` consecutive words. The file of dropped records lists the matches of each record.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options)
-    items, seen = Items(ngram), set[int]()
+    items, seen = Items(ngram), Counter[int]()
     for path in others:
         items.add(path)
     writer = writing(run.provenance("data decontaminate", source, ngram=ngram), run, against=others)
@@ -71,10 +72,16 @@ def decontaminate(
     by_file = Counter(items.files[item] for item in seen)
     counts = (f"{by_file[name]:,} of {count:,}  {name}" for name, count in Counter(items.files).items())
     run.tell("items found", "\n".join(counts))
+    lost = output.gone.counts["contaminated"]
+    if lost > _MANY * (output.kept + lost):
+        [(item, times)] = seen.most_common(1)
+        text = f"{lost:,} of {output.kept + lost:,} records were dropped, {times:,} of them for"
+        hint = "They may share only a common phrase (see --dropped). To require more equal words: --ngram"
+        run.tell(f"{text} {items.names[item]}.", hint)
     return output.result({"items found": len(seen)})
 
 
-def _judged(checked: Iterable[CheckedRecord], items: Items, seen: set[int]) -> Iterator[bytes | Drop]:
+def _judged(checked: Iterable[CheckedRecord], items: Items, seen: Counter[int]) -> Iterator[bytes | Drop]:
     for each in checked:
         if not each.matches:
             yield each.line
@@ -174,7 +181,7 @@ class Runs:
         self._shift = np.uint64(65 - len(self._sieve).bit_length())
 
     def matches(self, chains: Sequence[Chain]) -> list[tuple[Match, ...]]:
-        """Return, for each chain, a match for each item in any of its texts, in the order of the items."""
+        """For each chain, return one match per item in its texts, in the order of the items."""
         owners, parts, whole = list[int](), list[list[str]](), list[bool]()
         for place, chain in enumerate(chains):
             turns = {turn.text for turn in asked_turns(chain.prompt)}

@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from heapq import merge
 from itertools import repeat
 from math import nextafter
 from pathlib import Path
@@ -38,6 +39,7 @@ from redraft.jobs.stores import here
 
 _sorted = json.JSONEncoder(sort_keys=True).encode
 _NONE = digest("null")
+_SORTED = 1 << 18  # records to sort at once: a list of their ranks takes 25 MB
 _TOLD = 64  # comparisons between two progress updates
 
 By = Literal["exact", "query", "rouge", "minhash"]
@@ -93,8 +95,7 @@ def dedupe(
         known = output.spread(partial(examine, like=like), pool, strict=True)
         found = output.spread(partial(examine, like=like), lines)
         entries, fixed = output.gone.without(found), output.gone.without(known)
-        compared = output.progress.compare
-        results = sift(entries, like, spool, against=fixed, compared=compared)
+        results = sift(entries, like, spool, against=fixed, compared=output.progress.compare)
         output.sink.writelines(output.passing(results))
     output.tell_counts()
     return output.result()
@@ -136,7 +137,7 @@ def examine(chain: Chain, where: str, like: Likeness) -> Entry:
 
 
 def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
-    """Return bytes by which chains sort: answered ones first, then longer ones, then by hash, then by id."""
+    """Return a chain's sort key: answered chains first, then longer ones, then by hash, then by id."""
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
         begin, _, rest = line.rpartition(f'"origin":{to_json(origin, inf_nan_mode="null").decode()}')
@@ -183,8 +184,8 @@ def sift(
             ids.append(entry.id.encode())
             ranks.append(entry.rank)
             keys.append(entry.key)
-    order = array("q", sorted(range(fixed), key=ranks.__getitem__))
-    order.extend(sorted(range(fixed, len(ids)), key=ranks.__getitem__))
+    order = array("q", _ordered(ranks, 0, fixed))
+    order.extend(_ordered(ranks, fixed, len(ids)))
     del ranks
     kept, scores = array("q", order), array("d", [1.0]) * len(order)
     alike = _alike(_Column(keys[place] for place in order), like, fixed)
@@ -206,26 +207,31 @@ def sift(
         yield Duplicate(like.by, reason, where, name, decode(line, where), other, rounded)
 
 
+def _ordered(ranks: Sequence[bytes], start: int, stop: int) -> Iterator[int]:
+    parts = (range(first, min(first + _SORTED, stop)) for first in range(start, stop, _SORTED))
+    return merge(*(array("q", sorted(part, key=ranks.__getitem__)) for part in parts), key=ranks.__getitem__)
+
+
 class _Column(Sequence[bytes]):
-    """Byte strings, one behind the other. Each takes 8 bytes beside its own; in a list, 41."""
+    """Byte strings in one buffer. Each takes 8 bytes more than its length; in a list, 41 more."""
 
     def __init__(self, values: Iterable[bytes] = ()) -> None:
-        self._data, self._ends = bytearray(), array("q", [0])
+        self.data, self._ends = bytearray(), array("q", [0])
         for value in values:
             self.append(value)
 
     def append(self, value: bytes) -> None:
-        self._data += value
-        self._ends.append(len(self._data))
+        self.data += value
+        self._ends.append(len(self.data))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def __getitem__(self, place: Any) -> Any:
-        return bytes(self._data[self._ends[place] : self._ends[place + 1]])
+        return bytes(self.data[self._ends[place] : self._ends[place + 1]])
 
 
-def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
+def _alike(keys: _Column, like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
     if like.by == "minhash":
         sets = sets_of(keys)
         del keys
@@ -236,7 +242,7 @@ def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[
         return
     if like.by != "rouge":
         full = np.fromiter(map(bool, keys), bool, len(keys))
-        halves = np.frombuffer(b"".join(keys), np.uint64).reshape(-1, 2).T
+        halves = np.frombuffer(keys.data, np.uint64).reshape(-1, 2).T
         yield from zip(equals(full, *halves).tolist(), repeat(1.0))
         return
     # Alpaca's filter. The threshold stays below 1, so that equal texts, whose F is 1, are always dropped.

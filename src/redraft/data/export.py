@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple, Unpack
 
-from redraft.chain import Chain
+from redraft.chain import Chain, has_answer
+from redraft.chain.loss_mask import rejected
 from redraft.chain.read.conversations import asks
 from redraft.chain.read.files import to_line
 from redraft.chain.read.records import Ids
-from redraft.chain.write import ARRAYS, MAKERS, NO_QUESTION, Loss, Unfit, losses
+from redraft.chain.write import ARRAYS, MAKERS, NO_QUESTION, REJECTED, Loss, Unfit, losses
 from redraft.data.output import DataOptions, DataResult, DataRun, Drop, writing
 from redraft.jobs.counting import counted
 from redraft.jobs.formats import ExportFormat
@@ -50,7 +51,8 @@ def export(
     for part, many in sorted(lost.items()):
         said, keeps = _LOST[part]
         run.tell(f"{said} {counted(many, 'record')}.", f"To keep these {part}: --to {keeps}")
-    return output.result({"records": output.kept} | {str(part): many for part, many in lost.items()})
+    counts = {"records": output.kept} | {str(part): many for part, many in lost.items()}
+    return output.result(counts, exit_status=0 if output.kept else 1)
 
 
 class Exported(NamedTuple):
@@ -66,6 +68,9 @@ class Exported(NamedTuple):
 def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
     """Convert a record to another format, or return a drop with the reason why it does not fit."""
     made = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
+    one = to in ("alpaca", "sharegpt", "messages")  # these formats have no room for a rejection
+    if one and chain.best is not None and has_answer(chain.steps) and rejected(chain.steps[chain.best]):
+        made = REJECTED
     if isinstance(made, Unfit):
         return Drop(made.rule, made.reason, where, chain.id, chain.model_dump(mode="json"))
     licence = licence_in(chain.meta.get("origin"))

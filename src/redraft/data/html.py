@@ -438,7 +438,7 @@ def _skip(page: _Page, name: str, attributes: str) -> None:
 
 def _math(page: _Page, _: str, attributes: str) -> None:
     inside, over = "", page.at
-    if page.at >= page.drawn:  # else an earlier search up to its end tag found no TeX
+    if page.at >= page.drawn:  # else an earlier search found no TeX up to here
         inside, over = page.elements.until("</math", page.at) or (inside, over)
     if tex := tags.tex_of(inside):
         page.formula(tex, display=page.display or 'display="block"' in attributes)

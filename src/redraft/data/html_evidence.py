@@ -139,7 +139,7 @@ def _matched(text: str, *, wrapped: bool) -> bool:
 
 
 def has_tags(text: str) -> bool:
-    """Return whether a text has prose end tags outside its code. Most of them are left over from a page."""
+    """Return whether a text has end tags of prose outside its code. Most are left over from a page."""
     return "</" in text and bool(_END.search(_MARKED.sub("", text)))
 
 
@@ -150,8 +150,7 @@ def _paragraphs(text: str) -> bool:
 def _is_code(questions: Iterable[str], answers: Iterable[str]) -> bool:
     if _about(questions):
         return True
-    mentioned = any(map(_MENTIONS.search, questions))
-    return mentioned and not all(
+    return any(map(_MENTIONS.search, questions)) and not all(
         any(len(ANY_TAG.sub("", found[1]).split()) >= _SENTENCE for found in _PARAGRAPH.finditer(text))
         for text in answers
         if "<" in text

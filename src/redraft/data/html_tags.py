@@ -120,7 +120,7 @@ _BUTTONS = ("Copy code", "Copy", "Edit", "Wrap", "Run", "Download")
 _NAME = re.compile(r"[\w+#./-]{1,24}(?: [\w+#./-]{1,12})?")
 _TICKS = re.compile(r"`+")
 
-_LONG = 10_001  # fewest characters of HTML that are no bar above code. ChatGPT's has about 700.
+_LONG = 10_001  # HTML of this many characters is not a bar above code. ChatGPT's bar has about 700.
 
 
 def plain(source: str) -> str:
@@ -193,6 +193,4 @@ def tex_of(inside: str) -> str | None:
     """Return the TeX source of a `<math>`, if it has one."""
     place = inside.find("application/x-tex")
     begin = inside.find(">", place)
-    if place < 0 or begin < 0:
-        return None
-    return decoded(inside[begin + 1 : inside.find("<", begin)]).strip()
+    return None if place < 0 or begin < 0 else decoded(inside[begin + 1 : inside.find("<", begin)]).strip()

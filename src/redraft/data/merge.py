@@ -189,7 +189,7 @@ class Taken:
         return 0 if self.part.count is None else self.part.count * self.groups - self.count
 
     def written(self, folder: Path) -> dict[str, object]:
-        """Return the part as JSON, for the run's record."""
+        """Return the part as JSON, for the run record."""
         part = self.part
         return {
             "name": part.name,
@@ -286,7 +286,7 @@ def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bo
             if each.lacking and not each.groups:
                 part = each.part
                 raise UsageError(
-                    f"no record of {part.file} has the field {part.per!r}, which its part names under 'per'.",
+                    f"no record of {part.file} has the field {part.per!r}, which the recipe sets as 'per'.",
                     hint=f"redraft show {folder / part.file}",
                 )
         for file in files:
@@ -354,7 +354,7 @@ def _read(job: Candidate) -> Drawn | Undrawable:
         return Undrawable(job.at, job.number, drop, error)
     origin, per = _origin(chain, job), job.part.per
     group = ""
-    if per is not None:  # in the source, else the origin, else `meta`
+    if per is not None:  # from the source, else the origin, else `meta`
         places = (meta_of(chain, "source"), origin, chain.meta)
         values = (place[per] for place in places if isinstance(place.get(per), str | int))
         if (value := next(values, None)) is None:
@@ -362,7 +362,7 @@ def _read(job: Candidate) -> Drawn | Undrawable:
             drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
             return Undrawable(job.at, job.number, drop)
         group = str(value)[:200]
-    chain.__dict__["meta"] = {**chain.meta, "origin": origin}  # nothing else has this chain
+    chain.__dict__["meta"] = {**chain.meta, "origin": origin}  # nothing else uses this chain
     data = chain.to_json().encode() + b"\n"
     return Drawn(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
 
@@ -373,8 +373,7 @@ def _origin(chain: Chain, job: Candidate) -> dict[str, Any]:
     theirs = chain.meta.get("origin")
     if not isinstance(theirs, Mapping) or "dataset" not in theirs:
         return ours
-    licence = job.part.licence if licence_in(theirs) == UNKNOWN else theirs["licence"]
-    return {**theirs, "licence": licence}
+    return {**theirs, "licence": job.part.licence if licence_in(theirs) == UNKNOWN else theirs["licence"]}
 
 
 class _Draw:

@@ -40,7 +40,7 @@ UNREADABLE = "unreadable"  # the rule that drops unreadable records
 DAMAGED = "damaged"  # the rule for the lost rest of a damaged file
 # Beginnings of error messages that name no field.
 _OF_THE_WHOLE = re.compile("this |it has|the record (?:should be|is (?!of no known|not a valid))")
-_SHOWN = 5  # unreadable records to report one by one; all are counted and written to the side file
+_SHOWN = 5  # unreadable records to report one by one; all are counted, and go to the file of --dropped
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _worked(work: Callable[[Chain, str], R], raw: RawRecord, *, strict: bool) ->
 
 
 class Dropped:
-    """Count drops, write each to the side file, and report the first unreadable records through `tell`."""
+    """Count drops, write each to `side`, and report the first unreadable records through `tell`."""
 
     def __init__(self, side: IO[bytes] | None = None, tell: Callable[[str], None] | None = None) -> None:
         self.counts: Counter[str] = Counter()
@@ -317,8 +317,7 @@ def _licences(found: Mapping[str, int] | None, reads: Iterable[Path]) -> dict[st
     if found is None and not inherited:
         return {}
     own = dict(found or {})
-    lacking = own.pop(UNKNOWN, 0) if inherited else 0
-    return {"licences": {**dict.fromkeys(inherited, lacking), **own}}
+    return {"licences": {**dict.fromkeys(inherited, own.pop(UNKNOWN, 0) if inherited else 0), **own}}
 
 
 def not_twice(file: Path, against: Sequence[Path]) -> None:

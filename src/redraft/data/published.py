@@ -57,7 +57,7 @@ class FieldMap:
         return cls(fields)
 
     def check(self, record: Any, where: str) -> None:
-        """Raise unless a record contains all mapped fields."""
+        """Raise if a mapped field is missing, or would replace another field."""
         found = list(record) if isinstance(record, dict) else []
         for known, name in self.fields.items():
             if name not in found:
@@ -242,8 +242,7 @@ def _checked(items: Iterable[ImportItem], unknown: FieldMap | None) -> Iterator[
     for item in items:
         if unknown and isinstance(item.data, bytes):
             with suppress(RecordError):
-                record = decode(item.data, item.where)
-                unknown.check(record, item.where)
+                unknown.check(decode(item.data, item.where), item.where)
                 unknown = None
         yield item
 
@@ -380,7 +379,7 @@ class _Counts:
     def tell(self, output: DataOutput) -> None:
         tell = output.run.tell
         if output.gone.counts[_NO_QUESTION]:
-            tell(_unasked(output), _JOIN)
+            tell(_unasked(output), _JOIN if output.gone.counts[_NO_QUESTION] >= output.kept else None)
         if self.licences[UNKNOWN]:
             hint = "Name the source with --as, or the licence with --licence."
             tell(f"the licence of {counted(self.licences[UNKNOWN], 'record')} is unknown.", hint)

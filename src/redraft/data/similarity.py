@@ -80,8 +80,7 @@ class Pool:
         precision, recall = common / len(coded), common / lengths
         both = precision + recall
         scores = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
-        chosen = np.flatnonzero(scores > self.threshold)
-        return [Near(int(indices[i]), float(scores[i])) for i in chosen]
+        return [Near(int(indices[i]), float(scores[i])) for i in np.flatnonzero(scores > self.threshold)]
 
     def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
         if not (lists := [self._having[key] for key in _counted(coded) if key in self._having]):
@@ -205,7 +204,14 @@ def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
     sizes, result = sets.sizes, np.zeros(len(left))
     for part in _parts(sizes[left] + sizes[right], _PAIRS):
         one, other = left[part], right[part]
-        shared = _shared(sets, one, other)
+        rows = []
+        for picked in (_chosen(sets, one), _chosen(sets, other)):
+            # The index of the pair goes to the leading bits.
+            pairs = np.repeat(np.arange(len(one)), picked.sizes).astype(np.uint64)
+            rows.append(picked.values | (pairs << np.uint64(_VALUE_BITS)))
+        ordered = np.sort(np.concatenate(rows))
+        twice = ordered[:-1][ordered[1:] == ordered[:-1]]
+        shared = np.bincount((twice >> np.uint64(_VALUE_BITS)).astype(np.int64), minlength=len(one))
         result[part] = shared / np.maximum(sizes[one] + sizes[other] - shared, 1)
     return result
 
@@ -259,17 +265,6 @@ def _joined(labels: _Ints, left: _Ints, right: _Ints) -> _Ints:
         apart = labels[left] != labels[right]
         left, right = left[apart], right[apart]
     return labels
-
-
-def _shared(sets: Sets, left: _Ints, right: _Ints) -> _Ints:
-    rows = []
-    for picked in (_chosen(sets, left), _chosen(sets, right)):
-        # The index of the pair goes to the leading bits.
-        pairs = np.repeat(np.arange(len(left)), picked.sizes).astype(np.uint64)
-        rows.append(picked.values | (pairs << np.uint64(_VALUE_BITS)))
-    ordered = np.sort(np.concatenate(rows))
-    twice = ordered[:-1][ordered[1:] == ordered[:-1]]
-    return np.bincount((twice >> np.uint64(_VALUE_BITS)).astype(np.int64), minlength=len(left))
 
 
 def _chosen(sets: Sets, indices: _Ints) -> Sets:

@@ -293,7 +293,7 @@ def ranked(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def quantile(counts: Counter[Any], share: float) -> Any:
-    """Return the smallest value such that at least this share of the counted values is not greater."""
+    """Return the smallest value that at least this share of the values does not exceed."""
     values, least = sorted(counts), share * counts.total()
     reached = zip(values, accumulate(map(counts.__getitem__, values)), strict=True)
     return next((value for value, seen in reached if seen >= least), None)

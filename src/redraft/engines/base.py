@@ -1,7 +1,7 @@
 """Define the engine protocol: continue text or answer messages, token by token.
 
 `EngineInfo` lists an engine's capabilities, and the revision loop adapts to them. Closing a stream cancels
-its work. Engines batch streams themselves: callers only open many streams at once.
+its work. Engines batch concurrent streams themselves.
 """
 
 # ruff: noqa: ARG002  (methods that raise by default)
@@ -32,11 +32,11 @@ OF_TEMPLATE = "chat_template_kwargs"
 Likeliest = tuple[tuple[str | int, float], ...]
 """The likeliest tokens at one position, best first: the text or id of each, and its log-probability."""
 
-PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids where `EngineInfo.token_ids`
+PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids if `EngineInfo.token_ids`
 
 
 class Message(TypedDict):
-    """One message of a conversation, as in the OpenAI protocol. `content` may be None beside `tool_calls`.
+    """One message of a conversation, as in the OpenAI protocol. With `tool_calls`, `content` may be None.
 
     Every engine accepts text with the roles `system`, `user` and `assistant`. Anything else needs
     `EngineInfo.any_message`.
@@ -72,8 +72,8 @@ class Sampling:
         form: The form that an answer to messages should have. Engines with `EngineInfo.forms` enforce it as
             far as they can, so check the answer. A schema takes precedence.
         banned: Tokens that local engines with `EngineInfo.forms` must not generate.
-        unending: Whether to ban the token that ends an answer, too.
-        likelier: Tokens, each with the amount that the same engines add to its logit.
+        unending: Whether to also ban the token that ends an answer.
+        likelier: Tokens, each with an amount to add to its logit; for the same engines as `banned`.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
             With `schema`, `begun` is the start of a JSON text. The engine then adds only one value, which
             matches the schema, and the comma or bracket after the value.
@@ -122,15 +122,15 @@ class Sampling:
 class Delta:
     """A piece of a stream. The last delta contains `finish` and the token counts.
 
-    If a stream breaks off, a delta with counts and without `finish` may come before the error: these tokens
-    were paid for.
+    If a stream fails, a delta with the counts and without `finish` may precede the error, because its tokens
+    are paid for.
 
     Attributes:
         tokens: Token ids of `text` and `thought`, if the engine has token ids. Tokens of a stop string, an
             incomplete character or a tag may come before their text.
         logprobs: The natural logarithm of each token's probability, before temperature and top-p, if
-            `Sampling.logprobs` is set. Each of `tokens` has one, with two exceptions: a server may send them
-            without token ids, and llama.cpp sends none for a character of several tokens.
+            `Sampling.logprobs` is set. Each of `tokens` has one, with two exceptions: servers send
+            log-probabilities without token ids, and llama.cpp sends none for a character of several tokens.
         likeliest: The likeliest tokens at the position of each of `logprobs`, if `top_logprobs` is set.
         stop_text: The stop string that ended the stream. It is not part of `text`.
         prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
@@ -190,7 +190,7 @@ class Price:
 
 
 def price_of(value: Any) -> Price | None:
-    """Convert fields or a text `PROMPT,COMPLETION[,CACHED]` to a `Price`. Return None or a `Price` as it is.
+    """Convert fields or a text `PROMPT,COMPLETION[,CACHED]` to a `Price`. Return None or a `Price` unchanged.
 
     Raises:
         UsageError: The value is not a price.
@@ -238,11 +238,11 @@ class EngineInfo:
         scores: Scores given texts (`score`).
         parameters: Number of weights of the model; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
-        roles: Uses other weights for answers than for criticism and revisions (`Sampling.role`).
-        certain: The model's criticism counts only if each of its tokens has at least this probability, which
-            the metadata sets (`redraft.certain`); 0 if all criticism counts.
-        shipped: Whether it is redraft's own small model. With roles, it has learnt only the exercises of
-            `engines.learnt`; prompts cannot make it judge its own answers.
+        roles: Uses different weights for answers and for criticism and revisions (`Sampling.role`).
+        certain: Minimum probability of every token in a criticism that counts, from the metadata
+            (`redraft.certain`); 0 if all criticism counts.
+        shipped: Whether it is redraft's own small model. Its adapters (`roles`) have learnt only the
+            exercises of `engines.learnt`; prompts cannot make it judge its own answers.
         dtype: The number format that the user chose to compute in; empty for the default.
         template: The conversation format that the user chose; empty for the model's own.
         format: The number format of most weights in memory, such as Q8_0; empty if unknown.
@@ -280,8 +280,7 @@ class EngineInfo:
     @property
     def record(self) -> dict[str, str]:
         """The description of this model in chain records."""
-        written = {"format": self.format} if self.format else {}
-        return {"name": self.name, "engine": self.engine, **written}
+        return {"name": self.name, "engine": self.engine, **({"format": self.format} if self.format else {})}
 
 
 class Engine(Protocol):
@@ -296,12 +295,12 @@ class Engine(Protocol):
         ...
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages, using the model's chat template. Yield the same deltas as `stream`."""
+        """Answer messages, using the model's chat template. Yield deltas as `stream` does."""
         ...
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text. The last delta contains `finish`. Closing the generator cancels the work."""
-        raise EngineError(f"{self.info.name} answers chats, but does not continue raw text.")
+        """Continue raw text. Closing the generator cancels the work."""
+        raise EngineError(f"{self.info.name} supports chat, but not raw text.")
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. `special` prepends the beginning-of-text token, as for a prompt."""
@@ -314,15 +313,15 @@ class Engine(Protocol):
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
 
-        The numbers are natural logarithms, before temperature and top-p. If a text begins with the
-        beginning-of-text token, as from `encode` with `special`, its own first token has a number too.
+        The numbers are natural logarithms, before temperature and top-p. To score the first token too,
+        prepend BOS (`encode` with `special`).
 
         Raises:
             EngineError: The engine lacks `EngineInfo.scores`.
         """
         name, engine = self.info.name, self.info.engine
         raise EngineError(
-            f"{name} cannot score texts: its engine, {engine}, cannot compute the probabilities of a text.",
+            f"{name} cannot score texts: its engine is {engine}.",
             hint="Load the model as a transformers folder: load_engine('path/folder').",
         )
 
@@ -337,7 +336,7 @@ class Health:
 
     restarts: int = 0
     trouble: str = ""  # a description of the current fault; empty if everything works
-    down: bool = False  # nothing works, and no call is tried for some seconds after each failure
+    down: bool = False  # every call fails; after a failure, none is tried for some seconds
 
 
 @runtime_checkable
@@ -359,7 +358,7 @@ class Resumer(Engine, Protocol):
     ) -> Replies:
         """Continue after the tokens `said`, which count toward `max_tokens`.
 
-        The last delta counts only this engine's new tokens. `said` counts as part of the prompt.
+        The last delta counts only this engine's new tokens, and `said` as part of the prompt.
         """
         ...
 
@@ -369,9 +368,9 @@ async def opened_by_prompt(
 ) -> Replies:
     """Tell a splitter whether the prompt opened a thought, for a model whose template is unknown.
 
-    `known` stores what earlier replies showed. A key says whether `extra` asks for thinking (True, False, or
-    None if it says neither). The value is the tag that closes a thought opened by the prompt; "" if the
-    prompt opens none. While `known` has no value for True, replies to requests with thinking are held back.
+    `known` stores the findings of earlier replies. A key is whether `extra` asks for thinking: True, False,
+    or None if unset. The value is the tag that closes a thought opened by the prompt; "" if the prompt opens
+    none. While `known` has no value for True, replies to requests with thinking are held back.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None
@@ -412,7 +411,7 @@ async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:
 
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
-    """Return the position of the first stop string in a text, and the longest stop string there, or None."""
+    """Return the position of the first stop string in a text and the longest one there, or None."""
     found = min(((text.find(each), -len(each), each) for each in stop if each and each in text), default=None)
     return (found[0], found[2]) if found else None
 

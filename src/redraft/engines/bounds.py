@@ -1,6 +1,6 @@
 """Add bounds to JSON schemas, so that an answer is complete before its tokens run out.
 
-Without bounds, models continue a text, number, name, list or tree until they are cut off, and half an object
+Without bounds, models extend a text, number, name, list or tree until they are cut off, and half an object
 is useless. For local models, each unbounded part gets a bound that the tokens allow. The new schema is
 narrower: JSON that matches it also matches the old one. Parts in `allOf`, or beside `anyOf`, are not changed.
 """
@@ -17,17 +17,17 @@ from typing import Any
 from redraft.engines.base import is_number
 
 CHARACTERS, SPACED = 3.0, 2.0
-"""Characters per token of JSON, and of JSON with spaces in which the model chooses the names. These are
-estimates: English has 4, but punctuation marks are separate tokens."""
+"""Characters per token of JSON, and of JSON with spaces and free property names. These are estimates: English
+has 4, but punctuation marks are separate tokens."""
 MARKS = 8  # characters of a value that is not a text, or of the punctuation around a value
 LEAST = 16  # the smallest bound of a text, in characters
 SHORT = 100  # a text whose own bound is at most this many characters keeps that bound
-MOST_ITEMS = 32  # the largest bound of a list, or of an object whose names are free
+MOST_ITEMS = 32  # the largest bound of a list, or of an object with free property names
 MOST_NUMBER = 10**12
 DECIMALS = 0.000001  # by default, numbers are multiples of this
 ROOM_FOR_MORE = 64  # characters; with less room, an untyped value may not be a list or an object
 LEVELS = (3, 2, 1)  # how often a type may contain itself; fewer levels if the schema grows too large
-MOST_PARTS = 2000  # most parts of a schema after its references are expanded
+MOST_PARTS = 2000  # maximum number of a schema's parts after its references are expanded
 
 _LETTERS = "0-9A-Za-z_À-ÖØ-öø-῿Ⰰ-퟿"
 NAME = f"^[{_LETTERS}.-]{{1,24}}( [{_LETTERS}.-]{{1,24}}){{0,2}}$"
@@ -46,7 +46,7 @@ _OPEN_NAMES = frozenset(
     {"propertyNames", "unevaluatedProperties", "not", "if"}
     | {"dependentRequired", "dependentSchemas", "dependencies"}
 )
-"""Keywords that may demand properties that the schema does not name."""
+"""Keywords that may require properties that the schema does not name."""
 _LONG_FORMATS = frozenset({"email", "hostname", "uri"})
 
 

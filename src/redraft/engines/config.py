@@ -124,7 +124,7 @@ def config_path() -> Path:
 
 def load_config(path: Path | None = None) -> Config:
     """Read the config file. It may be missing unless `$REDRAFT_CONFIG` or `path` names it."""
-    named = path is not None or "REDRAFT_CONFIG" in os.environ
+    named = path is not None or bool(os.environ.get("REDRAFT_CONFIG"))
     path = path or config_path()
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))

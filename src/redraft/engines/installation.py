@@ -1,4 +1,4 @@
-"""Report the installed parts of redraft, their faults on this machine, and commands to mend them.
+"""Report the installed parts of redraft, their faults on this machine, and commands that fix them.
 
 Only this machine is examined: no server is asked, and no key is shown. `redraft doctor` prints the report.
 """
@@ -41,7 +41,7 @@ _NATIVE = {"local": "xllamacpp", "cpu": "openvino_genai"}  # modules of native c
 
 
 def findings() -> Iterator[Finding]:
-    """Yield all findings, in the order in which they are shown."""
+    """Yield all findings in display order."""
     system = f"{platform.system()} {platform.machine()}"
     yield Finding("redraft", well=True, found=__version__)
     yield Finding("python", well=True, found=f"{platform.python_version()} on {system}")
@@ -78,8 +78,7 @@ def findings() -> Iterator[Finding]:
         yield Finding("processor", None, f"its instruction sets are unknown on {system}")
     else:
         lacks = [f"no {name}" for name, there in has.items() if not there]
-        names = [*(name for name in has if has[name]), *lacks]
-        yield Finding("processor", well=True, found=", ".join(names))
+        yield Finding("processor", well=True, found=", ".join([*(name for name in has if has[name]), *lacks]))
     yield engine_for(has, llamacpp=has_llamacpp(), openvino=has_openvino(), gpu=gpu)
 
 
@@ -104,7 +103,7 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
 
 
 def extras() -> dict[str, list[str]]:
-    """Map the extras that commands use to the packages of each, from redraft's metadata."""
+    """Map each extra that commands use to its packages, from redraft's metadata."""
     found: dict[str, list[str]] = {}
     for line in requires("redraft") or ():
         package, _, marker = line.partition(";")

@@ -42,11 +42,11 @@ ASKED = {
 """The wordings of each task in training (`train.self.tasks`), in the order in which they are tried."""
 
 LONGEST = 200
-"""The most characters that an exercise may have."""
+"""Maximum length of an exercise, in characters."""
 
 _SIGNS = str.maketrans("’‘−–—＋✕·", "''---+××")
 _TOKEN = re.compile(r"\d[\d.,:/]*\d|\d|[^\W\d_]+(?:['-][^\W\d_]+)*|\S")
-_OTHER = re.compile(  # questions of method or fact, days of the week, earlier text
+_OTHER = re.compile(  # questions of method or fact, days of the week, references to earlier text
     r"\bhow (?:to|do|can|could|would|should|did)\b(?! \d)|^(?:is|are|was|does|did)\b|\bof the week\b"
     r"|\bto (?:it|that|this)\b",
     re.IGNORECASE,
@@ -60,8 +60,7 @@ def read(prompt: str) -> Exercise | None:
     numbers = len(re.findall(r"\d+", text))
     if len(prompt) > LONGEST or not 1 <= numbers <= 6 or _OTHER.search(text) or _ASKS_MORE.search(text):
         return None
-    dated = _DATE.search(text)
-    found = _days_after(text) if dated else _two_numbers(text) or _later(text) or _total(text)
+    found = _days_after(text) if _DATE.search(text) else _two_numbers(text) or _later(text) or _total(text)
     return found and Exercise(*found, tuple(each.format(**found[1]) for each in ASKED[found[0]]))
 
 
@@ -151,7 +150,16 @@ def _two_numbers(text: str) -> _Found:
         return None
     a, b = numbers
     if _YEARS.search(said):
-        return _of_years(said, a, b)
+        years = [number for number in (a, b) if 1000 <= number <= 2999]
+        if not years or _OF_ONE.search(said):
+            return None
+        if len(years) == 2:
+            return ("subtract", {"a": max(a, b), "b": min(a, b)}) if _BETWEEN.search(said) else None
+        [year], count = years, min(a, b)
+        place = said.replace("#", "@", 1) if a == year else "@".join(said.rsplit("#", 1))
+        if not _BORN.search(place) and _BACK.search(place):
+            return "subtract", {"a": year, "b": count}
+        return ("add", {"a": year, "b": count}) if _FORTH.search(place) and count < 1000 else None
     if _asked(_ADD, said):
         return "add", {"a": a, "b": b}
     if _asked(_TIMES, said):
@@ -192,19 +200,6 @@ _FORTH = re.compile(
 )
 
 
-def _of_years(said: str, a: int, b: int) -> _Found:
-    years = [number for number in (a, b) if 1000 <= number <= 2999]
-    if not years or _OF_ONE.search(said):
-        return None
-    if len(years) == 2:
-        return ("subtract", {"a": max(a, b), "b": min(a, b)}) if _BETWEEN.search(said) else None
-    [year], count = years, min(a, b)
-    place = said.replace("#", "@", 1) if a == year else "@".join(said.rsplit("#", 1))
-    if not _BORN.search(place) and _BACK.search(place):
-        return "subtract", {"a": year, "b": count}
-    return ("add", {"a": year, "b": count}) if _FORTH.search(place) and count < 1000 else None
-
-
 # Days after a date
 
 MONTHS = (
@@ -230,7 +225,7 @@ _BARE = re.compile(
     r"|pls|in|so|and|what's|whats|what|is|calculate|compute|count|counting|forward|ahead|go|then|of"
     r"|calendar|clock|question|quick|can|you|it|that|would|will|be|get|i|say|how late|now|more)\b"
 )
-"""The words that a question may contain besides its date or time and still be an exercise."""
+"""Words that an exercise may contain besides its date or time."""
 
 
 def _days_after(text: str) -> _Found:
@@ -324,14 +319,14 @@ _KNOWN = frozenset(
     ("time", "minute", "minutes", "hour", "hours", "starts", "called"),
     ("days", "day", "week", "weeks", "year", "years"),
 )
-"""Words to which a misspelt word may be corrected."""
+"""Words into which misspelt words may be corrected."""
 
 
 # The written working of each exercise
 
 
 def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
-    # A small model does not find the third digit from the right, but it reads and removes the last one.
+    # A small model cannot find the third digit from the right, but it can read and remove the last one.
     while a or b:
         yield f"{a} {b}: ", a % 10, b % 10
         a, b = a // 10, b // 10
@@ -413,7 +408,7 @@ WORK: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dates": _month_by_month,
     "later": _hour_by_hour,
 }
-"""Functions that work out an exercise of each task from its values. A critic learns to write the result."""
+"""Functions that write the working of an exercise from its values, by task. A critic learns to write it."""
 
 
 def _date_after(values: Mapping[str, Any]) -> str:
@@ -439,4 +434,4 @@ RIGHT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dates": _date_after,
     "later": _time_after,
 }
-"""Functions that return the right answer to an exercise of each task from its values."""
+"""Functions that return the right answer to an exercise from its values, by task."""

@@ -1,4 +1,4 @@
-"""Parse model references, short texts that name a model, and open engines (docs/engines.md lists the forms).
+"""Parse model references (short texts that name a model; see docs/engines.md), and open engines.
 
 References joined by commas name several engines of one model (`pool`). A comma is part of a path or address
 unless `http://`, `https://`, `NAME:`, `default`, `small` or the like, or an existing file or folder follows.
@@ -49,7 +49,7 @@ _BESIDE = "; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
 
 _ADAPTER = "adapter_config.json"
 DEFAULTS = ("default", "default-base")  # for training, merging and adding adapters, both mean the bare model
-_NAMES = (*DEFAULTS, *BY_NAME)  # short names of models
+_NAMES = (*DEFAULTS, *BY_NAME)
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
 
 
@@ -61,7 +61,7 @@ class ModelReference:
     target: str = ""
     selects: str | None = None  # the model of the server, or the quantisation or file of the repository
     adapters: tuple[Path, ...] = ()  # LoRA adapters without a role
-    # The adapters of each role, if some are bound to one (`engines.wrapped`).
+    # Adapters by role; empty if no adapter is bound to a role (`engines.wrapped`).
     roles: Mapping[EngineRole, tuple[Path, ...]] = field(default_factory=dict)
 
     @property
@@ -72,7 +72,7 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class Opening:
-    """The arguments for opening an engine. `ref` is the whole reference."""
+    """The arguments for opening an engine. `ref` is the unparsed reference."""
 
     ref: str
     machine: MachineOptions
@@ -92,7 +92,7 @@ class EngineKind(Kind):
     # Returns JSON values that distinguish the model of a reference from every other model.
     identity: Callable[[ModelReference], Any] = lambda named: {"kind": named.kind, "target": named.target}
     engines: tuple[EngineName, ...] = ()  # the values of the option `engine` that it accepts
-    renders: bool = False  # whether it accepts a `chat_template`; checked before it is opened
+    renders: bool = False  # whether it accepts a `chat_template`; checked before opening
 
 
 def kind_of(named: ModelReference) -> EngineKind:
@@ -106,7 +106,7 @@ def forms() -> str:
 
 
 def references_of(ref: str) -> tuple[str, ...]:
-    """Split a text into references, several for engines of one model. Resolve short names of servers."""
+    """Split a text into the references of one model's engines. Resolve short names of servers."""
     if _exists(ref.strip()):
         return (ref.strip(),)
     first, *rest = ref.split(",")
@@ -186,7 +186,7 @@ def parse_reference(ref: str) -> ModelReference:
             return _local(text, ())
         if folder := _folder_with_adapters(text):
             return folder
-        # A plus sign inside a path does not count.
+        # A plus sign inside a path is not a separator.
         base, *rest = re.split(r"(?<=\.gguf)\+|(?<=^default)\+|(?<=^default-base)\+|\+(?=[^+]*\.gguf)", text)
         for name in rest:
             if not name.endswith(".gguf"):
@@ -356,7 +356,7 @@ async def _gguf(named: ModelReference, opening: Opening) -> Engine:
         try:
             return await _openvino(path, named, opening)
         except (EngineError, OutputError) as error:
-            _log.warning("llama.cpp runs %s, instead of OpenVINO: %s", opening.ref, error.message)
+            _log.warning("%s runs on llama.cpp instead of OpenVINO: %s", opening.ref, error.message)
     if not has_llamacpp():
         raise MissingExtra("a local model", "local")
     from redraft.engines.llamacpp.engine import LlamaCppEngine
@@ -540,14 +540,14 @@ def local_path(ref: str) -> Path:
 
 
 def token_count(ref: str) -> TokenCount:
-    """Return a token counter for the tokenizer of a folder or model. It is loaded at once, to find faults."""
+    """Return a token counter for the tokenizer of a folder or model. The tokenizer is loaded at once."""
     from redraft.weights.tokenizers.from_gguf import TokenCount
 
     path = Path(ref)
     found = path / "tokenizer.json" if path.is_dir() else path
     if not (found.name == "tokenizer.json" and found.is_file()):
         named = None
-        with suppress(UsageError):  # that hint would list models without tokenizers
+        with suppress(UsageError):  # its hint would list models without tokenizers
             named = None if path.is_dir() else parse_reference(ref)
         if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
             raise UsageError(
@@ -574,7 +574,7 @@ def _no_model(path: Path) -> UsageError:
         message = f"{path} is an adapter, which needs the model that it was trained on{named}."
         return UsageError(message, hint=hint)
     if saved := sorted((each.name for each in path.glob("checkpoint-*")), key=lambda name: (len(name), name)):
-        return UsageError(f"{path} has only checkpoints, no model.", hint=f"--model {path / saved[-1]}")
+        return UsageError(f"{path} contains checkpoints, but no model.", hint=f"--model {path / saved[-1]}")
     message = f"the folder {path} has no model: no .gguf file and no config.json."
     return UsageError(message, hint=f"The forms: {forms()}")
 

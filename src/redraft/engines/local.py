@@ -1,7 +1,7 @@
 """Define the base class of local engines: prompts become token ids, and must leave room for an answer.
 
-Before a model is loaded, settings are checked against its file's header. A context that is too long would use
-memory unnoticed, and a model writes noise beyond its trained length.
+Before a model is loaded, settings are checked against its file's header. A context that is too long wastes
+memory, and a model writes noise beyond its trained length.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = 4096
-"""Default context of a chain, in tokens: SelFee's chains were made with 4,096 (reference/selfee.md)."""
+"""Default context of a chain, in tokens, as for SelFee's chains (reference/selfee.md)."""
 
 SPARSE = 8
-"""The most characters per token in common texts: English has four to five, code about three. If a text is too
+"""Maximum characters per token in common texts: English has four to five, code about three. If a text is too
 long for the context even at this rate, its beginning is encoded first, as a check."""
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
@@ -57,12 +57,11 @@ class Room(NamedTuple):
 
 
 class LocalEngine(Engine):
-    """An engine that works on token ids, at most `context` per chain. `trained` is the model's own length."""
+    """An engine that works on token ids, at most `context` per chain. `trained` is the model's own limit."""
 
     _marks: frozenset[str] | None = None
-    """Characters such that every control token contains one of them; None if unknown."""
+    """Every control token contains at least one of these characters; None if unknown."""
     _tags = Tags()
-    """The tags that mark the model's thoughts."""
 
     def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
         self._info, self._context, self._trained = info, context, trained
@@ -86,15 +85,15 @@ class LocalEngine(Engine):
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens that are spelt out in it stay text."""
+        """Return the token ids of a text. Control tokens spelt out in the text stay text."""
 
     @abstractmethod
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
-        """Return the token ids of a text: `start` prepends BOS, `control` reads control tokens in it."""
+        """Return the token ids of a text: `start` prepends BOS, `control` recognises control tokens."""
 
     @abstractmethod
     async def _render(self, messages: Sequence[Message], told: Told = None) -> str:
-        """Render messages of plain text with the model's template and its variables."""
+        """Render plain-text messages with the model's template and the variables `told`."""
 
     @abstractmethod
     async def _end(self) -> str:
@@ -376,7 +375,7 @@ def trained_context(header: GGUFHeader) -> int | None:
 
 
 def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *, weights: int = 0) -> None:
-    """Raise `ModelError` if the key-value cache does not fit into memory beside `weights` bytes."""
+    """Raise `ModelError` if the key-value cache and `weights` bytes do not fit into memory together."""
     token = cache_bytes(header) * parallel
     free = max(free_memory() - weights, 0)
     if token * context <= free:
@@ -388,7 +387,7 @@ def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *
         hint = f"Use fewer streams: --parallel {room // context}"
     else:
         hint = f"--ctx {max(room, 1)}{' --parallel 1' if parallel > 1 else ''}"
-    beside = " beside its weights" if weights else ""
+    beside = " after loading its weights" if weights else ""
     raise ModelError(
         f"a context of {context} tokens{streams} needs {token * context / 1e9:.3g} GB of memory with {model},"
         f" but {free / 1e9:.3g} GB are free{beside}.",
@@ -399,7 +398,7 @@ def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *
 def cache_bytes(header: GGUFHeader) -> int:
     """Estimate the bytes of the key-value cache for one token: keys and values of every layer, in f16.
 
-    Return 0 if the header does not say enough, or if layers see only a window of the context.
+    Return 0 if the header lacks a size, or if layers see only a window of the context.
     """
     architecture = header.text("general.architecture")
 

@@ -1,4 +1,4 @@
-"""Convert messages, and refuse those with more than text: images, sound, files, tool calls, further roles.
+"""Convert messages, and refuse those with more than text: images, sound, files, tool calls, other roles.
 
 An engine that renders messages into a prompt itself cannot use such parts. It must refuse them: if it dropped
 them, the model would answer a different question from the user's.
@@ -91,7 +91,7 @@ def template_refuses(model: str, said: str) -> RecordError:
 
 def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Join neighbouring plain messages of one role: many chat templates need strictly alternating turns."""
-    runs: list[tuple[Message, list[str]]] = []  # each run is joined only once, as there may be thousands
+    runs: list[tuple[Message, list[str]]] = []  # joined at the end, as a run may have thousands of messages
     for message in messages:
         content = message["content"]
         alike = runs and runs[-1][0]["role"] == message["role"]

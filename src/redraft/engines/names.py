@@ -37,8 +37,7 @@ _MODELS = (
 
 def variable_of(host: str) -> str:
     """Return the environment variable for a known host's key; empty for other hosts."""
-    found = (server.variable for server in SERVERS.values() if urlsplit(server.url).hostname == host)
-    return next(found, "")
+    return next((server.variable for server in SERVERS.values() if urlsplit(server.url).hostname == host), "")
 
 
 def guess(model: str) -> str:

@@ -1,6 +1,6 @@
 """Combine several engines behind one name: `http://a/v1#m,http://b/v1#m`.
 
-A call goes to the member with the fewest active calls. The calls of a chain go where the chain began, because
+A call goes to the member with the fewest active calls. All calls of a chain go to one member, because
 its prompt is cached there. A member that fails is set aside. After a pause, which grows with each failure, a
 single call tests it.
 
@@ -33,13 +33,13 @@ T = TypeVar("T")
 Open = Callable[[], Awaitable[Engine]]
 
 ONE_MODEL = (
-    "A,B is one model on several servers. For two models, name one at a time, or offer both: "
+    "A,B names one model on several servers. For two models, name one at a time, or serve both: "
     "redraft serve --models FILE (docs/serve.md)."
 )
 
 SLACK = 4
-"""A chain leaves its member if another has more than this many fewer active calls: reading a prompt
-again is cheaper than waiting for four replies."""
+"""A chain moves if its member has over this many more active calls than the least busy one: reading a
+prompt again is cheaper than waiting for four replies."""
 
 HOMES = 10_000  # the number of latest chains whose member is remembered
 PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after which a server may work again
@@ -125,7 +125,7 @@ class PoolEngine:
         troubles = [f"{member.name}: {member.trouble}" for member in self._members if member.trouble]
         return base.Health(
             restarts=sum(each.restarts for each in found),
-            trouble="; ".join([*troubles, *(each.trouble for each in found if each.trouble)]),
+            trouble="; ".join(troubles or [each.trouble for each in found if each.trouble]),
             down=all(member.trouble and not member.takes(clock()) for member in self._members),
         )
 
@@ -146,12 +146,12 @@ class PoolEngine:
         return await self._any(lambda engine: cast("RemoteEngine", engine).embed(asked))
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text with a member. Raise the member's errors, as the module describes."""
+        """Continue raw text with a member."""
         replies = self._asked(sampling.chain, lambda engine: engine.stream(prompt, sampling, stop), _is_count)
         return _with_lost(replies)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages with a member. Raise the member's errors, as the module describes."""
+        """Answer messages with a member."""
         replies = self._asked(sampling.chain, lambda engine: engine.chat(messages, sampling, stop), _is_count)
         return _with_lost(replies)
 
@@ -223,7 +223,7 @@ class PoolEngine:
         pause = max(min(aside, default=LONGEST_BACKOFF), own, 0.0)
         trial.since = now if trial.since is None else trial.since
         limit = max(patience.outage, patience.backoff * 2.0 ** (patience.tries - 1))
-        # Waiting does not help against a refused key, or after the longest silence that is allowed.
+        # Waiting does not help if the key is refused, or after the longest allowed silence.
         lasts = isinstance(trial.error, EngineTimeout) and not patience.outage
         if isinstance(trial.error, ServerError):
             lasts = trial.error.status not in PASSING

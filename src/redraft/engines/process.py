@@ -1,7 +1,7 @@
 """Run a model in its own process: start it, notice its death, restart it, and end it.
 
 Native code may crash on a damaged file, and must not take the program down. The next process continues an
-unfinished reply. Each engine defines its own messages to the process.
+unfinished reply.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CLOSE_SECONDS = 5.0
 TRIES = 5  # number of crashes in a row after which the error is raised
 
 PAUSE = 0.5
-"""Most seconds before the second restart in a row. The first comes at once, and later ones wait longer."""
+"""Longest pause before the second restart in a row, in seconds. Later pauses are longer."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ _log = logging.getLogger(__name__)
 class ModelProcess:
     """A running model process. Create one with `start`.
 
-    It reads its settings from standard input as a line of JSON. After it has tried to load its model, it
-    writes a JSON object in a line, with `error` if that failed. It ends when its standard input ends.
+    It reads its settings from standard input as a line of JSON. After loading its model, it writes a JSON
+    object in a line, with `error` if loading failed. It ends when its standard input ends.
     """
 
     module: ClassVar[str]  # the module that runs in it
@@ -51,9 +51,7 @@ class ModelProcess:
     hint: ClassVar[str]  # the hint after a crash
 
     def __init__(self, model: Path, process: subprocess.Popen[bytes], key: str) -> None:
-        self.model = model
-        self._process = process
-        self._key = key
+        self.model, self._process, self._key = model, process, key
         self._closed = False
         self.replacing = asyncio.Lock()  # held while a replacement is started
         self._stderr = bytearray()
@@ -124,7 +122,7 @@ class ModelProcess:
         try:
             status = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
-            return EngineError(f"the process of {self.model} broke off a reply.", hint="Try again.")
+            return EngineError(f"the process of {self.model} cut off a reply.", hint="Try again.")
         how = (
             f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
         )
@@ -155,7 +153,7 @@ class ModelProcess:
             self.bury()
 
     def bury(self) -> None:
-        """Release the resources of an ended process. If it still runs, kill it."""
+        """Kill the process if it still runs, and release its resources."""
         self._process.kill()  # no-op if it has ended
         self._process.wait()
         self._drain.join()
@@ -172,7 +170,7 @@ class KeptProcess(Generic[P]):
     """A model process that is replaced when it dies.
 
     The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row, the
-    error is raised. From then on, each call tries one start; in the pauses after starts, calls fail at once.
+    error is raised. From then on, each call tries one start; during the pause after it, calls fail at once.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:
@@ -282,8 +280,8 @@ class ProcessEngine(LocalEngine, Generic[P]):
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
         """Continue token ids. If the process dies, another one continues the reply.
 
-        A JSON Schema cannot be enforced from the middle on, so the error is raised, with `ready` set. A form
-        cannot be enforced there either, but checks judge the answer, so the rest is written without it.
+        A JSON Schema cannot be enforced in the middle of a reply, so the error is raised, with `ready` set. A
+        form cannot be enforced there either, but checks judge the answer, so the rest is written without it.
         """
         said: list[int] = []
         crashes, unsteered = 0, False

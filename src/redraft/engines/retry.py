@@ -1,9 +1,9 @@
 """Decide how long to wait before a failed call is repeated, and when to give up.
 
-`Patience` sets the limits, and `backoff` the pauses: for requests to a server, for the servers of a `pool`,
-and for model processes. All streams to one server share a `Retry`. While the server is down, overloaded or
-limits requests, all streams wait until one request succeeds. A request that fails while others are served
-waits alone. `jobs.harness` decides how often a prompt is tried, but never waits itself.
+`Patience` sets limits. `backoff` computes pauses for requests to a server, the servers of a `pool`, and model
+processes. All streams to one server share a `Retry`. While the server is down or overloaded, or limits
+requests, all streams wait until one request succeeds. A request that fails while others are served waits
+alone. `jobs.harness` decides how often a prompt is tried, but never waits itself.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from http import HTTPStatus
 from math import inf
 from typing import NamedTuple
 
+from redraft.engines.base import Health
+
 LONGEST_BACKOFF = 15.0
-"""Most seconds between two tries if the server names no time, so that its restart is noticed soon."""
+"""Longest pause in seconds if the server names none. It is short, to notice the server's restart soon."""
 
 LONGEST_ASKED = 3600.0
-"""Most seconds that a job waits if the server names the time: it waits out an hourly limit, but a daily limit
+"""Longest pause in seconds that a job accepts from a server: it waits for an hourly limit, but a daily limit
 ends the job."""
 
 
@@ -39,14 +41,14 @@ class Patience:
     first_token: float = 300.0
     # Limit from one token to the next (pings do not count), and for small replies, such as lists of models.
     between_tokens: float = 60.0
-    # Most tries of a request. If the server fails all requests, they are tried again until `outage` is over.
+    # Maximum tries of a request. If the server fails all requests, they are repeated until `outage` is over.
     tries: int = 5
     # Pause before the second try if the server names no time; doubled each time, with jitter.
     backoff: float = 0.5
     longest_wait: float = 60.0  # the longest `Retry-After` to obey without `outage`
     longest_asked: float = LONGEST_ASKED  # the longest to obey with `outage`, or `outage` if longer
     # How long a server that has answered before may be down, busy or silent. With 0, only `tries`
-    # counts, and a silent server is not asked again. While others are served, both count.
+    # counts, and a silent server is not asked again. While other requests are served, both count.
     outage: float = 0.0
     rpm: int | None = None
     tpm: int | None = None
@@ -100,8 +102,15 @@ class Retry:
     def __init__(self, patience: Patience, host: str) -> None:
         self._patience, self._host = patience, host
         self.rate = RateLimit(patience.rpm, patience.tpm)
+        self.given_up, self._rests_until = 0, 0.0  # requests in a row that a dead server did not answer
         self._down_since: float | None = None
         self._served_at: float | None = None
+
+    @property
+    def health(self) -> Health:
+        """The health of the server."""
+        trouble = f"{self._host} does not answer" * bool(self.given_up)
+        return Health(trouble=trouble, down=bool(trouble) and clock() < self._rests_until)
 
     def served(self) -> None:
         """Record that the server accepted a request for tokens."""
@@ -114,6 +123,10 @@ class Retry:
     async def waited(self, failure: Failure) -> bool:
         """Wait before the next try of a failed request. Return False if it should not be tried again."""
         if (seconds := self._delay(failure)) is None:
+            lost = failure.of_server and failure.status != HTTPStatus.TOO_MANY_REQUESTS
+            if lost and (self._served_at or 0) <= failure.began and clock() >= self._rests_until:
+                self.given_up += 1
+                self._rests_until = clock() + backoff(self.given_up, self._patience.backoff)
             return False
         # One reset may be the connection's fault. After two, with nothing served since, it is the server's.
         is_down = failure.of_server and failure.attempt > 1 and (self._served_at or 0) <= failure.began
@@ -132,7 +145,7 @@ class Retry:
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
         if limited:
             self.rate.shrink(failure.asked)
-        # Were others served meanwhile? A server that is down may have served some after the first try began.
+        # Were other requests served? A server that is down may have served some after the first try began.
         since = failure.asked if failure.of_server else failure.began
         of_request = not limited and (self._served_at or 0) > since
         never_worked = failure.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._served_at is None
@@ -153,8 +166,8 @@ class Retry:
 
 
 SLACK = 1.02
-"""Rates stay 2 % below a limit. So a call may arrive 1.2 s earlier or later than planned, relative to the
-others, and a server that counts the last 60 s still does not count too many."""
+"""Rates stay 2 % below a limit, so that calls that arrive up to 1.2 s early or late do not exceed the limit
+when a server counts the last 60 s."""
 
 CATCH_UP = 0.5
 """Seconds of unused rate that waiting calls may catch up, less than the 1.2 s of `SLACK`. A busy
@@ -244,7 +257,7 @@ class RateLimit:
         self._most += 1 / self._most
 
     def shrink(self, asked: float) -> None:
-        """Allow fewer active requests, unless this one was `asked` before the last reduction."""
+        """Allow fewer active requests, unless this one was sent (`asked`) before the last reduction."""
         if asked >= self._cut_at:
             self._most = max(1.0, CUT * min(self._most, self._under_way + 1))
             self._cut_at = clock()

@@ -20,13 +20,13 @@ from redraft.engines.bounds import is_open
 _log = logging.getLogger(__name__)
 
 MOST_REPEATS = 1000
-"""Most repeats sent to llama.cpp, which refuses 2,000 (MAX_REPETITION_THRESHOLD in llama-grammar.cpp)."""
+"""Maximum repeats sent to llama.cpp, which refuses 2,000 (MAX_REPETITION_THRESHOLD in llama-grammar.cpp)."""
 _COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 
 FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
 
-UNBOUND = "replies are only checked, or read as text"
-"""The treatment of replies without a schema: answers are only checked, and criticisms are read as text."""
+UNBOUND = "answers are checked only once written, and criticism is read as text"
+"""What happens to replies if the schema is not enforced."""
 
 
 class SchemaWatch:
@@ -37,7 +37,7 @@ class SchemaWatch:
         self._left = set[str]()
 
     def leave(self, name: str, keywords: Set[str]) -> None:
-        """Log the keywords that a grammar cannot express, each once."""
+        """Log keywords that a grammar cannot express. Each is logged only once."""
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))
@@ -55,7 +55,7 @@ class SchemaWatch:
         except (ValueError, RecursionError):
             pass
         self._warned = True
-        _log.warning("%s does not keep to the JSON schema, so %s.", name, UNBOUND)
+        _log.warning("%s does not follow the JSON schema, so %s.", name, UNBOUND)
 
 
 class Names:
@@ -170,7 +170,7 @@ _DAY = (
     "^(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
     "|02-(?:0[1-9]|1[0-9]|2[0-8]))|[0-9]{2}(?:[02468][048]|[13579][26])-02-29)$"
 )
-"""Real days: llguidance's own `date` has a 30th of February. Each fourth year counts as a leap year."""
+"""Real days: llguidance's own `date` accepts 30 February. Every fourth year counts as a leap year."""
 
 _MOST = 2**53  # llguidance rounds larger bounds, and refuses bounds from 2^63 on
 _MOST_ITEMS = 10_000  # llguidance refuses 100,000
@@ -200,7 +200,7 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
 
 
 _INDENT = r"\n {0,8}| "
-"""White space in JSON whose names the model chooses: small models then find better names. It may repeat."""
+"""White space in JSON with free property names: small models choose better names with it. It may repeat."""
 _ANNOTATIONS = frozenset({"format", "$schema"})  # keywords that the check ignores, too
 
 _UNIT = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # an escape, or a class in brackets

@@ -10,6 +10,7 @@ pieces of any size; a token is a character, so ids are code points. A `ScriptedR
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
@@ -61,7 +62,7 @@ class ScriptedEngine(base.Engine):
         context: Length of the context in characters; None for no limit.
         delay: Seconds before each delta.
         resumes: Whether a reply may continue a given beginning of an answer.
-        keeps_calls: Whether to record `calls`, which need much memory if there are many prompts.
+        keeps_calls: Whether to record `calls`, which take much memory for many prompts.
     """
 
     replies: Sequence[str | ScriptedReply] | Callable[[Call], str | ScriptedReply]
@@ -124,7 +125,7 @@ class ScriptedEngine(base.Engine):
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
-        """Stream the rest of the canned reply that begins with `said` or, without one, the next reply."""
+        """Stream the rest of the canned reply that begins with `said`; if none does, the next reply."""
         call = asked if isinstance(asked, str) else cast("Call", tuple(asked))
         return self._reply(call, sampling, stop, "".join(map(chr, said)))
 
@@ -144,6 +145,7 @@ class ScriptedEngine(base.Engine):
         if len(text) > room:
             finish = "max_tokens" if room == most else "context"
             text, stop_text = text[:room], None
+        logging.getLogger(__name__).debug("%s answers %r: %r", self.name, asked, text)
         for piece in self._pieces(text):
             await asyncio.sleep(self.delay)
             yield Delta(text=piece, tokens=tuple(map(ord, piece)) if self.token_ids else ())

@@ -20,7 +20,7 @@ from redraft.errors import ModelError
 from redraft.jobs.signals import in_daemon_thread
 
 _BROKEN = "\ufffd"
-_CHARACTER = 4  # most bytes, and so most tokens, of a character in UTF-8
+_CHARACTER = 4  # maximum bytes, and so tokens, of a character in UTF-8
 _CONTEXT = 4  # tokens of the prompt that decide whether the first new token keeps its space
 
 
@@ -146,9 +146,7 @@ class Tokenizer:
         if not self._spaced:
             return self._ids(text)
         marked = self._ids(_MARK + text)
-        if marked[: len(self._mark)] == self._mark:
-            return marked[len(self._mark) :]
-        return self._ids(text)
+        return marked[len(self._mark) :] if marked[: len(self._mark)] == self._mark else self._ids(text)
 
     def decode(self, tokens: Sequence[int], *, control: bool = True) -> str:
         """Return the text of token ids. `control` writes out control tokens; thought tags always appear."""
@@ -196,7 +194,7 @@ class TokenizedEngine(LocalEngine):
         return self._tokenizer.tags
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens that are spelt out in it stay text."""
+        """Return the token ids of a text. Control tokens spelt out in the text stay text."""
         return self._tokenizer.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:

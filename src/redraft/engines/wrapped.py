@@ -29,7 +29,7 @@ Ask = Callable[[Sampling], Replies]
 
 
 class WrappedEngine(ABC):
-    """An engine that wraps another one. Closing it leaves the wrapped engine open, for its owner to close."""
+    """An engine that wraps another one."""
 
     def __init__(self, engine: Engine) -> None:
         self.wrapped = engine
@@ -66,21 +66,21 @@ class WrappedEngine(ABC):
 
     @abstractmethod
     def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
-        """Reply to a request. `ask` calls the wrapped engine with the sampling that it is given."""
+        """Reply to a request. `ask` calls the wrapped engine with a given sampling."""
 
 
 class GuardedEngine(WrappedEngine):
-    """Wraps another package's engine. Its exceptions, and wrong deltas, are raised as `EngineError`."""
+    """Wraps another package's engine. Its exceptions and invalid deltas raise `EngineError`."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.wrapped, name)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages, with thoughts in tags separated from the answer."""
+        """Answer messages. Thoughts in tags are separated from the answer."""
         return base.thoughts_apart(super().chat(messages, sampling, stop), Splitter())
 
     async def aclose(self) -> None:
-        """Close the wrapped engine, too, because nobody else can."""
+        """Also close the wrapped engine, because nobody else can."""
         await self.wrapped.aclose()
 
     async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
@@ -141,7 +141,7 @@ class MeteredEngine(WrappedEngine):
             if last.completion_tokens is None and self.info.engine == "remote":
                 from redraft.engines.remote.wire import estimated_counts
 
-                # The server sent no counts, and may charge. Only a piece shows that it read the prompt.
+                # The server sent no counts, and may charge. A received piece shows that it read the prompt.
                 asked = request["asked"]
                 body = {"messages": asked} if isinstance(asked, list) else {"prompt": asked}
                 counts = estimated_counts(body, size, seen)
@@ -160,12 +160,12 @@ class MeteredEngine(WrappedEngine):
 
 
 class JournaledEngine(WrappedEngine):
-    """Replay the replies that a journal contains, so that equal work is not paid for twice.
+    """Replay the replies that a journal contains, so that equal requests are not paid for twice.
 
-    A reply's key contains everything that determines the reply, and the number of equal requests to this
-    engine before it (a second sample is another reply). In a job, `scope` is the item's id. In a cache, it is
+    A reply's key contains everything that determines the reply, and the number of earlier equal requests to
+    this engine (a second sample is another reply). In a job, `scope` is the item's id. In a cache, it is
     empty: equal requests get equal replies, whoever asks. Replies that the caller closes early are not
-    stored. Closing this engine closes neither the wrapped engine nor the journal.
+    stored. Closing this engine leaves the journal open.
 
     `identity` contains JSON values that distinguish this model from every other. `used` is the number of
     replies that a resumed chain already has; they are skipped.
@@ -190,7 +190,7 @@ class JournaledEngine(WrappedEngine):
         self._asked[equal] += 1
         key = key_of([equal, self._used + number])
 
-        def failed() -> None:  # the next equal call gets its number
+        def failed() -> None:  # the next equal call reuses the number
             if self._asked[equal] == number + 1:
                 self._asked[equal] = number
 

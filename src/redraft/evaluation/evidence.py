@@ -42,12 +42,12 @@ def log_evidence(values: Sequence[float], mean: float, bets: Any = BETS) -> floa
     return float(np.logaddexp.reduce(wealth) - np.log(len(bets)))
 
 
-def least_mean(values: Sequence[float], error: float) -> float:
+def least_mean(values: Sequence[float], error: float, bets: Any = BETS) -> float:
     """Return a lower bound on the mean of values in 0 to 1, wrong with a probability of at most `error`."""
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        exceeded = log_evidence(values, middle) >= -np.log(error)
+        exceeded = log_evidence(values, middle, bets) >= -np.log(error)
         low, high = (middle, high) if exceeded else (low, middle)
     return low
 
@@ -57,6 +57,6 @@ def log_ahead(gains: Sequence[float], by: float = 0.0) -> float:
     return log_evidence([(1 + gain) / 2 for gain in gains], (1 + by) / 2, MIDDLING)
 
 
-def least_gain(gains: Sequence[float], error: float) -> float:
+def least_gain(gains: Sequence[float], error: float, bets: Any = BETS) -> float:
     """Return a lower bound on the mean of gains in -1 to 1, wrong with a probability of at most `error`."""
-    return 2 * least_mean([(1 + gain) / 2 for gain in gains], error) - 1
+    return 2 * least_mean([(1 + gain) / 2 for gain in gains], error, bets) - 1

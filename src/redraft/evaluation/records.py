@@ -1,4 +1,4 @@
-"""Read fields that the records of several files share, such as the question's id, and name files."""
+"""Read fields that several kinds of records have, such as the question's id, and name files."""
 
 from __future__ import annotations
 

@@ -298,8 +298,7 @@ def holm(p: Sequence[float]) -> list[float]:
 def correlation(x: Sequence[float], y: Sequence[float]) -> Estimate:
     """Estimate Pearson's correlation."""
     table = _columns(x, y)
-    rows = moments(table[:, 0], table[:, 1])
-    return Bootstrap(rows).estimate(correlation_of, CHANGE, scale="correlation")
+    return Bootstrap(moments(table[:, 0], table[:, 1])).estimate(correlation_of, CHANGE, scale="correlation")
 
 
 def moments(x: npt.ArrayLike, y: npt.ArrayLike) -> Numbers:

@@ -38,7 +38,7 @@ class Part:
     links: Sequence[tuple[str, str]] = ()  # names and addresses of pages
     records: Sequence[Mapping[str, Any]] = ()  # records as `browse.js` shows them
     kinds: Mapping[str, str] = field(default_factory=dict)  # filters of the records: name by kind
-    claim: str = ""  # the finding as a sentence, on a page alone
+    claim: str = ""  # the finding as a sentence, for the page only
 
 
 def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
@@ -51,8 +51,7 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
     """Return an estimate and its interval as two texts. An undefined value is a dash."""
     form = f"{'+' * sign}.{digits}f"
     value = "–" if math.isnan(estimate.value) else format(estimate.value, form)
-    interval = "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
-    return value, interval
+    return value, "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
 
 
 def claimed(name: str, other: str, lead: Estimate, level: float, told: str) -> str:

@@ -30,7 +30,7 @@ class Judged(NamedTuple):
 def checks_of(given: Sequence[Given]) -> tuple[Check, ...]:
     """Parse checks. Raise `UsageError` if there are no checks, and the errors of `parse_check`."""
     if not given:
-        raise UsageError("there are no checks, so nothing can be judged.", hint='Give some: "words<=50"')
+        raise UsageError("there are no checks.", hint='Give some: "words<=50"')
     return parse_checks(given)
 
 
@@ -51,6 +51,6 @@ def _text_of(reply: object) -> str:
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine from synchronous code, in a thread, to leave the caller's loop and signals alone."""
+    """Run a coroutine from synchronous code. A thread keeps it apart from the caller's loop and signals."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()

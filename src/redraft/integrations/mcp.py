@@ -1,7 +1,7 @@
 """Offer `ask` and `check` as tools of the Model Context Protocol (`redraft mcp`).
 
-A client is not trusted with this machine: it may use only the checks that are open to anyone, which read
-only the text. The user who starts the server sets the model and all limits.
+A client is not trusted with this machine: it may use only checks that read nothing but texts. The user who
+starts the server sets the model and all limits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Tools:
         self._options: RevisionOptions | None = None
 
     async def ask(self, prompt: str, checks: list[str] | None = None) -> dict[str, Any]:
-        """Ask the model. Its answer is checked and revised, and the best one returned."""
+        """Ask the model. Its answer is checked and revised; the best answer is returned."""
         async with self._opening:
             if self._options is None:
                 self._options = await self._settings.opened(self._stack)

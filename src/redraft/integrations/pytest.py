@@ -1,9 +1,9 @@
-"""A pytest plugin: a test asks a prompt several times, and a share of the answers must pass its checks.
+"""A pytest plugin: a test sends a prompt several times, and a share of the answers must pass its checks.
 
     @pytest.mark.redraft("Describe rain.", checks=["words<=10"], model="default", times=20, share=0.8)
     def test_rain(chains): ...
 
-The test fails if the whole 95 % interval (Wilson's) of the passing share lies below `share`. So a test whose
+The test fails if the 95 % Wilson interval of the passing share lies entirely below `share`. So a test whose
 true share is exactly `share` fails by chance once in forty runs. The summary shows all shares and intervals.
 redraft is imported only in marked tests, because pytest loads this file in every project.
 """
@@ -42,7 +42,7 @@ def chains(request: pytest.FixtureRequest) -> list[Chain]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Ask the prompt before the body of a marked test runs."""
+    """Generate the answers before the body of a marked test runs."""
     if mark := pyfuncitem.get_closest_marker("redraft"):
         from redraft.errors import RedraftError
 

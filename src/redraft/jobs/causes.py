@@ -12,7 +12,7 @@ FILTER = re.compile(
 )
 """Matches the messages of servers that refuse a text because of its content."""
 
-UNFIT = "bad prompt"  # the cause of an item that fails again each time, whatever the model does
+UNFIT = "bad prompt"  # the cause of an item that always fails, whatever the model does
 _REFUSED = frozenset({400, 413, 422})  # HTTP statuses by which a server refuses a request for its content
 _HOPELESS = frozenset({401, 402, 403, 404, 405})  # HTTP statuses that every other request would get too
 

@@ -29,7 +29,7 @@ def begin_line() -> None:
 def size_in_words(size: int) -> str:
     """Return a size in bytes with a decimal unit, such as 98 MB."""
     for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= 0.9995 * unit:  # three digits round it up to 1
+        if size >= 0.9995 * unit:  # rounded to three digits, this is one unit
             return f"{size / unit:.3g} {name}"
     return f"{size} B"
 

@@ -22,7 +22,7 @@ from redraft.errors import ModelError, OutputError, UsageError
 if sys.platform == "win32":
     from redraft.jobs import windows
 else:
-    with suppress(ImportError):  # few systems have no locks
+    with suppress(ImportError):  # some systems have no locks
         import fcntl
 
 _QUIETLY = ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")  # without O_NONBLOCK, opening a pipe waits for a writer
@@ -73,7 +73,7 @@ def open_inside(path: Path) -> BinaryIO:
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """Open a file like `os.open`, but follow no link and wait for no pipe. The file may still be renamed."""
+    """Open a file like `os.open`, but follow no link and wait for no pipe. Others may rename the file."""
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if sys.platform == "win32":
@@ -85,7 +85,7 @@ def open_own(path: Path, flags: int = 0) -> int:
     """Open one of redraft's own files, such as a lock, for reading and writing. Create it if it is missing.
 
     Raises:
-        OutputError: The existing file is a link, is not regular, belongs to another user, or has hard links.
+        OutputError: The existing file is a link, is not regular, is another user's, or has another hard link.
     """
     try:
         handle = open_plain(path, flags | os.O_RDWR | os.O_CREAT)
@@ -144,8 +144,7 @@ def _lock(handle: int, *, wait: bool, shared: bool) -> None:
     if sys.platform == "win32":
         windows.lock(handle, wait=wait, shared=shared)
     elif "fcntl" in globals():
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        fcntl.flock(handle, kind | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
 
 def open_locked(path: Path, *, wait: bool = False) -> int | None:
@@ -182,7 +181,7 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
     if (handle := open_locked(path)) is None:
         on_wait()
         handle = open_locked(path, wait=True)
-    assert handle is not None  # noqa: S101  (it was waited for)
+    assert handle is not None  # noqa: S101  (the second call waits)
     try:
         yield
     finally:
@@ -266,13 +265,13 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk, if its file system can do that."""
+    """Flush a folder's entries to the disk, if its file system supports that."""
     with suppress(OSError):
         sync(folder)
 
 
 def not_an_input(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
-    """Raise if an output would replace an input. `outputs` maps flags, with words before them, to paths."""
+    """Raise if an output would replace an input. `outputs` maps texts that end with a flag to paths."""
     read = {path.resolve() for path in inputs if str(path) != "-"}
     for flag, path in outputs.items():
         if path is not None and path.resolve() in read:

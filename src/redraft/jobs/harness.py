@@ -82,7 +82,7 @@ RunEvent = RunProgress | RunMessage
 
 @dataclass(frozen=True)
 class Session:
-    """The state of one run of a job, for the work on its items."""
+    """The state of a run, shared by the work on its items."""
 
     unfinished: Unfinished
     progress: ItemProgress
@@ -133,10 +133,11 @@ class JobResult:
         return rows
 
     def pace(self) -> list[tuple[str, str]]:
-        """Return a row for the summary, with time and new tokens per second, if there were any tokens."""
+        """Return a row for the summary, with this run's time and tokens per second, if it has any tokens."""
         tokens = self.spent.tokens
         pace = tokens / self.seconds if self.seconds else 0.0
-        return [("time", f"{self.seconds:.1f} s, {pace:.0f} new tokens/s")] if tokens else []
+        this = " in this run" if self.found else ""
+        return [("time", f"{self.seconds:.1f} s{this}, {pace:.0f} new tokens/s")] if tokens else []
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 Code in a repository is never fetched or run. Files are stored in the cache of huggingface_hub, which other
 programs share and which is used without a connection. `HF_HOME` sets the cache, `HF_ENDPOINT` the hub.
 
-A dataset may have several configurations and splits in any folders and files, and may repeat questions among
-them. So if the names of its files show more than one set, the user must name one.
+A dataset may have several configurations and splits, in any folders and files, and these may share
+questions. So if the names of its files show more than one set, the user must name one.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
 
 
 def fetch_card(repo: str) -> Path | None:
-    """Fetch a model's card unless it is cached. Return the folder of the card, or None without a card."""
+    """Fetch a model's card unless it is cached. Return its folder, or None if it cannot be fetched."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -260,7 +260,7 @@ def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
     if _holds(names, PICKLED):
         return ModelError(
             f"{repo} has no safetensors, only .bin files, which are pickles.",
-            hint="If you trust their author, add --allow-pickle: torch's restricted loader then reads them.",
+            hint="If you trust the author, add --allow-pickle: torch's restricted loader then reads them.",
         )
     if any(_is_model(name) for name in names):
         return ModelError(
@@ -289,7 +289,7 @@ class Dataset(NamedTuple):
 
 
 def is_dataset_name(text: str) -> bool:
-    """Return whether a text looks like the name of a dataset, `org/name`."""
+    """Return whether a text has the form `org/name`."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -346,7 +346,7 @@ def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]
         what = f"no {inside}" if known else "no files of records"
         has = ", ".join((_sets(known) or list(there))[:_SHOWN]) or "nothing"
         hint = f"Such files end in: {' '.join(endings)}"
-        raise UsageError(f"{name} has {what} on the hub. It has: {has}.", hint=None if known else hint)
+        raise UsageError(f"{name} has {what}. It has: {has}.", hint=None if known else hint)
     for_evaluation = [file for file in files if _evaluates(file)]
     folders = {PurePosixPath(file).parent for file in files}
     if (for_evaluation and len(for_evaluation) < len(files)) or (not inside and len(folders) > 1):

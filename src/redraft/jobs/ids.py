@@ -3,7 +3,7 @@
 A table with open addressing contains a 64-bit hash of each id. Among a million ids, two share a hash with a
 probability of 3·10⁻⁸; the second would then count as a repetition of the first.
 
-An id's hash decides to which share of a job its item belongs, so adding items moves no others. Shares are
+An id's hash decides to which share of a job its item belongs, so new items do not move others. Shares are
 numbered from 0, like ranks of Slurm, Kubernetes, torchrun and SkyPilot (docs/cluster.md).
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from redraft.errors import UsageError
 
 _SMALLEST = 64
-_FULL = 0.6  # share of full slots at which the table doubles. A lookup probes 3 slots on average (Knuth 6.4)
+_FULL = 0.6  # fraction of full slots at which the table doubles. A lookup probes about 3 slots (Knuth 6.4)
 
 
 class IdSet:
@@ -72,8 +72,7 @@ def digest_of(item_id: object) -> int:
 
 def derived_seed(seed: int, item_id: str) -> int:
     """Derive an item's own 31-bit seed from the job's seed and the item's id."""
-    digest = hashlib.blake2b(f"{seed}:{item_id}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest) >> 1
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{item_id}".encode(), digest_size=4).digest()) >> 1
 
 
 _MOST = 99_999  # five digits in the names of files, as in data sets on the Hugging Face hub

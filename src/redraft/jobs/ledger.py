@@ -8,10 +8,10 @@ A killed process leaves at most one torn result, and the next run cuts it off. T
 open. Failed items are written to `OUT.errors.jsonl`, and the next run tries them again. Results are in the
 order in which they were finished. A power cut may lose the last lines, which are synced on closing.
 
-Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice. An
-item's last line counts. That file never breaks a run: torn or damaged lines, and lines of other settings, are
-skipped. If the file cannot be written, no work is kept. Its lines are written at once and synced once a
-second, so a power cut costs only the last second's work.
+Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice. If
+an item has several lines there, the last counts. That file never breaks a run: torn or damaged lines, and
+lines of other settings, are skipped. If the file cannot be written, no work is kept. Its lines are written at
+once and synced once a second, so a power cut costs only the last second's work.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ def record_id(record: dict[str, Any]) -> str:
 
 
 def check_ending(path: Path) -> None:
-    """Raise if an output is named like a compressed file."""
+    """Raise if an output is named like a compressed file or a table."""
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
+        message = f"{path} is named like a table, but a job writes lines of JSON."
+        raise OutputError(message, hint=f"Write -o {path.with_suffix('.jsonl')}")
     if path.suffix.lower() in _COMPRESSED:
         raise OutputError(
             f"{path} is named like a compressed file, but a job writes plain lines of JSON.",
@@ -54,14 +57,13 @@ def check_ending(path: Path) -> None:
 
 
 def failures(output: Path) -> dict[str, dict[str, Any]]:
-    """Return the last failure of each item, by the item's id, from the file of failures beside an output.
+    """Return each item's last failure by id, from the file of failures beside an output.
 
     Lines of other programs are skipped.
     """
-    found = map(parse_line, read_lines(output.with_name(f"{output.name}.errors.jsonl")))
     return {
         record["id"]: record
-        for record in found
+        for record in map(parse_line, read_lines(output.with_name(f"{output.name}.errors.jsonl")))
         if record and all(isinstance(record.get(name), str) for name in ("id", "cause", "error"))
     }
 
@@ -87,7 +89,7 @@ def done_in(path: Path, provenance: Provenance, key: Callable[[dict[str, Any]], 
 def id_in(
     record: dict[str, Any] | None, path: Path, number: int, key: Callable[[dict[str, Any]], str]
 ) -> str:
-    """Return the item's id in a line of an output. Raise `RecordError` if the line is not a result."""
+    """Return the item's id from a line of an output. Raise `RecordError` if the line is not a result."""
     hint = f"Was it written by redraft? Correct or remove the line, or move {path} away."
     if record is None:
         raise RecordError(f"{path}:{number}: the line is not a JSON object.", hint=hint)
@@ -104,10 +106,8 @@ class InUse(OutputError):
 def being_written(path: Path, run: RunFile) -> InUse:
     """Return the error for an output that another process has locked."""
     holder = run.holder()
-    return InUse(
-        f"{path} is being written by another redraft{f' (process {holder})' if holder else ''}.",
-        hint="Wait until it is done, or write to another file with -o.",
-    )
+    message = f"{path} is being written by another redraft{f' (process {holder})' if holder else ''}."
+    return InUse(message, hint="Wait until it is done.")
 
 
 class Ledger(AbstractContextManager["Ledger"]):
@@ -126,7 +126,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
         Raises:
             OutputError: The file cannot be written, is in use by another process, was made with other
-                settings, or is named like a compressed file.
+                settings, or is named like a compressed file or a table.
             RecordError: A line before the last is not a result.
         """
         check_ending(path)
@@ -147,7 +147,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self._errors: LineFile | None = None
         try:
             self._lock()
-            self.fresh = self.fresh and not self._lines.size  # another process may have been faster
+            self.fresh = self.fresh and not self._lines.size  # another process may have written to it
             if self._lines.size:
                 self._run.check(provenance)
             if os.path.lexists(self._errors_path):  # it is rewritten at the end, so it must be redraft's
@@ -187,7 +187,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         """Sync the output, remove the failures of items that are done, and release the lock."""
         if self._errors:
             self._errors.close()
-        # On a full disk, these two fail, and another error that says so was raised before.
+        # On a full disk, these two fail too, and an earlier error has said so.
         with contextlib.suppress(OSError, OutputError):
             self._tidy_failures()
             counts = {"done": len(self.done), "added": len(self.done) - self.found, "failed": self._failed}

@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
 
 def licence_in(origin: Any) -> str:
-    """Return the licence in an origin as text. Several are joined. Without any, return `UNKNOWN`."""
+    """Return an origin's licences as one text, or `UNKNOWN`."""
     value = origin.get("licence") if isinstance(origin, Mapping) else None
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
     are_names = all(len(name.strip()) <= _LONGEST for name in text.split(","))
@@ -38,7 +38,7 @@ def licence_in(origin: Any) -> str:
 
 
 def origin_of(meta: Mapping[str, Any], file: str) -> tuple[str, str]:
-    """Return the data set and licence in a record's `meta`. `file` replaces a missing data set's name."""
+    """Return the data set and licence in a record's `meta`. Without a data set, return `file` instead."""
     origin = meta.get("origin")
     named = origin.get("dataset") if isinstance(origin, Mapping) else None
     return (named[:_LONGEST] if isinstance(named, str) and named.strip() else file), licence_in(origin)
@@ -55,7 +55,7 @@ def forbids_commerce(licence: str) -> bool:
 
 
 def ids_of(sources: Iterable[Source]) -> dict[str, list[Source]]:
-    """Map each licence, by its id on the hub such as `cc-by-nc-4.0`, to the sources that have it."""
+    """Map each licence's id on the hub, such as `cc-by-nc-4.0`, to the sources with this licence."""
     found: dict[str, dict[tuple[str, str], Source]] = {}  # each source once, however its licence is spelled
     for source in sources:
         for name in _SEVERAL.split(source.licence):

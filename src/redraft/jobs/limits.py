@@ -39,8 +39,7 @@ class Spent:
 
     def figures(self) -> dict[str, float]:
         """Return the amounts as fields for the record of a session."""
-        said = {"estimated": True} if self.estimated else {}
-        return {"tokens": self.tokens, "usd": self.usd, **said}
+        return {"tokens": self.tokens, "usd": self.usd, **({"estimated": True} if self.estimated else {})}
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Limits:
                 raise UsageError(f"the limit of {name} cannot be {value}.", hint="Set a number above zero.")
 
     def reached(self, spent: Spent, seconds: float) -> str:
-        """Return a text about the reached limit, or an empty text if no limit is reached."""
+        """Describe the limit that was reached, or return ""."""
         spent, seconds = self.spent_before.plus(spent), self.seconds_before + seconds
         how = ", estimated" if spent.estimated else ""
         if self.usd is not None and round(spent.usd, 9) >= self.usd:
@@ -79,7 +78,7 @@ class Limits:
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Limit the opening of models to the time left after `seconds`. Raise `EngineTimeout` at its end."""
+        """Give models the time left after `seconds` to open. Raise `EngineTimeout` if they take longer."""
         left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
             async with asyncio.timeout(left) as opening:
@@ -88,6 +87,7 @@ class Limits:
             if not opening.expired():
                 raise
             message = f"the limit of {self.seconds:g} s was reached before the model was ready."
-            error = EngineTimeout(message, hint="Is the model's server up? Allow more time: --limit-seconds")
+            hint = "Check the model's server, or allow more time: --limit-seconds S"
+            error = EngineTimeout(message, hint=hint)
             error.exit_status = STOPPED
             raise error from None

@@ -40,7 +40,7 @@ class LineFile:
             else:
                 self._fd = os.open(path, flags, 0o666)
         except OSError as error:
-            there = error.errno == errno.ENOENT and path.parent.is_dir()  # it takes no new files, like /proc
+            there = error.errno == errno.ENOENT and path.parent.is_dir()  # in /proc, for example
             hint = _HINTS.get(0 if there else error.errno or 0, "Write to another file with -o.")
             raise OutputError(
                 f"cannot write {path}: {error.strerror}.", hint=hint.format(path=path, folder=path.parent)
@@ -54,7 +54,7 @@ class LineFile:
     def append(self, *lines: str) -> None:
         """Append lines: all of them or, if they cannot be written, none.
 
-        A process that is killed meanwhile may leave some of them, and part of a line.
+        A killed process may leave some of them, and part of a line.
 
         Raises:
             OutputError: The lines cannot be written. The file is unchanged.
@@ -87,7 +87,7 @@ class LineFile:
 
     def close(self) -> None:
         """Sync and close the file, and release the lock."""
-        with contextlib.suppress(OSError):  # nothing more can be done, and an error may be under way already
+        with contextlib.suppress(OSError):  # nothing more can be done, and another error may be propagating
             os.fsync(self._fd)
         os.close(self._fd)
 

@@ -43,11 +43,11 @@ def lacks_avx2() -> bool:
 
 
 def many_streams(has: Mapping[str, bool] | None) -> int:
-    """Return the number of streams from which OpenVINO is faster than llama.cpp, with these `instructions`.
+    """Return the number of streams from which OpenVINO is faster than llama.cpp (`has`: see `instructions`).
 
     Measured with the default model, as OpenVINO's tokens per second divided by llama.cpp's: on one thread
     with AVX-512 and VNNI, 0.9 with one stream, 2.0 with 4 and 2.4 with 8; on two cores with only AVX2, 0.5
-    with one, 1.2 with 8 (of 24 answers, including its later start), 1.7 with 12, and 2.6 with 16.
+    with one, 1.2 with 8 (24 answers, its later start included), 1.7 with 12, and 2.6 with 16.
     """
     return 8 if has and not (has["AVX-512"] or has["VNNI"]) else 4
 
@@ -62,7 +62,7 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the bytes of memory that new work may use without swapping.
 
     The limit of a container counts. Cached files count as free, as in MemAvailable. Without /proc, all memory
-    of the machine is the best bound.
+    of the machine counts as free.
     """
     if sys.platform == "win32":
         return windows.free_memory()
@@ -75,7 +75,7 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
             stat = dict(line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
             free = min(free, int(limit) - int(used) + int(stat["inactive_file"]))
     except (OSError, ValueError, KeyError, StopIteration):
-        pass  # not Linux, or no such group
+        pass  # not Linux, or no such cgroup
     return max(free, 0)
 
 

@@ -58,9 +58,8 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
             yield from waiting.popleft()[0].result()
     except BrokenProcessPool:
         raise RedraftError(
-            "a process was killed while it worked on records, often because memory was full. Or it could not "
-            "start: then its error is above.",
-            hint="Use fewer processes: --workers 1. They import your script, so put its code under: "
+            "a process was killed, often because memory was full, or could not start (its error is above).",
+            hint="Use fewer processes: --workers 1. Processes import your script, so put its code under: "
             'if __name__ == "__main__":',
         ) from None
     finally:
@@ -92,7 +91,7 @@ def _uninterrupted() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # it unblocks the signal, so it comes first
+    resource_tracker.ensure_running()  # this unblocks the signal, so it comes first
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

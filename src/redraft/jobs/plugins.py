@@ -1,8 +1,7 @@
 """Find and load plugins: engines, checks, rewards, formats, tasks and commands of packages and of redraft.
 
-A package declares its plugins as entry points; `pyproject.toml` lists redraft's. Plugins' names are read from
-the metadata of packages, without importing them; a plugin is imported when it is used. docs/extending.md
-shows how to write a plugin.
+A package declares its plugins as entry points; `pyproject.toml` lists redraft's. The names are read from the
+packages' metadata, and a plugin is imported only when it is used. docs/extending.md shows how to write one.
 """
 
 from __future__ import annotations
@@ -69,10 +68,10 @@ _TYPES: Mapping[str, tuple[Any, str]] = {
 
 
 class Kind:
-    """The base class of plugins: a dataclass that rejects wrong types, which could harm other plugins."""
+    """The base class of plugin dataclasses. It rejects wrong types, which could harm other plugins."""
 
     def __post_init__(self) -> None:
-        for each in fields(self):  # type: ignore[arg-type]  # those that inherit are dataclasses
+        for each in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
             value, annotation = getattr(self, each.name), str(each.type)  # annotations are texts here
             kind, words = _TYPES.get(re.split(r"\W", annotation)[0], (object, ""))
             if not isinstance(value, kind) and not (value is None and annotation.endswith("| None")):
@@ -127,13 +126,13 @@ class Plugin:
                 raise self.fault(f"returned {found!r:.60}, not of type {kind.__name__}.")
             return found
 
-        return call  # type: ignore[return-value]  # of the same parameters
+        return call  # type: ignore[return-value]  # same parameters
 
     @contextmanager
     def running(
         self, fails: str = "crashed", passing: tuple[type[BaseException], ...] = ()
     ) -> Iterator[None]:
-        """Turn an error in a plugin's code into a `PluginError`. Errors of redraft itself pass."""
+        """Turn errors of a plugin into a `PluginError`, except a `RedraftError` and those in `passing`."""
         try:
             yield
         except (Exception, SystemExit) as error:
@@ -181,7 +180,7 @@ def load_all(group: Group, kind: type[T]) -> dict[str, T]:
         try:
             loaded[name] = plugin.load(kind)
         except PluginError as error:
-            _warn_once(f"{error.message} It is left out.")
+            _warn_once(f"{error.message} The plugin is not used.")
     return loaded
 
 
@@ -197,8 +196,7 @@ def _installed(path: tuple[str, ...]) -> dict[str, dict[str, Plugin]]:
     for each in found:
         group = groups.setdefault(each.group, {})
         first = group.get(each.name, each)
-        rivals = (*first.rivals, each.package) if first is not each else ()
-        group[each.name] = replace(first, rivals=rivals)
+        group[each.name] = replace(first, rivals=(*first.rivals, each.package) if first is not each else ())
     return groups
 
 

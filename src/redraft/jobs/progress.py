@@ -1,4 +1,4 @@
-"""Show progress: a line that is redrawn on a terminal, or a new line every 15 seconds elsewhere.
+"""Show progress: a line that is redrawn on a terminal, or a new line after 3 seconds and every 15 elsewhere.
 
 Each kind of work has its own `ProgressLine`, which counts and writes the line. Rates and the time left are
 computed from this run only.
@@ -23,7 +23,7 @@ from rich.text import Text
 
 from redraft.jobs.counting import printable
 
-LINE_SECONDS = 15.0  # seconds between two plain lines
+FIRST_SECONDS, LINE_SECONDS = 3.0, 15.0  # seconds before the first plain line, and between two
 DRAW_SECONDS = 0.25  # seconds between two drawings on a terminal
 ID_SHOWN = 24  # maximum characters shown of an item's id
 
@@ -54,7 +54,7 @@ class ProgressLine:
         self._quiet, self._clock, self._started = quiet, clock, clock()
         self._console = console or Console(stderr=True)
         self._every = DRAW_SECONDS if self._console.is_terminal else LINE_SECONDS
-        self._next = self._every
+        self._next = min(self._every, FIRST_SECONDS)
         self._transient = transient
         self._live: Live | None = None
 
@@ -167,7 +167,7 @@ class ItemProgress(ProgressLine):
         pace = f"{self.per_second(self.tokens + self.writing):.0f} tokens/s"
         if self.opening:
             return [done, f"opening the model, {clock_time(self.seconds)}", self.waiting]
-        begun = clock_time(self.seconds) if self.current and not left else ""
+        begun = f"{clock_time(self.seconds)} elapsed" if self.current and not left else ""
         return [done, pace, left or begun, self.note, self.waiting or self._now()]
 
     def _now(self) -> str:
@@ -251,8 +251,7 @@ def size_of(paths: Sequence[Path]) -> int | None:
 def _takes_the_terminal(out: Path | None) -> bool:
     if out is not None and str(out) != "-":
         return False
-    mode = os.fstat(sys.stdout.fileno()).st_mode
-    return stat.S_ISFIFO(mode) or (out is not None and sys.stdout.isatty())
+    return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode) or (out is not None and sys.stdout.isatty())
 
 
 def clock_time(seconds: float) -> str:

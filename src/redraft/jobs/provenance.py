@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -51,20 +50,14 @@ class Provenance:
 class RunFile:
     """The file `OUT.run.json`. Only the session that has locked the output writes to it.
 
-    Three arguments are texts for hints: `elsewhere` names another output, `as_before` is put after "Run it as
-    before", and `start_over` says how to start over (by default, by deleting the output).
+    Two arguments are texts for hints: `elsewhere` names another output, and `start_over` says how to start
+    over (by default, by deleting the output).
     """
 
     def __init__(
-        self,
-        output: Path,
-        *,
-        elsewhere: str = "to another file with -o",
-        as_before: str = "",
-        start_over: str | None = None,
+        self, output: Path, *, elsewhere: str = "to another file with -o", start_over: str | None = None
     ) -> None:
-        self.output, self._elsewhere = output, elsewhere
-        self._as_before, self._start_over = as_before, start_over
+        self.output, self._elsewhere, self._start_over = output, elsewhere, start_over
         named = output.resolve() if output.name in {"", ".."} else output
         self.path = named.parent / f"{named.name}.run.json"
         self.record: dict[str, Any] = {}
@@ -107,7 +100,7 @@ class RunFile:
             kept = f"\n{journal} has the replies, so equal requests cost nothing again."
             raise OutputError(
                 f"{self.output} was made differently: {'; '.join(found)}.",
-                hint=f"Run it as before{self._as_before} to resume, write {self._elsewhere}, or "
+                hint=f"Run it as before to resume, write {self._elsewhere}, or "
                 f"{self._start_over or f'delete {self.output} to start over'}."
                 f"{kept if journal.exists() else ''}",
             )
@@ -180,7 +173,7 @@ def fingerprint(
 
     Args:
         files: The files.
-        name: The name of the whole. It defaults to the path of the only file.
+        name: The recorded name. It defaults to the path of the first file.
         lengths: The number of bytes to read from a file, if not all.
     """
     name = name or ("standard input" if str(files[0]) == "-" else str(files[0]))
@@ -239,7 +232,7 @@ def _hash(lines: Iterator[str]) -> str:
 def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
     """Return the hashes of the files and folders that options name, for the record's settings.
 
-    A script of replies is left out, because it replaces a server, and its later replies may change.
+    A script of replies is left out: it stands in for a server, so its replies may change between runs.
     """
     hashes = ContentHashes(cache_folder() / "hashes.json")
     files = {name: each for name, each in named.items() if not str(each).startswith("script:")}
@@ -248,7 +241,7 @@ def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
 
 
 def paths_in(value: Any) -> Iterator[Path]:
-    """Yield the files and folders that a value names: both in `base+adapter`, the file in `judge:FILE`."""
+    """Yield the existing paths that a value names: both parts of `base+adapter`, and FILE in `judge:FILE`."""
     if isinstance(value, list | tuple | Mapping):
         for each in value.values() if isinstance(value, Mapping) else value:
             yield from paths_in(each)
@@ -274,8 +267,7 @@ def _record(
 
 
 def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str]:
-    now_is = {"command": provenance.command, "config": _as_json(provenance.config)}
-    yield from _changed(before, now_is)
+    yield from _changed(before, {"command": provenance.command, "config": _as_json(provenance.config)})
     yield from _source_differences(before.get("source"), provenance)
 
 
@@ -311,7 +303,7 @@ def differences(first: dict[str, Any], other: dict[str, Any], source: Path | Non
 
 
 def united(records: Sequence[dict[str, Any]], counted: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the record of an output that unites other outputs. Counts are summed over `counted` records."""
+    """Return the run record of merged outputs. Counts are summed over the records in `counted`."""
     sessions = {json.dumps(each, sort_keys=True): each for r in records for each in r.get("sessions", ())}
     ordered = sorted(sessions.values(), key=lambda session: str(session.get("started")))
     longest = max(records, key=lambda record: (record.get("source") or {}).get("bytes") or 0)
@@ -330,7 +322,7 @@ def _source_differences(old: dict[str, Any] | None, provenance: Provenance) -> I
         if (old is None) != (provenance.source is None):
             yield f"the input was {old['path'] if old else 'nothing'} and is {name}"
         return
-    if Path(old["path"]).name != Path(name).name:  # ids begin with it
+    if Path(old["path"]).name != Path(name).name:  # ids begin with the file's name
         yield f"the input was {old['path']} and is {name}"
         return
     new = provenance.fingerprint(old.get("bytes"))
@@ -360,7 +352,6 @@ def _as_json(config: dict[str, Any]) -> dict[str, Any]:
 def _session() -> dict[str, Any]:
     return {
         "redraft": redraft.__version__,
-        "host": socket.gethostname(),
         "pid": os.getpid(),
         "started": now(),
     }

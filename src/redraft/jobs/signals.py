@@ -43,8 +43,7 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
     caught: list[int] = []
 
     async def watched() -> T:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(work)
+        task = asyncio.get_running_loop().create_task(work)
 
         def stop(signum: int) -> None:
             caught.append(signum)
@@ -120,13 +119,14 @@ class Signals(ExitStack):
         def take(signum: int, _: FrameType | None) -> None:
             if self.received is not None:
                 if signum == signal.SIGINT:
+                    os.write(2, b"\nredraft: stopped without saving. The last checkpoint, if any, remains.\n")
                     raise KeyboardInterrupt
                 return
             self.received = signum
             again = " again" if signum == signal.SIGINT else ""
             name = signal.Signals(signum).name
             line = f"redraft: {name}: finishing the current step, then saving. Ctrl-C{again} stops at once."
-            os.write(2, f"\n{line}\n".encode())  # not print: the signal may interrupt one
+            os.write(2, f"\n{line}\n".encode())  # not `print`, which the signal may have interrupted
 
         self.enter_context(handled(take, signal.SIGINT, signal.SIGTERM))
         return self

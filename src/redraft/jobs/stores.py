@@ -83,7 +83,7 @@ class Store:
                     self._system.get_file(self._key + ending, str(file))
 
     def begin(self) -> None:
-        """Send the record before anything is paid for. Raise `OutputError` if the store refuses it."""
+        """Send the run record before anything is paid for. Raise `OutputError` if the store refuses it."""
         self._send(".run.json")
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ def _opened(url: str) -> tuple[Any, str]:
         system, key = url_to_fs(url)
     except ImportError as error:
         if protocol in _EXTRAS:
-            raise MissingExtra(f"a {protocol}:// path", _EXTRAS[protocol]) from None
+            raise MissingExtra(f"{protocol}://", _EXTRAS[protocol]) from None
         raise UsageError(f"{url} cannot be opened: {error}.", hint="Install the named package.") from None
     except ValueError as error:
         hint = "redraft reads s3://, gs://, hf:// and other paths that fsspec supports."
@@ -140,9 +140,9 @@ def _reading(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise UsageError(f"{url}: there is no such file.", hint="Is the address right?") from None
+        raise UsageError(f"{url}: there is no such file.", hint="Check the address.") from None
     except OSError as error:
         # A store also answers "Forbidden" to a signature that is too old or too new.
-        clock = " Is the clock of this machine right?" if isinstance(error, PermissionError) else ""
-        hint = f"May you read it? Is the address right?{clock}"
+        clock = " Check the clock of this machine too." if isinstance(error, PermissionError) else ""
+        hint = f"Check the address, and that you may read it.{clock}"
         raise UsageError(f"{url} cannot be read: {_reason(error)}.", hint=hint) from None

@@ -93,8 +93,7 @@ class Background:
         # In another folder, the same relative path names another file.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:
-            config = load_config()
-            key = (reference, patience, *map(config.key_for, servers))
+            key = (reference, patience, *map(load_config().key_for, servers))
         async with self._opening:
             if key not in self._engines:
                 self._engines[key] = await load_engine(reference, patience=patience)
@@ -170,8 +169,7 @@ async def stream(prompt: Asked, **options: Unpack[RevisionKeywords]) -> AsyncGen
             stack.push_async_callback(engine.aclose)
             return engine
 
-        events = await stack.enter_async_context(aclosing(make(prompt, checked, load)))
-        async for event in events:
+        async for event in await stack.enter_async_context(aclosing(make(prompt, checked, load))):
             yield event
 
 
@@ -498,8 +496,7 @@ def _plan(
     shapes = [name for name, _ in forms]
     shapes += [check.name for check in driver.checks if schema_of(check) is not None]
     forms = forms if options.steer and info.forms else ()
-    special = [schema for schema in schemas if schema != Json().schema]
-    wanted = next(iter([*special, *schemas]), None)
+    wanted = next(iter([*[schema for schema in schemas if schema != Json().schema], *schemas]), None)
     steering = [check for check in driver.checks if options.steer or check is options.output]
     if (schema := wanted if info.schemas and wanted in map(schema_of, steering) else None) is not None:
         free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # its texts may contain any word
@@ -559,7 +556,7 @@ def check_plain(plan: Plan) -> None:
     if plan.mode == "native" and more:
         raise RecordError(
             f"native revision continues a text, but a message has {more}.",
-            hint="Use mode 'prompted', with a server that accepts this.",
+            hint="Use mode 'prompted', and a server that accepts such messages.",
         )
 
 

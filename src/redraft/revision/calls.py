@@ -19,7 +19,7 @@ from typing import Any
 from redraft.chain import CheckResult, Feedback, Prompt, Step
 from redraft.checks.base import Check, Outcome, failed, passed
 from redraft.checks.json_reading import once
-from redraft.checks.schema import validator_of
+from redraft.checks.schema import OPEN, validator_of
 from redraft.checks.structure import JsonSchema
 from redraft.checks.tools import ToolCheck
 from redraft.engines.base import Message
@@ -47,7 +47,6 @@ _FORMATS: Mapping[str, Callable[[str], Any]] = {
     "uri": re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+").fullmatch,
 }
 """Readers of the formats that jsonschema checks only with other packages."""
-_OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
 
 
 def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None) -> tuple[CheckResult, ...]:
@@ -134,7 +133,7 @@ def _check(parameters: str) -> JsonSchema | None:
 
 
 def _closed(schema: Any) -> Any:
-    if not isinstance(schema, dict) or schema.keys() & _OPEN:
+    if not isinstance(schema, dict) or schema.keys() & OPEN:
         return schema
     made = {name: _closed(part) if name == "items" else part for name, part in schema.items()}
     if properties := schema.get("properties"):
@@ -164,7 +163,7 @@ def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) 
 def _unknown(way: Sequence[str], schema: Any) -> str:
     for key in way:
         schema = _closed(schema)
-        if not isinstance(schema, dict) or schema.keys() & _OPEN:
+        if not isinstance(schema, dict) or schema.keys() & OPEN:
             return ""
         items, named = schema.get("items"), schema.get("properties") or {}
         closed = key not in named and schema.get("additionalProperties") is False

@@ -137,8 +137,7 @@ class Driver:
             # Set after the loop has started its clock, so that the loop agrees that the time is over.
             limit_seconds, now = plan.options.budget.seconds, asyncio.get_running_loop().time()
             used = plan.earlier.usage.seconds + plan.waited
-            deadline = None if limit_seconds is None else now + limit_seconds - used
-            with self.cancel.limit(deadline) as limit:
+            with self.cancel.limit(None if limit_seconds is None else now + limit_seconds - used) as limit:
                 if broken is not None:
                     await self._call_hook(steps, broken)
                     yield broken

@@ -63,9 +63,7 @@ class Transcript:
 
     def as_prompt(self) -> PromptText:
         """Return the prompt for the engine to continue."""
-        if isinstance(self.prompt, str):
-            return self.prompt + self.text
-        return (*self.prompt, *self.tokens)
+        return self.prompt + self.text if isinstance(self.prompt, str) else (*self.prompt, *self.tokens)
 
 
 @dataclass
@@ -379,8 +377,7 @@ def _after_answer(stream: Stream, stop_text: str | None) -> ops.Loop[Stop | None
 
 
 def _after_feedback(stream: Stream, stop_text: str | None) -> ops.Loop[Stop | None]:
-    forced = stream.state.forced(stream.index)
-    if stop_text is not None and not (forced and stop_text in selfee.DONE_PHRASES):
+    if stop_text is not None and not (stream.state.forced(stream.index) and stop_text in selfee.DONE_PHRASES):
         yield from stream.force(stop_text)
         return None
     if stop_text is None:

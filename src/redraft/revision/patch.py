@@ -19,7 +19,7 @@ from typing import Any
 from redraft.chain import Finish, Place, Step, Usage
 from redraft.checks import json_reading
 from redraft.checks.json_reading import keys_of, pointer, pointer_at, span_of
-from redraft.checks.schema import object_of, schema_at
+from redraft.checks.schema import OPEN, object_of, schema_at
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.engines.steering.draft import LONG, STOPS, ends_of, segment_of
@@ -68,6 +68,7 @@ class Edit:
     gap: Gap | None = None  # the faulty word in the part, if replacing it may suffice
     open: bool = False  # whether the part extends to the end of the answer
     wish: str = ""  # a person's wish for the part
+    passage: str = ""  # the text that a person wants removed; the part may have more
     anywhere: bool = False  # whether the part may stay, because the wish may concern other parts
     made: str | None = None  # the new text if it is known, as from an earlier try; "" removes the part
     code: bool = False  # whether the part is code; the model then sees the faults
@@ -154,14 +155,16 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[
         if part and part[1] is False:
             gone.append(keys)
             continue
+        inner = part and part[0] < len(keys_of(each)) and not part[1].keys() & OPEN
+        if inner and (own := span_of(text, keys_of(each))) and not own[2]:
+            keys, part = keys_of(each), (len(keys_of(each)), {})  # the schema leaves the value open
         span = span_of(text, keys)
         if part is None or span is None:
             return []
         begin, end, lead = span
         kind = TYPES.get(text[begin:end][:1]) if each in kept and part[1] in (True, {}) else None
-        found.append(
-            Edit(start + begin, start + end, lead, pointer(keys), {"type": kind} if kind else part[1])
-        )
+        used = {"type": kind} if kind else part[1]
+        found.append(Edit(start + begin, start + end, lead, pointer(keys), used))
     for keys in gone:
         if (place := json_reading.surplus_of(text, keys, gone)) is None:
             return []
@@ -403,7 +406,7 @@ def _lead(text: str, edit: Edit) -> str:
 
 def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) -> tuple[str, int]:
     if piece and edit.pointer is None and is_json(answer):
-        piece = _in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
+        piece = in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
     elif piece and edit.pointer is None:
         text, piece = with_article(text, piece, answer)
         if places and not isinstance(before := places[-1], str) and before[1] > len(text):
@@ -423,7 +426,7 @@ def is_json(text: str) -> bool:
         return False
 
 
-def _in_json(before: str, new: str, old: str, after: str) -> str:
+def in_json(before: str, new: str, old: str, after: str) -> str:
     """Return a new piece, with a comma or quotes if the JSON needs them; "" if it cannot fit."""
     said = json.dumps(new, ensure_ascii=False)
     forms = (new, new.rstrip(", ") + "," * old.endswith(","), said[1:-1], said)
@@ -509,14 +512,18 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         whole = reply.text if MARK.search(answer) else MARK.sub("", reply.text)
         yield ops.Text("answer", state.last + 1, whole)
         return Step(answer=whole, finish=reply.finish, **more)
+    lack = NOTHING if reply.finish == "stop" else CUT
     text, at, places, state.left = "", 0, list[Place](), [] if named else state.left
     for edit in edits:
         old, count = answer[edit.begin : edit.end], len(places)
         piece = new[edit.begin, edit.pointer] if edit.made is None else edit.made
         text, at = _put(text + answer[at : edit.begin], answer, edit, piece * (piece != old), places)
         if named and len(places) == count:
-            why = SAME if piece == old else CUT if reply.finish != "stop" else NOTHING
+            why = SAME if piece == old else lack
             state.left.append({"place": edit.pointer or [edit.begin, edit.end], "passage": old, "why": why})
+    if edits[0].anywhere and not places and base.feedback and base.feedback.by == "person":
+        why = SAME if any(new[each.begin, each.pointer] for each in left) else lack
+        state.left = [{"place": [0, len(answer)], "passage": answer, "why": why}]
     if not places:
         return Step(answer="", finish=reply.finish, **more)
     return Step(answer=text + answer[at:], patch=tuple(places), **more)

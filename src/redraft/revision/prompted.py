@@ -10,10 +10,11 @@ other failed answer gets two revisions (`Plan.told`), or none if checks steer. F
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 from redraft import chain
@@ -29,6 +30,8 @@ from redraft.revision import calls, ops, patch, prompts
 from redraft.revision import stop as rules
 from redraft.revision.prompts import VERDICTS
 from redraft.revision.state import State, appended
+
+_warn = lru_cache(1)(logging.getLogger(__name__).warning)  # once
 
 
 def run(state: State) -> ops.Loop[Stop]:
@@ -109,12 +112,8 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
         if state.plan.options.places is not None:
             return "unchanged"
         way = _next_way(state)
-        if (
-            edits
-            and last
-            and way == "revision"
-            and len(last.answer) > LETTERS * state.plan.sampling.max_tokens
-        ):
+        most = LETTERS * state.plan.sampling.max_tokens
+        if edits and last and way == "revision" and len(last.answer) > most:
             return "unchanged"  # a revision of the whole answer has no room
         stop = yield from _write(state, way)
     if stop is not None and state.last > written:
@@ -327,6 +326,8 @@ def _by_person(state: State) -> ops.Loop[Stop]:
     if not state.steps:
         state.begin(state.plan.options.given, "stop", Usage())
     edits = wishes.marked(state.steps[-1].answer, state.plan.options.places or ())
+    if state.plan.options.model == "default" and any(edit.made is None for edit in edits):
+        _warn("the default model seldom makes the requested edit. Name a larger model, such as 'small'.")
     base = state.criticised(wishes.feedback_of(state.steps[-1].answer, edits))
     yield ops.StepDone(state.last, base)
     end: Stop = "max_revisions" if state.plan.checks else "ended"
@@ -440,8 +441,7 @@ def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Criti
     demand = IN_JSON if schema else IN_WORDS
     request = state.request("criticise", faults, gold=plan.options.gold, verdict=demand)
     messages = _conversation(state, request)
-    room = state.length(role, most=plan.options.feedback_tokens)
-    ask = ops.Ask(messages, room, role, schema=schema)
+    ask = ops.Ask(messages, state.length(role, most=plan.options.feedback_tokens), role, schema=schema)
     reply = yield from ops.ask_model(state, ask, "feedback", state.last)
     if not plan.wording.scores:
         return reply, Critique(reply.text, verdict_of(reply.text))
@@ -543,14 +543,14 @@ class Critique:
 
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
-    """Read a JSON or text reply. `accept_score`, if given, is the least score that accepts the answer."""
+    """Read a JSON or text reply. With `accept_score`, only a score of at least that accepts the answer."""
     found, verdict = _of_json(reply), verdict_of(reply)
     if found is None:
         broken = verdict == "unknown" and _JSON.match(reply)
         found = Critique("", verdict) if broken else Critique(reply, verdict, score_of(reply))
     verdict = found.verdict
-    if accept_score is not None and found.score is not None:
-        verdict = "accept" if found.score >= accept_score else "revise"
+    if accept_score is not None and (found.score is not None or verdict == "accept"):
+        verdict = "unknown" if found.score is None else "accept" if found.score >= accept_score else "revise"
     return Critique(saying(found.text, verdict), verdict, found.score)
 
 

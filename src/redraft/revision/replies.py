@@ -33,6 +33,7 @@ _MARKED = re.compile(r"\A(?:[-*+•>]|#{1,6}) +(?=[^\n]+\Z)")  # before a reply 
 _NONE = re.compile(
     r"(?i)[(\[<](?:removed|deleted|omitted|unchanged|empty|none|same|no )[^\n)\]>]{0,20}[)\]>]\Z"
 )
+_ABOUT = re.compile(r"(?i)\bparts? \d|\b(?:above|given) (?:text|passage)\b")  # says what the prompt asked for
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
 
@@ -46,7 +47,9 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     text = _bare(text, answer if edits[0].anywhere else olds[0]) if edits[0].wish else text
     lines = "\n" in text and text in reply.text.partition("```")[2]
     if named and (lines or answer.count("```", 0, edits[0].begin) % 2):
-        return [_indented(answer, edits[0], text) if reply.finish == "stop" else ""]
+        line = answer[: edits[0].begin].rpartition("\n")[2]
+        indented = textwrap.indent(text, line[: len(line) - len(line.lstrip())]).lstrip()
+        return [indented if reply.finish == "stop" else ""]
     if named:  # the reply may be the whole text
         text = _between(text.strip(), answer[: edits[0].begin].strip(), answer[edits[0].end :].strip())
     lists = bool(LISTED.search(edits[0].wish))
@@ -124,11 +127,6 @@ def _bare(text: str, old: str) -> str:
     return text
 
 
-def _indented(answer: str, edit: Edit, code: str) -> str:
-    line = answer[: edit.begin].rpartition("\n")[2]
-    return textwrap.indent(code, line[: len(line) - len(line.lstrip())]).lstrip()
-
-
 def _between(text: str, before: str, after: str) -> str:
     inside = len(text) > len(before + after) and text.startswith(before) and text.endswith(after)
     return text[len(before) : len(text) - len(after)].strip() if inside else text
@@ -137,7 +135,7 @@ def _between(text: str, before: str, after: str) -> str:
 def _fitted(answer: str, edit: Edit, new: str) -> str:
     """Return a new passage without the quotation marks or the sentence that a model puts around it.
 
-    Return "" if the passage repeats the request, or is a whole sentence where only a part fits.
+    Return "" if the passage talks of the request, or is a whole sentence where only a part fits.
     """
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
@@ -155,7 +153,9 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     words, plain = bare.split(), bare.strip(STOPS + ": ").casefold()
     many = len(words) > 2 and (bare[-1:] in STOPS or len(words) > 3 + len(old.split()))
     within = many and bare[:1].isupper() and not was[:1].isupper() and first < edit.begin
-    if within or bare[-1:] == ":" != old[-1:] or (len(words) > 1 and plain in prompts.PASSAGE.casefold()):
+    talks = _ABOUT.search(new) and not _ABOUT.search(f"{answer} {edit.wish}")
+    talks = talks or (len(words) > 1 and plain in prompts.PASSAGE.casefold())
+    if within or talks or bare[-1:] == ":" != old[-1:]:
         return ""
     if old[-1:] not in STOPS:
         new = new.rstrip(STOPS) or new
@@ -199,7 +199,8 @@ def new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
         span = span_of(text, [edit.pointer or ""] if named else keys_of(edit.pointer or ""))
         if old[:1] not in ("", "{") and (not span or span[2]) and isinstance(value, dict) and len(value) == 1:
             span = span_of(text, [*value])
-        new.append(text[span[0] : span[1]] if span and not span[2] else "")
+        astray = not (named or edit.pointer) and any(str(name)[:1] == "/" for name in value)
+        new.append(text[span[0] : span[1]] if span and not span[2] and not astray else "")
     return new
 
 

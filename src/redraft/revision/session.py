@@ -96,7 +96,7 @@ class Session:
         return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:
-        """Make the chain of a turn, with `more` options, and yield its events. Then call `talk.add`."""
+        """Make the chain of a turn, and yield its events. The caller must add it to `talk`."""
         options = self.options.model_copy(update={"id": f"turn-{len(self.talk.turns) + 1}", **more})
         return make(prompt, options, partial(self.settings.load, self.stack))
 

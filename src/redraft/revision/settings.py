@@ -39,7 +39,7 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
     Args:
         name: The path of a YAML file, or the name of a recipe that redraft ships.
-        checks: Checks that replace the recipe's own. redraft warns if its promise does not cover them.
+        checks: Checks that replace the recipe's. redraft warns if the recipe's promise does not cover them.
 
     Raises:
         UsageError: There is no such recipe, or an option is wrong.
@@ -121,8 +121,7 @@ class Settings:
         Checks are parsed here, unless they may need the judge.
         """
         flags: Flags = self.values
-        plain = PlainOptions.model_fields
-        given = {name: value for name, value in flags.explicit.items() if name in plain}
+        given = {name: value for name, value in flags.explicit.items() if name in PlainOptions.model_fields}
         if flags.check:
             given["checks"] = flags.check if flags.judge else parse_checks(flags.check)
         given["budget"] = {name: getattr(flags, f"budget_{name}") for name in ("tokens", "seconds", "usd")}

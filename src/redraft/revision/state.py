@@ -388,8 +388,7 @@ def complete_steps(chain: Chain) -> tuple[Step, ...]:
     own = last.verdict == "accept" and len(chain.steps) == chain.meta.get(OWN)  # checks did not judge it
     if (own or last.verdict == "revise") and not cut:
         return chain.steps
-    finish = "stop" if cut else last.finish
-    return (*before, last.model_copy(update={"feedback": None, "finish": finish}))
+    return (*before, last.model_copy(update={"feedback": None, "finish": "stop" if cut else last.finish}))
 
 
 def complete_drafts(chain: Chain) -> tuple[Step, ...]:

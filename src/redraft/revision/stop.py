@@ -84,8 +84,7 @@ def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
         return cut or "unchanged"
     if blank and plan.told is None:
         return cut or "ended"
-    goes_on = plan.checks or (cut == "max_tokens" and state.forced(state.revisions))
-    return None if goes_on else cut
+    return None if plan.checks or (cut == "max_tokens" and state.forced(state.revisions)) else cut
 
 
 def before_criticism(state: State, *, good: bool) -> Stop | None:
@@ -139,9 +138,7 @@ def after_own_answer(state: State, index: int) -> Stop | None:
 
 def after_own_feedback(state: State, index: int, verdict: Verdict) -> Stop | None:
     """Return why the chain ends after the model's own feedback."""
-    if state.forced(index):
-        return None
-    return "accepted" if verdict == "accept" else "ended"
+    return None if state.forced(index) else "accepted" if verdict == "accept" else "ended"
 
 
 def before_request(state: State, room: int) -> Stop | None:

@@ -37,7 +37,6 @@ class ChainSpan:
 
     def ended(self, chain: Chain) -> None:
         """Record why a chain stopped, each step's verdict and score (-1 without checks), and each check."""
-        scores = [-1.0 if step.score is None else step.score for step in chain.steps]
         found = {
             "gen_ai.request.model": chain.model.get("name"),
             "redraft.chain.id": chain.id or None,
@@ -47,7 +46,7 @@ class ChainSpan:
             "redraft.revisions": chain.revisions,
             "redraft.best": chain.best,
             "redraft.verdicts": [step.verdict for step in chain.steps],
-            "redraft.scores": scores,
+            "redraft.scores": [-1.0 if step.score is None else step.score for step in chain.steps],
             "redraft.cost_usd": chain.usage.cost_usd,
         }
         _set(self._span, found)

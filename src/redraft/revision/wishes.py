@@ -13,12 +13,14 @@ from redraft.checks import json_reading
 from redraft.engines.steering.draft import segment_of
 from redraft.errors import UsageError
 from redraft.revision.articles import with_article
-from redraft.revision.patch import TYPES, Edit, around, is_json, parts_of
+from redraft.revision.patch import TYPES, Edit, around, in_json, is_json, parts_of
 
 _REMOVED = re.compile(
     r"(?i)(?:please )?(?:(?:leave|take|cut) (?:it|this|that) out"
     r"|(?:remove|delete|drop|cut|omit|leave out|take out)(?: (?:it|(?:this|that|the)(?: \w+)?))?)[.!]?"
 )
+_QUOTED = re.compile(r'["“«]([^"“”«»]+)["”»]')
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _ITEM = re.compile(r"[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]")
 _HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 _LINE = re.compile(r"(?m)^([ \t]*)(?:(\d{1,3})[.)][ \t]+)?\S")
@@ -35,18 +37,21 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     lone = next((each.strip() for each in places if isinstance(each, str)), "")
     if lone and len(places) > 1:
         hint = "Combine them into one wish, or give each a place: places=[('a passage', 'a wish')]."
+        if len(places) == 2 and lone in answer:
+            hint = f"Put the place and its wish in a pair: places=[{tuple(places)!r:.80}]."
         raise UsageError(f"the wish {lone!r:.60} has no place, and there are other wishes.", hint=hint)
     found = list[Edit]()
     wanted = [edit for place in places for edit in _edits(answer, place)]
     for edit in sorted(_numbered(answer, wanted), key=lambda edit: edit.begin):
         if found and edit.begin < found[-1].end:
             before = found.pop()
-            if before.made is None or edit.made is None:
+            if not (_REMOVED.fullmatch(before.wish) and _REMOVED.fullmatch(edit.wish)):
                 passage = answer[edit.begin : before.end]
                 hint = "Combine them into one place with one wish."
                 raise UsageError(f"two of the places overlap in the passage {passage!r:.80}.", hint=hint)
             bare = answer[: before.begin].rstrip(" " * (not answer[edit.begin - 1].isspace()))
-            edit = replace(edit, begin=len(bare), end=max(before.end, edit.end))
+            passage = f"{before.passage} … {edit.passage}"
+            edit = replace(edit, begin=len(bare), end=max(before.end, edit.end), passage=passage)
         found.append(edit)
     if any(edit.pointer is None for edit in found):  # one request asks for all
         found = [replace(edit, pointer=None, schema=None) for edit in found]
@@ -74,13 +79,27 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
         if is_json(answer) and not is_json(f"{answer[: edit.begin]}{edit.made}{answer[edit.end :]}"):
             hint = "Name a value by its JSON pointer, such as '/name'."
             raise UsageError(f"removing {passage.strip()!r:.60} would break the JSON.", hint=hint)
-        yield edit
+        yield replace(edit, passage=passage.strip())
         return
     edit = Edit(begin, end, wish=wish)
-    if named:
+    new = _given(passage.strip(), wish)
+    if new and is_json(answer):
+        new = in_json(answer[:begin], new, passage, answer[end:])
+    if new:
+        edit = replace(edit, made=new)
+    elif named:
         kind = TYPES.get(passage[0])  # by the first character of a value
         edit = replace(edit, pointer=at, schema={"type": sorted({kind, "string"})} if kind else None)
     yield edit
+
+
+def _given(old: str, wish: str) -> str:
+    """Return the new text that a wish gives, quoted or as the old text with other numbers; "" if none."""
+    if quoted := _QUOTED.fullmatch(wish):
+        new = f"{old[0]}{quoted[1]}{old[-1]}" if _QUOTED.fullmatch(old) else quoted[1]
+    else:
+        new = wish * (_NUMBER.sub("0", wish) == _NUMBER.sub("0", old))
+    return new * (new != old)
 
 
 def _removed(answer: str, at: str, wish: str) -> Edit:
@@ -173,7 +192,8 @@ def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:
     for edit in edits:
         if not edit.wish:  # it renumbers an item
             continue
-        said.append(edit.wish if edit.anywhere else f"“{answer[edit.begin : edit.end]}”: {edit.wish}")
+        passage = edit.passage or answer[edit.begin : edit.end]
+        said.append(edit.wish if edit.anywhere else f"“{passage}”: {edit.wish}")
         places = () if edit.anywhere else (edit.pointer or (edit.begin, edit.end),)
         results.append(CheckResult(name="person", passed=False, score=0, message=edit.wish, places=places))
     text = "\n".join(dict.fromkeys(said))

@@ -25,7 +25,7 @@ STOPS = {
     "passed": "every check passed",
     "ended": "the model had finished",
     "tool_calls": "the model calls a tool",
-    "max_revisions": "all allowed revisions were made",
+    "max_revisions": "no further revision was allowed",
     "budget": "the budget is used up",
     "unchanged": "a revision changed nothing",
     "max_tokens": "the limit of new tokens was reached",
@@ -38,9 +38,9 @@ STOPS = {
 
 SHORT_STOPS = {
     "tool_calls": "tool calls",
-    "max_revisions": "at the limit of revisions",
+    "max_revisions": "out of revisions",
     "budget": "out of budget",
-    "max_tokens": "cut at the token limit",
+    "max_tokens": "out of tokens",
     "context": "context full",
 }
 """Shorter words for lists, where the name of a stop reads like a setting."""
@@ -146,8 +146,7 @@ def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
         return 130
     if not chain.answer.strip():
         return EngineError.exit_status
-    lacking = chain.missing_revisions or chain.unchanged
-    return 1 if lacking or (with_checks and not chain.passed) else 0
+    return 1 if chain.missing_revisions or chain.unchanged or (with_checks and not chain.passed) else 0
 
 
 @dataclass
@@ -199,8 +198,7 @@ class Summary:
             before = self.costs.get(role)
             self.costs[role] = before if cost is None else cost + (before or 0)
         # An echo fails even without checks. In a run without checks, that does not count.
-        judged = chain.passed is not None and any(step.checks for step in chain.steps)
-        if judged or self.should_pass(chain):
+        if (chain.passed is not None and any(step.checks for step in chain.steps)) or self.should_pass(chain):
             self.checked += 1
             self.unjudged += chain.passed is None
             self.passed += chain.passed is True
@@ -232,10 +230,9 @@ class Summary:
         """The reasons why the chains ended, with their counts, in words."""
         whys = ", ".join(f"{why} {count:,}" for why, count in self.ended.most_common())
         more = {"ended": f" ({whys})"} if whys else {}
+        words = SHORT_STOPS if self.revisions else SHORT_STOPS | {"max_revisions": "not revised"}
         found = self.stops.most_common()
-        return " · ".join(
-            f"{SHORT_STOPS.get(name, name)} {count:,}{more.get(name, '')}" for name, count in found
-        )
+        return " · ".join(f"{words.get(name, name)} {count:,}{more.get(name, '')}" for name, count in found)
 
     def _revisions(self) -> str:
         if not self.chains:
@@ -253,7 +250,8 @@ class Summary:
     def _checks(self) -> str:
         if not self.checked:
             return ""
-        first, last = (100 * count / self.checked for count in (self.passed_first, self.passed))
+        counts, checked = (self.passed_first, self.passed), self.checked
+        first, last = (min(100 * count / checked, 99 + count // checked) for count in counts)  # 100 %: all
         drafts = f"{counted(self.passed_first, 'first draft')} ({first:.0f} %)"
         unjudged = f"; {self.unjudged:,} ended before they were judged" if self.unjudged else ""
         return f"passed by {drafts}, {counted(self.passed, 'final answer')} ({last:.0f} %){unjudged}"

@@ -23,7 +23,7 @@ from redraft.serve.completions import CompletionReply, CompletionRequest, contin
 from redraft.serve.embeddings import EmbeddingRequest, embedded
 from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.exchange import Exchange, chains
-from redraft.serve.gate import Gate, unavailable
+from redraft.serve.gate import Gate, ending, unavailable
 from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
@@ -69,8 +69,7 @@ def make_app(
     app.include_router(_checking(reader))
     app.include_router(_watching(models, gate, metrics))
     logins = None if keys is None else Logins(keys)
-    page = None if store is None else Page(reader, logins, gate, store)
-    return Guard(app, keys, metrics, reader, page)
+    return Guard(app, keys, metrics, reader, None if store is None else Page(reader, logins, gate, store))
 
 
 class _Route(APIRoute):
@@ -166,7 +165,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
         """Report whether the server can answer: its models work, and it is not shutting down."""
         offered, engines = models.all(), models.watched().values()
         if gate.ending:
-            raise unavailable("draining", "the server is shutting down.")
+            raise ending()
         if offered and all(model.down for model in offered):
             raise unavailable("engine_down", "no model is working.")
         return {"status": "degraded" if models.down or any(each.trouble for each in engines) else "ready"}
@@ -208,9 +207,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _no_route(request: Request, error: Exception) -> Response:
     found = cast("HTTPException", error)
     status = HTTPStatus(found.status_code)
-    message = f"{request.method} {request.url.path} is not served here: {status.phrase}."
-    if allowed := (found.headers or {}).get("Allow"):
-        message = f"{message} Use {allowed}."
+    use = f" Use {allowed}." if (allowed := (found.headers or {}).get("Allow")) else ""
+    message = f"{request.method} {request.url.path} is not served here.{use}"
     refusal = Refusal(status, "not_found" if status == 404 else "method_not_allowed", f"{message:.300}")
     reply = reply_of(refusal, request.scope)
     reply.headers.update({**(found.headers or {}), "Connection": "close"})

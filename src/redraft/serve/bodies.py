@@ -82,7 +82,7 @@ def option(
     return Checked(check, schema, name)
 
 
-def only(*neutral: Any) -> Checked:
+def only(*neutral: Any, hint: str = "Leave it out.") -> Checked:
     """Return the validator of an unsupported field. It accepts only values without effect (`neutral`)."""
 
     def check(given: Any) -> Any:
@@ -90,7 +90,7 @@ def only(*neutral: Any) -> Checked:
         if any(given == each and isinstance(given, bool) == isinstance(each, bool) for each in neutral):
             return given
         said = f"may only be {' or '.join(map(json.dumps, neutral))}"
-        raise PydanticCustomError("unsupported", "{said}", {"said": said})
+        raise PydanticCustomError("unsupported", "{said}", {"said": f"{said}. {hint}"})
 
     return Checked(check, {"enum": list(neutral)})
 
@@ -169,10 +169,13 @@ def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
         kind, name, what, place = inner, below[0], place, f"{place}.{below[0]}"
     error, said = fault["type"], fault.get("ctx", {})
     if error == "unsupported" or name in kind.never:
-        message = f"{place} {said.get('said', 'is not supported')}. Leave it out."
-        return invalid(message, place, code="unsupported")
+        why = said.get("said", "is not supported. Leave it out.")
+        return invalid(f"{place} {why}", place, code="unsupported")
     if error == "extra_forbidden":
-        hint = nearest(name, kind.model_fields) or f"The fields are {', '.join(kind.model_fields)}."
+        objects = {each: _object_at(kind, each) for each in kind.model_fields}
+        within = [each for each, inner in objects.items() if inner and name in inner.model_fields]
+        hint = f"Did you mean {within[0]}.{name}?" if within else nearest(name, objects)
+        hint = hint or f"The fields are {', '.join(objects)}."
         return invalid(f"there is no field {name!r:.80} in {what}. {hint}", place[:80], code="unknown_field")
     if error == "value_error":
         return invalid(f"{place}{said['error']}", place)

@@ -14,7 +14,7 @@ from redraft.errors import ServerError
 from redraft.revision.cancel import OutOfTime
 from redraft.serve.bodies import Body
 from redraft.serve.errors import invalid, refusal_of
-from redraft.serve.gate import Gate, unavailable
+from redraft.serve.gate import Gate, ending
 from redraft.serve.models import Model
 
 
@@ -41,7 +41,7 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
         async with gate.entered(engine) as cancel, cancel.until(None):
             found = await engine.embed({name: getattr(asked, name) for name in names})
     except OutOfTime:
-        raise unavailable("draining", "the server is shutting down.") from None
+        raise ending() from None
     except Exception as error:
         raise refusal_of(error, "input") from error
     usage = found.get("usage")

@@ -36,6 +36,7 @@ _KINDS = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.FORBIDDEN: "permission_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "server_error",  # the answer is at fault, not the request
 }
 """The values of `type` by status; `Refusal.body` sets others. litellm relies on these values."""
 
@@ -83,7 +84,7 @@ def told(error: errors.RedraftError) -> str:
 
 
 def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
-    """Return the reply to a refused request. Its code is recorded for the log."""
+    """Return the reply to a refused request. The log gets the code of the refusal."""
     scope["state"]["error"] = refusal.code
     return JSONResponse(refusal.body, refusal.status, refusal.headers)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from functools import partial
@@ -19,12 +20,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from redraft.chain import Step, Usage
-from redraft.errors import CheckError, EmptyReply
+from redraft.errors import CheckError, EmptyReply, EngineError
 from redraft.revision.api import make
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.serve.errors import Refusal, refusal_of, reply_of
-from redraft.serve.gate import GRACE, Gate
+from redraft.serve.gate import GRACE, Gate, down, ending
 from redraft.serve.log import REQUEST, parent_of
 from redraft.serve.replies import PING, Reply, allowed
 from redraft.serve.requests import Accepted
@@ -32,7 +33,7 @@ from redraft.serve.requests import Accepted
 _log = logging.getLogger(__name__)
 
 SILENCE = 15.0  # seconds without a piece after which a comment is sent: proxies close quiet connections
-CLIENT_SECONDS = 60.0  # seconds to read a piece. After that, the client counts as gone and loses its turn.
+CLIENT_SECONDS = 60.0  # time limit to read a piece. After that, the client counts as gone and loses its turn.
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -96,11 +97,19 @@ class Exchange(Response):
                 scope["state"]["error"] = refusal.code
                 await self._send(send, self._reply.failed(refusal), more=False)
             else:
-                await reply_of(refusal, scope)(scope, receive, send)
+                stopped = down(self._asked.options.model) if isinstance(error, EngineError) else None
+                await reply_of(stopped or refusal, scope)(scope, receive, send)
 
-    def _events(self) -> AsyncGenerator[tuple[int, Any], None]:
+    async def _events(self) -> AsyncGenerator[tuple[int, Any], None]:
         assert self._cancel is not None  # noqa: S101  (the gate was passed)
-        return self._source(self._asked, self._cancel)
+        async with aclosing(self._source(self._asked, self._cancel)) as events:
+            async for index, event in events:
+                message = self._reply.messages[index]
+                used = event.chain.usage if isinstance(event, Finished) else message.usage
+                if self._cancel.cancelled and not (self._gone or used.completion_tokens):
+                    deque(message.take(event), 0)  # for the log
+                    raise ending()  # an empty answer would pass for the model's own
+                yield index, event
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events()) as events:

@@ -14,12 +14,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from redraft.engines.base import Watched
 from redraft.engines.wrapped import WrappedEngine
 from redraft.revision.cancel import CancelToken
 from redraft.serve.errors import Refusal
 
 WAIT = 5  # seconds after which a client that was turned away may try again (`Retry-After`)
-GRACE = 5.0  # seconds that cancelled chains have to send their best answer
+GRACE = 5.0  # time limit, in seconds, for cancelled chains to send their best answer
 
 
 @dataclass
@@ -68,6 +69,8 @@ class Gate:
                 self._tokens.add(token)
                 if self._cut.is_set():
                     token.cancel()
+                if refusal := down(engine):
+                    raise refusal
                 yield token
         finally:
             self._tokens.discard(token)
@@ -95,6 +98,18 @@ class Gate:
         self._cut.set()
         for token in self._tokens:
             token.cancel()
+
+
+def down(engine: object) -> Refusal | None:
+    """Return the refusal of a request for an engine that does not work; None if it works."""
+    if isinstance(engine, Watched) and engine.health.down:
+        return unavailable("engine_down", f"the model {engine.info.name!r:.100} does not work now.")
+    return None
+
+
+def ending() -> Refusal:
+    """Return the refusal of a request that the server does not answer because it ends."""
+    return unavailable("draining", "the server is shutting down.")
 
 
 def unavailable(code: str, message: str) -> Refusal:

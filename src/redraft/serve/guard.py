@@ -74,7 +74,8 @@ class Guard:
         finally:
             seconds = time.monotonic() - began
             self.metrics.note(seen, seconds)
-            _log.log(logging.DEBUG if of_page else logging.INFO, Entry.of(scope, seconds))
+            quiet = of_page or (scope["path"] in (*OPEN, "/metrics") and seen.get("status") == HTTPStatus.OK)
+            _log.log(logging.DEBUG if quiet else logging.INFO, Entry.of(scope, seconds))
             self.reader.release(seen)
             REQUEST.reset(before)
 
@@ -110,7 +111,7 @@ def why_forbidden(hosts: Sequence[str], origins: Sequence[str], *, here_alone: b
     """Return why the `Host` or `Origin` of a request is refused, or "" if both are allowed."""
     if len(hosts) != 1:
         return "a request must name exactly one host."
-    name, _, port = hosts[0].rpartition(":")  # a tunnel may have another port
+    name, _, port = hosts[0].rpartition(":")  # any port: a tunnel may have another one
     name = name if port.isdecimal() else hosts[0]
     if name.startswith("[") and name.endswith("]"):
         name = name[1:-1]

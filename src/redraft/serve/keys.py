@@ -13,7 +13,7 @@ import logging
 import math
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -22,7 +22,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Self
 
-from redraft.errors import UsageError
+from redraft.errors import UsageError, nearest
 from redraft.jobs.counting import counted
 from redraft.serve.errors import Refusal
 
@@ -99,6 +99,7 @@ class Keys:
     all: tuple[Key, ...]
     path: Path
     _seen: tuple[int, ...] = ()
+    _served: Sequence[str] = ()  # the names of the models, once they are known
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -133,13 +134,22 @@ class Keys:
         try:
             found = _read(self.path)
         except UsageError as error:
-            _log.warning("the keys are unchanged: %s", error.message)
+            _log.warning("the earlier keys stay valid: %s", error.message)
             return
         before = {key.digest: key.used for key in self.all}
         for key in found:
             key.used = before.get(key.digest, key.used)
         self.all = found
         _log.info("the keys were read again: %s", counted(len(found), "key"))
+        self.expect(self._served)
+
+    def expect(self, served: Sequence[str]) -> None:
+        """Warn now, and when the keys are read again, about keys for models other than these."""
+        self._served = served
+        for key in self.all:
+            for name in sorted((key.models or frozenset()).difference(served or key.models or ())):
+                hint = nearest(name, served) or f"Models: {', '.join(served)}"
+                _log.warning("the key %r may use %r, which is not served. %s", key.name, name, hint)
 
 
 def _seen(path: Path) -> tuple[int, ...]:

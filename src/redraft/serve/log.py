@@ -48,6 +48,7 @@ class Entry(dict[str, Any]):
             prompt_tokens=usage and usage.prompt_tokens,  # of all attempts of its chains
             completion_tokens=usage and usage.completion_tokens,
             error=seen.get("error"),
+            client=(scope.get("client") or [None])[0] if seen.get("status") == 401 else None,
             seconds=round(seconds, 3),
         )
 
@@ -110,7 +111,7 @@ def otlp_provider() -> TracerProvider:
 
 @contextmanager
 def parent_of(provider: Any, scope: Scope) -> Iterator[None]:
-    """Make the span that a request names (`traceparent`) the parent of its chains' spans."""
+    """Use the span in a request's `traceparent` header as the parent of its chains' spans."""
     if not provider:
         yield
         return

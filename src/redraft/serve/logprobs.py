@@ -56,7 +56,7 @@ class Noting(WrappedEngine):
                     tokens += await self._of(delta)
                     yield delta
         except EngineError:
-            self._answers.pop()  # it broke off, and may be written again
+            self._answers.pop()  # the answer broke off, and may be written again
             raise
 
     async def _of(self, delta: Delta) -> list[Token]:

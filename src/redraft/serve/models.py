@@ -79,13 +79,13 @@ class Models:
         return found
 
     def all(self) -> list[Model]:
-        """Return the models."""
+        """Return the models. Raise `Refusal` while they are loading."""
         if self._by_name is None:
             raise unavailable("loading", "the models are still being loaded.")
         return list(self._by_name.values())
 
     def watched(self) -> dict[str, Health]:
-        """Return the health of engines, by engine name. Engines with the same name are added up."""
+        """Return the health of engines, by engine name. Equal names share one entry."""
         models = (self._by_name or {}).values()
         found: dict[str, Health] = {}
         engines = (engine for model in models for engine in watched_in(model.options))

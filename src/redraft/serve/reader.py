@@ -38,9 +38,9 @@ class ServerLimits:
     seconds: float = 600.0
     body: int = 8 << 20  # bytes of a request's body
     held: int = 64 << 20  # bytes of the bodies of all requests that are not answered yet
-    body_seconds: float = 30.0  # seconds in which the body has to arrive
+    body_seconds: float = 30.0  # time limit, in seconds, for the body to arrive
     strict_tools: bool = False  # whether a tool call that stays wrong is always an error
-    reading: float = 5.0  # seconds that reading the checks and the schema of a request may take
+    reading: float = 5.0  # time limit, in seconds, for reading a request's checks and schema
 
 
 class Reader:

@@ -283,8 +283,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
                 why = judged.message if judged else "the budget ended before it was checked."
                 message = f"the answer does not fit the schema: {why}"
                 raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "schema_failed", message)
-    hidden = asked.withheld and isinstance(event, Text | Thought | DraftDone | StepDone)
-    return None if hidden else event
+    return None if asked.withheld and isinstance(event, Text | Thought | DraftDone | StepDone) else event
 
 
 def _said_by_checks(feedback: Feedback) -> str:

@@ -69,7 +69,7 @@ _NO_VARIABLES |= {"add_generation_prompt", "continue_final_message", "return_dic
 that they receive, and `chat_template` is a program, which a client must not supply."""
 _OF_TEMPLATE = "an object, in which enable_thinking is true or false, if given"
 
-_LEAST_P = 1e-6  # stands for a `top_p` of 0: the likeliest token alone
+_LEAST_P = 1e-6  # replaces a `top_p` of 0: only the likeliest token is kept
 _OF_TOP_P = "nucleus sampling: share of the probability kept"
 _TOP_P = {"type": "number", "minimum": 0, "maximum": 1, "description": _OF_TOP_P}
 _SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "description": "-1 for a random seed"}
@@ -137,7 +137,7 @@ class Accepted:
 
     @property
     def begins(self) -> re.Pattern[str] | None:
-        """A pattern for how an allowed JSON object or list begins; None if the answer need not be JSON."""
+        """A pattern for the beginning of an allowed JSON object or list; None without a JSON check."""
         schemas = [
             schema for check in self.options.checks if (schema := schema_of(cast("Check", check))) is not None
         ]
@@ -319,7 +319,7 @@ class RevisedRequest(ModelRequest):
             return options
         info, names = engine_of(options).info, [each.get("name") for each in functions_of(options)]
         if not info.tools:
-            message = f"the model {model.name!r} does not accept tools. Leave them out."
+            message = f"the model {model.name!r} takes no tools. Leave them out; response_format gives JSON."
             raise invalid(message, "tools", code="unsupported")
         wanted = [] if info.any_request and named and choice["type"] == "custom" else _wanted(choice)
         if wrong := [name for name in wanted if name not in names]:
@@ -385,8 +385,8 @@ class ChatRequest(SampledRequest, RevisedRequest):
     ] = None
     reasoning_effort: Effort = None
     modalities: Annotated[Any, only(["text"])] = None
-    functions: Annotated[Any, only([])] = None
-    function_call: Annotated[Any, only("none")] = None
+    functions: Annotated[Any, only([], hint="Use tools.")] = None
+    function_call: Annotated[Any, only("none", hint="Use tool_choice.")] = None
 
     def accept(self, models: Models, limits: ServerLimits) -> Accepted:
         """Return the checked request, with one chain to make for each of the `n` answers."""
@@ -534,7 +534,7 @@ def passed_in(request: ModelRequest) -> dict[str, Any]:
 
 
 _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}}
-"""Values that change nothing: clients send them to every server."""
+"""Values without effect, which some clients send to every server."""
 
 
 def with_passed(

@@ -124,7 +124,7 @@ class ResponseRequest(requests.RevisedRequest):
             "tool_choice": self.tool_choice or "auto",
             "truncation": "disabled",
             "text": {"format": {**(of_schema if wanted["type"] == "json_schema" else {}), **given}},
-            "temperature": 1.0 if own else sampling.temperature,  # OpenAI's default for an unknown one
+            "temperature": 1.0 if own else sampling.temperature,  # OpenAI's default, if ours is unknown
             "top_p": sampling.top_p,
             "presence_penalty": beside.get("presence_penalty", 0),
             "frequency_penalty": beside.get("frequency_penalty", 0),
@@ -194,7 +194,7 @@ def _part(part: Any) -> dict[str, Any]:
 
 
 class ResponseReply(Reply):
-    """Builds the reply to one request for a response, whole or streamed."""
+    """Builds the reply to one request to `/v1/responses`, whole or streamed."""
 
     asked_in = "input"
     messages: Sequence[AnswerMessage]

@@ -139,7 +139,7 @@ async def run(
     drain: float,
     linger: float = 0.0,
 ) -> None:
-    """Serve until `told` is set, then drain. `load` loads the models meanwhile."""
+    """Serve until `told` is set, then drain. While serving, load the models by calling `load`."""
     config = uvicorn.Config(
         app,
         http=cast("Any", partial(_Protocol, _Waiting())),

@@ -20,6 +20,7 @@ from redraft.engines.pool import PASSING
 from redraft.engines.retry import backoff
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
+from redraft.jobs.counting import begin_line
 from redraft.jobs.machine import cache_folder
 from redraft.options import Flags, MachineOptions, ServerOptions, option
 from redraft.revision.options import check_engines
@@ -57,7 +58,7 @@ class Server:
     parallel: int
     queue: int
     max_seconds: float
-    drain: float  # seconds that requests have to finish when the server ends
+    drain: float  # time limit, in seconds, for requests to finish when the server ends
     linger: float  # seconds after SIGTERM in which requests are still answered
     page: bool  # serve a web page too
     votes: Path
@@ -84,6 +85,8 @@ class Server:
         """Serve until a signal. If given, `nodes` run the models instead of this machine."""
         with ExitStack() as exits, listen(self.host, self.port, self.keys) as sock:
             asyncio.run(self._serving(sock, exits, store if self.page else None, nodes))
+        begin_line()
+        self._say("stopped.")
 
     async def _serving(
         self, sock: socket.socket, exits: ExitStack, store: Store | None, nodes: Applications | None
@@ -127,7 +130,7 @@ class Server:
             names = [(name or usual_name(each) or usual) + rest for name, rest, each in asked.values()]
             offered.offer((found[place] for place in sorted(found)), names)
             if len(found) > before:
-                self._announce([*map(attrgetter("name"), offered.all())], sock)
+                self._announce([*map(attrgetter("name"), offered.all())], names, sock)
             if before == 0:
                 for name, error in zip(names, down.values(), strict=True):
                     self._say(f"{name} is not served yet; trying again: {error.message}")
@@ -135,11 +138,12 @@ class Server:
                 return
             await asyncio.sleep(backoff(tries, 1.0))
 
-    def _announce(self, names: Sequence[str], sock: socket.socket) -> None:
-        port = sock.getsockname()[1]
-        address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}/"
+    def _announce(self, served: Sequence[str], down: Sequence[str], sock: socket.socket) -> None:
+        address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{sock.getsockname()[1]}/"
         hint = f"The page: {address}" if self.page else None
-        self._say(f"serving {' and '.join(names)} at {address}v1", hint)
+        self._say(f"serving {' and '.join(served)} at {address}v1", hint)
+        if self.keys:
+            self.keys.expect((*served, *down))
 
     def _say(self, message: str, hint: str | None = None) -> None:
         if not self.log_json:

@@ -144,7 +144,7 @@ def _plain(value: Any) -> Any:
 def found_model(own: RunOptions, command: str) -> str:
     """Check data, output and rewards, and return the model's folder, or org/name.
 
-    Nothing slow is imported before a mistake is found.
+    This comes before all slow imports.
     """
     if not own.data_path:
         raise UsageError("there is no data to train on.", hint="--data_path FILE")
@@ -196,12 +196,8 @@ def train(
 
 def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
     output, own = ready.loop.folder, ready.own
-    record = RunFile(
-        output,
-        elsewhere="to another folder with --output_dir",
-        as_before=" (with the recorded values of --bf16, --dtype and --lora)",
-        start_over="start over with --overwrite_output_dir",
-    )
+    afresh = "start over with --overwrite_output_dir"
+    record = RunFile(output, elsewhere="to another folder with --output_dir", start_over=afresh)
     provenance = Provenance(f"train {own.verb}", ready.config)
 
     def announce() -> None:

@@ -55,8 +55,7 @@ def segments(position_ids: Tensor) -> dict[str, Any]:
 
 def use_segments(model: PreTrainedModel) -> None:
     """Make a model use `attend`. Raise `ModelError` if packed examples would still see each other."""
-    config = model.config.get_text_config()
-    others = sorted(set(getattr(config, "layer_types", None) or ()) - _KINDS)
+    others = sorted(set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - _KINDS)
     hookable = model._supports_attention_backend and model._supports_flash_attn  # noqa: SLF001 - their flags
     if others or not hookable:
         why = f"has {', '.join(others)} layers" if others else "has its own attention code"
@@ -96,7 +95,7 @@ def attend(
         position_ids: [1, tokens]; used if `cu_seq_lens_q` is not given.
         cu_seq_lens_q: See `segments`.
         max_length_q: See `segments`.
-        branches: Used for a tree instead of examples: the length of each part, and the parts it attends to.
+        branches: For a tree instead of examples: the length of each part, and the parts that it attends to.
 
     Returns:
         The output, [batch, tokens, heads, width], and None in place of attention weights.
@@ -192,8 +191,7 @@ def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, how:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # not -inf: padding may see nothing
     elif mask is not None:
         scores = scores + mask
-    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    return functional.dropout(weights, how.dropout) @ value
+    return functional.dropout(scores.softmax(-1, dtype=torch.float32).to(query.dtype), how.dropout) @ value
 
 
 def _masked(

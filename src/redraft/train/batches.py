@@ -49,7 +49,7 @@ class Rows:
 def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
     """Pack examples into rows of at most `capacity` tokens, by best-fit decreasing.
 
-    From the longest on, each example goes into the fullest row with room for it. This needs at most 2/9
+    Longest first, each example goes into the fullest row with room for it. This needs at most 2/9
     more rows than the optimum (D. S. Johnson et al., "Worst-case performance bounds for simple
     one-dimensional packing algorithms", SIAM J. Comput. 3(4), 1974).
 
@@ -99,7 +99,7 @@ def _check_lengths(lengths: Ints, capacity: int) -> None:
     longest = int(lengths.max(initial=0))
     if longest > capacity:
         message = f"an example has {longest:,} tokens, but a row has room for {capacity:,}."
-        hint = f"Set --model_max_length {longest} for longer rows, or prepare the data with {capacity}."
+        hint = f"Set --model_max_length {longest} for longer rows, or cut the examples to {capacity} tokens."
         raise UsageError(message, hint=hint)
 
 
@@ -112,7 +112,7 @@ _NOTHING = Stored(np.zeros(1, np.int64), np.zeros(1, np.bool_))
 
 
 class Order:
-    """The rows in each batch of one rank, at most `size`. Only seed and epoch decide their order."""
+    """The rows of one rank's batches, at most `size` in each. Only seed and epoch decide their order."""
 
     def __init__(self, rows: int, size: int, *, seed: int, rank: int = 0, ranks: int = 1) -> None:
         self._rows, self._size = rows, size * ranks
@@ -134,15 +134,13 @@ class Order:
 
 def counted_in(batch: Batch) -> int:
     """Return a batch's contribution to the divisor of a step's loss: its pairs, or its tokens with loss."""
-    if "pairs" in batch:
-        return int(batch["pairs"])
-    return int((batch["labels"][..., 1:] != IGNORED).sum())
+    return int(batch["pairs"]) if "pairs" in batch else int((batch["labels"][..., 1:] != IGNORED).sum())
 
 
 class SharedMeans:
     """Sums accumulated over steps and processes, whose means go into the next line of the log.
 
-    They stay on their device until they are read. The sum named `count` is the divisor of all others.
+    The sums stay on their device until they are read. Each is divided by the sum named `count`.
     """
 
     def __init__(self) -> None:
@@ -172,7 +170,7 @@ class Source(ABC):
     def batches(self, epoch: int, first: int = 0, stops: Callable[[], bool] = ...) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch, from batch `first` on.
 
-        A source that needs minutes for its batches calls `stops` now and then, and ends if it is true.
+        A source that needs minutes for its batches calls `stops` now and then, and ends if it returns true.
         """
 
     @abstractmethod
@@ -273,12 +271,11 @@ def padded(rows: Sequence[Row], *, pad: int) -> Batch:
         return np.stack([np.pad(each, (0, longest - len(each)), constant_values=value) for each in arrays])
 
     ids, labels, positions = zip(*map(_parts, examples), strict=True)
-    masks = [np.ones(len(each), np.int64) for each in ids]
     return _tensors(
         input_ids=filled(ids, pad),
         labels=filled(labels, IGNORED),
         position_ids=filled(positions, 0),
-        attention_mask=filled(masks, 0),
+        attention_mask=filled([np.ones(len(each), np.int64) for each in ids], 0),
     )
 
 

@@ -62,8 +62,7 @@ def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, dict):
         return {"items": [[_pack(key, tensors), _pack(each, tensors)] for key, each in value.items()]}
     if isinstance(value, list | tuple):
-        kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [_pack(each, tensors) for each in value]}
+        return {"tuple" if isinstance(value, tuple) else "list": [_pack(each, tensors) for each in value]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a {type(value).__name__} cannot be saved in a state")
@@ -84,12 +83,11 @@ def _unpack(tree: Any, file: Any) -> Any:
 def random_state() -> dict[str, Any]:
     """Return the states of all random generators of this process and its GPUs."""
     kind, keys, *rest = np.random.get_state()
-    state = {
+    return {
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "torch": torch.random.get_rng_state(),
-    }
-    return state | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
+    } | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
 
 
 def set_random_state(state: dict[str, Any]) -> None:
@@ -108,7 +106,7 @@ _PART = 1 << 22  # bytes of a file to read at a time
 NAME = re.compile(r"checkpoint-(\d{1,12})")
 _ASIDE = ".saving-"
 _LOST = "Restore the file, or start over with --overwrite_output_dir."
-_MOST = 1 << 24  # the most bytes of `complete.json`. For a thousand shards it has about 100,000.
+_MOST = 1 << 24  # maximum bytes of `complete.json`. A thousand shards need about 100,000.
 
 
 @dataclass(frozen=True)
@@ -167,16 +165,6 @@ def _listed(folder: Path) -> dict[str, tuple[object, object]] | None:
         return None
 
 
-def _verified(checkpoint: SavedCheckpoint) -> SavedCheckpoint:
-    folder, changed = checkpoint.folder, []
-    for name, (_, wanted) in (_listed(folder) or {}).items() if checkpoint.complete else ():
-        with suppress(OSError):
-            if wanted == _sum(folder / name):
-                continue
-        changed.append(name)
-    return replace(checkpoint, changed=tuple(changed))
-
-
 def _sum(path: Path) -> int:
     found = 0
     with path.open("rb") as file:
@@ -186,11 +174,20 @@ def _sum(path: Path) -> int:
 
 
 def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
-    """Return the newest intact checkpoint, if there is one, and remarks on newer ones, which are skipped."""
+    """Return the newest intact checkpoint (or None), and a remark on each newer one, which is skipped.
+
+    Raise `ModelError` if none is intact, but a complete one is damaged.
+    """
     found = checkpoints(output)
     whole = None
     for number, each in enumerate(found):
-        found[number] = _verified(each)
+        folder, changed = each.folder, []
+        for name, (_, wanted) in (_listed(folder) or {}).items() if each.complete else ():
+            with suppress(OSError):
+                if wanted == _sum(folder / name):
+                    continue
+            changed.append(name)
+        found[number] = replace(each, changed=tuple(changed))
         if found[number].complete:
             whole = found[number]
             break
@@ -216,7 +213,11 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
         yield aside
         wait()
         if leads:
-            _mark(aside)
+            files = sorted(each for each in aside.rglob("*") if each.is_file())
+            for each in files:
+                sync(each)
+            listed = {str(each.relative_to(aside)): (each.stat().st_size, _sum(each)) for each in files}
+            replace_file(aside / MARKER, json.dumps({"files": listed}, indent=1).encode())
             replace_folder(aside, output / f"checkpoint-{step}")
         wait()
     except (OSError, SafetensorError) as error:
@@ -233,14 +234,6 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
     return OutputError(f"{part or output} cannot be written: {why}.{left}", hint=hint)
 
 
-def _mark(folder: Path) -> None:
-    files = sorted(each for each in folder.rglob("*") if each.is_file())
-    for each in files:
-        sync(each)
-    listed = {str(each.relative_to(folder)): (each.stat().st_size, _sum(each)) for each in files}
-    replace_file(folder / MARKER, json.dumps({"files": listed}, indent=1).encode())
-
-
 def prune(output: Path, limit: int | None) -> None:
     """Delete partly saved checkpoints. With a `limit`, keep only that number of complete ones, the newest.
 
@@ -254,8 +247,7 @@ def prune(output: Path, limit: int | None) -> None:
     whole = [each for each in found if each.complete]
     kept = {each.folder for each in whole[:limit]}
     for each in found if whole else []:
-        ours = (each.folder / MARKER).is_file()
-        if ours and each.folder not in kept and each.step < whole[0].step:
+        if (each.folder / MARKER).is_file() and each.folder not in kept and each.step < whole[0].step:
             _remove(each.folder)
 
 

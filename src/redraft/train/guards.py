@@ -15,15 +15,15 @@ from typing import Any
 from redraft.errors import ModelError
 from redraft.train.options import LEARNING_RATE, RunOptions
 
-MARGIN = 2.0  # nats above the best mean that count as too high: batches differ by tenths
+MARGIN = 2.0  # a loss this many nats above the best mean is too high: batches differ by tenths
 
-STRETCH = 20  # the number of steps over which the best mean loss is taken
+STRETCH = 20  # the number of steps in a mean loss
 
 SEARCH = 25
-"""With fp16, this many steps in a row may have gradients that are not finite, while a loss scale is
-searched. The scale starts at 2^16 and halves each time. After 25 steps, it is below 1 and not the cause."""
+"""In fp16, this many steps in a row may have non-finite gradients while a loss scale is searched. The scale
+starts at 2^16 and halves each time. After 25 steps, it is below 1, so it is not the cause."""
 
-_NAMED = 8  # the most records of a step to name
+_NAMED = 8  # maximum records named in a message
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Moment:
 def unsound(model: Any) -> tuple[str, bool] | None:
     """Return a description of the first weight that is not finite, and whether it is trained; else None.
 
-    Frozen weights come first. Of a sharded weight, only the local shard is searched. Masks may be infinite,
-    so buffers are skipped.
+    Frozen weights are searched first. Of a sharded weight, only the local shard is searched. Buffers are
+    skipped, because masks may be infinite.
     """
     for name, tensor in sorted(model.named_parameters(), key=lambda each: each[1].requires_grad):
         part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
@@ -142,8 +142,9 @@ def out_of_memory(error: BaseException, own: RunOptions, tokens: int) -> ModelEr
     when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
     return ModelError(
         f"out of memory {when}{why}.",
-        hint="Each of these saves memory; the first costs least. If you change --lora or --model_max_length, "
-        "start over (--overwrite_output_dir):\n" + "\n".join(f"  {line}" for line in _smaller(own)),
+        hint="If you change --lora or --model_max_length, start over (--overwrite_output_dir). "
+        "Each of these saves memory; the first costs least:\n"
+        + "\n".join(f"  {line}" for line in _smaller(own)),
     )
 
 

@@ -1,8 +1,8 @@
 """Load a model and its tokenizer, add an adapter, and save weights. Untrainable models are refused.
 
-transformers accepts faults that training must not: it initialises missing weights at random; a tokenizer
-without an end-of-text token trains a model that never stops; another model's tokenizer trains nonsense. All
-of these are errors here. Code that comes with a model is never run, and pickled weights are not read.
+transformers accepts three faults that are errors here: missing weights, which it initialises at random; a
+tokenizer without an end-of-text token, so that the model never learns to stop; and another model's tokenizer.
+Code that comes with a model is never run, and pickled weights are not read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from redraft.weights.header import by
 from redraft.weights.lora.adapter import CONFIG
 from redraft.weights.lora.gguf import lora_weights
 
-_SHOWN = 12  # the most files to name in a message
+_SHOWN = 12  # maximum files named in a message
 
 
 def model_folder(ref: str, check: Callable[[Path], object]) -> Path | None:
@@ -80,7 +80,7 @@ def check_config(folder: Path) -> None:
 def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
     """Save a model or an adapter for `from_pretrained`. The files get the permissions of other new files."""
     model.save_pretrained(folder, state_dict=weights)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
+    (folder / "README.md").unlink(missing_ok=True)  # peft's card is an empty template
     mode = next(folder.glob("*config.json")).stat().st_mode
     for path in folder.glob("*.safetensors"):
         if path.stat().st_mode != mode:  # some file systems have one mode for all files
@@ -140,7 +140,7 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     bf16). Weights under an adapter do not change, so they are in bf16 if the machine has bf16 instructions.
     """
     if name == "float16" and not lora:
-        found = "weights in float16 cannot be trained: most steps are too small for float16."
+        found = "weights in float16 cannot be trained: its range is too small for gradients."
         raise UsageError(found, hint="--dtype float32 --fp16 true (computes in float16), or --dtype bfloat16")
     if name != "auto":
         return DTYPES[name]
@@ -183,7 +183,7 @@ def load_trained(
 ) -> transformers.PreTrainedModel | peft.PeftModel:
     """Load the model to train, with an adapter if the settings say so.
 
-    `note` has redraft's fields to add to the configuration of the result. With `scores`, load a reward model.
+    `note` contains redraft's fields for the configuration of the result. With `scores`, load a reward model.
     """
     transformers.set_seed(own.seed)  # a classifier's head may be new
     loaded = load_model(ref, dtype=DTYPES[own.dtype], scores=scores)
@@ -201,8 +201,7 @@ def skeleton(ref: str) -> transformers.PreTrainedModel:
     folder = model_folder(ref, check_config)
     loader: Any = transformers.AutoModelForCausalLM
     with _loading(ref, "model"), torch.device("meta"):
-        config = transformers.AutoConfig.from_pretrained(ref, **_closed(folder))
-        return loader.from_config(config)  # type: ignore[no-any-return]
+        return loader.from_config(transformers.AutoConfig.from_pretrained(ref, **_closed(folder)))  # type: ignore[no-any-return]
 
 
 def _closed(folder: Path | None) -> dict[str, Any]:
@@ -230,7 +229,7 @@ def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, 
             )
         model.resize_token_embeddings(needed, mean_resizing=False)
         head = model.get_output_embeddings()
-        # Each new row is the mean of the existing ones, as in SelFee and Alpaca. Both tables may be one.
+        # Each new row is the mean of the existing ones, as in SelFee and Alpaca. The tables may be tied.
         weights = {each.weight for each in (model.get_input_embeddings(), head) if each is not None}
         with torch.no_grad():
             for table in weights:

@@ -45,8 +45,7 @@ def preview(own: RunOptions, model: str, cache: Path, *, show: Say, say: Say) ->
     examples = (number for row in order.tolist() for number in rows[row].tolist())
     marked, other = verb.marked
     show(f"{f'{OPEN}{marked}{CLOSE}, ' if marked else ''}{other}, ⟨control token⟩, ↵ line end")
-    count = (own.preview or 1) * max(len(verb.parts), 1)
-    for place, number in enumerate(islice(examples, count)):
+    for place, number in enumerate(islice(examples, (own.preview or 1) * max(len(verb.parts), 1))):
         show(f"\n{_heading(prepared, number, place, verb)}")
         show(shown(prepared[number], tokenizer))
 

@@ -42,8 +42,7 @@ from redraft.train.trained import Trained, part_of
 
 def peak_memory() -> int:
     """Return the peak memory in bytes: of the GPU if one is used, otherwise of this process."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return torch.cuda.max_memory_allocated() or own
 
 
@@ -58,7 +57,7 @@ class Log:
 
     @contextmanager
     def opened(self, step: int) -> Iterator[None]:
-        """Open the log for a `with` block. Only its lines up to `step` are kept."""
+        """Open the log for a `with` block, and keep only its lines up to `step`."""
         try:
             if self._path:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +83,7 @@ class Log:
             self._show(step, steps, numbers)
 
     def report(self, to: Callable[[int, int, Mapping[str, Any]], object]) -> None:
-        """Call `to` with the step, all steps and the numbers of each line, in place of showing progress."""
+        """Call `to` with the step, the number of steps and the numbers of each line. Show no progress."""
         self._show = to
 
 
@@ -107,11 +106,10 @@ class StepCounts:
     def take(self) -> dict[str, float]:
         """Return the numbers for a line of the log, and reset the counts."""
         now = time.monotonic()
-        pace = self.tokens / max(now - self._since, 1e-9)
         taken = {
             "tokens": self.tokens,
             "trained_tokens": self.trained,
-            "tokens_per_second": round(pace, 1),
+            "tokens_per_second": round(self.tokens / max(now - self._since, 1e-9), 1),
             "memory_gb": round(peak_memory() / 1e9, 3),
         }
         self.tokens = self.trained = 0
@@ -157,7 +155,8 @@ SOURCE = "source.safetensors"  # the state of the source of batches, the same in
 RANDOM = "random-{}.safetensors"  # the states of a process's random generators
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
-"""Signals that stop a run. If processes got different ones, SIGTERM wins: its sender will restart the run."""
+"""Signals that stop a run. If processes got different ones, SIGTERM wins: schedulers send it,
+and restart the run."""
 
 
 class Loop:
@@ -193,7 +192,7 @@ class Loop:
         self._grad_norm = math.nan
         self._not_finite = 0  # steps in a row with gradients that are not finite
         self._unlogged = torch.zeros((), device=args.device)  # loss of the steps since the log's last line
-        self._logged, self._logged_loss = 0, 0.0  # last step with a line; loss in the session's lines
+        self._logged, self._logged_loss = 0, 0.0  # last logged step; sum of logged losses
         self._tell("init_end")
 
     @property
@@ -286,8 +285,7 @@ class Loop:
         for number, batch in enumerate(batches, 1):
             self._backward(batch, count, last=number == len(batches))
         most = self.args.max_grad_norm if self.args.max_grad_norm > 0 else math.inf
-        norm = self.trained.accelerator.clip_grad_norm_(self.trained.wrapped.parameters(), most)
-        self._check_numbers(norm)
+        self._check_numbers(self.trained.accelerator.clip_grad_norm_(self.trained.wrapped.parameters(), most))
         self.trained.optimizer.step()
         self._learning_rate = self.trained.learning_rate()
         if not self.trained.accelerator.optimizer_step_was_skipped:
@@ -306,8 +304,7 @@ class Loop:
         loss = sums[2] / self.args.world_size
         if self._losses and self._divergence.add(loss):
             raise diverged(self._moment(self.state.global_step, loss), self._divergence)
-        longest = max(batch["input_ids"].numel() for batch in batches)
-        self.counts.add(int(sums[1]), int(sums[0]), longest)
+        self.counts.add(int(sums[1]), int(sums[0]), max(batch["input_ids"].numel() for batch in batches))
         return torch.tensor(int(sums[0]), device=self.args.device)
 
     def _backward(self, batch: Batch, count: torch.Tensor, *, last: bool) -> None:
@@ -328,16 +325,14 @@ class Loop:
     def _check_numbers(self, norm: Any) -> None:
         self._grad_norm = float(norm)
         self._not_finite = 0 if math.isfinite(self._grad_norm) else self._not_finite + 1
-        # While fp16 searches for a loss scale, gradients may not be finite. The loss itself is not scaled.
+        # While fp16 searches for a loss scale, gradients may be infinite. The checked loss is not scaled.
         searches = self.trained.accelerator.scaler is not None
         loss = self._last_loss()
         if not math.isfinite(loss) or self._not_finite > (SEARCH if searches else 0):
-            moment = self._moment(self.state.global_step + 1, loss)
-            raise no_number(moment, unsound(self.trained.around))
+            raise no_number(self._moment(self.state.global_step + 1, loss), unsound(self.trained.around))
 
     def _moment(self, step: int, loss: float) -> Moment:
         saved = [each for each in checkpoints.checkpoints(self.folder) if each.complete]
-        began = self._resumed.step if self._resumed else 0
         return Moment(
             step=step,
             loss=loss,
@@ -347,7 +342,7 @@ class Loop:
             records=self.records(step),
             checkpoint=str(saved[0].folder) if saved else None,
             usual=LEARNING_RATE["lora" if isinstance(self.trained.model, PeftModel) else "full"],
-            begins=step == began + 1,
+            begins=step == (self._resumed.step if self._resumed else 0) + 1,
             resumed=str(self._resumed.folder) if self._resumed else None,
         )
 

@@ -2,9 +2,9 @@
 
 Only hidden states that predict a trained token go through the head, one slice at a time, and each slice's
 gradient is computed while its logits are in memory. torch has `linear_cross_entropy` for this. With torch
-2.13 on a CPU (1,024 tokens, a head of 49,152 x 576) it took 2 to 16 times as long, and in bf16 its sum in 16
-bits was off by half a percent. If the head is not a plain matrix, or the model changes its logits (a bound, a
-scale), the model computes the logits itself: for a single row, only those of trained tokens.
+2.13 on a CPU (1,024 tokens, a head of 49,152 x 576) it took 2 to 16 times as long, and its 16-bit sum
+in bf16 was off by half a percent. If the head is not a plain matrix, or the model changes its logits (a
+bound, a scale), the model computes the logits itself: for a single row, only those of trained tokens.
 """
 
 from __future__ import annotations
@@ -115,8 +115,7 @@ def _taking_loss(head: Any, targets: Tensor) -> Iterator[None]:
 def _by_logits(whole: Callable[..., Any], inputs: dict[str, Any], targets: Tensor) -> Tensor:
     trained = targets != IGNORED
     if len(targets) == 1:
-        keep = trained[0].nonzero().flatten()
-        logits = whole(**inputs, logits_to_keep=keep).logits[0]
+        logits = whole(**inputs, logits_to_keep=trained[0].nonzero().flatten()).logits[0]
     else:
         logits = whole(**inputs).logits[trained]
     return functional.cross_entropy(_at_least_32_bits(logits), targets[trained], reduction="sum")

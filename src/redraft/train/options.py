@@ -4,8 +4,8 @@
 
 Settings of optimizer, schedule, checkpoints and logs are named like fields of transformers'
 `TrainingArguments`. `train/trained.py` makes such an object from them. Other fields of that class cannot be
-set. Flags override the recipe. The commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` lists the
-names that have changed since. Nothing heavy is imported here.
+set. Flags override the recipe. The commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` maps
+their names to current ones. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"
 
 _Home = AfterValidator(lambda value: value and os.path.expanduser(value))  # noqa: PTH111
 Place = Annotated[str, _Home]
-"""A path with `~` expanded, since no shell does that in a recipe. A `Path` would change org/name+adapter."""
+"""A path with `~` expanded, since no shell does that in a recipe. It is a text, since it may be org/name."""
 MaybePlace = Annotated[str | None, _Home]
 
 _Several = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
@@ -59,7 +59,7 @@ class RunOptions(OptionModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "number format of the weights during training", MODEL, default="auto"
     )
-    bf16: bool | None = option("compute layers in bf16; default if the CPU supports it", MODEL)
+    bf16: bool | None = option("compute layers in bf16; default on CPUs with bf16", MODEL)
     fp16: bool = option("compute layers in fp16; needs a GPU", MODEL, default=False)
     tf32: bool | None = option("compute 32-bit products in TF32; needs a GPU", MODEL)
     lora: bool | None = option("train an adapter; default without a large enough GPU", MODEL)
@@ -172,7 +172,7 @@ class SftOptions(LossOptions):
         default="accepted",
     )
     answer: Literal["accepted", "first"] = option(
-        "which answer --training_objective answer uses (first: answer 0 even if rejected, as in SelFee)",
+        "the answer that --training_objective answer trains on (first: answer 0, as in SelFee)",
         DATA,
         default="accepted",
     )
@@ -245,11 +245,11 @@ class PpoOptions(RunOptions):
     lr_scheduler_type: Schedule = option("schedule that changes the learning rate", STEPS, default="constant")
     warmup_ratio: float = option("share of all steps used for warm-up", STEPS, default=0.0, ge=0, lt=1)
     lora: bool | None = option(
-        "train an adapter; PPO needs one, since its reference is the model without it", MODEL, default=True
+        "train an adapter (required: the reference of PPO is the model without it)", MODEL, default=True
     )
     algorithm: Literal["ppo", "rloo", "grpo"] = option("how to estimate advantages", ALGORITHM, default="ppo")
     reward: Texts = option(
-        "judge answers by a check, reward:MODEL or python:module.function; A 2*B is a weighted sum",
+        "judge answers by a check, reward:MODEL or python:module.function; A 2*B sums A and twice B",
         JUDGING,
         default=(),
     )
@@ -344,12 +344,11 @@ class PpoOptions(RunOptions):
     def _check_rollouts(self) -> None:
         step = self.per_device_train_batch_size * self.gradient_accumulation_steps * ranks()
         processes = f" × {ranks()} processes" if ranks() > 1 else ""
-        sizes = {
+        for name, size in {
             "--chunk_size": min(self.chunk_size, self.num_rollouts),
             f"--per_device_train_batch_size × --gradient_accumulation_steps{processes}": step,
             "--num_generations": samples_each(self),
-        }
-        for name, size in sizes.items():
+        }.items():
             if self.num_rollouts % size:
                 raise UsageError(
                     f"--num_rollouts {self.num_rollouts} must be a multiple of {name}, {size}.",
@@ -376,7 +375,7 @@ _DATA = (".jsonl", ".json", ".txt", ".gz", ".csv", ".parquet")
 """Extensions of data files. Users sometimes type such a file in place of a recipe."""
 
 LAZY = "lazy_preprocess"
-"""FastChat's switch that makes each row of a batch one record, without packing."""
+"""FastChat's switch that turns packing off: each row is one record."""
 OLD = {
     "evaluation_strategy": "eval_strategy",
     "gradient_checkpointing": "activation_checkpointing",

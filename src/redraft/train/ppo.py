@@ -1,6 +1,6 @@
 """PPO, RLOO and GRPO from top to bottom: rollouts, rewards, advantages, updates.
 
-The loop (`loop`) reads `Ppo`. An epoch of the loop is a rollout batch:
+The loop (`loop`) reads batches from `Ppo`. Each of its epochs is a rollout batch:
 
 1. Rollouts: the policy answers prompts, a chunk at a time (`policy`).
 2. Rewards: each chunk is judged (`rewards`) and written to `samples.jsonl`.
@@ -104,7 +104,7 @@ class PpoVerb(Verb[PpoOptions]):
         trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if trained and longest + (answer := room(own, longest)) > trained:
             raise UsageError(
-                f"a prompt of {longest:,} tokens and an answer of {answer:,} are together more than the "
+                f"a prompt of {longest:,} tokens and an answer of {answer:,} together exceed the "
                 f"{trained:,} tokens that the model was trained for.",
                 hint=f"{own.longest_flag} {trained} leaves out prompts that are too long.",
             )
@@ -253,8 +253,7 @@ class Ppo(Source):
     # 4. Updates. (3 is `Experience`, below.)
 
     def _rows(self, epoch: int, number: int) -> list[int]:
-        a_pass = len(self) // self.own.ppo_epochs
-        of_pass, number = divmod(number, a_pass)
+        of_pass, number = divmod(number, len(self) // self.own.ppo_epochs)
         order = np.random.default_rng((self._seed, epoch, of_pass)).permutation(self.own.num_rollouts)
         rows: list[int] = order[number * self._size : (number + 1) * self._size].tolist()
         return rows
@@ -330,8 +329,7 @@ class Experience:
         most = own.cliprange_reward or math.inf
         shaped = torch.where(ended, finals, finals - own.missing_eos_penalty).clamp(-most, most)
         # A token's reward is its KL penalty; the last one also gets the score.
-        price = 0.0 if in_loss else self.beta
-        rewards = algorithm.token_rewards(shaped, seen.log_probs, ref, mask, price)
+        rewards = algorithm.token_rewards(shaped, seen.log_probs, ref, mask, 0.0 if in_loss else self.beta)
         if self._begins and own.algorithm == "ppo":
             seen = seen._replace(values=self._lifted(rewards, seen.values, mask))
         self._begins = False
@@ -428,14 +426,13 @@ def of_scores(scores: Sequence[_Score], finals: Tensor, ended: Tensor, mask: Ten
     varies = all(float(algorithm.deviation(each)) for each in (finals, tokens))
     tied = torch.corrcoef(torch.stack([finals, tokens.double()]))[0, 1] if varies else torch.zeros(())
     forms = scores[0] if len(scores[0]) > 1 else ()
-    parts = {f"reward/{form}": sum(each[form] for each in scores) / len(scores) for form in forms}
     return {
         "reward": float(finals.mean()),
         "reward_std": float(algorithm.deviation(finals)),
         "response_tokens": float(tokens.double().mean()),
         "reward_length_correlation": float(tied),
         "ended": float(ended.double().mean()),
-        **parts,
+        **{f"reward/{form}": sum(each[form] for each in scores) / len(scores) for form in forms},
     }
 
 

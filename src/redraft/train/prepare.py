@@ -91,6 +91,7 @@ class DataReport:
     broken: RecordTally = field(default_factory=RecordTally)  # cut records that end within an answer
     # Conversations that train on their last answer alone, because the format has one turn.
     leaves: RecordTally = field(default_factory=RecordTally)
+    unanswered: RecordTally = field(default_factory=RecordTally)  # records that train on feedback alone
     skipped: dict[str, RecordTally] = field(default_factory=dict)  # records that gave no example, by reason
     # The number of examples by data set (or, without one, by file), and then by licence.
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -110,7 +111,8 @@ class DataReport:
         lost = Cut(*map(sum, zip(*(each.cut for each in found), strict=True)))
         self.cut_tokens += lost.tokens
         self.cut_prompt += lost.prompt
-        counts = {"cut": lost.tokens, "lost": lost.lost, "broken": lost.broken, "leaves": found[0].leaves}
+        counts = {"cut": lost.tokens, "lost": lost.lost, "broken": lost.broken}
+        counts |= {"leaves": found[0].leaves, "unanswered": found[0].unanswered}
         for tally in (tally for tally, count in counts.items() if count):
             getattr(self, tally).add(name)
         data, licence = origin
@@ -132,6 +134,7 @@ class DataReport:
             ("of these without their last answers", self.lost),
             ("of these cut within an answer", self.broken),
             (f"with earlier answers, {_NO_LOSS}", self.leaves),
+            ("with loss on feedback alone, because every answer was rejected or cut", self.unanswered),
             *((f"skipped, {reason}", tally) for reason, tally in skipped),
         ]
         counts = [f"{tally.count:,} {what}: {tally}" for what, tally in tallies if tally.count]
@@ -178,7 +181,7 @@ class Writer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files = {name: (folder / name).open("xb") for name in _FILES}
-        self._ends = np.zeros(2, np.int64)  # the ends of tokens and of names so far
+        self._ends = np.zeros(2, np.int64)  # end offsets of tokens and names so far
         self._files[OFFSETS].write(self._ends.tobytes())
 
     def add(self, name: str, ids: NDArray[Any], trained: NDArray[np.bool_]) -> None:
@@ -206,8 +209,8 @@ class Writer:
             file.close()
 
 
-BATCH = 256  # the most records of a batch…
-BATCH_BYTES = 1 << 18  # …and the bytes after which a batch is full
+BATCH = 256  # maximum records in a batch
+BATCH_BYTES = 1 << 18  # a batch with this many bytes is full
 WORTH_A_PROCESS = 1 << 22  # bytes of records per worker: tokenising them takes as long as starting a process
 
 
@@ -228,7 +231,7 @@ class Encodes(Protocol):
 
 
 Encoded = list[tuple[str, tuple[str, str], tuple[Example, ...] | Skipped]]
-"""For each chain: its id, its data set (or file) and licence, and its examples or the reason for none."""
+"""For each chain: its id, its data set (or file) and licence, and its examples or why it has none."""
 
 
 def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[Encoded]:
@@ -275,8 +278,7 @@ def prepare(
         return found
     waiting = "waiting for another process, which is tokenising the same data."
     lock = locked(cache / f"{folder.name}.lock", lambda: say(waiting) if leads() else None)
-    hint = "Make room there, or name another folder: --cache_dir DIR"
-    with written_to(cache, "prepared data", hint), lock:
+    with written_to(cache, "prepared data", "Make room there, or name another folder: --cache_dir DIR"), lock:
         if found := open_prepared(folder, key):  # another process has just prepared it
             return found
         for left in cache.glob("*.partial"):

@@ -22,7 +22,7 @@ def ranks() -> int:
 
 
 def leads() -> bool:
-    """Return whether this is the first or the only process, which prints for all."""
+    """Return whether this process prints for all: it is the first or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -31,9 +31,9 @@ def parting() -> Iterator[None]:
     """Leave the process group, if there is one, when the block ends.
 
     If the block succeeds, wait for all processes. If it fails, do not wait: the others notice and fail too.
-    Without this, torch's threads keep running until a process has ended, and then abort.
+    Otherwise, torch's threads would still run when the process exits, and make it abort.
     """
-    from torch import distributed  # slow to import, and not needed to make tokens
+    from torch import distributed  # slow to import, and not needed to tokenise
 
     try:
         yield
@@ -59,14 +59,13 @@ def place() -> tuple[int, int]:
     """Return this process's rank in its group, and the group's size; (0, 1) without a group."""
     from torch import distributed
 
-    grouped = distributed.is_initialized()
-    return (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
 def gathered(mine: T) -> list[T]:
     """Return the values of `mine` from all processes, in rank order. Every process must call this.
 
-    Objects are pickled between the processes of a run, which trust each other.
+    Values are pickled: the processes of a run trust each other.
     """
     from torch import distributed
 

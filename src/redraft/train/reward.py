@@ -5,7 +5,7 @@ The chosen answer should have the higher reward:
     -log sigmoid(r_chosen - r_rejected)
 
 This is the negative log-likelihood of Bradley and Terry's model (Biometrika 39, 1952, 324), as in InstructGPT
-(Ouyang et al. 2022, equation 1), where r is a number at the last token of a text. Examples are in the order
+(Ouyang et al. 2022, equation 1), where r is the model's output at the last token. Examples are in the order
 chosen, rejected, chosen, rejected.
 
 Plain transformers and peft load the result, and read its reward at the last token that is not padding. So the
@@ -52,7 +52,7 @@ from redraft.train.verb import Verb, bare_of, can_join
 class PairOutput(ModelOutput):
     """The output of a reward model for a batch of pairs."""
 
-    loss: Tensor | None = None  # the summed loss over `num_items_in_batch`, in nats
+    loss: Tensor | None = None  # the summed loss divided by `num_items_in_batch`, in nats
     rewards: Tensor | None = None  # [pairs, 2]: of the chosen and the rejected answer
     # `accuracy`: the number of pairs whose chosen answer has the higher reward. A tie counts half.
     sums: dict[str, Tensor] | None = None
@@ -64,7 +64,7 @@ def pairwise(chosen: Tensor, rejected: Tensor) -> Tensor:
 
 
 def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the starts and the ends of texts among all tokens of a batch, both [texts].
+    """Return where texts start and end in the flattened tokens of a batch, both [texts].
 
     Args:
         position_ids: [rows, tokens]. In a joined row they restart with each text.
@@ -163,7 +163,7 @@ VERB = Reward()
 NAME = "eval.json"  # the file's name, in the output folder
 
 EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Edges of the calibration's bins, for the probability that the model gives to the answer it prefers."""
+"""Edges of the calibration bins: probabilities that the model gives to the answer it prefers."""
 
 CHANCE = 0.5
 
@@ -172,7 +172,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bin:
-    """Pairs for which the model was nearly equally sure."""
+    """Pairs for which the model was about equally sure."""
 
     low: float
     high: float

@@ -164,8 +164,7 @@ def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
     parameters = sum(each.numel() for each in skeleton(model).parameters())
     gpu_bytes = None
     if torch.cuda.is_available() and not own.use_cpu:
-        sharing = ranks() if own.fsdp_words else 1
-        gpu_bytes = int(torch.cuda.get_device_properties(0).total_memory) * sharing
+        gpu_bytes = int(torch.cuda.get_device_properties(0).total_memory) * (ranks() if own.fsdp_words else 1)
     lora, why = default_method(parameters, gpu_bytes)
     say(f"{'an adapter' if lora else 'the whole model'} is trained: {why} (--lora True or False to choose).")
     return lora
@@ -336,8 +335,7 @@ class Ready:
         """Train, and save the result unless a signal stopped the run. `begin` is called before any step."""
         with alone(self.loop.folder) if self.args.should_save else nullcontext():
             step = self.checkpoint.step if self.checkpoint else 0
-            mine = (step, self.tokens_sha256[:12], len(self.data.rows))
-            check_same_start(gathered(mine))
+            check_same_start(gathered((step, self.tokens_sha256[:12], len(self.data.rows))))
             if self.own.overwrite_output_dir and self.args.should_save:
                 checkpoints.remove_all(self.loop.folder)
                 remove_result(self.loop.folder)

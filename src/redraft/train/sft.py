@@ -1,4 +1,4 @@
-"""Fine-tune a causal language model on chains, written as texts and packed several to a row."""
+"""Fine-tune a causal language model on chains, rendered as texts and packed into rows."""
 
 from __future__ import annotations
 
@@ -50,10 +50,9 @@ class Sft(Verb[SftOptions]):
     def model(
         self, own: SftOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load a model and set up its loss. If it should learn chains, its configuration records that."""
+        """Load a model and set up its loss. If it learns chains, its configuration records that."""
         native = own.format == "selfee" and own.training_objective != "answer"
-        note = {"redraft_format": NATIVE_FORMAT} if native else {}
-        model = load_trained(own, ref, tokenizer, note=note)
+        model = load_trained(own, ref, tokenizer, note={"redraft_format": NATIVE_FORMAT} if native else {})
         if own.lora_from and isinstance(model, PeftModel):
             go_on_from(model, Path(own.lora_from))
         return model, with_loss(model, say=say, packed=own.packing)

@@ -68,12 +68,12 @@ def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArgu
     if not torch.cuda.is_available() or own.use_cpu:
         _fit_to_cpu(asked, own, say)
     elif ranks() == 1:
-        _leave_fsdp_out(asked, say, f"To shard it: {_ALL_GPUS.format('N')}")
+        _leave_fsdp_out(asked, say, f"To shard the model: {_ALL_GPUS.format('N')}")
     for name in own.report_to:
         _check_report(name)
     try:
         with warnings.catch_warnings():
-            # transformers warns of settings by names that a user did not type.
+            # transformers' warnings use setting names that the user did not type.
             warnings.simplefilter("ignore", FutureWarning)
             made = TrainingArguments(**asked)
             device = made.device
@@ -103,9 +103,9 @@ def _fit_to_cpu(asked: dict[str, Any], own: RunOptions, say: Say) -> None:
         say("layers compute in bf16, which is faster on this CPU (--bf16 False for 32 bits).")
         asked["bf16"] = True
     if asked.pop("tf32"):
-        say("--tf32 is left out: it needs a GPU, and none is used.")
+        say("--tf32 is ignored: it needs a GPU, and none is used.")
     if own.fp16:
-        say("--fp16 is left out: it needs a GPU, and none is used. --dtype sets the number format.")
+        say("--fp16 is ignored: it needs a GPU, and none is used. --dtype sets the number format.")
         asked["fp16"] = False
     if asked["bf16"] and not computes_bf16(gpu=False):
         say("--bf16 is slower than 32 bits here: this CPU lacks the instructions (try --bf16 False).")
@@ -115,7 +115,7 @@ def _fit_to_cpu(asked: dict[str, Any], own: RunOptions, say: Say) -> None:
 def _leave_fsdp_out(asked: dict[str, Any], say: Say, why: str) -> None:
     if asked.pop("fsdp", None):
         each = f"each of the {ranks()} processes" if ranks() > 1 else "one process"
-        say(f"--fsdp is left out: {each} loads the whole model, and the loss is the same. {why}.")
+        say(f"--fsdp is ignored: {each} loads the whole model. The loss does not change. {why}.")
     asked.pop("fsdp_config", None)
 
 
@@ -155,16 +155,28 @@ class Trained:
     """
 
     card: str | None = None  # the text of the model card, or None
-    optimizer: Any  # from `prepare`
-    schedule: Any  # from `prepare`
+    optimizer: Any  # set by `prepare`
+    schedule: Any  # set by `prepare`
 
     def __init__(
         self, model: Any, args: TrainingArguments, tokenizer: Any = None, *, around: Any = None
     ) -> None:
         self.model, self.args, self.tokenizer = model, args, tokenizer
         self.around = self.wrapped = around or model
-        self.accelerator = _accelerator(args)  # for the backward pass and for clipping
-        self._uses_cache = getattr(model.config, "use_cache", None)  # the result's setting
+        shards = dict(args.fsdp_plugin_args or {})
+        if shards.get("fsdp_version") == 2 and (args.bf16 or args.fp16):
+            # Gradients are summed in 32 bits, and the loss has 32 bits. accelerate would use 16 for both.
+            half = torch.bfloat16 if args.bf16 else torch.float16
+            shards["mixed_precision_policy"] = MixedPrecisionPolicy(half, torch.float32)
+        self.accelerator = Accelerator(
+            mixed_precision=args.mixed_precision,
+            fsdp_plugin=FullyShardedDataParallelPlugin(**shards) if shards else None,
+            dynamo_plugin=utils.TorchDynamoPlugin(backend=args.torch_compile_backend),
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(find_unused_parameters=bool(args.ddp_find_unused_parameters))
+            ],
+        )
+        self._uses_cache = getattr(model.config, "use_cache", None)  # the setting to save with the result
         model.config.use_cache = False
         if args.bf16 or args.fp16:
             leave_inputs_to_autocast(model)
@@ -287,22 +299,6 @@ def part_of(folder: Path, name: str) -> Path:
         hint = f"If another trainer made it, start a new run from it: --model_name_or_path {folder}"
         raise ModelError(message, hint=hint)
     return path
-
-
-def _accelerator(args: TrainingArguments) -> Accelerator:
-    shards = dict(args.fsdp_plugin_args or {})
-    if shards.get("fsdp_version") == 2 and (args.bf16 or args.fp16):
-        # Gradients are summed in 32 bits, and the loss has 32 bits. accelerate would use 16 for both.
-        half = torch.bfloat16 if args.bf16 else torch.float16
-        shards["mixed_precision_policy"] = MixedPrecisionPolicy(half, torch.float32)
-    return Accelerator(
-        mixed_precision=args.mixed_precision,
-        fsdp_plugin=FullyShardedDataParallelPlugin(**shards) if shards else None,
-        dynamo_plugin=utils.TorchDynamoPlugin(backend=args.torch_compile_backend),
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=bool(args.ddp_find_unused_parameters))
-        ],
-    )
 
 
 def _load_whole(model: torch.nn.Module, folder: Path) -> None:

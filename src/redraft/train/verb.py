@@ -27,7 +27,7 @@ class Verb(ABC, Generic[Own]):
     """A verb of `redraft train`, such as `sft`."""
 
     row: str  # the noun for a row
-    # A preview's descriptions of the tokens marked in the prepared data ("" if none are), and of the others.
+    # How a preview describes tokens marked in the prepared data ("" if none are marked), and the others.
     marked: tuple[str, str]
     parts: tuple[str, ...] = ()  # a preview's names for the examples of a row
     measures = False  # whether the result is measured on the evaluation data, whatever `--eval_strategy` is
@@ -52,13 +52,13 @@ class Verb(ABC, Generic[Own]):
 
     def source(
         self,
-        model: Any,  # noqa: ARG002  (most need none of these)
+        model: Any,  # noqa: ARG002  (most verbs need none of these)
         data: Data,
         own: Own,  # noqa: ARG002
         args: TrainingArguments,  # noqa: ARG002
         tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
     ) -> tuple[Source, Any]:
-        """Return the loop's data, and the module around the model that computes the loss, or None."""
+        """Return the loop's data, and a module around the model that computes the loss, or None."""
         return data, None
 
     def finish(self, own: Own, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:

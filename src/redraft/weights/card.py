@@ -40,7 +40,7 @@ _LISTED = re.compile(
     r"|cdla-.*|llama[234](\.[123])?|gemma|unknown"
 )
 """Licences that the hub knows by their own id (huggingface.co/docs/hub/repositories-licenses)."""
-_CACHED = re.compile(r"-[0-9a-f]{16}$")  # ends the name of a folder that `engines.hf.folders` made
+_CACHED = re.compile(r"-[0-9a-f]{16}$")  # suffix of folders that `engines.hf.folders` makes
 
 Part = tuple[Checkpoint, str]  # a checkpoint and its kind: base, adapter or delta
 
@@ -121,7 +121,7 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     """Replace an output's card by one that lists the sources of both its checkpoints.
 
     The card of `first` stays if it lists all sources, or if no licence is known. A base without a known
-    licence does not count as a source. Warn about the licences.
+    licence does not count as a source. Report the licences.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)
@@ -130,6 +130,8 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     sources = tuple(dict.fromkeys(source for of in found for source in of))
     if second[1] == "base" and not is_known(found[1]):
         sources = found[0]
+    elif first[1] == "base" and {each[::2] for each in found[0]} <= {each[::2] for each in found[1]}:
+        sources = found[1]  # the adapter's card names its base, perhaps by another name
     if not is_known(sources):
         return
     if set(sources) != set(found[0]):
@@ -144,7 +146,7 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
 
 
 def say_licences(sources: Sequence[Source], run: Run) -> None:
-    """Warn about the licences of an output. If they clash, warn even in a quiet run."""
+    """Report the licences of an output. A clash is reported even in a quiet run."""
     if text := remark(sources):
         (run.caution if clash(sources) else run.tell)(text)
 

@@ -44,6 +44,10 @@ SAMPLES, SAMPLE = 4, 1024  # places sampled in each tensor for its fingerprint, 
 SINGLES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
 
 
+class _NoCheckpoint(ModelError):
+    exit_status = UsageError.exit_status
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The tensors of a model on disk."""
@@ -131,8 +135,7 @@ def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> It
     If rows are permuted within heads, `heads` is the number of heads, and portions contain whole heads.
     """
     unit = rows // heads if heads else 1
-    step = max((size or CHUNK) // max(4 * row * unit, 1), 1) * unit
-    yield from pairwise([*range(0, rows, step), rows])
+    yield from pairwise([*range(0, rows, max((size or CHUNK) // max(4 * row * unit, 1), 1) * unit), rows])
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -156,11 +159,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_small(path: Path) -> bytes:
-    """Read a small file, such as a configuration. Large files, devices and links to outside are errors."""
+    """Read a small file, such as a configuration. Refuse large files, devices and links out of the folder."""
     try:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:
-                raise ModelError(f"{path} has more than {MAX_JSON >> 20} MB, too much for such a file.")
+                raise ModelError(f"{path} exceeds {MAX_JSON >> 20} MB, the limit for files without weights.")
             raw = file.read()
     except FileNotFoundError:
         raise
@@ -174,7 +177,7 @@ def find_files(path: Path) -> dict[str, str]:
     """Map each tensor's name to its file. Without an index, map an empty name to the only file."""
     if path.is_file():
         if path.suffix not in (SAFETENSORS, BIN):
-            raise ModelError(
+            raise _NoCheckpoint(
                 f"{path} is not a checkpoint: the file must end in .safetensors or .bin.",
                 hint=f"redraft weights from-gguf {path} -o DIR" if path.suffix.lower() == ".gguf" else None,
             )
@@ -192,12 +195,14 @@ def _nothing(path: Path) -> ModelError:
     try:
         found = sorted(file.name for file in path.iterdir())
     except FileNotFoundError:
-        return ModelError(f"there is no {path}.", hint="Check the path.")
+        return _NoCheckpoint(f"there is no {path}.", hint="Check the path.")
     except OSError as error:
         return ModelError(f"{path} cannot be read: {error.strerror}.")
     what = "no weights: no model.safetensors, no index, no pytorch_model.bin"
     hint = "Name the folder that has config.json and the weights."
-    return ModelError(f"{path} has {what}. It contains: {', '.join(found[:8]) or 'nothing'}.", hint=hint)
+    if "adapter_config.json" in found:
+        hint = "An adapter's folder also has adapter_model.safetensors, from the end of its training."
+    return _NoCheckpoint(f"{path} has {what}. It contains: {', '.join(found[:8]) or 'nothing'}.", hint=hint)
 
 
 def _indexed(path: Path) -> dict[str, str]:
@@ -286,7 +291,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "bytes": checkpoint.size,
         "dtypes": dtypes_of(checkpoint),
         "fingerprint": fingerprint(checkpoint),
-        # With the time of modification, in nanoseconds, a replaced file counts as another file.
+        # The modification time, in nanoseconds, reveals that a file was replaced.
         "files": {file: [info.st_size, info.st_mtime_ns] for file, info in files.items()},
     }
 

@@ -25,8 +25,7 @@ def convert(src: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = 
     if dtype:
         refuse_quantised(source)
     tensors = [tensor.rounded(dtype) for tensor in source.tensors.values()]
-    facts = {"inputs": {"source": describe(source)}, "dtype": dtype}
-    with new_folder(dst, run, manifest=facts) as out:
+    with new_folder(dst, run, manifest={"inputs": {"source": describe(source)}, "dtype": dtype}) as out:
         copy_side_files(source, out.aside)
         set_dtype(out.aside, tensors)
         out.write_rounded(

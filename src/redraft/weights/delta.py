@@ -2,8 +2,9 @@
 
 A plain delta stores `target - base` in the target's dtype, like the released deltas of SelFee, Alpaca, Vicuna
 and StableVicuna; adding it back is exact except for rounding. An exact delta stores the difference of the bit
-patterns as integers that wrap around, and restores the target bit for bit in any dtype. Tensors that the base
-lacks or has in another kind of dtype are stored whole. The recipe of a delta is in the header of each file.
+patterns as integers that wrap around, and restores the target bit for bit in any dtype. A tensor is
+stored whole if it contains codes (booleans, 8-bit floats), or if its dtypes in base and target differ and are
+not both floats. The recipe of a delta is in the header of each file.
 
 Quantised files are refused.
 
@@ -76,9 +77,16 @@ def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: b
     refuse_delta(theirs)
     inputs = {"base": describe(ours), "target": describe(theirs)}
     _check_shapes(ours, theirs, "target")
-    recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
-    facts = {"inputs": inputs, "delta": asdict(recipe)}
-    with new_folder(dst, run, manifest=facts) as out:
+    whole = []
+    for name, tensor in theirs.tensors.items():
+        both = {ours.tensors[name].dtype if name in ours.tensors else "", tensor.dtype}
+        # Floats and integers cannot be subtracted from each other, and codes cannot be subtracted at all.
+        if tensor.dtype in _CODES or (len(both) > 1 and not both <= FLOATS):
+            whole.append(name)
+    added: Convention = "zero" if added_rows(ours, theirs) else "none"
+    dtypes = {name: tensor.dtype for name, tensor in theirs.tensors.items()} if exact else {}
+    recipe = Recipe(exact, added, inputs["base"]["fingerprint"], dtypes, tuple(whole))
+    with new_folder(dst, run, manifest={"inputs": inputs, "delta": asdict(recipe)}) as out:
         copy_side_files(theirs, out.aside)
         stored = list(theirs.tensors.values())
         if exact:
@@ -95,9 +103,9 @@ def apply(
 ) -> None:
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
-    A wrong base is refused before anything is written: by the fingerprint for redraft's deltas, otherwise by
-    shapes and configuration. `vocab` is the convention for rows that the base lacks, if the delta does
-    not record it.
+    Refuse a wrong base before anything is written: a delta of redraft records the base's fingerprint; for
+    other deltas, shapes and configuration are compared. `vocab` is the convention for rows that the base
+    lacks, if the delta does not record it.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
@@ -106,8 +114,7 @@ def apply(
     inputs = {"base": describe(ours), "delta": describe(theirs)}
     theirs = _without_buffers(ours, theirs)
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, run.tell)
-    facts = {"inputs": inputs, "vocabulary": recipe.vocabulary}
-    with new_folder(dst, run, manifest=facts) as out:
+    with new_folder(dst, run, manifest={"inputs": inputs, "vocabulary": recipe.vocabulary}) as out:
         summed = list(theirs.tensors.values())
         if recipe.exact:
             summed = [replace(each, dtype=recipe.dtypes[each.name]) for each in summed]
@@ -128,7 +135,7 @@ def apply(
 class _Piece:
     name: str
     start: int  # the index of the first element
-    base: torch.Tensor | None  # the base's elements, or values for missing rows; None without the tensor
+    base: torch.Tensor | None  # the base's elements, or values for missing rows; None if stored whole
     theirs: torch.Tensor  # the elements of the target or the delta
 
 
@@ -175,18 +182,6 @@ def _wide(ours: torch.Tensor, theirs: torch.Tensor, change: _InPlace) -> torch.T
         return change(theirs, ours)
     wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
     return change(theirs.to(wide), ours.to(wide)).to(theirs.dtype)
-
-
-def _new_recipe(base: Checkpoint, target: Checkpoint, base_fingerprint: str, *, exact: bool) -> Recipe:
-    whole = []
-    for name, tensor in target.tensors.items():
-        both = {base.tensors[name].dtype if name in base.tensors else "", tensor.dtype}
-        # Floats and integers cannot be subtracted from each other, and codes cannot be subtracted at all.
-        if tensor.dtype in _CODES or (len(both) > 1 and not both <= FLOATS):
-            whole.append(name)
-    added: Convention = "zero" if added_rows(base, target) else "none"
-    dtypes = {name: tensor.dtype for name, tensor in target.tensors.items()} if exact else {}
-    return Recipe(exact, added, base_fingerprint, dtypes, tuple(whole))
 
 
 def _found_recipe(
@@ -291,7 +286,7 @@ def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
 def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
     """Return the mean of a table's rows. Shape: (row,); float32, or float64 if the table is.
 
-    The sum is in float64. The mean is not rounded to the table's dtype, as in Alpaca's weight_diff.py.
+    The sum is in float64. Like Alpaca's weight_diff.py, this does not round the mean to the table's dtype.
     """
     tensor = base.tensors[name]
     total = torch.zeros(tensor.row, dtype=torch.float64)
@@ -321,7 +316,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
         raise UsageError(
-            f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention for the rest.",
+            f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention.",
             hint="--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)",
         )
     return asked, f"{counted(theirs - ours, 'row')} more than the base"

@@ -31,7 +31,7 @@ def refuse_delta(
 
 
 def refuse_quantised(checkpoint: Checkpoint) -> None:
-    """Raise if a model is quantised: its tensors contain codes that need scales, not weights."""
+    """Raise if a model is quantised: its tensors contain codes, not weights."""
     kind = checkpoint.json("config.json").get("quantization_config")
     scales = (".weight_scale", ".weight_scale_inv")
     scaled = next((name for name in checkpoint.tensors if name.endswith(scales)), "")

@@ -110,7 +110,7 @@ def read_safetensors_header(path: Path) -> tuple[list[TensorInfo], Mapping[str, 
                 tensors.append(tensor)
                 at += tensor.size
             if len(tensors) > MAX_TENSORS:
-                _odd(path, f"it has {len(tensors):,} tensors, more tensors than any model")
+                _odd(path, f"it has {len(tensors):,} tensors, more than any model")
             return tensors, opened.metadata() or {}
     except FileNotFoundError:
         raise ModelError(f"there is no file {path}.", hint="Check the path.") from None

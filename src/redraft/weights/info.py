@@ -22,7 +22,7 @@ from redraft.weights.replace import MANIFEST
 
 Fact = tuple[str, str]
 
-_LINE = 500  # characters shown of any line
+_LINE = 500  # maximum characters of a line
 
 _NO_PARAMETERS = ("rotary_emb.inv_freq", "rope_freqs.weight", ".masked_bias", ".attn.bias")
 """Buffers in checkpoints, which are not trained."""
@@ -55,7 +55,7 @@ class Description:
     kind: str  # such as `model`, `LoRA adapter` or `delta`
     facts: tuple[Fact, ...]  # labels and texts, in order. The texts are untrusted.
     parameters: int | None  # number of trained parameters, tied ones counted once; None if unknown
-    dtypes: tuple[Use, ...]  # the parts by dtype, largest first
+    dtypes: tuple[Use, ...]  # the tensors by dtype, largest first
     files: tuple[tuple[str, int], ...]  # names and bytes
     notes: tuple[str, ...] = ()
 

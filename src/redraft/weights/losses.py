@@ -50,11 +50,11 @@ class Losses:
     def say(self, *, warn: Say, tell: Say, wider: str) -> None:
         """Report the counts. `wider` is the option that avoids infinite values, such as `--dtype bf16`."""
         if self.odd:
-            warn(f"{_counted(self.odd, 'had an infinite or NaN value in the source')}: it is damaged.")
+            warn(f"{_counted(self.odd, 'had an infinite or NaN value')}: the source is damaged.")
         if self.infinite:
             warn(f"{_counted(self.infinite, 'became infinite')}: {wider} allows larger ones.")
         if self.zero:
-            tell(f"{_counted(self.zero, 'became zero')}.")
+            tell(f"{_counted(self.zero, 'became zero')}: too small for the dtype. A few do no harm.")
 
 
 def not_finite(values: torch.Tensor) -> tuple[int, int]:

@@ -2,8 +2,8 @@
 
 A folder `OUT` is written as `OUT.partial`, a single file as `FILE.redraft-partial`. Then the index and the
 manifest are written (`redraft.json`, or `FILE.redraft.json`, with inputs, command, version, checksums), and
-the output is renamed. A failed output is removed. So are the remains of a killed run, which are recognised
-by their lock. For the rules of replacing finished outputs, see `replace`.
+the output is renamed. A failed output is removed. The remains of a killed run are recognised by their lock
+and removed. For the rules of replacing finished outputs, see `replace`.
 """
 
 from __future__ import annotations
@@ -177,8 +177,7 @@ def new_file(
     """Open a writer for a file of `size` bytes, and rename it into place at the end, beside its manifest."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")
-    inputs = manifest.get("inputs")
-    with begun(path, ".redraft-partial", inputs, folder=False, force=run.force) as aside:
+    with begun(path, ".redraft-partial", manifest.get("inputs"), folder=False, force=run.force) as aside:
         check_room(path, size)
         with _written(aside) as writer:
             yield writer
@@ -234,7 +233,7 @@ class FileWriter:
 
     def _put(self, part: memoryview) -> None:
         self._file.write(part)
-        # By default Linux starts late to write cached pages to the disk, and `fsync` then waits for most of
-        # the file. This starts it without waiting (SYNC_FILE_RANGE_WRITE, 2).
+        # By default, Linux writes cached pages late, and `fsync` then waits for most of the file. This call
+        # starts writing them without waiting (SYNC_FILE_RANGE_WRITE, 2).
         if len(part) > 1 << 20 and (start := getattr(_LIBC, "sync_file_range", None)):
             start(self._file.fileno(), ctypes.c_int64(0), ctypes.c_int64(self.size), 2)

@@ -83,7 +83,9 @@ def _check_records(path: Path) -> None:
     with zipfile.ZipFile(path) as file:
         for record in file.infolist():
             if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
-                raise ModelError(f"{path} is compressed, so torch cannot map it.", hint=AGAIN)
+                raise ModelError(
+                    f"{path} is compressed, so torch cannot map it.", hint="Save it with torch.save."
+                )
             if record.flag_bits & 1:  # PKWARE, APPNOTE 4.4.4
                 raise ModelError(f"{path} is encrypted.", hint="Unpack it with its password first.")
             if record.filename in names:

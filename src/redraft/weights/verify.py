@@ -1,8 +1,8 @@
 """Verify a checkpoint or a GGUF file, and list its faults.
 
 An input is sound if all files are complete, index and headers agree, no value is NaN or infinite, and
-checksums match the manifest, if redraft made it. The values of GGUF files are not read: redraft checks them
-as it writes them, and llama.cpp does with `--check-tensors`. The conversions check whether tensors,
+checksums match the manifest, if there is one. The values of GGUF files are not read: redraft checks them
+while writing, and llama.cpp with `--check-tensors`. The conversions check whether tensors,
 configuration, tokenizer and base fit each other. A change to both a file and its manifest goes unnoticed.
 """
 
@@ -47,10 +47,9 @@ class Verdict:
         """Return the report as lines of text."""
         verdict = counted(len(self.findings), "fault") if self.findings else "sound"
         read = f"{counted(self.files, 'file')}, {counted(self.tensors, 'tensor')}"
-        sums = f"{counted(self.checksums, 'checksum')} as in the manifest"
+        sums = f"{counted(self.checksums, 'checksum')} verified"
         found = f"{read}, {self.size / 1e6:,.2f} MB; {sums if self.checksums else 'no checksums'}"
-        last = f"{self.path}: {verdict} ({found})"
-        return [one_line(line) for line in (*self.findings, last)]
+        return [one_line(line) for line in (*self.findings, f"{self.path}: {verdict} ({found})")]
 
     def add(self, faults: list[str], kind: str) -> None:
         """Add faults of one kind, and count those beyond `SHOWN`."""
@@ -101,7 +100,7 @@ def _look(checkpoint: Checkpoint, report: Verdict, progress: Progress) -> None:
         progress(values.nbytes)
     lines = [
         f"{checkpoint.tensors[name].file}: {name!r:.80} has {nans:,} NaN and {infinite:,} infinite "
-        f"of {checkpoint.tensors[name].count:,} values"
+        f"among {checkpoint.tensors[name].count:,} values"
         for name, (nans, infinite) in odd.items()
     ]
     report.add(lines, "with NaN or infinite values")

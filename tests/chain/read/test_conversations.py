@@ -45,16 +45,14 @@ def test_every_path_ends_in_an_answer_and_none_is_part_of_another() -> None:
         say("g", ask("h"), ask("i"), rank=0),
         say("j"),
     )
-    assert paths(root) == ["ag", "abce", "abcd", "aj"]
-    assert best(root) == "ag"
+    assert (paths(root), best(root)) == (["ag", "abce", "abcd", "aj"], "ag")
     assert best(ask("a", say("b", ask("c"), ask("d", say("e"))))) == "abde"  # goes on where it is answered
 
 
 def test_what_was_deleted_is_no_path_nor_what_follows_it() -> None:
-    root = ask(
-        "a", say("b", ask("c", say("d")), deleted=True, rank=0), say("e", rank=1), ask("f", deleted=True)
-    )
-    assert paths(root) == ["ae"]
+    assert paths(
+        ask("a", say("b", ask("c", say("d")), deleted=True, rank=0), say("e", rank=1), ask("f", deleted=True))
+    ) == ["ae"]
     with pytest.raises(RecordError, match="f:1: prompt was deleted"):
         paths(ask("a", say("b"), deleted=True))
 

@@ -100,18 +100,12 @@ class TestOtherPairs:
             {"prompt": "q", "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
             {"chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
             {
-                "history": "q",
-                "human_ref_A": "good",
-                "human_ref_B": "bad",
-                "labels": 1,
-                "score_A": 20,
-                "score_B": 4,
-                "score_ratio": 5.0,
-                "domain": "askbaking_train",
+                "history": "q", "human_ref_A": "good", "human_ref_B": "bad", "labels": 1, "score_A": 20,
+                "score_B": 4, "score_ratio": 5.0, "domain": "askbaking_train",
             },
             {"history": "q", "human_ref_A": "bad", "human_ref_B": "good", "labels": 0},
         ],
-    )
+    )  # fmt: skip
     def test_every_form_is_the_same_pair(self, record: dict[str, Any]) -> None:
         chain = read(record)
         assert (chain.prompt.text, pair(chain)) == ("q", ("bad", "good"))

@@ -15,8 +15,6 @@ from redraft.chain.read.records import ids_of, read_records
 from redraft.errors import RecordError
 from tests.cli.verbs import lines, write
 
-DATA = Path(__file__).parents[2] / "data"
-
 
 def read(path: Path, *records: Any) -> list[Chain]:
     return list(read_records(write(path, records)))
@@ -116,7 +114,7 @@ class TestIds:
     ],
 )
 def test_the_samples_are_read(name: str, count: int, chain_id: str, asked: str) -> None:
-    chains = list(read_records(DATA / name))
+    chains = list(read_records(Path(__file__).parents[2] / "data" / name))
     assert len(chains) == count
     assert chains[0].id.startswith(chain_id)
     assert chains[0].prompt.text.startswith(asked)

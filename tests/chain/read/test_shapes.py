@@ -58,10 +58,7 @@ TASKS: list[tuple[dict[str, Any], str, str, Any, dict[str, Any]]] = [
     ({"question": "q", "answer": "two"}, "q", "", "two", {}),
     (
         {"question": "q", "options": ["A)1", "B)2"], "rationale": "r", "correct": "B"},
-        "q\nA)1\nB)2",
-        "",
-        "B",
-        {"options": ["A)1", "B)2"]},
+        "q\nA)1\nB)2", "", "B", {"options": ["A)1", "B)2"]},
     ),
     ({"problem": "p", "solution": r"\boxed{2}", "answer": "two"}, "p", "", "two", {}),
     ({"task_id": 1, "text": "t", "code": "c"}, "t", "", "c", {"task_id": 1}),
@@ -86,7 +83,7 @@ TASKS: list[tuple[dict[str, Any], str, str, Any, dict[str, Any]]] = [
     ({"question_id": 1, "turns": ["q"], "reference": ["r"]}, "q", "", ["r"], {"question_id": 1}),
     ({"question_id": 1, "turns": ["q", "r"]}, "q", "", None, {"question_id": 1, "turns": ["q", "r"]}),
     ({"inputs": "i", "targets": "t", "task": "x"}, "i", "", "t", {"task": "x"}),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("record", "instruction", "extra", "reference", "source"), TASKS)
@@ -141,8 +138,7 @@ def test_a_training_chain_that_was_cut_is_written_and_read_back() -> None:
     record = to_selfee(Chain(steps=(cut,), best=0, stop="context", meta={"reference": "r"}))
     assert isinstance(record, dict)
     assert (record["iteration_truncated"], record["outputs"]) == (True, [{"output": "a"}])
-    assert record["output"] == "r"
-    assert chain_of(record).steps == (Step(answer="a"),)
+    assert (record["output"], chain_of(record).steps) == ("r", (Step(answer="a"),))
 
 
 def test_a_selfee_answer_without_a_generation_is_an_answer() -> None:

@@ -48,17 +48,11 @@ class TestMath:
             (r"So $\boxed{4}$.", "4"),
             (r"$\boxed{\frac{1}{2}}$", r"\frac{1}{2}"),
             (r"\boxed{\{1, \{2\}\}}", r"\{1, \{2\}\}"),
-            (r"\fbox{x}", "x"),
-            (r"$\boxed 12.$", "12"),
-            (r"\boxed  {7}", "7"),
-            (r"\boxed{\text{\boxed{3}}}", "3"),
-            (r"\boxed{1} and \boxed{2", "1"),
-            (r"x } \boxed{8}", "8"),
-            (r"\\boxed{4}", None),
-            (r"\boxed{}", None),
-            ("nothing", None),
+            (r"\fbox{x}", "x"), (r"$\boxed 12.$", "12"), (r"\boxed  {7}", "7"),
+            (r"\boxed{\text{\boxed{3}}}", "3"), (r"\boxed{1} and \boxed{2", "1"), (r"x } \boxed{8}", "8"),
+            (r"\\boxed{4}", None), (r"\boxed{}", None), ("nothing", None),
         ],
-    )
+    )  # fmt: skip
     def test_what_is_in_the_last_box(self, solution: str, answer: str | None) -> None:
         assert boxed(solution) == answer
 

@@ -44,8 +44,7 @@ def ids(lines: str) -> list[str]:
 def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     side = tmp_path / "side.jsonl"
     result = clean(shared, "--dropped", side)
-    assert result.exit_code == 0
-    assert ids(result.stdout) == ["good", "page", "blocked", "german"]
+    assert (result.exit_code, ids(result.stdout)) == (0, ["good", "page", "blocked", "german"])
     assert result.stderr == (
         "redraft: 4 kept, 1 dropped\n  short          1\n"
         "redraft: the answers of 1 record still contain HTML.\n"

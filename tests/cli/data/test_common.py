@@ -57,8 +57,7 @@ def made(out: str) -> dict[str, Any]:
 def test_an_output_says_how_it_was_made(verb: str) -> None:
     assert run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1).exit_code == 0
     record = made("out.jsonl")
-    assert record["command"] == f"data {verb}"
-    assert record["sessions"][0]["redraft"] == __version__
+    assert (record["command"], record["sessions"][0]["redraft"]) == (f"data {verb}", __version__)
     assert (record["sessions"][0]["records"], record["dropped"]) == (4, {})
     source = {"import": record.get("inputs"), "merge": [record.get("parts", [{}])[0].get("file")]}
     [read] = source.get(verb) or [record["source"]]
@@ -204,8 +203,7 @@ def test_a_file_may_be_replaced_by_what_it_becomes(args: list[str]) -> None:
     assert run(*args, "-o", "in.jsonl", "--force", "-j", 1).exit_code == 0
     assert Path("in.jsonl").read_bytes().count(b"\n") == 4
     source = made("in.jsonl")["source"] or made("in.jsonl")["inputs"][0]
-    assert source["bytes"] == len(before)
-    assert source["sha256"] == hashlib.sha256(before).hexdigest()
+    assert (source["bytes"], source["sha256"]) == (len(before), hashlib.sha256(before).hexdigest())
 
 
 @pytest.mark.slow
@@ -214,12 +212,9 @@ def test_a_file_may_be_replaced_by_what_it_becomes(args: list[str]) -> None:
     ("verb", "more"),
     [
         ("clean", ["--blocked", "fastchat"]),
-        ("dedupe", ["--by", "minhash"]),
-        ("export", []),
-        ("split", ["--limit", "20"]),
-        ("decontaminate", []),
+        ("dedupe", ["--by", "minhash"]), ("export", []), ("split", ["--limit", "20"]), ("decontaminate", []),
     ],
-)
+)  # fmt: skip
 def test_any_number_of_workers_writes_the_same(verb: str, more: list[str]) -> None:
     said = [f"Tell me of the number {i % 60} and why it is what it is today." for i in range(200)]
     records = [

@@ -87,11 +87,8 @@ def test_it_stands_in_a_pipe(tmp_path: Path) -> None:
     done = subprocess.run(command, input=records, capture_output=True, check=True, cwd=tmp_path)
     assert [each["id"] for each in chains(done.stdout.decode())] == ["stdin/0", "stdin/1"]
     assert chains(done.stdout.decode())[0]["meta"]["origin"] == {
-        "dataset": "alpaca",
-        "licence": "CC BY-NC 4.0",
-        "file": "standard input",
-        "record": 0,
-    }
+        "dataset": "alpaca", "licence": "CC BY-NC 4.0", "file": "standard input", "record": 0,
+    }  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 

@@ -132,5 +132,4 @@ def test_a_shipped_recipe_looks_for_its_parts_here(tmp_path: Path) -> None:
 def test_an_empty_file_is_told(recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "none.jsonl").touch()
     recipe.write_text("parts: [{file: sums.jsonl, count: 9}, {file: none.jsonl}]")
-    said = merge(recipe, "-o", tmp_path / "out.jsonl").stderr
-    assert "none          0  no record in none.jsonl" in said
+    assert "none          0  no record in none.jsonl" in merge(recipe, "-o", tmp_path / "out.jsonl").stderr

@@ -59,7 +59,5 @@ def test_it_reads_standard_input_and_writes_json(data: Path) -> None:
 
 
 def test_lengths_may_be_tokens(data: Path, tmp_path: Path) -> None:
-    words = tokenizer_of_words(tmp_path / "words")
-    said = json.loads(stats(data, "--json", "--tokenizer", words).stdout)
-    assert said["totals"]["tokens"] == 21
-    assert said["tables"]["numbers"][-1]["name"] == "tokens, record"
+    said = json.loads(stats(data, "--json", "--tokenizer", tokenizer_of_words(tmp_path / "words")).stdout)
+    assert (said["totals"]["tokens"], said["tables"]["numbers"][-1]["name"]) == (21, "tokens, record")

@@ -14,7 +14,6 @@ from redraft.data.generate.chains import ChainCounts
 from redraft.jobs.licences import MOST_ORIGINS, clash
 from tests.cli.verbs import chains, lines, redraft, refused, script
 
-OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
 GOLD = "a grey gull at sea"
 LEAKING = ["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD]
@@ -46,8 +45,7 @@ def test_a_teacher_answers_criticises_and_corrects() -> None:
     assert result.exit_code == 0, result.output
     (chain,) = chains()
     assert [step.answer for step in chain.steps] == ["A bird.", "A small bird."]
-    assert chain.stop == "accepted"
-    assert chain.meta["generated"] == {"cleaned": {"apologies": 1}}
+    assert (chain.stop, chain.meta["generated"]) == ("accepted", {"cleaned": {"apologies": 1}})
     assert chain.meta["prompts"]["name"] == "teacher"
     assert "verdicts   revise 1, accept 1" in result.output
     assert "cleaned    apologies 1" in result.output
@@ -68,8 +66,7 @@ def test_licences_of_records_go_into_chains_and_a_clash_is_said() -> None:
 def test_a_licence_after_many_data_sets_still_clashes() -> None:
     counts = ChainCounts()
     for number in range(MOST_ORIGINS + 5):
-        licence = "MIT" if number < MOST_ORIGINS else "CC BY-NC 4.0"
-        origin = {"dataset": f"set {number}", "licence": licence}
+        origin = {"dataset": f"set {number}", "licence": "MIT" if number < MOST_ORIGINS else "CC BY-NC 4.0"}
         counts.add(Chain(prompt=Prompt(instruction="Why?"), meta={"origin": origin}))
     assert len(counts.sources) == MOST_ORIGINS + 1
     assert clash([*counts.sources])
@@ -257,7 +254,7 @@ def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
     assert "no option 'run_code'" in generate(["x"], "--recipe", "own.yaml").output
 
 
-@pytest.mark.parametrize("name", OF_CHAINS)
+@pytest.mark.parametrize("name", ["selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math"])
 def test_every_shipped_recipe_makes_a_chain(name: str) -> None:
     records(SUM)
     result = generate(["It is 42.", GOOD, GOOD], "--recipe", name)

@@ -45,8 +45,7 @@ def test_the_summary_says_what_is_kept_and_what_is_not() -> None:
     result = scripted("--count", "3")
     assert result.exit_code == 0, result.output
     rows = dict(line.split(None, 1) for line in result.stdout.splitlines())
-    assert rows["kept"] == "3 instructions, 3 tasks in out.jsonl"
-    assert rows["rejected"] == "1: blocked 1"
+    assert (rows["kept"], rows["rejected"]) == ("3 instructions, 3 tasks in out.jsonl", "1: blocked 1")
     assert Path("out.jsonl.journal.db").exists()
     assert [chain.meta["generated"]["is_last"] for chain in chains()] == [False, False, True]
 

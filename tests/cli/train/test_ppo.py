@@ -63,7 +63,7 @@ def test_another_reward_is_another_run() -> None:
         ),
         (("--min_new_tokens", "9"), "--min_new_tokens 9 is above --max_new_tokens 6", "--max_new_tokens 9"),
         (("--lora", "False"), "PPO trains only adapters", "merge-lora"),
-        (("--reward", "wrods<=3"), "no check is called", "checks:"),
+        (("--reward", "wrods<=3"), "no check is called", "Checks:"),
         (("--max_new_tokens", "1024"), "leaves no room for a prompt", "--model_max_length 2048"),
         (
             ("--max_length", "9", "--min_new_tokens", "9"),
@@ -104,7 +104,7 @@ def test_a_prompt_without_room_for_an_answer_is_left_out_and_counted() -> None:
         ((), "the prompt leaves no room for an answer", "Raise --model_max_length"),
         (
             ("--model_max_length", "4096"),
-            "more than the 1,024 tokens that the model was trained for",
+            "exceed the 1,024 tokens that the model was trained for",
             "--model_max_length 1024",
         ),
     ],

@@ -33,23 +33,11 @@ def commands() -> list[list[str]]:
 def test_the_recipe_has_every_setting_of_the_card() -> None:
     own = parse(["stablevicuna", "--data_path", "x"], PpoOptions)
     card = {
-        "num_rollouts": 128,
-        "chunk_size": 16,
-        "ppo_epochs": 4,
-        "init_kl_coef": 0.1,
-        "target": 6,
-        "horizon": 10_000,
-        "gamma": 1,
-        "lam": 0.95,
-        "cliprange": 0.2,
-        "cliprange_value": 0.2,
-        "vf_coef": 1.0,
-        "scale_reward": "none",
-        "cliprange_reward": 10,
-        "max_length": 512,
-        "min_new_tokens": 48,
+        "num_rollouts": 128, "chunk_size": 16, "ppo_epochs": 4, "init_kl_coef": 0.1, "target": 6,
+        "horizon": 10_000, "gamma": 1, "lam": 0.95, "cliprange": 0.2, "cliprange_value": 0.2, "vf_coef": 1.0,
+        "scale_reward": "none", "cliprange_reward": 10, "max_length": 512, "min_new_tokens": 48,
         "temperature": 1.0,
-    }
+    }  # fmt: skip
     assert {name: getattr(own, name) for name in card} == card
     recipe = yaml.safe_load((ROOT / "src/redraft/recipes/train/stablevicuna.yaml").read_text("utf-8"))
     assert (recipe["top_k"], recipe["top_p"], recipe["do_sample"]) == (0, 1.0, True)

@@ -181,7 +181,7 @@ async def test_closing_twice_ends_what_runs() -> None:
     await engine.aclose()
     await engine.aclose()
     assert not engine._batch.alive
-    with pytest.raises(EngineError, match="was closed in the middle of an answer"):
+    with pytest.raises(EngineError, match="was closed during an answer"):
         await collect(stream)
     with pytest.raises(EngineError, match="the engine was closed"):
         await continued(engine, "Snow")

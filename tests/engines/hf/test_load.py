@@ -224,6 +224,13 @@ def test_whose_parts_do_not_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
     assert caught.value.message.endswith("its logits change if a text is computed in two parts.")
 
 
+def test_that_takes_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model()
+    monkeypatch.setattr(model, "forward", lambda position_ids, logits_to_keep: None)
+    with pytest.raises(ModelError, match=f"in transformers {transformers.__version__}.*past_key_values"):
+        HfEngine(model, tokenizer(), name="toy")
+
+
 def test_with_the_tokenizer_of_another(tmp_path: Path) -> None:
     random_model(vocab_size=100).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)

@@ -372,11 +372,10 @@ def test_a_process_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
     """While native code holds the interpreter, no thread of the process runs."""
     note = tmp_path / "note"
     (tmp_path / "xllamacpp.py").write_text(FROZEN.format(note=str(note)))
-    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "redraft.engines.llamacpp.child"],
         stdin=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": paths},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
     )
     assert child.stdin is not None
     try:
@@ -409,5 +408,4 @@ def test_a_reply_that_another_engine_began_goes_on_token_for_token(engine: Llama
     rest = run(collect(engine.resume(asked, sampling, (), tokens[:5])))
     assert tuple(tokens_of(rest)) == tokens[5:]
     assert said(whole).endswith(said(rest))
-    assert rest[-1].prompt_tokens == (whole[-1].prompt_tokens or 0) + 5
-    assert rest[-1].finish == whole[-1].finish
+    assert (rest[-1].prompt_tokens, rest[-1].finish) == ((whole[-1].prompt_tokens or 0) + 5, whole[-1].finish)

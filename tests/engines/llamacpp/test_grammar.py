@@ -162,8 +162,7 @@ _SCHEMAS: Any = st.recursive(
 
 @given(_SCHEMAS, _VALUES)
 def test_what_the_whole_schema_accepts_is_never_refused(schema: Any, value: Any) -> None:
-    whole = jsonschema.Draft202012Validator(schema)
-    if whole.is_valid(value):
+    if jsonschema.Draft202012Validator(schema).is_valid(value):
         assert jsonschema.Draft202012Validator(expressible(schema)[0]).is_valid(value)
 
 

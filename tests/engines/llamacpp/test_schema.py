@@ -140,4 +140,4 @@ async def test_a_schema_that_undoes_the_grammar_is_only_checked_and_it_is_said_o
         chain = await redraft.arevise("Name a bird.", model=engine, checks=checks, **options)
     assert not chain.passed
     (record,) = caplog.records
-    assert "does not keep to the JSON schema" in record.getMessage()
+    assert "does not follow the JSON schema" in record.getMessage()

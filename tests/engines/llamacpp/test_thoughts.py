@@ -25,8 +25,7 @@ def thinker(default_model: Path, tmp_path_factory: pytest.TempPathFactory) -> st
 
 @pytest.mark.parametrize("check", ["words<=12", "json"])
 def test_an_answer_behind_a_thought_that_is_ended_has_its_form(thinker: str, check: str) -> None:
-    chain = redraft.revise("Describe rain.", model=thinker, checks=[check], max_thoughts=20, **ASKED)
-    (step,) = chain.steps
+    (step,) = redraft.revise("Describe rain.", model=thinker, checks=[check], max_thoughts=20, **ASKED).steps
     assert (step.passed, bool(step.reasoning)) == (True, True)
     assert step.usage.completion_tokens <= ASKED["max_tokens"]
     assert "</think>" not in step.answer

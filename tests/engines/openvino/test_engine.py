@@ -137,8 +137,7 @@ async def test_a_schema_that_does_not_compile_is_named_and_others_go_on(
     async with aclosing(engine.stream(COUNT, replace(GREEDY, max_tokens=60))) as other:
         begun = [await anext(other)]
         for _ in range(2):
-            deltas = await collect(engine.chat(HELLO, replace(GREEDY, schema=odd)))
-            assert deltas[-1].finish
+            assert (await collect(engine.chat(HELLO, replace(GREEDY, schema=odd))))[-1].finish
         begun += await collect(other)
     assert said(begun).startswith(" 23, 24, 25, 26,")
     assert (begun[-1].completion_tokens, engine.health.restarts) == (60, 1)

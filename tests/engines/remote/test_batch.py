@@ -26,7 +26,6 @@ from tests.engines.paid_server import said
 PROMPTS = 5
 CALLS = 3
 """A draft, feedback and a revision for each prompt."""
-TWO_STEPS = ["--mode", "prompted", "--max-revisions", "1", "--context", "chain"]
 BATCH = ["--batch", "--pause", "0.01"]
 ONE_STEP = ["--mode", "verified", "--max-revisions", "0", "-c", "words>=1"]
 FILE, JOURNAL = Path("out.jsonl.batches.jsonl"), Path("out.jsonl.journal.db")
@@ -49,7 +48,7 @@ def write_prompts(count: int) -> None:
 
 
 def words(server: BatchServer, *more: str, out: str = "out.jsonl") -> list[str]:
-    loop = [] if "-c" in more else TWO_STEPS
+    loop = [] if "-c" in more else ["--mode", "prompted", "--max-revisions", "1", "--context", "chain"]
     return ["answer", "prompts.txt", "-o", out, "-m", server.model, *loop, *more]
 
 
@@ -232,10 +231,8 @@ def test_a_process_that_died_while_it_created_a_batch(server: BatchServer, creat
 
 
 def test_a_batch_that_expires_each_time_fails_its_prompts() -> None:
-    faults = [Fault("expired", answered=n) for n in (4, 0, 0)]
-    with BatchServer(says, *faults) as server:
-        assert answer(server, *ONE_STEP, "--retries", "2").exit_code == 3
-        assert server.waves == [PROMPTS, 1, 1]
+    with BatchServer(says, *[Fault("expired", answered=n) for n in (4, 0, 0)]) as server:
+        assert (answer(server, *ONE_STEP, "--retries", "2").exit_code, server.waves) == (3, [PROMPTS, 1, 1])
         (failure,) = lines("out.jsonl.errors.jsonl")
         assert "gave no reply in 3 batches: This request could not be executed" in failure["message"]
         assert "--parallel" in failure["hint"]
@@ -279,8 +276,7 @@ def test_a_field_that_the_model_refuses_is_renamed_in_the_next_wave() -> None:
         return (400, "Unsupported parameter: use 'max_completion_tokens' instead.") if old else None
 
     with BatchServer(says, *[Fault(refused=refused)] * 9) as server:
-        assert answer(server, "--max-tokens", "99").exit_code == 0
-        assert server.waves == [PROMPTS] * (1 + CALLS)
+        assert (answer(server, "--max-tokens", "99").exit_code, server.waves) == (0, [PROMPTS] * (1 + CALLS))
         insist_on_all(server)
 
 
@@ -309,7 +305,7 @@ def test_waves_shrink_until_they_fit(server: BatchServer, caplog: pytest.LogCapt
     assert (server.waves[:2], max(accepted(server))) == ([PROMPTS, PROMPTS // 2], 2)
     insist_on_all(server)
     assert "Enqueued token limit reached" in caplog.messages[0]
-    assert caplog.messages[0].endswith("At most 2 requests at a time are sent.")
+    assert caplog.messages[0].endswith("Sending at most 2 requests at a time.")
 
 
 def test_a_wave_that_does_not_fit_waits(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +334,7 @@ def test_a_queue_without_room_for_one_request_ends_the_run() -> None:
         done = answer(server)
         assert (done.exit_code, server.waves) == (3, [5, 2, 1])
         assert "Please try again once some in_progress batches have been completed." in done.stderr
-        assert "Other batches of the account may have filled its queue" in done.stderr
+        assert "Other batches of the account may have filled the queue" in done.stderr
         assert not Path("out.jsonl.errors.jsonl").exists()
         finish(server)
 

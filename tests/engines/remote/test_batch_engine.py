@@ -58,9 +58,8 @@ def test_schemas_stop_texts_and_tools_travel_and_come_back() -> None:
             return '{"name": "gull"}'
         return {"message": {"content": "A gull"}, "finish_reason": "length"}
 
-    schema = {"type": "object", "required": ["name"]}
     samplings = [
-        Sampling(schema=schema, seed=3, temperature=0, top_p=0.5),
+        Sampling(schema={"type": "object", "required": ["name"]}, seed=3, temperature=0, top_p=0.5),
         Sampling(tools=[TOOL]),
         Sampling(max_tokens=7, extra_body={"top_k": 5}),
     ]

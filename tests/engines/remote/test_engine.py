@@ -58,7 +58,6 @@ THOUGHT = event({"choices": [{"delta": {"reasoning_content": "Let me think."}}]}
 PAGE = Reply(200, {"Content-Type": "text/html"}, [b"<html>Welcome</html>"])
 NOT_V1 = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 SEE_LOG = "The server may have stopped, or run out of memory: see its log."
-TRY_AGAIN = "This may pass: try again. If it does not, see the log of the server, or of a proxy."
 
 
 def test_a_chat(server: FakeServer) -> None:
@@ -82,7 +81,6 @@ def test_raw_text(server: FakeServer) -> None:
     assert raw(engine(server))[-1].stop_text == "END"
 
 
-CRLF = (chat_event("a") + b": ping\n\n" + STOP + DONE).replace(b"\n", b"\r\n")
 UNSTREAMED = {
     "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 3, "completion_tokens": 2},
@@ -95,7 +93,7 @@ UNSTREAMED = {
         *[(chat_reply("a", finish=said), "a", finish) for said, finish in
           [("stop", "stop"), ("length", "max_tokens"), ("content_filter", "filtered"), ("other", "stop")]],
         (sse_reply(THOUGHT, chat_event("Yes."), STOP, DONE), "Yes.", "stop"),
-        (sse_reply(CRLF), "a", "stop"),
+        (sse_reply((chat_event("a") + b": ping\n\n" + STOP + DONE).replace(b"\n", b"\r\n")), "a", "stop"),
         (sse_reply(chat_event("a"), STOP), "a", "stop"),
         (sse_reply(chat_event("a"), usage_event(3, 1), DONE), "a", "stop"),
         (sse_reply(chat_event("a"), DONE), "a", "stop"),
@@ -232,9 +230,9 @@ def test_a_server_without_raw_text_is_asked_once(server: FakeServer, refusal: Re
         for _ in range(2):
             with pytest.raises(ServerError) as caught:
                 await collected(one.stream("Once", Sampling()))
-            said = f"{server.url} has no /completions: it answers chats, but does not continue raw text."
+            said = f"{server.url} has no /completions: it supports chat, but not raw text."
             assert caught.value.message == said
-            assert caught.value.hint == "Use mode 'prompted', which needs only chats."
+            assert caught.value.hint == "Use mode 'prompted', which needs only chat."
 
     using(only_chats, ask_twice)
     assert len(server.asked(RAW)) == 1
@@ -291,8 +289,7 @@ def test_server_down() -> None:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         error = refused(RemoteEngine(url, "m", patience=QUICK))
     assert error.message == f"no server answers at {url}: All connection attempts failed"
-    assert error.hint == "Start the server, or correct host and port in --model."
-    assert error.exit_status == 3
+    assert (error.hint, error.exit_status) == ("Start the server, or correct host and port in --model.", 3)
 
 
 KEY_HINT = "export {variable}=…, or under [keys] of "
@@ -327,7 +324,7 @@ MMPROJ = "image input is not supported - hint: provide the mmproj"
          "Shorten the prompt, or choose a model with a longer context.", None, 1),
         (PAGE, "{host} did not answer with JSON: '<html>Welcome</html>'", NOT_V1, None, 1),
         (sse_reply(chat_event("a"), b"data: {oops}\n\n", DONE), "{host} did not answer with JSON: '{{oops}}'",
-         TRY_AGAIN, None, 1),
+         "Try again. If it happens again, see the log of the server or proxy.", None, 1),
         (json_reply({"hello": "world"}),
          "{host} answered with JSON outside the OpenAI protocol: {{'hello': 'world'}}", NOT_V1, None,
          1),

@@ -103,7 +103,7 @@ def test_a_server_without_prefills_gets_no_form(server: FakeServer, caplog: pyte
             server, chat_reply("rain."), refused, chat_reply("it rains here."), checks=["words>=3"]
         )
     assert chain.answer == "it rains here."
-    assert "it does not continue an answer" in caplog.text
+    assert "it cannot continue an answer" in caplog.text
 
 
 def test_a_sentence_is_patched_behind_its_beginning_or_by_number(server: FakeServer, tmp_path: Path) -> None:

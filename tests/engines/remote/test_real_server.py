@@ -51,8 +51,7 @@ async def test_a_real_server(llama_server: str) -> None:
     assert text_of(await collected(engine.chat(ASK, greedy)))
     with pytest.raises(ContextError, match="tokens and the context holds 256"):
         await collected(engine.stream("word " * 400, greedy))
-    full = await collected(engine.stream("word " * 200, Sampling(temperature=0.0)))
-    assert full[-1].finish == "context"
+    assert (await collected(engine.stream("word " * 200, Sampling(temperature=0.0))))[-1].finish == "context"
     await engine.aclose()
 
 

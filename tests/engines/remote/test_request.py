@@ -188,14 +188,10 @@ def test_a_critic_elsewhere_sees_neither(server: FakeServer) -> None:
     [
         ("extra_headers", {"Authorization": SECRET}),
         ("extra_headers", {"X-Token": f"{SECRET}\nX-Other: 1"}),
-        ("extra_body", [SECRET]),
-        ("extra_body", {"token": {SECRET}}),
-        ("tools", WEATHER),
-        ("tools", ["weather"]),
-        ("stop", "END"),
-        ("stop", [""]),
+        ("extra_body", [SECRET]), ("extra_body", {"token": {SECRET}}), ("tools", WEATHER),
+        ("tools", ["weather"]), ("stop", "END"), ("stop", [""]),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_value_is_refused_and_not_shown(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"^{name}( is| has|:) ") as caught:
         redraft.revise("Go.", model=ScriptedEngine(["a"]), **{name: value})

@@ -41,10 +41,9 @@ def test_an_event_comes_out_as_soon_as_it_is_whole() -> None:
 
 
 texts = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))
-line_ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
 
-@given(st.lists(texts), line_ends, st.data())
+@given(st.lists(texts), st.sampled_from([b"\n", b"\r\n", b"\r"]), st.data())
 def test_events_survive_any_cut(events: list[str], end: bytes, data: st.DataObject) -> None:
     stream = b"".join(b"data: " + event.encode() + end + b": ping" + end + end for event in events)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))

@@ -205,8 +205,7 @@ def test_counts_that_cannot_be_are_unknown(count: int) -> None:
 
 
 def test_a_length_of_thousands_of_digits_is_none() -> None:
-    message = f"The maximum context length is {'9' * 5000}, and 7 in the prompt."
-    complaint = read_complaint({"error": message})
+    complaint = read_complaint({"error": f"The maximum context length is {'9' * 5000}, and 7 in the prompt."})
     assert complaint is not None
     assert complaint.context is None
 

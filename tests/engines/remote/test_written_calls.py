@@ -12,7 +12,6 @@ from tests.engines.remote.asking import CHAT, chat, engine, revise, text_of
 from tests.engines.remote.test_request import ULM, WEATHER
 
 HERMES = '<tool_call>\n{"name": "weather", "arguments": {"town": "Ulm"}}\n</tool_call>'
-MISTRAL = '[TOOL_CALLS]weather[CALL_ID]a1[ARGS]{"town": "Ulm"}'
 LLAMA = '{"name": "weather", "parameters": {"town": "Ulm"}}'
 FUNCTION = json.dumps({"type": "function", "function": ULM["function"]})
 OTHER = LLAMA.replace("weather", "pay")
@@ -31,7 +30,7 @@ def streamed(text: str, size: int = 3, finish: str = "stop") -> Reply:
         (f"{HERMES} And in Ulm? {HERMES}", " And in Ulm? ", 2),
         (f"<think>{HERMES}</think>{HERMES}", "", 1),
         (f"[TOOL_CALLS] [{LLAMA}, {LLAMA}]", "", 2),
-        (MISTRAL * 2, "", 2),
+        ('[TOOL_CALLS]weather[CALL_ID]a1[ARGS]{"town": "Ulm"}' * 2, "", 2),
         (f"<|python_tag|>{LLAMA}; {LLAMA}", "", 2),
         (LLAMA, "", 1),
         (f"```json\n[{FUNCTION}]\n```", "", 1),

@@ -66,11 +66,8 @@ def test_an_agent_runs_the_mended_call(
     (tmp_path / "agent").write_text(script)
     found, url = programs(name, packages), server.url
     reached = {
-        "OPENAI_BASE_URL": url,
-        "OPENAI_API_BASE": url,
-        "OPENAI_API_KEY": "none",
-        "HOME": str(tmp_path),
-    }
+        "OPENAI_BASE_URL": url, "OPENAI_API_BASE": url, "OPENAI_API_KEY": "none", "HOME": str(tmp_path),
+    }  # fmt: skip
     env = {**os.environ, **reached, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONWARNINGS": "ignore"}
     env["PATH"] = f"{found}{os.pathsep}{env['PATH']}"
     how: Any = {"cwd": tmp_path, "env": env, "stdin": subprocess.DEVNULL, "capture_output": True}

@@ -21,7 +21,6 @@ from tests.serve.running import LONG, SHORT, Server, plain, served, short
 pytestmark = pytest.mark.slow
 
 CLIENTS = Path(__file__).parent / "clients"
-ADA = '{"name": "Ada", "born": 1815}'
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def server() -> Iterator[Server]:
     models = {
         "plain": plain(ScriptedEngine([LONG] * 10_000)),
         "short": short(ScriptedEngine([LONG, SHORT] * 20)),
-        "json": plain(ScriptedEngine([ADA] * 20)),
+        "json": plain(ScriptedEngine(['{"name": "Ada", "born": 1815}'] * 20)),
     }
     with served(models) as running:
         yield running

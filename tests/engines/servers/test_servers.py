@@ -29,7 +29,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.model]
 
 ALL = pytest.mark.parametrize("server", ["llama", "transformers"], indirect=True)
 LLAMA = pytest.mark.parametrize("server", ["llama"], indirect=True)
-TRANSFORMERS = pytest.mark.parametrize("server", ["transformers"], indirect=True)
 
 HI: list[Message] = [{"role": "user", "content": "Hi"}]
 PIXEL = (
@@ -88,7 +87,7 @@ def test_a_value_is_valid_at_once(server: ServerProcess) -> None:
     assert len(chain.steps) == 1
 
 
-@TRANSFORMERS
+@pytest.mark.parametrize("server", ["transformers"], indirect=True)
 def test_a_value_where_the_server_leaves_out_the_schema(server: ServerProcess) -> None:
     chain = revised("Name a mathematician.", server.model, output=Person, max_revisions=1)
     assert isinstance(chain.value, Person) == bool(chain.passed)

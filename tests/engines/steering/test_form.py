@@ -50,9 +50,8 @@ def test_forms_that_do_not_go_together(one: Form, other: Form) -> None:
 def test_layouts_are_joined() -> None:
     one = Layout(title=True, parts=2, between="\n\n", slots=("[…]",))
     other = Layout(parts=2, between="\n\n", first=(2, "rain"), slots=("[…]", "[…]", "ABC"))
-    slots = ("[…]", "[…]", "ABC")
     assert (Form(layout=one) & Form(layout=other)).layout == Layout(
-        True, 2, False, "", "\n\n", (2, "rain"), slots
+        True, 2, False, "", "\n\n", (2, "rain"), ("[…]", "[…]", "ABC")
     )
 
 

@@ -57,8 +57,7 @@ def test_a_word_as_likely_as_the_old_one_fits_too() -> None:
         async def look(said: str) -> Likeliest:
             return tops.get(said, ((" is", -1.0),))
 
-        gap = Gap(" old", BOAT, BOAT)
-        return asyncio.run(filling(gap, look, whole_words, lambda _: None))
+        return asyncio.run(filling(Gap(" old", BOAT, BOAT), look, whole_words, lambda _: None))
 
     assert found(old=-4.0, small=-5.0) == [f" small{BOAT}"]
     assert found(old=-2.0, small=-5.0) == [f" small{BOAT}"]  # rather than another sentence
@@ -79,8 +78,7 @@ def test_a_sentence_keeps_its_auxiliaries_and_nouns(gap: Gap, left_out: bool) ->
     async def look(said: str) -> Likeliest:
         return ((f" {gap.rest.split()[0]}", -1.0),)
 
-    found = asyncio.run(filling(gap, look, whole_words, lambda _: None))
-    assert (found == [gap.closed]) is left_out
+    assert (asyncio.run(filling(gap, look, whole_words, lambda _: None)) == [gap.closed]) is left_out
 
 
 def test_any_modal_verb_may_replace_another() -> None:

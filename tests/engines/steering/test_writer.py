@@ -228,8 +228,7 @@ def test_a_text_that_finds_no_end_is_not_empty() -> None:
 def test_the_ends_of_texts_of_json_take_no_more_tokens_than_there_are() -> None:
     schema = {"type": "object", "properties": {name: {"maxLength": 12} for name in "abcdef"}}
     said = str({name: f"theoldseaab{name}" for name in "abcdef"}).replace("'", '"')
-    model = Says(said, likeliest=lambda _: ((" x", -0.1),))
-    text, last = write(Form(), model.source, 13, schema=schema)
+    text, last = write(Form(), Says(said, likeliest=lambda _: ((" x", -0.1),)).source, 13, schema=schema)
     assert (text, last.completion_tokens) == (said, 13)
 
 
@@ -259,8 +258,7 @@ def test_a_text_of_json_that_its_bound_cut_ends_where_it_might(
         return ((next((end for word, end in ends.items() if before.endswith(word)), " x"), -0.5),)
 
     whole = '{"of": "a rainy, old town", "says": "%s", "n": 1}'
-    model = Says(whole % said, likeliest=likeliest)
-    assert write(Form(), model.source, schema=SUMMARY)[0] == whole % text
+    assert write(Form(), Says(whole % said, likeliest=likeliest).source, schema=SUMMARY)[0] == whole % text
 
 
 @pytest.mark.parametrize(
@@ -432,8 +430,7 @@ def test_a_comma_is_no_end() -> None:
     ],
 )
 def test_a_sentence_that_the_model_left_open_is_ended(said: str, likely: str, whole: str) -> None:
-    model = Says(said, likeliest=lambda _: ((likely, -1.0),))
-    assert write(Form(lacks=("zebra",)), model.source)[0] == whole
+    assert write(Form(lacks=("zebra",)), Says(said, likeliest=lambda _: ((likely, -1.0),)).source)[0] == whole
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,7 @@ def test_at_equal_cost_a_way_is_held_against_a_random_choice_between_two_runs_of
 
 
 def test_what_a_way_breaks_is_in_its_promise() -> None:
-    found = race(one=[1] * 10 + [0] * 50, best=[0] * 10 + [1] * 50)
-    assert found.promise(BEST).harm > 10 / 60
+    assert race(one=[1] * 10 + [0] * 50, best=[0] * 10 + [1] * 50).promise(BEST).harm > 10 / 60
 
 
 def test_of_a_judge_only_ties_are_no_evidence() -> None:
@@ -128,8 +127,7 @@ def test_tokens_that_no_server_tells_are_unknown_and_not_infinite() -> None:
 
 
 def test_ways_are_compared_on_the_items_that_both_have() -> None:
-    seen = {ONE: spent(ONE, [0] * 60), BEST: spent(BEST, [1] * 20)}
-    assert len(Race(seen, MARGIN).gains(BEST, ONE)) == 20
+    assert len(Race({ONE: spent(ONE, [0] * 60), BEST: spent(BEST, [1] * 20)}, MARGIN).gains(BEST, ONE)) == 20
 
 
 def test_a_way_that_made_nothing_leaves_the_choice_open() -> None:
@@ -204,8 +202,7 @@ def test_a_way_that_steers_nothing_is_left_out_though_its_replies_took_other_sec
     scores = [1, 0] * 10
     drafts = {str(place): [Spent(score, 70, 9, 0.2)] for place, score in enumerate(scores)}
     again = {name: [run._replace(seconds=0.1) for run in runs] for name, runs in drafts.items()}
-    found = raced({ONE: spent(ONE, scores), DRAFTS: drafts, STEERED: again})
-    assert [*found.seen] == [ONE, DRAFTS]
+    assert [*raced({ONE: spent(ONE, scores), DRAFTS: drafts, STEERED: again}).seen] == [ONE, DRAFTS]
     other = {name: [run._replace(tokens=60) for run in runs] for name, runs in drafts.items()}
     assert STEERED in raced({ONE: spent(ONE, scores), DRAFTS: drafts, STEERED: other}).seen
 

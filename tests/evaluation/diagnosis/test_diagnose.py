@@ -68,16 +68,14 @@ def test_rates_without_an_answer_of_a_kind_are_not_known() -> None:
 
 
 def test_runs_of_an_item_count_as_one_item() -> None:
-    runs = [told(name, marks) for name in "abcdefgh" for marks in ("01", "00", "011")]
-    found = diagnose(runs)
+    found = diagnose([told(name, marks) for name in "abcdefgh" for marks in ("01", "00", "011")])
     assert (found.items, len(found.chains)) == (8, 24)
     assert found.decision.items == 8
     assert found.decision.gain.value == pytest.approx(2 / 3)
     assert found.decision.p < 0.05
     assert by_item([(1, "a"), (0, "b"), (0, "a")]) == [0.5, 0.0]
     assert "in 24 runs" in str(found)
-    spread = diagnose([told(name, marks) for name in "abcdefgh" for marks in ("01", "00")])
-    ecr = spread.revisions[0].ecr
+    ecr = diagnose([told(name, marks) for name in "abcdefgh" for marks in ("01", "00")]).revisions[0].ecr
     assert 0 < ecr.low < ecr.value == 0.5 < ecr.high < 1, (
         "every item has the same share, which others need not"
     )
@@ -88,8 +86,7 @@ def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
 
     def of(name: str, number: int, rights: str, **about: Any) -> Chain:
         texts = tuple("word " * (number * place + 1) for place in range(len(rights)))
-        guide = "01" if number % 3 else "10"
-        made = told(name, rights, "ra", guide=guide, answers=texts)
+        made = told(name, rights, "ra", guide="01" if number % 3 else "10", answers=texts)
         return made.model_copy(update={"meta": made.meta | about})
 
     every = [(number, "00" if number == 3 else "11" if number == 5 else "01") for number in range(10)]
@@ -105,13 +102,14 @@ def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
     assert (of_turns["items"], of_turns["decision"]["p"]) == (10, pytest.approx(2 / 2**8))
 
 
-@pytest.mark.parametrize("rights", ["01", "10", "00"])
-def test_no_sentence_stands_without_the_word_that_tokens_differ(rights: str) -> None:
+@pytest.mark.parametrize(("rights", "said"), [("01", "r"), ("10", ""), ("00", "")])
+def test_no_sentence_stands_without_the_word_that_tokens_differ(rights: str, said: str) -> None:
     used = [Usage(completion_tokens=tokens) for tokens in (152, 139)]
-    chains = [told(str(n), rights, usage=used[0] + used[1]) for n in range(8)]
+    chains = [told(str(n), rights, said, usage=used[0] + used[1]) for n in range(8)]
     steps = [step.model_copy(update={"usage": use}) for step, use in zip(chains[0].steps, used, strict=True)]
     found = diagnose([chain.model_copy(update={"steps": tuple(steps)}) for chain in chains])
-    marked = "Not at equal tokens: a chain takes 291 new tokens, and its first step 152. "
+    both = " with its criticism" * bool(said)
+    marked = f"Not at equal tokens: a chain takes 291 new tokens, and its first answer{both} 152. "
     assert verdict(found).endswith(f"{marked}redraft diagnose --tasks compares at equal tokens.")
     for part in ("pays", "Revise"):
         assert part not in verdict(found)
@@ -126,7 +124,9 @@ def test_verdicts_against_the_truth() -> None:
     shown = rows(found, "verdicts: finding answers that need revision")
     assert shown["precision"][0] == "50.0 %"
     assert (shown["recall"][0], shown["recall"][2]) == ("33.3 %", "1 of 3 wrong are rejected")
-    assert shown["balanced accuracy"][2].startswith("1 of 2 right are accepted; unknown verdicts: 1; ")
+    assert shown["balanced accuracy"][2].startswith(
+        "mean of recall and of the right accepted, 1 of 2; unknown verdicts: 1; "
+    )
     assert "verdicts: finding answers that need revision" not in str(diagnose([told("a", "1")]))
 
 
@@ -197,8 +197,7 @@ def test_checks_of_a_caller_score() -> None:
 
 
 def columns(better: int, worse: int, same: int) -> tuple[list[float], list[float]]:
-    one = [0.0] * better + [1.0] * worse + [1.0] * same
-    return one, [1.0] * better + [0.0] * worse + [1.0] * same
+    return [0.0] * better + [1.0] * worse + [1.0] * same, [1.0] * better + [0.0] * worse + [1.0] * same
 
 
 def test_a_gain_that_chance_would_not_bring_pays() -> None:

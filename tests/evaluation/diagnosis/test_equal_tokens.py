@@ -141,8 +141,7 @@ def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:
     assert [each.decision.outcome for each in unsure] == ["undecided", "worse"]
     assert [each.p for each in unsure] == [1, 0.0625]
     assert verdict(unsure).startswith("Undecided: ")
-    sure = versus(runs(tmp_path, plain=6, revise=6, best=(13, 13)))
-    assert verdict(sure).startswith("Don't revise here")
+    assert verdict(versus(runs(tmp_path, plain=6, revise=6, best=(13, 13)))).startswith("Don't revise here")
 
 
 def test_at_equal_seconds_other_runs_are_compared_than_at_equal_tokens(tmp_path: Path) -> None:
@@ -180,7 +179,12 @@ def test_seconds_of_all_texts_and_money_stand_beside_the_tokens() -> None:
     made = told("a", "01", usage=Usage(completion_tokens=9, cost_usd=0.002))
     made = made.model_copy(update={"steps": (text, text), "drafts": (text, text)})
     canned = made.model_copy(update={"model": {"engine": "scripted"}})
-    for chain, said in ((made, ", 2.0 s, 0.002000 USD"), (canned, ", 0.002000 USD")):
+    guessed = made.model_copy(update={"usage": Usage(completion_tokens=9, estimated=True)})
+    for chain, said in (
+        (made, ", 2.0 s, 0.002000 USD"),
+        (guessed, " (partly estimated), 2.0 s"),
+        (canned, ", 0.002000 USD"),
+    ):
         [one] = known([chain]).chains
         assert Spent.of(one).beside == said
     assert Spent.mean([Spent.of(one), Spent(1, 1, 1)]).beside == "", "what is unknown of one is of all"
@@ -193,8 +197,8 @@ def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:
     assert told == [("plain", 1, 100), ("revise", 2, 200), ("best-of", 2, 150), ("best-of", 3, 250)]
     json.dumps(values, allow_nan=False)
     drawn = equal_tokens.series(found)
-    assert len(drawn) == 2
-    assert any(tip.startswith("best-of-3: 30.0 % (") for points in drawn.values() for *_, tip in points)
+    assert [*drawn] == ["one answer", "best of N", "revise"]
+    assert any(tip.startswith("best of 3: 30.0 % (") for points in drawn.values() for *_, tip in points)
 
 
 def test_a_folder_without_an_item_in_every_run_is_refused(tmp_path: Path) -> None:

@@ -93,8 +93,7 @@ def test_a_blind_retry_is_told_nothing_but_the_task(tmp_path: Path) -> None:
 )
 def test_a_vote_takes_what_most_answers_say(answers: list[str], chosen: str) -> None:
     first, *others = (Step(answer=answer) for answer in answers)
-    samples = Chain(id="a", steps=(first,), drafts=tuple(others), best=0)
-    chain = strategies.voted(samples, Number.of("7").said)
+    chain = strategies.voted(Chain(id="a", steps=(first,), drafts=tuple(others), best=0), Number.of("7").said)
     assert chain.answer == chosen
     assert sorted(step.answer for step in (*chain.steps, *chain.drafts)) == sorted(answers)
 

@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.errors import OutputError, UsageError
-from redraft.evaluation.diagnosis.table import ALL, Table, sentences, table_of
+from redraft.evaluation.diagnosis.equal_tokens import series
+from redraft.evaluation.diagnosis.table import ALL, Table, parts_of, sentences, table_of
 from redraft.evaluation.stats import holm, without_nan
 from tests.evaluation.diagnosis.made_chains import shares, write_run
 
@@ -43,8 +44,7 @@ def found(table: Table, model: str, task: str, other: str) -> tuple[float, str]:
 
 
 def test_ways_are_compared_at_equal_tokens_within_tasks_and_over_all(tmp_path: Path) -> None:
-    cells = {("m", "easy"): ways(30, 12), ("m", "hard"): ways(2, 28)}
-    table = table_of(folder_of(tmp_path / "d", cells))
+    table = table_of(folder_of(tmp_path / "d", {("m", "easy"): ways(30, 12), ("m", "hard"): ways(2, 28)}))
     # Half-way between the runs of 150 and 250 tokens: 10 right and 18.
     assert found(table, "m", "easy", "best-of") == (50.0, "better")
     assert found(table, "m", "hard", "best-of") == (-40.0, "worse")
@@ -57,8 +57,7 @@ def test_ways_are_compared_at_equal_tokens_within_tasks_and_over_all(tmp_path: P
 
 
 def test_p_is_corrected_among_the_comparisons_of_a_family(tmp_path: Path) -> None:
-    cells = {("m", str(n)): ways(13 + n, 8) for n in range(4)}
-    table = table_of(folder_of(tmp_path / "d", cells))
+    table = table_of(folder_of(tmp_path / "d", {("m", str(n)): ways(13 + n, 8) for n in range(4)}))
     within = [each for each in table.comparisons if each.task != ALL]
     assert len(within) == 8
     assert [each.p for each in within] == pytest.approx(holm([each.decision.p for each in within]))
@@ -74,18 +73,45 @@ def test_a_task_that_a_model_has_not_answered_is_named(tmp_path: Path) -> None:
 def test_prompts_and_seeds_that_lack_a_run_are_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "d", {("m", "t"): [*ways(20, 20), ("blind-2", 200, shares(10, of=38))]})
     write_run(folder / "runs" / "m" / "t", "plain", 100, shares(8), 2)
-    assert list(table_of(folder).remarks) == [
+    table = table_of(folder)
+    assert list(table.remarks) == [
         "m, t: not counted: 2 prompts that some run did not answer.",
         "m, t: these seeds lack runs and are not counted: seed-2.",
     ]
+    # The prompts that a stopped run answered may be the easy ones. Prompts that failed are no such choice.
+    assert "m, t: 38 prompts, 1 seed, UNFINISHED\n" in str(table)
+    [said] = sentences(table)
+    assert said.startswith("m: UNFINISHED, so there is no verdict.")
+    errors = folder / "runs" / "m" / "t" / "seed-0" / "blind-2.jsonl.errors.jsonl"
+    errors.write_text("".join(f'{{"id": "i{n:03}", "cause": "c", "error": "e"}}\n' for n in (38, 39)))
+    assert "m, t: 38 prompts, 1 seed\n" in str(now := table_of(folder))
+    assert "m, revise: " in "".join(sentences(now))
 
 
 def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -> None:
     own = [*ways(20, 20), ("alone-2", 180, shares(9)), ("vote-3", 200, shares(15))]
     table = table_of(folder_of(tmp_path / "d", {("m", "t"): own}))
-    others = {each.kind for each in table.comparisons if each.ours == "alone"}
-    assert others == {"plain", "vote"}
+    assert {each.kind for each in table.comparisons if each.ours == "alone"} == {"plain", "vote"}
     assert {each.kind for each in table.comparisons if each.ours == "revise"} == {"plain", "best-of", "vote"}
+    own[4] = ("alone-2", 200, shares(20))  # as of a model that was trained to revise
+    table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))
+    pairs = [(each.ours, each.kind) for each in table.comparisons]
+    assert pairs == [("revise", "best-of"), ("alone", "plain"), ("alone", "vote")]
+    [part, *_] = parts_of(table)
+    assert part.claim.startswith("No way has more right answers than revise, 1 revision or revise alone, ")
+    assert "m, t: in 40 of 40 prompts, the model revised by itself, without feedback, so" in str(table)
+
+
+def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "d", {("m", "t"): ways(30, 12)})
+    for way, by in (("plain", "the base model"), ("revise-2", "its own revision")):
+        file = folder / "runs" / "m" / "t" / "seed-0" / f"{way}.jsonl"
+        file.write_text(file.read_text().replace('"meta":{', f'"meta":{{"answered_by":"{by}",'))
+    table = table_of(folder)
+    assert "revise minus one answer of the base model " in str(table)
+    assert " to one answer of the base model, for 100 tokens more" in "".join(sentences(table))
+    drawn = {name: len(points) for name, points in series(table.cells[0]).items()}
+    assert drawn == {"one answer of the base model": 1, "best of N": 2, "revise": 1}
 
 
 def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> None:

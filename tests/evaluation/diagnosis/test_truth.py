@@ -23,8 +23,7 @@ def test_truth_of_an_evaluation_counts_and_not_the_checks_that_guided() -> None:
 
 
 def test_an_echo_is_never_right_and_a_chain_without_a_best_answer_is_wrong() -> None:
-    echo = told("a", "01").model_copy(update={"steps": (step("x"), step("y", echo=True))})
-    [found] = known([echo]).chains
+    [found] = known([told("a", "01").model_copy(update={"steps": (step("x"), step("y", echo=True))})]).chains
     assert (found.passes, found.rights) == ((False, True), (False, False))
     [found] = known([told("a", "11", best=None)]).chains
     assert found.rights == (True, True)

@@ -80,8 +80,7 @@ def test_two_turns_of_mt_bench(tmp_path: Path) -> None:
         tmp_path / "q.jsonl",
         [{"question_id": 81, "category": "math", "turns": ["One?", "Two?"], "reference": ["1", "2"]}],
     )
-    given = files(tmp_path, [turns("new", "a", "b")], [turns("old", "c", "d")])
-    [match] = read_matches(given, questions)
+    [match] = read_matches(files(tmp_path, [turns("new", "a", "b")], [turns("old", "c", "d")]), questions)
     assert (match.question.turns, match.question.gold) == (("One?", "Two?"), ("1", "2"))
     assert [each.turns for each in match.answers] == [("a", "b"), ("c", "d")]
     first_only = files(tmp_path, [turns("new", "a")], [turns("old", "c")])

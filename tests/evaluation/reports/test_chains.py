@@ -85,8 +85,7 @@ def test_a_chain_is_a_timeline_with_changes(browser: Any, tmp_path: Path) -> Non
     shows(browser, "✓ m, at most 9 · the answer")
     font = "getComputedStyle(document.querySelector('.answer pre')).fontFamily"
     assert "mono" not in browser.evaluate(font)  # a text is read as one
-    row = browser.locator(".row").first
-    assert "✓ its checks" in row.inner_text()  # they do not say that it is right
+    assert "✓ its checks" in browser.locator(".row").first.inner_text()  # they do not say that it is right
     assert not browser.locator(".row.won, .answer.accept").count()
     assert browser.evaluate("document.querySelector('#chain del').innerText.trim()") == "very"
     browser.keyboard.press("d")

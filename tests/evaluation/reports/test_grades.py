@@ -106,8 +106,7 @@ def test_the_page_shows_the_grades_and_runs_nothing(tmp_path: Path) -> None:
     records = [grade(n, 5, answer_id=f"new-{n}", judgment=BAD, judge=BAD) for n in (1, 2)] + [grade(3, None)]
     answers = [write(tmp_path / "new.jsonl", [answer("new", n, BAD) for n in (1, 2)])]
     asked = write(tmp_path / "q.jsonl", [{"question_id": n, "text": BAD, "category": BAD} for n in (1, 2, 3)])
-    plain = report(tmp_path, records[:2], questions=asked, answers=answers)
-    reader = read(page(plain, "made"))
+    reader = read(page(report(tmp_path, records[:2], questions=asked, answers=answers), "made"))
     first, _ = data_of(reader)
     [shown], [note] = first["answers"], first["notes"]
     assert (first["question"], shown["text"], note["text"], note["by"]) == (BAD,) * 4
@@ -119,7 +118,7 @@ def test_the_page_shows_the_grades_and_runs_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "problem"),
     [
-        ([grade(1, None), grade(2, -1)], "found 2 grades, but no readable one"),
+        ([grade(1, None), grade(2, -1)], "found 2 grades, but none is readable"),
         ([grade(1, 5), grade(1, 6)], "gull already graded new's answer to question 1 in .*:1"),
         ([grade(1, 5), {"model": "new", "judgment": "x"}], ":2: the record is not a grade: question_id"),
         ([grade(7, 5)], "belongs to question 7, which is not in .*q.jsonl"),

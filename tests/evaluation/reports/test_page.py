@@ -11,9 +11,11 @@ import pytest
 pytest.importorskip("scipy")
 pytest.importorskip("vl_convert")
 
+from redraft.chain import write_jsonl
 from redraft.evaluation.reports.report import page
 from tests.browser import chromium
 from tests.cli.verbs import write
+from tests.evaluation.diagnosis.made_chains import told
 from tests.evaluation.made import answer, both, report, review
 from tests.evaluation.pages.reading import BAD, Reader, read
 
@@ -80,6 +82,12 @@ def test_there_is_a_page_without_answers_questions_or_scores_too(tmp_path: Path,
     reader = read(page(report([write(tmp_path / "r.jsonl", records)]), ""))
     assert [each["answers"] for each in data_of(reader)] == [[], []]
     assert ("ratio of scores" in "".join(reader.text)) == score
+    files = [tmp_path / "new.jsonl", tmp_path / "old.jsonl"]
+    for file in files:
+        metas = ({"source": {"question_id": n, "answer_id": f"{file.stem}-{n}"}} for n in (1, 2))
+        write_jsonl(file, [told("a", "1", prompt={"instruction": "Why?"}, meta=meta) for meta in metas])
+    reader = read(page(report([tmp_path / "r.jsonl"], answers=files), ""))
+    assert {each["question"] for each in data_of(reader)} == {"Why?"}, "the chains' prompts"
 
 
 def test_a_page_says_of_how_many_pairs_it_shows_the_first(

@@ -59,11 +59,15 @@ def test_a_run_of_a_task(tmp_path: Path) -> None:
         "level 1 100.0 % 34.2 to 100.0 2 of 2",
         "level 2 50.0 % 9.5 to 90.5 1 of 2",
         "revisions 4, 1.0 an answer",
-        "stopped passed 3 · at the limit of revisions 1",
+        "stopped passed 3 · out of revisions 1",
         "tokens 20 new, 40 in prompts (0 % cached)",
         "cost 0.0400 USD",
         "wrong 3",
     ]
+    model = {"name": "m", "revision_mode": "native"}
+    path = kept(tmp_path / "made.jsonl", [scored("0", True, model=model)])
+    (tmp_path / "made.jsonl.run.json").write_text('{"config": {"seed": 5}}')
+    assert "model m · native · seed 5" in lines(report(path))
 
 
 def test_chains_without_a_task_count_if_they_were_checked(tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_failures_beside_the_chains_count_as_in_eval(tmp_path: Path) -> None:
     assert found.runs[0].tally.score.rate == proportion(1, 2)
     assert lines(found)[0] == "run: gsm8k, 2 answers"
     assert "failed outage 1" in lines(found)
-    assert "empty 1 answer: wrong" in lines(found)
+    assert "empty 1 answer, counted as wrong" in lines(found)
     assert "wrong 2" in lines(found)
 
 

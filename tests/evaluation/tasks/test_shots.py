@@ -32,8 +32,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("right", "of", "k"), [(0, 4, 2), (1, 4, 2), (2, 5, 3), (4, 5, 2), (3, 3, 3)])
 def test_pass_at_k_is_the_share_of_draws_with_a_right_answer(right: int, of: int, k: int) -> None:
-    answers = [place < right for place in range(of)]
-    draws = [any(drawn) for drawn in combinations(answers, k)]
+    draws = [any(drawn) for drawn in combinations([place < right for place in range(of)], k)]
     assert pass_at({"a": (right, of)}, k).value == pytest.approx(sum(draws) / len(draws))
 
 

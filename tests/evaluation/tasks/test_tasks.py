@@ -125,7 +125,7 @@ def test_the_prompts_say_where_the_answer_is_looked_for(a_sandbox: Path) -> None
         ("math", {"answer": ..., "solution": "none"}, "no gold answer"),
         ("humaneval", {"test": ...}, "the record has no tests"),
         ("mbpp", {"test_list": []}, "the record has no tests"),
-        ("mbpp", {"test_list": ["assert twice(2) =="]}, "is not Python"),
+        ("mbpp", {"test_list": ["assert twice(2) =="]}, "is not valid Python"),
         ("ifeval", {"kwargs": [{}]}, "`instruction_id_list` and `kwargs` must be two lists of equal length"),
         ("ifeval", {"instruction_id_list": ["a:b", "c:d"]}, "IFEval has no constraint 'a:b'"),
         ("checks", {"checks": ...}, "the record has no list of `checks`"),
@@ -154,8 +154,9 @@ def test_checks_of_a_file_run_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for check in ("python:evil.f", "all(json; python: evil.f)", "any(command : touch ran)"):
-        with pytest.raises(RedraftError):
+        with pytest.raises(RedraftError) as caught:
             question("checks", checks=[check])
+        assert "redraft diagnose CHAINS --score " in str(caught.value.hint)
     assert not Path("ran").exists()
 
 

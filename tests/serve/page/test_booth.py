@@ -32,6 +32,7 @@ def act(booth: Served, do: str, pair: Any = None, voter: str = "zoë", note: str
 def test_the_page_comes_without_answers_and_nothing_else_without_the_key(booth: Served) -> None:
     stranger = httpx.get(booth.root)
     assert stranger.status_code == 200
+    assert "<form hidden>" in stranger.text, "a voter asks nothing"
     assert not any(each in stranger.text for each in ("n says", KEY))
     for method, path in (("GET", "page/booth"), ("POST", "page/booth"), ("GET", "v1/models"), ("GET", "x")):
         assert httpx.request(method, booth.root + path, json={"do": "show"}).status_code == 401

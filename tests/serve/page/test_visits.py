@@ -298,6 +298,8 @@ def test_a_small_window_never_scrolls_sideways(browser: Browsing, url: str, sche
     assert not page.locator(".about").is_visible()  # there is no room for it
     visit.steps().nth(1).locator("summary").click()
     page.get_by_role("button", name="+ Check").click()
+    share = "document.querySelector('.chips').offsetWidth / document.querySelector('.box').offsetWidth"
+    assert page.evaluate(share) > (0.9 if width < 500 else 0.5)
     assert not page.evaluate(wide)
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Revisions, at most").wait_for()

@@ -152,8 +152,7 @@ def explained(values: Ragged, returns: Ragged) -> float:
 
 def beta(before: float, kl: float, target: float, n: int, horizon: float) -> float:
     """1909.08593 section 2.2."""
-    error = (kl - target) / target
-    return before * (1 + max(-0.2, min(0.2, error)) * n / horizon)
+    return before * (1 + max(-0.2, min(0.2, (kl - target) / target)) * n / horizon)
 
 
 def rloo(scores: Ragged) -> Ragged:

@@ -204,9 +204,8 @@ def test_gradients_reach_real_tokens_only_and_are_numbers() -> None:
 
 
 def test_an_infinite_range_clips_no_value() -> None:
-    values = torch.tensor([[5.0]])
     found, clipped = algorithm.value_loss(
-        values, torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool), INF
+        torch.tensor([[5.0]]), torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool), INF
     )
     assert (found, clipped) == (8, 0)
 
@@ -214,14 +213,13 @@ def test_an_infinite_range_clips_no_value() -> None:
 @pytest.mark.parametrize("shape", [(3, 4), (3, 0), (0, 4), (0, 0)])
 def test_a_batch_without_real_tokens_gives_zeros(shape: tuple[int, int]) -> None:
     mask, junk = torch.zeros(shape, dtype=torch.bool), torch.full(shape, NAN)
-    scores = torch.full(shape[:1], 5.0)
     found = (
         algorithm.masked_mean(junk, mask),
         algorithm.whiten(junk, mask),
         algorithm.explained_variance(junk, junk, mask),
         algorithm.kl_k1(junk, junk, mask),
         algorithm.kl_k3(junk, junk, mask),
-        algorithm.token_rewards(scores, junk, junk, mask, 0.1),
+        algorithm.token_rewards(torch.full(shape[:1], 5.0), junk, junk, mask, 0.1),
         *algorithm.gae(junk, junk, mask),
         *algorithm.policy_loss(junk, junk, junk, mask),
         *algorithm.value_loss(junk, junk, junk, mask),

@@ -103,12 +103,9 @@ def test_a_minibatch_in_parts_has_the_gradient_of_the_whole() -> None:
         torch.manual_seed(5)
         drawn = {name: torch.randn(mask.shape) for name in ("log_probs", "values", "advantages", "returns")}
         tensors = {
-            "input_ids": ids,
-            "starts": starts,
-            "mask": mask,
-            "ref_log_probs": torch.zeros(3, 3),
+            "input_ids": ids, "starts": starts, "mask": mask, "ref_log_probs": torch.zeros(3, 3),
             **drawn,
-        }
+        }  # fmt: skip
         for rows in parts:
             made(**{name: each[rows] for name, each in tensors.items()}, num_items_in_batch=5).loss.backward()
         return {name: each.grad for name, each in made.named_parameters() if each.grad is not None}
@@ -123,18 +120,14 @@ def test_a_minibatch_in_parts_has_the_gradient_of_the_whole() -> None:
 # A beginning that rows share is computed once, and changes nothing.
 
 
-ROWS = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), min_size=1, max_size=6)
-
-
-@given(ROWS)
+@given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), min_size=1, max_size=6))
 def test_each_row_stands_on_its_branches(rows: list[list[int]]) -> None:
     tree = tree_of(rows)
     starts = [sum(each.tokens for each in tree.branches[:n]) for n in range(len(tree.branches) + 1)]
     assert starts[-1] == tree.ids.shape[1] <= sum(map(len, rows))
     for row, places in zip(rows, tree.places.tolist(), strict=True):
         at = places[: len(row)]
-        assert tree.ids[0, at].tolist() == row
-        assert tree.positions[0, at].tolist() == list(range(len(row)))
+        assert (tree.ids[0, at].tolist(), tree.positions[0, at].tolist()) == (row, list(range(len(row))))
         last = next(n for n in range(len(tree.branches)) if starts[n] <= at[-1] < starts[n + 1])
         path = (*tree.branches[last].above, last)
         assert at == [place for n in path for place in range(starts[n], starts[n + 1])][: len(row)]
@@ -166,8 +159,7 @@ def test_the_policy_says_the_same_and_learns_the_same() -> None:
     for made in (plain, shared):
         seen = made.see(ids, starts, mask)
         (seen.log_probs.sum() + seen.values.square().sum()).backward()
-    pairs = zip(plain.named_parameters(), shared.named_parameters(), strict=True)
-    for (name, one), (_, other) in pairs:
+    for (name, one), (_, other) in zip(plain.named_parameters(), shared.named_parameters(), strict=True):
         if one.requires_grad:
             assert one.grad is not None, name
             torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-5)

@@ -64,15 +64,10 @@ def test_an_empty_answer_has_no_reward_from_a_check_that_only_forbids() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("length", [1.0, 3.0]),
-        ("minus", [-6.0, -15.0]),
-        ("later", [0.5, 0.5]),
-        ("numpy", [0.25, 0.25]),
-        ("tensor", [0.5, 0.5]),
-        ("truth", [1.0, 1.0]),
-        ("gold", [0.0, 0.0]),
+        ("length", [1.0, 3.0]), ("minus", [-6.0, -15.0]), ("later", [0.5, 0.5]), ("numpy", [0.25, 0.25]),
+        ("tensor", [0.5, 0.5]), ("truth", [1.0, 1.0]), ("gold", [0.0, 0.0]),
     ],
-)
+)  # fmt: skip
 def test_a_function_may_return_any_number(mine: str, name: str, expected: list[float]) -> None:
     assert judged(f"{mine}.{name}") == expected
 

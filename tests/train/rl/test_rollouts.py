@@ -382,8 +382,7 @@ def test_the_price_of_kl_rises_above_its_target_and_falls_below(tmp_path: Path) 
 
 def test_the_price_stays_within_bounds_and_a_price_of_nothing_stays_nothing(tmp_path: Path) -> None:
     for start, expected in ((BETA[1], BETA[1]), (0.0, 0.0)):
-        made = written(tmp_path / str(start), init_kl_coef=start, target=1e-3, horizon=1)
-        assert made.beta == expected
+        assert written(tmp_path / str(start), init_kl_coef=start, target=1e-3, horizon=1).beta == expected
 
 
 def test_a_restored_one_goes_on_as_the_first() -> None:

@@ -20,13 +20,9 @@ from tests.train.tokenizer_kinds import tokenizer
 
 TOKENIZER = tokenizer("bytes")
 SETTINGS: dict[str, Any] = {
-    "num_rollouts": 8,
-    "chunk_size": 4,
-    "ppo_epochs": 2,
-    "max_new_tokens": 6,
-    "lora_r": 4,
+    "num_rollouts": 8, "chunk_size": 4, "ppo_epochs": 2, "max_new_tokens": 6, "lora_r": 4,
     "reward": ("contains:e",),
-}
+}  # fmt: skip
 
 
 async def share_of_e(chains: Sequence[Chain]) -> list[float]:
@@ -78,16 +74,9 @@ def rollouts(
 
 def loop(folder: Path, read: Ppo, **more: Any) -> Loop:
     settings: dict[str, Any] = {
-        "output_dir": str(folder),
-        "use_cpu": True,
-        "max_steps": 16,
-        "save_steps": 3,
-        "save_total_limit": 10,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "lr_scheduler_type": "constant",
-        "logging_steps": 1,
-        "report_to": "none",
-    }
+        "output_dir": str(folder), "use_cpu": True, "max_steps": 16, "save_steps": 3, "save_total_limit": 10,
+        "per_device_train_batch_size": 4, "learning_rate": 1e-2, "lr_scheduler_type": "constant",
+        "logging_steps": 1, "report_to": "none",
+    }  # fmt: skip
     args = TrainingArguments(**(settings | more))
     return Loop(read.policy.model, args, read, around=read.policy, tokenizer=TOKENIZER, quiet=True)

@@ -61,14 +61,12 @@ class Fails(Stops):
 
 def stopped_and_resumed(folder: Path) -> None:
     """One process is told to stop in the middle of the second rollout batch. Both do, and go on."""
-    own = CHUNKS // RANKS
-    told = made(folder, "ppo", Stops(own + 1) if place()[0] else share_of_e)
+    told = made(folder, "ppo", Stops(CHUNKS // RANKS + 1) if place()[0] else share_of_e)
     a_batch = told.steps_an_epoch
     assert (told.run(), told.stopped) == (a_batch, signal.SIGTERM)
     assert len((folder / "samples.jsonl").read_text().splitlines()) == 16 + 4 * RANKS
     distributed.barrier()
-    again = made(folder, "ppo")
-    assert again.run(newest(folder)[0]) == 16
+    assert made(folder, "ppo").run(newest(folder)[0]) == 16
 
 
 def resumed(folder: Path, whole: Path) -> None:

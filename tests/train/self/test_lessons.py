@@ -47,10 +47,9 @@ def test_exercises_name_the_licence_of_their_task() -> None:
 
 
 def drafted(count: int, right: int) -> list[Chain]:
-    chains = list(lessons.training(TASK, "drafts", count, 1, set()))
     return [
         chain.model_copy(update={"steps": (Step(answer=answer if place < right else "12"),), "best": 0})
-        for place, chain in enumerate(chains)
+        for place, chain in enumerate(list(lessons.training(TASK, "drafts", count, 1, set())))
         for answer in [TASK.right(chain.meta["values"])]
     ]
 
@@ -69,8 +68,7 @@ def test_half_of_the_first_drafts_are_wrong_whatever_the_model_could() -> None:
 
 
 def test_the_models_own_faults_come_before_made_ones() -> None:
-    chains = list(lessons.chains_on(TASK, drafted(10, 7)))
-    assert sum(chain.steps[0].answer == "12" for chain in chains) == 3
+    assert sum(chain.steps[0].answer == "12" for chain in list(lessons.chains_on(TASK, drafted(10, 7)))) == 3
 
 
 def test_outside_the_tasks_the_critic_does_not_know() -> None:

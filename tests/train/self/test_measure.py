@@ -33,8 +33,7 @@ def test_changes_and_verdicts_are_counted() -> None:
     found = Outcome.of(ADD, CHAINS)
     assert (found.first, found.final) == ((True, False, True, False), (True, True, False, False))
     assert (found.changes.fixed, found.changes.broken, found.unknown) == (1, 1, 1)
-    assert found.verdicts.value == 50
-    assert found.tokens == (10, 20, 20, 10)
+    assert (found.verdicts.value, found.tokens) == (50, (10, 20, 20, 10))
     assert "| 1 of 2 | 1 of 2 |" in changes([("add", found)])
 
 

@@ -61,7 +61,7 @@ def test_what_the_default_model_has_learnt_is_rehearsed(tmp_path: Path) -> None:
 
 def test_a_folder_without_both_adapters_is_no_start(tmp_path: Path) -> None:
     (tmp_path / "answers.gguf").touch()
-    with pytest.raises(UsageError, match="not a folder with both adapters") as caught:
+    with pytest.raises(UsageError, match="does not contain both adapters") as caught:
         Start.of(str(tmp_path))
     assert "--from default" in str(caught.value.hint)
 

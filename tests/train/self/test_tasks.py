@@ -16,8 +16,7 @@ EVERY = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 @EVERY
 def test_twenty_wordings_or_more_take_the_values_and_nothing_else(task: Task) -> None:
-    rng = Random(1)
-    values = task.draw(rng)
+    values = task.draw(Random(1))
     asked = {wording.format(**values) for wording in task.wordings}
     assert len(asked) == len(task.wordings) >= 20
     assert not any("{" in each for each in asked)
@@ -33,8 +32,7 @@ def test_a_right_answer_passes_and_nearly_all_spoiled_ones_do_not(task: Task) ->
 
 @EVERY
 def test_feedback_ends_with_a_comparison_that_fits(task: Task) -> None:
-    rng = Random(3)
-    values = task.draw(rng)
+    values = task.draw(Random(3))
     assert task.judge(values, task.right(values)).text.endswith(": the same.")
     assert ": different." in task.judge(values, "no idea").text
 
@@ -85,8 +83,7 @@ def test_dates_agree_with_the_calendar() -> None:
 
 
 def test_a_task_of_a_module_is_found(here: Path) -> None:
-    own = "from redraft.train.self.tasks.numbers import ADD as SUMS"
-    (here / "own_tasks.py").write_text(own)
+    (here / "own_tasks.py").write_text("from redraft.train.self.tasks.numbers import ADD as SUMS")
     assert find_task("python:own_tasks.SUMS") is ADD
 
 

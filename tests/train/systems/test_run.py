@@ -80,9 +80,8 @@ def test_what_a_small_system_reads_is_there(system: str) -> None:
     for stage in run.system.stages.values():
         if stage.verb == "data merge":
             options = filled(stage.options, {name: str(run._path(name)) for name in stage.reads})
-            mix = read_recipe(recipe_path(options["recipe"])[0])
             assert len(part_files(options["recipe"], options.get("folder"))) == sum(
-                not part.identity for part in mix.parts
+                not part.identity for part in read_recipe(recipe_path(options["recipe"])[0]).parts
             )
 
 

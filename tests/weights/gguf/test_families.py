@@ -109,14 +109,9 @@ def test_which_family() -> None:
 
 SOUND: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "num_hidden_layers": 2,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_attention_heads": 4,
-    "vocab_size": 260,
-    "max_position_embeddings": 256,
-}
+    "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128,
+    "num_attention_heads": 4, "vocab_size": 260, "max_position_embeddings": 256,
+}  # fmt: skip
 _MORE = "num_key_value_heads head_dim hidden_act rms_norm_eps tie_word_embeddings attention_bias mlp_bias"
 _MORE += " rope_theta rope_scaling rope_parameters partial_rotary_factor sliding_window use_sliding_window"
 KEYS = [*SOUND, *_MORE.split(), "quantization_config", "num_experts", "text_config"]

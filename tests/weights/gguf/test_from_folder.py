@@ -30,13 +30,10 @@ from tests.engines.talking import continued
 from tests.weights.tiny_folders import ARCHITECTURES, SPECIAL, VOCABULARY, load, tiny_folder
 
 LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
-}
+}  # fmt: skip
 LINEAR = {"rope_type": "linear", "rope_theta": 5e5, "factor": 2.0}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name.lower(): (name, {}) for name in ARCHITECTURES},
@@ -242,7 +239,7 @@ def test_rows_that_are_no_blocks_stay_f16_and_that_is_told(tmp_path: Path) -> No
 
 
 NAME = "model.layers.0.mlp.up_proj.weight"
-DAMAGED = f"2 numbers in {NAME!r} had an infinite or NaN value in the source: it is damaged."
+DAMAGED = f"2 numbers in {NAME!r} had an infinite or NaN value: the source is damaged."
 
 
 def test_what_overflows_and_what_was_broken_is_a_warning(tmp_path: Path) -> None:

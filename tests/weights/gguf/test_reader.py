@@ -14,12 +14,8 @@ from redraft.weights.gguf.reader import LongArray, check_adapter, check_model, r
 from tests.gguf_files import gguf, lora, noise, text, tiny_model, value
 
 META = {
-    "general.architecture": "llama",
-    "general.name": "small",
-    "a.flag": True,
-    "a.list": ["x", "y"],
-    "n": 7,
-}
+    "general.architecture": "llama", "general.name": "small", "a.flag": True, "a.list": ["x", "y"], "n": 7,
+}  # fmt: skip
 TENSORS = {"one": noise((8, 4), 1.0), "two": noise((16,), 1.0)}
 
 
@@ -57,10 +53,8 @@ def test_long_arrays_are_counted_or_read_where_they_are_asked_for(tmp_path: Path
 def test_reads_the_default_model(default_model: Path) -> None:
     header = read_header(default_model)
     check_model(default_model, header)
-    assert header.text("general.architecture") == "llama"
-    assert header.number("llama.context_length") == 8192
-    assert header.metadata["tokenizer.ggml.tokens"] == LongArray(49152)
-    assert len(header.tensors) == 272
+    assert (header.text("general.architecture"), header.number("llama.context_length")) == ("llama", 8192)
+    assert (header.metadata["tokenizer.ggml.tokens"], len(header.tensors)) == (LongArray(49152), 272)
     assert header.tensors["blk.0.attn_q.weight"].shape == (576, 576)
     assert all(tensor.size for tensor in header.tensors.values())
 
@@ -109,7 +103,6 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(
 
 
 HUGE = 2**63
-COUNTS = struct.pack("<I", 3)
 ONE, TWO = (gguf({})[:16] + struct.pack("<Q", keys) for keys in (1, 2))
 
 
@@ -124,7 +117,7 @@ ONE, TWO = (gguf({})[:16] + struct.pack("<Q", keys) for keys in (1, 2))
     ],
 )
 def test_claims_beyond_the_file_cost_nothing(tmp_path: Path, body: bytes, said: str) -> None:
-    message = refused(written(tmp_path, b"GGUF" + COUNTS + body + bytes(64)))
+    message = refused(written(tmp_path, b"GGUF" + struct.pack("<I", 3) + body + bytes(64)))
     assert "is truncated: its header goes beyond the file's" in message
     assert said in message
 
@@ -134,7 +127,7 @@ def test_claims_beyond_the_file_cost_nothing(tmp_path: Path, body: bytes, said: 
     [
         (ONE + text("k") + struct.pack("<I", 77) + bytes(64), "unknown type 77"),
         (ONE + text("k") + struct.pack("<IIQ", 9, 9, 1) + bytes(64), "unknown type 9"),
-        (TWO + (text("k") + value(1)) * 2 + bytes(64), "the key 'k' comes twice"),
+        (TWO + (text("k") + value(1)) * 2 + bytes(64), "the key 'k' appears twice"),
         (gguf({"general.alignment": 7}), "general.alignment is 7"),
         (gguf({"general.alignment": "x"}), "general.alignment is 'x'"),
         (gguf({"general.alignment": 256}, TENSORS) + bytes(512), "'two' is not aligned to 256 bytes"),
@@ -235,7 +228,7 @@ def test_what_is_kept_of_all_texts_is_bounded(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(reader, "MAX_TEXT", 603)
     assert len(read_header(path, whole=True).metadata["one"]) == 300
     monkeypatch.setattr(reader, "MAX_TEXT", 602)
-    with pytest.raises(ModelError, match="a text has 2 bytes, and all texts so far 603"):
+    with pytest.raises(ModelError, match="too much text: 2 bytes here, and 603"):
         read_header(path, whole=True)
     assert read_header(path).metadata["one"] == LongArray(300)
 

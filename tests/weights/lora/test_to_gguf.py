@@ -138,14 +138,10 @@ def test_the_file_says_what_it_is(base: Path, plain: Path, tmp_path: Path) -> No
     header = read_header(tmp_path / "a.gguf")
     check_adapter(tmp_path / "a.gguf", header, tmp_path / "base.gguf", read_header(tmp_path / "base.gguf"))
     assert header.metadata == {
-        "general.architecture": "llama",
-        "general.type": "adapter",
-        "adapter.type": "lora",
-        "adapter.lora.alpha": 6.0,
-        "redraft.format": "selfee-1",
-        "redraft.certain": 0.5,
+        "general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora",
+        "adapter.lora.alpha": 6.0, "redraft.format": "selfee-1", "redraft.certain": 0.5,
         "redraft.base": str(base),
-    }
+    }  # fmt: skip
     assert sum(told) == sum(each.size or 0 for each in header.tensors.values())
     manifest = json.loads((tmp_path / "a.gguf.redraft.json").read_text())
     assert manifest["command"] == "redraft weights lora-gguf"
@@ -167,8 +163,7 @@ def test_the_base_is_a_gguf_file_or_a_folder_or_named(base: Path, plain: Path, t
 @pytest.mark.parametrize("heads", [0, 4])
 def test_in_parts_it_is_as_in_one(plain: Path, heads: int) -> None:
     adapter = read_adapter(plain)
-    change = adapter.changes["model.layers.0.self_attn.q_proj"]
-    half = Half("b", (64, 4), change.b, factor=0.5, heads=heads)
+    half = Half("b", (64, 4), adapter.changes["model.layers.0.self_attn.q_proj"].b, factor=0.5, heads=heads)
     whole = torch.cat(list(parts_of(adapter, half)))
     for size in (1, 100, 300, 500):
         parts = list(parts_of(adapter, half, size))
@@ -182,10 +177,10 @@ def test_in_parts_it_is_as_in_one(plain: Path, heads: int) -> None:
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ({"modules_to_save": ["lm_head", "model.norm"]}, "has the whole of 'lm_head.weight' and 1 more, "),
+        ({"modules_to_save": ["lm_head", "model.norm"]}, "has a full copy of 'lm_head.weight' and 1 more, "),
         (
             {"bias": "lora_only", "target_modules": ["q_proj"]},
-            "has the whole of 'model.layers.0.self_attn.q_proj.bias' and 1 more, ",
+            "has a full copy of 'model.layers.0.self_attn.q_proj.bias' and 1 more, ",
         ),
     ],
 )
@@ -237,8 +232,7 @@ def test_an_adapter_for_another_model(base: Path, plain: Path, tmp_path: Path) -
 def test_only_what_the_adapter_changes_is_looked_at(
     base: Path, plain: Path, tmp_path: Path, claim: dict[str, Any]
 ) -> None:
-    config = json.loads((base / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | claim))
+    (tmp_path / "config.json").write_text(json.dumps(json.loads((base / "config.json").read_text()) | claim))
     lora_gguf(plain, tmp_path / "a.gguf", base=tmp_path)
     assert len(tensors(tmp_path / "a.gguf")) == 2 * 2 * len(LINEAR)
 

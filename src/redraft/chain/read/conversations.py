@@ -74,7 +74,7 @@ def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
 
 
 def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Chain:
-    """Return messages as a chain. If the last one is the assistant's, it is the answer (`answered_by`)."""
+    """Return messages as a chain. If the assistant's is last, it is the answer: see `answered_by`."""
     if not turns:
         fields.fail(name, "is empty")
     system = fields.rest.get("system")
@@ -89,8 +89,7 @@ def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Chain:
     step = Step(answer=content_of(last), tool_calls=calls_of(last), reasoning=thoughts_of(last))
     more = (value for key, value in last.items() if key not in ("role", "content"))
     kept = other_parts(last) or any(value not in (None, "") for value in more)
-    meta = {"message": last} if kept else {}
-    return Chain(prompt=asked(turns), steps=(step,), best=0, meta=meta)
+    return Chain(prompt=asked(turns), steps=(step,), best=0, meta={"message": last} if kept else {})
 
 
 def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
@@ -259,10 +258,9 @@ def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], i
     marks = list(_SPEAKER.finditer(text))
     if not marks or text[: marks[0].start()].strip():
         fields.fail(name, r"should be a dialogue of turns after '\n\nHuman: ' and '\n\nAssistant: '", text)
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return [
         ({"role": _ROLES[mark[1].lower()], "content": text[mark.end() : end].strip()}, mark.end())
-        for mark, end in zip(marks, ends, strict=True)
+        for mark, end in zip(marks, [mark.start() for mark in marks[1:]] + [len(text)], strict=True)
     ]
 
 

@@ -82,8 +82,7 @@ class Fields:
 
 def answered(prompt: Prompt, answer: str, model: str | None = None) -> Chain:
     """Return a chain with one answer, and the name of the model that wrote it."""
-    named = {"name": model} if model else {}
-    return Chain(prompt=prompt, steps=(Step(answer=answer),), best=0, model=named)
+    return Chain(prompt=prompt, steps=(Step(answer=answer),), best=0, model={"name": model} if model else {})
 
 
 def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) -> Chain:

@@ -37,8 +37,7 @@ def _inspect(log: Log) -> Chain:
     [first, *_], used = log["output"]["choices"], log["output"].get("usage")
     scores = {name: score["value"] for name, score in log["scores"].items()}
     task = ", ".join((log.get("task", "inspect"), *[*scores][:1]))
-    answer = _text(first["message"]["content"])
-    return _chain(task, _text(log["input"]), answer, scores, log["target"], used)
+    return _chain(task, _text(log["input"]), _text(first["message"]["content"]), scores, log["target"], used)
 
 
 def _every(log: Log) -> Chain:

@@ -85,8 +85,7 @@ class RawRecord(NamedTuple):
             for ids, chain in ranked(Fields(dict(record), self.where)):
                 yield with_id(chain, f"{self.stem}/{ids}")
         elif shape and shape.refused:  # refused as a prompt or an answer, but not as a pair
-            name = id_of(record, self.stem, self.number)
-            yield with_id(read_as(shape, record, self.where), name)
+            yield with_id(read_as(shape, record, self.where), id_of(record, self.stem, self.number))
         else:
             yield self.chain()
 

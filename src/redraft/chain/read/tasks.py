@@ -38,8 +38,7 @@ def question(fields: Fields) -> Chain:
     Other questions may have a `context` (the input) and, as in SQuAD, several `answers`; the first is used.
     """
     asked = fields.text("question")
-    several = isinstance(fields.rest.get("answer"), list | Mapping)
-    answer = "" if several else fields.text_or("answer")
+    answer = "" if isinstance(fields.rest.get("answer"), list | Mapping) else fields.text_or("answer")
     rationale, _, last = answer.rstrip().rpartition("\n")
     final = last.removeprefix("####").strip()
     if not final or final == last.strip():

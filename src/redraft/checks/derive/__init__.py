@@ -1,6 +1,6 @@
-"""Derive checks from a prompt, by rules for usual phrases: "at most 50 words" yields `words<=50`.
+"""Derive checks from a prompt, by rules for common phrases: "at most 50 words" yields `words<=50`.
 
-A rule that is unsure yields nothing: a wrong check costs an answer, a missing one costs nothing. To add a
+A rule that is unsure yields nothing: a wrong check spoils answers, a missing one does no harm. To add a
 rule, put a function into `RULES`: it is called with each sentence (`Sentence`).
 
 To bound the time, only the beginning and end of a long text are read, and long sentences are skipped.
@@ -16,7 +16,7 @@ from redraft.checks.derive.sentences import CODE, Rule, Text
 from redraft.checks.derive.wording import choices, in_json, language, wordings
 
 READ = 20_000
-"""The most characters to read: in a longer prompt, half of them at its beginning and half at its end."""
+"""The most characters to read. If a prompt is longer, half are from its beginning and half from its end."""
 MOST_CHECKS = 50
 NOTHING = "no demand was found in this prompt. Only English prompts are read."
 
@@ -33,7 +33,7 @@ _TWO = re.compile(
 
 
 def checks_in(prompt: str) -> tuple[str, ...]:
-    """Return the checks that a prompt demands in plain words, in their short form, without repeats.
+    """Return the short forms of the checks that a prompt demands in plain words, without repeats.
 
     There are at most 50. Checks that contradict each other are left out.
     """
@@ -57,7 +57,7 @@ _ONE_ONLY = ("language:", "uppercase", "lowercase", "json", "keys:", "starts:", 
 
 
 def consistent(found: list[str]) -> list[str]:
-    """Drop counts that conflict, kinds in `_ONE_ONLY` found twice, and words both demanded and forbidden."""
+    """Drop counts that conflict, kinds in `_ONE_ONLY` found twice, and demands for forbidden words."""
     counted = {_listed(match[1]) for match in map(_COUNT.fullmatch, found) if match and not _SOME(match[0])}
     found = [each for each in found if not (some := _SOME(each)) or _listed(some[1]) not in counted]
     of_unit: dict[str, list[str]] = {}

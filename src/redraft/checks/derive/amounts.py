@@ -34,7 +34,7 @@ _BEFORE = {
         r"|list|make|create|provide|produce|to|into"
     ),
 }
-"""Patterns of the words before a number, by the bound that they set and its distance from the number."""
+"""Patterns of the words before a number, by the bound that they set and its offset from the number."""
 _LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at ?least|\+"
 _MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?:the )?most|tops?|limit"
 
@@ -59,11 +59,11 @@ UNITS = {
 }
 """Patterns for the names of each unit, with usual misspellings."""
 _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
-"""Units for which "in three" means exactly three, whereas "in 50 words" may mean about 50."""
+"""Units of which "in three" means exactly three, whereas "in 50 words" may mean about 50."""
 _SHORT = 3
 """The most words for which "in two words" means exactly two."""
 _GREETED = {"sentences", "paragraphs", "lines"}
-"""Units in which a letter is longer than its text, because the greeting and the signature count, too."""
+"""Units in which a letter's greeting and signature count, too, so that its text must be shorter."""
 _LETTER = (
     r"\b(?:write|draft|compose|need|send|make|help|create|prepare|reply to|answer)\b[^.?!]{0,60}"
     r"(?<!case )(?<!capital )(?<!small )(?<!all )(?<!the )\b(?:letter|e-?mail)s?\b(?! [a-z]\b)"
@@ -119,7 +119,7 @@ def number(word: str) -> int:
 
 
 def lengths(sentence: Sentence) -> Found:
-    """Yield the checks of the answer's length."""
+    """Yield checks of the answer's length."""
     if OF_PARTS.search(sentence.text):
         return
     for unit, noun in UNITS.items():
@@ -203,7 +203,7 @@ _LINE_EACH = r"\b(?:one|each|every \w+) (?:\w+ )?(?:per|on (?:an?|its|their|one)
 
 
 def lists(sentence: Sentence) -> Found:
-    """Yield the checks of a list's length: "a list of 5 ideas", "list five rivers", "ten names, as a list"."""
+    """Yield checks of a list's length: "a list of 5 ideas", "list five rivers", "ten names, as a list"."""
     of = (
         rf"(?:^\W*|\b{_GIVE}\b[^.?!:]{{0,30}}?\b)(?:(?:an?|your|one) )?(?:(?:short|simple|quick|{_KINDS}) )*"
         rf"(?:check)?list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w(?![^,;]*\b(?:is|are|was|were|has|had)\b)"

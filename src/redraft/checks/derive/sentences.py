@@ -18,7 +18,7 @@ LONGEST_PHRASE = 300
 BASE, LAST = 0xF0000, 0xFFFF0
 HIDDEN = f"{chr(BASE)}-{chr(LAST)}"
 QUOTED = f"[{chr(BASE)}-{chr(LAST - 1)}]"
-"""A part of a pattern that matches a hidden quotation."""
+"""A pattern fragment that matches a hidden quotation."""
 _QUOTATION = re.compile(
     r"""```.*?```|"[^"\n]*"|“[^”\n]{0,2000}”|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)""", re.S
 )
@@ -29,7 +29,7 @@ _MATERIAL = re.compile(
     r"original|notes|message|draft))\s?:)(?: *\n(?![\U000F0000-\U000FFFF0])(?:.+\n?)+| *[^\n\s\U000F0000-\U000FFFF0].*)",
     re.IGNORECASE | re.MULTILINE,
 )
-"""Matches an order to work on a text, and that text: the rest of the line, or the lines below."""
+"""Matches an instruction to work on a text, and that text: the rest of the line, or the lines below."""
 _STOPS, _NEW = (".", "!", "?"), re.compile(r"\s+[A-Z]")
 _PRIVATE = re.compile(r"[\U000F0000-\U0010FFFF]")
 _END = re.compile(
@@ -48,7 +48,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Replace each quotation with its own character. From the 65,521st on, all get one that `QUOTED` skips."""
+        """Replace each quotation with its own character. From the 65,521st on, all share `LAST`."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:
@@ -108,8 +108,7 @@ class Sentence:
 
     def _closes(self, match: re.Match[str]) -> bool:
         says_in = re.search(r"\bin\b", self.text[max(0, match.start() - 4) : match.end()])
-        ends = re.fullmatch(r"\W*", self.text[match.end() :])
-        return bool(says_in and ends and _WONDERS.search(self.text))
+        return bool(says_in and re.fullmatch(r"\W*", self.text[match.end() :]) and _WONDERS.search(self.text))
 
     def before(self, match: re.Match[str]) -> str:
         """Return the text before a match, at most 80 characters."""

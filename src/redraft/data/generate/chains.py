@@ -101,7 +101,7 @@ class ChainMaking:
             raise UsageError(said, hint=f"{out}, or leave out --verify.")
         if values.get("verify") == "code":
             if not run_code:
-                hint = "They run in a sandbox: docs/checks.md#code says what it covers."
+                hint = "docs/checks.md#code says what the sandbox covers."
                 raise UsageError(
                     "--verify code runs programs that a model wrote, which is not allowed yet.",
                     hint=f"Allow it with --run-code. {hint}",
@@ -149,8 +149,7 @@ class ChainMaking:
     def finished(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain after the clean-up, marked with the changes, leaks and refusals."""
         for step in chain.steps:  # `filtered` may concern the step's criticism
-            of_answer = step.feedback is None or step.feedback.by == "checks"
-            if step.finish == "filtered" and of_answer:
+            if step.finish == "filtered" and (step.feedback is None or step.feedback.by == "checks"):
                 raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
         chain, counts = cleaned(chain)
         golds = gold_texts(record) if self.gold or self.verify else []

@@ -16,7 +16,7 @@ from redraft.chain.texts import is_refusal
 _LEAST = 8  # fewest characters of a gold text that is looked for: `42` occurs in many texts by chance
 
 PART = 30
-"""The fewest characters of a quote from a longer text. In SelFee's chains, such quotes are code."""
+"""Fewest characters of a quote from a longer text. In SelFee's chains, quotes this long are copied code."""
 
 
 class Marked(NamedTuple):
@@ -27,7 +27,7 @@ class Marked(NamedTuple):
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield feedback that quotes a gold text which its answer lacks, and later answers with that quote."""
+    """Yield feedback that quotes a gold text missing from its answer, and later answers with that quote."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= _LEAST)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()

@@ -3,7 +3,7 @@
 Each step runs one pass of the model, which adds a token to every sequence whose prompt has been read.
 Sequences join and leave between steps. Prompts are read together, `READ` tokens per step, so that many short
 prompts take few passes, and a long prompt does not stop the other sequences. A shared beginning is read once.
-Each sequence draws with its own seed, so other sequences change only the last bits of its logits. Temperature
+Each sequence draws with its own seed; other sequences change only the last bits of its logits. Temperature
 is applied before top-p, as in the other engines. If a text must have a form, llguidance limits its tokens.
 """
 
@@ -24,15 +24,15 @@ import torch
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Sampling
-from redraft.engines.hf.cache import Pass, Slots, common_start, forward, layers_of
+from redraft.engines.hf.cache import Pass, Slots, common_start, forward
 from redraft.engines.text import FinalText, Spelling, Tokenizer
 from redraft.errors import EngineError
 
 _warn = lru_cache(logging.getLogger(__name__).warning)  # logs each message once
 
 READ = 512  # tokens of prompts that one step reads. Larger parts are no faster, and delay other sequences.
-WORTH = 16  # tokens that two prompts must share for one to wait for the other, which may cost a pass
-_PADDING = 0  # the token after shorter prompts of a pass. No token sees it, and the next pass overwrites it.
+WORTH = 16  # a prompt waits for another if they share this many tokens; waiting may cost a pass
+_PADDING = 0  # pads the shorter prompts of a pass. No token sees it, and the next pass overwrites it.
 
 
 Chances = tuple[float, Likeliest]
@@ -45,7 +45,7 @@ def installed() -> bool:
 
 
 class Guide:
-    """The tokens that a grammar allows next in one text, until llguidance gives up the grammar (`lost`)."""
+    """The tokens that a grammar allows next in one text, until llguidance gives up (`lost`)."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         from llguidance import LLMatcher
@@ -108,7 +108,7 @@ class Request:
     room: int
     limit: Finish
     spelling: Spelling
-    # Takes each delta, or the error that ended the sequence. Called in the thread.
+    # Takes each delta, or the error that ended the sequence. Called in the batch's thread.
     deliver: Callable[[Delta | BaseException], None]
     guide: Guide | None = None
     cancelled: bool = False
@@ -147,7 +147,7 @@ class Request:
             rest = self.spelling.end()
             piece = FinalText(piece.text + rest.text, piece.tokens + rest.tokens, rest.stop_text)
             finish = self.limit if rest.stop_text is None else "stop"
-        # Tokens are released in order, so their chances are the oldest that are left.
+        # Tokens are released in order, so the oldest chances belong to them.
         released = self._chances[: len(piece.tokens)]
         del self._chances[: len(piece.tokens)]
         most = self.sampling.top_logprobs
@@ -170,7 +170,7 @@ class Batch:
         size: Size of the tokenizer's vocabulary. Further tokens of the model are never drawn.
         windows: Number of visible tokens for each kind of attention; None for all.
         least: Minimum number of tokens that a sequence generates before it may end.
-        tempered: Whether log-probabilities are those at each sequence's temperature, above 0.
+        tempered: Whether log-probabilities are those at each sequence's temperature, which must be above 0.
     """
 
     def __init__(
@@ -272,7 +272,7 @@ class Batch:
                     self._step()
             except Exception as error:  # noqa: BLE001  (streams must not wait for ever)
                 self._fail(error)
-        self._fail(EngineError("the engine was closed in the middle of an answer."))
+        self._fail(EngineError("the engine was closed during an answer."))
 
     def _admit(self) -> bool:
         with self._changed:
@@ -339,8 +339,7 @@ class Batch:
         logits = self._forward(requests, parts)[:, -1, : self._size].float()
         for row, request in enumerate(requests):
             early = request.made < self._least or request.sampling.unending
-            banned = request.sampling.banned | (self._ends if early else frozenset())
-            logits[row, sorted(banned)] = -math.inf
+            logits[row, sorted(request.sampling.banned | (self._ends if early else frozenset()))] = -math.inf
             for likely, more in request.sampling.likelier:
                 logits[row, likely] += more
         drawn = draw(
@@ -359,7 +358,7 @@ class Batch:
                 request.slot.tokens.clear()
                 read = len(request.tokens)
                 said = f"the model's logits are not finite (NaN or infinity) after {read} tokens."
-                hint = "Its training may have diverged: redraft weights verify FOLDER counts bad weights."
+                hint = "Its training may have diverged. Count bad weights: redraft weights verify FOLDER"
                 request.deliver(EngineError(said, hint=hint))
             elif request.take(token, chances, ends=token in self._ends):
                 self._running.remove(request)
@@ -375,7 +374,7 @@ class Batch:
         return logits
 
     def _forget(self) -> None:
-        self._cache = Slots(layers_of(self._model), len(self._slots), self._context)
+        self._cache = Slots(self._model, len(self._slots), self._context)
         for slot in self._slots:
             slot.tokens.clear()
 
@@ -412,7 +411,7 @@ def _scores(
 ) -> list[list[float]]:
     rows, width = len(texts), max(map(len, texts))
     padded = [[*text, *[_PADDING] * (width - len(text))] for text in texts]
-    cache, found = Slots(layers_of(model), rows, width), [torch.zeros(rows, 0)]
+    cache, found = Slots(model, rows, width), [torch.zeros(rows, 0)]
     with torch.inference_mode():
         for start in range(0, width - 1, READ):
             ids = [row[start : min(start + READ, width - 1)] for row in padded]

@@ -7,6 +7,7 @@ later. Models whose state is not only keys and values, such as recurrent ones, a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,16 +50,17 @@ class Pass:
 
 @dataclass
 class _Now:
-    """The current pass. Layers hold this and not the cache: a cycle would keep gigabytes in memory."""
+    """The current pass. Layers hold this, not the cache: a reference cycle would keep gigabytes in memory."""
 
     step: Pass
 
 
 class Slots(Cache):
-    """The slots of all layers. `now.step` is the next pass of the model."""
+    """The slots of all of a model's layers. `now.step` is the next pass of the model."""
 
-    def __init__(self, layers: int, slots: int, context: int) -> None:
-        self.now = _Now(Pass((0,), (0,), 1))
+    def __init__(self, model: Any, slots: int, context: int) -> None:
+        self.now, self.argument = _Now(Pass((0,), (0,), 1)), cache_argument(model)
+        layers = model.config.get_text_config().num_hidden_layers
         super().__init__(layers=[_Layer(self.now, slots, context) for _ in range(layers)])
 
     def copy(self, source: int, target: int, count: int) -> None:
@@ -140,10 +142,10 @@ def forward(
         input_ids=torch.tensor(ids, device=model.device),
         attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
         position_ids=step.places(model.device),
-        past_key_values=cache,
         use_cache=True,
         # As indices: with a slice, the head would copy its matrix for each sequence.
         logits_to_keep=torch.arange(step.count - keep, step.count, device=model.device),
+        **{cache.argument: cache},
     ).logits
     return logits
 
@@ -155,9 +157,9 @@ def _read(held: torch.Tensor, step: Pass) -> torch.Tensor:
     return held[list(step.slots), :, : step.length]
 
 
-def layers_of(model: Any) -> int:
-    """Return the number of layers with keys and values."""
-    return int(model.config.get_text_config().num_hidden_layers)
+def cache_argument(model: Any) -> str:
+    """Return the name of the cache among the arguments of a model. It changed in transformers 5.24."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def common_start(one: Sequence[int], other: Sequence[int]) -> int:

@@ -163,8 +163,6 @@ class HfEngine(TokenizedEngine):
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Return the natural logarithm of the probability of each token after the first, for each text.
 
-        Texts of a similar length are computed together.
-
         Raises:
             UsageError: A text is empty, or one text was given instead of a list.
             ContextError: A text is longer than the context.

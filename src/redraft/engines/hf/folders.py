@@ -12,7 +12,7 @@ from pathlib import Path
 
 from redraft.errors import ModelError, UsageError
 
-_CARDS = 2  # increased when model cards of made folders change. The first version dropped adapters' licences.
+_CARDS = 2  # increased when the model cards of cached folders change
 
 
 def folder_for(ref: str, *, command: str = "") -> str:
@@ -34,7 +34,7 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
     from redraft.engines.load import DEFAULTS, local_file, parse_reference
 
     base, _, last = ref.rpartition("+")
-    if base and not Path(ref).expanduser().exists():  # or the plus belongs to the name of a folder
+    if base and not Path(ref).expanduser().exists():  # otherwise, the plus belongs to a folder's name
         adapter = Path(last).expanduser()
         if not (adapter / "adapter_config.json").is_file():
             is_gguf = last.lower().endswith(".gguf")

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import transformers
 
-from redraft.engines.hf.cache import Pass, Slots, forward, layers_of
+from redraft.engines.hf.cache import Pass, Slots, cache_argument, forward
 from redraft.engines.text import Tokenizer
 from redraft.errors import ModelError, RedraftError
 from redraft.weights.checkpoint import open_checkpoint
@@ -144,13 +144,14 @@ def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]
             f"the tokenizer has {tokenizer.size} tokens and the model {rows}: they do not belong together.",
             hint="Use the tokenizer in the folder of the weights.",
         )
-    takes = set(inspect.signature(model.forward).parameters)
-    if not {"position_ids", "past_key_values", "logits_to_keep"} <= takes:
-        raise _other_kind(model, "it does not accept positions or a cache as arguments")
+    needed = {"position_ids", cache_argument(model), "logits_to_keep"}
+    if missing := sorted(needed - inspect.signature(model.forward).parameters.keys()):
+        where = f"in transformers {transformers.__version__}"
+        raise _other_kind(model, f"{where}, it does not accept {' or '.join(missing)}")
     ids = [number % rows for number in range(2, 8)]
     with torch.inference_mode():
         whole = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, -1]
-        cache = Slots(layers_of(model), 1, len(ids))
+        cache = Slots(model, 1, len(ids))
         try:
             forward(model, cache, windows, [ids[:4]], Pass((0,), (0,), 4))
             parts = forward(model, cache, windows, [ids[4:]], Pass((0,), (4,), 2))[0, -1]

@@ -1,4 +1,4 @@
-"""Score answers with reward models: a number at the last token, which is higher for better answers.
+"""Score answers with reward models: the score at the last token is higher for better answers.
 
 A model is a transformers folder whose head `score` has one label, or a peft adapter with such a head. Texts
 are formatted as in training (`redraft_reward` in the configuration; without it, by the chat template), with
@@ -28,9 +28,9 @@ from redraft.jobs.files import check_model_links
 from redraft.jobs.formats import TrainingFormat
 from redraft.weights.checkpoint import read_json
 
-BATCH_TOKENS = 4096  # the most tokens of a pass, with padding, if it has more than one text
+BATCH_TOKENS = 4096  # maximum tokens of a pass with several texts, including padding
 
-_ONE = threading.Lock()  # one pass at a time, because each takes a thread for every processor
+_ONE = threading.Lock()  # one pass at a time, because each uses all processors
 _ADAPTER = "adapter_config.json"
 _FORMS = "A reward model is FOLDER, ADAPTER or BASE+ADAPTER, as redraft train reward writes it."
 
@@ -55,7 +55,7 @@ class RewardModel:
         return _loaded(base, adapter, ref, state)
 
     def score(self, asked: Sequence[tuple[Prompt, str]]) -> list[float]:
-        """Return the reward of each answer to its prompt. Texts of a similar length are computed together.
+        """Return the reward of each answer to its prompt.
 
         Raises:
             RecordError: A prompt is empty or leaves no room, or the template refuses a prompt or answer.
@@ -109,8 +109,7 @@ def _loaded(base: str, adapter: Path | None, ref: str, state: object) -> RewardM
     with loading(f"the reward model {ref}", hint=_FORMS), quiet():
         tokenizer = load_tokenizer(described)
         encoder = PairEncoder(tokenizer, note["format"], note["max_length"])
-        model = _model(folder, adapter, len(tokenizer))
-    return RewardModel(model, encoder, described.resolve().name)
+    return RewardModel(_model(folder, adapter, len(tokenizer)), encoder, described.resolve().name)
 
 
 def _checked(folder: Path, *, adapter: bool) -> dict[str, Any]:

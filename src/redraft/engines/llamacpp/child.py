@@ -23,7 +23,7 @@ NGRAM_SIZE = 6
 DRAFT_SIZE = 8
 
 SPIN_COUNT = "3000"
-"""The time that an idle OpenMP thread spins before it sleeps (GOMP_SPINCOUNT). libgomp's default of some
+"""How many times an idle OpenMP thread spins before it sleeps (GOMP_SPINCOUNT). libgomp's default of some
 milliseconds made tokens two to ten times slower on a busy machine, and no faster on an idle one. A value in
 the environment takes precedence."""
 
@@ -38,7 +38,7 @@ class ChildSettings(TypedDict):
     model: str
     adapters: list[str]  # paths of LoRA adapters, applied at scale 1 unless a request sets scales
     context: int  # tokens of each of the `parallel` streams
-    parallel: int  # most streams at once; further ones wait in llama.cpp's queue
+    parallel: int  # maximum number of streams at once; others wait in llama.cpp's queue
     threads: int | None
     gpu_layers: int | None
     gpu: bool  # fail if there is no GPU
@@ -95,7 +95,7 @@ def _serve(settings: ChildSettings) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = settings["model"]
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in settings["adapters"]]
-    params.lora_init_without_apply = True  # requests apply their own, and tests while loading apply none
+    params.lora_init_without_apply = True  # each request applies its own; tests while loading apply none
     params.n_parallel = settings["parallel"]
     params.n_ctx = settings["context"] * settings["parallel"]
     params.kv_unified = False
@@ -110,7 +110,7 @@ def _serve(settings: ChildSettings) -> Any:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     if settings["gpu_layers"] is not None:
         params.n_gpu_layers = settings["gpu_layers"]
-    # A local address, a random port and a secret key; pages and routes that are not used are closed.
+    # A local address, a random port and a secret key; unused pages and routes are closed.
     params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [settings["key"]]
     params.ui = params.endpoint_slots = False
     params.cors_origins, params.verbosity = "", 1

@@ -36,10 +36,10 @@ from redraft.weights.gguf.reader import GGUFHeader
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 
 SPECULATES_UP_TO = 4
-"""The largest number of streams with drafting by default. Drafts slow down a batch of eight fresh texts, and
+"""By default, at most this many streams use drafts. Drafts slow down a batch of eight fresh texts, and
 speed up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
-CALLS = (1, 4, 16)  # limits on the calls in an answer that must call. With fewer calls, each has more room
+CALLS = (1, 4, 16)  # limits on the calls in an answer that must call a tool; fewer calls have more room each
 
 _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 
@@ -49,8 +49,7 @@ class ChildRefusal(Exception):
 
     def __init__(self, status: int, error: dict[str, Any]) -> None:
         super().__init__(str(error.get("message", error)))
-        self.status = status
-        self.error = error
+        self.status, self.error = status, error
 
 
 class Child(ModelProcess):
@@ -288,7 +287,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         return super()._formed(asked, prompt, sampling, stop)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens that are spelt out in it stay text."""
+        """Return the token ids of a text. Control tokens spelt out in the text stay text."""
         if self._spaced and not special:
             # The text continues another: the tokenizer's space goes before a line break, which is removed.
             mark = await self._tokenize("\n", control=False)
@@ -361,12 +360,11 @@ class LlamaCppEngine(ProcessEngine[Child]):
             counted = event["tokens_predicted"]
             chances = event.get("completion_probabilities", ())
             if gap:
-                # llama.cpp counts the tokens of an incomplete character, but lists only its last one: they
+                # llama.cpp counts the tokens of an incomplete character, but lists only its last one. They
                 # are unknown until their text comes, and their probabilities stay unknown.
                 tokens, chances = [], ()
                 if text:
-                    before = await self.decode(held) if held else ""
-                    tokens = await self.encode(text.removeprefix(before))
+                    tokens = await self.encode(text.removeprefix(await self.decode(held) if held else ""))
             held, gap = ([], False) if text else (held + tokens, gap)
             logprobs = tuple(each["logprob"] for each in chances)
             tops = (each["top_logprobs"] for each in chances if sampling.top_logprobs)
@@ -412,11 +410,11 @@ class LlamaCppEngine(ProcessEngine[Child]):
                 await self._kept.replace(child, crash, crashes)
 
     def _refused(self, refusal: ChildRefusal) -> EngineError:
-        return ModelError(f"{self._info.name}: llama.cpp refuses this: {refusal} (status {refusal.status}).")
+        return ModelError(f"{self._info.name}: llama.cpp refuses: {refusal} (status {refusal.status}).")
 
 
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
-    """Return characters, at least one of them in each control token; None if the vocabulary has no types.
+    """Return characters such that each control token contains one; None if the vocabulary has no types.
 
     llama.cpp overrides the types of known names, such as `<|im_end|>`, which all contain `<`
     (`special_eog_ids` in src/llama-vocab.cpp).

@@ -27,8 +27,8 @@ those of the exact weights (107 of 128, instead of 112), and nothing was faster.
 REFUSED = "the schema is refused: "
 
 Event = tuple[int, list[int], list[float], str]
-"""News of a stream: its number, tokens, log-probabilities if asked for, and the reason if it ended:
-`stop`, `length`, or an error. `REFUSED` begins an error about a schema, after which the process ends."""
+"""An update of a stream: its number, new tokens, their log-probabilities if requested, and why it ended:
+`stop`, `length`, an error, or "". `REFUSED` begins an error about a schema, after which the process ends."""
 
 
 class ChildSettings(TypedDict):
@@ -36,9 +36,9 @@ class ChildSettings(TypedDict):
 
     model: str
     tokenizer: str  # a folder for the model's tokenizer in OpenVINO's format
-    parallel: int  # most streams at once; further ones wait
+    parallel: int  # maximum number of streams at once; others wait
     threads: int | None
-    exact: bool  # whether it computes in 32 bits
+    exact: bool  # whether to compute in 32 bits
     blocks: int  # number of blocks of the key-value cache, of `BLOCK` tokens each
     key: str
 
@@ -62,7 +62,20 @@ def main() -> None:
     lines = Lines()
     settings: ChildSettings = json.loads(lines.read(wait=True)[0])
     try:
-        pipeline = _load(settings)
+        import openvino_genai
+
+        scheduler = openvino_genai.SchedulerConfig()
+        scheduler.enable_prefix_caching = True
+        scheduler.max_num_seqs = settings["parallel"]
+        scheduler.num_kv_blocks = settings["blocks"]
+        properties: dict[str, Any] = {"KV_CACHE_PRECISION": CACHED}
+        if settings["threads"] is not None:
+            properties["INFERENCE_NUM_THREADS"] = settings["threads"]
+        if settings["exact"]:
+            properties["INFERENCE_PRECISION_HINT"] = "f32"
+        model = Path(settings["model"])
+        tokenizer = _tokenizer(model, Path(settings["tokenizer"]))
+        pipeline = openvino_genai.ContinuousBatchingPipeline(model, tokenizer, scheduler, "CPU", **properties)
         reply = {}
     except Exception as error:  # noqa: BLE001  (reported to the parent)
         reply = {"error": f"{type(error).__name__}: {error}"}
@@ -98,23 +111,6 @@ def _write(descriptor: int, value: Any) -> None:
     left = memoryview(json.dumps(value, separators=(",", ":")).encode() + b"\n")
     while left:
         left = left[os.write(descriptor, left) :]
-
-
-def _load(settings: ChildSettings) -> Any:
-    import openvino_genai
-
-    scheduler = openvino_genai.SchedulerConfig()
-    scheduler.enable_prefix_caching = True
-    scheduler.max_num_seqs = settings["parallel"]
-    scheduler.num_kv_blocks = settings["blocks"]
-    properties: dict[str, Any] = {"KV_CACHE_PRECISION": CACHED}
-    if settings["threads"] is not None:
-        properties["INFERENCE_NUM_THREADS"] = settings["threads"]
-    if settings["exact"]:
-        properties["INFERENCE_PRECISION_HINT"] = "f32"
-    model = Path(settings["model"])
-    tokenizer = _tokenizer(model, Path(settings["tokenizer"]))
-    return openvino_genai.ContinuousBatchingPipeline(model, tokenizer, scheduler, "CPU", **properties)
 
 
 def _tokenizer(model: Path, folder: Path) -> Any:

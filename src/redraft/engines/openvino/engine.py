@@ -1,11 +1,11 @@
-"""The engine for OpenVINO GenAI: a GGUF file in a process of its own (`child`).
+"""The engine for OpenVINO GenAI: a GGUF file in its own process (`child`).
 
 The child computes many streams as one batch, with the processor's AVX-512, VNNI or AMX instructions. It
 accepts and returns token ids, and this process encodes and decodes, so a text never becomes a control token.
 Tokens in its cache, such as a chain's draft, are not computed again.
 
 A grammar enforces a JSON Schema. A form's grammar would take 50 to 100 ms per token, while all streams wait,
-so forms are not supported: checks do not steer.
+so forms are not supported.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _Stream = tuple[asyncio.AbstractEventLoop, _Inbox]
 class Child(ModelProcess):
     """A running OpenVINO process. Create one with `start`.
 
-    One thread writes and one reads, so no event loop waits for a pipe. All loops' streams share the process.
+    One thread writes and one reads, so no event loop waits for a pipe. All event loops share the process.
     """
 
     module = "redraft.engines.openvino.child"
@@ -121,7 +121,7 @@ class Child(ModelProcess):
                 loop.call_soon_threadsafe(_put, found)
 
     def bury(self) -> None:
-        """Release the resources of an ended process. If it still runs, kill it."""
+        """Kill the process if it still runs, and release its resources."""
         self._outbox.put(b"")
         super().bury()
 
@@ -193,7 +193,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
         # Never steady: if another stream's cache has the rest of a prompt, the last token is computed alone,
-        # which gives other logits (by 0.1, in 32 bits too).
+        # and its logits differ (by 0.1, even in 32 bits).
         fields = SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE}
         info = local.gguf_info(model, headers, context)
         info = replace(info, engine="openvino", fields=fields, format=kept_format)
@@ -261,5 +261,4 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
 
 def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:
     of_stream = -(-context // BLOCK) + 1
-    fits = free // (local.cache_bytes(header) * BLOCK or 1)
-    return max(of_stream, min(parallel * of_stream, fits))
+    return max(of_stream, min(parallel * of_stream, free // (local.cache_bytes(header) * BLOCK or 1)))

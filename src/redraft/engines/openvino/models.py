@@ -28,7 +28,7 @@ from redraft.weights.tokenizers.from_gguf import tokenizer_files
 
 READ = ("llama", "qwen2", "qwen3")  # architectures
 EXACT = (0, 1, 2, 8)  # ggml types that are read exactly: F32, F16, Q4_0, Q8_0
-COPIES = 4  # most copies in the cache; older ones are removed
+COPIES = 4  # maximum number of copies in the cache; older ones are removed
 
 _LAYOUT = 1  # increased when copies are made differently
 
@@ -72,8 +72,11 @@ def _is_exact(tensor: Tensor) -> bool:
 
 
 def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]) -> Prepared:
-    """Return the files to load for a checked model, or a copy. Raise `OutputError` if copying fails."""
-    folder = _home(model, adapters)
+    """Return the files to load: a checked model or its copy. Raise `OutputError` if copying fails."""
+    files = [path.resolve() for path in (model, *adapters)]
+    facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    name = hashlib.sha256(json.dumps([_LAYOUT, facts]).encode()).hexdigest()[:16]
+    folder = cache_folder() / "openvino" / name
     if not adapters and all(map(_is_exact, headers[0].tensors.values())):
         return Prepared(model, folder / "tokenizer")
     made = folder / model.name
@@ -100,18 +103,11 @@ def _is_whole(copy: Path) -> bool:
     return True
 
 
-def _home(model: Path, adapters: Sequence[Path]) -> Path:
-    files = [path.resolve() for path in (model, *adapters)]
-    facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    name = hashlib.sha256(json.dumps([_LAYOUT, facts]).encode()).hexdigest()[:16]
-    return cache_folder() / "openvino" / name
-
-
 _ENDS = (
     *("</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>"),
     *("<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"),
 )
-"""Control tokens that end a text besides the one that a file names, as in llama.cpp (src/llama-vocab.cpp)."""
+"""Control tokens that end a text, in addition to the file's own, as in llama.cpp (src/llama-vocab.cpp)."""
 
 
 class GGUFTokenizer:

@@ -44,7 +44,7 @@ PAUSE = 60.0  # default for the longest pause between two polls of a batch, in s
 
 _FIRST_PAUSE, _GROWTH = 2.0, 1.5
 _MOMENT, _LULL = 0.3, 10.0
-"""Seconds without a new request after which a wave is sent: the first if all chains wait, otherwise the
+"""Seconds without a new request after which a batch is sent: the first if all chains wait, otherwise the
 second. A chain that does not wait is running its checks, or uses a model without batches."""
 
 _MORE = 1.25
@@ -155,10 +155,10 @@ class _Request:
 class BatchServer(Server):
     """A server to which requests are sent in batches.
 
-    Rates per minute do not apply, because batches have limits of their own.
+    Rates per minute do not apply, because batches have their own limits.
 
     A provider limits the tokens in all of an account's active batches. A batch above the limit fails as a
-    whole, and costs nothing. Its requests are then sent again in smaller waves.
+    whole, and costs nothing. Its requests are then sent again in smaller batches.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
@@ -167,7 +167,7 @@ class BatchServer(Server):
         self._requests: dict[str, _Request] = {}
         self._queue: dict[str, _Request] = {}
         self._sent: set[str] = set()
-        self._most = inf  # requests under way at once
+        self._most = inf  # maximum number of active requests
         self._sending: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
@@ -181,7 +181,7 @@ class BatchServer(Server):
     async def asked(
         self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
     ) -> AsyncIterator[httpx.Response | Refusal]:
-        """Send a request with the next wave, and yield its reply. Leaving the context cancels nothing."""
+        """Send a request in the next batch, and yield its reply. Leaving the context cancels nothing."""
         if headers:
             raise UsageError("requests in a batch cannot have their own headers.", hint="Leave them out.")
         if not call_id:
@@ -305,7 +305,7 @@ class BatchServer(Server):
                 if batch.input_file_id == sent.file:
                     return batch.id
             last = page.data[-1] if page.data else None
-            if last is None or not page.has_more or last.created_at < sent.at - 3600:  # clocks differ
+            if last is None or not page.has_more or last.created_at < sent.at - 3600:  # clocks may differ
                 return ""
             after = f"&after={last.id}"
 
@@ -333,10 +333,10 @@ class BatchServer(Server):
         if not most or not too_large:
             hint = "Correct the settings that the server names. This batch costs nothing."
             if too_large:
-                hint = "Other batches of the account may have filled its queue. Wait until they are done."
+                hint = "Other batches of the account may have filled the queue. Wait until they are done."
             raise EngineError(f"{self.host} refuses {sent.batch}: {self._words(errors)}", hint=hint)
         self._most = min(self._most, most)
-        words = "%s refuses %s: %s At most %d requests at a time are sent."
+        words = "%s refuses %s: %s Sending at most %d requests at a time."
         _log.warning(words, self.host, sent.batch, self._words(errors), most)
         self._sent.difference_update(sent.requests)
         self._queue |= {each: self._requests[each] for each in sent.requests if each in self._requests}
@@ -428,7 +428,7 @@ class BatchServer(Server):
             return kind.model_validate(found)
         except ValidationError as error:
             wrong = ".".join(map(str, error.errors(include_url=False)[0]["loc"])) or "object"
-            answered = f"{self.host} answered {path} with JSON without a usable {wrong!r}"
+            answered = f"{self.host} answered {path} with JSON that lacks a usable {wrong!r}"
             raise ServerError(f"{answered}: {self.clean(str(found))[:80]}") from None
 
     def _error_of(self, refusal: Refusal, path: str) -> EngineError:
@@ -458,7 +458,7 @@ class BatchServer(Server):
 
 
 def _of_run(error: BaseException) -> BaseException:
-    """Copy an error that ends the run, as all other prompts would fail too. Each copy gets its own chain."""
+    """Copy an error that ends the run, because `error.chain` differs for each prompt."""
     if not isinstance(error, EngineError):
         return copy.copy(error)
     found = EngineError(error.message, hint=error.hint)
@@ -501,7 +501,7 @@ class Sent:
     server: str
     at: int  # the time of the upload, in Unix seconds
     requests: Sequence[str]
-    number: int  # the number of its wave, from 1
+    number: int  # the batch's number, from 1
     batch: str = ""  # the batch's id; empty if the process died before the server sent the id
 
 

@@ -49,7 +49,7 @@ Reach = Callable[[str, Key | None, Patience], Server]
 _OF_BEGINNING = re.compile(r"(?i)assistant|prefill|continue|last message|generation|roles?\b|alternate|user")
 """Complaints of servers that cannot continue the beginning of an answer."""
 _OF_LLAMACPP = ("llamacpp", "library", "organization_owner")
-"""Owners of models on servers that have llama.cpp inside: its own, Ollama and LM Studio."""
+"""Owners of models on servers that run llama.cpp: its own server, Ollama and LM Studio."""
 _END = object()
 _SEE_LOG = "The server may have stopped, or run out of memory: see its log."
 
@@ -89,7 +89,7 @@ class RemoteEngine(Engine):
             schemas=True,
             logprobs=True,
         )
-        # Fields that the server refuses: with one schema, or, under the empty key, in all requests.
+        # Fields that the server refuses, by schema; under the empty key, those refused in all requests.
         self._refused: defaultdict[str, set[str]] = defaultdict(set)
         self._schemas, self._owner = SchemaWatch(), ""
         self._opened_thoughts = dict[bool | None, str]()  # see `base.opened_by_prompt`
@@ -130,8 +130,13 @@ class RemoteEngine(Engine):
         """The model and its capabilities; `continues` is true until the server refuses raw text."""
         return self._info
 
+    @property
+    def health(self) -> base.Health:
+        """The health of the server."""
+        return self._server.retry.health
+
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text. Raise the same errors as `chat`."""
+        """Continue raw text. If a reply breaks off, yield its counts, then raise."""
         return self._deltas(_RAW, wire.completion_body(self._info.name, prompt, sampling, stop), sampling)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
@@ -146,7 +151,7 @@ class RemoteEngine(Engine):
             if begun:
                 return self._go_on(messages, begun, replace(sampling, form=None), stop)
             deltas, splitter = self._deltas(_CHAT, body, sampling, steered=form is None), Splitter()
-            known = self._opened_thoughts if sampling.schema is None else {}  # a schema leaves no thoughts
+            known = self._opened_thoughts if sampling.schema is None else {}  # a schema allows no thoughts
             deltas = base.opened_by_prompt(deltas, splitter, known, extra)
             tools = () if extra.get("tool_choice") == "none" else sampling.tools
             return calls_apart(base.thoughts_apart(deltas, splitter), tools, bare=sampling.schema is None)
@@ -173,7 +178,7 @@ class RemoteEngine(Engine):
                     yield delta
         except ServerError as error:
             if said and error.status == 400 and _OF_BEGINNING.search(error.message):
-                self._without_forms("it does not continue an answer")
+                self._without_forms("it cannot continue an answer")
                 error.ready = True
             raise
 
@@ -360,8 +365,8 @@ class RemoteEngine(Engine):
         )
 
     def _no_raw_text(self) -> ServerError:
-        message = f"{self._server.url} has no {_RAW}: it answers chats, but does not continue raw text."
-        return ServerError(message, hint="Use mode 'prompted', which needs only chats.")
+        message = f"{self._server.url} has no {_RAW}: it supports chat, but not raw text."
+        return ServerError(message, hint="Use mode 'prompted', which needs only chat.")
 
     def _not_the_protocol(self, record: str) -> ServerError:
         shown = self._server.clean(record)[:80]
@@ -374,7 +379,7 @@ class RemoteEngine(Engine):
         hint = "It may be loading the model, or busy: see its log, and try again."
         sent = f"no first token within {limit:g} s"
         if reply.begun:
-            limit, hint = patience.between_tokens, "It may hang: see its log."
+            limit, hint = patience.between_tokens, "It may have hung: see its log."
             sent = f"no token for {limit:g} s, after {counted(len(reply.text), 'character')}"
         return EngineTimeout(f"{self._server.host} sent {sent}.", hint=hint, passing=limit < patience.outage)
 
@@ -425,7 +430,7 @@ class _Reply:
         parts += ["nothing, because of the server's content filter"] if self.finish == "filtered" else []
         return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 
-    @cached_property  # once, as the log shows it too: calls without an id get a random one
+    @cached_property  # cached, so that calls without an id have the same random id in the log
     def called(self) -> tuple[wire.Body, ...]:
         return wire.tool_calls(self.calls)
 
@@ -485,10 +490,10 @@ async def choose(server: Server, name: str | None) -> Listed:
 
 
 async def models(server: Server, *, needed: bool) -> list[Listed]:
-    """Return the server's models. Raise the same errors as `choose`.
+    """Return the server's models.
 
-    Unless the list is `needed`, a failure gives an empty list, and the request is not repeated: `transformers
-    serve` answers chats even if its list fails.
+    Unless the list is `needed`, most failures give an empty list, and the request is not repeated:
+    `transformers serve` answers chats even if its list fails.
     """
     reply = await server.fetch("GET", server.url + "/models", patient=needed)
     if isinstance(reply, Refusal):

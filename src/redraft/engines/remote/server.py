@@ -40,15 +40,15 @@ _log = logging.getLogger(__name__)
 
 RETRIED = frozenset({429, 500, 502, 503, 504})  # statuses worth another try
 MISSING = (404, 405, 501)  # statuses of a path that a server does not have
-SECRET = 8  # fewest characters of a secret. Shorter keys are placeholders, such as EMPTY.
-HIDDEN = 1000  # texts of earlier requests that stay hidden; active requests have fewer
-SLOWEST = 1e6  # the slowest speed of sending a large file, in bytes per second
+SECRET = 8  # minimum length of a secret. Shorter keys are placeholders, such as EMPTY.
+HIDDEN = 1000  # number of latest texts that stay hidden; active requests have fewer
+SLOWEST = 1e6  # the slowest accepted upload of a large file, in bytes per second
 
 _NONE: Mapping[str, str] = {}
 ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 _DOWN_HINT = "Start the server, or correct host and port in --model."
 _LOG_HINT = "See the log of the server."
-_UNREADABLE_HINT = "This may pass: try again. If it does not, see the log of the server, or of a proxy."
+_UNREADABLE_HINT = "Try again. If it happens again, see the log of the server or proxy."
 _SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you set it."
 _LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
 
@@ -99,8 +99,7 @@ class Server:
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
         self.url = str(url).rstrip("/")
-        self.patience = patience
-        self._key = key
+        self.patience, self._key = patience, key
         self._hidden: dict[str, None] = {}  # hidden texts, the latest last
         self._reached = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -146,7 +145,7 @@ class Server:
     async def fetch(
         self, method: str, address: str, body: Body | None = None, *, file: bytes = b"", patient: bool = True
     ) -> Any:
-        """Return the JSON of a small reply, or a `Refusal`. Raise the same errors as `asked`.
+        """Return the JSON of a small reply, or a `Refusal`. Raise `EngineError` if there is no reply.
 
         A `file` of JSON lines is posted as a form, together with the fields of `body`.
         """
@@ -205,7 +204,7 @@ class Server:
     async def records(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
         """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
 
-        A broken connection ends the records without an error: only a complete reply has a finish reason.
+        A broken connection ends the records without an error. Callers notice: the finish reason is missing.
         """
         if "json" in response.headers.get("content-type", ""):
             yield self._read_json(await self._read(response))
@@ -325,7 +324,7 @@ class Server:
                 if not isinstance(reply, httpx.Response):
                     self.retry.rate.over(turn)
             if isinstance(reply, httpx.Response):
-                reply.extensions["turn"] = turn
+                reply.extensions["turn"], self.retry.given_up = turn, 0
                 return reply
             failure = self._failure(reply, Failure(None, None, attempt, began, asked, silence))
             if failure is None or not patient or not await self.retry.waited(failure):
@@ -372,10 +371,9 @@ class Server:
             text = ""
         finally:
             await self._lanes.close(response)
-        complaint = read_complaint(_from_json(text))
         return Refusal(
             status=response.status_code,
-            complaint=complaint or Complaint(text.strip() or response.reason_phrase),
+            complaint=read_complaint(_from_json(text)) or Complaint(text.strip() or response.reason_phrase),
             retry_after=_seconds(response.headers.get("retry-after")),
             location=self.clean(response.headers.get("location", "")),
             asked=response.extensions["asked_at"],
@@ -452,8 +450,8 @@ class Lanes:
 
     Each active request has its own client with one connection, so that hundreds at once stay cheap:
     httpcore's pool compares all of its connections whenever a request begins or ends. With 200 at once, that
-    takes more time than everything else together (benchmarks/generate.py, row `overhead`). The lane used last
-    is used first, because its connection is open.
+    takes more time than everything else together (benchmarks/generate.py, row `overhead`). The client freed
+    last is reused first, because its connection is probably still open.
     """
 
     def __init__(self, **settings: Any) -> None:

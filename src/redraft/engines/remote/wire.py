@@ -379,7 +379,7 @@ _LEAST_ROOM = 16  # with room for fewer tokens than this, the context counts as 
 
 
 def _room(complaint: Complaint, asked: int) -> int | None:
-    # vLLM may state only a lower bound of the prompt's length ("at least"): then half of them are tried.
+    # vLLM may state only a lower bound of the prompt's length ("at least"): then half of `asked` is tried.
     if complaint.context is None or complaint.prompt_tokens is None:
         return None
     room = complaint.context - complaint.prompt_tokens

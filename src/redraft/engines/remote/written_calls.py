@@ -1,8 +1,9 @@
-"""Read tool calls that a model wrote as text, for servers without a parser for them.
+"""Read tool calls that a model wrote as text, for servers that do not parse them.
 
 Formats: `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
-`<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a mark, any name is a call: a wrong
-name gets feedback. Calls in XML or Python stay text, as does JSON without a mark that names no offered tool.
+`<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a marker, a call may have any name,
+so that a wrong name gets feedback. Calls in XML or Python stay text, as does JSON without a marker that names
+no offered tool.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _BEHIND = re.compile(r"(?:\s*+(?:</tool_call>|```|\]))*")
 async def calls_apart(deltas: Replies, tools: Sequence[Mapping[str, Any]], *, bare: bool = True) -> Replies:
     """Move tool calls from the text of a chat's deltas to `tool_calls`. Text that may be a call is held back.
 
-    Without `bare`, only JSON after a mark is a call; other JSON is an answer.
+    Without `bare`, only JSON after a marker is a call; other JSON is an answer.
     """
     names = {str((tool.get("function") or tool).get("name")) for tool in tools}
     held, said, text = list[Delta](), "", ""
@@ -89,7 +90,7 @@ def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[l
             value, stop = decode(text, before.end())
             inner = value["function"] if isinstance(value.get("function"), Mapping) else value
             name = before[1] or inner.get("name")
-            plain = None if "description" in inner else inner.get("parameters")  # or it describes a tool
+            plain = None if "description" in inner else inner.get("parameters")  # or it defines a tool
             given = value if before[1] else inner.get("arguments", plain)
             if not isinstance(name, str) or given is None or (names is not None and name not in names):
                 break

@@ -26,21 +26,21 @@ _NO_END = re.compile(
     r"(?:^|[\s(\"'*])(?:[A-Z]|\d{1,3}|[A-Za-z](?:\.[A-Za-z])+"
     r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z|```\w+\Z|^```\Z"  # or the fence of a code block
 )
-_MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # marks of an item, heading or quotation
+_MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # markers of an item, heading or quotation
 _WORD = re.compile(r"\w+,? ")
 LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # a sentence too long to be repeated on purpose
 _LETTERS = regex.compile(r"\A[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first character of the scripts without spaces
 STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # a string of JSON; a colon follows a name
-RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a mark or an emoji, eight times or more
+RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a punctuation mark or emoji, eight times or more
 CLOSING = {"{": "}", "[": "]"}
 _BRACKET = re.compile(r"[\[\]{}]")
 _PLACE = re.compile(r"[\s,]|(?<!\w)\Z")  # after a word
-_ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or inside marks
+_ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or inside quotes
 _LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")
 _TITLE = 6  # words; a longer last line is a sentence
 _LEFT = 8  # characters: a JSON string within this many of its bound may have been cut there
-_SEEN = 1000  # characters in which a repeated sentence is looked for
+_SEEN = 1000  # characters that are searched for a repeated sentence
 
 
 class Draft:
@@ -165,9 +165,9 @@ class Draft:
         return segment_of(self.text, at, at, led=False)[0]
 
     def repeats(self, begin: int, *, whole: bool) -> int | None:
-        """Return where a repetition begins: of a sentence, or of a phrase that comes three times; or None."""
+        """Return where a sentence or a looping phrase is first repeated, or None."""
         begin = max(begin, len(self) - _SEEN)
-        if self.text.count("```") % 2:  # code has the same line twice
+        if self.text.count("```") % 2:  # code repeats lines
             return None
         *_, first, second, third = [begin, begin, begin, *self.ends(begin, whole=whole)]
         last = self.text[second:third].strip()
@@ -178,7 +178,7 @@ class Draft:
         return None if again is None else kept + again
 
 
-@lru_cache(maxsize=4)  # a user's wish needs it for each sentence of one line
+@lru_cache(maxsize=4)  # `segment_of` needs it for each place in a line
 def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
     """Return where sentences and lines end after `begin`. With `whole`, the end of the text counts too."""
     found: list[int] = []
@@ -206,7 +206,7 @@ def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
 
 
 def closed(text: str, begin: int) -> tuple[int, str] | None:
-    """Return a place after `begin` where cut JSON may end, and the marks that close it there; or None."""
+    """Return where cut JSON after `begin` may end, and the quote and brackets that close it; or None."""
     text = RUN.sub(r"\1", text)
     for found in reversed([*_PLACE.finditer(text, begin)]):
         marks, (outside, quote, _) = "", STRING.sub("", text[: found.start()]).partition('"')
@@ -219,7 +219,7 @@ def closed(text: str, begin: int) -> tuple[int, str] | None:
 
 
 def marked(text: str, *, capitals: bool, count: int) -> str:
-    """Put words into capitals or stars, the longest first, until `count` words have them. Return the text."""
+    """Put a text's longest words in capitals or stars, so that the text has `count` such words."""
     has = re.findall(r"\b[A-Z]{2,}\b" if capitals else r"\*[^\n*]+\*", text)
     words = dict.fromkeys(re.findall(r"(?<![\w*])[^\W\d_]{4,}(?![\w*])", text))
     plain = sorted((word for word in words if not (capitals and word.isupper())), key=len, reverse=True)
@@ -229,7 +229,7 @@ def marked(text: str, *, capitals: bool, count: int) -> str:
 
 
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
-    """Return the begin and end of the sentence, item, line or cell around a place, without its mark.
+    """Return the begin and end of the sentence, item, line or cell around a place, without its marker.
 
     With `led`, the first word of a line is left out too: without that word, a model might end the answer
     instead of continuing it.

@@ -1,7 +1,7 @@
-"""The form of answers that pass a check. The check gives it to an engine before the engine generates.
+"""The form of answers that pass a check. An engine gets the form before it generates.
 
 A form restricts the generated text; it never replaces the check. It does not depend on an engine's syntax:
-`writer` and `grammar` apply it. A demand that no form can express is only checked.
+`writer` and `grammar` apply it. Demands that a form cannot express are only checked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from redraft.engines.steering.pattern import pattern_of
 from redraft.engines.steering.phrase import pattern_for
 
 T = TypeVar("T")
-MOST_PARTS = 40  # most parts and marked words of a layout; more do not fit into an answer
+MOST_PARTS = 40  # maximum number of parts, and of marked words; more do not fit into an answer
 _SENTENCES = {"Be": 1, "One. Two six.": 2, "See it. We go. All do.": 3}
 _NEXT = " And this is one more sentence of it.", " This is one more sentence.", " This is one."
 
@@ -27,7 +27,7 @@ class Limit:
     """Bounds on a count that never falls while a text grows.
 
     Attributes:
-        count: Returns the count for a text, such as its number of words, as the check counts.
+        count: Returns the count for a text, such as its number of words, as the check does.
         low: The least count that passes.
         high: The greatest count that passes; None for any.
     """
@@ -47,8 +47,8 @@ class Layout:
         more: Whether further parts may follow.
         mark: The text that each part begins with; `{}` is its number.
         between: The text between two parts.
-        first: The number of one part, from 1, and the word with which that part begins.
-        slots: Marked words in the text, each as often as it is listed: `[…]` and `*…*` stand for words
+        first: The number of one part, from 1, and its first word.
+        slots: Marked words that the text contains, once for each listing: `[…]` and `*…*` stand for words
             between these marks, and `ABC` for a word in capitals.
     """
 
@@ -69,11 +69,11 @@ class Layout:
 
 
 class Conflict(Exception):
-    """Raised if no text has both forms, or if redraft cannot write one. A text may still pass both checks."""
+    """Raised if forms exclude each other or cannot be combined. A text may still pass both checks."""
 
 
 def number_in(text: str) -> str:
-    """Return a text that is a number, without spaces before it; "" for any other text."""
+    """Return a number without leading spaces; "" for a text that is not a number."""
     return found[1] if (found := re.fullmatch(r"\s*(\d(?:[\d.,]*\d)?)", text)) else ""
 
 
@@ -83,7 +83,7 @@ class Gap(NamedTuple):
     old: str
     rest: str
     closed: str  # the rest if `old` is removed and nothing replaces it
-    determined: bool = False  # whether an article or possessive precedes `old`: it may be an adjective
+    determined: bool = False  # whether an article or possessive precedes `old`, which may be an adjective
     near: frozenset[str] = frozenset()  # words around the gap, in lower case; they may not fill the gap
 
     @property
@@ -92,7 +92,7 @@ class Gap(NamedTuple):
         return number_in(self.old)
 
     def takes(self, word: str) -> bool:
-        """Return whether a text is a word that may replace `old`. Nothing may replace digits."""
+        """Return whether a text is a word that may replace `old`. No word may replace digits."""
         old, bare = self.old.lower(), word.lstrip(" ").lower()
         alike = word[:1].isspace() == old[:1].isspace() and not any(map(str.isdigit, old))
         begins = old.startswith(word.lower()) or bare.startswith(old.strip())
@@ -117,7 +117,7 @@ class Form:
         has: Required words and phrases, in any order; one that is listed twice must occur twice.
         opening: The text at the beginning.
         closing: The text at the end.
-        postscript: The mark of a postscript, such as `P.S.`. The postscript has a line of its own.
+        postscript: The start of a postscript, such as `P.S.`. The postscript has a line of its own.
         limits: Bounds on the number of words, sentences or anything else.
         quoted: Whether the answer is in double quotation marks.
         pattern: A regular expression for the whole answer, `^…$`. It cannot be combined with other demands.

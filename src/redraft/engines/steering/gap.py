@@ -12,16 +12,16 @@ from redraft.engines.base import Likeliest, Tokens
 from redraft.engines.steering.form import Gap
 
 WORDS = 4  # words to try in a gap; three times as many if none of them fits
-NUMBERS = 3  # most beginnings of numbers that are extended digit by digit
+NUMBERS = 3  # maximum number of beginnings that are extended digit by digit
 _OTHER = "anom|assem|butter|cost|dead|elder|fami|friend|like|live|lone|love|month|multi|order|supp|time|week"
 _ADVERB = re.compile(rf"\b(?:(?!{_OTHER})[a-z]{{4,}}ly|truly|very|quite|also|even)$")
-_BARE = re.compile(r"\s*[\w.,;:!?]")  # not the end of a mark, as in `**really**`
+_BARE = re.compile(r"\s*[\w.,;:!?]")  # not the end of emphasis, as in `**really**`
 _MODAL = re.compile(r"\b(?:can|could|may|might|must|should|will|would)$")
 _AUXILIARY = re.compile(rf"{_MODAL.pattern}|\b(?:do|does|did|is|are|was|were|has|have|had)$")
 _NO_NOUN = re.compile(r"\s*(?:[^\w\s]|(?:and|as|at|by|for|from|in|into|is|of|on|or|than|that|to|was|with)\b)")
 _FIRST = re.compile(r"\s?(?:\w+|[^\w\s])")
-FITTING = -7.5  # the least log-probability of a word or number, together with the token after it
-WORSE, UNSEEN = 2.5, -8.0  # largest loss of log-probability for the rest; value of unlisted tokens
+FITTING = -7.5  # minimum log-probability of a word or number, together with the token after it
+WORSE, UNSEEN = 2.5, -8.0  # maximum loss of log-probability of the rest; value of unlisted tokens
 SHORT = 3  # letters; a token this short, without a space, is a part of many words
 
 Look: TypeAlias = Callable[[str], Awaitable[Likeliest]]  # returns the likeliest tokens after a text
@@ -49,7 +49,7 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
     if apart and _BARE.match(gap.closed) and await _goes_on(("", gap.closed), (old, other), look, encode):
         return [gap.closed]
     found, chances = list[tuple[float, str]](), dict[str, float]()
-    words = [(str(word), chance) for word, chance in top]  # ids of tokens without a text are no words
+    words = [(str(word), chance) for word, chance in top]  # an id of a token without a text is not a word
     for word, chance in [each for each in words if gap.takes(each[0])][: 3 * WORDS]:
         more = len(found) < WORDS or max(found)[0] < FITTING
         if more and forbidden(word + gap.rest) is None:

@@ -1,4 +1,4 @@
-r"""Grammars for the parts of a form that concern single characters: characters, regular expressions, JSON.
+r"""Grammars for forbidden characters, regular expressions and JSON.
 
 `writer` handles words, sentences and required phrases: grammars that count these make models break words.
 """
@@ -17,7 +17,7 @@ END_OF_VALUE = r"[ \n]*[,}\]]\n?"
 
 
 def value(schema: Mapping[str, Any]) -> str:
-    """Return the grammar of a JSON value and the mark after it, because `",` may be a single token."""
+    """Return the grammar of a JSON value and the punctuation after it, because `",` may be a single token."""
     return f"{HEAD}start: value end\nvalue: %json {json.dumps(schema)}\nend: /{END_OF_VALUE}/\n"
 
 

@@ -14,7 +14,7 @@ from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
-LONGEST_RUN = 24  # most repeats above the least number, if there is no upper bound
+LONGEST_RUN = 24  # maximum number of repeats beyond the minimum, if there is no upper bound
 
 _CLASSES = {sre.CATEGORY_DIGIT: "0-9", sre.CATEGORY_WORD: "A-Za-z0-9_", sre.CATEGORY_SPACE: r" \n"}
 _BEGINS = [(sre.AT, sre.AT_BEGINNING), (sre.AT, sre.AT_BEGINNING_STRING)]

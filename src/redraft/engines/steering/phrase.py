@@ -1,8 +1,8 @@
 """Define words and phrases in a text, for checks, steering and messages alike.
 
-A word is a run of letters, marks and digits. Anything else separates words: an apostrophe ("Tom's",
+A word is a run of letters, combining marks and digits. Anything else separates words: an apostrophe ("Tom's",
 "l'amour", "Istanbul'da"), a colon, an underscore, a dot. But a negation such as "can't" is one word, as is a
-number with its marks (3.14). Scripts without spaces have no boundaries: a phrase is found anywhere in them,
+number with separators (3.14). Scripts without spaces have no boundaries: a phrase is found anywhere in them,
 except that a run of katakana is one word. Korean words may have particles. An inflected form does not count.
 """
 
@@ -18,7 +18,7 @@ _WIDE = (  # Thai, Lao, Burmese, Khmer, Chinese, hiragana
 )
 _KATAKANA = "\u30a1-\u30ff"
 _HANGUL = "\u1100-\u11ff\u3131-\u318e\ua960-\ua97c\uac00-\ud7fb"
-# Marks make another letter ("café"), but those that surround a letter do not.
+# Combining marks change a letter ("café"), but enclosing marks do not.
 _LETTER = rf"[[\p{{L}}\p{{M}}\p{{Nd}}\p{{Nl}}]--[\u20d0-\u20ff{_WIDE}{_KATAKANA}{_HANGUL}]]"
 _CLITICS = frozenset(["s", "t", "d", "m", "ll", "re", "ve"])  # not separate words after an apostrophe
 _PARTICLES = (
@@ -49,7 +49,7 @@ BEGINS, ENDS = r"\A\s*[*_]*{}", r"{}[*_]*\s*\Z"
 
 @lru_cache(maxsize=1024)
 def pattern_for(phrase: str, *, part: bool = False, around: str = "{}") -> regex.Pattern[str]:
-    """Compile a pattern for a phrase in any case. Texts need its Unicode normal form, and `'` as apostrophe.
+    """Compile a pattern for a phrase in any case. Texts need its Unicode normal form and the apostrophe `'`.
 
     Markdown emphasis may surround the words. With `part`, the phrase may be a part of a word.
     """

@@ -30,19 +30,19 @@ from redraft.engines.steering.gap import SHORT, begun, filling
 from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
 
-CLOSE = 0.75  # share of the tokens after which a text ends at the next end of a sentence
-TRIES = 3  # most tries to write a sentence, to continue, or to put in a required text
+CLOSE = 0.75  # share of the tokens after which a text ends with the current sentence
+TRIES = 3  # maximum tries to write a sentence, to continue, or to insert a required text
 LIKELY = 0.1  # a sentence may end at the last place where an end has this probability
 POSSIBLE = 0.01  # a sentence does not end where an end is less likely
-LOOKED_AT = 8  # places that are tried as the end of a sentence
-SEEN = 20  # likeliest tokens asked for at a place
+LOOKED_AT = 8  # number of places to try as the end of a sentence
+SEEN = 20  # number of likeliest tokens to request at a place
 LIKELIER = 3.0  # added to the logit of a required text's first token; more in further sentences
 GOOD = 0, True, -1.3  # quality (see `_quality`) above which a text is accepted at once
 FEW = 32  # a text with at most this many tokens is written again if it is unlikely
 SENTENCE = 24  # tokens that are reserved for a sentence with a required text
-STUB = 3  # words besides the required texts; a sentence with no more than these says nothing
-BANNED = 40  # most forbidden words whose tokens are banned; others are removed once written
-LONG = 200  # most characters of a phrase
+STUB = 3  # a sentence with at most this many words besides the required texts says nothing
+BANNED = 40  # maximum number of words whose tokens are banned; others are removed once written
+LONG = 200  # maximum length of a phrase, in characters
 
 Deltas = asyncio.Queue[Delta | BaseException]
 
@@ -113,7 +113,7 @@ class _Writer:
         self.likelier = LIKELIER
         self.placed: list[str] = []  # required texts of the sentence that is being added
         self.stop_text: str | None = None
-        self.over: Delta | None = None  # the delta that ended the answer finally, such as a filter's
+        self.over: Delta | None = None  # a delta that forbids further text, such as a filter's
         told = form.limits or form.has
         self.compares = bool(told and sampling.temperature) and not (form.one or form.gap)
         self.cut_short = False  # the text ends because the tokens ran out
@@ -178,7 +178,9 @@ class _Writer:
             return
         draft.give('"' * form.quoted)
         if form.layout.title:
-            await self._title()
+            self.draft.give("<<")
+            title = re.split(r">>|[.!?](?=\s|\Z)", await self._words("\n", 12))[0].strip(' "*#')
+            self.draft.give(" ".join(title.split()[:10]) + ">>\n\n")
         draft.give(form.opening + "\n" * bool(form.opening and form.layout.mark))
         if form.layout.parts:
             await self._parts()
@@ -313,8 +315,8 @@ class _Writer:
     async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:
         """Write a stretch from `begin` until the model, a limit, a mark or a forbidden text ends it.
 
-        A required text is inserted where its first token comes. When `until` tokens are spent, the stretch
-        ends with a sentence; a part, which ends at `mark`, ends at the latest when `at_most` are spent.
+        A required text is inserted where its first token appears. Once `until` tokens are spent, the
+        stretch ends with the sentence. A part ends at `mark`, or once `at_most` tokens are spent.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
@@ -373,9 +375,10 @@ class _Writer:
         return frozenset(tokens[0] for tokens in found if len(tokens) == 1)
 
     def _forbidden(self, text: str, old: int, *, whole: bool = True) -> int | None:
-        """Return where a forbidden phrase's last word begins, or None. The first `old` letters were searched.
+        """Return the start of a forbidden phrase's last word, or None.
 
-        If the text is not `whole`, a phrase at its end does not count, because its last word may still grow.
+        The first `old` characters were searched. If the text is not `whole`, a phrase at its end does not
+        count, because its last word may still grow.
         """
         said = text.replace("’", "'") if self.lacks else ""
         for pattern in self.lacks:
@@ -431,7 +434,7 @@ class _Writer:
                 self.draft.cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
                 own = ended.place == len(self.draft) and re.search(r"\w", self.draft.text[begin:])
                 ready = (own or self.draft.is_whole or longer) and not self._is_low(self.draft.text)
-                thought = self.thought and not self.draft.text.strip()  # thoughts alone
+                thought = self.thought and not self.draft.text.strip()  # only thoughts
                 if over or mark or ready or thought or ended.stop_text or longer == 4 * TRIES:
                     return
                 longer += 1
@@ -498,11 +501,6 @@ class _Writer:
         self.held, said = held, self.draft.text[begin:]
         self.draft.cut(begin)
         return said
-
-    async def _title(self) -> None:
-        self.draft.give("<<")
-        title = re.split(r">>|[.!?](?=\s|\Z)", await self._words("\n", 12))[0].strip(' "*#')
-        self.draft.give(" ".join(title.split()[:10]) + ">>\n\n")
 
     async def _parts(self) -> None:
         layout, draft, said = self.form.layout, self.draft, set[str]()
@@ -607,7 +605,7 @@ class _Writer:
         if words and text.endswith(words):
             draft.cut(len(text) - len(words))
             return draft.give(closing)
-        if not words:  # a mark, such as "?"
+        if not words:  # punctuation, such as "?"
             draft.cut(len(text))
             return draft.give(closing)
         within = self.ends_sentence and await self._closed(draft.last, 0, closing, enough=True)

@@ -1,14 +1,14 @@
 """Choose the best of several ways to answer prompts, with a promise (`redraft diagnose --choose`).
 
-The ways answer the prompts in blocks. After each block, a way that is certainly not ahead of the leading way
-by the margin is dropped; it may return if another way leads later. The runs end as soon as some way is
-certainly not behind any other by the margin, and the cheapest such way is chosen. Otherwise the runs end at
-the last prompt or at a limit. With 95 % confidence, a `certain` choice is not behind any other way by the
-margin. All bounds of the promise and of the gains are correct, also with 95 % confidence. Both guarantees
-hold however often the results are checked (`evaluation.evidence`).
+A way keeps up with another if it is certainly less than the margin behind. The ways answer the prompts in
+blocks. After each block, a way is dropped if the leading way keeps up with it; it may return if another way
+leads later. The runs end as soon as some way keeps up with all others, and the cheapest such way is chosen.
+Otherwise the runs end at the last prompt or at a limit. A `certain` choice keeps up with all others, with
+95 % confidence. All bounds of the promise and of the gains are correct, also with 95 % confidence. Both
+guarantees hold however often the results are checked (`evaluation.evidence`).
 
-A choice is false if it looked certain but is behind the best way by the margin. The allowed error of 5 % is
-divided among the ways that could be a false choice: all except the best way and the `NEVER` chosen ways.
+A choice is false if it looked certain but is behind the best way by the margin or more. The allowed error of
+5 % is divided among the ways that could be a false choice: all except the best one and those in `NEVER`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from redraft.evaluation.diagnosis.matrix import RUNS, WAYS, Matrix, folders, sto
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.table import changes, differences, hashes_of, some, wrong_truths
 from redraft.evaluation.diagnosis.truth import reviews_in
-from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
+from redraft.evaluation.evidence import MIDDLING, least_gain, least_mean, log_ahead
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
 from redraft.evaluation.tasks.tasks import UNSCORED
@@ -43,7 +43,7 @@ from redraft.jobs.files import write_file
 from redraft.options import Flags
 from redraft.revision.promise import digest_of, digest_of_options, types_of
 
-ERROR = 0.05  # the chance of a false choice, and of a broken promise
+ERROR = 0.05  # the largest chance of a false choice, and of a broken promise
 FIRST = 20  # prompts of the first block
 FEW = {"seeds": 1, "samples": 4}  # defaults of --choose
 ONE = Strategy("plain", 1)
@@ -142,10 +142,14 @@ class Race:
         return [way for way in self.ways if way == leader or not self._keeps_up(leader, way)]
 
     def _keeps_up(self, way: Strategy, other: Strategy) -> bool:
-        others = sum(each.kind not in NEVER for each in self.seen) - 1
         most = 2 if self.judge and ONE not in (way, other) else 1  # the largest possible gain
         gains = [gain / most for gain in self.gains(way, other, ties=not self.judge)]
-        return log_ahead(gains, -self.margin / most) >= math.log(max(others, 1) / ERROR)
+        return log_ahead(gains, -self.margin / most) >= -math.log(self.risk)
+
+    @property
+    def risk(self) -> float:
+        """The allowed chance that one comparison wrongly finds a way not behind another."""
+        return ERROR / max(sum(each.kind not in NEVER for each in self.seen) - 1, 1)
 
     @cached_property
     def _safe(self) -> list[Strategy]:
@@ -156,12 +160,12 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether a usable way is certainly not behind any other by the margin."""
+        """Whether a usable way is certainly less than the margin behind every other."""
         return bool(self._safe)
 
     @property
     def chosen(self) -> Strategy:
-        """The cheapest way that is certainly not behind any other by the margin; without one, the leader."""
+        """The cheapest way that is certainly less than the margin behind every other, or else the leader."""
         return next(iter(self._safe), self.leader)
 
     @property
@@ -242,12 +246,23 @@ class Choice:
     items: int  # the number of prompts
 
     def __str__(self) -> str:
-        title = f"{self.matrix.models[0]}, against one answer"
-        parts = [Part(title, "points ahead", lines=[*self._lines()])]
+        parts = [Part(f"{self.matrix.models[0]}, against one answer", "points ahead", lines=[*self._lines()])]
+        if decided := [*self._decided()]:
+            parts.append(Part(f"{self.matrix.models[0]}, the choice", "points ahead", lines=decided))
         if equal := [*self._at_equal(by := self.matrix.settings.values.equal)]:
             parts.append(Part(f"{self.matrix.models[0]}, at equal {by}", "points ahead", lines=equal))
         never = dict.fromkeys(NEVER[way.kind] for way in self.race.ways if way.kind in NEVER)
         return "\n".join(as_text([*parts, Part(notes=[*never], verdict=self.sentence)]))
+
+    def _decided(self) -> Iterator[Line]:
+        race, margin = self.race, f"behind by {self.race.margin * 100:g} points"
+        for way in race.usable if not race.judge else ():  # a judge's ties count for nothing
+            if way != race.chosen:
+                gains = race.gains(race.chosen, way)
+                least = least_gain(gains, race.risk, MIDDLING)
+                said = f"{'certainly not' if least > -race.margin else 'may be'} {margin}"
+                figures = f"{fmean(gains) * 100:+.1f}", f"at least {least * 100:+.1f}"
+                yield Line(f"{titled(race.chosen)} minus {titled(way)}", *figures, said)
 
     def _at_equal(self, by: Cost) -> Iterator[Line]:
         race = self.race
@@ -422,7 +437,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     Return the differences, and a sentence that sums up the result.
 
     Raises:
-        UsageError: The file has a YAML alias or lacks a promise; evidence is lost; or `run_code` is needed.
+        UsageError: The file has a YAML alias or no promise, evidence is missing, or `run_code` is needed.
     """
     told = yaml_of(text := text_of_settings(file), file)
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may expand to any size
@@ -449,8 +464,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # evidence is damaged or missing
         hint = "Restore the files, or run the command with --choose again to make the missing ones."
-        lacks = f"{folder!s:.200} lacks {CHOICE} or the answers behind {file}."
-        raise UsageError(lacks, hint=hint) from None
+        raise UsageError(f"{folder!s:.200} lacks {CHOICE} or the answers behind {file}.", hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."

@@ -147,21 +147,24 @@ def _verdicts(found: Figures) -> Iterator[Line]:
     note = f"{total.rejected:,} of {total.wrong:,} wrong are rejected"
     yield Line("recall", *percent(verdicts.recall, 1), note)
     unknown = f"; unknown verdicts: {verdicts.unknown:,}" * bool(verdicts.unknown)
-    note = f"{total.accepted:,} of {total.right:,} right are accepted{unknown}; accepting all would give 50 %"
+    note = f"mean of recall and of the right accepted, {total.accepted:,} of {total.right:,}{unknown}"
+    note += "; accepting all would give 50 %"
     yield Line("balanced accuracy", *percent(verdicts.balanced, 1), note)
 
 
 def verdict(found: Figures) -> str:
-    """Return the conclusion: the gain from revising, marked as not measured at equal tokens."""
+    """Return the conclusion: the gain from revising, with a note that it is not at equal tokens."""
     if not found.revised:
         return "Nothing was revised, so these figures show nothing about revising."
     said = sentence(found.decision)
     if found.same and found.decision.gain.value > 0:
         said += " But the checks that score also guided revising, which makes a gain nearly automatic."
     whole = fmean(each.tokens for each in found.chains)
-    first = fmean(each.chain.steps[0].usage.completion_tokens for each in found.chains)
+    firsts = [each.chain.steps[0] for each in found.chains]
+    first = fmean(step.usage.completion_tokens for step in firsts)
     took = f"a chain takes {tokens_text(whole)} new tokens"
-    took += f", and its first step {tokens_text(first)}" * bool(first)
+    both = " with its criticism" * any(each.feedback and each.feedback.by == "model" for each in firsts)
+    took += f", and its first answer{both} {tokens_text(first)}" * bool(first)
     if math.isnan(whole):
         took = "some chains do not record their tokens"
     return f"{said} Not at equal tokens: {took}. redraft diagnose --tasks compares at equal tokens."

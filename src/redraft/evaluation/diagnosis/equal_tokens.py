@@ -1,4 +1,4 @@
-"""Compare ways to spend tokens, seconds or money on an answer: score over cost, and at equal cost.
+"""Compare ways to spend tokens, seconds or money on an answer: their scores by cost, and at equal cost.
 
 Each size of a way, such as best of 4, is a point: its mean score and cost over all seeds. The points of a way
 and the lines between them form its curve. A random choice between two sizes, for each prompt, gives the
@@ -24,8 +24,11 @@ from redraft.evaluation.diagnosis.truth import Known, chains_of, known, preferen
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
+from redraft.jobs.ledger import failures
+from redraft.revision.state import ANSWERED
 
 Cost = Literal["tokens", "seconds", "money"]  # the cost to compare at
+_OF_BASE = " of the base model"
 
 
 def amount(cost: float, by: Cost) -> str:
@@ -36,7 +39,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the indices of the ascending `costs` around `at`, and its relative position between the two."""
+    """Return the indices of the two ascending `costs` around `at`, and its position between them, 0 to 1."""
     low = max(place for place, cost in enumerate(costs) if cost <= at)
     high = min(low + 1, len(costs) - 1)
     gap = costs[high] - costs[low]
@@ -51,6 +54,8 @@ class Spent(NamedTuple):
     prompts: float  # prompt tokens of all requests
     seconds: float = math.nan  # time spent writing; NaN if unknown
     money: float = math.nan  # in USD; NaN without a price
+    estimated: float = 0.0  # 1 if some tokens are estimates (`Usage.estimated`)
+    base: float = 0.0  # 1 if the base model of a model with adapters answered
 
     @classmethod
     def of(cls, known: Known, score: float | None = None) -> Self:
@@ -61,7 +66,8 @@ class Spent(NamedTuple):
             seconds = math.nan
         prompts = chain.usage.prompt_tokens
         usd, score = math.nan if usd is None else usd, known.best if score is None else score
-        return cls(score, known.tokens, prompts, seconds, usd)
+        base = chain.meta.get(ANSWERED) == "the base model"
+        return cls(score, known.tokens, prompts, seconds, usd, chain.usage.estimated, base)
 
     @classmethod
     def mean(cls, found: Iterable[Self]) -> Self:
@@ -70,9 +76,10 @@ class Spent(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """Seconds and money as text to put after the tokens. Unknown and zero amounts are left out."""
+        """What to put after the tokens: whether they are estimates, and known seconds and money above 0."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
-        return seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
+        partly = " (partly estimated)" * (self.estimated > 0)
+        return partly + seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ class Point:
 
     way: Strategy
     spent: tuple[Spent, ...]
+    base: bool = False  # whether the base model answered, though the other ways ask a trained one
 
     @cached_property
     def scores(self) -> list[float]:
@@ -120,6 +128,12 @@ class Versus:
     at: float  # the cost at which the second way is compared
     decision: Decision  # the gain of the first way
     p: float  # the decision's p, corrected by Holm's procedure for the number of comparisons
+    base: bool = False  # whether the second way is the base model's, as in `Point`
+
+    @property
+    def other(self) -> str:
+        """The second way's name in tables."""
+        return named(self.kind) + _OF_BASE * self.base
 
     @property
     def finding(self) -> Literal["better", "worse", "open", "not comparable"]:
@@ -149,6 +163,7 @@ class Curves:
     left_out: int = 0  # number of items that are missing from some run
     unfinished: tuple[str, ...] = ()  # seeds with missing runs
     by: Cost = "tokens"
+    stopped: bool = False  # whether a run has yet to try some prompts: the others may be the easy ones
 
     def cost(self, point: Point) -> float:
         """Return a point's mean cost per item, in the unit of `by`."""
@@ -162,6 +177,12 @@ class Curves:
     def last(self, kind: str) -> Point:
         """Return the point of this kind with the most answers per prompt."""
         return next(point for point in reversed(self.points) if point.way.kind == kind)
+
+    @property
+    def native(self) -> int:
+        """The number of items where revising equals revising alone: the model revised without feedback."""
+        one, other = ([p.spent for p in self.points if p.way.kind == kind] for kind in ("revise", "alone"))
+        return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
     @property
     def items(self) -> int:
@@ -189,7 +210,7 @@ class Curves:
             if math.isnan(at + self.cost(last)):
                 basis = "unknown"
         about = (self.model, self.task, self.by, ours, kind)
-        return Versus(*about, basis, self.cost(last), at, decision, decision.p)
+        return Versus(*about, basis, self.cost(last), at, decision, decision.p, self.last(kind).base)
 
     def _budget(self, ours: str, kind: str) -> float | None:
         curves = {way: self.curve(way) for way in (ours, kind)}
@@ -206,8 +227,7 @@ class Curves:
         """Return each item's score on the curve of `kind`, interpolated at a cost that the curve reaches."""
         curve = self.curve(kind)
         low, high, part = around([*map(self.cost, curve)], cost)
-        both = zip(curve[low].scores, curve[high].scores, strict=True)
-        return [(1 - part) * a + part * b for a, b in both]
+        return [(1 - part) * a + part * b for a, b in zip(curve[low].scores, curve[high].scores, strict=True)]
 
 
 def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:
@@ -228,39 +248,48 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 
 
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
-    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None without such a run.
+    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if none revises.
 
     The first seed determines the ways. Seeds with missing runs are not counted. Items that are missing
     from a run are not counted either.
     """
-    found: dict[str, dict[Strategy, Path]] = {}
+    by_seed: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):
         files = {Strategy.of(file.stem): file for file in seed.glob("*.jsonl") if "." not in file.stem}
-        found[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
-    first = next(iter(found.values()), {})
+        by_seed[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
+    first = next(iter(by_seed.values()), {})
     if not any(way.kind == "revise" for way in first):
         return None
-    whole = [files for files in found.values() if files.keys() >= first.keys()]
-    unfinished = tuple(seed for seed, files in found.items() if files not in whole)
+    whole = [files for files in by_seed.values() if files.keys() >= first.keys()]
+    unfinished = tuple(seed for seed, files in by_seed.items() if files not in whole)
     runs = {way: results_in(files[way] for files in whole) for way in first}
     items = dict.fromkeys(name for of_way in runs.values() for name in of_way)
     common = [name for name in items if len({len(of_way.get(name, ())) for of_way in runs.values()}) == 1]
     if not common:
         hint = "Run the same command again to continue."
         raise UsageError(f"{folder}: no item was answered in every run.", hint=hint)
-    points = (Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first)
-    return Curves(model, task, tuple(points), len(whole), len(items) - len(common), unfinished)
+    points = [Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first]
+    if any(point.mean.base < points[0].mean.base == 1 for point in points):
+        points[0] = replace(points[0], base=True)
+    tried = (
+        {*failures(file), *(each.id for each in chains_of(file))}
+        for files in whole
+        for file in files.values()
+    )
+    stopped, left_out = len({*map(len, tried)}) > 1, len(items) - len(common)
+    return Curves(model, task, tuple(points), len(whole), left_out, unfinished, stopped=stopped)
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
-    """Return chart points by way: cost, score and both ends of its interval in per cent, and a tooltip."""
+    """Return each way's chart points: cost; score, low and high end in per cent; and a tooltip."""
     drawn: dict[str, list[tuple[float, float, float, float, str]]] = {}
-    ways = [kind for kind in found.kinds if kind != "plain"]
-    for kind in sorted(ways, key=lambda kind: kind == "revise"):  # it is drawn last, on top
-        points = drawn[named(kind)] = []
+    for kind in sorted(found.kinds, key=lambda kind: kind == "revise"):  # it is drawn last, on top
+        points = drawn[named(kind) + _OF_BASE * found.last(kind).base] = []
         for point in found.curve(kind):
+            if point.base and kind != "plain":
+                continue  # no line leads from one model to another
             score, (value, interval) = point.score.times(100), percent(point.score, 1)
-            tip = f"{point.way.name}: {value} ({interval}), {amount(found.cost(point), found.by)}"
+            tip = f"{titled(point.way)}: {value} ({interval}), {amount(found.cost(point), found.by)}"
             points.append((found.cost(point), score.value, score.low, score.high, tip))
     return drawn
 
@@ -268,7 +297,7 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
 def point_line(point: Point) -> Line:
     """Return a table row with a way's score and costs."""
     note = f"{tokens_text(point.mean.tokens)} new tokens a prompt, {point.mean.prompts:,.0f} prompt tokens"
-    return Line(titled(point.way), *percent(point.score, 1), note + point.mean.beside)
+    return Line(titled(point.way) + _OF_BASE * point.base, *percent(point.score, 1), note + point.mean.beside)
 
 
 def titled(way: Strategy) -> str:
@@ -287,11 +316,11 @@ def versus_line(versus: Versus) -> Line:
     if versus.basis == "equal":
         at = f"at {amount(versus.at, versus.by)}"
     elif versus.basis == "unknown":
-        which = versus.ours if math.isnan(versus.cost) else versus.kind
-        at = f"some chains of {named(which)} do not record {versus.by}"
+        which = named(versus.ours) if math.isnan(versus.cost) else versus.other
+        at = f"some chains of {which} do not record {versus.by}"
     else:
         at = f"{amount(versus.cost, versus.by)} against {amount(versus.at, versus.by)}"
-    name = f"{named(versus.ours)} minus {named(versus.kind)}"
+    name = f"{named(versus.ours)} minus {versus.other}"
     found = f"{versus.finding}, corrected p {p_value(versus.p)}; {at}; {counts}"
     return Line(name, *plain(decision.gain.times(100), 1, sign=True), found)
 
@@ -306,7 +335,7 @@ def verdict(versus: Sequence[Versus]) -> str:
     apart = _apart(versus)
     if lost:
         ways = (
-            f"{f'at {equal}' if each.basis == 'equal' else f'with {less}'} {named(each.kind)} does better, "
+            f"{f'at {equal}' if each.basis == 'equal' else f'with {less}'} {each.other} does better, "
             f"by {points_of(each.decision.gain)}"
             for each in sorted(lost, key=lambda each: each.basis != "equal")
         )
@@ -317,7 +346,7 @@ def verdict(versus: Sequence[Versus]) -> str:
         return f"Undecided: no other way can be compared at {equal}.{apart}"
     at = f"at {equal}" if all(each.basis == "equal" for each in beaten) else f"at equal or {less}"
     close = min(beaten, key=lambda each: each.decision.gain.value)
-    least = f"the closest of them ({named(close.kind)}) " * (len(beaten) > 1)
+    least = f"the closest of them ({close.other}) " * (len(beaten) > 1)
     gain = points_of(close.decision.gain)
     return f"Revise: {at} it does better than {_names(beaten)}, {least}by {gain}.{apart}"
 
@@ -327,11 +356,10 @@ def _apart(versus: Sequence[Versus]) -> str:
     for each in versus:
         if each.finding == "not comparable" and each.basis == "fewer":
             gain, more = points_of(each.decision.gain), amount(each.cost - each.at, each.by)
-            said += f" Revising adds {gain} to {named(each.kind)}, for {more} more a prompt."
+            said += f" Revising adds {gain} to {each.other}, for {more} more a prompt."
         elif each.finding == "not comparable":
             others.append(each)
-    at = f"at equal {versus[0].by}"
-    return said + f" Not comparable {at}: {_names(others)}." * bool(others)
+    return said + f" Not comparable at equal {versus[0].by}: {_names(others)}." * bool(others)
 
 
 def named(kind: str) -> str:
@@ -340,5 +368,5 @@ def named(kind: str) -> str:
 
 
 def _names(found: Sequence[Versus]) -> str:
-    *most, last = (named(each.kind) for each in found) if found else ("",)
+    *most, last = (each.other for each in found) if found else ("",)
     return f"{', '.join(most)} and {last}" if most else last

@@ -22,7 +22,7 @@ from redraft.evaluation.tables import p_text, plain
 from redraft.jobs.counting import counted
 
 LEVEL = 0.05  # a difference is significant if p is below this
-MOST = 10  # number of first revisions with separate figures
+MOST = 10  # most revisions with figures of their own
 Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and after, and the id of its item
 
 
@@ -235,16 +235,11 @@ class Figures:
     @cached_property
     def revisions(self) -> tuple[Changes, ...]:
         """The effect of each revision up to `MOST`, over the chains that contain it."""
-        return tuple(
-            Changes(
-                tuple(
-                    (each.rights[number - 1], each.rights[number], each.item)
-                    for each in self.chains
-                    if each.chain.revisions >= number
-                )
-            )
-            for number in range(1, min(self.most, MOST) + 1)
-        )
+        found = []
+        for n in range(1, min(self.most, MOST) + 1):
+            longer = (each for each in self.chains if each.chain.revisions >= n)
+            found.append(Changes(tuple((each.rights[n - 1], each.rights[n], each.item) for each in longer)))
+        return tuple(found)
 
     @cached_property
     def whole(self) -> Changes:

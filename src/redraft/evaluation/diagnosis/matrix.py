@@ -67,13 +67,14 @@ class TaskFile:
     def put(self, folder: Path, limit: int | None) -> Path:
         """Copy the task to a folder; return the path of the copy. Raise `OutputError` if the copy differs."""
         if self.source is None:
-            draw = _drawn()[self.name][1]
-            file, drawn = folder / f"{self.name}.jsonl", draw(limit or DRAWN, EXERCISES)
+            file, drawn = folder / f"{self.name}.jsonl", _drawn()[self.name][1](limit or DRAWN, EXERCISES)
             if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # a longer draw only adds
                 write_jsonl(file, drawn)
             return file
         file, now = folder / self.source.name, self.source.read_bytes()
-        if file.exists() and not now.startswith(file.read_bytes()):  # a file that grew is accepted
+        runs = (folder.parent / RUNS).glob(f"*/{self.name}/seed-*/*.jsonl")
+        answered = file.exists() and any(run.stat().st_size for run in runs)
+        if answered and not now.startswith(file.read_bytes()):  # a file that grew is accepted
             said = f"{self.source} has changed since it was answered: {file} is the earlier version."
             raise OutputError(said, hint="Restore that version, or name another folder for the runs.")
         write_file(file, now)
@@ -111,7 +112,7 @@ class Matrix:
         return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
 
     def runs(self, share: float | None = None) -> Iterator[tuple[str, StrategyRuns]]:
-        """Yield the name and the runs of each pair of model and task. `share` is the same as for `run`."""
+        """Yield the name and the runs of each pair of model and task. `share` is as in `run`."""
         for model, folder in folders(self.models).items():
             for task in self.tasks:
                 runs = StrategyRuns(
@@ -148,7 +149,7 @@ class Matrix:
         return ended
 
     def prepare(self, *, run_code: bool) -> int:
-        """Make all checks that need no model, write the `PLAN`, and return the number of prompts."""
+        """Check everything that needs no model, write the `PLAN`, and return the number of prompts."""
         if unknown := [way for way in self.ways if way not in WAYS]:
             raise UsageError(f"no way is called {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
         _check_options(self.settings)

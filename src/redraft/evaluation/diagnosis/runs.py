@@ -36,7 +36,8 @@ from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
 CACHE = "replies.db"  # contains the replies of all runs, in their folder
-_OF_MODEL = ("temperature", "max_tokens", "seed", "price", *MachineOptions.model_fields)  # not for the judge
+_OF_MODEL = ("temperature", "max_tokens", "seed", "price", *MachineOptions.model_fields)
+"""Options that the judge does not get."""
 
 
 @dataclass
@@ -232,8 +233,7 @@ class StrategyRuns:
             for file in sorted(self.plan.out.glob(f"seed-*/{strategy.name}.jsonl")):
                 seed = file.parent.name.removeprefix("seed-")
                 if seed.isdecimal() and file.stat().st_size:
-                    run = self._run_of(strategy, int(seed), self.plan.limits)
-                    RunFile(file).check(run.provenance())
+                    RunFile(file).check(self._run_of(strategy, int(seed), self.plan.limits).provenance())
 
     def _run_of(self, strategy: Strategy, seed: int, limits: Limits) -> StrategyRun:
         checks, file = self.settings.get("check") or [], self._file(strategy, seed)

@@ -1,7 +1,7 @@
 """Define the ways to spend tokens on an answer that `redraft diagnose --tasks` compares at equal tokens.
 
 Each way is the loop of `revise` with other options. Almost all ways use the same guiding checks; a way may
-hide their messages, or continue when they pass. Plain revising uses no checks.
+hide their messages, or continue when they pass. Revising alone uses no checks.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
 majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171);
@@ -104,8 +104,7 @@ def strategies_of(
         "early": drawn[-1:] if voting else (),
         "steered": (1, *drawn),
     }
-    rounds = range(2, revisions + 2)
-    found = [Strategy(kind, count) for kind in kinds for count in texts.get(kind, rounds)]
+    found = [Strategy(kind, n) for kind in kinds for n in texts.get(kind, range(2, revisions + 2))]
     return sorted(found, key=lambda way: (way.kind in SAMPLED, way.place))
 
 
@@ -156,15 +155,15 @@ def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False)
     An answer without a result does not vote. If results have equally many votes, the earliest wins. With
     `early`, the chain contains only the samples that settled the vote, and their usage.
     """
-    samples = [*chain.steps[:1], *chain.drafts]
+    # Their feedback only made the model draw all samples (`Retold.never`).
+    samples = [step.model_copy(update={"feedback": None}) for step in (*chain.steps[:1], *chain.drafts)]
     read = [said(step.answer) for step in samples]
     if early:
         most = next((count for count in range(1, len(read)) if settled(read[:count])), len(read))
         samples, read = samples[:most], read[:most]
         chain = chain.model_copy(update={"usage": sum((step.usage for step in samples), Usage())})
     votes = Counter(each for each in read if each is not None)
-    place = read.index(votes.most_common(1)[0][0]) if votes else 0
-    chosen = samples.pop(place)
+    chosen = samples.pop(read.index(votes.most_common(1)[0][0]) if votes else 0)
     return chain.model_copy(update={"steps": (chosen,), "drafts": tuple(samples), "best": 0})
 
 
@@ -179,7 +178,7 @@ def settled(votes: Iterable[Hashable]) -> bool:
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
     """Give each chain with a criticised first answer another chain's feedback; return the feedback by id.
 
-    A chain gets the feedback of the chain before it; the first chain, of the last. A single chain gets none.
+    A chain gets the feedback of the chain before it; the first gets the last one's. A single chain gets none.
     """
     told = {
         chain.id: step.feedback.text

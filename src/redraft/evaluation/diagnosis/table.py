@@ -2,13 +2,14 @@
 
 A way is compared with the others at equal tokens (`equal_tokens`): within each task, and over all tasks
 together, where all prompts have equal weight. Holm's procedure corrects the p-values in two families: the
-comparisons within tasks, and those over all tasks. Revising alone is compared only with `UNGUIDED` ways.
+comparisons within tasks, and those over all tasks. The way `alone` is compared only with `UNGUIDED` ways.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os.path import commonprefix
@@ -34,20 +35,25 @@ from redraft.jobs.files import sha256_of, write_file
 
 TABLE, PAGE = "table.json", "index.html"
 _MOST = 20  # differing figures to list
+_CHART, _WORDS = re.compile(r"<svg.*?</svg>", re.DOTALL), re.compile(r'>[^<>]+<|aria-label="[^"]*"')
 _HOW = """\
-Each way may spend as many new tokens as revising did: best of N and a vote draw as many answers as fit. \
-Best of N keeps the answer that passes the checks, and a blind retry revises without being told what failed.
-One answer and a vote read only the checks' demands. Revising alone reads none and, beside it, nor does one \
-answer of a model that was trained to revise. The other ways see the guiding checks: those of --check \
-or else the task's own, which also score. Revising alone is compared only with one answer and votes.
+Two ways are compared at the most {by} that both reach. Where they share none, the row names the {by} of both.
+Best of N and a vote draw more answers until they take as many new tokens as every other way, or until \
+--samples is reached. Best of N keeps the answer that passes the checks, and a blind retry revises without \
+being told what failed.
+One answer and a vote read only the checks' demands. Revising alone reads none. If it is compared, one \
+answer of a model that was trained to revise reads none either. The other ways see the guiding checks: \
+those of --check or else the task's own, which also score. Revising alone is compared only with one answer \
+and votes.
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
-number of comparisons (Holm's procedure), once over all tasks and once within tasks.""".splitlines()
-_ENGINES = "The engines llamacpp and hf can be steered, and servers of vLLM, SGLang and llama.cpp."
+number of comparisons (Holm's procedure), once over all tasks and once within tasks. Intervals are not, so \
+one may exclude 0 where the finding is open.""".splitlines()
+_ENGINES = "The engines llamacpp and hf can be steered, and so can servers of vLLM, SGLang and llama.cpp."
 ALL = "all tasks"
 MODES = ("auto", "repair", "verified")
 REVISING = ("revise", "alone", *MODES)
-UNGUIDED = ("plain", "vote", "early")  # ways that see no checks: revising alone is compared with these
+UNGUIDED = ("plain", "vote", "early")  # ways without feedback: revising alone is compared with these
 
 
 @dataclass(frozen=True)
@@ -72,15 +78,9 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
             if (curves := equal_tokens.curves_in(folder / RUNS / name / task, model, task)) is None:
                 remarks.append(f"{model}, {task}: there are no finished runs.")
                 continue
-            of_model.append(replace(curves, by=by))
-            if curves.left_out:
-                lacking = f"not counted: {counted(curves.left_out, 'prompt')} that some run did not answer."
-                remarks.append(f"{model}, {task}: {lacking}")
-            if curves.unfinished:
-                seeds = ", ".join(curves.unfinished)
-                remarks.append(f"{model}, {task}: these seeds lack runs and are not counted: {seeds}.")
-            why = f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
-            remarks += [f"{model}, {task}: {why}"] * (not steers(folder / RUNS / name / task))
+            stopped = curves.stopped and not plan.get("choosing")  # it answers prompts in a random order
+            of_model.append(replace(curves, by=by, stopped=stopped))
+            remarks += [f"{model}, {task}: {said}" for said in _remarks(curves, folder / RUNS / name / task)]
         if len(of_model) > 1:
             over.append(pooled(of_model))
         cells += of_model
@@ -95,6 +95,18 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
     return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks, by)
 
 
+def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
+    if curves.left_out:
+        yield f"not counted: {counted(curves.left_out, 'prompt')} that some run did not answer."
+    if curves.unfinished:
+        yield f"these seeds lack runs and are not counted: {', '.join(curves.unfinished)}."
+    if 2 * curves.native >= curves.items:
+        where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
+        yield f"{where}, the model revised by itself, without feedback, so `revise` equals `alone`."
+    if not steers(runs):
+        yield f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
+
+
 def pooled(each: Sequence[Curves]) -> Curves:
     """Combine the curves of a model's tasks. If a task lacks a size of a way, `_run_of` finds a substitute.
 
@@ -103,10 +115,12 @@ def pooled(each: Sequence[Curves]) -> Curves:
     kinds = set.intersection(*({point.way.kind for point in one.points} for one in each))
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}
     points = tuple(
-        Point(way, tuple(spent for one in each for spent in _run_of(one, way).spent))
+        Point(way, tuple(spent for run in runs for spent in run.spent), any(run.base for run in runs))
         for way in sorted(ways, key=lambda way: way.place)
+        for runs in [[_run_of(one, way) for one in each]]
     )
-    return Curves(each[0].model, ALL, points, min(one.seeds for one in each), by=each[0].by)
+    seeds, stopped = min(one.seeds for one in each), any(one.stopped for one in each)
+    return Curves(each[0].model, ALL, points, seeds, by=each[0].by, stopped=stopped)
 
 
 def _run_of(curves: Curves, way: Strategy) -> Point:
@@ -119,8 +133,9 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
         others = UNGUIDED if ours == "alone" else {*curves.kinds} - {"alone"}
         if ours in MODES:
             others = {*curves.kinds} - {*REVISING}
+        twice = UNGUIDED if ours == "revise" and curves.native == curves.items else ()  # as with `alone`
         for other in curves.kinds:
-            if other != ours and other in others:
+            if other in others and other not in (ours, *twice):
                 yield curves.against(ours, other)
 
 
@@ -128,15 +143,26 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
     """Write the table and the page of a folder, and return the table."""
     if any(task["task"] == UNSCORED for task in read_plan(folder)["tasks"].values()):
         hint = f"To check the judge's choice: redraft diagnose {folder}.yaml --verify"
-        raise UsageError(f"only a judge compared the answers in {folder}, so no table is made.", hint=hint)
+        found = f"a judge compared the answers in {folder}, and no checks scored them, so no table is made."
+        raise UsageError(found, hint=hint)
     table = table_of(folder, by)
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
-    made = f"redraft {__version__} · redraft diagnose {folder.name} --verify recomputes all figures"
-    parts = [*(Part(verdict=each) for each in sentences(table)), Part(notes=_HOW)]
-    parts += parts_of(table, charts=True)
-    write_file(folder / PAGE, render("Who should revise, when, and how?", "", parts, made).encode())
+    write_file(folder / PAGE, _page(table).encode())
     return table
+
+
+def _page(table: Table) -> str:
+    made = f"redraft {__version__} · redraft diagnose FOLDER --verify recomputes all figures"
+    how = Part(notes=[each.format(by=table.by) for each in _HOW])
+    parts = [*(Part(verdict=each) for each in sentences(table)), how]
+    return render("Who should revise, when, and how?", "", [*parts, *parts_of(table, charts=True)], made)
+
+
+def _lines(page: str) -> dict[str, str]:
+    # The layout of a chart depends on the machine's fonts, so only its words are compared.
+    text = _CHART.sub(lambda chart: "\n".join(_WORDS.findall(chart[0])), page)
+    return {f"line {number}": line for number, line in enumerate(text.splitlines(), 1)}
 
 
 def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
@@ -145,16 +171,22 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         name = f"{each.model}, {each.task}"
         if each.task != ALL:
             note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
+            note += ", UNFINISHED" * each.stopped
             axis = "new tokens a prompt" if each.by == "tokens" else f"{each.by} a prompt"
             chart = drawn(equal_tokens.series(each), axis, "right answers, %") if charts else ""
             most = equal_tokens.point_line(max(each.points, key=lambda point: point.score.value))
-            claim = f"No way has more right answers than {most.name}, {most.value} ({most.interval})."
             lines = [equal_tokens.point_line(point) for point in each.points]
+            equal = " or ".join(line.name for line in lines if line.value == most.value)
+            claim = f"No way has more right answers than {equal}, {most.value} ({most.interval})."
+            claim *= not each.stopped
             yield Part(name, note, lines=lines, chart=chart, claim=claim)
         if rows := [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]:
             said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
-            title, lines = f"{name}, at equal {each.by}", [equal_tokens.versus_line(row) for row in rows]
-            yield Part(title, "points ahead", lines=lines, claim=f"{said.removesuffix('.')}.")
+            title = f"{name}, at equal {each.by}"
+            title += " where possible" * any(row.basis != "equal" for row in rows)
+            lines = [equal_tokens.versus_line(row) for row in rows]
+            claim = f"{said.removesuffix('.')}." * (not each.stopped)
+            yield Part(title, "points ahead", lines=lines, claim=claim)
     if table.remarks:
         yield Part("Keep this in mind", notes=table.remarks)
 
@@ -163,6 +195,9 @@ def sentences(table: Table) -> Iterator[str]:
     """Yield a conclusion for each model and each way to revise."""
     over = {each.model: each.task for each in reversed(table.comparisons)}  # its first task: ALL if several
     for model, task in reversed(over.items()):
+        if any(each.stopped for each in table.cells if each.model == model):
+            yield f"{model}: UNFINISHED, so there is no verdict. The same command continues the runs."
+            continue
         for ours in REVISING:
             wanted = (model, task, ours)
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
@@ -197,15 +232,19 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     faults += some(wrong)
     try:
         by: Cost = next((cost for cost in get_args(Cost) if cost == table.get("by")), "tokens")
-        now = json.loads(json.dumps(without_nan(table_of(folder, by))))
+        now = json.loads(json.dumps(without_nan(again := table_of(folder, by))))
     except (RecordError, OutputError) as error:
         return [*faults, error.message], "The figures cannot be recomputed."
     faults += some(differences(TABLE, {name: table.get(name) for name in now}, now))
+    other, page = table.get("redraft") != __version__, folder / PAGE
+    if not faults and not other and page.exists():
+        faults = some(differences(PAGE, _lines(page.read_text("utf-8", "replace")), _lines(_page(again))))
     if faults:
         return faults, "Not verified."
     figures = sum(isinstance(value, int | float) for _, value in _leaves(now, ""))
     files = counted(len(table["files"]), "file")
-    return [], f"Verified: {figures:,} figures from {files}, and the truth of {counted(answers, 'answer')}."
+    said = f"Verified: {figures:,} figures from {files}, and the truth of {counted(answers, 'answer')}."
+    return [], said + f" Another version of redraft made {PAGE}, so it was not compared." * other
 
 
 def changes(folder: Path, before: Mapping[str, str]) -> list[str]:

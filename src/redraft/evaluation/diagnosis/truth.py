@@ -29,6 +29,7 @@ from redraft.evaluation.reports.inputs import record_kind
 from redraft.evaluation.tasks.tally import Judged, Truth, all_pass, truth_of
 from redraft.evaluation.tasks.tasks import KEY, empty_answers, is_answer, results_of
 from redraft.jobs.counting import counted
+from redraft.jobs.provenance import RunFile, differences
 
 OWN = "own checks"  # the task name of chains that are scored by their own checks
 SCORE = "given checks"  # the task name of chains that are scored by checks of the user
@@ -97,7 +98,11 @@ class Material(NamedTuple):
 
 
 def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
-    """Yield the chains of files with their original ids. Chains with the same id are one item."""
+    """Yield the chains of files with their original ids. Chains with the same id are one item.
+
+    Raise `RecordError` if there is no answer, or if runs of one input differ in more than their seed.
+    """
+    _check_alike(files)
     count, answered = 0, False
     for file in files:
         for chain in chains_of(file):
@@ -111,6 +116,20 @@ def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
         ask = f"Or answer these: redraft eval TASK {files[0]} -o chains.jsonl"
         none = f"there is no answer in {names} ({counted(count, 'record')})."
         raise RecordError(none, hint=f"{_GIVE} {ask}")
+
+
+def _check_alike(files: Sequence[Path]) -> None:
+    seen = dict[str, tuple[Path, dict[str, Any]]]()
+    for file, record in ((file, RunFile(file).read()) for file in files):
+        if not record or "sha256" not in (record.get("source") or {}):
+            continue
+        way = {"way": file.stem} if str(record.get("command")).startswith("diagnose") else {}
+        made = {"config": {**(record.get("config") or {}), **way, "seed": None}}
+        other, before = seen.setdefault(record["source"]["sha256"], (file, made))
+        if found := [*differences(before, made, None)]:
+            said = f"{other} and {file} differ in more than the seed: {'; '.join(found)}."
+            hint = f"Diagnose each alone, or compare them: redraft report {other} {file}"
+            raise RecordError(said, hint=hint)
 
 
 def chains_of(file: Path) -> Iterator[Chain]:

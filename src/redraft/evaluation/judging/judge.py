@@ -60,16 +60,9 @@ class ReviewItem:
     def review(self, **said: Any) -> reviews.Review:
         """Return the review of the two answers. `said` contains the fields that the judge decides."""
         first, second = self.answers
-        return reviews.Review(
-            review_id=self.id,
-            question_id=self.match.question.id,
-            answer1_id=first.id,
-            answer2_id=second.id,
-            model_1=first.name,
-            model_2=second.name,
-            turn=self.turn,
-            **said,
-        )
+        said |= {"question_id": self.match.question.id, "answer1_id": first.id, "answer2_id": second.id}
+        names = {"model_1": first.name, "model_2": second.name}
+        return reviews.Review(review_id=self.id, turn=self.turn, **names, **said)
 
 
 def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any) -> Iterator[ReviewItem]:
@@ -140,7 +133,7 @@ class Judging:
     given: Mapping[str, Any]  # the user's sampling options
     journal: Journal
     session: Session
-    calling: Callable[[], AbstractContextManager[Any]]  # returns a context manager to make a review in
+    calling: Callable[[], AbstractContextManager[Any]]  # returns a context manager for making a review
 
     async def line(self, item: ReviewItem) -> str:
         """Make a review, and return it as a line of JSON."""
@@ -176,8 +169,7 @@ class Judging:
             self.session.pay(usage.completion_tokens, self.price.cost(usage) if self.price else None)
 
         paid = MeteredEngine(self.judge, pay, self.session.progress.write)
-        journaled = JournaledEngine(paid, self.journal, identity=self.identity, scope=item.id)
-        engine = MeteredEngine(journaled)
+        engine = MeteredEngine(JournaledEngine(paid, self.journal, identity=self.identity, scope=item.id))
         as_json = self.judge.info.schemas
         messages = messages_of(self.way, category, what, as_json=as_json)
         schema = schema_of(self.way) if as_json else None
@@ -190,8 +182,7 @@ class Judging:
         last, said = await _text(engine, messages, replace(sampling, schema=schema)), None
         with suppress(reviews.Unreadable):
             said = read_reply(last, self.way)
-        both = f"{_review_of(text)}\n\n{last}".strip()
-        return Reply(both, said, asked_again=True, usage=engine.take())
+        return Reply(f"{_review_of(text)}\n\n{last}".strip(), said, asked_again=True, usage=engine.take())
 
 
 def shown(item: ReviewItem, *, gold: bool) -> Shown:

@@ -118,8 +118,7 @@ def again(way: Way, *, as_json: bool) -> Message:
 
 def messages_of(way: Way, category: Category, shown: Shown, *, as_json: bool) -> list[Message]:
     """Return the messages that ask a judge to review answers to a question of this category."""
-    each = "the answer" if way == "grades" else "each answer"
-    tasks = [_CRITERIA[category].format(each=each)]
+    tasks = [_CRITERIA[category].format(each="the answer" if way == "grades" else "each answer")]
     tasks += [_GOLD] if shown.gold else []
     tasks += [_LAST_TURN.format(len(shown.questions))] if len(shown.questions) > 1 else []
     tasks.append(_GUARD if way == "grades" else _FAIR + _GUARD)

@@ -132,8 +132,7 @@ class Review(BaseModel):
 
     def to_json(self) -> str:
         """Return the review as a line of JSON, without missing optional fields."""
-        optional = {"winner", "model_1", "model_2", "judge"}
-        absent = {name for name in optional if getattr(self, name) is None}
+        absent = {name for name in {"winner", "model_1", "model_2", "judge"} if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
 
     @property
@@ -142,7 +141,7 @@ class Review(BaseModel):
         return self.metadata.get("sides") == "drawn"
 
     def verdict(self) -> int:
-        """Return 1 if the answer shown first won, -1 if the second did, 0 for a tie. Raises `Unreadable`."""
+        """Return 1 if the first answer won, -1 if the second did, 0 for a tie. May raise `Unreadable`."""
         if self.score is None and self.winner is not None:
             if self.winner == "error":
                 raise Unreadable("the judge's verdict could not be read")
@@ -182,20 +181,10 @@ def _mt_bench(record: Mapping[str, Any], where: str) -> Iterator[Review]:
     for game, shown_names in (("g1", names), ("g2", names[::-1])):
         said = record[f"{game}_winner"]
         winner = str(shown_names.index(record[said]) + 1) if said in ("model_1", "model_2") else said
-        yield Review.of(
-            {
-                "question_id": record["question_id"],
-                "answer1_id": shown_names[0],
-                "answer2_id": shown_names[1],
-                "text": record.get(f"{game}_judgment", ""),
-                "winner": winner,
-                "model_1": shown_names[0],
-                "model_2": shown_names[1],
-                "judge": judge[0] if isinstance(judge, list) and judge else judge,
-                "turn": record.get("turn", 1),
-            },
-            where,
-        )
+        given = dict(zip(("answer1_id", "answer2_id", "model_1", "model_2"), shown_names * 2, strict=True))
+        given |= {"question_id": record["question_id"], "turn": record.get("turn", 1), "winner": winner}
+        given |= {"judge": judge[0] if isinstance(judge, list) and judge else judge}
+        yield Review.of(given | {"text": record.get(f"{game}_judgment", "")}, where)
 
 
 Key = tuple[str, int]  # a question and its turn

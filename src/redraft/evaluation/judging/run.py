@@ -72,8 +72,7 @@ class JudgeRun:
         if len(answers) not in (1, 2):
             hint = "Judge one or two models at a time: A B"
             raise UsageError(f"{len(answers)} files of answers were given, not 1 or 2.", hint=hint)
-        plan = RunPlan.of(out, settings, journal=True)
-        return cls(settings.over(model=model), answers, plan, questions)
+        return cls(settings.over(model=model), answers, RunPlan.of(out, settings, journal=True), questions)
 
     def run(self) -> JudgeResult:
         """Make the missing reviews. In the main thread, Ctrl-C and SIGTERM end the run.
@@ -143,12 +142,8 @@ class JudgeRun:
         _ = self.matches
         inputs = [*self.answers, *([self.questions] if self.questions else [])]
         # --orders is left out, because another value may add reviews to the same output.
-        config = {
-            **self._asked,
-            "judges": [model_of(self.model)],
-            "inputs": list(map(content, inputs)),
-            **contents_of({"judges": [self.model]}),
-        }
+        config = self._asked | {"judges": [model_of(self.model)], "inputs": list(map(content, inputs))}
+        config |= contents_of({"judges": [self.model]})
         return Job(
             items=self.items,
             source=" and ".join(map(str, self.answers)),

@@ -10,7 +10,7 @@
 
   const STOPS = {
     accepted: "the feedback accepted it", passed: "every check passed", ended: "the model had finished",
-    tool_calls: "the model calls a tool", max_revisions: "all allowed revisions were made", budget: "the budget is used up",
+    tool_calls: "the model calls a tool", max_revisions: "no further revision was allowed", budget: "the budget is used up",
     unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
     context: "the context is full", malformed: "the model broke the format", cancelled: "it was stopped", error: "an error",
   };

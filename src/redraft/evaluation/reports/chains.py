@@ -29,7 +29,7 @@ from redraft.jobs.counting import counted, printable
 
 BLOCK = 250  # chains that are compressed together: all must be unpacked to show one
 TITLE = 90  # characters of a prompt in the index
-MOST_CHECKS = 30  # number of checks to filter by
+MOST_CHECKS = 30  # most checks to filter by
 
 
 class Listed(NamedTuple):

@@ -3,7 +3,7 @@
 Judges favour answers by their position. So a question counts only if it has readable reviews in both orders,
 and a model wins a question only by winning in both orders. If no question has both orders, all questions
 count, and the report says so. People judge a pair once, in random order: such votes always count. An item is
-a question or one turn of it. Intervals are over questions (`stats`); a comparison's figures share resamples.
+a question or one turn of it. Intervals are over questions (`stats`). Figures of a comparison share resamples.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Game:
 
     @property
     def lengths(self) -> tuple[int, int] | None:
-        """The numbers of characters in the model's and the opponent's answer; None without the answers."""
+        """The numbers of characters in the model's and the opponent's answer; None if they were not given."""
         if self.placed.answers is None:
             return None
         first, second = (len(answer.text) for answer in self.placed.answers)
@@ -132,7 +132,7 @@ class Item:
         return bool(self.games) and all(game.placed.review.drawn for game in self.games)
 
     def sign(self, *, second: bool) -> int | None:
-        """Return the majority outcome in one order: 1, 0 or -1 as in `Game.sign`; None without a review."""
+        """Return the majority outcome in one order: 1, 0 or -1 as in `Game.sign`; None if not reviewed."""
         signs = [game.sign for game in self.games if game.second == second]
         return (sum(signs) > 0) - (sum(signs) < 0) if signs else None
 
@@ -231,14 +231,10 @@ class Comparison:
         }
 
     def _result(self, sample: Bootstrap) -> Result:
-        scored = bool(sample.sums[_COLUMN["scored"]])
-        return Result(
-            questions=sample.questions,
-            ratio=sample.estimate(_ratio, _RATIO, scale="ratio") if scored else None,
-            win_rate=sample.estimate(_win_rate, stats.SHARE),
-            reviews=Tally.of(sample.sums, "wins"),
-            both=Tally.of(sample.sums, "both_wins") if self.in_both_orders else None,
-        )
+        scored, reviews = sample.sums[_COLUMN["scored"]], Tally.of(sample.sums, "wins")
+        both = Tally.of(sample.sums, "both_wins") if self.in_both_orders else None
+        ratio = sample.estimate(_ratio, _RATIO, scale="ratio") if scored else None
+        return Result(sample.questions, ratio, sample.estimate(_win_rate, stats.SHARE), reviews, both)
 
     @property
     def sums(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -248,7 +244,7 @@ class Comparison:
 
     @property
     def p(self) -> float | None:
-        """The p-value of an exact sign test on the questions' `outcomes`; None without both orders."""
+        """The p-value of an exact sign test on the questions' `outcomes`; None if judged in one order."""
         if not self.in_both_orders:
             return None
         return stats.sign_test(self.outcomes.count(1), self.outcomes.count(-1))
@@ -258,14 +254,10 @@ class Comparison:
         """The bias from the order; None if the items were judged in one order only."""
         if not self.in_both_orders:
             return None
+        both = "both_wins", "both_ties", "both_losses"
         points = self.sample.estimate(lambda sums: _column(sums, "points") / _column(sums, "scored"), _POINTS)
-        return OrderBias(
-            points=points if self.sample.sums[_COLUMN["scored"]] else None,
-            agreement=self.sample.estimate(
-                lambda sums: _column(sums, "agreed") / _column(sums, "both_wins", "both_ties", "both_losses"),
-                stats.SHARE,
-            ),
-        )
+        same = self.sample.estimate(lambda sums: _column(sums, "agreed") / _column(sums, *both), stats.SHARE)
+        return OrderBias(points if self.sample.sums[_COLUMN["scored"]] else None, same)
 
     @cached_property
     def length_bias(self) -> LengthBias | None:
@@ -274,16 +266,12 @@ class Comparison:
             return None
         games = self._of(*_OUTCOMES).sum()
         ours, theirs = (float(self._of(name).sum() / games) for name in ("length", "other_length"))
-        return LengthBias(
-            model=ours,
-            opponent=theirs,
-            correlation=self.sample.estimate(
-                lambda sums: stats.correlation_of(sums[..., _MOMENTS]), stats.CHANGE, scale="correlation"
-            ),
-            win_rate=stats.length_controlled(_win_rate(self.table).tolist(), self._gaps.tolist()),
-            longer=int((self._gaps > 0).sum()),
-            shorter=int((self._gaps < 0).sum()),
+        longer, shorter = int((self._gaps > 0).sum()), int((self._gaps < 0).sum())
+        correlation = self.sample.estimate(
+            lambda sums: stats.correlation_of(sums[..., _MOMENTS]), stats.CHANGE, scale="correlation"
         )
+        win_rate = stats.length_controlled(_win_rate(self.table).tolist(), self._gaps.tolist())
+        return LengthBias(ours, theirs, correlation, win_rate, longer, shorter)
 
     @property
     def judges(self) -> list[JudgeAgreement]:
@@ -353,7 +341,7 @@ class Difference:
 
 
 def difference(model: Comparison, other: Comparison) -> Difference | None:
-    """Return the difference of two models' ratios, paired by question; None without a question in common."""
+    """Return the difference of two models' ratios, paired by question; None if they share no question."""
     places = {question_id: place for place, question_id in enumerate(other.question_ids)}
     pairs = [(place, places[id_]) for place, id_ in enumerate(model.question_ids) if id_ in places]
     if not pairs or model.whole.ratio is None or other.whole.ratio is None:
@@ -379,7 +367,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
     """Return a comparison for each pair of models in the reviews.
 
     A comparison takes the side of the model that comes earlier in `first`. If it contains neither model,
-    the side is that of the model shown first in the pair's first review (second if that is `swapped`).
+    the side is that of the model shown first in the pair's first review (second if it is `swapped`).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:
@@ -394,7 +382,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
 
 
 def shared(comparisons: Iterable[Comparison]) -> str:
-    """Return the common opponent, a model in all comparisons; "" without one, or for only one pair."""
+    """Return the common opponent, a model in all comparisons; "" if there is none or only one pair."""
     pairs = {frozenset((each.model, each.opponent)) for each in comparisons}
     return next(iter(frozenset.intersection(*pairs)), "") if len(pairs) > 1 else ""
 
@@ -421,11 +409,4 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed]) -> Compariso
             game = item.games[0]
             why = f"readable with {model} shown {'second' if game.second else 'first'} only"
             left_out.append(LeftOut(game.placed.where, item.question_id, why))
-    return Comparison(
-        model=model,
-        opponent=opponent,
-        items=tuple(chosen),
-        left_out=tuple(left_out),
-        unreadable=tuple(unreadable),
-        in_both_orders=in_both,
-    )
+    return Comparison(model, opponent, tuple(chosen), tuple(left_out), tuple(unreadable), in_both)

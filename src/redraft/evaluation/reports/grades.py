@@ -136,11 +136,12 @@ class GradeReport:
 def describe_grades(inputs: Sequence[Input], material: Material) -> GradeReport:
     """Return a report on grades. Raise `RecordError` for a repeated grade or an unknown question."""
     seen: dict[object, str] = {}
-    read = (_read(each, material, seen) for each in inputs)
-    found = graded(chain.from_iterable(read))
+    found = graded(chain.from_iterable(_read(each, material, seen) for each in inputs))
     if not any(each.scores.values for each in found):
         places = [where for each in found for where in each.unreadable]
-        raise RecordError(f"found {counted(len(places), 'grade')}, but no readable one: {listed(places, 5)}.")
+        raise RecordError(
+            f"found {counted(len(places), 'grade')}, but none is readable: {listed(places, 5)}."
+        )
     differences = side_by_side([each.scores for each in found])
     return GradeReport(tuple(name_of(each.path) for each in inputs), material, found, differences)
 

@@ -32,7 +32,7 @@ Names = tuple[str, str]  # the models of the answers that a review shows first a
 
 
 class Input(NamedTuple):
-    """A file, its records, and the kind of its first record (None without records)."""
+    """A file, its records, and the kind of its first record (None if it is empty)."""
 
     path: Path
     records: Iterable[RawRecord]
@@ -40,7 +40,7 @@ class Input(NamedTuple):
 
 
 def opened(path: Path) -> Input:
-    """Open a file, and find its kind by the first record. Standard input is possible, and read only once."""
+    """Open a file, and find its kind by the first record. Standard input works too, and is read only once."""
     records = raw_records(path)
     if (first := next(records, None)) is None:
         return Input(path, (), None)
@@ -96,6 +96,7 @@ class Material:
     answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
     questions: dict[str, AskedQuestion] = field(default_factory=dict)
     where: str = ""
+    prompts: dict[str, str] = field(default_factory=dict)  # of the answers, by the id of the question
 
     @classmethod
     def read(cls, answers: Sequence[Path] = (), questions: Path | None = None) -> Material:
@@ -103,10 +104,10 @@ class Material:
         found = cls(names=names_of(answers))
         for path, name in zip(answers, found.names, strict=True):
             for record in read_records(path):
-                key = text_in_source(record, "answer_id") or record.id
-                by_name = found.answers.setdefault(key, {})
+                by_name = found.answers.setdefault(text_in_source(record, "answer_id") or record.id, {})
                 if name in by_name:
                     raise RecordError(f"{path} has the answer {record.id!r} twice.")
+                found.prompts.setdefault(question_id(record), record.prompt.said)
                 model = record.model.get("name") if isinstance(record.model, Mapping) else None
                 by_name[name] = Answer(name, str(model or ""), question_id(record), record.answer)
         if questions:

@@ -20,7 +20,7 @@ from redraft.evaluation.stats import SHARE, Bootstrap, Estimate, Numbers, logist
 
 DRAWS = 1_000  # number of resamples. The model is fitted to each
 _PENALTY = 1e-3
-_ALIKE = 0.2  # if rates differ by less than this divided by the number of questions, all resamples agree
+_ALIKE = 0.2  # resamples agree if their rates differ by less than this divided by the number of questions
 
 
 @dataclass(frozen=True)
@@ -101,5 +101,4 @@ def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
         return None
     against = shared(comparisons)
     rates = zip(battles.names, battles.rates(against), strict=True)
-    found = dict(sorted(rates, key=lambda each: -each[1].value))
-    return Ranking(found, against, battles.count)
+    return Ranking(dict(sorted(rates, key=lambda each: -each[1].value)), against, battles.count)

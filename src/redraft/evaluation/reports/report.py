@@ -1,4 +1,4 @@
-"""Make the report that fits the kind of records in files, for `redraft report`, and render its page."""
+"""Make the report of `redraft report` that fits the files' kind of records, and render its page."""
 
 from __future__ import annotations
 
@@ -51,8 +51,7 @@ def page(report: AnyReport, made: str, links: Links | None = None) -> str:
     parts = [*report.sections()]
     if records := _records(report, links or Links()):
         parts.append(records)
-    below = " · ".join(Path(name).name for name in report.files[:50])
-    return render(report.title, below, parts, made)
+    return render(report.title, " · ".join(Path(name).name for name in report.files[:50]), parts, made)
 
 
 def chains_of(report: AnyReport) -> Iterator[Listed]:
@@ -119,7 +118,8 @@ def _asked(report: Report | GradeReport, record: str, turn: int, outcome: str = 
     question = report.material.questions.get(record)
     name = f"{record}, turn {turn}" if turn > 1 else record
     about = " · ".join(filter(None, (name, question.category if question else "", outcome)))
-    return {"about": about, "question": question.turns[0] if question else f"Question {name}"}
+    asked = question.turns[0] if question else report.material.prompts.get(str(record))
+    return {"about": about, "question": asked or f"Question {name}"}
 
 
 def _review(comparison: Comparison, game: Game) -> Entry:
@@ -130,8 +130,7 @@ def _review(comparison: Comparison, game: Game) -> Entry:
         one, two = game.scores[::step]
         title = f"{first} {one:g} : {two:g} {second}"
     review = game.placed.review
-    kind = _SIGNS[game.sign]
-    return {"kind": kind, "title": title, "by": review.judge or "", "text": review.text or None}
+    return {"kind": _SIGNS[game.sign], "title": title, "by": review.judge or "", "text": review.text or None}
 
 
 def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) -> Entry:
@@ -182,6 +181,7 @@ def _answered(report: RunReport, links: Links, record: str, shown: Shown) -> Ent
 def _checked(title: str, chain: Chain, kind: str) -> Entry:
     stop = SHORT_STOPS.get(chain.stop or "", chain.stop)
     by = f"{counted(chain.revisions, 'revision')}, {stop}" if stop else ""
+    by = by if chain.revisions or chain.stop != "max_revisions" else "not revised"
     found = (
         f"{'✓' if each.passed else '✗'} {': '.join(filter(None, (each.name, each.message)))}"
         for each in results_of(chain)

@@ -52,19 +52,15 @@ class Report:
             claim = claimed(comparison.model, comparison.opponent, whole.win_rate, 0.5, told)
             yield Part(title, note, lines=[*_lines(self, comparison)], claim=claim)
         if ranking := self.ranking:
-            lines = tuple(Line(name, *percent(rate, 1)) for name, rate in ranking.models.items())
+            lines = [Line(name, *percent(rate, 1)) for name, rate in ranking.models.items()]
             against = f"against {ranking.against or 'a model of average strength'}"
             note = f"win rate {against}, by Bradley and Terry; {counted(ranking.questions, 'question')}"
             yield Part("All models", note, lines=lines)
         if self.differences:
-            lines = tuple(
-                Line(
-                    f"{each.model} minus {each.other}",
-                    *plain(each.ratio.times(100), 2, sign=True),
-                    f"points; {counted(each.questions, 'question')}",
-                )
-                for each in self.differences
-            )
+            lines = []
+            for each in self.differences:
+                name, figures = f"{each.model} minus {each.other}", plain(each.ratio.times(100), 2, sign=True)
+                lines.append(Line(name, *figures, f"points; {counted(each.questions, 'question')}"))
             yield Part("Differences of ratios", lines=lines)
 
     def record(self) -> dict[str, Any]:
@@ -157,7 +153,9 @@ def _order(comparison: compare.Comparison) -> Iterator[Line]:
         return
     if bias.points:
         yield Line("shown first adds", *plain(bias.points, 2, sign=True), f"points; {first}")
-    yield Line("both orders agree", *percent(bias.agreement, 1), "of questions: the same winner, or a tie")
+    same = "of questions: the same winner, or a tie"
+    same += "; so few that the judge's scores say little" * (bias.agreement.high < 0.5)
+    yield Line("both orders agree", *percent(bias.agreement, 1), same)
 
 
 def _named(found: Sequence[compare.LeftOut]) -> str:

@@ -25,8 +25,9 @@ from redraft.evaluation.tasks.tally import Tally, Truth, truth_of
 from redraft.evaluation.tasks.tasks import empty_answers
 from redraft.jobs.counting import counted
 from redraft.jobs.ledger import failures
+from redraft.jobs.provenance import RunFile
 
-MOST_SHOWN = 2_000  # number of records that the page shows
+MOST_SHOWN = 2_000  # most records that the page shows
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Run:
     name: str  # the stem of the file, or its whole name if the stem is not unique
     tally: Tally
     empty: int = 0  # number of empty answers
+    made: str = ""  # the models, modes and seed, if known
 
     @property
     def scores(self) -> Scores:
@@ -44,15 +46,17 @@ class Run:
         return Scores(self.name, self.tally.task, values, self.tally.items)
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Yield names and texts of other facts: revisions, stops, cost, failures and wrong records."""
+        """Yield other facts, each as name and text: revisions, stops, cost, failures and wrong records."""
         tally = self.tally
+        if self.made:
+            yield "model", self.made
         without = [] if tally.task else ["checks"]  # they repeat the score
         without += ["revisions", "stopped"] if [*tally.stops] == ["unknown"] else []  # as in other logs
         yield from (row for row in tally.rows() if row[0] not in without)
         if tally.failed:
             yield "failed", ", ".join(f"{cause} {count:,}" for cause, count in tally.failed.items())
         if self.empty:
-            yield "empty", f"{counted(self.empty, 'answer')}: wrong"
+            yield "empty", f"{counted(self.empty, 'answer')}, counted as wrong"
         if tally.wrong:
             yield "wrong" if tally.task else "not passed", listed(tally.wrong)
 
@@ -108,11 +112,12 @@ def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
 
 
 def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -> Run:
-    tally, done, ids, first = Tally(), set[str](), Ids(), ("", "")
+    tally, done, ids, first, made = Tally(), set[str](), Ids(), ("", ""), dict[str, None]()
     for raw in given.records:
         chain = raw.chain()
         record = ids.new(chain.id)  # an id may be repeated
         done.add(chain.id)
+        made |= {str(word): None for field in ("name", "revision_mode") if (word := chain.model.get(field))}
         truth = truth_of(chain) or Truth()
         about = truth.task, truth.model
         if not tally.chains:
@@ -130,7 +135,10 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
         tally.add(chain)
     others = (each for id_, each in failures(given.path).items() if id_ not in done and id_ not in empty)
     tally.failed = dict(Counter(each["cause"] for each in others))
-    return Run(name, tally, len(empty))
+    config = (RunFile(given.path).read() or {}).get("config") or {}
+    if "seed" in config:
+        made[f"seed {config['seed']}" if config["seed"] is not None else "no seed"] = None
+    return Run(name, tally, len(empty), " · ".join(made))
 
 
 def _mixed(about: tuple[str, str], first: tuple[str, str], where: str, given: Input) -> RecordError:

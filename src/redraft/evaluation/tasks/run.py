@@ -44,8 +44,7 @@ class ScoredRun(AnswerRun):
 
     def records(self) -> Iterator[Chain]:
         """Yield the records with the task's prompts."""
-        wanted = self.plan.holds if self.plan.share else None
-        records = read_records(self.source, self.limit, wanted=wanted)
+        records = read_records(self.source, self.limit, wanted=self.plan.holds if self.plan.share else None)
         return tasks.asked(tasks.task_named(self.task), records, file=self.source)
 
     def checks(self, record: Chain) -> tuple[Check, ...]:
@@ -96,14 +95,18 @@ class EvalRun(ScoredRun):
         return super()._job()
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the record's own options: with `guided`, the checks that guide, including the task's."""
+        """Return the options for a record: with `guided`, its checks, `guides` and the task's own."""
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return a row that says that another run gives other answers, if it does."""
-        if self.settings.get("seed") is not None or self.settings.get("temperature") == 0:
-            return []
-        return [("seed", "none: another run gives other answers (--seed 0 repeats them)")]
+        """Return rows that say why nothing was revised, and that another run gives other answers, if so."""
+        told, rows = self.settings.get, []
+        guided = any(map(told, ("check", "guided", "mode", "min_revisions")))
+        if self.summary.chains > self.summary.revisions == 0 != told("max_revisions") and not guided:
+            rows.append(("guides", "none, so no answer was revised (--guided or --check gives some)"))
+        if told("seed") is None and told("temperature") != 0:
+            rows.append(("seed", "none: another run gives other answers (--seed 0 repeats them)"))
+        return rows
 
     def end(self) -> None:
         """Count empty answers as wrong, though the run lists them as failures."""

@@ -1,7 +1,8 @@
 """Compute the score of a run: the share of right answers with its interval, overall and by group.
 
-An answer is right if it passes every check of its task, whichever checks guided revising. Without a task,
-only checked chains are counted, and an answer is right if it passed its checks. Intervals are over items.
+An answer is right if it passes every check of its task, no matter which checks guided revising. Without a
+task, only checked chains are counted, and an answer is right if it passed its checks. Intervals are over
+items.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _shares() -> dict[str, Share]:
 
 
 FIRST, LOOSE, SINGLE = "first answers", "loose", "constraints"
-"""The names of other shares: first answers, IFEval's loose score, and IFEval's share of constraints met."""
+"""The names of shares besides the score: first answers, and IFEval's loose score and constraints met."""
 
 _COUNTS = ("chains", "revisions", "unrevised", "stops", "usage", "failed", "costs", "unpriced")
 
@@ -201,7 +202,7 @@ def truth_of(chain: Chain) -> Truth | None:
 
 
 def results_of(chain: Chain) -> Sequence[Judged]:
-    """Return a best answer's results of the task's checks or, if a chain has no task, of the chain's checks.
+    """Return the check results of the best answer: of the task's checks or, without a task, of the chain's.
 
     All of them fail for an echo or an empty text (`is_answer`), and for a chain without a best answer.
     """

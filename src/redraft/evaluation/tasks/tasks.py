@@ -144,7 +144,9 @@ def task_of(name: str, *, run_code: bool = False) -> Task:
     if task.runs_code:
         if not run_code:
             hint = "Allow it with --run-code. docs/checks.md#code lists what the sandbox covers."
-            raise UsageError(f"{name} runs programs that a model wrote, which is not allowed yet.", hint=hint)
+            raise UsageError(
+                f"{name} runs programs that a model wrote, which is not allowed by default.", hint=hint
+            )
         find_sandbox()
     return task
 
@@ -182,7 +184,7 @@ def unanswered(record: Chain) -> Chain:
 
 
 def is_answer(step: Step) -> bool:
-    """Return whether a step is an answer. An echo or an empty text is no answer, and fails every check."""
+    """Return whether a step is an answer. An echo or an empty text is not, and fails every check."""
     return not step.echo and not is_blank(step.answer)
 
 
@@ -190,8 +192,7 @@ def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
     """Yield a chain for each empty answer in the `.errors.jsonl` of an output, unless its id is in `done`."""
     for name, failure in failures(file).items():
         if failure["error"] == "EmptyReply" and name not in done:
-            chain = unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
-            yield chain
+            yield unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
 
 
 async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:

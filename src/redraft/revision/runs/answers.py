@@ -185,11 +185,10 @@ class AnswerRun:
 
     def records(self) -> Iterator[Chain]:
         """Yield the records, in the same order each time."""
-        wanted = self.plan.holds if self.plan.share else None
-        return licensed_records(self.source, self.limit, wanted=wanted)
+        return licensed_records(self.source, self.limit, wanted=self.plan.holds if self.plan.share else None)
 
     def prepare(self) -> None:
-        """Parse the checks. To validate options, the first record's checks represent those of all records."""
+        """Parse the checks. Options are validated with the checks of the first record."""
         flags = self.settings.values
         self._checks = tuple(flags.check) if flags.judge else parse_checks(flags.check)
         first = next(self.records(), None) if self.must_pass else None

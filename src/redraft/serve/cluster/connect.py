@@ -23,11 +23,11 @@ from redraft.errors import MissingExtra, RedraftError, UsageError
 
 HERE = "local"  # the address of a cluster that is started on this machine
 RUNNING = "auto"  # the address of a cluster that already runs on this machine
-SECONDS = 5.0  # time limit for a head node to answer
-PATIENCE = 300.0  # seconds that a machine has to start a process
+SECONDS = 5.0  # time limit, in seconds, for a head node to answer
+PATIENCE = 300.0  # time limit, in seconds, for a machine to start a process
 
 _RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
-_CLIENT = "ray://"  # begins the addresses of Ray's client, which are refused
+_CLIENT = "ray://"  # prefix of addresses of Ray's client, which are refused
 _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[\da-fA-F:]+\]):(?P<port>\d{1,5})")
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
@@ -110,7 +110,7 @@ def _module(address: str) -> Any:
     elif found := _ADDRESS.fullmatch(address):
         _knock(found["host"].strip("[]"), int(found["port"]), address)
     try:
-        import ray  # which reads the environment now
+        import ray  # Ray reads the environment when it is imported
     except ImportError:
         raise MissingExtra("--ray", "cluster") from None
     return ray

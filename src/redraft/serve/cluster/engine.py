@@ -38,7 +38,7 @@ class _Told:
     begun: bool = False  # this replica has sent a piece
     before: int = 0  # tokens that earlier replicas wrote
     starts: list[int] = field(default_factory=list)  # `before` of each replica that read its prompt and died
-    deaths: int = 0  # of replicas, in a row
+    deaths: int = 0  # replicas that died in a row
     unsteered: bool = False
 
     def take(self, delta: Delta) -> Delta:

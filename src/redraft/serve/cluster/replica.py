@@ -29,7 +29,7 @@ FACTOR = 2.0
 """A chain moves if its replica has over `FACTOR` times the streams of the least busy one, plus `SLACK`.
 Reading a prompt again is cheaper than waiting behind twice the streams."""
 
-SLACK = 2  # additional streams that are allowed, so that no chain moves because of a few
+SLACK = 2  # additional streams allowed, so that a few do not move a chain
 HOMES = 10_000  # chains whose replica is remembered
 
 

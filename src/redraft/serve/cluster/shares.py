@@ -38,9 +38,9 @@ _EACH = 4  # shares per process: while some are slow, the other processes still 
 _POLL = 0.5  # seconds between two polls
 _LOSSES = 5  # processes that a share may lose in a row without a new answer
 _BUSY = 120  # tries to make a share that is still locked by a lost process
-_GRACE = 10.0  # seconds that shares have to close their files when the run is stopped
-_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # Ray's names for needs and for resources
-_SERVED = {"remote", "script"}  # models that need no processor of the cluster
+_GRACE = 10.0  # time limit, in seconds, for shares to close their files when the run is stopped
+_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # Ray's names, in options and in a node's resources
+_SERVED = {"remote", "script"}  # kinds of models that need no processor of the cluster
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def make_shares(
 
     Raises:
         MissingExtra, ClusterError: Ray is missing, there is no cluster, or the cluster cannot do the work.
-        RedraftError, KeyboardInterrupt: A share or the run ended early. The shares have the results so far.
+        RedraftError, KeyboardInterrupt: A share or the run ended early. The shares keep the results so far.
     """
     cpus = max(pool.least if pool else 1, os.cpu_count() or 1)
     with _marked(work, out) as work, connected(address, cpus=cpus) as ray:
@@ -170,8 +170,7 @@ def make_shares(
                 raise
             finally:
                 run.stop()
-        merged = merge(out, [share.path(out) for share in shares])
-    return run.result(merged)
+    return run.result(merge(out, [share.path(out) for share in shares]))
 
 
 @contextmanager
@@ -212,8 +211,7 @@ def _fitting(has: Mapping[str, float], needs: Mapping[str, float]) -> int:
 
 
 def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
-    pattern = out.with_name(f"{out.stem}-*-of-*{out.suffix}")
-    parts = matching(pattern) if url_of(out) else out.parent.iterdir()
+    parts = matching(out.with_name(f"{out.stem}-*-of-*{out.suffix}")) if url_of(out) else out.parent.iterdir()
     named = re.compile(re.escape(out.stem) + r"-\d{5}-of-(\d{5})" + re.escape(out.suffix))
     found = [(path, int(match[1])) for path in parts if (match := named.fullmatch(path.name))]
     counts = {count for _, count in found}
@@ -240,7 +238,7 @@ class _Run:
     needs: Mapping[str, float]
     pool: Bounds
     waiting: deque[Share]
-    actors: dict[Any, _Actor] = field(default_factory=dict)  # by the reply that each still owes
+    actors: dict[Any, _Actor] = field(default_factory=dict)  # by the pending reply of each
     idle: list[_Actor] = field(default_factory=list)
     made: dict[int, dict[str, Any]] = field(default_factory=dict)  # the result of each share
     losses: Counter[int] = field(default_factory=Counter)  # processes lost in a row, by share; -1: no share
@@ -278,8 +276,7 @@ class _Run:
                 self.ray.kill(actor.handle)
                 continue
             actor.share, actor.at = self.waiting.popleft(), {}
-            reply = actor.handle.make.remote(str(actor.share), json.dumps(self._limits()))
-            self.actors[reply] = actor
+            self.actors[actor.handle.make.remote(str(actor.share), json.dumps(self._limits()))] = actor
 
     def _limits(self) -> dict[str, Any]:
         given, limits = self.work.options, dict[str, Any]()

@@ -214,6 +214,7 @@ class Page:
         if name == "index.html":
             keys = b"yes" if self.logins else b"no"
             data = data.replace(b"{{base}}", f"page/{digest}".encode()).replace(b"{{keys}}", keys)
+            data = data.replace(b"<form>", b"<form hidden>") if self.booth else data  # voters ask nothing
         headers = {"Cache-Control": "no-cache" if path == "/" else _FOREVER, "Vary": "Accept-Encoding"}
         if not name.endswith(".woff2") and "gzip" in request.headers.get("accept-encoding", ""):
             data = _packed(data)
@@ -286,7 +287,7 @@ def _digest() -> str:
 
 
 LOOPBACK = "127.0.0.1"
-_AT_ONCE = 64  # most votes that are stored or wait
+_AT_ONCE = 64  # most votes that are being stored or waiting
 _LARGEST = 1 << 16  # bytes of a vote: four for each character of a note, and room for the other fields
 
 

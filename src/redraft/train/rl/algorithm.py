@@ -4,9 +4,10 @@ They are in the order of a step: scores of whole texts become rewards of tokens,
 advantages, and advantages weigh the losses. The caller keeps β and the optimizer.
 
 Tensors of tokens are [sequences, tokens]. They contain response tokens only, padded on the right. `mask` is
-bool and true at real tokens, including EOS. Padding may contain anything, even NaN: it is never read, and
-results are 0 there. Computation is in 32 bits, or in 64 if the inputs have 64; statistics of a group are
-computed in 64, where equal numbers have no spread. Log-probabilities and KL are in nats.
+bool and true at real tokens, including EOS. Padding may contain anything, even NaN: it is never read.
+Results are 0 there, and importance weights 1. Computation is in 32 bits, or in 64 if the inputs have 64;
+statistics of a group are computed in 64, where equal numbers have no spread. Log-probabilities and KL are in
+nats.
 
 Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, GRPO 2402.03300, and Schulman,
 "Approximating KL Divergence" (2020).
@@ -31,8 +32,8 @@ MAX_LOG_RATIO = 20.0
 EPSILON = 1e-8  # added to a variance before the division, as in all trainers derived from Ziegler et al
 
 ROUNDING = 1e-12
-"""Relative difference up to which numbers count as equal. It covers rounding in 64 bits, 1.1e-16 for each of
-the operations that made them."""
+"""Relative difference up to which numbers count as equal. It covers 64-bit rounding errors of
+1.1e-16 per operation."""
 
 
 def log_probs_and_entropy(
@@ -166,8 +167,7 @@ def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: flo
     """
     if math.isnan(kl):
         return beta
-    error = min(max(kl / target - 1, -0.2), 0.2)
-    return beta * (1 + error * min(n / horizon, 1))
+    return beta * (1 + min(max(kl / target - 1, -0.2), 0.2) * min(n / horizon, 1))
 
 
 def token_rewards(
@@ -267,7 +267,7 @@ def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max:
 
     μ is the sampler, which uses the same weights but computes in another order, in other batches or in
     another number format. A token's loss times this weight has the expectation of π's loss, except where
-    cut off. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
+    clipped. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
     truncate at 2, like verl's `rollout_is: token` and TRL's `vllm_importance_sampling_mode="token_truncate"`.
 
     Args:

@@ -110,8 +110,8 @@ def unwrapped(model: Any) -> Iterator[Any]:
     """Yield the bare model with plain layers in place of adapted ones, and restore it at the end.
 
     Weights in 32 bits are copied, and the adapter is merged into the copies, which costs the least. In 16
-    bits, merging the change of a step at 2e-4 would leave 95 % of the entries unchanged. So the adapter then
-    stays beside the weights, in their dtype, as under autocast.
+    bits, merging a step's change at a learning rate of 2e-4 would leave 95 % of the entries unchanged. So the
+    adapter stays beside 16-bit weights, in their dtype, as under autocast.
     """
     bare = bare_of(model)
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
@@ -163,7 +163,7 @@ def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
 # begin alike, and all rows of one prompt contain it. The tokens of the tree are one row: each part
 # attends to itself and to the parts above it (`attention`).
 
-WORTH = 4  # fewest tokens worth a shared part, which costs a call of attention in each layer
+WORTH = 4  # minimum tokens of a shared part, which costs a call of attention in each layer
 
 
 class Branch(NamedTuple):
@@ -253,8 +253,7 @@ class Sampler:
     async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
         """Write a response to each prompt, in shared batches."""
         async with self._engine.paused():  # the cache is empty, and no prompt begins before all are queued
-            pairs = zip(prompts, samplings, strict=True)
-            begun = [asyncio.ensure_future(self._one(*pair)) for pair in pairs]
+            begun = [asyncio.ensure_future(self._one(*pair)) for pair in zip(prompts, samplings, strict=True)]
             await asyncio.sleep(0)
         return await asyncio.gather(*begun)
 

@@ -1,7 +1,8 @@
 """Judge answers by a reward, or by a weighted sum of rewards (docs/rlhf.md lists the kinds).
 
 A reward receives an answer as a record: the prompt, the answer as the best step, and the data's other fields
-in `meta`. A Python function receives the answer's text, or the record if its only parameter is named `chain`.
+in `meta`. A Python function receives the answer's text, the text and the prompt, or
+the record: its parameters decide (docs/rlhf.md).
 
 A reward that is not a finite number stops the run, because training on NaN would destroy the model.
 """
@@ -144,7 +145,7 @@ FUNCTION = RewardKind(lambda form: partial(_called, FunctionCheck.of(form.remove
 
 
 def _number(found: object, name: str, chain: Chain) -> float:
-    with suppress(OverflowError, ValueError, RuntimeError, TypeError):  # 400 digits, or two numbers
+    with suppress(OverflowError, ValueError, RuntimeError, TypeError):  # a huge int, or an array
         plain = found.item() if hasattr(found, "item") else found
         if isinstance(plain, Real) and math.isfinite(plain):
             return float(plain)

@@ -49,7 +49,7 @@ FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """Settings to train an earlier run's adapters further: steps of about 1,000 tokens, and a lower rate."""
 DRAFTING = 1.0
 """Temperature of the drafts to criticise: it brings out more of the model's own faults than 0."""
-DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}  # drafts by file of prompts
+DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}  # files of drafts, by their files of prompts
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Start:
         answers, critic = folder / "answers.gguf", folder / "critic.gguf"
         record = RunFile(folder / "road").read()
         if record is None or not (answers.exists() and critic.exists()):
-            message = f"--from {name}: this is not a folder with both adapters from `redraft train self`."
+            message = f"--from {name} does not contain both adapters of `redraft train self`."
             raise UsageError(message, hint="Use --from default, or the folder of a run that has ended.")
         learnt = [TASKS[task] for task in record["config"].get("tasks", ()) if task in TASKS]
         return cls(answers, critic, learnt)
@@ -158,7 +158,9 @@ class Road:
             hint = "Leave --model out, or name a file: --model qwen3-0.6b-q8_0.gguf"
             raise UsageError(f"--model {self.model}: only default and GGUF files can be trained.", hint=hint)
         if not self._prompts:
-            raise UsageError(f"{self.everyday} has no prompts.", hint="Omit --everyday to use redraft's.")
+            raise UsageError(
+                f"{self.everyday} has no prompts.", hint="Omit --everyday to use redraft's prompts."
+            )
         folder_for(self.model)  # if the base is missing, nothing should be written
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / ".lock"):
@@ -266,8 +268,7 @@ The results on held-out exercises, in wordings that were not used for training:
         chains = list(read_jsonl(self.folder / to))
         found = certainty.revised(self.all.values(), chains, f"{base}+{critic}")
         least = certainty.threshold(found, Counter(chain.meta["task"] for chain in chains))
-        settings = {**read_json(critic / CONFIG), "redraft_certain": least}
-        write_json(critic / CONFIG, settings)
+        write_json(critic / CONFIG, {**read_json(critic / CONFIG), "redraft_certain": least})
         lora_gguf(critic, gguf, Run(force=True, command="redraft train self"), base=Path(base), f16=True)
 
     def _train(self, name: str, data: str, steps: int, objective: Objective) -> None:

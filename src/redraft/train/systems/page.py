@@ -50,8 +50,7 @@ def _whole(ledger: Ledger, plan: Plan) -> Part:
         (stage.name, clock_time(records[stage.name]["seconds"]), "", stage.made + ledger.edited(stage))
         for stage in (row.stage for row in plan.rows)
     ]
-    verdict = f"{done} of {counted(len(plan.rows), 'stage')} done."
-    return Part(verdict=verdict, tiles=tiles, lines=lines)
+    return Part(verdict=f"{done} of {counted(len(plan.rows), 'stage')} done.", tiles=tiles, lines=lines)
 
 
 def _of_stage(ledger: Ledger, row: Row) -> Part:
@@ -71,8 +70,7 @@ def _sources(folder: Path) -> list[Source]:
     found = dict[Source, None]()
     for path in sorted(folder.rglob("*.run.json")):
         out = path.with_name(path.name.removesuffix(".run.json"))
-        inside = path.relative_to(folder).parts[0]
-        if inside in (".run", "before"):
+        if path.relative_to(folder).parts[0] in (".run", "before"):
             continue
         sessions = (RunFile(out).read() or {}).get("sessions") or [{}]
         found |= dict.fromkeys(Source(**each) for each in sessions[-1].get("sources") or ())

@@ -70,7 +70,7 @@ class Stage:
     verb: str
     out: str  # the name of its output in the folder of the run
     options: Mapping[str, Any]  # with values filled in, but not yet the `{NAME}` of files and stages
-    command: str  # what a shell runs in place of the verb; empty for none
+    command: str  # a shell command to run in place of the verb, or empty
     needs: Needs
     reads: tuple[str, ...]  # the names of files and stages that it reads
 
@@ -173,8 +173,7 @@ def _stage(name: str, given: Any, values: Mapping[str, Any], *, small: bool) -> 
     options = {option: each for option, each in (keys.options or {}).items() if each is not None}
     needs = Needs.read(keys.needs or {}, table=f"{name}.needs.")
     options, command = filled(options, values), filled(keys.command or "", values)
-    in_command = (each for each in names_in(command) if each != "out")
-    reads = tuple(dict.fromkeys([*names_in(options), *in_command]))
+    reads = tuple(dict.fromkeys([*names_in(options), *(each for each in names_in(command) if each != "out")]))
     return Stage(name, keys.verb, keys.out or name, options, command, needs, reads)
 
 
@@ -198,7 +197,10 @@ def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: M
             raise UsageError(f"stages {other} and {name} both write {stage.out}.", hint="Change one 'out'.")
         for each in stage.reads:
             if each not in stages and each not in files:
-                hint = f"Stages: {', '.join(stages)}. Files: {', '.join(files) or 'none'}. '{{{{' is a brace."
+                hint = (
+                    f"Stages: {', '.join(stages)}. Files: {', '.join(files) or 'none'}. "
+                    "Write '{{' for a brace."
+                )
                 raise UsageError(f"stage {name} reads {{{each}}}, which is not a stage or file.", hint=hint)
         if not stage.command:
             find_verb(stage.verb)

@@ -44,7 +44,7 @@ class Run:
     folder: Path
     until: str = ""  # the last stage to do; empty for all
     tell: Tell = print
-    patience: float = 5.0  # seconds that stages of a killed run have to end
+    patience: float = 5.0  # seconds to wait for the stages of a killed run to end
     ledger: Ledger = field(init=False)
     _lock: int = field(default=-1, init=False)
 
@@ -58,7 +58,7 @@ class Run:
         return [each for each in self.system.stages.values() if each.name in names]
 
     def plan(self) -> Plan:
-        """Return the plan of the wanted stages. A stage with repeated inputs may still prove to be done."""
+        """Return the plan of the wanted stages. A stage whose inputs are made again may still be done."""
         again, rows = set[str](), list[Row]()
         for stage in self.wanted:
             state = self.ledger.state(stage, self._made(stage))
@@ -86,8 +86,7 @@ class Run:
                 with ended_by_sigterm():
                     for stage in self.wanted:
                         if self._begin(stage) and (status := self._do(stage)):
-                            message = f"stage {stage.name} failed, with exit status {status}."
-                            raise StageError(message, status)
+                            raise StageError(f"stage {stage.name} failed, with exit status {status}.", status)
             self._write_page(again=bool(plan.ahead))
         finally:
             os.close(self._lock)

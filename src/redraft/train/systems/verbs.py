@@ -1,7 +1,7 @@
 """Call the function of a stage's verb, with the stage's options by name and one output.
 
-Most are the functions of redraft's Python API (docs/python.md). Those that need more than plain values are
-wrapped here.
+Most functions are those of redraft's Python API (docs/python.md). Functions that need more than plain values
+are wrapped here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from redraft.train.options import VERBS as TRAINED
 from redraft.train.options import settings_of
 
 _HERE = "redraft.train.systems.verbs:"
-_DATA = {"force": True}  # an earlier output was set aside, or a stopped stage left it to resume
+_DATA = {"force": True}  # safe: if there is an output, a stopped stage left it to resume
 _GIVEN = {"force", "run", "on_event"}  # parameters that are not options of a stage
 
 
@@ -184,8 +184,7 @@ def train_self(
 
     chosen = [find_task(name) for name in tasks] if tasks else list(TASKS.values())
     prompts = Path(everyday) if everyday else None
-    road = Road(Path(out), chosen, prompts, Scale(**(scale or {})), model, seed, parallel)
-    return road.walk()
+    return Road(Path(out), chosen, prompts, Scale(**(scale or {})), model, seed, parallel).walk()
 
 
 def report(files: list[str], out: str, *, answers: list[str] | None = None, questions: str = "") -> str:

@@ -68,12 +68,11 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     refuse_quantised(checkpoint)
     numbers = keys.numbers_from_config(config)
     parts = _plan(checkpoint, numbers, chosen)
-    tokenizer = tokenizer_metadata(checkpoint.folder, numbers.sizes.vocabulary)
     metadata = {
         **_general(checkpoint, config, chosen, parts),
         **keys.sampling_metadata(checkpoint.json("generation_config.json")),
         **keys.metadata_of(numbers),
-        **tokenizer,
+        **tokenizer_metadata(checkpoint.folder, numbers.sizes.vocabulary),
     }
     if isinstance(native := config.get("redraft_format"), str):
         metadata["redraft.format"] = native

@@ -29,7 +29,7 @@ Rows = np.ndarray[Any, np.dtype[np.float32]]
 Raw = np.ndarray[Any, np.dtype[np.uint8]]
 
 BLOCK = 32
-# The number of scales at the start of a block, if not 1. A plain number is a block of one number.
+# The number of scales at the start of a block, if not 1. An unquantised value counts as a block.
 _SCALES = {Kind.Q4_1: 2, Kind.Q5_1: 2}
 _EXPONENTS = {Kind.F32: ("<u4", 0x7F800000), Kind.BF16: ("<u2", 0x7F80)}  # other types have float16 scales
 _TYPES = {
@@ -66,8 +66,7 @@ def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> K
         return quant
     if shape[-1] % BLOCK:
         return Kind.F16
-    makes_output = name == ("token_embd.weight" if tied else "output.weight")
-    return Kind.Q8_0 if makes_output else quant
+    return Kind.Q8_0 if name == ("token_embd.weight" if tied else "output.weight") else quant
 
 
 def size_of(shape: tuple[int, ...], kind: Kind) -> int:

@@ -25,7 +25,7 @@ from redraft.weights.header import AGAIN, by, refuse_pointer, size_of_file
 
 MAX_STRING = 1 << 24
 MAX_ARRAY_KEPT = 256
-MAX_ENTRIES = 1 << 18  # most keys, and most tensors. The largest mixtures of experts have a third as many.
+MAX_ENTRIES = 1 << 18  # maximum keys, and maximum tensors: three times those of the largest models
 
 MAX_ELEMENTS, MAX_TEXT = 1 << 22, 1 << 28
 """The most elements of all arrays that are read, and bytes of all texts. Gemma 3 has 1.3 million elements."""
@@ -139,10 +139,9 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def check_model(path: Path, header: GGUFHeader) -> None:
-    """Check that a file is a complete model."""
+    """Raise `ModelError` if a file contains an adapter, or no model."""
     if header.text("general.type") == "adapter":
-        hint = f"Name its model too: MODEL.gguf+{path}"
-        raise ModelError(f"{path} is an adapter, not a model.", hint=hint)
+        raise ModelError(f"{path} is an adapter, not a model.", hint=f"Name its model too: MODEL.gguf+{path}")
     if not header.tensors or header.text("general.architecture") is None:
         raise ModelError(f"{path} contains no model: it has {len(header.tensors)} tensors.", hint=AGAIN)
 
@@ -231,7 +230,7 @@ class _Reader:
         for _ in range(value_count):
             key = self._string()
             if key in metadata:
-                self._odd(f"the key {key!r:.80} comes twice")
+                self._odd(f"the key {key!r:.80} appears twice")
             kind = self._scalar("<I")
             metadata[key] = self._array() if kind == _ARRAY else self._simple(kind)
         infos = self.at
@@ -338,7 +337,7 @@ class _Reader:
         self._room_for(length, 1, "bytes of text")
         self.text -= length
         if length > MAX_STRING or self.text < 0:
-            self._odd(f"a text has {length} bytes, and all texts so far {MAX_TEXT - self.text}: too many")
+            self._odd(f"too much text: {length} bytes here, and {MAX_TEXT - self.text} in all so far")
         raw = self.data[self.at : self.at + length]
         self.at += length
         return raw.decode("utf-8", "replace")

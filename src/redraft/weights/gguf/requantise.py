@@ -1,7 +1,7 @@
 """Rewrite a GGUF file: its matrices become Q8_0, and LoRA adapters are merged.
 
 The result is for engines that read few formats without loss, or that support no adapters. Metadata and
-vectors are copied byte for byte. The gguf package is needed, which computes in numpy. Torch is not needed.
+vectors are copied byte for byte. The gguf package quantises in numpy, so torch is not needed.
 """
 
 from __future__ import annotations
@@ -87,6 +87,5 @@ def _changes(adapter: Path) -> dict[str, _Change]:
     reader, alpha = TensorReader(adapter, header), header.metadata.get("adapter.lora.alpha")
     for name in (name[:-7] for name in header.tensors if name.endswith(".lora_a")):
         a, b = (reader.rows(header.tensors[f"{name}.lora_{half}"]) for half in "ab")
-        scale = alpha / len(a) if isinstance(alpha, int | float) and alpha else 1.0
-        found[name] = a, b, np.float32(scale)
+        found[name] = a, b, np.float32(alpha / len(a) if isinstance(alpha, int | float) and alpha else 1.0)
     return found

@@ -70,8 +70,7 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
         info = TensorInfo(hf_name(name) or name, dtype, shape)
         sources[info.name] = SourceTensor(info, tensor, heads)
     shards = layout(source.info for source in sources.values())
-    facts = {"inputs": {"source": describe_file(file)}, "dtype": dtype}
-    with new_folder(dst, run, manifest=facts) as out:
+    with new_folder(dst, run, manifest={"inputs": {"source": describe_file(file)}, "dtype": dtype}) as out:
         _write_texts(out, header, numbers, dtype)
         out.write_rounded(
             shards,

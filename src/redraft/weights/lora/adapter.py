@@ -125,7 +125,7 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
 
 
 def check_finite(adapter: LoraAdapter) -> None:
-    """Check that all values of an adapter are finite. After failed training they are not."""
+    """Raise `ModelError` if a value of an adapter is not finite, as after failed training."""
     weights = adapter.weights
     for name in weights.tensors:
         if bad := sum(sum(not_finite(weights.read(name, *part))) for part in weights.chunks(name)):

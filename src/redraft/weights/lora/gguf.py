@@ -82,8 +82,7 @@ def lora_gguf(
     if lora.certain is not None:
         keys["redraft.certain"] = lora.certain
     kind, dtype = (Kind.F16, torch.float16) if f16 else (Kind.F32, torch.float32)
-    tensors = ((half.name, half.shape, kind) for half in halves)
-    head = header_bytes(model.family.gguf, keys, tensors)
+    head = header_bytes(model.family.gguf, keys, ((half.name, half.shape, kind) for half in halves))
     size = len(head) + sum(dtype.itemsize * prod(half.shape) for half in halves)
     with new_file(dst, run, manifest={"inputs": inputs}, size=size) as file:
         file.write(head)
@@ -101,7 +100,7 @@ def _check_plain(adapter: LoraAdapter, base: Base) -> None:
         # peft saves the output matrix of the base with its LoRA.
         frozen = info.name.endswith(".base_layer.weight")
         if not frozen or base.shapes.get(families.gguf_name(name) or "") != info.shape:
-            found.append(f"the whole of {name!r:.80}")
+            found.append(f"a full copy of {name!r:.80}")
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         message = f"{adapter.folder} has {found[0]}{more}, which a GGUF adapter cannot store."

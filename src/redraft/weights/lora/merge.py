@@ -1,7 +1,7 @@
 """Merge a LoRA adapter into its base: W + scale·B·A, rounded once.
 
 `plan_merge` first decides how each tensor is made, and refuses adapters that do not fit. Sums are computed in
-float32, some rows at a time, so memory needs two thin factors and a few chunks for models of any size.
+float32, some rows at a time, so memory holds two thin factors and a few chunks, for models of any size.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Planner:
         if source is None or not tied:
             return None
         if not _parts(self.adapter):
-            self.targets.pop(OUTPUT, None)  # some bases keep a copy, which would not change
+            self.targets.pop(OUTPUT, None)  # some bases store a copy, which would not be merged
             return False
         self.targets.setdefault(OUTPUT, replace(source, info=replace(source.info, name=OUTPUT)))
         return True
@@ -122,8 +122,7 @@ def _parts(adapter: LoraAdapter) -> bool:
     inputs = {name for name in names if name.endswith(_INPUTS)}
     if OUTPUT not in names:
         return bool(inputs) and not adapter.config.get("ensure_weight_tying")
-    found = [adapter.replaced.get(name) for name in (*inputs, OUTPUT)]
-    both = [info for info in found if info]
+    both = [info for info in [adapter.replaced.get(name) for name in (*inputs, OUTPUT)] if info]
     if len(both) != 2 or OUTPUT.removesuffix(".weight") in adapter.changes:
         return True
     one, other = both

@@ -90,7 +90,7 @@ class TokenizerFolder:
         """Add the added tokens: control tokens, and user-defined texts that are never split."""
         for number, text, special in self._added():
             if not self.fast and text not in self.ids and number in self.texts:
-                # It replaces a piece of tokenizer.model, as in transformers.
+                # The added token replaces a piece of tokenizer.model, as in transformers.
                 del self.ids[self.texts.pop(number)]
             if self.ids.get(text) != number or self.kinds[number] not in (sp.UNKNOWN, sp.BYTE):
                 self.put(number, text, sp.CONTROL if special else sp.USER_DEFINED)
@@ -133,7 +133,7 @@ class TokenizerFolder:
             return role == "bos"  # as in training of Llama's SentencePiece models
         end = self._template_end(0 if role == "bos" else -1)
         if end and self.ids.get(end) != self.special_id(role):
-            self.elsewhere(f"tokenizer.json puts {end!r:.40} around a text, which is not its {role} token")
+            self.elsewhere(f"tokenizer.json puts {end!r:.40} around a text, but its {role} token is another")
         return bool(end)
 
     def template(self) -> str | None:
@@ -155,8 +155,7 @@ class TokenizerFolder:
     def _added(self) -> Iterator[tuple[int, str, bool]]:
         tokens = list(map(as_object, as_list(self.fast.get("added_tokens"))))
         for key, token in as_object(self.config.get("added_tokens_decoder")).items():
-            place = int(key) if key.isdecimal() and len(key) < 10 else None
-            tokens.append({**as_object(token), "id": place})
+            tokens.append({**as_object(token), "id": int(key) if key.isdecimal() and len(key) < 10 else None})
         named: list[object] = []
         for file in (self.config, self.special):
             named += [file.get(f"{role}_token") for role in ROLES]

@@ -50,8 +50,7 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
 def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return tokenizer.json and tokenizer_config.json by name: see `write_tokenizer`."""
     tokens = _tokens(metadata)
-    byte_level = tokens.kind == "gpt2"
-    rule = rules.pre_tokenizer_named(metadata.get("tokenizer.ggml.pre")) if byte_level else None
+    rule = rules.pre_tokenizer_named(metadata.get("tokenizer.ggml.pre")) if tokens.kind == "gpt2" else None
     special = _special(metadata, tokens)
     begins = _flag(metadata, "add_bos_token", usual=rule.add_bos if rule else True) and "bos" in special
     ends = _flag(metadata, "add_eos_token", usual=False) and "eos" in special
@@ -112,12 +111,11 @@ def _byte_level(metadata: Mapping[str, Any], tokens: _Tokens, rule: rules.PreTok
     for merge in merges:
         if len(merge) != 2 or not {*merge, "".join(merge)} <= tokens.ids.keys():
             raise _bad(f"the merge {' '.join(merge)!r:.60}, which is not two tokens that make a third")
-    model = _bpe(tokens, merges) | {"ignore_merges": rule.ignore_merges}
     return {
         "normalizer": {"type": "NFC"} if rule.nfc else None,
         "pre_tokenizer": rules.pre_tokenizer_json(rule),
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": model,
+        "model": _bpe(tokens, merges) | {"ignore_merges": rule.ignore_merges},
     }
 
 
@@ -134,12 +132,11 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, An
     back = {"type": "Replace", "pattern": {"String": sp.SPACE}, "content": " "}
     decoders = [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]
     unknown = [text for text, number in tokens.ids.items() if tokens.kinds[number] == sp.UNKNOWN]
-    model = _bpe(tokens, _merges(tokens, scores))
     return {
         "normalizer": {"type": "Sequence", "normalizers": [*prepend, replace]},
         "pre_tokenizer": None,
         "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": model
+        "model": _bpe(tokens, _merges(tokens, scores))
         | {"unk_token": unknown[0] if unknown else None, "fuse_unk": True, "byte_fallback": True},
     }
 
@@ -226,8 +223,8 @@ def _bad(what: str) -> ModelError:
 
 _PART = 1 << 16  # characters per call: a record of 50 MB would take gigabytes
 _SPACE = re.compile(r" (?<=\S )(?=\S)")  # a single space, between words
-_NEW = 1 << 32  # stands for the tokens of an unknown word: more than a text has
-_KNOWN, _LONGEST = 1 << 16, 1000  # most words to remember, and their greatest length: 10 to 100 MB
+_NEW = 1 << 32  # the token count of an unknown word: larger than that of any text
+_KNOWN, _LONGEST = 1 << 16, 1000  # most words to cache, and the longest: 10 to 100 MB in all
 
 
 @dataclass(frozen=True)
@@ -244,7 +241,7 @@ class TokenCount:
         return self.within(text, -1)
 
     def within(self, text: str, limit: int) -> int:
-        """Return the number of tokens in a text, or a larger number that is at most `limit`."""
+        """Return the number of tokens in a text, or an upper bound that is at most `limit`."""
         count, most = _loaded(self.path), limit if len(text) <= _PART else -1
         return sum(count(text[i : i + _PART], most) for i in range(0, len(text), _PART))
 
@@ -275,7 +272,7 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
         # This batch call skips token offsets, a sixth of the work.
         return len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
-    of_words: list[dict[str, int]] = [{}]  # the tokens of words, because they repeat
+    of_words: list[dict[str, int]] = [{}]  # token counts of words, which often repeat
 
     def count_by_words(text: str, limit: int) -> int:
         if (most := _most_tokens(text)) <= limit:
@@ -297,12 +294,12 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
 
 
 def _most_tokens(text: str) -> int:
-    """Return the most tokens of a text: one per byte in NFC, of up to three times its bytes (UAX #15)."""
+    """Return an upper bound: one token per byte, and NFC at most triples the bytes (UAX #15)."""
     return len(text) if text.isascii() else 3 * len(text.encode(errors="surrogatepass"))
 
 
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
-    """Return whether tokens are merged bytes and span no single space, so that a text may be cut there."""
+    """Return whether texts may be cut at single spaces: in byte-level BPE whose tokens span none."""
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
     except ModelError:

@@ -86,7 +86,7 @@ def _model(path: Path, data: bytes) -> SentencePiece:
         hint = "llama.cpp's convert_hf_to_gguf.py supports more tokenizers."
         raise ModelError(f"{path} is {what}.", hint=hint)
     roles = {"unk": (40, 0), "bos": (41, 1), "eos": (42, 2), "pad": (43, -1)}
-    # A negative number, which is stored in 64 bits, means that there is none.
+    # A negative id, stored in 64 bits, means that there is no such token.
     ids = {role: _int(trainer.get(number, usual)) for role, (number, usual) in roles.items()}
     return SentencePiece(
         pieces=tuple(pieces),

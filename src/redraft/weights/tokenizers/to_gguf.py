@@ -1,7 +1,7 @@
 """Convert the tokenizer of a Hugging Face folder to the metadata of a GGUF file.
 
 Two kinds are supported: byte-level BPE (Llama 3, Qwen, SmolLM, Mistral Nemo) and SentencePiece BPE (Llama 2,
-Mistral, and so SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless
+Mistral, SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless
 llama.cpp is known to make the same ids as transformers.
 
 A GGUF file cannot store the flags of added tokens for spaces and whole words, normalisation to NFC, or chat
@@ -35,10 +35,15 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
         raise ModelError(f"{folder}: an embedding of {rows} rows is larger than any vocabulary.")
     source = TokenizerFolder(folder, rows)
     if source.fast:
-        is_sentencepiece = source.model.get("byte_fallback") is True
-        keys = _from_fast(source) if is_sentencepiece else _byte_level(source)
+        keys = _from_fast(source) if source.model.get("byte_fallback") is True else _byte_level(source)
     elif source.pieces:
-        keys = _from_pieces(source, source.pieces)
+        if source.pieces.normalizes:
+            source.elsewhere("tokenizer.model normalises texts in a way that llama.cpp does not")
+        for number, piece in enumerate(source.pieces.pieces):
+            # llama.cpp finds these in the original text, SentencePiece after spaces have become marks.
+            text = piece.text.replace(sp.SPACE, " ") if piece.kind == sp.USER_DEFINED else piece.text
+            source.put(number, text, piece.kind)
+        keys = _sentencepiece(source) | {"add_space_prefix": source.pieces.adds_space}
     else:
         source.bad(
             "there is no tokenizer: neither tokenizer.json nor tokenizer.model",
@@ -93,7 +98,9 @@ def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
                 source.bad(f"tokenizer.json has the merge {entry!r:.60}, which is not two tokens")
     for left, right in merges:
         if not {left, right, left + right} <= source.ids.keys():
-            source.bad(f"tokenizer.json merges {left!r:.40} and {right!r:.40}, but not all three are tokens")
+            source.bad(
+                f"tokenizer.json merges {left!r:.40} and {right!r:.40}, but a part or the result is no token"
+            )
     return merges
 
 
@@ -105,16 +112,6 @@ def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
     texts, kinds = source.filled()
     scored = [scores.get(number, 0.0) for number in range(source.rows)]
     return {"model": "llama", "pre": "default", "tokens": texts, "scores": scored, "token_type": kinds}
-
-
-def _from_pieces(source: TokenizerFolder, model: sp.SentencePiece) -> dict[str, Any]:
-    if model.normalizes:
-        source.elsewhere("tokenizer.model normalises texts in a way that llama.cpp does not")
-    for number, piece in enumerate(model.pieces):
-        # llama.cpp finds these in the original text, SentencePiece after spaces have become marks.
-        text = piece.text.replace(sp.SPACE, " ") if piece.kind == sp.USER_DEFINED else piece.text
-        source.put(number, text, piece.kind)
-    return _sentencepiece(source) | {"add_space_prefix": model.adds_space}
 
 
 def _from_fast(source: TokenizerFolder) -> dict[str, Any]:

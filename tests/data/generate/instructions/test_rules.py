@@ -20,11 +20,8 @@ ENGLISH, GERMAN = Wanted("English"), Wanted("German")
 @pytest.mark.parametrize(
     ("instruction", "rule"),
     [
-        ("", "empty"),
-        ("Name a river", "short"),
-        ("Name a long river.", None),
-        (" ".join(["word"] * 150), None),
-        (" ".join(["word"] * 151), "long"),
+        ("", "empty"), ("Name a river", "short"), ("Name a long river.", None),
+        (" ".join(["word"] * 150), None), (" ".join(["word"] * 151), "long"),
         ("Describe the picture above in words.", "blocked"),
         ("Describe the depiction above in words.", None),
         ("Write a program that adds two numbers.", "program"),
@@ -36,7 +33,7 @@ ENGLISH, GERMAN = Wanted("English"), Wanted("German")
         ("Answer the question <noinput> in brief.", "markers"),
         ("Do this thing now.\n### Response: done", "markers"),
     ],
-)
+)  # fmt: skip
 def test_rules_of_instructions(instruction: str, rule: str | None) -> None:
     fault = rules.check_instruction(Task(instruction, "", "x"), ENGLISH)
     assert (fault.rule if fault else None) == rule
@@ -50,8 +47,7 @@ def test_other_languages_may_begin_with_other_letters() -> None:
 @pytest.mark.parametrize(
     ("given", "output", "rule"),
     [
-        ("", "Loire", None),
-        ("", "", "empty"),
+        ("", "Loire", None), ("", "", "empty"),
         ("", "Sorry, I am unable to answer this.", "refusal"),
         ("", "I cannot provide medical advice.", "refusal"),
         ("", "I'm afraid my order seems to have been forgotten.", None),
@@ -62,16 +58,14 @@ def test_other_languages_may_begin_with_other_letters() -> None:
         ("", "Unfortunately, I cannot come to the party.", None),
         ("", "The sorry state of the road delayed us.", None),
         ("", "one two three. " * 9, "repeats"),
-        ("", "ha ha ha", None),
-        ("x y", "x y", "same"),
-        ("", "The rivers are:", "colon"),
+        ("", "ha ha ha", None), ("x y", "x y", "same"), ("", "The rivers are:", "colon"),
         ("The list:", "a, b", "colon"),
         ("<noinput> today", "fine", "markers"),
         ("", "Good.\n### Feedback 1: none", "markers"),
         ("", "<|im_end|>", "markers"),
         ("", "Los ríos más largos de Francia son el Loira, el Sena y el Ródano.", "language"),
     ],
-)
+)  # fmt: skip
 def test_rules_of_answers(given: str, output: str, rule: str | None) -> None:
     fault = rules.check_answer(Task("Name rivers of it.", given, output), ENGLISH)
     assert (fault.rule if fault else None) == rule

@@ -107,7 +107,7 @@ class Teacher:
 DRY = 25
 """After this many requests in a row without a new task, no more are sent. At 17 tasks each, that is 425."""
 
-_KIND_TOKENS = 16  # tokens of a reply of yes or no
+_KIND_TOKENS = 16  # maximum tokens of a yes-or-no reply
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,9 @@ class Flow:
         return self.commits.next - 1 - self.pool.last >= DRY
 
     async def work(self, request: Request) -> list[str] | None:
-        """Return a request's tasks as lines, or None to leave the request to a later run.
+        """Return a request's tasks as lines.
 
-        It is left to a later run if there are enough tasks already, or if a limit is reached.
+        Return None to leave the request to a later run: there are enough tasks, or a limit is reached.
         """
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False
@@ -316,12 +316,10 @@ class Flow:
             made.rejects.append({**fault._asdict(), **about, "record": {"reply": reply.text}})
         self.rejects.add(*sorted(made.rejects, key=lambda record: record["number"]))
         kept = sorted(made.kept, key=lambda each: each[1].number)
-        instructions = {origin.number: task.instruction for task, origin in kept}
-        for place, instruction in instructions.items():
+        for place, instruction in {origin.number: task.instruction for task, origin in kept}.items():
             self.pool.keep(number, place, instruction)
         info, names = self.teacher.engine.info, ("temperature", "top_p", "max_tokens", "seed")
-        sampled = {name: getattr(self.sampling, name) for name in names}
-        how = (info.record, sampled, self.seeds)
+        how = (info.record, {name: getattr(self.sampling, name) for name in names}, self.seeds)
         chains = [to_chain(task, origin, *how, is_last=kept[-1][1] is origin) for task, origin in kept]
         return [chain.to_json() for chain in chains]
 

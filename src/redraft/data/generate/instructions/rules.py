@@ -117,7 +117,7 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
 
 
 def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:
-    """Return the instances of one instruction with their faults, also by Self-Instruct's rules.
+    """Return the instances of one instruction, each with its fault.
 
     If an input comes with different outputs, all its instances are faulty. So is an instance that repeats an
     earlier one.

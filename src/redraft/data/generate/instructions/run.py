@@ -242,13 +242,12 @@ class InstructionRun:
                 return
             ended = self._flow and self._flow.commits.is_ended
             yield Request(number)
-            if ended:  # it was not made: the runner checked the limits before it
+            if ended:  # the harness checked the limits, and did not make it
                 return
 
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[Request]]:
-        complete = len(self._found) >= self.options.count
-        with Rejects(self.plan.out, session.done, complete=complete) as rejects:
+        with Rejects(self.plan.out, session.done, complete=len(self._found) >= self.options.count) as rejects:
             self._rejected = rejects.counts
             # Fill the pool as earlier runs did, in the same order.
             for place in sorted({*self._found, *rejects.claimed}):

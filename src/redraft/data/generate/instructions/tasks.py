@@ -84,7 +84,7 @@ def to_chain(
 
 
 def generated_in(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request that generated a record's task, and the task's number in it, from the `meta`."""
+    """Return a record's `meta.generated`, which names the request that generated its task."""
     meta = record.get("meta")
     about = meta.get(GENERATED) if isinstance(meta, dict) else None
     wanted = {"request": int, "number": int, "is_last": bool}
@@ -101,7 +101,7 @@ class Seeds:
     """The tasks from which a run starts."""
 
     tasks: tuple[Task, ...]  # tasks with different instructions
-    repeats: int  # number of other tasks, which repeated an instruction
+    repeats: int  # number of tasks left out because they repeat an instruction
     digest: str  # the SHA-256 of the file
     shipped: bool = False  # whether they are redraft's own
     origin: dict[str, Any] | None = None  # the `meta.origin` of tasks made from them, if a seed has a licence
@@ -140,8 +140,7 @@ def read_seeds(path: Path | None) -> Seeds:
 
 def task_of(chain: Chain) -> Task:
     """Convert a chain to a task. Its output is the best answer, or the gold answer."""
-    about = {**meta_of(chain, "source"), **meta_of(chain, GENERATED)}
-    kind = about.get("is_classification")
+    kind = {**meta_of(chain, "source"), **meta_of(chain, GENERATED)}.get("is_classification")
     extra = "" if chain.prompt.messages else chain.prompt.input
     instruction = chain.prompt.text if chain.prompt.messages else chain.prompt.instruction
     is_classification = kind if isinstance(kind, bool) else None

@@ -14,9 +14,9 @@ import { Vote } from "./vote.js";
 
 const MARK = new URL("./icon.svg", import.meta.url).href;
 const EXAMPLES = [
-  ["Describe a lighthouse in two sentences.", "sentences=2"],
+  ["Describe a lighthouse in two sentences.", "sentences==2"],
   ["Explain to a child why the sky is blue.", "words<=40"],
-  ["Who was Ada Lovelace? Give name and year of birth as JSON.", "keys:name,year"],
+  ["Ada Lovelace was born in 1815. Give her name and year of birth as JSON.", "keys:name,year"],
 ];
 
 function Conversations() {
@@ -120,8 +120,14 @@ function Empty() {
   return html`<div class="empty"><img src=${MARK} alt="" width="44" height="44" /><h2>What would you like to know?</h2>
     ${model && html`<p><b>${model.id}</b> ${doingOf(model)}${model.redraft.max > 0 && " until the answer passes your checks. Each step can be opened"}.
       <small>${beingOf(model)}</small></p>`}
-    <div class="examples">${EXAMPLES.map(([text, check]) => html`<button type="button" disabled=${!state.ready}
-      onClick=${() => talk.ask(state.current, text, [], [check])}>${text}<small>checked: ${check}</small></button>`)}</div></div>`;
+    <div class="examples">${EXAMPLES.map(([text, check]) => [text, ...offered(model, check)]).map(([text, ...checks]) => html`<button type="button"
+      disabled=${!state.ready} onClick=${() => talk.ask(state.current, text, [], checks)}>${text}${checks.map((check) => html`<small>checked: ${check}</small>`)}</button>`)}</div></div>`;
+}
+
+// The check of an example, unless the model has one of the same kind.
+function offered(model, check) {
+  const kind = /^[a-z]+/.exec(check)[0], own = model?.redraft.checks || [];
+  return own.some((each) => each.startsWith(kind)) ? [] : [check];
 }
 
 function Login() {
@@ -214,6 +220,8 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
+  const types = event.key.length === 1 && !(event.ctrlKey || event.metaKey || event.altKey);
+  if (types && document.activeElement === document.body) document.querySelector("[name=wish]")?.focus(); // the selection can still be copied
   const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
   if (menu) menu.open = false;
   if (menu || event.key !== "Escape" || state.view === "vote" || event.defaultPrevented) return;

@@ -112,7 +112,7 @@ export const answerOf = (chain) => (chain && finalStep(chain)?.answer.trim()) ||
 
 const STOPS = {
   accepted: "the feedback accepted it", passed: "every check passed", ended: "the model had finished",
-  tool_calls: "the model calls a tool", max_revisions: "all allowed revisions were made", budget: "the budget is used up",
+  tool_calls: "the model calls a tool", max_revisions: "no further revision was allowed", budget: "the budget is used up",
   unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
   context: "the context is full", malformed: "the model broke the format", cancelled: "it was stopped", error: "an error",
 };
@@ -150,11 +150,11 @@ export function foundBy(check) {
 // "The answer has 16 words, and at most 8 are allowed: 8 too many." is "16 words, at most 8".
 const inShort = (message) => message.replace(/(\. It must not)?\.$/, "")
   .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
-  .replace(/^The answer (?:has |is )?/, "");
+  .replace(/^The answer (?:has |is )?/, "").replace(/^Not in (.+?)\. Use only .*$/s, "not in $1");
 
 // The findings about an answer, [kind, sign, text] each, faults first. Only a judgement of its content is "good".
 export function verdictsOf(step) {
-  if (step.echo) return [["bad", "✗", "no answer: it repeats the prompt or the criticism, only acknowledges, or stands in for a tool call"]];
+  if (step.echo) return [["bad", "✗", "no answer: it only repeats or acknowledges what it was given, or stands in for a tool call"]];
   const { by, verdict } = step.feedback || {}, checks = by === "person" ? [] : checksOf(step);
   const found = [...checks.filter((check) => !check.passed), ...checks.filter((check) => check.passed)].map((check) => {
     if (!check.passed) return ["bad", "✗", foundBy(check)];
@@ -195,7 +195,7 @@ export function brokenOff(turn) {
   if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped the revision. This is the best answer so far.";
   if (chain.stop === "error") return ""; // the error says it
   const left = (chain.meta?.unchanged || []).map((each) => `“${each.passage.slice(0, 80)}” (${each.why})`).join(", ");
-  if (left) return `Not changed: ${left}. Ask again, or mark a whole sentence.`;
+  if (left) return `Not changed: ${left}. Ask again, mark a whole sentence, or write the new text in quotation marks.`;
   if (step?.feedback?.by === "person") return "The passage was not changed. Ask again, or mark a whole sentence.";
   if (!step || !step.finish || step.finish === "stop") return "";
   const room = { max_tokens: " Allow more tokens in Settings, under Advanced.", length: " Allow more tokens in Settings, under Advanced.", context: " A new conversation has room." };

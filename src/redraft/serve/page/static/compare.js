@@ -41,7 +41,7 @@ async function ask(text) {
   match.busy = null;
   if (round.chains.some((chain) => !answerOf(chain) || ["cancelled", "error"].includes(chain.stop))) {
     match.rounds.pop();
-    match.wrong ||= "It stopped before both answers were complete. Ask again to compare.";
+    match.wrong ||= "An answer is incomplete. Ask again to compare.";
     return update({ unasked: text });
   }
   return update({ said: "Both answers are ready." });

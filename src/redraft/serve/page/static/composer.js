@@ -67,7 +67,7 @@ export class Composer extends Component {
     let fault = "";
     for (const file of files) {
       const image = SHOWN.test(file.type);
-      if (image && !images) fault = `${file.name}: this model takes no images.`;
+      if (image && !images) fault = `${file.name}: this model does not accept images.`;
       else if (file.size > (image ? MOST_IMAGE : MOST_TEXT)) fault = `${file.name} is too large.`;
       else {
         const data = image ? await asAddress(file) : await asText(file);

@@ -5,7 +5,7 @@ import { keepSoon, state, update, writeSetting } from "./store.js";
 import { modelOf } from "./talk.js";
 
 const PRESETS = [
-  ["Short", "words<=50"], ["One sentence", "sentences=1"], ["A list", "bullets>=3"], ["JSON", "json"],
+  ["Short", "words<=50"], ["One sentence", "sentences==1"], ["A list", "bullets>=3"], ["JSON", "json"],
   ["A number", "number"], ["No jargon", "lacks:leverage"], ["In English", "language:en"], ["In German", "language:de"],
 ];
 const MODES = ["auto", "native", "prompted", "verified", "best-of", "repair"];
@@ -119,7 +119,7 @@ export class Checks extends Component {
       ${owner.settings.checks.map((check, place) => this.chip(check, place))}
       ${at === "new" ? this.box() : html`<button type="button" class="add" onClick=${() => this.edit("new")}>+ Check</button>`}
       ${at === "new" && PRESETS.filter(([, check]) => this.known(check)).map(([name, check]) => html`
-        <button type="button" class="preset" title=${check} onClick=${() => this.take(check)}>${name}</button>`)}
+        <button type="button" class="preset" onClick=${() => this.take(check)}><span>${name}</span> <code>${check}</code></button>`)}
       <span id="check-fault" class="fault" role="status">${fault}</span>
       <datalist id="kinds">${state.kinds.map((kind) => html`<option value=${kind.form}>${kind.about}</option>`)}</datalist>
     </div>`;

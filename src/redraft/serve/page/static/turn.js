@@ -123,7 +123,7 @@ function Marked({ conversation, turn }) {
   };
   const passage = [...answerOf(turn.chain)].slice(...place).join("");
   return html`<form class="you editor" onSubmit=${send} onKeyDown=${(event) => event.key === "Escape" && leave()}>
-    <label>What should be different in <q>${printable(passage.length > 80 ? `${passage.slice(0, 79)}…` : passage)}</q>?
+    <label><span>What should be different in <q>${printable(passage.length > 80 ? `${passage.slice(0, 79)}…` : passage)}</q>?</span>
       <input name="wish" maxlength="500" placeholder="shorter, no jargon, in euros …" autocomplete="off" /></label>
     <div class="row"><button type="button" onClick=${leave}>Cancel</button><button class="main">Change only this</button></div>
   </form>`;

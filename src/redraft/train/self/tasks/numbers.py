@@ -89,9 +89,7 @@ _DAY = 24 * 60
 
 def _time_of_day(rng: Random) -> Values:
     start, later = rng.randrange(_DAY), rng.choice((rng.randint(5, 60), rng.randint(5, 179)))
-    if start + later >= _DAY:
-        return _time_of_day(rng)
-    return {"time": clock(start), "minutes": later}
+    return _time_of_day(rng) if start + later >= _DAY else {"time": clock(start), "minutes": later}
 
 
 def _spoiled_time(values: Values, rng: Random) -> str:
