@@ -404,9 +404,7 @@ def test_the_smallest_value_with_a_schema_of_its_own(schema: Any, path: str, use
 
 
 @pytest.mark.model
-def test_the_default_model_patches_a_text_and_an_object(
-    default_model: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_default_model_patches_a_text_and_an_object(default_model: Path) -> None:
     options: dict[str, Any] = {"model": str(default_model), "seed": 1}
     text = owls(Steered("-"), **options)
     asked = "Ada Lovelace, a mathematician of London, was born in 1815. Give her data."
@@ -416,9 +414,6 @@ def test_the_default_model_patches_a_text_and_an_object(
         assert chain.answer.startswith(first)
         assert chain.answer.endswith(last)
         assert 0 < chain.steps[1].usage.completion_tokens <= 60
-    for _ in range(2):
-        redraft.patch("We pay 12 dollars.", places=[("12 dollars", "in euros")], max_tokens=1)
-    assert ["Name a larger model" in each for each in caplog.messages] == [True]
 
 
 # Engines that do not go on with an answer are asked for parts by number.
