@@ -203,7 +203,7 @@ def _glanced() -> Iterator[list[str]]:
     yield ["", "beside", "median (spread)", "goal", "measured"]
     for line in GLANCE.read_text("utf-8").splitlines():
         label, peer, name, measure, what, *goal = line.split("\t")
-        [row] = [each for each in _rows(name) if each["measure"].startswith(measure)][:1]
+        row = next(each for each in _rows(name) if each["measure"].startswith(measure))
         [figure] = [each for each in row["figures"] if each["what"] == what]
         if goal:
             op, value = goal[0].split()
