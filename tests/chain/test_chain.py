@@ -236,6 +236,11 @@ def test_the_role_of_a_turn_is_a_text_whatever_a_message_has(role: Any) -> None:
     assert [turn.role for turn in turns_of(chain)] == [str(role)]
 
 
+def test_a_printed_chain_is_short() -> None:
+    chain = Chain(prompt=Prompt(instruction="Hi."), steps=(Step(answer="A"),), best=0, stop="accepted")
+    assert str(chain) == "Chain(answer='A', passed=None, stop='accepted')"
+
+
 def test_fields_that_say_nothing_are_not_in_the_record() -> None:
     empty = Step(answer="A", feedback=Feedback(text="B", verdict="accept")).model_dump()
     assert empty.keys() == {"answer", "feedback", "finish", "usage", "echo"}

@@ -168,4 +168,4 @@ async def yes(answer: str, prompt: Prompt) -> Any:
 def test_a_check_that_returns_no_outcome_is_told_what_to_return(judge: Any, value: str) -> None:
     with pytest.raises(CheckError, match=f"'mine' returned {value}, which is not a valid result") as caught:
         asyncio.run(run_check(Sync(judge, "mine"), "yes", Prompt()))
-    assert "Outcome" in str(caught.value.hint)
+    assert "redraft.failed" in str(caught.value.hint)

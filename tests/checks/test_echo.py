@@ -127,6 +127,7 @@ def test_a_repeated_criticism_is_no_answer(message: str, answer: str) -> None:
         ('It contains "on top" once.', 'It contains "atop it all" once.', True),
         (LOST, "The answer was ended there, because nothing that followed could mend that.", True),
         ("The answer has the wrong unit.", "The answer has the form x = 5 m.", False),
+        ('Not in the request: the name "Kim".', "Not in the request: the name Tom, and the number 7.", True),
         ("The answer should be Rome.", "The answer should be Rome, the capital.", False),
         ("Say that rain is wet water.", "Say that rain is wet water, and it is.", False),
     ],

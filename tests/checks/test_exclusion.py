@@ -133,6 +133,8 @@ def test_letters_in_two_cases_and_empty_answers() -> None:
 def test_more_words_than_tokens() -> None:
     assert fault("words>=200", max_tokens=50) == "no answer of at most 50 tokens passes words>=200."
     assert not fault("words>=200", max_tokens=100)  # Chinese
+    assert "of at most 10 tokens" in fault("keys:name,born,city,trade", max_tokens=10)
+    assert not fault("keys:name,born,city", max_tokens=10)
     assert not fault("words>=200")
 
 

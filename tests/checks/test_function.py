@@ -59,7 +59,7 @@ def test_an_async_function_with_the_prompt(folder: Path) -> None:
     assert run(on_topic, "It will rain.").passed
     result = run(on_topic)
     assert not result.passed
-    assert result.message == "on_topic rejects the answer, and does not say why."
+    assert result.message == "on_topic rejects the answer."
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,9 @@ def test_what_says_nothing_about_an_answer_is_a_fault_of_the_check(said: object)
     with pytest.raises(CheckError, match="which is not a valid result") as caught:
         run(lambda answer: said)
     assert "Return True or None to pass" in str(caught.value.hint)
+    line = test_what_says_nothing_about_an_answer_is_a_fault_of_the_check.__code__.co_firstlineno
+    assert re.search(rf"\(test_function.py:{line + 3}\) returned", caught.value.message)
+    assert run(lambda answer: False).message == f"The function in line {line + 7} rejects the answer."
 
 
 def one(answer: str) -> str:

@@ -43,7 +43,7 @@ SAME = [
     "There are three reasons, and two of them are good. First, storks.",
     "Summary: The letter was written in Warsaw. Sincerely, Ann",
     "MARIE CURIE-SMITH WROTE FROM WARSAW.",
-    "Look at www.storks.example/report for it.",
+    "Look at www.storks.example/report!",
     "See `Foo(42)`:\n```python\nprint(42, Bar)\n```",
 ]
 
@@ -61,15 +61,16 @@ FIRM_HAS = [
     "Due: Tue, May 14; 5 July",
     "The results are due on 14 May. It has 310 thousand visitors.",
     "minus five degrees Celsius",
-    "10 mi in 2h; 40 years old",
+    "10 mi in 2h; 40 years old; 2023 results; 2 full hours",
     "| City | CEO |\n|---|---|\n| BASEL | M. Keller |",
+    '{"missing": 0, "broken":0}',
     '```json\n{"Firm": "Helvig AG", "said": "It lost \\u20ac1,250.\\nIn Basel"}\n```',
 ]
 FIRM_LACKS = [
     ("5 billion", "the number 5 billion"),
     ("5 thousand francs", "the number 5 thousand francs"),
     ("Revenue: CHF 5", "the number CHF 5"),
-    ("5 million visitors and 310 million francs", "the number 310 million francs"),
+    ("5 million visitors and 310 million francs", "310 million francs"),
     ("6.2bn", "the number 6.2bn"),
     ("$1,250", "the number $1,250"),
     ("1250 CHF", "the number 1250 CHF"),
@@ -79,6 +80,9 @@ FIRM_LACKS = [
     ("10 km", "the number 10 km"),
     ("10 miles in two days", "the number two days"),
     ("Due: Wednesday, 14 May", "the date Wednesday, 14 May"),
+    ("14 visitors, 0 guests", "the numbers 14 visitors, 0 guests"),
+    ("CHF 310k", "the number CHF 310k"),
+    ("twelve hundred and fifty guests", "the number twelve hundred and fifty guests"),
     ("Due on Monday", "the day Monday"),
     ("Due in June", "the month June"),
     ("Due: 14 June", "the date 14 June"),
@@ -125,6 +129,7 @@ def test_names_count_wherever_they_stand(answer: str, named: str) -> None:
         ("会议在5月3日。", "5月3日开会", "5月4日"),
         ("It cost ₹5 lakh.", "500,000 rupees", "5 crore rupees"),
         ("It cost $5.", "5 dollars", "5 cents"),
+        ("Elle est restée 24 heures avec nous pour le dîner.", "24 hours", "25 hours"),
     ],
 )
 def test_scales_and_numbers_in_words_of_other_languages_count(text: str, honest: str, invented: str) -> None:
@@ -182,7 +187,7 @@ OTHER = [
     ("They flew with the EU.", 'the name "EU"'),
     ("It was an Airbus A380.", "A380"),
     ("Ask ann@storks.example now.", "ann@storks.example"),
-    ("See www.storks.example/other now.", "www.storks.example/other"),
+    ("See www.storks.example/other.", "www.storks.example/other. Use"),
     ('She said: "We have counted no storks."', 'the quotation "We have counted no storks."'),
     ("She said: “We have lost 12 storks.”", "the quotation “We have lost 12 storks.”"),
     ("Pierre Moreau", 'the name "Pierre Moreau"'),
@@ -199,12 +204,11 @@ def test_what_it_does_not_have_is_named(answer: str, named: str) -> None:
 
 
 def test_the_message_says_what_to_do_and_names_no_more_than_eight() -> None:
-    assert check("Ask Kim about 77 storks, please.").message == (
-        'The answer has the number 77, the name "Kim", which the request lacks. '
-        "Use only what the request has."
+    assert check("Ask Kim about 77 storks, or for 6, please.").message == (
+        'Not in the request: the name "Kim", the numbers 77 storks, 6. Use only what the request has.'
     )
     many = check(" ".join(f"It is {number} ." for number in range(100, 120)))
-    assert many.message.count("the number") == 8
+    assert "the numbers 100, 101, 102, 103, 104, 105, 106, 107, and 12" in many.message
     assert ", and 12 more" in many.message
 
 

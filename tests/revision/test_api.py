@@ -164,6 +164,7 @@ HALF, LONE = "a\ud800b", "the prompt has a lone surrogate"
     [
         ("", EMPTY), ("  \n", EMPTY), ([], EMPTY),
         ([{"role": "user", "content": ""}, {"role": "assistant", "content": "Yes?"}], EMPTY),
+        ([{"role": "user", "text": "Hi."}], "message 1 has no content. It has 'role', 'text'"),
         ([{"role": "system", "content": "Be brief."}], f"{NO_USER}system"),
         ([{"role": "assistant", "content": "Yes?"}], f"{NO_USER}assistant"),
         *((wrong, "the prompt is") for wrong in (None, 5, {"instruction": "x"}, [{"rol": "user"}], [5])),
@@ -222,9 +223,11 @@ def test_an_answer_that_was_cut_neither_passes_nor_has_a_value(finish: Finish) -
 
 
 def test_an_answer_that_a_limit_cut_is_revised_into_a_value() -> None:
-    engine = ScriptedEngine([ScriptedReply("12345", finish="max_tokens"), "7"])
-    chain = redraft.revise("Count.", model=engine, output=int)
-    assert ([step.passed for step in chain.steps], chain.value) == ([False, True], 7)
+    engine = Able([ScriptedReply('["12345', finish="max_tokens"), '["7"]'], about={"schemas": True})
+    chain = redraft.revise("Count.", model=engine, output=list[str])
+    assert ([step.passed for step in chain.steps], chain.value) == ([False, True], ["7"])
+    first, second = (asked.schema or {} for asked in engine.asked)
+    assert ("maxItems" in first, "maxItems" in second) == (False, True)  # texts of digits take more tokens
 
 
 def test_a_stream_has_the_object_as_far_as_it_came() -> None:

@@ -14,8 +14,10 @@ import redraft
 from redraft.chain import Chain, Prompt
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.function import FunctionCheck
-from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.base import Delta, Message, Replies, Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from redraft.engines.steering.form import Form
+from redraft.engines.steering.writer import Source, written
 from redraft.errors import CheckError, ServerError
 from redraft.options import RETRIES
 from redraft.revision.cancel import CancelToken, OutOfTime
@@ -99,6 +101,21 @@ def test_a_budget_of_seconds_ends_a_stalled_stream() -> None:
     chain = asyncio.run(finish(Driver(engine), plan(engine, budget=Budget(seconds=0.2))))
     assert (chain.stop, chain.answer, chain.steps[0].finish) == ("budget", "Half an", "cancelled")
     assert engine.closed == 1
+
+
+def test_a_budget_of_seconds_keeps_and_counts_what_steering_held_back() -> None:
+    async def half(text: str, sampling: Sampling) -> Replies:
+        yield Delta("Half an")
+        await asyncio.sleep(60)
+
+    class Steered(Watched):
+        def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
+            return written(Form(has=("owl",)), sampling, "max_tokens", Source(half, None, 7))
+
+    engine = Steered(["None."])
+    chain = asyncio.run(finish(Driver(engine), plan(engine, budget=Budget(seconds=0.2))))
+    assert (chain.stop, chain.answer, chain.steps[0].finish) == ("budget", "Half an", "cancelled")
+    assert (chain.usage.prompt_tokens, chain.usage.completion_tokens) == (7, 1)
 
 
 def test_cancelling_keeps_what_there_is() -> None:

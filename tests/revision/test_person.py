@@ -469,3 +469,11 @@ def test_a_compound_is_one_word_and_of_a_phrase_with_a_number_that_changes(check
     redraft.patch(text, checks=[check], model=engine)
     form: Any = engine.asked[0].form
     assert form.gap.old == old
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("default_model")
+def test_the_default_model_is_called_too_small_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        redraft.patch("We pay 12 dollars.", places=[("12 dollars", "in euros")], max_tokens=1)
+    assert ["Name a larger model" in each for each in caplog.messages] == [True]

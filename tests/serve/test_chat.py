@@ -47,6 +47,13 @@ def test_usage_counts_all_attempts() -> None:
     assert alone.completion_tokens_details.reasoning_tokens == 0
 
 
+def test_what_steering_discarded_is_reasoning() -> None:
+    with served({"steered": short(Able([SHORT], about={"forms": True}))}) as server:
+        used = server.post({"model": "steered"}).json()["usage"]
+    # A scripted token is a character, and the answer is taken to have fewer.
+    assert 0 < used["completion_tokens_details"]["reasoning_tokens"] < used["completion_tokens"]
+
+
 def test_a_models_feedback_is_reasoning_and_no_part_of_the_answer() -> None:
     engine = ScriptedEngine([LONG, "Too long. Revision is needed.", SHORT, "No revision is needed."])
     with served({"critic": {"model": engine}}) as server:

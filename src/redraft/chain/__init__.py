@@ -351,6 +351,9 @@ class Chain(_Record, Generic[T_co]):
                 written.pop(name, None)
         return self
 
+    def __str__(self) -> str:  # `repr` writes all steps
+        return f"Chain(answer={self.answer!r}, passed={self.passed}, stop={self.stop!r})"
+
     @property
     def answer(self) -> str:
         """The best answer; empty if there is none."""

@@ -176,7 +176,7 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
         return outcome
     raise CheckError(
         f"the check {check.name!r} returned {outcome!r:.80}, which is not a valid result.",
-        hint="Return an Outcome, or pass a plain function instead: it may return True, False or a complaint.",
+        hint="Return redraft.passed(…) or redraft.failed(…), or pass a function that returns True or a text.",
     )
 
 

@@ -34,7 +34,8 @@ _OPEN = regex.compile(r"\b(?:what|why|how|who|whom|whose|which|when|where)\b")
 """Question words. "Okay." may answer a question without any of them, or a prompt that matches `_ASKED`."""
 
 _LABEL = regex.compile(r"\A\W*+\p{L}+\s*:\s+")
-_OF_FORM = ["has"], ["contains"], ["was"], ["lacks"]  # verbs in the messages of checks
+_OF_FORM = [["the", "answer", verb] for verb in ("has", "contains", "was", "lacks")] + [["not", "in", "the"]]
+"""The first words of checks' messages."""
 _DIGIT, _QUOTED, _NUMBER = regex.compile(r"\d"), regex.compile(r"\"[^\"\n]*\""), "#"
 
 
@@ -76,7 +77,7 @@ def _repeats(own: list[str], message: list[str]) -> bool:
 
 def _begins(own: list[str], message: list[str]) -> bool:
     same = own[:6] == message[:6] or (own[:4] == message[:4] and own[3:4] == [_NUMBER])
-    return same and own[:2] == ["the", "answer"] and own[2:3] in _OF_FORM
+    return same and own[:3] in _OF_FORM
 
 
 def _words(text: str) -> list[str]:

@@ -24,6 +24,8 @@ from redraft.jobs.counting import counted
 TOKEN_WORDS = 3
 """The most words per token, on average. In Chinese, a token has about two characters, each of them a word."""
 
+MEMBER = 3  # the fewest tokens of a member of a JSON object: its name, its value, and marks between them
+
 _OF_LINES = dict.fromkeys(("items", "headings", "paragraphs"), "lines")
 _HOLDS = {"sentences": "words", "bullets": "items", **_OF_LINES, "lines": "characters", "words": "characters"}
 """Maps a unit to a smaller one, which each of its pieces contains: every sentence contains a word."""
@@ -59,9 +61,11 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
         what, low, high = _bounds(part) or ("", 0, None)
         if high == 0 and what not in WRITTEN:
             return f"only an empty answer passes {part.name}.", f"Allow more: {what}<=50"
-        if max_tokens is not None and what in ("words", "sentences") and low > TOKEN_WORDS * max_tokens:
+        least = low / TOKEN_WORDS if what in ("words", "sentences") else 0
+        names = names if isinstance(names := (schema_of(part) or {}).get("required"), list) else []
+        if max_tokens is not None and max(least, MEMBER * len(names)) > max_tokens:
             message = f"no answer of at most {counted(max_tokens, 'token')} passes {part.name:.200}."
-            return message, f"Allow more tokens: {2 * low}."
+            return message, f"Allow more tokens: {2 * low or 16 * len(names)}."
     return None
 
 

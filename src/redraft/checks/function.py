@@ -84,7 +84,8 @@ class FunctionCheck:
         return later() if inspect.isawaitable(result) else self._outcome(result)
 
     def _outcome(self, result: object) -> Outcome:
-        name = self.path.rpartition(".")[2].replace("<lambda>", "The check")
+        code, name = getattr(self.function, "__code__", None), self.path.rpartition(".")[2]
+        name = f"The function in line {code.co_firstlineno}" if code and name == "<lambda>" else name
         if type(result).__module__ == "numpy":  # numpy's booleans and numbers are not Python's
             result = getattr(result, "item", lambda: result)()
         match result:
@@ -93,16 +94,17 @@ class FunctionCheck:
             case None | True:
                 return passed(f"{name} has no complaint.")
             case False:
-                return failed(f"{name} rejects the answer, and does not say why.")
+                return failed(f"{name} rejects the answer.")
             case str() if result.strip():
                 return failed(result)
             case int() | float() if 0 <= result <= 1:
                 message = f"{name} scores the answer {result:.2g} of 1."
                 return passed(message) if result == 1 else failed(message, score=result)
+        where = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
         raise CheckError(
-            f"the check {self.name!r} returned {result!r:.80}, which is not a valid result.",
+            f"the check {self.name!r}{where} returned {result!r:.80}, which is not a valid result.",
             hint="Return True or None to pass, False or a complaint to fail, a score from 0 to 1, "
-            "or an Outcome, with a message if it fails.",
+            "redraft.passed(…), or redraft.failed(…) with a message.",
         )
 
 

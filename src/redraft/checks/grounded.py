@@ -132,6 +132,11 @@ _LESS = regex.compile(
 _NEAR = 40  # most characters between a number and a word such as `less` that is about the number
 THOUSANDS = regex.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)*")
 _STOP = regex.compile(r"\n|[.;] ")
+_THINGS = regex.compile(  # what a number counts: `24 desk lamps`
+    r" (?:(?!(?:for|per|and|with|from|until|each|plus|are|were|have|the|than|but)\b)\p{Ll}{3,} )?"
+    r"(?!(?:was|has|plus|minus|this|its|does|always|points|degrees|bucks)\b)(?P<last>\p{Ll}{3,}(?<!s)s)\b"
+)
+_COUNT = frozenset(("count",))
 
 
 class Amount(NamedTuple):
@@ -174,7 +179,8 @@ def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
     after = _STOP.split(match.string[match.end() : match.end() + _NEAR], maxsplit=1)[0]
     if _LESS.search(f"{before} {after}"):
         sign = 0
-    units = UNITS.get((given["unit"] or given.get("money") or "").lower(), frozenset())
+    named = (given["unit"] or given.get("money") or "").lower()
+    units = _COUNT if _things(match) else UNITS.get(named, frozenset())
     ways = [(_SCALES.get(scale) or _LETTERS.get(scale, 1), units)]
     if scale in ("m", "b") and not units:
         ways.append((1, UNITS.get(scale, units)))
@@ -185,6 +191,12 @@ def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
             yield Amount(value / 100, sign=sign)
 
 
+def _things(match: regex.Match[str]) -> str:
+    given, things = match.groupdict(), _THINGS.match(match.string, match.end())
+    counts = not (given["unit"] or given.get("money"))
+    return str(things[0]) if things and counts and things["last"] not in UNITS else ""
+
+
 def amounts_in(text: str) -> Iterator[Amount]:
     """Yield the readings of all numbers in a text, including those within words."""
     rest = DATE.sub(" . ", text)
@@ -192,9 +204,9 @@ def amounts_in(text: str) -> Iterator[Amount]:
         for match in pattern.finditer(rest):
             yield from amounts_of(match)
     yield from (Amount(Decimal(part)) for part in regex.findall(r"(?<=[\p{L}_])\d{1,40}", rest))
-    for match in DATE.finditer(text):  # the numbers in a date are not counts
+    for match in DATE.finditer(text):  # the numbers in a date are not counts; a year may be
         for part in regex.findall(r"\d+", match[0]):
-            yield Amount(Decimal(part), units=frozenset(("date",)))
+            yield Amount(Decimal(part), units=frozenset(("date",)) | (_COUNT if len(part) > 2 else set()))
 
 
 @lru_cache(maxsize=16)
@@ -269,7 +281,9 @@ _MONTH = regex.compile(  # `may` and `march` are verbs, too
     r"(?:(?<=\b(?:in|of|since|until|by|from|to|last|this|next|and) |[:,|\"] ?)(?:March|May)"
     rf"|June|July|{'|'.join(name.title() for name in MONTH_OF if len(name) > 4 and name != 'march')})\b"
 )
-_LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]+|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+\w")
+_LINK = regex.compile(
+    r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]*[^\s<>\])\".,;:!?]|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+\w"
+)
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
 QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
 _UNIT = regex.compile(r"\p{L}{2,}|[%°$€£¥₹]")
@@ -291,6 +305,7 @@ _SENTENCE = regex.compile(r"(?r)\p{Ll} .*[.!?]\s*\Z")
 _CAPITALS = 0.25  # above this share of capitals within sentences, they do not mark names, as in German
 _ENGLISH = 0.6  # least share of common words in an English text, among words without a capital
 _MOST_SHOWN = 8
+_NUMBER = "the number "
 
 
 @dataclass(frozen=True)
@@ -348,11 +363,12 @@ class Source:
 
         A number without a scale may have one of `scales`, which the answer states elsewhere: `in millions`.
         """
+        vague = frozenset() if self.english else _COUNT  # `24 heures` are 24 hours
         return any(
             self._same(amount, found, scales)
             and amount.sign * found.sign >= 0
             # An age of 16 is 16 years. Units other than durations must occur in the prompt.
-            and (not amount.units or amount.units & (found.units or self.units | DURATIONS))
+            and (not amount.units or amount.units & (found.units - vague or self.units | DURATIONS | _COUNT))
             for value in {amount.value, amount.total}
             for found in self.amounts.get(value, ())
         )
@@ -406,8 +422,11 @@ class Grounded:
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")
         more = f", and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
-        named = ", ".join(f"{each:.80}" for each in missing[:_MOST_SHOWN])
-        message = f"The answer has {named}{more}, which the request lacks. Use only what the request has."
+        shown = [f"{each:.80}" for each in missing[:_MOST_SHOWN]]
+        numbers = [each.removeprefix(_NUMBER) for each in shown if each.startswith(_NUMBER)]
+        others = [each for each in shown if not each.startswith(_NUMBER)]
+        others += [f"the number{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] * bool(numbers)
+        message = f"Not in the request: {', '.join(others)}{more}. Use only what the request has."
         lost = {*missing} if len(text) == len(answer) else set()
         places = [span for fact, _, span in seen if fact in lost]
         return failed(message, score=1 - len(missing) / len(facts), places=places)
@@ -420,7 +439,8 @@ def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int
         kept, pieces = 0, list[str]()
         for match in pattern.finditer(rest):
             if (found := holds(source, match)) is not None:
-                yield what.format(match[0].strip()), found, match.span()
+                things = _things(match) if pattern in (AMOUNT, SPOKEN) else ""
+                yield what.format(match[0].strip() + things), found, match.span()
                 pieces += [rest[kept : match.start()], " " * len(match[0])]
                 kept = match.end()
         rest = "".join([*pieces, rest[kept:]])
@@ -441,7 +461,9 @@ def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
     return all(map(source.has, regex.split(r"\.{3}|\[[^\]]*\]", quoted)))
 
 
-def _number(source: Source, match: regex.Match[str]) -> bool:
+def _number(source: Source, match: regex.Match[str]) -> bool | None:
+    if match[0] == "0" and not _things(match):  # a field that is empty, or its default
+        return None
     scales = scales_in(match.string)
     return any(source.has_amount(amount, scales) for amount in amounts_of(match))
 
@@ -463,8 +485,8 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
     ("the month {}", _MONTH, lambda source, match: source.has_word(_in_english(match[0]))),
     ("the time {}", TIME, lambda source, match: not source.times.isdisjoint(times_of(match))),
     ("{}", _MIXED, lambda source, match: source.has(match[0])),
-    ("the number {}", AMOUNT, _number),
-    ("the number {}", SPOKEN, _spoken),
+    (_NUMBER + "{}", AMOUNT, _number),
+    (_NUMBER + "{}", SPOKEN, _spoken),
 )
 """For each kind of fact: its description, its pattern, and a function that looks it up (None if unsure)."""
 

@@ -146,8 +146,7 @@ class Language:
                 rest += f"{sentence} "
             else:
                 found.append((begin, at))
-        known = len(unix(text)) == len(text) and rest and self._judged(rest).passed
-        return found if known else []
+        return found if len(unix(text)) == len(text) and rest and self._judged(rest).passed else []
 
     def _judged(self, text: str) -> Outcome:
         letters = sum(map(str.isalpha, text))

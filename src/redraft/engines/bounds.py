@@ -241,7 +241,7 @@ class _Bounds:
 def _text(part: Mapping[str, Any], room: int) -> dict[str, Any]:
     if _is_short(part):
         return dict(part)
-    most = max(room, 2 * LEAST if "format" in part else LEAST, max(part.get("minLength", 0), _width(part)[0]))
+    most = max(room, 2 * LEAST if "format" in part else LEAST, part.get("minLength", 0), _width(part)[0])
     return {**part, "type": "string", "maxLength": min(part.get("maxLength", most), most)}
 
 

@@ -409,6 +409,8 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
             fault = f"has the role {shown(role)}, which is not one of {', '.join(ROLES)}"
         elif not isinstance(content := message.get("content"), str | list | None):
             fault = f"has the content {shown(content)}"
+        elif role == "user" and "content" not in message:
+            fault = f"has no content. It has {', '.join(map(repr, message))}"
         else:
             continue
         raise UsageError(f"the prompt is not a conversation: message {number} {fault}.", hint=_FORMS)

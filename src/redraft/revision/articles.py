@@ -34,8 +34,7 @@ def with_article(before: str, new: str, text: str) -> tuple[str, str]:
         return before, new
     own, word = _OWN.match(new), new.split()[0].strip(CLOSERS + STOPS)
     if own:
-        begin = new[0].upper() if article[0][0].isupper() else new[0]
-        return before[: article.start()], begin + new[1:]
+        return before[: article.start()], (new[0].upper() if article[0][0].isupper() else new[0]) + new[1:]
     if (
         not article[1]
         or (word.split("-")[0].isupper() and not re.match(_SPELT, word))

@@ -175,9 +175,11 @@ class Driver:
                 return steps.send(self._given_up(op, {}))
             with limit:
                 reply = await self._do(op, plan)
-        except OutOfTime:
+        except OutOfTime as error:
             self._over = True
             reply = self._given_up(op, self._counts() if self._stream else {})
+            for held in getattr(error.__cause__, "args", ()) if self._stream else ():
+                reply = replace(held, finish="cancelled") if isinstance(held, Delta) else reply
         except RedraftError as error:
             return steps.throw(error)
         return steps.send(reply)

@@ -130,8 +130,9 @@ def edits_of(state: State) -> list[Edit]:
     case = {result.name for result in failed} & {"uppercase", "lowercase"}
     without, found = {result.name.removeprefix("lacks:") for result in step.checks}, list[Edit]()
     words = plain and not case
+    own = {place for result in failed if result.name.startswith("python:") for place in result.places}
     for span in _phrases(step.answer, inside) if words else inside:
-        wide = _widened(step.answer, *span) if words else span
+        wide = _widened(step.answer, *span, narrow=span not in own) if words else span
         edit = Edit(*segment_of(step.answer, *wide, led=resumes), code=code)
         gap = _gap(step.answer, edit, *wide) if plan.info.forms and plan.info.logprobs else None
         made = _made(step.answer, span, wide, without, *case) if plain else None
@@ -270,7 +271,7 @@ def written(
         state.others[edit.begin] = [each for each in others if each][: TRIES - 1]
         twice = piece and LONG.search(piece) and piece in text
         said = twice or (piece and (is_said(answer, edit, piece) or state.echoes(piece, state.steps)))
-        if piece and (edit.pointer is not None or not said):
+        if piece and (piece != answer[edit.begin : edit.end] if edit.pointer is not None else not said):
             text, at = _put(text, answer, edit, piece, places)
         if reply.finish != "stop" and (edit.open or not piece):
             finish = reply.finish if finish == "stop" else finish
@@ -319,13 +320,13 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
     return Gap(space + old, rest, closed, bool(_DETERMINER.search(before)), near)
 
 
-def _widened(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Widen a word to its compound and the marks around it, or narrow a phrase to its only number."""
+def _widened(answer: str, begin: int, end: int, *, narrow: bool) -> tuple[int, int]:
+    """Widen a word to its compound and the marks around it, or `narrow` a phrase to its only number."""
     if answer[begin:end].isalpha():
         left = re.search(r"(?:[^\W\d_]+-)*\Z", answer[max(begin - 40, 0) : begin])
         right = re.compile(r"(?:-[^\W\d_]+)*").match(answer, end)
         return around(answer, begin - len(left[0]), right.end())  # type: ignore[index,union-attr]
-    numbers = [*re.finditer(r"\d+(?:[.,]\d+)*", answer[begin:end])]  # such as "14" in "14 May"
+    numbers = [*re.finditer(r"\d+(?:[.,]\d+)*", answer[begin:end] * narrow)]  # such as "14" in "14 May"
     return (begin + numbers[0].start(), begin + numbers[0].end()) if len(numbers) == 1 else (begin, end)
 
 

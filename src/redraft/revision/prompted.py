@@ -147,6 +147,17 @@ def _base(state: State, told: str = "") -> tuple[Message, ...]:
     return prompts.base_messages(appended(state.plan.asked, told), state.plan.options.system)
 
 
+def _schema(state: State) -> Mapping[str, Any] | None:
+    """Return the schema. If the tokens cut the last JSON, its characters per token bound the next."""
+    schema, (*_, last) = state.plan.schema, [Step(answer=""), *state.drafts, *state.steps]
+    if schema is None or last.finish != "max_tokens" or not state.plan.info.token_ids:
+        return schema
+    from redraft.engines.bounds import CHARACTERS, within  # few answers need it
+
+    share = len(last.answer) / (CHARACTERS * max(last.usage.completion_tokens, 1))
+    return within(schema, int(state.plan.sampling.max_tokens * min(max(share, 0.4), 0.8)))
+
+
 def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     plan, told = state.plan, way == "repair" and state.steps[-1].criticism  # `repair` hides the draft
     # An adapter writes only its exercise's answer, and would fail the same checks of form again.
@@ -157,7 +168,7 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     ask = ops.Ask(
         _conversation(state) if way == "revision" else again,
         state.length(),
-        schema=None if role else plan.schema,
+        schema=None if role else _schema(state),
         form=None if role else plan.form,
         stop=tuple(plan.options.stop),
         watched=plan.watched and rules.followed(state),

@@ -393,8 +393,7 @@ def complete_steps(chain: Chain) -> tuple[Step, ...]:
 
 def complete_drafts(chain: Chain) -> tuple[Step, ...]:
     """Return the drafts to resume from, without the chosen one. A last draft that was cut is left out."""
-    cut = chain.drafts and _is_cut(chain.drafts[-1], chain)
-    return chain.drafts[:-1] if cut else chain.drafts
+    return chain.drafts[:-1] if chain.drafts and _is_cut(chain.drafts[-1], chain) else chain.drafts
 
 
 def _is_cut(step: Step, chain: Chain) -> bool:

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from redraft.chain import Chain, Feedback, Finish, Step, Usage, has_answer
 from redraft.chain.thoughts import apart, together
 from redraft.checks.json_reading import text_of
+from redraft.engines.remote.wire import estimated_counts
 from redraft.revision.calls import NONE
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
 from redraft.revision.state import complete_drafts, complete_steps
@@ -184,10 +185,13 @@ class AnswerMessage:
 
     @property
     def reasoning_tokens(self) -> int:
-        """The tokens of everything except the final answer. Thoughts before it are estimated by length."""
+        """All tokens but the final answer's, which are estimated by length after thoughts or steering."""
         chain, step = self.finished, _final(self.finished)
         letters = len(step.answer) / max(len(step.answer + step.reasoning), 1)
-        return max(chain.usage.completion_tokens - round(self._tokens.get(step.answer, 0) * letters), 0)
+        answer = round(self._tokens.get(step.answer, 0) * letters)
+        if step.steered:
+            answer = min(answer, estimated_counts({"prompt": step.answer}, 0).prompt)
+        return max(chain.usage.completion_tokens - answer, 0)
 
     @property
     def finish_reason(self) -> str:

@@ -152,8 +152,7 @@ def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterato
         raise OutputError(f"{path} exists.", hint=f"Name another with {flag}, or replace it with --force.")
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        special = path.exists() and not path.is_file()
-        opened = path.open("wb") if special else replacing(path)
+        opened = path.open("wb") if path.exists() and not path.is_file() else replacing(path)
         with opened as raw, _packed(raw, "wb", packed=path.suffix.lower() == ".gz") as file:
             yield file
 

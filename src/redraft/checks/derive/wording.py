@@ -87,8 +87,7 @@ _FOR_A_PART = re.compile(
 
 
 def _of_a_part(sentence: Sentence, match: re.Match[str]) -> bool:
-    before = sentence.text[: match.end()].rstrip(" ,")[-60:]
-    part = _OF_A_PART.search(re.split(r",|\band\b", before)[-1])
+    part = _OF_A_PART.search(re.split(r",|\band\b", sentence.text[: match.end()].rstrip(" ,")[-60:])[-1])
     return bool(part or _FOR_A_PART.match(sentence.text, match.end()))
 
 

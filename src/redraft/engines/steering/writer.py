@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Sequence, Set
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
@@ -60,21 +60,26 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
     """Write a text that follows `form`, and yield it.
 
     The last delta counts all new tokens, including those that were discarded. Its finish is `limit` if
-    `Sampling.max_tokens` cut a text without a sentence end.
+    `Sampling.max_tokens` cut a text without a sentence end. If the reader is cancelled, the error's argument
+    is a delta with the text that was held back.
     """
     deltas: Deltas = asyncio.Queue()
     work = asyncio.create_task(_Writer(form, sampling, limit, source, deltas).run())
-    try:
-        while True:
-            delta = await deltas.get()
-            if isinstance(delta, BaseException):
-                raise delta
-            yield delta
-            if delta.finish:
-                return
-    finally:
-        work.cancel()
-        await asyncio.wait([work])
+    with suppress(asyncio.CancelledError):
+        try:
+            while True:
+                delta = await deltas.get()
+                if isinstance(delta, BaseException):
+                    raise delta
+                yield delta
+                if delta.finish:
+                    return
+        finally:
+            work.cancel()
+            await asyncio.wait([work])
+    found = [deltas.get_nowait() for _ in range(deltas.qsize())]
+    *_, last = left = [Delta(), *(each for each in found if isinstance(each, Delta))]
+    raise asyncio.CancelledError(replace(last, text="".join(each.text for each in left)))
 
 
 def _chance(chars: str, top: Likeliest) -> float:
