@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
@@ -23,6 +24,13 @@ USUAL: dict[By, Likeness] = {
 }
 WAYS = get_args(By)
 WORDS = ["Write", "a", "poem", "about", "rain", "or", "snow"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _parts() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("redraft.data.dedupe._SORTED", 3)  # so that parts are merged
+        yield
 
 
 def entry(record: dict[str, Any], like: Likeness, index: int = 0) -> Entry:

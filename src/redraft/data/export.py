@@ -69,7 +69,8 @@ def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
     """Convert a record to another format, or return a drop with the reason why it does not fit."""
     made = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
     one = to in ("alpaca", "sharegpt", "messages")  # these formats have no room for a rejection
-    if one and chain.best is not None and has_answer(chain.steps) and rejected(chain.steps[chain.best]):
+    best = chain.steps[chain.best] if one and chain.best is not None else None
+    if best and not isinstance(made, Unfit) and has_answer([best]) and rejected(best):
         made = REJECTED
     if isinstance(made, Unfit):
         return Drop(made.rule, made.reason, where, chain.id, chain.model_dump(mode="json"))

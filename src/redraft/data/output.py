@@ -39,7 +39,7 @@ _STREAM = Path(STDIO)
 UNREADABLE = "unreadable"  # the rule that drops unreadable records
 DAMAGED = "damaged"  # the rule for the lost rest of a damaged file
 # Beginnings of error messages that name no field.
-_OF_THE_WHOLE = re.compile("this |it has|the record (?:should be|is (?!of no known|not a valid))")
+_OF_THE_WHOLE = re.compile("this |it has|the record (?:should be|is (?!not a valid))")
 _SHOWN = 5  # unreadable records to report one by one; all are counted, and go to the file of --dropped
 
 

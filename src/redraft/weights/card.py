@@ -130,8 +130,6 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     sources = tuple(dict.fromkeys(source for of in found for source in of))
     if second[1] == "base" and not is_known(found[1]):
         sources = found[0]
-    elif first[1] == "base" and {each[::2] for each in found[0]} <= {each[::2] for each in found[1]}:
-        sources = found[1]  # the adapter's card names its base, perhaps by another name
     if not is_known(sources):
         return
     if set(sources) != set(found[0]):

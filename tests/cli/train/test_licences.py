@@ -64,8 +64,7 @@ def test_an_adapter_of_data_for_study_stays_so_in_every_file_that_is_made_of_it(
     assert card("out") == card("out/checkpoint-2") == MIXED
     session = json.loads(Path("out.run.json").read_text())["sessions"][0]
     assert session["sources"][1] == {"kind": "data", "name": "alpaca", "licence": "CC BY-NC 4.0"}
-    Path("base").rename("renamed")  # and is not named twice
-    said.append(redraft("weights merge-lora renamed out -o merged --quiet").stderr)
+    said.append(redraft("weights merge-lora base out -o merged --quiet").stderr)
     said.append(redraft("weights gguf merged -o merged.gguf --quiet").stderr)
     assert [text.replace("redraft: ", "").splitlines() for text in said] == [[CLASH, CLASH], [CLASH], [CLASH]]
     assert card("merged") == MIXED
