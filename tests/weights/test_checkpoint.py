@@ -264,7 +264,7 @@ class TestFolder:
         (b"[" * 100_000, "is not JSON"),
         (b"[]", "contains a list, not an object"),
         (b"3", "contains a int, not an object"),
-        (None, "has more than 64 MB"),
+        (None, "exceeds 64 MB"),
     ],
 )
 def test_json_that_is_no_object(tmp_path: Path, raw: bytes | None, says: str) -> None:

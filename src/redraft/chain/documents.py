@@ -84,4 +84,6 @@ def yaml_of(text: str | bytes, name: object) -> Any:
 
 def _fault(error: Exception) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    return f": {fault_of(error)}" if mark is None or problem is None else f", line {mark.line + 1}: {problem}"
+    if mark is None or problem is None:
+        return f": {fault_of(error)}"
+    return f", line {mark.line + 1}: {problem}"

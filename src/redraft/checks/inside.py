@@ -30,6 +30,14 @@ def main(seconds: int) -> None:
     """Run the job within `seconds` of CPU time."""
     job = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    _limit(seconds)
+    for line in _lines(job):
+        out.write(json.dumps(line) + "\n")
+        out.flush()
+    os._exit(0)  # neither threads nor exit handlers of the program may keep this process alive
+
+
+def _limit(seconds: int) -> None:
     import resource  # only Unix has it
 
     printed = os.open("/tmp", os.O_TMPFILE | os.O_RDWR)  # noqa: S108  (a file system of its own)
@@ -45,10 +53,6 @@ def main(seconds: int) -> None:
     ):
         resource.setrlimit(limit, (most, most))
     sys.set_int_max_str_digits(0)
-    for line in _lines(job):
-        out.write(json.dumps(line) + "\n")
-        out.flush()
-    os._exit(0)  # neither threads nor exit handlers of the program may keep this process alive
 
 
 def _lines(job: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -47,10 +47,7 @@ def _run() -> None:
     except OSError as error:
         _full(error)
     finally:
-        try:
-            sys.stdout.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _flush()
 
 
 def _unraised(dropped: sys.UnraisableHookArgs) -> None:
@@ -75,3 +72,10 @@ def _full(error: OSError) -> None:
     fault = "is closed" if error.errno == errno.EBADF else f"cannot be written: {error.strerror}"
     tell(f"standard output {fault}.")
     raise SystemExit(2) from None
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

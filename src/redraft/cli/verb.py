@@ -59,11 +59,7 @@ class Verb(TyperCommand):
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Parse the arguments. Errors explain a misplaced `--debug`, and `--x=no` instead of `--no-x`."""
         if "--ray" in args:
-            from redraft.serve.cluster.connect import HERE, is_address
-
-            after = args.index("--ray") + 1
-            told = is_address(args[after]) if after < len(args) else False
-            args = args if told else [*args[:after], HERE, *args[after:]]
+            args = _with_address(args)
         if HELP_ALL in args:
             ctx.meta[HELP_ALL], args = True, ["--help"]
         try:
@@ -132,6 +128,14 @@ def _wanted(found: dict[str, Any]) -> str:
     choices = str(limits.get("error", "")).partition(" is not one of ")[2].rstrip(".").replace("'", "")
     ranges = (f"{word} {limits[key]:,}" for key, word in _LIMITS.items() if key in limits)
     return next(ranges, " or ".join(choices.rsplit(", ", 1)))
+
+
+def _with_address(args: list[str]) -> list[str]:
+    from redraft.serve.cluster.connect import HERE, is_address
+
+    after = args.index("--ray") + 1
+    told = is_address(args[after]) if after < len(args) else False
+    return args if told else [*args[:after], HERE, *args[after:]]
 
 
 def _name(argument: TyperArgument) -> str:

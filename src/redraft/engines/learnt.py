@@ -150,16 +150,7 @@ def _two_numbers(text: str) -> _Found:
         return None
     a, b = numbers
     if _YEARS.search(said):
-        years = [number for number in (a, b) if 1000 <= number <= 2999]
-        if not years or _OF_ONE.search(said):
-            return None
-        if len(years) == 2:
-            return ("subtract", {"a": max(a, b), "b": min(a, b)}) if _BETWEEN.search(said) else None
-        [year], count = years, min(a, b)
-        place = said.replace("#", "@", 1) if a == year else "@".join(said.rsplit("#", 1))
-        if not _BORN.search(place) and _BACK.search(place):
-            return "subtract", {"a": year, "b": count}
-        return ("add", {"a": year, "b": count}) if _FORTH.search(place) and count < 1000 else None
+        return _of_years(said, a, b)
     if _asked(_ADD, said):
         return "add", {"a": a, "b": b}
     if _asked(_TIMES, said):
@@ -198,6 +189,19 @@ _FORTH = re.compile(
     r"\b(?:after|later|forward|ahead|on from|on|in|turns?|turning|becomes?|be|pass(?:ed)?|plus|add|hit"
     r"|live)\b|\+"
 )
+
+
+def _of_years(said: str, a: int, b: int) -> _Found:
+    years = [number for number in (a, b) if 1000 <= number <= 2999]
+    if not years or _OF_ONE.search(said):
+        return None
+    if len(years) == 2:
+        return ("subtract", {"a": max(a, b), "b": min(a, b)}) if _BETWEEN.search(said) else None
+    [year], count = years, min(a, b)
+    place = said.replace("#", "@", 1) if a == year else "@".join(said.rsplit("#", 1))
+    if not _BORN.search(place) and _BACK.search(place):
+        return "subtract", {"a": year, "b": count}
+    return ("add", {"a": year, "b": count}) if _FORTH.search(place) and count < 1000 else None
 
 
 # Days after a date

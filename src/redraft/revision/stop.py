@@ -138,7 +138,9 @@ def after_own_answer(state: State, index: int) -> Stop | None:
 
 def after_own_feedback(state: State, index: int, verdict: Verdict) -> Stop | None:
     """Return why the chain ends after the model's own feedback."""
-    return None if state.forced(index) else "accepted" if verdict == "accept" else "ended"
+    if state.forced(index):
+        return None
+    return "accepted" if verdict == "accept" else "ended"
 
 
 def before_request(state: State, room: int) -> Stop | None:

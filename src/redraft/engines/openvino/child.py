@@ -62,20 +62,7 @@ def main() -> None:
     lines = Lines()
     settings: ChildSettings = json.loads(lines.read(wait=True)[0])
     try:
-        import openvino_genai
-
-        scheduler = openvino_genai.SchedulerConfig()
-        scheduler.enable_prefix_caching = True
-        scheduler.max_num_seqs = settings["parallel"]
-        scheduler.num_kv_blocks = settings["blocks"]
-        properties: dict[str, Any] = {"KV_CACHE_PRECISION": CACHED}
-        if settings["threads"] is not None:
-            properties["INFERENCE_NUM_THREADS"] = settings["threads"]
-        if settings["exact"]:
-            properties["INFERENCE_PRECISION_HINT"] = "f32"
-        model = Path(settings["model"])
-        tokenizer = _tokenizer(model, Path(settings["tokenizer"]))
-        pipeline = openvino_genai.ContinuousBatchingPipeline(model, tokenizer, scheduler, "CPU", **properties)
+        pipeline = _load(settings)
         reply = {}
     except Exception as error:  # noqa: BLE001  (reported to the parent)
         reply = {"error": f"{type(error).__name__}: {error}"}
@@ -111,6 +98,23 @@ def _write(descriptor: int, value: Any) -> None:
     left = memoryview(json.dumps(value, separators=(",", ":")).encode() + b"\n")
     while left:
         left = left[os.write(descriptor, left) :]
+
+
+def _load(settings: ChildSettings) -> Any:
+    import openvino_genai
+
+    scheduler = openvino_genai.SchedulerConfig()
+    scheduler.enable_prefix_caching = True
+    scheduler.max_num_seqs = settings["parallel"]
+    scheduler.num_kv_blocks = settings["blocks"]
+    properties: dict[str, Any] = {"KV_CACHE_PRECISION": CACHED}
+    if settings["threads"] is not None:
+        properties["INFERENCE_NUM_THREADS"] = settings["threads"]
+    if settings["exact"]:
+        properties["INFERENCE_PRECISION_HINT"] = "f32"
+    model = Path(settings["model"])
+    tokenizer = _tokenizer(model, Path(settings["tokenizer"]))
+    return openvino_genai.ContinuousBatchingPipeline(model, tokenizer, scheduler, "CPU", **properties)
 
 
 def _tokenizer(model: Path, folder: Path) -> Any:

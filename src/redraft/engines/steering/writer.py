@@ -178,9 +178,7 @@ class _Writer:
             return
         draft.give('"' * form.quoted)
         if form.layout.title:
-            self.draft.give("<<")
-            title = re.split(r">>|[.!?](?=\s|\Z)", await self._words("\n", 12))[0].strip(' "*#')
-            self.draft.give(" ".join(title.split()[:10]) + ">>\n\n")
+            await self._title()
         draft.give(form.opening + "\n" * bool(form.opening and form.layout.mark))
         if form.layout.parts:
             await self._parts()
@@ -501,6 +499,11 @@ class _Writer:
         self.held, said = held, self.draft.text[begin:]
         self.draft.cut(begin)
         return said
+
+    async def _title(self) -> None:
+        self.draft.give("<<")
+        title = re.split(r">>|[.!?](?=\s|\Z)", await self._words("\n", 12))[0].strip(' "*#')
+        self.draft.give(" ".join(title.split()[:10]) + ">>\n\n")
 
     async def _parts(self) -> None:
         layout, draft, said = self.form.layout, self.draft, set[str]()

@@ -170,7 +170,7 @@ def make_shares(
                 raise
             finally:
                 run.stop()
-    return run.result(merge(out, [share.path(out) for share in shares]))
+        return run.result(merge(out, [share.path(out) for share in shares]))
 
 
 @contextmanager

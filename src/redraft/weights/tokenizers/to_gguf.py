@@ -37,13 +37,7 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     if source.fast:
         keys = _from_fast(source) if source.model.get("byte_fallback") is True else _byte_level(source)
     elif source.pieces:
-        if source.pieces.normalizes:
-            source.elsewhere("tokenizer.model normalises texts in a way that llama.cpp does not")
-        for number, piece in enumerate(source.pieces.pieces):
-            # llama.cpp finds these in the original text, SentencePiece after spaces have become marks.
-            text = piece.text.replace(sp.SPACE, " ") if piece.kind == sp.USER_DEFINED else piece.text
-            source.put(number, text, piece.kind)
-        keys = _sentencepiece(source) | {"add_space_prefix": source.pieces.adds_space}
+        keys = _from_pieces(source, source.pieces)
     else:
         source.bad(
             "there is no tokenizer: neither tokenizer.json nor tokenizer.model",
@@ -112,6 +106,16 @@ def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
     texts, kinds = source.filled()
     scored = [scores.get(number, 0.0) for number in range(source.rows)]
     return {"model": "llama", "pre": "default", "tokens": texts, "scores": scored, "token_type": kinds}
+
+
+def _from_pieces(source: TokenizerFolder, model: sp.SentencePiece) -> dict[str, Any]:
+    if model.normalizes:
+        source.elsewhere("tokenizer.model normalises texts in a way that llama.cpp does not")
+    for number, piece in enumerate(model.pieces):
+        # llama.cpp finds these in the original text, SentencePiece after spaces have become marks.
+        text = piece.text.replace(sp.SPACE, " ") if piece.kind == sp.USER_DEFINED else piece.text
+        source.put(number, text, piece.kind)
+    return _sentencepiece(source) | {"add_space_prefix": model.adds_space}
 
 
 def _from_fast(source: TokenizerFolder) -> dict[str, Any]:
