@@ -83,7 +83,7 @@ def test_a_server_without_schemas_is_told_of(server: FakeServer, caplog: pytest.
     assert list(map(text_of, deltas)) == [GOOD, GOOD]
     assert ["response_format" in body for body in bodies(server)] == [True, False, False]
     (record,) = caplog.records
-    assert "only checked" in record.getMessage()
+    assert "checked only once written" in record.getMessage()
 
 
 def test_a_schema_that_is_refused_leaves_the_next_one_its_chance(server: FakeServer) -> None:
