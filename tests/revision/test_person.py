@@ -430,6 +430,9 @@ def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
         ('{"a": 1, "b": "x"}', "/a", "2", '{"a": 2, "b": "x"}'),
         ('{"a": 1, "b": "x"}', "/b", '"y"', '{"a": 1, "b": "y"}'),
         ('{"a": 1, "b": "x"}', "1", '"y z"', '{"a": "y z", "b": "x"}'),
+        ('{"a": "home"}', "/a", r'"C:\dir"', r'{"a": "C:\\dir"}'),
+        ('{"a": "home"}', "home", r'"C:\new"', r'{"a": "C:\\new"}'),
+        ('{"a": 1}', "/a", r'"C:\dir"', r'{"a": "C:\\dir"}'),
         (TOWN, "town", '"town"', TOWN.replace("town", "asked")),  # nothing new, so the model is asked
         ('{"a": "asked"}', '"a": "asked"', '"b"', '{"a": "asked"}'),  # no JSON
     ],
