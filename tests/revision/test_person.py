@@ -188,7 +188,7 @@ def test_an_article_fits_what_stands_behind_it(text: str, passage: str, reply: s
     assert text.endswith(new[place[1] :])
 
 
-@pytest.mark.parametrize("talk", ["Rewrite this passage:", "rewrite this passage of it", "Here it is:"])
+@pytest.mark.parametrize("talk", ["Rewrite this passage:", "Part 1 stays, and part 2 too.", "Here it is:"])
 def test_a_request_that_comes_back_is_nothing_new(talk: str) -> None:
     chain = patched(talk, talk, places=[("A ticket costs 12 dollars.", "shorter")])
     assert (chain.answer, chain.stop) == (TOWN, "unchanged")
@@ -267,6 +267,7 @@ def test_what_belongs_to_the_text_stays() -> None:
     for old, new in (("def f():\n    x", "def g():\n    x"), ("yes or no", "'Yes' and 'no'")):
         assert patched(new, answer=f"{old}\n\nThat is all.", places=[(old, "x")]).answer[:13] == new[:13]
     assert patched("[2] It dries", answer="It falls. It is", places=["x"]).answer == "It falls. It dries"
+    assert patched("Part 2", answer="I saw it.", places=[("it", "its name")]).answer == "I saw Part 2."
     milk = "Milk: one litre."
     assert patched("Milk:\n- one", answer=f"{milk} So.", places=[(milk, "x")]).answer == f"{milk} So."
 
@@ -429,6 +430,9 @@ def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
         ('{"a": 1, "b": "x"}', "/a", "2", '{"a": 2, "b": "x"}'),
         ('{"a": 1, "b": "x"}', "/b", '"y"', '{"a": 1, "b": "y"}'),
         ('{"a": 1, "b": "x"}', "1", '"y z"', '{"a": "y z", "b": "x"}'),
+        ('{"a": "home"}', "/a", r'"C:\dir"', r'{"a": "C:\\dir"}'),
+        ('{"a": "home"}', "home", r'"C:\new"', r'{"a": "C:\\new"}'),
+        ('{"a": 1}', "/a", r'"C:\dir"', r'{"a": "C:\\dir"}'),
         (TOWN, "town", '"town"', TOWN.replace("town", "asked")),  # nothing new, so the model is asked
         ('{"a": "asked"}', '"a": "asked"', '"b"', '{"a": "asked"}'),  # no JSON
     ],

@@ -62,7 +62,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
         if high == 0 and what not in WRITTEN:
             return f"only an empty answer passes {part.name}.", f"Allow more: {what}<=50"
         least = low / TOKEN_WORDS if what in ("words", "sentences") else 0
-        names = names if isinstance(names := (schema_of(part) or {}).get("required"), list) else []
+        names = _names(part)
         if max_tokens is not None and max(least, MEMBER * len(names)) > max_tokens:
             message = f"no answer of at most {counted(max_tokens, 'token')} passes {part.name:.200}."
             return message, f"Allow more tokens: {2 * low or 16 * len(names)}."
@@ -89,12 +89,17 @@ def _clash(one: Check, other: Check) -> str:
     if isinstance(one, Lacks) and _has(other, one):
         return f"one demands {one.text!r}, the other forbids it"
     if isinstance(one, Lacks | Constraint):
-        match schema_of(other):
-            case {"type": "object", "required": [*names]}:
-                for word in (one.form or Form()).lacks:
-                    if name := next(filter(pattern_for(word.strip()).search, map(str, names)), None):
-                        return f"one demands the key {name!r}, the other forbids {word!r}"
+        for word in (one.form or Form()).lacks:
+            if name := next(filter(pattern_for(word.strip()).search, _names(other)), None):
+                return f"one demands the key {name!r}, the other forbids {word!r}"
     return ""
+
+
+def _names(check: Check) -> list[str]:
+    """Return the keys that every answer has; empty if an answer may be other JSON than an object."""
+    schema = schema_of(check) or {}
+    names = schema.get("required") if schema.get("type") == "object" else None
+    return [*map(str, names)] if isinstance(names, list) else []
 
 
 def _unlike(check: Check) -> str:

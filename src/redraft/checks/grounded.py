@@ -146,6 +146,7 @@ class Amount(NamedTuple):
     scale: int = 1
     units: frozenset[str] = frozenset()  # its possible units; empty for a bare number
     sign: int = 0  # 0 if it may be 1 or -1, as next to `less`
+    things: str = ""  # the noun that it counts: `lamps`
 
     @property
     def total(self) -> Decimal:
@@ -180,13 +181,14 @@ def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
     if _LESS.search(f"{before} {after}"):
         sign = 0
     named = (given["unit"] or given.get("money") or "").lower()
-    units = _COUNT if _things(match) else UNITS.get(named, frozenset())
+    *_, things = _things(match).rpartition(" ")
+    units = _COUNT if things else UNITS.get(named, frozenset())
     ways = [(_SCALES.get(scale) or _LETTERS.get(scale, 1), units)]
     if scale in ("m", "b") and not units:
         ways.append((1, UNITS.get(scale, units)))
     values = spoken(given["spoken"]) if given.get("spoken") else _readings(given["amount"])
     for value, (factor, meant) in product(values, ways):
-        yield Amount(value, factor, meant, sign)
+        yield Amount(value, factor, meant, sign, things)
         if "%" in meant:
             yield Amount(value / 100, sign=sign)
 
@@ -318,6 +320,7 @@ class Source:
     english: bool
     amounts: dict[Decimal, set[Amount]]  # by value, with and without the scale
     units: frozenset[str]
+    used: frozenset[str]  # the units of its numbers, and the nouns that they count
     scales: frozenset[int]
     dates: frozenset[Date]
     times: frozenset[int]
@@ -342,6 +345,7 @@ class Source:
             is_english(words),
             dict(amounts),
             frozenset(unit for word in _UNIT.findall(plain.lower()) for unit in UNITS.get(word, ())),
+            frozenset[str]().union(*(a.units | {a.things} for same in amounts.values() for a in same)),
             scales_in(plain),
             dates,
             frozenset(time for match in TIME.finditer(plain) for time in times_of(match)),
@@ -364,11 +368,14 @@ class Source:
         A number without a scale may have one of `scales`, which the answer states elsewhere: `in millions`.
         """
         vague = frozenset() if self.english else _COUNT  # `24 heures` are 24 hours
+        known, free = self.units | DURATIONS | _COUNT, self.units - self.used  # `in euros: 80 covers it`
+        # A word that the prompt does not count may be a verb: `80 covers it`.
+        units = amount.units if not amount.things or amount.things in self.used else frozenset()
         return any(
             self._same(amount, found, scales)
             and amount.sign * found.sign >= 0
             # An age of 16 is 16 years. Units other than durations must occur in the prompt.
-            and (not amount.units or amount.units & (found.units - vague or self.units | DURATIONS | _COUNT))
+            and (not units or units & (found.units - vague or known) or (found.things and units & free))
             for value in {amount.value, amount.total}
             for found in self.amounts.get(value, ())
         )

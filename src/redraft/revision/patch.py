@@ -130,9 +130,10 @@ def edits_of(state: State) -> list[Edit]:
     case = {result.name for result in failed} & {"uppercase", "lowercase"}
     without, found = {result.name.removeprefix("lacks:") for result in step.checks}, list[Edit]()
     words = plain and not case
-    own = {place for result in failed if result.name.startswith("python:") for place in result.places}
+    exact = [result for result in failed if result.name.startswith(("grounded", "lacks:", "lacks["))]
+    named = {place for result in exact for place in result.places}
     for span in _phrases(step.answer, inside) if words else inside:
-        wide = _widened(step.answer, *span, narrow=span not in own) if words else span
+        wide = _widened(step.answer, *span, narrow=span in named) if words else span
         edit = Edit(*segment_of(step.answer, *wide, led=resumes), code=code)
         gap = _gap(step.answer, edit, *wide) if plan.info.forms and plan.info.logprobs else None
         made = _made(step.answer, span, wide, without, *case) if plain else None

@@ -33,7 +33,8 @@ _MARKED = re.compile(r"\A(?:[-*+•>]|#{1,6}) +(?=[^\n]+\Z)")  # before a reply 
 _NONE = re.compile(
     r"(?i)[(\[<](?:removed|deleted|omitted|unchanged|empty|none|same|no )[^\n)\]>]{0,20}[)\]>]\Z"
 )
-_ABOUT = re.compile(r"(?i)\bparts? \d|\b(?:above|given) (?:text|passage)\b")  # says what the prompt asked for
+# Says what the prompt asked for. "Part 2" alone may be a title.
+_ABOUT = re.compile(r"(?i)\bparts? \d[\d, and]* (?:is|are|stay|differ)|\b(?:above|given) (?:text|passage)\b")
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
 
@@ -154,8 +155,8 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     many = len(words) > 2 and (bare[-1:] in STOPS or len(words) > 3 + len(old.split()))
     within = many and bare[:1].isupper() and not was[:1].isupper() and first < edit.begin
     talks = _ABOUT.search(new) and not _ABOUT.search(f"{answer} {edit.wish}")
-    talks = talks or (len(words) > 1 and plain in prompts.PASSAGE.casefold())
-    if within or talks or bare[-1:] == ":" != old[-1:]:
+    back = len(words) > 1 and plain in prompts.PASSAGE.casefold()
+    if within or talks or back or bare[-1:] == ":" != old[-1:]:
         return ""
     if old[-1:] not in STOPS:
         new = new.rstrip(STOPS) or new

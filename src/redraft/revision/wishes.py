@@ -82,9 +82,11 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
         yield replace(edit, passage=passage.strip())
         return
     edit = Edit(begin, end, wish=wish)
-    new = _given(passage.strip(), wish)
+    before, after = answer[:begin], answer[end:]
+    string = is_json(answer) and (passage.strip()[0] == '"' or is_json(f"{before}x{after}"))
+    new = _given(passage.strip(), wish, string=string)
     if new and is_json(answer):
-        new = in_json(answer[:begin], new, passage, answer[end:])
+        new = in_json(before, new, passage, after)
     if new:
         edit = replace(edit, made=new)
     elif named:
@@ -93,10 +95,11 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
     yield edit
 
 
-def _given(old: str, wish: str) -> str:
+def _given(old: str, wish: str, *, string: bool) -> str:
     """Return the new text that a wish gives, quoted or as the old text with other numbers; "" if none."""
     if quoted := _QUOTED.fullmatch(wish):
-        new = f"{old[0]}{quoted[1]}{old[-1]}" if _QUOTED.fullmatch(old) else quoted[1]
+        said = json.dumps(quoted[1], ensure_ascii=False)[1:-1] if string else quoted[1]
+        new = f"{old[0]}{said}{old[-1]}" if _QUOTED.fullmatch(old) else said
     else:
         new = wish * (_NUMBER.sub("0", wish) == _NUMBER.sub("0", old))
     return new * (new != old)
