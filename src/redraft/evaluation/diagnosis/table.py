@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from glob import escape
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any, get_args
@@ -280,7 +281,7 @@ def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
     for name, task in plan["tasks"].items():
         kind = task_of(task["task"], run_code=run_code)
         records = {each.id: each for each in asked(kind, read_records(folder / "tasks" / task["file"]))}
-        for file in sorted((folder / RUNS).glob(f"*/{name}/seed-*/*.jsonl")):
+        for file in sorted((folder / RUNS).glob(f"*/{escape(name)}/seed-*/*.jsonl")):
             if "." in file.stem:
                 continue
             for chain in chains_of(file):
