@@ -237,7 +237,8 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     except (RecordError, OutputError) as error:
         return [*faults, error.message], "The figures cannot be recomputed."
     faults += some(differences(TABLE, {name: table.get(name) for name in now}, now))
-    other, page = table.get("redraft") != __version__, folder / PAGE
+    page = folder / PAGE
+    other = page.exists() and table.get("redraft") != __version__
     if not faults and not other and page.exists():
         faults = some(differences(PAGE, _lines(page.read_text("utf-8", "replace")), _lines(_page(again))))
     if faults:
