@@ -295,6 +295,14 @@ def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> No
     refused(run(GSM8K), "test.jsonl has changed since it was answered", "name another folder")
 
 
+def test_the_name_of_a_task_is_no_pattern() -> None:
+    Path("test.jsonl").rename("my[1].jsonl")
+    assert run("gsm8k:my[1].jsonl", "--ways", "one").exit_code == 0
+    assert "the truth of 7 answers" in verify().stdout
+    write("my[1].jsonl", [{"question": "Another?", "answer": "#### 5"}])
+    refused(run("gsm8k:my[1].jsonl"), "my[1].jsonl has changed since it was answered")
+
+
 def test_files_that_hold_no_questions_are_refused(whole: Path) -> None:
     Path("empty.jsonl").touch()
     refused(run("empty.jsonl"), "empty.jsonl has no record.")

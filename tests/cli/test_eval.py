@@ -48,9 +48,18 @@ def test_the_score_and_the_chains() -> None:
     assert chains()[0].prompt.text.startswith("How many? (0)\n\n")
     script("Answer: 0")
     assert "seed" not in plain("--limit", "1", "--seed", "0", "-o", "two.jsonl").stdout
-    script("Answer: 0")
-    assert "guides     none, so no answer was revised" in run("--limit", "1", "-o", "three.jsonl").stdout
-    assert "guides" not in result.stdout
+    script("Answer: 0", "It is right. Revision is not needed.")
+    judged = run("--limit", "1", "-o", "three.jsonl").stdout
+    assert "stopped    accepted 1" in judged
+    assert "guides" not in judged + result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.usefixtures("default_model")
+def test_the_default_model_alone_says_that_nothing_guides_it() -> None:
+    result = redraft("eval", "gsm8k", "test.jsonl", "-o", "out.jsonl", "--limit", "1")
+    assert "guides     none, so no answer was revised" in result.stdout, result.output
 
 
 def test_json_has_the_score_alone_on_stdout() -> None:

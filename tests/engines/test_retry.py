@@ -36,7 +36,7 @@ from tests.engines.fake_server import (
     usage_event,
 )
 from tests.engines.flaky_server import FlakyServer
-from tests.engines.remote.asking import ASK, CHAT, MODELS, engine, using
+from tests.engines.remote.asking import ASK, CHAT, MODELS, collected, engine, using
 
 COUNTED = sse_reply(chat_event("a"), chat_event("", "stop"), usage_event(40, 10), DONE)
 BROKEN = sse_reply(*[chat_event(" word")] * 50, cut=True)
@@ -99,6 +99,21 @@ def test_a_server_that_served_others_just_before_it_went_down_is_waited_for(stat
 
     assert clock.run(again(+0.1)), "nobody was served after the last try"
     assert not clock.run(again(-0.1)), "others were served, so it is this request"
+
+
+def test_a_server_that_refuses_a_request_is_up(server: FakeServer) -> None:
+    down = error_reply(503, "down")
+    server.on(CHAT, chat_reply("a"), down, error_reply(400, "no"), down)
+    one, found = engine(server, patience=Patience(tries=1, backoff=0)), list[bool]()
+
+    async def ask(one: RemoteEngine) -> None:
+        for _ in range(4):
+            with suppress(ServerError):
+                await collected(one.chat(ASK, Sampling()))
+            found.append(bool(one.health.trouble))
+
+    using(one, ask)
+    assert [*found, bool(one.health.trouble)] == [False, True, False, True, True]
 
 
 def words(model: str, *args: str) -> list[str]:

@@ -246,6 +246,16 @@ def test_a_drain_that_ends_before_the_first_token_sends_no_answer(
     assert {reply.json()["error"]["code"] for reply in replies} == {"draining"}
 
 
+def test_a_drain_keeps_the_answers_that_are_done(pool: ThreadPoolExecutor) -> None:
+    engine = ScriptedEngine(["Rain is water.", ScriptedReply("", stall=600)])
+    with served({"plain": plain(engine)}, drain=0.01) as server:
+        waiting = pool.submit(server.post, {"model": "plain", "n": 2})
+        assert is_true(lambda: len(engine.calls) == 2)
+        server.drain()
+        choices = waiting.result(WAIT).json()["choices"]
+    assert [each["message"]["content"] for each in choices] == ["Rain is water.", ""]
+
+
 def test_a_chain_that_takes_too_long_ends_with_its_best_answer() -> None:
     with served({"plain": plain(Held())}, limits=ServerLimits(seconds=0.2)) as server:
         reply = server.post({"redraft": True}).json()

@@ -140,7 +140,7 @@ def test_the_only_server_of_a_model_that_stops_is_reported_until_it_answers_agai
         with served({"plain": plain(engine)}) as server:
             assert server.post().status_code == 200
             flaky.kill()
-            replies = [server.post(), server.post(), httpx.get(f"{server.root}/ready")]
+            replies = [server.post({"logprobs": True}), server.post(), httpx.get(f"{server.root}/ready")]
             assert figures(server)["redraft_engine_trouble", "m"] == 1
             flaky.start()
             assert is_true(lambda: server.post().status_code == 200)

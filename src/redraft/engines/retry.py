@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from math import inf
+from time import monotonic
 from typing import NamedTuple
 
 from redraft.engines.base import Health
@@ -264,5 +266,7 @@ class RateLimit:
 
 
 def clock() -> float:
-    """Return the time of the running event loop."""
-    return asyncio.get_running_loop().time()
+    """Return the time of the running event loop, or of the system's clock in code outside a loop."""
+    with suppress(RuntimeError):
+        return asyncio.get_running_loop().time()
+    return monotonic()

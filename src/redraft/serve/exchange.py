@@ -104,12 +104,14 @@ class Exchange(Response):
         assert self._cancel is not None  # noqa: S101  (the gate was passed)
         async with aclosing(self._source(self._asked, self._cancel)) as events:
             async for index, event in events:
-                message = self._reply.messages[index]
-                used = event.chain.usage if isinstance(event, Finished) else message.usage
-                if self._cancel.cancelled and not (self._gone or used.completion_tokens):
-                    deque(message.take(event), 0)  # for the log
+                if self._cancel.cancelled and not self._gone and not self._has_tokens(event):
+                    deque(self._reply.messages[index].take(event), 0)  # for the log
                     raise ending()  # an empty answer would pass for the model's own
                 yield index, event
+
+    def _has_tokens(self, event: Any) -> bool:
+        last = event.chain.usage if isinstance(event, Finished) else Usage()
+        return any(each.completion_tokens for each in (last, *(made.usage for made in self._reply.messages)))
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events()) as events:

@@ -102,6 +102,8 @@ class Gate:
 
 def down(engine: object) -> Refusal | None:
     """Return the refusal of a request for an engine that does not work; None if it works."""
+    if isinstance(engine, WrappedEngine):
+        return down(engine.wrapped)
     if isinstance(engine, Watched) and engine.health.down:
         return unavailable("engine_down", f"the model {engine.info.name!r:.100} does not work now.")
     return None

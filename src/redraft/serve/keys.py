@@ -100,6 +100,7 @@ class Keys:
     path: Path
     _seen: tuple[int, ...] = ()
     _served: Sequence[str] = ()  # the names of the models, once they are known
+    _told: set[tuple[bytes, str]] = field(default_factory=set)  # the keys and models of earlier warnings
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -149,7 +150,9 @@ class Keys:
         for key in self.all:
             for name in sorted((key.models or frozenset()).difference(served or key.models or ())):
                 hint = nearest(name, served) or f"Models: {', '.join(served)}"
-                _log.warning("the key %r may use %r, which is not served. %s", key.name, name, hint)
+                if (key.digest, name) not in self._told:
+                    _log.warning("the key %r may use %r, which is not served. %s", key.name, name, hint)
+                self._told.add((key.digest, name))
 
 
 def _seen(path: Path) -> tuple[int, ...]:

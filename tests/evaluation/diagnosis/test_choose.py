@@ -177,7 +177,13 @@ def raced(answers: Answers, **options: str) -> Race:
         patch.setattr(choose, "seen_in", lambda _: {way: matrix.given.get(way, {}) for way in answers})
         _, choice = choose.choose(matrix, MARGIN)
     assert choice
+    assert str(choice)
     return choice.race
+
+
+def test_ways_that_share_no_item_are_printed() -> None:
+    ones = {ONE: spent(ONE, [1, 0]), REVISE: {"1": [Spent(1, 60, 0)]}, BEST: {"0": [Spent(1, 90, 0)]}}
+    assert raced(ones).chosen == REVISE
 
 
 def test_a_way_that_was_dropped_gets_prompts_again_when_another_one_leads() -> None:

@@ -64,10 +64,10 @@ def test_a_run_of_a_task(tmp_path: Path) -> None:
         "cost 0.0400 USD",
         "wrong 3",
     ]
-    model = {"name": "m", "revision_mode": "native"}
-    path = kept(tmp_path / "made.jsonl", [scored("0", True, model=model)])
+    models = [{"name": f"m{n}", "revision_mode": "native"} for n in range(6)]
+    path = kept(tmp_path / "made.jsonl", [scored(each["name"], True, model=each) for each in models])
     (tmp_path / "made.jsonl.run.json").write_text('{"config": {"seed": 5}}')
-    assert "model m · native · seed 5" in lines(report(path))
+    assert "model m0, m1, m2, m3, m4 … · native · seed 5" in lines(report(path))
 
 
 def test_chains_without_a_task_count_if_they_were_checked(tmp_path: Path) -> None:

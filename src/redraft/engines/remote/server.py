@@ -324,7 +324,7 @@ class Server:
                 if not isinstance(reply, httpx.Response):
                     self.retry.rate.over(turn)
             if isinstance(reply, httpx.Response):
-                reply.extensions["turn"], self.retry.given_up = turn, 0
+                reply.extensions["turn"] = turn
                 return reply
             failure = self._failure(reply, Failure(None, None, attempt, began, asked, silence))
             if failure is None or not patient or not await self.retry.waited(failure):
@@ -342,6 +342,8 @@ class Server:
             async with asyncio.timeout(limit):
                 response = await self._lanes.send(**request, auth=self._signed if self._key else None)
                 self._reached = True
+                if response.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    self.retry.given_up = 0
                 response.extensions["asked_at"] = asked_at
                 return response if response.is_success else await self._refusal(response)
         except httpx.ConnectTimeout:

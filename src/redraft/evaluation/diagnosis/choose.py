@@ -176,7 +176,7 @@ class Race:
         """Return the mean gain of `way` over `other`, with its interval."""
         gains, error = self.gains(way, other), error or self._error
         ends = least_gain(gains, error), -least_gain([-gain for gain in gains], error)
-        return Estimate(fmean(gains), *ends)
+        return Estimate(fmean(gains or [math.nan]), *ends)
 
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
         """Return the gain of `way` over another kind of way at equal cost; None if they cannot be compared.
@@ -257,8 +257,7 @@ class Choice:
     def _decided(self) -> Iterator[Line]:
         race, margin = self.race, f"behind by {self.race.margin * 100:g} points"
         for way in race.usable if not race.judge else ():  # a judge's ties count for nothing
-            if way != race.chosen:
-                gains = race.gains(race.chosen, way)
+            if way != race.chosen and (gains := race.gains(race.chosen, way)):
                 least = least_gain(gains, race.risk, MIDDLING)
                 said = f"{'certainly not' if least > -race.margin else 'may be'} {margin}"
                 figures = f"{fmean(gains) * 100:+.1f}", f"at least {least * 100:+.1f}"

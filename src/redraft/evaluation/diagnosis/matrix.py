@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,7 +73,7 @@ class TaskFile:
                 write_jsonl(file, drawn)
             return file
         file, now = folder / self.source.name, self.source.read_bytes()
-        runs = (folder.parent / RUNS).glob(f"*/{self.name}/seed-*/*.jsonl")
+        runs = (folder.parent / RUNS).glob(f"*/{escape(self.name)}/seed-*/*.jsonl")
         answered = file.exists() and any(run.stat().st_size for run in runs)
         if answered and not now.startswith(file.read_bytes()):  # a file that grew is accepted
             said = f"{self.source} has changed since it was answered: {file} is the earlier version."

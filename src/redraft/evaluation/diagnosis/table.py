@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from glob import escape
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any, get_args
@@ -236,7 +237,8 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     except (RecordError, OutputError) as error:
         return [*faults, error.message], "The figures cannot be recomputed."
     faults += some(differences(TABLE, {name: table.get(name) for name in now}, now))
-    other, page = table.get("redraft") != __version__, folder / PAGE
+    page = folder / PAGE
+    other = page.exists() and table.get("redraft") != __version__
     if not faults and not other and page.exists():
         faults = some(differences(PAGE, _lines(page.read_text("utf-8", "replace")), _lines(_page(again))))
     if faults:
@@ -280,7 +282,7 @@ def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
     for name, task in plan["tasks"].items():
         kind = task_of(task["task"], run_code=run_code)
         records = {each.id: each for each in asked(kind, read_records(folder / "tasks" / task["file"]))}
-        for file in sorted((folder / RUNS).glob(f"*/{name}/seed-*/*.jsonl")):
+        for file in sorted((folder / RUNS).glob(f"*/{escape(name)}/seed-*/*.jsonl")):
             if "." in file.stem:
                 continue
             for chain in chains_of(file):

@@ -112,12 +112,14 @@ def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
 
 
 def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -> Run:
-    tally, done, ids, first, made = Tally(), set[str](), Ids(), ("", ""), dict[str, None]()
+    tally, done, ids, first = Tally(), set[str](), Ids(), ("", "")
+    made: dict[str, dict[str, None]] = {"name": {}, "revision_mode": {}}
     for raw in given.records:
         chain = raw.chain()
         record = ids.new(chain.id)  # an id may be repeated
         done.add(chain.id)
-        made |= {str(word): None for field in ("name", "revision_mode") if (word := chain.model.get(field))}
+        for told, words in made.items():
+            words |= {str(word): None for word in [chain.model.get(told)] if word}
         truth = truth_of(chain) or Truth()
         about = truth.task, truth.model
         if not tally.chains:
@@ -136,9 +138,10 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
     others = (each for id_, each in failures(given.path).items() if id_ not in done and id_ not in empty)
     tally.failed = dict(Counter(each["cause"] for each in others))
     config = (RunFile(given.path).read() or {}).get("config") or {}
+    parts = [listed([*words], 5) for words in made.values()]
     if "seed" in config:
-        made[f"seed {config['seed']}" if config["seed"] is not None else "no seed"] = None
-    return Run(name, tally, len(empty), " · ".join(made))
+        parts.append("no seed" if config["seed"] is None else f"seed {config['seed']}")
+    return Run(name, tally, len(empty), " · ".join(filter(None, parts)))
 
 
 def _mixed(about: tuple[str, str], first: tuple[str, str], where: str, given: Input) -> RecordError:

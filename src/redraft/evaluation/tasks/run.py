@@ -101,8 +101,8 @@ class EvalRun(ScoredRun):
     def rows(self) -> list[tuple[str, str]]:
         """Return rows that say why nothing was revised, and that another run gives other answers, if so."""
         told, rows = self.settings.get, []
-        guided = any(map(told, ("check", "guided", "mode", "min_revisions")))
-        if self.summary.chains > self.summary.revisions == 0 != told("max_revisions") and not guided:
+        single = {*self.summary.stops} == {"max_revisions"} and told("mode") != "best-of"
+        if single and self.summary.revisions == 0 != told("max_revisions"):
             rows.append(("guides", "none, so no answer was revised (--guided or --check gives some)"))
         if told("seed") is None and told("temperature") != 0:
             rows.append(("seed", "none: another run gives other answers (--seed 0 repeats them)"))
