@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
@@ -162,11 +161,9 @@ def test_a_wrong_number_is_replaced_by_others_and_then_its_sentence(temperature:
     chain = redraft.revise("?", model=engine, given=text, checks=[sums], temperature=temperature)
     assert chain.answer == text.replace("They catch 3 * 4 = 52 crabs.", "They catch some.")
     assert len(chain.steps) == 2
-    no = failed("No.", places=[(18, 27)])  # not only the number
-    for check in (lambda answer: no, SimpleNamespace(name="mine", check=lambda answer, prompt: no)):
-        engine = Able([" 15 crabs."], about=ABLE)
-        redraft.revise("?", model=engine, given=text, checks=[check], max_revisions=1)
-        assert engine.asked[0].form.gap.old == " 52 crabs"  # type: ignore[union-attr]
+    engine, no = Able([" 15 crabs."], about=ABLE), failed("No.", places=[(18, 27)])  # not only the number
+    redraft.revise("?", model=engine, given=text, checks=[lambda answer: no if "52" in answer else True])
+    assert engine.asked[0].form.gap.old == " 52 crabs"  # type: ignore[union-attr]
     two = text.replace("36", "30")  # nothing fits the second, which is asked for first
     engine = Able([" 30 fish they eat all.", " 12 crabs.", " Of the fish they eat some."], about=ABLE)
     chain = redraft.revise("?", model=engine, given=two, checks=[sums], temperature=temperature)

@@ -49,8 +49,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
     checks = [*checks]
     parts = [part for check in checks for part in _parts(check)]
     whole = any(isinstance(check, Constraint) for check in checks)  # the whole answer is judged
-    of_json = (check for check in checks if isinstance(check, Json | Keys | JsonSchema | OutputCheck))
-    alone = [] if whole else list(of_json)
+    alone = [one for one in checks if not whole and isinstance(one, Json | Keys | JsonSchema | OutputCheck)]
     for one, other in combinations(parts, 2):
         unlike = [_unlike(second) for first, second in ((one, other), (other, one)) if first in alone]
         if why := _clash(one, other) or _clash(other, one) or "".join(unlike):
@@ -62,8 +61,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
         if high == 0 and what not in WRITTEN:
             return f"only an empty answer passes {part.name}.", f"Allow more: {what}<=50"
         least = low / TOKEN_WORDS if what in ("words", "sentences") else 0
-        names = _names(part)
-        if max_tokens is not None and max(least, MEMBER * len(names)) > max_tokens:
+        if max_tokens is not None and max(least, MEMBER * len(names := _names(part))) > max_tokens:
             message = f"no answer of at most {counted(max_tokens, 'token')} passes {part.name:.200}."
             return message, f"Allow more tokens: {2 * low or 16 * len(names)}."
     return None

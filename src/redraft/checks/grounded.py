@@ -51,27 +51,17 @@ _WORTH: dict[str, Decimal] = {
     **{f"{word[:-1]}ieth": Decimal(10 * value) for value, word in enumerate(_TENS, start=2)},
     **{word: Decimal(value) for word, value in (each.split(":") for each in _OTHERS)},
 }
-_SCALES = {
-    "dozen": 12,
-    "hundred": 100,
-    "thousand": 10**3,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-    "lakh": 10**5,
-    "crore": 10**7,
-    **dict.fromkeys(_list("millionen millone millione milioni mio mln"), 10**6),
-    **dict.fromkeys(_list("milliard milliarde milliarden miliardo miliardi mrd mld"), 10**9),
-}
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_SCALES |= {"trillion": 10**12, "lakh": 10**5, "crore": 10**7}
+_SCALES |= dict.fromkeys(_list("millionen millone millione milioni mio mln"), 10**6)
+_SCALES |= dict.fromkeys(_list("milliard milliarde milliarden miliardo miliardi mrd mld"), 10**9)
 _LETTERS = {"k": 10**3, "m": 10**6, "mn": 10**6, "b": 10**9, "bn": 10**9, "tn": 10**12}
 _LETTERS |= {"万": 10**4, "萬": 10**4, "만": 10**4, "亿": 10**8, "億": 10**8, "억": 10**8}
 
 _MONEY = """usd:$,us$,usd,dollar cad:$,c$,cad,dollar aud:$,a$,aud,dollar eur:€,eur,euro gbp:£,gbp,pound,quid
 chf:chf,franc sek:sek,krona,kronor nok:nok,krone,kroner dkk:dkk,krone,kroner jpy:¥,jpy,yen cny:¥,cny,rmb,yuan
 inr:₹,inr,rupee cent:cent,¢,penny,pence"""
-_DURATIONS = (
-    "second:second,sec minute:minute,min hour:hour,hr,h day:day week:week,wk month:month year:year,yr"
-)
+_PERIODS = "second:second,sec minute:minute,min hour:hour,hr,h day:day week:week,wk month:month year:year,yr"
 _MEASURES = """%:%,percent,pct mm:mm,millimeter,millimetre cm:cm,centimeter,centimetre m:m,meter,metre
 km:km,kilometer,kilometre inch:inch,inches foot:foot,feet,ft yard:yard,yd mile:mile,mi,mph mg:mg,milligram
 g:g,gram kg:kg,kilo,kilogram ton:ton,tonne lb:lb,pound oz:oz,ounce ml:ml,milliliter,millilitre l:l,liter,litre
@@ -88,8 +78,8 @@ def _forms(table: str) -> dict[str, frozenset[str]]:
     return found
 
 
-UNITS = _forms(f"{_MONEY} {_DURATIONS} {_MEASURES}")
-DURATIONS = frozenset(entry.partition(":")[0] for entry in _DURATIONS.split())
+UNITS = _forms(f"{_MONEY} {_PERIODS} {_MEASURES}")
+DURATIONS = frozenset(entry.partition(":")[0] for entry in _PERIODS.split())
 
 
 def _any(words: Mapping[str, object]) -> str:
@@ -383,9 +373,9 @@ class Source:
     def _same(self, amount: Amount, found: Amount, scales: frozenset[int]) -> bool:
         if amount.total == found.total or amount.value != found.value:
             return amount.total == found.total
-        return (
-            found.scale in scales if amount.scale == 1 else found.scale == 1 and amount.scale in self.scales
-        )
+        if amount.scale == 1:
+            return found.scale in scales
+        return found.scale == 1 and amount.scale in self.scales
 
     def has_date(self, date: Date) -> bool:
         """Return whether a date occurs with all its known parts. The prompt may give the year elsewhere."""

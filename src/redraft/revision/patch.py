@@ -130,10 +130,9 @@ def edits_of(state: State) -> list[Edit]:
     case = {result.name for result in failed} & {"uppercase", "lowercase"}
     without, found = {result.name.removeprefix("lacks:") for result in step.checks}, list[Edit]()
     words = plain and not case
-    exact = [result for result in failed if result.name.startswith(("grounded", "lacks:", "lacks["))]
-    named = {place for result in exact for place in result.places}
+    exact = {at for each in failed if each.name.startswith(("grounded", "lacks:")) for at in each.places}
     for span in _phrases(step.answer, inside) if words else inside:
-        wide = _widened(step.answer, *span, narrow=span in named) if words else span
+        wide = _widened(step.answer, *span, narrow=span in exact) if words else span
         edit = Edit(*segment_of(step.answer, *wide, led=resumes), code=code)
         gap = _gap(step.answer, edit, *wide) if plan.info.forms and plan.info.logprobs else None
         made = _made(step.answer, span, wide, without, *case) if plain else None
@@ -576,10 +575,8 @@ def at_margin(text: str, begin: int, end: int) -> str:
 
 def is_said(answer: str, edit: Edit, piece: str) -> bool:
     """Return whether a new part is the old one, or a long sentence of the rest of the answer."""
-    others = f"{answer[: edit.begin]}\n{answer[edit.end :]}"
-    return piece.strip() == answer[edit.begin : edit.end].strip() or bool(
-        LONG.search(piece) and piece in others
-    )
+    twice = LONG.search(piece) and piece in f"{answer[: edit.begin]}\n{answer[edit.end :]}"
+    return bool(twice) or piece.strip() == answer[edit.begin : edit.end].strip()
 
 
 def parts_of(text: str) -> Iterator[tuple[int, str]]:

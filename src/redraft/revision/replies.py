@@ -75,9 +75,8 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
 def _without_marks(answer: str, edit: Edit, new: str) -> str:
     line = answer.rfind("\n", 0, edit.begin) + 1
     before, after = answer[line : edit.begin].strip(), answer[edit.end :].partition("\n")[0].strip()
-    new = (
-        _bare(new.strip(), answer[edit.begin : edit.end]).removeprefix(f"{before} ").removesuffix(f" {after}")
-    )
+    new = _bare(new.strip(), answer[edit.begin : edit.end])
+    new = new.removeprefix(f"{before} ").removesuffix(f" {after}")
     last = answer[: edit.end][-1:]
     return new + last if new[-1:].isalnum() and last in STOPS else new
 

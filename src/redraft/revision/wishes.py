@@ -82,11 +82,10 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
         yield replace(edit, passage=passage.strip())
         return
     edit = Edit(begin, end, wish=wish)
-    before, after = answer[:begin], answer[end:]
-    string = is_json(answer) and (passage.strip()[0] == '"' or is_json(f"{before}x{after}"))
+    string = is_json(answer) and (passage.strip()[0] == '"' or is_json(f"{answer[:begin]}x{answer[end:]}"))
     new = _given(passage.strip(), wish, string=string)
     if new and is_json(answer):
-        new = in_json(before, new, passage, after)
+        new = in_json(answer[:begin], new, passage, answer[end:])
     if new:
         edit = replace(edit, made=new)
     elif named:
