@@ -104,14 +104,13 @@ class Exchange(Response):
         assert self._cancel is not None  # noqa: S101  (the gate was passed)
         async with aclosing(self._source(self._asked, self._cancel)) as events:
             async for index, event in events:
-                if self._cancel.cancelled and not self._gone and not self._has_tokens(event):
-                    deque(self._reply.messages[index].take(event), 0)  # for the log
+                messages = self._reply.messages
+                last: Any = event.chain if isinstance(event, Finished) else messages[index]
+                used = (each.usage.completion_tokens for each in (last, *messages))
+                if self._cancel.cancelled and not (self._gone or any(used)):
+                    deque(messages[index].take(event), 0)  # for the log
                     raise ending()  # an empty answer would pass for the model's own
                 yield index, event
-
-    def _has_tokens(self, event: Any) -> bool:
-        last = event.chain.usage if isinstance(event, Finished) else Usage()
-        return any(each.completion_tokens for each in (last, *(made.usage for made in self._reply.messages)))
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events()) as events:

@@ -112,14 +112,12 @@ def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
 
 
 def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -> Run:
-    tally, done, ids, first = Tally(), set[str](), Ids(), ("", "")
-    made: dict[str, dict[str, None]] = {"name": {}, "revision_mode": {}}
+    tally, done, ids, first, made = Tally(), set[str](), Ids(), ("", ""), dict[tuple[str, str], None]()
     for raw in given.records:
         chain = raw.chain()
         record = ids.new(chain.id)  # an id may be repeated
         done.add(chain.id)
-        for told, words in made.items():
-            words |= {str(word): None for word in [chain.model.get(told)] if word}
+        made |= {(of, str(word)): None for of in ("name", "revision_mode") if (word := chain.model.get(of))}
         truth = truth_of(chain) or Truth()
         about = truth.task, truth.model
         if not tally.chains:
@@ -138,7 +136,7 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
     others = (each for id_, each in failures(given.path).items() if id_ not in done and id_ not in empty)
     tally.failed = dict(Counter(each["cause"] for each in others))
     config = (RunFile(given.path).read() or {}).get("config") or {}
-    parts = [listed([*words], 5) for words in made.values()]
+    parts = [listed([word for of, word in made if of == each], 5) for each in ("name", "revision_mode")]
     if "seed" in config:
         parts.append("no seed" if config["seed"] is None else f"seed {config['seed']}")
     return Run(name, tally, len(empty), " · ".join(filter(None, parts)))
