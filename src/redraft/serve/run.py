@@ -49,8 +49,7 @@ class _Waiting:
             return
         mine[one] = None
         if sum(map(len, self._of.values())) > WAITING:
-            most = max(self._of.values(), key=len)
-            oldest = next(iter(most))
+            oldest = next(iter(max(self._of.values(), key=len)))
             self.remove(oldest)
             oldest.transport.close()
 

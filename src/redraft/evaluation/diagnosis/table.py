@@ -297,8 +297,7 @@ def _faults(chain: Chain, record: Chain | None, task: str, file: Path) -> Iterat
         return
     bare = chain.model_copy(update={"meta": {k: v for k, v in chain.meta.items() if k != KEY}})
     now = asyncio.run(scored(bare, task, checks_of(task_of(task, run_code=True), record))).meta[KEY]
-    told = chain.meta.get(KEY, {})
-    if any(_passed(now, of) != _passed(told, of) for of in ("steps", "drafts")):
+    if any(_passed(now, of) != _passed(chain.meta.get(KEY, {}), of) for of in ("steps", "drafts")):
         yield f"{file}, {chain.id}: the stored results disagree with the task's checks."
 
 
