@@ -49,7 +49,8 @@ class _Waiting:
             return
         mine[one] = None
         if sum(map(len, self._of.values())) > WAITING:
-            oldest = next(iter(max(self._of.values(), key=len)))
+            most = max(self._of.values(), key=len)
+            oldest = next(iter(most))
             self.remove(oldest)
             oldest.transport.close()
 

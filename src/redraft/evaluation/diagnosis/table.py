@@ -115,13 +115,13 @@ def pooled(each: Sequence[Curves]) -> Curves:
     """
     kinds = set.intersection(*({point.way.kind for point in one.points} for one in each))
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}
-    points = tuple(
-        Point(way, tuple(spent for run in runs for spent in run.spent), any(run.base for run in runs))
-        for way in sorted(ways, key=lambda way: way.place)
-        for runs in [[_run_of(one, way) for one in each]]
-    )
+    points = list[Point]()
+    for way in sorted(ways, key=lambda way: way.place):
+        runs = [_run_of(one, way) for one in each]
+        spent = tuple(item for run in runs for item in run.spent)
+        points.append(Point(way, spent, any(run.base for run in runs)))
     seeds, stopped = min(one.seeds for one in each), any(one.stopped for one in each)
-    return Curves(each[0].model, ALL, points, seeds, by=each[0].by, stopped=stopped)
+    return Curves(each[0].model, ALL, tuple(points), seeds, by=each[0].by, stopped=stopped)
 
 
 def _run_of(curves: Curves, way: Strategy) -> Point:
