@@ -291,8 +291,6 @@ def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> No
     copytree(whole, "d")
     refused(run(GSM8K, "--temperature", "0.1", "--seed", "5"), "made differently: temperature", "delete d")
     assert not list(Path("d").rglob("seed-5"))
-    write("test.jsonl", [{"question": "Another?", "answer": "#### 5"}])
-    refused(run(GSM8K), "test.jsonl has changed since it was answered", "name another folder")
 
 
 def test_the_name_of_a_task_is_no_pattern() -> None:
@@ -300,7 +298,7 @@ def test_the_name_of_a_task_is_no_pattern() -> None:
     assert run("gsm8k:my[1].jsonl", "--ways", "one").exit_code == 0
     assert "the truth of 7 answers" in verify().stdout
     write("my[1].jsonl", [{"question": "Another?", "answer": "#### 5"}])
-    refused(run("gsm8k:my[1].jsonl"), "my[1].jsonl has changed since it was answered")
+    refused(run("gsm8k:my[1].jsonl"), "my[1].jsonl has changed since it was answered", "name another folder")
 
 
 def test_files_that_hold_no_questions_are_refused(whole: Path) -> None:
@@ -592,8 +590,7 @@ def test_prompts_may_be_added_and_other_runs_in_the_folder_do_not_count() -> Non
     before = files()
     prompts(60)
     assert " of 60 prompts" in chosen().stdout
-    now = files()
-    assert all(now[name].startswith(text) for name, text in before.items())
+    assert all(files()[name].startswith(text) for name, text in before.items())
     script(*["rain"] * 400, name="other")
     other = chosen(model="other")
     assert "100.0 % of" in other.stdout

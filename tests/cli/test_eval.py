@@ -49,9 +49,7 @@ def test_the_score_and_the_chains() -> None:
     script("Answer: 0")
     assert "seed" not in plain("--limit", "1", "--seed", "0", "-o", "two.jsonl").stdout
     script("Answer: 0", "It is right. Revision is not needed.")
-    judged = run("--limit", "1", "-o", "three.jsonl").stdout
-    assert "stopped    accepted 1" in judged
-    assert "guides" not in judged + result.stdout
+    assert "guides" not in run("--limit", "1", "-o", "three.jsonl").stdout + result.stdout
 
 
 @pytest.mark.slow
@@ -76,12 +74,8 @@ def test_an_output_of_another_task_is_left_alone() -> None:
     script(*["Answer: 1"] * 4)
     plain("--limit", "1")
     before = Path("out.jsonl").read_bytes()
-    for words in (["--guided"], ["--check", "words<=3"]):
-        result = plain(*words)
-        assert result.exit_code != 0, words
-        assert "Traceback" not in result.output
-    result = plain(task="math", file="test.jsonl")
-    assert result.exit_code != 0
+    for result in (plain("--guided"), plain("--check", "words<=3"), plain(task="math")):
+        refused(result)
     assert Path("out.jsonl").read_bytes() == before
 
 

@@ -102,18 +102,14 @@ def test_a_server_that_served_others_just_before_it_went_down_is_waited_for(stat
 
 
 def test_a_server_that_refuses_a_request_is_up(server: FakeServer) -> None:
-    down = error_reply(503, "down")
-    server.on(CHAT, chat_reply("a"), down, error_reply(400, "no"), down)
-    one, found = engine(server, patience=Patience(tries=1, backoff=0)), list[bool]()
-
-    async def ask(one: RemoteEngine) -> None:
-        for _ in range(4):
+    server.on(CHAT, chat_reply("a"), error_reply(503, "down"), error_reply(400, "no"))
+    one = engine(server, patience=Patience(tries=1, backoff=0))
+    with asyncio.Runner() as runner:
+        for trouble in (False, True, False):
             with suppress(ServerError):
-                await collected(one.chat(ASK, Sampling()))
-            found.append(bool(one.health.trouble))
-
-    using(one, ask)
-    assert [*found, bool(one.health.trouble)] == [False, True, False, True, True]
+                runner.run(collected(one.chat(ASK, Sampling())))
+            assert bool(one.health.trouble) == trouble
+        runner.run(one.aclose())
 
 
 def words(model: str, *args: str) -> list[str]:

@@ -125,15 +125,6 @@ def test_engines_of_one_name_are_added_up_and_each_counts_once() -> None:
     assert found["redraft_engine_trouble", "scripted"] == 1
 
 
-def test_a_server_without_a_model_that_works_is_not_ready() -> None:
-    engine = Watched([LONG])
-    engine.health = Health(trouble="it crashes", down=True)
-    with served({"one": plain(engine)}) as server:
-        reply = httpx.get(f"{server.root}/ready")
-    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_down")
-    assert reply.headers["Retry-After"]
-
-
 def test_the_only_server_of_a_model_that_stops_is_reported_until_it_answers_again() -> None:
     with FlakyServer() as flaky:
         engine = RemoteEngine(flaky.model[:-2], "m", patience=Patience(tries=1, backoff=4))

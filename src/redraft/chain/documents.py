@@ -43,8 +43,7 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
     elif not path.exists():
         known = f", or one of: {', '.join(shipped)}" if shipped else "."
         hint = (not path.suffix and nearest(name, shipped)) or f"Give a YAML file{known}"
-        what = "file" if path.suffix else "recipe"
-        raise UsageError(f"there is no {what} {name!r:.200}.", hint=hint)
+        raise UsageError(f"there is no {'file' if path.suffix else 'recipe'} {name!r:.200}.", hint=hint)
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict):
         found = "is empty" if document is None else "is not a recipe"

@@ -141,9 +141,8 @@ def best_answer(chain: Chain, objective: Objective) -> list[Span]:
 
 def _single(steps: Sequence[Step], number: int | None, objective: Objective) -> Step:
     best = steps[number] if number is not None and number < len(steps) else steps[-1]
-    ordered = (best, *reversed(steps))
     for fault in (None, _REJECTED) if objective == "full" else (None,):
-        if found := next((step for step in ordered if _fault(step) == fault), None):
+        if found := next((step for step in (best, *reversed(steps)) if _fault(step) == fault), None):
             return found
     raise RecordError(_fault(best) or _REJECTED)
 

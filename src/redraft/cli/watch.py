@@ -138,8 +138,7 @@ class Watch:
         if index < self._answers_shown or not self._steps:
             return
         if index == 0 and step.answer in self._drafts:  # the draft was printed already
-            number = self._drafts.index(step.answer) + 1
-            self.console.print(render.rule(f"Draft {number} · best draft"))
+            self.console.print(render.rule(f"Draft {self._drafts.index(step.answer) + 1} · best draft"))
         else:
             same = self._before is not None and self._before.answer == step.answer
             self.console.print(render.heading(index, same=same))

@@ -161,8 +161,7 @@ def _part(values: Any, at: str) -> MixPart:
         raise UsageError(f"{at}file is missing: each part must name a file.")
     if part.per and part.count is None:
         raise UsageError(f"{at}per needs a count: the number of records for each {part.per}.")
-    ours = _OUR_LICENCE if generated else UNKNOWN
-    licence = part.licence if values.get("licence") else ours
+    licence = part.licence if values.get("licence") else _OUR_LICENCE if generated else UNKNOWN
     return part.model_copy(
         update={"file": file, "name": part.name or Path(file).name.partition(".")[0], "licence": licence}
     )

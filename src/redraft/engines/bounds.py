@@ -260,8 +260,7 @@ def _width(part: Mapping[str, Any]) -> tuple[int, float]:
         least, most = width(pattern)
     except ValueError:
         return 0, 0
-    whole = pattern.startswith("^") and pattern.endswith("$")
-    return least, most if whole else inf
+    return least, most if pattern.startswith("^") and pattern.endswith("$") else inf
 
 
 def _number(kind: str, part: Mapping[str, Any]) -> dict[str, Any]:

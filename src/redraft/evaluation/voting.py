@@ -250,18 +250,18 @@ class PageVotes:
                 `winner`; and `swapped`, whether the first model was shown second.
         """
         told = {name: vote[name] for name in ("swapped", "question")} | {"answers": list(vote["answers"])}
-        told |= {"sides": "drawn", "when": now(), **({"both": "bad"} if bad else {})}
-        ids: Vote = {
-            "question_id": id,
-            "answer1_id": f"{id}/1",
-            "answer2_id": f"{id}/2",
-            "reviewer_id": "page",
-        }
-        who: Vote = {
-            **dict(zip(("model_1", "model_2"), vote["names"], strict=True)),
-            "judge": voter_of(voter),
-        }
-        review = Review(review_id=f"page/{id}", **ids, **who, winner=vote["winner"], metadata=told)
+        review = Review(
+            review_id=f"page/{id}",
+            question_id=id,
+            answer1_id=f"{id}/1",
+            answer2_id=f"{id}/2",
+            reviewer_id="page",
+            metadata={"sides": "drawn", "when": now(), **told, **({"both": "bad"} if bad else {})},
+            winner=vote["winner"],
+            model_1=vote["names"][0],
+            model_2=vote["names"][1],
+            judge=voter_of(voter),
+        )
         if self._store is None:
             self._store = VoteStore(self._path, Provenance("serve", {"votes": "page"}))
         return self._store.add(review)

@@ -55,10 +55,9 @@ class CompletionRequest(requests.SampledRequest):
         if len(self.prompt) * count > requests.ANSWERS:
             asked = f"prompt and n ask for {len(self.prompt) * count:,} answers"
             raise invalid(f"{asked}, but this server allows {requests.ANSWERS} at most.", "prompt")
-        inputs = tuple(text for text in self.prompt for _ in range(count))
         return requests.Accepted(
             model.name,
-            inputs,
+            tuple(text for text in self.prompt for _ in range(count)),
             options,
             stream=bool(self.stream),
             with_usage=bool(self.stream_options and self.stream_options.include_usage),

@@ -230,9 +230,8 @@ def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, 
         model.resize_token_embeddings(needed, mean_resizing=False)
         head = model.get_output_embeddings()
         # Each new row is the mean of the existing ones, as in SelFee and Alpaca. The tables may be tied.
-        weights = {each.weight for each in (model.get_input_embeddings(), head) if each is not None}
         with torch.no_grad():
-            for table in weights:
+            for table in {each.weight for each in (model.get_input_embeddings(), head) if each is not None}:
                 table[rows:] = table[:rows].mean(0, dtype=torch.float32).to(table.dtype)
     for config in (model.config, getattr(model, "generation_config", None)):
         if config is not None:

@@ -130,12 +130,6 @@ def test_ways_are_compared_on_the_items_that_both_have() -> None:
     assert len(Race({ONE: spent(ONE, [0] * 60), BEST: spent(BEST, [1] * 20)}, MARGIN).gains(BEST, ONE)) == 20
 
 
-def test_a_way_that_made_nothing_leaves_the_choice_open() -> None:
-    found = race(one=[1] * 200)
-    assert found.certain
-    assert not Race({**found.seen, BEST: {}}, MARGIN).certain
-
-
 def test_seeds_that_break_and_mend_one_item_do_not_cancel_in_the_harm() -> None:
     one, way = [[Spent(score, 40, 0) for score in scores] for scores in ([1, 0], [0, 1])]
     names = [str(number) for number in range(300)]

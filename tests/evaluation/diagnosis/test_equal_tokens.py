@@ -113,8 +113,7 @@ def test_files_without_usage_are_not_compared_at_equal_tokens(tmp_path: Path, wi
     found = curves_in(tmp_path)
     assert by_kind(found)["mellea"].basis == "unknown"
     text = text_of(found)
-    which = without.partition("-")[0]
-    assert f"; some chains of {which} do not record tokens; " in text
+    assert f"; some chains of {without.partition('-')[0]} do not record tokens; " in text
     assert "an unknown number of new tokens a prompt" in text
     assert "Not comparable at equal tokens: " in verdict(versus(found))
     json.dumps(without_nan(found), allow_nan=False)

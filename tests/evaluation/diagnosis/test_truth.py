@@ -31,8 +31,7 @@ def test_an_echo_is_never_right_and_a_chain_without_a_best_answer_is_wrong() -> 
 
 
 def test_own_checks_are_the_truth_where_nothing_else_is() -> None:
-    steps = (step("x", guide="0"), step("y", guide="1"))
-    [found] = known([Chain(id="a", steps=steps, best=1)]).chains
+    [found] = known([Chain(id="a", steps=(step("x", guide="0"), step("y", guide="1")), best=1)]).chains
     assert (found.truth.task, found.rights) == (OWN, (False, True))
     assert found.scored == found.guided == {"words<=9"}
 

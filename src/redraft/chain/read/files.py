@@ -340,8 +340,7 @@ class _Text:
             else:
                 length = end - self._at
                 # If the buffer ends after the 0 of `0.5`, only the 0 is read.
-                whole = self._buffer[end : end + 1] in _AFTER or end < near_end
-                if whole or not self._more():
+                if self._buffer[end : end + 1] in _AFTER or end < near_end or not self._more():
                     self._at += length
                     return self._buffer[self._at - length : self._at]
 

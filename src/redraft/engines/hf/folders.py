@@ -37,8 +37,7 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
     if base and not Path(ref).expanduser().exists():  # otherwise, the plus belongs to a folder's name
         adapter = Path(last).expanduser()
         if not (adapter / "adapter_config.json").is_file():
-            is_gguf = last.lower().endswith(".gguf")
-            found = "is for llama.cpp" if is_gguf else "is not an adapter folder"
+            found = "is for llama.cpp" if last.lower().endswith(".gguf") else "is not an adapter folder"
             message = f"training cannot start from {ref}: {last or 'the part after +'} {found}."
             hint = f"Name the folder that the adapter was trained into: --model_name_or_path {base}+FOLDER"
             raise UsageError(message, hint=hint)

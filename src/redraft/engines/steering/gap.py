@@ -51,8 +51,7 @@ async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str
     found, chances = list[tuple[float, str]](), dict[str, float]()
     words = [(str(word), chance) for word, chance in top]  # an id of a token without a text is not a word
     for word, chance in [each for each in words if gap.takes(each[0])][: 3 * WORDS]:
-        more = len(found) < WORDS or max(found)[0] < FITTING
-        if more and forbidden(word + gap.rest) is None:
+        if (len(found) < WORDS or max(found)[0] < FITTING) and forbidden(word + gap.rest) is None:
             chances[word] = await begun(gap.rest, await look(word), encode)
             found.append((chance + chances[word], word))
     least = FITTING

@@ -115,13 +115,13 @@ def pooled(each: Sequence[Curves]) -> Curves:
     """
     kinds = set.intersection(*({point.way.kind for point in one.points} for one in each))
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}
-    points = tuple(
-        Point(way, tuple(spent for run in runs for spent in run.spent), any(run.base for run in runs))
-        for way in sorted(ways, key=lambda way: way.place)
-        for runs in [[_run_of(one, way) for one in each]]
-    )
+    points = list[Point]()
+    for way in sorted(ways, key=lambda way: way.place):
+        runs = [_run_of(one, way) for one in each]
+        spent = tuple(item for run in runs for item in run.spent)
+        points.append(Point(way, spent, any(run.base for run in runs)))
     seeds, stopped = min(one.seeds for one in each), any(one.stopped for one in each)
-    return Curves(each[0].model, ALL, points, seeds, by=each[0].by, stopped=stopped)
+    return Curves(each[0].model, ALL, tuple(points), seeds, by=each[0].by, stopped=stopped)
 
 
 def _run_of(curves: Curves, way: Strategy) -> Point:
@@ -297,8 +297,7 @@ def _faults(chain: Chain, record: Chain | None, task: str, file: Path) -> Iterat
         return
     bare = chain.model_copy(update={"meta": {k: v for k, v in chain.meta.items() if k != KEY}})
     now = asyncio.run(scored(bare, task, checks_of(task_of(task, run_code=True), record))).meta[KEY]
-    told = chain.meta.get(KEY, {})
-    if any(_passed(now, of) != _passed(told, of) for of in ("steps", "drafts")):
+    if any(_passed(now, of) != _passed(chain.meta.get(KEY, {}), of) for of in ("steps", "drafts")):
         yield f"{file}, {chain.id}: the stored results disagree with the task's checks."
 
 

@@ -374,8 +374,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
         pairs[frozenset(placed.names)].append(placed)
     found = []
     for group in pairs.values():
-        review = group[0].review
-        shown = group[0].names[::-1] if review.metadata.get("swapped") else group[0].names
+        shown = group[0].names[::-1] if group[0].review.metadata.get("swapped") else group[0].names
         model, opponent = sorted(shown, key=lambda name: first.index(name) if name in first else len(first))
         found.append(_comparison(model, opponent, group))
     return tuple(found)

@@ -107,7 +107,8 @@ class Material:
                 by_name = found.answers.setdefault(text_in_source(record, "answer_id") or record.id, {})
                 if name in by_name:
                     raise RecordError(f"{path} has the answer {record.id!r} twice.")
-                found.prompts.setdefault(question_id(record), record.prompt.said)
+                if questions is None:
+                    found.prompts.setdefault(question_id(record), record.prompt.said)
                 model = record.model.get("name") if isinstance(record.model, Mapping) else None
                 by_name[name] = Answer(name, str(model or ""), question_id(record), record.answer)
         if questions:

@@ -87,8 +87,7 @@ class RunReport:
     def sections(self) -> Iterator[Part]:
         """Yield the sections of the report: each run, then the differences."""
         for run in self.runs:
-            task = f"{run.tally.task}, " * bool(run.tally.task)
-            note = task + counted(run.tally.chains, "answer")
+            note = f"{run.tally.task}, " * bool(run.tally.task) + counted(run.tally.chains, "answer")
             lines = tuple(run.tally.lines()) if run.tally.outcomes else ()
             yield Part(run.name, note, lines=lines, facts=[*run.facts()])
         yield from sections(self.differences, "record", as_percent=True)

@@ -49,9 +49,8 @@ class Policy(nn.Module):
         super().__init__()
         self.model, self.own, self.config = model, own, model.config
         self._plain = has_plain_head(bare_of(model))  # False if the model bounds or scales its logits
-        width = model.config.get_text_config().hidden_size
         # Zeros: an untrained head then changes no advantage.
-        self.value_head = nn.Linear(width, 1, dtype=torch.float32)
+        self.value_head = nn.Linear(model.config.get_text_config().hidden_size, 1, dtype=torch.float32)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
         self.value_head.requires_grad_(own.algorithm == "ppo")  # the other algorithms have no value loss

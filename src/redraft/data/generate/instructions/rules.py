@@ -258,9 +258,8 @@ def read_instances(reply: str, task: Task, *, cut: bool) -> list[Task]:
     labels = ("label", "input") if task.is_classification else ("input", "output")
     answer = labels[0] if task.is_classification else labels[1]
     blocks = read_blocks(reply, labels)
-    whole = blocks[:-1] if cut else blocks
     return [
         Task(task.instruction, input_of(block["input"]), block[answer], task.is_classification)
-        for block in whole
+        for block in (blocks[:-1] if cut else blocks)
         if block.keys() >= {"input", answer}
     ][:INSTANCES]

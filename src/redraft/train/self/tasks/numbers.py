@@ -94,8 +94,7 @@ def _time_of_day(rng: Random) -> Values:
 
 def _spoiled_time(values: Values, rng: Random) -> str:
     hour, minute = map(int, RIGHT["later"](values).split(":"))
-    wrong = hour * 60 + minute + rng.choice((-60, 60, 40, -10, -5, -1, 1, 5, 10, 20))
-    return clock(wrong % _DAY)
+    return clock((hour * 60 + minute + rng.choice((-60, 60, 40, -10, -5, -1, 1, 5, 10, 20))) % _DAY)
 
 
 LATER = _task("later", _time_of_day, _spoiled_time)
