@@ -172,7 +172,8 @@ def tables_of_checks() -> str:
         f"`{name}`" for name in sorted(TYPES) if not (TYPES[name].form or Constraint(name).schema)
     )
     end = ", ".join(f"`{name}`" for name in sorted(TYPES) if not TYPES[name].lost)
-    rows += [f"All types of `ifeval` steer, except {steer}.", f"All end a text, except {end}."]
+    rows.append(f"All types of `ifeval` steer, except {steer}.")
+    rows.append(f"All types end a text that can no longer pass, except {end}.")
     return "\n".join(row.replace("  ", " ") for row in rows)
 
 

@@ -689,4 +689,4 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered").stderr
-    assert judged.count("The way `steered` is left out: only checks can steer, and there are none.") == 1
+    assert judged.count("`steered` is left out: only checks can steer, and there are none.") == 1

@@ -558,7 +558,7 @@ class PairEncoder:
 def answers_of(chain: Chain) -> tuple[str, str]:
     """Return the chosen and the rejected answer of a chain, as `chain.write.to_preference` decides."""
     if isinstance(meta_of(chain, "source").get("chosen"), list):
-        raise RecordError("a pair has more than text (a tool call or thoughts), but only text is trained on")
+        raise RecordError("a pair has a tool call or thoughts, but this training supports only text")
     if any(is_blank(step.answer) for step in chain.steps):
         raise RecordError("an empty answer")
     record = to_preference(chain)

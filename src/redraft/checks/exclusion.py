@@ -94,7 +94,7 @@ def _clash(one: Check, other: Check) -> str:
 
 
 def _names(check: Check) -> list[str]:
-    """Return the keys that every answer has; empty if an answer may be other JSON than an object."""
+    """Return the keys that a check requires of every answer; empty if answers need not be JSON objects."""
     schema = schema_of(check) or {}
     names = schema.get("required") if schema.get("type") == "object" else None
     return [*map(str, names)] if isinstance(names, list) else []

@@ -134,7 +134,7 @@ def self_(
 
     Each task draws prompts, and has an exact check that shows its work. One adapter learns right answers. It
     drafts answers to other prompts, the check criticises them, and a second adapter learns to criticise and
-    revise. Its first and its revised answers are then tested on prompts worded differently from its training.
+    revise. The model's first and revised answers are then tested on prompts that are worded differently.
     All files are in DIR, with a model card. To resume a stopped run, type the same command again. With
     --from, the model learns the tasks of --task besides its old ones, which are rehearsed.
     """

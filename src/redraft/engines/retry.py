@@ -187,7 +187,7 @@ class Schedule:
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Use an amount, or give it back if it is negative. Idle time over `catch_up` seconds is lost."""
+        """Book an amount (negative: undo). At most `catch_up` seconds of idle time can be used later."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 

@@ -47,7 +47,7 @@ class Spelling:
     def after(
         cls, prompt: Sequence[int], decode: Callable[[Sequence[int]], str], stop: Sequence[str]
     ) -> Spelling:
-        """Create a spelling that starts after a prompt."""
+        """Create a detokenizer for the tokens that follow a prompt."""
         return cls(decode, list(prompt[-_CONTEXT:]), tuple(filter(None, stop)))
 
     def add(self, token: int) -> FinalText:

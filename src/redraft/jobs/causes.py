@@ -65,7 +65,7 @@ def is_filtered(error: errors.RedraftError) -> bool:
 
 
 def is_doubtful(error: errors.RedraftError) -> bool:
-    """Return whether an error may concern its item or the whole job. Only the next items can show which."""
+    """Return whether it is unclear if an item or the whole job caused an error. Later items show which."""
     if isinstance(error, errors.ServerError):
         return error.status not in _REFUSED | _HOPELESS
     return isinstance(error, (errors.EngineTimeout, errors.CheckError))

@@ -214,7 +214,7 @@ def to_patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Any) -> An
         raise UsageError(f"{shown(answer)} cannot be patched.", hint="Give an answer, or its chain.")
     if not (options.get("places") or options.get("checks")):
         hint = "Give places=[('40 dollars', 'in euros')], or checks."
-        raise UsageError("nothing says what to patch.", hint=hint)
+        raise UsageError("neither places nor checks are given, so it is unclear what to patch.", hint=hint)
     if isinstance(answer, str) and not answer.strip():
         raise UsageError("the text is blank, so nothing can be changed.", hint="Give another text.")
     options["places"] = options.get("places") or []
@@ -555,7 +555,7 @@ def check_plain(plan: Plan) -> None:
     more = next(filter(None, map(beyond_text, messages)), "")
     if plan.mode == "native" and more:
         raise RecordError(
-            f"native revision continues a text, but a message has {more}.",
+            f"native revision needs messages of plain text, but one has {more}.",
             hint="Use mode 'prompted', and a server that accepts such messages.",
         )
 

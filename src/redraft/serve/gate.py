@@ -110,7 +110,7 @@ def down(engine: object) -> Refusal | None:
 
 
 def ending() -> Refusal:
-    """Return the refusal of a request that the server does not answer because it ends."""
+    """Return the refusal of a request that arrives while the server is shutting down."""
     return unavailable("draining", "the server is shutting down.")
 
 

@@ -83,7 +83,7 @@ class Log:
             self._show(step, steps, numbers)
 
     def report(self, to: Callable[[int, int, Mapping[str, Any]], object]) -> None:
-        """Call `to` with the step, the number of steps and the numbers of each line. Show no progress."""
+        """Instead of showing progress, call `to` with each line's step, number of steps and numbers."""
         self._show = to
 
 

@@ -204,7 +204,7 @@ def id_of(record: Any, stem: str, index: int) -> str:
 
 
 class Ids:
-    """The ids in use, as hashes: about 17 bytes each. A collision only adds a needless `~2`."""
+    """The ids in use, as hashes: about 17 bytes each. If two collide, an id only gets a needless `~2`."""
 
     def __init__(self) -> None:
         self._used = IdSet()

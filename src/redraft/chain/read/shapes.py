@@ -1,8 +1,8 @@
 """Recognise the shape of a published record by its fields, and read it as a chain.
 
-The first of `shapes()` that matches is used; plugins may add shapes. A record's fields go to the prompt, to
-the steps, and in `meta` to `reference` (the gold answer), `rationale`, `tests` and `lang`. All others go to
-`source`, so that nothing is lost. Answers and prompts are read here, other records in the other modules.
+The first of `shapes()` that matches is used; plugins may add shapes. A record's fields become the prompt,
+the steps, and the values `reference` (the gold answer), `rationale`, `tests` and `lang` of `meta`. All others
+go to `meta.source`, so that nothing is lost. Answers and prompts are read here, others in other modules.
 """
 
 from __future__ import annotations

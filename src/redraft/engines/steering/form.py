@@ -169,7 +169,7 @@ class Form:
     def further(self) -> tuple[Callable[[str], int], int, str]:
         """The sentence counter, the least number of sentences, and a sample of a further sentence.
 
-        The sample is empty unless several sentences are demanded, and another limit has room for all of them.
+        The sample is empty if only one sentence is demanded, no other limit has a maximum, or no sample fits.
         """
         highs = [(each.count, each.high) for each in self.limits if each.high is not None]
         for each in self.limits:

@@ -160,7 +160,7 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether a usable way is certainly less than the margin behind every other."""
+        """Whether there is a usable way that certainly no other beats by the margin or more."""
         return bool(self._safe)
 
     @property
@@ -196,7 +196,7 @@ class Race:
         return Estimate(*((1 - part) * a + part * b for a, b in zip(*both, strict=True)))
 
     def finding(self, way: Strategy) -> str:
-        """Compare a way with one answer: `better`, `worse`, `equal` (within the margin), or `open`."""
+        """Compare a way with `one`: `better`, `worse`, `equal` (within the margin), or `open`."""
         gain = self.gain(way)
         if gain.low > 0:
             return "better"

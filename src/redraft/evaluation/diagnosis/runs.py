@@ -188,7 +188,7 @@ class StrategyRuns:
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         if len(kinds) < len(self.kinds) and not self.plan.quiet:
             why = "only checks can steer, and there are none" if self._chooser else "--steer steers all ways"
-            self.settings.tell(f"The way `steered` is left out: {why}.")
+            self.settings.tell(f"`steered` is left out: {why}.")
         values = self.settings.values
         drawn = [n for n in range(2, values.samples + 1) if self.share is None or n.bit_count() == 1]
         return strategies_of(kinds, values.max_revisions, drawn, voting=voting)

@@ -123,7 +123,7 @@ class Retold:
 
     @property
     def demand(self) -> str:
-        """The demand of the original check, so that the first request is the same in all ways."""
+        """The demand of the original check, so that every way sends the same first request."""
         return demand_of(self.part)
 
     @property

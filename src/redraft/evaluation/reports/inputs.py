@@ -133,7 +133,7 @@ class Material:
                 f"{where}: the answer {answer_id!r} is not in {' or '.join(self.names)}.", hint=_JUDGED
             )
         raise RecordError(
-            f"{where}: the answer {answer_id!r} is in {' and '.join(found)}, so the judged one is unknown.",
+            f"{where}: the answer {answer_id!r} is in {' and '.join(found)}, so which was judged is unclear.",
             hint=_NAMING,
         )
 

@@ -76,7 +76,7 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
     Raises:
         MissingExtra: Ray is not installed.
         UsageError: `address` is not an address, or is for Ray's client.
-        ClusterError: There is no cluster, it refuses to connect, or one of its machines has other versions.
+        ClusterError: There is no cluster, it refuses to connect, or a machine has another redraft or Python.
     """
     ray = _module(address)
     how: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}

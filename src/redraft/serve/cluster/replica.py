@@ -53,7 +53,7 @@ class Fault(NamedTuple):
 
 
 class ReplicaPiece(NamedTuple):
-    """A message of a replica: its name, and its new deltas or the error that stopped it."""
+    """A message from a replica: the replica's name, with new deltas or the error that stopped the reply."""
 
     replica: str
     deltas: tuple[Delta, ...] = ()

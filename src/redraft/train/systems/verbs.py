@@ -95,8 +95,8 @@ def find_verb(name: str) -> Verb:
 def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     """Raise `UsageError` if an option of a verb is unknown or missing, or has a wrong value.
 
-    Values with `{NAME}` in them are not checked. For `train`, all other settings are checked, with the recipe
-    that they name. For verbs that cost money, all other values are checked; for other verbs, only choices.
+    Values with `{NAME}` in them are not checked. The others are checked for `train`, with the recipe that
+    they name, and for verbs that cost money. Of other verbs, only fixed choices are checked.
     """
     whole = {name: each for name, each in options.items() if not any(names_in(each))}
     known: dict[str, None] = {}

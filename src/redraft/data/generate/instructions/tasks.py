@@ -64,7 +64,7 @@ def to_chain(
     *,
     is_last: bool = False,
 ) -> Chain:
-    """Return the chain record of a kept task. `seeds` becomes its origin, with a licence.
+    """Return the chain record of a kept task. `seeds` becomes its `meta.origin`, which states the licence.
 
     `is_last` marks a request's last task. By this mark, a later run recognises that the request is done.
     """
