@@ -110,7 +110,7 @@ def test_the_role_developer_is_that_of_the_system_for_native_revision() -> None:
 
 def test_native_revision_refuses_them_too() -> None:
     engine = ScriptedEngine(["A gull."], native=True)
-    with pytest.raises(UsageError, match="native revision needs messages of plain text, but one has a part of the"):
+    with pytest.raises(UsageError, match="native revision needs messages of plain text, but one has a part"):
         revise([QUESTION], model=engine)
     assert engine.calls == []
 
