@@ -308,7 +308,7 @@ def test_nothing_new_is_no_step() -> None:
 @pytest.mark.parametrize(
     ("places", "message"),
     [
-        ([], "nothing says"),
+        ([], "neither places nor checks"),
         ([("pounds", "in euros")], "lacks the passage 'pounds'"),
         ([("s", "in euros")], "the passage 's' 8 times"),
         ([((5, 900), "in euros")], "the text, which has 68 characters"),
