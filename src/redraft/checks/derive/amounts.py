@@ -59,7 +59,7 @@ UNITS = {
 }
 """Patterns for the names of each unit, with usual misspellings."""
 _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
-"""Units of which "in three" means exactly three, whereas "in 50 words" may mean about 50."""
+"""With these units, "in three" means exactly three, whereas "in 50 words" may mean about 50."""
 _SHORT = 3
 """The most words for which "in two words" means exactly two."""
 _GREETED = {"sentences", "paragraphs", "lines"}
