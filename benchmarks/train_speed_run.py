@@ -136,7 +136,7 @@ def trl(settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: An
 
 def examples(data: Prepared) -> list[dict[str, list[int]]]:
     made = []
-    for ids, trained, _ in (data[number] for number in range(len(data))):
+    for ids, trained in (data[number] for number in range(len(data))):
         labels = [each if learnt else -100 for each, learnt in zip(ids.tolist(), trained, strict=True)]
         made.append({"input_ids": ids.tolist(), "labels": labels})
     return made
