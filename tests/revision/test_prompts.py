@@ -28,7 +28,7 @@ OWN = {
         ({"revise": "{found} {\n\nAgain."}, "the template revise cannot be read", "{{ or }}"),
         ({"revise": 3}, "the template revise is 3", "docs/recipes.md"),
         ({"criticise": "{found}\n\nJudge it."}, "the words 'Revision is needed'", "'Revision is not needed'"),
-        ({"rewrite": "{found}"}, "a wording has no template 'rewrite'", "criticise, revise"),
+        ({"rewrite": "{found}"}, "there is no template 'rewrite'", "criticise, revise"),
         ({}, "a wording needs a template", "docs/recipes.md"),
         ("nowhere", "there is no wording 'nowhere'", "task, teacher"),
     ],

@@ -37,7 +37,7 @@ def test_what_a_cpu_cannot_do_is_left_out_and_said() -> None:
     assert said == [
         "--tf32 is ignored: it needs a GPU, and none is used.",
         "--fp16 is ignored: it needs a GPU, and none is used. --dtype sets the number format.",
-        "--fsdp is ignored: one process loads the whole model. The loss does not change. FSDP needs GPUs.",
+        "--fsdp is ignored, so one process loads the whole model. The loss is the same. FSDP needs GPUs.",
     ]
 
 

@@ -158,7 +158,7 @@ class _Text(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """Where the rendered text contains a text. `exact`: the text is unchanged but for trimmed ends."""
+    """The position of a text in the rendered text. `exact`: at most white space at its ends is missing."""
 
     start: int
     end: int

@@ -63,7 +63,7 @@ def yaml_of(text: str | bytes, name: object) -> Any:
 
     class Loader(yaml.SafeLoader):
         def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-            """Check names before YAML merges add other names."""
+            """Refuse a name that a mapping has twice, before merges (`<<`) are applied."""
             node = super().compose_mapping_node(anchor)
             lines: dict[tuple[str, str], int] = {}
             for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):

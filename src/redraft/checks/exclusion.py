@@ -1,7 +1,7 @@
 """Find checks that no answer can pass: those that exclude each other, or demand more text than is allowed.
 
 Only provable conflicts are reported, because the user gets an error instead of an answer. Doubtful pairs are
-allowed, such as `lacks:3` and `contains:3,`: "3,5" passes both.
+allowed, such as `lacks:3` and `contains:3,`: "3,5" passes both, because it is one number.
 """
 
 from __future__ import annotations

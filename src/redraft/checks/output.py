@@ -87,7 +87,7 @@ def _places(value: Any, errors: Sequence[Any]) -> Iterator[str]:
 
 
 def _path(value: Any, loc: Sequence[str | int], *, missing: bool) -> tuple[list[str | int], int, Any]:
-    """Return a place's keys without pydantic's type names, and the index and name of the first type."""
+    """Return a place's keys without type names, how many precede the first type name, and that name."""
     path, at, tag = list[str | int](), 0, None
     for number, key in enumerate(loc, start=1):
         held = isinstance(value, dict) and (key in value or (missing and number == len(loc)))

@@ -42,7 +42,7 @@ _MARKS = regex.compile(r"(?!-\Z)\s*\p{P}[\s\p{P}]*")  # only marks, such as `...
 
 
 def bullets(text: str) -> int:
-    """Count the lines that begin with a bullet: `-`, `*`, `+`, `–` with a space after it, or `•`."""
+    """Count the lines that begin with a bullet: `•`, or one of `-`, `*`, `+` and `–` before a space."""
     return sum(bool(_BULLET.match(line)) for line in _outside_fences(text))
 
 
@@ -282,7 +282,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """The form of an answer without the phrase; for `lacks[part]`, only if it is a single sign."""
+        """The form of an answer without the phrase; for `lacks[part]`, only if TEXT is one mark, such as `!`."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
@@ -475,7 +475,7 @@ class Matches:
 
     @property
     def form(self) -> Form | None:
-        """The form of the pattern, which steers if it covers whole answers and a grammar can express it."""
+        """The form for the pattern. Only a `^…$` pattern that a grammar can express steers the model."""
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002

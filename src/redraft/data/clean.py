@@ -64,7 +64,7 @@ def clean(
     output.tell_counts()
     if left and "html" in plan.rules:
         text = f"the answers of {counted(left, 'record')} still contain HTML."
-        run.tell(text, "The questions ask for HTML, or only some of the answers are HTML.")
+        run.tell(text, "It is kept if a question asks for HTML, or if not all answers of a record are HTML.")
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()

@@ -142,7 +142,7 @@ class Items:
             )
 
     def save(self, folder: Path) -> None:
-        """Write the arrays that `Runs` reads. An n-gram of several items counts only for the first."""
+        """Write the arrays that `Runs` reads. An n-gram found in several items counts only for the first."""
         owners = np.repeat(np.arange(len(self.names)), [len(each) for each in self._hashes])
         hashes, first = np.unique(np.concatenate(self._hashes), return_index=True)
         bits = (len(hashes) * _SLOTS).bit_length()

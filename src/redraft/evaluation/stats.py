@@ -60,7 +60,7 @@ class Estimate:
     """A figure and its 95 % interval.
 
     The value is NaN if nothing was counted. If there is only one question, or if all questions agree, the
-    ends of a figure without bounds are NaN.
+    interval's ends are NaN, unless the figure's bounds are given.
     """
 
     value: float

@@ -578,7 +578,7 @@ def check_request(plan: Plan) -> None:
         takes = f" It accepts {', '.join(sorted(info.fields))}." if field and info.fields else ""
         raise UsageError(
             f"the engine {info.engine} does not accept {given[0]}{field}.{takes}",
-            hint="Use a server that accepts them: model='http://host/v1#model'. Or leave them out.",
+            hint=f"Use a server: model='http://host/v1#model'. Or leave out {given[0]}.",
         )
     of_template = (sampling.extra_body or {}).get(OF_TEMPLATE)
     own = {"stop": plan.options.stop, "tools": plan.options.tools, OF_TEMPLATE: of_template}

@@ -574,7 +574,7 @@ def at_margin(text: str, begin: int, end: int) -> str:
 
 
 def is_said(answer: str, edit: Edit, piece: str) -> bool:
-    """Return whether a new part is the old one, or a long sentence of the rest of the answer."""
+    """Return whether a new part equals the old one, or is a long sentence found elsewhere in the answer."""
     twice = LONG.search(piece) and piece in f"{answer[: edit.begin]}\n{answer[edit.end :]}"
     return bool(twice) or piece.strip() == answer[edit.begin : edit.end].strip()
 

@@ -137,7 +137,7 @@ class Watch:
         return f"{self.recipe} promises nothing for answers {which}. Covered checks: {its}."
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
-        """Share counts with watches of the same promise and checks, in `folder`. Return any warning."""
+        """Store the counts in `folder`, in one file per promise and checks. Return any warning."""
         self._file = folder / f"{_digest({**self.promise.model_dump(exclude={'drift'}), 'with': checks})}.txt"
         return self._counted()
 

@@ -198,7 +198,7 @@ def wording_of(value: Any) -> Wording:
         raise UsageError(f"there is no wording {value!r:.80}.", hint=hint)
     for key in value:
         if key not in PLACES:
-            raise UsageError(f"a wording has no template {key!r:.40}.", hint="Templates: criticise, revise")
+            raise UsageError(f"there is no template {key!r:.40}.", hint="Templates: criticise, revise")
     if not value:
         raise UsageError("a wording needs a template: criticise, revise, or both.", hint=_EXAMPLE)
     return replace(DEFAULT, name="own", **value)

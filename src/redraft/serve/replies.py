@@ -171,7 +171,7 @@ class AnswerMessage:
 
     @property
     def usage(self) -> Usage:
-        """The usage of all attempts so far. A piece without counts counts as one token."""
+        """The usage of all attempts so far. Each piece since the last reported usage counts as one token."""
         return self._counted + Usage(completion_tokens=self._pieces)
 
     @property

@@ -311,7 +311,7 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
         theirs, alpha = lora_weights(adapter, sizes_from_config(base.config.to_dict()))
     own = peft.get_peft_model_state_dict(added, save_embedding_layers=False)
     for name in sorted(own.keys() ^ theirs.keys()):
-        raise UsageError(f"--lora_from: only one of {adapter} and the new adapter contains {name!r:.120}.")
+        raise UsageError(f"--lora_from: {name!r:.120} is missing from {adapter} or from the new adapter.")
     config: Any = added.peft_config["default"]
     begun = {}
     for name, values in own.items():

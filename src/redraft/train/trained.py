@@ -115,7 +115,7 @@ def _fit_to_cpu(asked: dict[str, Any], own: RunOptions, say: Say) -> None:
 def _leave_fsdp_out(asked: dict[str, Any], say: Say, why: str) -> None:
     if asked.pop("fsdp", None):
         each = f"each of the {ranks()} processes" if ranks() > 1 else "one process"
-        say(f"--fsdp is ignored: {each} loads the whole model. The loss does not change. {why}.")
+        say(f"--fsdp is ignored, so {each} loads the whole model. The loss is the same. {why}.")
     asked.pop("fsdp_config", None)
 
 

@@ -48,7 +48,7 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     assert result.stderr == (
         "redraft: 4 kept, 1 dropped\n  short          1\n"
         "redraft: the answers of 1 record still contain HTML.\n"
-        "  The questions ask for HTML, or only some of the answers are HTML.\n"
+        "  It is kept if a question asks for HTML, or if not all answers of a record are HTML.\n"
     )
     page = Chain.from_json(result.stdout.splitlines()[1])
     assert (page.prompt.instruction, page.answer) == ("Is a < b?", "```\nif a < b:\n    x\n```")

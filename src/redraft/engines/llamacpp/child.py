@@ -104,7 +104,7 @@ def _serve(settings: ChildSettings) -> Any:
     if all(device["type"].name.endswith(("_CPU", "_ACCEL")) for device in devices):
         if settings["gpu"]:
             names = ", ".join(str(device["name"]) for device in devices)
-            raise RuntimeError(f"it finds no GPU, only {names}. Leave out --gpu-layers, or: --device cpu")
+            raise RuntimeError(f"it finds no GPU, only {names}. Use --device cpu, without --gpu-layers")
         params.fit_params = False  # fitting would load the model twice, to test a GPU
     if settings["threads"] is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]

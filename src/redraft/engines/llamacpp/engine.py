@@ -416,8 +416,8 @@ class LlamaCppEngine(ProcessEngine[Child]):
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
     """Return characters such that each control token contains one; None if the vocabulary has no types.
 
-    llama.cpp overrides the types of known names, such as `<|im_end|>`, which all contain `<`
-    (`special_eog_ids` in src/llama-vocab.cpp).
+    `<` is always included, because llama.cpp makes known names, such as `<|im_end|>`, control tokens
+    whatever their type in the file (`special_eog_ids` in src/llama-vocab.cpp).
     """
     texts = header.metadata.get("tokenizer.ggml.tokens")
     kinds = header.metadata.get("tokenizer.ggml.token_type")

@@ -62,7 +62,7 @@ class Draft:
         return len(self.text)
 
     def give(self, text: str) -> None:
-        """Append a text that no model wrote. Trailing spaces are left out if the next piece has its own."""
+        """Append a text that no model wrote. Trailing spaces are cut if the next piece begins with one."""
         if bare := text.rstrip(" "):
             self.add(Delta(text=bare))
         if text:

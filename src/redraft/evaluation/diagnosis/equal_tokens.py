@@ -180,7 +180,7 @@ class Curves:
 
     @property
     def native(self) -> int:
-        """The number of items where revising equals revising alone: the model revised without feedback."""
+        """The number of items where `revise` equals `alone`, because the model revised without feedback."""
         one, other = ([p.spent for p in self.points if p.way.kind == kind] for kind in ("revise", "alone"))
         return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 

@@ -104,7 +104,7 @@ class Changes:
 
     @property
     def right(self) -> int:
-        """The number of answers that were right before."""
+        """The number of answers that were right before the revision."""
         return sum(before for before, _, _ in self.pairs)
 
     @property

@@ -139,8 +139,8 @@ class StrategyRuns:
     def _fits(self, strategy: Strategy, seed: int) -> bool:
         """Decide whether a run is needed.
 
-        A way in `SAMPLED` is skipped if, in the first seed, the same way with fewer drafts used at least as
-        many tokens as every way outside `SAMPLED`. Later seeds make only the runs that the first seed made.
+        A way in `SAMPLED` is skipped if, with the first seed, fewer drafts already used as many tokens as the
+        costliest way outside `SAMPLED`. With later seeds, only ways that ran with the first seed are run.
         """
         if strategy.kind not in SAMPLED:
             return True

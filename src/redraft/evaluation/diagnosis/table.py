@@ -109,9 +109,9 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
 
 
 def pooled(each: Sequence[Curves]) -> Curves:
-    """Combine the curves of a model's tasks. If a task lacks a size of a way, `_run_of` finds a substitute.
+    """Combine the curves of a model's tasks, for the kinds of ways that ran on every task.
 
-    A kind of way that is not run on every task is left out.
+    If a task lacks a size of a way, such as best of 4, `_run_of` chooses another of that kind.
     """
     kinds = set.intersection(*({point.way.kind for point in one.points} for one in each))
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}

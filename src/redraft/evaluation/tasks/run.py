@@ -125,7 +125,7 @@ def evaluate_file(
         task: The name of a task, as for `redraft eval`.
         source: The task's file.
         output: The file for the chains, with the truth about each answer in `meta["eval"]`.
-        **options: As listed below; all can be left out. Models are references.
+        **options: As listed below; all can be left out. Models must be references, not engines.
 
     Returns:
         The result of the run. Its `summary` is the `Tally`, and `summary.score.rate` is the share of right

@@ -344,7 +344,7 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
     Args:
         source: A file of prompts, of any known shape.
         output: The file for the chains: one line for each prompt, in the order of completion.
-        **options: As listed below; all are optional. Models are references.
+        **options: As listed below; all are optional. Models must be references, not engines.
 
     Raises:
         UsageError: An option is unknown, or two do not fit together.
