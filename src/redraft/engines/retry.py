@@ -205,7 +205,7 @@ class RateLimit:
     - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
       call books the mean of earlier calls, and corrects the booking when it ends.
     - The limit of active requests follows the server's 429 replies: one multiplies it by `CUT`, unless the
-      request began before the last cut. Each good reply adds 1/limit. Before the first 429, there is no limit.
+      request began before the last cut. Each good reply adds 1/limit. Before the first 429, there is none.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
