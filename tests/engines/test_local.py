@@ -22,7 +22,7 @@ from redraft.errors import ContextError, EngineError, ModelError, UsageError
 from redraft.jobs.machine import free_memory
 from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import read_header
-from tests.engines.talking import collect, run
+from tests.engines.talking import collect, run, said
 from tests.gguf_files import tiny_model
 
 SAID: list[Message] = [{"role": "user", "content": "Hi. <end>"}, {"role": "user", "content": "1."}]
@@ -58,6 +58,40 @@ class Echo(LocalEngine):
 
 def engine(*, chats: bool = True) -> Echo:
     return Echo(EngineInfo("echo", "echo", chats=chats), 10)
+
+
+class Writer(Echo):
+    """It writes its prompt, letter by letter."""
+
+    async def _continue(
+        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
+    ) -> AsyncGenerator[Delta, None]:
+        for letter in map(chr, prompt[1:]):
+            yield Delta(text=letter, tokens=(ord(letter),))
+        yield Delta(finish="max_tokens", completion_tokens=len(prompt) - 1)
+
+
+@pytest.mark.parametrize("text", ["A gentle soul,\n" * 60, "Dear bank,\n" + "**\n\n" * 200])
+def test_redrafts_own_model_ends_an_answer_that_goes_round(text: str) -> None:
+    writer = Writer(EngineInfo("writer", "writer"), 10_000)
+    free, bound = Sampling(max_tokens=2000), Sampling(max_tokens=2000, schema={"type": "string"})
+    assert said(run(collect(writer.stream(text, free)))) == text
+    writer.trust(0.0, shipped=True)
+    assert said(run(collect(writer.stream(text, bound)))) == text
+    told = run(collect(writer.stream(text, free)))
+    assert text.startswith(said(told))
+    assert 300 < len(said(told)) < 450
+    assert told[-1].finish == "stop"
+    assert told[-1].completion_tokens == len(said(told))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "I must not talk. " * 12, "".join(f"{n} men went to mow. " for n in range(90))]
+)
+def test_redrafts_own_model_may_repeat_a_little(text: str) -> None:
+    writer = Writer(EngineInfo("writer", "writer"), 10_000)
+    writer.trust(0.0, shipped=True)
+    assert said(run(collect(writer.stream(text, Sampling(max_tokens=2000))))) == text
 
 
 def test_text_that_fits() -> None:

@@ -44,6 +44,8 @@ long for the context even at this rate, its beginning is encoded first, as a che
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
 _CIRCLE = 60  # a thought is a loop if more than this many of its characters repeat earlier ones
+_ROUND = 300  # an answer of redraft's own model ends when this many characters repeat those before them
+_LONGER = 400  # the same, for repetitions that `loop` does not find, such as of `**`
 
 Told = Mapping[str, Any] | None
 """Variables of a chat template besides the messages, such as `enable_thinking`."""
@@ -265,11 +267,17 @@ class LocalEngine(Engine):
             room = Room(min(sampling.max_tokens, left), "max_tokens" if fits else "context")
             async with aclosing(self._continue(prompt, sampling, stop, room)) as deltas:
                 kept = sampling.schema is not None and self._info.schemas and not sampling.begun
+                free = self._info.shipped and sampling.form is None and sampling.schema is None
+                tokens, said = 0, ""
                 async for delta in _once_named(deltas, len(prompt)) if kept else deltas:
                     pieces.append(delta.text)
                     if delta.finish and kept and not delta.stop_text:
                         self._schemas.look(self._info.name, "".join(pieces), delta.finish)
                     yield delta
+                    tokens, said = tokens + len(delta.tokens), (said + delta.text)[-2 * _LONGER :]
+                    if free and not (delta.finish or sampling.unending) and _repeats(said):
+                        yield Delta(finish="stop", prompt_tokens=len(prompt), completion_tokens=tokens)
+                        return
         finally:
             _log.debug("%s answers: %r", self._info.name, "".join(pieces))
 
@@ -324,6 +332,16 @@ class LocalEngine(Engine):
 
 def _texts_of(messages: Sequence[Message]) -> list[str]:
     return [*map(content_of, messages), *(str(each.get("name") or "") for each in messages)]
+
+
+def _repeats(text: str) -> bool:
+    end = text[-40:]
+    period = len(text) - len(end) - text.rfind(end, 0, -1)
+
+    def back(size: int) -> bool:
+        return len(text) > size and text[-size:] == text[-size - period : -period]
+
+    return back(_LONGER) or (back(_ROUND) and loop(text) is not None)
 
 
 def empty_prompt() -> UsageError:
