@@ -444,6 +444,35 @@ def test_a_wish_that_is_the_new_text_asks_no_model(text: str, place: str, wish: 
         patched("x", places=[("12 dollars", "13 dollars"), ("dollars", '"euros"')])
 
 
+MAIL = "Dear Ms Lee,\n\nit arrives on Tuesday, 5 May. It costs 49 EUR. Be there on Tuesday!\n\nBest,\nTom"
+LIST = "Pack:\n\n1. bread\n2. olives\n3. tea\n\nDone."
+
+
+@pytest.mark.parametrize(
+    ("text", "wish", "old", "new"),
+    [
+        (MAIL, "change Tuesday to Friday", "Tuesday", "Friday"),
+        (MAIL, "Please change 5 May to 3 June.", "5 May", "3 June"),
+        (MAIL, 'replace "there" with “at home”', "there", "at home"),
+        (MAIL, "remove the second sentence", " It costs 49 EUR.", ""),
+        (MAIL, "Drop the last line.", "\nTom", ""),
+        (MAIL, "delete the first paragraph", "Dear Ms Lee,\n\n", ""),
+        (LIST, "remove the second item", "2. olives\n3", "2"),
+    ],
+)
+def test_a_plain_wish_for_the_whole_text_needs_no_model(text: str, wish: str, old: str, new: str) -> None:
+    chain = patched("asked", answer=text, places=[wish])
+    assert chain.answer == text.replace(old, new)
+    assert chain.usage.completion_tokens == 0
+
+
+@pytest.mark.parametrize(
+    "wish", ["change Tuesday to a later day", "change Monday to Friday", "remove the fifth sentence"]
+)
+def test_a_wish_that_is_less_plain_is_the_models(wish: str) -> None:
+    assert patched("[1] So be it.", answer=MAIL, places=[wish]).answer.startswith("So be it.")
+
+
 @pytest.mark.parametrize(
     ("check", "given", "text"),
     [

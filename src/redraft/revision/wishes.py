@@ -25,6 +25,18 @@ _ITEM = re.compile(r"[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]")
 _HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 _LINE = re.compile(r"(?m)^([ \t]*)(?:(\d{1,3})[.)][ \t]+)?\S")
 _BEFORE = ",;:—–"  # marks that are removed if another mark follows
+_NAMED = r'(?:"(?P<{0}q>[^"]+)"|“(?P<{0}c>[^”]+)”|(?P<{0}>(?-i:[A-Z]|\d)[\w ,.:/%€$£-]*?))'
+_SWAP = re.compile(
+    rf"(?i)(?:please )?(?:change|replace|swap|turn) {_NAMED.format('old')} "
+    rf"(?:to|with|by|for|into) {_NAMED.format('new')}[.!]?"
+)
+_NTH = re.compile(
+    r"(?i)(?:please )?(?:remove|delete|drop|cut|omit|leave out|take out) the "
+    r"(first|second|third|fourth|fifth|last) (sentence|paragraph|line|item|bullet|point)[.!]?"
+)
+_KINDS = {"paragraph": r"(?s)\S.*?(?=\s*(?:\n[ \t]*\n|\Z))", "line": r"(?m)\S.*$"}
+_FINAL = re.compile(r"[.!?…][)\"'”’]*$")
+_ORDER = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "last": -1}
 
 
 def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
@@ -41,7 +53,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
             hint = f"Put the place and its wish in a pair: places=[{tuple(places)!r:.80}]."
         raise UsageError(f"the wish {lone!r:.60} has no place, and there are other wishes.", hint=hint)
     found = list[Edit]()
-    wanted = [edit for place in places for edit in _edits(answer, place)]
+    wanted = [edit for place in _plain(answer, lone) or places for edit in _edits(answer, place)]
     for edit in sorted(_numbered(answer, wanted), key=lambda edit: edit.begin):
         if found and edit.begin < found[-1].end:
             before = found.pop()
@@ -56,6 +68,22 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     if any(edit.pointer is None for edit in found):  # one request asks for all
         found = [replace(edit, pointer=None, schema=None) for edit in found]
     return found
+
+
+def _plain(answer: str, wish: str) -> list[tuple[tuple[int, int], str]]:
+    """Return the places of a wish that needs no model: "change Tuesday to Friday", "remove the last line"."""
+    if swap := _SWAP.fullmatch(wish):
+        old, new = (swap[name] or swap[f"{name}q"] or swap[f"{name}c"] for name in ("old", "new"))
+        same = re.finditer(rf"(?<!\w){re.escape(old)}(?!\w)", answer)
+        return [(each.span(), f'"{new}"') for each in same]
+    if not (nth := _NTH.fullmatch(wish)) or is_json(answer):
+        return []
+    kind, place = nth[2].lower(), _ORDER[nth[1].lower()]
+    found = re.finditer(_KINDS.get(kind, rf"(?m)^{_ITEM.pattern}.*$"), answer)
+    spans = [each.span() for each in found]
+    if kind == "sentence":
+        spans = [(at, at + len(bare)) for at, bare in parts_of(answer) if _FINAL.search(bare)]
+    return [(spans[place], "remove it")] if len(spans) > max(place, 1) else []
 
 
 def _edits(answer: str, place: Any) -> Iterator[Edit]:
