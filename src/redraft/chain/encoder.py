@@ -16,6 +16,7 @@ its id between code points that no text may contain (U+FDD0 and U+FDD1). The for
 needs the token.
 """
 
+# ruff: noqa: A002  (`format` is an option)
 from __future__ import annotations
 
 import hashlib
@@ -326,7 +327,7 @@ class Encoder:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
+        format: TrainingFormat = "selfee",
         objective: Objective = "accepted",
         max_length: int = 2048,
         *,
@@ -457,11 +458,7 @@ class PromptEncoder(Encoder):
     wanted = 'A record is {"instruction": "…"}, or a conversation.'
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        format: TrainingFormat,  # noqa: A002  (the option's name)
-        max_length: int,
-        room: int,
+        self, tokenizer: PreTrainedTokenizerBase, format: TrainingFormat, max_length: int, room: int
     ) -> None:
         """Read the tokenizer, as `Encoder` does. `room` tokens are left for the answer."""
         super().__init__(tokenizer, format, "answer", max_length)
@@ -501,10 +498,7 @@ class PairEncoder:
     wanted = 'A pair is {"prompt": "…", "chosen": "…", "rejected": "…"}.'
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
-        max_length: int = 2048,
+        self, tokenizer: PreTrainedTokenizerBase, format: TrainingFormat = "chat", max_length: int = 2048
     ) -> None:
         self._encoder = Encoder(tokenizer, format, "answer", max_length)
 

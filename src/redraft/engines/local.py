@@ -282,11 +282,8 @@ class LocalEngine(Engine):
         await self._check_length(contents)
         if self._marks is not None and self._marks.isdisjoint(contents):
             return await self._rendered(messages, told)
-        as_text, as_control, tokens = await asyncio.gather(
-            self._tokenize(contents, control=False),
-            self._tokenize(contents, control=True),
-            self._rendered(messages, told),
-        )
+        both = (self._tokenize(contents, control=control) for control in (False, True))
+        as_text, as_control, tokens = await asyncio.gather(*both, self._rendered(messages, told))
         return tokens if as_text == as_control else await self._pieced(messages, told)
 
     async def _check_length(self, text: str) -> None:

@@ -161,8 +161,7 @@ class Job(Generic[T]):
     # If this job is a share: the merged output. Its items count as done, and the share may be empty.
     whole: Path | None = None
     store: Store | None = None  # the store of the output, if `out` is a local copy
-    # Returns an item's id from the JSON object of its line.
-    key: Callable[[dict[str, Any]], str] = record_id
+    key: Callable[[dict[str, Any]], str] = record_id  # returns an item's id from the JSON object of its line
     # Returns whether a line is the last of its item, for items with several lines.
     is_last: Callable[[dict[str, Any]], bool] = lambda _: True
     goal: Goal | None = None  # the wanted results, if the job does not end with its items

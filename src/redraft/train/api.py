@@ -45,6 +45,7 @@ class TrainStep:
 
 
 TrainEvent = TrainStep | RunMessage
+OnEvent = Callable[[TrainEvent], object]
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,7 @@ class TrainResult:
 
 
 def train_sft(
-    recipe: str | Path | None = None,
-    *,
-    on_event: Callable[[TrainEvent], object] | None = None,
-    **settings: Any,
+    recipe: str | Path | None = None, *, on_event: OnEvent | None = None, **settings: Any
 ) -> TrainResult:
     """Train a model to answer, criticise itself and revise, like `redraft train sft`.
 
@@ -92,30 +90,21 @@ def train_sft(
 
 
 def train_reward(
-    recipe: str | Path | None = None,
-    *,
-    on_event: Callable[[TrainEvent], object] | None = None,
-    **settings: Any,
+    recipe: str | Path | None = None, *, on_event: OnEvent | None = None, **settings: Any
 ) -> TrainResult:
     """Train a reward model on pairs of answers, like `redraft train reward`. Arguments: see `train_sft`."""
     return _from_python(RewardOptions, recipe, on_event, settings)
 
 
 def train_ppo(
-    recipe: str | Path | None = None,
-    *,
-    on_event: Callable[[TrainEvent], object] | None = None,
-    **settings: Any,
+    recipe: str | Path | None = None, *, on_event: OnEvent | None = None, **settings: Any
 ) -> TrainResult:
     """Train a model to reach higher rewards, like `redraft train ppo`. Arguments: see `train_sft`."""
     return _from_python(PpoOptions, recipe, on_event, settings)
 
 
 def _from_python(
-    options: type[RunOptions],
-    recipe: str | Path | None,
-    on_event: Callable[[TrainEvent], object] | None,
-    given: Mapping[str, Any],
+    options: type[RunOptions], recipe: str | Path | None, on_event: OnEvent | None, given: Mapping[str, Any]
 ) -> TrainResult:
     plain = {name: _plain(value) for name, value in given.items()}
     own = settings_of(options, str(recipe) if recipe else None, lambda: plain)

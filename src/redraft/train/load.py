@@ -34,6 +34,8 @@ from redraft.weights.header import by
 from redraft.weights.lora.adapter import CONFIG
 from redraft.weights.lora.gguf import lora_weights
 
+Tokenizer = transformers.PreTrainedTokenizerBase
+
 _SHOWN = 12  # maximum files named in a message
 
 
@@ -67,10 +69,8 @@ def check_weights(folder: Path) -> None:
 def check_config(folder: Path) -> None:
     """Raise `ModelError` if a folder has no config.json, or contains an adapter."""
     if (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"{folder} contains an adapter, not a model.",
-            hint=f"Merge it into its base first: redraft weights merge-lora BASE {folder} -o FOLDER",
-        )
+        hint = f"Merge it into its base first: redraft weights merge-lora BASE {folder} -o FOLDER"
+        raise ModelError(f"{folder} contains an adapter, not a model.", hint=hint)
     if not (folder / "config.json").is_file():
         files = sorted(folder.glob("*.gguf"))
         hint = f"--model_name_or_path {files[0]}" if files else "Name the folder that contains config.json."
@@ -95,9 +95,7 @@ _PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>"
 _HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a language model lacks
 
 
-def load_tokenizer(
-    ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say
-) -> transformers.PreTrainedTokenizerBase:
+def load_tokenizer(ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say) -> Tokenizer:
     """Load a tokenizer with an end-of-text and a padding token.
 
     If it has no padding token and none is given, another token of its vocabulary is used, so that the
@@ -176,7 +174,7 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transfo
 def load_trained(
     own: RunOptions,
     ref: str,
-    tokenizer: transformers.PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     *,
     note: Mapping[str, Any] | None = None,
     scores: bool = False,
@@ -214,7 +212,7 @@ def _loading(ref: str, what: str) -> AbstractContextManager[None]:
     return loading(f"the {what} of {ref}", hint=hint, smaller="Use a smaller model, or --dtype bfloat16")
 
 
-def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, *, ref: str) -> bool:
+def fit_vocabulary(model: Any, tokenizer: Tokenizer, *, ref: str) -> bool:
     """Check that each token has a row in the embedding. Return whether a new padding token was given one."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids = tokenizer.get_vocab().values()

@@ -350,10 +350,8 @@ class PpoOptions(RunOptions):
             "--num_generations": samples_each(self),
         }.items():
             if self.num_rollouts % size:
-                raise UsageError(
-                    f"--num_rollouts {self.num_rollouts} must be a multiple of {name}, {size}.",
-                    hint=f"--num_rollouts {-(-self.num_rollouts // size) * size}",
-                )
+                message = f"--num_rollouts {self.num_rollouts} must be a multiple of {name}, {size}."
+                raise UsageError(message, hint=f"--num_rollouts {-(-self.num_rollouts // size) * size}")
 
 
 VERBS: dict[str, type[RunOptions]] = {each.verb: each for each in (SftOptions, RewardOptions, PpoOptions)}
@@ -374,8 +372,7 @@ Own = TypeVar("Own", bound=RunOptions)
 _DATA = (".jsonl", ".json", ".txt", ".gz", ".csv", ".parquet")
 """Extensions of data files. Users sometimes type such a file in place of a recipe."""
 
-LAZY = "lazy_preprocess"
-"""FastChat's switch that turns packing off: each row is one record."""
+LAZY = "lazy_preprocess"  # FastChat's switch that turns packing off: each row is one record
 OLD = {
     "evaluation_strategy": "eval_strategy",
     "gradient_checkpointing": "activation_checkpointing",

@@ -298,12 +298,8 @@ def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
     for path in paths:
         with reading(path):
             data.append((path.name, sha256_of(path)))
-    parts = {
-        "data": data,
-        "encoder": encoder.fingerprint,
-        "code": code.hexdigest(),
-        "packages": [__version__, version("tokenizers"), version("transformers")],
-    }
+    packages = [__version__, version("tokenizers"), version("transformers")]
+    parts = {"data": data, "encoder": encoder.fingerprint, "code": code.hexdigest(), "packages": packages}
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -355,7 +351,5 @@ def _check_examples(report: DataReport, wanted: str) -> None:
     if not report.examples:
         records, reasons = counted(report.records, "record"), "; ".join(report.lines()[1:])
         no_room = NO_ROOM in report.skipped
-        raise UsageError(
-            f"there is nothing to train on in {records}{reasons and ': '}{reasons}.",
-            hint="Raise --model_max_length: prompt and answer must fit into it." if no_room else wanted,
-        )
+        hint = "Raise --model_max_length: prompt and answer must fit into it." if no_room else wanted
+        raise UsageError(f"there is nothing to train on in {records}{reasons and ': '}{reasons}.", hint=hint)

@@ -35,6 +35,7 @@ from redraft.weights.checkpoint import Checkpoint, ahead, describe, dtypes_of, o
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
 from redraft.weights.header import AGAIN, FLAGS, FLOATS, by, dtype_size, torch_dtype
 from redraft.weights.header import DELTA as KEY
+from redraft.weights.losses import Say
 from redraft.weights.output import BY_DEFAULT, Run, Shard, new_folder
 from redraft.weights.replace import MANIFEST
 
@@ -189,11 +190,7 @@ def _new_recipe(base: Checkpoint, target: Checkpoint, base_fingerprint: str, *, 
 
 
 def _found_recipe(
-    base: Checkpoint,
-    delta: Checkpoint,
-    base_fingerprint: str,
-    vocab: Convention | None,
-    tell: Callable[[str], None],
+    base: Checkpoint, delta: Checkpoint, base_fingerprint: str, vocab: Convention | None, tell: Say
 ) -> Recipe:
     recipe = recorded_recipe(delta)
     if recipe is not None and base_fingerprint != recipe.base:

@@ -24,7 +24,7 @@ import torch
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Sampling
-from redraft.engines.hf.cache import Pass, Slots, common_start, forward
+from redraft.engines.hf.cache import Pass, Slots, Windows, common_start, forward
 from redraft.engines.text import FinalText, Spelling, Tokenizer
 from redraft.errors import EngineError
 
@@ -168,7 +168,6 @@ class Batch:
     Args:
         model: A causal language model that passed `load.check_model`.
         size: Size of the tokenizer's vocabulary. Further tokens of the model are never drawn.
-        windows: Number of visible tokens for each kind of attention; None for all.
         least: Minimum number of tokens that a sequence generates before it may end.
         tempered: Whether log-probabilities are those at each sequence's temperature, which must be above 0.
     """
@@ -181,7 +180,7 @@ class Batch:
         context: int,
         ends: frozenset[int],
         size: int,
-        windows: dict[str, int | None],
+        windows: Windows,
         threads: int | None = None,
         least: int = 0,
         tempered: bool = False,
@@ -406,9 +405,7 @@ def alike(lengths: Sequence[int], most: int) -> list[list[int]]:
     return groups
 
 
-def _scores(
-    model: Any, texts: Sequence[Sequence[int]], size: int, windows: dict[str, int | None]
-) -> list[list[float]]:
+def _scores(model: Any, texts: Sequence[Sequence[int]], size: int, windows: Windows) -> list[list[float]]:
     rows, width = len(texts), max(map(len, texts))
     padded = [[*text, *[_PADDING] * (width - len(text))] for text in texts]
     cache, found = Slots(model, rows, width), [torch.zeros(rows, 0)]

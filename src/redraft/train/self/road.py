@@ -47,8 +47,7 @@ forgot much (benchmarks/LOST.md)."""
 RANKS = {"answers": 4, "critic": 15}  # adapters' ranks. The adapters take 12 MB in 16 bits.
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """Settings to train an earlier run's adapters further: steps of about 1,000 tokens, and a lower rate."""
-DRAFTING = 1.0
-"""Temperature of the drafts to criticise: it brings out more of the model's own faults than 0."""
+DRAFTING = 1.0  # temperature of the drafts to criticise: it brings out more of the model's own faults than 0
 DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}  # files of drafts, by their files of prompts
 
 

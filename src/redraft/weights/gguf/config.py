@@ -19,8 +19,7 @@ import numpy as np
 from redraft.errors import ModelError
 from redraft.weights.gguf import families
 
-# Transformers' defaults (configuration_*.py of each family).
-_EPS = 1e-6
+_EPS = 1e-6  # transformers' default (configuration_*.py of each family)
 
 THETA = 10000.0  # the default base: `default_theta` of transformers, and llama.cpp's
 

@@ -76,8 +76,7 @@ MISTRAL = Family("MistralForCausalLM", "mistral", "llama", permuted=True)
 QWEN2 = Family("Qwen2ForCausalLM", "qwen2", "qwen2", bias=True)
 QWEN3 = Family("Qwen3ForCausalLM", "qwen3", "qwen3", head_norm=True)
 FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3)
-# The spelling of the first conversions of LLaMA to Hugging Face's format.
-_OLD = {"LLaMAForCausalLM": LLAMA}
+_OLD = {"LLaMAForCausalLM": LLAMA}  # the spelling of the first conversions to Hugging Face's format
 _NESTED = ("text_config", "vision_config", "audio_config")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 

@@ -276,10 +276,8 @@ class InstructionRun:
         else:
             identity = [engine.info.engine, engine.info.name]
         if not engine.info.chats:
-            raise UsageError(
-                f"{engine.info.name} cannot be a teacher: it does not answer chat messages.",
-                hint="Use a model with a chat template.",
-            )
+            message = f"{engine.info.name} cannot be a teacher: it does not answer chat messages."
+            raise UsageError(message, hint="Use a model with a chat template.")
         plan.check_engines(RevisionOptions.read({"model": engine, "price": options.price}))
         teacher = Teacher(
             engine,
