@@ -85,11 +85,8 @@ class ChatTemplate:
         if _PROBE not in text:
             raise UsageError(f"the model's chat template leaves out {_ANSWER}.", hint=_OTHER)
         if not (stop := self.found.search(text, text.rindex(_PROBE))):
-            raise UsageError(
-                "the model's chat template writes no control token after an answer, so a model would never "
-                "learn to stop.",
-                hint=_OTHER,
-            )
+            fault = "writes no control token after an answer, so a model would never learn to stop"
+            raise UsageError(f"the model's chat template {fault}.", hint=_OTHER)
         return stop[0]
 
     @cached_property

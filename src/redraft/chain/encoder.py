@@ -84,12 +84,10 @@ class Vocabulary:
         stop = str(tokenizer.eos_token)
         marks = {text: f"{OPEN}{number}{CLOSE}" for text, (number, _) in controls.items()}
         if stop not in marks:
-            raise ModelError(
-                "the tokenizer has no stop token, so a model would never learn to stop: eos_token "
-                f"is {tokenizer.eos_token!r:.60}, which is not a control token.",
-                hint='Name a stop token as "eos_token" in tokenizer_config.json, and again in '
-                "added_tokens of tokenizer.json.",
-            )
+            why = f"eos_token is {tokenizer.eos_token!r:.60}, which is not a control token"
+            message = f"the tokenizer has no stop token, so a model would never learn to stop: {why}."
+            hint = 'Name a stop token as "eos_token" in tokenizer_config.json'
+            raise ModelError(message, hint=f"{hint}, and again in added_tokens of tokenizer.json.")
         backend = _backend(written, {marks[text]: token for text, (_, token) in controls.items()})
         meant = _meant(backend, {marks[text]: number for text, (number, _) in controls.items()})
         control = np.zeros(len(meant), np.bool_)
@@ -175,11 +173,9 @@ def _rendered(
 
 def _serialised(tokenizer: PreTrainedTokenizerBase) -> str:
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
-        raise ModelError(
-            f"{tokenizer.name_or_path}: its tokenizer has no tokenizer.json, which training needs to match "
-            "tokens to text.",
-            hint="Save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
-        )
+        lacks = "has no tokenizer.json, which training needs to match tokens to text"
+        hint = "Save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+        raise ModelError(f"{tokenizer.name_or_path}: its tokenizer {lacks}.", hint=hint)
     return str(backend.to_str())
 
 
@@ -190,12 +186,8 @@ def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
     backend.no_truncation()
     backend.no_padding()
     backend.post_processor = None  # the processor would leave spaces out of offsets
-    backend.add_tokens(
-        [
-            AddedToken(mark, lstrip=token.lstrip, rstrip=token.rstrip, normalized=False, special=False)
-            for mark, token in marks.items()
-        ]
-    )
+    added = partial(AddedToken, normalized=False, special=False)
+    backend.add_tokens([added(mark, lstrip=each.lstrip, rstrip=each.rstrip) for mark, each in marks.items()])
     return backend
 
 
@@ -304,16 +296,9 @@ class Uncut:
             middle = start + (end - start - over) // 2
             kept = np.r_[0:middle, middle + over : size]
         kept, last = kept[:limit], limit + over  # the new end, in tokens of the uncut text
-        return Example(
-            self.ids[kept],
-            self.trained[kept],
-            Cut(
-                tokens=size - len(kept),
-                prompt=over,
-                lost=sum(last <= start < end for start, end in self.answers),
-                broken=sum(start < last < end for start, end in self.answers),
-            ),
-        )
+        lost = sum(last <= start < end for start, end in self.answers)
+        broken = sum(start < last < end for start, end in self.answers)
+        return Example(self.ids[kept], self.trained[kept], Cut(size - len(kept), over, lost, broken))
 
 
 class Encoder:

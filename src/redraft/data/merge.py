@@ -302,11 +302,10 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
         how = (part.get or unsaid).replace("\n", "\n  ")
         lines.append(f"{part.file} ({part.licence}): {how}")
     where = "here" if folder == Path() else f"in {folder if folder.name != '..' else folder.resolve()}"
-    return UsageError(
-        f"{len(parts)} of the recipe's {counted(len(recipe.parts), 'file')} "
-        f"{'is' if len(parts) == 1 else 'are'} not {where}.",
-        hint="\n".join([*lines, "To use another folder: --from DIR. To leave files out: --skip-missing"]),
-    )
+    absent = f"{'is' if len(parts) == 1 else 'are'} not {where}"
+    message = f"{len(parts)} of the recipe's {counted(len(recipe.parts), 'file')} {absent}."
+    lines.append("To use another folder: --from DIR. To leave files out: --skip-missing")
+    return UsageError(message, hint="\n".join(lines))
 
 
 def sources_in(taken: Sequence[Taken]) -> list[Source]:

@@ -28,6 +28,7 @@ from redraft.engines.steering.form import Form
 from redraft.engines.steering.writer import Source, written
 from redraft.errors import ContextError, ModelError, RecordError, UsageError
 from redraft.jobs.machine import free_memory
+from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+USUAL = MachineOptions()
 DEFAULT_CONTEXT = 4096
 """Default context of a chain, in tokens, as for SelFee's chains (reference/selfee.md)."""
 

@@ -61,9 +61,8 @@ def check_weights(folder: Path) -> None:
         hint = f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
         refuse_delta(open_checkpoint(folder), hint=hint)
     except UsageError as error:
-        raise ModelError(
-            error.message, hint=f"Convert it first: redraft weights convert {folder} -o FOLDER --allow-pickle"
-        ) from None
+        hint = f"Convert it first: redraft weights convert {folder} -o FOLDER --allow-pickle"
+        raise ModelError(error.message, hint=hint) from None
 
 
 def check_config(folder: Path) -> None:
@@ -151,20 +150,17 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transfo
     With `scores`, load a reward model: a classifier with one label. Its head may be new, with random values.
     """
     folder = model_folder(ref, check_weights)
-    loader: Any = (
-        transformers.AutoModelForSequenceClassification if scores else transformers.AutoModelForCausalLM
-    )
+    task = "SequenceClassification" if scores else "CausalLM"
+    loader: Any = getattr(transformers, f"AutoModelFor{task}")
     more: dict[str, Any] = {"num_labels": 1} if scores else {}
     with _loading(ref, "model"), quiet():
         model, info = loader.from_pretrained(
             ref, dtype=dtype, use_safetensors=True, output_loading_info=True, **_closed(folder), **more
         )
     if missing := sorted(set(info["missing_keys"]).difference(_HEADS if scores else ())):
-        raise ModelError(
-            f"{ref} lacks {len(missing)} of the weights that its config.json describes, such as "
-            f"{', '.join(missing[:3])}.",
-            hint=f"Does config.json belong to another model? Check with: redraft weights info {ref}",
-        )
+        lacks = f"lacks {len(missing)} of the weights that its config.json describes"
+        hint = f"Does config.json belong to another model? Check with: redraft weights info {ref}"
+        raise ModelError(f"{ref} {lacks}, such as {', '.join(missing[:3])}.", hint=hint)
     if getattr(model, "is_quantized", False):
         hint = "Start from the model that it was quantised from."
         raise ModelError(f"{ref} is quantised, and quantised weights cannot be trained.", hint=hint)
@@ -220,11 +216,9 @@ def fit_vocabulary(model: Any, tokenizer: Tokenizer, *, ref: str) -> bool:
     grows: bool = needed > rows
     if grows:
         if sum(each >= rows for each in ids) > 1 or tokenizer.pad_token_id != rows:
-            raise ModelError(
-                f"the tokenizer of {ref} has ids up to {needed - 1:,}, but the model has {rows:,} rows: they "
-                "do not belong together.",
-                hint="Use the tokenizer files that came with the model.",
-            )
+            found = f"the tokenizer of {ref} has ids up to {needed - 1:,}, but the model has {rows:,} rows"
+            hint = "Use the tokenizer files that came with the model."
+            raise ModelError(f"{found}: they do not belong together.", hint=hint)
         model.resize_token_embeddings(needed, mean_resizing=False)
         head = model.get_output_embeddings()
         # Each new row is the mean of the existing ones, as in SelFee and Alpaca. The tables may be tied.

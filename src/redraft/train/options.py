@@ -305,11 +305,9 @@ class PpoOptions(RunOptions):
         if not self.do_sample:
             raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")
         if 0 < (most := self.importance_sampling_clip_max) < 1:
-            raise UsageError(
-                f"--importance_sampling_clip_max {most:g} is below 1, "
-                "the weight of a token on which sampler and trainer agree.",
-                hint="--importance_sampling_clip_max 2, or 0 for no weights.",
-            )
+            agreed = "the weight of a token on which sampler and trainer agree"
+            hint = "--importance_sampling_clip_max 2, or 0 for no weights."
+            raise UsageError(f"--importance_sampling_clip_max {most:g} is below 1, {agreed}.", hint=hint)
         if self.fsdp_words:
             raise UsageError(
                 "--fsdp splits the weights over processes, but PPO needs the whole model to write answers.",

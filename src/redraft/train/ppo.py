@@ -91,11 +91,9 @@ class PpoVerb(Verb[PpoOptions]):
         longest = int(data.rows.lengths.max())
         trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if trained and longest + (answer := room(own, longest)) > trained:
-            raise UsageError(
-                f"a prompt of {longest:,} tokens and an answer of {answer:,} together exceed the "
-                f"{trained:,} tokens that the model was trained for.",
-                hint=f"{own.longest_flag} {trained} leaves out prompts that are too long.",
-            )
+            both = f"a prompt of {longest:,} tokens and an answer of {answer:,} together exceed"
+            hint = f"{own.longest_flag} {trained} leaves out prompts that are too long."
+            raise UsageError(f"{both} the {trained:,} tokens that the model was trained for.", hint=hint)
         policy = Learner(model, own)
         read = Ppo(
             policy,

@@ -209,10 +209,8 @@ class Measured:
             f"length: its correlation with the reward is {span}; {longer}",
         ]
         if self.accuracy.high < CHANCE:
-            lines.append(
-                "the reward prefers rejected answers of held-out pairs: chosen and rejected may be swapped "
-                "in --data_path or in --eval_data_path."
-            )
+            swapped = "chosen and rejected may be swapped in --data_path or in --eval_data_path"
+            lines.append(f"the reward prefers rejected answers of held-out pairs: {swapped}.")
         elif self.accuracy.low <= CHANCE:
             lines.append("the interval includes 50 %, so the accuracy may be chance.")
         return lines

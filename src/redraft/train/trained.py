@@ -272,11 +272,9 @@ class Trained:
         ways = {True: "with FSDP", False: "without FSDP"}
         ours, theirs = ways[bool(self.fsdp)], ways[any(folder.glob("pytorch_model_fsdp*"))]
         if ours != theirs:
-            raise ModelError(
-                f"{folder} was saved {theirs}, but this run is {ours}.",
-                hint=f"Resume {theirs}, or start a new run from it, with another --output_dir: "
-                f"--model_name_or_path {folder}",
-            )
+            hint = f"Resume {theirs}, or start a new run from it, with another --output_dir: "
+            hint += f"--model_name_or_path {folder}"
+            raise ModelError(f"{folder} was saved {theirs}, but this run is {ours}.", hint=hint)
 
 
 def part_of(folder: Path, name: str) -> Path:

@@ -316,8 +316,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
         return "none", "as many rows as the base"
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
-        raise UsageError(
-            f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention.",
-            hint="--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)",
-        )
+        message = f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention."
+        hint = "--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)"
+        raise UsageError(message, hint=hint)
     return asked, f"{counted(theirs - ours, 'row')} more than the base"

@@ -45,10 +45,9 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
         told = str(error).splitlines()  # some lines of the loader's long message name what it refused
         lines = [line for line in told if "GLOBAL" in line or "Unsupported" in line]
         reason = (lines or told or ["it is not a valid pickle"])[0].strip()[:160].rstrip(".")
-        raise ModelError(
-            f"{path} contains more than tensors and was not loaded: {reason}.",
-            hint="No code in it was run. Get the model as safetensors, or from a source you trust.",
-        ) from None
+        message = f"{path} contains more than tensors and was not loaded: {reason}."
+        hint = "No code in it was run. Get the model as safetensors, or from a source you trust."
+        raise ModelError(message, hint=hint) from None
     except Exception as error:  # noqa: BLE001 - torch raises errors of any kind for damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path} is damaged: {reason[:120]}.", hint=AGAIN) from None

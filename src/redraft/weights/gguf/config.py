@@ -184,9 +184,8 @@ def _rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], h
         case "linear":
             factor = _number(values, "rope.scaling.factor")
             return Rope(theta) if factor == 1 else Rope(theta, "linear", {"factor": factor})
-    raise ModelError(
-        f"the GGUF file has rotary scaling of the kind {kind!r:.40}, which cannot be converted to a folder."
-    )
+    found = f"the GGUF file has rotary scaling of the kind {kind!r:.40}"
+    raise ModelError(f"{found}, which cannot be converted to a folder.")
 
 
 def rope_factors(rope: Rope, head: int) -> list[float]:

@@ -175,10 +175,9 @@ class Sizes:
 
     def __post_init__(self) -> None:
         if self.head % 2 or self.heads % self.kv_heads:
-            raise ModelError(
-                f"{self.heads} heads of {self.head} elements with {self.kv_heads} key-value heads are "
-                "impossible: the head size must be even, and the heads a multiple of the key-value heads."
-            )
+            found = f"{self.heads} heads of {self.head} elements with {self.kv_heads} key-value heads"
+            rule = "the head size must be even, and the heads a multiple of the key-value heads"
+            raise ModelError(f"{found} are impossible: {rule}.")
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:
         """Yield the GGUF name and the shape (rows first) of each tensor of all layers, or of those given."""
@@ -251,9 +250,8 @@ def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shap
 
 def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = None) -> int:
     if usual is None and read.values.get(key) is None and width % heads:
-        raise ModelError(
-            f"{read.where} sets hidden size {width}, which is not a multiple of its {heads} attention heads."
-        )
+        fault = f"which is not a multiple of its {heads} attention heads"
+        raise ModelError(f"{read.where} sets hidden size {width}, {fault}.")
     return read.whole(key, usual or width // heads)
 
 

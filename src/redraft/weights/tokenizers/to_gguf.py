@@ -39,11 +39,9 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     elif source.pieces:
         keys = _from_pieces(source, source.pieces)
     else:
-        source.bad(
-            "there is no tokenizer: neither tokenizer.json nor tokenizer.model",
-            hint="Copy it from the model's base, or save it with transformers: "
-            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)",
-        )
+        way = "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
+        hint = f"Copy it from the model's base, or save it with transformers: {way}"
+        source.bad("there is no tokenizer: neither tokenizer.json nor tokenizer.model", hint=hint)
     ids = {role: source.special_id(role) for role in ROLES}
     keys |= {f"{name}_token_id": ids[role] for role, name in ROLES.items() if ids[role] is not None}
     # GGUF has no list of end tokens, but two more roles at which llama.cpp ends a text.
