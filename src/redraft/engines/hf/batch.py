@@ -168,6 +168,7 @@ class Batch:
     Args:
         model: A causal language model that passed `load.check_model`.
         size: Size of the tokenizer's vocabulary. Further tokens of the model are never drawn.
+        windows: Number of visible tokens for each kind of attention; None for all.
         least: Minimum number of tokens that a sequence generates before it may end.
         tempered: Whether log-probabilities are those at each sequence's temperature, which must be above 0.
     """

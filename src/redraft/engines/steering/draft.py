@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -15,8 +15,7 @@ from statistics import fmean
 import regex
 
 from redraft.chain import loop
-from redraft.engines.base import Delta
-from redraft.engines.steering.gap import Encode
+from redraft.engines.base import Delta, Tokens
 
 STOPS = ".!?。！？…"
 CLOSERS = "\"'”’)*_]»」』"
@@ -48,7 +47,10 @@ class Draft:
     """The text so far, in pieces with their tokens. The first `sent` characters were sent to the reader."""
 
     def __init__(
-        self, hand_on: Callable[[Delta], None], encode: Encode, in_case: Callable[[str], str]
+        self,
+        hand_on: Callable[[Delta], None],
+        encode: Callable[[str], Awaitable[Tokens]],
+        in_case: Callable[[str], str],
     ) -> None:
         self._hand_on, self._encode, self._in_case = hand_on, encode, in_case
         self.pieces: list[Delta] = []

@@ -14,7 +14,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.bounds import is_open, within
 from redraft.engines.steering.draft import CLOSERS, RUN, STOPS, STRING, Draft, closed, cut_texts, marked
 from redraft.engines.steering.form import NOT_IN_JSON, Form
-from redraft.engines.steering.gap import SHORT, Encode, begun, filling
+from redraft.engines.steering.gap import SHORT, begun, filling
 from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
 
@@ -52,7 +52,7 @@ class Source:
     """A source that continues an answer, such as a model with a prompt."""
 
     go_on: Callable[[str, Sampling], Replies]  # continues the given beginning of an answer
-    encode: Encode | None  # returns token ids; if None, counts are estimates
+    encode: Callable[[str], Awaitable[Tokens]] | None  # returns token ids; if None, counts are estimates
     prompt_tokens: int
 
 
