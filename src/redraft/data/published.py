@@ -331,9 +331,8 @@ def import_files(
         counts.check(output)
     output.tell_counts()
     counts.tell(output)
-    return output.result(
-        {"unknown licence": counts.licences[UNKNOWN], "unanswered": counts.unanswered.total()}
-    )
+    more = {"unknown licence": counts.licences[UNKNOWN], "unanswered": counts.unanswered.total()}
+    return output.result(more)
 
 
 @dataclass

@@ -172,10 +172,8 @@ class Job(Generic[T]):
     # Called before each new item. A text ends the job as a limit does, and gives the reason.
     stop: Callable[[], str] = str
     on_found: Callable[[bytes], None] = lambda _: None  # called with each line that is in the output already
-    # Called when the output has been closed, whatever ended the run.
-    on_end: Callable[[], None] = lambda: None
-    # Returns a few words on the results, for the progress line.
-    note: Callable[[ItemCounts], str] = lambda _: ""
+    on_end: Callable[[], None] = lambda: None  # called when the output is closed, whatever ended the run
+    note: Callable[[ItemCounts], str] = lambda _: ""  # a few words on the results, for the progress line
     quiet: bool = False
     tell: Callable[[str], None] = print
     # Called with each step of the run, instead of a progress line. If None, the line is shown.

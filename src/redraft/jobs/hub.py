@@ -73,9 +73,8 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
     if selects is None and len(firsts) == 1:
         found = firsts
     if not firsts:
-        raise ModelError(
-            f"{repo} has no GGUF file.", hint="Look for a repository of the same model named …-GGUF."
-        )
+        hint = "Look for a repository of the same model named …-GGUF."
+        raise ModelError(f"{repo} has no GGUF file.", hint=hint)
     if len(found) != 1:
         wanted = f"no single file for {selects!r}" if selects else "several GGUF files"
         hint = f"Name one of them: --model {repo}/{firsts[0]}"

@@ -82,8 +82,7 @@ class DataReport:
     tokens: int = 0
     trained: int = 0  # tokens with loss
     longest: int = 0  # tokens of the longest example
-    # Records that were longer than `--model_max_length`.
-    cut: RecordTally = field(default_factory=RecordTally)
+    cut: RecordTally = field(default_factory=RecordTally)  # records longer than `--model_max_length`
     cut_tokens: int = 0  # tokens that cut records lost
     cut_prompt: int = 0  # lost tokens from the middle of prompts; the others are from the end
     # Cut records that lost whole answers: the last revisions, or the last turns of a conversation.

@@ -222,17 +222,15 @@ def eval_rows(
     raise UsageError(f"--eval_strategy {own.eval_strategy} needs data to evaluate on.", hint=hint)
 
 
-_ELSEWHERE = frozenset(
-    (
-        *("data_path", "eval_data_path", "per_device_train_batch_size", "gradient_accumulation_steps"),
-        *("gguf", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
-        *("output_dir", "overwrite_output_dir", "cache_dir", "workers"),
-        *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
-        *("eval_strategy", "eval_steps", "per_device_eval_batch_size"),
-        *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
-        *("torch_compile", "divergence_steps"),
-    )
-)
+_ELSEWHERE = {
+    *("data_path", "eval_data_path", "per_device_train_batch_size", "gradient_accumulation_steps"),
+    *("gguf", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
+    *("output_dir", "overwrite_output_dir", "cache_dir", "workers"),
+    *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
+    *("eval_strategy", "eval_steps", "per_device_eval_batch_size"),
+    *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
+    *("torch_compile", "divergence_steps"),
+}
 """Settings that do not affect the trained weights, or are recorded in another form."""
 
 

@@ -61,8 +61,7 @@ class Recipe:
     exact: bool  # whether it holds differences of bit patterns
     vocabulary: Convention  # the convention for rows that the base lacks
     base: str = ""  # the fingerprint of the base; empty if redraft did not make the delta
-    # The target's dtype of each tensor, if the delta is exact.
-    dtypes: Mapping[str, str] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)  # the target's, by tensor, if it is exact
     whole: tuple[str, ...] = ()  # tensors that are stored whole
 
 

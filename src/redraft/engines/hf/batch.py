@@ -433,9 +433,8 @@ def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[
     for nucleus in (False, True):
         rows = [row for row, how in enumerate(samplings) if how.temperature and (how.top_p < 1) == nucleus]
         if rows:
-            drawn[rows] = _drawn(
-                logits[rows], [samplings[row] for row in rows], [numbers[row] for row in rows]
-            )
+            chosen = [samplings[row] for row in rows]
+            drawn[rows] = _drawn(logits[rows], chosen, [numbers[row] for row in rows])
     sound = logits.amax(dim=-1).isfinite().tolist()
     return [token if good else None for token, good in zip(drawn.tolist(), sound, strict=True)]
 

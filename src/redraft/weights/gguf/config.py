@@ -32,8 +32,7 @@ class Rope:
 
     theta: float
     kind: str = "default"  # `default`, `linear` or `llama3`
-    # The scaling's numbers, named as in `rope_parameters`.
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)  # of the scaling, as in `rope_parameters`
 
 
 @dataclass(frozen=True)

@@ -82,17 +82,15 @@ def _vocabulary(source: TokenizerFolder) -> Mapping[str, Any]:
 def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
     merges = []
     for entry in as_list(source.model.get("merges")):
-        pair = entry.split(" ") if isinstance(entry, str) else entry
-        match pair:
+        match entry.split(" ") if isinstance(entry, str) else entry:
             case [str(left), str(right)] if " " not in left + right:
                 merges.append((left, right))
             case _:
                 source.bad(f"tokenizer.json has the merge {entry!r:.60}, which is not two tokens")
     for left, right in merges:
         if not {left, right, left + right} <= source.ids.keys():
-            source.bad(
-                f"tokenizer.json merges {left!r:.40} and {right!r:.40}, but a part or the result is no token"
-            )
+            merge = f"tokenizer.json merges {left!r:.40} and {right!r:.40}"
+            source.bad(f"{merge}, but a part or the result is no token")
     return merges
 
 
