@@ -85,11 +85,8 @@ class ChatTemplate:
         if _PROBE not in text:
             raise UsageError(f"the model's chat template leaves out {_ANSWER}.", hint=_OTHER)
         if not (stop := self.found.search(text, text.rindex(_PROBE))):
-            raise UsageError(
-                "the model's chat template writes no control token after an answer, so a model would never "
-                "learn to stop.",
-                hint=_OTHER,
-            )
+            fault = "writes no control token after an answer, so a model would never learn to stop"
+            raise UsageError(f"the model's chat template {fault}.", hint=_OTHER)
         return stop[0]
 
     @cached_property
@@ -269,8 +266,7 @@ class _Layout:
         found = {turn: region for turn in self._answers if (region := self._region(turn))}
         shown = {leaf.of for leaf in self.leaves}
         for text in self._texts:
-            rewritten = text.what == "thoughts" and text.turn not in found
-            if text not in shown and not rewritten:
+            if text not in shown and (text.what != "thoughts" or text.turn in found):  # not a rewritten turn
                 raise RecordError(f"{_LEFT_OUT} {text.what}")
         if self._last not in found:
             raise RecordError("the model's chat template changes earlier text when the last message is added")
@@ -301,9 +297,8 @@ class _Layout:
     def _keeps(self, after: str, turn: int) -> bool:
         kept = {int(mark[1]) for mark in _MARK.finditer(after)}
         lost = [text for n, text in enumerate(self._texts) if text.turn == turn and n not in kept]
-        for text in lost:
-            if text.what != "thoughts":
-                raise RecordError(f"{_LEFT_OUT} {text.what}")
+        if other := next((text.what for text in lost if text.what != "thoughts"), ""):
+            raise RecordError(f"{_LEFT_OUT} {other}")
         if lost and (turn == self._last or not self._template.opens_thoughts):
             raise _LostThoughts(f"{_LEFT_OUT} thoughts")
         return not lost

@@ -16,6 +16,7 @@ its id between code points that no text may contain (U+FDD0 and U+FDD1). The for
 needs the token.
 """
 
+# ruff: noqa: A002  (`format` is an option)
 from __future__ import annotations
 
 import hashlib
@@ -83,12 +84,10 @@ class Vocabulary:
         stop = str(tokenizer.eos_token)
         marks = {text: f"{OPEN}{number}{CLOSE}" for text, (number, _) in controls.items()}
         if stop not in marks:
-            raise ModelError(
-                "the tokenizer has no stop token, so a model would never learn to stop: eos_token "
-                f"is {tokenizer.eos_token!r:.60}, which is not a control token.",
-                hint='Name a stop token as "eos_token" in tokenizer_config.json, and again in '
-                "added_tokens of tokenizer.json.",
-            )
+            why = f"eos_token is {tokenizer.eos_token!r:.60}, which is not a control token"
+            message = f"the tokenizer has no stop token, so a model would never learn to stop: {why}."
+            hint = 'Name a stop token as "eos_token" in tokenizer_config.json'
+            raise ModelError(message, hint=f"{hint}, and again in added_tokens of tokenizer.json.")
         backend = _backend(written, {marks[text]: token for text, (_, token) in controls.items()})
         meant = _meant(backend, {marks[text]: number for text, (number, _) in controls.items()})
         control = np.zeros(len(meant), np.bool_)
@@ -174,11 +173,9 @@ def _rendered(
 
 def _serialised(tokenizer: PreTrainedTokenizerBase) -> str:
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
-        raise ModelError(
-            f"{tokenizer.name_or_path}: its tokenizer has no tokenizer.json, which training needs to match "
-            "tokens to text.",
-            hint="Save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
-        )
+        lacks = "has no tokenizer.json, which training needs to match tokens to text"
+        hint = "Save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+        raise ModelError(f"{tokenizer.name_or_path}: its tokenizer {lacks}.", hint=hint)
     return str(backend.to_str())
 
 
@@ -189,12 +186,8 @@ def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
     backend.no_truncation()
     backend.no_padding()
     backend.post_processor = None  # the processor would leave spaces out of offsets
-    backend.add_tokens(
-        [
-            AddedToken(mark, lstrip=token.lstrip, rstrip=token.rstrip, normalized=False, special=False)
-            for mark, token in marks.items()
-        ]
-    )
+    added = partial(AddedToken, normalized=False, special=False)
+    backend.add_tokens([added(mark, lstrip=each.lstrip, rstrip=each.rstrip) for mark, each in marks.items()])
     return backend
 
 
@@ -303,16 +296,9 @@ class Uncut:
             middle = start + (end - start - over) // 2
             kept = np.r_[0:middle, middle + over : size]
         kept, last = kept[:limit], limit + over  # the new end, in tokens of the uncut text
-        return Example(
-            self.ids[kept],
-            self.trained[kept],
-            Cut(
-                tokens=size - len(kept),
-                prompt=over,
-                lost=sum(last <= start < end for start, end in self.answers),
-                broken=sum(start < last < end for start, end in self.answers),
-            ),
-        )
+        lost = sum(last <= start < end for start, end in self.answers)
+        broken = sum(start < last < end for start, end in self.answers)
+        return Example(self.ids[kept], self.trained[kept], Cut(size - len(kept), over, lost, broken))
 
 
 class Encoder:
@@ -326,7 +312,7 @@ class Encoder:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
+        format: TrainingFormat = "selfee",
         objective: Objective = "accepted",
         max_length: int = 2048,
         *,
@@ -457,11 +443,7 @@ class PromptEncoder(Encoder):
     wanted = 'A record is {"instruction": "…"}, or a conversation.'
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        format: TrainingFormat,  # noqa: A002  (the option's name)
-        max_length: int,
-        room: int,
+        self, tokenizer: PreTrainedTokenizerBase, format: TrainingFormat, max_length: int, room: int
     ) -> None:
         """Read the tokenizer, as `Encoder` does. `room` tokens are left for the answer."""
         super().__init__(tokenizer, format, "answer", max_length)
@@ -501,10 +483,7 @@ class PairEncoder:
     wanted = 'A pair is {"prompt": "…", "chosen": "…", "rejected": "…"}.'
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
-        max_length: int = 2048,
+        self, tokenizer: PreTrainedTokenizerBase, format: TrainingFormat = "chat", max_length: int = 2048
     ) -> None:
         self._encoder = Encoder(tokenizer, format, "answer", max_length)
 

@@ -12,6 +12,7 @@ steps are SelFee's text inside the last turn. Vicuna, version 1.1: `{system} USE
 turn, and the empty line after a system message, are redraft's choice.
 """
 
+# ruff: noqa: A002  (`format` is an option)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -133,14 +134,14 @@ _ONE_TURN: frozenset[TrainingFormat] = frozenset({"alpaca", "selfee"})
 """Formats in which all turns before the last answer are the prompt."""
 
 
-def check_parts(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  (the option's name)
+def check_parts(format: TrainingFormat, objective: Objective) -> None:
     """Raise a `UsageError` if a format lacks the parts that an objective trains on."""
     if format == "alpaca" and objective in ("revision", "critic"):
         found = f"--training_objective {objective} trains on feedback, which --format {format} does not have."
         raise UsageError(found, hint="Use --format selfee, chat or vicuna, or --training_objective answer.")
 
 
-def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, spans: Sequence[Span]) -> bool:  # noqa: A002  (as above)
+def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, spans: Sequence[Span]) -> bool:
     """Return whether earlier answers carry no loss because the format or the model's template prevents it."""
     answered = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
     left = format in _ONE_TURN or any(span.given and span.answer for span in spans)
@@ -148,10 +149,7 @@ def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, s
 
 
 def spans_of(
-    chain: Chain,
-    format: TrainingFormat,  # noqa: A002  (the option's name)
-    objective: Objective,
-    template: ChatTemplate | None = None,
+    chain: Chain, format: TrainingFormat, objective: Objective, template: ChatTemplate | None = None
 ) -> list[Span]:
     """Return the spans of a chain. Their texts, joined, are the text that the model reads and writes.
 

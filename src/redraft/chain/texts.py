@@ -45,8 +45,7 @@ class Turn(NamedTuple):
 
     role: Speaker
     text: str
-    # The message with all its fields, if the turn comes from the prompt's messages.
-    message: Mapping[str, Any] | None = None
+    message: Mapping[str, Any] | None = None  # with all its fields, if it is one of the prompt's messages
 
     @property
     def told(self) -> dict[str, Any]:

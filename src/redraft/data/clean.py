@@ -81,9 +81,8 @@ def _plan_of(
     like: str | None, rules: RuleNames | None, skip: RuleNames, languages: RuleNames, blocked: RuleNames
 ) -> Preset:
     if like and rules is not None:
-        raise UsageError(
-            "--like and --rules both choose the rules.", hint="Use --skip to leave out rules of --like."
-        )
+        hint = "Use --skip to leave out rules of --like."
+        raise UsageError("--like and --rules both choose the rules.", hint=hint)
     one_of("like", [like], [None, *PRESETS])
     usual = PRESETS[like] if like else USUAL
     codes = _known(languages, LANGUAGES, "--languages", BY_NAME) or usual.settings.languages

@@ -136,10 +136,8 @@ class Items:
             self.names.append(chain.id)
             self.files.append(name_of(path))
         if not any(map(len, self._hashes[before:])):
-            raise UsageError(
-                f"{name_of(path)} contains no question to search for.",
-                hint="After --against, name files of evaluation items with questions.",
-            )
+            hint = "After --against, name files of evaluation items with questions."
+            raise UsageError(f"{name_of(path)} contains no question to search for.", hint=hint)
 
     def save(self, folder: Path) -> None:
         """Write the arrays that `Runs` reads. An n-gram found in several items counts only for the first."""

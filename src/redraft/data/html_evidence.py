@@ -45,9 +45,7 @@ _CODE = re.compile(r"[{};=\\]|\w\(")
 _ESCAPED = re.compile(r"&(?:lt|gt|amp|quot|nbsp|#39|#x27);")
 _ALONE = frozenset(("br", "hr", "img", "pre"))  # tags without an end tag; `_prose` removes that of `pre`
 _MAY_STAY_OPEN = frozenset(("p", "li", "thead", "tbody", "tr", "th", "td"))
-_IN_TEXT = frozenset(
-    ("b", "strong", "i", "em", "a", "span", "u", "s", "del", "sub", "sup", "small", "img", "code")
-)
+_IN_TEXT = {"b", "strong", "i", "em", "a", "span", "u", "s", "del", "sub", "sup", "small", "img", "code"}
 _MARKED = re.compile(r"(?:^|\n)[ \t]*(```|~~~)[\s\S]*?(?:\n[ \t]*\1|\Z)|`[^`\n]*`")
 _END = re.compile(rf"</(?:{_TELLING.replace(' ', '|')}|span)>")
 _BARE = re.compile(r"[<>]|&(?!\w{2,31};|#\w{1,7};)")

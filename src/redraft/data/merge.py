@@ -162,9 +162,8 @@ def _part(values: Any, at: str) -> MixPart:
     if part.per and part.count is None:
         raise UsageError(f"{at}per needs a count: the number of records for each {part.per}.")
     licence = part.licence if values.get("licence") else _OUR_LICENCE if generated else UNKNOWN
-    return part.model_copy(
-        update={"file": file, "name": part.name or Path(file).name.partition(".")[0], "licence": licence}
-    )
+    name = part.name or Path(file).name.partition(".")[0]
+    return part.model_copy(update={"file": file, "name": name, "licence": licence})
 
 
 _FILES = 128  # scratch files. Every system lets a process open more.
@@ -283,11 +282,9 @@ def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bo
             draw.take(found, files, output.gone)
         for each in taken:
             if each.lacking and not each.groups:
-                part = each.part
-                raise UsageError(
-                    f"no record of {part.file} has the field {part.per!r}, which the recipe sets as 'per'.",
-                    hint=f"redraft show {folder / part.file}",
-                )
+                lacks = f"has the field {each.part.per!r}, which the recipe sets as 'per'"
+                hint = f"redraft show {folder / each.part.file}"
+                raise UsageError(f"no record of {each.part.file} {lacks}.", hint=hint)
         for file in files:
             output.sink.writelines(draw.ordered(file))
     return taken
@@ -302,11 +299,10 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
         how = (part.get or unsaid).replace("\n", "\n  ")
         lines.append(f"{part.file} ({part.licence}): {how}")
     where = "here" if folder == Path() else f"in {folder if folder.name != '..' else folder.resolve()}"
-    return UsageError(
-        f"{len(parts)} of the recipe's {counted(len(recipe.parts), 'file')} "
-        f"{'is' if len(parts) == 1 else 'are'} not {where}.",
-        hint="\n".join([*lines, "To use another folder: --from DIR. To leave files out: --skip-missing"]),
-    )
+    absent = f"{'is' if len(parts) == 1 else 'are'} not {where}"
+    message = f"{len(parts)} of the recipe's {counted(len(recipe.parts), 'file')} {absent}."
+    lines.append("To use another folder: --from DIR. To leave files out: --skip-missing")
+    return UsageError(message, hint="\n".join(lines))
 
 
 def sources_in(taken: Sequence[Taken]) -> list[Source]:

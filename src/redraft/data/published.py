@@ -49,10 +49,8 @@ class FieldMap:
             name, _, own = (part.strip() for part in pair.partition("="))
             if not (name and own) or name in fields:
                 fault = "names a field a second time" if name in fields else "is not NAME=FIELD"
-                raise UsageError(
-                    f"the field map contains {pair!r}, which {fault}.",
-                    hint=f"Use the names of a shape that redraft knows: {_EXAMPLE}",
-                )
+                hint = f"Use the names of a shape that redraft knows: {_EXAMPLE}"
+                raise UsageError(f"the field map contains {pair!r}, which {fault}.", hint=hint)
             fields[name] = own
         return cls(fields)
 
@@ -61,15 +59,11 @@ class FieldMap:
         found = list(record) if isinstance(record, dict) else []
         for known, name in self.fields.items():
             if name not in found:
-                raise UsageError(
-                    f"{where}: no field is called {name!r}. {nearest(name, found)}".rstrip(),
-                    hint=f"The fields of the record: {' '.join(found[:20]) or 'none'}",
-                )
+                message = f"{where}: no field is called {name!r}. {nearest(name, found)}".rstrip()
+                raise UsageError(message, hint=f"The fields of the record: {' '.join(found[:20]) or 'none'}")
             if known in found and known not in self.fields.values():
-                raise UsageError(
-                    f"{where}: {name!r} would replace the field {known!r}.",
-                    hint=f"Remove that field first: jq -c 'del(.{known})'",
-                )
+                hint = f"Remove that field first: jq -c 'del(.{known})'"
+                raise UsageError(f"{where}: {name!r} would replace the field {known!r}.", hint=hint)
 
     def renamed(self, record: Any) -> Any:
         """Return a record with the known names. Mapped numbers become texts; mapped nulls are left out."""
@@ -130,10 +124,8 @@ _NEEDS = {name: frozenset((*each.fields, *each.holds)) for name, each in SOURCES
 def source_named(name: str) -> Published:
     """Return the source with this name. Raise a UsageError if there is none."""
     if name not in SOURCES:
-        raise UsageError(
-            f"no source is called {name!r}. {nearest(name, SOURCES)}".rstrip(),
-            hint=f"Sources: {' '.join(SOURCES)}. Read other data without --as, or with --map.",
-        )
+        hint = f"Sources: {' '.join(SOURCES)}. Read other data without --as, or with --map."
+        raise UsageError(f"no source is called {name!r}. {nearest(name, SOURCES)}".rstrip(), hint=hint)
     return SOURCES[name]
 
 
@@ -180,12 +172,9 @@ class Reader:
         tells = not self.fields and isinstance(record, dict)
         source = named or next((each for each in SOURCES.values() if tells and each.has_made(record)), None)
         licences = (self.licence, named and named.licence, item.file.licence, source and source.licence)
-        made = {
-            "dataset": source.name if source else item.file.dataset,
-            "licence": next(filter(None, licences), UNKNOWN),
-            "file": item.file.name,
-            "record": item.number,
-        }
+        dataset = source.name if source else item.file.dataset
+        licence = next(filter(None, licences), UNKNOWN)
+        made = {"dataset": dataset, "licence": licence, "file": item.file.name, "record": item.number}
         if not isinstance(before, dict):
             return made
         overruled = {"dataset": self.source is not None, "licence": self.source or self.licence}
@@ -308,10 +297,8 @@ def import_files(
     reader = Reader(source, licence, FieldMap.of(fields) if fields else None, which)
     for place in places:
         if str(place) in SOURCES and not place.exists():
-            raise UsageError(
-                f"{place} is the name of a source, but not of a file.",
-                hint=f"redraft data import FILE --as {place}",
-            )
+            hint = f"redraft data import FILE --as {place}"
+            raise UsageError(f"{place} is the name of a source, but not of a file.", hint=hint)
     # A file without a licence takes the licences in the .run.json file beside it.
     found = {
         str(place): [
@@ -344,9 +331,8 @@ def import_files(
         counts.check(output)
     output.tell_counts()
     counts.tell(output)
-    return output.result(
-        {"unknown licence": counts.licences[UNKNOWN], "unanswered": counts.unanswered.total()}
-    )
+    more = {"unknown licence": counts.licences[UNKNOWN], "unanswered": counts.unanswered.total()}
+    return output.result(more)
 
 
 @dataclass

@@ -5,6 +5,7 @@ exchanges as fit, and no exchange is cut. So no turn is lost, whereas Vicuna's r
 overflowing end. An exchange that is too long by itself stays whole; the caller decides what to do with it.
 """
 
+# ruff: noqa: A002  (`format` is an option)
 from __future__ import annotations
 
 from collections import Counter
@@ -40,7 +41,7 @@ def split(
     count: _Count,
     *,
     limit: int = LIMIT,
-    format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
+    format: TrainingFormat = "selfee",
     tokenizer: str = "",
     **options: Unpack[DataOptions],
 ) -> DataResult:
@@ -84,10 +85,7 @@ class SplitPart(NamedTuple):
 
 
 def parts_of(
-    chain: Chain,
-    count: _Count,
-    limit: int = LIMIT,
-    format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
+    chain: Chain, count: _Count, limit: int = LIMIT, format: TrainingFormat = "chat"
 ) -> list[SplitPart]:
     """Split a chain into parts. Each part has at most `limit` tokens, or is a single exchange.
 
@@ -147,7 +145,7 @@ def _exchanges(messages: Sequence[_Message]) -> list[list[_Message]]:
     return exchanges
 
 
-def _written(chain: Chain, format: TrainingFormat) -> tuple[str, int]:  # noqa: A002  (as above)
+def _written(chain: Chain, format: TrainingFormat) -> tuple[str, int]:
     if format != "chat":
         with suppress(RecordError):
             spans = spans_of(chain, format, "full")

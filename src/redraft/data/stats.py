@@ -344,12 +344,8 @@ def findings(summary: DataSummary, unit: str) -> list[DataFinding]:
     """Return the findings of a summary, faults first."""
     totals, tables = summary.totals, summary.tables
     again, same = repeats(summary.queries), repeats(summary.texts)
-    counts = {
-        **totals,
-        "empty": int(not totals["records"]),
-        "licence": tables["licences"][UNKNOWN],
-        "repeated": max(again, same),
-    }
+    counts = {**totals, "empty": int(not totals["records"]), "repeated": max(again, same)}
+    counts["licence"] = tables["licences"][UNKNOWN]
     figures = {
         "records": totals["records"],
         "role_faults": ", ".join(f"{name} ({n:,})" for name, n in ranked(tables["role faults"])[:4]),

@@ -320,10 +320,8 @@ class Engine(Protocol):
             EngineError: The engine lacks `EngineInfo.scores`.
         """
         name, engine = self.info.name, self.info.engine
-        raise EngineError(
-            f"{name} cannot score texts: its engine is {engine}.",
-            hint="Load the model as a transformers folder: load_engine('path/folder').",
-        )
+        hint = "Load the model as a transformers folder: load_engine('path/folder')."
+        raise EngineError(f"{name} cannot score texts: its engine is {engine}.", hint=hint)
 
     async def aclose(self) -> None:
         """Release the engine's resources. May be called twice."""

@@ -42,10 +42,8 @@ _KINDS: Mapping[str, frozenset[str]] = {
     "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}),
 }
 """Keywords that imply the type of a value, if the schema names none."""
-_OPEN_NAMES = frozenset(
-    {"propertyNames", "unevaluatedProperties", "not", "if"}
-    | {"dependentRequired", "dependentSchemas", "dependencies"}
-)
+_OPEN_NAMES = {"propertyNames", "unevaluatedProperties", "not", "if"}
+_OPEN_NAMES |= {"dependentRequired", "dependentSchemas", "dependencies"}
 """Keywords that may require properties that the schema does not name."""
 _LONG_FORMATS = frozenset({"email", "hostname", "uri"})
 

@@ -217,10 +217,9 @@ def _folder_with_adapters(ref: str) -> ModelReference | None:
             names = [rest] if _path(rest).exists() else rest.split("+")
             for name in names:  # a folder's content is checked when it is loaded
                 if name.endswith(".gguf"):
-                    raise UsageError(
-                        f"{name} is an adapter for llama.cpp, but {base} is a transformers folder.",
-                        hint=f"Name the adapter's folder, or use both as GGUF: redraft weights gguf {base}",
-                    )
+                    message = f"{name} is an adapter for llama.cpp, but {base} is a transformers folder."
+                    hint = f"Name the adapter's folder, or use both as GGUF: redraft weights gguf {base}"
+                    raise UsageError(message, hint=hint)
                 if not name or not _path(name).is_dir():
                     hint = f"--model {base}+path/adapter-folder"
                     raise UsageError(f"there is no adapter folder {name!r}.", hint=hint)
@@ -340,10 +339,9 @@ def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kin
         raise UsageError(message, hint="Leave out one of the two.")
     if machine.chat_template and not kind.renders:
         what = "a server" if named.kind in ("remote", "script") else f"the engine {named.kind!r}"
-        raise UsageError(
-            f"chat_template is {machine.chat_template!r}, but {what} formats its prompts itself.",
-            hint="Set the template in the server, or load the model here: --model path/model.gguf",
-        )
+        message = f"chat_template is {machine.chat_template!r}, but {what} formats its prompts itself."
+        hint = "Set the template in the server, or load the model here: --model path/model.gguf"
+        raise UsageError(message, hint=hint)
 
 
 async def _gguf(named: ModelReference, opening: Opening) -> Engine:

@@ -28,6 +28,7 @@ from redraft.engines.steering.form import Form
 from redraft.engines.steering.writer import Source, written
 from redraft.errors import ContextError, ModelError, RecordError, UsageError
 from redraft.jobs.machine import free_memory
+from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+USUAL = MachineOptions()
 DEFAULT_CONTEXT = 4096
 """Default context of a chain, in tokens, as for SelFee's chains (reference/selfee.md)."""
 
@@ -290,11 +292,8 @@ class LocalEngine(Engine):
         await self._check_length(contents)
         if self._marks is not None and self._marks.isdisjoint(contents):
             return await self._rendered(messages, told)
-        as_text, as_control, tokens = await asyncio.gather(
-            self._tokenize(contents, control=False),
-            self._tokenize(contents, control=True),
-            self._rendered(messages, told),
-        )
+        both = (self._tokenize(contents, control=control) for control in (False, True))
+        as_text, as_control, tokens = await asyncio.gather(*both, self._rendered(messages, told))
         return tokens if as_text == as_control else await self._pieced(messages, told)
 
     async def _check_length(self, text: str) -> None:

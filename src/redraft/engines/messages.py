@@ -40,10 +40,9 @@ def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
     found = list(messages)
     for number, message in enumerate(found, start=1):
         if more := beyond_text(message, tools=info.tools):
-            raise RecordError(
-                f"the engine {info.engine} accepts only text, but message {number} has {more}.",
-                hint="Use a server that accepts it (--model http://host/v1#model), or leave it out.",
-            )
+            refused = f"the engine {info.engine} accepts only text, but message {number} has {more}."
+            hint = "Use a server that accepts it (--model http://host/v1#model), or leave it out."
+            raise RecordError(refused, hint=hint)
     return [_plain(message) for message in found]
 
 

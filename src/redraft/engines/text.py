@@ -215,9 +215,8 @@ class TokenizedEngine(LocalEngine):
     def _check(self, tokens: Sequence[int]) -> None:
         wrong = next((token for token in tokens if not 0 <= token < self._tokenizer.size), None)
         if wrong is not None:
-            raise ModelError(
-                f"{self._info.name} has no token {wrong}: its vocabulary has {self._tokenizer.size} tokens."
-            )
+            size = self._tokenizer.size
+            raise ModelError(f"{self._info.name} has no token {wrong}: its vocabulary has {size} tokens.")
 
     def _spelling(self, prompt: Tokens, stop: Sequence[str]) -> Spelling:
         tokenizer = self._tokenizer  # not self: streams outlive the loop, and would keep the engine alive

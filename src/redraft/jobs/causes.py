@@ -47,9 +47,8 @@ def in_words(causes: Counter[str]) -> str:
 
 def is_of_item(error: errors.RedraftError) -> bool:
     """Return whether an error concerns only its item."""
-    return is_refusal(error) or isinstance(
-        error, (errors.ContextError, errors.EmptyReply, errors.RecordError)
-    )
+    own = (errors.ContextError, errors.EmptyReply, errors.RecordError)
+    return is_refusal(error) or isinstance(error, own)
 
 
 def is_refusal(error: errors.RedraftError) -> bool:

@@ -40,10 +40,8 @@ def inside(path: Path) -> Path:
     real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
     blobs = [parent.with_name("blobs") for parent in folder.parents if parent.name == "snapshots"]
     if not any(map(real.is_relative_to, [folder, *blobs])):
-        raise ModelError(
-            f"{path} is a link to {real}, outside of its folder.",
-            hint="If you trust it, replace the link with a copy: a link could expose any of your files.",
-        )
+        hint = "If you trust it, replace the link with a copy: a link could expose any of your files."
+        raise ModelError(f"{path} is a link to {real}, outside of its folder.", hint=hint)
     return real
 
 
@@ -116,10 +114,8 @@ def is_foreign(found: os.stat_result, folder: Path) -> bool:
 
 
 def _in_the_way(path: Path, what: str) -> OutputError:
-    return OutputError(
-        f"{path} cannot be written: {what} is there.",
-        hint="Remove it if it is yours, or choose another output path.",
-    )
+    hint = "Remove it if it is yours, or choose another output path."
+    return OutputError(f"{path} cannot be written: {what} is there.", hint=hint)
 
 
 def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:

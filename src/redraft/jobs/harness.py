@@ -161,8 +161,7 @@ class Job(Generic[T]):
     # If this job is a share: the merged output. Its items count as done, and the share may be empty.
     whole: Path | None = None
     store: Store | None = None  # the store of the output, if `out` is a local copy
-    # Returns an item's id from the JSON object of its line.
-    key: Callable[[dict[str, Any]], str] = record_id
+    key: Callable[[dict[str, Any]], str] = record_id  # returns an item's id from the JSON object of its line
     # Returns whether a line is the last of its item, for items with several lines.
     is_last: Callable[[dict[str, Any]], bool] = lambda _: True
     goal: Goal | None = None  # the wanted results, if the job does not end with its items
@@ -173,10 +172,8 @@ class Job(Generic[T]):
     # Called before each new item. A text ends the job as a limit does, and gives the reason.
     stop: Callable[[], str] = str
     on_found: Callable[[bytes], None] = lambda _: None  # called with each line that is in the output already
-    # Called when the output has been closed, whatever ended the run.
-    on_end: Callable[[], None] = lambda: None
-    # Returns a few words on the results, for the progress line.
-    note: Callable[[ItemCounts], str] = lambda _: ""
+    on_end: Callable[[], None] = lambda: None  # called when the output is closed, whatever ended the run
+    note: Callable[[ItemCounts], str] = lambda _: ""  # a few words on the results, for the progress line
     quiet: bool = False
     tell: Callable[[str], None] = print
     # Called with each step of the run, instead of a progress line. If None, the line is shown.

@@ -73,9 +73,8 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
     if selects is None and len(firsts) == 1:
         found = firsts
     if not firsts:
-        raise ModelError(
-            f"{repo} has no GGUF file.", hint="Look for a repository of the same model named …-GGUF."
-        )
+        hint = "Look for a repository of the same model named …-GGUF."
+        raise ModelError(f"{repo} has no GGUF file.", hint=hint)
     if len(found) != 1:
         wanted = f"no single file for {selects!r}" if selects else "several GGUF files"
         hint = f"Name one of them: --model {repo}/{firsts[0]}"
@@ -258,24 +257,18 @@ def _is_model(name: str) -> bool:
 
 def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
     if _holds(names, PICKLED):
-        return ModelError(
-            f"{repo} has no safetensors, only .bin files, which are pickles.",
-            hint="If you trust the author, add --allow-pickle: torch's restricted loader then reads them.",
-        )
+        hint = "If you trust the author, add --allow-pickle: torch's restricted loader then reads them."
+        return ModelError(f"{repo} has no safetensors, only .bin files, which are pickles.", hint=hint)
     if any(_is_model(name) for name in names):
-        return ModelError(
-            f"{repo} has no safetensors, only GGUF files.",
-            hint=f"redraft model get {repo}, and then: redraft weights from-gguf",
-        )
+        hint = f"redraft model get {repo}, and then: redraft weights from-gguf"
+        return ModelError(f"{repo} has no safetensors, only GGUF files.", hint=hint)
     found = ", ".join(sorted(names)[:8]) or "nothing"
     return ModelError(f"{repo} has no weights in safetensors. It has: {found}.", hint="Name another repo.")
 
 
 def _out_of_reach(repo: str, error: _OutOfReach, then: str = "Check the connection") -> ModelError:
-    return ModelError(
-        f"{repo} is not in the cache, and the hub cannot be reached: {error}",
-        hint=f"{then}. Or name a file or folder on this machine.",
-    )
+    hint = f"{then}. Or name a file or folder on this machine."
+    return ModelError(f"{repo} is not in the cache, and the hub cannot be reached: {error}", hint=hint)
 
 
 class Dataset(NamedTuple):

@@ -50,10 +50,9 @@ def check_ending(path: Path) -> None:
         message = f"{path} is named like a table, but a job writes lines of JSON."
         raise OutputError(message, hint=f"Write -o {path.with_suffix('.jsonl')}")
     if path.suffix.lower() in _COMPRESSED:
-        raise OutputError(
-            f"{path} is named like a compressed file, but a job writes plain lines of JSON.",
-            hint=f"Write -o {path.with_suffix('')}, and compress it when it is complete.",
-        )
+        message = f"{path} is named like a compressed file, but a job writes plain lines of JSON."
+        hint = f"Write -o {path.with_suffix('')}, and compress it when it is complete."
+        raise OutputError(message, hint=hint)
 
 
 def failures(output: Path) -> dict[str, dict[str, Any]]:

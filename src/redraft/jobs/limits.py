@@ -30,12 +30,8 @@ class Spent:
 
     def plus(self, other: Spent) -> Spent:
         """Return the sum of both amounts."""
-        return Spent(
-            self.tokens + other.tokens,
-            self.usd + other.usd,
-            self.replayed + other.replayed,
-            self.estimated or other.estimated,
-        )
+        replayed, estimated = self.replayed + other.replayed, self.estimated or other.estimated
+        return Spent(self.tokens + other.tokens, self.usd + other.usd, replayed, estimated)
 
     def figures(self) -> dict[str, float]:
         """Return the amounts as fields for the record of a session."""

@@ -132,7 +132,5 @@ def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -
         if record is not None and fits(record):
             yield record
         elif line.endswith(b"\n"):
-            raise OutputError(
-                f"{path} is the file for {what}, but line {number} is something else.",
-                hint="Move it away, or write to another file with -o.",
-            )
+            message = f"{path} is the file for {what}, but line {number} is something else."
+            raise OutputError(message, hint="Move it away, or write to another file with -o.")

@@ -101,10 +101,8 @@ class Plugin:
         """
         if self.rivals:
             packages = " and ".join([self.package, *self.rivals])
-            raise PluginError(
-                f"{self} is in {packages}, but only one package may define it.",
-                hint=f"pip uninstall {self.rivals[-1]}",
-            )
+            hint = f"pip uninstall {self.rivals[-1]}"
+            raise PluginError(f"{self} is in {packages}, but only one package may define it.", hint=hint)
         if not re.fullmatch(_NAME, self.name, re.ASCII):
             raise self.fault("does not load: a name begins with a letter; letters, digits, _ and - follow.")
         with self.running("does not load"), redirect_stdout(sys.stderr):  # standard output is for answers

@@ -91,10 +91,8 @@ class RunFile:
         if (before := self.read()) is None:
             name = self.path.name
             why = f"{name} cannot be read" if self.path.exists() else f"its record {name} is missing"
-            raise OutputError(
-                f"{self.output} is not empty, but {why}.",
-                hint=f"Write {self._elsewhere}, or {self._start_over or 'move this one away'}.",
-            )
+            hint = f"Write {self._elsewhere}, or {self._start_over or 'move this one away'}."
+            raise OutputError(f"{self.output} is not empty, but {why}.", hint=hint)
         if found := list(_differences(before, provenance)):
             journal = self.path.with_name(f"{self.path.name.removesuffix('.run.json')}.journal.db")
             kept = f"\n{journal} has the replies, so equal requests cost nothing again."
@@ -350,11 +348,7 @@ def _as_json(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _session() -> dict[str, Any]:
-    return {
-        "redraft": redraft.__version__,
-        "pid": os.getpid(),
-        "started": now(),
-    }
+    return {"redraft": redraft.__version__, "pid": os.getpid(), "started": now()}
 
 
 def now() -> str:

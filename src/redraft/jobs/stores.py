@@ -100,10 +100,8 @@ class Store:
                 elif self._system.exists(self._key + ending):
                     self._system.rm_file(self._key + ending)
         except OSError as error:
-            raise OutputError(
-                f"cannot write {self.url}: {_reason(error)}.",
-                hint=f"Finished work is safe in {self.copy}. Run the same command on this machine to resume.",
-            ) from None
+            hint = f"Finished work is safe in {self.copy}. Run the same command on this machine to resume."
+            raise OutputError(f"cannot write {self.url}: {_reason(error)}.", hint=hint) from None
 
     def _beside(self, ending: str) -> Path:
         return self.copy.with_name(self.copy.name + ending)

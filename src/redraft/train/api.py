@@ -45,6 +45,7 @@ class TrainStep:
 
 
 TrainEvent = TrainStep | RunMessage
+OnEvent = Callable[[TrainEvent], object] | None
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,7 @@ class TrainResult:
     message: str
 
 
-def train_sft(
-    recipe: str | Path | None = None,
-    *,
-    on_event: Callable[[TrainEvent], object] | None = None,
-    **settings: Any,
-) -> TrainResult:
+def train_sft(recipe: str | Path | None = None, *, on_event: OnEvent = None, **settings: Any) -> TrainResult:
     """Train a model to answer, criticise itself and revise, like `redraft train sft`.
 
     If the run is stopped, the same call or the same command resumes it: both write the same files.
@@ -92,30 +88,19 @@ def train_sft(
 
 
 def train_reward(
-    recipe: str | Path | None = None,
-    *,
-    on_event: Callable[[TrainEvent], object] | None = None,
-    **settings: Any,
+    recipe: str | Path | None = None, *, on_event: OnEvent = None, **settings: Any
 ) -> TrainResult:
     """Train a reward model on pairs of answers, like `redraft train reward`. Arguments: see `train_sft`."""
     return _from_python(RewardOptions, recipe, on_event, settings)
 
 
-def train_ppo(
-    recipe: str | Path | None = None,
-    *,
-    on_event: Callable[[TrainEvent], object] | None = None,
-    **settings: Any,
-) -> TrainResult:
+def train_ppo(recipe: str | Path | None = None, *, on_event: OnEvent = None, **settings: Any) -> TrainResult:
     """Train a model to reach higher rewards, like `redraft train ppo`. Arguments: see `train_sft`."""
     return _from_python(PpoOptions, recipe, on_event, settings)
 
 
 def _from_python(
-    options: type[RunOptions],
-    recipe: str | Path | None,
-    on_event: Callable[[TrainEvent], object] | None,
-    given: Mapping[str, Any],
+    options: type[RunOptions], recipe: str | Path | None, on_event: OnEvent, given: Mapping[str, Any]
 ) -> TrainResult:
     plain = {name: _plain(value) for name, value in given.items()}
     own = settings_of(options, str(recipe) if recipe else None, lambda: plain)

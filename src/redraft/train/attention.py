@@ -182,8 +182,7 @@ def _band(length: int, seen: int, window: int, device: torch.device) -> Tensor:
 
 
 def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, how: _Scoring) -> Tensor:
-    groups = query.shape[1] // key.shape[1]
-    key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
+    key, value = (each.repeat_interleave(query.shape[1] // each.shape[1], dim=1) for each in (key, value))
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if how.scaling is None else how.scaling)
     cap = cast(float, how.softcap)
     scores = cap * torch.tanh(scores / cap)
@@ -213,16 +212,8 @@ def _masked(
 
 
 def _mask(
-    batch_size: int,
-    q_length: int,
-    kv_length: int,
-    *,
-    attention_mask: Tensor | None = None,
-    use_vmap: bool = False,
-    **others: Any,
+    batch_size: int, q_length: int, kv_length: int, *, attention_mask: Tensor | None = None, **others: Any
 ) -> Tensor | None:
-    if batch_size == 1 and q_length == kv_length and attention_mask is None and not use_vmap:
+    if batch_size == 1 and q_length == kv_length and attention_mask is None and not others.get("use_vmap"):
         return None
-    return sdpa_mask(
-        batch_size, q_length, kv_length, attention_mask=attention_mask, use_vmap=use_vmap, **others
-    )
+    return sdpa_mask(batch_size, q_length, kv_length, attention_mask=attention_mask, **others)

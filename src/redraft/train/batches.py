@@ -209,12 +209,7 @@ class Data(Source):
     def __len__(self) -> int:
         return len(self.order)
 
-    def batches(
-        self,
-        epoch: int,
-        first: int = 0,
-        stops: Callable[[], bool] = lambda: False,  # noqa: ARG002  (reading is quick)
-    ) -> Iterator[Batch]:
+    def batches(self, epoch: int, first: int = 0, stops: object = None) -> Iterator[Batch]:  # noqa: ARG002
         """Yield the batches of an epoch, from batch `first` on."""
         for rows in self.order.batches(epoch, first):
             yield self.collate([[self.prepared[int(each)] for each in self.rows[row]] for row in rows])

@@ -78,10 +78,8 @@ def no_number(moment: Moment, found: tuple[str, bool] | None = None) -> ModelErr
     why = ""
     if trained and moment.begins and moment.resumed:
         why = f", because the checkpoint {moment.resumed} contains broken weights: {fault}"
-        hint = (
-            "The records are not the cause. Move that checkpoint away, and the same command resumes from the "
-            "previous one. Or start over (--overwrite_output_dir)."
-        )
+        hint = "The records are not the cause. Move that checkpoint away, and the same command resumes from "
+        hint += "the previous one. Or start over (--overwrite_output_dir)."
     elif found and (moment.begins or not trained):
         why = f", because the model was damaged before training: {fault}"
         hint = "The records are not the cause. Start from an intact model: --model_name_or_path FOLDER"
@@ -121,11 +119,9 @@ class Divergence:
 
 def diverged(moment: Moment, divergence: Divergence) -> ModelError:
     """Return the error for a loss that has been too high for too long."""
-    return ModelError(
-        f"step {moment.step}: training diverges. {divergence} ({moment}).",
-        hint=f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}, "
-        "--warmup_ratio 0.1 or --max_grad_norm 0.5. --divergence_steps 0 turns this guard off.",
-    )
+    hint = f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}, "
+    hint += "--warmup_ratio 0.1 or --max_grad_norm 0.5. --divergence_steps 0 turns this guard off."
+    return ModelError(f"step {moment.step}: training diverges. {divergence} ({moment}).", hint=hint)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -140,12 +136,9 @@ def out_of_memory(error: BaseException, own: RunOptions, tokens: int) -> ModelEr
     """Return the error for too little memory. `tokens` is the size of the largest batch so far, or 0."""
     why = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
     when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
-    return ModelError(
-        f"out of memory {when}{why}.",
-        hint="If you change --lora or --model_max_length, start over (--overwrite_output_dir). "
-        "Each of these saves memory; the first costs least:\n"
-        + "\n".join(f"  {line}" for line in _smaller(own)),
-    )
+    hint = "If you change --lora or --model_max_length, start over (--overwrite_output_dir). "
+    hint += "Each of these saves memory; the first costs least:"
+    return ModelError(f"out of memory {when}{why}.", hint="\n  ".join([hint, *_smaller(own)]))
 
 
 def _smaller(own: RunOptions) -> Iterator[str]:

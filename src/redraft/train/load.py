@@ -34,6 +34,8 @@ from redraft.weights.header import by
 from redraft.weights.lora.adapter import CONFIG
 from redraft.weights.lora.gguf import lora_weights
 
+Tokenizer = transformers.PreTrainedTokenizerBase
+
 _SHOWN = 12  # maximum files named in a message
 
 
@@ -59,18 +61,15 @@ def check_weights(folder: Path) -> None:
         hint = f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
         refuse_delta(open_checkpoint(folder), hint=hint)
     except UsageError as error:
-        raise ModelError(
-            error.message, hint=f"Convert it first: redraft weights convert {folder} -o FOLDER --allow-pickle"
-        ) from None
+        hint = f"Convert it first: redraft weights convert {folder} -o FOLDER --allow-pickle"
+        raise ModelError(error.message, hint=hint) from None
 
 
 def check_config(folder: Path) -> None:
     """Raise `ModelError` if a folder has no config.json, or contains an adapter."""
     if (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"{folder} contains an adapter, not a model.",
-            hint=f"Merge it into its base first: redraft weights merge-lora BASE {folder} -o FOLDER",
-        )
+        hint = f"Merge it into its base first: redraft weights merge-lora BASE {folder} -o FOLDER"
+        raise ModelError(f"{folder} contains an adapter, not a model.", hint=hint)
     if not (folder / "config.json").is_file():
         files = sorted(folder.glob("*.gguf"))
         hint = f"--model_name_or_path {files[0]}" if files else "Name the folder that contains config.json."
@@ -95,9 +94,7 @@ _PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>"
 _HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a language model lacks
 
 
-def load_tokenizer(
-    ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say
-) -> transformers.PreTrainedTokenizerBase:
+def load_tokenizer(ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say) -> Tokenizer:
     """Load a tokenizer with an end-of-text and a padding token.
 
     If it has no padding token and none is given, another token of its vocabulary is used, so that the
@@ -153,20 +150,17 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transfo
     With `scores`, load a reward model: a classifier with one label. Its head may be new, with random values.
     """
     folder = model_folder(ref, check_weights)
-    loader: Any = (
-        transformers.AutoModelForSequenceClassification if scores else transformers.AutoModelForCausalLM
-    )
+    task = "SequenceClassification" if scores else "CausalLM"
+    loader: Any = getattr(transformers, f"AutoModelFor{task}")
     more: dict[str, Any] = {"num_labels": 1} if scores else {}
     with _loading(ref, "model"), quiet():
         model, info = loader.from_pretrained(
             ref, dtype=dtype, use_safetensors=True, output_loading_info=True, **_closed(folder), **more
         )
     if missing := sorted(set(info["missing_keys"]).difference(_HEADS if scores else ())):
-        raise ModelError(
-            f"{ref} lacks {len(missing)} of the weights that its config.json describes, such as "
-            f"{', '.join(missing[:3])}.",
-            hint=f"Does config.json belong to another model? Check with: redraft weights info {ref}",
-        )
+        lacks = f"lacks {len(missing)} of the weights that its config.json describes"
+        hint = f"Does config.json belong to another model? Check with: redraft weights info {ref}"
+        raise ModelError(f"{ref} {lacks}, such as {', '.join(missing[:3])}.", hint=hint)
     if getattr(model, "is_quantized", False):
         hint = "Start from the model that it was quantised from."
         raise ModelError(f"{ref} is quantised, and quantised weights cannot be trained.", hint=hint)
@@ -176,7 +170,7 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transfo
 def load_trained(
     own: RunOptions,
     ref: str,
-    tokenizer: transformers.PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     *,
     note: Mapping[str, Any] | None = None,
     scores: bool = False,
@@ -214,7 +208,7 @@ def _loading(ref: str, what: str) -> AbstractContextManager[None]:
     return loading(f"the {what} of {ref}", hint=hint, smaller="Use a smaller model, or --dtype bfloat16")
 
 
-def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, *, ref: str) -> bool:
+def fit_vocabulary(model: Any, tokenizer: Tokenizer, *, ref: str) -> bool:
     """Check that each token has a row in the embedding. Return whether a new padding token was given one."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids = tokenizer.get_vocab().values()
@@ -222,11 +216,9 @@ def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, 
     grows: bool = needed > rows
     if grows:
         if sum(each >= rows for each in ids) > 1 or tokenizer.pad_token_id != rows:
-            raise ModelError(
-                f"the tokenizer of {ref} has ids up to {needed - 1:,}, but the model has {rows:,} rows: they "
-                "do not belong together.",
-                hint="Use the tokenizer files that came with the model.",
-            )
+            found = f"the tokenizer of {ref} has ids up to {needed - 1:,}, but the model has {rows:,} rows"
+            hint = "Use the tokenizer files that came with the model."
+            raise ModelError(f"{found}: they do not belong together.", hint=hint)
         model.resize_token_embeddings(needed, mean_resizing=False)
         head = model.get_output_embeddings()
         # Each new row is the mean of the existing ones, as in SelFee and Alpaca. The tables may be tied.

@@ -372,11 +372,8 @@ class Loop:
         if self.state.global_step == self._logged:
             return
         loss = float(self.trained.accelerator.gather(self._unlogged).mean())
-        logs = {
-            "loss": loss / (self.state.global_step - self._logged),
-            "grad_norm": self._grad_norm,
-            "learning_rate": self._learning_rate,
-        }
+        mean = loss / (self.state.global_step - self._logged)
+        logs = {"loss": mean, "grad_norm": self._grad_norm, "learning_rate": self._learning_rate}
         self._report({**logs, **self.counts.take(), **self.data.metrics()})
         self._unlogged.zero_()
         self._logged, self._logged_loss = self.state.global_step, self._logged_loss + loss
@@ -402,8 +399,7 @@ class Loop:
             for batch in self.eval_data.batches(0):
                 there = {name: each.to(self.args.device) for name, each in batch.items()}
                 output = model(**there, num_items_in_batch=1)
-                more = getattr(output, "sums", None) or {}
-                for name, total in {"loss": output.loss, **more}.items():
+                for name, total in {"loss": output.loss, **(getattr(output, "sums", None) or {})}.items():
                     totals[f"eval_{name}"] = totals.get(f"eval_{name}", 0.0) + float(total)
                 count += self.eval_data.counted(batch)
         model.train()

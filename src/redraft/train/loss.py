@@ -144,9 +144,8 @@ def summed_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Te
 class _Head(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-        wanted = ctx.needs_input_grad
         with torch.autocast(hidden.device.type, enabled=False):
-            total, ctx.grads = _loss_and_grads(hidden, weight, bias, targets, wanted)
+            total, ctx.grads = _loss_and_grads(hidden, weight, bias, targets, ctx.needs_input_grad)
         ctx.dtype = weight.dtype
         return total
 

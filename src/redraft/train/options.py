@@ -305,11 +305,9 @@ class PpoOptions(RunOptions):
         if not self.do_sample:
             raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")
         if 0 < (most := self.importance_sampling_clip_max) < 1:
-            raise UsageError(
-                f"--importance_sampling_clip_max {most:g} is below 1, "
-                "the weight of a token on which sampler and trainer agree.",
-                hint="--importance_sampling_clip_max 2, or 0 for no weights.",
-            )
+            agreed = "the weight of a token on which sampler and trainer agree"
+            hint = "--importance_sampling_clip_max 2, or 0 for no weights."
+            raise UsageError(f"--importance_sampling_clip_max {most:g} is below 1, {agreed}.", hint=hint)
         if self.fsdp_words:
             raise UsageError(
                 "--fsdp splits the weights over processes, but PPO needs the whole model to write answers.",
@@ -350,10 +348,8 @@ class PpoOptions(RunOptions):
             "--num_generations": samples_each(self),
         }.items():
             if self.num_rollouts % size:
-                raise UsageError(
-                    f"--num_rollouts {self.num_rollouts} must be a multiple of {name}, {size}.",
-                    hint=f"--num_rollouts {-(-self.num_rollouts // size) * size}",
-                )
+                message = f"--num_rollouts {self.num_rollouts} must be a multiple of {name}, {size}."
+                raise UsageError(message, hint=f"--num_rollouts {-(-self.num_rollouts // size) * size}")
 
 
 VERBS: dict[str, type[RunOptions]] = {each.verb: each for each in (SftOptions, RewardOptions, PpoOptions)}
@@ -374,8 +370,7 @@ Own = TypeVar("Own", bound=RunOptions)
 _DATA = (".jsonl", ".json", ".txt", ".gz", ".csv", ".parquet")
 """Extensions of data files. Users sometimes type such a file in place of a recipe."""
 
-LAZY = "lazy_preprocess"
-"""FastChat's switch that turns packing off: each row is one record."""
+LAZY = "lazy_preprocess"  # FastChat's switch that turns packing off: each row is one record
 OLD = {
     "evaluation_strategy": "eval_strategy",
     "gradient_checkpointing": "activation_checkpointing",

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers import TrainingArguments
 from transformers.modeling_outputs import CausalLMOutput
 
 from redraft.chain import Chain
@@ -39,14 +39,14 @@ from redraft.jobs.machine import trim_heap
 from redraft.jobs.signals import unless_stopped
 from redraft.train.attention import use_segments
 from redraft.train.batches import Batch, Data, Rows, SharedMeans, Source, one_a_row
-from redraft.train.load import load_trained
+from redraft.train.load import Tokenizer, load_trained
 from redraft.train.options import PpoOptions, room, samples_each
 from redraft.train.prepare import Ints
 from redraft.train.processes import Say, gathered, place, shared_out
 from redraft.train.rl import algorithm
 from redraft.train.rl.policy import Policy, Response, Sampler, Samples, Seen, recorded, unwrapped
 from redraft.train.rl.rewards import Rewards, parse_rewards
-from redraft.train.verb import Verb, bare_of
+from redraft.train.verb import Made, Verb, bare_of
 
 AT_ONCE = 16  # sequences per forward pass without gradients
 _Score = dict[str, float]  # a response's weighted rewards, by the values of `--reward`
@@ -67,7 +67,7 @@ class PpoVerb(Verb[PpoOptions]):
     row = "prompt"
     marked = ("", "a prompt, up to the start of the answer")
 
-    def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
+    def encoder(self, own: PpoOptions, tokenizer: Tokenizer) -> PromptEncoder:
         """Return the encoder of prompts."""
         return PromptEncoder(tokenizer, own.format, own.longest, own.least)
 
@@ -75,14 +75,7 @@ class PpoVerb(Verb[PpoOptions]):
         """Put each prompt into a row of its own."""
         return one_a_row(lengths, own.longest)
 
-    def model(
-        self,
-        own: PpoOptions,
-        ref: str,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        say: Say,  # noqa: ARG002  (an adapter needs no remark)
-    ) -> tuple[PreTrainedModel | PeftModel, bool]:
+    def model(self, own: PpoOptions, ref: str, tokenizer: Tokenizer, *, say: Say) -> Made:  # noqa: ARG002
         """Load a causal language model with an adapter."""
         made = load_trained(own, ref, tokenizer)
         bare = bare_of(made)
@@ -92,22 +85,15 @@ class PpoVerb(Verb[PpoOptions]):
         return made, False
 
     def source(
-        self,
-        model: PeftModel,
-        data: Data,
-        own: PpoOptions,
-        args: TrainingArguments,
-        tokenizer: PreTrainedTokenizerBase,
+        self, model: PeftModel, data: Data, own: PpoOptions, args: TrainingArguments, tokenizer: Tokenizer
     ) -> tuple[Ppo, Learner]:
         """Return the source of rollout batches, and the policy that writes them."""
         longest = int(data.rows.lengths.max())
         trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if trained and longest + (answer := room(own, longest)) > trained:
-            raise UsageError(
-                f"a prompt of {longest:,} tokens and an answer of {answer:,} together exceed the "
-                f"{trained:,} tokens that the model was trained for.",
-                hint=f"{own.longest_flag} {trained} leaves out prompts that are too long.",
-            )
+            both = f"a prompt of {longest:,} tokens and an answer of {answer:,} together exceed"
+            hint = f"{own.longest_flag} {trained} leaves out prompts that are too long."
+            raise UsageError(f"{both} the {trained:,} tokens that the model was trained for.", hint=hint)
         policy = Learner(model, own)
         read = Ppo(
             policy,

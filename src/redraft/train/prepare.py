@@ -82,8 +82,7 @@ class DataReport:
     tokens: int = 0
     trained: int = 0  # tokens with loss
     longest: int = 0  # tokens of the longest example
-    # Records that were longer than `--model_max_length`.
-    cut: RecordTally = field(default_factory=RecordTally)
+    cut: RecordTally = field(default_factory=RecordTally)  # records longer than `--model_max_length`
     cut_tokens: int = 0  # tokens that cut records lost
     cut_prompt: int = 0  # lost tokens from the middle of prompts; the others are from the end
     # Cut records that lost whole answers: the last revisions, or the last turns of a conversation.
@@ -298,12 +297,8 @@ def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
     for path in paths:
         with reading(path):
             data.append((path.name, sha256_of(path)))
-    parts = {
-        "data": data,
-        "encoder": encoder.fingerprint,
-        "code": code.hexdigest(),
-        "packages": [__version__, version("tokenizers"), version("transformers")],
-    }
+    packages = [__version__, version("tokenizers"), version("transformers")]
+    parts = {"data": data, "encoder": encoder.fingerprint, "code": code.hexdigest(), "packages": packages}
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -355,7 +350,5 @@ def _check_examples(report: DataReport, wanted: str) -> None:
     if not report.examples:
         records, reasons = counted(report.records, "record"), "; ".join(report.lines()[1:])
         no_room = NO_ROOM in report.skipped
-        raise UsageError(
-            f"there is nothing to train on in {records}{reasons and ': '}{reasons}.",
-            hint="Raise --model_max_length: prompt and answer must fit into it." if no_room else wanted,
-        )
+        hint = "Raise --model_max_length: prompt and answer must fit into it." if no_room else wanted
+        raise UsageError(f"there is nothing to train on in {records}{reasons and ': '}{reasons}.", hint=hint)

@@ -27,10 +27,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from redraft.chain.encoder import PairEncoder
@@ -39,13 +38,13 @@ from redraft.evaluation.stats import Estimate, correlation, proportion, without_
 from redraft.jobs.counting import counted
 from redraft.jobs.files import write_file
 from redraft.train.batches import IGNORED, Batch, Data, Rows, counted_in, two_a_row
-from redraft.train.load import load_trained
+from redraft.train.load import Tokenizer, load_trained
 from redraft.train.loop import Loop
 from redraft.train.loss import inputs_of, signature_of
 from redraft.train.options import RewardOptions
 from redraft.train.prepare import Ints
 from redraft.train.processes import Say, gathered
-from redraft.train.verb import Verb, bare_of, can_join
+from redraft.train.verb import Made, Verb, bare_of, can_join
 
 
 @dataclass
@@ -127,7 +126,7 @@ class Reward(Verb[RewardOptions]):
     parts = ("chosen", "rejected")
     measures = scores = True
 
-    def encoder(self, own: RewardOptions, tokenizer: PreTrainedTokenizerBase) -> PairEncoder:
+    def encoder(self, own: RewardOptions, tokenizer: Tokenizer) -> PairEncoder:
         """Return the encoder of pairs."""
         return PairEncoder(tokenizer, own.format, own.model_max_length)
 
@@ -135,9 +134,7 @@ class Reward(Verb[RewardOptions]):
         """Put the two examples of each pair into one row."""
         return two_a_row(lengths, own.model_max_length)
 
-    def model(
-        self, own: RewardOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
-    ) -> tuple[PreTrainedModel | PeftModel, bool]:
+    def model(self, own: RewardOptions, ref: str, tokenizer: Tokenizer, *, say: Say) -> Made:
         """Load a classifier that computes the loss of pairs. The result records the format of its texts."""
         note = {"redraft_reward": {"format": own.format, "max_length": own.model_max_length}}
         model = load_trained(own, ref, tokenizer, note=note, scores=True)
@@ -212,10 +209,8 @@ class Measured:
             f"length: its correlation with the reward is {span}; {longer}",
         ]
         if self.accuracy.high < CHANCE:
-            lines.append(
-                "the reward prefers rejected answers of held-out pairs: chosen and rejected may be swapped "
-                "in --data_path or in --eval_data_path."
-            )
+            swapped = "chosen and rejected may be swapped in --data_path or in --eval_data_path"
+            lines.append(f"the reward prefers rejected answers of held-out pairs: {swapped}.")
         elif self.accuracy.low <= CHANCE:
             lines.append("the interval includes 50 %, so the accuracy may be chance.")
         return lines

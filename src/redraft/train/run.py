@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import TrainingArguments
 from transformers.utils import logging
 
 from redraft.chain.read.files import stem_of
@@ -39,7 +39,7 @@ from redraft.train import LOG, checkpoints
 from redraft.train.batches import Data, Order, check_enough_rows, collated
 from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
-from redraft.train.load import default_method, load_tokenizer, skeleton, weights_dtype
+from redraft.train.load import Tokenizer, default_method, load_tokenizer, skeleton, weights_dtype
 from redraft.train.loop import Loop
 from redraft.train.options import LossOptions, RunOptions
 from redraft.train.prepare import ABOUT, TOKENS, Prepared, prepare
@@ -177,13 +177,7 @@ def settled(own: RunOptions, *, lora: bool, gpu: bool) -> RunOptions:
 
 
 def prepare_all(
-    paths: Sequence[str],
-    own: RunOptions,
-    tokenizer: PreTrainedTokenizerBase,
-    verb: Verb[Any],
-    cache: Path,
-    *,
-    say: Say,
+    paths: Sequence[str], own: RunOptions, tokenizer: Tokenizer, verb: Verb[Any], cache: Path, *, say: Say
 ) -> Prepared:
     """Prepare the data as the settings say. `say` is called with lines of progress."""
     files, folder = list(map(Path, paths)), Path(own.cache_dir) if own.cache_dir else cache
@@ -208,7 +202,7 @@ def rows_of(
 
 def eval_rows(
     own: RunOptions,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     args: TrainingArguments,
     verb: Verb[Any],
     cache: Path,
@@ -228,17 +222,15 @@ def eval_rows(
     raise UsageError(f"--eval_strategy {own.eval_strategy} needs data to evaluate on.", hint=hint)
 
 
-_ELSEWHERE = frozenset(
-    (
-        *("data_path", "eval_data_path", "per_device_train_batch_size", "gradient_accumulation_steps"),
-        *("gguf", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
-        *("output_dir", "overwrite_output_dir", "cache_dir", "workers"),
-        *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
-        *("eval_strategy", "eval_steps", "per_device_eval_batch_size"),
-        *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
-        *("torch_compile", "divergence_steps"),
-    )
-)
+_ELSEWHERE = {
+    *("data_path", "eval_data_path", "per_device_train_batch_size", "gradient_accumulation_steps"),
+    *("gguf", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
+    *("output_dir", "overwrite_output_dir", "cache_dir", "workers"),
+    *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
+    *("eval_strategy", "eval_steps", "per_device_eval_batch_size"),
+    *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
+    *("torch_compile", "divergence_steps"),
+}
 """Settings that do not affect the trained weights, or are recorded in another form."""
 
 

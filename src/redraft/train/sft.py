@@ -6,19 +6,19 @@ import os
 from pathlib import Path
 
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from redraft.chain.encoder import Encoder
 from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.errors import OutputError, UsageError
 from redraft.train.batches import Rows, one_a_row, pack
-from redraft.train.load import go_on_from, load_trained
+from redraft.train.load import Tokenizer, go_on_from, load_trained
 from redraft.train.loop import Loop
 from redraft.train.loss import fuse
 from redraft.train.options import SftOptions
 from redraft.train.prepare import Ints
 from redraft.train.processes import Say
-from redraft.train.verb import Verb, bare_of, can_join, what_follows
+from redraft.train.verb import Made, Verb, bare_of, can_join, what_follows
 from redraft.weights.checkpoint import read_json
 from redraft.weights.gguf.families import sizes_from_config
 from redraft.weights.output import Run
@@ -36,7 +36,7 @@ class Sft(Verb[SftOptions]):
         if own.gguf:
             _check_gguf(own.gguf, model)
 
-    def encoder(self, own: SftOptions, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+    def encoder(self, own: SftOptions, tokenizer: Tokenizer) -> Encoder:
         """Return the encoder of chains."""
         first = own.answer == "first"
         return Encoder(tokenizer, own.format, own.training_objective, own.model_max_length, first=first)
@@ -47,9 +47,7 @@ class Sft(Verb[SftOptions]):
             return pack(lengths, own.model_max_length, own.seed)
         return one_a_row(lengths, own.model_max_length)
 
-    def model(
-        self, own: SftOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
-    ) -> tuple[PreTrainedModel | PeftModel, bool]:
+    def model(self, own: SftOptions, ref: str, tokenizer: Tokenizer, *, say: Say) -> Made:
         """Load a model and set up its loss. If it learns chains, its configuration records that."""
         native = own.format == "selfee" and own.training_objective != "answer"
         model = load_trained(own, ref, tokenizer, note={"redraft_format": NATIVE_FORMAT} if native else {})

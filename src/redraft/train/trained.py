@@ -242,9 +242,8 @@ class Trained:
         """Load the states that `save_states` saved, but not the model's weights."""
         states = load_state(part_of(folder, OPTIMIZER))
         if self.fsdp:
-            utils.load_fsdp_optimizer(
-                self.fsdp, self.accelerator, self.optimizer, self.wrapped, str(folder), adapter_only=True
-            )
+            one = (self.fsdp, self.accelerator)
+            utils.load_fsdp_optimizer(*one, self.optimizer, self.wrapped, str(folder), adapter_only=True)
         else:
             self.optimizer.load_state_dict(states["optimizer"])
         self.schedule.load_state_dict(states["schedule"])
@@ -257,9 +256,8 @@ class Trained:
         self.check_way(folder)
         try:
             if self.fsdp:
-                utils.load_fsdp_model(
-                    self.fsdp, self.accelerator, self.wrapped, str(folder), adapter_only=True
-                )
+                one = (self.fsdp, self.accelerator)
+                utils.load_fsdp_model(*one, self.wrapped, str(folder), adapter_only=True)
             elif isinstance(self.model, PeftModel):
                 self.model.load_adapter(str(folder), self.model.active_adapter, is_trainable=True)
             else:
@@ -272,11 +270,9 @@ class Trained:
         ways = {True: "with FSDP", False: "without FSDP"}
         ours, theirs = ways[bool(self.fsdp)], ways[any(folder.glob("pytorch_model_fsdp*"))]
         if ours != theirs:
-            raise ModelError(
-                f"{folder} was saved {theirs}, but this run is {ours}.",
-                hint=f"Resume {theirs}, or start a new run from it, with another --output_dir: "
-                f"--model_name_or_path {folder}",
-            )
+            hint = f"Resume {theirs}, or start a new run from it, with another --output_dir: "
+            hint += f"--model_name_or_path {folder}"
+            raise ModelError(f"{folder} was saved {theirs}, but this run is {ours}.", hint=hint)
 
 
 def part_of(folder: Path, name: str) -> Path:

@@ -1,5 +1,6 @@
 """Define the parts of `redraft train` that differ between verbs. `run` is the same for all."""
 
+# ruff: noqa: ARG002  (most verbs need few of these arguments)
 from __future__ import annotations
 
 import shlex
@@ -9,18 +10,20 @@ from pkgutil import resolve_name
 from typing import Any, Generic, TypeVar
 
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from redraft.engines.load import DEFAULTS
 from redraft.errors import ModelError
 from redraft.train.attention import use_segments
 from redraft.train.batches import Data, Rows, Source
+from redraft.train.load import Tokenizer
 from redraft.train.loop import Loop
 from redraft.train.options import RunOptions
 from redraft.train.prepare import Encodes, Ints
 from redraft.train.processes import Say
 
 Own = TypeVar("Own", bound=RunOptions)
+Made = tuple[PreTrainedModel | PeftModel, bool]  # a model, and whether it keeps the examples of a row apart
 
 
 class Verb(ABC, Generic[Own]):
@@ -37,7 +40,7 @@ class Verb(ABC, Generic[Own]):
         """Raise `RedraftError` if settings contradict each other. This runs before anything is loaded."""
 
     @abstractmethod
-    def encoder(self, own: Own, tokenizer: PreTrainedTokenizerBase) -> Encodes:
+    def encoder(self, own: Own, tokenizer: Tokenizer) -> Encodes:
         """Return the encoder that turns records into examples."""
 
     @abstractmethod
@@ -45,18 +48,11 @@ class Verb(ABC, Generic[Own]):
         """Assign examples of these lengths to rows."""
 
     @abstractmethod
-    def model(
-        self, own: Own, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
-    ) -> tuple[PreTrainedModel | PeftModel, bool]:
+    def model(self, own: Own, ref: str, tokenizer: Tokenizer, *, say: Say) -> Made:
         """Return the model with its loss, and whether attention keeps examples in one row apart."""
 
     def source(
-        self,
-        model: Any,  # noqa: ARG002  (most verbs need none of these)
-        data: Data,
-        own: Own,  # noqa: ARG002
-        args: TrainingArguments,  # noqa: ARG002
-        tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
+        self, model: Any, data: Data, own: Own, args: TrainingArguments, tokenizer: Tokenizer
     ) -> tuple[Source, Any]:
         """Return the loop's data, and a module around the model that computes the loss, or None."""
         return data, None

@@ -177,10 +177,9 @@ def find_files(path: Path) -> dict[str, str]:
     """Map each tensor's name to its file. Without an index, map an empty name to the only file."""
     if path.is_file():
         if path.suffix not in (SAFETENSORS, BIN):
-            raise _NoCheckpoint(
-                f"{path} is not a checkpoint: the file must end in .safetensors or .bin.",
-                hint=f"redraft weights from-gguf {path} -o DIR" if path.suffix.lower() == ".gguf" else None,
-            )
+            message = f"{path} is not a checkpoint: the file must end in .safetensors or .bin."
+            hint = f"redraft weights from-gguf {path} -o DIR" if path.suffix.lower() == ".gguf" else None
+            raise _NoCheckpoint(message, hint=hint)
         return {"": path.name}
     for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (path / index).exists():
@@ -218,11 +217,9 @@ def _indexed(path: Path) -> dict[str, str]:
             )
     there = {file.name for file in path.parent.iterdir() if file.exists()} & {*weight_map.values()}
     if missing := sorted(set(weight_map.values()) - there):
-        raise ModelError(
-            f"{path.parent} lacks {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: "
-            f"its index names {len(set(weight_map.values()))} files, but {len(there)} are there.",
-            hint="Get the missing files again.",
-        )
+        lacks = f"{path.parent} lacks {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}"
+        counts = f"its index names {len(set(weight_map.values()))} files, but {len(there)} are there"
+        raise ModelError(f"{lacks}: {counts}.", hint="Get the missing files again.")
     return weight_map
 
 

@@ -35,6 +35,7 @@ from redraft.weights.checkpoint import Checkpoint, ahead, describe, dtypes_of, o
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
 from redraft.weights.header import AGAIN, FLAGS, FLOATS, by, dtype_size, torch_dtype
 from redraft.weights.header import DELTA as KEY
+from redraft.weights.losses import Say
 from redraft.weights.output import BY_DEFAULT, Run, Shard, new_folder
 from redraft.weights.replace import MANIFEST
 
@@ -60,8 +61,7 @@ class Recipe:
     exact: bool  # whether it holds differences of bit patterns
     vocabulary: Convention  # the convention for rows that the base lacks
     base: str = ""  # the fingerprint of the base; empty if redraft did not make the delta
-    # The target's dtype of each tensor, if the delta is exact.
-    dtypes: Mapping[str, str] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)  # the target's, by tensor, if it is exact
     whole: tuple[str, ...] = ()  # tensors that are stored whole
 
 
@@ -189,11 +189,7 @@ def _new_recipe(base: Checkpoint, target: Checkpoint, base_fingerprint: str, *, 
 
 
 def _found_recipe(
-    base: Checkpoint,
-    delta: Checkpoint,
-    base_fingerprint: str,
-    vocab: Convention | None,
-    tell: Callable[[str], None],
+    base: Checkpoint, delta: Checkpoint, base_fingerprint: str, vocab: Convention | None, tell: Say
 ) -> Recipe:
     recipe = recorded_recipe(delta)
     if recipe is not None and base_fingerprint != recipe.base:
@@ -319,8 +315,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
         return "none", "as many rows as the base"
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
-        raise UsageError(
-            f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention.",
-            hint="--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)",
-        )
+        message = f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention."
+        hint = "--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)"
+        raise UsageError(message, hint=hint)
     return asked, f"{counted(theirs - ours, 'row')} more than the base"

@@ -17,12 +17,8 @@ Say = Callable[[str], None]  # called with a message for the user
 
 # The integer dtype of the same width, and the smallest bit pattern that is NaN; the pattern before it is
 # infinity (IEEE 754; bfloat16 likewise).
-_NAN = {
-    "F64": ("int64", (0x7FF << 52) + 1),
-    "F32": ("int32", (0xFF << 23) + 1),
-    "F16": ("int16", (0x1F << 10) + 1),
-    "BF16": ("int16", (0xFF << 7) + 1),
-}
+_NAN = {"F64": ("int64", (0x7FF << 52) + 1), "F32": ("int32", (0xFF << 23) + 1)}
+_NAN |= {"F16": ("int16", (0x1F << 10) + 1), "BF16": ("int16", (0xFF << 7) + 1)}
 
 
 @dataclass(frozen=True)

@@ -42,14 +42,12 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from None
     except pickle.UnpicklingError as error:
-        # Some lines of the loader's long message name what it refused.
-        told = str(error).splitlines()
+        told = str(error).splitlines()  # some lines of the loader's long message name what it refused
         lines = [line for line in told if "GLOBAL" in line or "Unsupported" in line]
         reason = (lines or told or ["it is not a valid pickle"])[0].strip()[:160].rstrip(".")
-        raise ModelError(
-            f"{path} contains more than tensors and was not loaded: {reason}.",
-            hint="No code in it was run. Get the model as safetensors, or from a source you trust.",
-        ) from None
+        message = f"{path} contains more than tensors and was not loaded: {reason}."
+        hint = "No code in it was run. Get the model as safetensors, or from a source you trust."
+        raise ModelError(message, hint=hint) from None
     except Exception as error:  # noqa: BLE001 - torch raises errors of any kind for damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path} is damaged: {reason[:120]}.", hint=AGAIN) from None
@@ -83,9 +81,8 @@ def _check_records(path: Path) -> None:
     with zipfile.ZipFile(path) as file:
         for record in file.infolist():
             if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
-                raise ModelError(
-                    f"{path} is compressed, so torch cannot map it.", hint="Save it with torch.save."
-                )
+                message = f"{path} is compressed, so torch cannot map it."
+                raise ModelError(message, hint="Save it with torch.save.")
             if record.flag_bits & 1:  # PKWARE, APPNOTE 4.4.4
                 raise ModelError(f"{path} is encrypted.", hint="Unpack it with its password first.")
             if record.filename in names:

@@ -217,9 +217,8 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     check_utf8(path, start)
     start = start.removeprefix(_BOM).lstrip()
     if start.startswith(_ZSTD):
-        raise RecordError(
-            f"{name} must not be compressed with Zstandard.", hint=f"zstd -d {name} unpacks it."
-        )
+        hint = f"zstd -d {name} unpacks it."
+        raise RecordError(f"{name} must not be compressed with Zstandard.", hint=hint)
     if start.startswith(b"PK\x03\x04"):
         hint = f"If it is an inspect log: inspect log dump {name} > log.json"
         raise RecordError(f"{name} is an archive, not JSON.", hint=hint)

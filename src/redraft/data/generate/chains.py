@@ -102,10 +102,8 @@ class ChainMaking:
         if values.get("verify") == "code":
             if not run_code:
                 hint = "docs/checks.md#code says what the sandbox covers."
-                raise UsageError(
-                    "--verify code runs programs that a model wrote, which is not allowed yet.",
-                    hint=f"Allow it with --run-code. {hint}",
-                )
+                message = "--verify code runs programs that a model wrote, which is not allowed yet."
+                raise UsageError(message, hint=f"Allow it with --run-code. {hint}")
             find_sandbox()
         gold, first, checks = bool(values.get("gold")), bool(values.get("first")), values.get("check", ())
         return cls(gold, first, values.get("verify"), tuple(checks))
@@ -141,10 +139,8 @@ class ChainMaking:
     def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
         if text.strip():
             return text
-        raise RecordError(
-            f"{record.id}: there is no {what} for {flag}.",
-            hint=f"Put such records into a file of their own, and run it without {flag}.",
-        )
+        hint = f"Put such records into a file of their own, and run it without {flag}."
+        raise RecordError(f"{record.id}: there is no {what} for {flag}.", hint=hint)
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain after the clean-up, marked with the changes, leaks and refusals."""
@@ -171,10 +167,8 @@ def _code(record: Chain) -> Check:
     except UsageError as error:
         raise RecordError(f"{record.id}: {error.message}", hint=error.hint) from None
     if check is None:
-        raise RecordError(
-            f"{record.id} has no tests, which --verify code needs.",
-            hint="Put them into `tests` of `meta`, as in MBPP and HumanEval: docs/checks.md#code.",
-        )
+        hint = "Put them into `tests` of `meta`, as in MBPP and HumanEval: docs/checks.md#code."
+        raise RecordError(f"{record.id} has no tests, which --verify code needs.", hint=hint)
     return check
 
 
@@ -182,10 +176,8 @@ def _number(gold: str, record: Chain) -> Check:
     try:
         return Number.of(gold)
     except CheckSyntaxError:
-        raise RecordError(
-            f"{record.id}: the gold answer {gold!r:.40} is not a number.",
-            hint="--verify number is for records whose gold answer is a number, such as GSM8K's.",
-        ) from None
+        hint = "--verify number is for records whose gold answer is a number, such as GSM8K's."
+        raise RecordError(f"{record.id}: the gold answer {gold!r:.40} is not a number.", hint=hint) from None
 
 
 # Remove the remarks and apologies that teachers add to revisions. The rules for texts are SelFee's.

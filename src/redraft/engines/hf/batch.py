@@ -24,7 +24,7 @@ import torch
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Sampling
-from redraft.engines.hf.cache import Pass, Slots, common_start, forward
+from redraft.engines.hf.cache import Pass, Slots, Windows, common_start, forward
 from redraft.engines.text import FinalText, Spelling, Tokenizer
 from redraft.errors import EngineError
 
@@ -181,7 +181,7 @@ class Batch:
         context: int,
         ends: frozenset[int],
         size: int,
-        windows: dict[str, int | None],
+        windows: Windows,
         threads: int | None = None,
         least: int = 0,
         tempered: bool = False,
@@ -406,9 +406,7 @@ def alike(lengths: Sequence[int], most: int) -> list[list[int]]:
     return groups
 
 
-def _scores(
-    model: Any, texts: Sequence[Sequence[int]], size: int, windows: dict[str, int | None]
-) -> list[list[float]]:
+def _scores(model: Any, texts: Sequence[Sequence[int]], size: int, windows: Windows) -> list[list[float]]:
     rows, width = len(texts), max(map(len, texts))
     padded = [[*text, *[_PADDING] * (width - len(text))] for text in texts]
     cache, found = Slots(model, rows, width), [torch.zeros(rows, 0)]
@@ -435,9 +433,8 @@ def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[
     for nucleus in (False, True):
         rows = [row for row, how in enumerate(samplings) if how.temperature and (how.top_p < 1) == nucleus]
         if rows:
-            drawn[rows] = _drawn(
-                logits[rows], [samplings[row] for row in rows], [numbers[row] for row in rows]
-            )
+            chosen = [samplings[row] for row in rows]
+            drawn[rows] = _drawn(logits[rows], chosen, [numbers[row] for row in rows])
     sound = logits.amax(dim=-1).isfinite().tolist()
     return [token if good else None for token, good in zip(drawn.tolist(), sound, strict=True)]
 

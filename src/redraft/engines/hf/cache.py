@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+Windows = Mapping[str, int | None]  # the number of visible tokens by kind of attention; None for all
 FIRST_ROOM = 256  # initial positions of a slot; doubled when needed
 
 
@@ -123,18 +124,11 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 def forward(
-    model: Any,
-    cache: Slots,
-    windows: Mapping[str, int | None],
-    ids: Sequence[Sequence[int]],
-    step: Pass,
-    *,
-    keep: int = 1,
+    model: Any, cache: Slots, windows: Windows, ids: Sequence[Sequence[int]], step: Pass, *, keep: int = 1
 ) -> torch.Tensor:
     """Run one pass of a model, and extend the cache by `step.count` new tokens of each sequence.
 
-    `windows` maps each kind of attention to its number of visible tokens; None for all. Return the logits of
-    the last `keep` tokens, shape (sequences, keep, vocabulary).
+    Return the logits of the last `keep` tokens, shape (sequences, keep, vocabulary).
     """
     cache.now.step = step
     masks = {kind: step.mask(model.dtype, model.device, window) for kind, window in windows.items()}

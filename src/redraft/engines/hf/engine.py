@@ -22,7 +22,7 @@ from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.engines.base import Delta, EngineInfo, PromptText, Replies, Sampling, Tokens
 from redraft.engines.hf.batch import Batch, Guide, Request, installed
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
-from redraft.engines.local import Room, context_of, empty_prompt
+from redraft.engines.local import USUAL, Room, context_of, empty_prompt
 from redraft.engines.steering.grammar import lark
 from redraft.engines.text import TokenizedEngine, Tokenizer
 from redraft.errors import ContextError, UsageError
@@ -106,7 +106,7 @@ class HfEngine(TokenizedEngine):
         folder: Path,
         adapters: Sequence[Path] = (),
         *,
-        machine: MachineOptions = MachineOptions(),  # noqa: B008  (frozen)
+        machine: MachineOptions = USUAL,
         parallel: int = STREAMS,
     ) -> HfEngine:
         """Load a model's folder, with at most one folder of a LoRA adapter.

@@ -54,16 +54,12 @@ def local_folder(ref: str) -> Path | None:
     if path.is_dir():
         return path
     if path.is_file() or ref.lower().endswith(".gguf"):
-        raise UsageError(
-            f"{ref} is a file, but training needs a folder in transformers' format.",
-            hint=f"redraft weights from-gguf {ref} -o FOLDER",
-        )
+        hint = f"redraft weights from-gguf {ref} -o FOLDER"
+        raise UsageError(f"{ref} is a file, but training needs a folder in transformers' format.", hint=hint)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", ref) and not path.parent.is_dir():
         return None
-    raise UsageError(
-        f"there is no model {ref!r}: it is neither a folder nor org/name on the hub.",
-        hint="--model_name_or_path default · FOLDER · FILE.gguf · org/name",
-    )
+    hint = "--model_name_or_path default · FOLDER · FILE.gguf · org/name"
+    raise UsageError(f"there is no model {ref!r}: it is neither a folder nor org/name on the hub.", hint=hint)
 
 
 def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 import transformers
+from torch import Tensor
 
-from redraft.engines.hf.cache import Pass, Slots, cache_argument, forward
+from redraft.engines.hf.cache import Pass, Slots, Windows, cache_argument, forward
 from redraft.engines.text import Tokenizer
 from redraft.errors import ModelError, RedraftError
 from redraft.weights.checkpoint import open_checkpoint
@@ -123,7 +124,7 @@ def ends_of(tokenizer: Any, *settings: dict[str, Any]) -> frozenset[int]:
     return frozenset(token for tokens in listed for token in tokens if isinstance(token, int))
 
 
-def windows_of(model: Any, context: int) -> dict[str, int | None]:
+def windows_of(model: Any, context: int) -> Windows:
     """Return the number of visible tokens for each kind of attention; None for the whole context."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
@@ -136,7 +137,7 @@ def windows_of(model: Any, context: int) -> dict[str, int | None]:
     return {kind: sees if kind == "sliding_attention" else None for kind in sorted(kinds)}
 
 
-def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]) -> None:
+def check_model(model: Any, tokenizer: Tokenizer, windows: Windows) -> None:
     """Check that a model fits its tokenizer, and computes equal logits for a text as a whole and in parts."""
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.size > rows:
@@ -184,11 +185,7 @@ def computes_in_bfloat16() -> bool:
 
 
 def _model(
-    folder: Path,
-    config: Any,
-    tensors: dict[str, torch.Tensor],
-    device: torch.device,
-    dtype: torch.dtype | None,
+    folder: Path, config: Any, tensors: dict[str, Tensor], device: torch.device, dtype: torch.dtype | None
 ) -> Any:
     known = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     if type(config) not in known:

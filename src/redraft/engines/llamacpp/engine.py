@@ -165,7 +165,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         adapters: Sequence[Path] = (),
         roles: Mapping[EngineRole, Sequence[Path]] | None = None,
         *,
-        machine: MachineOptions = MachineOptions(),  # noqa: B008  (frozen)
+        machine: MachineOptions = local.USUAL,
         parallel: int = 1,
     ) -> LlamaCppEngine:
         """Load a model in a new process.

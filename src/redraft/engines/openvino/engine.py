@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 from redraft.engines import local
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Delta, EngineInfo, Replies, Sampling, Tokens
 from redraft.engines.bounds import within
+from redraft.engines.local import USUAL
 from redraft.engines.openvino.child import REFUSED, ChildSettings, Event, Request
 from redraft.engines.openvino.models import GGUFTokenizer, check, loaded_bytes, prepare
 from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
@@ -150,12 +151,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
 
     @classmethod
     async def start(
-        cls,
-        model: Path,
-        adapters: Sequence[Path] = (),
-        *,
-        machine: MachineOptions = MachineOptions(),  # noqa: B008  (frozen)
-        parallel: int = 1,
+        cls, model: Path, adapters: Sequence[Path] = (), *, machine: MachineOptions = USUAL, parallel: int = 1
     ) -> OpenVinoEngine:
         """Load a model in a new process.
 

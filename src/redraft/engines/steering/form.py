@@ -175,19 +175,17 @@ class Form:
         for each in self.limits:
             if each.low > 1 and all(each.count(text) == count for text, count in _SENTENCES.items()):
                 others = [(count, high) for count, high in highs if count is not each.count]
-                fit = (
-                    text for text in _NEXT if all(count(text * each.low) <= high for count, high in others)
-                )
-                return each.count, each.low, next(fit, "") if others else ""
+                least = each.low
+                fit = (text for text in _NEXT if all(count(text * least) <= high for count, high in others))
+                return each.count, least, next(fit, "") if others else ""
         return len, 0, ""
 
     def left(self, text: str) -> float:
         """Return how much the tightest limit leaves after a text with its further sentences; may be < 0."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
-        return min(
-            (each.high - each.count(text) for each in self.limits if each.high is not None), default=inf
-        )
+        highs = ((each.count, each.high) for each in self.limits if each.high is not None)
+        return min((high - count(text) for count, high in highs), default=inf)
 
     def is_low(self, text: str) -> bool:
         """Return whether a text is below the least count of a limit."""
@@ -207,10 +205,10 @@ class Form:
         if self.pattern and (self != Form(pattern=self.pattern) or not pattern_of(self.pattern)):
             raise Conflict("a regular expression must cover the whole answer, in syntax that grammars have")
         given = " ".join(filter(None, [*self.has, self.opening, self.closing, self.postscript, layout.text]))
-        if clash := next((char for char in self.characters.without if char in given), None):
-            raise Conflict(f"{clash!r} is demanded and forbidden")
-        if clash := next((each for each in self.lacks if pattern_for(each.strip()).search(given)), None):
-            raise Conflict(f"{clash!r} is demanded and forbidden")
+        clashes = [char for char in self.characters.without if char in given]
+        clashes += [each for each in self.lacks if pattern_for(each.strip()).search(given)]
+        if clashes:
+            raise Conflict(f"{clashes[0]!r} is demanded and forbidden")
         if any(each.high is not None and each.count(given) > each.high for each in self.limits):
             raise Conflict("more is demanded than allowed")
 

@@ -47,8 +47,7 @@ forgot much (benchmarks/LOST.md)."""
 RANKS = {"answers": 4, "critic": 15}  # adapters' ranks. The adapters take 12 MB in 16 bits.
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """Settings to train an earlier run's adapters further: steps of about 1,000 tokens, and a lower rate."""
-DRAFTING = 1.0
-"""Temperature of the drafts to criticise: it brings out more of the model's own faults than 0."""
+DRAFTING = 1.0  # temperature of the drafts to criticise: it brings out more of the model's own faults than 0
 DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}  # files of drafts, by their files of prompts
 
 
@@ -158,9 +157,8 @@ class Road:
             hint = "Leave --model out, or name a file: --model qwen3-0.6b-q8_0.gguf"
             raise UsageError(f"--model {self.model}: only default and GGUF files can be trained.", hint=hint)
         if not self._prompts:
-            raise UsageError(
-                f"{self.everyday} has no prompts.", hint="Omit --everyday to use redraft's prompts."
-            )
+            hint = "Omit --everyday to use redraft's prompts."
+            raise UsageError(f"{self.everyday} has no prompts.", hint=hint)
         folder_for(self.model)  # if the base is missing, nothing should be written
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / ".lock"):
@@ -199,9 +197,8 @@ The results on held-out exercises, in wordings that were not used for training:
         files.write("outside.jsonl", self._outside())
         if self.scale.answer_steps:
             files.write("exercises.jsonl", self._lessons("answers", self.scale.answers))
-            files.answer(
-                "outside.jsonl", "everyday.jsonl", self.model, most=LONGEST_EVERYDAY, mode="prompted"
-            )
+            asked, to = "outside.jsonl", "everyday.jsonl"
+            files.answer(asked, to, self.model, most=LONGEST_EVERYDAY, mode="prompted")
             files.write("answers.jsonl", self._answers())
         self._train("answers", "answers.jsonl", self.scale.answer_steps, "accepted")
         files.write("asked.jsonl", self._lessons("drafts", self.scale.drafts))

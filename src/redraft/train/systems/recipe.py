@@ -190,17 +190,14 @@ def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: M
         if name in files or name in values:
             raise UsageError(f"{name} is both a stage and a file or value.", hint="Rename one of them.")
         if Path(stage.out).is_absolute() or ".." in Path(stage.out).parts or stage.out.startswith("."):
-            raise UsageError(
-                f"stage {name}: output {stage.out!r:.120} must be a relative path inside the run's folder."
-            )
+            rule = "must be a relative path inside the run's folder"
+            raise UsageError(f"stage {name}: output {stage.out!r:.120} {rule}.")
         if (other := outputs.setdefault(stage.out, name)) != name:
             raise UsageError(f"stages {other} and {name} both write {stage.out}.", hint="Change one 'out'.")
         for each in stage.reads:
             if each not in stages and each not in files:
-                hint = (
-                    f"Stages: {', '.join(stages)}. Files: {', '.join(files) or 'none'}. "
-                    "Write '{{' for a brace."
-                )
+                hint = f"Stages: {', '.join(stages)}. Files: {', '.join(files) or 'none'}. "
+                hint += "Write '{{' for a brace."
                 raise UsageError(f"stage {name} reads {{{each}}}, which is not a stage or file.", hint=hint)
         if not stage.command:
             find_verb(stage.verb)

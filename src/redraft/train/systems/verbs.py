@@ -258,9 +258,8 @@ def work(job: Mapping[str, Any]) -> dict[str, Any]:
     if command := job["command"]:
         status = subprocess.run(command, shell=True, check=False).returncode  # noqa: S602  (the user's own)
         return {"status": status, "says": ""}
-    verb = VERBS[job["verb"]]
     try:
-        result = verb.call(job["options"], job["out"])
+        result = VERBS[job["verb"]].call(job["options"], job["out"])
     except RedraftError as error:
         tell(error.message, error.hint)
         return {"status": error.exit_status, "says": ""}

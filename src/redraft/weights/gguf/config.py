@@ -19,8 +19,7 @@ import numpy as np
 from redraft.errors import ModelError
 from redraft.weights.gguf import families
 
-# Transformers' defaults (configuration_*.py of each family).
-_EPS = 1e-6
+_EPS = 1e-6  # transformers' default (configuration_*.py of each family)
 
 THETA = 10000.0  # the default base: `default_theta` of transformers, and llama.cpp's
 
@@ -33,8 +32,7 @@ class Rope:
 
     theta: float
     kind: str = "default"  # `default`, `linear` or `llama3`
-    # The scaling's numbers, named as in `rope_parameters`.
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)  # of the scaling, as in `rope_parameters`
 
 
 @dataclass(frozen=True)
@@ -185,9 +183,8 @@ def _rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], h
         case "linear":
             factor = _number(values, "rope.scaling.factor")
             return Rope(theta) if factor == 1 else Rope(theta, "linear", {"factor": factor})
-    raise ModelError(
-        f"the GGUF file has rotary scaling of the kind {kind!r:.40}, which cannot be converted to a folder."
-    )
+    found = f"the GGUF file has rotary scaling of the kind {kind!r:.40}"
+    raise ModelError(f"{found}, which cannot be converted to a folder.")
 
 
 def rope_factors(rope: Rope, head: int) -> list[float]:

@@ -76,8 +76,7 @@ MISTRAL = Family("MistralForCausalLM", "mistral", "llama", permuted=True)
 QWEN2 = Family("Qwen2ForCausalLM", "qwen2", "qwen2", bias=True)
 QWEN3 = Family("Qwen3ForCausalLM", "qwen3", "qwen3", head_norm=True)
 FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3)
-# The spelling of the first conversions of LLaMA to Hugging Face's format.
-_OLD = {"LLaMAForCausalLM": LLAMA}
+_OLD = {"LLaMAForCausalLM": LLAMA}  # the spelling of the first conversions to Hugging Face's format
 _NESTED = ("text_config", "vision_config", "audio_config")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
@@ -176,10 +175,9 @@ class Sizes:
 
     def __post_init__(self) -> None:
         if self.head % 2 or self.heads % self.kv_heads:
-            raise ModelError(
-                f"{self.heads} heads of {self.head} elements with {self.kv_heads} key-value heads are "
-                "impossible: the head size must be even, and the heads a multiple of the key-value heads."
-            )
+            found = f"{self.heads} heads of {self.head} elements with {self.kv_heads} key-value heads"
+            rule = "the head size must be even, and the heads a multiple of the key-value heads"
+            raise ModelError(f"{found} are impossible: {rule}.")
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:
         """Yield the GGUF name and the shape (rows first) of each tensor of all layers, or of those given."""
@@ -252,9 +250,8 @@ def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shap
 
 def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = None) -> int:
     if usual is None and read.values.get(key) is None and width % heads:
-        raise ModelError(
-            f"{read.where} sets hidden size {width}, which is not a multiple of its {heads} attention heads."
-        )
+        fault = f"which is not a multiple of its {heads} attention heads"
+        raise ModelError(f"{read.where} sets hidden size {width}, {fault}.")
     return read.whole(key, usual or width // heads)
 
 

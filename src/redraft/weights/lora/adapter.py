@@ -82,8 +82,7 @@ class LoraAdapter:
     config: Mapping[str, Any]  # `adapter_config.json`
     weights: Checkpoint  # its tensors, under the adapter's own names
     changes: Mapping[str, Change]  # by module
-    # The adapter's tensors that replace tensors of the base, by name in the base.
-    replaced: Mapping[str, TensorInfo]
+    replaced: Mapping[str, TensorInfo]  # its tensors that replace those of the base, by name in the base
 
     def rows(self, info: TensorInfo, start: int, stop: int) -> torch.Tensor:
         """Read rows `start` to `stop` of a matrix, in its dtype."""

@@ -142,11 +142,10 @@ def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> I
     name = families.gguf_name(f"{change.module}.weight") or ""
     shape = base.shapes.get(name)
     if name == _OUTPUT and shape is None:
-        raise ModelError(
-            f"{adapter.folder} changes {change.module!r:.80}, but {base.path} uses one matrix for the "
-            "input and output embeddings, and llama.cpp cannot change only one of them.",
-            hint=f"Merge it: redraft weights merge-lora {base.path} {adapter.folder} -o DIR",
-        )
+        shared = f"{base.path} uses one matrix for the input and output embeddings"
+        why = f"{shared}, and llama.cpp cannot change only one of them"
+        hint = f"Merge it: redraft weights merge-lora {base.path} {adapter.folder} -o DIR"
+        raise ModelError(f"{adapter.folder} changes {change.module!r:.80}, but {why}.", hint=hint)
     if shape is None:
         why = f"it changes {change.module!r:.120}, which that model does not have"
         raise other_model(adapter, base.path, why)

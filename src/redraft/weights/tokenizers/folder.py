@@ -75,11 +75,9 @@ class TokenizerFolder:
         if not isinstance(number, int) or isinstance(number, bool) or not isinstance(text, str):
             self.bad(f"the vocabulary has {text!r:.60} with the id {number!r:.20}")
         if not 0 <= number < self.rows:
-            self.bad(
-                f"the token {text!r:.60} has the id {number}, but the embedding has {self.rows} rows",
-                hint="Weights and tokenizer belong to different models, or the embedding was not resized "
-                "for added tokens.",
-            )
+            or_else = "the embedding was not resized for added tokens"
+            what = f"the token {text!r:.60} has the id {number}, but the embedding has {self.rows} rows"
+            self.bad(what, hint=f"Weights and tokenizer belong to different models, or {or_else}.")
         if self.texts.get(number, text) != text:
             self.bad(f"the id {number} is both {self.texts[number]!r:.60} and {text!r:.60}")
         if self.ids.get(text, number) != number:

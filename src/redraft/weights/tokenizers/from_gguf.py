@@ -277,9 +277,8 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
     def count_by_words(text: str, limit: int) -> int:
         if (most := _most_tokens(text)) <= limit:
             return most
-        known = of_words[0] = (
-            of_words[0] if len(of_words[0]) <= _KNOWN else {}
-        )  # other threads may still read the old one
+        # Not cleared: other threads may still read the old one.
+        known = of_words[0] = of_words[0] if len(of_words[0]) <= _KNOWN else {}
         first, *words = _SPACE.split(text)
         several, total = divmod(sum(map(known.get, words, repeat(_NEW))), _NEW)
         new = list(filterfalse(known.__contains__, words)) if several else []

@@ -75,11 +75,9 @@ def pre_tokenizer_named(name: object) -> PreTokenizer:
     """Return the rule that a GGUF file names."""
     known = _SAME_AS.get(name, name) if isinstance(name, str) else ""
     if known not in PRE_TOKENIZERS:
-        raise ModelError(
-            f"the GGUF file names the unknown pre-tokenizer {name!r:.80}. Known names: "
-            f"{', '.join([*PRE_TOKENIZERS, *_SAME_AS])}.",
-            hint="Use the tokenizer of the folder that the GGUF file was made from.",
-        )
+        known = f"Known names: {', '.join([*PRE_TOKENIZERS, *_SAME_AS])}."
+        hint = "Use the tokenizer of the folder that the GGUF file was made from."
+        raise ModelError(f"the GGUF file names the unknown pre-tokenizer {name!r:.80}. {known}", hint=hint)
     return PRE_TOKENIZERS[known]
 
 
@@ -94,11 +92,9 @@ def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
     for each in PRE_TOKENIZERS.values():
         if (each.splits, each.ignore_merges) == (splits, whole):
             return each
-    raise ModelError(
-        "tokenizer.json splits texts by a rule that llama.cpp does not have: "
-        f"{' , then '.join(splits)!r:.200}, ignore_merges {str(whole).lower()}.",
-        hint="llama.cpp's convert_hf_to_gguf.py supports more tokenizers.",
-    )
+    rule = f"{' , then '.join(splits)!r:.200}, ignore_merges {str(whole).lower()}"
+    message = f"tokenizer.json splits texts by a rule that llama.cpp does not have: {rule}."
+    raise ModelError(message, hint="llama.cpp's convert_hf_to_gguf.py supports more tokenizers.")
 
 
 def pre_tokenizer_json(rule: PreTokenizer) -> dict[str, Any]:

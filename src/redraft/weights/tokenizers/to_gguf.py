@@ -39,11 +39,9 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     elif source.pieces:
         keys = _from_pieces(source, source.pieces)
     else:
-        source.bad(
-            "there is no tokenizer: neither tokenizer.json nor tokenizer.model",
-            hint="Copy it from the model's base, or save it with transformers: "
-            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)",
-        )
+        way = "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
+        hint = f"Copy it from the model's base, or save it with transformers: {way}"
+        source.bad("there is no tokenizer: neither tokenizer.json nor tokenizer.model", hint=hint)
     ids = {role: source.special_id(role) for role in ROLES}
     keys |= {f"{name}_token_id": ids[role] for role, name in ROLES.items() if ids[role] is not None}
     # GGUF has no list of end tokens, but two more roles at which llama.cpp ends a text.
@@ -84,17 +82,15 @@ def _vocabulary(source: TokenizerFolder) -> Mapping[str, Any]:
 def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
     merges = []
     for entry in as_list(source.model.get("merges")):
-        pair = entry.split(" ") if isinstance(entry, str) else entry
-        match pair:
+        match entry.split(" ") if isinstance(entry, str) else entry:
             case [str(left), str(right)] if " " not in left + right:
                 merges.append((left, right))
             case _:
                 source.bad(f"tokenizer.json has the merge {entry!r:.60}, which is not two tokens")
     for left, right in merges:
         if not {left, right, left + right} <= source.ids.keys():
-            source.bad(
-                f"tokenizer.json merges {left!r:.40} and {right!r:.40}, but a part or the result is no token"
-            )
+            merge = f"tokenizer.json merges {left!r:.40} and {right!r:.40}"
+            source.bad(f"{merge}, but a part or the result is no token")
     return merges
 
 

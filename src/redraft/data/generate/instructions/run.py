@@ -164,11 +164,9 @@ class InstructionRun:
         options, out = self.options, self.plan.out
         self.plan.check(self.settings, "call")
         if options.batch and options.way == "self-instruct":
-            raise UsageError(
-                "--batch needs --way alpaca. With self-instruct, requests need earlier replies, so a large "
-                "set would take a thousand batches.",
-                hint="Leave out --batch, or use --way alpaca.",
-            )
+            why = "requests need earlier replies, so a large set would take a thousand batches"
+            hint = "Leave out --batch, or use --way alpaca."
+            raise UsageError(f"--batch needs --way alpaca. With self-instruct, {why}.", hint=hint)
         if options.seeds and Path(options.seeds).resolve() == out.resolve():
             hint = "To continue the output, leave out --seeds. Or name another file."
             raise UsageError(f"{out} cannot be both the seeds and the output.", hint=hint)
@@ -185,11 +183,9 @@ class InstructionRun:
             self.plan.say(f"repeated seeds in {path} are left out: {self._seeds.repeats:,}.")
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
         if self.options.way == "alpaca" and solved < tasks.FEWEST:
-            raise UsageError(
-                f"{solved} of the {total} tasks in {path} came with an output, but "
-                f"--way alpaca needs at least {tasks.FEWEST} such tasks.",
-                hint="Add outputs, or use --way self-instruct.",
-            )
+            needs = f"--way alpaca needs at least {tasks.FEWEST} such tasks"
+            message = f"{solved} of the {total} tasks in {path} came with an output, but {needs}."
+            raise UsageError(message, hint="Add outputs, or use --way self-instruct.")
 
     def _job(self) -> Job[Request]:
         self._check()
@@ -276,10 +272,8 @@ class InstructionRun:
         else:
             identity = [engine.info.engine, engine.info.name]
         if not engine.info.chats:
-            raise UsageError(
-                f"{engine.info.name} cannot be a teacher: it does not answer chat messages.",
-                hint="Use a model with a chat template.",
-            )
+            message = f"{engine.info.name} cannot be a teacher: it does not answer chat messages."
+            raise UsageError(message, hint="Use a model with a chat template.")
         plan.check_engines(RevisionOptions.read({"model": engine, "price": options.price}))
         teacher = Teacher(
             engine,

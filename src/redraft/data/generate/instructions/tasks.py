@@ -90,10 +90,8 @@ def generated_in(record: Mapping[str, Any]) -> dict[str, Any]:
     wanted = {"request": int, "number": int, "is_last": bool}
     if isinstance(about, dict) and all(isinstance(about.get(name), kind) for name, kind in wanted.items()):
         return about
-    raise RecordError(
-        f"the record {record.get('id')!r} does not say in meta.{GENERATED} which request made it.",
-        hint="To use the file as seeds: --seeds FILE, and another output with -o.",
-    )
+    message = f"the record {record.get('id')!r} does not say in meta.{GENERATED} which request made it."
+    raise RecordError(message, hint="To use the file as seeds: --seeds FILE, and another output with -o.")
 
 
 @dataclass(frozen=True)
@@ -122,17 +120,13 @@ def read_seeds(path: Path | None) -> Seeds:
         licences.add(licence_in(chain.meta.get("origin")))
         task = task_of(chain)
         if not task.instruction:
-            raise RecordError(
-                f"{source}: the seed {chain.id!r} has no instruction.",
-                hint='Write one per line: {"instruction": "…", "input": "", "output": "…"}',
-            )
+            hint = 'Write one per line: {"instruction": "…", "input": "", "output": "…"}'
+            raise RecordError(f"{source}: the seed {chain.id!r} has no instruction.", hint=hint)
         found.setdefault(tuple(words(task.instruction)), task)
     if len(found) < FEWEST:
         count = f"{total} tasks, all the same" if total > 1 else f"{total or 'no'} task"
-        raise UsageError(
-            f"{source} has {count}, but generating needs at least {FEWEST} different ones.",
-            hint="Add tasks of your own, or leave out --seeds to use the shipped ones.",
-        )
+        message = f"{source} has {count}, but generating needs at least {FEWEST} different ones."
+        raise UsageError(message, hint="Add tasks of your own, or leave out --seeds to use the shipped ones.")
     digest, known = hashlib.sha256(source.read_bytes()).hexdigest(), licences - {UNKNOWN}
     origin = {"dataset": f"made from {source.name}", "licence": sorted(licences)} if known else None
     return Seeds(tuple(found.values()), total - len(found), digest, shipped=path is None, origin=origin)
