@@ -1,7 +1,8 @@
 """Make the runs of a model on a task: each strategy answers the records, once for each seed.
 
 A run is like `redraft eval` with a strategy's options (`strategies`), and has its own file. All runs
-share a cache, so no reply is requested twice, and all strategies start with the same first answers.
+share a cache, so no reply is requested twice, and all strategies but `alone`, whose prompts state no check,
+start with the same first answers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from redraft.chain import Chain, read_jsonl
 from redraft.chain.read.records import read_records
 from redraft.checks.base import Check, form_of
 from redraft.checks.parse import parse_checks
-from redraft.engines.load import parse_reference, references_of
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import strategies
 from redraft.evaluation.diagnosis.strategies import REVIEWED, SAMPLED, Strategy, strategies_of
@@ -48,7 +48,6 @@ class StrategyRun(ScoredRun):
     given: tuple[Chain, ...] = ()
     guides: tuple[Check, ...] = ()  # the checks that guide; if empty, the task's checks do
     revised: Path = Path()  # the file of the strategy `revise`, with the feedback that is shuffled
-    told: bool = False  # whether the prompt for one answer states the checks too, as in the other ways
 
     def __post_init__(self) -> None:
         self.verb = f"diagnose {self.task}"
@@ -61,21 +60,9 @@ class StrategyRun(ScoredRun):
     def _told(self) -> Mapping[str, str]:
         return strategies.strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
 
-    @cached_property
-    def _unchecked(self) -> bool:
-        """Whether the way sees no check.
-
-        A model with adapters by role (`engines.wrapped`) uses its adapters only without checks. With such a
-        model, one answer sees no checks either, because it must begin as revising alone does.
-        """
-        model = self.settings.references().get("model")
-        if self.told or self.strategy.kind != "plain" or model is None or len(references_of(model)) > 1:
-            return self.strategy.kind == "alone"
-        return bool(parse_reference(model).roles)
-
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the checks that guide a record's chain. Some strategies hide or replace the messages."""
-        if self._unchecked:
+        if self.strategy.kind == "alone":
             return {"checks": ()}
         checks = self.guides or self.checks(record)
         if self.strategy.kind in ("blind", "shuffled"):
@@ -246,5 +233,4 @@ class StrategyRuns:
             given=self.records,
             guides=parse_checks(checks),
             revised=self._file(replace(strategy, kind="revise"), seed),
-            told=self.share is not None or "alone" not in self.kinds,
         )

@@ -42,10 +42,9 @@ Two ways are compared at the most {by} that both reach. Where they share none, t
 Best of N and a vote draw more answers until they take as many new tokens as every other way, or until \
 --samples is reached. Best of N keeps the answer that passes the checks, and a blind retry revises without \
 being told what failed.
-One answer and a vote read only the checks' demands. Revising alone reads none. If it is compared, one \
-answer of a model that was trained to revise reads none either. The other ways see the guiding checks: \
-those of --check or else the task's own, which also score. Revising alone is compared only with one answer \
-and votes.
+One answer and a vote read only the checks' demands. Revising alone reads none, so its first answers \
+differ. The other ways see the guiding checks: those of --check or else the task's own, which also score. \
+Revising alone is compared only with one answer and votes.
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
 number of comparisons (Holm's procedure), once over all tasks and once within tasks. Intervals are not, so \
