@@ -119,12 +119,14 @@ def test_long_answers_have_no_majority() -> None:
     result = run("own.jsonl")
     assert result.exit_code == 0, result.output
     assert not list(Path("d").rglob("vote-*"))
+    assert "contains:rain tells" not in result.stdout, "the prompt asks for it"
     refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "give --samples 3")
     write("test.jsonl", [{"prompt": "Describe rain.", "checks": ["contains:rain"]}])
     refused(redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "vote"), "no votes to count.")
     write("test.jsonl", [{"prompt": "Describe fog.", "checks": ["contains:rain"]}])
     redone = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "one,revise", "--quiet")
     assert redone.exit_code == 0, "a refused command has answered nothing, so the file may change"
+    assert "test: contains:rain tells the model a text that scores." in redone.stdout
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:

@@ -25,7 +25,7 @@ from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Cost, Curves, Point, Versus, corrected
 from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
-from redraft.evaluation.diagnosis.truth import chains_of, steers
+from redraft.evaluation.diagnosis.truth import chains_of, leaked, steers
 from redraft.evaluation.pages.charts import curves as drawn
 from redraft.evaluation.pages.page import render
 from redraft.evaluation.stats import without_nan
@@ -103,6 +103,8 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     if 2 * curves.native >= curves.items:
         where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
         yield f"{where}, the model revised by itself, without feedback, so `revise` equals `alone`."
+    if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
+        yield f"{name} tells the model a text that scores. To keep it secret, guide by another --check."
     if not steers(runs):
         yield f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
 
