@@ -185,6 +185,12 @@ class Curves:
         return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
     @property
+    def trained(self) -> int:
+        """The number of items that adapters answered in other ways, though the base model gave `one`."""
+        each = zip(*(point.spent for point in self.points if self.points[0].base), strict=True)
+        return sum(any(other.base < one.base for other in rest) for one, *rest in each)
+
+    @property
     def items(self) -> int:
         """The number of items that every run answered."""
         return len(self.points[0].spent)

@@ -103,6 +103,9 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     if 2 * curves.native >= curves.items:
         where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
         yield f"{where}, the model revised by itself, without feedback, so `revise` equals `alone`."
+    if curves.trained:
+        where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
+        yield f"{where}, a trained model answered in other ways: gains over its base model are also training's."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
         yield f"{name} tells the model a text that scores. To keep it secret, guide by another --check."
     if not steers(runs):
