@@ -113,6 +113,8 @@ def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(t
     assert "m, t: in 40 of 40 prompts, a trained model answered in other ways: gains over" in str(table)
     drawn = {name: len(points) for name, points in series(table.cells[0]).items()}
     assert drawn == {"one answer of the base model": 1, "best of N": 2, "revise": 1}
+    (folder / "runs" / "m" / "t" / "seed-0" / "best-of-3.jsonl").unlink()
+    assert " 200 tokens against 150 tokens; " in str(table_of(folder)), "as in the chart"
 
 
 def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> None:
