@@ -153,6 +153,20 @@ def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:
     assert {name: texts(name) for name in files()} == before
 
 
+def test_an_unfinished_task_leaves_the_verdict_to_the_others_and_can_be_dropped() -> None:
+    assert run(BOTH, "--ways", "one,revise").exit_code == 0
+    [cut] = Path("d/runs").glob("*/test/seed-0/plain.jsonl")
+    cut.write_bytes(cut.read_bytes().splitlines(keepends=True)[0])
+    said = redraft("diagnose", "d").stdout
+    assert "test: unfinished, so the verdict leaves it out; continue it, or delete d/runs/" in said
+    assert "script:script.jsonl, revise: " in said
+    assert "all tasks" not in said
+    rmtree(cut.parent.parent)
+    Path("d/tasks/test.jsonl").unlink()
+    assert "unfinished" not in redraft("diagnose", "d").stdout
+    assert verify().exit_code == 0, verify().output
+
+
 def texts(file: str) -> list[tuple[str, list[str]]]:
     return [(chain.id, [step.answer for step in (*chain.steps, *chain.drafts)]) for chain in chains_of(file)]
 

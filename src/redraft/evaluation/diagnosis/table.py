@@ -81,8 +81,11 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
             stopped = curves.stopped and not plan.get("choosing")  # it answers prompts in a random order
             of_model.append(replace(curves, by=by, stopped=stopped))
             remarks += [f"{model}, {task}: {said}" for said in _remarks(curves, folder / RUNS / name / task)]
-        if len(of_model) > 1:
-            over.append(pooled(of_model))
+        if len(whole := [each for each in of_model if not each.stopped]) > 1:
+            over.append(pooled(whole))
+        for task in (each.task for each in of_model if each.stopped and whole):
+            drop = f"continue it, or delete {folder / RUNS / name / task} to drop it"
+            remarks.append(f"{model}, {task}: unfinished, so the verdict leaves it out; {drop}.")
         cells += of_model
     if plan.get("choosing"):
         remarks.append("--choose may stop early once it is certain. These tests do not correct for that.")
@@ -124,8 +127,7 @@ def pooled(each: Sequence[Curves]) -> Curves:
         runs = [_run_of(one, way) for one in each]
         spent = tuple(item for run in runs for item in run.spent)
         points.append(Point(way, spent, any(run.base for run in runs)))
-    seeds, stopped = min(one.seeds for one in each), any(one.stopped for one in each)
-    return Curves(each[0].model, ALL, tuple(points), seeds, by=each[0].by, stopped=stopped)
+    return Curves(each[0].model, ALL, tuple(points), min(one.seeds for one in each), by=each[0].by)
 
 
 def _run_of(curves: Curves, way: Strategy) -> Point:
@@ -198,13 +200,13 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
 
 def sentences(table: Table) -> Iterator[str]:
     """Yield a conclusion for each model and each way to revise."""
-    over = {each.model: each.task for each in reversed(table.comparisons)}  # its first task: ALL if several
-    for model, task in reversed(over.items()):
-        if any(each.stopped for each in table.cells if each.model == model):
+    for model in dict.fromkeys(each.model for each in table.cells):
+        cells = [each for each in table.cells if each.model == model and not each.stopped]
+        if not cells:
             yield f"{model}: UNFINISHED, so there is no verdict. The same command continues the runs."
             continue
         for ours in REVISING:
-            wanted = (model, task, ours)
+            wanted = (model, cells[0].task, ours)  # ALL if several
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
                 yield f"{model}, {equal_tokens.named(ours)}: {equal_tokens.verdict(rows)}"
 
@@ -284,9 +286,11 @@ def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
     """Check the answers of all chains again. Return their number, and the faults of the stored results."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
+        if not (files := sorted((folder / RUNS).glob(f"*/{escape(name)}/seed-*/*.jsonl"))):
+            continue  # its file may be deleted
         kind = task_of(task["task"], run_code=run_code)
         records = {each.id: each for each in asked(kind, read_records(folder / "tasks" / task["file"]))}
-        for file in sorted((folder / RUNS).glob(f"*/{escape(name)}/seed-*/*.jsonl")):
+        for file in files:
             if "." in file.stem:
                 continue
             for chain in chains_of(file):
