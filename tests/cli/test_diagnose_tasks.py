@@ -704,5 +704,6 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
-    judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered").stderr
-    assert judged.count("`steered` is left out: only checks can steer, and there are none.") == 1
+    judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered")
+    assert "no pair was judged, because all answers equal the single answers; " in judged.stdout
+    assert judged.stderr.count("`steered` is left out: only checks can steer, and there are none.") == 1

@@ -93,6 +93,11 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     table = table_of(folder_of(tmp_path / "d", {("m", "t"): own}))
     assert {each.kind for each in table.comparisons if each.ours == "alone"} == {"plain", "vote"}
     assert {each.kind for each in table.comparisons if each.ours == "revise"} == {"plain", "best-of", "vote"}
+    assert "changed none" not in str(table)
+    file = tmp_path / "d" / "runs" / "m" / "t" / "seed-0" / "alone-2.jsonl"
+    file.write_text(file.read_text().replace('"finish":"stop"', '"finish":"max_tokens"'))
+    said = "m, t: revise alone changed none of 40 first answers: 40 were cut, and 0 had unclear verdicts."
+    assert said in table_of(tmp_path / "d").remarks
     own[4] = ("alone-2", 200, shares(20))  # as of a model that was trained to revise
     table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))
     pairs = [(each.ours, each.kind) for each in table.comparisons]

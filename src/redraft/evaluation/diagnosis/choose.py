@@ -33,7 +33,7 @@ from redraft.evaluation.diagnosis.equal_tokens import Cost, Spent, amount, aroun
 from redraft.evaluation.diagnosis.matrix import RUNS, WAYS, Matrix, folders, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.table import changes, differences, hashes_of, some, wrong_truths
-from redraft.evaluation.diagnosis.truth import reviews_in
+from redraft.evaluation.diagnosis.truth import pairs_in, reviews_in
 from redraft.evaluation.evidence import MIDDLING, least_gain, least_mean, log_ahead
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
@@ -281,6 +281,9 @@ class Choice:
             if race.judge:
                 better, worse = (sum(sign * score > 0 for score in scores) for sign in (1, -1))
                 note = f"preferred in {better:,} of {len(scores):,}, worse in {worse:,}, {took}"
+                files = self.matrix.plan.out.rglob(f"{way.name}.jsonl")
+                if way != ONE and not any(pair for file in files for pair in pairs_in(file)):
+                    note = f"no pair was judged, because all answers equal the single answers; {took}"
             if way == ONE:
                 yield Line(titled(way), note=took if race.judge else note)
                 continue

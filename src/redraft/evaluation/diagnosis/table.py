@@ -106,6 +106,14 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     if 2 * curves.native >= curves.items:
         where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
         yield f"{where}, the model revised by itself, without feedback, so `revise` equals `alone`."
+    for kind in REVISING:
+        files = runs.glob(f"seed-*/{kind}-*[0-9].jsonl")
+        made = [chain.steps for file in files for chain in chains_of(file) if chain.steps]
+        cut = sum(step.finish != "stop" for step, *_ in made)
+        unclear = sum(step.feedback is not None and step.feedback.verdict == "unknown" for step, *_ in made)
+        if cut + unclear and not any(rest for _, *rest in made):
+            why = f"{cut:,} were cut, and {unclear:,} had unclear verdicts"
+            yield f"{equal_tokens.named(kind)} changed none of {counted(len(made), 'first answer')}: {why}."
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
         yield f"{where}, a trained model answered in other ways: gains over its base model are also training's."
