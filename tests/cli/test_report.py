@@ -136,7 +136,7 @@ SAME = {"model_1": "same", "model_2": "same"}
             (
                 [{**each, "score": score, "text": "…"} for each in PAIR],
                 [],
-                ["found 2 reviews, but no readable scores"],
+                ["found 2 reviews, but no readable scores", "A judge should end with its scores: [[8, 9]]."],
             )
             for score in (None, [-1, -1], [math.nan, 8])
         ),

@@ -116,7 +116,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
             yield f"{equal_tokens.named(kind)} changed none of {counted(len(made), 'first answer')}: {why}."
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, a trained model answered in other ways: gains over its base model are also training's."
+        yield f"{where}, a trained model answered in other ways: gains over its base may be training's."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
         yield f"{name} tells the model a text that scores. To keep it secret, guide by another --check."
     if not steers(runs):
