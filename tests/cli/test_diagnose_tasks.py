@@ -224,7 +224,8 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
 
 def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verified(whole: Path) -> None:
     copytree(whole, "d")
-    assert "some chains of revise do not record money" in redraft("diagnose", "d", "--equal", "money").stdout
+    refused(redraft("diagnose", "d", "--equal", "money"), "no two ways in d record money.", "--price IN,OUT")
+    assert verify().exit_code == 0, "the page is as before"
     refused(redraft("diagnose", "d", "--equal", "gold"), "--equal is 'gold'.", "tokens, seconds or money")
     [file] = Path("d").rglob("plain.jsonl")
     refused(redraft("diagnose", str(file), "--equal", "money"), "--equal needs a folder that --tasks wrote.")

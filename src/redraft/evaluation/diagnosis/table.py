@@ -161,6 +161,9 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
         found = f"a judge compared the answers in {folder}, and no checks scored them, so no table is made."
         raise UsageError(found, hint=hint)
     table = table_of(folder, by)
+    if by != "tokens" and all(each.basis == "unknown" for each in table.comparisons):
+        hint = "Money needs --price IN,OUT in all runs. Or compare at equal tokens."
+        raise UsageError(f"no two ways in {folder} record {by}.", hint=hint)
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     write_file(folder / PAGE, _page(table).encode())
