@@ -120,9 +120,12 @@ def test_long_answers_have_no_majority() -> None:
     assert result.exit_code == 0, result.output
     assert not list(Path("d").rglob("vote-*"))
     assert "contains:rain tells" not in result.stdout, "the prompt asks for it"
-    refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "give --samples 3")
+    refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "Give --samples 3")
     write("test.jsonl", [{"prompt": "Describe rain.", "checks": ["contains:rain"]}])
-    refused(redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "vote"), "no votes to count.")
+    refused(redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "vote"), "unlike test/0 in test.")
+    both = run("add,own.jsonl", "--ways", "one,vote")
+    assert "letters or exercises, unlike own/0, own/1 in own.\n" in both.stderr
+    assert {file.parent.parent.name for file in Path("d").rglob("vote-*.jsonl")} == {"add"}
     write("test.jsonl", [{"prompt": "Describe fog.", "checks": ["contains:rain"]}])
     redone = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "one,revise", "--quiet")
     assert redone.exit_code == 0, "a refused command has answered nothing, so the file may change"

@@ -28,6 +28,7 @@ from redraft.engines.load import ModelReference, parse_reference
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
 from redraft.evaluation.diagnosis.strategies import NAMES
+from redraft.evaluation.records import listed
 from redraft.evaluation.tasks.tasks import UNSCORED, Task, asked, task_of
 from redraft.jobs.files import write_file
 from redraft.jobs.plugins import load_all, plugins
@@ -172,9 +173,15 @@ class Matrix:
         before, choosing = read_plan(folder), bool(self.settings.values.choose)
         made = {runs.plan.out.name: runs for _, runs in self.runs(1 if choosing else None)}
         kinds = {way.kind for runs in made.values() for way in runs.strategies}
-        if self.settings.get("ways") and {"vote", "early"}.intersection(self.ways) - kinds:
-            hint = f"If answers are numbers, letters or exercises, give --samples {3 + choosing} or more."
-            raise UsageError("there are no votes to count.", hint=f"{hint} Or leave out the votes.")
+        if self.settings.get("ways") and (votes := {"vote", "early"}.intersection(self.ways)):
+            lacking = {name: listed(runs.voteless, 5) for name, runs in made.items() if runs.voteless}
+            why = "; ".join(f"{names} in {name}" for name, names in lacking.items())
+            why = f"Votes need results that are numbers, letters or exercises, unlike {why}."
+            if votes - kinds:
+                hint = why if len(lacking) == len(made) else f"Give --samples {3 + choosing} or more."
+                raise UsageError("there are no votes to count.", hint=f"{hint} Or leave out the votes.")
+            if lacking and not self.plan.quiet:
+                self.settings.tell(why)
         if before["tasks"] and before.get("choosing", False) != choosing:
             said = f"{folder} has runs with{'out' * choosing} --choose, which takes prompts in another order."
             raise OutputError(said, hint="Name another folder.")

@@ -168,9 +168,14 @@ class StrategyRuns:
         return tuple(mixed[: max(1, round(self.share * len(mixed)))])
 
     @cached_property
+    def voteless(self) -> list[str]:
+        """The ids of the records whose checks read no result, so that votes cannot be counted."""
+        asks = ((record.id, checks_of(task_named(self.task), record)) for record in self.records)
+        return [name for name, checks in asks if strategies.reader_of(checks) is None]
+
+    @cached_property
     def strategies(self) -> list[Strategy]:
         """The strategies for the task. `steered` is left out if all are steered or there is no check."""
-        voting = strategies.reader_of(checks_of(task_named(self.task), self.records[0])) is not None
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         if len(kinds) < len(self.kinds) and not self.plan.quiet:
@@ -178,7 +183,7 @@ class StrategyRuns:
             self.settings.tell(f"`steered` is left out: {why}.")
         values = self.settings.values
         drawn = [n for n in range(2, values.samples + 1) if self.share is None or n.bit_count() == 1]
-        return strategies_of(kinds, values.max_revisions, drawn, voting=voting)
+        return strategies_of(kinds, values.max_revisions, drawn, voting=not self.voteless)
 
     @property
     def _chooser(self) -> str | None:
