@@ -111,6 +111,8 @@ class StrategyRuns:
         needed = ((seed, way) for seed, way in runs if self.share is not None or self._fits(way, seed))
         number, told = 0, not self.plan.quiet and self.share is None
         for number, (seed, strategy) in enumerate(needed, 1):
+            if self.share is not None and not self.plan.quiet:
+                self.plan.say(f"{strategy.called}, seed {seed}: {counted(len(self.records), 'prompt')}")
             if told:
                 self.plan.say(f"{strategy.called}, seed {seed}: run {number} of at most {len(runs)}")
             result = (self._judge if strategy == REVIEWED else self._make)(strategy, seed, limits)
