@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from glob import escape
@@ -172,16 +172,8 @@ class Matrix:
         (folder / "tasks").mkdir(parents=True, exist_ok=True)
         before, choosing = read_plan(folder), bool(self.settings.values.choose)
         made = {runs.plan.out.name: runs for _, runs in self.runs(1 if choosing else None)}
-        kinds = {way.kind for runs in made.values() for way in runs.strategies}
         if self.settings.get("ways") and (votes := {"vote", "early"}.intersection(self.ways)):
-            lacking = {name: listed(runs.voteless, 5) for name, runs in made.items() if runs.voteless}
-            why = "; ".join(f"{names} in {name}" for name, names in lacking.items())
-            why = f"Votes need results that are numbers, letters or exercises, unlike {why}."
-            if votes - kinds:
-                hint = why if len(lacking) == len(made) else f"Give --samples {3 + choosing} or more."
-                raise UsageError("there are no votes to count.", hint=f"{hint} Or leave out the votes.")
-            if lacking and not self.plan.quiet:
-                self.settings.tell(why)
+            self._check_votes(votes, made, 3 + choosing)
         if before["tasks"] and before.get("choosing", False) != choosing:
             said = f"{folder} has runs with{'out' * choosing} --choose, which takes prompts in another order."
             raise OutputError(said, hint="Name another folder.")
@@ -191,6 +183,15 @@ class Matrix:
         text = json.dumps({"version": 1, "choosing": choosing, **told}, indent=1)
         write_file(folder / PLAN, f"{text}\n".encode())
         return sum(len(runs.records) for runs in made.values())
+
+    def _check_votes(self, votes: set[str], made: Mapping[str, StrategyRuns], least: int) -> None:
+        lacking = [f"{listed(runs.voteless, 5)} in {name}" for name, runs in made.items() if runs.voteless]
+        why = f"Votes need results that are numbers, letters or exercises, unlike {'; '.join(lacking)}."
+        if votes - {way.kind for runs in made.values() for way in runs.strategies}:
+            hint = why if len(lacking) == len(made) else f"Give --samples {least} or more."
+            raise UsageError("there are no votes to count.", hint=f"{hint} Or leave out the votes.")
+        if lacking and not self.plan.quiet:
+            self.settings.tell(why)
 
 
 def _split(texts: Iterable[str]) -> list[str]:
