@@ -119,12 +119,18 @@ def test_long_answers_have_no_majority() -> None:
     result = run("own.jsonl")
     assert result.exit_code == 0, result.output
     assert not list(Path("d").rglob("vote-*"))
-    refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "give --samples 3")
+    assert "contains:rain tells" not in result.stdout, "the prompt asks for it"
+    refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "Give --samples 3")
     write("test.jsonl", [{"prompt": "Describe rain.", "checks": ["contains:rain"]}])
-    refused(redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "vote"), "no votes to count.")
+    none = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "vote")
+    refused(none, "no votes to count.", "unlike test/0 in test.")
+    both = run("add,own.jsonl", "--ways", "one,vote")
+    assert "letters or exercises, unlike own/0, own/1 in own.\n" in both.stderr
+    assert {file.parent.parent.name for file in Path("d").rglob("vote-*.jsonl")} == {"add"}
     write("test.jsonl", [{"prompt": "Describe fog.", "checks": ["contains:rain"]}])
     redone = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "one,revise", "--quiet")
     assert redone.exit_code == 0, "a refused command has answered nothing, so the file may change"
+    assert "test: contains:rain tells the model a text that scores." in redone.stdout
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
@@ -149,6 +155,20 @@ def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:
     cut.write_bytes(cut.read_bytes().splitlines(keepends=True)[0])
     assert run(GSM8K, "--ways", "vote").exit_code == 0
     assert {name: texts(name) for name in files()} == before
+
+
+def test_an_unfinished_task_leaves_the_verdict_to_the_others_and_can_be_dropped() -> None:
+    assert run(BOTH, "--ways", "one,revise").exit_code == 0
+    [cut] = Path("d/runs").glob("*/test/seed-0/plain.jsonl")
+    cut.write_bytes(cut.read_bytes().splitlines(keepends=True)[0])
+    said = redraft("diagnose", "d").stdout
+    assert "test: unfinished, so the verdict leaves it out; continue it, or delete d/runs/" in said
+    assert "script:script.jsonl, revise: " in said
+    assert "all tasks" not in said
+    rmtree(cut.parent.parent)
+    Path("d/tasks/test.jsonl").unlink()
+    assert "unfinished" not in redraft("diagnose", "d").stdout
+    assert verify().exit_code == 0, verify().output
 
 
 def texts(file: str) -> list[tuple[str, list[str]]]:
@@ -208,7 +228,8 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
 
 def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verified(whole: Path) -> None:
     copytree(whole, "d")
-    assert "some chains of revise do not record money" in redraft("diagnose", "d", "--equal", "money").stdout
+    refused(redraft("diagnose", "d", "--equal", "money"), "no two ways in d record money.", "--price IN,OUT")
+    assert verify().exit_code == 0, "the page is as before"
     refused(redraft("diagnose", "d", "--equal", "gold"), "--equal is 'gold'.", "tokens, seconds or money")
     [file] = Path("d").rglob("plain.jsonl")
     refused(redraft("diagnose", str(file), "--equal", "money"), "--equal needs a folder that --tasks wrote.")
@@ -688,5 +709,8 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
-    judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered").stderr
-    assert judged.count("`steered` is left out: only checks can steer, and there are none.") == 1
+    refused(chosen(), "no list of `checks`", "Without checks, name a judge: --judge MODEL")
+    judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered")
+    assert "redraft: best-of-2, seed 0: 20 prompts\n" in judged.stderr
+    assert "no pair was judged, because all answers equal the single answers; " in judged.stdout
+    assert judged.stderr.count("`steered` is left out: only checks can steer, and there are none.") == 1

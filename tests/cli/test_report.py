@@ -136,7 +136,7 @@ SAME = {"model_1": "same", "model_2": "same"}
             (
                 [{**each, "score": score, "text": "…"} for each in PAIR],
                 [],
-                ["found 2 reviews, but no readable scores"],
+                ["found 2 reviews, but no readable scores", "A judge should end with its scores: [[8, 9]]."],
             )
             for score in (None, [-1, -1], [math.nan, 8])
         ),
@@ -170,11 +170,13 @@ def test_what_is_wrong_is_named(records: list[Any], args: list[str], said: list[
 
 
 def test_the_page_is_written_whole_and_replaces_nothing_unasked() -> None:
-    assert shown(run("reviews.jsonl", "--html", "report.html"))[0].startswith("A against B")
+    first, *_, last = shown(run("reviews.jsonl", "--html", "report.html"))
+    assert first.startswith("A against B")
+    assert last == "page report.html"
     html = Path("report.html").read_text("utf-8")
     assert html.startswith("<!doctype html>")
     assert html.endswith("</html>\n")
-    assert "from 20 questions on by 10,000 resamples" in html
+    assert "from 20 questions on, by 10,000 resamples" in html
     refused(run("reviews.jsonl", "--html", "report.html"), "report.html exists", "--force")
     assert run("reviews.jsonl", "--html", "report.html", "--force").exit_code == 0
     refused(run(write("none.jsonl", []), "--html", "none.html"), "there is no record")

@@ -20,7 +20,7 @@ from redraft.engines import wrapped
 from redraft.engines.base import Delta, Sampling
 from redraft.engines.load import identity_of
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from redraft.engines.steering.form import Form
+from redraft.engines.steering.form import Form, Gap
 from redraft.engines.wrapped import JournaledEngine
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
@@ -97,6 +97,8 @@ def test_a_second_sample_is_another_reply_and_both_are_replayed(journal: Journal
         {"sampling": Sampling(max_tokens=9)},
         {"sampling": Sampling(top_p=0.5)},
         {"sampling": Sampling(form=Form(without=frozenset(",")))},
+        {"sampling": Sampling(form=Form(gap=Gap(" wet", " day.", " day.", near=frozenset({"a", "day"}))))},
+        {"sampling": Sampling(banned=frozenset({7, 5}))},
         {"stop": ["x"]},
     ],
     ids=str,

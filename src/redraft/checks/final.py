@@ -2,8 +2,9 @@ r"""Checks that compare an answer's result with the right one: a number, a lette
 
 An answer ends where another question begins. Statements that it retracts or denies do not count. Its result
 follows a mark: the last `####`, `\boxed{…}` or "the answer is". Without a mark, the result is the last
-number or formula, or the only remaining letter. Two results in one place ("42 or 43") count as none. Units
-and number words are not read. A check's name contains the right result, and its messages do not.
+number or formula, or the only remaining letter. Two results in one place ("42 or 43") count as none. A sum
+is not computed: "912 - 457" repeats the question. Units and number words are not read. A check's name
+contains the right result, and its messages do not.
 """
 
 from __future__ import annotations
@@ -230,7 +231,9 @@ def _results(run: _Run) -> list[Value]:
         if len(side) == 1:
             return [_value(side[0])]
     computed = canonical(regex.sub("[xX]", "*", text[side[0].start() : side[-1].end()]))
-    return [computed if isinstance(computed, Fraction) else _value(run[-1])]
+    if not isinstance(computed, Fraction):
+        return [_value(run[-1])]
+    return [computed] if all("^" in text[one.end() : two.start()] for one, two in pairwise(run)) else []
 
 
 def final_number(answer: str) -> Value | None:
@@ -270,7 +273,7 @@ def _first(statement: str) -> list[Value]:
 
 def _last(text: str) -> list[Value]:
     for part in (_NOISE.sub("", text), text):
-        if runs := _runs(part):
+        if runs := [run for run in _runs(part) if _results(run)]:
             also = _results(runs[-2]) if runs[1:] and _joins(_BEFORE, *runs[-2:]) else []
             return also + _results(runs[-1])
     return []

@@ -209,7 +209,6 @@ class JournaledEngine(WrappedEngine):
         always |= {"max_thoughts"} if sampling["max_thoughts"] == 0 else set()
         sampling = {name: value for name, value in sampling.items() if value or name in always}
         if form := sampling.get("form"):
-            form["without"] = sorted(form["without"])  # a set, which JSON lacks
             form["limits"] = [{**each, "count": each["count"].__qualname__} for each in form["limits"]]
         return key_of({**self._about, **request, "sampling": sampling})
 

@@ -41,9 +41,9 @@ def key_of(asked: Any) -> str:
     """Return the key of a request: the SHA-256 of its canonical JSON, as hexadecimal digits.
 
     Args:
-        asked: The request as JSON values, with everything that may change the reply.
+        asked: The request as JSON values and sets, with everything that may change the reply.
     """
-    text = json.dumps(asked, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(asked, ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=sorted)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -174,6 +174,12 @@ class TestOtherVerbs:
             next(read_lines(Path(path)))
         assert f"redraft data import {path} -o " in (caught.value.hint or "")
 
+    def test_a_folder_of_comparisons_is_read_by_diagnose(self, here: Path) -> None:
+        put(here / "pays" / "runs.json")
+        with pytest.raises(UsageError, match="pays is a folder of redraft diagnose") as caught:
+            next(read_lines(Path("pays")))
+        assert caught.value.hint == "redraft diagnose pays"
+
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems allow no such names")
 def test_a_name_that_is_not_utf_8_is_said_in_utf_8(tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from redraft.checks.final import FinalLetter, FinalMaths, Number
 from redraft.checks.parse import parse_check
 from redraft.evaluation.diagnosis import strategies
 from redraft.evaluation.diagnosis.options import DiagnoseOptions
-from redraft.evaluation.diagnosis.runs import StrategyRun, StrategyRuns
-from redraft.options import Flags
+from redraft.evaluation.diagnosis.runs import StrategyRuns
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
@@ -142,30 +141,12 @@ def test_each_chain_gets_the_feedback_of_another() -> None:
     assert strategies.strangers(chains[:2]) == {}
 
 
-@pytest.mark.parametrize(
-    ("model", "kind", "checked"),
-    [
-        ("default", "plain", False),
-        ("default-base", "plain", True),
-        ("http://a/v1#m,http://b/v1#m", "plain", True),
-        ("default", "revise", True),
-        ("default-base", "alone", False),
-    ],
-)
-def test_one_answer_begins_as_revising_alone_does(model: str, kind: str, checked: bool) -> None:
-    settings = Settings.read(Flags, {"model": model})
-    plan, strategy = RunPlan(Path("out")), strategies.Strategy(kind, 1)
-    run = StrategyRun(settings, Path("in"), plan, task="checks", strategy=strategy)
-    record = Chain(id="1", prompt=Prompt(instruction="?"), meta={"source": {"checks": ["words<=1"]}})
-    assert bool(run.options_of(record)["checks"]) is checked
-
-
-@pytest.mark.parametrize(("other", "checked"), [("revise", True), ("alone", False)])
-def test_one_answer_is_told_the_checks_unless_revising_alone_is_not(
-    tmp_path: Path, other: str, *, checked: bool
+@pytest.mark.parametrize(("kind", "checked"), [("plain", True), ("revise", True), ("alone", False)])
+def test_all_ways_are_told_the_checks_except_revising_alone(
+    tmp_path: Path, kind: str, *, checked: bool
 ) -> None:
     (tmp_path / "own.jsonl").write_text('{"prompt": "Name a bird.", "checks": ["json"]}')
     settings, plan = Settings.read(DiagnoseOptions, {"model": "default"}), RunPlan(tmp_path / "d")
-    runs = StrategyRuns(settings, tmp_path / "own.jsonl", plan, "checks", ("plain", other))
-    run = runs._run_of(strategies.Strategy("plain", 1), 0, plan.limits)
+    runs = StrategyRuns(settings, tmp_path / "own.jsonl", plan, "checks", ("plain", "revise", "alone"))
+    run = runs._run_of(strategies.Strategy(kind, 2), 0, plan.limits)
     assert bool(run.options_of(runs.records[0])["checks"]) == checked

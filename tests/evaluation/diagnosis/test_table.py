@@ -93,6 +93,11 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     table = table_of(folder_of(tmp_path / "d", {("m", "t"): own}))
     assert {each.kind for each in table.comparisons if each.ours == "alone"} == {"plain", "vote"}
     assert {each.kind for each in table.comparisons if each.ours == "revise"} == {"plain", "best-of", "vote"}
+    assert "changed none" not in str(table)
+    file = tmp_path / "d" / "runs" / "m" / "t" / "seed-0" / "alone-2.jsonl"
+    file.write_text(file.read_text().replace('"finish":"stop"', '"finish":"max_tokens"'))
+    said = "m, t: revise alone changed none of 40 first answers: 40 were cut, and 0 had unclear verdicts."
+    assert said in table_of(tmp_path / "d").remarks
     own[4] = ("alone-2", 200, shares(20))  # as of a model that was trained to revise
     table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))
     pairs = [(each.ours, each.kind) for each in table.comparisons]
@@ -110,8 +115,13 @@ def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(t
     table = table_of(folder)
     assert "revise minus one answer of the base model " in str(table)
     assert " to one answer of the base model, for 100 tokens more" in "".join(sentences(table))
+    assert "m, t: in 40 of 40 prompts, a trained model answered in other ways: " in str(
+        table
+    )
     drawn = {name: len(points) for name, points in series(table.cells[0]).items()}
     assert drawn == {"one answer of the base model": 1, "best of N": 2, "revise": 1}
+    (folder / "runs" / "m" / "t" / "seed-0" / "best-of-3.jsonl").unlink()
+    assert " 200 tokens against 150 tokens; " in str(table_of(folder)), "as in the chart"
 
 
 def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def test_a_task_by_name_with_its_file_or_its_records(tmp_path: Path) -> None:
         (([{"prompt": "x", "checks": ["word<=3"]}],), {}, CheckSyntaxError, "word"),
         (("gsm9k", []), {}, UsageError, "no task 'gsm9k'"),
         (("gsm8k",), {}, UsageError, "no records"),
+        (("prompts.jsonl",), {}, UsageError, r'evaluate\("checks", .prompts.jsonl., …\)'),
         (("mbpp", []), {}, UsageError, "--run-code"),
         ((suite(),), {"parallel": 0}, UsageError, "parallel is 0"),
     ],

@@ -28,12 +28,12 @@ import yaml
 
 from redraft.chain.documents import text_of_settings, yaml_of
 from redraft.checks.parse import checks_in
-from redraft.errors import UsageError
+from redraft.errors import RecordError, UsageError
 from redraft.evaluation.diagnosis.equal_tokens import Cost, Spent, amount, around, named, results_in, titled
 from redraft.evaluation.diagnosis.matrix import RUNS, WAYS, Matrix, folders, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.table import changes, differences, hashes_of, some, wrong_truths
-from redraft.evaluation.diagnosis.truth import reviews_in
+from redraft.evaluation.diagnosis.truth import pairs_in, reviews_in
 from redraft.evaluation.evidence import MIDDLING, least_gain, least_mean, log_ahead
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
@@ -281,6 +281,9 @@ class Choice:
             if race.judge:
                 better, worse = (sum(sign * score > 0 for score in scores) for sign in (1, -1))
                 note = f"preferred in {better:,} of {len(scores):,}, worse in {worse:,}, {took}"
+                files = self.matrix.plan.out.rglob(f"{way.name}.jsonl")
+                if way != ONE and not any(pair for file in files for pair in pairs_in(file)):
+                    note = f"no pair was judged, because all answers equal the single answers; {took}"
             if way == ONE:
                 yield Line(titled(way), note=took if race.judge else note)
                 continue
@@ -404,7 +407,12 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
     # More prompts are worth more than more answers per prompt, and fewer ways need less evidence.
     few = {name: value for name, value in FEW.items() if settings.get(name) is None}
     matrix = running = replace(matrix, settings=settings.over(**few))
-    items = matrix.prepare(run_code=run_code)
+    try:
+        items = matrix.prepare(run_code=run_code)
+    except RecordError as error:
+        if "list of `checks`" in error.message:
+            error.hint = f"{error.hint} Without checks, name a judge: --judge MODEL"
+        raise
     for count in blocks(items):
         ended = running.run(count / items)
         if ended.reached:

@@ -185,15 +185,24 @@ class Curves:
         return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
     @property
+    def trained(self) -> int:
+        """The number of items that adapters answered in other ways, though the base model gave `one`."""
+        each = zip(*(point.spent for point in self.points if self.points[0].base), strict=True)
+        return sum(any(other.base < one.base for other in rest) for one, *rest in each)
+
+    @property
     def items(self) -> int:
         """The number of items that every run answered."""
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points of known cost, cheapest first. A cheaper single answer comes before them."""
+        """Return a kind's points of known cost, cheapest first.
+
+        A cheaper single answer comes before them, unless it is the base model's.
+        """
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
-        single = (point for point in self.points if point.way.kind == "plain")
+        single = (point for point in self.points if point.way.kind == "plain" and not point.base)
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
@@ -286,8 +295,6 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
     for kind in sorted(found.kinds, key=lambda kind: kind == "revise"):  # it is drawn last, on top
         points = drawn[named(kind) + _OF_BASE * found.last(kind).base] = []
         for point in found.curve(kind):
-            if point.base and kind != "plain":
-                continue  # no line leads from one model to another
             score, (value, interval) = point.score.times(100), percent(point.score, 1)
             tip = f"{titled(point.way)}: {value} ({interval}), {amount(found.cost(point), found.by)}"
             points.append((found.cost(point), score.value, score.low, score.high, tip))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from glob import escape
@@ -28,6 +28,7 @@ from redraft.engines.load import ModelReference, parse_reference
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
 from redraft.evaluation.diagnosis.strategies import NAMES
+from redraft.evaluation.records import listed
 from redraft.evaluation.tasks.tasks import UNSCORED, Task, asked, task_of
 from redraft.jobs.files import write_file
 from redraft.jobs.plugins import load_all, plugins
@@ -171,10 +172,8 @@ class Matrix:
         (folder / "tasks").mkdir(parents=True, exist_ok=True)
         before, choosing = read_plan(folder), bool(self.settings.values.choose)
         made = {runs.plan.out.name: runs for _, runs in self.runs(1 if choosing else None)}
-        kinds = {way.kind for runs in made.values() for way in runs.strategies}
-        if self.settings.get("ways") and {"vote", "early"}.intersection(self.ways) - kinds:
-            hint = f"If answers are numbers, letters or exercises, give --samples {3 + choosing} or more."
-            raise UsageError("there are no votes to count.", hint=f"{hint} Or leave out the votes.")
+        if self.settings.get("ways") and (votes := {"vote", "early"}.intersection(self.ways)):
+            self._check_votes(votes, made, 3 + choosing)
         if before["tasks"] and before.get("choosing", False) != choosing:
             said = f"{folder} has runs with{'out' * choosing} --choose, which takes prompts in another order."
             raise OutputError(said, hint="Name another folder.")
@@ -184,6 +183,15 @@ class Matrix:
         text = json.dumps({"version": 1, "choosing": choosing, **told}, indent=1)
         write_file(folder / PLAN, f"{text}\n".encode())
         return sum(len(runs.records) for runs in made.values())
+
+    def _check_votes(self, votes: set[str], made: Mapping[str, StrategyRuns], least: int) -> None:
+        lacking = [f"{listed(runs.voteless, 5)} in {name}" for name, runs in made.items() if runs.voteless]
+        why = f"Votes need results that are numbers, letters or exercises, unlike {'; '.join(lacking)}."
+        if votes - {way.kind for runs in made.values() for way in runs.strategies}:
+            hint = why if len(lacking) == len(made) else f"Give --samples {least} or more."
+            raise UsageError("there are no votes to count.", hint=f"{hint} Or leave out the votes.")
+        if lacking and not self.plan.quiet:
+            self.settings.tell(why)
 
 
 def _split(texts: Iterable[str]) -> list[str]:

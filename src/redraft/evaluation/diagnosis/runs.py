@@ -1,7 +1,8 @@
 """Make the runs of a model on a task: each strategy answers the records, once for each seed.
 
 A run is like `redraft eval` with a strategy's options (`strategies`), and has its own file. All runs
-share a cache, so no reply is requested twice, and all strategies start with the same first answers.
+share a cache, so no reply is requested twice, and all strategies but `alone`, whose prompts state no check,
+start with the same first answers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from redraft.chain import Chain, read_jsonl
 from redraft.chain.read.records import read_records
 from redraft.checks.base import Check, form_of
 from redraft.checks.parse import parse_checks
-from redraft.engines.load import parse_reference, references_of
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import strategies
 from redraft.evaluation.diagnosis.strategies import REVIEWED, SAMPLED, Strategy, strategies_of
@@ -48,7 +48,6 @@ class StrategyRun(ScoredRun):
     given: tuple[Chain, ...] = ()
     guides: tuple[Check, ...] = ()  # the checks that guide; if empty, the task's checks do
     revised: Path = Path()  # the file of the strategy `revise`, with the feedback that is shuffled
-    told: bool = False  # whether the prompt for one answer states the checks too, as in the other ways
 
     def __post_init__(self) -> None:
         self.verb = f"diagnose {self.task}"
@@ -61,21 +60,9 @@ class StrategyRun(ScoredRun):
     def _told(self) -> Mapping[str, str]:
         return strategies.strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
 
-    @cached_property
-    def _unchecked(self) -> bool:
-        """Whether the way sees no check.
-
-        A model with adapters by role (`engines.wrapped`) uses its adapters only without checks. With such a
-        model, one answer sees no checks either, because it must begin as revising alone does.
-        """
-        model = self.settings.references().get("model")
-        if self.told or self.strategy.kind != "plain" or model is None or len(references_of(model)) > 1:
-            return self.strategy.kind == "alone"
-        return bool(parse_reference(model).roles)
-
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the checks that guide a record's chain. Some strategies hide or replace the messages."""
-        if self._unchecked:
+        if self.strategy.kind == "alone":
             return {"checks": ()}
         checks = self.guides or self.checks(record)
         if self.strategy.kind in ("blind", "shuffled"):
@@ -124,6 +111,8 @@ class StrategyRuns:
         needed = ((seed, way) for seed, way in runs if self.share is not None or self._fits(way, seed))
         number, told = 0, not self.plan.quiet and self.share is None
         for number, (seed, strategy) in enumerate(needed, 1):
+            if self.share is not None and not self.plan.quiet:
+                self.plan.say(f"{strategy.called}, seed {seed}: {counted(len(self.records), 'prompt')}")
             if told:
                 self.plan.say(f"{strategy.called}, seed {seed}: run {number} of at most {len(runs)}")
             result = (self._judge if strategy == REVIEWED else self._make)(strategy, seed, limits)
@@ -181,9 +170,14 @@ class StrategyRuns:
         return tuple(mixed[: max(1, round(self.share * len(mixed)))])
 
     @cached_property
+    def voteless(self) -> list[str]:
+        """The ids of the records whose checks read no result, so that votes cannot be counted."""
+        asks = ((record.id, checks_of(task_named(self.task), record)) for record in self.records)
+        return [name for name, checks in asks if strategies.reader_of(checks) is None]
+
+    @cached_property
     def strategies(self) -> list[Strategy]:
         """The strategies for the task. `steered` is left out if all are steered or there is no check."""
-        voting = strategies.reader_of(checks_of(task_named(self.task), self.records[0])) is not None
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         if len(kinds) < len(self.kinds) and not self.plan.quiet:
@@ -191,7 +185,7 @@ class StrategyRuns:
             self.settings.tell(f"`steered` is left out: {why}.")
         values = self.settings.values
         drawn = [n for n in range(2, values.samples + 1) if self.share is None or n.bit_count() == 1]
-        return strategies_of(kinds, values.max_revisions, drawn, voting=voting)
+        return strategies_of(kinds, values.max_revisions, drawn, voting=not self.voteless)
 
     @property
     def _chooser(self) -> str | None:
@@ -246,5 +240,4 @@ class StrategyRuns:
             given=self.records,
             guides=parse_checks(checks),
             revised=self._file(replace(strategy, kind="revise"), seed),
-            told=self.share is not None or "alone" not in self.kinds,
         )

@@ -25,7 +25,7 @@ from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Cost, Curves, Point, Versus, corrected
 from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
-from redraft.evaluation.diagnosis.truth import chains_of, steers
+from redraft.evaluation.diagnosis.truth import chains_of, leaked, steers
 from redraft.evaluation.pages.charts import curves as drawn
 from redraft.evaluation.pages.page import render
 from redraft.evaluation.stats import without_nan
@@ -42,10 +42,9 @@ Two ways are compared at the most {by} that both reach. Where they share none, t
 Best of N and a vote draw more answers until they take as many new tokens as every other way, or until \
 --samples is reached. Best of N keeps the answer that passes the checks, and a blind retry revises without \
 being told what failed.
-One answer and a vote read only the checks' demands. Revising alone reads none. If it is compared, one \
-answer of a model that was trained to revise reads none either. The other ways see the guiding checks: \
-those of --check or else the task's own, which also score. Revising alone is compared only with one answer \
-and votes.
+One answer and a vote read only the checks' demands. Revising alone reads none, so its first answers \
+differ. The other ways see the guiding checks: those of --check or else the task's own, which also score. \
+Revising alone is compared only with one answer and votes.
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
 number of comparisons (Holm's procedure), once over all tasks and once within tasks. Intervals are not, so \
@@ -82,8 +81,11 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
             stopped = curves.stopped and not plan.get("choosing")  # it answers prompts in a random order
             of_model.append(replace(curves, by=by, stopped=stopped))
             remarks += [f"{model}, {task}: {said}" for said in _remarks(curves, folder / RUNS / name / task)]
-        if len(of_model) > 1:
-            over.append(pooled(of_model))
+        if len(whole := [each for each in of_model if not each.stopped]) > 1:
+            over.append(pooled(whole))
+        for task in (each.task for each in of_model if each.stopped and whole):
+            drop = f"continue it, or delete {folder / RUNS / name / task} to drop it"
+            remarks.append(f"{model}, {task}: unfinished, so the verdict leaves it out; {drop}.")
         cells += of_model
     if plan.get("choosing"):
         remarks.append("--choose may stop early once it is certain. These tests do not correct for that.")
@@ -104,6 +106,19 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     if 2 * curves.native >= curves.items:
         where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
         yield f"{where}, the model revised by itself, without feedback, so `revise` equals `alone`."
+    for kind in REVISING:
+        files = runs.glob(f"seed-*/{kind}-*[0-9].jsonl")
+        made = [chain.steps for file in files for chain in chains_of(file) if chain.steps]
+        cut = sum(step.finish != "stop" for step, *_ in made)
+        unclear = sum(step.feedback is not None and step.feedback.verdict == "unknown" for step, *_ in made)
+        if cut + unclear and not any(rest for _, *rest in made):
+            why = f"{cut:,} were cut, and {unclear:,} had unclear verdicts"
+            yield f"{equal_tokens.named(kind)} changed none of {counted(len(made), 'first answer')}: {why}."
+    if curves.trained:
+        where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
+        yield f"{where}, a trained model answered in other ways: gains over its base may be training's."
+    if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
+        yield f"{name} tells the model a text that scores. To keep it secret, guide by another --check."
     if not steers(runs):
         yield f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
 
@@ -120,8 +135,7 @@ def pooled(each: Sequence[Curves]) -> Curves:
         runs = [_run_of(one, way) for one in each]
         spent = tuple(item for run in runs for item in run.spent)
         points.append(Point(way, spent, any(run.base for run in runs)))
-    seeds, stopped = min(one.seeds for one in each), any(one.stopped for one in each)
-    return Curves(each[0].model, ALL, tuple(points), seeds, by=each[0].by, stopped=stopped)
+    return Curves(each[0].model, ALL, tuple(points), min(one.seeds for one in each), by=each[0].by)
 
 
 def _run_of(curves: Curves, way: Strategy) -> Point:
@@ -147,6 +161,9 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
         found = f"a judge compared the answers in {folder}, and no checks scored them, so no table is made."
         raise UsageError(found, hint=hint)
     table = table_of(folder, by)
+    if by != "tokens" and all(each.basis == "unknown" for each in table.comparisons):
+        hint = "Money needs --price IN,OUT in all runs. Or compare at equal tokens."
+        raise UsageError(f"no two ways in {folder} record {by}.", hint=hint)
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     write_file(folder / PAGE, _page(table).encode())
@@ -194,13 +211,13 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
 
 def sentences(table: Table) -> Iterator[str]:
     """Yield a conclusion for each model and each way to revise."""
-    over = {each.model: each.task for each in reversed(table.comparisons)}  # its first task: ALL if several
-    for model, task in reversed(over.items()):
-        if any(each.stopped for each in table.cells if each.model == model):
+    for model in dict.fromkeys(each.model for each in table.cells):
+        cells = [each for each in table.cells if each.model == model and not each.stopped]
+        if not cells:
             yield f"{model}: UNFINISHED, so there is no verdict. The same command continues the runs."
             continue
         for ours in REVISING:
-            wanted = (model, task, ours)
+            wanted = (model, cells[0].task, ours)  # ALL if several
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
                 yield f"{model}, {equal_tokens.named(ours)}: {equal_tokens.verdict(rows)}"
 
@@ -280,9 +297,11 @@ def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
     """Check the answers of all chains again. Return their number, and the faults of the stored results."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
+        if not (files := sorted((folder / RUNS).glob(f"*/{escape(name)}/seed-*/*.jsonl"))):
+            continue  # its file may be deleted
         kind = task_of(task["task"], run_code=run_code)
         records = {each.id: each for each in asked(kind, read_records(folder / "tasks" / task["file"]))}
-        for file in sorted((folder / RUNS).glob(f"*/{escape(name)}/seed-*/*.jsonl")):
+        for file in files:
             if "." in file.stem:
                 continue
             for chain in chains_of(file):

@@ -150,6 +150,16 @@ def steers(runs: Path) -> bool:
     return not files or any(step.steered for file in files for made in chains_of(file) for step in made.steps)
 
 
+def leaked(files: Iterable[Path]) -> str:
+    """Return a check that scores, and told the writer a text that the prompt lacks; "" if there is none."""
+    for each in (each for file in files for each in known(chains_of(file)).chains):
+        for name in each.guided & each.scored:
+            kind, _, text = name.partition(":")
+            if kind.startswith("contains") and text.lower() not in each.chain.prompt.text.lower():
+                return name
+    return ""
+
+
 def _check_kind(first: RawRecord, file: Path) -> None:
     kind = ""
     with suppress(RecordError):

@@ -189,9 +189,13 @@ def _checked(title: str, chain: Chain, kind: str) -> Entry:
     return {"kind": kind, "title": title, "by": by, "text": "\n".join(found) or None}
 
 
-def write_page(path: Path, report: AnyReport, made: str, *, force: bool) -> None:
-    """Write the page, and a page of its chains beside it. `made` is a line on how the report was made."""
+def write_page(path: Path, report: AnyReport, made: str, *, force: bool) -> list[Path]:
+    """Write the page, and a page of its chains beside it. Return their paths.
+
+    `made` is a line on how the report was made.
+    """
     with open_output(path, force=force, flag="--html") as file:
         title, version = f"{report.title}: chains", made.partition(" ·")[0]
         links = Links.write(path, title, [*chains_of(report)], version, force=force)
         file.write(page(report, made, links).encode())
+    return [path, *([path.with_name(links.file)] if links.file else [])]

@@ -82,7 +82,7 @@ def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
             raise RecordError(f"there is no review in {', '.join(names)}.")
         raise RecordError(
             f"found {counted(len(unreadable), 'review')}, but no readable scores: {_named(unreadable)}.",
-            hint="A judge should write two numbers from 1 to 10 on the first line, such as: 8 9",
+            hint="A judge should end with its scores: [[8, 9]]. With --way verdicts: [[A]], [[B]] or [[C]].",
         )
     opponent = compare.shared(found)
     turned = [each.against(opponent) for each in found] if opponent else []

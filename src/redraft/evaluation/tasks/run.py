@@ -225,7 +225,8 @@ def evaluate(
         raise UsageError(f"parallel is {parallel}, but must be at least 1.", hint="Set it to 1 or more.")
     name, given = (task, records) if isinstance(task, str) else ("checks", task)
     if given is None:
-        raise UsageError("no records were given.", hint=f'Write evaluate({name!r}, "records.jsonl", …).')
+        call = f'"checks", {name!r}' if Path(name).suffix else f'{name!r}, "records.jsonl"'
+        raise UsageError("no records were given.", hint=f"Write evaluate({call}, …).")
     tasks.task_of(name, run_code=run_code)
     if not (items := list(islice(_items(name, given), limit))):
         raise RecordError("there is no record to evaluate.", hint="Give at least one record.")
