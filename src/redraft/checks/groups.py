@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import fsum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from redraft.chain import Prompt
 from redraft.checks import base
@@ -124,13 +124,13 @@ def derived(prompt: Prompt) -> tuple[Check, ...]:
     return tuple(map(parse_check, checks_in(prompt.text if prompt.messages else prompt.instruction)))
 
 
-def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:
-    """Return checks with `auto` replaced by the checks that the prompt demands."""
+def without_auto(checks: Iterable[Any], prompt: Prompt) -> tuple[Any, ...]:
+    """Return checks, parsed or not, with `auto` replaced by the checks that the prompt demands."""
     checks = tuple(checks)
-    given = {check.name for check in checks}
-    found = derived(prompt) if any(isinstance(check, Auto) for check in checks) else ()
-    new = (part for part in found if part.name not in given)
-    return (*(check for check in checks if not isinstance(check, Auto)), *new)
+    kept = tuple(check for check in checks if getattr(check, "name", check) != "auto")
+    given = [getattr(check, "name", check) for check in kept]
+    found = derived(prompt) if len(kept) < len(checks) else ()
+    return (*kept, *(part for part in found if part.name not in given))
 
 
 def group_of(written: Written) -> AllOf | AnyOf:

@@ -19,7 +19,7 @@ from redraft.errors import RedraftError, UsageError
 from redraft.jobs.counting import begin_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from redraft.chain import Chain, Prompt
     from redraft.revision.api import Asked
@@ -94,7 +94,7 @@ def ask(
         tell(said)
     if not watch and (json or chain.answer.strip()):
         write(chain.to_json() if json else text_of(chain, chain.answer))
-    raise typer.Exit(say_faults(chain, with_checks=bool(settings.get("check")), shown=watch))
+    raise typer.Exit(say_faults(chain, settings.get("check"), shown=watch))
 
 
 def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | None, form: str) -> int:
@@ -124,7 +124,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
     if chain.answer == text and not (chain.passed or chain.stop == "cancelled"):
         return say_unchanged(chain, "" if places and not isinstance(places[0], str) else "--at 'the passage'")
-    return say_faults(chain, with_checks=bool(settings.get("check")))
+    return say_faults(chain, settings.get("check"))
 
 
 def _has_piped() -> bool:
@@ -222,14 +222,20 @@ def say_wait(reason: str) -> None:
         tell(f"{reason}.")
 
 
-def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
+def say_faults(chain: Chain, checks: Iterable[Any] | None, *, shown: bool = False) -> int:
     """Write the faults of the best answer to standard error, and return the exit status.
 
     Write nothing if the chain was `shown`, because its display lists the faults.
     """
+    from redraft.checks.groups import without_auto
     from redraft.revision.words import exit_status_of, faults_of
 
+    with_checks = bool(without_auto(checks or (), chain.prompt))
     if not shown:
+        if checks and not with_checks:
+            from redraft.checks.derive import NOTHING
+
+            tell(f"nothing was checked: {NOTHING}", "Add a check, such as --check 'words<=50'")
         for fault in faults_of(chain, with_checks=with_checks):
             tell(*fault)
     return exit_status_of(chain, with_checks=with_checks)

@@ -140,7 +140,7 @@ class Chat:
         with only_ours():
             chain = self.runner.run(finished(events))
         self._keep(chain)
-        status = say_faults(chain, with_checks=bool(self.session.options.checks))
+        status = say_faults(chain, self.session.options.checks)
         self.status = self.status or status
 
     def _keep(self, chain: Chain) -> None:
