@@ -79,10 +79,11 @@ def ask(
     asked = _prompt(prompt or ())
     watch = sys.stdout.isatty() and not (json or quiet)
     if "auto" in (settings.get("check") or ()) and sys.stderr.isatty() and not quiet:
-        from redraft.checks.derive import NOTHING, checks_in
+        from redraft.checks.derive import NOTHING
+        from redraft.checks.groups import derived
 
-        found = checks_in(asked.instruction)
-        tell(f"checks from the prompt: {'; '.join(found)}" if found else NOTHING)
+        found = "; ".join(check.name for check in derived(asked))
+        tell(f"checks from the prompt: {found}" if found else NOTHING)
     try:
         with nullcontext() if watch else only_ours():
             chain = asyncio.run(_make(settings, asked, cache=cache, watch=watch, steps=steps))
