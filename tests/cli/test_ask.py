@@ -270,8 +270,12 @@ def test_on_a_terminal_the_answer_comes_last_and_unbroken(monkeypatch: pytest.Mo
     assert shown.endswith(f"\r\n\r\n{long}\r\n")
 
 
-def test_quiet_is_plain_on_a_terminal_too() -> None:
-    assert on_a_terminal("Go.", "-m", verbs.script("one"), "--quiet", "--max-revisions", "0") == "one\r\n"
+def test_a_terminal_names_the_demands_that_nothing_checked_unless_quiet_or_json() -> None:
+    go = ("Go in at most 5 words.", "-m", verbs.script("one"), "--max-revisions", "0")
+    hint = "redraft: the prompt seems to ask for words<=5. To check it: --check auto"
+    assert on_a_terminal(*go).endswith(f"\r\n\r\none\r\n{hint}\r\n")
+    assert on_a_terminal(*go, "--quiet") == "one\r\n"
+    assert (hint in on_a_terminal(*go, "--json"), ask(*go).stderr) == (False, "")
 
 
 SLOW = """\

@@ -95,6 +95,11 @@ def ask(
         tell(said)
     if not watch and (json or chain.answer.strip()):
         write(chain.to_json() if json else text_of(chain, chain.answer))
+    if not (settings.get("check") or quiet or json) and sys.stderr.isatty():
+        from redraft.checks.derive import checks_in
+
+        if demands := checks_in(asked.instruction):
+            tell(f"the prompt seems to ask for {', '.join(demands)}. To check it: --check auto")
     raise typer.Exit(say_faults(chain, settings.get("check"), shown=watch))
 
 
