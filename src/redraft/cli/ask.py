@@ -95,12 +95,17 @@ def ask(
         tell(said)
     if not watch and (json or chain.answer.strip()):
         write(chain.to_json() if json else text_of(chain, chain.answer))
-    if not (settings.get("check") or quiet or json) and sys.stderr.isatty():
-        from redraft.checks.derive import checks_in
-
-        if demands := checks_in(asked.instruction):
-            tell(f"the prompt seems to ask for {', '.join(demands)}. To check it: --check auto")
+    if not (settings.get("check") or quiet or json):
+        _say_demands(asked)
     raise typer.Exit(say_faults(chain, settings.get("check"), shown=watch))
+
+
+def _say_demands(prompt: Prompt) -> None:
+    if sys.stderr.isatty():
+        from redraft.checks.derive import checks_in  # after the answer, because it takes 0.1 s
+
+        if found := checks_in(prompt.instruction):
+            tell(f"the prompt seems to ask for {', '.join(found)}. To check it: --check auto")
 
 
 def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | None, form: str) -> int:
