@@ -190,6 +190,8 @@ def test_watching_shows_each_step_once_and_the_best_alone_at_the_end() -> None:
     assert text.count("Rain is water that falls and is cold.") == 1
     assert text.count("Rain is water that falls.\n") == 2
     assert text.endswith("\n\nRain is water that falls.\n")
+    alone = watched(CHAIN.model_copy(update={"steps": CHAIN.steps[:1], "best": 0}))
+    assert alone.count("Rain is water that falls and is cold.") == 1, "the only answer is not repeated"
 
 
 def test_the_draft_that_is_gone_on_with_is_printed_once_and_named() -> None:

@@ -73,7 +73,7 @@ class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
     `earlier` are steps of the chain that were shown before. Without `steps`, one line sums up each text.
-    The best answer comes last and is not wrapped, so that it can be copied.
+    The best answer comes last, unless the only text was shown already.
     """
 
     def __init__(
@@ -159,7 +159,8 @@ class Watch:
             self._place = None  # the moving text is printed here, with its faults
         self._settle()
         self._answer(index, step)
-        for note in render.notes(step) if self._steps else render.outline(step, name_of(index)):
+        notes = render.notes(step) if self._steps else render.outline(step, name_of(index))
+        for note in notes or [RichText(f"{name_of(index)}: no verdict")] * (index > 0 and not self._steps):
             self.console.print(note)
         if step.feedback is not None and self._steps:
             self.console.print(render.feedback(step.feedback, index))
@@ -169,7 +170,10 @@ class Watch:
         chain = event.chain
         for part in render.ending(chain) if self._steps else [render.summary(chain)]:
             self.console.print(part)
-        self.console.print(f"\n{printable(chain.answer)}", soft_wrap=True, markup=False)
+        only = self._before if self._answers_shown == 1 and not self._drafts else None
+        if not (self._steps and only and only.answer == chain.answer):
+            answer = RichText(f"\n{printable(chain.answer)}")
+            self.console.print(answer, soft_wrap=not self.console.is_terminal)
 
 
 async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made: Chain | None) -> Chain:
