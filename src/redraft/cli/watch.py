@@ -204,14 +204,15 @@ def loading(load: Load, watch: Watch) -> Load:
 
 @contextmanager
 def without_echo() -> Iterator[None]:
-    """Hide typed keys while the text is redrawn. They appear at the next prompt."""
+    """Hide typed keys while the text is redrawn. They appear at the next prompt, even after Ctrl-C."""
     if not (sys.stdin.isatty() and find_spec("termios")):  # Windows has no termios
         yield
         return
     import termios
 
     before = termios.tcgetattr(sys.stdin)
-    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, [*before[:3], before[3] & ~termios.ECHO, *before[4:]])
+    mode = before[3] & ~termios.ECHO | termios.NOFLSH
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, [*before[:3], mode, *before[4:]])
     try:
         yield
     finally:
