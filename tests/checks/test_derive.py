@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import redraft
 from redraft.chain import Prompt
+from redraft.checks import language
 from redraft.checks.derive import checks_in
 from redraft.checks.derive.wording import choice
 from redraft.checks.parse import parse_check
@@ -77,6 +78,13 @@ FOUND = {
     "No hashtags or exclamation marks.": ("lacks:!", "lacks:#"),
     "Write a poem without the letter e.": ("lacks[part]:e",),
     "Name six herbs, one per line.": ("lines==6",),
+    "Give me a list of 5 things to pack, one per line.": ("lines==5",),
+    "Mention Kofi and Ama in the toast.": ("contains:Kofi", "contains:Ama"),
+    "Reply in JSON with the keys reason and why.": ("keys:reason,why",),
+    "Return a list of 3 rivers, as a JSON list with the keys name and why.": (
+        r"""matches:(?s)^[^{\[]*\[\s*\{(?=.*"name")(?=.*"why")""",
+        "json",
+    ),
     "Write a plain text without headings.": ("headings==0",),
     "Write an email of at most 3 sentences and at most 60 words.": ("words<=60",),
     "Summarise this in two sentences:\nUse at least 90 words.": ("sentences==2",),
@@ -108,6 +116,8 @@ LEFT_ALONE = [
     "Write a story with at least 3 characters.",
     "Keep the headline under 10 words.",
     "Name countries that end with 'land'.",
+    "Mention Tuesday and the library",
+    "Mention Kofi, Ama and the cake.",
     "Your last answer was under 50 words.",
     "Write five true or false questions.",
     "Tell me a child's first words in German.",
@@ -180,6 +190,16 @@ def test_what_is_given_too_is_checked_once_and_the_input_demands_nothing() -> No
     prompt = Prompt(instruction="Shorten it to at most 5 words.", input="Write at least 90 words.")
     chain = redraft.revise(prompt, model=engine, checks=["words<=5", "auto"], max_revisions=0)
     assert [result.name for result in chain.steps[0].checks] == ["words<=5"]
+
+
+def test_a_check_that_needs_an_extra_is_left_out_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(language, "find_spec", lambda name: None)
+    engine = redraft.ScriptedEngine(["Il pleut."])
+    chain = redraft.revise("Use at most 5 words. Answer in French.", model=engine, checks=["auto"])
+    assert [result.name for result in chain.steps[0].checks] == ["words<=5"]
+    assert "language:fr is left out: the check 'language' needs the extra 'data'" in caplog.text
 
 
 def test_in_a_group_auto_checks_by_itself() -> None:

@@ -30,9 +30,10 @@ def answer(*args: object, prompts: str = "prompts.txt") -> Result:
     return verbs.redraft("answer", prompts, "-o", OUT, "-m", "script:script.jsonl", "-j", 1, *args)
 
 
-def test_talk_is_no_failure_of_a_run_without_checks() -> None:
+@pytest.mark.parametrize("more", [[], ["--check", "auto"]])
+def test_talk_is_no_failure_of_a_run_without_checks(more: list[str]) -> None:
     verbs.script(*["Okay."] * 6)
-    result = answer("--max-revisions", "0")
+    result = answer("--max-revisions", "0", *more)
     assert result.exit_code == 0
     assert "passed by" not in result.output
 

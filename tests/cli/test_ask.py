@@ -258,20 +258,27 @@ def test_a_terminal_sees_a_clock_until_the_model_writes() -> None:
     assert "Waiting for the model … 1 s" in shown
 
 
-def test_on_a_terminal_the_answer_comes_last_and_unbroken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_the_answer_comes_last_and_breaks_between_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    long = " ".join(map(str, range(40)))
+    long = "favourite " * 8 + "food"
+    wrapped = long.replace("food", "\r\nfood")
     args = ("Go.", "-m", verbs.script(f"{long} sea", long), "-c", "lacks:sea")
     shown = on_a_terminal(*args)
-    assert shown.endswith(f"\r\n\r\n{long}\r\n")
+    assert shown.endswith(f"\r\n\r\n{wrapped}\r\n")
     assert ("Answer: " in shown, "[- sea-]" in shown) == (True, False)
     assert "[- sea-]" in on_a_terminal(*args, "--steps")
     shown = on_a_terminal("Go.", "-m", verbs.script(long), "-c", "lacks:sea", "--steps")
-    assert shown.endswith(f"\r\n\r\n{long}\r\n")
+    assert "food" not in shown[-100:], "the only text is not repeated"
 
 
-def test_quiet_is_plain_on_a_terminal_too() -> None:
-    assert on_a_terminal("Go.", "-m", verbs.script("one"), "--quiet", "--max-revisions", "0") == "one\r\n"
+def test_a_terminal_names_the_demands_that_nothing_checked_unless_quiet_or_json() -> None:
+    go = ("Go in at most 5 words.", "-m", verbs.script("one"), "--max-revisions", "0")
+    hint = "redraft: the prompt seems to ask for words<=5. To check it: --check auto"
+    assert on_a_terminal(*go).endswith(f"\r\n\r\none\r\n{hint}\r\n")
+    assert on_a_terminal(*go, "--quiet") == "one\r\n"
+    assert (hint in on_a_terminal(*go, "--json"), ask(*go).stderr) == (False, "")
 
 
 SLOW = """\
@@ -362,8 +369,8 @@ def test_every_shipped_recipe_runs() -> None:
             "redraft: the answer was cut: the limit of new tokens",
         ),
         (["--budget-seconds", "0.5", "-c", "command:sleep 30"], 1, "redraft: the chain ended before the"),
-        (["-c", "auto"], 1, "redraft: nothing was checked: no demand was found in this prompt."),
-        (["-c", "auto", "--max-revisions", "0"], 1, "redraft: nothing was checked: no demand was found"),
+        (["-c", "auto"], 0, "redraft: nothing was checked: no demand was found in this prompt."),
+        (["-c", "auto", "--max-revisions", "0"], 0, "redraft: nothing was checked: no demand was found"),
     ],
 )
 def test_what_is_not_whole_is_said_in_a_pipe(args: list[str], status: int, said: str) -> None:

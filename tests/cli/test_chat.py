@@ -114,11 +114,13 @@ def test_a_file_that_is_there_is_not_lost() -> None:
 
 def test_revise_goes_on_with_the_last_answer_and_undo_takes_it_back() -> None:
     model = script("Water.", "Too short. Revision is needed.", "Drops.")
-    lines = "/revise\n/undo\nRain?\n/revise\n/save a.jsonl\n/undo\n/save b.jsonl\n"
+    lines = "/revise\n/undo\nRain?\n/revise\n/save a.jsonl\n/undo\n/save b.jsonl\n/undo\n"
     done = chat(lines, "-m", model, "-c", "words<=9")
     assert done.stdout == "Water.\nWater.\n", "the best answer is the first that passes"
     assert "there is no answer to revise" in done.stderr
     assert "there is nothing to undo" in done.stderr
+    assert "took back the last /revise or /edit." in done.stderr
+    assert "took back the last question: 'Rain?'." in done.stderr
     assert [[step.answer for step in chain.steps] for chain in saved("a.jsonl")] == [["Water.", "Drops."]]
     assert [[step.answer for step in chain.steps] for chain in saved("b.jsonl")] == [["Water."]]
     assert {chain.id for name in "ab" for chain in saved(f"{name}.jsonl")} == {"turn-1"}
@@ -262,9 +264,8 @@ def test_pasted_lines_are_one_question(slow: Terminal) -> None:
     assert "\x1b[?2004h" in slow.all, "the terminal is not told to mark what is pasted"
     slow.type("\x1b[200~/one\r\ttwo\r\x1b[201~\r")
     slow.see("Revision 1 …")
-    slow.type("\x03")
-    slow.see("\n> ")
-    slow.say("/save chat.jsonl")
+    slow.type("/save chat.jsonl\r\x03")
+    slow.see("1 question in chat.jsonl")  # Ctrl-C keeps the lines that were typed before
     assert [chain.prompt.text for chain in saved()] == ["/one\n\ttwo"]
 
 

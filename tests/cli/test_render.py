@@ -171,9 +171,9 @@ def test_every_stop_reason_has_words() -> None:
     assert set(STOPS) == set(get_args(Stop))
 
 
-def watched(chain: Chain) -> str:
+def watched(chain: Chain, *, steps: bool = True) -> str:
     console = Console(file=io.StringIO(), width=80, force_terminal=False)
-    with Watch(console) as watch:
+    with Watch(console, steps=steps) as watch:
         watch.wait("Loading the model")
         for index, step in enumerate(chain.steps):
             watch.show(Text("answer", index, step.answer))
@@ -190,6 +190,14 @@ def test_watching_shows_each_step_once_and_the_best_alone_at_the_end() -> None:
     assert text.count("Rain is water that falls and is cold.") == 1
     assert text.count("Rain is water that falls.\n") == 2
     assert text.endswith("\n\nRain is water that falls.\n")
+    alone = watched(CHAIN.model_copy(update={"steps": CHAIN.steps[:1], "best": 0}))
+    assert alone.count("Rain is water that falls and is cold.") == 1, "the only answer is not repeated"
+
+
+def test_a_revision_that_nothing_judged_has_a_line_too() -> None:
+    steps = (CHAIN.steps[0], Step(answer="Rain is wet."))
+    text = watched(CHAIN.model_copy(update={"steps": steps}), steps=False)
+    assert [line for line in text.splitlines() if ": no verdict" in line] == ["Revision 1: no verdict"]
 
 
 def test_the_draft_that_is_gone_on_with_is_printed_once_and_named() -> None:

@@ -270,7 +270,7 @@ HISTORY = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": 
         (SUM, {"checks": ["words<=30"], "max_tokens": 100}, True),
         ([*HISTORY, {"role": "user", "content": SUM}], {}, True),
         ([*HISTORY, {"role": "user", "content": [{"type": "text", "text": SUM}]}], {}, True),
-        ("What colour are bananas?", {}, False),
+        *(("What colour are bananas?", {"checks": checks}, False) for checks in ([], ["auto"])),
         ("25 - 60", {}, False),
         ([{"role": "system", "content": "Say it in French."}, {"role": "user", "content": SUM}], {}, False),
         (SUM, {"system": "Say it in French."}, False),

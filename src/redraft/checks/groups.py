@@ -6,19 +6,23 @@ an unbalanced parenthesis, and a backslash.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from math import fsum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from redraft.chain import Prompt
 from redraft.checks import base
 from redraft.checks.base import Check, Outcome, Prospect, demand_of, failed, form_of, outcome_of, passed
 from redraft.checks.kinds import Written
 from redraft.engines.steering.form import Form, joined
-from redraft.errors import CheckSyntaxError
+from redraft.errors import CheckSyntaxError, MissingExtra
+
+_warn = lru_cache(256)(logging.getLogger(__name__).warning)  # once
 
 
 @dataclass(frozen=True)
@@ -115,22 +119,27 @@ class Auto:
 def derived(prompt: Prompt) -> tuple[Check, ...]:
     """Return the checks demanded by a prompt's instruction or, in a conversation, by the user's last message.
 
-    Raises:
-        MissingExtra: A check needs a package that is not installed.
+    A check that needs a package which is not installed is left out, with a warning.
     """
     from redraft.checks.derive import checks_in
     from redraft.checks.parse import parse_check
 
-    return tuple(map(parse_check, checks_in(prompt.text if prompt.messages else prompt.instruction)))
+    found = []
+    for text in checks_in(prompt.text if prompt.messages else prompt.instruction):
+        try:
+            found.append(parse_check(text))
+        except MissingExtra as error:
+            _warn("%s is left out: %s %s", text, error.message, error.hint)
+    return tuple(found)
 
 
-def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:
-    """Return checks with `auto` replaced by the checks that the prompt demands."""
+def without_auto(checks: Iterable[Any], prompt: Prompt) -> tuple[Any, ...]:
+    """Return checks, parsed or not, with `auto` replaced by the checks that the prompt demands."""
     checks = tuple(checks)
-    given = {check.name for check in checks}
-    found = derived(prompt) if any(isinstance(check, Auto) for check in checks) else ()
-    new = (part for part in found if part.name not in given)
-    return (*(check for check in checks if not isinstance(check, Auto)), *new)
+    kept = tuple(check for check in checks if getattr(check, "name", check) != "auto")
+    given = [getattr(check, "name", check) for check in kept]
+    found = derived(prompt) if len(kept) < len(checks) else ()
+    return (*kept, *(part for part in found if part.name not in given))
 
 
 def group_of(written: Written) -> AllOf | AnyOf:

@@ -101,9 +101,12 @@ class _Parser:
         if not head or name not in (known := plugins("redraft.checks")):
             if not name:
                 raise CheckSyntaxError("a check is empty.", hint=SEE)
+            from redraft.checks.derive import checks_in
+
             usable = check_kinds(self.writer)
-            guess = nearest(name.lower(), usable)
-            hint = f"Checks: {', '.join(usable)} (docs/checks.md)"
+            meant = next(iter(checks_in(text)), "")  # in plain words: under 50 words
+            guess = f"Did you mean {meant!r}?" if meant else nearest(name.lower(), usable)
+            hint = SEE if meant else f"Checks: {', '.join(usable)} (docs/checks.md)"
             raise CheckSyntaxError(f"no check is called {name!r}. {guess}".rstrip(), hint=hint)
         if self.writer == "data":
             known[name].load(CheckKind)  # a broken user plugin raises here

@@ -19,7 +19,7 @@ from redraft.errors import RedraftError, UsageError
 from redraft.jobs.counting import begin_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from redraft.chain import Chain, Prompt
     from redraft.revision.api import Asked
@@ -79,10 +79,11 @@ def ask(
     asked = _prompt(prompt or ())
     watch = sys.stdout.isatty() and not (json or quiet)
     if "auto" in (settings.get("check") or ()) and sys.stderr.isatty() and not quiet:
-        from redraft.checks.derive import NOTHING, checks_in
+        from redraft.checks.derive import NOTHING
+        from redraft.checks.groups import derived
 
-        found = checks_in(asked.instruction)
-        tell(f"checks from the prompt: {'; '.join(found)}" if found else NOTHING)
+        found = "; ".join(check.name for check in derived(asked))
+        tell(f"checks from the prompt: {found}" if found else NOTHING)
     try:
         with nullcontext() if watch else only_ours():
             chain = asyncio.run(_make(settings, asked, cache=cache, watch=watch, steps=steps))
@@ -94,7 +95,17 @@ def ask(
         tell(said)
     if not watch and (json or chain.answer.strip()):
         write(chain.to_json() if json else text_of(chain, chain.answer))
-    raise typer.Exit(say_faults(chain, with_checks=bool(settings.get("check")), shown=watch))
+    if not (settings.get("check") or quiet or json):
+        _say_demands(asked)
+    raise typer.Exit(say_faults(chain, settings.get("check"), shown=watch))
+
+
+def _say_demands(prompt: Prompt) -> None:
+    if sys.stderr.isatty():
+        from redraft.checks.derive import checks_in  # after the answer, because it takes 0.1 s
+
+        if found := checks_in(prompt.instruction):
+            tell(f"the prompt seems to ask for {', '.join(found)}. To check it: --check auto")
 
 
 def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | None, form: str) -> int:
@@ -124,7 +135,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
     if chain.answer == text and not (chain.passed or chain.stop == "cancelled"):
         return say_unchanged(chain, "" if places and not isinstance(places[0], str) else "--at 'the passage'")
-    return say_faults(chain, with_checks=bool(settings.get("check")))
+    return say_faults(chain, settings.get("check"))
 
 
 def _has_piped() -> bool:
@@ -222,14 +233,20 @@ def say_wait(reason: str) -> None:
         tell(f"{reason}.")
 
 
-def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
+def say_faults(chain: Chain, checks: Iterable[Any] | None, *, shown: bool = False) -> int:
     """Write the faults of the best answer to standard error, and return the exit status.
 
     Write nothing if the chain was `shown`, because its display lists the faults.
     """
+    from redraft.checks.groups import without_auto
     from redraft.revision.words import exit_status_of, faults_of
 
+    with_checks = bool(without_auto(checks or (), chain.prompt))
     if not shown:
+        if checks and not with_checks:
+            from redraft.checks.derive import NOTHING
+
+            tell(f"nothing was checked: {NOTHING}", "Add a check, such as --check 'words<=50'")
         for fault in faults_of(chain, with_checks=with_checks):
             tell(*fault)
     return exit_status_of(chain, with_checks=with_checks)

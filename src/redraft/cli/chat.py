@@ -110,8 +110,10 @@ class Chat:
                 width = max(map(len, COMMANDS))
                 write("\n".join(f"{usage:<{width}}  {text}" for usage, text in COMMANDS.items()), table=True)
             case "/undo":
+                before = talk.turns
                 talk.undo()
-                tell(f"the conversation has {counted(len(talk.turns), 'question')}.")
+                asked = f"question: {before[-1].prompt.text!r:.60}"
+                tell(f"took back the last {asked if len(talk.turns) < len(before) else '/revise or /edit'}.")
             case "/revise" | "/edit":
                 more = talk.edited(value) if command == "/edit" else talk.again()
                 before = talk.turns[-1]
@@ -140,7 +142,7 @@ class Chat:
         with only_ours():
             chain = self.runner.run(finished(events))
         self._keep(chain)
-        status = say_faults(chain, with_checks=bool(self.session.options.checks))
+        status = say_faults(chain, self.session.options.checks)
         self.status = self.status or status
 
     def _keep(self, chain: Chain) -> None:

@@ -73,7 +73,7 @@ class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
     `earlier` are steps of the chain that were shown before. Without `steps`, one line sums up each text.
-    The best answer comes last and is not wrapped, so that it can be copied.
+    The best answer comes last, unless the only text was shown already.
     """
 
     def __init__(
@@ -159,7 +159,8 @@ class Watch:
             self._place = None  # the moving text is printed here, with its faults
         self._settle()
         self._answer(index, step)
-        for note in render.notes(step) if self._steps else render.outline(step, name_of(index)):
+        notes = render.notes(step) if self._steps else render.outline(step, name_of(index))
+        for note in notes or [RichText(f"{name_of(index)}: no verdict")] * (index > 0 and not self._steps):
             self.console.print(note)
         if step.feedback is not None and self._steps:
             self.console.print(render.feedback(step.feedback, index))
@@ -169,7 +170,10 @@ class Watch:
         chain = event.chain
         for part in render.ending(chain) if self._steps else [render.summary(chain)]:
             self.console.print(part)
-        self.console.print(f"\n{printable(chain.answer)}", soft_wrap=True, markup=False)
+        only = self._before if self._answers_shown == 1 and not self._drafts else None
+        if not (self._steps and only and only.answer == chain.answer):
+            answer = RichText(f"\n{printable(chain.answer)}")
+            self.console.print(answer, soft_wrap=not self.console.is_terminal)
 
 
 async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made: Chain | None) -> Chain:
@@ -200,14 +204,15 @@ def loading(load: Load, watch: Watch) -> Load:
 
 @contextmanager
 def without_echo() -> Iterator[None]:
-    """Hide typed keys while the text is redrawn. They appear at the next prompt."""
+    """Hide typed keys while the text is redrawn. They appear at the next prompt, even after Ctrl-C."""
     if not (sys.stdin.isatty() and find_spec("termios")):  # Windows has no termios
         yield
         return
     import termios
 
     before = termios.tcgetattr(sys.stdin)
-    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, [*before[:3], before[3] & ~termios.ECHO, *before[4:]])
+    mode = before[3] & ~termios.ECHO | termios.NOFLSH
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, [*before[:3], mode, *before[4:]])
     try:
         yield
     finally:

@@ -450,7 +450,7 @@ def settled(
         if found := learnt.read(_alone(asked)):
             revises = {} if options.most_revisions or drafts else {"max_revisions": 1}
             return options.model_copy(update=revises), found.texts
-    if options.checked or options.gold or drafts:
+    if options.output or without_auto(options.checks, asked) or options.gold or drafts:
         return options, ()
     given = {"max_revisions", "min_revisions"} & options.model_fields_set and not once
     changes = {"mode": "prompted"} if given else {"mode": "prompted", "max_revisions": 0}

@@ -65,7 +65,8 @@ def consistent(found: list[str]) -> list[str]:
         if match := _COUNT.fullmatch(check):
             of_unit.setdefault(match[1], []).append(check)
     unsure = {check for checks in of_unit.values() if not _meet(checks) for check in checks}
-    if "bullets" in of_unit or UNNUMBERED in found:  # a list may have neither bullets nor numbers
+    unmarked = any(check.startswith(("json", "keys:", UNNUMBERED)) for check in found)
+    if "bullets" in of_unit or unmarked:  # a list may have neither bullets nor numbers
         unsure |= set(of_unit.get("items", []))
     for kind in _ONE_ONLY:
         same = [check for check in found if check.startswith(kind)]

@@ -213,7 +213,7 @@ def lists(sentence: Sentence) -> Found:
     top = rf"\b(?:top[ -]|an? )(?P<n>{NUMBER})[ -](?:(?:item|point|entry) )?list\b"
     name = rf"(?:^\W*|[.:,] |\b(?:please|and|you) )(?:name|list|give|suggest|write|tell)\b(?: me| us| the| out)*(?: exactly)? (?P<n>{NUMBER}) \w"
     each = sentence.of.has(_LINE_EACH)
-    for pattern in (name,) if each else (of, verb, form, top):
+    for pattern in (name, of) if each else (of, verb, form, top):
         for match in sentence.all(pattern):
             if compiled(rf"[^.,;]*\band {NUMBER} ").match(sentence.text, match.end()):  # 3 pros and 3 cons
                 continue

@@ -36,7 +36,7 @@ NO = (
     r"contain|containing|have|write|writing|allow|under any circumstances)\s){0,6}"
 )
 _NAMES = r"(?-i:[A-Z][\w'’-]+)(?:(?:,? and|,) (?-i:[A-Z][\w'’-]+))*"
-_END_OF_NAMES = r"(?=\s?(?:[.,;:!?)]|$)|\s(?:in|as|by|at|for|and|somewhere|too|also)\b)"
+_END_OF_NAMES = r"(?!,? (?:and )?(?:(?-i:[A-Z])\w+|an?|the|my|our|your|his|her|their)\b)(?=\s?(?:[.,;:!?)]|$)|\s(?:in|as|by|at|for|and|somewhere|too|also)\b)"
 _MENTION = rf"(?:\b(?:not|never|without)|n['’]t) (?:ever )?mention(?:ing)? (?:of )?(?:the |any )?(?P<bare>{_WORDS}){_END}"
 _DO = (
     r"\b(?:includ(?:e|es|ing)|contain(?:s|ing)?|us(?:e|es|ing)|mention(?:s|ing)?|incorporat(?:e|ing)|has|have|add|with)\s"
@@ -243,7 +243,9 @@ _ASKED = (
 )
 _ASKS = r"\b(?:output|format|extract|respond|response|answer|return|reply|give|provide|write|convert|turn|want|entire)\b"
 _ITEM = rf"(?:{QUOTED}|{WORD})"
-_KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ITEM})*)(?=[.;:\n]|$|\s(?:for|from|of|based|about)\b)"
+_ANY_ITEM = rf"(?:{QUOTED}|(?!(?:an?|the|any|all|more|others?|so|such|values|etc)\b)[^\W\d_][\w'’-]{{0,30}})"
+_KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ANY_ITEM})*)(?=[.;:\n]|$|\s(?:for|from|of|based|about)\b)"
+_JSON_LIST = r"\bJSON (?:list|array)\b|\b(?:list|array) of (?:JSON )?objects\b"
 
 
 def in_json(sentence: Sentence) -> Found:
@@ -251,7 +253,10 @@ def in_json(sentence: Sentence) -> Found:
     if re.search(_ASKS, sentence.text, re.I) and any(sentence.all(_ASKED)):
         keys = compiled(_KEYS).search(sentence.of.masked)
         names = [sentence.phrase(each) for each in re.split(r", and | and |, ", keys["keys"])] if keys else []
-        yield f"keys:{','.join(names)}" if names and all(names) else "json"
+        names, listed = names if all(names) else [], sentence.of.has(_JSON_LIST)
+        if names and listed:
+            yield r"matches:(?s)^[^{\[]*\[\s*\{" + "".join(f'(?=.*"{re.escape(name)}")' for name in names)
+        yield f"keys:{','.join(names)}" if names and not listed else "json"
 
 
 _PAIR = r"yes(?: or | ?/ ?)no|true(?: or | ?/ ?)false"

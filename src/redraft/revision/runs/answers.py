@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self, Unpack, get_args
 from redraft.chain import Chain, Usage
 from redraft.chain.read.inputs import licensed_records
 from redraft.checks.exclusion import fault_of
+from redraft.checks.groups import without_auto
 from redraft.checks.parse import checks_in, parse_checks
 from redraft.engines.base import Engine, Price
 from redraft.engines.load import identity_of, model_of
@@ -241,8 +242,10 @@ class AnswerRun:
         options = self.settings.options()
         self.plan.check(self.settings, "chain", source=self.source)
         self.plan.check_engines(options)
-        checked = bool(self.settings.get("check") or self.settings.get("verify"))
-        self.summary.should_pass = lambda chain: checked or bool(self.options_of(chain).get("checks"))
+        verify, given = self.settings.get("verify"), self.settings.get("check") or ()
+        self.summary.should_pass = lambda chain: bool(
+            verify or without_auto((*given, *self.options_of(chain).get("checks", ())), chain.prompt)
+        )
         return Job(
             items=self._items,
             source=str(self.source),
