@@ -61,6 +61,15 @@ class TestCount:
         assert say(parse_check("words<=0"), "...").passed
         assert say(parse_check("characters<=3"), "...").passed
 
+    @pytest.mark.parametrize(
+        ("unit", "count"),
+        [("words", 5), ("sentences", 3), ("paragraphs", 3), ("lines", 3), ("bullets", 1), ("characters", 31)],
+    )
+    def test_in_json_only_the_text_of_its_strings_counts(self, unit: str, count: int) -> None:
+        answer = '{"subject": "Grüße", "n": 5, "body": ["Hi Maren,\\n\\n- it comes. \\u20ac"]}'
+        assert say(Count(unit, count, count), answer).passed, say(Count(unit, 0, 0), answer).message
+        assert Count(unit, high=0).prefix(answer) == "open"
+
     def test_nearer_misses_score_higher(self) -> None:
         scores = [say(Count("words", high=3), "a " * count).score for count in (4, 5, 50)]
         assert scores == sorted(scores, reverse=True)
