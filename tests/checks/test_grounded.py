@@ -191,6 +191,8 @@ OTHER = [
     ("It was an Airbus A380.", "A380"),
     ("Ask ann@storks.example now.", "ann@storks.example"),
     ("See www.storks.example/other.", "www.storks.example/other. Use"),
+    ("See www.storks.example, please.", "www.storks.example. Use"),
+    ("See Www.storks.example/report.", "Www.storks.example/report. Use"),
     ('She said: "We have counted no storks."', 'the quotation "We have counted no storks."'),
     ("She said: “We have lost 12 storks.”", "the quotation “We have lost 12 storks.”"),
     ("Pierre Moreau", 'the name "Pierre Moreau"'),

@@ -276,7 +276,8 @@ class _Phrase:
         return f"{self.asks.format(self.text)}{', alone or within a word' * self.part}."
 
     def _pattern(self, around: str = "{}") -> regex.Pattern[str]:
-        return pattern_for(plain(self.text).strip() or self.text, part=self.part, around=around)
+        text, wanted = plain(self.text).strip() or self.text, not isinstance(self, Lacks)
+        return pattern_for(text, part=self.part, around=around, wanted=wanted)
 
 
 class Contains(_Phrase):
