@@ -34,6 +34,9 @@ MOST_PLACES = 100
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The model's reasoning before the checked answer. Only a check that reads this variable sees it."""
 
+DEMANDS: ContextVar[tuple[str, ...]] = ContextVar("demands", default=())
+"""The demands of all checks of the answer, but for limits. A fact that they demand counts as grounded."""
+
 Prospect = Literal["open", "lost"]
 """Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
 
@@ -228,6 +231,7 @@ async def run_checks(
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)
+    DEMANDS.set(tuple(demand_of(each) for each in checks if not getattr(form_of(each), "limits", ())))
     if is_blank(answer):
         message = "The answer is empty."
         return tuple(CheckResult(name=each.name, passed=False, score=0.0, message=message) for each in checks)

@@ -24,7 +24,7 @@ from unicodedata import normalize
 import regex
 
 from redraft.chain import Prompt, content_of, visible
-from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.base import DEMANDS, Outcome, failed, passed
 from redraft.checks.pattern import readable
 from redraft.checks.text import is_json, unescaped
 
@@ -418,6 +418,7 @@ class Grounded:
         if missing:  # facts read from the prompt itself count as known: a text is grounded in itself
             parts = [prompt.said, prompt.instruction, prompt.input, *map(content_of, prompt.messages or ())]
             own = {fact for part in parts for fact, *_ in facts_in(_plain(unescaped(part)), source)}
+            own |= {fact for fact, found, _ in facts_in(text, source_of("\n".join(DEMANDS.get()))) if found}
             missing = [fact for fact in missing if fact not in own]
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")
