@@ -63,7 +63,13 @@ def passed(message: str, *, score: float = 1.0) -> Outcome:
 
 
 def failed(message: str, *, score: float = 0.0, places: Sequence[Place] = ()) -> Outcome:
-    """Return the outcome of an answer that fails. `score` ranks it among failed answers."""
+    """Return the outcome of an answer that fails. `score` ranks it among failed answers.
+
+    Raises:
+        TypeError: `places` is a place, not a list of places.
+    """
+    if isinstance(places, str) or [*map(type, places)] == [int, int]:
+        raise TypeError(f"places is not a list. Did you mean [{places!r}]?")
     known = tuple(places) if len(places) <= MOST_PLACES else ()
     return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message, places=known)
 
