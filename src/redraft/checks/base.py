@@ -63,11 +63,7 @@ def passed(message: str, *, score: float = 1.0) -> Outcome:
 
 
 def failed(message: str, *, score: float = 0.0, places: Sequence[Place] = ()) -> Outcome:
-    """Return the outcome of an answer that fails. `score` ranks it among failed answers.
-
-    Raises:
-        TypeError: `places` is a place, not a list of places.
-    """
+    """Return the outcome of an answer that fails. `score` ranks it among failed answers."""
     if isinstance(places, str) or [*map(type, places)] == [int, int]:
         raise TypeError(f"places is not a list. Did you mean [{places!r}]?")
     known = tuple(places) if len(places) <= MOST_PLACES else ()

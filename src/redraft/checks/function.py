@@ -104,7 +104,8 @@ class FunctionCheck:
                 message = f"{name} scores the answer {result:.2g} of 1."
                 return passed(message) if result == 1 else failed(message, score=result)
         raise CheckError(
-            f"the check {self.name!r}{f' ({at})' * bool(at)} returned {result!r:.80}, which is not a valid result.",
+            f"the check {self.name!r}{f' ({at})' * bool(at)} returned {result!r:.80},"
+            " which is not a valid result.",
             hint="Return True or None to pass, False or a complaint to fail, a score from 0 to 1, "
             "redraft.passed(…), or redraft.failed(…) with a message.",
         )
