@@ -155,7 +155,7 @@ class Count:
         return Form(limits=limits, layout=layout)
 
     def prefix(self, text: str) -> Prospect:
-        """Return `lost` if the count is above the upper bound. Texts that look like JSON stay `open`."""
+        """Return `lost` if the count is above the upper bound, except in JSON."""
         over = self.high is not None and LEAST[self.unit](text) > self.high
         return "lost" if over and not is_json(text) else "open"
 
