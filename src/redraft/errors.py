@@ -139,8 +139,8 @@ def nearest(name: str, known: Iterable[str], before: str = "") -> str:
     ours = [line.split(":")[0] for line in _ELSEWHERE.splitlines() if plain in line.split()[1:]]
     near = [each for each in known if each.replace("-", "_") in ours]
     if not ours:
-        begun = [each for each in known if each.startswith(name) and len(name) > 2]
-        near = begun or get_close_matches(name, known, n=1)
+        begun = sorted((each for each in known if each.startswith(name) and len(name) > 2), key=len)
+        near = begun or get_close_matches(name, known, n=1, cutoff=0.65)
     return f"Did you mean {before + near[0]!r}?" if near else ""
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from redraft.chain import CheckResult, Prompt
 from redraft.checks.base import Outcome, failed, passed, run_check
-from redraft.checks.function import FunctionCheck
+from redraft.checks.function import FunctionCheck, demands
 from redraft.checks.parse import parse_checks
 from redraft.errors import CheckError, CheckSyntaxError
 
@@ -88,7 +88,12 @@ def test_what_says_nothing_about_an_answer_is_a_fault_of_the_check(said: object)
     assert "Return True or None to pass" in str(caught.value.hint)
     line = test_what_says_nothing_about_an_answer_is_a_fault_of_the_check.__code__.co_firstlineno
     assert re.search(rf"\(test_function.py:{line + 3}\) returned", caught.value.message)
-    assert run(lambda answer: False).message == f"The function in line {line + 7} rejects the answer."
+    rejects = f"The function at test_function.py:{line + 8} rejects the answer."
+    assert run(lambda answer: False).message == rejects
+
+
+def test_a_function_that_only_says_false_repeats_its_demand() -> None:
+    assert run(demands("Say please.")(lambda answer: False)).message == "This is not met: Say please."
 
 
 def one(answer: str) -> str:
@@ -197,7 +202,7 @@ def test_numpys_booleans_and_numbers_are_results(kind: str, given: float, passes
     assert found.passed is passes
 
 
-@pytest.mark.parametrize("places", [[(-3, 1000)], [(5, 2)], [(0, 5)], ["x"], "ab", [3]])
+@pytest.mark.parametrize("places", [[(-3, 1000)], [(5, 2)], [(0, 5)], ["x"], [3]])
 def test_a_place_outside_of_the_answer_is_a_fault_of_the_check(places: Any) -> None:
     with pytest.raises(CheckError) as caught:
         run(lambda _: failed("bad", places=places))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import redraft
 from redraft.chain import Prompt
 from redraft.checks.base import Outcome
 from redraft.checks.grounded import Grounded
@@ -191,6 +192,8 @@ OTHER = [
     ("It was an Airbus A380.", "A380"),
     ("Ask ann@storks.example now.", "ann@storks.example"),
     ("See www.storks.example/other.", "www.storks.example/other. Use"),
+    ("See www.storks.example, please.", "www.storks.example. Use"),
+    ("See Www.storks.example/report.", "Www.storks.example/report. Use"),
     ('She said: "We have counted no storks."', 'the quotation "We have counted no storks."'),
     ("She said: “We have lost 12 storks.”", "the quotation “We have lost 12 storks.”"),
     ("Pierre Moreau", 'the name "Pierre Moreau"'),
@@ -224,6 +227,16 @@ def test_nouns_in_capitals_are_no_names() -> None:
 def test_the_whole_conversation_is_the_source() -> None:
     messages = ({"role": "user", "content": "I am Kim."}, {"role": "user", "content": "Who am I?"})
     assert Grounded().check("You said that Kim is your name.", Prompt(messages=messages)).passed
+
+
+def test_what_another_check_demands_is_known_except_limits() -> None:
+    @redraft.demands('Begin with "Hi Maren,".')
+    def greets(answer: str) -> None: ...
+
+    for check in ("starts:Hi Maren,", greets):
+        model = redraft.ScriptedEngine(["Hi Maren, ask for 60."])
+        chain = redraft.revise("Ask.", model=model, checks=[check, "words<=60", "grounded"], max_revisions=0)
+        assert chain.steps[0].criticism == "Not in the request: the number 60. Use only what the request has."
 
 
 def test_real_texts_pass_as_answers_to_themselves(shared_data: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from typing import Any
 
 import pytest
 
 from redraft.chain import Prompt
-from redraft.checks.base import MOST_PLACES, run_check
+from redraft.checks.base import MOST_PLACES, failed, run_check
+from redraft.checks.function import FunctionCheck
 from redraft.checks.parse import parse_check
 from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import CheckError
 
 ENGLISH = (
     "The old lighthouse has stood on the rock above the sea for many years, and its lamp was lit at night."
@@ -55,3 +58,10 @@ def test_a_fault_has_its_places(check: str, answer: str, faults: list[str]) -> N
     result = asyncio.run(run_check(parse_check(check, judge=judge), answer, prompt))
     assert not result.passed
     assert [answer[begin:end] for begin, end in result.places] == faults  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("place", [(0, 2), "/total"])
+def test_a_place_that_is_no_list_is_refused(place: Any) -> None:
+    with pytest.raises(CheckError, match=r"test_places.py:\d+, in .*Did you mean ") as caught:
+        asyncio.run(run_check(FunctionCheck.around(lambda _: failed("No.", places=place)), "a", Prompt()))
+    assert f"[{place!r}]?" in caught.value.message

@@ -16,6 +16,8 @@ from redraft.errors import CheckError, CheckSyntaxError
 
 TEXT = "The Light went out.\nA lighthouse stood there, and the light’s keeper slept."
 
+URL = "https://velobits.example/track/VB-20417"
+
 
 def say(check: Any, answer: str) -> Outcome:
     return check.check(answer, Prompt())  # type: ignore[no-any-return]
@@ -60,6 +62,15 @@ class TestCount:
             assert say(parse_check(check), answer).passed, answer
         assert say(parse_check("words<=0"), "...").passed
         assert say(parse_check("characters<=3"), "...").passed
+
+    @pytest.mark.parametrize(
+        ("unit", "count"),
+        [("words", 5), ("sentences", 3), ("paragraphs", 3), ("lines", 3), ("bullets", 1), ("characters", 31)],
+    )
+    def test_in_json_only_the_text_of_its_strings_counts(self, unit: str, count: int) -> None:
+        answer = '{"subject": "Grüße", "n": 5, "body": ["Hi Maren,\\n\\n- it comes. \\u20ac"]}'
+        assert say(Count(unit, count, count), answer).passed, say(Count(unit, 0, 0), answer).message
+        assert Count(unit, high=0).prefix(answer) == "open"
 
     def test_nearer_misses_score_higher(self) -> None:
         scores = [say(Count("words", high=3), "a " * count).score for count in (4, 5, 50)]
@@ -117,6 +128,17 @@ class TestPhrases:
         assert outcome.message == f'The answer does not contain "{phrase}".'
         assert not outcome.passed
         assert say(Lacks(phrase), answer).passed
+
+    @pytest.mark.parametrize(
+        ("answer", "has"),
+        [(f"See [it]({URL}).", True), (f"**{URL}**, or", True), (f"Is it {URL}?", True), (f"{URL}/", True)]
+        + [
+            (answer, False) for answer in (f"{URL}/foo", f"{URL}-x", f"{URL}?x=1", f"H{URL[1:]}", URL.lower())
+        ],
+    )
+    def test_a_wanted_link_is_whole_and_keeps_its_case(self, answer: str, has: bool) -> None:
+        assert say(Contains(URL), answer).passed == has
+        assert not say(Lacks(URL), answer).passed
 
     @given(st.text(), st.text(min_size=1).map(str.strip).filter(bool))
     def test_lacks_is_the_opposite_of_contains(self, answer: str, phrase: str) -> None:

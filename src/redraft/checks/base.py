@@ -34,6 +34,9 @@ MOST_PLACES = 100
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The model's reasoning before the checked answer. Only a check that reads this variable sees it."""
 
+DEMANDS: ContextVar[tuple[str, ...]] = ContextVar("demands", default=())
+"""The demands of all checks of the answer, but for limits. A fact that they demand counts as grounded."""
+
 Prospect = Literal["open", "lost"]
 """Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
 
@@ -61,6 +64,8 @@ def passed(message: str, *, score: float = 1.0) -> Outcome:
 
 def failed(message: str, *, score: float = 0.0, places: Sequence[Place] = ()) -> Outcome:
     """Return the outcome of an answer that fails. `score` ranks it among failed answers."""
+    if isinstance(places, str) or [*map(type, places)] == [int, int]:
+        raise TypeError(f"places is not a list. Did you mean [{places!r}]?")
     known = tuple(places) if len(places) <= MOST_PLACES else ()
     return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message, places=known)
 
@@ -228,6 +233,7 @@ async def run_checks(
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)
+    DEMANDS.set(tuple(demand_of(each) for each in checks if not getattr(form_of(each), "limits", ())))
     if is_blank(answer):
         message = "The answer is empty."
         return tuple(CheckResult(name=each.name, passed=False, score=0.0, message=message) for each in checks)

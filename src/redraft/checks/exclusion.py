@@ -101,8 +101,6 @@ def _names(check: Check) -> list[str]:
 
 
 def _unlike(check: Check) -> str:
-    if isinstance(check, Count) and check.unit in WRITTEN and check.low:
-        return f"only the JSON of an answer is judged, and JSON has no {check.unit}"
     if isinstance(check, Starts | Ends) and not check.part:
         verb, edge = ("starts", _BEGINS_JSON) if isinstance(check, Starts) else ("ends", _ENDS_JSON)
         if not edge.search(plain(check.text).strip()):

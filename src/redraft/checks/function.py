@@ -85,7 +85,8 @@ class FunctionCheck:
 
     def _outcome(self, result: object) -> Outcome:
         code, name = getattr(self.function, "__code__", None), self.path.rpartition(".")[2]
-        name = f"The function in line {code.co_firstlineno}" if code and name == "<lambda>" else name
+        at = f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code else ""
+        name = f"The function at {at}" if at and name == "<lambda>" else name
         if type(result).__module__ == "numpy":  # numpy's booleans and numbers are not Python's
             result = getattr(result, "item", lambda: result)()
         match result:
@@ -94,15 +95,17 @@ class FunctionCheck:
             case None | True:
                 return passed(f"{name} has no complaint.")
             case False:
-                return failed(f"{name} rejects the answer.")
+                return failed(
+                    f"This is not met: {self.demand}" if self.demand else f"{name} rejects the answer."
+                )
             case str() if result.strip():
                 return failed(result)
             case int() | float() if 0 <= result <= 1:
                 message = f"{name} scores the answer {result:.2g} of 1."
                 return passed(message) if result == 1 else failed(message, score=result)
-        where = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
         raise CheckError(
-            f"the check {self.name!r}{where} returned {result!r:.80}, which is not a valid result.",
+            f"the check {self.name!r}{f' ({at})' * bool(at)} returned {result!r:.80},"
+            " which is not a valid result.",
             hint="Return True or None to pass, False or a complaint to fail, a score from 0 to 1, "
             "redraft.passed(…), or redraft.failed(…) with a message.",
         )

@@ -24,7 +24,7 @@ from unicodedata import normalize
 import regex
 
 from redraft.chain import Prompt, content_of, visible
-from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.base import DEMANDS, Outcome, failed, passed
 from redraft.checks.pattern import readable
 from redraft.checks.text import is_json, unescaped
 
@@ -308,6 +308,7 @@ class Source:
     words: frozenset[str]  # the words and their other forms
     initials: str  # the first letters of words with a capital
     english: bool
+    links: frozenset[str]
     amounts: dict[Decimal, set[Amount]]  # by value, with and without the scale
     units: frozenset[str]
     used: frozenset[str]  # the units of its numbers, and the nouns that they count
@@ -324,6 +325,7 @@ class Source:
         for amount in amounts_in(plain):
             amounts[amount.value].add(amount)
             amounts[amount.total].add(amount)
+        links = [_link(match[0]) for match in _LINK.finditer(plain.replace("\\/", "/"))]
         dates = frozenset(date for match in DATE.finditer(plain) for date in dates_of(match))
         named = {MONTHS[date.month - 1] for date in dates if 1 <= date.month <= 12}
         named |= {DAYS[date.falls_on] for date in dates if date.falls_on is not None}
@@ -333,6 +335,7 @@ class Source:
             frozenset(stem for word in [*words, *named] for stem in _stems(word)),
             "".join(word[0] for word in words if word[0].isupper()),
             is_english(words),
+            frozenset(each for link in links for each in (link, link.partition("://")[2])),
             dict(amounts),
             frozenset(unit for word in _UNIT.findall(plain.lower()) for unit in UNITS.get(word, ())),
             frozenset[str]().union(*(a.units | {a.things} for same in amounts.values() for a in same)),
@@ -415,6 +418,7 @@ class Grounded:
         if missing:  # facts read from the prompt itself count as known: a text is grounded in itself
             parts = [prompt.said, prompt.instruction, prompt.input, *map(content_of, prompt.messages or ())]
             own = {fact for part in parts for fact, *_ in facts_in(_plain(unescaped(part)), source)}
+            own |= {fact for fact, found, _ in facts_in(text, source_of("\n".join(DEMANDS.get()))) if found}
             missing = [fact for fact in missing if fact not in own]
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")
@@ -476,7 +480,7 @@ def _spoken(source: Source, match: regex.Match[str]) -> bool | None:
 
 _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]], bool | None]], ...] = (
     ("the quotation {}", QUOTED, _quotation),
-    ("{}", _LINK, lambda source, match: source.has(match[0])),
+    ("{}", _LINK, lambda source, match: _link(match[0]) in source.links),
     ("the date {}", DATE, _date),
     ("the day {}", _WEEKDAY, lambda source, match: source.has_word(_in_english(match[0]))),
     ("the month {}", _MONTH, lambda source, match: source.has_word(_in_english(match[0]))),
@@ -559,6 +563,10 @@ def _in_english(word: str) -> str:
 
 def _plain(text: str) -> str:
     return readable(normalize("NFKC", visible(text))).replace("’", "'")
+
+
+def _link(text: str) -> str:
+    return text.casefold() if "@" in text else text.rstrip("/*_'`")
 
 
 def _bare(text: str) -> str:

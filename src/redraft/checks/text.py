@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar, Literal, Self
+from itertools import chain
+from typing import Any, ClassVar, Literal, Self
 
 import regex
 
@@ -22,6 +24,7 @@ from redraft.chain import Prompt, visible
 from redraft.checks import pattern as patterns
 from redraft.checks import segment
 from redraft.checks.base import MOST_PLACES, Outcome, Prospect, failed, passed
+from redraft.checks.json_reading import NotJson, read_json
 from redraft.checks.kinds import Written
 from redraft.checks.pattern import BadPattern, compiled, search
 from redraft.checks.segment import line_of, sentences, settled, unix
@@ -109,7 +112,10 @@ PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"
 
 @dataclass(frozen=True)
 class Count:
-    """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for no limit."""
+    """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for no limit.
+
+    If the answer is JSON, only the text in its strings counts.
+    """
 
     unit: str
     low: int | None = None
@@ -149,12 +155,13 @@ class Count:
         return Form(limits=limits, layout=layout)
 
     def prefix(self, text: str) -> Prospect:
-        """Return `lost` if the count is above the upper bound."""
-        return "lost" if self.high is not None and LEAST[self.unit](text) > self.high else "open"
+        """Return `lost` if the count is above the upper bound, except in JSON."""
+        over = self.high is not None and LEAST[self.unit](text) > self.high
+        return "lost" if over and not is_json(text) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the count is within the bounds. A failure states the count, bounds and difference."""
-        count = COUNTERS[self.unit](answer)
+        count = COUNTERS[self.unit](_prose(answer))
         has = f"The answer has {count} {self.unit[:-1] if count == 1 else self.unit}"
         verb = "allowed" if self.low is None else "needed" if self.high is None else "wanted"
         bounds = f"{self._bounds()} are {verb}"
@@ -166,6 +173,21 @@ class Count:
             return failed(f"{has}, and {bounds}: {count - self.high} too many.", score=self.high / count)
         silent = self.low is None and self.high and not count and _MARKS.fullmatch(answer)
         return failed(_NO_WORD) if silent else passed(f"{has}.")
+
+
+def _prose(answer: str) -> str:
+    if answer.lstrip()[:1] in ("{", "["):
+        with suppress(NotJson):
+            value, text = read_json(answer)
+            return "\n\n".join(_strings(value)) if text == answer.strip() else answer
+    return answer
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        yield from chain.from_iterable(map(_strings, value.values() if isinstance(value, dict) else value))
 
 
 @dataclass(frozen=True)
@@ -254,7 +276,8 @@ class _Phrase:
         return f"{self.asks.format(self.text)}{', alone or within a word' * self.part}."
 
     def _pattern(self, around: str = "{}") -> regex.Pattern[str]:
-        return pattern_for(plain(self.text).strip() or self.text, part=self.part, around=around)
+        text, wanted = plain(self.text).strip() or self.text, not isinstance(self, Lacks)
+        return pattern_for(text, part=self.part, around=around, wanted=wanted)
 
 
 class Contains(_Phrase):

@@ -66,6 +66,7 @@ def _ask(item: pytest.Item, prompt: Any, *, times: int = 10, share: float = 1.0,
     found = proportion(len(made) - len(wrong), len(made))
     interval = f"{found.low:.0%} to {found.high:.0%}"
     line = f"{len(made) - len(wrong)} of {len(made)} answers pass ({interval}), and {share:.0%} must pass."
+    line += " Too few answers to tell." * (found.low < share <= found.high and share < 1)
     item.config.stash[_FOUND].append(f"{item.nodeid}: {line}")
     if found.high >= share:
         return ""

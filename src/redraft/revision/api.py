@@ -401,7 +401,7 @@ def prompt_of(prompt: Asked) -> Prompt:
 
 def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
     if not isinstance(prompt, Sequence):
-        raise UsageError(f"the prompt is {prompt!r:.80}, which has the wrong type.", hint=_FORMS)
+        raise UsageError(f"the prompt is {shown(prompt)}, which has the wrong type.", hint=_FORMS)
     for number, message in enumerate(prompt, start=1):
         if not isinstance(message, Mapping):
             fault = f"is {shown(message)}"

@@ -161,7 +161,7 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
         new = new.rstrip(STOPS) or new
     elif old[-1] in ".!" and new[-1:].isalnum() and "\n" not in new:
         new += old[-1]
-    word = re.match(r"[a-z]+\b", new)
+    word = re.match(r"[a-z]+\b(?!://|[.@]\w)", new)  # not a link
     if first == edit.begin and old[:1].isupper() and word and not old.lower().startswith(word[0]):
         new = new[0].upper() + new[1:]
     if "\n" not in new or is_json(answer):

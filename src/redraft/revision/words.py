@@ -250,7 +250,8 @@ class Summary:
         first, last = (min(100 * count / checked, 99 + count // checked) for count in counts)  # 100 %: all
         drafts = f"{counted(self.passed_first, 'first draft')} ({first:.0f} %)"
         unjudged = f"; {self.unjudged:,} ended before they were judged" if self.unjudged else ""
-        return f"passed by {drafts}, {counted(self.passed, 'final answer')} ({last:.0f} %){unjudged}"
+        none = f"; {counted(self.chains - checked, 'answer')} without checks" * (self.chains > checked)
+        return f"passed by {drafts}, {counted(self.passed, 'final answer')} ({last:.0f} %){unjudged}{none}"
 
     def _tokens(self) -> str:
         usage = self.usage

@@ -289,7 +289,7 @@ def test_server_down() -> None:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         error = refused(RemoteEngine(url, "m", patience=QUICK))
     assert error.message == f"no server answers at {url}: All connection attempts failed"
-    assert (error.hint, error.exit_status) == ("Start the server, or correct host and port in --model.", 3)
+    assert (error.hint, error.exit_status) == ("Start the server, or check its address and the network.", 3)
 
 
 KEY_HINT = "export {variable}=…, or under [keys] of "
@@ -335,7 +335,7 @@ MMPROJ = "image input is not supported - hint: provide the mmproj"
         (sse_reply(chat_event("a"), event({"error": {"message": "CUDA error"}})),
          "{host} failed while it answered: CUDA error", SEE_LOG, None, 1),
         (Reply(0), "no server answers at {url}: Server disconnected without sending a response.",
-         "Start the server, or correct host and port in --model.", None, 1),
+         "Start the server, or check its address and the network.", None, 1),
     ],
 )  # fmt: skip
 def test_what_is_said_of_a_fault(

@@ -471,9 +471,12 @@ def test_a_postscript_stands_behind_a_whole_text(said: str, more: str, body: str
     assert write(Form(postscript="P.S."), model.source)[0] == f"{body}\n\nP.S. I am old."
 
 
-def test_a_missing_word_has_a_sentence_behind_a_heading() -> None:
-    model = Says("The Town", " Rain", " falls on it all day.", likeliest=lambda _: ())
-    assert write(Form(has=("rain",)), model.source)[0] == "The Town\n\nRain falls on it all day."
+@pytest.mark.parametrize(
+    ("has", "said"), [("rain", "Rain"), ("https://a.b", "https://a.b"), ("a@b.org", "a@b.org")]
+)
+def test_a_missing_word_has_a_sentence_behind_a_heading(has: str, said: str) -> None:
+    model = Says("The Town", f" {said}", " falls on it all day.", likeliest=lambda _: ())
+    assert write(Form(has=(has,)), model.source)[0] == f"The Town\n\n{said} falls on it all day."
 
 
 def test_an_ending_of_a_sentence_stands_where_it_is_likeliest() -> None:

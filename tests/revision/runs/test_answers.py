@@ -117,6 +117,12 @@ def with_checks(*lists: Any, **options: Any) -> FileResult:
     return answered("prompts.jsonl", **options)
 
 
+def test_a_field_that_was_meant_for_checks_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("prompts.jsonl").write_text('{"prompt": "What?", "check": ["words<=2"]}\n' * 2, encoding="utf-8")
+    answered("prompts.jsonl")
+    assert capsys.readouterr().err.count("the field 'check' is not read. Did you mean 'checks'?") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "names"),
     [

@@ -46,10 +46,10 @@ SLOWEST = 1e6  # the slowest accepted upload of a large file, in bytes per secon
 
 _NONE: Mapping[str, str] = {}
 ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
-_DOWN_HINT = "Start the server, or correct host and port in --model."
+_DOWN_HINT = "Start the server, or check its address and the network."
 _LOG_HINT = "See the log of the server."
 _UNREADABLE_HINT = "Try again. If it happens again, see the log of the server or proxy."
-_SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you set it."
+_SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise the timeout, and the time budget if you set one."
 _LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
 
 _BAD = object()

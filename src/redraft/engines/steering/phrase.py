@@ -48,10 +48,13 @@ BEGINS, ENDS = r"\A\s*[*_]*{}", r"{}[*_]*\s*\Z"
 
 
 @lru_cache(maxsize=1024)
-def pattern_for(phrase: str, *, part: bool = False, around: str = "{}") -> regex.Pattern[str]:
+def pattern_for(
+    phrase: str, *, part: bool = False, around: str = "{}", wanted: bool = False
+) -> regex.Pattern[str]:
     """Compile a pattern for a phrase in any case. Texts need its Unicode normal form and the apostrophe `'`.
 
-    Markdown emphasis may surround the words. With `part`, the phrase may be a part of a word.
+    Markdown emphasis may surround the words. With `part`, the phrase may be a part of a word. A link that is
+    `wanted` must be whole, in the same case.
     """
     phrase = phrase.replace("’", "'")
     words = phrase.split() or [phrase]
@@ -71,5 +74,7 @@ def pattern_for(phrase: str, *, part: bool = False, around: str = "{}") -> regex
     }
     if not part:
         inner = before.get(_kind(first[0]), "") + inner + after.get(_kind(last[-1]), "")
+    if wanted and not part and regex.match(r"(?i)(?:https?://|www\.)\S+\Z", phrase):
+        inner = rf"(?-i:{inner}/?(?!_*[^\W_]|[/#&=%@~+-]|[.,:;!?]+\w))"
     pattern = f"(?V1)(?if){around.format(inner)}"
     return regex.compile(pattern, cache_pattern=False)  # regex's own cache draws from the user's `random`

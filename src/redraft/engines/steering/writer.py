@@ -565,7 +565,7 @@ class _Writer:
         return [
             each
             for each in dict.fromkeys(self.form.has)
-            for _ in range(self.form.has.count(each) - len(pattern_for(each).findall(text)))
+            for _ in range(self.form.has.count(each) - len(pattern_for(each, wanted=True).findall(text)))
         ]
 
     async def _complete(self) -> None:
