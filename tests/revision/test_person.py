@@ -89,13 +89,35 @@ def test_checks_hold_for_the_new_answer() -> None:
     assert chain.answer == TOWN.replace("12 dollars", "expensive 11 euros")
 
 
-def test_behind_named_places_what_checks_find_elsewhere_is_mended() -> None:
-    options: dict[str, Any] = {"places": [("12 dollars", "in euros")]}
-    chain = patched("11 euros", "[1] The town has walls.", checks=["lacks:castle"], **options)
-    assert chain.answer == "The town has walls. A ticket costs 11 euros. Dogs stay outside."
-    assert [step.patch for step in chain.steps] == [(), ((38, 46),), ((0, 19),)]
-    chain = patched("11 euros", "[1] Free.", checks=["lacks:ticket"], **options)  # beside it
+@pytest.mark.parametrize("check", ["lacks:castle", "lacks:ticket", "words<=3"])
+def test_what_checks_find_beside_the_named_places_stays_and_is_reported(check: str) -> None:
+    chain = patched("11 euros", "[1] Free.", places=[("12 dollars", "in euros: 11")], checks=[check])
     assert (chain.stop, chain.answer) == ("max_revisions", TOWN.replace("12 dollars", "11 euros"))
+    assert [result.passed for result in chain.steps[-1].checks] == [False]
+
+
+LETTER = "Hi Maren, it comes on 5 May. You paid 66.85 EUR.\n\nRide well,\nVelobits"
+
+
+def test_what_a_person_asks_for_and_what_the_text_had_are_not_mended() -> None:
+    prompt = redraft.Prompt(instruction="Answer Maren: it comes on 5 May.")
+    new, engine = LETTER.replace("5 May", "3 May"), redraft.ScriptedEngine(["[1] It comes soon."])
+    options: dict[str, Any] = {"prompt": prompt, "checks": ["words<=90", "grounded"]}
+    chain = redraft.patch(LETTER, places=[("5 May", "3 May")], model=engine, **options)
+    assert (chain.answer, len(engine.calls)) == (new, 0)  # the amount is not in the prompt, but stays
+    assert "66.85 EUR" in chain.steps[-1].criticism
+    assert "3 May" not in chain.steps[-1].criticism
+    options |= {"answer": LETTER, "places": ["Say 3 May."]}
+    for reply in ("[1] Hi Maren, it comes on 3 May.", new):
+        chain = patched(reply, "[1] Hi Maren, it comes on 5 May.", **options)
+        assert (chain.answer, chain.revisions) == (new, 1)
+    chain = patched("[1] Hi Maren, it comes on 4 June.", "[1] Hi Maren, it comes on 5 May.", **options)
+    (entry,) = chain.unchanged  # the correction took the wish back
+    assert (chain.answer, chain.revisions, entry["why"]) == (LETTER, 2, "the same text came back")
+    assert entry["passage"] == "Hi Maren, it comes on 5 May."
+    options |= {"places": ["Shorter."], "checks": ["words<=5"]}
+    chain = patched("[1] It comes on 5 May.", "[1] 5 May. [2] You paid.", **options)
+    assert chain.answer == "5 May. You paid.\n\nRide well,\nVelobits"  # all parts may become shorter
 
 
 def test_a_wish_and_a_check_hold_together() -> None:
@@ -103,16 +125,14 @@ def test_a_wish_and_a_check_hold_together() -> None:
     chain = redraft.patch(TOWN, places=["Use euros."], model=once)
     assert (chain.stop, len(once.calls), chain.revisions) == ("ended", 1, 1)  # without a check
     whole = TOWN.replace("12 dollars", "11 euros")  # all of the text is read by its sentences
-    engine = redraft.ScriptedEngine([whole, "[2] A ticket of the lighthouse costs 11 euros."])
+    engine = redraft.ScriptedEngine([whole, "[1] A ticket of the lighthouse costs 11 euros."])
     checks: dict[str, Any] = {"places": ["Use euros."], "checks": ["contains:lighthouse"]}
     chain = redraft.patch(TOWN, model=engine, **checks)
     assert chain.answer == whole.replace("ticket", "ticket of the lighthouse")
     assert 'Use euros.\nThe answer does not contain "lighthouse".' in str(engine.calls[1][-1]["content"])
     engine = redraft.ScriptedEngine(["[2] A ticket costs 11 euros.", "[1] The town has a wall."])
     chain = redraft.patch(TOWN, places=["Use euros."], model=engine, checks=["lacks:castle"], temperature=0)
-    assert (chain.passed, chain.answer) == (True, whole.replace("castle", "wall"))
-    assert [step.patch for step in chain.steps] == [(), ((23, 47),), ((0, 20),)]
-    assert "Use euros." in str(engine.calls[1][0]["content"])
+    assert (chain.passed, chain.answer, len(engine.calls)) == (False, whole, 1)  # the castle was there before
 
 
 def test_a_model_that_goes_on_writes_one_passage_behind_a_quotation_mark() -> None:

@@ -18,7 +18,7 @@ from secrets import token_hex
 from typing import Any
 
 from redraft.chain import Chain, Prompt, Stop, Usage, selfee, whole
-from redraft.checks.base import REASONING, Check, run_checks, schema_of
+from redraft.checks.base import REASONING, WISHES, Check, run_checks, schema_of
 from redraft.checks.json_reading import NotJson, json_so_far, read_json
 from redraft.checks.output import OutputCheck, parse_output
 from redraft.engines.base import OF_TOOLS, Delta, Engine
@@ -189,6 +189,7 @@ class Driver:
             return await self._more()
         await self._close()
         if isinstance(op, ops.RunChecks):
+            WISHES.set(op.wishes)
             try:
                 if op.calls:
                     REASONING.set(op.reasoning)

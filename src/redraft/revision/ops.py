@@ -69,6 +69,7 @@ class RunChecks:
     answer: str
     calls: tuple[Mapping[str, Any], ...] = ()
     reasoning: str = ""
+    wishes: str = ""  # the changes that a person asked for
 
 
 @dataclass(frozen=True)

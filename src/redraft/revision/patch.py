@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from redraft.chain import Finish, Place, Step, Usage
+from redraft.chain import CheckResult, Finish, Place, Step, Usage
 from redraft.checks import json_reading
 from redraft.checks.json_reading import keys_of, pointer, pointer_at, span_of
 from redraft.checks.schema import OPEN, object_of, schema_at
@@ -84,10 +84,20 @@ class Edit:
         return any(_touch(place, self.place) for place in places)
 
 
-def faults_in(step: Step, *, elsewhere: bool = False) -> list[Place]:
-    """Return the places of all faults or, with `elsewhere`, those outside the step's own patch."""
-    places = [place for result in step.checks if not result.passed for place in result.places]
-    return [place for place in places if not (elsewhere and any(_touch(place, each) for each in step.patch))]
+def faults_in(step: Step) -> list[Place]:
+    """Return the places of all faults."""
+    return [place for result in step.checks if not result.passed for place in result.places]
+
+
+def faults_of(result: CheckResult, step: Step, before: str) -> list[Place]:
+    """Return a check's faults in the step's own patch, except in words that the text `before` has too."""
+    found = list[Place]()
+    for place in () if result.passed else result.places:
+        span = json_reading.characters_of(step.answer, place) or (0, 0)
+        mine = any(_touch(each, place) or _touch(each, span) for each in step.patch)
+        if mine and not re.search(rf"(?<!\w){re.escape(step.answer[slice(*span)])}(?!\w)", before):
+            found.append(span)
+    return found
 
 
 def _touch(one: Place, other: Place) -> bool:

@@ -263,13 +263,13 @@ def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, floa
     return replace(edit, schema=stricter(known, bound)) if (bound := bounds.get(f"{tool}{way}")) else edit
 
 
-def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loop[Stop | None]:
+def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
     """Rewrite the faulty parts in several tries. Add the first try that passes, or the best one, as a step.
 
-    `wish` is a person's wish for the whole text. If no try changes the answer, no step is added. Return a
-    reason to stop, or None.
+    If no try changes the answer, no step is added. Return a reason to stop, or None.
     """
     plan, base, tries, stop, left = state.plan, state.steps[-1], list[Step](), None, list[Any]()
+    faults = ""
     write = patch.asked if edits[0].wish or edits[0].code or not plan.info.resumes else patch.written
     failed = {result.name for result in base.checks if not result.passed}
     # Checks that steer need no feedback. The first try gets none either: its prompt is in the engine's cache.
@@ -287,9 +287,8 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
         if not (edits := patch.next_edits(state, edits, tries[-1]) if tries and gaps else edits):
             break
         if tries and edits[0].wish:
-            edits = [replace(each, wish=f"{each.wish}\n{tries[-1].criticism}".strip()) for each in edits]
-        asked = _base(state, "\n".join(filter(None, [wish, told if tries else ""])))
-        made = yield from write(state, base, edits, asked, len(tries))
+            edits = [replace(each, wish=f"{each.wish}\n{faults}".strip()) for each in edits]
+        made = yield from write(state, base, edits, _base(state, told if tries else ""), len(tries))
         if made.finish == "context":
             stop = rules.of_finish(state, made.finish) if edits[0].wish else None  # a revision may have room
             break
@@ -306,9 +305,10 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
         tries.append(state.steps.pop())
         left.append(state.left)
         state.unpatched = write is patch.asked and not made.patch
-        last, elsewhere = tries[-1], patch.faults_in(tries[-1], elsewhere=True)
-        apart = edits[0].wish and elsewhere and len(elsewhere) == len(patch.faults_in(last))
-        done = made.patch and (not plan.checks or edits[0].anywhere or apart)
+        faults, done = tries[-1].criticism, made.patch and (not plan.checks or edits[0].anywhere)
+        if made.patch and edits[0].wish and not done:
+            _, faults = yield from _to_mend(state, base, tries[-1])
+            done = not faults
         if tries[-1].passed or done or state.unpatched or rules.spent(state):
             break
     if not (changed := [step for step in tries if step.patch]):
@@ -331,24 +331,46 @@ def _by_person(state: State) -> ops.Loop[Stop]:
     base = state.criticised(wishes.feedback_of(state.steps[-1].answer, edits))
     yield ops.StepDone(state.last, base)
     end: Stop = "max_revisions" if state.plan.checks else "ended"
-    wish, named = "", not edits[0].anywhere
     while True:
         before = state.steps[-1]
-        stop = yield from _patch(state, edits, wish)
+        stop = yield from _patch(state, edits)
         if (step := state.steps[-1]) is before:
-            return stop or (end if wish else "unchanged")
+            return stop or ("unchanged" if before is base else end)
         yield ops.StepDone(state.last, step)
-        in_vain = wish and (step.score or 0) <= (before.score or 0)
-        again = state.plan.checks and not (wish and named) and rules.another(state)
+        if before is not base:
+            state.left = wishes.restored(base.answer, step)
+        in_vain = before is not base and (step.score or 0) <= (before.score or 0)
+        again = state.plan.checks and edits[0].anywhere and rules.another(state)
         if step.passed or stop or in_vain or not again:
             return "passed" if step.passed else stop or end
-        wish, edits = base.criticism, patch.edits_of(state)
-        if named:
-            edits = [each for each in edits if not each.touches(step.patch)]
-        elif not edits:
-            edits = wishes.marked(step.answer, [f"{wish}\n{step.criticism}"])
-        if not edits:
+        places, faults = yield from _to_mend(state, base, step)
+        found = wishes.marked(step.answer, [f"{base.criticism}\n{faults}"])
+        if not (edits := [each for each in found if each.touches(places)]):
             return end
+
+
+def _to_mend(state: State, base: Step, step: Step) -> ops.Loop[tuple[Sequence[Place], str]]:
+    """Return what to rewrite in `step`, a person's edit of `base`, and the faults there.
+
+    Faults of `base` stay. Of those without a place, a person may have meant one whose score the edit raised,
+    as of a text that is shorter and still too long, and one that scores 0, as a word that is still missing:
+    it may be missing in the edited parts.
+    """
+    places = {each: patch.faults_of(each, step, base.answer) for each in step.checks}
+    if failed := [each for each in step.checks if not (each.passed or each.places)]:
+        op = ops.RunChecks(base.answer, wishes=_wishes(state))
+        checked = yield from ops.run_checks(op, partial(_pay_judge, state))
+        scores = {each.name: each.score for each in checked.results if not each.passed}
+        for each in failed:
+            risen = each.score > scores.get(each.name, -1)
+            places[each] = [(0, len(step.answer))] if risen else [*step.patch] * (each.score == 0)
+    mine = [each for each in step.checks if places[each]]
+    return [place for each in mine for place in places[each]], prompts.complaint(mine, "stop")
+
+
+def _wishes(state: State) -> str:
+    by = [step.feedback for step in state.steps if step.feedback and step.feedback.by == "person"]
+    return "\n".join(result.message for feedback in by for result in feedback.checks)
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:
@@ -377,7 +399,7 @@ def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
         called = any(each.tool_calls for each in state.steps)  # the answer replaces a wrong call
         return (calls.WORDS,) if called and not step.echo else ()
     yield from ops.announce_progress(state)
-    op = ops.RunChecks(step.answer, reasoning=step.reasoning)
+    op = ops.RunChecks(step.answer, reasoning=step.reasoning, wishes=_wishes(state))
     checked = yield from ops.run_checks(op, partial(_pay_judge, state))
     return None if checked.given_up else checked.results
 
