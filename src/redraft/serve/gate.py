@@ -85,9 +85,10 @@ class Gate:
         Before that, for `linger` seconds, requests are still answered, and `ending` is already true.
         """
         self.ending = True
-        empty, cut = (asyncio.ensure_future(event.wait()) for event in (self._empty, self._cut))
+        cut = asyncio.ensure_future(self._cut.wait())
         await asyncio.wait({cut}, timeout=linger)
         self.draining = True
+        empty = asyncio.ensure_future(self._empty.wait())  # only now: a request may have come meanwhile
         await asyncio.wait({empty, cut}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         self.cut()
         await asyncio.wait({empty}, timeout=GRACE)
