@@ -208,9 +208,7 @@ def test_a_request_that_comes_while_the_server_lingers_has_time_to_finish() -> N
         drained = asyncio.create_task(gate.drain(WAIT, linger=0.02))
         await asyncio.sleep(0.01)
         async with gate.entered(ScriptedEngine(["Hi."])) as token:
-            while not gate.draining:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
         await drained
         return token.cancelled
 
