@@ -126,7 +126,8 @@ class PoolEngine:
         return base.Health(
             restarts=sum(each.restarts for each in found),
             trouble="; ".join(troubles or [each.trouble for each in found if each.trouble]),
-            down=all(member.trouble and not member.takes(clock()) for member in self._members),
+            down=all(member.trouble for member in self._members),
+            resting=all(member.trouble and not member.takes(clock()) for member in self._members),
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:

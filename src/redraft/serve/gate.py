@@ -105,8 +105,8 @@ def down(engine: object) -> Refusal | None:
     """Return the refusal of a request for an engine that does not work; None if it works."""
     if isinstance(engine, WrappedEngine):
         return down(engine.wrapped)
-    if isinstance(engine, Watched) and engine.health.down:
-        return unavailable("engine_down", f"the model {engine.info.name!r:.100} does not work now.")
+    if isinstance(engine, Watched) and engine.health.resting:
+        return unavailable("engine_down", "the model does not work now.")  # clients know it by another name
     return None
 
 
