@@ -44,7 +44,7 @@ def instructions(name: str) -> list[str]:
 @pytest.mark.slow
 def test_the_unit_starts_a_server() -> None:
     (line,) = settings("ExecStart")
-    for what, here in (("/etc/redraft/", ""), ("--port 8321", "--port 0")):
+    for what, here in (("/etc/redraft/", ""), ("%S/redraft/", ""), ("--port 8321", "--port 0")):
         assert what in line
         line = line.replace(what, here)
     command, verb, *words = shlex.split(line)
@@ -98,6 +98,8 @@ def test_the_image_serves_and_knows_whether_it_is_healthy() -> None:
     (entry,), (model,) = map(json.loads, instructions("ENTRYPOINT")), map(json.loads, instructions("CMD")[:1])
     command, verb, *words = entry
     assert (command, verb, model) == ("redraft", "serve", ["--model", "default"])
+    assert words[-2:] == ["--votes", f"{instructions('VOLUME')[0]}/votes.jsonl"]  # the rest may be read-only
+    words[-1] = "votes.jsonl"
     words = [word.replace("/run/secrets/redraft/", "").replace("8321", "0") for word in words]
     (health,) = [re.search(r'CMD (\["python".*\])', line) for line in instructions("HEALTHCHECK")]
     assert health

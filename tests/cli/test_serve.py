@@ -143,11 +143,13 @@ def test_models_of_a_file_share_their_engines_and_take_flags() -> None:
         ("rain: {judge: default, check: ['judge[reasoning][8]:x']}", "judge is followed by '[8]:x'"),
         ("rain: {server-fields: [guided_json, messages]}", "'messages', which redraft reads itself"),
         ("{", "models.yaml is not YAML"),
+        ("b: {check: [wrds<3]}", "models.yaml: b: no check is called 'wrds'"),
+        ("b: {model: no.gguf}", "models.yaml: b: there is no model file no.gguf"),
     ],
 )
-def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
+def test_a_wrong_file_of_models_is_refused_before_anything_is_loaded(text: str, said: str) -> None:
     Path("models.yaml").write_text(text)
-    assert said in refused("--models", "models.yaml").stderr
+    assert said in redraft("serve", "--models", "models.yaml").stderr
 
 
 @pytest.mark.parametrize(
@@ -169,9 +171,10 @@ def test_wrong_flags_are_refused_before_anything_is_loaded(words: list[str], sai
 
 @pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_ends_the_server() -> None:
+    Path("none.jsonl").touch()
     with running("--model", "script:none.jsonl") as server:
         log = server.process.communicate(timeout=WAIT)[1]
-    assert server.process.returncode == 3
+    assert server.process.returncode == 2
     assert "none.jsonl" in server.said
     assert "Traceback" not in log
 

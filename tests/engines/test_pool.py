@@ -186,11 +186,10 @@ async def test_servers_are_down_until_one_may_be_tried(monkeypatch: pytest.Monke
             with pytest.raises(ServerError, match="no server of m works") as caught:
                 await said(engine)
             assert "hush" not in str(caught.value)
-            assert engine.health.down
+            assert engine.health.resting
             later = pool.clock() + LONGEST_BACKOFF
             monkeypatch.setattr(pool, "clock", lambda: later)
-            assert not engine.health.down  # or a balancer would send no request again
-            assert engine.health.trouble
+            assert (engine.health.down, engine.health.resting) == (True, False)
 
 
 async def test_tries_that_failed_are_paid_for() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import tempfile
 from typing import Any
@@ -110,7 +111,11 @@ async def by_mcp() -> dict[str, Any]:
         checks = list(CHECKS)
         scores = [(await call("check", answer=text, checks=checks))["score"] for text in TEXTS]
         asked = await call("ask", prompt="Describe rain.", checks=checks)
-        refused = await call("check", answer="x", checks=["command:id"])
+        refused = [await call("check", answer="x", checks=given) for given in (["command:id"], [])]
+        refused.append(await call("ask", prompt="x", checks=["wrds<3"]))
+    words[-1] = "nope.gguf"
+    early = await asyncio.create_subprocess_exec(sys.executable, *words, stderr=subprocess.PIPE)
+    refused.append((await early.communicate())[1].decode())
     return {"tools": tools, "scores": scores, "asked": asked, "refused": refused}
 
 

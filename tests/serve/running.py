@@ -29,6 +29,7 @@ from redraft.serve.app import make_app
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.models import Model, Models
+from redraft.serve.page.mount import Store
 from redraft.serve.reader import ServerLimits
 from redraft.serve.run import listen, run
 from tests.cli.verbs import start
@@ -110,10 +111,11 @@ def served(
     linger: float = 0.0,
     host: str = "127.0.0.1",
     passes: Mapping[str, frozenset[str]] | None = None,
+    store: Store | None = None,
     **more: Any,
 ) -> Iterator[Server]:
     offered, gate = Models(passes), Gate(at_once, queue)
-    app = make_app(offered, gate, limits or ServerLimits(), keys)
+    app = make_app(offered, gate, limits or ServerLimits(), keys, store)
     with listen(host, 0, keys) as sock:
         server = Server(f"http://127.0.0.1:{sock.getsockname()[1]}", gate)
         up = threading.Event()

@@ -127,16 +127,18 @@ def test_engines_of_one_name_are_added_up_and_each_counts_once() -> None:
 
 def test_the_only_server_of_a_model_that_stops_is_reported_until_it_answers_again() -> None:
     with FlakyServer() as flaky:
-        engine = RemoteEngine(flaky.model[:-2], "m", patience=Patience(tries=1, backoff=4))
+        engine = RemoteEngine(flaky.model[:-2], "m", patience=Patience(tries=1, backoff=2))
         with served({"plain": plain(engine)}) as server:
             assert server.post().status_code == 200
             flaky.kill()
             replies = [server.post({"logprobs": True}), server.post(), httpx.get(f"{server.root}/ready")]
+            assert "'m'" not in replies[1].text  # the client knows it as `plain`
+            assert is_true(lambda: not engine.health.resting)
+            replies.append(httpx.get(f"{server.root}/ready"))
             assert figures(server)["redraft_engine_trouble", "m"] == 1
             flaky.start()
-            assert is_true(lambda: server.post().status_code == 200)
-            assert httpx.get(f"{server.root}/ready").json() == {"status": "ready"}
-    assert [reply.json()["error"]["code"] for reply in replies] == ["engine_down"] * 3
+            assert is_true(lambda: httpx.get(f"{server.root}/ready").status_code == 200)
+    assert [reply.json()["error"]["code"] for reply in replies] == ["engine_down"] * 4
     assert {(reply.status_code, reply.headers["Retry-After"]) for reply in replies} == {(503, "5")}
 
 

@@ -71,7 +71,7 @@ def serve(
     settings = vars(how).copy()
     keys = None if (file := settings.pop("api_key_file")) is None else Keys.read(file)
     server = Server(entries, tell, keys=keys, **own, **settings)
-    server.check()
+    server.check(models, files=nodes.ray is None)
     with server_log(as_json=how.log_json):
         kept = PageVotes(how.votes)
         with nodes.entered() as machines:

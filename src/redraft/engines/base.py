@@ -334,7 +334,8 @@ class Health:
 
     restarts: int = 0
     trouble: str = ""  # a description of the current fault; empty if everything works
-    down: bool = False  # every call fails; after a failure, none is tried for some seconds
+    down: bool = False  # calls fail, and none has succeeded since
+    resting: bool = False  # down, and no call is tried for some seconds: all fail at once
 
 
 @runtime_checkable

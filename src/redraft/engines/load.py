@@ -318,6 +318,7 @@ async def _opened(ref: str, opening: Opening) -> Engine:
     named = parse_reference(ref)
     kind, plugin = kind_of(named), plugins("redraft.engines")[named.kind]
     _check_machine(ref, named, opening.machine, kind)
+    _must_exist(named)
     if plugin.package == OWN:
         return await kind.open(named, replace(opening, ref=ref))
     with plugin.running():
@@ -326,6 +327,21 @@ async def _opened(ref: str, opening: Opening) -> Engine:
     if not isinstance(info, EngineInfo) or Engine not in type(engine).__mro__:
         raise plugin.fault(f"opened {engine!r:.60}, which is not an Engine with an EngineInfo as `info`.")
     return GuardedEngine(cast("Engine", engine))
+
+
+def check_files(ref: str) -> None:
+    """Raise the error of `load_engine` if a file or folder of the model is missing. Fetch nothing."""
+    for part in references_of(ref):
+        _must_exist(parse_reference(part))
+
+
+def _must_exist(named: ModelReference) -> None:
+    path, file = Path(named.target), {"gguf": "model file", "script": "script"}.get(named.kind)
+    if named.kind == "folder" and not (path / "config.json").exists():
+        raise _no_model(path)
+    if file and not path.exists():
+        here = "" if path.is_absolute() else f" The current folder is {Path.cwd()}."
+        raise ModelError(f"there is no {file} {path}.", hint=f"Check the path.{here}")
 
 
 def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kind: EngineKind) -> None:
@@ -388,8 +404,6 @@ async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engi
 
 async def _folder(named: ModelReference, opening: Opening) -> Engine:
     path = Path(named.target)
-    if not (path / "config.json").exists():
-        raise _no_model(path)
     if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
         raise MissingExtra("a transformers folder", "train")
     from redraft.engines.hf.engine import HfEngine
@@ -481,9 +495,7 @@ REMOTE = EngineKind(
 async def _script(named: ModelReference, _opening: Opening) -> Engine:
     from redraft.engines.scripted import read_script
 
-    if not (path := Path(named.target)).exists():  # a missing script is an error like a missing model
-        raise ModelError(f"there is no script {path}.", hint="Check the path.")
-    return read_script(path)
+    return read_script(Path(named.target))
 
 
 SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(named.target), named))

@@ -123,9 +123,12 @@ class PoolEngine:
         engines: list[object] = [member.engine for member in self._members]
         found = [engine.health for engine in engines if isinstance(engine, base.Watched)]
         troubles = [f"{member.name}: {member.trouble}" for member in self._members if member.trouble]
-        trouble = "; ".join(troubles or [each.trouble for each in found if each.trouble])
-        down = all(member.trouble and not member.takes(clock()) for member in self._members)
-        return base.Health(sum(each.restarts for each in found), trouble, down)
+        return base.Health(
+            restarts=sum(each.restarts for each in found),
+            trouble="; ".join(troubles or [each.trouble for each in found if each.trouble]),
+            down=all(member.trouble for member in self._members),
+            resting=all(member.trouble and not member.takes(clock()) for member in self._members),
+        )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text, using any member."""

@@ -183,7 +183,8 @@ class KeptProcess(Generic[P]):
     @property
     def health(self) -> Health:
         """The health of the process."""
-        return Health(self._restarts, self._trouble, down=bool(self._trouble) and self._resting)
+        down = bool(self._trouble) and self._crashes >= TRIES
+        return Health(self._restarts, self._trouble, down, down and self._resting)
 
     @property
     def _resting(self) -> bool:

@@ -112,7 +112,7 @@ class Retry:
     def health(self) -> Health:
         """The health of the server."""
         trouble = f"{self._host} does not answer" * bool(self.given_up)
-        return Health(trouble=trouble, down=bool(trouble) and clock() < self._rests_until)
+        return Health(0, trouble, bool(trouble), bool(trouble) and clock() < self._rests_until)
 
     def served(self) -> None:
         """Record that the server accepted a request for tokens."""

@@ -7,14 +7,15 @@ starts the server sets the model and all limits.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 from redraft.chain import Chain, Prompt
 from redraft.checks.base import Check
 from redraft.checks.kinds import check_kinds
 from redraft.checks.parse import parse_check
-from redraft.errors import MissingExtra, UsageError
+from redraft.errors import MissingExtra, RedraftError
 from redraft.integrations.judged import judged
 from redraft.revision.api import arevise
 from redraft.revision.options import RevisionOptions
@@ -22,6 +23,7 @@ from redraft.revision.settings import Settings
 
 try:
     from mcp.server import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
 except ModuleNotFoundError:
     raise MissingExtra("redraft mcp", "mcp") from None
 
@@ -36,12 +38,14 @@ class Tools:
 
     async def ask(self, prompt: str, checks: list[str] | None = None) -> dict[str, Any]:
         """Ask the model. Its answer is checked and revised; the best answer is returned."""
-        async with self._opening:
-            if self._options is None:
-                self._options = await self._settings.opened(self._stack)
-        options = self._options
-        given = {**options.explicit, "checks": (*options.checks, *_parsed(checks or []))}
-        chain: Chain = await arevise(Prompt(instruction=prompt), **given)
+        with _told():
+            parsed = _parsed(checks or [])
+            async with self._opening:
+                if self._options is None:
+                    self._options = await self._settings.opened(self._stack)
+            options = self._options
+            given = {**options.explicit, "checks": (*options.checks, *parsed)}
+            chain: Chain = await arevise(Prompt(instruction=prompt), **given)
         steps = [
             {"answer": step.answer, "passed": step.passed, "feedback": step.criticism} for step in chain.steps
         ]
@@ -50,10 +54,19 @@ class Tools:
     async def check(self, answer: str, checks: list[str], prompt: str = "") -> dict[str, Any]:
         """Check a text. Return its score from 0 to 1, whether it passes, and what is wrong with it."""
         if not checks:
-            raise UsageError("there are no checks.", hint="Give some: words<=50")
-        found = await judged(_parsed(checks), answer, prompt)
+            raise ToolError("there are no checks. Give some: words<=50")
+        with _told():
+            found = await judged(_parsed(checks), answer, prompt)
         each = [result.model_dump(include={"name", "passed", "score", "message"}) for result in found.results]
         return {"score": found.score, "passed": found.passed, "feedback": found.feedback, "checks": each}
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except RedraftError as error:  # the client sees the text of no other error than `ToolError`
+        raise ToolError(str(error)) from None
 
 
 def _parsed(checks: list[str]) -> tuple[Check, ...]:
@@ -61,7 +74,12 @@ def _parsed(checks: list[str]) -> tuple[Check, ...]:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve on standard input and output until the client disconnects."""
+    """Serve on standard input and output until the client disconnects.
+
+    Raises:
+        RedraftError: A check is wrong, or a model's file is missing.
+    """
+    settings.check()
     forms = "\n".join(f"{kind.form}: {kind.about}" for kind in check_kinds("anyone").values())
     async with AsyncExitStack() as stack:
         tools = Tools(settings, stack)

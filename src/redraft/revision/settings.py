@@ -19,8 +19,9 @@ from redraft.checks.base import Check, schema_of
 from redraft.checks.groups import Auto
 from redraft.checks.parse import parse_checks
 from redraft.engines.base import Engine
-from redraft.engines.load import has_openvino, load_engine
+from redraft.engines.load import check_files, has_openvino, load_engine
 from redraft.engines.retry import Patience
+from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError, shown
 from redraft.jobs.machine import instructions, many_streams
 from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
@@ -115,6 +116,13 @@ class Settings:
         """Return the checked arguments of `arevise`."""
         return check_options({**self.arguments(), **self.stand_ins})
 
+    def check(self, *, files: bool = True) -> None:
+        """Raise for faults that can be found before a model is loaded. `files` are those of the models."""
+        options = self.options()
+        parse_checks(options.checks, judge=ScriptedEngine([""]) if options.judge else None)
+        for reference in self.references().values() if files else ():
+            check_files(reference)
+
     def arguments(self) -> RevisionKeywords:
         """Return the arguments of `arevise`. Models are references.
 
@@ -197,8 +205,6 @@ class Settings:
     async def _steering(self) -> str:
         if self.get("steer") is False or not (self.get("check") or self.stand_ins.get("checks")):
             return ""
-        from redraft.engines.scripted import ScriptedEngine
-
         checks = parse_checks(self.options().checks, judge=ScriptedEngine([""]))
         steer = any(isinstance(check, Auto) for check in checks) or await forms_of(checks)
         return "checks steer it, unless --no-steer" if steer and not any(map(schema_of, checks)) else ""

@@ -166,6 +166,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
         offered, engines = models.all(), models.watched().values()
         if gate.ending:
             raise ending()
+        models.probe()
         if offered and all(model.down for model in offered):
             raise unavailable("engine_down", "no model is working.")
         return {"status": "degraded" if models.down or any(each.trouble for each in engines) else "ready"}

@@ -85,9 +85,10 @@ class Gate:
         Before that, for `linger` seconds, requests are still answered, and `ending` is already true.
         """
         self.ending = True
-        empty, cut = (asyncio.ensure_future(event.wait()) for event in (self._empty, self._cut))
+        cut = asyncio.ensure_future(self._cut.wait())
         await asyncio.wait({cut}, timeout=linger)
         self.draining = True
+        empty = asyncio.ensure_future(self._empty.wait())  # only now: a request may have come meanwhile
         await asyncio.wait({empty, cut}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         self.cut()
         await asyncio.wait({empty}, timeout=GRACE)
@@ -104,8 +105,8 @@ def down(engine: object) -> Refusal | None:
     """Return the refusal of a request for an engine that does not work; None if it works."""
     if isinstance(engine, WrappedEngine):
         return down(engine.wrapped)
-    if isinstance(engine, Watched) and engine.health.down:
-        return unavailable("engine_down", f"the model {engine.info.name!r:.100} does not work now.")
+    if isinstance(engine, Watched) and engine.health.resting:
+        return unavailable("engine_down", "the model does not work now.")  # clients know it by another name
     return None
 
 

@@ -73,8 +73,10 @@ class Guard:
             await reply_of(refusal, scope)(scope, receive, noting)
         finally:
             seconds = time.monotonic() - began
-            self.metrics.note(seen, seconds)
-            quiet = of_page or (scope["path"] in (*OPEN, "/metrics") and seen.get("status") == HTTPStatus.OK)
+            probe = scope["path"].rstrip("/") in (*OPEN, "/metrics")
+            if not probe:
+                self.metrics.note(seen, seconds)
+            quiet = of_page or (probe and seen.get("status") == HTTPStatus.OK)
             _log.log(logging.DEBUG if quiet else logging.INFO, Entry.of(scope, seconds))
             self.reader.release(seen)
             REQUEST.reset(before)

@@ -51,7 +51,7 @@ class Metrics:
         counter = partial(Counter, namespace="redraft", registry=self._registry)
         gauge = partial(Gauge, namespace="redraft", registry=self._registry)
         histogram = partial(Histogram, namespace="redraft", registry=self._registry)
-        self._requests = counter("requests", "HTTP requests", ["status", "key"])
+        self._requests = counter("requests", "HTTP requests, without probes", ["status", "key"])
         self._tokens = counter("tokens", "Tokens of all attempts", ["model", "kind", "key"])
         self._chains = counter("chains", "Chains, by the reason why they ended", ["model", "stop"])
         self._revisions = counter("revisions", "Revisions: answers after the first", ["model"])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, cast
 
-from redraft.engines.base import Engine, Health, Watched
-from redraft.errors import nearest
+from redraft.engines.base import Engine, Health, Sampling, Watched
+from redraft.errors import EngineError, nearest
 from redraft.revision.options import RevisionOptions
 from redraft.revision.promise import Watch
 from redraft.serve.errors import Refusal
@@ -20,6 +22,15 @@ def watched_in(options: RevisionOptions) -> list[Watched]:
     """Return those engines of a chain's options that report their health."""
     engines: list[Any] = [options.model, options.critic, options.judge]
     return [engine for engine in engines if isinstance(engine, Watched)]
+
+
+async def _one_token(engine: Engine) -> None:
+    with suppress(EngineError):
+        async with aclosing(
+            engine.chat([{"role": "user", "content": "Hi."}], Sampling(max_tokens=1))
+        ) as deltas:
+            async for _ in deltas:
+                pass
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class Models:
         self.passes = passes or {}  # the fields beyond OpenAI's that each model's server accepts
         self._by_name: Mapping[str, Model] | None = None
         self.down: frozenset[str] = frozenset()  # names of models whose servers do not answer yet
+        self._probes: dict[int, asyncio.Task[None]] = {}
 
     def offer(self, models: Iterable[Model], down: Iterable[str] = ()) -> None:
         """Offer these models from now on."""
@@ -84,12 +96,22 @@ class Models:
             raise unavailable("loading", "the models are still being loaded.")
         return list(self._by_name.values())
 
+    def probe(self) -> None:
+        """Ask engines that are down for one token, in the background. Otherwise only a request would."""
+        for engine in self._engines():
+            last, health = self._probes.get(id(engine)), engine.health
+            if health.down and not health.resting and (last is None or last.done()):
+                self._probes[id(engine)] = asyncio.create_task(_one_token(engine))
+
+    def _engines(self) -> list[Watched]:
+        models = (self._by_name or {}).values()
+        engines = (engine for model in models for engine in watched_in(model.options))
+        return [*{id(engine): engine for engine in engines}.values()]
+
     def watched(self) -> dict[str, Health]:
         """Return the health of engines, by engine name. Equal names share one entry."""
-        models = (self._by_name or {}).values()
         found: dict[str, Health] = {}
-        engines = (engine for model in models for engine in watched_in(model.options))
-        for engine in {id(engine): engine for engine in engines}.values():
+        for engine in self._engines():
             before, now = found.get(engine.info.name, Health()), engine.health
             found[engine.info.name] = Health(before.restarts + now.restarts, before.trouble or now.trouble)
         return found

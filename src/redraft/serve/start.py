@@ -13,13 +13,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redraft.checks.parse import parse_checks
 from redraft.engines.base import SAMPLING_FIELDS, Engine
 from redraft.engines.load import load_engine, references_of
 from redraft.engines.pool import PASSING
 from redraft.engines.retry import backoff
-from redraft.engines.scripted import ScriptedEngine
-from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
+from redraft.errors import EngineError, EngineTimeout, RedraftError, ServerError, UsageError
 from redraft.jobs.counting import begin_line
 from redraft.jobs.machine import cache_folder
 from redraft.options import Flags, MachineOptions, ServerOptions, option
@@ -70,11 +68,14 @@ class Server:
     # By model name: `Model.withheld` and `Model.think_tags`.
     replies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def check(self) -> None:
-        """Raise for faults that can be found before a model is loaded."""
-        for _, _, settings in self.models:
-            options = settings.options()
-            parse_checks(options.checks, judge=ScriptedEngine([""]) if options.judge else None)
+    def check(self, file: Path | None, *, files: bool) -> None:
+        """Raise for faults that can be found before a model is loaded. `files` are those of the models."""
+        for name, _, settings in self.models:
+            try:
+                settings.check(files=files)
+            except RedraftError as error:
+                error.message = f"{file}: {name}: {error.message}" if file else error.message
+                raise
         if self.page and not self.votes.parent.is_dir():
             raise UsageError(
                 f"{self.votes.parent} is not a folder, so votes cannot be stored in {self.votes}.",

@@ -170,13 +170,13 @@ async def test_a_model_that_crashes_each_time_is_given_up_and_can_come_back(tmp_
         with pytest.raises(EngineError, match="5 times in a row") as caught:
             await engine.encode("abc")
         assert str(model) in caught.value.message
-        assert engine.health.down
+        assert engine.health.resting
         with pytest.raises(EngineError, match="5 times in a row"):  # at once, during the pause
             await engine.encode("abc")
         model.write_bytes(content)
-        while engine.health.down:  # noqa: ASYNC110  (not for ever: a balancer would send no request)
+        while engine.health.resting:  # noqa: ASYNC110  (not for ever: nothing would try a start)
             await asyncio.sleep(0.01)
-        assert engine.health.trouble
+        assert engine.health.down
         assert await engine.encode("abc")
         assert not engine.health.trouble
 
@@ -198,7 +198,7 @@ async def test_a_process_that_dies_at_each_request_is_given_up(
         kill(engine)
         with pytest.raises(EngineCrash, match="was killed by SIGKILL, 5 times in a row"):
             await engine.encode("abc")
-        assert engine.health == Health(4, engine.health.trouble, down=True)
+        assert engine.health == Health(4, engine.health.trouble, down=True, resting=True)
 
 
 async def test_closing_during_a_reply_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

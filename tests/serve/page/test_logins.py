@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.types import Message
 
+from redraft.evaluation.voting import PageVotes
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
@@ -19,6 +21,7 @@ from redraft.serve.page import mount as module
 from redraft.serve.page.mount import COOKIE, Logins, Page
 from redraft.serve.reader import Reader, ServerLimits
 from tests.serve.page.browsing import KEY
+from tests.serve.running import served
 
 
 @pytest.fixture
@@ -114,6 +117,18 @@ def test_a_wrong_login_is_logged_without_its_key(tmp_path: Path, caplog: pytest.
     assert "a-key" not in line.getMessage()
     asked(tmp_path, "/login", [f'{{"key": "{KEY}"}}'.encode(), b""])
     assert len(caplog.records) == 1
+
+
+def test_of_a_vote_that_cannot_be_saved_only_the_log_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ballot = {"id": "x" * 8, "question": "?", "names": ["a", "b"], "answers": ["1", "2"]}
+    kept = PageVotes(tmp_path / "none" / "votes.jsonl")
+    with served(store=lambda vote: kept.add(**dict(vote))) as server:
+        reply = httpx.post(f"{server.root}/page/votes", json={**ballot, "winner": "1", "swapped": False})
+    message = "Your vote could not be saved. Tell the operator."
+    assert (reply.status_code, reply.json()["error"]["message"]) == (500, message)
+    assert any("none/votes.jsonl" in record.getMessage() for record in caplog.records)
 
 
 def test_nobody_votes_without_a_login(tmp_path: Path) -> None:

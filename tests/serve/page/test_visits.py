@@ -377,6 +377,15 @@ def test_with_keys_the_page_asks_for_one_first(browser: Browsing, tmp_path: Path
         assert json.loads((tmp_path / "votes.jsonl").read_text())["judge"] == "Ada"  # not another's name
         page.reload()
         visit.answered("falls")
+        page.locator("main option").first.wait_for(state="attached")
+        (tmp_path / "keys").write_text("another-key-of-the-tests")  # the other one is revoked
+        visit.ask("Describe snow.")
+        page.get_by_text("Your login has ended. Log in again.").wait_for()
+        page.get_by_label("API key").fill("another-key-of-the-tests")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#box")
+        assert page.input_value("#box") == "Describe snow."
+        visit.answered("falls")
         page.get_by_role("button", name="Log out", exact=True).click()
         page.wait_for_selector("#key")
         page.goto(url)

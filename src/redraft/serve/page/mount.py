@@ -255,7 +255,9 @@ class Page:
             try:
                 return await in_daemon_thread(store)
             except OutputError as error:
-                raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "votes", told(error)) from None
+                _log.warning("a vote cannot be saved: %s", error.message)
+                said = told(error) if self.booth else "Your vote could not be saved. Tell the operator."
+                raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "votes", said) from None
             except UsageError as error:
                 raise invalid(told(error), "voter") from None
 

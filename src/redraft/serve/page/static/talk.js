@@ -54,13 +54,18 @@ export async function answer(live, body, signal, drawn) {
       return signal.aborted ? { chain: null } : answer(live, body, signal, drawn);
     }
     const limited = !begun && error.code === "rate_limit_exceeded";
-    return { chain: begun ? live.cut("error") : null, error: error.message, limited };
+    return { chain: begun ? live.cut("error") : null, error: state.locked ? state.wrong : error.message, limited };
   }
+}
+
+// The login has ended: its key was revoked, or its time is over.
+function lock() {
+  update({ locked: true, trouble: "", wrong: state.ready ? "Your login has ended. Log in again." : state.wrong });
 }
 
 export function troubled(error) {
   if (error instanceof Lost) connect();
-  else if (error instanceof Refused && error.status === 401) update({ locked: true });
+  else if (error instanceof Refused && error.status === 401) lock();
   else if (!(error instanceof Refused)) console.error(error);
 }
 
@@ -87,12 +92,21 @@ async function run(conversation, turn, revision) {
     update();
   }, 1000);
   const { chain, error = "" } = await answer(live, body, stop.signal, drawn);
-  Object.assign(turn, { chain, error, left: false });
   clearInterval(clock);
-  Object.assign(turn, { thought: live.thought, thoughts: live.thoughts });
   busy.delete(turn.id);
+  if (state.locked && !chain) return unask(conversation, turn);
+  Object.assign(turn, { chain, error, left: false, thought: live.thought, thoughts: live.thoughts });
   keep(conversation);
-  update({ said: turn.error ? "" : "The answer is complete." });
+  return update({ said: turn.error ? "" : "The answer is complete." });
+}
+
+// Take back a question that was not accepted. Its text returns to the box, unless an earlier branch has it.
+function unask(conversation, turn) {
+  const before = store.siblings(conversation, turn).filter((each) => each !== turn).at(-1);
+  delete conversation.turns[turn.id];
+  conversation.chosen[turn.parent] = before?.id;
+  if (!before) Object.assign(conversation, { unsent: turn.text, files: turn.files });
+  keep(conversation);
 }
 
 function add(conversation, turn, revision) {
@@ -195,7 +209,7 @@ async function connectNow() {
       break;
     } catch (error) {
       if (error instanceof Refused && error.status === 401) {
-        update({ locked: true, trouble: "" });
+        lock();
         break;
       }
       update({ trouble: error instanceof Lost ? "The server does not answer. Connecting again …" : `${error.message} …` });
