@@ -41,7 +41,7 @@ from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
 from redraft.train.load import default_method, load_tokenizer, skeleton, weights_dtype
 from redraft.train.loop import Loop
-from redraft.train.options import LossOptions, RunOptions
+from redraft.train.options import LossOptions, PpoOptions, RunOptions
 from redraft.train.prepare import ABOUT, TOKENS, Prepared, prepare
 from redraft.train.processes import Say, check_same_start, gathered, leads, ranks
 from redraft.train.trained import training_arguments
@@ -319,6 +319,11 @@ class Ready:
             f"{self.args.learning_rate:g}, {self.method}"
         )
         lines = [*data.lines(self.verb.marked[0]), plan]
+        if isinstance(self.own, PpoOptions):
+            steps = counted(self.loop.steps_an_epoch, "step")
+            lines.append(
+                f"the model writes {self.own.num_rollouts} answers before every {steps} (--num_rollouts)"
+            )
         if is_known(self.sources) and not clash(self.sources):
             lines.append(remark(self.sources))
         if self.checkpoint is not None:
