@@ -225,7 +225,8 @@ class Ppo(Source):
         with unwrapped(self.policy.model) as bare:
             made = Sampler(bare, self._tokenizer, ctx=longest, parallel=parallel, least=least)
             made.on_token = lambda: self._note(
-                f"{made.ended * self._ranks} of {len(asked)} answers written, {made.tokens * self._ranks:,} tokens"
+                f"{made.ended * self._ranks} of {len(asked)} answers written, "
+                f"{made.tokens * self._ranks:,} tokens"
             )
             async with aclosing(made) as sampler:
                 for first in range(0, len(asked), size * self._ranks):

@@ -46,8 +46,8 @@ FIRST = 5  # ids that a line of the report names
 
 _NO_LOSS = "which have no loss in this format or template (--format vicuna trains on all but tool calls)"
 _NESTED = (
-    "with feedback inside the answer, which `redraft ask` will show (--format selfee for a model that revises "
-    "natively, or --training_objective answer)"
+    "with feedback inside the answer, which `redraft ask` will show (--format selfee for a model that "
+    "revises natively, or --training_objective answer)"
 )
 _REASONS = 20
 

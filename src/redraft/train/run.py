@@ -33,6 +33,7 @@ from redraft.jobs.counting import counted
 from redraft.jobs.files import lock, sync, sync_folder
 from redraft.jobs.hub import fetch_card
 from redraft.jobs.licences import UNKNOWN, Source, clash, remark
+from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.machine import all_cores
 from redraft.jobs.provenance import contents_of, licences_beside
 from redraft.train import LOG, checkpoints
@@ -329,6 +330,10 @@ class Ready:
         if self.checkpoint is not None:
             done = ": all steps are done" if self.is_complete else ""
             lines.append(f"the run resumes from {self.checkpoint.folder}{done}")
+        elif self.replaces:
+            steps = [(parse_line(line) or {}).get("step") for line in read_lines(self.loop.folder / LOG)]
+            upto = f", so steps 1 to {steps[-1]} are repeated" if steps else ""
+            lines.append(f"{self.loop.folder} has no checkpoint{upto}.")
         return lines
 
     @property
