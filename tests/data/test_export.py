@@ -76,7 +76,12 @@ def test_a_revised_chain_in_each_format() -> None:
         "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": "Bonjour"}],
     }
     accepted = (judged("Salut", "revise"), judged("Bonjour", "accept"), Step(answer="Hi"))
-    assert made(REVISED.model_copy(update={"steps": accepted}), "preference") == {
+    origin = {"dataset": "d", "licence": "MIT"}
+    meta = REVISED.meta | {"origin": origin | {"record": 1}}
+    pair = made(REVISED.model_copy(update={"steps": accepted, "meta": meta}), "preference")
+    assert read_as(known_shape(pair, "w"), pair, "w").meta["origin"] == origin
+    assert pair == {
+        "origin": origin,
         "id": "x/1",
         "prompt": [{"role": "user", "content": asked}],
         "chosen": [{"role": "assistant", "content": "Bonjour"}],

@@ -120,9 +120,10 @@ def test_the_report_says_which_records_have_only_feedback(tmp_path: Path, cache:
         tmp_path / "a.jsonl", [Chain(id="a/0", prompt=asked, steps=(step,), best=0) for step in steps]
     )
     report = prepare([tmp_path / "a.jsonl"], Encoder(tokenizer("bytes")), cache).report
-    assert report.lines()[1:] == [
-        "1 with loss on feedback alone, because every answer was rejected or cut: a/0"
-    ]
+    only = "1 with loss on feedback alone, because every answer was rejected or cut: a/0"
+    assert report.lines()[1:] == [only]
+    inside = prepare([tmp_path / "a.jsonl"], Encoder(tokenizer("bytes"), "vicuna"), cache).report
+    assert inside.lines()[1:] == [only, f"2 {module._NESTED}: a/0, a/0"]
 
 
 def test_reasons_and_ids_in_a_report_are_bounded() -> None:

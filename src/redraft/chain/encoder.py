@@ -37,6 +37,7 @@ from redraft.chain import whole as without_surrogates
 from redraft.chain.chat import BREAK, ChatTemplate, Messages
 from redraft.chain.loss_mask import WHOLE, Span, ending_in_answer, first_alone
 from redraft.chain.read.records import RawRecord
+from redraft.chain.selfee import feedback_heading
 from redraft.chain.spans import check_parts, leaves_answers, spans_of
 from redraft.chain.thoughts import together
 from redraft.chain.write import NO_ANSWER, Unfit, to_preference
@@ -246,6 +247,7 @@ class Example:
     cut: Cut = field(default_factory=Cut)
     leaves: bool = False  # whether earlier answers carry no loss, because format or template prevents it
     unanswered: bool = False  # whether only feedback carries loss, because every answer was rejected or cut
+    nested: bool = False  # whether feedback is a part of the answer's text, which native mode does not read
 
 
 @dataclass(frozen=True)
@@ -350,7 +352,8 @@ class Encoder:
                 return found
             unanswered = self.objective in WHOLE and not any(span.answer and span.trained for span in spans)
             leaves = leaves_answers(chain, self.format, self.objective, spans)
-            return replace(found, leaves=leaves, unanswered=unanswered)
+            nested = self.format != "selfee" and any(span.text == feedback_heading(1) for span in spans)
+            return replace(found, leaves=leaves, unanswered=unanswered, nested=nested)
         except RecordError as error:
             return Skipped(error.message)
 

@@ -117,7 +117,7 @@ def to_preference(chain: Chain) -> Record | Unfit:
     """Return a preference pair: the first answer is rejected, the correction that was judged best is chosen.
 
     `prompt`, `chosen` and `rejected` are lists of messages, as TRL's trainers expect them. Lost: the other
-    answers, feedback, cost, model, settings and `meta`. If no correction was judged better than the first
+    answers, feedback, cost, model, settings and `meta` (except data set and licence). If no correction was judged better than the first
     answer, there is no pair. Without any feedback, as in an imported pair, the best answer is chosen.
     """
     if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
@@ -132,7 +132,9 @@ def to_preference(chain: Chain) -> Record | Unfit:
     if chosen is None:
         return Unfit("not-better", "no correction was judged better than the first answer")
     pair = {"chosen": [step_message(chosen)], "rejected": [step_message(first)]}
-    return {"id": _id(chain), "prompt": _asked(chain), **pair, **_tools(chain)}
+    origin = {name: of for name, of in meta_of(chain, "origin").items() if name in ("dataset", "licence")}
+    named = {"origin": origin} if origin else {}
+    return {"id": _id(chain), "prompt": _asked(chain), **pair, **_tools(chain), **named}
 
 
 def to_every_eval_ever(chain: Chain) -> Record | Unfit:

@@ -247,6 +247,7 @@ class EngineInfo:
         template: The conversation format that the user chose; empty for the model's own.
         format: The number format of most weights in memory, such as Q8_0; empty if unknown.
         steady: Whether a stream with a seed gives the same answer alone and among others. False if uncertain.
+        adapters: Names of the user's adapters.
     """
 
     name: str
@@ -276,11 +277,13 @@ class EngineInfo:
     template: str = ""
     format: str = ""
     steady: bool = False
+    adapters: tuple[str, ...] = ()
 
     @property
     def record(self) -> dict[str, str]:
         """The description of this model in chain records."""
-        return {"name": self.name, "engine": self.engine, **({"format": self.format} if self.format else {})}
+        name = "+".join((self.name, *self.adapters))
+        return {"name": name, "engine": self.engine, **({"format": self.format} if self.format else {})}
 
 
 class Engine(Protocol):

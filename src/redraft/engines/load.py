@@ -433,7 +433,7 @@ def _certain(adapters: Iterable[Path]) -> float:
 def _finished(
     engine: LocalEngine, adapters: Iterable[Path], named: ModelReference, opening: Opening
 ) -> Engine:
-    engine.trust(_certain(adapters), shipped=named.shipped)
+    engine.trust(_certain(adapters), shipped=named.shipped, adapters=named.adapters)
     if template := opening.machine.chat_template:
         from redraft.chain.spans import TEMPLATES
 

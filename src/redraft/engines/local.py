@@ -11,7 +11,7 @@ import logging
 import math
 import secrets
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -77,9 +77,12 @@ class LocalEngine(Engine):
         """The model and its capabilities."""
         return self._info
 
-    def trust(self, certain: float, *, shipped: bool = False) -> None:
-        """Set the certainty at which the model's criticism counts, and whether redraft ships the model."""
-        self._info = replace(self._info, certain=certain, shipped=shipped)
+    def trust(self, certain: float, *, shipped: bool = False, adapters: Iterable[Path] = ()) -> None:
+        """Set the certainty at which the model's criticism counts, whether redraft ships the model, and the
+        user's adapters.
+        """
+        names = tuple(path.name.removesuffix(".gguf") for path in adapters)
+        self._info = replace(self._info, certain=certain, shipped=shipped, adapters=names)
 
     def converse(self, template: ConversationTemplate) -> None:
         """Render messages in this format from now on, instead of the model's own template."""

@@ -185,6 +185,9 @@ class Source(ABC):
     def counted(self, batch: Batch) -> int:
         """Return a batch's contribution to the divisor of a step's loss."""
 
+    def on_progress(self, note: Callable[[str], object]) -> None:  # noqa: B027  (most need no time)
+        """Call `note` with the progress of a source that needs minutes for its batches."""
+
     def metrics(self) -> dict[str, float]:
         """Return further numbers for the next line of the log, covering the time since the last call."""
         return {}

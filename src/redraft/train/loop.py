@@ -53,7 +53,7 @@ class Log:
         self._path = folder / LOG if leads else None
         self._file: TextIO | None = None
         self._progress = StepProgress(quiet=quiet)
-        self._show: Callable[[int, int, Mapping[str, Any]], object] = self._progress.step
+        self._show: Callable[[int, int, Mapping[str, Any]], object] | None = None
 
     @contextmanager
     def opened(self, step: int) -> Iterator[None]:
@@ -80,7 +80,12 @@ class Log:
             # JSON has no infinity, which is the norm of the first gradients with fp16.
             finite = {name: each if isfinite(each) else None for name, each in numbers.items()}
             self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
-            self._show(step, steps, numbers)
+            (self._show or self._progress.step)(step, steps, numbers)
+
+    def note(self, text: str) -> None:
+        """Show what the run does before the next line."""
+        if self._file and not self._show:
+            self._progress.show(text)
 
     def report(self, to: Callable[[int, int, Mapping[str, Any]], object]) -> None:
         """Instead of showing progress, call `to` with each line's step, number of steps and numbers."""
@@ -120,7 +125,14 @@ class StepCounts:
 class StepProgress(ProgressLine):
     """The progress line of a run. The time left is estimated from the first step that is shown."""
 
-    _logs: Mapping[str, Any]  # the numbers of the last step
+    _logs: Mapping[str, Any] = {}  # the numbers of the last step
+    _note = ""  # what the run does before the next step
+
+    def show(self, note: str) -> None:
+        """Show a note about what the run does."""
+        self._note = note
+        self.open()
+        self.update()
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
         """Show the numbers of a step, or print those of an evaluation on a line of their own."""
@@ -130,13 +142,14 @@ class StepProgress(ProgressLine):
             return
         if first := self.total is None:
             self.total, self.before, self._started = total, step, self._clock()
-        self.done, self._logs = step, logs
+        self.done, self._logs, self._note = step, logs, ""
         self.open()
         self.update(now=first or step == total)
 
     def parts(self) -> list[str]:
         """Return the step, its numbers, tokens per second, memory, and the time left."""
-        logs = self._logs
+        if not (logs := self._logs) or self._note:
+            return [f"step {self.done} of {self.total}" if logs else "", self._note]
         return [
             f"step {self.done} of {self.total}",
             f"reward {logs['reward']:.3f}" if "reward" in logs else "",
@@ -193,6 +206,7 @@ class Loop:
         self._not_finite = 0  # steps in a row with gradients that are not finite
         self._unlogged = torch.zeros((), device=args.device)  # loss of the steps since the log's last line
         self._logged, self._logged_loss = 0, 0.0  # last logged step; sum of logged losses
+        data.on_progress(self.log.note)
         self._tell("init_end")
 
     @property

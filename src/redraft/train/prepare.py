@@ -45,6 +45,10 @@ ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
 _NO_LOSS = "which have no loss in this format or template (--format vicuna trains on all but tool calls)"
+_NESTED = (
+    "with feedback inside the answer, which `redraft ask` will show (--format selfee for a model that "
+    "revises natively, or --training_objective answer)"
+)
 _REASONS = 20
 
 Ints = NDArray[np.int64]
@@ -91,6 +95,8 @@ class DataReport:
     # Conversations that train on their last answer alone, because the format has one turn.
     leaves: RecordTally = field(default_factory=RecordTally)
     unanswered: RecordTally = field(default_factory=RecordTally)  # records that train on feedback alone
+    # Records whose feedback and revisions are a part of the answer's text.
+    nested: RecordTally = field(default_factory=RecordTally)
     skipped: dict[str, RecordTally] = field(default_factory=dict)  # records that gave no example, by reason
     # The number of examples by data set (or, without one, by file), and then by licence.
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -111,7 +117,7 @@ class DataReport:
         self.cut_tokens += lost.tokens
         self.cut_prompt += lost.prompt
         counts = {"cut": lost.tokens, "lost": lost.lost, "broken": lost.broken}
-        counts |= {"leaves": found[0].leaves, "unanswered": found[0].unanswered}
+        counts |= {"leaves": found[0].leaves, "unanswered": found[0].unanswered, "nested": found[0].nested}
         for tally in (tally for tally, count in counts.items() if count):
             getattr(self, tally).add(name)
         data, licence = origin
@@ -134,6 +140,7 @@ class DataReport:
             ("of these cut within an answer", self.broken),
             (f"with earlier answers, {_NO_LOSS}", self.leaves),
             ("with loss on feedback alone, because every answer was rejected or cut", self.unanswered),
+            (_NESTED, self.nested),
             *((f"skipped, {reason}", tally) for reason, tally in skipped),
         ]
         counts = [f"{tally.count:,} {what}: {tally}" for what, tally in tallies if tally.count]

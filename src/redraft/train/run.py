@@ -33,6 +33,7 @@ from redraft.jobs.counting import counted
 from redraft.jobs.files import lock, sync, sync_folder
 from redraft.jobs.hub import fetch_card
 from redraft.jobs.licences import UNKNOWN, Source, clash, remark
+from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.machine import all_cores
 from redraft.jobs.provenance import contents_of, licences_beside
 from redraft.train import LOG, checkpoints
@@ -41,7 +42,7 @@ from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
 from redraft.train.load import Tokenizer, default_method, load_tokenizer, skeleton, weights_dtype
 from redraft.train.loop import Loop
-from redraft.train.options import LossOptions, RunOptions
+from redraft.train.options import LossOptions, PpoOptions, RunOptions
 from redraft.train.prepare import ABOUT, TOKENS, Prepared, prepare
 from redraft.train.processes import Say, check_same_start, gathered, leads, ranks
 from redraft.train.trained import training_arguments
@@ -311,11 +312,20 @@ class Ready:
             f"{self.args.learning_rate:g}, {self.method}"
         )
         lines = [*data.lines(self.verb.marked[0]), plan]
+        if isinstance(self.own, PpoOptions):
+            steps = counted(self.loop.steps_an_epoch, "step")
+            lines.append(
+                f"the model writes {self.own.num_rollouts} answers before every {steps} (--num_rollouts)"
+            )
         if is_known(self.sources) and not clash(self.sources):
             lines.append(remark(self.sources))
         if self.checkpoint is not None:
             done = ": all steps are done" if self.is_complete else ""
             lines.append(f"the run resumes from {self.checkpoint.folder}{done}")
+        elif self.replaces:
+            steps = [(parse_line(line) or {}).get("step") for line in read_lines(self.loop.folder / LOG)]
+            upto = f", so steps 1 to {steps[-1]} are repeated" if steps else ""
+            lines.append(f"{self.loop.folder} has no checkpoint{upto}.")
         return lines
 
     @property

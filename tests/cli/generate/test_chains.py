@@ -36,7 +36,7 @@ def birds(count: int) -> None:
 def generate(replies: list[str], *flags: object, out: str = "out.jsonl") -> Result:
     if replies:
         script(*replies)
-    command = ["generate", "chains", "records.json", "-o", out, "-m", "script:script.jsonl", "-j", "1"]
+    command = ["generate", "chains", "records.json", "-o", out, "-m", "script:script.jsonl"]
     return redraft(*command, *flags)
 
 

@@ -219,8 +219,10 @@ def test_a_run_without_checkpoints_is_replaced_by_the_same_alone(here: Path) -> 
     assert "out was made differently: learning_rate was 0.0002 and is 1.0" in other.stderr
     assert Path("out/adapter_model.safetensors").stat().st_mtime_ns == before
     Path("out/adapter_config.json").unlink()  # as where it was killed while it saved
-    assert train(*words).exit_code == 0
+    again = train(*words)
+    assert "redraft: out has no checkpoint, so steps 1 to 1 are repeated." in again.stderr
     assert Path("out/adapter_config.json").is_file()
+    assert len(json.loads(Path("out.run.json").read_bytes())["sessions"]) == 2
 
 
 def test_dry_run_does_all_but_the_steps(here: Path) -> None:

@@ -110,7 +110,9 @@ def test_a_model_says_that_it_revises(tmp_path: Path) -> None:
     rewrite(adapter / "adapter_config.json", redraft_format="selfee-1")
     assert not opened(str(plain)).info.native
     assert opened(str(native)).info.native
-    assert opened(f"{plain}+{adapter}").info.native
+    with_lora = opened(f"{plain}+{adapter}").info
+    assert with_lora.native
+    assert (with_lora.name, with_lora.record["name"]) == ("plain", "plain+lora")
 
 
 def test_chat_models_end_at_each_of_their_end_tokens(copy: Path) -> None:

@@ -58,6 +58,16 @@ def test_the_sampler_says_what_the_trainer_says_in_32_bits(tmp_path: Path, tempe
     assert 0 <= source.metrics()["sampler_kl"] < 1e-6
 
 
+def test_progress_counts_answers_then_updates(tmp_path: Path) -> None:
+    source = rollouts(tmp_path, policy())
+    notes: list[str] = []
+    source.on_progress(notes.append)
+    list(source.batches(0))
+    assert notes[0].startswith("0 of 8 answers written, ")
+    assert any(note.startswith("8 of 8 answers written") for note in notes)
+    assert notes[-1] == f"update {len(source)} of {len(source)} on these answers"
+
+
 def test_a_pass_reads_each_response_once_and_passes_differ(tmp_path: Path) -> None:
     source = rollouts(tmp_path, policy())
     a_pass = len(source) // source.own.ppo_epochs

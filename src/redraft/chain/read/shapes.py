@@ -189,7 +189,12 @@ def names(record: Mapping[str, Any]) -> str:
 
 
 def _with_source(chain: Chain, fields: Fields) -> Chain:
-    return chain.model_copy(update={"meta": chain.meta | {"source": fields.rest}}) if fields.rest else chain
+    meta = dict(chain.meta)
+    if meta.get("preference") and isinstance(fields.rest.get("origin"), dict):  # as `data export` writes it
+        meta["origin"] = fields.rest.pop("origin")
+    if fields.rest:
+        meta["source"] = fields.rest
+    return chain.model_copy(update={"meta": meta})
 
 
 def _refused(what: str, where: str) -> RecordError:

@@ -128,10 +128,12 @@ class RunPlan:
             of_all = Store(str(url_of(whole))) if whole else None
             store, whole = Store(url, of_all), of_all.copy if of_all else None
             file = store.copy
+        scripted = journal and any(str(ref).startswith("script:") for ref in settings.references().values())
+        usual = IN_BATCHES if given.get("batch") else 1 if scripted else PARALLEL  # replies are used in order
         return cls(
             file,
             keeps_replies=journal,
-            parallel=options.parallel or (IN_BATCHES if given.get("batch") else PARALLEL),
+            parallel=options.parallel or usual,
             limits=Limits(options.limit_usd, options.limit_tokens, options.limit_seconds),
             share=share,
             whole=whole,

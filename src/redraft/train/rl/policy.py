@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -239,8 +239,12 @@ class Sampler:
 
     The prompts of a chunk begin together, and all end before the next chunk begins. So a rollout batch that
     is repeated after a stop has the same batches and the same responses. `ctx` is the maximum number of
-    tokens in a prompt with its response; `least` is the minimum in a response.
+    tokens in a prompt with its response; `least` is the minimum in a response. `ended` and `tokens` count the
+    responses that ended and all tokens.
     """
+
+    ended = tokens = 0
+    on_token: Callable[[], object] | None = None  # called after each piece of a response
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
         # The end tokens of inference. Chat turns may end with other tokens than plain texts.
@@ -267,6 +271,10 @@ class Sampler:
                 texts.append(delta.text)
                 log_probs += delta.logprobs
                 ended = delta.finish == "stop"
+                self.tokens += len(delta.tokens)
+                self.ended += delta.finish is not None
+                if self.on_token:
+                    self.on_token()
         said = tuple(round(each, DIGITS) for each in log_probs)
         return Response(tuple(tokens), "".join(texts), ended, said)
 
