@@ -192,7 +192,10 @@ export function brokenOff(turn) {
   const { chain } = turn, step = chain && finalStep(chain);
   if (turn.left) return "This answer is not finished: the page was closed, or another window is still writing the answer.";
   if (!chain) return turn.error ? "" : "You stopped before there was an answer.";
-  if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped the revision. This is the best answer so far.";
+  if (chain.stop === "cancelled") {
+    const who = turn.ended ? "The server" : "You";
+    return step?.finish === "cancelled" ? `${who} stopped this answer before its end.` : `${who} stopped the revision. This is the best answer so far.`;
+  }
   if (chain.stop === "error") return ""; // the error says it
   const left = (chain.meta?.unchanged || []).map((each) => `“${each.passage.slice(0, 80)}” (${each.why})`).join(", ");
   if (left) return `Not changed: ${left}. Ask again, mark a whole sentence, or write the new text in quotation marks.`;

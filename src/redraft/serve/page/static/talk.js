@@ -44,7 +44,7 @@ export async function answer(live, body, signal, drawn) {
       live.take(chunk);
       drawn();
     }
-    return { chain: live.chain };
+    return { chain: live.chain, ended: live.chain?.stop === "cancelled" };
   } catch (error) {
     const begun = live.steps.length || live.answer.trim();
     if (error.name === "AbortError") return { chain: begun ? live.cut("cancelled") : null };
@@ -86,8 +86,8 @@ async function run(conversation, turn, revision) {
     if (live.answer && !live.chain) save();
     update();
   }, 1000);
-  const { chain, error = "" } = await answer(live, body, stop.signal, drawn);
-  Object.assign(turn, { chain, error, left: false });
+  const { chain, error = "", ended } = await answer(live, body, stop.signal, drawn);
+  Object.assign(turn, { chain, error, ended, left: false }); // `ended`: by the server
   clearInterval(clock);
   Object.assign(turn, { thought: live.thought, thoughts: live.thoughts });
   busy.delete(turn.id);
