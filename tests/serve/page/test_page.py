@@ -71,6 +71,7 @@ MODELS: dict[str, Any] = {
         "check": [DRY],
     },
     "edited": {"replies": ["It is 🌧 wet. It is **very wet**.", "cold"], "max-revisions": 0},
+    "kept": {"replies": ["It is 🌧 wet. It is **very wet**."] + ["wet"] * 4, "check": ["words>=3"]},
     "wordy": {"replies": [DRAFT] * 4, "check": ["words<=5", "contains:rain"], "max-revisions": 1},
     "rich": {"replies": [RICH], "max-revisions": 0},
     "huge": {
@@ -310,6 +311,18 @@ def test_a_passage_that_is_marked_is_changed_alone(browser: Browsing, url: str) 
     assert "“wet”: its temperature" in turn.locator(".step .feedback").inner_text()
     assert turn.locator(".step .pill").first.inner_text() == "you marked a passage"
     assert (visit.faults, visit.foreign()) == ([], set())
+
+
+def test_a_passage_that_comes_back_the_same_makes_no_version(browser: Browsing, url: str) -> None:
+    visit = browser.asking(url, "How is rain?", "kept")
+    visit.answered().locator(".final strong").evaluate(SELECT)
+    visit.page.keyboard.type("its temperature\n")
+    visit.page.locator(".broken", has_text="Not changed: “wet”").wait_for()
+    turn = visit.answered()
+    assert turn.locator(".verdict summary").inner_text() == "✓ 7 words, at least 3"
+    assert not turn.locator(".branches").count()
+    visit.page.reload()
+    visit.answered("It is 🌧 wet. It is very wet.")
 
 
 PATCHED = """const live = new own.Live([]);

@@ -1,5 +1,5 @@
 // What a person does with a conversation: ask, stop, edit, retry, revise again, delete.
-import { Live, answerOf } from "./chain.js";
+import { Live, answerOf, brokenOff, errorOf } from "./chain.js";
 import { Lost, Refused, chunks, get } from "./api.js";
 import { newId } from "./dom.js";
 import * as store from "./store.js";
@@ -127,11 +127,17 @@ export function revise(conversation, turn) {
   return add(conversation, { id: newId(), parent, when: Date.now(), text, files, checks, chain: null, error: "" }, revision);
 }
 
-// Let one passage of the answer be written anew, as a person wants it, in a branch of its own.
-export function patch(conversation, turn, place, wish) {
+// Let one passage of the answer be written anew, as a person wants it, in a branch of its own if that changes it.
+export async function patch(conversation, turn, place, wish) {
   const { parent, files, text, checks } = turn, whole = { min: undefined, max: undefined, drafts: undefined, mode: undefined };
   const revision = { ...whole, given: answerOf(turn.chain), places: [[place, wish]] };
-  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, checks, chain: null, error: "" }, revision);
+  const made = { id: newId(), parent, when: Date.now(), text, files, checks, chain: null, error: "" };
+  turn.unchanged = "";
+  await add(conversation, made, revision);
+  if (answerOf(made.chain) && answerOf(made.chain) !== answerOf(turn.chain)) return;
+  state.said = turn.unchanged = made.chain ? errorOf(made) || brokenOff(made) : made.error;
+  delete conversation.turns[made.id];
+  choose(conversation, turn);
 }
 
 export function stop(conversation) {

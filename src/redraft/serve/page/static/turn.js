@@ -100,7 +100,7 @@ function Done({ conversation, turn, last }) {
       <div onMouseUp=${(event) => mark(turn, event.currentTarget)}>
         <${Final} chain=${chain} model=${turn.model} thought=${turn.thought} apart=${turn.thoughts} /></div>
       <${Marked} conversation=${conversation} turn=${turn} />`}
-    ${broken && html`<p class="broken">${broken}</p>`}
+    ${[broken, turn.unchanged].filter(Boolean).map((each) => html`<p class="broken">${printable(each)}</p>`)}
     ${turn.error && html`<p class="alert" role="alert">${printable(errorOf(turn))}</p>`}
     <${Actions} conversation=${conversation} turn=${turn} last=${last} />`;
 }
