@@ -2,7 +2,7 @@
 import { Compare } from "./compare.js";
 import { Composer } from "./composer.js";
 import { post } from "./api.js";
-import { filledBy } from "./chain.js";
+import { answerOf, tokensOf } from "./chain.js";
 import { Icon, html, render } from "./dom.js";
 import { exported } from "./export.js";
 import { Checks, ModelChoice, Settings, beingOf, doingOf } from "./settings.js";
@@ -87,15 +87,16 @@ function Chat() {
       ${turns.map((turn) => html`<${Turn} key=${turn.id} conversation=${conversation} turn=${turn} />`)}
     </div>
     <div id="foot"><${Composer} key=${conversation.id} conversation=${conversation}><${Checks} owner=${conversation} /><//>
-      <${Filled} turn=${turns.at(-1)} settings=${conversation.settings} /></div>
+      <${Filled} conversation=${conversation} turn=${turns.at(-1)} /></div>
   </main>`;
 }
 
-// How much of the model's context a conversation fills.
-function Filled({ turn, settings }) {
-  const filled = filledBy(turn?.chain), room = talk.modelOf(settings)?.redraft.context;
-  if (!filled) return null;
-  const said = `${filled.toLocaleString("en")}${room ? ` of ${room.toLocaleString("en")}` : ""} tokens of context`;
+// About how much of the model's context a conversation fills.
+function Filled({ conversation, turn }) {
+  const answer = answerOf(turn?.chain), room = talk.modelOf(conversation.settings)?.redraft.context;
+  if (!answer) return null;
+  const filled = tokensOf([...talk.messagesOf(conversation, turn), { content: answer }]);
+  const said = `about ${filled.toLocaleString("en", { maximumSignificantDigits: 2 })}${room ? ` of ${room.toLocaleString("en")}` : ""} tokens of context`;
   return html`<p class="filled">${room && html`<meter max=${room} high=${0.8 * room} value=${filled} aria-label="Context used"></meter>`} ${said}</p>`;
 }
 

@@ -283,8 +283,13 @@ export function endOf(chain, model = "") {
   return parts.join(" · ");
 }
 
-// The tokens of the context that the last answer of a chain filled; 0 if unknown.
-export const filledBy = (chain) => (chain?.steps.at(-1)?.usage?.prompt_tokens || 0) + (chain?.steps.at(-1)?.usage?.completion_tokens || 0);
+const BYTES = 4, PER_MESSAGE = 4; // of a token; tokens that a template puts around a message
+
+// About how many tokens messages take. Their usage does not tell it: an answer's last call can be a criticism of one line.
+export function tokensOf(messages) {
+  const texts = messages.map(({ content }) => (typeof content === "string" ? content : content.map((part) => part.text || "").join("")));
+  return PER_MESSAGE * messages.length + new TextEncoder().encode(texts.join("")).length / BYTES;
+}
 
 export const whyEnded = (chain) => (chain.stop ? STOPS[chain.stop] || chain.stop : "");
 
