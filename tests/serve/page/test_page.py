@@ -217,6 +217,20 @@ def test_checks_are_added_changed_and_removed(browser: Browsing, url: str) -> No
     assert visit.faults == []
 
 
+def test_auto_says_what_it_found_in_each_question(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.choose("plain")
+    visit.check("auto")
+    visit.check("words>=3")
+    for question, said in (
+        ("Describe rain in at most 20 words.", "Checks from the question: words<=20"),
+        ("Describe rain.", "Nothing to check in this question"),
+    ):
+        visit.ask(question)
+        assert visit.page.locator(".turn", has_text=said).last.locator(".you .label").inner_text() == said
+    assert visit.faults == []
+
+
 @pytest.mark.slow
 def test_nothing_in_an_answer_does_anything(browser: Browsing, url: str) -> None:
     visit = browser.asking(url, BAD, "bad")

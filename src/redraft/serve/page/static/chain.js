@@ -167,6 +167,14 @@ export function verdictsOf(step) {
   return found;
 }
 
+// What the check `auto` found in a question, in words; empty if it was not asked, or did not end.
+export function derivedIn({ chain, asked = [] }) {
+  const step = chain && finalStep(chain), given = asked.map((check) => check.replace(/\s/g, ""));
+  if (!step || !given.includes("auto") || ["budget", "cancelled", "error"].includes(chain.stop)) return "";
+  const found = checksOf(step).map((check) => check.name).filter((name) => !given.includes(name.replace(/\s/g, "")));
+  return found.length ? `Checks from the question: ${found.join(" · ")}` : "Nothing to check in this question";
+}
+
 // The first findings, and the number of the others.
 export function shortly(found, most = MOST_FOUND) {
   return found.length <= most ? found : [...found.slice(0, most), ["plain", "", `and ${found.length - most} more`]];

@@ -69,7 +69,8 @@ async function run(conversation, turn, revision) {
   const body = fieldsOf(conversation.settings);
   if (turn.checks?.length) body.revision = { ...body.revision, checks: [...new Set([...(body.revision?.checks || []), ...turn.checks])] };
   if (revision) body.revision = { ...body.revision, ...revision };
-  Object.assign(turn, { model: body.model, left: true }); // until it is finished
+  const asked = [...(modelOf(conversation.settings)?.redraft.checks || []), ...(body.revision?.checks || [])];
+  Object.assign(turn, { model: body.model, asked, left: true }); // `left`: until it is finished
   busy.set(turn.id, { live, stop });
   let kept = 0;
   const save = () => { // so that the text so far survives a reload

@@ -1,7 +1,7 @@
 // A question with the steps of its answer.
 import { busy, siblings, state, update } from "./store.js";
 import {
-  answerOf, brokenOff, changes, checksOf, endOf, errorOf, faultsOf, finalIndex, finalStep, nameOf, parted, pathOf, pillsOf, placeOf,
+  answerOf, brokenOff, changes, checksOf, derivedIn, endOf, errorOf, faultsOf, finalIndex, finalStep, nameOf, parted, pathOf, pillsOf, placeOf,
   shortly, verdictsOf, whyCut, whyEnded,
 } from "./chain.js";
 import { Icon, counted, grow, html } from "./dom.js";
@@ -22,7 +22,7 @@ export function Turn({ conversation, turn, last }) {
 
 function Question({ conversation, turn }) {
   if (state.editing === turn.id) return html`<${Editor} conversation=${conversation} turn=${turn} />`;
-  const long = turn.text.length > LONG || turn.text.split("\n").length > 15;
+  const long = turn.text.length > LONG || turn.text.split("\n").length > 15, derived = derivedIn(turn);
   return html`<div class="you">
     <h2 class="sr">You asked</h2>
     ${(turn.files || []).map((file) => html`<p class="file">${file.kind === "image"
@@ -31,6 +31,7 @@ function Question({ conversation, turn }) {
     <p class="asis" dir="auto">${printable(turn.text)}</p>
     <div class="row">
       ${turn.checks?.length > 0 && html`<span class="label">Checked: ${turn.checks.map((check) => html`<code>${check}</code>`)}</span>`}
+      ${derived && html`<span class="label">${printable(derived)}</span>`}
       <${Branches} conversation=${conversation} turn=${turn} />
       <button type="button" class="quiet" disabled=${!!talk.running(conversation)}
         onClick=${() => update({ editing: turn.id })}><${Icon} name="edit" />Edit<span class="sr"> this question</span></button>
