@@ -162,6 +162,9 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
     }
     visit, told = browser.open(url), "Well.\nThe judge gives the answer 9 of 10."
     assert visit.told("chain.js", WORDS, [*said.values()]) == [*said]
+    reading = "return new own.Live([{ content: given }]).doing;"
+    assert visit.told("chain.js", reading, "rain " * 100) == "Thinking"
+    assert visit.told("chain.js", reading, "rain " * 1000) == "Reading about 1,300 tokens and thinking"
     cut = "const live = new own.Live([]); live.take(given); return live.cut('error').steps[0].finish;"
     assert visit.told("chain.js", cut, {"choices": [{"delta": {"content": "It is"}}]}) == "error"
     for finish, whose in (("error", "The answer"), ("stop", "Revising")):

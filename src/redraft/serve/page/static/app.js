@@ -2,7 +2,7 @@
 import { Compare } from "./compare.js";
 import { Composer } from "./composer.js";
 import { post } from "./api.js";
-import { answerOf, tokensOf } from "./chain.js";
+import { answerOf, roughly, tokensOf } from "./chain.js";
 import { Icon, html, render } from "./dom.js";
 import { exported } from "./export.js";
 import { Checks, ModelChoice, Settings, beingOf, doingOf } from "./settings.js";
@@ -96,7 +96,7 @@ function Filled({ conversation, turn }) {
   const answer = answerOf(turn?.chain), room = talk.modelOf(conversation.settings)?.redraft.context;
   if (!answer) return null;
   const filled = tokensOf([...talk.messagesOf(conversation, turn), { content: answer }]);
-  const said = `about ${filled.toLocaleString("en", { maximumSignificantDigits: 2 })}${room ? ` of ${room.toLocaleString("en")}` : ""} tokens of context`;
+  const said = `${roughly(filled)}${room ? ` of ${room.toLocaleString("en")}` : ""} tokens of context`;
   return html`<p class="filled">${room && html`<meter max=${room} high=${0.8 * room} value=${filled} aria-label="Context used"></meter>`} ${said}</p>`;
 }
 

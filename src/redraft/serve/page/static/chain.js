@@ -15,7 +15,7 @@ export class Live {
   thought = 0; // seconds
   thoughts = {}; // thoughts that a server sends apart from answers, by index of the answer
 
-  constructor(messages, begins = "Thinking") {
+  constructor(messages, begins = thinkingOf(messages)) {
     Object.assign(this, { messages, begins }); // `begins`: what the model does until there is text
   }
 
@@ -297,6 +297,13 @@ const BYTES = 4, PER_MESSAGE = 4; // of a token; tokens that a template puts aro
 export function tokensOf(messages) {
   const texts = messages.map(({ content }) => (typeof content === "string" ? content : content.map((part) => part.text || "").join("")));
   return PER_MESSAGE * messages.length + new TextEncoder().encode(texts.join("")).length / BYTES;
+}
+
+export const roughly = (n) => `about ${n.toLocaleString("en", { maximumSignificantDigits: 2 })}`;
+
+function thinkingOf(messages) {
+  const tokens = tokensOf(messages); // reading many takes long
+  return tokens < 500 ? "Thinking" : `Reading ${roughly(tokens)} tokens and thinking`;
 }
 
 export const whyEnded = (chain) => (chain.stop ? STOPS[chain.stop] || chain.stop : "");
