@@ -162,6 +162,8 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
     }
     visit, told = browser.open(url), "Well.\nThe judge gives the answer 9 of 10."
     assert visit.told("chain.js", WORDS, [*said.values()]) == [*said]
+    chain = {"meta": {"answered_by": "its own revision"}, "usage": {"seconds": 2}}
+    assert visit.told("chain.js", "return own.endOf(given);", chain) == "answered by its own revision · 2.0 s"
     reading = "return new own.Live([{ content: given }]).doing;"
     assert visit.told("chain.js", reading, "rain " * 100) == "Thinking"
     assert visit.told("chain.js", reading, "rain " * 1000) == "Reading about 1,300 tokens and thinking"

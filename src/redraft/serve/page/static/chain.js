@@ -281,9 +281,9 @@ export function* pillsOf(step, before, best) {
   if (best) yield ["best", "the answer"];
 }
 
-// What an answer took: time, length, speed, price.
+// Who wrote an answer, and what it took: time, length, speed, price.
 export function endOf(chain, model = "") {
-  const used = chain.usage || {}, parts = [model || chain.model?.name].filter(Boolean);
+  const used = chain.usage || {}, by = chain.meta?.answered_by, parts = [model || chain.model?.name, by && `answered by ${by}`].filter(Boolean);
   if (used.seconds) parts.push(`${used.seconds.toFixed(1)} s`);
   const speed = used.completion_tokens && used.seconds ? `, ${Math.round(used.completion_tokens / used.seconds).toLocaleString("en")} a second` : "";
   if (used.completion_tokens) parts.push(counted(used.completion_tokens, "token") + speed + (used.estimated ? " (estimated)" : ""));
