@@ -343,6 +343,8 @@ def test_a_passage_that_comes_back_the_same_makes_no_version(browser: Browsing, 
     visit.page.keyboard.type("its temperature\n")
     visit.page.locator(".broken", has_text="Not changed: “wet”").wait_for()
     turn = visit.answered()
+    turn.locator(".final p").click(click_count=3)
+    assert visit.page.locator("form.editor q").inner_text() == "It is 🌧 wet. It is **very wet**."
     assert turn.locator(".verdict summary").inner_text() == "✓ 7 words, at least 3"
     assert not turn.locator(".branches").count()
     visit.page.reload()

@@ -118,11 +118,14 @@ const STOPS = {
 };
 const CUTS = { filtered: "the server filtered it", lost: "no continuation could make it pass" };
 // The place of the page's selection in the text that `box` shows: its first character, and the one after its last.
-// Markdown's marks may stand between the words of the selection.
+// Markdown's marks may stand between the words and characters of the selection.
 export function placeOf(text, box) {
   const chosen = getSelection();
-  if (!box || chosen.isCollapsed || !box.contains(chosen.anchorNode) || !box.contains(chosen.focusNode)) return null;
-  const words = chosen.toString().trim().split(/\s+/).map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  if (!box || chosen.isCollapsed || !box.contains(chosen.getRangeAt(0).startContainer)) return null;
+  const { endContainer } = chosen.getRangeAt(0); // a triple click selects up to what follows the answer
+  if (!box.contains(endContainer)) chosen.getRangeAt(0).setEnd(box, box.childNodes.length);
+  const quoted = (letter) => letter.replace(/[.*+?^${}()|[\]\\]/, "\\$&");
+  const words = chosen.toString().trim().split(/\s+/).map((word) => [...word].map(quoted).join("[*_`~]*"));
   const passage = new RegExp(words.join("[\\s*_`>#|~-]+"), "gu"), before = document.createRange();
   before.selectNodeContents(box);
   before.setEnd(chosen.getRangeAt(0).startContainer, chosen.getRangeAt(0).startOffset);

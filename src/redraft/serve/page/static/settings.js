@@ -31,6 +31,8 @@ export const beingOf = ({ redraft: own }) => [
   own.weights && `${SHORT.format(own.weights)} weights`, own.context && `context of ${own.context.toLocaleString("en")} tokens`,
 ].filter(Boolean).join(" · ");
 
+export const isSmall = (model) => model?.redraft.weights < 300_000_000;
+
 const SHORT = new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 3 });
 
 export function ModelChoice({ owner, label = "Model" }) {

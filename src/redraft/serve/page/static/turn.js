@@ -6,6 +6,7 @@ import {
 } from "./chain.js";
 import { Icon, counted, grow, html } from "./dom.js";
 import { Text, copied, printable, rendered } from "./markdown.js";
+import { isSmall } from "./settings.js";
 import * as talk from "./talk.js";
 
 const MOST_CHECKS = 50; // most checks that are listed for an answer
@@ -126,6 +127,7 @@ function Marked({ conversation, turn }) {
   return html`<form class="you editor" onSubmit=${send} onKeyDown=${(event) => event.key === "Escape" && leave()}>
     <label><span>What should be different in <q>${printable(passage.length > 80 ? `${passage.slice(0, 79)}…` : passage)}</q>?</span>
       <input name="wish" maxlength="500" placeholder="shorter, no jargon, in euros …" autocomplete="off" /></label>
+    ${isSmall(talk.modelOf(conversation.settings)) && html`<p class="note">This small model seldom makes the requested edit. It always takes a new text in quotation marks.</p>`}
     <div class="row"><button type="button" onClick=${leave}>Cancel</button><button class="main">Change only this</button></div>
   </form>`;
 }
