@@ -72,6 +72,7 @@ MODELS: dict[str, Any] = {
     },
     "edited": {"replies": ["It is 🌧 wet. It is **very wet**.", "cold"], "max-revisions": 0},
     "kept": {"replies": ["It is 🌧 wet. It is **very wet**."] + ["wet"] * 4, "check": ["words>=3"]},
+    "kind": {"replies": [SHORT]},
     "wordy": {"replies": [DRAFT] * 4, "check": ["words<=5", "contains:rain"], "max-revisions": 1},
     "rich": {"replies": [RICH], "max-revisions": 0},
     "huge": {
@@ -115,6 +116,9 @@ def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Brow
         "checked: sentences==2",
         "checked: keys:name,year",
     ]  # rain has words<=5
+    assert "You have none yet" not in visit.page.locator(".empty").inner_text()
+    visit.choose("kind")
+    visit.page.locator(".empty", has_text="your checks. You have none yet").wait_for()
     visit.choose("plain")
     checked.nth(2).wait_for()
     visit.page.get_by_role("button", name="Describe a lighthouse").click()

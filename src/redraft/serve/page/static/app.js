@@ -117,9 +117,10 @@ function Export({ conversation }) {
 }
 
 function Empty() {
-  const model = talk.modelOf(state.current.settings);
+  const { settings } = state.current, model = talk.modelOf(settings), revises = model?.redraft.max > 0;
   return html`<div class="empty"><img src=${MARK} alt="" width="44" height="44" /><h2>What would you like to know?</h2>
-    ${model && html`<p><b>${model.id}</b> ${doingOf(model)}${model.redraft.max > 0 && " until the answer passes your checks. Each step can be opened"}.
+    ${model && html`<p><b>${model.id}</b> ${doingOf(model)}${revises && " until the answer passes your checks"}.
+      ${revises && !settings.checks.length && !model.redraft.checks.length && " You have none yet: use “+ Check” below."}
       <small>${beingOf(model)}</small></p>`}
     <div class="examples">${EXAMPLES.map(([text, check]) => [text, ...offered(model, check)]).map(([text, ...checks]) => html`<button type="button"
       disabled=${!state.ready} onClick=${() => talk.ask(state.current, text, [], checks)}>${text}${checks.map((check) => html`<small>checked: ${check}</small>`)}</button>`)}</div></div>`;
