@@ -151,6 +151,7 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
         return {"chain": {"steps": [{"answer": "x", **each} for each in steps], "best": 0, **chain}}
 
     mine, stopped = {"feedback": {"by": "person", "verdict": "revise"}}, {"stop": "cancelled"}
+    ticked = {"feedback": {"checks": [{"name": "json", "passed": True, "score": 1, "message": "It is."}]}}
     said = {
         "This answer is not finished": {"left": True},
         "You stopped before there was an answer.": {},
@@ -161,7 +162,8 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
         "Not changed": turn(mine, meta={"unchanged": [{"passage": "y", "why": "the same came back"}]}),
         "Changed as you asked": turn(mine, {}, best=1),
         "Revised twice · the draft was kept": turn({}, {}, {}),
-        "The best of 2 drafts": turn({}, drafts=[{"answer": "y"}]),
+        "The best of 2 drafts": turn(ticked, drafts=[{"answer": "y"}]),
+        "One of 2 drafts": turn({}, drafts=[{"answer": "y"}]),
         "": turn({}, stop="ended"),
     }
     visit, told = browser.open(url), "Well.\nThe judge gives the answer 9 of 10."

@@ -190,11 +190,11 @@ export function pathOf(chain) {
   const { steps, drafts = [] } = chain, best = finalIndex(chain), revised = steps.filter((step, index) => index && !step.fresh);
   const all = 1 + drafts.length + steps.filter((step) => step.fresh).length, parts = [];
   if (steps[0]?.feedback?.by === "person" && revised.length) return "Changed as you asked";
-  if (all > 1) parts.push(`The best of ${counted(all, "draft")}`);
+  if (all > 1) parts.push(checksOf(steps[best] || {}).length ? `The best of ${counted(all, "draft")}` : `One of ${counted(all, "draft")}: no check compared them`);
   const faults = steps.length ? verdictsOf(steps[0]).filter(([kind]) => kind === "bad") : [];
   if (revised.length) parts.push(`Revised ${times(revised.length)}`);
   if (revised.length && faults.length) parts.push(`the draft: ${shortly(faults, 1).map(([, sign, text]) => `${sign} ${text}`).join(" ").trim()}`);
-  if (revised.length && best !== null && best < steps.length - 1) parts.push(best ? `revision ${best} was kept` : "the draft was kept");
+  if (revised.length && best !== null && best < steps.length - 1) parts.push(`${best ? `revision ${best}` : "the draft"} was kept: no later text was better`);
   return parts.join(" · ");
 }
 
