@@ -113,8 +113,8 @@ def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Brow
     visit = browser.open(url)
     checked = visit.page.locator(".examples small")
     assert checked.all_inner_texts() == [
-        "checked: sentences==2",
-        "checked: keys:name,year",
+        "checked: exactly 2 sentences",
+        "checked: JSON with name,year",
     ]  # rain has words<=5
     assert "You have none yet" not in visit.page.locator(".empty").inner_text()
     visit.choose("kind")
@@ -123,7 +123,7 @@ def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Brow
     checked.nth(2).wait_for()
     visit.page.get_by_role("button", name="Describe a lighthouse").click()
     turn = visit.answered()
-    assert "Checked: sentences==2" in turn.locator(".you").inner_text()
+    assert "Checked: exactly 2 sentences" in turn.locator(".you").inner_text()
     assert "1 sentence, exactly 2" in turn.locator(".verdict .bad").inner_text()
     visit.check("words>=3")  # the example's check was for its question alone
     visit.ask("Describe rain.")
@@ -170,6 +170,9 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
     assert visit.told("chain.js", WORDS, [*said.values()]) == [*said]
     chain = {"meta": {"answered_by": "its own revision"}, "usage": {"seconds": 2}}
     assert visit.told("chain.js", "return own.endOf(given);", chain) == "answered by its own revision · 2.0 s"
+    checks = ["items=2..4", "lines==1", "lacks:wet", "json", "words<9", "any(json; unique)"]
+    plain = ["2 to 4 items", "exactly 1 line", "without wet", "JSON", "words<9", "any(json; unique)"]
+    assert visit.told("chain.js", "return given.map(own.plainOf);", checks) == plain
     reading = "return new own.Live([{ content: given }]).doing;"
     assert visit.told("chain.js", reading, "rain " * 100) == "Thinking"
     assert visit.told("chain.js", reading, "rain " * 1000) == "Reading about 1,300 tokens and thinking"
@@ -233,8 +236,10 @@ def test_auto_says_what_it_found_in_each_question(browser: Browsing, url: str) -
     visit.choose("plain")
     visit.check("auto")
     visit.check("words>=3")
+    chips = visit.page.locator(".chip > button:first-child")
+    assert chips.all_inner_texts() == ["what the question demands", "at least 3 words"]
     for question, said in (
-        ("Describe rain in at most 20 words.", "Checks from the question: words<=20"),
+        ("Describe rain in at most 20 words.", "Checks from the question: at most 20 words"),
         ("Describe rain.", "Nothing to check in this question"),
     ):
         visit.ask(question)

@@ -2,7 +2,7 @@
 import { Compare } from "./compare.js";
 import { Composer } from "./composer.js";
 import { post } from "./api.js";
-import { answerOf, roughly, tokensOf } from "./chain.js";
+import { answerOf, plainOf, roughly, tokensOf } from "./chain.js";
 import { Icon, html, render } from "./dom.js";
 import { exported } from "./export.js";
 import { Checks, ModelChoice, Settings, beingOf, doingOf } from "./settings.js";
@@ -123,7 +123,7 @@ function Empty() {
       ${revises && !settings.checks.length && !model.redraft.checks.length && " You have none yet: use “+ Check” below."}
       <small>${beingOf(model)}</small></p>`}
     <div class="examples">${EXAMPLES.map(([text, check]) => [text, ...offered(model, check)]).map(([text, ...checks]) => html`<button type="button"
-      disabled=${!state.ready} onClick=${() => talk.ask(state.current, text, [], checks)}>${text}${checks.map((check) => html`<small>checked: ${check}</small>`)}</button>`)}</div></div>`;
+      disabled=${!state.ready} onClick=${() => talk.ask(state.current, text, [], checks)}>${text}${checks.map((check) => html`<small title=${check}>checked: ${plainOf(check)}</small>`)}</button>`)}</div></div>`;
 }
 
 // The check of an example, unless the model has one of the same kind.

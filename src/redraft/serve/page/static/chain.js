@@ -150,6 +150,20 @@ export function foundBy(check) {
   return `${told}, ${high ? `${low} to ${high}` : { "<=": `at most ${low}`, ">=": `at least ${low}` }[sign] || "as wanted"}`;
 }
 
+const PLAIN = {
+  json: "JSON", number: "a number", unique: "no line twice", uppercase: "in capitals", lowercase: "in small letters", auto: "what the question demands",
+  "language:en": "in English", "language:de": "in German",
+};
+
+// A check in plain words, if it is a common one: "at most 50 words".
+export function plainOf(check) {
+  const [, kind, text] = /^(contains|lacks|starts|ends|keys):(.+)$/.exec(check) || [];
+  if (text) return `${{ contains: "with", lacks: "without", starts: "begins with", ends: "ends with", keys: "JSON with" }[kind]} ${text}`;
+  const [, noun, sign, low, high] = /^([a-z]+s)(<=|>=|==|=)(\d+)(?:\.\.(\d+))?$/.exec(check) || [];
+  const least = { "<=": "at most ", ">=": "at least " }[sign] || (high ? "" : "exactly ");
+  return noun ? `${least}${low}${high ? ` to ${high}` : ""} ${low === "1" && !high ? noun.slice(0, -1) : noun}` : PLAIN[check] || check;
+}
+
 // "The answer has 16 words, and at most 8 are allowed: 8 too many." is "16 words, at most 8".
 const inShort = (message) => message.replace(/(\. It must not)?\.$/, "")
   .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
@@ -175,7 +189,7 @@ export function derivedIn({ chain, asked = [] }) {
   const step = chain && finalStep(chain), given = asked.map((check) => check.replace(/\s/g, ""));
   if (!step || !given.includes("auto") || ["budget", "cancelled", "error"].includes(chain.stop)) return "";
   const found = checksOf(step).map((check) => check.name).filter((name) => !given.includes(name.replace(/\s/g, "")));
-  return found.length ? `Checks from the question: ${found.join(" · ")}` : "Nothing to check in this question";
+  return found.length ? `Checks from the question: ${found.map(plainOf).join(" · ")}` : "Nothing to check in this question";
 }
 
 // The first findings, and the number of the others.

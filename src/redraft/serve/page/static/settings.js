@@ -1,12 +1,12 @@
 // A conversation's settings: its checks as chips, how answers are revised, and the options of the model.
 import { faultOf } from "./api.js";
+import { plainOf } from "./chain.js";
 import { Component, Icon, debounce, grow, html } from "./dom.js";
 import { keepSoon, state, update, writeSetting } from "./store.js";
 import { modelOf } from "./talk.js";
 
 const PRESETS = [
-  ["Short", "words<=50"], ["One sentence", "sentences==1"], ["A list", "bullets>=3"], ["JSON", "json"],
-  ["A number", "number"], ["No jargon", "lacks:leverage"], ["In English", "language:en"], ["In German", "language:de"],
+  "words<=50", "sentences==1", "bullets>=3", "json", "number", "lacks:leverage", "language:en", "language:de",
 ];
 const MODES = {
   auto: "checks criticise if there are any", native: "the model, in the same text", prompted: "the model, or the critic", verified: "checks",
@@ -114,7 +114,7 @@ export class Checks extends Component {
   chip(check, at) {
     if (this.state.at === at) return this.box();
     return html`<span class="chip" key=${check}><button type="button" onClick=${() => this.edit(at, check)}
-      aria-label=${`Change the check ${check}`}>${check}</button><button type="button" class="drop"
+      title=${check} aria-label=${`Change the check ${check}`}>${plainOf(check)}</button><button type="button" class="drop"
       aria-label=${`Remove the check ${check}`} onClick=${() => this.drop(at)}>×</button></span>`;
   }
 
@@ -122,11 +122,11 @@ export class Checks extends Component {
     const fixed = modelOf(owner.settings)?.redraft.checks || [];
     return html`<div class="chips" role="group" aria-label="Checks" ref=${(box) => { this.all = box || this.all; }}>
       <span class="label">Checks</span>
-      ${fixed.map((check) => html`<span class="chip fixed" title="A check of the model">${check}<span class="sr"> (a check of the model)</span></span>`)}
+      ${fixed.map((check) => html`<span class="chip fixed" title=${`A check of the model: ${check}`}>${plainOf(check)}<span class="sr"> (a check of the model)</span></span>`)}
       ${owner.settings.checks.map((check, place) => this.chip(check, place))}
       ${at === "new" ? this.box() : html`<button type="button" class="add" onClick=${() => this.edit("new")}>+ Check</button>`}
-      ${at === "new" && PRESETS.filter(([, check]) => this.known(check)).map(([name, check]) => html`
-        <button type="button" class="preset" onClick=${() => this.take(check)}><span>${name}</span> <code>${check}</code></button>`)}
+      ${at === "new" && PRESETS.filter((check) => this.known(check)).map((check) => html`
+        <button type="button" class="preset" onClick=${() => this.take(check)}><span>${plainOf(check)}</span> <code>${check}</code></button>`)}
       <span id="check-fault" class="fault" role="status">${fault}</span>
       <datalist id="kinds">${state.kinds.map((kind) => html`<option value=${kind.form}>${kind.about}</option>`)}</datalist>
     </div>`;

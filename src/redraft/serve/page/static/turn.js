@@ -1,8 +1,8 @@
 // A question with the steps of its answer.
 import { busy, siblings, state, update } from "./store.js";
 import {
-  answerOf, brokenOff, changes, checksOf, derivedIn, endOf, errorOf, faultsOf, finalIndex, finalStep, nameOf, parted, pathOf, pillsOf, placeOf,
-  shortly, verdictsOf, whyCut, whyEnded,
+  answerOf, brokenOff, changes, checksOf, derivedIn, endOf, errorOf, faultsOf, finalIndex, finalStep, nameOf, parted, pathOf, pillsOf,
+  placeOf, plainOf, shortly, verdictsOf, whyCut, whyEnded,
 } from "./chain.js";
 import { Icon, counted, grow, html } from "./dom.js";
 import { Text, copied, printable, rendered } from "./markdown.js";
@@ -31,7 +31,7 @@ function Question({ conversation, turn }) {
     ${long && html`<details class="more"><summary>Show all</summary></details>`}
     <p class="asis" dir="auto">${printable(turn.text)}</p>
     <div class="row">
-      ${turn.checks?.length > 0 && html`<span class="label">Checked: ${turn.checks.map((check) => html`<code>${check}</code>`)}</span>`}
+      ${turn.checks?.length > 0 && html`<span class="label" title=${turn.checks.join("; ")}>Checked: ${turn.checks.map(plainOf).join(" · ")}</span>`}
       ${derived && html`<span class="label">${printable(derived)}</span>`}
       <${Branches} conversation=${conversation} turn=${turn} />
       <button type="button" class="quiet" disabled=${!!talk.running(conversation)}
