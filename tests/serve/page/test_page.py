@@ -71,6 +71,8 @@ MODELS: dict[str, Any] = {
         "check": [DRY],
     },
     "edited": {"replies": ["It is 🌧 wet. It is **very wet**.", "cold"], "max-revisions": 0},
+    "kept": {"replies": ["It is 🌧 wet. It is **very wet**."] + ["wet"] * 4, "check": ["words>=3"]},
+    "kind": {"replies": [SHORT]},
     "wordy": {"replies": [DRAFT] * 4, "check": ["words<=5", "contains:rain"], "max-revisions": 1},
     "rich": {"replies": [RICH], "max-revisions": 0},
     "huge": {
@@ -111,14 +113,17 @@ def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Brow
     visit = browser.open(url)
     checked = visit.page.locator(".examples small")
     assert checked.all_inner_texts() == [
-        "checked: sentences==2",
-        "checked: keys:name,year",
+        "checked: exactly 2 sentences",
+        "checked: JSON with name,year",
     ]  # rain has words<=5
+    assert "You have none yet" not in visit.page.locator(".empty").inner_text()
+    visit.choose("kind")
+    visit.page.locator(".empty", has_text="your checks. You have none yet").wait_for()
     visit.choose("plain")
     checked.nth(2).wait_for()
     visit.page.get_by_role("button", name="Describe a lighthouse").click()
     turn = visit.answered()
-    assert "Checked: sentences==2" in turn.locator(".you").inner_text()
+    assert "Checked: exactly 2 sentences" in turn.locator(".you").inner_text()
     assert "1 sentence, exactly 2" in turn.locator(".verdict .bad").inner_text()
     visit.check("words>=3")  # the example's check was for its question alone
     visit.ask("Describe rain.")
@@ -128,9 +133,14 @@ def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Brow
     assert not turn.locator(".path, .step, .good, .bad").count()
     assert turn.inner_text().count("falls from the sky") == 1
     assert " a second" in turn.locator(".meta", has_text="plain · ").inner_text()
-    assert visit.page.locator(".filled").inner_text().endswith(" tokens of context")
+    visit.page.get_by_text("about 67 tokens of context").wait_for()
     turn.locator(".verdict summary").click()
-    assert (turn.locator(".verdict li code").inner_text(), visit.faults) == ("words>=3", [])
+    assert turn.locator(".verdict li code").inner_text() == "words>=3"
+    turn.get_by_role("button", name="Revise again").click()
+    visit.page.get_by_text("2 of 2").wait_for()
+    visit.answered()
+    visit.page.get_by_text("about 67 tokens of context").wait_for()  # without the steps
+    assert visit.faults == []
 
 
 WORDS = "return given.map((t) => ((t.chain && own.pathOf(t.chain)) || own.brokenOff(t)).split(':')[0]);"
@@ -141,6 +151,7 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
         return {"chain": {"steps": [{"answer": "x", **each} for each in steps], "best": 0, **chain}}
 
     mine, stopped = {"feedback": {"by": "person", "verdict": "revise"}}, {"stop": "cancelled"}
+    ticked = {"feedback": {"checks": [{"name": "json", "passed": True, "score": 1, "message": "It is."}]}}
     said = {
         "This answer is not finished": {"left": True},
         "You stopped before there was an answer.": {},
@@ -151,11 +162,20 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
         "Not changed": turn(mine, meta={"unchanged": [{"passage": "y", "why": "the same came back"}]}),
         "Changed as you asked": turn(mine, {}, best=1),
         "Revised twice · the draft was kept": turn({}, {}, {}),
-        "The best of 2 drafts": turn({}, drafts=[{"answer": "y"}]),
+        "The best of 2 drafts": turn(ticked, drafts=[{"answer": "y"}]),
+        "One of 2 drafts": turn({}, drafts=[{"answer": "y"}]),
         "": turn({}, stop="ended"),
     }
     visit, told = browser.open(url), "Well.\nThe judge gives the answer 9 of 10."
     assert visit.told("chain.js", WORDS, [*said.values()]) == [*said]
+    chain = {"meta": {"answered_by": "its own revision"}, "usage": {"seconds": 2}}
+    assert visit.told("chain.js", "return own.endOf(given);", chain) == "answered by its own revision · 2.0 s"
+    checks = ["items=2..4", "lines==1", "lacks:wet", "json", "words<9", "any(json; unique)"]
+    plain = ["2 to 4 items", "exactly 1 line", "without wet", "JSON", "words<9", "any(json; unique)"]
+    assert visit.told("chain.js", "return given.map(own.plainOf);", checks) == plain
+    reading = "return new own.Live([{ content: given }]).doing;"
+    assert visit.told("chain.js", reading, "rain " * 100) == "Thinking"
+    assert visit.told("chain.js", reading, "rain " * 1000) == "Reading about 1,300 tokens and thinking"
     cut = "const live = new own.Live([]); live.take(given); return live.cut('error').steps[0].finish;"
     assert visit.told("chain.js", cut, {"choices": [{"delta": {"content": "It is"}}]}) == "error"
     for finish, whose in (("error", "The answer"), ("stop", "Revising")):
@@ -208,6 +228,22 @@ def test_checks_are_added_changed_and_removed(browser: Browsing, url: str) -> No
     visit.ask("And snow?")
     visit.page.locator(".turn").nth(1).wait_for()
     assert not visit.answered("").locator(".verdict").count()
+    assert visit.faults == []
+
+
+def test_auto_says_what_it_found_in_each_question(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.choose("plain")
+    visit.check("auto")
+    visit.check("words>=3")
+    chips = visit.page.locator(".chip > button:first-child")
+    assert chips.all_inner_texts() == ["what the question demands", "at least 3 words"]
+    for question, said in (
+        ("Describe rain in at most 20 words.", "Checks from the question: at most 20 words"),
+        ("Describe rain.", "Nothing to check in this question"),
+    ):
+        visit.ask(question)
+        assert visit.page.locator(".turn", has_text=said).last.locator(".you .label").inner_text() == said
     assert visit.faults == []
 
 
@@ -310,6 +346,20 @@ def test_a_passage_that_is_marked_is_changed_alone(browser: Browsing, url: str) 
     assert "“wet”: its temperature" in turn.locator(".step .feedback").inner_text()
     assert turn.locator(".step .pill").first.inner_text() == "you marked a passage"
     assert (visit.faults, visit.foreign()) == ([], set())
+
+
+def test_a_passage_that_comes_back_the_same_makes_no_version(browser: Browsing, url: str) -> None:
+    visit = browser.asking(url, "How is rain?", "kept")
+    visit.answered().locator(".final strong").evaluate(SELECT)
+    visit.page.keyboard.type("its temperature\n")
+    visit.page.locator(".broken", has_text="Not changed: “wet”").wait_for()
+    turn = visit.answered()
+    turn.locator(".final p").click(click_count=3)
+    assert visit.page.locator("form.editor q").inner_text() == "It is 🌧 wet. It is **very wet**."
+    assert turn.locator(".verdict summary").inner_text() == "✓ 7 words, at least 3"
+    assert not turn.locator(".branches").count()
+    visit.page.reload()
+    visit.answered("It is 🌧 wet. It is very wet.")
 
 
 PATCHED = """const live = new own.Live([]);

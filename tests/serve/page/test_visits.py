@@ -202,10 +202,15 @@ def test_the_page_connects_again_by_itself(browser: Browsing, tmp_path: Path) ->
         visit = browser.open(url)
         visit.ask("Describe rain.")
         visit.answered("falls")
+        visit.choose("slow")
+        visit.ask("Wait.")
+        visit.page.locator(".writing").filter(has_text="Rain").wait_for()
+    visit.page.get_by_text("The server stopped this answer before its end.").wait_for()
+    visit.choose("rain")
     visit.ask("And snow?")
     visit.page.get_by_text("The server does not answer").wait_for()
     with serving(tmp_path, models, "--port", port):
-        visit.page.locator(".turn").nth(1).wait_for()
+        visit.page.locator(".turn").nth(2).wait_for()
         visit.answered("falls")
         assert not visit.page.locator("#trouble, .turn [role=alert]").count()
 

@@ -2,7 +2,7 @@
 import { Compare } from "./compare.js";
 import { Composer } from "./composer.js";
 import { post } from "./api.js";
-import { filledBy } from "./chain.js";
+import { answerOf, plainOf, roughly, tokensOf } from "./chain.js";
 import { Icon, html, render } from "./dom.js";
 import { exported } from "./export.js";
 import { Checks, ModelChoice, Settings, beingOf, doingOf } from "./settings.js";
@@ -87,15 +87,16 @@ function Chat() {
       ${turns.map((turn) => html`<${Turn} key=${turn.id} conversation=${conversation} turn=${turn} />`)}
     </div>
     <div id="foot"><${Composer} key=${conversation.id} conversation=${conversation}><${Checks} owner=${conversation} /><//>
-      <${Filled} turn=${turns.at(-1)} settings=${conversation.settings} /></div>
+      <${Filled} conversation=${conversation} turn=${turns.at(-1)} /></div>
   </main>`;
 }
 
-// How much of the model's context a conversation fills.
-function Filled({ turn, settings }) {
-  const filled = filledBy(turn?.chain), room = talk.modelOf(settings)?.redraft.context;
-  if (!filled) return null;
-  const said = `${filled.toLocaleString("en")}${room ? ` of ${room.toLocaleString("en")}` : ""} tokens of context`;
+// About how much of the model's context a conversation fills.
+function Filled({ conversation, turn }) {
+  const answer = answerOf(turn?.chain), room = talk.modelOf(conversation.settings)?.redraft.context;
+  if (!answer) return null;
+  const filled = tokensOf([...talk.messagesOf(conversation, turn), { content: answer }]);
+  const said = `${roughly(filled)}${room ? ` of ${room.toLocaleString("en")}` : ""} tokens of context`;
   return html`<p class="filled">${room && html`<meter max=${room} high=${0.8 * room} value=${filled} aria-label="Context used"></meter>`} ${said}</p>`;
 }
 
@@ -116,12 +117,13 @@ function Export({ conversation }) {
 }
 
 function Empty() {
-  const model = talk.modelOf(state.current.settings);
+  const { settings } = state.current, model = talk.modelOf(settings), revises = model?.redraft.max > 0;
   return html`<div class="empty"><img src=${MARK} alt="" width="44" height="44" /><h2>What would you like to know?</h2>
-    ${model && html`<p><b>${model.id}</b> ${doingOf(model)}${model.redraft.max > 0 && " until the answer passes your checks. Each step can be opened"}.
+    ${model && html`<p><b>${model.id}</b> ${doingOf(model)}${revises && " until the answer passes your checks"}.
+      ${revises && !settings.checks.length && !model.redraft.checks.length && " You have none yet: use “+ Check” below."}
       <small>${beingOf(model)}</small></p>`}
     <div class="examples">${EXAMPLES.map(([text, check]) => [text, ...offered(model, check)]).map(([text, ...checks]) => html`<button type="button"
-      disabled=${!state.ready} onClick=${() => talk.ask(state.current, text, [], checks)}>${text}${checks.map((check) => html`<small>checked: ${check}</small>`)}</button>`)}</div></div>`;
+      disabled=${!state.ready} onClick=${() => talk.ask(state.current, text, [], checks)}>${text}${checks.map((check) => html`<small title=${check}>checked: ${plainOf(check)}</small>`)}</button>`)}</div></div>`;
 }
 
 // The check of an example, unless the model has one of the same kind.

@@ -15,7 +15,7 @@ export class Live {
   thought = 0; // seconds
   thoughts = {}; // thoughts that a server sends apart from answers, by index of the answer
 
-  constructor(messages, begins = "Thinking") {
+  constructor(messages, begins = thinkingOf(messages)) {
     Object.assign(this, { messages, begins }); // `begins`: what the model does until there is text
   }
 
@@ -118,11 +118,14 @@ const STOPS = {
 };
 const CUTS = { filtered: "the server filtered it", lost: "no continuation could make it pass" };
 // The place of the page's selection in the text that `box` shows: its first character, and the one after its last.
-// Markdown's marks may stand between the words of the selection.
+// Markdown's marks may stand between the words and characters of the selection.
 export function placeOf(text, box) {
   const chosen = getSelection();
-  if (!box || chosen.isCollapsed || !box.contains(chosen.anchorNode) || !box.contains(chosen.focusNode)) return null;
-  const words = chosen.toString().trim().split(/\s+/).map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  if (!box || chosen.isCollapsed || !box.contains(chosen.getRangeAt(0).startContainer)) return null;
+  const { endContainer } = chosen.getRangeAt(0); // a triple click selects up to what follows the answer
+  if (!box.contains(endContainer)) chosen.getRangeAt(0).setEnd(box, box.childNodes.length);
+  const quoted = (letter) => letter.replace(/[.*+?^${}()|[\]\\]/, "\\$&");
+  const words = chosen.toString().trim().split(/\s+/).map((word) => [...word].map(quoted).join("[*_`~]*"));
   const passage = new RegExp(words.join("[\\s*_`>#|~-]+"), "gu"), before = document.createRange();
   before.selectNodeContents(box);
   before.setEnd(chosen.getRangeAt(0).startContainer, chosen.getRangeAt(0).startOffset);
@@ -147,6 +150,20 @@ export function foundBy(check) {
   return `${told}, ${high ? `${low} to ${high}` : { "<=": `at most ${low}`, ">=": `at least ${low}` }[sign] || "as wanted"}`;
 }
 
+const PLAIN = {
+  json: "JSON", number: "a number", unique: "no line twice", uppercase: "in capitals", lowercase: "in small letters", auto: "what the question demands",
+  "language:en": "in English", "language:de": "in German",
+};
+
+// A check in plain words, if it is a common one: "at most 50 words".
+export function plainOf(check) {
+  const [, kind, text] = /^(contains|lacks|starts|ends|keys):(.+)$/.exec(check) || [];
+  if (text) return `${{ contains: "with", lacks: "without", starts: "begins with", ends: "ends with", keys: "JSON with" }[kind]} ${text}`;
+  const [, noun, sign, low, high] = /^([a-z]+s)(<=|>=|==|=)(\d+)(?:\.\.(\d+))?$/.exec(check) || [];
+  const least = { "<=": "at most ", ">=": "at least " }[sign] || (high ? "" : "exactly ");
+  return noun ? `${least}${low}${high ? ` to ${high}` : ""} ${low === "1" && !high ? noun.slice(0, -1) : noun}` : PLAIN[check] || check;
+}
+
 // "The answer has 16 words, and at most 8 are allowed: 8 too many." is "16 words, at most 8".
 const inShort = (message) => message.replace(/(\. It must not)?\.$/, "")
   .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
@@ -167,6 +184,14 @@ export function verdictsOf(step) {
   return found;
 }
 
+// What the check `auto` found in a question, in words; empty if it was not asked, or did not end.
+export function derivedIn({ chain, asked = [] }) {
+  const step = chain && finalStep(chain), given = asked.map((check) => check.replace(/\s/g, ""));
+  if (!step || !given.includes("auto") || ["budget", "cancelled", "error"].includes(chain.stop)) return "";
+  const found = checksOf(step).map((check) => check.name).filter((name) => !given.includes(name.replace(/\s/g, "")));
+  return found.length ? `Checks from the question: ${found.map(plainOf).join(" · ")}` : "Nothing to check in this question";
+}
+
 // The first findings, and the number of the others.
 export function shortly(found, most = MOST_FOUND) {
   return found.length <= most ? found : [...found.slice(0, most), ["plain", "", `and ${found.length - most} more`]];
@@ -179,11 +204,11 @@ export function pathOf(chain) {
   const { steps, drafts = [] } = chain, best = finalIndex(chain), revised = steps.filter((step, index) => index && !step.fresh);
   const all = 1 + drafts.length + steps.filter((step) => step.fresh).length, parts = [];
   if (steps[0]?.feedback?.by === "person" && revised.length) return "Changed as you asked";
-  if (all > 1) parts.push(`The best of ${counted(all, "draft")}`);
+  if (all > 1) parts.push(checksOf(steps[best] || {}).length ? `The best of ${counted(all, "draft")}` : `One of ${counted(all, "draft")}: no check compared them`);
   const faults = steps.length ? verdictsOf(steps[0]).filter(([kind]) => kind === "bad") : [];
   if (revised.length) parts.push(`Revised ${times(revised.length)}`);
   if (revised.length && faults.length) parts.push(`the draft: ${shortly(faults, 1).map(([, sign, text]) => `${sign} ${text}`).join(" ").trim()}`);
-  if (revised.length && best !== null && best < steps.length - 1) parts.push(best ? `revision ${best} was kept` : "the draft was kept");
+  if (revised.length && best !== null && best < steps.length - 1) parts.push(`${best ? `revision ${best}` : "the draft"} was kept: no later text was better`);
   return parts.join(" · ");
 }
 
@@ -192,7 +217,10 @@ export function brokenOff(turn) {
   const { chain } = turn, step = chain && finalStep(chain);
   if (turn.left) return "This answer is not finished: the page was closed, or another window is still writing the answer.";
   if (!chain) return turn.error ? "" : "You stopped before there was an answer.";
-  if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped the revision. This is the best answer so far.";
+  if (chain.stop === "cancelled") {
+    const who = turn.ended ? "The server" : "You";
+    return step?.finish === "cancelled" ? `${who} stopped this answer before its end.` : `${who} stopped the revision. This is the best answer so far.`;
+  }
   if (chain.stop === "error") return ""; // the error says it
   const left = (chain.meta?.unchanged || []).map((each) => `“${each.passage.slice(0, 80)}” (${each.why})`).join(", ");
   if (left) return `Not changed: ${left}. Ask again, mark a whole sentence, or write the new text in quotation marks.`;
@@ -270,9 +298,9 @@ export function* pillsOf(step, before, best) {
   if (best) yield ["best", "the answer"];
 }
 
-// What an answer took: time, length, speed, price.
+// Who wrote an answer, and what it took: time, length, speed, price.
 export function endOf(chain, model = "") {
-  const used = chain.usage || {}, parts = [model || chain.model?.name].filter(Boolean);
+  const used = chain.usage || {}, by = chain.meta?.answered_by, parts = [model || chain.model?.name, by && `answered by ${by}`].filter(Boolean);
   if (used.seconds) parts.push(`${used.seconds.toFixed(1)} s`);
   const speed = used.completion_tokens && used.seconds ? `, ${Math.round(used.completion_tokens / used.seconds).toLocaleString("en")} a second` : "";
   if (used.completion_tokens) parts.push(counted(used.completion_tokens, "token") + speed + (used.estimated ? " (estimated)" : ""));
@@ -280,8 +308,20 @@ export function endOf(chain, model = "") {
   return parts.join(" · ");
 }
 
-// The tokens of the context that the last answer of a chain filled; 0 if unknown.
-export const filledBy = (chain) => (chain?.steps.at(-1)?.usage?.prompt_tokens || 0) + (chain?.steps.at(-1)?.usage?.completion_tokens || 0);
+const BYTES = 4, PER_MESSAGE = 4; // of a token; tokens that a template puts around a message
+
+// About how many tokens messages take. Their usage does not tell it: an answer's last call can be a criticism of one line.
+export function tokensOf(messages) {
+  const texts = messages.map(({ content }) => (typeof content === "string" ? content : content.map((part) => part.text || "").join("")));
+  return PER_MESSAGE * messages.length + new TextEncoder().encode(texts.join("")).length / BYTES;
+}
+
+export const roughly = (n) => `about ${n.toLocaleString("en", { maximumSignificantDigits: 2 })}`;
+
+function thinkingOf(messages) {
+  const tokens = tokensOf(messages); // reading many takes long
+  return tokens < 500 ? "Thinking" : `Reading ${roughly(tokens)} tokens and thinking`;
+}
 
 export const whyEnded = (chain) => (chain.stop ? STOPS[chain.stop] || chain.stop : "");
 

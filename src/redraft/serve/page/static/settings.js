@@ -1,14 +1,17 @@
 // A conversation's settings: its checks as chips, how answers are revised, and the options of the model.
 import { faultOf } from "./api.js";
+import { plainOf } from "./chain.js";
 import { Component, Icon, debounce, grow, html } from "./dom.js";
 import { keepSoon, state, update, writeSetting } from "./store.js";
 import { modelOf } from "./talk.js";
 
 const PRESETS = [
-  ["Short", "words<=50"], ["One sentence", "sentences==1"], ["A list", "bullets>=3"], ["JSON", "json"],
-  ["A number", "number"], ["No jargon", "lacks:leverage"], ["In English", "language:en"], ["In German", "language:de"],
+  "words<=50", "sentences==1", "bullets>=3", "json", "number", "lacks:leverage", "language:en", "language:de",
 ];
-const MODES = ["auto", "native", "prompted", "verified", "best-of", "repair"];
+const MODES = {
+  auto: "checks criticise if there are any", native: "the model, in the same text", prompted: "the model, or the critic", verified: "checks",
+  "best-of": "nobody: drafts are chosen from", repair: "checks, without showing the draft",
+};
 
 export function change(owner, patch) {
   Object.assign(owner.settings, patch);
@@ -26,9 +29,13 @@ export function doingOf({ redraft: own }) {
   return own.drafts > 1 ? `keeps the best of ${own.drafts} drafts` : "answers once";
 }
 
+export const isSmall = (model) => model?.redraft.weights < 300_000_000;
+
 // What a model is: "135 million weights · context of 4,096 tokens".
-export const beingOf = ({ redraft: own }) => [
-  own.weights && `${SHORT.format(own.weights)} weights`, own.context && `context of ${own.context.toLocaleString("en")} tokens`,
+export const beingOf = (model) => [
+  model.redraft.weights && `${SHORT.format(model.redraft.weights)} weights`,
+  isSmall(model) && "small: for short exercises and to try redraft. Use another model for everyday answers",
+  model.redraft.context && `context of ${model.redraft.context.toLocaleString("en")} tokens`,
 ].filter(Boolean).join(" · ");
 
 const SHORT = new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 3 });
@@ -107,7 +114,7 @@ export class Checks extends Component {
   chip(check, at) {
     if (this.state.at === at) return this.box();
     return html`<span class="chip" key=${check}><button type="button" onClick=${() => this.edit(at, check)}
-      aria-label=${`Change the check ${check}`}>${check}</button><button type="button" class="drop"
+      title=${check} aria-label=${`Change the check ${check}`}>${plainOf(check)}</button><button type="button" class="drop"
       aria-label=${`Remove the check ${check}`} onClick=${() => this.drop(at)}>×</button></span>`;
   }
 
@@ -115,11 +122,11 @@ export class Checks extends Component {
     const fixed = modelOf(owner.settings)?.redraft.checks || [];
     return html`<div class="chips" role="group" aria-label="Checks" ref=${(box) => { this.all = box || this.all; }}>
       <span class="label">Checks</span>
-      ${fixed.map((check) => html`<span class="chip fixed" title="A check of the model">${check}<span class="sr"> (a check of the model)</span></span>`)}
+      ${fixed.map((check) => html`<span class="chip fixed" title=${`A check of the model: ${check}`}>${plainOf(check)}<span class="sr"> (a check of the model)</span></span>`)}
       ${owner.settings.checks.map((check, place) => this.chip(check, place))}
       ${at === "new" ? this.box() : html`<button type="button" class="add" onClick=${() => this.edit("new")}>+ Check</button>`}
-      ${at === "new" && PRESETS.filter(([, check]) => this.known(check)).map(([name, check]) => html`
-        <button type="button" class="preset" onClick=${() => this.take(check)}><span>${name}</span> <code>${check}</code></button>`)}
+      ${at === "new" && PRESETS.filter((check) => this.known(check)).map((check) => html`
+        <button type="button" class="preset" onClick=${() => this.take(check)}><span>${plainOf(check)}</span> <code>${check}</code></button>`)}
       <span id="check-fault" class="fault" role="status">${fault}</span>
       <datalist id="kinds">${state.kinds.map((kind) => html`<option value=${kind.form}>${kind.about}</option>`)}</datalist>
     </div>`;
@@ -129,13 +136,13 @@ export class Checks extends Component {
 }
 
 // A field for a number. If it is empty, the model's own number applies.
-function Number_({ owner, name, label, own, min = 0, max, step = 1 }) {
+function Number_({ owner, name, label, own, min = 0, max, step = 1, about }) {
   const given = (event) => {
     const text = event.target.value.trim();
     change(owner, { [name]: text === "" || Number.isNaN(Number(text)) ? undefined : Number(text) });
   };
   return html`<label>${label}<input type="number" min=${min} max=${max} step=${step} value=${owner.settings[name] ?? ""}
-    placeholder=${own} onInput=${given} /></label>`;
+    placeholder=${own} onInput=${given} />${about && html`<small>${about}</small>`}</label>`;
 }
 
 // Why the settings are invalid; empty if they are valid.
@@ -164,12 +171,14 @@ export function Settings({ owner }) {
     <${Number_} owner=${owner} name="min" label=${NAMES.min} own=${own.min} max="16" />
     <${Number_} owner=${owner} name="max" label=${NAMES.max} own=${own.max} max="16" />
     <label>Mode<select value=${owner.settings.mode || ""} onChange=${(event) => change(owner, { mode: event.target.value || undefined })}>
-      <option value="">${own.mode} (the model's own)</option>
-      ${MODES.map((mode) => html`<option value=${mode} selected=${owner.settings.mode === mode}>${mode}</option>`)}</select></label>
-    <${Number_} owner=${owner} name="drafts" label=${NAMES.drafts} own=${own.drafts} min="1" max="8" />
+      <option value="">the model's own: ${own.mode}</option>
+      ${Object.keys(MODES).map((mode) => html`<option value=${mode} selected=${owner.settings.mode === mode}>${mode}</option>`)}</select>
+      <small>Who criticises: ${MODES[owner.settings.mode || own.mode]}.</small></label>
+    <${Number_} owner=${owner} name="drafts" label=${NAMES.drafts} own=${own.drafts} min="1" max="8" about="First answers. Checks choose the best one." />
     ${state.models.length > 1 && html`<label>Critic<select onChange=${(event) => change(owner, { critic: event.target.value || undefined })}>
       <option value="">the model's own</option>
-      ${state.models.map(({ id }) => html`<option value=${id} selected=${owner.settings.critic === id}>${id}</option>`)}</select></label>`}
+      ${state.models.map(({ id }) => html`<option value=${id} selected=${owner.settings.critic === id}>${id}</option>`)}</select>
+      <small>The model that says what to revise.</small></label>`}
     <details class="advanced"><summary>Advanced</summary>
       <label>System prompt<textarea rows="3" dir="auto" value=${owner.settings.system || ""} ref=${(box) => box && grow(box)}
         onInput=${(event) => change(owner, { system: event.target.value || undefined })}></textarea></label>

@@ -1,5 +1,5 @@
 // What a person does with a conversation: ask, stop, edit, retry, revise again, delete.
-import { Live, answerOf } from "./chain.js";
+import { Live, answerOf, brokenOff, errorOf } from "./chain.js";
 import { Lost, Refused, chunks, get } from "./api.js";
 import { newId } from "./dom.js";
 import * as store from "./store.js";
@@ -44,7 +44,7 @@ export async function answer(live, body, signal, drawn) {
       live.take(chunk);
       drawn();
     }
-    return { chain: live.chain };
+    return { chain: live.chain, ended: live.chain?.stop === "cancelled" };
   } catch (error) {
     const begun = live.steps.length || live.answer.trim();
     if (error.name === "AbortError") return { chain: begun ? live.cut("cancelled") : null };
@@ -74,7 +74,8 @@ async function run(conversation, turn, revision) {
   const body = fieldsOf(conversation.settings);
   if (turn.checks?.length) body.revision = { ...body.revision, checks: [...new Set([...(body.revision?.checks || []), ...turn.checks])] };
   if (revision) body.revision = { ...body.revision, ...revision };
-  Object.assign(turn, { model: body.model, left: true }); // until it is finished
+  const asked = [...(modelOf(conversation.settings)?.redraft.checks || []), ...(body.revision?.checks || [])];
+  Object.assign(turn, { model: body.model, asked, left: true }); // `left`: until it is finished
   busy.set(turn.id, { live, stop });
   let kept = 0;
   const save = () => { // so that the text so far survives a reload
@@ -91,11 +92,12 @@ async function run(conversation, turn, revision) {
     if (live.answer && !live.chain) save();
     update();
   }, 1000);
-  const { chain, error = "" } = await answer(live, body, stop.signal, drawn);
+  const { chain, error = "", ended } = await answer(live, body, stop.signal, drawn);
   clearInterval(clock);
   busy.delete(turn.id);
   if (state.locked && !chain) return unask(conversation, turn);
-  Object.assign(turn, { chain, error, left: false, thought: live.thought, thoughts: live.thoughts });
+  const { thought, thoughts } = live;
+  Object.assign(turn, { chain, error, ended, left: false, thought, thoughts }); // `ended`: by the server
   keep(conversation);
   return update({ said: turn.error ? "" : "The answer is complete." });
 }
@@ -141,11 +143,17 @@ export function revise(conversation, turn) {
   return add(conversation, { id: newId(), parent, when: Date.now(), text, files, checks, chain: null, error: "" }, revision);
 }
 
-// Let one passage of the answer be written anew, as a person wants it, in a branch of its own.
-export function patch(conversation, turn, place, wish) {
+// Let one passage of the answer be written anew, as a person wants it, in a branch of its own if that changes it.
+export async function patch(conversation, turn, place, wish) {
   const { parent, files, text, checks } = turn, whole = { min: undefined, max: undefined, drafts: undefined, mode: undefined };
   const revision = { ...whole, given: answerOf(turn.chain), places: [[place, wish]] };
-  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, checks, chain: null, error: "" }, revision);
+  const made = { id: newId(), parent, when: Date.now(), text, files, checks, chain: null, error: "" };
+  turn.unchanged = "";
+  await add(conversation, made, revision);
+  if (answerOf(made.chain) && answerOf(made.chain) !== answerOf(turn.chain)) return;
+  state.said = turn.unchanged = made.chain ? errorOf(made) || brokenOff(made) : made.error;
+  delete conversation.turns[made.id];
+  choose(conversation, turn);
 }
 
 export function stop(conversation) {

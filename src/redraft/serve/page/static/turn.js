@@ -1,11 +1,12 @@
 // A question with the steps of its answer.
 import { busy, siblings, state, update } from "./store.js";
 import {
-  answerOf, brokenOff, changes, checksOf, endOf, errorOf, faultsOf, finalIndex, finalStep, nameOf, parted, pathOf, pillsOf, placeOf,
-  shortly, verdictsOf, whyCut, whyEnded,
+  answerOf, brokenOff, changes, checksOf, derivedIn, endOf, errorOf, faultsOf, finalIndex, finalStep, nameOf, parted, pathOf, pillsOf,
+  placeOf, plainOf, shortly, verdictsOf, whyCut, whyEnded,
 } from "./chain.js";
 import { Icon, counted, grow, html } from "./dom.js";
 import { Text, copied, printable, rendered } from "./markdown.js";
+import { isSmall } from "./settings.js";
 import * as talk from "./talk.js";
 
 const MOST_CHECKS = 50; // most checks that are listed for an answer
@@ -22,7 +23,7 @@ export function Turn({ conversation, turn, last }) {
 
 function Question({ conversation, turn }) {
   if (state.editing === turn.id) return html`<${Editor} conversation=${conversation} turn=${turn} />`;
-  const long = turn.text.length > LONG || turn.text.split("\n").length > 15;
+  const long = turn.text.length > LONG || turn.text.split("\n").length > 15, derived = derivedIn(turn);
   return html`<div class="you">
     <h2 class="sr">You asked</h2>
     ${(turn.files || []).map((file) => html`<p class="file">${file.kind === "image"
@@ -30,7 +31,8 @@ function Question({ conversation, turn }) {
     ${long && html`<details class="more"><summary>Show all</summary></details>`}
     <p class="asis" dir="auto">${printable(turn.text)}</p>
     <div class="row">
-      ${turn.checks?.length > 0 && html`<span class="label">Checked: ${turn.checks.map((check) => html`<code>${check}</code>`)}</span>`}
+      ${turn.checks?.length > 0 && html`<span class="label" title=${turn.checks.join("; ")}>Checked: ${turn.checks.map(plainOf).join(" · ")}</span>`}
+      ${derived && html`<span class="label">${printable(derived)}</span>`}
       <${Branches} conversation=${conversation} turn=${turn} />
       <button type="button" class="quiet" disabled=${!!talk.running(conversation)}
         onClick=${() => update({ editing: turn.id })}><${Icon} name="edit" />Edit<span class="sr"> this question</span></button>
@@ -100,7 +102,7 @@ function Done({ conversation, turn, last }) {
       <div onMouseUp=${(event) => mark(turn, event.currentTarget)}>
         <${Final} chain=${chain} model=${turn.model} thought=${turn.thought} apart=${turn.thoughts} /></div>
       <${Marked} conversation=${conversation} turn=${turn} />`}
-    ${broken && html`<p class="broken">${broken}</p>`}
+    ${[broken, turn.unchanged].filter(Boolean).map((each) => html`<p class="broken">${printable(each)}</p>`)}
     ${turn.error && html`<p class="alert" role="alert">${printable(errorOf(turn))}</p>`}
     <${Actions} conversation=${conversation} turn=${turn} last=${last} />`;
 }
@@ -125,6 +127,7 @@ function Marked({ conversation, turn }) {
   return html`<form class="you editor" onSubmit=${send} onKeyDown=${(event) => event.key === "Escape" && leave()}>
     <label><span>What should be different in <q>${printable(passage.length > 80 ? `${passage.slice(0, 79)}…` : passage)}</q>?</span>
       <input name="wish" maxlength="500" placeholder="shorter, no jargon, in euros …" autocomplete="off" /></label>
+    ${isSmall(talk.modelOf(conversation.settings)) && html`<p class="note">This small model seldom makes the requested edit. It always takes a new text in quotation marks.</p>`}
     <div class="row"><button type="button" onClick=${leave}>Cancel</button><button class="main">Change only this</button></div>
   </form>`;
 }
