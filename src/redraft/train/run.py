@@ -323,8 +323,8 @@ class Ready:
             done = ": all steps are done" if self.is_complete else ""
             lines.append(f"the run resumes from {self.checkpoint.folder}{done}")
         elif self.replaces:
-            steps = [(parse_line(line) or {}).get("step") for line in read_lines(self.loop.folder / LOG)]
-            upto = f", so steps 1 to {steps[-1]} are repeated" if steps else ""
+            logged = [(parse_line(line) or {}).get("step") for line in read_lines(self.loop.folder / LOG)]
+            upto = f", so steps 1 to {logged[-1]} are repeated" if logged else ""
             lines.append(f"{self.loop.folder} has no checkpoint{upto}.")
         return lines
 
