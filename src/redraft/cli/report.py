@@ -39,9 +39,7 @@ def report(
     found = describe(files, answers=answers or (), questions=questions)
     text = "\n".join(as_text(found.sections()))
     if html:
-        drawn = (
-            "95 % intervals, not corrected for several rows; from 20 questions on, by 10,000 resamples"
-        )
+        drawn = "95 % intervals, not corrected for several rows; from 20 questions on, by 10,000 resamples"
         pages = write_page(html, found, f"redraft {__version__} · {drawn}", force=force)
         text += "".join(f"\npage        {each}" for each in pages if str(html) != STDIO)
     write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else text, table=not as_json)
