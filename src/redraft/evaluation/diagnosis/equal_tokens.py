@@ -161,7 +161,7 @@ class Curves:
     points: tuple[Point, ...]
     seeds: int  # number of rounds over the items
     left_out: int = 0  # number of items that are missing from some run
-    unfinished: tuple[str, ...] = ()  # seeds with missing runs
+    unfinished: tuple[str, ...] = ()  # seeds with missing runs, each with these
     by: Cost = "tokens"
     stopped: bool = False  # whether a run has yet to try some prompts: the others may be the easy ones
 
@@ -270,7 +270,8 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     if not any(way.kind == "revise" for way in first):
         return None
     whole = [files for files in by_seed.values() if files.keys() >= first.keys()]
-    unfinished = tuple(seed for seed, files in by_seed.items() if files not in whole)
+    missing = {seed: [way.called for way in first if way not in files] for seed, files in by_seed.items()}
+    unfinished = tuple(f"{seed} ({', '.join(ways)})" for seed, ways in missing.items() if ways)
     runs = {way: results_in(files[way] for files in whole) for way in first}
     items = dict.fromkeys(name for of_way in runs.values() for name in of_way)
     common = [name for name in items if len({len(of_way.get(name, ())) for of_way in runs.values()}) == 1]
