@@ -162,6 +162,7 @@ class Curves:
     seeds: int  # number of rounds over the items
     left_out: int = 0  # number of items that are missing from some run
     unfinished: tuple[str, ...] = ()  # seeds with missing runs, each with these
+    settings: str = ""  # how the first run sampled, and the counted seeds
     by: Cost = "tokens"
     stopped: bool = False  # whether a run has yet to try some prompts: the others may be the easy ones
 
@@ -287,7 +288,10 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
         for file in files.values()
     )
     stopped, left_out = len({*map(len, tried)}) > 1, len(items) - len(common)
-    return Curves(model, task, tuple(points), len(whole), left_out, unfinished, stopped=stopped)
+    drawn = next(iter(chains_of(whole[0][points[0].way]))).sampling
+    drawn = {**drawn, "seed": None, "seeds": " ".join(seed[5:] for seed, ways in missing.items() if not ways)}
+    settings = ", ".join(f"{name} {value}" for name, value in drawn.items() if value is not None)
+    return Curves(model, task, tuple(points), len(whole), left_out, unfinished, settings, stopped=stopped)
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
