@@ -291,9 +291,10 @@ def usage_line(chain: Chain) -> str:
     parts.append(counted(used.completion_tokens, "new token"))
     if used.prompt_tokens:
         parts.append(f"{counted(used.prompt_tokens, 'prompt token')} ({used.cached_tokens:,} cached)")
-    if used.seconds:
-        parts.append(f"{used.seconds:.1f} s")
-        parts.append(f"{used.completion_tokens / used.seconds:.0f} tokens/s")
+    # Replies from a cache tell the time of writing.
+    if seconds := max(used.seconds, sum(step.usage.seconds for step in chain.steps)):
+        parts.append(f"{seconds:.1f} s")
+        parts.append(f"{used.completion_tokens / seconds:.0f} tokens/s")
     if used.cost_usd is not None:
         parts.append(cost_text(used.cost_usd, cost_by_role(chain), digits=6))
     if used.estimated:
