@@ -35,7 +35,7 @@ def amount(cost: float, by: Cost) -> str:
     """Return a cost with its unit: `13 tokens`."""
     if by == "tokens":
         return f"{tokens_text(cost)} tokens"
-    return f"{cost:.1f} s" if by == "seconds" else f"{cost:.6f} USD"
+    return f"{cost:.{1 if cost >= 1 else 3}f} s" if by == "seconds" else f"{cost:.6f} USD"
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
