@@ -80,6 +80,7 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     for shown in ("Who should revise, when, and how?", "revise alone", "majority vote", "all tasks", *titled):
         assert shown in page
     assert "new tokens a prompt</text>" in page
+    assert re.search(r"3 prompts, 1 seed; temperature 0.7, top_p 1.0, max_tokens \d+, seeds 0<", page), page
     before = files()
     assert run().stdout == result.stdout
     Path("script.jsonl").rename("gone.jsonl")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,10 @@ def test_the_score_and_the_chains() -> None:
     assert chains()[0].prompt.text.startswith("How many? (0)\n\n")
     script("Answer: 0")
     assert "seed" not in plain("--limit", "1", "--seed", "0", "-o", "two.jsonl").stdout
+    script("Answer: 0 gulls, and more.", "Answer: 1")
+    cut = plain("--limit", "2", "--max-tokens", "3", "-o", "cut.jsonl").stdout
+    assert re.search(r"  cut off +2 +at the token limit, and scored as they are\n", cut)
+    assert "\nstopped    out of tokens 2\n" in cut
     script("Answer: 0", "It is right. Revision is not needed.")
     assert "guides" not in run("--limit", "1", "-o", "three.jsonl").stdout + result.stdout
 

@@ -73,6 +73,11 @@ def test_two_judges_and_their_agreement() -> None:
     assert sum("strict and kind, 16 reviews" in line for line in found) == 1
     [judges] = json.loads(run(path, "--json").stdout)["comparisons"][0]["judges"]
     assert (judges["reviews"], judges["agreement"]["value"]) == (16, 0.125)
+    said = [
+        {**each, "score": each["score"] if each.get("judge") != "kind" else None, "winner": "1"}
+        for each in records
+    ]
+    assert any(line.endswith("; 32 of 48 reviews have scores") for line in shown(run(write("r.jsonl", said))))
 
 
 def test_what_does_not_count_is_listed_with_the_reason() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redraft.chain import Chain, CheckResult, Feedback, RoleUsage, Step, Stop, Usage, Verdict
-from redraft.revision.words import Summary
+from redraft.revision.words import Summary, usage_line
 
 
 def step(*, passed: bool, echo: bool = False) -> Step:
@@ -40,6 +40,12 @@ def test_that_single_answers_stopped_is_not_told() -> None:
     summary = Summary()
     summary.add(chain([step(passed=False)], 0, "max_revisions"))
     assert [name for name, _ in summary.rows()] == ["revisions", "checks"]
+
+
+def test_a_reply_from_a_cache_took_as_long_as_it_was_written() -> None:
+    written = Step(answer="a", usage=Usage(completion_tokens=50, seconds=22.0))
+    used = Usage(completion_tokens=50, seconds=0.0065)
+    assert usage_line(chain([written], 0, "ended", used)).endswith("50 new tokens · 22.0 s · 2 tokens/s")
 
 
 def test_chains_that_ended_by_themselves_are_told_with_the_reason() -> None:

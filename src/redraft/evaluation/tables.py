@@ -49,7 +49,7 @@ def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
 
 def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, str]:
     """Return an estimate and its interval as two texts. An undefined value is a dash."""
-    form = f"{'+' * sign}.{digits}f"
+    form = f"{'+' * sign}z.{digits}f"  # without -0.0
     value = "–" if math.isnan(estimate.value) else format(estimate.value, form)
     return value, "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
 

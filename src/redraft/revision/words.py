@@ -211,9 +211,8 @@ class Summary:
         cost = "" if usd is None else cost_text(usd, self.costs, digits=4)
         if cost and self.unpriced:
             cost += f"; {counted(self.unpriced, 'chain')} {were} left out: no price is known"
-        single = not self.revisions and {*self.stops} == {"max_revisions"}  # no revision was allowed
         rows = [("revisions", self._revisions()), ("checks", self._checks())]
-        rows += [("stopped", "" if single else self.stopped), ("tokens", self._tokens()), ("cost", cost)]
+        rows += [("stopped", self.stopped), ("tokens", self._tokens()), ("cost", cost)]
         return [(name, text) for name, text in rows if text]
 
     @property
@@ -226,9 +225,8 @@ class Summary:
         """The reasons why the chains ended, with their counts, in words."""
         whys = ", ".join(f"{why} {count:,}" for why, count in self.ended.most_common())
         more = {"ended": f" ({whys})"} if whys else {}
-        words = SHORT_STOPS if self.revisions else SHORT_STOPS | {"max_revisions": "not revised"}
-        found = self.stops.most_common()
-        return " · ".join(f"{words.get(name, name)} {count:,}{more.get(name, '')}" for name, count in found)
+        found = [each for each in self.stops.most_common() if self.revisions or each[0] != "max_revisions"]
+        return " · ".join(f"{SHORT_STOPS.get(name, name)} {n:,}{more.get(name, '')}" for name, n in found)
 
     def _revisions(self) -> str:
         if not self.chains:
@@ -290,9 +288,10 @@ def usage_line(chain: Chain) -> str:
     parts.append(counted(used.completion_tokens, "new token"))
     if used.prompt_tokens:
         parts.append(f"{counted(used.prompt_tokens, 'prompt token')} ({used.cached_tokens:,} cached)")
-    if used.seconds:
-        parts.append(f"{used.seconds:.1f} s")
-        parts.append(f"{used.completion_tokens / used.seconds:.0f} tokens/s")
+    # Replies from a cache tell the time of writing.
+    if seconds := max(used.seconds, sum(step.usage.seconds for step in chain.steps)):
+        parts.append(f"{seconds:.1f} s")
+        parts.append(f"{used.completion_tokens / seconds:.0f} tokens/s")
     if used.cost_usd is not None:
         parts.append(cost_text(used.cost_usd, cost_by_role(chain), digits=6))
     if used.estimated:

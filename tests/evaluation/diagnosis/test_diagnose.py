@@ -127,7 +127,8 @@ def test_verdicts_against_the_truth() -> None:
     assert shown["balanced accuracy"][2].startswith(
         "mean of recall and of the right accepted, 1 of 2; unknown verdicts: 1; "
     )
-    assert "verdicts: finding answers that need revision" not in str(diagnose([told("a", "1")]))
+    for own in (diagnose([told("a", "1")]), diagnose([told("a", "01", guide="01")], score=["words<=9"])):
+        assert "verdicts: finding answers that need revision" not in str(own)
 
 
 def test_what_is_broken_in_the_end() -> None:
@@ -142,9 +143,10 @@ def test_what_is_broken_in_the_end() -> None:
         ("01", "no right answer was revised, so nothing could be lost"),
         ("10", "no wrong answer was revised, so nothing could be gained"),
         ("00 11", "nothing changed"),
-        ("01 01 10", "above Acc/(1 - Acc) = 0.50: it gained, p = 1"),
+        ("01 01 10", "above Acc/(1 - Acc) = 0.50: undecided, p = 1"),
+        ("01 " * 9 + "11", "above Acc/(1 - Acc) = 0.11: it gained, p = 0.0039"),
         ("01 10", "equal to Acc/(1 - Acc) = 1.00: no difference, p = 1"),
-        ("00 10", "below Acc/(1 - Acc) = 1.00: it lost, p = 1"),
+        ("00 10", "below Acc/(1 - Acc) = 1.00: undecided, p = 1"),
     ],
 )
 def test_whether_iterating_pays_is_said_in_words(pairs: str, words: str) -> None:

@@ -13,10 +13,11 @@ pytest.importorskip("scipy")
 from redraft.chain import Usage
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import equal_tokens
-from redraft.evaluation.diagnosis.equal_tokens import Curves, Spent, Versus, corrected, verdict
+from redraft.evaluation.diagnosis.equal_tokens import Curves, Spent, Versus, amount, corrected, verdict
 from redraft.evaluation.diagnosis.table import Table
 from redraft.evaluation.diagnosis.truth import known
-from redraft.evaluation.stats import without_nan
+from redraft.evaluation.stats import Estimate, without_nan
+from redraft.evaluation.tables import plain
 from tests.evaluation.diagnosis.made_chains import shares, step, told
 from tests.evaluation.diagnosis.made_chains import write_run as write
 
@@ -207,3 +208,8 @@ def test_a_folder_without_an_item_in_every_run_is_refused(tmp_path: Path) -> Non
     write(tmp_path, "plain", 1, [])
     with pytest.raises(UsageError, match="no item was answered in every run"):
         curves_in(tmp_path)
+
+
+def test_small_figures_are_told_apart_and_zero_has_no_minus() -> None:
+    assert [amount(cost, "seconds") for cost in (0.1234, 17.42)] == ["0.123 s", "17.4 s"]
+    assert plain(Estimate(-0.04, -0.01, 0.2), 1, sign=True) == ("+0.0", "+0.0 to +0.2")

@@ -76,7 +76,7 @@ def test_prompts_and_seeds_that_lack_a_run_are_named(tmp_path: Path) -> None:
     table = table_of(folder)
     assert list(table.remarks) == [
         "m, t: not counted: 2 prompts that some run did not answer.",
-        "m, t: these seeds lack runs and are not counted: seed-2.",
+        "m, t: these seeds lack runs and are not counted: seed-2 (revise-2, best-of-2, best-of-3, blind-2).",
     ]
     # The prompts that a stopped run answered may be the easy ones. Prompts that failed are no such choice.
     assert "m, t: 38 prompts, 1 seed, UNFINISHED\n" in str(table)

@@ -12,7 +12,7 @@ from redraft.chain import Chain
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
 from redraft.errors import RecordError, path_of, shown
-from redraft.evaluation.diagnosis.figures import Changes, Figures, sentence
+from redraft.evaluation.diagnosis.figures import LEVEL, Changes, Figures, sentence
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.records import listed
 from redraft.evaluation.stats import without_nan
@@ -105,7 +105,8 @@ def sections(found: Figures) -> Iterator[Part]:
     yield Part("right answers", lines=lines)
     if found.revised:
         yield Part("effect of revising", lines=[*_transitions(found)])
-    if any(judged.right or judged.wrong for judged in found.verdicts.judged):
+    given = any(judged.right or judged.wrong for judged in found.verdicts.judged)
+    if given and not all(each.guided == each.scored for each in found.chains):  # else they cannot be wrong
         yield Part("verdicts: finding answers that need revision", lines=[*_verdicts(found)])
 
 
@@ -137,6 +138,7 @@ def _paying(changes: Changes) -> str:
     side, result = "equal to", "no difference"
     if changes.fixed != changes.broken:
         side, result = ("above", "it gained") if changes.fixed > changes.broken else ("below", "it lost")
+        result = result if changes.decision.p < LEVEL else "undecided"
     return f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, {p_text(changes.decision.p)}"
 
 

@@ -35,7 +35,7 @@ def amount(cost: float, by: Cost) -> str:
     """Return a cost with its unit: `13 tokens`."""
     if by == "tokens":
         return f"{tokens_text(cost)} tokens"
-    return f"{cost:.1f} s" if by == "seconds" else f"{cost:.6f} USD"
+    return f"{cost:.{1 if cost >= 1 else 3}f} s" if by == "seconds" else f"{cost:.6f} USD"
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
@@ -161,7 +161,8 @@ class Curves:
     points: tuple[Point, ...]
     seeds: int  # number of rounds over the items
     left_out: int = 0  # number of items that are missing from some run
-    unfinished: tuple[str, ...] = ()  # seeds with missing runs
+    unfinished: tuple[str, ...] = ()  # seeds with missing runs, each with these
+    settings: str = ""  # how the first run sampled, and the counted seeds
     by: Cost = "tokens"
     stopped: bool = False  # whether a run has yet to try some prompts: the others may be the easy ones
 
@@ -270,7 +271,8 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     if not any(way.kind == "revise" for way in first):
         return None
     whole = [files for files in by_seed.values() if files.keys() >= first.keys()]
-    unfinished = tuple(seed for seed, files in by_seed.items() if files not in whole)
+    missing = {seed: [way.called for way in first if way not in files] for seed, files in by_seed.items()}
+    unfinished = tuple(f"{seed} ({', '.join(ways)})" for seed, ways in missing.items() if ways)
     runs = {way: results_in(files[way] for files in whole) for way in first}
     items = dict.fromkeys(name for of_way in runs.values() for name in of_way)
     common = [name for name in items if len({len(of_way.get(name, ())) for of_way in runs.values()}) == 1]
@@ -286,7 +288,10 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
         for file in files.values()
     )
     stopped, left_out = len({*map(len, tried)}) > 1, len(items) - len(common)
-    return Curves(model, task, tuple(points), len(whole), left_out, unfinished, stopped=stopped)
+    drawn = next(iter(chains_of(whole[0][points[0].way]))).sampling
+    drawn = {**drawn, "seed": None, "seeds": " ".join(seed[5:] for seed, ways in missing.items() if not ways)}
+    settings = ", ".join(f"{name} {value}" for name, value in drawn.items() if value is not None)
+    return Curves(model, task, tuple(points), len(whole), left_out, unfinished, settings, stopped=stopped)
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:

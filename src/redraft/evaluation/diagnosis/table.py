@@ -109,8 +109,8 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     for kind in REVISING:
         files = runs.glob(f"seed-*/{kind}-*[0-9].jsonl")
         made = [chain.steps for file in files for chain in chains_of(file) if chain.steps]
-        cut = sum(step.finish != "stop" for step, *_ in made)
-        unclear = sum(step.feedback is not None and step.feedback.verdict == "unknown" for step, *_ in made)
+        cut = sum(step.finish != "stop" and not step.feedback for step, *_ in made)
+        unclear = sum(bool(step.feedback) and step.verdict == "unknown" for step, *_ in made)
         if cut + unclear and not any(rest for _, *rest in made):
             why = f"{cut:,} were cut, and {unclear:,} had unclear verdicts"
             yield f"{equal_tokens.named(kind)} changed none of {counted(len(made), 'first answer')}: {why}."
@@ -189,7 +189,7 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         name = f"{each.model}, {each.task}"
         if each.task != ALL:
             note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
-            note += ", UNFINISHED" * each.stopped
+            note += ", UNFINISHED" * each.stopped + f"; {each.settings}" * charts
             axis = "new tokens a prompt" if each.by == "tokens" else f"{each.by} a prompt"
             chart = drawn(equal_tokens.series(each), axis, "right answers, %") if charts else ""
             most = equal_tokens.point_line(max(each.points, key=lambda point: point.score.value))

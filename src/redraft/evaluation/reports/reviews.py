@@ -125,7 +125,9 @@ def _lines(report: Report, comparison: compare.Comparison) -> Iterator[Line]:
 
 def _ratio(comparison: compare.Comparison, ratio: Estimate) -> Iterator[Line]:
     (one, two), (three, four) = comparison.sums
-    yield Line("ratio of scores", *percent(ratio, 2), f"{one + three:,g} of {two + four:,g}")
+    scored = [bool(game.scores) for item in comparison.items for game in item.games]
+    some = f"; {sum(scored):,} of {len(scored):,} reviews have scores" * (not all(scored))
+    yield Line("ratio of scores", *percent(ratio, 2), f"{one + three:,g} of {two + four:,g}{some}")
     for name, ours, theirs in (("first", one, two), ("second", three, four)):
         if theirs:
             share = f"{ours / theirs:.2%}".replace("%", " %")

@@ -75,6 +75,7 @@ class Tally(Summary):
     items: dict[str, str] = field(default_factory=dict)  # items (`item_of`) by chain id, if they differ
     beside: dict[str, Share] = field(default_factory=_shares)  # other scores over all records, by name
     groups: dict[str, Share] = field(default_factory=_shares)  # scores by group (IFEval: constraint type)
+    cut: int = 0  # chains whose best answer reached the token limit
     failed: dict[str, int] = field(default_factory=dict)  # records without an answer, by cause; not counted
 
     @property
@@ -100,6 +101,7 @@ class Tally(Summary):
     def add(self, chain: Chain, groups: Iterable[str] = (), name: str = "") -> None:
         """Count a chain. `groups` are used if its task has no groups. `name` replaces a repeated id."""
         super().add(chain)
+        self.cut += chain.best is not None and chain.steps[chain.best].finish == "max_tokens"
         name, item = name or chain.id, item_of(chain)
         if item != name:
             self.items[name] = item
@@ -134,6 +136,8 @@ class Tally(Summary):
     def lines(self) -> Iterator[Line]:
         """Yield the score as table rows."""
         yield _line("score" if self.task else "passed", self.score)
+        if self.task and self.cut:
+            yield Line("  cut off", f"{self.cut:,}", note="at the token limit, and scored as they are")
         for k, rate in self.passes.items():
             fewer = len(self.score.by_item) - self._with(k)
             without = f"; leaves out {counted(fewer, 'record')} with fewer answers" if fewer else ""

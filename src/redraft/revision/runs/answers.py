@@ -327,9 +327,9 @@ class AnswerRun:
         return options
 
     def _note(self, counts: ItemCounts) -> str:
-        found = self.summary
-        well = f"{found.passed} passed" if found.checked else f"{found.stops['accepted']} accepted"
-        return f"{well} · {counts.failed} failed" if counts.failed else well
+        found, accepted = self.summary, self.summary.stops["accepted"]
+        well = f"{found.passed} passed" if found.checked else f"{accepted} accepted" * bool(accepted)
+        return " · ".join(filter(None, (well, f"{counts.failed} failed" * bool(counts.failed))))
 
     def _result(self, job: JobResult) -> FileResult:
         spent, summary = job.spent, self.summary
