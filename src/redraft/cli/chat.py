@@ -110,10 +110,10 @@ class Chat:
                 width = max(map(len, COMMANDS))
                 write("\n".join(f"{usage:<{width}}  {text}" for usage, text in COMMANDS.items()), table=True)
             case "/undo":
-                before = talk.turns
+                turns = talk.turns
                 talk.undo()
-                asked = f"question: {before[-1].prompt.text!r:.60}"
-                tell(f"took back the last {asked if len(talk.turns) < len(before) else '/revise or /edit'}.")
+                asked = f"question: {turns[-1].prompt.text!r:.60}"
+                tell(f"took back the last {asked if len(talk.turns) < len(turns) else '/revise or /edit'}.")
             case "/revise" | "/edit":
                 more = talk.edited(value) if command == "/edit" else talk.again()
                 before = talk.turns[-1]
