@@ -172,7 +172,7 @@ class AnswerRun:
     verb: str = "answer"  # the name in the provenance record
     summary: Summary = field(default_factory=Summary)
     _url: str = field(default="", init=False)  # the URL of a source in a store
-    _told: bool = field(default=False, init=False)  # whether a field `check` was reported
+    _warned: bool = field(default=False, init=False)  # whether a field `check` was reported
     options: ClassVar[type[OptionModel]] = Flags  # the options of the chains
     # Whether answers have to pass the checks of the run and of their record: if one fails, the status is 1.
     must_pass: ClassVar[bool] = True
@@ -261,8 +261,8 @@ class AnswerRun:
             if self.must_pass:
                 self.options_of(record)  # so that a wrong check is found before anything is paid for
                 source = record.meta.get("source")
-                if not self._told and isinstance(source, Mapping) and "check" in source:
-                    self._told = True
+                if not self._warned and isinstance(source, Mapping) and "check" in source:
+                    self._warned = True
                     self.plan.say(f"{record.id}: the field 'check' is not read. Did you mean 'checks'?")
             yield record
 
