@@ -74,6 +74,8 @@ class Exchange(Response):
             except asyncio.CancelledError:  # the server has ended
                 if not self._gate.draining:
                     raise
+        if self._cancel and self._cancel.cancelled and not self._gone:
+            scope["state"].setdefault("error", "draining")
         messages = self._reply.messages
         scope["state"]["chains"] = [message.chain for message in messages if message.chain]
         scope["state"]["usage"] = sum((message.usage for message in messages), Usage())
@@ -117,6 +119,8 @@ class Exchange(Response):
             async for index, event in events:
                 for _ in self._reply.messages[index].take(event):
                     pass
+        if self._gone:
+            raise ClientGone
         reply = JSONResponse(self._reply.whole())
         reply.raw_headers += self._left_out
         await reply(scope, receive, send)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 OPEN = ("/health", "/ready")  # routes that need no key
+GONE = 499  # the status, in logs and metrics, of a request whose client left before its reply; as in nginx
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -73,10 +74,11 @@ class Guard:
             await reply_of(refusal, scope)(scope, receive, noting)
         finally:
             seconds = time.monotonic() - began
+            seen.setdefault("status", GONE)
             probe = scope["path"].rstrip("/") in (*OPEN, "/metrics")
             if not probe:
                 self.metrics.note(seen, seconds)
-            quiet = of_page or (probe and seen.get("status") == HTTPStatus.OK)
+            quiet = of_page or (probe and seen["status"] == HTTPStatus.OK)
             _log.log(logging.DEBUG if quiet else logging.INFO, Entry.of(scope, seconds))
             self.reader.release(seen)
             REQUEST.reset(before)

@@ -64,7 +64,7 @@ class Metrics:
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
         """Count a request, its usage and its seconds. `seen` is the state of its scope."""
         key = seen.get("key", ANYONE).name
-        self._requests.labels(str(seen.get("status", "gone")), key).inc()
+        self._requests.labels(str(seen["status"]), key).inc()
         if (model := seen.get("model")) is None:
             return
         usage: Usage = seen.get("usage", Usage())
