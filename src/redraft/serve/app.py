@@ -27,7 +27,7 @@ from redraft.serve.gate import Gate, ending, unavailable
 from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
-from redraft.serve.models import Models
+from redraft.serve.models import Models, watched_in
 from redraft.serve.page.mount import Logins, Page, Store
 from redraft.serve.reader import LIGHT, Reader, ServerLimits
 from redraft.serve.replies import ChatReply
@@ -167,7 +167,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
         if gate.ending:
             raise ending()
         models.probe()
-        if offered and all(model.down for model in offered):
+        if offered and all(any(e.health.down for e in watched_in(each.options)) for each in offered):
             raise unavailable("engine_down", "no model is working.")
         return {"status": "degraded" if models.down or any(each.trouble for each in engines) else "ready"}
 

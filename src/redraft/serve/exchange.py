@@ -1,8 +1,7 @@
 """Answer one request to a model, streamed or not.
 
 If the client leaves, the chain and its call in the engine are cancelled, but the usage is still recorded. The
-status of a stream is sent with the first piece, so an earlier error can still have its own status. If nothing
-is sent for a while, a comment is sent.
+status of a stream is sent with the first piece, so an earlier error can still have its own status.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Count requests, tokens and the ends of chains, by model, for Prometheus at `/metrics`.
 
-Labels are names of served models and of keys, and redraft's own words. There are few, because no label is a
-client's text.
+No label is a client's text, so there are few.
 """
 
 from __future__ import annotations
