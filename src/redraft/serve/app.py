@@ -208,7 +208,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _no_route(request: Request, error: Exception) -> Response:
     found = cast("HTTPException", error)
     status = HTTPStatus(found.status_code)
-    use = f" Use {allowed}." if (allowed := (found.headers or {}).get("Allow")) else ""
+    served = "/v1/chat/completions or /v1/responses" if request.method == "POST" else ""
+    use = f" Use {allowed}." if (allowed := (found.headers or {}).get("Allow") or served) else ""
     message = f"{request.method} {request.url.path} is not served here.{use}"
     refusal = Refusal(status, "not_found" if status == 404 else "method_not_allowed", f"{message:.300}")
     reply = reply_of(refusal, request.scope)
