@@ -118,7 +118,7 @@ def draw_page() -> None:
     serve = [*REDRAFT, "serve", "--model", "default", "--engine", "llamacpp", "--port", "0"]
     with subprocess.Popen([*serve, *PATCHED.split()], stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr
-        said = server.stderr.readline() + server.stderr.readline()
+        said = "".join(server.stderr.readline() for _ in range(3))
         found = re.search(r"The page: (\S+)", said)
         assert found, said
         with window(found[1]) as page:

@@ -48,7 +48,7 @@ def running(*words: str) -> Iterator[Running]:
     with start("serve", "--port", 0, "--linger", 0, *words, "--no-page", stdout=None) as process:
         assert process.stderr
         try:
-            said = process.stderr.readline()
+            said = next(line for line in process.stderr if "opening" not in line)
             found = re.search(r" at (http://\S+)$", said)
             yield Running(process, said, found[1] if found else "")
         finally:
@@ -82,7 +82,7 @@ def test_each_model_that_is_named_is_served_by_its_own_names() -> None:
     Path("snow.jsonl").write_text('"Snow."\n')
     rain, snow = ("--model", "script:rain.jsonl"), ("-m", "script:snow.jsonl")
     with running(*rain, *snow) as server:
-        assert server.said.startswith("redraft: serving rain and rain-revise and snow and snow-revise at ")
+        assert server.said.startswith("redraft: serving rain, rain-revise, snow and snow-revise at ")
         assert server.ask("snow")["choices"][0]["message"]["content"] == "Snow."
     assert "two models are called rain." in refused("--port", "0", *rain, *rain).stderr
     assert "--model can be given only once" in refused("--models", "models.yaml", *rain, *snow).stderr

@@ -148,6 +148,7 @@ def started(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     with start("serve", *words, "--port", 0, stdout=None) as process:
         assert process.stderr
         try:
+            assert "opening" in (said := process.stderr.readline()), said + process.stderr.read()
             said = process.stderr.readline()
             found = re.search(r" at http://[^:]+:(\d+)/v1", said)
             assert found, said + process.stderr.read()

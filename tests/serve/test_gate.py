@@ -97,6 +97,7 @@ def test_a_client_that_leaves_before_anything_came_ends_the_work(stream: bool) -
         leave(server, lambda: engine.begun.acquire(blocking=False), stream=stream)
         assert engine.ended.acquire(timeout=WAIT)
         assert is_true(lambda: not server.gate.inside)
+        assert is_true(lambda: ("redraft_requests_total", "", "499") in figures(server))
 
 
 def test_a_client_that_leaves_the_queue_is_never_answered_and_took_nothing() -> None:
@@ -327,7 +328,7 @@ def test_a_cut_stream_is_booked_with_what_was_asked(path: str, body: dict[str, A
                 list(lines)
         assert is_true(lambda: '"path"' in text.getvalue())
     [line] = [line for line in map(json.loads, text.getvalue().splitlines()) if "path" in line]
-    assert line.get("error") == ("client_left" if how == "leaves" else None)
+    assert line["error"] == ("client_left" if how == "leaves" else "draining")
     # Estimated, since a stream that is ended does not tell.
     assert len(asked) / 8 < line["prompt_tokens"] < len(asked)
     assert line["completion_tokens"] >= len("Rain")

@@ -93,9 +93,12 @@ def test_every_route_needs_a_key(guarded: Server, method: str, path: str, given:
     assert said in error["message"]  # OpenAI's words, which litellm reads
 
 
-def test_a_key_may_come_as_azures_clients_send_it(guarded: Server) -> None:
-    assert guarded.post(headers={"api-key": KEY}).status_code == 200
-    assert guarded.post(headers={"api-key": "x"}).status_code == 401
+@pytest.mark.parametrize("name", ["api-key", "x-api-key"])
+def test_a_key_may_come_as_the_clients_of_azure_and_anthropic_send_it(guarded: Server, name: str) -> None:
+    assert guarded.post(headers={name: KEY}).status_code == 200
+    assert guarded.post(headers={name: "x"}).status_code == 401
+    other = httpx.post(f"{guarded.url}/messages", json={}, headers={name: KEY})
+    assert "is not served here. Use /v1/chat/completions or /v1/responses." in other.text
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/v1/models", "/health/", "/openapi.json"])

@@ -33,9 +33,9 @@ def logged(formatter: logging.Formatter) -> Iterator[io.StringIO]:
         log.setLevel(before)
 
 
-def test_of_a_client_that_left_there_is_no_status_and_only_what_is_known() -> None:
-    entry = Entry.of({"state": {"id": "r1"}, "method": "GET", "path": "/a b"}, 0.5)
-    assert str(entry) == "id=r1 method='GET' path='/a b' status=- seconds=0.5"
+def test_a_line_has_only_what_is_known() -> None:
+    entry = Entry.of({"state": {"id": "r1", "status": 499}, "method": "GET", "path": "/a b"}, 0.5)
+    assert str(entry) == "id=r1 method='GET' path='/a b' status=499 seconds=0.5"
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/nothing", "/v1/chat/completions"])

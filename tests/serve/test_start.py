@@ -84,7 +84,7 @@ def test_one_server_that_is_down_keeps_no_other_model_from_being_served(down: En
     assert seen == [({"a"}, {"b", "c"}), ({"a"}, {"b", "c"}), ({"a", "b", "c"}, set())]
     assert said[0].startswith("serving a at ")
     assert said[1:3] == [f"{name} is not served yet; trying again: {down}" for name in "bc"]
-    assert said[3].startswith("serving a and b and c at ")
+    assert said[3].startswith("serving a, b and c at ")
 
 
 @pytest.mark.parametrize(

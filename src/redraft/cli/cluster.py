@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,7 +83,8 @@ class NodeFlags:
         from redraft.serve.cluster.connect import Bounds, connected
 
         replicas = Bounds.read(self.replicas, "--replicas", lowest=0)
-        with connected(self.ray) as ray:
+        # Ray prints to standard output. The engine logs each failure in one line itself.
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), connected(self.ray) as ray:
             from redraft.serve.cluster.serving import Applications
 
             yield Applications(ray, self.app, replicas, tell)

@@ -106,6 +106,7 @@ class Retry:
         self.rate = RateLimit(patience.rpm, patience.tpm)
         self.given_up, self._rests_until = 0, 0.0  # requests in a row that a dead server did not answer
         self._down_since: float | None = None
+        self._told = False  # whether the user is told of a wait
         self._served_at: float | None = None
 
     @property
@@ -118,8 +119,9 @@ class Retry:
         """Record that the server accepted a request for tokens."""
         self._served_at = clock()
         self.rate.grow()
-        if self._down_since is not None:
-            self._down_since = None
+        self._down_since = None
+        if self._told and clock() >= self.rate.held_until:  # an earlier request may end during the pause
+            self._told = False
             self._patience.tell("")
 
     async def waited(self, failure: Failure) -> bool:
@@ -163,6 +165,7 @@ class Retry:
             told = f"{most / 60:g} min" if most >= 60 and most % 60 == 0 else f"{most:g} s"
             limit = f", at most {told}" if most else ""
             limit = ", as it asks" if whole > patience.outage and after else limit
+            self._told = True
             patience.tell(f"{self._host} {failure.words}, waiting {whole:.0f} s{limit}")
         return seconds
 
@@ -209,7 +212,7 @@ class RateLimit:
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
-        self._requests, self._tokens, self._held_until = Schedule(rpm), Schedule(tpm), 0.0
+        self._requests, self._tokens, self.held_until = Schedule(rpm), Schedule(tpm), 0.0
         self._door, self._left = asyncio.Lock(), asyncio.Event()
         self._under_way, self._most, self._cut_at = 0, inf, -inf
         self._mean, self._calls = 0.0, 0
@@ -223,7 +226,7 @@ class RateLimit:
         async with self._door:
             while True:
                 now = clock()
-                wait = max(self._requests.free, self._tokens.free, self._held_until) - now
+                wait = max(self._requests.free, self._tokens.free, self.held_until) - now
                 if wait > 0:
                     queued = True
                     await asyncio.sleep(wait)
@@ -240,7 +243,7 @@ class RateLimit:
 
     def hold(self, seconds: float) -> None:
         """Make no request for this long, because the server is down or asked for a pause."""
-        self._held_until = max(self._held_until, clock() + seconds)
+        self.held_until = max(self.held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:
         """Record that a request ended, and give back its expected tokens. `used` books the actual ones."""

@@ -74,11 +74,7 @@ def _parsed(checks: list[str]) -> tuple[Check, ...]:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve on standard input and output until the client disconnects.
-
-    Raises:
-        RedraftError: A check is wrong, or a model's file is missing.
-    """
+    """Serve on standard input and output until the client disconnects. Raise if the settings are wrong."""
     settings.check()
     forms = "\n".join(f"{kind.form}: {kind.about}" for kind in check_kinds("anyone").values())
     async with AsyncExitStack() as stack:

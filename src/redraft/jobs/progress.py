@@ -168,7 +168,7 @@ class ItemProgress(ProgressLine):
         if self.opening:
             return [done, f"opening the model, {clock_time(self.seconds)}", self.waiting]
         begun = f"{clock_time(self.seconds)} elapsed" if self.current and not left else ""
-        return [done, pace, left or begun, self.note, self.waiting or self._now()]
+        return [done, pace, "" if self.waiting else left or begun, self.note, self.waiting or self._now()]
 
     def _now(self) -> str:
         if not self.current:

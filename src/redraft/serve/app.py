@@ -27,7 +27,7 @@ from redraft.serve.gate import Gate, ending, unavailable
 from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
-from redraft.serve.models import Models
+from redraft.serve.models import Models, watched_in
 from redraft.serve.page.mount import Logins, Page, Store
 from redraft.serve.reader import LIGHT, Reader, ServerLimits
 from redraft.serve.replies import ChatReply
@@ -167,7 +167,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
         if gate.ending:
             raise ending()
         models.probe()
-        if offered and all(model.down for model in offered):
+        if offered and all(any(e.health.down for e in watched_in(each.options)) for each in offered):
             raise unavailable("engine_down", "no model is working.")
         return {"status": "degraded" if models.down or any(each.trouble for each in engines) else "ready"}
 
@@ -208,7 +208,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _no_route(request: Request, error: Exception) -> Response:
     found = cast("HTTPException", error)
     status = HTTPStatus(found.status_code)
-    use = f" Use {allowed}." if (allowed := (found.headers or {}).get("Allow")) else ""
+    served = "/v1/chat/completions or /v1/responses" if request.method == "POST" else ""
+    use = f" Use {allowed}." if (allowed := (found.headers or {}).get("Allow") or served) else ""
     message = f"{request.method} {request.url.path} is not served here.{use}"
     refusal = Refusal(status, "not_found" if status == 404 else "method_not_allowed", f"{message:.300}")
     reply = reply_of(refusal, request.scope)

@@ -1,8 +1,7 @@
 """Answer one request to a model, streamed or not.
 
 If the client leaves, the chain and its call in the engine are cancelled, but the usage is still recorded. The
-status of a stream is sent with the first piece, so an earlier error can still have its own status. If nothing
-is sent for a while, a comment is sent.
+status of a stream is sent with the first piece, so an earlier error can still have its own status.
 """
 
 from __future__ import annotations
@@ -74,6 +73,8 @@ class Exchange(Response):
             except asyncio.CancelledError:  # the server has ended
                 if not self._gate.draining:
                     raise
+        if self._cancel and self._cancel.cancelled and not self._gone:
+            scope["state"].setdefault("error", "draining")
         messages = self._reply.messages
         scope["state"]["chains"] = [message.chain for message in messages if message.chain]
         scope["state"]["usage"] = sum((message.usage for message in messages), Usage())
@@ -117,6 +118,8 @@ class Exchange(Response):
             async for index, event in events:
                 for _ in self._reply.messages[index].take(event):
                     pass
+        if self._gone:
+            raise ClientGone
         reply = JSONResponse(self._reply.whole())
         reply.raw_headers += self._left_out
         await reply(scope, receive, send)

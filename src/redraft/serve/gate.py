@@ -1,9 +1,7 @@
 """Limit how many requests are answered at once and how many wait, and shut the server down.
 
 A request passes the gate before its model is asked. Each engine has its own lane, so that a slow model delays
-no other; a request whose lane is full gets 429. Before the server shuts down, `/ready` reports it while
-requests are still answered, so that load balancers stop sending more. Then the server finishes its active
-requests, and answers new ones with 503. Overlong chains are cancelled, and end with their best answer.
+no other; a request whose lane is full gets 429. `Gate.drain` shuts the server down.
 """
 
 from __future__ import annotations

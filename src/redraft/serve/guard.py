@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 OPEN = ("/health", "/ready")  # routes that need no key
+GONE = 499  # the status, in logs and metrics, of a request whose client left before its reply; as in nginx
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -73,10 +74,11 @@ class Guard:
             await reply_of(refusal, scope)(scope, receive, noting)
         finally:
             seconds = time.monotonic() - began
+            seen.setdefault("status", GONE)
             probe = scope["path"].rstrip("/") in (*OPEN, "/metrics")
             if not probe:
                 self.metrics.note(seen, seconds)
-            quiet = of_page or (probe and seen.get("status") == HTTPStatus.OK)
+            quiet = of_page or (probe and seen["status"] == HTTPStatus.OK)
             _log.log(logging.DEBUG if quiet else logging.INFO, Entry.of(scope, seconds))
             self.reader.release(seen)
             REQUEST.reset(before)
@@ -90,7 +92,10 @@ class Guard:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", why)
         if self.keys is None or scope["path"] in OPEN or not with_key:
             return ANYONE
-        given = headers.getlist("authorization") or [f"Bearer {key}" for key in headers.getlist("api-key")]
+        of_others = headers.getlist("api-key") + headers.getlist(
+            "x-api-key"
+        )  # as Azure and Anthropic have it
+        given = headers.getlist("authorization") or [f"Bearer {key}" for key in of_others]
         if len(given) == 1 and (key := self.keys.find(given[0])):
             return key
         if not given and self.page and (key := self.page.key_of(headers)):

@@ -41,20 +41,19 @@ class Entry(dict[str, Any]):
             key=(key and key.name) or None,
             method=f"{scope['method']:.20}",
             path=f"{scope['path']:.80}",
-            status=seen.get("status"),  # None if the client left before there was a status
+            status=seen["status"],
             model=seen.get("model"),
             stop=chains[-1].stop if chains else None,
             revisions=sum(chain.revisions for chain in chains) if chains else None,
             prompt_tokens=usage and usage.prompt_tokens,  # of all attempts of its chains
             completion_tokens=usage and usage.completion_tokens,
             error=seen.get("error"),
-            client=(scope.get("client") or [None])[0] if seen.get("status") == 401 else None,
+            client=(scope.get("client") or [None])[0] if seen["status"] == 401 else None,
             seconds=round(seconds, 3),
         )
 
     def __str__(self) -> str:
-        found = {n: "-" if n == "status" and v is None else v for n, v in self.items()}
-        told = {n: f"{v!a:.82}" if n in _CLIENTS else v for n, v in found.items() if v is not None}
+        told = {n: f"{v!a:.82}" if n in _CLIENTS else v for n, v in self.items() if v is not None}
         return " ".join(f"{name}={value}" for name, value in told.items())
 
 

@@ -1,7 +1,6 @@
 """Count requests, tokens and the ends of chains, by model, for Prometheus at `/metrics`.
 
-Labels are names of served models and of keys, and redraft's own words. There are few, because no label is a
-client's text.
+No label is a client's text, so there are few.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class Metrics:
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
         """Count a request, its usage and its seconds. `seen` is the state of its scope."""
         key = seen.get("key", ANYONE).name
-        self._requests.labels(str(seen.get("status", "gone")), key).inc()
+        self._requests.labels(str(seen["status"]), key).inc()
         if (model := seen.get("model")) is None:
             return
         usage: Usage = seen.get("usage", Usage())

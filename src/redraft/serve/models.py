@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, cast
@@ -26,11 +26,8 @@ def watched_in(options: RevisionOptions) -> list[Watched]:
 
 async def _one_token(engine: Engine) -> None:
     with suppress(EngineError):
-        async with aclosing(
-            engine.chat([{"role": "user", "content": "Hi."}], Sampling(max_tokens=1))
-        ) as deltas:
-            async for _ in deltas:
-                pass
+        async for _ in engine.chat([{"role": "user", "content": "Hi."}], Sampling(max_tokens=1)):
+            pass
 
 
 @dataclass(frozen=True)
@@ -44,11 +41,6 @@ class Model:
     watch: Watch | None = None  # watches the promise of the model's recipe
     # The Unix time at which the model was opened.
     created: int = field(default_factory=lambda: int(time.time()))
-
-    @property
-    def down(self) -> bool:
-        """Whether an engine of the model is out of service."""
-        return any(engine.health.down for engine in watched_in(self.options))
 
     @property
     def record(self) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Run the server: listen, load the models, serve, and drain at a signal.
 
-The server listens before its models are loaded, so that `/health` and `/ready` can report. At the first
-SIGTERM or Ctrl-C, it drains, as `gate` describes; at the second, it cancels the remaining chains. It lingers
-only after SIGTERM, whose sender may need a while to send requests elsewhere.
+The server listens before its models are loaded, so that `/health` and `/ready` can report. It lingers only
+after SIGTERM, whose sender, such as a load balancer, may need a while to send requests elsewhere.
 """
 
 from __future__ import annotations

@@ -107,6 +107,8 @@ class Server:
                 if nodes:
                     stack.push_async_callback(nodes.aclose)
                 opens = nodes.open if nodes else load_engine
+                names = [name or usual_name(each) or each.references()["model"] for name, _, each in models]
+                self._say(f"opening {', '.join(dict.fromkeys(names))} …")
                 await self._load(Opening(stack, models, self.parallel, provider, opens), offered, sock)
 
             with until_signal(gate) as told:
@@ -142,7 +144,8 @@ class Server:
     def _announce(self, served: Sequence[str], down: Sequence[str], sock: socket.socket) -> None:
         address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{sock.getsockname()[1]}/"
         hint = f"The page: {address}" if self.page else None
-        self._say(f"serving {' and '.join(served)} at {address}v1", hint)
+        names = " and ".join(filter(None, [", ".join(served[:-1]), served[-1]]))
+        self._say(f"serving {names} at {address}v1", hint)
         if self.keys:
             self.keys.expect((*served, *down))
 

@@ -353,11 +353,11 @@ def test_what_is_said_of_a_fault(
 @pytest.mark.parametrize("listed", [True, False])
 def test_no_such_model(server: FakeServer, listed: bool) -> None:
     server.on(CHAT, error_reply(404, NO_MODEL, code="model_not_found"))
-    server.on(MODELS, models_reply("m" if listed else "a", "b"))
+    server.on(MODELS, models_reply("a", "m" if listed else "m2"))
     said = f"{server.host} refuses the request (404): {NO_MODEL}"
-    none = f"{server.url} has no model 'm'. It has: a, b."
+    none = f"{server.url} has no model 'm'. It has: a, m2."
     error = refused(engine(server))
-    assert (error.message, error.hint) == ((said, None) if listed else (none, f"--model {server.url}#a"))
+    assert (error.message, error.hint) == ((said, None) if listed else (none, f"--model {server.url}#m2"))
 
 
 def test_another_event_loop(server: FakeServer) -> None:

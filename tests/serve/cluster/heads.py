@@ -104,7 +104,7 @@ def serving(address: str, app: str, *words: str) -> Iterator[Serving]:
     command = [*REDRAFT, "serve", "--ray", address, "--app", app, "--port", "0"]
     environment = {**os.environ, **ENVIRONMENT}
     with subprocess.Popen(
-        [*command, "--no-page", *words], env=environment, stderr=subprocess.PIPE, text=True
+        [*command, "--no-page", *words], env=environment, stdout=-1, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr
         try:
@@ -116,4 +116,5 @@ def serving(address: str, app: str, *words: str) -> Iterator[Serving]:
             yield Serving(f"http://127.0.0.1:{found[1]}", app, process)
         finally:
             process.terminate()
-            process.communicate(timeout=START)
+            said, _ = process.communicate(timeout=START)
+            assert not said, said  # Ray's messages would be no lines of JSON

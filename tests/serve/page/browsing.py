@@ -41,7 +41,7 @@ def serving(
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder) as process:
         try:
             assert process.stderr
-            said = process.stderr.readline() + process.stderr.readline()
+            said = "".join(process.stderr.readline() for _ in range(3))
             found = re.search(r"The page: (\S+)", said)
             assert found, said
             with (folder / "log").open("w") as log:

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from http import HTTPStatus
 from math import inf
@@ -358,9 +359,10 @@ class RemoteEngine(Engine):
         if self._info.name in names:
             reason = self._server.clean(refusal.complaint.message)
             return ServerError(f"{self._server.host} refuses the request (404): {reason}", status=404)
+        near = get_close_matches(self._info.name, names, 1) or names
         return ServerError(
             f"{self._server.url} has no model {self._info.name!r}.{has(names)}",
-            hint=f"--model {self._server.url}#{names[0]}" if names else None,
+            hint=f"--model {self._server.url}#{near[0]}" if near else None,
             status=refusal.status,
         )
 
