@@ -181,7 +181,11 @@ def test_an_adapter_of_the_default_model(
     monkeypatch.setattr("redraft.engines.llamacpp.default_model.cached_default", lambda: models / "m.gguf")
     config = models / "adapter" / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": trained_on}))
-    succeeds("lora-gguf", "adapter", "-o", "a.gguf")
+    made = weights("lora-gguf", "adapter", "-o", "a.gguf")
+    assert made.exit_code == 0
+    ref = trained_on.replace("first", "first.gguf") + "+a.gguf"
+    assert made.stderr.startswith("redraft: a.gguf contains an adapter of ")
+    assert made.stderr.endswith(f"Try it: redraft ask … --model {ref}\n")
     named = json.loads((models / "a.gguf.redraft.json").read_text())["inputs"]["base"]["path"]
     assert Path(named).name == "m.gguf"
     assert "lora adapter for llama.cpp (GGUF)" in succeeds("info", "a.gguf")
