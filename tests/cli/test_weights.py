@@ -216,6 +216,7 @@ def test_faults_end_with_status_1(models: Path) -> None:
         (2, ("merge-lora", "model", "half", "-o", "out"), "half has no weights"),
         (3, ("from-gguf", "none.gguf", "-o", "out"), "there is no model file none.gguf."),
         (3, ("merge-lora", "model", "model", "-o", "out"), "model is not an adapter"),
+        (2, ("merge-lora", "model", "begun", "-o", "out"), "begun contains checkpoints, but no finished adapt"),
         (2, ("lora-gguf", "adapter", "-o", "out", "--base", "none"), "the base of adapter, none, is not"),
         (2, ("gguf", "model", "-o", "mine"), "mine exists.\n  Choose another output with -o, or replace it"),
         (2, ("gguf", "model", "-o", "mine", "--force"), "mine is not replaced, even with --force: redraft"),
@@ -227,6 +228,7 @@ def test_a_fault_of_an_input_is_a_message(
 ) -> None:
     (models / "mine").write_text("mine")
     (models / "empty").mkdir()
+    (models / "begun" / "checkpoint-1").mkdir(parents=True)
     shutil.copytree(models / "adapter", models / "half", ignore=lambda *_: {"adapter_model.safetensors"})
     before = sorted(models.iterdir())
     result = weights(*command)
