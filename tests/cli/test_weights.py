@@ -181,7 +181,11 @@ def test_an_adapter_of_the_default_model(
     monkeypatch.setattr("redraft.engines.llamacpp.default_model.cached_default", lambda: models / "m.gguf")
     config = models / "adapter" / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": trained_on}))
-    succeeds("lora-gguf", "adapter", "-o", "a.gguf")
+    made = weights("lora-gguf", "adapter", "-o", "a.gguf")
+    assert made.exit_code == 0
+    ref = trained_on.replace("first", "first.gguf") + "+a.gguf"
+    assert made.stderr.startswith("redraft: a.gguf contains an adapter of ")
+    assert made.stderr.endswith(f"Try it: redraft ask … --model {ref}\n")
     named = json.loads((models / "a.gguf.redraft.json").read_text())["inputs"]["base"]["path"]
     assert Path(named).name == "m.gguf"
     assert "lora adapter for llama.cpp (GGUF)" in succeeds("info", "a.gguf")
@@ -212,6 +216,7 @@ def test_faults_end_with_status_1(models: Path) -> None:
         (2, ("merge-lora", "model", "half", "-o", "out"), "half has no weights"),
         (3, ("from-gguf", "none.gguf", "-o", "out"), "there is no model file none.gguf."),
         (3, ("merge-lora", "model", "model", "-o", "out"), "model is not an adapter"),
+        (2, ("merge-lora", "model", "begun", "-o", "out"), "begun contains checkpoints, but no finished adapt"),
         (2, ("lora-gguf", "adapter", "-o", "out", "--base", "none"), "the base of adapter, none, is not"),
         (2, ("gguf", "model", "-o", "mine"), "mine exists.\n  Choose another output with -o, or replace it"),
         (2, ("gguf", "model", "-o", "mine", "--force"), "mine is not replaced, even with --force: redraft"),
@@ -223,6 +228,7 @@ def test_a_fault_of_an_input_is_a_message(
 ) -> None:
     (models / "mine").write_text("mine")
     (models / "empty").mkdir()
+    (models / "begun" / "checkpoint-1").mkdir(parents=True)
     shutil.copytree(models / "adapter", models / "half", ignore=lambda *_: {"adapter_model.safetensors"})
     before = sorted(models.iterdir())
     result = weights(*command)

@@ -42,10 +42,10 @@ class Job:
     quiet: Quiet = False
 
     @contextmanager
-    def run(self, source: Path, model: Path | None = None) -> Iterator[Run]:
+    def run(self, source: Path, model: Path | None = None, ref: str | None = None) -> Iterator[Run]:
         """Yield the `Run` of a command, with its progress bar, its remarks and its warnings.
 
-        Tell how to try `model`, the output.
+        Tell how to try `model`, the output. An adapter needs a `ref`, with its base.
         Warnings about NaN and infinite values are printed even with --quiet, and make the exit status 1.
         """
         from redraft.weights.output import Run
@@ -60,8 +60,9 @@ class Job:
         with progress_over(source, self.quiet) as progress:
             yield Run(self.force, self.allow_pickle, command_line(), progress, remark, warn, caution=tell)
         if model and not self.quiet:
-            tried = f"Try it: redraft ask … --model {shlex.quote(str(model))}"
-            tell(f"{model} contains a model of {size_in_words(_weight_bytes(model))}. {tried}")
+            what, size = "an adapter" if ref else "a model", size_in_words(_weight_bytes(model))
+            tried = f"Try it: redraft ask … --model {shlex.quote(ref or str(model))}"
+            tell(f"{model} contains {what} of {size}. {tried}")
         if warnings:
             raise typer.Exit(1)
 
@@ -136,14 +137,15 @@ def lora_gguf(
 
     Use it as MODEL.gguf+ADAPTER.gguf.
     """
-    from redraft.engines.load import local_path, trained_on
+    from redraft.engines.load import local_path, trained_on, with_gguf
     from redraft.weights.lora.gguf import lora_gguf as make
 
     change = model_of(adapter, job.allow_pickle)
-    if base is None and trained_on(change).partition("+")[0] == "default":
+    named, plus, added = trained_on(change).partition("+")
+    if base is None and named == "default":
         base = "default"  # other adapters do not change its shapes
     model = None if base is None else local_path(base)
-    with job.run(change) as run:
+    with job.run(change, out, with_gguf(f"{base or named}{plus}{added}", str(out))) as run:
         make(change, out, run, base=model)
 
 

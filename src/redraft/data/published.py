@@ -354,12 +354,13 @@ class _Counts:
     def check(self, output: DataOutput) -> None:
         if output.kept or not output.gone.counts:
             return
-        if output.gone.damage:
-            raise RecordError("\n  ".join([*output.gone.damage, "no other record could be read."]))
-        if output.gone.counts[_NO_QUESTION]:
-            raise UsageError(f"{_unasked(output)}.", hint=_JOIN)
+        output.gone.tell_rest()
         known = f"Without --as {self.name}, redraft recognises records by their fields. "
         hint = output.gone.advice(f"{known * bool(self.name)}Name the fields: {_EXAMPLE}")
+        if output.gone.damage:
+            raise RecordError("\n  ".join([*output.gone.damage, "no other record could be read."]), hint=hint)
+        if output.gone.counts[_NO_QUESTION]:
+            raise UsageError(f"{_unasked(output)}.", hint=_JOIN)
         raise UsageError("no record could be read.", hint=hint)
 
     def tell(self, output: DataOutput) -> None:

@@ -595,6 +595,13 @@ def trained_on(adapter: Path) -> str:
     return named if isinstance(named, str) else ""
 
 
+def with_gguf(ref: str, adapter: str) -> str:
+    """Return a reference for llama.cpp to the model of `ref` and its adapters, with one more adapter."""
+    base, *added = ref.split("+")
+    base = base if base in DEFAULTS or base.lower().endswith(".gguf") else "BASE.gguf"
+    return "+".join((base, *(f"{each.rstrip('/').removesuffix('.gguf')}.gguf" for each in (*added, adapter))))
+
+
 def _said_by(adapter: Path, key: str, name: str) -> Any:
     from redraft.weights.checkpoint import read_json
     from redraft.weights.gguf.reader import read_header

@@ -295,10 +295,11 @@ def check_enough_rows(rows: Rows, size: int, accumulation: int, ranks: int) -> N
         return
     made = f" (packed from {len(rows.members):,} examples)" if len(rows.members) > len(rows) else ""
     processes = f" × {ranks} processes" if ranks > 1 else ""
+    apart = "--packing False, for a row per example, or " if rows.kind == "packed" else ""
     raise UsageError(
         f"the data has {counted(len(rows), 'row')}{made}, but one step needs {step:,}: "
         f"{size} per device × {accumulation} accumulated{processes}.",
-        hint=f"--per_device_train_batch_size {len(rows) // ranks} --gradient_accumulation_steps 1"
+        hint=f"{apart if len(rows.members) >= step else ''}--per_device_train_batch_size {len(rows) // ranks} --gradient_accumulation_steps 1"
         if len(rows) >= ranks
         else "Train with fewer processes (each needs a row) or on more data.",
     )

@@ -301,17 +301,29 @@ class Ready:
         begun = log.is_file() and log.stat().st_size > 0  # a run without a step leaves an empty log
         return begun or bool(results_in(output)) or bool(checkpoints.checkpoints(output))
 
-    def lines(self) -> list[str]:
-        """Return the plan of the run as lines of text."""
-        rows, data = self.data.rows, self.prepared.report
+    @property
+    def plan(self) -> str:
+        """The plan of the run as a line of text."""
+        rows = self.data.rows
         full = f", {rows.efficiency:.1%} full" if rows.kind == "packed" else ""
         row = "answer" if self.writes else self.verb.row
-        plan = (
+        return (
             f"{counted(self.loop.steps, 'step')} of {counted(self.rows_a_step, row)} "
             f"(of {counted(len(rows), self.verb.row)}{full}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
-        lines = [*data.lines(self.verb.marked[0]), plan]
+
+    @property
+    def about(self) -> str:
+        """A paragraph about the training for the model card."""
+        of = counted(self.prepared.report.examples, "record")
+        scores = "This is a reward model: it rates an answer with a number. " if self.verb.scores else ""
+        held = "\n`eval.json` has its figures on held-out pairs." if self.verb.scores and self.loop.eval_data else ""
+        return f"\n{scores}`redraft train {self.own.verb}` trained it on {of}: {self.plan}.{held}\n"
+
+    def lines(self) -> list[str]:
+        """Return the plan of the run, and remarks on its data, as lines of text."""
+        lines = [*self.prepared.report.lines(self.verb.marked[0]), self.plan]
         if isinstance(self.own, PpoOptions):
             steps = counted(self.loop.steps_an_epoch, "step")
             lines.append(
@@ -412,4 +424,7 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
         quiet=own.quiet,
     )
     sources, loop.trained.card = licensed(output.name, model, prepared, own.data_path)
-    return Ready(own, model, args, loop, prepared, data, verb, checkpoint, sources)
+    ready = Ready(own, model, args, loop, prepared, data, verb, checkpoint, sources)
+    if loop.trained.card:
+        loop.trained.card += ready.about
+    return ready

@@ -59,7 +59,7 @@ class Sft(Verb[SftOptions]):
         """Write the `--gguf` file, with the adapter or the whole model."""
         if not own.gguf or not loop.args.should_save:
             return
-        target, run = Path(own.gguf), Run(force=True, command=command, warn=warn, caution=warn)
+        target, run = Path(own.gguf), Run(force=True, command=command, warn=warn)
         if own.lora:
             from redraft.weights.lora.gguf import lora_gguf
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
-from redraft.engines.load import DEFAULTS
+from redraft.engines.load import DEFAULTS, with_gguf
 from redraft.errors import ModelError
 from redraft.train.attention import use_segments
 from redraft.train.batches import Data, Rows, Source
@@ -93,11 +93,12 @@ def what_follows(own: RunOptions, base: str, gguf: str | None = None) -> str:
     named, output = own.model_name_or_path, str(own.output_dir)
     if not own.lora:
         return _try(gguf or output)
-    if named in DEFAULTS or named.lower().endswith(".gguf"):
+    first = named.partition("+")[0]
+    if first in DEFAULTS or first.lower().endswith(".gguf"):
         if gguf:
-            return _try(f"{named}+{gguf}")
-        words = shlex.join(["--base", named, "-o", "adapter.gguf"])
-        return f"For llama.cpp: redraft weights lora-gguf {shlex.quote(output)} {words}"
+            return _try(with_gguf(named, gguf))
+        words = shlex.join([output, "--base", first, "-o", "adapter.gguf"])
+        return f"For llama.cpp: redraft weights lora-gguf {words}"
     if not Path(base).expanduser().is_dir():
         return f"Merge it into its base: redraft weights merge-lora {shlex.join([base, output])} -o FOLDER"
     tried = _try(f"{base}+{output}")

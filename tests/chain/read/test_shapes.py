@@ -53,7 +53,7 @@ def test_a_record_is_known_by_its_fields(name: str, record: dict[str, Any]) -> N
 
 TASKS: list[tuple[dict[str, Any], str, str, Any, dict[str, Any]]] = [
     ({"instruction": "i", "input": "x", "output": "o"}, "i", "x", "o", {}),
-    ({"instruction": "i", "input": None, "output": ""}, "i", "", None, {}),
+    ({"instruction": "i", "input": None, "output": ""}, "i", "", "", {}),  # `clean` drops it
     ({"question": "q", "answer": "1+1\n#### 2"}, "q", "", "2", {"answer": "1+1\n#### 2"}),
     ({"question": "q", "answer": "two"}, "q", "", "two", {}),
     (

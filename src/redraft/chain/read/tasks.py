@@ -164,7 +164,8 @@ def instances(fields: Fields) -> Chain:
 def alpaca(fields: Fields) -> Chain:
     """Read Alpaca's format, or Dolly's, in which input and output are called `context` and `response`."""
     asked, extra = fields.text("instruction"), fields.text_or("input") or _text_in(fields, "context")
-    return task(asked, fields.text_or("output") or one_of(fields, "response"), extra)
+    empty = "" if isinstance(fields.rest.get("output"), str) else None  # an empty cell of a table
+    return task(asked, fields.text_or("output") or one_of(fields, "response") or empty, extra)
 
 
 def with_system(fields: Fields) -> Chain:

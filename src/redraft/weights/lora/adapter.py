@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from redraft.errors import ModelError
+from redraft.errors import ModelError, UsageError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 from redraft.weights.folder import ADAPTER
 from redraft.weights.header import FLOATS, TensorInfo, by
@@ -106,6 +106,9 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
     """Read and check an adapter's settings and headers."""
     if not (config := read_json(folder / CONFIG)):
         hint = "Name the folder that peft's save_pretrained wrote."
+        if saved := sorted((each.name for each in folder.glob("checkpoint-*")), key=lambda name: (len(name), name)):
+            hint = f"To finish the training, type its command again. The last checkpoint: {folder / saved[-1]}"
+            raise UsageError(f"{folder} contains checkpoints, but no finished adapter.", hint=hint)
         raise ModelError(f"{folder} is not an adapter: it has no {CONFIG}.", hint=hint)
     kind, start = config.get("peft_type"), config.get("init_lora_weights")
     if kind != "LORA":
