@@ -170,6 +170,9 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
     assert visit.told("chain.js", WORDS, [*said.values()]) == [*said]
     chain = {"meta": {"answered_by": "its own revision"}, "usage": {"seconds": 2}}
     assert visit.told("chain.js", "return own.endOf(given);", chain) == "answered by its own revision · 2.0 s"
+    for weights, said in ((2e8, "200 million weights. It is small"), (3e9, "3 billion weights"), (None, "")):
+        model = {"redraft": {"weights": weights}}
+        assert visit.told("settings.js", "return own.beingOf(given).split(':')[0];", model) == said
     checks = ["items=2..4", "lines==1", "lacks:wet", "json", "words<9", "any(json; unique)"]
     plain = ["2 to 4 items", "exactly 1 line", "without wet", "JSON", "words<9", "any(json; unique)"]
     assert visit.told("chain.js", "return given.map(own.plainOf);", checks) == plain
@@ -237,7 +240,7 @@ def test_auto_says_what_it_found_in_each_question(browser: Browsing, url: str) -
     visit.check("auto")
     visit.check("words>=3")
     chips = visit.page.locator(".chip > button:first-child")
-    assert chips.all_inner_texts() == ["what the question demands", "at least 3 words"]
+    assert chips.all_inner_texts() == ["from the question", "at least 3 words"]
     for question, said in (
         ("Describe rain in at most 20 words.", "Checks from the question: at most 20 words"),
         ("Describe rain.", "Nothing to check in this question"),
