@@ -71,7 +71,7 @@ MODELS: dict[str, Any] = {
         "check": [DRY],
     },
     "edited": {"replies": ["It is 🌧 wet. It is **very wet**.", "cold"], "max-revisions": 0},
-    "kept": {"replies": ["It is 🌧 wet. It is **very wet**."] + ["wet"] * 4, "check": ["words>=3"]},
+    "kept": {"replies": ["It is 🌧 wet. It is **very wet**."] + ["wet"] * 4, "check": ["sentences>=2"]},
     "kind": {"replies": [SHORT]},
     "wordy": {"replies": [DRAFT] * 4, "check": ["words<=5", "contains:rain"], "max-revisions": 1},
     "rich": {"replies": [RICH], "max-revisions": 0},
@@ -112,19 +112,18 @@ def test_an_answer_is_drafted_revised_and_judged(browser: Browsing, url: str) ->
 def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Browsing, url: str) -> None:
     visit = browser.open(url)
     checked = visit.page.locator(".examples small")
-    assert checked.all_inner_texts() == [
-        "checked: exactly 2 sentences",
-        "checked: JSON with name,year",
-    ]  # rain has words<=5
+    assert checked.all_inner_texts() == ["checked: exactly 1 sentence", "checked: exactly 3 bullets"]
+    visit.choose("kept")  # has a check of sentences
+    checked.nth(1).wait_for(state="detached")
+    assert checked.all_inner_texts() == ["checked: exactly 3 bullets"]
     assert "You have none yet" not in visit.page.locator(".empty").inner_text()
     visit.choose("kind")
     visit.page.locator(".empty", has_text="your checks. You have none yet").wait_for()
     visit.choose("plain")
-    checked.nth(2).wait_for()
-    visit.page.get_by_role("button", name="Describe a lighthouse").click()
+    visit.page.get_by_role("button", name="Name three fruits").click()
     turn = visit.answered()
-    assert "Checked: exactly 2 sentences" in turn.locator(".you").inner_text()
-    assert "1 sentence, exactly 2" in turn.locator(".verdict .bad").inner_text()
+    assert "Checked: exactly 3 bullets" in turn.locator(".you").inner_text()
+    assert "0 bullets, exactly 3" in turn.locator(".verdict .bad").inner_text()
     visit.check("words>=3")  # the example's check was for its question alone
     visit.ask("Describe rain.")
     visit.page.locator(".turn").nth(1).wait_for()
@@ -133,13 +132,13 @@ def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Brow
     assert not turn.locator(".path, .step, .good, .bad").count()
     assert turn.inner_text().count("falls from the sky") == 1
     assert " a second" in turn.locator(".meta", has_text="plain · ").inner_text()
-    visit.page.get_by_text("about 67 tokens of context").wait_for()
+    visit.page.get_by_text("about 65 tokens of context").wait_for()
     turn.locator(".verdict summary").click()
     assert turn.locator(".verdict li code").inner_text() == "words>=3"
     turn.get_by_role("button", name="Revise again").click()
     visit.page.get_by_text("2 of 2").wait_for()
     visit.answered()
-    visit.page.get_by_text("about 67 tokens of context").wait_for()  # without the steps
+    visit.page.get_by_text("about 65 tokens of context").wait_for()  # without the steps
     assert visit.faults == []
 
 
@@ -170,6 +169,9 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
     assert visit.told("chain.js", WORDS, [*said.values()]) == [*said]
     chain = {"meta": {"answered_by": "its own revision"}, "usage": {"seconds": 2}}
     assert visit.told("chain.js", "return own.endOf(given);", chain) == "answered by its own revision · 2.0 s"
+    for weights, said in ((2e8, "200 million weights. It is small"), (3e9, "3 billion weights"), (None, "")):
+        model = {"redraft": {"weights": weights}}
+        assert visit.told("settings.js", "return own.beingOf(given).split(':')[0];", model) == said
     checks = ["items=2..4", "lines==1", "lacks:wet", "json", "words<9", "any(json; unique)"]
     plain = ["2 to 4 items", "exactly 1 line", "without wet", "JSON", "words<9", "any(json; unique)"]
     assert visit.told("chain.js", "return given.map(own.plainOf);", checks) == plain
@@ -237,7 +239,7 @@ def test_auto_says_what_it_found_in_each_question(browser: Browsing, url: str) -
     visit.check("auto")
     visit.check("words>=3")
     chips = visit.page.locator(".chip > button:first-child")
-    assert chips.all_inner_texts() == ["what the question demands", "at least 3 words"]
+    assert chips.all_inner_texts() == ["from the question", "at least 3 words"]
     for question, said in (
         ("Describe rain in at most 20 words.", "Checks from the question: at most 20 words"),
         ("Describe rain.", "Nothing to check in this question"),
@@ -356,7 +358,7 @@ def test_a_passage_that_comes_back_the_same_makes_no_version(browser: Browsing, 
     turn = visit.answered()
     turn.locator(".final p").click(click_count=3)
     assert visit.page.locator("form.editor q").inner_text() == "It is 🌧 wet. It is **very wet**."
-    assert turn.locator(".verdict summary").inner_text() == "✓ 7 words, at least 3"
+    assert turn.locator(".verdict summary").inner_text() == "✓ 2 sentences, at least 2"
     assert not turn.locator(".branches").count()
     visit.page.reload()
     visit.answered("It is 🌧 wet. It is very wet.")

@@ -74,6 +74,10 @@ def test_conversations_are_kept_found_renamed_and_deleted(browser: Browsing, url
     visit.answered("falls")
     kept = page.locator("#conversations li")
     assert kept.count() == 2
+    page.set_viewport_size({"width": 1200, "height": 350})
+    scrolls = "e => e.scrollHeight > e.clientHeight"
+    assert page.locator(".kept").evaluate(scrolls)
+    assert not page.locator("#conversations").evaluate(scrolls)  # New conversation stays
     page.get_by_label("Search conversations").fill("water falls")
     kept.get_by_text("How do I print?").wait_for(state="detached")
     assert kept.locator("a").all_inner_texts() == ["Describe rain."]
@@ -209,6 +213,8 @@ def test_the_page_connects_again_by_itself(browser: Browsing, tmp_path: Path) ->
     visit.choose("rain")
     visit.ask("And snow?")
     visit.page.get_by_text("The server does not answer").wait_for()
+    visit.page.locator(".status", has_text="Waiting for the server").wait_for()
+    visit.choose("rain")  # the message does not cover it
     with serving(tmp_path, models, "--port", port):
         visit.page.locator(".turn").nth(2).wait_for()
         visit.answered("falls")
@@ -251,7 +257,7 @@ def test_two_models_are_compared_blindly(browser: Browsing, url: str, folder: Pa
     visit.choose("long", "The other model")
     visit.ask("Describe rain.", "#question")
     page.locator("#votes").wait_for()
-    assert "revisions" not in page.locator("#rounds").inner_text()
+    assert "revisi" not in page.locator("#turns").inner_text()
     assert not page.locator("#rounds details").count()
     first = "1" if "falls" in page.locator(".side").first.inner_text() else "2"
     page.get_by_label("Your name, stored with the vote").fill("Ada")
@@ -271,8 +277,10 @@ def test_two_models_are_compared_blindly(browser: Browsing, url: str, folder: Pa
     page.get_by_text("Your votes so far").click()
     assert page.locator(".tally tbody tr").count() == 2
     page.get_by_role("button", name="Compare again").click()
+    visit.choose("plain", "One model")
     visit.ask("Once more?", "#question")
     page.locator("#votes").wait_for()
+    page.get_by_text("Both answered without revising.").wait_for()
     visit.ask("And snow?", "#question")
     page.locator(".side").nth(3).wait_for()
     page.locator("#votes").wait_for()
@@ -280,7 +288,7 @@ def test_two_models_are_compared_blindly(browser: Browsing, url: str, folder: Pa
     page.get_by_text("the vote is stored").first.wait_for()
     vote = json.loads((folder / "votes.jsonl").read_text().splitlines()[-1])
     assert (vote["winner"], vote["metadata"]["both"]) == ("tie", "bad")
-    visit.choose("rain", "The other model")
+    visit.choose("plain", "The other model")
     visit.ask("Twice?", "#question")
     page.get_by_text("Both sides are the same").first.wait_for()
     assert page.input_value("#question") == "Twice?"

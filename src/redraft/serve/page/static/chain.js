@@ -64,6 +64,7 @@ export class Live {
 
   get doing() {
     if (this.state === "waiting") return "Waiting in the queue";
+    if (this.state === "lost") return "Waiting for the server";
     const again = this.again ? " again: a reply broke off" : "";
     if (this.chain) return "Finishing";
     if (this.feedback) return `Criticising ${nameOf(this.index).toLowerCase()}${again}`;
@@ -151,7 +152,7 @@ export function foundBy(check) {
 }
 
 const PLAIN = {
-  json: "JSON", number: "a number", unique: "no line twice", uppercase: "in capitals", lowercase: "in small letters", auto: "what the question demands",
+  json: "JSON", number: "a number", unique: "no line twice", uppercase: "in capitals", lowercase: "in small letters", auto: "from the question",
   "language:en": "in English", "language:de": "in German",
 };
 

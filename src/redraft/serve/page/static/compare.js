@@ -161,6 +161,7 @@ export class Compare extends Component {
         <div id="rounds">${match.rounds.map((round, number) => html`<section aria-label="Question and answers"><p class="you"><span class="asis" dir="auto">${round.text}</span></p>
           <div class="sides">${shown().map((at, place) => html`<${Side} round=${round} at=${at} place=${place} last=${number} />`)}</div></section>`)}</div>
         ${match.wrong && html`<p class="alert" role="alert">${match.wrong}</p>`}
+        ${ready && match.rounds.at(-1).chains.every((chain) => chain.steps.length === 1) && html`<p class="note">Both answered without revising.</p>`}
         ${match.voted && html`<p class="done">Thank you, the vote is stored. <button type="button" onClick=${this.again}>Compare again</button></p>`}
         <${Tally} />
       </div>

@@ -9,7 +9,7 @@ const PRESETS = [
   "words<=50", "sentences==1", "bullets>=3", "json", "number", "lacks:leverage", "language:en", "language:de",
 ];
 const MODES = {
-  auto: "checks criticise if there are any", native: "the model, in the same text", prompted: "the model, or the critic", verified: "checks",
+  auto: "checks if there are any, else a model", native: "the model, in the same text", prompted: "the model, or the critic", verified: "checks",
   "best-of": "nobody: drafts are chosen from", repair: "checks, without showing the draft",
 };
 
@@ -29,14 +29,15 @@ export function doingOf({ redraft: own }) {
   return own.drafts > 1 ? `keeps the best of ${own.drafts} drafts` : "answers once";
 }
 
-export const isSmall = (model) => model?.redraft.weights < 300_000_000;
+export const isSmall = (model) => (model?.redraft.weights || Infinity) < 300_000_000;
 
 // What a model is: "135 million weights · context of 4,096 tokens".
-export const beingOf = (model) => [
-  model.redraft.weights && `${SHORT.format(model.redraft.weights)} weights`,
-  isSmall(model) && "small: for short exercises and to try redraft. Use another model for everyday answers",
-  model.redraft.context && `context of ${model.redraft.context.toLocaleString("en")} tokens`,
-].filter(Boolean).join(" · ");
+export function beingOf(model) {
+  const { weights, context } = model.redraft;
+  const parts = [weights && `${SHORT.format(weights)} weights`, context && `context of ${context.toLocaleString("en")} tokens`];
+  const small = ". It is small: for short exercises, and to try redraft. For everyday answers, use another model.";
+  return parts.filter(Boolean).join(" · ") + (isSmall(model) ? small : "");
+}
 
 const SHORT = new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 3 });
 

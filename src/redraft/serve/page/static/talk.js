@@ -50,7 +50,9 @@ export async function answer(live, body, signal, drawn) {
     if (error.name === "AbortError") return { chain: begun ? live.cut("cancelled") : null };
     troubled(error);
     if (error instanceof Lost && !begun) { // nothing is lost: ask again when the server is there
+      live.state = "lost";
       await connected(signal);
+      live.state = "";
       return signal.aborted ? { chain: null } : answer(live, body, signal, drawn);
     }
     const limited = !begun && error.code === "rate_limit_exceeded";
