@@ -37,7 +37,7 @@ def test_a_share_must_pass(pytester: pytest.Pytester) -> None:
     done.assert_outcomes(passed=2, failed=2)
     done.stdout.fnmatch_lines_random(
         [
-            "*may_be_so_high: 16 of 20 answers pass (58% to 92%), and 90% must pass. Too few answers to tell.",
+            "*be_so_high: 16 of 20 answers pass (58% to 92%), and 90% must pass. Too few answers to tell.",
             "too few: 16 of 20 answers pass (58% to 92%), and 100% must pass.",
             "It is rain that falls.",
             "*5 words, and at most 3 are allowed*",

@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """The form of answers without the phrase; for `lacks[part]`, only if TEXT is one mark, such as `!`."""
+        """The form of answers without the phrase; for `lacks[part]`, only if it is one mark, such as `!`."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))

@@ -87,7 +87,7 @@ class Draft:
         self.text += piece.text
 
     def give_word(self, text: str) -> None:
-        """Append a given text that begins with a word. Add a space or, except to a link, a capital if needed."""
+        """Append a text that begins with a word. Add a space or, except to a link, a capital if needed."""
         before, is_link = self.text, re.match(r"\S+(?:://|[.@])\w", text)
         if not is_link and (not before or before.endswith("\n") or self.is_whole):
             text = text[0].upper() + text[1:]
