@@ -70,6 +70,7 @@ class TestCount:
     def test_in_json_only_the_text_of_its_strings_counts(self, unit: str, count: int) -> None:
         answer = '{"subject": "Grüße", "n": 5, "body": ["Hi Maren,\\n\\n- it comes. \\u20ac"]}'
         assert say(Count(unit, count, count), answer).passed, say(Count(unit, 0, 0), answer).message
+        assert say(Count("words", 2, 2), '{"a": 1}').passed  # it has no string
         assert Count(unit, high=0).prefix(answer) == "open"
 
     def test_nearer_misses_score_higher(self) -> None:

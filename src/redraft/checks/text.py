@@ -114,7 +114,7 @@ PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"
 class Count:
     """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for no limit.
 
-    If the answer is JSON, only the text in its strings counts.
+    If the answer is JSON with strings, only the text in them counts.
     """
 
     unit: str
@@ -179,7 +179,7 @@ def _prose(answer: str) -> str:
     if answer.lstrip()[:1] in ("{", "["):
         with suppress(NotJson):
             value, text = read_json(answer)
-            return "\n\n".join(_strings(value)) if text == answer.strip() else answer
+            return ("\n\n".join(_strings(value)) if text == answer.strip() else "") or answer
     return answer
 
 
