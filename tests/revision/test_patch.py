@@ -144,6 +144,7 @@ def test_a_text_in_json_keeps_its_kind_and_the_fault_is_told() -> None:
     chain = redraft.revise("?", model=engine, given=given, checks=["keys:name,bio", "lacks:big"])
     assert chain.answer == given.replace("big", "wide")
     assert engine.asked[0].schema["properties"] == {"/bio": {"type": "string"}}  # type: ignore[index]
+    assert 'Wrong: The answer contains "big" once' in engine.calls[0][-1]["content"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("temperature", [0, 0.7])

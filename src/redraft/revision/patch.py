@@ -542,7 +542,8 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
 def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages) -> ops.Ask:
     parts, schemas = list[str](), dict[str, Any]()
     for number, edit in enumerate(edits, start=1):
-        said = [each.message for each in base.checks if edit.touches(each.places)]
+        spans = replace(edit, pointer=None)  # a value's fault may have characters for its place
+        said = [each.message for each in base.checks if any(e.touches(each.places) for e in (edit, spans))]
         head = f"[{number}] " if edit.pointer is None else f"{json.dumps(edit.pointer, ensure_ascii=False)}: "
         old = base.answer[edit.begin : edit.end] or "(missing)"
         old = at_margin(base.answer, edit.begin, edit.end) if edit.code else old
