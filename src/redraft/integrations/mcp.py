@@ -52,7 +52,7 @@ class Tools:
         return {"answer": chain.answer, "passed": chain.passed, "stop": chain.stop, "steps": steps}
 
     async def check(self, answer: str, checks: list[str], prompt: str = "") -> dict[str, Any]:
-        """Check a text. Return its score from 0 to 1, whether it passes, and what is wrong with it."""
+        """Check an answer. Return its score from 0 to 1, whether it passes, and what is wrong with it."""
         if not checks:
             raise ToolError("there are no checks. Give some: words<=50")
         with _told():

@@ -92,10 +92,10 @@ class Guard:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", why)
         if self.keys is None or scope["path"] in OPEN or not with_key:
             return ANYONE
-        of_others = headers.getlist("api-key") + headers.getlist(
+        others = headers.getlist("api-key") + headers.getlist(
             "x-api-key"
-        )  # as Azure and Anthropic have it
-        given = headers.getlist("authorization") or [f"Bearer {key}" for key in of_others]
+        )  # of Azure's and Anthropic's clients
+        given = headers.getlist("authorization") or [f"Bearer {key}" for key in others]
         if len(given) == 1 and (key := self.keys.find(given[0])):
             return key
         if not given and self.page and (key := self.page.key_of(headers)):
