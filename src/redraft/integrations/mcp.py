@@ -39,12 +39,11 @@ class Tools:
     async def ask(self, prompt: str, checks: list[str] | None = None) -> dict[str, Any]:
         """Ask the model. Its answer is checked and revised; the best answer is returned."""
         with _told():
-            parsed = _parsed(checks or [])
             async with self._opening:
                 if self._options is None:
                     self._options = await self._settings.opened(self._stack)
             options = self._options
-            given = {**options.explicit, "checks": (*options.checks, *parsed)}
+            given = {**options.explicit, "checks": (*options.checks, *_parsed(checks or []))}
             chain: Chain = await arevise(Prompt(instruction=prompt), **given)
         steps = [
             {"answer": step.answer, "passed": step.passed, "feedback": step.criticism} for step in chain.steps

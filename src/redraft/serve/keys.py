@@ -2,7 +2,6 @@
 
 Each line of a key file contains a key, in plain text or as `sha256:` and its digest, and its limits
 (docs/operate.md). A minute is always the last 60 seconds, and a request counts before its body is read.
-Quotas per day, or of tokens or money, are left to a gateway: a request's cost is known only at its end.
 """
 
 from __future__ import annotations
