@@ -398,7 +398,6 @@ def test_with_keys_the_page_asks_for_one_first(browser: Browsing, tmp_path: Path
         page.keyboard.press("Enter")
         page.wait_for_selector("#box")
         assert page.input_value("#box") == "Describe snow."
-        visit.answered("falls")
         page.get_by_role("button", name="Log out", exact=True).click()
         page.wait_for_selector("#key")
         page.goto(url)
