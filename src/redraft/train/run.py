@@ -318,7 +318,11 @@ class Ready:
         """A paragraph about the training for the model card."""
         of = counted(self.prepared.report.examples, "record")
         scores = "This is a reward model: it rates an answer with a number. " if self.verb.scores else ""
-        held = "\n`eval.json` has its figures on held-out pairs." if self.verb.scores and self.loop.eval_data else ""
+        held = (
+            "\n`eval.json` has its figures on held-out pairs."
+            if self.verb.scores and self.loop.eval_data
+            else ""
+        )
         return f"\n{scores}`redraft train {self.own.verb}` trained it on {of}: {self.plan}.{held}\n"
 
     def lines(self) -> list[str]:
