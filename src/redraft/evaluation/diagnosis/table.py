@@ -162,8 +162,7 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
         raise UsageError(found, hint=hint)
     table = table_of(folder, by)
     if by != "tokens" and all(each.basis == "unknown" for each in table.comparisons):
-        hint = "Money needs --price IN,OUT in all runs. Or compare at equal tokens."
-        raise UsageError(f"no two ways in {folder} record {by}.", hint=hint)
+        raise UsageError(f"no two ways in {folder} record {by}.", hint="Money needs --price IN,OUT.")
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     write_file(folder / PAGE, _page(table).encode())
@@ -195,8 +194,7 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         lines = [equal_tokens.point_line(point) for point in each.points]
         equal = " or ".join(line.name for line in lines if line.value == most.value)
         claim = f"No way has more right answers than {equal}, {most.value} ({most.interval})."
-        claim *= not each.stopped
-        yield Part(name, note, lines=lines, chart=chart, claim=claim)
+        yield Part(name, note, lines=lines, chart=chart, claim=claim * (not each.stopped))
         if rows := [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]:
             said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
             title = f"{name}, at equal {each.by}"
