@@ -710,7 +710,7 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
-    refused(chosen(), "no list of `checks`", "Without checks, name a judge: --judge MODEL")
+    refused(chosen(), "no list of `checks`", "Without checks, --choose takes --judge MODEL.")
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered")
     assert "redraft: best-of-2, seed 0: 20 prompts\n" in judged.stderr
     assert "no pair was judged, because all answers equal the single answers; " in judged.stdout

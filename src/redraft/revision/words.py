@@ -288,7 +288,6 @@ def usage_line(chain: Chain) -> str:
     parts.append(counted(used.completion_tokens, "new token"))
     if used.prompt_tokens:
         parts.append(f"{counted(used.prompt_tokens, 'prompt token')} ({used.cached_tokens:,} cached)")
-    # Replies from a cache tell the time of writing.
     if seconds := max(used.seconds, sum(step.usage.seconds for step in chain.steps)):
         parts.append(f"{seconds:.1f} s")
         parts.append(f"{used.completion_tokens / seconds:.0f} tokens/s")
