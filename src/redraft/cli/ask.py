@@ -42,9 +42,7 @@ def ask(
     edit: Annotated[
         Path | None, flag("FILE", "Edit FILE (- for a pipe) only as PROMPT asks, and print a diff.")
     ] = None,
-    at: Annotated[
-        list[str] | None, flag("PASSAGE", "With --edit: change only PASSAGE; repeatable.")
-    ] = None,
+    at: Annotated[list[str] | None, flag("PASSAGE", "With --edit: change only PASSAGE; repeatable.")] = None,
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
 

@@ -327,9 +327,12 @@ async def _make(
     made = options.resume or Chain(prompt=asked)
     check_resumable(made, asked, options.given)
     if options.places:  # before a model is loaded
+        from redraft.engines.scripted import ScriptedEngine
         from redraft.revision import wishes
 
-        wishes.marked(made.steps[-1].answer if made.steps else options.given, options.places)
+        edits = wishes.marked(made.steps[-1].answer if made.steps else options.given, options.places)
+        if isinstance(options.model, str) and all(edit.made is not None for edit in edits):
+            options = options.model_copy(update={"model": ScriptedEngine(["-"], name="none")})
     seconds, begun = options.budget.seconds, clock()
     cancel = options.cancel or CancelToken()
     limit = None if seconds is None else begun + seconds - made.usage.seconds
