@@ -31,7 +31,7 @@ def test_the_passage_is_written_anew_and_the_rest_stays() -> None:
     begin = TOWN.index("12 dollars")
     assert before.feedback is not None
     assert (before.feedback.by, before.verdict) == ("person", "revise")
-    assert before.criticism == "“12 dollars”: in euros"
+    assert before.criticism == "“12 dollars” → in euros"
     assert [(each.message, each.places) for each in before.checks] == [("in euros", ((begin, begin + 10),))]
     assert after.patch == ((begin, begin + len("11 euros")),)
     assert all(text in str(engine.calls) for text in (TOWN, "Describe a town.", "in euros"))
@@ -380,6 +380,7 @@ def test_nothing_new_is_no_step() -> None:
         (("town", "shorter"), "'town' has no place.*places=.*'town', 'shorter'"),  # not in a list
         ([(TOWN, "Remove it.")], "the whole text"),
         ([("town",)], "places: item 1"),
+        ("make it shorter", r"or one wish: \['make it shorter'\]"),
     ],
 )
 def test_an_error_teaches(places: Any, message: str) -> None:
@@ -478,7 +479,7 @@ def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
     chain = patched("Nobody asks.", answer=text, places=[(passage, "Remove it.")])
     assert (chain.answer, chain.usage.completion_tokens) == (left, 0)
     value = {"/a": "1", "/b/1": "3"}.get(passage, passage.strip())
-    assert chain.steps[0].criticism.replace("\r", "") == f"“{value}”: Remove it."
+    assert chain.steps[0].criticism.replace("\r", "") == f"“{value}” → Remove it."
 
 
 @pytest.mark.parametrize(
@@ -500,6 +501,8 @@ def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
 def test_a_wish_that_is_the_new_text_asks_no_model(text: str, place: str, wish: str, new: str) -> None:
     chain = patched("asked", answer=text, places=[(place, wish)])
     assert (chain.answer, chain.usage.completion_tokens > 0) == (new, "asked" in new)
+    unopened = redraft.patch(TOWN, places=[("12 dollars", "13 dollars")], model="http://127.0.0.1:9/v1#x")
+    assert unopened.answer == TOWN.replace("12", "13")
     with pytest.raises(UsageError, match="two of the places"):
         patched("x", places=[("12 dollars", "13 dollars"), ("dollars", '"euros"')])
 

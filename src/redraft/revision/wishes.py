@@ -195,7 +195,7 @@ def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:
         if not edit.wish:  # it renumbers an item
             continue
         passage = edit.passage or answer[edit.begin : edit.end]
-        said.append(edit.wish if edit.anywhere else f"“{passage}”: {edit.wish}")
+        said.append(edit.wish if edit.anywhere else f"“{passage}” → {edit.wish}")
         places = () if edit.anywhere else (edit.pointer or (edit.begin, edit.end),)
         results.append(CheckResult(name="person", passed=False, score=0, message=edit.wish, places=places))
     text = "\n".join(dict.fromkeys(said))
