@@ -188,7 +188,7 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     if within or talks or back or bare[-1:] == ":" != old[-1:]:
         return ""
     if old[-1:] not in STOPS:
-        new = new if "\n" in new or len(ends_of(new)) > 1 else new.rstrip(STOPS) or new
+        new = new if "\n" in old + new or len(ends_of(new)) > 1 else new.rstrip(STOPS) or new
     elif old[-1] in ".!" and new[-1:].isalnum() and "\n" not in new:
         new += old[-1]
     word = re.match(r"[a-z]+\b", new)
