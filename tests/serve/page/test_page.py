@@ -342,7 +342,7 @@ def test_a_passage_that_is_marked_is_changed_alone(browser: Browsing, url: str) 
     turn = visit.answered()
     assert turn.locator(".final").inner_text() == "It is 🌧 wet. It is very cold."
     visit.steps().first.locator("summary").click()
-    assert "“wet”: its temperature" in turn.locator(".step .feedback").inner_text()
+    assert "“wet” → its temperature" in turn.locator(".step .feedback").inner_text()
     assert turn.locator(".step .pill").first.inner_text() == "you marked a passage"
     assert (visit.faults, visit.foreign()) == ([], set())
 
