@@ -117,8 +117,9 @@ def to_preference(chain: Chain) -> Record | Unfit:
     """Return a preference pair: the first answer is rejected, the correction that was judged best is chosen.
 
     `prompt`, `chosen` and `rejected` are lists of messages, as TRL's trainers expect them. Lost: the other
-    answers, feedback, cost, model, settings and `meta` (except data set and licence). If no correction was judged better than the first
-    answer, there is no pair. Without any feedback, as in an imported pair, the best answer is chosen.
+    answers, feedback, cost, model, settings and `meta`, except data set and licence. If no correction was
+    judged better than the first answer, there is no pair. Without any feedback, as in an imported pair, the
+    best answer is chosen.
     """
     if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
         no_pair = Unfit("no-pair", "the best answer is the first one, or equals it")
