@@ -141,7 +141,8 @@ NOTE = "Hi Tom,\n\nit comes on 5 May. Your box has:\n\n- 1 cap\n- 2 nuts\n\nRide
     ],
 )
 def test_a_reply_changes_adds_or_removes_parts(reply: str, old: str, new: str) -> None:
-    assert patched(reply, answer=NOTE, places=["better"]).answer == NOTE.replace(old, new)
+    wish = "fewer words" if "emoved)" in reply else "better"
+    assert patched(reply, answer=NOTE, places=[wish]).answer == NOTE.replace(old, new)
 
 
 def test_a_reply_without_a_fitting_part_is_asked_for_once_more() -> None:
@@ -150,6 +151,7 @@ def test_a_reply_without_a_fitting_part_is_asked_for_once_more() -> None:
         "I did it.",
         "A cap.\n\nRide well,\nJo",
         "".join(f"[{n}] (removed)\n" for n in range(1, 7)),
+        "[4] (removed)",  # the wish does not ask for less
         "[2]",
     ):
         engine = redraft.ScriptedEngine([useless, "[2] it comes on 3 May."])
@@ -533,7 +535,7 @@ def test_a_plain_wish_for_the_whole_text_needs_no_model(text: str, wish: str, ol
     "wish", ["change Tuesday to a later day", "change Monday to Friday", "remove the fifth sentence"]
 )
 def test_a_wish_that_is_less_plain_is_the_models(wish: str) -> None:
-    assert patched("[1] So be it.", answer=MAIL, places=[wish]).answer.startswith("So be it.")
+    assert "So be it." in patched("[2] So be it.", answer=MAIL, places=[wish]).answer
 
 
 @pytest.mark.parametrize(

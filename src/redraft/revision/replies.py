@@ -38,6 +38,11 @@ _NONE = re.compile(
 # Says what the prompt asked for. "Part 2" alone may be a title.
 _ABOUT = re.compile(r"(?i)\bparts? \d[\d, and]* (?:is|are|stay|differ)|\b(?:above|given) (?:text|passage)\b")
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
+_LESS = re.compile(
+    r"(?i)\b(?:short|brief|concise|few|less|remov|delet|drop|cut|omit|trim|leave out|take out|no\b|not\b"
+    r"|without|nothing|only|instead|merge|join|combine|kürz|weg|ohne|streich|lösch|kein|court|sans|supprim|enlev"
+    r"|sin |quit|elimin|menos)|n['’]t\b|[^\x00-\u024f]"  # any wish in another script
+)
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
 
 
@@ -64,7 +69,10 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     if anywhere and not pieces and reply.finish == "stop" and not MARK.match(text):
         pieces = _aligned(text, olds)
     if anywhere and not is_json(answer):
-        pieces = {n: GONE if piece.lower() == "(removed)" else piece for n, piece in pieces.items()}
+        out = (
+            GONE if _LESS.search(edits[0].wish) else ""
+        )  # small models remove what the wish does not concern
+        pieces = {n: out if piece.lower() == "(removed)" else piece for n, piece in pieces.items()}
         pieces = {} if [*pieces.values()] == [GONE] * len(edits) else pieces
     begins, stops = [each.begin for each in edits], [each.end for each in edits]
     apart = [(a, b) for a, b in pairwise([0, *ends_of(answer)]) if bisect(stops, a) == bisect_left(begins, b)]
