@@ -96,7 +96,8 @@ def with_model(options: RevisionKeywords, engine: Engine) -> RevisionKeywords:
 
 GRAMMAR_HOW = (
     "The answers to {count} questions as a JSON array of texts, and without a schema. Both sides write up "
-    "to {tokens} tokens each, with the same seeds; {rounds} pairs."
+    "to {tokens} tokens each, with the same seeds; {rounds} pairs. Tokens behind the last sentence that fits are "
+    "dropped from a text in JSON, but count here."
 )
 TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 100}
 
@@ -140,7 +141,7 @@ async def answers(
 async def written(engine: Engine, question: str, sampling: Sampling) -> int:
     messages = ({"role": "user", "content": f"{question} Write at length."},)
     async with aclosing(engine.chat(messages, sampling)) as stream:
-        return sum([len(delta.tokens) async for delta in stream])
+        return sum([delta.completion_tokens or 0 async for delta in stream])
 
 
 async def timed(work: Sequence[Awaitable[int]]) -> tuple[int, float]:

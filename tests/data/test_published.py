@@ -170,7 +170,7 @@ class TestMaps:
         chains, _ = read(path, Reader(fields=FieldMap.of(["instruction=frage,output=loesung"])))
         assert [(chain.id, chain.meta.get("reference")) for chain in chains] == [
             ("faq/7", "Rain."),
-            ("faq/8", None),
+            ("faq/8", ""),
         ]
         assert chains[0].meta["source"]["topic"] == "weather"
         assert chains[0].meta["origin"] == {

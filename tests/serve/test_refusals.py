@@ -256,7 +256,7 @@ def test_the_message_names_the_part(server: Server, route: str, body: dict[str, 
     ("route", "body", "param", "guess"),
     [
         (CHAT, {"temprature": 1}, "temprature", "'temperature'"),
-        (CHAT, {"revision": {"maximum": 1}}, "revision.maximum", "'max'"),
+        (CHAT, {"revision": {"minn": 1}}, "revision.minn", "'min'"),
         (CHAT, {"checks": ["words<=3"]}, "checks", "Did you mean revision.checks?"),
         (CHAT, {"revision": {"prompts": "task"}}, "revision.prompts", "in revision. The fields are min, max"),
         (CHAT, {"stream_options": {"usage": True}}, "stream_options.usage", "include_usage"),
