@@ -96,8 +96,8 @@ def with_model(options: RevisionKeywords, engine: Engine) -> RevisionKeywords:
 
 GRAMMAR_HOW = (
     "The answers to {count} questions as a JSON array of texts, and without a schema. Both sides write up "
-    "to {tokens} tokens each, with the same seeds; {rounds} pairs. Tokens behind the last sentence that fits are "
-    "dropped from a text in JSON, but count here."
+    "to {tokens} tokens each, with the same seeds; {rounds} pairs. Tokens behind the last sentence that "
+    "fits are dropped from a text in JSON, but count here."
 )
 TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 100}
 
