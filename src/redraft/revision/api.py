@@ -244,7 +244,6 @@ def revise(prompt: Asked, **options: Any) -> Chain[Any]:
 
 _background = Background()
 
-
 _lines = [f"    {name}: {option.text}" for name, option in options_of(RevisionOptions).items()]
 _function: Callable[..., Any]
 for _function in (stream, arevise, revise):
@@ -419,7 +418,6 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
 
 _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
 
-
 SHORTEST = 16
 """The least `max_tokens` with which adapters answer exercises. Right answers have at most about 10 tokens."""
 
@@ -535,13 +533,8 @@ def _plan(
     )
 
 
-OF_TEXTS = {
-    "type": ["object", "array"],
-    "items": {"type": "string"},
-    "minItems": 1,
-    "additionalProperties": {"type": "string"},
-    "minProperties": 1,
-}
+OF_TEXTS = {"type": ["object", "array"], "items": {"type": "string"}, "minItems": 1}
+OF_TEXTS |= {"additionalProperties": {"type": "string"}, "minProperties": 1}
 """The schema of JSON that may contain words: an array or an object of texts."""
 _BOUNDS = re.compile(r'"(?:enum|const|pattern|format|maxLength)"')
 

@@ -112,7 +112,6 @@ MATH = Task(
     groups=(("level", "level "), ("subject", "")),
 )
 
-
 HUMANEVAL = Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _function, runs_code=True)
 MBPP = Task("a `text`, `code` and a `test_list`", _unit_tests, _tested, runs_code=True)
 IFEVAL = Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints, loosened=loosened)

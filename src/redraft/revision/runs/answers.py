@@ -45,7 +45,6 @@ _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price"}
 """Options that may differ when a run is resumed: they only affect speed, cost and the room for prompts."""
 
-
 _ROLES: tuple[Role, ...] = get_args(Role)
 
 
