@@ -67,9 +67,8 @@ def parse_checks(
         elif callable(check):
             found.append(FunctionCheck.around(check))
         else:
-            raise CheckSyntaxError(
-                f"a check is a text, a Check, a JSON Schema or a function, not {check!r:.60}.", hint=SEE
-            )
+            message = f"a check is a text, a Check, a JSON Schema or a function, not {check!r:.60}."
+            raise CheckSyntaxError(message, hint=SEE)
     return tuple(found)
 
 

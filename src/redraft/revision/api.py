@@ -77,10 +77,8 @@ class Background:
         """Run a coroutine and wait for it. Ctrl-C cancels it."""
         if threading.current_thread() is self._thread:
             work.close()
-            raise UsageError(
-                "redraft.revise was called inside an async check of redraft.revise.",
-                hint="There, write: await redraft.arevise(…)",
-            )
+            message = "redraft.revise was called inside an async check of redraft.revise."
+            raise UsageError(message, hint="There, write: await redraft.arevise(…)")
         future = asyncio.run_coroutine_threadsafe(work, self._started())
         try:
             return future.result()
@@ -547,10 +545,8 @@ def check_plain(plan: Plan) -> None:
             plain(messages, info)
     more = next(filter(None, map(beyond_text, messages)), "")
     if plan.mode == "native" and more:
-        raise RecordError(
-            f"native revision needs messages of plain text, but one has {more}.",
-            hint="Use mode 'prompted', and a server that accepts such messages.",
-        )
+        message = f"native revision needs messages of plain text, but one has {more}."
+        raise RecordError(message, hint="Use mode 'prompted', and a server that accepts such messages.")
 
 
 def check_request(plan: Plan) -> None:
@@ -577,6 +573,5 @@ def check_request(plan: Plan) -> None:
     own = {"stop": plan.options.stop, "tools": plan.options.tools, OF_TEMPLATE: of_template}
     if plan.mode == "native" and any(own.values()):
         name = next(name for name, value in own.items() if value)
-        raise UsageError(
-            f"native revision continues one text, so it cannot use {name}.", hint="Use mode 'prompted'."
-        )
+        message = f"native revision continues one text, so it cannot use {name}."
+        raise UsageError(message, hint="Use mode 'prompted'.")

@@ -107,11 +107,8 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
     if isinstance(error, RecursionError):
         return invalid("the request is nested too deeply.", code="invalid_json")
     _log.error("a request failed because of a bug in redraft", exc_info=error)
-    return Refusal(
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        "internal_error",
-        f"the server failed; its log has details of the request {REQUEST.get('')}.",
-    )
+    said = f"the server failed; its log has details of the request {REQUEST.get('')}."
+    return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", said)
 
 
 def _of_engine(error: errors.EngineError) -> Refusal:

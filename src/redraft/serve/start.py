@@ -77,10 +77,8 @@ class Server:
                 error.message = f"{file}: {name}: {error.message}" if file else error.message
                 raise
         if self.page and not self.votes.parent.is_dir():
-            raise UsageError(
-                f"{self.votes.parent} is not a folder, so votes cannot be stored in {self.votes}.",
-                hint="Name another file: --votes FILE. Or serve no page: --no-page",
-            )
+            message = f"{self.votes.parent} is not a folder, so votes cannot be stored in {self.votes}."
+            raise UsageError(message, hint="Name another file: --votes FILE. Or serve no page: --no-page")
 
     def run(self, store: Store, nodes: Applications | None = None) -> None:
         """Serve until a signal. If given, `nodes` run the models instead of this machine."""

@@ -139,9 +139,8 @@ def describe_grades(inputs: Sequence[Input], material: Material) -> GradeReport:
     found = graded(chain.from_iterable(_read(each, material, seen) for each in inputs))
     if not any(each.scores.values for each in found):
         places = [where for each in found for where in each.unreadable]
-        raise RecordError(
-            f"found {counted(len(places), 'grade')}, but none is readable: {listed(places, 5)}."
-        )
+        message = f"found {counted(len(places), 'grade')}, but none is readable: {listed(places, 5)}."
+        raise RecordError(message)
     differences = side_by_side([each.scores for each in found])
     return GradeReport(tuple(name_of(each.path) for each in inputs), material, found, differences)
 

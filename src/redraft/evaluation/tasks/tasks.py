@@ -143,9 +143,8 @@ def task_of(name: str, *, run_code: bool = False) -> Task:
     if task.runs_code:
         if not run_code:
             hint = "Allow it with --run-code. docs/checks.md#code lists what the sandbox covers."
-            raise UsageError(
-                f"{name} runs programs that a model wrote, which is not allowed by default.", hint=hint
-            )
+            message = f"{name} runs programs that a model wrote, which is not allowed by default."
+            raise UsageError(message, hint=hint)
         find_sandbox()
     return task
 
