@@ -121,9 +121,7 @@ class Background:
                 self._of_parent.append(self._engines)
                 self._engines, self._opening = {}, asyncio.Lock()
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=_serve, args=(self._loop,), name="redraft", daemon=True
-                )
+                self._thread = threading.Thread(target=_serve, args=[self._loop], name="redraft", daemon=True)
                 self._thread.start()
                 atexit.register(self.close)
             return self._loop

@@ -113,9 +113,7 @@ def _or_nothing(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _items(holds: Callable[[Any], bool]) -> PlainValidator:
-    return PlainValidator(
-        _or_nothing(_if(lambda value: isinstance(value, list | tuple) and all(map(holds, value))))
-    )
+    return PlainValidator(_or_nothing(_if(lambda it: isinstance(it, list | tuple) and all(map(holds, it)))))
 
 
 def budget_of(value: Any) -> Budget:

@@ -92,9 +92,7 @@ class Guard:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", why)
         if self.keys is None or scope["path"] in OPEN or not with_key:
             return ANYONE
-        of_others = headers.getlist("api-key") + headers.getlist(
-            "x-api-key"
-        )  # as Azure and Anthropic have it
+        of_others = headers.getlist("api-key") + headers.getlist("x-api-key")  # of Azure and Anthropic
         given = headers.getlist("authorization") or [f"Bearer {key}" for key in of_others]
         if len(given) == 1 and (key := self.keys.find(given[0])):
             return key

@@ -47,7 +47,11 @@ class Model:
         """The model as `/v1/models` lists it, with its defaults."""
         options = self.options.model_copy(update=self.watch.instead if self.watch else {})
         engine = cast("Engine", options.model)
-        does = {"min": options.min_revisions, "max": options.most_revisions, "mode": options.mode}
+        does: dict[str, Any] = {
+            "min": options.min_revisions,
+            "max": options.most_revisions,
+            "mode": options.mode,
+        }
         checks = [str(getattr(check, "name", check)) for check in options.checks]
         does |= {"drafts": options.most_drafts, "checks": checks, "images": engine.info.any_message}
         does |= {"context": engine.info.context, "weights": engine.info.parameters}

@@ -211,9 +211,7 @@ class ModelKeys(Flags):
 
     def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
         """Return the arguments of `Model`. Raise `UsageError` if one does not fit the model's settings."""
-        own = {
-            name for kind in (ChatRequest, CompletionRequest, ResponseRequest) for name in kind.model_fields
-        }
+        own = {name for one in (ChatRequest, CompletionRequest, ResponseRequest) for name in one.model_fields}
         if wrong := sorted(own.intersection(self.server_fields) - SAMPLING_FIELDS):
             message = f"{where}server_fields has {wrong[0]!r}, which redraft reads itself."
             raise UsageError(message, hint="Leave it out of the list.")

@@ -40,9 +40,8 @@ class Grades:
     @cached_property
     def scores(self) -> Scores:
         """The readable scores."""
-        values = {
-            each.key: each.score for _, each in self.found if each.is_readable and each.score is not None
-        }
+        found = (each for _, each in self.found if each.is_readable)
+        values = {each.key: each.score for each in found if each.score is not None}
         return Scores(self.model, self.judge, values, bounds=_SCALE)
 
     @property

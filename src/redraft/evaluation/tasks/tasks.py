@@ -230,6 +230,4 @@ async def results_of(
 def groups_of(task: Task, record: Chain) -> list[str]:
     """Return the groups of a record, such as `level 3` and `Algebra`."""
     source = meta_of(record, "source")
-    return [
-        f"{named}{source[field]}" for field, named in task.groups if isinstance(source.get(field), str | int)
-    ]
+    return [f"{named}{source[key]}" for key, named in task.groups if isinstance(source.get(key), str | int)]

@@ -270,11 +270,8 @@ class AnswerRun:
 
     def provenance(self) -> Provenance:
         """Return the provenance of the output: the command, its settings and its source."""
-        config = {
-            name: self.settings.get(name)
-            for name in self.options.model_fields
-            if name not in NOT_OF_THE_RESULT
-        }
+        names = (name for name in self.options.model_fields if name not in NOT_OF_THE_RESULT)
+        config = {name: self.settings.get(name) for name in names}
         models = {role: ref for role in ("model", "critic", "judge") if (ref := config.get(role))}
         config |= {role: model_of(ref) for role, ref in models.items()} | contents_of(models)
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
