@@ -121,8 +121,10 @@ def demands(text: str) -> Callable[[F], F]:
         UsageError: `text` is not a string, or the decorated object cannot store it.
     """
     if not isinstance(text, str):
-        hint = "Write a sentence for the model: @redraft.demands('Say please.')"
-        raise UsageError(f"the demand is {shown(text)}, not a sentence.", hint=hint)
+        raise UsageError(
+            f"the demand is {shown(text)}, not a sentence.",
+            hint="Write a sentence for the model: @redraft.demands('Say please.')",
+        )
 
     def decorate(function: F) -> F:
         try:

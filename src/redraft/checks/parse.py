@@ -67,8 +67,9 @@ def parse_checks(
         elif callable(check):
             found.append(FunctionCheck.around(check))
         else:
-            message = f"a check is a text, a Check, a JSON Schema or a function, not {check!r:.60}."
-            raise CheckSyntaxError(message, hint=SEE)
+            raise CheckSyntaxError(
+                f"a check is a text, a Check, a JSON Schema or a function, not {check!r:.60}.", hint=SEE
+            )
     return tuple(found)
 
 
