@@ -98,8 +98,7 @@ def test_the_image_serves_and_knows_whether_it_is_healthy() -> None:
     (entry,), (model,) = map(json.loads, instructions("ENTRYPOINT")), map(json.loads, instructions("CMD")[:1])
     command, verb, *words = entry
     assert (command, verb, model) == ("redraft", "serve", ["--model", "default"])
-    assert words[-2:] == ["--votes", f"{instructions('VOLUME')[0]}/votes.jsonl"]  # the rest may be read-only
-    words[-1] = "votes.jsonl"
+    words = [word.replace(f"{instructions('VOLUME')[0]}/", "") for word in words]  # the rest may be read-only
     words = [word.replace("/run/secrets/redraft/", "").replace("8321", "0") for word in words]
     (health,) = [re.search(r'CMD (\["python".*\])', line) for line in instructions("HEALTHCHECK")]
     assert health

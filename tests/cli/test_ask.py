@@ -397,3 +397,10 @@ def test_what_a_check_prints_does_not_get_into_the_answer() -> None:
     assert (done.returncode, done.stdout) == (0, "A gull.\n")
     for said in ("on import", "a print", "a write", "a program"):
         assert said in done.stderr
+
+
+def test_a_warning_of_the_library_looks_like_the_commands_own_messages(tmp_path: Path) -> None:
+    model = verbs.script("Hello.", name=str(tmp_path / "replies"))
+    with verbs.start("ask", "Hi.", "-m", model, "-c", "tool:pay.amount<=100") as child:
+        said = child.communicate()[1]
+    assert said.startswith("redraft: the check 'tool:pay.amount<=100' is about an unknown tool")

@@ -66,3 +66,8 @@ def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:
     Path("notes.jsonl").write_text("hello\n")
     refused(run("notes.jsonl"), "notes.jsonl:1: this is not JSON", "the output of redraft eval or redraft")
     refused(run(str(Path("notes.jsonl").rename("way.yaml"))), "redraft diagnose way.yaml --verify")
+
+
+@pytest.mark.parametrize("flag", [("--model", "default"), ("--models", "default"), ("--limit-usd", "2")])
+def test_options_of_runs_need_tasks(flag: tuple[str, str]) -> None:
+    refused(redraft("diagnose", "test.jsonl", *flag), f"{flag[0]} needs --tasks")

@@ -14,8 +14,6 @@ pytest.importorskip("scipy")
 
 from redraft import recipe, revise
 from redraft.chain import Chain
-from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.matrix import folders
 from tests.cli.verbs import chains as chains_of
 from tests.cli.verbs import redraft, refused, script, write
 from tests.engines.paid_server import PaidServer
@@ -119,8 +117,7 @@ def test_long_answers_have_no_majority() -> None:
     assert "contains:rain tells" not in result.stdout, "the prompt asks for it"
     refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "Give --samples 3")
     write("test.jsonl", [{"prompt": "Describe rain.", "checks": ["contains:rain"]}])
-    none = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "vote")
-    refused(none, "no votes to count.", "unlike test/0 in test.")
+    refused(run("test.jsonl", "--ways", "vote"), "no votes to count.", "unlike test/0 in test.")
     both = run("add,own.jsonl", "--ways", "one,vote")
     assert "letters or exercises, unlike own/0, own/1 in own.\n" in both.stderr
     assert {file.parent.parent.name for file in Path("d").rglob("vote-*.jsonl")} == {"add"}
@@ -158,9 +155,8 @@ def test_an_unfinished_task_leaves_the_verdict_to_the_others_and_can_be_dropped(
     assert run(BOTH, "--ways", "one,revise").exit_code == 0
     [cut] = Path("d/runs").glob("*/test/seed-0/plain.jsonl")
     cut.write_bytes(cut.read_bytes().splitlines(keepends=True)[0])
-    said = redraft("diagnose", "d").stdout
-    assert "test: unfinished, so the verdict leaves it out; continue it, or delete d/runs/" in said
-    assert ("script:script.jsonl, revise: " in said, "all tasks" in said) == (True, False)
+    said = r"(?s)(?!.*all tasks).*test: unfinished, so the verdict leaves it out; continue it.*, revise: "
+    assert re.match(said, redraft("diagnose", "d").stdout)
     rmtree(cut.parent.parent)
     Path("d/tasks/test.jsonl").unlink()
     assert "unfinished" not in redraft("diagnose", "d").stdout
@@ -196,8 +192,7 @@ def test_quiet_says_nothing_but_the_result() -> None:
     said = [f"redraft: {way}, seed 0: run {number} of at most 3" for number, way in ways]
     assert run(GSM8K, "--ways", "blind").stderr.splitlines() == ["redraft: script:script.jsonl, test", *said]
     *_, last = run(GSM8K, "--ways", "best", "--samples", "9").stderr.splitlines()
-    unneeded = r"redraft: \d of 10 runs are not needed: with fewer drafts, these ways already used"
-    assert re.match(unneeded, last)
+    assert re.match(r"redraft: \d of 10 runs are not needed: with fewer drafts, these ways", last)
 
 
 @pytest.mark.parametrize(
@@ -287,11 +282,6 @@ def test_what_cannot_be_compared_is_refused_at_once(args: tuple[str, ...], said:
     assert not Path("d").exists()
 
 
-@pytest.mark.parametrize("flag", [("--model", "default"), ("--models", "default"), ("--limit-usd", "2")])
-def test_options_of_runs_need_tasks(flag: tuple[str, str]) -> None:
-    refused(redraft("diagnose", "test.jsonl", *flag), f"{flag[0]} needs --tasks")
-
-
 def test_files_that_differ_in_more_than_the_seed_are_no_runs_of_one_way() -> None:
     assert run(GSM8K, "--ways", "one,alone", "--seeds", "2").exit_code == 0
     [seeds] = Path("d/runs").glob("*/*")
@@ -322,11 +312,6 @@ def test_files_that_hold_no_questions_are_refused(whole: Path) -> None:
     refused(run("empty.jsonl", "--choose", "w.yaml"), "empty.jsonl has no record.")
     write("answered.jsonl", [json.loads(next(iter(whole.rglob("plain.jsonl"))).read_text().splitlines()[0])])
     refused(run("gsm8k:answered.jsonl"), "has chains of redraft eval")
-
-
-def test_two_models_of_one_name_are_refused() -> None:
-    with pytest.raises(UsageError, match="two models would share a folder"):
-        folders(["script:a.jsonl", "script-a.jsonl"])
 
 
 def prompts(count: int) -> None:
@@ -692,7 +677,7 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
-    refused(chosen(), "no list of `checks`", "Without checks, name a judge: --judge MODEL")
+    refused(chosen(), "no list of `checks`", "Without checks, --choose takes --judge MODEL.")
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered")
     assert "redraft: best-of-2, seed 0: 20 prompts\n" in judged.stderr
     assert "no pair was judged, because all answers equal the single answers; " in judged.stdout

@@ -157,6 +157,7 @@ def test_a_wrong_file_of_models_is_refused_before_anything_is_loaded(text: str, 
     [
         (["--models", "none.yaml"], "none.yaml cannot be read"),
         (["--models", "one.yaml"], "--model would not be served: each entry in one.yaml names a model."),
+        (["script:rain.jsonl"], "Write: --model script:rain.jsonl"),
         (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines, but there are no keys"),  # noqa: S104
         (["--api-key-file", "none.txt"], "the keys in none.txt cannot be read"),
         (["--check", "word<=5"], "no check is called 'word'"),

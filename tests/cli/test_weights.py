@@ -216,7 +216,11 @@ def test_faults_end_with_status_1(models: Path) -> None:
         (2, ("merge-lora", "model", "half", "-o", "out"), "half has no weights"),
         (3, ("from-gguf", "none.gguf", "-o", "out"), "there is no model file none.gguf."),
         (3, ("merge-lora", "model", "model", "-o", "out"), "model is not an adapter"),
-        (2, ("merge-lora", "model", "begun", "-o", "out"), "begun contains checkpoints, but no finished adapt"),
+        (
+            2,
+            ("merge-lora", "model", "begun", "-o", "out"),
+            "begun contains checkpoints, but no finished adapt",
+        ),
         (2, ("lora-gguf", "adapter", "-o", "out", "--base", "none"), "the base of adapter, none, is not"),
         (2, ("gguf", "model", "-o", "mine"), "mine exists.\n  Choose another output with -o, or replace it"),
         (2, ("gguf", "model", "-o", "mine", "--force"), "mine is not replaced, even with --force: redraft"),

@@ -61,6 +61,9 @@ def test_clean_returns_what_it_came_to_and_prints_what_the_command_prints(
     with pytest.raises(OutputError, match="exists"):
         redraft.clean(source, out)
     assert redraft.clean(source, out, rules=["roles"], force=True, quiet=True).kept == 4
+    redraft.clean(source, out, rules="usual,answered", force=True, quiet=True)
+    rules = json.loads(Path(f"{out}.run.json").read_text())["config"]["rules"]
+    assert rules == ["characters", "roles", "html", "residue", "answered", "empty", "short"]
 
 
 def test_rules_that_leave_nothing_say_so_and_a_wrong_name_is_an_error(source: Path) -> None:

@@ -198,18 +198,14 @@ def test_a_request_that_fails_once_does_not_hold_back_the_others(reply: Reply) -
         assert len(server.asked(CHAT)) == 22
 
 
-def test_the_reason_of_a_wait_stays_until_the_pause_is_over() -> None:
+async def test_the_reason_of_a_wait_stays_until_the_pause_is_over() -> None:
     told: list[str] = []
-
-    async def main() -> None:
-        retry = Retry(Patience(tell=told.append), "host")
-        await retry.waited(Failure(429, 5.0, 1, 0.0))
-        retry.served()  # of a request that began before
-        assert told == ["host limits requests, waiting 5 s, as it asks"]
-        retry.rate.held_until = 0.0
-        retry.served()
-
-    asyncio.run(main())
+    retry = Retry(Patience(tell=told.append), "host")
+    await retry.waited(Failure(429, 5.0, 1, 0.0))
+    retry.served()  # of a request that began before
+    assert told == ["host limits requests, waiting 5 s, as it asks"]
+    retry.rate.held_until = 0.0
+    retry.served()
     assert told[1:] == [""]
 
 

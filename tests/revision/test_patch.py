@@ -134,8 +134,7 @@ def test_a_text_that_has_no_room_is_not_written_anew_as_a_whole() -> None:
 def test_the_same_sentence_is_not_put_in_twice() -> None:
     new = "They sleep under the big old oak behind the barn."
     given = f"{FIRST} A mouse is food. {FIRST} So is a mouse at night. {FIRST} {FIRST}"
-    chain = owls(Steered(new, again=new), given=given, max_revisions=1)
-    assert chain.answer.count(new) == 1, chain.answer
+    assert owls(Steered(new, again=new), given=given, max_revisions=1).answer.count(new) == 1
 
 
 def test_a_text_in_json_keeps_its_kind_and_the_fault_is_told() -> None:

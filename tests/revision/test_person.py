@@ -31,7 +31,7 @@ def test_the_passage_is_written_anew_and_the_rest_stays() -> None:
     begin = TOWN.index("12 dollars")
     assert before.feedback is not None
     assert (before.feedback.by, before.verdict) == ("person", "revise")
-    assert before.criticism == "“12 dollars”: in euros"
+    assert before.criticism == "“12 dollars” → in euros"
     assert [(each.message, each.places) for each in before.checks] == [("in euros", ((begin, begin + 10),))]
     assert after.patch == ((begin, begin + len("11 euros")),)
     assert all(text in str(engine.calls) for text in (TOWN, "Describe a town.", "in euros"))
@@ -114,10 +114,52 @@ def test_what_a_person_asks_for_and_what_the_text_had_are_not_mended() -> None:
     chain = patched("[1] Hi Maren, it comes on 4 June.", "[1] Hi Maren, it comes on 5 May.", **options)
     (entry,) = chain.unchanged  # the correction took the wish back
     assert (chain.answer, chain.revisions, entry["why"]) == (LETTER, 2, "the same text came back")
-    assert entry["passage"] == "Hi Maren, it comes on 5 May."
+    assert entry["passage"] == LETTER
     options |= {"places": ["Shorter."], "checks": ["words<=5"]}
     chain = patched("[1] It comes on 5 May.", "[1] 5 May. [2] You paid.", **options)
     assert chain.answer == "5 May. You paid.\n\nRide well,\nVelobits"  # all parts may become shorter
+
+
+NOTE = "Hi Tom,\n\nit comes on 5 May. Your box has:\n\n- 1 cap\n- 2 nuts\n\nRide well,\nJo"
+
+
+@pytest.mark.parametrize(
+    ("reply", "old", "new"),
+    [
+        ("[2] it comes on 3 May.", "5 May", "3 May"),
+        ("[2] it comes on 5 May.\n\nIt is red.", "5 May.", "5 May.\n\nIt is red."),  # paragraphs stay
+        ("[6] The manual is in.\n\nRide well,\nJo", "Ride", "The manual is in.\n\nRide"),
+        ("[6] Ride well,\nJo\n\nPS: It is red.", "\nJo", "\nJo\n\nPS: It is red."),
+        ("[6] Now:\n\n1. Nod.\n2. Go.", "Ride well,\nJo", "Now:\n\n1. Nod.\n2. Go."),
+        ("[5] - 2 nuts\n- 1 pin", "2 nuts", "2 nuts\n- 1 pin"),
+        ("[7] It is red.", "\nJo", "\nJo\n\nIt is red."),  # an added part
+        ("[4] (removed)", "- 1 cap\n", ""),  # removed parts
+        ("[3] (removed)\n[4] (Removed)\n[5] (removed)", " Your box has:\n\n- 1 cap\n- 2 nuts", ""),
+        (NOTE.replace("Ride", "It is red.\n\nRide"), "Ride", "It is red.\n\nRide"),  # the whole text
+        (NOTE.replace("- 1 cap\n- 2 nuts\n\n", ""), "- 1 cap\n- 2 nuts\n\n", ""),
+        ("Hi Tom,\n\nA cap.\n\nRide well,\nJo", NOTE[9:-15], "A cap."),
+    ],
+)
+def test_a_reply_changes_adds_or_removes_parts(reply: str, old: str, new: str) -> None:
+    wish = "fewer words" if "emoved)" in reply else "better"
+    assert patched(reply, answer=NOTE, places=[wish]).answer == NOTE.replace(old, new)
+
+
+def test_a_reply_without_a_fitting_part_is_asked_for_once_more() -> None:
+    for useless in (
+        "It is on 3 May.\n\nIt is red. I like it.\n\n- one\n- two\n\nBye",  # as many parts, but another text
+        "I did it.",
+        "A cap.\n\nRide well,\nJo",
+        "".join(f"[{n}] (removed)\n" for n in range(1, 7)),
+        "[4] (removed)",  # the wish does not ask for less
+        "[2]",
+    ):
+        engine = redraft.ScriptedEngine([useless, "[2] it comes on 3 May."])
+        chain = redraft.patch(NOTE, places=["better"], model=engine)
+        assert (chain.answer, chain.unchanged) == (NOTE.replace("5 May", "3 May"), [])
+    text = "A.\n\nFirst. Two.\n\nSecond.\n\nZ."
+    chain = patched("One.\n\nAnd two.", answer=text, places=[("First. Two.\n\nSecond.", "merge")])
+    assert chain.answer == "A.\n\nOne.\n\nAnd two.\n\nZ."
 
 
 def test_a_wish_and_a_check_hold_together() -> None:
@@ -227,7 +269,7 @@ def test_a_sentence_does_not_stand_within_another() -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    ["I'm sorry, but I can't do that.", "[1] (removed)", '{"passage": null}', '{"passages": ["a", "b"]}'],
+    ["I'm sorry, but I can't do that.", "[1] (unchanged)", '{"passage": null}', '{"passages": ["a", "b"]}'],
 )
 def test_a_reply_that_declines_is_not_put_in(reply: str) -> None:
     for places in ([("A ticket costs 12 dollars.", "in euros")], ["Use euros."]):
@@ -340,6 +382,7 @@ def test_nothing_new_is_no_step() -> None:
         (("town", "shorter"), "'town' has no place.*places=.*'town', 'shorter'"),  # not in a list
         ([(TOWN, "Remove it.")], "the whole text"),
         ([("town",)], "places: item 1"),
+        ("make it shorter", r"or one wish: \['make it shorter'\]"),
     ],
 )
 def test_an_error_teaches(places: Any, message: str) -> None:
@@ -438,7 +481,7 @@ def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
     chain = patched("Nobody asks.", answer=text, places=[(passage, "Remove it.")])
     assert (chain.answer, chain.usage.completion_tokens) == (left, 0)
     value = {"/a": "1", "/b/1": "3"}.get(passage, passage.strip())
-    assert chain.steps[0].criticism.replace("\r", "") == f"“{value}”: Remove it."
+    assert chain.steps[0].criticism.replace("\r", "") == f"“{value}” → Remove it."
 
 
 @pytest.mark.parametrize(
@@ -460,6 +503,8 @@ def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
 def test_a_wish_that_is_the_new_text_asks_no_model(text: str, place: str, wish: str, new: str) -> None:
     chain = patched("asked", answer=text, places=[(place, wish)])
     assert (chain.answer, chain.usage.completion_tokens > 0) == (new, "asked" in new)
+    unopened = redraft.patch(TOWN, places=[("12 dollars", "13 dollars")], model="http://127.0.0.1:9/v1#x")
+    assert unopened.answer == TOWN.replace("12", "13")
     with pytest.raises(UsageError, match="two of the places"):
         patched("x", places=[("12 dollars", "13 dollars"), ("dollars", '"euros"')])
 
@@ -490,7 +535,7 @@ def test_a_plain_wish_for_the_whole_text_needs_no_model(text: str, wish: str, ol
     "wish", ["change Tuesday to a later day", "change Monday to Friday", "remove the fifth sentence"]
 )
 def test_a_wish_that_is_less_plain_is_the_models(wish: str) -> None:
-    assert patched("[1] So be it.", answer=MAIL, places=[wish]).answer.startswith("So be it.")
+    assert "So be it." in patched("[2] So be it.", answer=MAIL, places=[wish]).answer
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,13 @@ def test_feedback_of_a_model_and_of_checks_is_reasoning() -> None:
     assert thought == f"Draft:\n{LONG}\n\nFeedback:\nIt is dull. Revision is needed.\n{COMPLAINT}"
 
 
+def test_a_persons_wish_is_no_thought_of_the_model() -> None:
+    revision = {"given": "Rain is wet.", "places": [["wet", "say how warm"]]}
+    with served({"plain": {"model": ScriptedEngine(["cold"])}}) as server:
+        message = server.post({"model": "plain", "revision": revision}).json()["choices"][0]["message"]
+    assert (message["content"], "say how warm" in str(message)) == ("Rain is cold.", False)
+
+
 def test_drafts_that_were_not_chosen_are_reasoning() -> None:
     engine = ScriptedEngine(["One two three four five six.", "One two three.", "One two three four."])
     with served({"best": short(engine, mode="best-of", drafts=3, checks=["words==3"])}) as server:

@@ -42,7 +42,6 @@ def test_requests_tokens_and_chains_are_counted_for_each_key(tmp_path: Path) -> 
     assert found["redraft_requests_total", "alice", "200"] == 2
     assert found["redraft_requests_total", "alice", "404"] == 1
     assert found["redraft_requests_total", "", "401"] == 1  # of the post: probes are not counted
-    assert ("redraft_requests_total", "", "200") not in found
     assert found["redraft_chains_total", "short", "passed"] == 2
     assert found["redraft_revisions_total", "short"] == 2
     assert found["redraft_tokens_total", "alice", "completion", "short"] == 2 * len(LONG + SHORT)

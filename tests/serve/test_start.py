@@ -112,10 +112,11 @@ def test_a_key_for_no_model_is_named_at_the_start_and_when_it_is_read_again(
     file.write_text(line + "plian")
     keys = Keys.read(file)
     loading(ServerError("no server answers"), 1, {"plain": "script:a.jsonl", "b": NAMES["b"]}, keys)
-    file.write_text(line + "plan")
+    file.write_text(f"{line}plan\nsk-0123456789abcdeg name=bob")
     assert keys.find("Bearer sk-0123456789abcdef")
     told = "the key 'bob' may use {!r}, which is not served. Did you mean 'plain'?"
-    assert caplog.messages == [told.format("plian"), told.format("plan")]
+    added = "2 keys are called 'bob': metrics add them up."
+    assert caplog.messages == [told.format("plian"), added, told.format("plan")]
 
 
 def test_a_model_that_is_down_is_no_model_that_does_not_exist() -> None:

@@ -128,8 +128,8 @@ def test_flags_may_be_switches_have_dashes_and_take_several_words() -> None:
 
 
 def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
-    own = parsed("--data_path a --data_path b c --seed 1 --no-packing --seed=2 --packing")
-    assert (own.data_path, own.seed, own.packing) == (("a", "b", "c"), 2, True)
+    own = parsed("--data_path a --data_path b c --seed 1 --no-packing --seed=2 --packing -q")
+    assert (own.data_path, own.seed, own.packing, own.quiet) == (("a", "b", "c"), 2, True, True)
 
 
 @pytest.mark.parametrize(

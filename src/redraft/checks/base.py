@@ -33,8 +33,7 @@ MOST_PLACES = 100
 
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The model's reasoning before the checked answer. Only a check that reads this variable sees it."""
-WISHES: ContextVar[str] = ContextVar("wishes", default="")
-"""The changes that a person asked for in the checked answer. `grounded` reads them like the prompt."""
+WISHES: ContextVar[str] = ContextVar("wishes", default="")  # what a person asked to change in the answer
 
 DEMANDS: ContextVar[tuple[str, ...]] = ContextVar("demands", default=())
 """The demands of all checks of the answer, but for limits. A fact that they demand counts as grounded."""

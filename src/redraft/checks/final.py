@@ -2,9 +2,8 @@ r"""Checks that compare an answer's result with the right one: a number, a lette
 
 An answer ends where another question begins. Statements that it retracts or denies do not count. Its result
 follows a mark: the last `####`, `\boxed{…}` or "the answer is". Without a mark, the result is the last
-number or formula, or the only remaining letter. Two results in one place ("42 or 43") count as none. A sum
-is not computed: "912 - 457" repeats the question. Units and number words are not read. A check's name
-contains the right result, and its messages do not.
+number or formula, or the only remaining letter. Two results in one place ("42 or 43") count as none. Sums
+without =, units and number words are not read. A check's name has the right result, its messages do not.
 """
 
 from __future__ import annotations

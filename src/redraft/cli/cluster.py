@@ -83,7 +83,6 @@ class NodeFlags:
         from redraft.serve.cluster.connect import Bounds, connected
 
         replicas = Bounds.read(self.replicas, "--replicas", lowest=0)
-        # Ray prints to standard output. The engine logs each failure in one line itself.
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), connected(self.ray) as ray:
             from redraft.serve.cluster.serving import Applications
 

@@ -141,5 +141,9 @@ def _options(
     version: Annotated[bool, _VERSION] = False,  # noqa: ARG001  (its callback prints it)
     debug: Annotated[bool, _DEBUG] = False,
 ) -> None:
+    import logging  # not for `redraft --version`
+
+    if logging.lastResort:  # a warning looks like the command's own messages
+        logging.lastResort.setFormatter(logging.Formatter("redraft: %(message)s"))
     if debug:
         context.with_resource(debug_log())

@@ -103,7 +103,7 @@ def clean(
     like: Annotated[
         Literal["fastchat", "selfee"] | None, flag(None, "Use the rules of Vicuna's or SelFee's data.")
     ] = None,
-    rules: Annotated[str | None, flag("A,B…", "Apply only these rules.")] = None,
+    rules: Annotated[str | None, flag("A,B…", "Apply only these rules, such as usual,answered.")] = None,
     skip: Annotated[str, flag("A,B…", "Leave these rules out.")] = "",
     languages: Annotated[str, flag("EN,DE…", "Keep only these languages (the rule 'language').")] = "",
     blocked: Annotated[str, flag("A,B…", "Word lists for the rule 'blocked': fastchat, alpaca.")] = "",

@@ -31,7 +31,6 @@ def report(
     import json
 
     from redraft import __version__
-    from redraft.chain.read.files import STDIO
     from redraft.evaluation.reports.report import describe, write_page
     from redraft.evaluation.tables import as_text
 
@@ -41,5 +40,5 @@ def report(
     if html:
         drawn = "95 % intervals, not corrected for several rows; from 20 questions on, by 10,000 resamples"
         pages = write_page(html, found, f"redraft {__version__} · {drawn}", force=force)
-        text += "".join(f"\npage        {each}" for each in pages if str(html) != STDIO)
+        text += "".join(f"\npage        {each}" for each in pages if str(html) != "-")
     write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else text, table=not as_json)

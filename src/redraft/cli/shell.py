@@ -93,8 +93,10 @@ def _in_our_words() -> Iterator[None]:
     except BrokenPipeError as error:  # the reader of standard output has gone
         raise typer.Exit(CUT_OFF) from error
     except UsageError as error:
-        said = error.format_message()
-        tell(said[:1].lower() + said[1:], f"{error.ctx.command_path if error.ctx else 'redraft'} --help")
+        said, hint = error.format_message(), f"{error.ctx.command_path if error.ctx else 'redraft'} --help"
+        if (found := re.search(r"extra argument\S* \((\S+)\)", said)) and hint.split()[1] in ("serve", "mcp"):
+            hint = f"Write: --model {found[1]}"
+        tell(said[:1].lower() + said[1:], hint)
         raise typer.Exit(error.exit_code) from error
 
 

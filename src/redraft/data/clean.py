@@ -37,7 +37,7 @@ def clean(
         source: Records of any known shape.
         out: The file to write the chains to. It appears only when it is complete.
         like: Use the rules by which Vicuna's (fastchat) or SelFee's data was cleaned.
-        rules: Apply only these rules.
+        rules: Apply only these rules; `usual` stands for the usual ones.
         skip: Leave these rules out.
         languages: Keep only these languages, by name or ISO 639 code (rule `language`).
         blocked: Word lists for the rule `blocked`: fastchat, alpaca.
@@ -88,7 +88,9 @@ def _plan_of(
     codes = _known(languages, LANGUAGES, "--languages", BY_NAME) or usual.settings.languages
     lists = sorted(_known(blocked, LISTS, "--blocked"))
     words = tuple(LISTS[name] for name in lists) or usual.settings.blocked
-    names = usual.rules if rules is None else _known(rules, NAMES, "--rules")
+    names = _known("usual" if rules is None else rules, ("usual", *NAMES), "--rules")
+    if "usual" in names:
+        names = names - {"usual"} | usual.rules
     names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
     names -= _known(skip, NAMES, "--skip")
     if not names:

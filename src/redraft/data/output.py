@@ -106,11 +106,6 @@ class Dropped:
             written = to_line(values | {"record": text})
         self._side.write(written)
 
-    def tell_rest(self) -> None:
-        """Tell how many unreadable records were not reported."""
-        if self._tell and (rest := self.counts[UNREADABLE] - _SHOWN) > 0:
-            self._tell(f"… and {rest:,} more that cannot be read")
-
     def without(self, results: Iterable[T | Drop]) -> Iterator[T]:
         """Yield the results that are not drops, and count the drops."""
         for each in results:
@@ -302,7 +297,6 @@ def writing(
             progress.results = output.counts
             yield output
             if not output.kept and gone.counts.keys() == {UNREADABLE}:
-                gone.tell_rest()
                 way = "Read records of another shape with a field map: redraft data import FILE --map …"
                 raise RecordError("no record could be read.", hint=gone.advice(way))
         if is_file:
@@ -314,7 +308,8 @@ def writing(
         RunFile(out).put(provenance, source=read, about=more, started=started, records=output.kept)
     if run.store:
         run.store.close()
-    gone.tell_rest()
+    if (untold := gone.counts[UNREADABLE] - _SHOWN) > 0:
+        run.tell(f"… and {untold:,} more that cannot be read")
 
 
 def _licences(found: Mapping[str, int] | None, reads: Iterable[Path]) -> dict[str, Any]:

@@ -354,7 +354,6 @@ class _Counts:
     def check(self, output: DataOutput) -> None:
         if output.kept or not output.gone.counts:
             return
-        output.gone.tell_rest()
         known = f"Without --as {self.name}, redraft recognises records by their fields. "
         hint = output.gone.advice(f"{known * bool(self.name)}Name the fields: {_EXAMPLE}")
         if output.gone.damage:

@@ -282,8 +282,8 @@ class EngineInfo:
     @property
     def record(self) -> dict[str, str]:
         """The description of this model in chain records."""
-        name = "+".join((self.name, *self.adapters))
-        return {"name": name, "engine": self.engine, **({"format": self.format} if self.format else {})}
+        form = {"format": self.format} if self.format else {}
+        return {"name": "+".join((self.name, *self.adapters)), "engine": self.engine, **form}
 
 
 class Engine(Protocol):

@@ -318,7 +318,7 @@ async def _opened(ref: str, opening: Opening) -> Engine:
     named = parse_reference(ref)
     kind, plugin = kind_of(named), plugins("redraft.engines")[named.kind]
     _check_machine(ref, named, opening.machine, kind)
-    _must_exist(named)
+    check_files(ref)
     if plugin.package == OWN:
         return await kind.open(named, replace(opening, ref=ref))
     with plugin.running():
@@ -331,17 +331,13 @@ async def _opened(ref: str, opening: Opening) -> Engine:
 
 def check_files(ref: str) -> None:
     """Raise the error of `load_engine` if a file or folder of the model is missing. Fetch nothing."""
-    for part in references_of(ref):
-        _must_exist(parse_reference(part))
-
-
-def _must_exist(named: ModelReference) -> None:
-    path, file = Path(named.target), {"gguf": "model file", "script": "script"}.get(named.kind)
-    if named.kind == "folder" and not (path / "config.json").exists():
-        raise _no_model(path)
-    if file and not path.exists():
-        here = "" if path.is_absolute() else f" The current folder is {Path.cwd()}."
-        raise ModelError(f"there is no {file} {path}.", hint=f"Check the path.{here}")
+    for named in map(parse_reference, references_of(ref)):
+        path, file = Path(named.target), {"gguf": "model file", "script": "script"}.get(named.kind)
+        if named.kind == "folder" and not (path / "config.json").exists():
+            raise _no_model(path)
+        if file and not path.exists():
+            here = "" if path.is_absolute() else f" The current folder is {Path.cwd()}."
+            raise ModelError(f"there is no {file} {path}.", hint=f"Check the path.{here}")
 
 
 def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kind: EngineKind) -> None:

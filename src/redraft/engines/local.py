@@ -78,9 +78,7 @@ class LocalEngine(Engine):
         return self._info
 
     def trust(self, certain: float, *, shipped: bool = False, adapters: Iterable[Path] = ()) -> None:
-        """Set the certainty at which the model's criticism counts, whether redraft ships the model, and the
-        user's adapters.
-        """
+        """Set the certainty that criticism needs, whether redraft ships the model, and user's adapters."""
         names = tuple(path.name.removesuffix(".gguf") for path in adapters)
         self._info = replace(self._info, certain=certain, shipped=shipped, adapters=names)
 

@@ -1,7 +1,6 @@
 """Run a model in its own process: start it, notice its death, restart it, and end it.
 
-Native code may crash on a damaged file, and must not take the program down. The next process continues an
-unfinished reply.
+Native code may crash, and must not take the program down. The next process continues an unfinished reply.
 """
 
 from __future__ import annotations

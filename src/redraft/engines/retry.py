@@ -3,7 +3,7 @@
 `Patience` sets limits. `backoff` computes pauses for requests to a server, the servers of a `pool`, and model
 processes. All streams to one server share a `Retry`. While the server is down or overloaded, or limits
 requests, all streams wait until one request succeeds. A request that fails while others are served waits
-alone. `jobs.harness` decides how often a prompt is tried, but never waits itself.
+alone.
 """
 
 from __future__ import annotations
@@ -106,7 +106,6 @@ class Retry:
         self.rate = RateLimit(patience.rpm, patience.tpm)
         self.given_up, self._rests_until = 0, 0.0  # requests in a row that a dead server did not answer
         self._down_since: float | None = None
-        self._told = False  # whether the user is told of a wait
         self._served_at: float | None = None
 
     @property
@@ -119,9 +118,9 @@ class Retry:
         """Record that the server accepted a request for tokens."""
         self._served_at = clock()
         self.rate.grow()
-        self._down_since = None
-        if self._told and clock() >= self.rate.held_until:  # an earlier request may end during the pause
-            self._told = False
+        # A request that began before a pause may be served during the pause.
+        if self._down_since is not None and clock() >= self.rate.held_until:
+            self._down_since = None
             self._patience.tell("")
 
     async def waited(self, failure: Failure) -> bool:
@@ -165,7 +164,6 @@ class Retry:
             told = f"{most / 60:g} min" if most >= 60 and most % 60 == 0 else f"{most:g} s"
             limit = f", at most {told}" if most else ""
             limit = ", as it asks" if whole > patience.outage and after else limit
-            self._told = True
             patience.tell(f"{self._host} {failure.words}, waiting {whole:.0f} s{limit}")
         return seconds
 

@@ -39,12 +39,11 @@ class Tools:
     async def ask(self, prompt: str, checks: list[str] | None = None) -> dict[str, Any]:
         """Ask the model. Its answer is checked and revised; the best answer is returned."""
         with _told():
-            parsed = _parsed(checks or [])
             async with self._opening:
                 if self._options is None:
                     self._options = await self._settings.opened(self._stack)
             options = self._options
-            given = {**options.explicit, "checks": (*options.checks, *parsed)}
+            given = {**options.explicit, "checks": (*options.checks, *_parsed(checks or []))}
             chain: Chain = await arevise(Prompt(instruction=prompt), **given)
         steps = [
             {"answer": step.answer, "passed": step.passed, "feedback": step.criticism} for step in chain.steps
@@ -52,7 +51,7 @@ class Tools:
         return {"answer": chain.answer, "passed": chain.passed, "stop": chain.stop, "steps": steps}
 
     async def check(self, answer: str, checks: list[str], prompt: str = "") -> dict[str, Any]:
-        """Check a text. Return its score from 0 to 1, whether it passes, and what is wrong with it."""
+        """Check an answer. Return its score from 0 to 1, whether it passes, and what is wrong with it."""
         if not checks:
             raise ToolError("there are no checks. Give some: words<=50")
         with _told():

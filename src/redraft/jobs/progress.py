@@ -1,7 +1,6 @@
 """Show progress: a line that is redrawn on a terminal, or a new line after 3 seconds and every 15 elsewhere.
 
-Each kind of work has its own `ProgressLine`, which counts and writes the line. Rates and the time left are
-computed from this run only.
+Rates and the time left are computed from this run only.
 """
 
 from __future__ import annotations

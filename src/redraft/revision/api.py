@@ -195,11 +195,11 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
 
     Args:
         answer: A text, or a chain. In a chain, the best answer is rewritten.
-        prompt: The prompt of the text. A chain contains its own.
+        prompt: The prompt of the text. A chain contains its own, but no checks.
         **options: The options of `revise`. `places` is a list of pairs: a place, and a wish for it. A place
             is a passage that occurs once, a pair of indices (the end is excluded), or the JSON pointer of a
-            value. A wish without a place may change any sentence. Without `places`, the passages that fail
-            `checks` are rewritten; a fault without a place, such as too many words, stays.
+            value. A single wish, as in ["make it shorter"], may change any sentence. Without `places`, the
+            passages that fail `checks` are rewritten; a fault without a place stays.
     """
     return revise(**to_patch(answer, prompt, **options))
 
@@ -322,9 +322,12 @@ async def _make(
     made = options.resume or Chain(prompt=asked)
     check_resumable(made, asked, options.given)
     if options.places:  # before a model is loaded
+        from redraft.engines.scripted import ScriptedEngine
         from redraft.revision import wishes
 
-        wishes.marked(made.steps[-1].answer if made.steps else options.given, options.places)
+        edits = wishes.marked(made.steps[-1].answer if made.steps else options.given, options.places)
+        if isinstance(options.model, str) and all(edit.made is not None for edit in edits):
+            options = options.model_copy(update={"model": ScriptedEngine(["-"], name="none")})
     seconds, begun = options.budget.seconds, clock()
     cancel = options.cancel or CancelToken()
     limit = None if seconds is None else begun + seconds - made.usage.seconds

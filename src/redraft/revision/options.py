@@ -174,7 +174,7 @@ def _headers(value: Any) -> Mapping[str, str] | None:
 
 
 _REFERENCE = f"{A_REFERENCE} or an engine"
-_PLACES = "pairs of a place and a wish: ('40 dollars', 'in euros')"
+_PLACES = "pairs of a place and a wish: [('40 dollars', 'in euros')], or one wish: ['make it shorter']"
 
 
 def is_place(value: Any) -> bool:

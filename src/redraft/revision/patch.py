@@ -53,6 +53,8 @@ _DETERMINER = re.compile(
     r"(?i)\b(?:an?|the|my|our|your|his|her|its|their|this|that|these|those|some|more|most)$"
 )
 _OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # replacements for forbidden marks
+_GAP = re.compile(r"\n(?=[ \t\r]*\n|[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t])")  # before a blank line or an item
+GONE = "\0"  # in a reply: a part to remove
 SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
 
 
@@ -84,20 +86,12 @@ class Edit:
         return any(_touch(place, self.place) for place in places)
 
 
-def faults_in(step: Step) -> list[Place]:
-    """Return the places of all faults."""
-    return [place for result in step.checks if not result.passed for place in result.places]
-
-
-def faults_of(result: CheckResult, step: Step, before: str) -> list[Place]:
+def faults_of(result: CheckResult, step: Step, before: str) -> list[tuple[int, int]]:
     """Return a check's faults in the step's own patch, except in words that the text `before` has too."""
-    found = list[Place]()
-    for place in () if result.passed else result.places:
-        span = json_reading.characters_of(step.answer, place) or (0, 0)
-        mine = any(_touch(each, place) or _touch(each, span) for each in step.patch)
-        if mine and not re.search(rf"(?<!\w){re.escape(step.answer[slice(*span)])}(?!\w)", before):
-            found.append(span)
-    return found
+    spans = [json_reading.characters_of(step.answer, each) for each in result.places * (not result.passed)]
+    own = [json_reading.characters_of(step.answer, each) for each in step.patch]
+    mine = [span for span in spans if span and any(each and _touch(span, each) for each in own)]
+    return [(a, b) for a, b in mine if not re.search(rf"(?<!\w){re.escape(step.answer[a:b])}(?!\w)", before)]
 
 
 def _touch(one: Place, other: Place) -> bool:
@@ -124,7 +118,7 @@ def edits_of(state: State) -> list[Edit]:
     asks = resumes or plan.wording.name != "own"  # a patch would not use the user's own templates
     if in_vain or not (plan.patches and asks and known and whole) or state.unpatched or step.echo:
         return []
-    places, patch_only = {*faults_in(step)}, plan.options.places is not None
+    places, patch_only = {at for each in failed for at in each.places}, plan.options.places is not None
     pointers = [place for place in places if isinstance(place, str)]
     spans = [place for place in places if not isinstance(place, str)]
     if plan.json is not None:
@@ -380,17 +374,12 @@ def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
     return (end - len(text.lstrip()), begin + len(text.rstrip())) if text.strip() else (begin, end)
 
 
-def numbers_in(edits: Iterable[Edit]) -> bool:
-    """Return whether any of the edits replaces a number with another number."""
-    return any(edit.gap and edit.gap.number for edit in edits)
-
-
 def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
     """Return the edits for the try after `step`; empty if all new texts in `step` are right.
 
     Right texts stay. The next text in `state.others` replaces a wrong one, or its sentence is rewritten.
     """
-    wrong = [place for place in faults_in(step) if not isinstance(place, str)]
+    wrong = [at for each in step.checks if not each.passed for at in each.places if not isinstance(at, str)]
     found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0
     ended = True
     for edit in edits:
@@ -515,6 +504,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         for edit, text in zip(left, found, strict=True):
             new[edit.begin, edit.pointer] = "" if text and state.echoes(text, state.steps) else text
         left = [edit for edit in left if new[edit.begin, edit.pointer] in ("", answer[edit.begin : edit.end])]
+    edits = replies.with_removals(answer, edits, new)
     more: dict[str, Any] = {"usage": usage, "reasoning": reply.reasoning}
     copied = any(answer[edit.begin : edit.end] in reply.text for edit in wanted)
     long = 2 * len(reply.text) >= len(answer) and not copied
@@ -523,7 +513,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         yield ops.Text("answer", state.last + 1, whole)
         return Step(answer=whole, finish=reply.finish, **more)
     lack = NOTHING if reply.finish == "stop" else CUT
-    text, at, places, state.left = "", 0, list[Place](), [] if named else state.left
+    text, at, places, state.left = "", 0, list[Place](), []
     for edit in edits:
         old, count = answer[edit.begin : edit.end], len(places)
         piece = new[edit.begin, edit.pointer] if edit.made is None else edit.made
@@ -591,10 +581,11 @@ def is_said(answer: str, edit: Edit, piece: str) -> bool:
 
 
 def parts_of(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the start and text of each sentence or, in JSON, of each value."""
+    """Yield the start and text of each sentence, item or line or, in JSON, of each value."""
     if is_json(text):
         yield from ((member.start(), member[1]) for member in _MEMBER.finditer(text) if member[1])
         return
-    for begin, end in pairwise([0, *ends_of(text), len(text)]):
+    breaks = map(re.Match.start, _GAP.finditer(text))
+    for begin, end in pairwise(sorted({0, *ends_of(text), *breaks, len(text)})):
         if bare := text[begin:end].strip():
             yield text.index(bare, begin), bare

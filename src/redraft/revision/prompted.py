@@ -268,8 +268,7 @@ def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
 
     If no try changes the answer, no step is added. Return a reason to stop, or None.
     """
-    plan, base, tries, stop, left = state.plan, state.steps[-1], list[Step](), None, list[Any]()
-    faults = ""
+    plan, base, tries, stop, left, faults = state.plan, state.steps[-1], list[Step](), None, list[Any](), ""
     write = patch.asked if edits[0].wish or edits[0].code or not plan.info.resumes else patch.written
     failed = {result.name for result in base.checks if not result.passed}
     # Checks that steer need no feedback. The first try gets none either: its prompt is in the engine's cache.
@@ -277,10 +276,9 @@ def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
     # Writing to the end takes as much as another draft, so it is tried once.
     once = edits[0].open or all(edit.made is not None for edit in edits)
     # Each try puts in another number. A word that fits stays.
-    numbers, gaps = patch.numbers_in(edits), any(edit.gap for edit in edits)
-    most = (
-        1 if once else patch.TRIES + 2 * numbers if plan.sampling.temperature or numbers else 1 + bool(told)
-    )
+    numbers, gaps = any(edit.gap and edit.gap.number for edit in edits), any(edit.gap for edit in edits)
+    some = patch.TRIES + 2 * numbers if plan.sampling.temperature or numbers else 1 + bool(told)
+    most = 1 if once else some
     if write is patch.asked:  # its request contains the faults
         told, most = "", min(most, 1 + bool(plan.sampling.temperature or (plan.checks and edits[0].wish)))
     while stop is None and len(tries) < most:
@@ -309,7 +307,7 @@ def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
         if made.patch and edits[0].wish and not done:
             _, faults = yield from _to_mend(state, base, tries[-1])
             done = not faults
-        if tries[-1].passed or done or state.unpatched or rules.spent(state):
+        if tries[-1].passed or done or (state.unpatched and not edits[0].anywhere) or rules.spent(state):
             break
     if not (changed := [step for step in tries if step.patch]):
         return stop or rules.no_room(state)
@@ -337,11 +335,10 @@ def _by_person(state: State) -> ops.Loop[Stop]:
         if (step := state.steps[-1]) is before:
             return stop or ("unchanged" if before is base else end)
         yield ops.StepDone(state.last, step)
-        if before is not base:
-            state.left = wishes.restored(base.answer, step)
-        in_vain = before is not base and (step.score or 0) <= (before.score or 0)
-        again = state.plan.checks and edits[0].anywhere and rules.another(state)
-        if step.passed or stop or in_vain or not again:
+        if step.answer == base.answer:  # a correction took the wish back
+            state.left = [{"place": [0, len(step.answer)], "passage": step.answer, "why": patch.SAME}]
+        better = before is base or (step.score or 0) > (before.score or 0)
+        if step.passed or stop or not (better and edits[0].anywhere and rules.another(state)):
             return "passed" if step.passed else stop or end
         places, faults = yield from _to_mend(state, base, step)
         found = wishes.marked(step.answer, [f"{base.criticism}\n{faults}"])
@@ -350,16 +347,13 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 
 
 def _to_mend(state: State, base: Step, step: Step) -> ops.Loop[tuple[Sequence[Place], str]]:
-    """Return what to rewrite in `step`, a person's edit of `base`, and the faults there.
+    """Return what to rewrite in `step`, a person's edit of `base`, and its faults. Faults of `base` stay.
 
-    Faults of `base` stay. Of those without a place, a person may have meant one whose score the edit raised,
-    as of a text that is shorter and still too long, and one that scores 0, as a word that is still missing:
-    it may be missing in the edited parts.
+    But a fault without a place is mended in the edited parts if its score is 0, and anywhere if it rose.
     """
-    places = {each: patch.faults_of(each, step, base.answer) for each in step.checks}
+    places = {each: list[Place](patch.faults_of(each, step, base.answer)) for each in step.checks}
     if failed := [each for each in step.checks if not (each.passed or each.places)]:
-        op = ops.RunChecks(base.answer, wishes=_wishes(state))
-        checked = yield from ops.run_checks(op, partial(_pay_judge, state))
+        checked = yield from _checked(state, base)
         scores = {each.name: each.score for each in checked.results if not each.passed}
         for each in failed:
             risen = each.score > scores.get(each.name, -1)
@@ -368,9 +362,10 @@ def _to_mend(state: State, base: Step, step: Step) -> ops.Loop[tuple[Sequence[Pl
     return [place for each in mine for place in places[each]], prompts.complaint(mine, "stop")
 
 
-def _wishes(state: State) -> str:
-    by = [step.feedback for step in state.steps if step.feedback and step.feedback.by == "person"]
-    return "\n".join(result.message for feedback in by for result in feedback.checks)
+def _checked(state: State, step: Step) -> ops.Loop[ops.Checked]:
+    wishes = "\n".join(each.message for made in state.steps for each in made.checks if each.name == "person")
+    op = ops.RunChecks(step.answer, reasoning=step.reasoning, wishes=wishes)
+    return (yield from ops.run_checks(op, partial(_pay_judge, state)))
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:
@@ -399,8 +394,7 @@ def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
         called = any(each.tool_calls for each in state.steps)  # the answer replaces a wrong call
         return (calls.WORDS,) if called and not step.echo else ()
     yield from ops.announce_progress(state)
-    op = ops.RunChecks(step.answer, reasoning=step.reasoning, wishes=_wishes(state))
-    checked = yield from ops.run_checks(op, partial(_pay_judge, state))
+    checked = yield from _checked(state, step)
     return None if checked.given_up else checked.results
 
 

@@ -41,9 +41,9 @@ VALUES = (
 )
 ANYWHERE = (
     "Here are the parts of that text by number.\n\n{parts}\n\nThis should be different: {wish}\n\n"
-    "Write anew the parts that this concerns, each behind its number in brackets as above, and nothing else."
+    "Write anew the parts that this concerns, each behind its number in brackets as above, and nothing else. "
+    "To remove a part, write (removed) behind its number. To add text, write it below the part before it."
 )
-"""A template for a request about all parts of a text: a person's wish may concern any of them."""
 PASSAGE = (
     'Rewrite this passage of it: "{text}"\n\nThis should be different: {wish}\n\n'
     "Write the new passage alone, in quotation marks."

@@ -6,14 +6,16 @@ import json
 import re
 import textwrap
 from bisect import bisect, bisect_left
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate, pairwise
+from operator import and_, eq
+from typing import Any
 
 from redraft.chain.texts import is_refusal
 from redraft.checks.json_reading import NotJson, keys_of, read_json, span_of
 from redraft.engines.steering.draft import CLOSERS, LONG, STOPS, ends_of, segment_of
-from redraft.revision import ops, prompts
-from redraft.revision.patch import LISTED, MARK, Edit, at_margin, is_json, is_said, parts_of
+from redraft.revision import ops, prompts, wishes
+from redraft.revision.patch import GONE, LISTED, MARK, Edit, at_margin, is_json, is_said, parts_of
 
 _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as models write numbers
 _LEAD = re.compile(r"[^\n]*:\**\n+(?=\S)")  # an introducing line; above an indented line, it is code
@@ -36,6 +38,11 @@ _NONE = re.compile(
 # Says what the prompt asked for. "Part 2" alone may be a title.
 _ABOUT = re.compile(r"(?i)\bparts? \d[\d, and]* (?:is|are|stay|differ)|\b(?:above|given) (?:text|passage)\b")
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
+_LESS = re.compile(
+    r"(?i)\b(?:short|brief|concise|few|less|remov|delet|drop|cut|omit|trim|leave out|take out|no\b|not\b"
+    r"|without|nothing|only|instead|merge|join|combine|kürz|weg|ohne|streich|lösch|kein|court|sans|supprim|enlev"
+    r"|sin |quit|elimin|menos)|n['’]t\b|[^\x00-\u024f]"  # any wish in another script
+)
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
 
 
@@ -43,9 +50,9 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     """Return the reply's new text for each part; "" where it is missing or does not fit."""
     if edits[0].code:
         return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
-    olds = [answer[edit.begin : edit.end] for edit in edits]
-    text, named = reply.text, len(edits) == 1 and edits[0].wish and not edits[0].anywhere
-    text = _bare(text, answer if edits[0].anywhere else olds[0]) if edits[0].wish else text
+    olds, anywhere = [answer[edit.begin : edit.end] for edit in edits], edits[0].anywhere
+    text, named = reply.text, len(edits) == 1 and edits[0].wish and not anywhere
+    text = _bare(text, answer if anywhere else olds[0]) if edits[0].wish else text
     lines = "\n" in text and text in reply.text.partition("```")[2]
     if named and (lines or answer.count("```", 0, edits[0].begin) % 2):
         line = answer[: edits[0].begin].rpartition("\n")[2]
@@ -57,10 +64,16 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     numbered = MARK.match(text) if lists else _NUMBER.search(text)
     short = (edits[0].wish or 2 * len(text) < len(answer)) and not numbered
     said = f"[1] {text}" if short and len(edits) == 1 else text
-    pieces = pieces_of(said, olds, whole=reply.finish == "stop", lists=lists)
-    parts = [*parts_of(text)] if edits[0].anywhere and not pieces else []  # the reply may be the whole text
-    if len(parts) == len(edits) and reply.finish == "stop":
-        pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
+    free = {n for n, old in enumerate([*olds, ""], 1) if edits[0].wish and (anywhere or "\n" in old)}
+    pieces = pieces_of(said, olds, whole=reply.finish == "stop", lists=lists, free=free)
+    if anywhere and not pieces and reply.finish == "stop" and not MARK.match(text):
+        pieces = _aligned(text, olds)
+    if anywhere and not is_json(answer):
+        out = (
+            GONE if _LESS.search(edits[0].wish) else ""
+        )  # small models remove what the wish does not concern
+        pieces = {n: out if piece.lower() == "(removed)" else piece for n, piece in pieces.items()}
+        pieces = {} if [*pieces.values()] == [GONE] * len(edits) else pieces
     begins, stops = [each.begin for each in edits], [each.end for each in edits]
     apart = [(a, b) for a, b in pairwise([0, *ends_of(answer)]) if bisect(stops, a) == bisect_left(begins, b)]
     long = [each for a, b in apart if LONG.search(each := answer[a:b].strip())]
@@ -70,6 +83,31 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
         return [new and _fitted(answer, edit, new) for new, edit in zip(found, edits, strict=True)]
     new = [_without_marks(answer, edit, each) for edit, each in zip(edits, found, strict=True)]
     return ["" if is_said(answer, edit, each) else each for edit, each in zip(edits, new, strict=True)]
+
+
+def _aligned(text: str, olds: Sequence[str]) -> dict[int, str]:
+    """Return the new parts of a reply that is the whole text, by number; `GONE` for removed ones."""
+    new, starts = [*(parts := dict(parts_of(text))).values()], [*parts]
+    ends = (new[:1] == olds[:1]) + (new[-1:] == olds[-1:])
+    if len(new) == len(olds):
+        return dict(enumerate(new, start=1)) if ends or is_json(text) else {}
+    if ends < 2 or is_json(text):
+        return {}
+    same = sum(accumulate(map(eq, olds, new), and_))
+    left = sum(accumulate(map(eq, olds[same:][::-1], new[same:][::-1]), and_))
+    same -= same + left == len(olds)  # added text belongs to the part above it
+    piece = text[starts[same] : [*starts, len(text)][len(new) - left]].rstrip() or GONE
+    return {same + 1: piece, **dict.fromkeys(range(same + 2, len(olds) - left + 1), GONE)}
+
+
+def with_removals(answer: str, edits: Sequence[Edit], new: Mapping[Any, str]) -> Sequence[Edit]:
+    """Return the edits. Those whose text in `new`, by begin and pointer, is `GONE` remove their parts."""
+    gone, spans = [edit for edit in edits if new.get((edit.begin, edit.pointer)) == GONE], list[Any]()
+    for edit in gone:  # neighbours are one passage
+        beside = spans and not answer[spans[-1][1] : edit.begin].strip()
+        spans.append((spans.pop()[0] if beside else edit.begin, edit.end))
+    removed = wishes.marked(answer, [(span, "Remove it.") for span in spans])
+    return sorted([*(edit for edit in edits if edit not in gone), *removed], key=lambda edit: edit.begin)
 
 
 def _without_marks(answer: str, edit: Edit, new: str) -> str:
@@ -106,7 +144,7 @@ def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
     return new
 
 
-def _bare(text: str, old: str) -> str:
+def _bare(text: str, old: str, *, numbered: bool = False) -> str:
     """Return a reply without remarks, quotation marks or fences around its text; "" if the model declines."""
     if (is_refusal(text) or _NONE.match(text)) and not is_refusal(old):
         return ""
@@ -114,7 +152,7 @@ def _bare(text: str, old: str) -> str:
         text = _MARKED.sub("", text, count=1)
     while (remark := _REMARK.match(text)) and not _REMARK.match(old):
         text = text[remark.end() :]
-    lead = _LEAD.match(text)
+    lead = None if numbered or MARK.match(text) else _LEAD.match(text)
     text = text[lead.end() :] if lead and not old.startswith(lead[0].rstrip(": \n")) else text
     first, *rest = _ARROW.split(text)
     if len(rest) == 1 and first.strip(f"{CLOSERS}“ ") in ("", old.strip(f"{CLOSERS}“ ")):
@@ -139,7 +177,7 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     """
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
-    new = _between(_bare(new, old), before, after)
+    new = _between(_bare(new, old, numbered=edit.anywhere), before, after)
     new = new if old[:3] == "..." else _ELLIPSIS.sub("", new)
     for words in (before.split()[place:] for place in range(len(before.split()))):  # drop repeated words
         if new.casefold().startswith(f"{' '.join(words)} ".casefold()):
@@ -158,7 +196,7 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     if within or talks or back or bare[-1:] == ":" != old[-1:]:
         return ""
     if old[-1:] not in STOPS:
-        new = new.rstrip(STOPS) or new
+        new = new if "\n" in old + new or len(ends_of(new)) > 1 else new.rstrip(STOPS) or new
     elif old[-1] in ".!" and new[-1:].isalnum() and "\n" not in new:
         new += old[-1]
     word = re.match(r"[a-z]+\b(?!://|[.@]\w)", new)  # not a link
@@ -210,22 +248,30 @@ def _string(said: str, old: str, edit: Edit) -> str:
     return "" if "\n" in text else json.dumps(text, ensure_ascii=False) * bool(text)
 
 
-def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: bool = False) -> dict[int, str]:
+def pieces_of(
+    reply: str, olds: Sequence[str], *, whole: bool = True, lists: bool = False, free: Collection[int] = ()
+) -> dict[int, str]:
     """Return the numbered parts of a reply, by number; empty if a number is wrong or other text comes first.
 
-    A part is one line, a paragraph if the old part has several lines, or a list with `lists`. Text below a
-    part is dropped. If the reply is not `whole`, its last part is left out.
+    A part is one line, a paragraph if the old part has several lines, or a list with `lists`. Text below it
+    is dropped, unless its number is `free`; the last may be new. If not `whole`, the last part is left out.
     """
     if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
         reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)
-    lead, *found = _NUMBER.split(reply, maxsplit=lists and len(olds) == 1)  # the items may have numbers
-    numbers = [*map(int, found[::2])]
+    mark = MARK if free and MARK.search(reply) else _NUMBER  # the items may have numbers
+    lead, *found = mark.split(reply, maxsplit=lists and len(olds) == 1)
+    numbers, count = [*map(int, found[::2])], len(olds)
     led = not lead.strip("`\n ") or (lead.rstrip().endswith(":") and "\n" not in lead.strip())
-    if not led or len({*numbers}) < len(numbers) or not {*numbers} <= {*range(1, len(olds) + 1)}:
+    if not led or len({*numbers}) < len(numbers) or not {*numbers} <= {*range(1, count + 1), *free}:
         return {}
     pieces = dict[int, str]()
     for number, text in zip(numbers, found[1::2], strict=True):
-        items = _LIST.match(text.strip()) if lists else None
-        text = items[0] if items else text.strip().partition("\n\n" if "\n" in olds[number - 1] else "\n")[0]
+        items, text = _LIST.match(text.strip()) if lists else None, text.strip()
+        if number not in free:
+            text = items[0] if items else text.partition("\n\n" if "\n" in olds[number - 1] else "\n")[0]
         pieces[number] = text.rstrip()
-    return pieces if whole else dict([*pieces.items()][:-1])
+    pieces = pieces if whole else dict([*pieces.items()][:-1])
+    if added := pieces.pop(count + 1, ""):
+        gap = "\n" if _LIST.match(f"{olds[-1]}\n{added}") else "\n\n"
+        pieces[count] = f"{pieces.get(count) or olds[-1]}{gap}{added}"
+    return pieces

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from redraft.chain import CheckResult, Feedback, Step
+from redraft.chain import CheckResult, Feedback
 from redraft.checks import json_reading
 from redraft.engines.steering.draft import segment_of
 from redraft.errors import UsageError
 from redraft.revision.articles import with_article
-from redraft.revision.patch import SAME, TYPES, Edit, around, in_json, is_json, parts_of
+from redraft.revision.patch import TYPES, Edit, around, in_json, is_json, parts_of
 
 _REMOVED = re.compile(
     r"(?i)(?:please )?(?:(?:leave|take|cut) (?:it|this|that) out"
@@ -216,14 +216,6 @@ def _spans(answer: str, at: str) -> list[tuple[int, int]]:
     return [place] if place else found
 
 
-def restored(answer: str, step: Step) -> list[dict[str, Any]]:
-    """Return the parts of a person's text that a later correction of the edit wrote again, as `unchanged`."""
-    spans = [place for place in step.patch if not isinstance(place, str)]
-    texts = {text for begin, end in spans if (text := step.answer[begin:end].strip())}
-    found = [(start, bare) for start, bare in parts_of(answer) if bare in texts]
-    return [{"place": [at, at + len(bare)], "passage": bare, "why": SAME} for at, bare in found]
-
-
 def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:
     """Return a person's wishes as feedback."""
     said, results = list[str](), list[CheckResult]()
@@ -231,7 +223,7 @@ def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:
         if not edit.wish:  # it renumbers an item
             continue
         passage = edit.passage or answer[edit.begin : edit.end]
-        said.append(edit.wish if edit.anywhere else f"“{passage}”: {edit.wish}")
+        said.append(edit.wish if edit.anywhere else f"“{passage}” → {edit.wish}")
         places = () if edit.anywhere else (edit.pointer or (edit.begin, edit.end),)
         results.append(CheckResult(name="person", passed=False, score=0, message=edit.wish, places=places))
     text = "\n".join(dict.fromkeys(said))

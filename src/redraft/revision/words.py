@@ -235,7 +235,7 @@ class Summary:
         if not self.revisions:
             return f"none{missing}"
         mean = self.revisions / self.chains
-        are = "is not an answer" if self.echoes == 1 else "are not answers"
+        are = "text is not an answer" if self.echoes == 1 else "texts are not answers"
         echoes = f"; {self.echoes:,} {are}" if self.echoes else ""
         verb = "has" if self.unrevised == 1 else "have"
         none = f"; {counted(self.unrevised, 'answer')} {verb} none" if self.unrevised else ""
@@ -285,10 +285,10 @@ def usage_line(chain: Chain) -> str:
     used, parts = chain.usage, [counted(len(chain.steps) + len(chain.drafts), "answer")]
     if chain.echoes:
         parts.append(f"{chain.echoes} of them {'say' if chain.echoes > 1 else 'says'} nothing new")
-    parts.append(counted(used.completion_tokens, "new token"))
+    if used.completion_tokens:
+        parts.append(counted(used.completion_tokens, "new token"))
     if used.prompt_tokens:
         parts.append(f"{counted(used.prompt_tokens, 'prompt token')} ({used.cached_tokens:,} cached)")
-    # Replies from a cache tell the time of writing.
     if seconds := max(used.seconds, sum(step.usage.seconds for step in chain.steps)):
         parts.append(f"{seconds:.1f} s")
         parts.append(f"{used.completion_tokens / seconds:.0f} tokens/s")

@@ -1,8 +1,7 @@
 """Check the body of a request with a pydantic model.
 
 The pydantic models are in `requests`, and beside the code that answers each kind of request. `/openapi.json`
-is generated from them. A field that sets an option of redraft has that option's type and range, and the
-server's own limit. A field that redraft does not support is refused, unless its value changes nothing.
+is generated from them. A field that sets an option has that option's type and range, and the server's limit.
 """
 
 from __future__ import annotations

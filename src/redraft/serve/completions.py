@@ -1,7 +1,4 @@
-"""Serve `/v1/completions`: a model continues a text. Nothing is revised, and no chat template is applied.
-
-Clients of vLLM's and llama.cpp's servers expect this endpoint. Models that check or revise refuse it.
-"""
+"""Serve `/v1/completions`: a model continues a text. Nothing is revised, and no chat template is applied."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """Check who sends a request, on every route and before the body is read. No CORS headers are sent.
 
 Without keys, only this machine may send requests. A browser on it could still send another site's requests:
-by DNS rebinding, where the site's own name resolves to 127.0.0.1, or by a plain cross-site request. Both are
-refused.
-Each request has an id: the client's own `x-request-id`, or a new one. The reply and the log contain it.
+by DNS rebinding (its name resolves to 127.0.0.1), or by a plain cross-site request. Both are refused.
 """
 
 from __future__ import annotations
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 OPEN = ("/health", "/ready")  # routes that need no key
-GONE = 499  # the status, in logs and metrics, of a request whose client left before its reply; as in nginx
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -74,7 +71,7 @@ class Guard:
             await reply_of(refusal, scope)(scope, receive, noting)
         finally:
             seconds = time.monotonic() - began
-            seen.setdefault("status", GONE)
+            seen.setdefault("status", 499)  # the client left before the reply began; as in nginx
             probe = scope["path"].rstrip("/") in (*OPEN, "/metrics")
             if not probe:
                 self.metrics.note(seen, seconds)
@@ -92,8 +89,8 @@ class Guard:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", why)
         if self.keys is None or scope["path"] in OPEN or not with_key:
             return ANYONE
-        of_others = headers.getlist("api-key") + headers.getlist("x-api-key")  # of Azure and Anthropic
-        given = headers.getlist("authorization") or [f"Bearer {key}" for key in of_others]
+        others = headers.getlist("api-key") + headers.getlist("x-api-key")  # Azure's, and Anthropic's
+        given = headers.getlist("authorization") or [f"Bearer {key}" for key in others]
         if len(given) == 1 and (key := self.keys.find(given[0])):
             return key
         if not given and self.page and (key := self.page.key_of(headers)):

@@ -2,7 +2,6 @@
 
 Each line of a key file contains a key, in plain text or as `sha256:` and its digest, and its limits
 (docs/operate.md). A minute is always the last 60 seconds, and a request counts before its body is read.
-Quotas per day, or of tokens or money, are left to a gateway: a request's cost is known only at its end.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import hmac
 import logging
 import math
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -145,8 +144,12 @@ class Keys:
         self.expect(self._served)
 
     def expect(self, served: Sequence[str]) -> None:
-        """Warn now, and when the keys are read again, about keys for models other than these."""
+        """Warn now, and at each reading, about keys of one name and keys for models other than these."""
         self._served = served
+        for name, count in Counter(key.name for key in self.all).items():
+            if count > 1 and (b"", name) not in self._told:
+                _log.warning("%d keys are called %r: metrics add them up.", count, name)
+                self._told.add((b"", name))
         for key in self.all:
             for name in sorted((key.models or frozenset()).difference(served or key.models or ())):
                 hint = nearest(name, served) or f"Models: {', '.join(served)}"

@@ -92,10 +92,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def otlp_provider() -> TracerProvider:
-    """Return a provider that sends spans by OTLP over HTTP, as the `OTEL_…` variables configure.
-
-    The caller shuts it down, which sends the remaining spans.
-    """
+    """Return a provider that sends spans by OTLP over HTTP, as the `OTEL_…` variables configure."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace import TracerProvider

@@ -1,7 +1,4 @@
-"""Count requests, tokens and the ends of chains, by model, for Prometheus at `/metrics`.
-
-No label is a client's text, so there are few.
-"""
+"""Count requests, tokens and the ends of chains, by model, for Prometheus at `/metrics`."""
 
 from __future__ import annotations
 

@@ -287,8 +287,8 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
 
 
 def _said_by_checks(feedback: Feedback) -> str:
-    if feedback.by in ("checks", "person"):
-        return feedback.text
+    if feedback.by in ("checks", "person"):  # a person's wish is no thought of the model
+        return feedback.text * (feedback.by == "checks")
     failed = [check.message for check in feedback.checks if not check.passed]
     return "\n" + "\n".join(failed) if failed else ""
 

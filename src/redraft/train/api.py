@@ -197,8 +197,6 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
         announce()
         sources = [each._asdict() for each in ready.sources]
         paths = {name: list(vars(own).get(name, ())) for name in ("data_path", "eval_data_path")}
-        if not ready.is_complete:
-            say(f"step {ready.checkpoint.step + 1 if ready.checkpoint else 1} begins.")
         record.begin(provenance, resume=bool(ready.checkpoint) or ready.replaces, **paths, sources=sources)
 
     lead = ready.args.should_save

@@ -163,6 +163,8 @@ class SharedMeans:
 class Source(ABC):
     """The data that a loop trains on: epochs of batches. Every rank has the same number of batches."""
 
+    note: Callable[[str], object] = staticmethod(lambda _: None)  # shows what the source does
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -184,9 +186,6 @@ class Source(ABC):
     @abstractmethod
     def counted(self, batch: Batch) -> int:
         """Return a batch's contribution to the divisor of a step's loss."""
-
-    def on_progress(self, note: Callable[[str], object]) -> None:  # noqa: B027  (most need no time)
-        """Call `note` with the progress of a source that needs minutes for its batches."""
 
     def metrics(self) -> dict[str, float]:
         """Return further numbers for the next line of the log, covering the time since the last call."""
@@ -295,11 +294,11 @@ def check_enough_rows(rows: Rows, size: int, accumulation: int, ranks: int) -> N
         return
     made = f" (packed from {len(rows.members):,} examples)" if len(rows.members) > len(rows) else ""
     processes = f" × {ranks} processes" if ranks > 1 else ""
-    apart = "--packing False, for a row per example, or " if rows.kind == "packed" else ""
+    apart = "--packing False, for a row per example, or " if made and len(rows.members) >= step else ""
     raise UsageError(
         f"the data has {counted(len(rows), 'row')}{made}, but one step needs {step:,}: "
         f"{size} per device × {accumulation} accumulated{processes}.",
-        hint=f"{apart if len(rows.members) >= step else ''}--per_device_train_batch_size {len(rows) // ranks} --gradient_accumulation_steps 1"
+        hint=f"{apart}--per_device_train_batch_size {len(rows) // ranks} --gradient_accumulation_steps 1"
         if len(rows) >= ranks
         else "Train with fewer processes (each needs a row) or on more data.",
     )

@@ -33,7 +33,7 @@ from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.progress import ProgressLine
 from redraft.jobs.signals import Signals
 from redraft.train import LOG, checkpoints
-from redraft.train.batches import Batch, Source
+from redraft.train.batches import Batch, Data, Source
 from redraft.train.guards import SEARCH, Divergence, Moment, diverged, no_number, unsound
 from redraft.train.load import leave_inputs_to_autocast
 from redraft.train.options import LEARNING_RATE
@@ -85,7 +85,9 @@ class Log:
     def note(self, text: str) -> None:
         """Show what the run does before the next line."""
         if self._file and not self._show:
-            self._progress.show(text)
+            self._progress.note = text
+            self._progress.open()
+            self._progress.update()
 
     def report(self, to: Callable[[int, int, Mapping[str, Any]], object]) -> None:
         """Instead of showing progress, call `to` with each line's step, number of steps and numbers."""
@@ -126,13 +128,7 @@ class StepProgress(ProgressLine):
     """The progress line of a run. The time left is estimated from the first step that is shown."""
 
     _logs: Mapping[str, Any] = {}  # the numbers of the last step
-    _note = ""  # what the run does before the next step
-
-    def show(self, note: str) -> None:
-        """Show a note about what the run does."""
-        self._note = note
-        self.open()
-        self.update()
+    note = ""  # what the run does before the next step
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
         """Show the numbers of a step, or print those of an evaluation on a line of their own."""
@@ -142,14 +138,14 @@ class StepProgress(ProgressLine):
             return
         if first := self.total is None:
             self.total, self.before, self._started = total, step, self._clock()
-        self.done, self._logs, self._note = step, logs, ""
+        self.done, self._logs, self.note = step, logs, ""
         self.open()
         self.update(now=first or step == total)
 
     def parts(self) -> list[str]:
         """Return the step, its numbers, tokens per second, memory, and the time left."""
-        if not (logs := self._logs) or self._note:
-            return [f"step {self.done} of {self.total}" if logs else "", self._note]
+        if not (logs := self._logs) or self.note:
+            return [f"step {self.done} of {self.total}" if logs else "", self.note]
         return [
             f"step {self.done} of {self.total}",
             f"reward {logs['reward']:.3f}" if "reward" in logs else "",
@@ -206,7 +202,8 @@ class Loop:
         self._not_finite = 0  # steps in a row with gradients that are not finite
         self._unlogged = torch.zeros((), device=args.device)  # loss of the steps since the log's last line
         self._logged, self._logged_loss = 0, 0.0  # last logged step; sum of logged losses
-        data.on_progress(self.log.note)
+        if not isinstance(data, Data):
+            data.note = self.log.note
         self._tell("init_end")
 
     @property

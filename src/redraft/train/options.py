@@ -417,7 +417,7 @@ def read_flags(words: Sequence[str], options: type[RunOptions]) -> dict[str, Any
     values: dict[str, list[str]] = {}
     known, flag = _known(options), ""
     for word in words:
-        word = "--quiet" if word == "-q" else word  # noqa: PLW2901  (as in all other commands)
+        word = "--quiet" if word == "-q" else word  # as in all other commands
         if word.startswith("--") and word != "--":
             flag, equals, value = word[2:].partition("=")
             flag, off = flag.replace("-", "_"), False

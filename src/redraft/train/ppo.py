@@ -152,11 +152,6 @@ class Ppo(Source):
         self._epoch = -1
         self._batch: Batch = {}
         self._samples = Samples(folder)
-        self._note: Callable[[str], object] = lambda _: None
-
-    def on_progress(self, note: Callable[[str], object]) -> None:
-        """Call `note` while the policy writes answers, and before each update."""
-        self._note = note
 
     def __len__(self) -> int:
         return self.own.ppo_epochs * self.own.num_rollouts // self._size
@@ -168,7 +163,7 @@ class Ppo(Source):
         if self._epoch != epoch and not self._made(epoch, stops):
             return
         for number in range(first, len(self)):
-            self._note(f"update {number + 1} of {len(self)} on these answers")
+            self.note(f"update {number + 1} of {len(self)} on these answers")
             yield self._minibatch(self._rows(epoch, number))
 
     def _made(self, epoch: int, stops: Callable[[], bool]) -> bool:
@@ -210,7 +205,7 @@ class Ppo(Source):
         least, parallel = self.own.min_new_tokens, self.own.chunk_size
         with unwrapped(self.policy.model) as bare:
             made = Sampler(bare, self._tokenizer, ctx=longest, parallel=parallel, least=least)
-            made.on_token = lambda: self._note(
+            made.on_token = lambda: self.note(
                 f"{made.ended * self._ranks} of {len(asked)} answers written, "
                 f"{made.tokens * self._ranks:,} tokens"
             )

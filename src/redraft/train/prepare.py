@@ -45,10 +45,7 @@ ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
 _NO_LOSS = "which have no loss in this format or template (--format vicuna trains on all but tool calls)"
-_NESTED = (
-    "with feedback inside the answer, which `redraft ask` will show (--format selfee for a model that "
-    "revises natively, or --training_objective answer)"
-)
+_NESTED = "with feedback inside the answer, which `redraft ask` will show (--format selfee sets it apart)"
 _REASONS = 20
 
 Ints = NDArray[np.int64]
@@ -95,8 +92,7 @@ class DataReport:
     # Conversations that train on their last answer alone, because the format has one turn.
     leaves: RecordTally = field(default_factory=RecordTally)
     unanswered: RecordTally = field(default_factory=RecordTally)  # records that train on feedback alone
-    # Records whose feedback and revisions are a part of the answer's text.
-    nested: RecordTally = field(default_factory=RecordTally)
+    nested: RecordTally = field(default_factory=RecordTally)  # records with feedback inside the answer's text
     skipped: dict[str, RecordTally] = field(default_factory=dict)  # records that gave no example, by reason
     # The number of examples by data set (or, without one, by file), and then by licence.
     origins: dict[str, dict[str, int]] = field(default_factory=dict)

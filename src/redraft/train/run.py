@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils import logging
 
 from redraft.chain.read.files import stem_of
@@ -40,9 +40,9 @@ from redraft.train import LOG, checkpoints
 from redraft.train.batches import Data, Order, check_enough_rows, collated
 from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
-from redraft.train.load import Tokenizer, default_method, load_tokenizer, skeleton, weights_dtype
+from redraft.train.load import default_method, load_tokenizer, skeleton, weights_dtype
 from redraft.train.loop import Loop
-from redraft.train.options import LossOptions, PpoOptions, RunOptions
+from redraft.train.options import LossOptions, RunOptions
 from redraft.train.prepare import ABOUT, TOKENS, Prepared, prepare
 from redraft.train.processes import Say, check_same_start, gathered, leads, ranks
 from redraft.train.trained import training_arguments
@@ -178,7 +178,13 @@ def settled(own: RunOptions, *, lora: bool, gpu: bool) -> RunOptions:
 
 
 def prepare_all(
-    paths: Sequence[str], own: RunOptions, tokenizer: Tokenizer, verb: Verb[Any], cache: Path, *, say: Say
+    paths: Sequence[str],
+    own: RunOptions,
+    tokenizer: PreTrainedTokenizerBase,
+    verb: Verb[Any],
+    cache: Path,
+    *,
+    say: Say,
 ) -> Prepared:
     """Prepare the data as the settings say. `say` is called with lines of progress."""
     files, folder = list(map(Path, paths)), Path(own.cache_dir) if own.cache_dir else cache
@@ -203,7 +209,7 @@ def rows_of(
 
 def eval_rows(
     own: RunOptions,
-    tokenizer: Tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     args: TrainingArguments,
     verb: Verb[Any],
     cache: Path,
@@ -223,15 +229,17 @@ def eval_rows(
     raise UsageError(f"--eval_strategy {own.eval_strategy} needs data to evaluate on.", hint=hint)
 
 
-_ELSEWHERE = {
-    *("data_path", "eval_data_path", "per_device_train_batch_size", "gradient_accumulation_steps"),
-    *("gguf", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
-    *("output_dir", "overwrite_output_dir", "cache_dir", "workers"),
-    *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
-    *("eval_strategy", "eval_steps", "per_device_eval_batch_size"),
-    *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
-    *("torch_compile", "divergence_steps"),
-}
+_ELSEWHERE = frozenset(
+    (
+        *("data_path", "eval_data_path", "per_device_train_batch_size", "gradient_accumulation_steps"),
+        *("gguf", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
+        *("output_dir", "overwrite_output_dir", "cache_dir", "workers"),
+        *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
+        *("eval_strategy", "eval_steps", "per_device_eval_batch_size"),
+        *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
+        *("torch_compile", "divergence_steps"),
+    )
+)
 """Settings that do not affect the trained weights, or are recorded in another form."""
 
 
@@ -301,42 +309,25 @@ class Ready:
         begun = log.is_file() and log.stat().st_size > 0  # a run without a step leaves an empty log
         return begun or bool(results_in(output)) or bool(checkpoints.checkpoints(output))
 
-    @property
-    def plan(self) -> str:
-        """The plan of the run as a line of text."""
-        rows = self.data.rows
+    def lines(self) -> list[str]:
+        """Return the plan of the run as lines of text."""
+        rows, data = self.data.rows, self.prepared.report
         full = f", {rows.efficiency:.1%} full" if rows.kind == "packed" else ""
         row = "answer" if self.writes else self.verb.row
-        return (
+        plan = (
             f"{counted(self.loop.steps, 'step')} of {counted(self.rows_a_step, row)} "
             f"(of {counted(len(rows), self.verb.row)}{full}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
-
-    @property
-    def about(self) -> str:
-        """A paragraph about the training for the model card."""
-        of = counted(self.prepared.report.examples, "record")
-        scores = "This is a reward model: it rates an answer with a number. " if self.verb.scores else ""
-        held = "\n`eval.json` has its figures on held-out pairs." if self.verb.scores and self.loop.eval_data else ""
-        return f"\n{scores}`redraft train {self.own.verb}` trained it on {of}: {self.plan}.{held}\n"
-
-    def lines(self) -> list[str]:
-        """Return the plan of the run, and remarks on its data, as lines of text."""
-        lines = [*self.prepared.report.lines(self.verb.marked[0]), self.plan]
-        if isinstance(self.own, PpoOptions):
-            steps = counted(self.loop.steps_an_epoch, "step")
-            lines.append(
-                f"the model writes {self.own.num_rollouts} answers before every {steps} (--num_rollouts)"
-            )
+        lines = [*data.lines(self.verb.marked[0]), plan]
         if is_known(self.sources) and not clash(self.sources):
             lines.append(remark(self.sources))
         if self.checkpoint is not None:
             done = ": all steps are done" if self.is_complete else ""
             lines.append(f"the run resumes from {self.checkpoint.folder}{done}")
         elif self.replaces:
-            logged = [(parse_line(line) or {}).get("step") for line in read_lines(self.loop.folder / LOG)]
-            upto = f", so steps 1 to {logged[-1]} are repeated" if logged else ""
+            logged = [parse_line(line) or {} for line in read_lines(self.loop.folder / LOG)]
+            upto = f", so steps 1 to {logged[-1].get('step')} are repeated" if logged else ""
             lines.append(f"{self.loop.folder} has no checkpoint{upto}.")
         return lines
 
@@ -424,7 +415,4 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
         quiet=own.quiet,
     )
     sources, loop.trained.card = licensed(output.name, model, prepared, own.data_path)
-    ready = Ready(own, model, args, loop, prepared, data, verb, checkpoint, sources)
-    if loop.trained.card:
-        loop.trained.card += ready.about
-    return ready
+    return Ready(own, model, args, loop, prepared, data, verb, checkpoint, sources)

@@ -127,8 +127,8 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)
         for each, kind in (first, second)
     ]
-    named = [each for each in found[1] if each.kind == "base"]
-    if first[1] == "base" and not is_ours(first[0].folder) and ids_of(named).keys() == ids_of(found[0]).keys():
+    named = ids_of(each for each in found[1] if each.kind == "base").keys()
+    if first[1] == "base" and not is_ours(first[0].folder) and named == ids_of(found[0]).keys():
         found[0] = ()  # the adapter's card knows the folder under its model's name
     sources = tuple(dict.fromkeys(source for of in found for source in of))
     if second[1] == "base" and not is_known(found[1]):

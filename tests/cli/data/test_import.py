@@ -78,11 +78,8 @@ def test_what_cannot_be_asked_is_refused(data: Path, args: list[str], said: str)
 def test_a_map_is_advised_where_the_names_of_fields_are_the_fault(data: Path, line: str, advice: str) -> None:
     (data / "odd.jsonl").write_text(line)
     told = run("odd.jsonl").stderr.partition("redraft: no record could be read.\n")[2]
-    cells = "a,b\n" + "1,2\n" * 7 + '1,"2\n'  # the last row is damaged
-    (data / "cells.csv").write_text(cells)
-    damaged = run("cells.csv").stderr
-    assert "… and 2 more that cannot be read" in damaged
-    assert "no other record could be read.\n  Name the fields: --map" in damaged
+    (data / "cells.csv").write_text('a,b\n1,2\n1,"2\n')  # the last row is damaged
+    assert "no other record could be read.\n  Name the fields: --map" in run("cells.csv").stderr
     assert (told.strip()[: len(advice)], "--map" in told) == (advice, "--map" in advice)
 
 

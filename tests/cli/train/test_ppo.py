@@ -36,9 +36,7 @@ def done(*words: str) -> str:
 
 
 def test_a_run_writes_an_adapter_a_log_and_samples() -> None:
-    said = done()
-    assert "the model writes 4 answers before every 2 steps (--num_rollouts)" in said
-    assert "Try it: redraft ask … --model model+out" in said
+    assert "Try it: redraft ask … --model model+out" in done()
     weights = load_file("out/adapter_model.safetensors")
     assert weights
     assert not any("value_head" in name for name in weights)

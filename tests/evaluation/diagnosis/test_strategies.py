@@ -14,7 +14,9 @@ from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
 from redraft.checks.base import Check, demand_of, run_checks, schema_of
 from redraft.checks.final import FinalLetter, FinalMaths, Number
 from redraft.checks.parse import parse_check
+from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import strategies
+from redraft.evaluation.diagnosis.matrix import folders
 from redraft.evaluation.diagnosis.options import DiagnoseOptions
 from redraft.evaluation.diagnosis.runs import StrategyRuns
 from redraft.revision.runs.plan import RunPlan
@@ -150,3 +152,8 @@ def test_all_ways_are_told_the_checks_except_revising_alone(
     runs = StrategyRuns(settings, tmp_path / "own.jsonl", plan, "checks", ("plain", "revise", "alone"))
     run = runs._run_of(strategies.Strategy(kind, 2), 0, plan.limits)
     assert bool(run.options_of(runs.records[0])["checks"]) == checked
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    with pytest.raises(UsageError, match="two models would share a folder"):
+        folders(["script:a.jsonl", "script-a.jsonl"])

@@ -50,6 +50,7 @@ def test_ways_are_compared_at_equal_tokens_within_tasks_and_over_all(tmp_path: P
     assert found(table, "m", "hard", "best-of") == (-40.0, "worse")
     assert found(table, "m", ALL, "best-of") == (5.0, "open")
     [easy] = [cell for cell in table.cells if cell.task == "easy"]
+    assert "m, all tasks: 80 prompts, 1 seed\none answer " in str(table)
     said = " ".join(sentences(table))
     assert "m, revise: Undecided: revising is not shown to do better than best of N." in said
     [run] = [e for e in easy.points if e.way.name == "best-of-3"]

@@ -214,7 +214,7 @@ def test_the_page_connects_again_by_itself(browser: Browsing, tmp_path: Path) ->
     visit.ask("And snow?")
     visit.page.get_by_text("The server does not answer").wait_for()
     visit.page.locator(".status", has_text="Waiting for the server").wait_for()
-    visit.choose("rain")  # the message does not cover it
+    visit.page.locator("main select").click(trial=True)  # the message does not cover it
     with serving(tmp_path, models, "--port", port):
         visit.page.locator(".turn").nth(2).wait_for()
         visit.answered("falls")
@@ -398,7 +398,6 @@ def test_with_keys_the_page_asks_for_one_first(browser: Browsing, tmp_path: Path
         page.keyboard.press("Enter")
         page.wait_for_selector("#box")
         assert page.input_value("#box") == "Describe snow."
-        visit.answered("falls")
         page.get_by_role("button", name="Log out", exact=True).click()
         page.wait_for_selector("#key")
         page.goto(url)

@@ -61,7 +61,7 @@ def test_the_sampler_says_what_the_trainer_says_in_32_bits(tmp_path: Path, tempe
 def test_progress_counts_answers_then_updates(tmp_path: Path) -> None:
     source = rollouts(tmp_path, policy())
     notes: list[str] = []
-    source.on_progress(notes.append)
+    source.note = notes.append
     list(source.batches(0))
     assert notes[0].startswith("0 of 8 answers written, ")
     assert any(note.startswith("8 of 8 answers written") for note in notes)

@@ -67,8 +67,7 @@ def check_records(path: Path) -> None:
     if str(path) == STDIO:
         return
     if (path / "runs.json").exists():
-        hint = f"redraft diagnose {name_of(path)}"
-        raise UsageError(f"{name_of(path)} is a folder of redraft diagnose.", hint=hint)
+        raise UsageError(f"{path} is a folder of redraft diagnose.", hint=f"redraft diagnose {path}")
     kind = "is a folder" if path.is_dir() else "is a table" if ending_of(path) in TABLES else ""
     if not path.exists() and named_on_hub(path):
         kind = "is not a file here, but may be a dataset on the hub"

@@ -28,7 +28,7 @@ import yaml
 
 from redraft.chain.documents import text_of_settings, yaml_of
 from redraft.checks.parse import checks_in
-from redraft.errors import RecordError, UsageError
+from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal_tokens import Cost, Spent, amount, around, named, results_in, titled
 from redraft.evaluation.diagnosis.matrix import RUNS, WAYS, Matrix, folders, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
@@ -407,12 +407,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
     # More prompts are worth more than more answers per prompt, and fewer ways need less evidence.
     few = {name: value for name, value in FEW.items() if settings.get(name) is None}
     matrix = running = replace(matrix, settings=settings.over(**few))
-    try:
-        items = matrix.prepare(run_code=run_code)
-    except RecordError as error:
-        if "list of `checks`" in error.message:
-            error.hint = f"{error.hint} Without checks, name a judge: --judge MODEL"
-        raise
+    items = matrix.prepare(run_code=run_code)
     for count in blocks(items):
         ended = running.run(count / items)
         if ended.reached:

@@ -197,10 +197,7 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points of known cost, cheapest first.
-
-        A cheaper single answer comes before them, unless it is the base model's.
-        """
+        """Return a kind's points of known cost, cheapest first, after its model's cheaper single answer."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (point for point in self.points if point.way.kind == "plain" and not point.base)

@@ -1,8 +1,7 @@
 """Make the runs of a model on a task: each strategy answers the records, once for each seed.
 
 A run is like `redraft eval` with a strategy's options (`strategies`), and has its own file. All runs
-share a cache, so no reply is requested twice, and all strategies but `alone`, whose prompts state no check,
-start with the same first answers.
+share a cache, so no reply is requested twice. All strategies but `alone` start with the same first answers.
 """
 
 from __future__ import annotations
@@ -111,10 +110,9 @@ class StrategyRuns:
         needed = ((seed, way) for seed, way in runs if self.share is not None or self._fits(way, seed))
         number, told = 0, not self.plan.quiet and self.share is None
         for number, (seed, strategy) in enumerate(needed, 1):
-            if self.share is not None and not self.plan.quiet:
-                self.plan.say(f"{strategy.called}, seed {seed}: {counted(len(self.records), 'prompt')}")
-            if told:
-                self.plan.say(f"{strategy.called}, seed {seed}: run {number} of at most {len(runs)}")
+            if not self.plan.quiet:
+                of = f"run {number} of at most {len(runs)}" if told else counted(len(self.records), "prompt")
+                self.plan.say(f"{strategy.called}, seed {seed}: {of}")
             result = (self._judge if strategy == REVIEWED else self._make)(strategy, seed, limits)
             status = max(status, result.exit_status)
             if result.counts.limit:

@@ -162,8 +162,7 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
         raise UsageError(found, hint=hint)
     table = table_of(folder, by)
     if by != "tokens" and all(each.basis == "unknown" for each in table.comparisons):
-        hint = "Money needs --price IN,OUT in all runs. Or compare at equal tokens."
-        raise UsageError(f"no two ways in {folder} record {by}.", hint=hint)
+        raise UsageError(f"no two ways in {folder} record {by}.", hint="Money needs --price IN,OUT.")
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     write_file(folder / PAGE, _page(table).encode())
@@ -187,17 +186,15 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
     """Yield the parts of the report, for the terminal or with `charts` for the page."""
     for each in table.cells:
         name = f"{each.model}, {each.task}"
-        if each.task != ALL:
-            note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
-            note += ", UNFINISHED" * each.stopped + f"; {each.settings}" * charts
-            axis = "new tokens a prompt" if each.by == "tokens" else f"{each.by} a prompt"
-            chart = drawn(equal_tokens.series(each), axis, "right answers, %") if charts else ""
-            most = equal_tokens.point_line(max(each.points, key=lambda point: point.score.value))
-            lines = [equal_tokens.point_line(point) for point in each.points]
-            equal = " or ".join(line.name for line in lines if line.value == most.value)
-            claim = f"No way has more right answers than {equal}, {most.value} ({most.interval})."
-            claim *= not each.stopped
-            yield Part(name, note, lines=lines, chart=chart, claim=claim)
+        note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
+        note += ", UNFINISHED" * each.stopped + f"; {each.settings}" * (charts and bool(each.settings))
+        axis = "new tokens a prompt" if each.by == "tokens" else f"{each.by} a prompt"
+        chart = drawn(equal_tokens.series(each), axis, "right answers, %") if charts else ""
+        most = equal_tokens.point_line(max(each.points, key=lambda point: point.score.value))
+        lines = [equal_tokens.point_line(point) for point in each.points]
+        equal = " or ".join(line.name for line in lines if line.value == most.value)
+        claim = f"No way has more right answers than {equal}, {most.value} ({most.interval})."
+        yield Part(name, note, lines=lines, chart=chart, claim=claim * (not each.stopped))
         if rows := [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]:
             said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
             title = f"{name}, at equal {each.by}"

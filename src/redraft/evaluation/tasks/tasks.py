@@ -78,7 +78,8 @@ def _constraints(_: str, record: Chain) -> Sequence[Check]:
 def _own_checks(_: str, record: Chain) -> Sequence[Check]:
     if not (found := checks_in(record)):
         empty = meta_of(record, "source").get("checks") == []
-        raise CheckSyntaxError(f"the record has {'an empty' if empty else 'no'} list of `checks`.")
+        said = f"the record has {'an empty' if empty else 'no'} list of `checks`."
+        raise CheckSyntaxError(said, hint="Without checks, --choose takes --judge MODEL.")
     return found
 
 

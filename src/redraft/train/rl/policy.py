@@ -239,12 +239,11 @@ class Sampler:
 
     The prompts of a chunk begin together, and all end before the next chunk begins. So a rollout batch that
     is repeated after a stop has the same batches and the same responses. `ctx` is the maximum number of
-    tokens in a prompt with its response; `least` is the minimum in a response. `ended` and `tokens` count the
-    responses that ended and all tokens.
+    tokens in a prompt with its response; `least` is the minimum in a response.
     """
 
-    ended = tokens = 0
-    on_token: Callable[[], object] | None = None  # called after each piece of a response
+    ended = tokens = 0  # counts of all responses
+    on_token: Callable[[], object] = staticmethod(lambda: None)  # called after each piece of a response
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
         # The end tokens of inference. Chat turns may end with other tokens than plain texts.
@@ -273,8 +272,7 @@ class Sampler:
                 ended = delta.finish == "stop"
                 self.tokens += len(delta.tokens)
                 self.ended += delta.finish is not None
-                if self.on_token:
-                    self.on_token()
+                self.on_token()
         said = tuple(round(each, DIGITS) for each in log_probs)
         return Response(tuple(tokens), "".join(texts), ended, said)
 

@@ -82,7 +82,8 @@ class LoraAdapter:
     config: Mapping[str, Any]  # `adapter_config.json`
     weights: Checkpoint  # its tensors, under the adapter's own names
     changes: Mapping[str, Change]  # by module
-    replaced: Mapping[str, TensorInfo]  # its tensors that replace those of the base, by name in the base
+    # The adapter's tensors that replace tensors of the base, by name in the base.
+    replaced: Mapping[str, TensorInfo]
 
     def rows(self, info: TensorInfo, start: int, stop: int) -> torch.Tensor:
         """Read rows `start` to `stop` of a matrix, in its dtype."""
@@ -106,8 +107,8 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
     """Read and check an adapter's settings and headers."""
     if not (config := read_json(folder / CONFIG)):
         hint = "Name the folder that peft's save_pretrained wrote."
-        if saved := sorted((each.name for each in folder.glob("checkpoint-*")), key=lambda name: (len(name), name)):
-            hint = f"To finish the training, type its command again. The last checkpoint: {folder / saved[-1]}"
+        if any(folder.glob("checkpoint-*")):
+            hint = "To finish its training, type the same command again, or name a checkpoint."
             raise UsageError(f"{folder} contains checkpoints, but no finished adapter.", hint=hint)
         raise ModelError(f"{folder} is not an adapter: it has no {CONFIG}.", hint=hint)
     kind, start = config.get("peft_type"), config.get("init_lora_weights")

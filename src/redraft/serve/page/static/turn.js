@@ -127,7 +127,7 @@ function Marked({ conversation, turn }) {
   return html`<form class="you editor" onSubmit=${send} onKeyDown=${(event) => event.key === "Escape" && leave()}>
     <label><span>What should be different in <q>${printable(passage.length > 80 ? `${passage.slice(0, 79)}…` : passage)}</q>?</span>
       <input name="wish" maxlength="500" placeholder="shorter, no jargon, in euros …" autocomplete="off" /></label>
-    ${isSmall(talk.modelOf(conversation.settings)) && html`<p class="note">This small model seldom makes the requested edit. It always takes a new text in quotation marks.</p>`}
+    ${isSmall(talk.modelOf(conversation.settings)) && html`<p class="note">This small model seldom makes the requested edit. A new text in quotation marks always replaces the passage.</p>`}
     <div class="row"><button type="button" onClick=${leave}>Cancel</button><button class="main">Change only this</button></div>
   </form>`;
 }
