@@ -21,18 +21,13 @@ from redraft.revision.runs.options import AnswerOptions
 from redraft.revision.settings import Settings
 
 WRONG: list[tuple[str, Any, str]] = [
-    ("temperature", 100, "at least 0 and below 100"),
-    ("temperature", float("nan"), "a number"),
-    ("temperature", "hot", "a number"),
-    ("top_p", 0, "above 0 and at most 1"),
-    ("max_tokens", 1.5, "a whole number"),
-    ("max_tokens", 10**30, "above 0 and at most 2,147,483,647"),
-    ("max_revisions", -1, "at least 0"),
-    ("seed", MAX_SEED + 1, "at most 2,147,483,647"),
+    ("temperature", 100, "at least 0 and below 100"), ("temperature", float("nan"), "a number"),
+    ("temperature", "hot", "a number"), ("top_p", 0, "above 0 and at most 1"),
+    ("max_tokens", 1.5, "a whole number"), ("max_tokens", 10**30, "above 0 and at most 2,147,483,647"),
+    ("max_revisions", -1, "at least 0"), ("seed", MAX_SEED + 1, "at most 2,147,483,647"),
     ("mode", "fast", "auto, native, prompted, verified, best-of or repair"),
-    ("system", "a\ud800", "a text without lone surrogates"),
-    ("prompts", 3, "the name of the prompts"),
-]
+    ("system", "a\ud800", "a text without lone surrogates"), ("prompts", 3, "the name of the prompts"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value", "allowed"), WRONG)

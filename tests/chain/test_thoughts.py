@@ -26,40 +26,30 @@ HARMONY = (
     "<|channel|>analysis<|message|>We need 42.<|end|><|start|>assistant<|channel|>final<|message|>Rain falls."
 )
 SPLIT = [
-    (SAID, "hm 42", "Rain falls."),
-    ("\n<think>\nhm\n</think>\n\nRain\n\nfalls.", "hm", "Rain\n\nfalls."),
+    (SAID, "hm 42", "Rain falls."), ("\n<think>\nhm\n</think>\n\nRain\n\nfalls.", "hm", "Rain\n\nfalls."),
     ("<think>\n\n</think>\n\nRain falls.", "", "Rain falls."),
     ("<think>One.</think>Rain\n<think>Two.</think>\nfalls.", "One.Two.", "Rain\n\nfalls."),
     ("<think>cut off here", "cut off here", ""),
     ("the prompt opened it\n</think>\n\nRain falls.", "the prompt opened it", "Rain falls."),
-    ("so 42</think>Rain falls.", "so 42", "Rain falls."),
-    ("[THINK]hm[/THINK]Rain", "hm", "Rain"),
-    ("◁think▷hm◁/think▷Rain", "hm", "Rain"),
-    ("<|START_THINKING|>hm<|END_THINKING|>Rain", "hm", "Rain"),
+    ("so 42</think>Rain falls.", "so 42", "Rain falls."), ("[THINK]hm[/THINK]Rain", "hm", "Rain"),
+    ("◁think▷hm◁/think▷Rain", "hm", "Rain"), ("<|START_THINKING|>hm<|END_THINKING|>Rain", "hm", "Rain"),
     ("<reasoning>\nhm\n</reasoning>\nRain", "hm", "Rain"),
     ("hm</reasoning>\n<answer>\nRain\n</answer>", "hm", "<answer>\nRain\n</answer>"),
     ("<Thought>hm</Thought>Rain", "hm", "Rain"),
     ("<|begin_of_thought|>hm<|end_of_thought|>\n<|begin_of_solution|>\nA\n<|end_of_solution|>", "hm", "A\n"),
     ("<unused94>thought\nhm<unused95>Rain", "hm", "Rain"),
-    ("<|im_start|>think\nhm<|im_start|>answer\nRain", "hm", "Rain"),
-    (HARMONY, "We need 42.", "Rain falls."),
+    ("<|im_start|>think\nhm<|im_start|>answer\nRain", "hm", "Rain"), (HARMONY, "We need 42.", "Rain falls."),
     (f"{HARMONY}<|return|>", "We need 42.", "Rain falls."),
     ("<|channel|>final<|message|>Rain falls.", "", "Rain falls."),
     ("analysisWe need 42.assistantfinalRain falls.", "We need 42.", "Rain falls."),
-]
+]  # fmt: skip
 
 WHOLE = [
-    "",
-    "Rain falls.",
-    "  I think\n\nthat rain falls. ",
-    "Write your thoughts between <think> and </think>.",
-    "Close it with `</think>`, as in `hm</think>`.",
-    "The tag </think> closes it.",
-    "```\n<think>\nhm\n</think>\n```\nis a template.",
-    '{"tags": ["<think>", "</think>"]}',
-    "analysis of rain: assistantfinal",
-    "An <|end|> token.",
-]
+    "", "Rain falls.", "  I think\n\nthat rain falls. ", "Write your thoughts between <think> and </think>.",
+    "Close it with `</think>`, as in `hm</think>`.", "The tag </think> closes it.",
+    "```\n<think>\nhm\n</think>\n```\nis a template.", '{"tags": ["<think>", "</think>"]}',
+    "analysis of rain: assistantfinal", "An <|end|> token.",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "reasoning", "answer"), SPLIT)

@@ -227,17 +227,13 @@ def test_a_report_that_a_program_forges_has_no_place() -> None:
 @pytest.mark.parametrize(
     ("answer", "program"),
     [
-        ("x = 1", "x = 1"),
-        ("Say:\n```python\nx = 1\n```\nDone.", "\n\nx = 1\n\n"),
-        ("```\nx = 1\n```", "\nx = 1\n"),
-        ("```py\nx = 1\n```\n```\noutput\n```", "\nx = 1\n\n\n\n"),
+        ("x = 1", "x = 1"), ("Say:\n```python\nx = 1\n```\nDone.", "\n\nx = 1\n\n"),
+        ("```\nx = 1\n```", "\nx = 1\n"), ("```py\nx = 1\n```\n```\noutput\n```", "\nx = 1\n\n\n\n"),
         ("```python\nx = 1\n```\nand\n```Python\ny = 2\n```", "\nx = 1\n\n\n\ny = 2\n"),
         ("1. So:\n   ```python\n   if x:\n       y\n   ```", "\n\nif x:\n    y\n"),
-        ("```python\r\nx = 1\r\n", "\nx = 1\n"),
-        ("```python\n```", "\n"),
-        ("```python", ""),
+        ("```python\r\nx = 1\r\n", "\nx = 1\n"), ("```python\n```", "\n"), ("```python", ""),
     ],
-)
+)  # fmt: skip
 def test_the_program_in_an_answer(answer: str, program: str) -> None:
     assert program_of(answer)[0] == program
 

@@ -59,26 +59,18 @@ def test_both_are_named_and_why(one: str, other: str, why: str) -> None:
 
 # Each pair, and an answer that passes both, however it looks.
 TOGETHER = [
-    ("starts:Dear", "starts:dear Ann", "Dear Ann"),
-    ("starts:**", "starts:Dear", "**Dear** Ann"),
-    ("ends:!", "ends:Yes!", "Yes!"),
-    ("lacks:can", "contains:can'", "I can't."),
+    ("starts:Dear", "starts:dear Ann", "Dear Ann"), ("starts:**", "starts:Dear", "**Dear** Ann"),
+    ("ends:!", "ends:Yes!", "Yes!"), ("lacks:can", "contains:can'", "I can't."),
     ("lacks:light", "contains[part]:light", "A lighthouse."),
-    ("lacks:3", "contains:3,", "It costs 3,5 here."),
-    ("contains:c", "lacks:c++", "c is old"),
-    ("bullets<=2", "lines>=3", "- a\n- b\nc"),
-    ("words<=3", "any(words>=5; contains:x)", "x"),
-    ("keys:name", "any(lacks:name; contains:Tom)", '{"name": "Tom"}'),
-    ("characters<=2", "words>=4", "ทำนำ"),
-    ("words<=1", "all(contains:get; contains:user)", "get_user"),
-    ("json", "starts:True", "true"),
-    ("json", "ends:.5", "-2.5"),
-    ("json", 'ends:"', '"Yes"'),
-    ("json", "bullets<=2", "[1]"),
+    ("lacks:3", "contains:3,", "It costs 3,5 here."), ("contains:c", "lacks:c++", "c is old"),
+    ("bullets<=2", "lines>=3", "- a\n- b\nc"), ("words<=3", "any(words>=5; contains:x)", "x"),
+    ("keys:name", "any(lacks:name; contains:Tom)", '{"name": "Tom"}'), ("characters<=2", "words>=4", "ทำนำ"),
+    ("words<=1", "all(contains:get; contains:user)", "get_user"), ("json", "starts:True", "true"),
+    ("json", "ends:.5", "-2.5"), ("json", 'ends:"', '"Yes"'), ("json", "bullets<=2", "[1]"),
     ("all(json; words<=9)", "starts:Here", 'Here:\n{"a": 1}'),
     ("ifeval:detectable_format:json_format {}", "json", "[1]"),
     ('ifeval:keywords:existence {"keywords": ["rain"]}', "lacks:rain", "rainy"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("one", "other", "answer"), TOGETHER)

@@ -55,47 +55,32 @@ lost 1,250 euros in Basel. Maria Keller expects CHF 6.2m. The results are due on
 14 May or 3 to 5 July. It is -5 °C. She ran 10 miles in 2 hours, aged 40."""
 MET = "Extract the person and the city. Tom Baker met Ann Lee in Rome."
 FIRM_HAS = [
-    "1250 EUR",
-    "€1,250, 1.250 euros, a loss of -1250 euros",
+    "1250 EUR", "€1,250, 1.250 euros, a loss of -1250 euros",
     '{"revenue": 5000000, "growth": "12%", "rate": 0.12, "visitors": "310k", "next": "6.2 million francs"}',
-    "Revenue (millions of CHF): 5",
-    "Due: Tue, May 14; 5 July",
-    "The results are due on 14 May. It has 310 thousand visitors.",
-    "minus five degrees Celsius",
+    "Revenue (millions of CHF): 5", "Due: Tue, May 14; 5 July",
+    "The results are due on 14 May. It has 310 thousand visitors.", "minus five degrees Celsius",
     "A loss of 1,250 seems high. 12 gives a gain, and 14 works.",
     "10 mi in 2h; 40 years old; 2023 results; 2 full hours",
-    "| City | CEO |\n|---|---|\n| BASEL | M. Keller |",
-    '{"missing": 0, "broken":0}',
+    "| City | CEO |\n|---|---|\n| BASEL | M. Keller |", '{"missing": 0, "broken":0}',
     '```json\n{"Firm": "Helvig AG", "said": "It lost \\u20ac1,250.\\nIn Basel"}\n```',
-]
+]  # fmt: skip
 FIRM_LACKS = [
-    ("5 billion", "the number 5 billion"),
-    ("5 thousand francs", "the number 5 thousand francs"),
+    ("5 billion", "the number 5 billion"), ("5 thousand francs", "the number 5 thousand francs"),
     ("Revenue: CHF 5", "the number CHF 5"),
-    ("5 million visitors and 310 million francs", "310 million francs"),
-    ("6.2bn", "the number 6.2bn"),
-    ("$1,250", "the number $1,250"),
-    ("1250 CHF", "the number 1250 CHF"),
-    ("-12%", "the number -12%"),
-    ("5 °C", "the number 5 °C"),
-    ("-5 °F", "the number -5 °F"),
-    ("10 km", "the number 10 km"),
-    ("10 miles in two days", "the number two days"),
-    ("Due: Wednesday, 14 May", "the date Wednesday, 14 May"),
-    ("14 visitors, 0 guests", "the numbers 14 visitors, 0 guests"),
-    ("CHF 310k", "the number CHF 310k"),
+    ("5 million visitors and 310 million francs", "310 million francs"), ("6.2bn", "the number 6.2bn"),
+    ("$1,250", "the number $1,250"), ("1250 CHF", "the number 1250 CHF"), ("-12%", "the number -12%"),
+    ("5 °C", "the number 5 °C"), ("-5 °F", "the number -5 °F"), ("10 km", "the number 10 km"),
+    ("10 miles in two days", "the number two days"), ("Due: Wednesday, 14 May", "the date Wednesday, 14 May"),
+    ("14 visitors, 0 guests", "the numbers 14 visitors, 0 guests"), ("CHF 310k", "the number CHF 310k"),
     ("twelve hundred and fifty visitors", "the number twelve hundred and fifty visitors"),
-    ("Due on Monday", "the day Monday"),
-    ("Due in June", "the month June"),
-    ("Due: 14 June", "the date 14 June"),
-    ('{"ceo": "Maria Kessler"}', 'the name "Maria Kessler"'),
+    ("Due on Monday", "the day Monday"), ("Due in June", "the month June"),
+    ("Due: 14 June", "the date 14 June"), ('{"ceo": "Maria Kessler"}', 'the name "Maria Kessler"'),
     ('["Zurich", "Bern"]', 'the name "Bern"'),
     ("| City | CEO |\n|---|---|\n| Geneva | Maria Keller |", 'the name "Geneva"'),
     ("CEO: MARIO KELLER", 'the name "MARIO KELLER"'),
     ('```json\n{"firm": "Novartis"}\n```', 'the name "Novartis"'),
-    ("<city>Lausanne</city>", 'the name "Lausanne"'),
-    ("“Lausanne”", 'the name "Lausanne"'),
-]
+    ("<city>Lausanne</city>", 'the name "Lausanne"'), ("“Lausanne”", 'the name "Lausanne"'),
+]  # fmt: skip
 MET_LACKS = [
     ("['Sarah Jones']", '"Sarah Jones"'),
     ("names: [Sarah Jones, Bob Hill]", '"Sarah Jones", the name "Bob"'),
@@ -180,25 +165,19 @@ def test_what_the_prompt_has_in_other_words_passes(answer: str) -> None:
 
 
 OTHER = [
-    ("It was on March 5, 2023.", "the date March 5, 2023"),
-    ("She counted 1,300 storks.", "the number 1,300"),
-    ("She counted thirteen of them.", "the number thirteen"),
-    ("Some 51% came.", "the number 51%"),
-    ("It left at 3:30 am.", "the time 3:30 am"),
-    ("It left at 16:30.", "the time 16:30"),
+    ("It was on March 5, 2023.", "the date March 5, 2023"), ("She counted 1,300 storks.", "the number 1,300"),
+    ("She counted thirteen of them.", "the number thirteen"), ("Some 51% came.", "the number 51%"),
+    ("It left at 3:30 am.", "the time 3:30 am"), ("It left at 16:30.", "the time 16:30"),
     ("She is called Marie Kowalski, they say.", 'the name "Marie Kowalski"'),
-    ("Storks came from Spain and Greece.", 'the name "Spain"'),
-    ("They flew with the EU.", 'the name "EU"'),
-    ("It was an Airbus A380.", "A380"),
-    ("Ask ann@storks.example now.", "ann@storks.example"),
+    ("Storks came from Spain and Greece.", 'the name "Spain"'), ("They flew with the EU.", 'the name "EU"'),
+    ("It was an Airbus A380.", "A380"), ("Ask ann@storks.example now.", "ann@storks.example"),
     ("See www.storks.example/other.", "www.storks.example/other. Use"),
     ("See www.storks.example, please.", "www.storks.example. Use"),
     ("See Www.storks.example/report.", "Www.storks.example/report. Use"),
     ('She said: "We have counted no storks."', 'the quotation "We have counted no storks."'),
     ("She said: “We have lost 12 storks.”", "the quotation “We have lost 12 storks.”"),
-    ("Pierre Moreau", 'the name "Pierre Moreau"'),
-    ("Warsaw has ٣٤ storks.", "the number ٣٤"),
-]
+    ("Pierre Moreau", 'the name "Pierre Moreau"'), ("Warsaw has ٣٤ storks.", "the number ٣٤"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("answer", "named"), OTHER)
@@ -262,16 +241,10 @@ def test_any_text_is_judged(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "a" * 60_000,
-        "a " * 60_000,
-        "[" * 50_000,
-        '"' * 50_000,
-        "1 111" * 20_000,
-        "1,1" * 30_000,
-        "one " * 20_000,
-        "A'" * 30_000,
+        "a" * 60_000, "a " * 60_000, "[" * 50_000, '"' * 50_000, "1 111" * 20_000, "1,1" * 30_000,
+        "one " * 20_000, "A'" * 30_000,
     ],
-)
+)  # fmt: skip
 def test_a_long_text_takes_no_long_time(text: str) -> None:
     start = time.process_time()
     check(text, text)

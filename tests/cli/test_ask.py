@@ -82,14 +82,8 @@ def test_an_edit_is_a_diff_that_patch_takes(tmp_path: Path, passage: str) -> Non
 def test_an_edit_that_ends_before_its_model_is_there_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("It costs 12 dollars.\n")
     given = (
-        "--edit",
-        tmp_path / "a.txt",
-        "in euros",
-        "-m",
-        verbs.script("11"),
-        "--budget-seconds",
-        "0.000001",
-    )
+        "--edit", tmp_path / "a.txt", "in euros", "-m", verbs.script("11"), "--budget-seconds", "0.000001",
+    )  # fmt: skip
     assert (ask(*given).stdout, ask(*given, "-q").stdout) == ("", "It costs 12 dollars.\n")
 
 

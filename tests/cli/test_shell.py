@@ -260,17 +260,11 @@ def _nested(deep: int, first: str, last: str) -> str:
 
 
 HOSTILE_FILES = {
-    "random": bytes(range(128, 256)) * 3,
-    "empty": b"",
-    "deep list": _nested(5000, "[", "]").encode(),
-    "deep object": _nested(5000, '{"text":', "}").encode(),
-    "surrogate": b'"\\ud800"\n',
-    "half settings": b'{"settings": {"chunk": []}}\n"x"\n',
-    "bad stall": b'{"text": "a", "stall": "x"}\n',
-    "date": b"seed: 2020-13-45\n",
-    "digits": b"max_tokens: " + b"9" * 5000 + b"\n",
-    "nul": b"seed: \0\n",
-}
+    "random": bytes(range(128, 256)) * 3, "empty": b"", "deep list": _nested(5000, "[", "]").encode(),
+    "deep object": _nested(5000, '{"text":', "}").encode(), "surrogate": b'"\\ud800"\n',
+    "half settings": b'{"settings": {"chunk": []}}\n"x"\n', "bad stall": b'{"text": "a", "stall": "x"}\n',
+    "date": b"seed: 2020-13-45\n", "digits": b"max_tokens: " + b"9" * 5000 + b"\n", "nul": b"seed: \0\n",
+}  # fmt: skip
 
 
 @pytest.mark.slow

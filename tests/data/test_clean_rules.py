@@ -260,20 +260,16 @@ ASKED, GOLD = Prompt(instruction="Why?"), {"reference": "So."}
 @pytest.mark.parametrize(
     ("rule", "chain", "reason"),
     [
-        ("answered", Chain(prompt=ASKED), "no answer"),
-        ("answered", Chain(prompt=ASKED, meta=GOLD), None),
-        ("answered", talk("q", "a"), None),
-        ("empty", talk("q", " \n"), "turn 2, of the assistant, is empty"),
+        ("answered", Chain(prompt=ASKED), "no answer"), ("answered", Chain(prompt=ASKED, meta=GOLD), None),
+        ("answered", talk("q", "a"), None), ("empty", talk("q", " \n"), "turn 2, of the assistant, is empty"),
         ("empty", talk("\u200b", "a"), "turn 1, of the user, is empty"),
         ("empty", talk("q", "```python\n```"), "turn 2, of the assistant, is empty"),
-        ("empty", Chain(), "no question"),
-        ("empty", Chain(steps=(Step(answer="a"),), best=0), "no question"),
+        ("empty", Chain(), "no question"), ("empty", Chain(steps=(Step(answer="a"),), best=0), "no question"),
         ("short", talk("Hi", " Hello\n "), "7 characters of text, fewer than 16"),
-        ("short", talk("Hi", "Hello, my friend."), None),
-        ("short", Chain(prompt=ASKED), None),
+        ("short", talk("Hi", "Hello, my friend."), None), ("short", Chain(prompt=ASKED), None),
         ("short", Chain(prompt=ASKED, meta=GOLD), "7 characters of text, fewer than 16"),
     ],
-)
+)  # fmt: skip
 def test_what_is_dropped_and_why(rule: str, chain: Chain, reason: str | None) -> None:
     assert by(rule, chain) == (reason or chain)
 

@@ -286,29 +286,20 @@ def test_any_record_is_read_or_dropped(
 
 
 COUNTS = {
-    "selfee/chains/conala.jsonl": (2777, "selfee"),
-    "selfee/chains/mbpp.jsonl": (969, "selfee"),
+    "selfee/chains/conala.jsonl": (2777, "selfee"), "selfee/chains/mbpp.jsonl": (969, "selfee"),
     "selfee/answers/chatgpt.jsonl": (80, None),
     "selfee/answers/selfee_13b_enforce_0_revisions.jsonl": (80, None),
     "selfee/answers/selfee_13b_enforce_3_revisions.jsonl": (80, None),
-    "questions/vicuna_80.jsonl": (80, None),
-    "questions/mt_bench_80.jsonl": (80, None),
-    "gsm8k/train.jsonl": (7473, "gsm8k"),
-    "gsm8k/test.jsonl": (1319, "gsm8k"),
-    "gsm8k/example_model_solutions.jsonl": (1319, None),
-    "self_instruct/seed_tasks.jsonl": (175, None),
+    "questions/vicuna_80.jsonl": (80, None), "questions/mt_bench_80.jsonl": (80, None),
+    "gsm8k/train.jsonl": (7473, "gsm8k"), "gsm8k/test.jsonl": (1319, "gsm8k"),
+    "gsm8k/example_model_solutions.jsonl": (1319, None), "self_instruct/seed_tasks.jsonl": (175, None),
     "self_instruct/user_oriented_252.jsonl": (252, None),
-    "preference/hh_harmless_test.jsonl.gz": (2312, "hh-rlhf"),
-    "code/code_alpaca_2k.json": (2017, None),
-    "code/drrepair_dev_1000.jsonl": (1000, "drrepair"),
-    "code/HumanEval.jsonl.gz": (164, None),
-    "math/aqua_dev.jsonl": (254, "aqua-rat"),
-    "math/aqua_test.jsonl": (254, "aqua-rat"),
-    "math/math_500_test.jsonl": (500, "math"),
-    "conversations/dummy_conversation.json": (500, None),
-    "conversations/oasst_en_100_trees.jsonl": (100, "oasst1"),
-    "constraints/ifeval_541.jsonl": (541, None),
-}
+    "preference/hh_harmless_test.jsonl.gz": (2312, "hh-rlhf"), "code/code_alpaca_2k.json": (2017, None),
+    "code/drrepair_dev_1000.jsonl": (1000, "drrepair"), "code/HumanEval.jsonl.gz": (164, None),
+    "math/aqua_dev.jsonl": (254, "aqua-rat"), "math/aqua_test.jsonl": (254, "aqua-rat"),
+    "math/math_500_test.jsonl": (500, "math"), "conversations/dummy_conversation.json": (500, None),
+    "conversations/oasst_en_100_trees.jsonl": (100, "oasst1"), "constraints/ifeval_541.jsonl": (541, None),
+}  # fmt: skip
 """Records of each real file by its README, and the source that its fields tell."""
 
 SOME = [pytest.param(name, marks=pytest.mark.slow) if COUNTS[name][0] > 2500 else name for name in COUNTS]

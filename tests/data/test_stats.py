@@ -154,17 +154,13 @@ def test_repeats_differ_by_no_more_than_case_and_space() -> None:
 @pytest.mark.parametrize(
     ("roles", "fault"),
     [
-        ("user", None),
-        ("system user assistant user assistant", None),
-        ("user assistant tool tool assistant user", None),
-        ("assistant user", "assistant speaks first"),
-        ("user user assistant", "user after user"),
-        ("user assistant assistant", "assistant after assistant"),
-        ("user system assistant", "a system message after the first turn"),
-        ("user tool", "tool after user"),
+        ("user", None), ("system user assistant user assistant", None),
+        ("user assistant tool tool assistant user", None), ("assistant user", "assistant speaks first"),
+        ("user user assistant", "user after user"), ("user assistant assistant", "assistant after assistant"),
+        ("user system assistant", "a system message after the first turn"), ("user tool", "tool after user"),
         ("user <b>oracle</b>", "an unknown role"),
     ],
-)
+)  # fmt: skip
 def test_who_speaks_when(roles: str, fault: str | None) -> None:
     assert stats.role_fault([Turn(role, "x") for role in roles.split()]) == fault  # type: ignore[arg-type]
 

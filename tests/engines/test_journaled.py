@@ -91,18 +91,14 @@ def test_a_second_sample_is_another_reply_and_both_are_replayed(journal: Journal
 @pytest.mark.parametrize(
     "change",
     [
-        {"text": "Hi "},
-        {"sampling": Sampling(temperature=0.1)},
-        {"sampling": Sampling(seed=7)},
-        {"sampling": Sampling(max_tokens=9)},
-        {"sampling": Sampling(top_p=0.5)},
+        {"text": "Hi "}, {"sampling": Sampling(temperature=0.1)}, {"sampling": Sampling(seed=7)},
+        {"sampling": Sampling(max_tokens=9)}, {"sampling": Sampling(top_p=0.5)},
         {"sampling": Sampling(form=Form(without=frozenset(",")))},
         {"sampling": Sampling(form=Form(gap=Gap(" wet", " day.", " day.", near=frozenset({"day"}))))},
-        {"sampling": Sampling(banned=frozenset({7, 5}))},
-        {"stop": ["x"]},
+        {"sampling": Sampling(banned=frozenset({7, 5}))}, {"stop": ["x"]},
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_a_reply_never_serves_another_request(journal: Journal, change: dict[str, object]) -> None:
     ask(journaled(ScriptedEngine(["One."]), journal))
     assert text_of(ask(journaled(ScriptedEngine(["Two."]), journal), **change)) == "Two."  # type: ignore[arg-type]

@@ -58,17 +58,11 @@ def test_the_words_are_those_of_training(task: str) -> None:
 
 
 NEAR = [
-    "What is the sum of 1 to 100?",
-    "Add the numbers 1 to 10.",
-    "What is the total of the numbers 5 to 9?",
-    "Now add 12 and 30 to that.",
-    "What date is 2 weeks and a day after 3 May?",
-    "Which date is a week after 3 May, plus 2 days?",
-    "12 kg plus 30 g",
-    "coat 80, scarf -10, gloves 15, total",
-    "What is 12 * 80?",
-    "What time is it 20 minutes after 23:50?",
-]
+    "What is the sum of 1 to 100?", "Add the numbers 1 to 10.", "What is the total of the numbers 5 to 9?",
+    "Now add 12 and 30 to that.", "What date is 2 weeks and a day after 3 May?",
+    "Which date is a week after 3 May, plus 2 days?", "12 kg plus 30 g",
+    "coat 80, scarf -10, gloves 15, total", "What is 12 * 80?", "What time is it 20 minutes after 23:50?",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("prompt", [*PROMPTS["near"], *PROMPTS["near_held_out"], *NEAR])

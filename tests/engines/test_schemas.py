@@ -93,23 +93,16 @@ def test_a_type_in_which_each_level_has_many_of_itself_does_not_explode() -> Non
 @pytest.mark.parametrize(
     "schema",
     [
-        {"type": ["object", "array"]},
-        {"type": "object"},
-        {"type": "object", "properties": {}},
+        {"type": ["object", "array"]}, {"type": "object"}, {"type": "object", "properties": {}},
         {"type": "object", "additionalProperties": {"type": "integer"}},
         {"type": "object", "properties": {"a": {}}, "additionalProperties": True},
         {"type": "object", "required": ["a"]},
         {"type": "object", "patternProperties": {"^x": {"type": "string"}}, "additionalProperties": False},
-        {"type": "array"},
-        {"type": "integer", "multipleOf": 7},
-        {"type": "number", "minimum": 10**15},
-        {"type": "string", "maxLength": 65536},
-        {"type": "string", "pattern": "^[a-z]+$"},
-        {"type": "string", "format": "email"},
-        {"prefixItems": [{"type": "string"}]},
-        True,
+        {"type": "array"}, {"type": "integer", "multipleOf": 7}, {"type": "number", "minimum": 10**15},
+        {"type": "string", "maxLength": 65536}, {"type": "string", "pattern": "^[a-z]+$"},
+        {"type": "string", "format": "email"}, {"prefixItems": [{"type": "string"}]}, True,
     ],
-)
+)  # fmt: skip
 def test_every_kind_of_value_has_a_bound(schema: Any) -> None:
     ends = {"string": "maxLength", "integer": "maximum", "number": "maximum", "array": "maxItems"}
 

@@ -142,16 +142,10 @@ class TestFetch:
 
 
 FOLDER = {
-    "config.json": b"{}",
-    "tokenizer.model": b"pieces",
-    "model-00001-of-00001.safetensors": b"weights",
-    "model.safetensors.index.json": b"{}",
-    "pytorch_model.bin": b"a pickle",
-    "training_args.bin": b"a pickle",
-    "modeling_evil.py": b"print('never')",
-    "consolidated.safetensors": b"twice",
-    "onnx/config.json": b"{}",
-}
+    "config.json": b"{}", "tokenizer.model": b"pieces", "model-00001-of-00001.safetensors": b"weights",
+    "model.safetensors.index.json": b"{}", "pytorch_model.bin": b"a pickle", "training_args.bin": b"a pickle",
+    "modeling_evil.py": b"print('never')", "consolidated.safetensors": b"twice", "onnx/config.json": b"{}",
+}  # fmt: skip
 WANTED = {
     "config.json", "tokenizer.model", "model-00001-of-00001.safetensors", "model.safetensors.index.json",
 }  # fmt: skip

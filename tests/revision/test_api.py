@@ -266,22 +266,18 @@ HISTORY = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": 
 @pytest.mark.parametrize(
     ("asked", "options", "learnt"),
     [
-        (SUM, {}, True),
-        (SUM, {"checks": ["words<=30"], "max_tokens": 100}, True),
+        (SUM, {}, True), (SUM, {"checks": ["words<=30"], "max_tokens": 100}, True),
         ([*HISTORY, {"role": "user", "content": SUM}], {}, True),
         ([*HISTORY, {"role": "user", "content": [{"type": "text", "text": SUM}]}], {}, True),
         *(("What colour are bananas?", {"checks": checks}, False) for checks in ([], ["auto"])),
         ("25 - 60", {}, False),
         ([{"role": "system", "content": "Say it in French."}, {"role": "user", "content": SUM}], {}, False),
-        (SUM, {"system": "Say it in French."}, False),
-        (SUM, {"max_revisions": 0}, False),
-        (SUM, {"max_tokens": 3}, False),
-        (SUM, {"stop": ["."]}, False),
-        (SUM, {"budget": {"tokens": 100}}, False),
-        (SUM, {"budget": {"tokens": 1000}}, True),
+        (SUM, {"system": "Say it in French."}, False), (SUM, {"max_revisions": 0}, False),
+        (SUM, {"max_tokens": 3}, False), (SUM, {"stop": ["."]}, False),
+        (SUM, {"budget": {"tokens": 100}}, False), (SUM, {"budget": {"tokens": 1000}}, True),
         (SUM, {"mode": "prompted"}, False),
     ],
-)
+)  # fmt: skip
 def test_the_default_model_answers_what_it_learnt_and_its_base_the_rest(
     asked: Any, options: dict[str, Any], learnt: bool
 ) -> None:

@@ -438,16 +438,12 @@ def test_a_server_writes_parts_by_number() -> None:
 @pytest.mark.parametrize(
     ("reply", "parts"),
     [
-        ("[1] A.\n[2] B.", {1: "A.", 2: "B."}),
-        ("Here they are:\n\n**[2]**\nB.\n", {2: "B."}),
-        ("```\n1. A.\n(2) 3.5 m\n```", {1: "A.", 2: "3.5 m"}),
-        ("1. A.\n2. B.\n3. C.", {}),
-        ("[1] A.\n[3] C.", {}),
-        ("[1] A.\n[1] B.", {}),
-        ("Owls are birds. They\n[1] A.", {}),
+        ("[1] A.\n[2] B.", {1: "A.", 2: "B."}), ("Here they are:\n\n**[2]**\nB.\n", {2: "B."}),
+        ("```\n1. A.\n(2) 3.5 m\n```", {1: "A.", 2: "3.5 m"}), ("1. A.\n2. B.\n3. C.", {}),
+        ("[1] A.\n[3] C.", {}), ("[1] A.\n[1] B.", {}), ("Owls are birds. They\n[1] A.", {}),
         ("Owls are birds.", {}),
     ],
-)
+)  # fmt: skip
 def test_parts_are_read_strictly(reply: str, parts: dict[int, str]) -> None:
     assert pieces_of(reply, ["old", "older"]) == parts
     assert pieces_of(reply, ["old", "older"], whole=False) == dict([*parts.items()][:-1])
@@ -500,14 +496,9 @@ def test_a_wording_of_ones_own_is_not_passed_over() -> None:
 
 
 LINES = [
-    "- A mouse, é “so”",
-    "```",
-    "  run(mouse)  # 鼠",
-    "```",
-    "",
-    "| a | mouse |",
+    "- A mouse, é “so”", "```", "  run(mouse)  # 鼠", "```", "", "| a | mouse |",
     "Dr. No came. A mouse ran! So",
-]
+]  # fmt: skip
 
 
 @settings(deadline=None, max_examples=60)

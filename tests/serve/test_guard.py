@@ -67,19 +67,11 @@ def test_a_port_that_is_taken_is_an_error() -> None:
 
 
 ROUTES = [
-    ("GET", "/v1/models"),
-    ("GET", "/v1/checks"),
-    ("GET", "/v1/models/plain"),
-    ("GET", "/openapi.json"),
-    ("GET", "/metrics"),
-    ("POST", "/v1/chat/completions"),
-    ("POST", "/v1/completions"),
-    ("POST", "/v1/responses"),
-    ("POST", "/v1/embeddings"),
-    ("GET", "/nothing"),
-    ("GET", "/health/"),
+    ("GET", "/v1/models"), ("GET", "/v1/checks"), ("GET", "/v1/models/plain"), ("GET", "/openapi.json"),
+    ("GET", "/metrics"), ("POST", "/v1/chat/completions"), ("POST", "/v1/completions"),
+    ("POST", "/v1/responses"), ("POST", "/v1/embeddings"), ("GET", "/nothing"), ("GET", "/health/"),
     ("GET", "//health"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -190,17 +182,12 @@ def test_with_keys_a_name_on_the_network_is_taken(guarded: Server) -> None:
     "origin",
     [
         *(
-            "https://evil.example",
-            "null",
-            "",
-            "http://127.0.0.1",
-            "http://localhost:1",
-            "//{}",
+            "https://evil.example", "null", "", "http://127.0.0.1", "http://localhost:1", "//{}",
             "x://{}.evil",
         ),
         *("http://localhost http://evil", "http://127.0.0.1@evil"),
     ],
-)
+)  # fmt: skip
 def test_a_page_of_another_site_is_refused(server: Server, guarded: Server, origin: str) -> None:
     for each in (server, guarded):
         ours = origin.format(each.root.removeprefix("http://"))

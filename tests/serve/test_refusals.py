@@ -52,32 +52,15 @@ def message(content: Any, role: Any = "user") -> dict[str, Any]:
 # By the field that is named, values of it; or whole bodies, where that is another field or within one.
 VALUES: dict[str, dict[str, list[Any]]] = {
     CHAT: {
-        "temperature": ["hot", -1, 1e308, True, 10**400],
-        "top_p": [-1],
-        "max_tokens": [0, -5, 2.5, 10**30],
-        "max_completion_tokens": ["9", 10**10],
-        "seed": [0.5, 10**400],
-        "stop": [5, [""], ["a"] * 17],
-        "n": [0, 9, True, "2"],
-        "stream": ["yes"],
-        "stream_options": [[]],
-        "redraft": [1],
-        "model": [5],
-        "logprobs": [1],
-        "top_logprobs": [1, 21, True],
-        "tools": ["search", [5]],
-        "tool_choice": ["required", NAMED],
-        "messages": ["Hi.", [], [5]],
-        "response_format": ["json"],
-        "revision": [3, {"min": 2, "max": 1}],
-        "top_k": [-1, 1.5],
-        "min_p": [2],
-        "repeat_penalty": [0],
-        "frequency_penalty": [True],
-        "presence_penalty": ["1"],
+        "temperature": ["hot", -1, 1e308, True, 10**400], "top_p": [-1], "max_tokens": [0, -5, 2.5, 10**30],
+        "max_completion_tokens": ["9", 10**10], "seed": [0.5, 10**400], "stop": [5, [""], ["a"] * 17],
+        "n": [0, 9, True, "2"], "stream": ["yes"], "stream_options": [[]], "redraft": [1], "model": [5],
+        "logprobs": [1], "top_logprobs": [1, 21, True], "tools": ["search", [5]],
+        "tool_choice": ["required", NAMED], "messages": ["Hi.", [], [5]], "response_format": ["json"],
+        "revision": [3, {"min": 2, "max": 1}], "top_k": [-1, 1.5], "min_p": [2], "repeat_penalty": [0],
+        "frequency_penalty": [True], "presence_penalty": ["1"],
         "logit_bias": [{"rain": 1}, [1], {"1": -101}, {"1": True}, {"1" * 10: 1}, {"٣": 1}],
-        "chat_template_kwargs": [1],
-        "reasoning_effort": [3, "x" * 41],
+        "chat_template_kwargs": [1], "reasoning_effort": [3, "x" * 41],
     },
     TEXT: {
         "prompt": [None, "", [], [1, 2], ["a"] * 10_000],
@@ -92,7 +75,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "instructions": [5],
         "tools": [[5], [{"type": "é"}]],
     },
-}
+}  # fmt: skip
 BODIES: list[tuple[str, dict[str, Any], str]] = [
     *(
         (route, {name: value}, name)
@@ -142,12 +125,7 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
     *(
         (CHAT, {"revision": {"checks": checks}}, "revision.checks")
         for checks in (
-            "words<=5",
-            [5],
-            ["words<=5"] * 33,
-            ["word<=5"],
-            ["matches:("],
-            ["contains:" + "a" * 200_000],
+            "words<=5", [5], ["words<=5"] * 33, ["word<=5"], ["matches:("], ["contains:" + "a" * 200_000],
             ["any(" * 1000 + "json" + ")" * 1000],
         )
     ),
@@ -162,7 +140,7 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
         (RESPONSE, {"tools": [FUNCTION], "tool_choice": choice}, "tool_choice")
         for choice in ({}, {"type": "function"}, {"type": "function", "name": 1}, {"type": "web_search"})
     ),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("route", "body", "param"), BODIES, ids=lambda part: json.dumps(part)[:60])

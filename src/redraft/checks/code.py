@@ -210,9 +210,8 @@ def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:
         return f"The program fails{where} when it is loaded: {_error(fault)}."
     if fenced:
         return f"The program is not valid Python: {fault['text']}{where}."
-    return (
-        f"The answer is not a Python program: {fault['text']}{where}. Put the program in a ```python block."
-    )
+    hint = "Put the program in a ```python block."
+    return f"The answer is not a Python program: {fault['text']}{where}. {hint}"
 
 
 def _test_message(report: Report, names: list[str], seconds: float) -> str:

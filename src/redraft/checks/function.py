@@ -95,9 +95,8 @@ class FunctionCheck:
             case None | True:
                 return passed(f"{name} has no complaint.")
             case False:
-                return failed(
-                    f"This is not met: {self.demand}" if self.demand else f"{name} rejects the answer."
-                )
+                unmet = f"This is not met: {self.demand}"
+                return failed(unmet if self.demand else f"{name} rejects the answer.")
             case str() if result.strip():
                 return failed(result)
             case int() | float() if 0 <= result <= 1:

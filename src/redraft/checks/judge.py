@@ -165,9 +165,8 @@ class Reward:
     def of(cls, source: str, bar: float = REWARD_BAR) -> Self:
         """Load a reward model, and return its check."""
         if not 0 < bar < 1:
-            raise CheckSyntaxError(
-                f"reward[{bar:g}]: the score must be between 0 and 1.", hint="Write reward[0.7]:PATH"
-            )
+            message = f"reward[{bar:g}]: the score must be between 0 and 1."
+            raise CheckSyntaxError(message, hint="Write reward[0.7]:PATH")
         if not (find_spec("torch") and find_spec("peft")):
             raise MissingExtra("the check 'reward'", "train")
         from redraft.engines.hf.reward import RewardModel

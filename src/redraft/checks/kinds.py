@@ -199,7 +199,7 @@ def _reward(written: Written) -> Check:
     return Reward.of(written.text, bar)
 
 
-_for_anyone = partial(CheckKind, writer="anyone")
+_for_anyone, _for_data = partial(CheckKind, writer="anyone"), partial(CheckKind, writer="data")
 
 WORDS = _for_anyone("words<=50", "count of words: <= >= < > ==, or a range words=10..20", _count)
 SENTENCES = _for_anyone("sentences<=3", "count of sentences, compared the same way", _count)
@@ -239,24 +239,17 @@ JSON = _for_anyone(
 KEYS = _for_anyone(
     "keys:name,born", "is a JSON object with these keys and no others", _of_text("structure", "Keys.of")
 )
-JSON_SCHEMA = CheckKind(
-    "json-schema:FILE",
-    "is JSON that fits the JSON Schema in FILE",
-    _of_text("structure", "JsonSchema.of"),
-    writer="data",
+JSON_SCHEMA = _for_data(
+    "json-schema:FILE", "is JSON that fits the JSON Schema in FILE", _of_text("structure", "JsonSchema.of")
 )
 NUMBER = _for_anyone("number=3.14~0.01", "its final answer is this number, within a tolerance", _number)
-LANGUAGE = CheckKind(
-    "language:en",
-    "is written in this language (needs the extra 'data')",
-    _of_text("language", "Language.of"),
-    writer="data",
+LANGUAGE = _for_data(
+    "language:en", "is written in this language (needs the extra 'data')", _of_text("language", "Language.of")
 )
-IFEVAL = CheckKind(
+IFEVAL = _for_data(
     "ifeval:TYPE VALUES",
     "meets a constraint of IFEval (docs/evaluate.md)",
     _of_text("ifeval", "Constraint.parse"),
-    writer="data",
 )
 PYTHON = CheckKind(
     "python:module.function", "your Python function accepts it", _of_text("function", "FunctionCheck.of")

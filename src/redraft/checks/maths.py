@@ -28,24 +28,16 @@ _SIMPLE = (
     (r"(?<=(?<![\d.,_])\d{1,3}(?: \d{3})*) (?=(?:\d{3} )*\d{3}(?!\d))", ""),
     (r"(?<![\d/.,])(\d+) (\d+)/(\d+)(?![\d/.])", r"\1\\frac{\2}{\3}"),
     (r"(?<=(?<![\d_])\d+) +(?=[\d.])", "§"),  # two numbers, not a formula
-    (r"\\\\", _ROW),
-    (r"\{,\}", ","),
+    *((r"\\\\", _ROW), (r"\{,\}", ",")),
     (r"\\(?:left|right|displaystyle|big|Big|bigl|bigr)(?![a-zA-Z])|\\[!,;: ]|~|\\quad|\\?\$|\\[()\[\]]", ""),
     (r"\\[dtc]frac", r"\\frac"),
     (r"\^\{?\\circ\}?|°|\\degree|\\%|%", ""),
-    (r"√\s*(\d+|[a-zA-Z])", r"\\sqrt{\1}"),
-    (r"√", r"\\sqrt"),
-    (r"\bsqrt\b(?<!\\sqrt)", r"\\sqrt"),
+    *((r"√\s*(\d+|[a-zA-Z])", r"\\sqrt{\1}"), (r"√|\bsqrt\b(?<!\\sqrt)", r"\\sqrt")),
     (r"π|(?<![\\a-zA-Z])pi\b", r"\\pi"),
     (r"∞|(?<![\\a-zA-Z])(?:infinity|infty)\b", r"\\infty"),
-    (r"∪", r"\\cup"),
-    (r"∈", r"\\in"),
-    (r"±", r"\\pm"),
-    (r"[−–]", "-"),
-    (r"\\leq?(?![a-z])|≤", "<="),
-    (r"\\geq?(?![a-z])|≥", ">="),
-    (r"\\begin\{[bpv]matrix\}", "⟦"),
-    (r"\\end\{[bpv]matrix\}", "⟧"),
+    *((r"∪", r"\\cup"), (r"∈", r"\\in"), (r"±", r"\\pm"), (r"[−–]", "-")),
+    *((r"\\leq?(?![a-z])|≤", "<="), (r"\\geq?(?![a-z])|≥", ">=")),
+    *((r"\\begin\{[bpv]matrix\}", "⟦"), (r"\\end\{[bpv]matrix\}", "⟧")),
 )
 """Patterns of other spellings, each with its replacement, in order."""
 
@@ -171,19 +163,10 @@ _DIGITS = 9  # significant digits of an inexact number
 _MOST_BITS, _MOST_FACTORIAL = 20_000, 200
 """Limits of exact numbers: the value of a short formula may exceed any memory."""
 
-_FUNCTIONS: dict[str, Callable[[complex], complex]] = {
-    "sin": cmath.sin,
-    "cos": cmath.cos,
-    "tan": cmath.tan,
-    "cot": lambda x: 1 / cmath.tan(x),
-    "sec": lambda x: 1 / cmath.cos(x),
-    "csc": lambda x: 1 / cmath.sin(x),
-    "arcsin": cmath.asin,
-    "arccos": cmath.acos,
-    "arctan": cmath.atan,
-    "ln": cmath.log,
-    "exp": cmath.exp,
-}
+_FUNCTIONS: dict[str, Callable[[complex], complex]] = {"sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan}
+_FUNCTIONS |= {"arcsin": cmath.asin, "arccos": cmath.acos, "arctan": cmath.atan}
+_FUNCTIONS |= {"cot": lambda x: 1 / cmath.tan(x), "sec": lambda x: 1 / cmath.cos(x)}
+_FUNCTIONS |= {"csc": lambda x: 1 / cmath.sin(x), "ln": cmath.log, "exp": cmath.exp}
 
 
 def value_of(formula: str) -> Hashable | None:

@@ -25,7 +25,6 @@ BACKTRACKS = "The pattern backtracks without end: look for a repeat within a rep
 
 _TOKEN = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:,\d*)?\}|.", regex.DOTALL)
 
-
 _limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("inf"), 0))
 """The thread's processor time at which `within` ends, and the limit in seconds."""
 

@@ -280,10 +280,8 @@ def _timed(name: str, keyword: Keyword) -> Keyword:
     def within(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
         _check_time()
         if unevaluated and isinstance(instance, list | dict) and len(instance) > MAX_UNEVALUATED:
-            raise GivenUp(
-                f"redraft checks {name} only in values of at most {MAX_UNEVALUATED:,} entries",
-                "Limit them with maxItems or maxProperties.",
-            )
+            message = f"redraft checks {name} only in values of at most {MAX_UNEVALUATED:,} entries"
+            raise GivenUp(message, "Limit them with maxItems or maxProperties.")
         return keyword(validator, value, instance, schema)
 
     return within

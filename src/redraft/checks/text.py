@@ -82,16 +82,9 @@ def count_sentences(text: str) -> int:
     return len(sentences(text))
 
 
-COUNTERS: dict[str, Callable[[str], int]] = {
-    "words": segment.count_words,
-    "sentences": count_sentences,
-    "characters": segment.count_characters,
-    "paragraphs": lambda text: len(segment.paragraphs(text)),
-    "lines": lines,
-    "bullets": bullets,
-    "items": items,
-    "headings": headings,
-}
+COUNTERS: dict[str, Callable[[str], int]] = {"words": segment.count_words, "sentences": count_sentences}
+COUNTERS |= {"characters": segment.count_characters, "paragraphs": lambda text: len(segment.paragraphs(text))}
+COUNTERS |= {"lines": lines, "bullets": bullets, "items": items, "headings": headings}
 """The function that counts each unit of a `Count`."""
 
 LEAST: dict[str, Callable[[str], int]] = {**COUNTERS, "sentences": lambda text: len(sentences(settled(text)))}
@@ -103,7 +96,6 @@ WRITTEN = {
     "headings": 'A heading is a line that begins with "# " or "## ".',
 }
 """For each unit, a sentence that describes its notation, for messages about too few."""
-
 
 _NO_WORD = "The answer has no word."
 PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("{}. ", "\n")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -117,16 +117,8 @@ def clean(
     """
     from redraft.data.clean import clean as cleaned
 
-    result = cleaned(
-        file,
-        flags.out,
-        like=like,
-        rules=rules,
-        skip=skip,
-        languages=languages,
-        blocked=blocked,
-        **flags.options,
-    )
+    told: dict[str, Any] = {"rules": rules, "skip": skip, "languages": languages, "blocked": blocked}
+    result = cleaned(file, flags.out, like=like, **told, **flags.options)
     raise typer.Exit(result.exit_status)
 
 

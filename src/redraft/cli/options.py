@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 CacheFile = Annotated[Path | None, flag("FILE", "Store replies in FILE, and send no request twice.")]
 
-
 Given = Mapping[str, Any]  # the flags that were given, by name
 USUAL = "redraft.options:Flags"  # the options of `ask`, `chat` and `answer`
 

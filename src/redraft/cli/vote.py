@@ -71,9 +71,8 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
     from redraft.jobs.ledger import check_ending
 
     if len(answers) != 2:
-        raise UsageError(
-            f"a vote compares two files of answers, not {len(answers)}.", hint="Name two files: A B"
-        )
+        message = f"a vote compares two files of answers, not {len(answers)}."
+        raise UsageError(message, hint="Name two files: A B")
     if "-" in map(str, [*answers, questions, out]):
         raise UsageError("'-' cannot be used here.", hint="Name files for answers, questions, votes.")
     not_an_input({"--out": out}, filter(None, [*answers, questions]))

@@ -92,10 +92,8 @@ class VoteStore:
                 finally:
                     beside.unlink()
         except OSError as error:
-            raise OutputError(
-                f"cannot change {self.path}: {error.strerror}.",
-                hint="Its folder must exist, be writable and have free space.",
-            ) from None
+            hint = "Its folder must exist, be writable and have free space."
+            raise OutputError(f"cannot change {self.path}: {error.strerror}.", hint=hint) from None
 
     def _vote(self, line: bytes) -> Vote:
         vote = parse_line(line)

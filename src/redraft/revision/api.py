@@ -77,10 +77,8 @@ class Background:
         """Run a coroutine and wait for it. Ctrl-C cancels it."""
         if threading.current_thread() is self._thread:
             work.close()
-            raise UsageError(
-                "redraft.revise was called inside an async check of redraft.revise.",
-                hint="There, write: await redraft.arevise(…)",
-            )
+            message = "redraft.revise was called inside an async check of redraft.revise."
+            raise UsageError(message, hint="There, write: await redraft.arevise(…)")
         future = asyncio.run_coroutine_threadsafe(work, self._started())
         try:
             return future.result()
@@ -123,9 +121,7 @@ class Background:
                 self._of_parent.append(self._engines)
                 self._engines, self._opening = {}, asyncio.Lock()
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=_serve, args=(self._loop,), name="redraft", daemon=True
-                )
+                self._thread = threading.Thread(target=_serve, args=[self._loop], name="redraft", daemon=True)
                 self._thread.start()
                 atexit.register(self.close)
             return self._loop
@@ -243,7 +239,6 @@ def revise(prompt: Asked, **options: Any) -> Chain[Any]:
 
 
 _background = Background()
-
 
 _lines = [f"    {name}: {option.text}" for name, option in options_of(RevisionOptions).items()]
 _function: Callable[..., Any]
@@ -422,7 +417,6 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
 
 _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
 
-
 SHORTEST = 16
 """The least `max_tokens` with which adapters answer exercises. Right answers have at most about 10 tokens."""
 
@@ -538,13 +532,8 @@ def _plan(
     )
 
 
-OF_TEXTS = {
-    "type": ["object", "array"],
-    "items": {"type": "string"},
-    "minItems": 1,
-    "additionalProperties": {"type": "string"},
-    "minProperties": 1,
-}
+OF_TEXTS = {"type": ["object", "array"], "items": {"type": "string"}, "minItems": 1}
+OF_TEXTS |= {"additionalProperties": {"type": "string"}, "minProperties": 1}
 """The schema of JSON that may contain words: an array or an object of texts."""
 _BOUNDS = re.compile(r'"(?:enum|const|pattern|format|maxLength)"')
 
@@ -557,10 +546,8 @@ def check_plain(plan: Plan) -> None:
             plain(messages, info)
     more = next(filter(None, map(beyond_text, messages)), "")
     if plan.mode == "native" and more:
-        raise RecordError(
-            f"native revision needs messages of plain text, but one has {more}.",
-            hint="Use mode 'prompted', and a server that accepts such messages.",
-        )
+        message = f"native revision needs messages of plain text, but one has {more}."
+        raise RecordError(message, hint="Use mode 'prompted', and a server that accepts such messages.")
 
 
 def check_request(plan: Plan) -> None:
@@ -587,6 +574,5 @@ def check_request(plan: Plan) -> None:
     own = {"stop": plan.options.stop, "tools": plan.options.tools, OF_TEMPLATE: of_template}
     if plan.mode == "native" and any(own.values()):
         name = next(name for name, value in own.items() if value)
-        raise UsageError(
-            f"native revision continues one text, so it cannot use {name}.", hint="Use mode 'prompted'."
-        )
+        message = f"native revision continues one text, so it cannot use {name}."
+        raise UsageError(message, hint="Use mode 'prompted'.")

@@ -41,15 +41,12 @@ async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> N
         try:
             result = function(event)
         except BaseException as error:  # a hook may call sys.exit()
-            raise HookError(
-                f"the hook {name!r} crashed: {crash_of(error)}",
-                hint="This is a fault of on_event, not of the answer. The steps so far are in error.chain.",
-            ) from error
+            hint = "This is a fault of on_event, not of the answer. The steps so far are in error.chain."
+            raise HookError(f"the hook {name!r} crashed: {crash_of(error)}", hint=hint) from error
         if inspect.iscoroutine(result):
             result.close()
-            raise HookError(
-                f"the hook {name!r} is async.", hint="Give on_event a plain function, or use stream(…)."
-            )
+            hint = "Give on_event a plain function, or use stream(…)."
+            raise HookError(f"the hook {name!r} is async.", hint=hint)
 
     try:
         await in_daemon_thread(call)

@@ -207,9 +207,8 @@ class CallMeter:
         now = self._clock()
         took = now - self._last if delta.seconds is None else delta.seconds
         self._seconds[index] = self._seconds.get(index, 0.0) + took
-        self._tokens[index] = self._tokens.get(index, 0) + (
-            len(delta.tokens) or bool(delta.text or delta.thought)
-        )
+        new = len(delta.tokens) or bool(delta.text or delta.thought)
+        self._tokens[index] = self._tokens.get(index, 0) + new
         self._last = now
 
     def usages(self, last: Delta) -> dict[int, Usage]:

@@ -113,9 +113,7 @@ def _or_nothing(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _items(holds: Callable[[Any], bool]) -> PlainValidator:
-    return PlainValidator(
-        _or_nothing(_if(lambda value: isinstance(value, list | tuple) and all(map(holds, value))))
-    )
+    return PlainValidator(_or_nothing(_if(lambda it: isinstance(it, list | tuple) and all(map(holds, it)))))
 
 
 def budget_of(value: Any) -> Budget:
@@ -372,10 +370,8 @@ def check_together(found: RevisionOptions) -> None:
     """Raise `UsageError` if options do not fit together, as far as redraft can tell without the model."""
     least, most = found.min_revisions, found.most_revisions
     if least > most:
-        raise UsageError(
-            f"the minimum of {least} revisions is above the maximum of {most}.",
-            hint="Both count revisions after the first answer.",
-        )
+        message = f"the minimum of {least} revisions is above the maximum of {most}."
+        raise UsageError(message, hint="Both count revisions after the first answer.")
     check_engines(found)
     for faults in (_faults_of_tools, _faults_of_drafts, _faults_of_wording, _faults_of_mode):
         for fault, hint in faults(found):
@@ -495,10 +491,8 @@ def choose_mode(
     `mode` may be `auto`. Set `by_chat` if something rules out native revision, such as a gold answer.
     """
     if mode == "native" and not info.continues:
-        raise UsageError(
-            f"{info.name!r} cannot continue raw text, which native revision needs.",
-            hint="Use mode 'prompted', or a GGUF file of the model.",
-        )
+        message = f"{info.name!r} cannot continue raw text, which native revision needs."
+        raise UsageError(message, hint="Use mode 'prompted', or a GGUF file of the model.")
     if mode in ("prompted", "best-of", *BY_CHECKS) and not info.chats:
         raise UsageError(f"{info.name!r} does not answer chat messages.", hint="Use mode 'native'.")
     own = info.native and drafts == 1 and not (by_chat or has_checks or has_critic)

@@ -195,9 +195,8 @@ class Settings:
         computes = engine.info.engine if told and not self.get("quiet") else ""
         if computes == "openvino":
             seed = "" if self.get("seed") is None else ", where --seed repeats answers"
-            self.tell(
-                f"{reference} runs on OpenVINO, for speed. To use llama.cpp, add --engine llamacpp{seed}."
-            )
+            other = f"To use llama.cpp, add --engine llamacpp{seed}."
+            self.tell(f"{reference} runs on OpenVINO, for speed. {other}")
         elif computes == "llamacpp" and reason:
             self.tell(f"{reference} runs on llama.cpp: {reason}. --engine openvino is faster, but unsteered.")
         return engine
@@ -216,9 +215,7 @@ class Settings:
         """
         options = self.options()
         named = self.references().items()
-        opened: dict[str, Any] = {
-            role: await self.load(stack, role, reference, **how) for role, reference in named
-        }
+        opened: dict[str, Any] = {role: await self.load(stack, role, ref, **how) for role, ref in named}
         options = options.model_copy(update=opened)
         check_engines(options)
         return options

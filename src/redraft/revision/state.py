@@ -252,9 +252,8 @@ class State:
         from redraft.checks.echo import is_echo  # importing it compiles patterns
 
         feedback = [step.feedback for step in before if step.feedback is not None]
-        items = [
-            line for each in feedback if each.by in ("checks", "person") for line in each.text.splitlines()
-        ]
+        told = [each.text for each in feedback if each.by in ("checks", "person")]
+        items = [line for text in told for line in text.splitlines()]
         found = [each.text for each in feedback]
         found += [text.replace(f"{phrase}.", "") for text in found for phrase in VERDICTS]
         sent = [filled(self.plan.wording.revise, found=text, prompt="") for text in found]

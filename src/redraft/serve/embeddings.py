@@ -50,6 +50,5 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
     try:
         return JSONResponse({**found, "model": model.name})
     except ValueError:  # infinity or a lone surrogate: Python parses it, but it is not JSON
-        raise refusal_of(
-            ServerError(f"the server of {model.name!r} sent vectors that are not JSON.")
-        ) from None
+        message = f"the server of {model.name!r} sent vectors that are not JSON."
+        raise refusal_of(ServerError(message)) from None

@@ -19,14 +19,7 @@ from redraft.serve.log import REQUEST
 
 _log = logging.getLogger(__name__)
 
-_BEFORE_THE_BODY = (
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.TOO_MANY_REQUESTS,
-)
+_BEFORE_THE_BODY = (401, 403, 408, 413, 415, 429)
 """The statuses of refusals that may come before the body has been read."""
 
 _CLIENTS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
@@ -114,11 +107,8 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
     if isinstance(error, RecursionError):
         return invalid("the request is nested too deeply.", code="invalid_json")
     _log.error("a request failed because of a bug in redraft", exc_info=error)
-    return Refusal(
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        "internal_error",
-        f"the server failed; its log has details of the request {REQUEST.get('')}.",
-    )
+    said = f"the server failed; its log has details of the request {REQUEST.get('')}."
+    return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", said)
 
 
 def _of_engine(error: errors.EngineError) -> Refusal:

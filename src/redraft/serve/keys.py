@@ -210,15 +210,11 @@ def _digest(word: str, where: str) -> bytes:
     if digest := _DIGEST.fullmatch(word):
         return bytes.fromhex(digest[1])
     if word.lower().startswith("sha256:"):
-        raise UsageError(
-            f"{where}: the sha256 digest, of {len(word) - 7} characters, is not 64 hexadecimal digits.",
-            hint="Make the 64 digits: printf %s KEY | sha256sum",
-        )
+        message = f"{where}: the sha256 digest, of {len(word) - 7} characters, is not 64 hexadecimal digits."
+        raise UsageError(message, hint="Make the 64 digits: printf %s KEY | sha256sum")
     if len(word) < SHORTEST:
-        raise UsageError(
-            f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}.",
-            hint=f"Make one: {_MAKE}",
-        )
+        message = f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}."
+        raise UsageError(message, hint=f"Make one: {_MAKE}")
     return digest_of(word)
 
 

@@ -138,9 +138,8 @@ class Accepted:
     @property
     def begins(self) -> re.Pattern[str] | None:
         """A pattern for the beginning of an allowed JSON object or list; None without a JSON check."""
-        schemas = [
-            schema for check in self.options.checks if (schema := schema_of(cast("Check", check))) is not None
-        ]
+        found = (schema_of(cast("Check", check)) for check in self.options.checks)
+        schemas = [schema for schema in found if schema is not None]
         if not schemas:
             return None
         kinds = [kind for kind in _BEGINS if all(kind in each.get("type", _BEGINS) for each in schemas)]

@@ -77,10 +77,8 @@ class Server:
                 error.message = f"{file}: {name}: {error.message}" if file else error.message
                 raise
         if self.page and not self.votes.parent.is_dir():
-            raise UsageError(
-                f"{self.votes.parent} is not a folder, so votes cannot be stored in {self.votes}.",
-                hint="Name another file: --votes FILE. Or serve no page: --no-page",
-            )
+            message = f"{self.votes.parent} is not a folder, so votes cannot be stored in {self.votes}."
+            raise UsageError(message, hint="Name another file: --votes FILE. Or serve no page: --no-page")
 
     def run(self, store: Store, nodes: Applications | None = None) -> None:
         """Serve until a signal. If given, `nodes` run the models instead of this machine."""
@@ -213,9 +211,7 @@ class ModelKeys(Flags):
 
     def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
         """Return the arguments of `Model`. Raise `UsageError` if one does not fit the model's settings."""
-        own = {
-            name for kind in (ChatRequest, CompletionRequest, ResponseRequest) for name in kind.model_fields
-        }
+        own = {name for one in (ChatRequest, CompletionRequest, ResponseRequest) for name in one.model_fields}
         if wrong := sorted(own.intersection(self.server_fields) - SAMPLING_FIELDS):
             message = f"{where}server_fields has {wrong[0]!r}, which redraft reads itself."
             raise UsageError(message, hint="Leave it out of the list.")

@@ -134,14 +134,9 @@ _SCHEMAS: Any = st.recursive(
     | st.fixed_dictionaries(
         {},
         optional={
-            "type": st.sampled_from(["string", "array", "object", "number"]),
-            "pattern": _PATTERNS,
-            "minLength": _SMALL,
-            "uniqueItems": st.booleans(),
-            "multipleOf": st.sampled_from([2, 0.5, 1e10]),
-            "maxProperties": _SMALL,
-            "maximum": _SMALL,
-            "const": _VALUES,
+            "type": st.sampled_from(["string", "array", "object", "number"]), "pattern": _PATTERNS,
+            "minLength": _SMALL, "uniqueItems": st.booleans(), "multipleOf": st.sampled_from([2, 0.5, 1e10]),
+            "maxProperties": _SMALL, "maximum": _SMALL, "const": _VALUES,
         },
     ),
     lambda inner: st.fixed_dictionaries(
@@ -157,7 +152,7 @@ _SCHEMAS: Any = st.recursive(
         },
     ),
     max_leaves=6,
-)
+)  # fmt: skip
 
 
 @given(_SCHEMAS, _VALUES)

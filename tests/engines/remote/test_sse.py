@@ -15,21 +15,15 @@ def parse(*pieces: bytes) -> list[str]:
 @pytest.mark.parametrize(
     ("stream", "events"),
     [
-        (b"data: a\n\ndata: b\n\n", ["a", "b"]),
-        (b"data: a\r\n\r\ndata: b\r\n\r\n", ["a", "b"]),
-        (b"data: a\r\rdata: b\r\r", ["a", "b"]),
-        (b"data:a\n\n", ["a"]),
-        (b"data:  two spaces\n\n", [" two spaces"]),
-        (b": ping\n\n: ping\n\ndata: a\n\n", ["a"]),
-        (b"event: delta\nid: 7\nretry: 3\ndata: a\n\n", ["a"]),
-        (b"data: {\ndata: }\n\n", ["{\n}"]),
-        (b"data\n\n", [""]),
-        (b"\xef\xbb\xbfdata: a\n\n", ["a"]),
-        (b"data: no empty line after", ["no empty line after"]),
-        (b"", []),
+        (b"data: a\n\ndata: b\n\n", ["a", "b"]), (b"data: a\r\n\r\ndata: b\r\n\r\n", ["a", "b"]),
+        (b"data: a\r\rdata: b\r\r", ["a", "b"]), (b"data:a\n\n", ["a"]),
+        (b"data:  two spaces\n\n", [" two spaces"]), (b": ping\n\n: ping\n\ndata: a\n\n", ["a"]),
+        (b"event: delta\nid: 7\nretry: 3\ndata: a\n\n", ["a"]), (b"data: {\ndata: }\n\n", ["{\n}"]),
+        (b"data\n\n", [""]), (b"\xef\xbb\xbfdata: a\n\n", ["a"]),
+        (b"data: no empty line after", ["no empty line after"]), (b"", []),
         ("data: a\u2028b\x85c\n\n".encode(), ["a\u2028b\x85c"]),
     ],
-)
+)  # fmt: skip
 def test_stream(stream: bytes, events: list[str]) -> None:
     assert parse(stream) == events
 

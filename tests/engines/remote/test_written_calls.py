@@ -25,27 +25,19 @@ def streamed(text: str, size: int = 3, finish: str = "stop") -> Reply:
 @pytest.mark.parametrize(
     ("written", "text", "calls"),
     [
-        (HERMES, "", 1),
-        (f"I look. {HERMES}\n{HERMES}", "I look. \n", 2),
-        (f"{HERMES} And in Ulm? {HERMES}", " And in Ulm? ", 2),
-        (f"<think>{HERMES}</think>{HERMES}", "", 1),
+        (HERMES, "", 1), (f"I look. {HERMES}\n{HERMES}", "I look. \n", 2),
+        (f"{HERMES} And in Ulm? {HERMES}", " And in Ulm? ", 2), (f"<think>{HERMES}</think>{HERMES}", "", 1),
         (f"[TOOL_CALLS] [{LLAMA}, {LLAMA}]", "", 2),
         ('[TOOL_CALLS]weather[CALL_ID]a1[ARGS]{"town": "Ulm"}' * 2, "", 2),
-        (f"<|python_tag|>{LLAMA}; {LLAMA}", "", 2),
-        (LLAMA, "", 1),
-        (f"```json\n[{FUNCTION}]\n```", "", 1),
-        (f"{LLAMA} is a call.", None, 0),
-        (f"A call is {LLAMA}", None, 0),
-        (OTHER, None, 0),
-        ('{"name": "weather"}', None, 0),
-        ("Write <tool_call> before it", None, 0),
+        (f"<|python_tag|>{LLAMA}; {LLAMA}", "", 2), (LLAMA, "", 1), (f"```json\n[{FUNCTION}]\n```", "", 1),
+        (f"{LLAMA} is a call.", None, 0), (f"A call is {LLAMA}", None, 0), (OTHER, None, 0),
+        ('{"name": "weather"}', None, 0), ("Write <tool_call> before it", None, 0),
         (f"Write:\n\n```\n{HERMES}\n```\n\nSo I did not.", None, 0),
-        (f"Write `{HERMES}` to call it.", None, 0),
-        (f"```\n{HERMES}\n```", "```\n", 1),
+        (f"Write `{HERMES}` to call it.", None, 0), (f"```\n{HERMES}\n```", "```\n", 1),
         ('{"name": "weather", "description": "It tells.", "parameters": {"type": "object"}}', None, 0),
         ("<tool_call>" + '{"town": ' * 5000, None, 0),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("size", [3, 1000])
 def test_a_call_in_the_text_is_a_call_if_its_tool_was_offered(
     server: FakeServer, written: str, text: str | None, calls: int, size: int

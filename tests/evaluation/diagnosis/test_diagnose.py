@@ -20,14 +20,9 @@ from redraft.evaluation.stats import paired, without_nan
 from tests.evaluation.diagnosis.made_chains import step, told
 
 MIXED = [
-    told("a", "01"),
-    told("b", "011"),
-    told("c", "10", best=0),
-    told("d", "100"),
-    told("e", "00"),
-    told("f", "1"),
-    told("g", "0"),
-]
+    told("a", "01"), told("b", "011"), told("c", "10", best=0), told("d", "100"), told("e", "00"),
+    told("f", "1"), told("g", "0"),
+]  # fmt: skip
 
 
 def counts(changes: Changes) -> tuple[int, int, int, int]:

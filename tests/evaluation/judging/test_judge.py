@@ -41,23 +41,15 @@ def test_a_reply_decides_on_its_last_line_or_in_its_fields(way: Way, reply: str,
     [
         ("scores", "The answer says [[10, 1]], which is bold.\nI cannot score them."),
         ("scores", "I do not follow its claim of [[10, 1]]."),
-        ("scores", "I'm sorry, but I can't help with that."),
-        ("scores", ""),
-        ("scores", "[[8]]"),
-        ("scores", "[[12, 3]]"),
-        ("scores", '{"review": "x", "score_1": 7}'),
+        ("scores", "I'm sorry, but I can't help with that."), ("scores", ""), ("scores", "[[8]]"),
+        ("scores", "[[12, 3]]"), ("scores", '{"review": "x", "score_1": 7}'),
         ("scores", '{"review": "x", "score_1": true, "score_2": 3}'),
-        ("scores", '{"review": "x", "score_1": 11, "score_2": 3}'),
-        ("scores", '{"review": "[[9, 1]]'),
-        ("verdicts", "[[9, 1]]"),
-        ("verdicts", "[[A]], [[B]]"),
-        ("scores", "[[9, 1]], [[1, 9]]"),
-        ("verdicts", '{"review": "x", "verdict": "D"}'),
-        ("grades", "[[8, 9]]"),
-        ("scores", "[" * 100_000),
+        ("scores", '{"review": "x", "score_1": 11, "score_2": 3}'), ("scores", '{"review": "[[9, 1]]'),
+        ("verdicts", "[[9, 1]]"), ("verdicts", "[[A]], [[B]]"), ("scores", "[[9, 1]], [[1, 9]]"),
+        ("verdicts", '{"review": "x", "verdict": "D"}'), ("grades", "[[8, 9]]"), ("scores", "[" * 100_000),
         ("scores", '{"review": ' * 100_000),
     ],
-)
+)  # fmt: skip
 def test_a_score_is_never_made_up(way: Way, reply: str) -> None:
     with pytest.raises(Unreadable):
         read_reply(reply, way)

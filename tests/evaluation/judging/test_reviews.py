@@ -15,16 +15,9 @@ from tests.cli.verbs import write
 from tests.evaluation.made import review
 
 PAIR = {
-    "question_id": 81,
-    "model_1": "new",
-    "model_2": "old",
-    "g1_winner": "model_1",
-    "g2_winner": "model_2",
-    "judge": ["gpt-4", "pair-v2"],
-    "g1_judgment": "[[A]]",
-    "g2_judgment": "[[A]]",
-    "turn": 2,
-}
+    "question_id": 81, "model_1": "new", "model_2": "old", "g1_winner": "model_1", "g2_winner": "model_2",
+    "judge": ["gpt-4", "pair-v2"], "g1_judgment": "[[A]]", "g2_judgment": "[[A]]", "turn": 2,
+}  # fmt: skip
 
 
 def test_released_reviews_survive_a_round_trip(shared_data: Path) -> None:

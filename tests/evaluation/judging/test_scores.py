@@ -19,29 +19,17 @@ TRAP = "Assistant 1 finds the length of the segment from (2, -4) to (10, 4)."
 @pytest.mark.parametrize(
     ("text", "scores"),
     [
-        ("9 8.5\nBoth are helpful.", (9, 8.5)),
-        ("9, 8\nBoth", (9, 8)),
-        ("**7/10 10/10**\n", (7, 10)),
-        ("\n 10 10 ", (10, 10)),
-        ("(8, 9)\nThe tuple is above: (2, 3) is a point.", (8, 9)),
-        ("Good. Rating: [[8]]", (8,)),
-        ("[[1, 2]]? No.\n[[8, 9]], so [[8, 9]]", (8, 9)),
-        ("So [[8,\n9]]", (8, 9)),
-        ("9 3\nAssistant 2 ends with [[1, 2]], which is no matrix.", (9, 3)),
-        ("**8** **9**\nBoth", (8, 9)),
-        ("**8**, *9*", (8, 9)),
-        ("Score: 8 9\nBoth", (8, 9)),
-        ("**Scores:** 8, 9", (8, 9)),
-        ("Final scores: 8 and 9.", (8, 9)),
-        ("8 out of 10, 9 out of 10", (8, 9)),
-        ("**8**/10 **9**/10", (8, 9)),
-        ("\ufeff9 8\nBoth", (9, 8)),
-        ("8 out of 10", (8,)),
-        ("It is good.\n\nRating: 8/10", (8,)),
-        ("Score: **8**\nIt is good.", (8,)),
+        ("9 8.5\nBoth are helpful.", (9, 8.5)), ("9, 8\nBoth", (9, 8)), ("**7/10 10/10**\n", (7, 10)),
+        ("\n 10 10 ", (10, 10)), ("(8, 9)\nThe tuple is above: (2, 3) is a point.", (8, 9)),
+        ("Good. Rating: [[8]]", (8,)), ("[[1, 2]]? No.\n[[8, 9]], so [[8, 9]]", (8, 9)),
+        ("So [[8,\n9]]", (8, 9)), ("9 3\nAssistant 2 ends with [[1, 2]], which is no matrix.", (9, 3)),
+        ("**8** **9**\nBoth", (8, 9)), ("**8**, *9*", (8, 9)), ("Score: 8 9\nBoth", (8, 9)),
+        ("**Scores:** 8, 9", (8, 9)), ("Final scores: 8 and 9.", (8, 9)),
+        ("8 out of 10, 9 out of 10", (8, 9)), ("**8**/10 **9**/10", (8, 9)), ("\ufeff9 8\nBoth", (9, 8)),
+        ("8 out of 10", (8,)), ("It is good.\n\nRating: 8/10", (8,)), ("Score: **8**\nIt is good.", (8,)),
         ("Good. [[8 out of 10]]", (8,)),
     ],
-)
+)  # fmt: skip
 def test_scores_are_read(text: str, scores: tuple[float, ...]) -> None:
     assert scores_in(text) == scores
 
@@ -49,27 +37,18 @@ def test_scores_are_read(text: str, scores: tuple[float, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "an empty text"),
-        ("Both are good.", "no scores"),
-        (TRAP, "no scores"),
-        ("The answer is 10 units and 4 steps.", "no scores"),
-        ("9\n8", "no scores"),
-        ("8", "no scores"),
-        ("8 out of 12 tests pass.", "no scores"),
-        ("8 out of 100", "no scores"),
+        ("", "an empty text"), ("Both are good.", "no scores"), (TRAP, "no scores"),
+        ("The answer is 10 units and 4 steps.", "no scores"), ("9\n8", "no scores"), ("8", "no scores"),
+        ("8 out of 12 tests pass.", "no scores"), ("8 out of 100", "no scores"),
         ("Score: 8 points less than 9", "no scores"),
-        ("It scores 8 out of 10 in my view, I think.", "no scores"),
-        ("Assistant 1: 8", "no scores"),
-        ("95 88\nBoth are fine.", "outside 1 to 10: 95 and 88"),
-        ("-1 -1", "outside 1 to 10"),
-        ("0 9", "outside 1 to 10: 0 and 9"),
-        ("[[A]]", "no scores"),
+        ("It scores 8 out of 10 in my view, I think.", "no scores"), ("Assistant 1: 8", "no scores"),
+        ("95 88\nBoth are fine.", "outside 1 to 10: 95 and 88"), ("-1 -1", "outside 1 to 10"),
+        ("0 9", "outside 1 to 10: 0 and 9"), ("[[A]]", "no scores"),
         ("[[8]] out of [[10]]", r"\[\[8\]\] and \[\[10\]\] on one line"),
         ("[[1, 2]], no: [[8, 9]]", "on one line"),
-        ("Answer 1 has on a line\n(1, 2)\nwhich is wrong.", "no scores"),
-        ("INCORRECT", "no scores"),
+        ("Answer 1 has on a line\n(1, 2)\nwhich is wrong.", "no scores"), ("INCORRECT", "no scores"),
     ],
-)
+)  # fmt: skip
 def test_scores_are_never_made_up(text: str, reason: str) -> None:
     with pytest.raises(Unreadable, match=reason):
         scores_in(text)

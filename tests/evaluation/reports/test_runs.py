@@ -174,14 +174,10 @@ def test_the_page_shows_the_answers_side_by_side_and_runs_nothing(tmp_path: Path
 @pytest.mark.parametrize(
     "truth",
     [
-        "x",
-        {"task": 1},
-        {"task": "gsm8k", "steps": [[{"name": "x"}]]},
-        {"task": "gsm8k", "steps": 3},
-        {"task": "ifeval", "steps": [[{"name": "x", "passed": True}]]},
-        {"task": "gsm8k", "groups": [1]},
+        "x", {"task": 1}, {"task": "gsm8k", "steps": [[{"name": "x"}]]}, {"task": "gsm8k", "steps": 3},
+        {"task": "ifeval", "steps": [[{"name": "x", "passed": True}]]}, {"task": "gsm8k", "groups": [1]},
     ],
-)
+)  # fmt: skip
 def test_a_truth_that_cannot_be_read_is_named(tmp_path: Path, truth: Any) -> None:
     path = kept(tmp_path / "run.jsonl", [Chain(id="a", meta={KEY: truth})])
     with pytest.raises(RecordError, match=r"a: `meta\.eval` cannot be read"):

@@ -297,19 +297,14 @@ def test_16_bits_are_computed_in_32_and_64_stay() -> None:
     for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
         values, scores = torch.ones(2, 3, dtype=dtype), torch.ones(2, dtype=dtype)
         found = (
-            algorithm.masked_mean(values, mask),
-            algorithm.whiten(values, mask),
-            algorithm.explained_variance(values, values, mask),
-            algorithm.kl_k1(values, values, mask),
-            algorithm.kl_k3(values, values, mask),
-            algorithm.token_rewards(scores, values, values, mask, 0.1),
-            *algorithm.gae(values, values, mask),
-            algorithm.rloo_advantages(values),
-            algorithm.grpo_advantages(values),
-            algorithm.policy_loss(values, values, values, mask)[0],
+            algorithm.masked_mean(values, mask), algorithm.whiten(values, mask),
+            algorithm.explained_variance(values, values, mask), algorithm.kl_k1(values, values, mask),
+            algorithm.kl_k3(values, values, mask), algorithm.token_rewards(scores, values, values, mask, 0.1),
+            *algorithm.gae(values, values, mask), algorithm.rloo_advantages(values),
+            algorithm.grpo_advantages(values), algorithm.policy_loss(values, values, values, mask)[0],
             algorithm.value_loss(values, values, values, mask)[0],
             *algorithm.log_probs_and_entropy(values[None], torch.zeros(1, 2, dtype=torch.long)),
-        )
+        )  # fmt: skip
         assert {each.dtype for each in found} == {expected}
     # Both numbers exist in 16 bits, their difference does not.
     pair = (torch.tensor([[each]], dtype=torch.bfloat16) for each in (-10.0, -0.0390625))

@@ -44,17 +44,12 @@ def test_names_are_those_of_ggufs_own_table(family: families.Family) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "",
-        "weight",
-        "model.layers.0.self_attn.rotary_emb.inv_freq",
-        "model.layers.00.mlp.up_proj.weight",
-        "model.layers.-1.mlp.up_proj.weight",
-        "model.layers.0.mlp.experts.0.up_proj.weight",
-        "layers.0.mlp.up_proj.weight",
-        "model.layers.99999999999999.mlp.up_proj.weight",
+        "", "weight", "model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.00.mlp.up_proj.weight",
+        "model.layers.-1.mlp.up_proj.weight", "model.layers.0.mlp.experts.0.up_proj.weight",
+        "layers.0.mlp.up_proj.weight", "model.layers.99999999999999.mlp.up_proj.weight",
         "lm_head.weight_scale",
     ],
-)
+)  # fmt: skip
 def test_other_names_have_none(name: str) -> None:
     assert families.gguf_name(name) is None
     assert families.hf_name(name) is None

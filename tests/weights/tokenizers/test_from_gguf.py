@@ -225,25 +225,16 @@ def test_the_template_is_written_as_it_is(metadata: Metadata, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"model": "t5"}, "of the kind 't5'"),
-        ({"model": None}, "has no model"),
-        ({"pre": "kimi-k2"}, "pre-tokenizer 'kimi-k2'"),
-        ({"pre": None}, "pre-tokenizer None"),
-        ({"tokens": None}, "has no tokens"),
-        ({"tokens": []}, "has no tokens"),
-        ({"tokens": [1, 2]}, "has 1 among its tokens"),
-        ({"tokens": ["a"]}, "1 tokens and 720 token types"),
+        ({"model": "t5"}, "of the kind 't5'"), ({"model": None}, "has no model"),
+        ({"pre": "kimi-k2"}, "pre-tokenizer 'kimi-k2'"), ({"pre": None}, "pre-tokenizer None"),
+        ({"tokens": None}, "has no tokens"), ({"tokens": []}, "has no tokens"),
+        ({"tokens": [1, 2]}, "has 1 among its tokens"), ({"tokens": ["a"]}, "1 tokens and 720 token types"),
         ({"tokens": ["a"] * 720}, "the token 'a' twice, as 0 and 1"),
-        ({"token_type": ["a"]}, "among its token_type"),
-        ({"merges": None}, "has no merges"),
-        ({"merges": ["a"]}, "the merge 'a', which"),
-        ({"merges": ["a b c"]}, "the merge 'a b c', which"),
-        ({"merges": ["a €€"]}, "the merge 'a €€', which"),
-        ({"bos_token_id": 720}, "the bos token 720"),
-        ({"bos_token_id": -1}, "the bos token -1"),
-        ({"bos_token_id": "a"}, "the bos token 'a'"),
-        ({"eos_token_id": 715}, "the eos token 715"),
-        ({"add_bos_token": 1}, "add_bos_token 1"),
+        ({"token_type": ["a"]}, "among its token_type"), ({"merges": None}, "has no merges"),
+        ({"merges": ["a"]}, "the merge 'a', which"), ({"merges": ["a b c"]}, "the merge 'a b c', which"),
+        ({"merges": ["a €€"]}, "the merge 'a €€', which"), ({"bos_token_id": 720}, "the bos token 720"),
+        ({"bos_token_id": -1}, "the bos token -1"), ({"bos_token_id": "a"}, "the bos token 'a'"),
+        ({"eos_token_id": 715}, "the eos token 715"), ({"add_bos_token": 1}, "add_bos_token 1"),
         ({"model": "llama"}, "has no scores"),
         ({"model": "llama", "scores": [1.0]}, "720 tokens and 1 scores"),
         ({"model": "llama", "scores": ["a"] * 720}, "among its scores"),
@@ -251,7 +242,7 @@ def test_the_template_is_written_as_it_is(metadata: Metadata, tmp_path: Path) ->
         ({"model": "llama", "scores": [1.0] * 720, "add_space_prefix": "yes"}, "add_space_prefix 'yes'"),
         ({"model": "llama", "tokens": ["a" * 2000], "token_type": [1], "scores": [0.0]}, "2000 characters"),
     ],
-)
+)  # fmt: skip
 def test_bad_metadata(change: Metadata, said: str, metadata: Metadata, tmp_path: Path) -> None:
     metadata |= {f"tokenizer.ggml.{name}": value for name, value in change.items()}
     if metadata["tokenizer.ggml.tokens"] == ["a" * 2000]:

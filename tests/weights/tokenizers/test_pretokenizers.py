@@ -113,17 +113,13 @@ def test_ignore_merges_tells_rules_apart() -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        None,
-        7,
-        {"type": "Whitespace"},
-        {"type": "ByteLevel", "add_prefix_space": True},
-        sequence(split(r"\w+"), BYTES),
-        sequence(split(GPT2, "MergedWithNext"), BYTES),
+        None, 7, {"type": "Whitespace"}, {"type": "ByteLevel", "add_prefix_space": True},
+        sequence(split(r"\w+"), BYTES), sequence(split(GPT2, "MergedWithNext"), BYTES),
         sequence(split(GPT2, invert=True), BYTES),
         sequence({"type": "Digits", "individual_digits": False}, BYTES),
         sequence(sequence(split(GPT2)), BYTES),
     ],
-)
+)  # fmt: skip
 def test_an_unknown_rule_is_refused(rule: object) -> None:
     with pytest.raises(ModelError, match=r"llama.cpp does not have(.|\n)*convert_hf_to_gguf\.py"):
         pre_tokenizer_of(tokenizer(rule))

@@ -251,33 +251,26 @@ def added(**token: Any) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda _: [1], "contains a list"),
-        (model(type="Unigram"), "type 'Unigram', not BPE"),
-        (model(vocab=[["a", 0.1]]), "not BPE"),
-        (model(dropout=0.1), "has dropout 0.1"),
+        (lambda _: [1], "contains a list"), (model(type="Unigram"), "type 'Unigram', not BPE"),
+        (model(vocab=[["a", 0.1]]), "not BPE"), (model(dropout=0.1), "has dropout 0.1"),
         (model(continuing_subword_prefix="##"), "has continuing_subword_prefix '##'"),
-        (model(merges=[]), "has no merges"),
-        (model(merges={"a": "b"}), "has no merges"),
+        (model(merges=[]), "has no merges"), (model(merges={"a": "b"}), "has no merges"),
         (model(merges=["a b c"]), "merge 'a b c', which is not two tokens"),
         (model(merges=[["a"]]), "which is not two tokens"),
         (model(merges=[["a", 1]]), "which is not two tokens"),
         (model(merges=[["a b", "c"]]), "which is not two tokens"),
         (model(merges=[["a", "€€"]]), "merges 'a' and '€€', but a part or the result is no token"),
-        (vocabulary(new=3), "the id 3 is both"),
-        (vocabulary(new=-1), "has the id -1"),
-        (vocabulary(new=True), "with the id True"),
-        (vocabulary(new=1.5), "with the id 1.5"),
-        (vocabulary(new="7"), "with the id '7'"),
-        (vocabulary(new=10**30), "the embedding has 720 rows"),
+        (vocabulary(new=3), "the id 3 is both"), (vocabulary(new=-1), "has the id -1"),
+        (vocabulary(new=True), "with the id True"), (vocabulary(new=1.5), "with the id 1.5"),
+        (vocabulary(new="7"), "with the id '7'"), (vocabulary(new=10**30), "the embedding has 720 rows"),
         (vocabulary(**{"\ud800": 710}), "tokenizer.json has a lone surrogate, half of a character"),
         (added(id=5, content="<x>"), "the id 5 is both"),
         (added(id=715, content="!"), "'!' has two ids: 3 and 715"),
-        (added(id=715, content=["<x>"]), "an added token"),
-        (added(content="<x>"), "an added token"),
+        (added(id=715, content=["<x>"]), "an added token"), (added(content="<x>"), "an added token"),
         (lambda value: {**value, "normalizer": {"type": "Lowercase"}}, "normalises texts"),
         (lambda value: {**value, "pre_tokenizer": {"type": "Whitespace"}}, "llama.cpp does not have"),
     ],
-)
+)  # fmt: skip
 def test_bad_tokenizer_json(change: Callable[[Any], Any], said: str, plain: Path) -> None:
     changed(plain, "tokenizer.json", change)
     with pytest.raises(ModelError, match=said):

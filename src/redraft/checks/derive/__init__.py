@@ -20,7 +20,6 @@ READ = 20_000
 MOST_CHECKS = 50
 NOTHING = "no demand was found in this prompt. Only English prompts are read."
 
-
 _BOUND = (
     r"(?:at (?:least|most)|a (?:min|max)imum of|(?:no |not )?(?:more|less|fewer|longer|shorter) than|under"
     rf"|below|over) {NUMBER}"

@@ -7,6 +7,7 @@ import re
 
 from redraft.checks.derive.sentences import OF_PARTS, Found, Sentence, compiled, is_negated
 from redraft.checks.derive.wording import NO
+from redraft.checks.text import Count
 
 _NUMBERS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
@@ -135,7 +136,7 @@ def lengths(sentence: Sentence) -> Found:
                 continue
             bounds = _bounds(match, unit, before, alone=bool(alone))
             if bounds and (bounds[1] is None or (bounds[1] > 0 and not greeted)):
-                yield _counted(unit, *bounds)
+                yield Count(unit, *bounds).name
 
 
 def _limits(sentence: Sentence, unit: str) -> Found:
@@ -184,14 +185,6 @@ def _plain(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Boun
         return (n, n) if stands or compound else None
     said = word == "in" or match.string.startswith(" long", match.end())
     return (n, n) if unit == "words" and n <= _SHORT and said else None
-
-
-def _counted(unit: str, low: int | None, high: int | None) -> str:
-    if low == high:
-        return f"{unit}=={low}"
-    if low is None:
-        return f"{unit}<={high}"
-    return f"{unit}>={low}" if high is None else f"{unit}={low}..{high}"
 
 
 _KINDS = r"(?P<kind>numbered|ordered|bullet(?:ed)?(?:[ -]points?)?|to-?do|check)"

@@ -14,7 +14,6 @@ LONGEST_SENTENCE = 1200
 """The most characters of a sentence. A longer one is hardly a demand, and is not read."""
 LONGEST_PHRASE = 300
 
-
 BASE, LAST = 0xF0000, 0xFFFF0
 HIDDEN = f"{chr(BASE)}-{chr(LAST)}"
 QUOTED = f"[{chr(BASE)}-{chr(LAST - 1)}]"
@@ -190,7 +189,6 @@ def is_negated(before: str) -> bool:
 Found = Iterator[str]
 Rule = Callable[[Sentence], Found]
 """A function that yields the checks that a sentence demands, or nothing if it is unsure."""
-
 
 _LANGUAGE = (
     r"(?:python|java(?:script)?|typescript|c\+\+|c#|sql|mongodb|bash|shell|html|css|php|ruby|rust|golang|kotlin"

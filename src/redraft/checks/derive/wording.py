@@ -43,7 +43,6 @@ _DO = (
     r"(?:(?:all|both|of|in|your|response|answer|the response)\s){0,3}"
 )
 
-
 _TEXTS = (
     r"\b(?:notes?|letters?|e-?mails?|messages?|stor(?:y|ies)|poems?|songs?|speech|sentences?|paragraphs?|posts?|essays?|texts?|"
     r"haikus?|slogans?|summar(?:y|ies)|tweets?|captions?|repl(?:y|ies)|answers?|responses?|intro|articles?|reviews?|toasts?|"
@@ -70,12 +69,10 @@ _WHOLE = (
 )
 _SAYING = r"(?:(?:the|this|following|exact|exactly|very|words?|phrases?|sentence|line|question|same|of)\s?){0,6}[:,]?\s?"
 
-
 _OTHER_START = re.compile(
     r"paragraph|section|stanza|verse|bullet|each|every|\bline|title|sentences\b|post ?script|note|ending",
     re.I,
 )
-
 
 _OF_A_PART = re.compile(
     r"\b(?:titles?|headings?|names?|first|initials?|key ?words?|important|sections?|some|few|\d+|letters? of|headers?)\b",
@@ -145,7 +142,6 @@ _IN_CASE = (
     r"|\b(?:make|turn|convert|change)\b[^.;:,]{{1,40}}?\b{0}\b"
 )
 
-
 _MARKS = {
     ",": "commas?",
     "!": "exclamation (?:marks?|points?)",
@@ -155,7 +151,6 @@ _MARKS = {
     "?": "question marks?",
     "*": "asterisks?",
 }
-
 
 _OTHER_MARKS = r"(?:[\w-]+(?: marks?)?(?:, (?:or |and )?| or | and )){0,3}"
 _OF_A_TITLE = r"(?! (?:in|on|for) the (?:title|head|first|subject))\b"
@@ -235,7 +230,6 @@ _TABLE = (
 """Each row has a check, with a place for a phrase; whether matches after a "not" count; a test for matches that
 mean something else; and the patterns.
 """
-
 
 _ASKED = (
     r"\b(?:in|as|valid|into|use|using|an?|single|output|return|give me|respond with|to) "

@@ -279,11 +279,8 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     points = [Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first]
     if any(point.mean.base < points[0].mean.base == 1 for point in points):
         points[0] = replace(points[0], base=True)
-    tried = (
-        {*failures(file), *(each.id for each in chains_of(file))}
-        for files in whole
-        for file in files.values()
-    )
+    every = (file for run in whole for file in run.values())
+    tried = ({*failures(file), *(each.id for each in chains_of(file))} for file in every)
     stopped, left_out = len({*map(len, tried)}) > 1, len(items) - len(common)
     drawn = next(iter(chains_of(whole[0][points[0].way]))).sampling
     drawn = {**drawn, "seed": None, "seeds": " ".join(seed[5:] for seed, ways in missing.items() if not ways)}

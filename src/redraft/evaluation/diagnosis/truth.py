@@ -45,9 +45,8 @@ class Known:
     @cached_property
     def rights(self) -> tuple[bool, ...]:
         """Whether each answer is right."""
-        return tuple(
-            passed and is_answer(step) for passed, step in zip(self.passes, self.chain.steps, strict=True)
-        )
+        pairs = zip(self.passes, self.chain.steps, strict=True)
+        return tuple(passed and is_answer(step) for passed, step in pairs)
 
     @cached_property
     def passes(self) -> tuple[bool, ...]:

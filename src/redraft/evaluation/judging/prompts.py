@@ -100,13 +100,8 @@ FIELDS: Mapping[Way, Mapping[str, Any]] = {
 
 def schema_of(way: Way, *, review: bool = True) -> dict[str, Any]:
     """Return the JSON Schema of a reply. With `review`, the review comes first so that scores rest on it."""
-    properties = {**({"review": {"type": "string"}} if review else {}), **FIELDS[way]}
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    fields = {**({"review": {"type": "string"}} if review else {}), **FIELDS[way]}
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
 
 
 def again(way: Way, *, as_json: bool) -> Message:
@@ -128,10 +123,8 @@ def messages_of(way: Way, category: Category, shown: Shown, *, as_json: bool) ->
 
 
 def _material(way: Way, shown: Shown) -> Iterator[str]:
-    everything = "\0".join(
-        [*shown.questions, *shown.gold, *(text for each in shown.answers for text in each)]
-    )
-    mark = "=== " + hashlib.sha256(everything.encode("utf-8", "replace")).hexdigest()[:12]
+    whole = "\0".join([*shown.questions, *shown.gold, *(text for each in shown.answers for text in each)])
+    mark = "=== " + hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()[:12]
     names = {"scores": ("Assistant 1", "Assistant 2"), "verdicts": ("Assistant A", "Assistant B")}
     writers = names.get(way, ("the assistant",))
     for turn, question in enumerate(shown.questions):

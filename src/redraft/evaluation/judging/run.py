@@ -93,9 +93,8 @@ class JudgeRun:
             raise UsageError(f"--way {way} needs {wanted}.", hint=f"redraft judge {'A' if pairs else 'A B'}")
         outputs = {"-o": self.plan.out, "--cache": self.plan.own_replies}
         not_an_input(outputs, filter(None, (*self.answers, self.questions)))
-        self.plan.check_engines(
-            RevisionOptions.read({"model": self.model, "price": self.settings.get("price")})
-        )
+        told = {"model": self.model, "price": self.settings.get("price")}
+        self.plan.check_engines(RevisionOptions.read(told))
 
     @property
     def model(self) -> str:
@@ -171,10 +170,8 @@ class JudgeRun:
                 price = self._check_judge(judge)
                 identity = await in_daemon_thread(partial(identity_of, self.model))
             gold = bool(self.settings.get("gold"))
-            calling = partial(under_way, opened.batches)
-            judging = Judging(
-                judge, identity, price, self.way, gold, sampling, opened.journal, session, calling
-            )
+            begun = opened.journal, session, partial(under_way, opened.batches)
+            judging = Judging(judge, identity, price, self.way, gold, sampling, *begun)
 
             async def work(item: ReviewItem) -> list[str]:
                 line = await judging.line(item)

@@ -39,9 +39,8 @@ def filled(name: str, styles: Sequence[str], scripts: Sequence[str], **texts: An
     """Render a template as a page with styles and scripts inlined. The page's policy blocks other scripts."""
     style, script = ("".join(map(asset, names)) for names in (styles, scripts))
     allowed = f"; script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" * bool(script)
-    page: str = _template(name).render(
-        **texts, style=Markup(style), script=Markup(script), policy=POLICY + allowed
-    )
+    texts |= {"style": Markup(style), "script": Markup(script), "policy": POLICY + allowed}
+    page: str = _template(name).render(**texts)
     return page
 
 

@@ -226,9 +226,7 @@ class Comparison:
         places: dict[str, list[int]] = {question.category: [] for question in questions.values()}
         for place, question_id in enumerate(self.question_ids if questions else ()):
             places[questions[question_id].category].append(place)
-        return {
-            name: self._result(Bootstrap(self.table[chosen])) for name, chosen in places.items() if chosen
-        }
+        return {name: self._result(Bootstrap(self.table[rows])) for name, rows in places.items() if rows}
 
     def _result(self, sample: Bootstrap) -> Result:
         scored, reviews = sample.sums[_COLUMN["scored"]], Tally.of(sample.sums, "wins")

@@ -40,9 +40,8 @@ class Grades:
     @cached_property
     def scores(self) -> Scores:
         """The readable scores."""
-        values = {
-            each.key: each.score for _, each in self.found if each.is_readable and each.score is not None
-        }
+        found = (each for _, each in self.found if each.is_readable)
+        values = {each.key: each.score for each in found if each.score is not None}
         return Scores(self.model, self.judge, values, bounds=_SCALE)
 
     @property
@@ -139,9 +138,8 @@ def describe_grades(inputs: Sequence[Input], material: Material) -> GradeReport:
     found = graded(chain.from_iterable(_read(each, material, seen) for each in inputs))
     if not any(each.scores.values for each in found):
         places = [where for each in found for where in each.unreadable]
-        raise RecordError(
-            f"found {counted(len(places), 'grade')}, but none is readable: {listed(places, 5)}."
-        )
+        message = f"found {counted(len(places), 'grade')}, but none is readable: {listed(places, 5)}."
+        raise RecordError(message)
     differences = side_by_side([each.scores for each in found])
     return GradeReport(tuple(name_of(each.path) for each in inputs), material, found, differences)
 

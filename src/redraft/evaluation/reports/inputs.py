@@ -129,9 +129,8 @@ class Material:
         if len(named) == 1:
             return named[0]
         if not found:
-            raise RecordError(
-                f"{where}: the answer {answer_id!r} is not in {' or '.join(self.names)}.", hint=_JUDGED
-            )
+            message = f"{where}: the answer {answer_id!r} is not in {' or '.join(self.names)}."
+            raise RecordError(message, hint=_JUDGED)
         raise RecordError(
             f"{where}: the answer {answer_id!r} is in {' and '.join(found)}, so which was judged is unclear.",
             hint=_NAMING,

@@ -100,15 +100,13 @@ def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
     kind = _SIGNS[(votes > 0) - (votes < 0) if both is None else both]
     apart = both is not None and item.sign(second=False) != item.sign(second=True)
     games = sorted(item.games, key=lambda game: game.second)
-    scores = (
-        f"{game.scores[0]:g}–{game.scores[1]:g}" if game.scores else _SIGNS[game.sign] for game in games
-    )
+    row = (f"{game.scores[0]:g}–{game.scores[1]:g}" if game.scores else _SIGNS[game.sign] for game in games)
     outcome = f"{comparison.model} {kind}" + ": the orders disagree" * (kind == "tied" and apart)
     return {
         **_asked(report, item.question_id, item.turn, outcome),
         "kind": kind,
         "kinds": [kind, *(["disagree"] if apart else [])],
-        "row": " · ".join(scores),
+        "row": " · ".join(row),
         "answers": answers,
         "notes": [_review(comparison, game) for game in games],
     }

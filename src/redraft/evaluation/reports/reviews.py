@@ -41,12 +41,10 @@ class Report:
         """Yield the sections of the report: each comparison, then the ranking and the differences."""
         for comparison in self.comparisons:
             title = f"{comparison.model} against {comparison.opponent}"
-            orders = "in both orders" if comparison.in_both_orders else "in one order"
-            orders = "in an order drawn at random" if comparison.drawn else orders
+            how = "in both orders" if comparison.in_both_orders else "in one order"
+            how = "in an order drawn at random" if comparison.drawn else how
             whole = comparison.whole
-            note = (
-                f"{counted(whole.questions, 'question')}, {counted(whole.reviews.total, 'review')} {orders}"
-            )
+            note = f"{counted(whole.questions, 'question')}, {counted(whole.reviews.total, 'review')} {how}"
             value, interval = percent(whole.win_rate, 1)
             told = f"its win rate is {value} ({interval or 'no interval'})"
             claim = claimed(comparison.model, comparison.opponent, whole.win_rate, 0.5, told)
@@ -66,11 +64,9 @@ class Report:
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         asked = self.material.questions
-        comparisons = [
-            without_nan(each) | {"categories": each.by_category(asked)} for each in self.comparisons
-        ]
+        found = [without_nan(each) | {"categories": each.by_category(asked)} for each in self.comparisons]
         beside = {"ranking": self.ranking, "differences": self.differences}
-        return without_nan({"files": self.files, "comparisons": comparisons, **beside})
+        return without_nan({"files": self.files, "comparisons": found, **beside})
 
 
 def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:

@@ -113,7 +113,6 @@ MATH = Task(
     groups=(("level", "level "), ("subject", "")),
 )
 
-
 HUMANEVAL = Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _function, runs_code=True)
 MBPP = Task("a `text`, `code` and a `test_list`", _unit_tests, _tested, runs_code=True)
 IFEVAL = Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints, loosened=loosened)
@@ -145,9 +144,8 @@ def task_of(name: str, *, run_code: bool = False) -> Task:
     if task.runs_code:
         if not run_code:
             hint = "Allow it with --run-code. docs/checks.md#code lists what the sandbox covers."
-            raise UsageError(
-                f"{name} runs programs that a model wrote, which is not allowed by default.", hint=hint
-            )
+            message = f"{name} runs programs that a model wrote, which is not allowed by default."
+            raise UsageError(message, hint=hint)
         find_sandbox()
     return task
 
@@ -233,6 +231,4 @@ async def results_of(
 def groups_of(task: Task, record: Chain) -> list[str]:
     """Return the groups of a record, such as `level 3` and `Algebra`."""
     source = meta_of(record, "source")
-    return [
-        f"{named}{source[field]}" for field, named in task.groups if isinstance(source.get(field), str | int)
-    ]
+    return [f"{named}{source[key]}" for key, named in task.groups if isinstance(source.get(key), str | int)]

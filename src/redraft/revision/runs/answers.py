@@ -45,7 +45,6 @@ _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price"}
 """Options that may differ when a run is resumed: they only affect speed, cost and the room for prompts."""
 
-
 _ROLES: tuple[Role, ...] = get_args(Role)
 
 
@@ -271,11 +270,8 @@ class AnswerRun:
 
     def provenance(self) -> Provenance:
         """Return the provenance of the output: the command, its settings and its source."""
-        config = {
-            name: self.settings.get(name)
-            for name in self.options.model_fields
-            if name not in NOT_OF_THE_RESULT
-        }
+        names = (name for name in self.options.model_fields if name not in NOT_OF_THE_RESULT)
+        config = {name: self.settings.get(name) for name in names}
         models = {role: ref for role in ("model", "critic", "judge") if (ref := config.get(role))}
         config |= {role: model_of(ref) for role, ref in models.items()} | contents_of(models)
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record

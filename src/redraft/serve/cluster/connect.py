@@ -150,10 +150,8 @@ def check_versions(theirs: Mapping[str, Any], machine: str) -> None:
     """Raise `ClusterError` if a machine has other versions than this one."""
     for name, ours in versions().items():
         if (found := theirs.get(name)) != ours:
-            raise ClusterError(
-                f"{name} is {found or 'not installed'} on the machine {machine}, but {ours} here.",
-                hint="Install the same version on all machines of the cluster.",
-            )
+            message = f"{name} is {found or 'not installed'} on the machine {machine}, but {ours} here."
+            raise ClusterError(message, hint="Install the same version on all machines of the cluster.")
 
 
 def check_machines(ray: Any) -> None:

@@ -81,9 +81,8 @@ class ShareActor:
     async def hello(self) -> str:
         """Return this machine's versions, name and node, and the first file that it cannot read."""
         node = os.getppid()  # Ray's process for this node; test clusters have several nodes on one machine
-        return json.dumps(
-            {**versions(), "machine": socket.gethostname(), "node": node, "lacks": self._lacks()}
-        )
+        own = {"machine": socket.gethostname(), "node": node, "lacks": self._lacks()}
+        return json.dumps({**versions(), **own})
 
     def _lacks(self) -> str:
         if not self._work.files:
