@@ -163,10 +163,19 @@ _DIGITS = 9  # significant digits of an inexact number
 _MOST_BITS, _MOST_FACTORIAL = 20_000, 200
 """Limits of exact numbers: the value of a short formula may exceed any memory."""
 
-_FUNCTIONS: dict[str, Callable[[complex], complex]] = {"sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan}
-_FUNCTIONS |= {"arcsin": cmath.asin, "arccos": cmath.acos, "arctan": cmath.atan}
-_FUNCTIONS |= {"cot": lambda x: 1 / cmath.tan(x), "sec": lambda x: 1 / cmath.cos(x)}
-_FUNCTIONS |= {"csc": lambda x: 1 / cmath.sin(x), "ln": cmath.log, "exp": cmath.exp}
+_FUNCTIONS: dict[str, Callable[[complex], complex]] = {
+    "sin": cmath.sin,
+    "cos": cmath.cos,
+    "tan": cmath.tan,
+    "cot": lambda x: 1 / cmath.tan(x),
+    "sec": lambda x: 1 / cmath.cos(x),
+    "csc": lambda x: 1 / cmath.sin(x),
+    "arcsin": cmath.asin,
+    "arccos": cmath.acos,
+    "arctan": cmath.atan,
+    "ln": cmath.log,
+    "exp": cmath.exp,
+}
 
 
 def value_of(formula: str) -> Hashable | None:

@@ -82,9 +82,16 @@ def count_sentences(text: str) -> int:
     return len(sentences(text))
 
 
-COUNTERS: dict[str, Callable[[str], int]] = {"words": segment.count_words, "sentences": count_sentences}
-COUNTERS |= {"characters": segment.count_characters, "paragraphs": lambda text: len(segment.paragraphs(text))}
-COUNTERS |= {"lines": lines, "bullets": bullets, "items": items, "headings": headings}
+COUNTERS: dict[str, Callable[[str], int]] = {
+    "words": segment.count_words,
+    "sentences": count_sentences,
+    "characters": segment.count_characters,
+    "paragraphs": lambda text: len(segment.paragraphs(text)),
+    "lines": lines,
+    "bullets": bullets,
+    "items": items,
+    "headings": headings,
+}
 """The function that counts each unit of a `Count`."""
 
 LEAST: dict[str, Callable[[str], int]] = {**COUNTERS, "sentences": lambda text: len(sentences(settled(text)))}

@@ -532,8 +532,13 @@ def _plan(
     )
 
 
-OF_TEXTS = {"type": ["object", "array"], "items": {"type": "string"}, "minItems": 1}
-OF_TEXTS |= {"additionalProperties": {"type": "string"}, "minProperties": 1}
+OF_TEXTS = {
+    "type": ["object", "array"],
+    "items": {"type": "string"},
+    "minItems": 1,
+    "additionalProperties": {"type": "string"},
+    "minProperties": 1,
+}
 """The schema of JSON that may contain words: an array or an object of texts."""
 _BOUNDS = re.compile(r'"(?:enum|const|pattern|format|maxLength)"')
 

@@ -123,7 +123,8 @@ class Stream:
         if self.state.plan.exercises:
             from redraft.engines import learnt
 
-            return not all(learnt.holds(step.criticism, self.asked) for step in self.steps()[index:][:1])
+            judged = self.steps()[index : index + 1]
+            return not all(learnt.holds(step.criticism, self.asked) for step in judged)
         return math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain
 
     def ends(self) -> Stop | None:

@@ -41,7 +41,10 @@ class ChainSpan:
             "gen_ai.request.model": chain.model.get("name"),
             "redraft.chain.id": chain.id or None,
             "redraft.mode": chain.model.get("revision_mode"),
-            **{f"redraft.{name}": getattr(chain, name) for name in ("stop", "passed", "revisions", "best")},
+            "redraft.stop": chain.stop,
+            "redraft.passed": chain.passed,
+            "redraft.revisions": chain.revisions,
+            "redraft.best": chain.best,
             "redraft.verdicts": [step.verdict for step in chain.steps],
             "redraft.scores": [-1.0 if step.score is None else step.score for step in chain.steps],
             "redraft.cost_usd": chain.usage.cost_usd,
@@ -101,12 +104,15 @@ class TracedEngine(WrappedEngine):
                     yield delta
 
     def _asked(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        info, sampling, names = self.info, request["sampling"], ("temperature", "top_p", "max_tokens", "seed")
+        info, sampling = self.info, request["sampling"]
         found = {
             "gen_ai.operation.name": operation,
             "gen_ai.provider.name": "openai" if info.engine == "remote" else info.engine,  # its protocol
             "gen_ai.request.model": info.name,
-            **{f"gen_ai.request.{name}": getattr(sampling, name) for name in names},
+            "gen_ai.request.temperature": sampling.temperature,
+            "gen_ai.request.top_p": sampling.top_p,
+            "gen_ai.request.max_tokens": sampling.max_tokens,
+            "gen_ai.request.seed": sampling.seed,
             "gen_ai.request.stop_sequences": request["stop"] or None,
             "gen_ai.output.type": "json" if sampling.schema is not None else "text",
             "redraft.role": self._role,

@@ -19,7 +19,14 @@ from redraft.serve.log import REQUEST
 
 _log = logging.getLogger(__name__)
 
-_BEFORE_THE_BODY = (401, 403, 408, 413, 415, 429)
+_BEFORE_THE_BODY = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.TOO_MANY_REQUESTS,
+)
 """The statuses of refusals that may come before the body has been read."""
 
 _CLIENTS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)

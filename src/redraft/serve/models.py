@@ -47,14 +47,16 @@ class Model:
         """The model as `/v1/models` lists it, with its defaults."""
         options = self.options.model_copy(update=self.watch.instead if self.watch else {})
         engine = cast("Engine", options.model)
-        does: dict[str, Any] = {
+        does = {
             "min": options.min_revisions,
             "max": options.most_revisions,
             "mode": options.mode,
+            "drafts": options.most_drafts,
+            "checks": [str(getattr(check, "name", check)) for check in options.checks],
+            "images": engine.info.any_message,
+            "context": engine.info.context,
+            "weights": engine.info.parameters,
         }
-        checks = [str(getattr(check, "name", check)) for check in options.checks]
-        does |= {"drafts": options.most_drafts, "checks": checks, "images": engine.info.any_message}
-        does |= {"context": engine.info.context, "weights": engine.info.parameters}
         own = {"object": "model", "created": self.created, "owned_by": "redraft"}
         return {"id": self.name, **own, "redraft": does}
 

@@ -28,7 +28,6 @@ from redraft.serve.replies import AnswerMessage, Piece, Reply, event_of, final_a
 
 _TEXTS = ("input_text", "output_text", "text")  # types of the parts of a message that are text
 _OF_FUNCTION = ("name", "description", "parameters", "strict")
-_FIXED = {"max_tool_calls": None, "store": False, "background": False, "service_tier": "default"}
 _CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}  # by `finish_reason`
 _INPUT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}
 
@@ -115,8 +114,8 @@ class ResponseRequest(requests.RevisedRequest):
     def _repeated(self, wanted: Mapping[str, Any], options: RevisionOptions) -> dict[str, Any]:
         of_schema = {"name": "response", "description": None, "schema": None, "strict": False}
         given = {name: value for name, value in wanted.items() if value is not None}
-        names = ("user", "safety_identifier", "prompt_cache_key")
-        texts = {name: value if isinstance(value := getattr(self, name), str) else None for name in names}
+        own_text = (self.user, self.safety_identifier, self.prompt_cache_key)
+        user, identifier, key = (value if isinstance(value, str) else None for value in own_text)
         beside, sampling = options.extra_body or {}, options.sampling
         own = requests.engine_of(options).info.own_sampling and "temperature" in sampling.left_out
         return {
@@ -132,9 +131,14 @@ class ResponseRequest(requests.RevisedRequest):
             "top_logprobs": 0,
             "reasoning": self.reasoning and self.reasoning.model_dump(),
             "max_output_tokens": self.max_output_tokens,
-            **_FIXED,
+            "max_tool_calls": None,
+            "store": False,
+            "background": False,
+            "service_tier": "default",
             "metadata": self.metadata if isinstance(self.metadata, dict) else {},
-            **texts,
+            "user": user,
+            "safety_identifier": identifier,
+            "prompt_cache_key": key,
         }
 
     def _messages(self) -> list[Any]:

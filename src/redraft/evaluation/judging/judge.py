@@ -213,10 +213,16 @@ def _review_of(reply: str) -> str:
 
 def _grade(item: ReviewItem, judge: str, prompt_id: str, reply: Reply) -> dict[str, Any]:
     [answer] = item.answers
-    asked = {"review_id": item.id, "question_id": item.match.question.id, "model": answer.name}
-    score = reply.said[0] if reply.said else None
-    said = {"judge": [judge, prompt_id], "judgment": reply.text, "score": score, "turn": item.turn}
-    return {**asked, "answer_id": answer.id, **said}
+    return {
+        "review_id": item.id,
+        "question_id": item.match.question.id,
+        "model": answer.name,
+        "answer_id": answer.id,
+        "judge": [judge, prompt_id],
+        "judgment": reply.text,
+        "score": reply.said[0] if reply.said else None,
+        "turn": item.turn,
+    }
 
 
 @dataclass

@@ -162,8 +162,16 @@ class RunPlan:
 
     def of_job(self) -> dict[str, Any]:
         """Return the arguments of a `Job` that the plan determines."""
-        own = {name: getattr(self, name) for name in ("out", "whole", "store", "parallel", "limits", "quiet")}
-        return {**own, "tell": self.say, "on_progress": self.on_event}
+        return {
+            "out": self.out,
+            "whole": self.whole,
+            "store": self.store,
+            "parallel": self.parallel,
+            "limits": self.limits,
+            "quiet": self.quiet,
+            "tell": self.say,
+            "on_progress": self.on_event,
+        }
 
     def check(self, settings: Settings, item: str, **inputs: Path | None) -> None:
         """Raise `UsageError` for faults that can be found before a file or a model is opened."""
