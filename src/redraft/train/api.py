@@ -197,6 +197,7 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
         announce()
         sources = [each._asdict() for each in ready.sources]
         paths = {name: list(vars(own).get(name, ())) for name in ("data_path", "eval_data_path")}
+        ready.say_first(say)
         record.begin(provenance, resume=bool(ready.checkpoint) or ready.replaces, **paths, sources=sources)
 
     lead = ready.args.should_save

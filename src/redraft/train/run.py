@@ -229,17 +229,15 @@ def eval_rows(
     raise UsageError(f"--eval_strategy {own.eval_strategy} needs data to evaluate on.", hint=hint)
 
 
-_ELSEWHERE = frozenset(
-    (
-        *("data_path", "eval_data_path", "per_device_train_batch_size", "gradient_accumulation_steps"),
-        *("gguf", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
-        *("output_dir", "overwrite_output_dir", "cache_dir", "workers"),
-        *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
-        *("eval_strategy", "eval_steps", "per_device_eval_batch_size"),
-        *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
-        *("torch_compile", "divergence_steps"),
-    )
-)
+_ELSEWHERE = {
+    *("data_path", "eval_data_path", "per_device_train_batch_size", "gradient_accumulation_steps"),
+    *("gguf", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
+    *("output_dir", "overwrite_output_dir", "cache_dir", "workers"),
+    *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
+    *("eval_strategy", "eval_steps", "per_device_eval_batch_size"),
+    *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
+    *("torch_compile", "divergence_steps"),
+}
 """Settings that do not affect the trained weights, or are recorded in another form."""
 
 
@@ -309,17 +307,33 @@ class Ready:
         begun = log.is_file() and log.stat().st_size > 0  # a run without a step leaves an empty log
         return begun or bool(results_in(output)) or bool(checkpoints.checkpoints(output))
 
-    def lines(self) -> list[str]:
-        """Return the plan of the run as lines of text."""
-        rows, data = self.data.rows, self.prepared.report
+    @property
+    def plan(self) -> str:
+        """The plan of the run as a line of text."""
+        rows = self.data.rows
         full = f", {rows.efficiency:.1%} full" if rows.kind == "packed" else ""
         row = "answer" if self.writes else self.verb.row
-        plan = (
+        return (
             f"{counted(self.loop.steps, 'step')} of {counted(self.rows_a_step, row)} "
             f"(of {counted(len(rows), self.verb.row)}{full}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
-        lines = [*data.lines(self.verb.marked[0]), plan]
+
+    @property
+    def about(self) -> str:
+        """A paragraph about the training for the model card."""
+        of = counted(self.prepared.report.examples, "record")
+        scores = "This is a reward model: it rates an answer with a number. " if self.verb.scores else ""
+        return f"\n{scores}`redraft train {self.own.verb}` trained it on {of}: {self.plan}.\n"
+
+    def say_first(self, say: Say) -> None:
+        """Tell which step is the first, because it may take a minute."""
+        if not self.is_complete:
+            say(f"step {self.checkpoint.step + 1 if self.checkpoint else 1} begins.")
+
+    def lines(self) -> list[str]:
+        """Return the plan of the run, and remarks on its data, as lines of text."""
+        lines = [*self.prepared.report.lines(self.verb.marked[0]), self.plan]
         if is_known(self.sources) and not clash(self.sources):
             lines.append(remark(self.sources))
         if self.checkpoint is not None:
@@ -415,4 +429,7 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
         quiet=own.quiet,
     )
     sources, loop.trained.card = licensed(output.name, model, prepared, own.data_path)
-    return Ready(own, model, args, loop, prepared, data, verb, checkpoint, sources)
+    ready = Ready(own, model, args, loop, prepared, data, verb, checkpoint, sources)
+    if loop.trained.card:
+        loop.trained.card += ready.about
+    return ready

@@ -68,6 +68,7 @@ def test_an_adapter_of_data_for_study_stays_so_in_every_file_that_is_made_of_it(
     said.append(redraft("weights merge-lora base out -o merged --quiet").stderr)
     said.append(redraft("weights gguf merged -o merged.gguf --quiet").stderr)
     assert [text.replace("redraft: ", "").splitlines() for text in said] == [[CLASH], [CLASH], [CLASH]]
+    assert "`redraft train sft` trained it on 24 records: 2 steps of " in Path("out/README.md").read_text()
     shutil.move("base", "copy")  # whose folder is known under another name
     redraft("weights merge-lora copy out -o another --quiet")
     assert card("another") == MIXED

@@ -60,7 +60,8 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     ]
     assert said[2].startswith("redraft: 24 records read, 24 to train on: ")
     assert "redraft: 4 steps of 4 rows (of " in said[3]
-    assert said[4].startswith("redraft: step 1 of 4 · loss 6.")
+    assert said[4] == "redraft: step 1 begins."
+    assert said[5].startswith("redraft: step 1 of 4 · loss 6.")
     assert said[-1].startswith("redraft: out contains an adapter of rank 16 on weights in ")
     assert said[-1].endswith(
         "Try it: redraft ask … --model model+out (llama.cpp: redraft weights gguf model -o BASE.gguf, then "
