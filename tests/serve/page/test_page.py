@@ -171,7 +171,7 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
     said_of = ["200 million weights. It is small", "3 billion weights", ""]
     assert visit.told("settings.js", being, [2e8, 3e9, None]) == said_of
     checks = ["items=2..4", "lines==1", "lacks:wet", "json", "words<9", "any(json; unique)"]
-    plain = ["2 to 4 items", "exactly 1 line", "without wet", "JSON", "words<9", "any(json; unique)"]
+    plain = ["2 to 4 items", "exactly 1 line", "without “wet”", "JSON", "words<9", "any(json; unique)"]
     assert visit.told("chain.js", "return given.map(own.plainOf);", checks) == plain
     reading = "return given.map((content) => new own.Live([{ content }]).doing);"
     doing = ["Thinking", "Reading about 1,300 tokens and thinking"]

@@ -159,7 +159,8 @@ const PLAIN = {
 // A check in plain words, if it is a common one: "at most 50 words".
 export function plainOf(check) {
   const [, kind, text] = /^(contains|lacks|starts|ends|keys):(.+)$/.exec(check) || [];
-  if (text) return `${{ contains: "with", lacks: "without", starts: "begins with", ends: "ends with", keys: "JSON with" }[kind]} ${text}`;
+  const how = { contains: "with", lacks: "without", starts: "begins with", ends: "ends with", keys: "JSON with" }[kind];
+  if (text) return `${how} ${kind === "keys" ? text : `“${text}”`}`;
   const [, noun, sign, low, high] = /^([a-z]+s)(<=|>=|==|=)(\d+)(?:\.\.(\d+))?$/.exec(check) || [];
   const least = { "<=": "at most ", ">=": "at least " }[sign] || (high ? "" : "exactly ");
   return noun ? `${least}${low}${high ? ` to ${high}` : ""} ${low === "1" && !high ? noun.slice(0, -1) : noun}` : PLAIN[check] || check;
