@@ -51,6 +51,7 @@ def judged(check: Check, answer: str) -> Outcome:
         (r"\boxed{3 4}", None), ("42 or 43", None), ("42 ± 1", 42), ("So x = 3 ± 2.", None),
         (r"$x = \pm 2$", None),
         ("v = 9 ± 1 m/s, and t = 1 ± 0.5", "1"),
+        ("I had 3. The sum is 4 + 4.", None), ("2 * 3^2", "18"),
         ("So 47 is the result of 912 - 457.", "47"), ("I computed 912 - 457.", None),
         ("The answer is 600 - 145.", None), ("The answer is 2^3.", "8"), ("The answer is 16/4.", "4"),
         ("20 = 5 x 4", "20"), ("1.234,5", "1234.5"), ("The answer is not 42.", None),

@@ -232,7 +232,7 @@ def _results(run: _Run) -> list[Value]:
     computed = canonical(regex.sub("[xX]", "*", text[side[0].start() : side[-1].end()]))
     if not isinstance(computed, Fraction):
         return [_value(run[-1])]
-    return [computed] if all("^" in text[one.end() : two.start()] for one, two in pairwise(run)) else []
+    return [computed] if any("^" in text[one.end() : two.start()] for one, two in pairwise(run)) else []
 
 
 def final_number(answer: str) -> Value | None:
@@ -272,7 +272,11 @@ def _first(statement: str) -> list[Value]:
 
 def _last(text: str) -> list[Value]:
     for part in (_NOISE.sub("", text), text):
-        if runs := [run for run in _runs(part) if _results(run)]:
+        every = _runs(part)
+        if runs := [run for run in every if _results(run)]:
+            end = runs[-1][-1].end()
+            if runs[-1] is not every[-1] and regex.search(r"[.!?]\s|\n", part[end : every[-1][0].start()]):
+                return []  # a later sentence has a sum, which is not computed
             also = _results(runs[-2]) if runs[1:] and _joins(_BEFORE, *runs[-2:]) else []
             return also + _results(runs[-1])
     return []

@@ -160,7 +160,8 @@ class Count:
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the count is within the bounds. A failure states the count, bounds and difference."""
-        count = COUNTERS[self.unit](_prose(answer))
+        apart = "" if self.unit == "characters" else "\n\n"
+        count = COUNTERS[self.unit](answer if self.unit == "lines" else _prose(answer, apart))
         has = f"The answer has {count} {self.unit[:-1] if count == 1 else self.unit}"
         verb = "allowed" if self.low is None else "needed" if self.high is None else "wanted"
         bounds = f"{self._bounds()} are {verb}"
@@ -174,11 +175,11 @@ class Count:
         return failed(_NO_WORD) if silent else passed(f"{has}.")
 
 
-def _prose(answer: str) -> str:
+def _prose(answer: str, apart: str) -> str:
     if answer.lstrip()[:1] in ("{", "["):
         with suppress(NotJson):
             value, text = read_json(answer)
-            return ("\n\n".join(_strings(value)) if text == answer.strip() else "") or answer
+            return (apart.join(_strings(value)) if text == answer.strip() else "") or answer
     return answer
 
 

@@ -196,6 +196,8 @@ class Driver:
                 return ops.Checked(results, usage=self._judged())
             except RedraftError as error:
                 return ops.Checked(error=error, usage=self._judged())
+            finally:
+                WISHES.set("")  # the caller's own checks have none
         if isinstance(op, ops.Encode):
             return await self.writer.encode(op.text, special=op.special)
         self._stream, self._asked = self._open(op, plan), op
