@@ -520,6 +520,9 @@ LIST = "Pack:\n\n1. bread\n2. olives\n3. tea\n\nDone."
         (MAIL, "Please change 5 May to 3 June.", "5 May", "3 June"),
         (MAIL, 'replace "there" with “at home”', "there", "at home"),
         (MAIL, "remove the second sentence", " It costs 49 EUR.", ""),
+        ("Version 2.3 costs 3 dollars.", "change 3 to 4", "3 d", "4 d"),
+        (MAIL, "remove the last sentence", " Be there on Tuesday!", ""),
+        ("# Hi\n\nA b.\n\nC d.", "remove the first paragraph", "A b.\n\n", ""),
         (MAIL, "Drop the last line.", "\nTom", ""),
         (MAIL, "delete the first paragraph", "Dear Ms Lee,\n\n", ""),
         (LIST, "remove the second item", "2. olives\n3", "2"),
@@ -532,7 +535,11 @@ def test_a_plain_wish_for_the_whole_text_needs_no_model(text: str, wish: str, ol
 
 
 @pytest.mark.parametrize(
-    "wish", ["change Tuesday to a later day", "change Monday to Friday", "remove the fifth sentence"]
+    "wish",
+    [
+        *("change Tuesday to a later day", "change Monday to Friday", "remove the fifth sentence"),
+        *("change Tuesday to Friday, and be brief", "turn 5 into Roman numerals", "change Tuesday to German"),
+    ],
 )
 def test_a_wish_that_is_less_plain_is_the_models(wish: str) -> None:
     assert "So be it." in patched("[2] So be it.", answer=MAIL, places=[wish]).answer

@@ -27,7 +27,7 @@ _LINE = re.compile(r"(?m)^([ \t]*)(?:(\d{1,3})[.)][ \t]+)?\S")
 _BEFORE = ",;:—–"  # marks that are removed if another mark follows
 _NAMED = r'(?:"(?P<{0}q>[^"]+)"|“(?P<{0}c>[^”]+)”|(?P<{0}>(?-i:[A-Z]|\d)[\w ,.:/%€$£-]*?))'
 _SWAP = re.compile(
-    rf"(?i)(?:please )?(?:change|replace|swap|turn) {_NAMED.format('old')} "
+    rf"(?i)(?:please )?(?:change|replace|turn) {_NAMED.format('old')} "
     rf"(?:to|with|by|for|into) {_NAMED.format('new')}[.!]?"
 )
 _NTH = re.compile(
@@ -73,16 +73,27 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
 def _plain(answer: str, wish: str) -> list[tuple[tuple[int, int], str]]:
     """Return the places of a wish that needs no model: "change Tuesday to Friday", "remove the last line"."""
     if swap := _SWAP.fullmatch(wish):
+        old, new = swap["old"] or "", swap["new"] or ""
+        alike = len(old.split()) == len(new.split()) and old[:1].isdigit() == new[:1].isdigit()
+        if not alike or re.search("(?:ish|man|ian|ese|nch|tch|tin|bic)$", new):
+            return []  # the wish may say more than the new words, or name a language
         old, new = (swap[name] or swap[f"{name}q"] or swap[f"{name}c"] for name in ("old", "new"))
-        same = re.finditer(rf"(?<!\w){re.escape(old)}(?!\w)", answer)
-        return [(each.span(), f'"{new}"') for each in same]
+        apart = r"(?<!\w)", r"(?!\w)"
+        if old[0].isdigit() or old[-1].isdigit():  # 3 is no part of 2.3
+            apart = r"(?<!\w)(?<!\w[.,:/-])", r"(?![.,:/-]?\w)"
+        same = re.finditer(re.escape(old).join(apart), answer)
+        return [(each.span(), f'"{new}"') for each in same] if not is_json(answer) else []
     if not (nth := _NTH.fullmatch(wish)) or is_json(answer):
         return []
     kind, place = nth[2].lower(), _ORDER[nth[1].lower()]
     found = re.finditer(_KINDS.get(kind, rf"(?m)^{_ITEM.pattern}.*$"), answer)
-    spans = [each.span() for each in found]
+    spans = [each.span() for each in found if not each[0].startswith("#")]
     if kind == "sentence":
-        spans = [(at, at + len(bare)) for at, bare in parts_of(answer) if _FINAL.search(bare)]
+        parts = [*parts_of(answer)]
+        spans = [(at, at + len(bare)) for at, bare in parts if _FINAL.search(bare)]
+        at, bare = parts[-1]
+        if not (place >= 0 or _FINAL.search(bare) or answer[:at].endswith("\n\n")):
+            return []  # the last sentence has no full stop, unless it is a name below a mail
     return [(spans[place], "remove it")] if len(spans) > max(place, 1) else []
 
 
