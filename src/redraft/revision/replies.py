@@ -39,8 +39,8 @@ _NONE = re.compile(
 _ABOUT = re.compile(r"(?i)\bparts? \d[\d, and]* (?:is|are|stay|differ)|\b(?:above|given) (?:text|passage)\b")
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _LESS = re.compile(  # asks for less, also in German, French, Italian and Spanish
-    r"(?i)\b(?:short|brief|concise|condense|few|less|remov|delet|drop|cut\b|omit|trim|leave out|take out|strike"
-    r"|get rid|without|merge|join|combine|k[uü]rz|weg\b|ohne|streich|entfern|lösch|court|sans|supprim"
+    r"(?i)\b(?:short|brief|concise|condense|few|less|remov|delet|drop|cut\b|omit|trim|leave out|take out"
+    r"|strike|get rid|without|merge|join|combine|k[uü]rz|weg\b|ohne|streich|entfern|lösch|court|sans|supprim"
     r"|enl[eè]v|sin |quit|elimin|cancell|menos)|[^\x00-\u024f]"  # or is in another script
 )
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class

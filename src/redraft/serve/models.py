@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, cast
 
-from redraft.engines.base import Engine, Health, Sampling, Watched
-from redraft.errors import EngineError, nearest
+from redraft.engines.base import Engine, Health, Message, Sampling, Watched
+from redraft.errors import RedraftError, nearest
 from redraft.revision.options import RevisionOptions
 from redraft.revision.promise import Watch
 from redraft.serve.errors import Refusal
@@ -25,8 +25,10 @@ def watched_in(options: RevisionOptions) -> list[Watched]:
 
 
 async def _one_token(engine: Engine) -> None:
-    with suppress(EngineError):
-        async for _ in engine.chat([{"role": "user", "content": "Hi."}], Sampling(max_tokens=1)):
+    asked: Message = {"role": "user", "content": "Hi."}
+    one = Sampling(max_tokens=1)
+    with suppress(RedraftError):
+        async for _ in engine.chat([asked], one) if engine.info.chats else engine.stream("Hi.", one):
             pass
 
 

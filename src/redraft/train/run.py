@@ -340,8 +340,10 @@ class Ready:
             done = ": all steps are done" if self.is_complete else ""
             lines.append(f"the run resumes from {self.checkpoint.folder}{done}")
         elif self.replaces:
-            logged = [parse_line(line) or {} for line in read_lines(self.loop.folder / LOG)]
-            upto = f", so steps 1 to {logged[-1].get('step')} are repeated" if logged else ""
+            logged = [
+                found["step"] for line in read_lines(self.loop.folder / LOG) if (found := parse_line(line))
+            ]
+            upto = f", so steps 1 to {logged[-1]} are repeated" if logged else ""
             lines.append(f"{self.loop.folder} has no checkpoint{upto}.")
         return lines
 

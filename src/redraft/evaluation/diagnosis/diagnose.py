@@ -106,7 +106,8 @@ def sections(found: Figures) -> Iterator[Part]:
     if found.revised:
         yield Part("effect of revising", lines=[*_transitions(found)])
     given = any(judged.right or judged.wrong for judged in found.verdicts.judged)
-    if given and not all(each.guided == each.scored for each in found.chains):  # else they cannot be wrong
+    by = {step.feedback.by for each in found.chains for step in each.chain.steps if step.feedback}
+    if given and not (by == {"checks"} and all(each.guided == each.scored for each in found.chains)):
         yield Part("verdicts: finding answers that need revision", lines=[*_verdicts(found)])
 
 

@@ -282,7 +282,7 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     every = (file for run in whole for file in run.values())
     tried = ({*failures(file), *(each.id for each in chains_of(file))} for file in every)
     stopped, left_out = len({*map(len, tried)}) > 1, len(items) - len(common)
-    drawn = next(iter(chains_of(whole[0][points[0].way]))).sampling
+    drawn = next(chain for files in whole for chain in chains_of(files[points[0].way])).sampling
     drawn = {**drawn, "seed": None, "seeds": " ".join(seed[5:] for seed, ways in missing.items() if not ways)}
     settings = ", ".join(f"{name} {value}" for name, value in drawn.items() if value is not None)
     return Curves(model, task, tuple(points), len(whole), left_out, unfinished, settings, stopped=stopped)

@@ -151,7 +151,8 @@ def steers(runs: Path) -> bool:
 
 def leaked(files: Iterable[Path]) -> str:
     """Return a check that scores, and told the writer a text that the prompt lacks; "" if there is none."""
-    for each in (each for file in files for each in known(chains_of(file)).chains):
+    answered = ([*chains_of(file)] for file in files)
+    for each in (each for made in answered if any(c.steps for c in made) for each in known(made).chains):
         for name in each.guided & each.scored:
             kind, _, text = name.partition(":")
             if kind.startswith("contains") and text.lower() not in each.chain.prompt.text.lower():

@@ -188,7 +188,9 @@ export function verdictsOf(step) {
 
 // What the check `auto` found in a question, in words; empty if it was not asked, or did not end.
 export function derivedIn({ chain, asked = [] }) {
-  const step = chain && finalStep(chain), given = asked.map((check) => check.replace(/\s/g, ""));
+  const named = (check) => check.replace(/\s/g, "").replace(/^(\w+)=(?=\d)/, "$1==")
+    .replace(/^(\w+)<(\d+)$/, (_, kind, most) => `${kind}<=${most - 1}`);
+  const step = chain && finalStep(chain), given = asked.map(named);
   if (!step || !given.includes("auto") || ["budget", "cancelled", "error"].includes(chain.stop)) return "";
   const found = checksOf(step).map((check) => check.name).filter((name) => !given.includes(name.replace(/\s/g, "")));
   return found.length ? `Checks from the question: ${found.map(plainOf).join(" · ")}` : "Nothing to check in this question";

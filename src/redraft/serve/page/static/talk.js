@@ -104,12 +104,12 @@ async function run(conversation, turn, revision) {
   return update({ said: turn.error ? "" : "The answer is complete." });
 }
 
-// Take back a question that was not accepted. Its text returns to the box, unless an earlier branch has it.
+// Take back a question that was not accepted. Its text returns to the box, unless an earlier turn has it.
 function unask(conversation, turn) {
   const before = store.siblings(conversation, turn).filter((each) => each !== turn).at(-1);
   delete conversation.turns[turn.id];
   conversation.chosen[turn.parent] = before?.id;
-  if (!before) Object.assign(conversation, { unsent: turn.text, files: turn.files });
+  if (before?.text !== turn.text) Object.assign(conversation, { unsent: conversation.unsent || turn.text, files: turn.files });
   keep(conversation);
 }
 
