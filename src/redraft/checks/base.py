@@ -33,10 +33,8 @@ MOST_PLACES = 100
 
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The model's reasoning before the checked answer. Only a check that reads this variable sees it."""
-WISHES: ContextVar[str] = ContextVar("wishes", default="")  # what a person asked to change in the answer
-
-DEMANDS: ContextVar[tuple[str, ...]] = ContextVar("demands", default=())
-"""The demands of all checks of the answer, but for limits. A fact that they demand counts as grounded."""
+DEMANDS: ContextVar[str] = ContextVar("demands", default="")
+"""What checks (except limits) and a person demand of the answer. A fact in a demand counts as grounded."""
 
 Prospect = Literal["open", "lost"]
 """Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
@@ -224,16 +222,18 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
 
 
 async def run_checks(
-    checks: Iterable[Check], answer: str, prompt: Prompt, reasoning: str = ""
+    checks: Iterable[Check], answer: str, prompt: Prompt, reasoning: str = "", *, wishes: str = ""
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
     Reasoning in tags (`chain.thoughts`) is not part of the answer. If a check has a schema and none is
     IFEval's, all checks see only the answer's JSON, as users do (`text_of`). A blank answer always fails.
+    `wishes` are the changes that a person asked for.
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)
-    DEMANDS.set(tuple(demand_of(each) for each in checks if not getattr(form_of(each), "limits", ())))
+    told = (each for each in checks if not getattr(form_of(each), "limits", ()))
+    DEMANDS.set("\n".join([wishes, *map(demand_of, told)]))
     if is_blank(answer):
         message = "The answer is empty."
         return tuple(CheckResult(name=each.name, passed=False, score=0.0, message=message) for each in checks)

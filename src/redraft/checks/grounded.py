@@ -24,7 +24,7 @@ from unicodedata import normalize
 import regex
 
 from redraft.chain import Prompt, content_of, visible
-from redraft.checks.base import DEMANDS, WISHES, Outcome, failed, passed
+from redraft.checks.base import DEMANDS, Outcome, failed, passed
 from redraft.checks.pattern import readable
 from redraft.checks.text import is_json, unescaped
 
@@ -410,16 +410,15 @@ class Grounded:
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Pass if all facts occur in the prompt. Otherwise the score is the share of facts that occur."""
-        source = source_of(f"{prompt.said}\n\n{WISHES.get()}".rstrip())
+        source = source_of(prompt.said)
         text = _plain(unescaped(answer))
         seen = list(facts_in(text, source))
         facts = {fact: found for fact, found, _ in seen}
         missing = [fact for fact, found in facts.items() if not found]
         if missing:  # facts read from the prompt itself count as known: a text is grounded in itself
-            parts = [prompt.said, WISHES.get(), prompt.instruction, prompt.input]
-            parts += map(content_of, prompt.messages or ())
+            parts = [prompt.said, prompt.instruction, prompt.input, *map(content_of, prompt.messages or ())]
             own = {fact for part in parts for fact, *_ in facts_in(_plain(unescaped(part)), source)}
-            own |= {fact for fact, found, _ in facts_in(text, source_of("\n".join(DEMANDS.get()))) if found}
+            own |= {fact for fact, found, _ in facts_in(text, source_of(DEMANDS.get())) if found}
             missing = [fact for fact in missing if fact not in own]
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")

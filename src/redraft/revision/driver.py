@@ -18,7 +18,7 @@ from secrets import token_hex
 from typing import Any
 
 from redraft.chain import Chain, Prompt, Stop, Usage, selfee, whole
-from redraft.checks.base import REASONING, WISHES, Check, run_checks, schema_of
+from redraft.checks.base import REASONING, Check, run_checks, schema_of
 from redraft.checks.json_reading import NotJson, json_so_far, read_json
 from redraft.checks.output import OutputCheck, parse_output
 from redraft.engines.base import OF_TOOLS, Delta, Engine
@@ -186,18 +186,16 @@ class Driver:
             return await self._more()
         await self._close()
         if isinstance(op, ops.RunChecks):
-            WISHES.set(op.wishes)
             try:
                 if op.calls:
                     REASONING.set(op.reasoning)
                     results = await calls.judged_by(self.checks, op.calls, plan.prompt)
                 else:
-                    results = await run_checks(self.checks, op.answer, plan.prompt, op.reasoning)
+                    found = run_checks(self.checks, op.answer, plan.prompt, op.reasoning, wishes=op.wishes)
+                    results = await found
                 return ops.Checked(results, usage=self._judged())
             except RedraftError as error:
                 return ops.Checked(error=error, usage=self._judged())
-            finally:
-                WISHES.set("")  # the caller's own checks have none
         if isinstance(op, ops.Encode):
             return await self.writer.encode(op.text, special=op.special)
         self._stream, self._asked = self._open(op, plan), op

@@ -340,10 +340,8 @@ class Ready:
             done = ": all steps are done" if self.is_complete else ""
             lines.append(f"the run resumes from {self.checkpoint.folder}{done}")
         elif self.replaces:
-            logged = [
-                found["step"] for line in read_lines(self.loop.folder / LOG) if (found := parse_line(line))
-            ]
-            upto = f", so steps 1 to {logged[-1]} are repeated" if logged else ""
+            logged = [*map(parse_line, read_lines(self.loop.folder / LOG))]
+            upto = f", so steps 1 to {(logged[-1] or {}).get('step')} are repeated" if logged else ""
             lines.append(f"{self.loop.folder} has no checkpoint{upto}.")
         return lines
 
