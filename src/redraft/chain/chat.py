@@ -164,11 +164,7 @@ class _Leaf(NamedTuple):
 
 
 class _Layout:
-    """Messages as a template writes them, with the position of each text.
-
-    Args:
-        hidden: Whether thought tags in the last content are hidden from the template.
-    """
+    """Messages as a template writes them, with the position of each text. `hidden` masks thought tags."""
 
     def __init__(
         self,
