@@ -124,11 +124,7 @@ class StrategyRuns:
         return Ended(status, "", limits)
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:
-        """Decide whether a run is needed.
-
-        A way in `SAMPLED` is skipped if, with the first seed, fewer drafts already used as many tokens as the
-        costliest way outside `SAMPLED`. With later seeds, only ways that ran with the first seed are run.
-        """
+        """Skip drafts of a way in `SAMPLED` if fewer already cost as many tokens as the others do."""
         if strategy.kind not in SAMPLED:
             return True
         first = self.settings.get("seed") or 0

@@ -252,11 +252,7 @@ class Flow:
         return self._commit(request, reply, made)
 
     def _shown(self, request: Request) -> list[str]:
-        """Return the instructions to show. A request that was interrupted shows the same ones again.
-
-        If it drew them again, they could differ, because an earlier request that failed before may succeed
-        now. Then the stored reply would not fit, and the request would be paid for twice.
-        """
+        """Return the instructions to show. An interrupted request repeats its own: its reply is stored."""
         unfinished = self.teacher.session.unfinished
         before = unfinished.get(request.id)
         if isinstance(before, list) and all(isinstance(text, str) for text in before):
