@@ -145,6 +145,21 @@ def test_a_reply_changes_adds_or_removes_parts(reply: str, old: str, new: str) -
     assert patched(reply, answer=NOTE, places=[wish]).answer == NOTE.replace(old, new)
 
 
+@pytest.mark.parametrize(
+    ("text", "reply", "new"),
+    [
+        # What a removal takes from a neighbour.
+        ("We met. and then we left.", "[1] (removed)", "And then we left."),
+        ("We met. and then we left.", "[1] (removed)\n[2] And so we went.", "And so we went."),
+        ("1. one\n2. two\n3. three", "[1] (removed)\n[2] 2. zwei", "1. zwei\n2. three"),
+        ("- one\n  - a\n  - b\n- two", "[1] (removed)", "- two"),
+    ],
+)
+def test_a_reply_for_the_whole_text_is_read_as_it_is_meant(text: str, reply: str, new: str) -> None:
+    chain = patched(reply, answer=text, places=["shorten it"], temperature=0)
+    assert chain.answer == new
+
+
 def test_a_reply_without_a_fitting_part_is_asked_for_once_more() -> None:
     for useless in (
         "It is on 3 May.\n\nIt is red. I like it.\n\n- one\n- two\n\nBye",  # as many parts, but another text

@@ -6,7 +6,8 @@ import json
 import re
 import textwrap
 from bisect import bisect, bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from operator import and_, eq
 from typing import Any
@@ -69,9 +70,7 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     if anywhere and not pieces and reply.finish == "stop" and not MARK.match(text):
         pieces = _aligned(text, olds)
     if anywhere and not is_json(answer):
-        out = (
-            GONE if _LESS.search(edits[0].wish) else ""
-        )  # small models remove what the wish does not concern
+        out = GONE if _LESS.search(edits[0].wish) else ""  # small models remove what no wish concerns
         pieces = {n: out if piece.lower() == "(removed)" else piece for n, piece in pieces.items()}
         pieces = {} if [*pieces.values()] == [GONE] * len(edits) else pieces
     begins, stops = [each.begin for each in edits], [each.end for each in edits]
@@ -100,14 +99,22 @@ def _aligned(text: str, olds: Sequence[str]) -> dict[int, str]:
     return {same + 1: piece, **dict.fromkeys(range(same + 2, len(olds) - left + 1), GONE)}
 
 
-def with_removals(answer: str, edits: Sequence[Edit], new: Mapping[Any, str]) -> Sequence[Edit]:
+def with_removals(answer: str, edits: Sequence[Edit], new: dict[Any, str]) -> Sequence[Edit]:
     """Return the edits. Those whose text in `new`, by begin and pointer, is `GONE` remove their parts."""
     gone, spans = [edit for edit in edits if new.get((edit.begin, edit.pointer)) == GONE], list[Any]()
     for edit in gone:  # neighbours are one passage
         beside = spans and not answer[spans[-1][1] : edit.begin].strip()
         spans.append((spans.pop()[0] if beside else edit.begin, edit.end))
-    removed = wishes.marked(answer, [(span, "Remove it.") for span in spans])
-    return sorted([*(edit for edit in edits if edit not in gone), *removed], key=lambda edit: edit.begin)
+    kept = [e for e in edits if new.get((e.begin, e.pointer), " ") not in ("", GONE, answer[e.begin : e.end])]
+    found = [*kept]
+    for each in wishes.marked(answer, [(span, "Remove it.") for span in spans]):
+        over = next((edit for edit in kept if each.begin <= edit.begin < each.end), None)
+        if over and not each.wish:
+            number, place = answer[each.begin : each.end], (over.begin, over.pointer)  # a new item has it too
+            new[place] = re.sub(rf"\A{number}\b", each.made or "", new.get(place, ""))
+        else:
+            found.append(replace(each, end=over.begin, made="") if over else each)
+    return sorted(found, key=lambda edit: edit.begin) if gone else edits
 
 
 def _without_marks(answer: str, edit: Edit, new: str) -> str:
