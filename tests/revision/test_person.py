@@ -153,6 +153,9 @@ def test_a_reply_changes_adds_or_removes_parts(reply: str, old: str, new: str) -
         ("We met. and then we left.", "[1] (removed)\n[2] And so we went.", "And so we went."),
         ("1. one\n2. two\n3. three", "[1] (removed)\n[2] 2. zwei", "1. zwei\n2. three"),
         ("- one\n  - a\n  - b\n- two", "[1] (removed)", "- two"),
+        # The last sentence also stands above.
+        ("Yes. Maybe. Yes.", "Yes.", "Yes."),
+        ("A one. B two. C three. B two.", "A one. B two.", "A one. B two."),
     ],
 )
 def test_a_reply_for_the_whole_text_is_read_as_it_is_meant(text: str, reply: str, new: str) -> None:

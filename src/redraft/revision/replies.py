@@ -94,6 +94,7 @@ def _aligned(text: str, olds: Sequence[str]) -> dict[int, str]:
         return {}
     same = sum(accumulate(map(eq, olds, new), and_))
     left = sum(accumulate(map(eq, olds[same:][::-1], new[same:][::-1]), and_))
+    same, left = (same - 1, 1) if same == len(new) else (same, left)  # the last part stands above too
     same -= same + left == len(olds)  # added text belongs to the part above it
     piece = text[starts[same] : [*starts, len(text)][len(new) - left]].rstrip() or GONE
     return {same + 1: piece, **dict.fromkeys(range(same + 2, len(olds) - left + 1), GONE)}
