@@ -120,6 +120,7 @@ def test_what_a_person_asks_for_and_what_the_text_had_are_not_mended() -> None:
     assert chain.answer == "5 May. You paid.\n\nRide well,\nVelobits"  # all parts may become shorter
 
 
+ABC = "A is one. B is two. C is three."
 NOTE = "Hi Tom,\n\nit comes on 5 May. Your box has:\n\n- 1 cap\n- 2 nuts\n\nRide well,\nJo"
 
 
@@ -156,6 +157,11 @@ def test_a_reply_changes_adds_or_removes_parts(reply: str, old: str, new: str) -
         # The last sentence also stands above.
         ("Yes. Maybe. Yes.", "Yes.", "Yes."),
         ("A one. B two. C three. B two.", "A one. B two.", "A one. B two."),
+        # A closing remark.
+        (ABC, "[2] Be.\n\nLet me know if you need anything else!", "A is one. Be. C is three."),
+        (ABC, "[2] Be.\n\n(I changed the name in part 2.)", "A is one. Be. C is three."),
+        (ABC, "[2] Be.\n\nThe changed part is part 2.", "A is one. Be. C is three."),
+        (ABC, "[3] C.\n\nI made a cake.", "A is one. B is two. C.\n\nI made a cake."),
     ],
 )
 def test_a_reply_for_the_whole_text_is_read_as_it_is_meant(text: str, reply: str, new: str) -> None:
@@ -178,6 +184,8 @@ def test_a_reply_without_a_fitting_part_is_asked_for_once_more() -> None:
     text = "A.\n\nFirst. Two.\n\nSecond.\n\nZ."
     chain = patched("One.\n\nAnd two.", answer=text, places=[("First. Two.\n\nSecond.", "merge")])
     assert chain.answer == "A.\n\nOne.\n\nAnd two.\n\nZ."
+    chain = patched("Now\nhere\n\nI replaced here by now.", answer=NOTE, places=[("Ride well,\nJo", "x")])
+    assert chain.answer == NOTE.replace("Ride well,\nJo", "Now\nhere")
 
 
 def test_a_wish_and_a_check_hold_together() -> None:

@@ -38,6 +38,11 @@ _NONE = re.compile(
 )
 # Says what the prompt asked for. "Part 2" alone may be a title.
 _ABOUT = re.compile(r"(?i)\bparts? \d[\d, and]* (?:is|are|stay|differ)|\b(?:above|given) (?:text|passage)\b")
+_CLOSING = re.compile(  # a last paragraph about the reply
+    r"(?im)(?:^|[\"“])[*(]*(?:let me know if\b.*\b(?:else|more|other|further|me to)\b|the changed part"
+    r"|(?:I(?:['’]ve| have)? (?:changed|replaced|removed|added|made|kept)|note|all other)\b"
+    r".*\b(?:part|text|passage|sentence|paragraph|word|wording|change)s?\b)"
+)
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _LESS = re.compile(
     r"(?i)\b(?:short|brief|concise|few|less|remov|delet|drop|cut|omit|trim|leave out|take out|no\b|not\b"
@@ -51,9 +56,9 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     """Return the reply's new text for each part; "" where it is missing or does not fit."""
     if edits[0].code:
         return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
-    olds, anywhere = [answer[edit.begin : edit.end] for edit in edits], edits[0].anywhere
-    text, named = reply.text, len(edits) == 1 and edits[0].wish and not anywhere
-    text = _bare(text, answer if anywhere else olds[0]) if edits[0].wish else text
+    olds, anywhere, wish = [answer[e.begin : e.end] for e in edits], edits[0].anywhere, edits[0].wish
+    text, named = reply.text, len(edits) == 1 and wish and not anywhere
+    text = _bare(text, answer if anywhere else olds[0]) if wish else text
     lines = "\n" in text and text in reply.text.partition("```")[2]
     if named and (lines or answer.count("```", 0, edits[0].begin) % 2):
         line = answer[: edits[0].begin].rpartition("\n")[2]
@@ -61,11 +66,14 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
         return [indented if reply.finish == "stop" else ""]
     if named:  # the reply may be the whole text
         text = _between(text.strip(), answer[: edits[0].begin].strip(), answer[edits[0].end :].strip())
-    lists = bool(LISTED.search(edits[0].wish))
+    head, _, last = text.rpartition("\n\n")
+    for talk in (_ABOUT, _CLOSING) if head and wish and "\n" not in last else ():
+        text = head if talk.search(last) and not talk.search(f"{answer}\n{wish}") else text
+    lists = bool(LISTED.search(wish))
     numbered = MARK.match(text) if lists else _NUMBER.search(text)
-    short = (edits[0].wish or 2 * len(text) < len(answer)) and not numbered
+    short = (wish or 2 * len(text) < len(answer)) and not numbered
     said = f"[1] {text}" if short and len(edits) == 1 else text
-    free = {n for n, old in enumerate([*olds, ""], 1) if edits[0].wish and (anywhere or "\n" in old)}
+    free = {n for n, old in enumerate([*olds, ""], 1) if anywhere or (wish and re.search(r"\n\s*\n", old))}
     pieces = pieces_of(said, olds, whole=reply.finish == "stop", lists=lists, free=free)
     if anywhere and not pieces and reply.finish == "stop" and not MARK.match(text):
         pieces = _aligned(text, olds)
@@ -266,7 +274,7 @@ def pieces_of(
     """
     if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
         reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)
-    mark = MARK if free and MARK.search(reply) else _NUMBER  # the items may have numbers
+    mark = MARK if (free or "\n" in "".join(olds)) and MARK.search(reply) else _NUMBER  # items have numbers
     lead, *found = mark.split(reply, maxsplit=lists and len(olds) == 1)
     numbers, count = [*map(int, found[::2])], len(olds)
     led = not lead.strip("`\n ") or (lead.rstrip().endswith(":") and "\n" not in lead.strip())
