@@ -162,6 +162,13 @@ def test_a_reply_changes_adds_or_removes_parts(reply: str, old: str, new: str) -
         (ABC, "[2] Be.\n\n(I changed the name in part 2.)", "A is one. Be. C is three."),
         (ABC, "[2] Be.\n\nThe changed part is part 2.", "A is one. Be. C is three."),
         (ABC, "[3] C.\n\nI made a cake.", "A is one. B is two. C.\n\nI made a cake."),
+        # Other ways to write (removed).
+        (ABC, "[2] (removed).", "A is one. C is three."),
+        (ABC, "[2] *(removed)*", "A is one. C is three."),
+        (ABC, "[2] removed", "A is one. C is three."),
+        (ABC, "[2] (removed)\n\nIt was too long.", "A is one. C is three."),
+        (ABC, "[3] (removed)\n[4] D.", "A is one. B is two. D."),
+        ("Owls.\n\nRemoved", "[1] An owl.\n[2] Removed", "An owl.\n\nRemoved"),
     ],
 )
 def test_a_reply_for_the_whole_text_is_read_as_it_is_meant(text: str, reply: str, new: str) -> None:

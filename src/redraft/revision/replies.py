@@ -36,6 +36,7 @@ _MARKED = re.compile(r"\A(?:[-*+•>]|#{1,6}) +(?=[^\n]+\Z)")  # before a reply 
 _NONE = re.compile(
     r"(?i)[(\[<](?:removed|deleted|omitted|unchanged|empty|none|same|no )[^\n)\]>]{0,20}[)\]>]\Z"
 )
+_REMOVED = re.compile(r"(?im)[*_]*[(\[<]?removed[.!]?[)\]>]?[*_]*[.!]?[ \t]*$")  # as a part's first line
 # Says what the prompt asked for. "Part 2" alone may be a title.
 _ABOUT = re.compile(r"(?i)\bparts? \d[\d, and]* (?:is|are|stay|differ)|\b(?:above|given) (?:text|passage)\b")
 _CLOSING = re.compile(  # a last paragraph about the reply
@@ -79,7 +80,7 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
         pieces = _aligned(text, olds)
     if anywhere and not is_json(answer):
         out = GONE if _LESS.search(edits[0].wish) else ""  # small models remove what no wish concerns
-        pieces = {n: out if piece.lower() == "(removed)" else piece for n, piece in pieces.items()}
+        pieces = {n: out if _REMOVED.match(new) and new != olds[n - 1] else new for n, new in pieces.items()}
         pieces = {} if [*pieces.values()] == [GONE] * len(edits) else pieces
     begins, stops = [each.begin for each in edits], [each.end for each in edits]
     apart = [(a, b) for a, b in pairwise([0, *ends_of(answer)]) if bisect(stops, a) == bisect_left(begins, b)]
@@ -287,7 +288,7 @@ def pieces_of(
             text = items[0] if items else text.partition("\n\n" if "\n" in olds[number - 1] else "\n")[0]
         pieces[number] = text.rstrip()
     pieces = pieces if whole else dict([*pieces.items()][:-1])
-    if added := pieces.pop(count + 1, ""):
-        gap = "\n" if _LIST.match(f"{olds[-1]}\n{added}") else "\n\n"
-        pieces[count] = f"{pieces.get(count) or olds[-1]}{gap}{added}"
+    if (added := pieces.pop(count + 1, "")) and not _REMOVED.match(added):
+        gap, last = "\n" if _LIST.match(f"{olds[-1]}\n{added}") else "\n\n", pieces.get(count, "")
+        pieces[count] = added if _REMOVED.match(last) else f"{last or olds[-1]}{gap}{added}"
     return pieces
