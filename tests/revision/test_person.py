@@ -169,6 +169,11 @@ def test_a_reply_changes_adds_or_removes_parts(reply: str, old: str, new: str) -
         (ABC, "[2] (removed)\n\nIt was too long.", "A is one. C is three."),
         (ABC, "[3] (removed)\n[4] D.", "A is one. B is two. D."),
         ("Owls.\n\nRemoved", "[1] An owl.\n[2] Removed", "An owl.\n\nRemoved"),
+        # Items.
+        ("Do:\n\n1. A\n2. B\n3. C", "Do:\n\n1. D\n2. B\n3. E", "Do:\n\n1. D\n2. B\n3. E"),
+        ("Do:\n\n1. A\n2. B\n3. C", "[2] D\n[3] E", "Do:\n\n1. D\n2. E\n3. C"),
+        ("1. A\n2. B\n3. C", "1. D\n2. E\n3. F", "1. D\n2. E\n3. F"),
+        ("- A\n- B", "[1] (removed)\n[2] D", "- D"),
     ],
 )
 def test_a_reply_for_the_whole_text_is_read_as_it_is_meant(text: str, reply: str, new: str) -> None:

@@ -44,6 +44,8 @@ _CLOSING = re.compile(  # a last paragraph about the reply
     r"|(?:I(?:['’]ve| have)? (?:changed|replaced|removed|added|made|kept)|note|all other)\b"
     r".*\b(?:part|text|passage|sentence|paragraph|word|wording|change)s?\b)"
 )
+_ITEM = re.compile(r"(?:[-*+•]|(\d{1,3})[.)])[ \t]+(?=\S)")
+_PROSE = re.compile(r"(?i)\b(?:prose|paragraph|sentence|bullet|plain)")  # a wish for no list
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _LESS = re.compile(
     r"(?i)\b(?:short|brief|concise|few|less|remov|delet|drop|cut|omit|trim|leave out|take out|no\b|not\b"
@@ -75,7 +77,9 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     short = (wish or 2 * len(text) < len(answer)) and not numbered
     said = f"[1] {text}" if short and len(edits) == 1 else text
     free = {n for n, old in enumerate([*olds, ""], 1) if anywhere or (wish and re.search(r"\n\s*\n", old))}
-    pieces = pieces_of(said, olds, whole=reply.finish == "stop", lists=lists, free=free)
+    items = ((number, item[1]) for number, old in enumerate(olds, 1) if (item := _ITEM.match(old)))
+    own = anywhere and not MARK.search(said) and any(each not in (None, str(n)) for n, each in items)
+    pieces = {} if own else pieces_of(said, olds, whole=reply.finish == "stop", lists=lists, free=free)
     if anywhere and not pieces and reply.finish == "stop" and not MARK.match(text):
         pieces = _aligned(text, olds)
     if anywhere and not is_json(answer):
@@ -219,6 +223,8 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     word = re.match(r"[a-z]+\b(?!://|[.@]\w)", new)  # not a link
     if first == edit.begin and old[:1].isupper() and word and not old.lower().startswith(word[0]):
         new = new[0].upper() + new[1:]
+    item = _ITEM.match(old) if edit.anywhere and not _PROSE.search(edit.wish) else None
+    new = item[0] + new if item and new.strip(GONE) and not _ITEM.match(new) else new
     if "\n" not in new or is_json(answer):
         return new
     new = _on_lines(answer, edit, new) if _LIST.match(new) and "\n" not in old else new
