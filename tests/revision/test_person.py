@@ -120,6 +120,7 @@ def test_what_a_person_asks_for_and_what_the_text_had_are_not_mended() -> None:
     assert chain.answer == "5 May. You paid.\n\nRide well,\nVelobits"  # all parts may become shorter
 
 
+ABC = "A is one. B is two. C is three."
 NOTE = "Hi Tom,\n\nit comes on 5 May. Your box has:\n\n- 1 cap\n- 2 nuts\n\nRide well,\nJo"
 
 
@@ -145,6 +146,41 @@ def test_a_reply_changes_adds_or_removes_parts(reply: str, old: str, new: str) -
     assert patched(reply, answer=NOTE, places=[wish]).answer == NOTE.replace(old, new)
 
 
+@pytest.mark.parametrize(
+    ("text", "reply", "new"),
+    [
+        # What a removal takes from a neighbour.
+        ("We met. and then we left.", "[1] (removed)", "And then we left."),
+        ("We met. and then we left.", "[1] (removed)\n[2] And so we went.", "And so we went."),
+        ("1. one\n2. two\n3. three", "[1] (removed)\n[2] 2. zwei", "1. zwei\n2. three"),
+        ("- one\n  - a\n  - b\n- two", "[1] (removed)", "- two"),
+        # The last sentence also stands above.
+        ("Yes. Maybe. Yes.", "Yes.", "Yes."),
+        ("A one. B two. C three. B two.", "A one. B two.", "A one. B two."),
+        # A closing remark.
+        (ABC, "[2] Be.\n\nLet me know if you need anything else!", "A is one. Be. C is three."),
+        (ABC, "[2] Be.\n\n(I changed the name in part 2.)", "A is one. Be. C is three."),
+        (ABC, "[2] Be.\n\nThe changed part is part 2.", "A is one. Be. C is three."),
+        (ABC, "[3] C.\n\nI made a cake.", "A is one. B is two. C.\n\nI made a cake."),
+        # Other ways to write (removed).
+        (ABC, "[2] (removed).", "A is one. C is three."),
+        (ABC, "[2] *(removed)*", "A is one. C is three."),
+        (ABC, "[2] removed", "A is one. C is three."),
+        (ABC, "[2] (removed)\n\nIt was too long.", "A is one. C is three."),
+        (ABC, "[3] (removed)\n[4] D.", "A is one. B is two. D."),
+        ("Owls.\n\nRemoved", "[1] An owl.\n[2] Removed", "An owl.\n\nRemoved"),
+        # Items.
+        ("Do:\n\n1. A\n2. B\n3. C", "Do:\n\n1. D\n2. B\n3. E", "Do:\n\n1. D\n2. B\n3. E"),
+        ("Do:\n\n1. A\n2. B\n3. C", "[2] D\n[3] E", "Do:\n\n1. D\n2. E\n3. C"),
+        ("1. A\n2. B\n3. C", "1. D\n2. E\n3. F", "1. D\n2. E\n3. F"),
+        ("- A\n- B", "[1] (removed)\n[2] D", "- D"),
+    ],
+)
+def test_a_reply_for_the_whole_text_is_read_as_it_is_meant(text: str, reply: str, new: str) -> None:
+    chain = patched(reply, answer=text, places=["shorten it"], temperature=0)
+    assert chain.answer == new
+
+
 def test_a_reply_without_a_fitting_part_is_asked_for_once_more() -> None:
     for useless in (
         "It is on 3 May.\n\nIt is red. I like it.\n\n- one\n- two\n\nBye",  # as many parts, but another text
@@ -160,6 +196,8 @@ def test_a_reply_without_a_fitting_part_is_asked_for_once_more() -> None:
     text = "A.\n\nFirst. Two.\n\nSecond.\n\nZ."
     chain = patched("One.\n\nAnd two.", answer=text, places=[("First. Two.\n\nSecond.", "merge")])
     assert chain.answer == "A.\n\nOne.\n\nAnd two.\n\nZ."
+    chain = patched("Now\nhere\n\nI replaced here by now.", answer=NOTE, places=[("Ride well,\nJo", "x")])
+    assert chain.answer == NOTE.replace("Ride well,\nJo", "Now\nhere")
 
 
 def test_a_wish_and_a_check_hold_together() -> None:

@@ -6,7 +6,8 @@ import json
 import re
 import textwrap
 from bisect import bisect, bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from operator import and_, eq
 from typing import Any
@@ -35,8 +36,16 @@ _MARKED = re.compile(r"\A(?:[-*+•>]|#{1,6}) +(?=[^\n]+\Z)")  # before a reply 
 _NONE = re.compile(
     r"(?i)[(\[<](?:removed|deleted|omitted|unchanged|empty|none|same|no )[^\n)\]>]{0,20}[)\]>]\Z"
 )
+_REMOVED = re.compile(r"(?im)[*_]*[(\[<]?removed[.!]?[)\]>]?[*_]*[.!]?[ \t]*$")  # as a part's first line
 # Says what the prompt asked for. "Part 2" alone may be a title.
 _ABOUT = re.compile(r"(?i)\bparts? \d[\d, and]* (?:is|are|stay|differ)|\b(?:above|given) (?:text|passage)\b")
+_CLOSING = re.compile(  # a last paragraph about the reply
+    r"(?im)(?:^|[\"“])[*(]*(?:let me know if\b.*\b(?:else|more|other|further|me to)\b|the changed part"
+    r"|(?:I(?:['’]ve| have)? (?:changed|replaced|removed|added|made|kept)|note|all other)\b"
+    r".*\b(?:part|text|passage|sentence|paragraph|word|wording|change)s?\b)"
+)
+_ITEM = re.compile(r"(?:[-*+•]|(\d{1,3})[.)])[ \t]+(?=\S)")
+_PROSE = re.compile(r"(?i)\b(?:prose|paragraph|sentence|bullet|plain)")  # a wish for no list
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _LESS = re.compile(  # asks for less, also in German, French, Italian and Spanish
     r"(?i)\b(?:short|brief|concise|condense|few|less|remov|delet|drop|cut\b|omit|trim|leave out|take out"
@@ -50,9 +59,9 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     """Return the reply's new text for each part; "" where it is missing or does not fit."""
     if edits[0].code:
         return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
-    olds, anywhere = [answer[edit.begin : edit.end] for edit in edits], edits[0].anywhere
-    text, named = reply.text, len(edits) == 1 and edits[0].wish and not anywhere
-    text = _bare(text, answer if anywhere else olds[0]) if edits[0].wish else text
+    olds, anywhere, wish = [answer[e.begin : e.end] for e in edits], edits[0].anywhere, edits[0].wish
+    text, named = reply.text, len(edits) == 1 and wish and not anywhere
+    text = _bare(text, answer if anywhere else olds[0]) if wish else text
     lines = "\n" in text and text in reply.text.partition("```")[2]
     if named and (lines or answer.count("```", 0, edits[0].begin) % 2):
         line = answer[: edits[0].begin].rpartition("\n")[2]
@@ -60,19 +69,22 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
         return [indented if reply.finish == "stop" else ""]
     if named:  # the reply may be the whole text
         text = _between(text.strip(), answer[: edits[0].begin].strip(), answer[edits[0].end :].strip())
-    lists = bool(LISTED.search(edits[0].wish))
+    head, _, last = text.rpartition("\n\n")
+    for talk in (_ABOUT, _CLOSING) if head and wish and "\n" not in last else ():
+        text = head if talk.search(last) and not talk.search(f"{answer}\n{wish}") else text
+    lists = bool(LISTED.search(wish))
     numbered = MARK.match(text) if lists else _NUMBER.search(text)
-    short = (edits[0].wish or 2 * len(text) < len(answer)) and not numbered
+    short = (wish or 2 * len(text) < len(answer)) and not numbered
     said = f"[1] {text}" if short and len(edits) == 1 else text
-    free = {n for n, old in enumerate([*olds, ""], 1) if edits[0].wish and (anywhere or "\n" in old)}
-    pieces = pieces_of(said, olds, whole=reply.finish == "stop", lists=lists, free=free)
+    free = {n for n, old in enumerate([*olds, ""], 1) if anywhere or (wish and re.search(r"\n\s*\n", old))}
+    items = ((number, item[1]) for number, old in enumerate(olds, 1) if (item := _ITEM.match(old)))
+    own = anywhere and not MARK.search(said) and any(each not in (None, str(n)) for n, each in items)
+    pieces = {} if own else pieces_of(said, olds, whole=reply.finish == "stop", lists=lists, free=free)
     if anywhere and not pieces and reply.finish == "stop" and not MARK.match(text):
         pieces = _aligned(text, olds)
     if anywhere and not is_json(answer):
-        out = (
-            GONE if _LESS.search(edits[0].wish) else ""
-        )  # small models remove what the wish does not concern
-        pieces = {n: out if piece.lower() == "(removed)" else piece for n, piece in pieces.items()}
+        out = GONE if _LESS.search(edits[0].wish) else ""  # small models remove what no wish concerns
+        pieces = {n: out if _REMOVED.match(new) and new != olds[n - 1] else new for n, new in pieces.items()}
         pieces = {} if [*pieces.values()] == [GONE] * len(edits) else pieces
     begins, stops = [each.begin for each in edits], [each.end for each in edits]
     apart = [(a, b) for a, b in pairwise([0, *ends_of(answer)]) if bisect(stops, a) == bisect_left(begins, b)]
@@ -95,19 +107,28 @@ def _aligned(text: str, olds: Sequence[str]) -> dict[int, str]:
         return {}
     same = sum(accumulate(map(eq, olds, new), and_))
     left = sum(accumulate(map(eq, olds[same:][::-1], new[same:][::-1]), and_))
+    same, left = (same - 1, 1) if same == len(new) else (same, left)  # the last part stands above too
     same -= same + left == len(olds)  # added text belongs to the part above it
     piece = text[starts[same] : [*starts, len(text)][len(new) - left]].rstrip() or GONE
     return {same + 1: piece, **dict.fromkeys(range(same + 2, len(olds) - left + 1), GONE)}
 
 
-def with_removals(answer: str, edits: Sequence[Edit], new: Mapping[Any, str]) -> Sequence[Edit]:
+def with_removals(answer: str, edits: Sequence[Edit], new: dict[Any, str]) -> Sequence[Edit]:
     """Return the edits. Those whose text in `new`, by begin and pointer, is `GONE` remove their parts."""
     gone, spans = [edit for edit in edits if new.get((edit.begin, edit.pointer)) == GONE], list[Any]()
     for edit in gone:  # neighbours are one passage
         beside = spans and not answer[spans[-1][1] : edit.begin].strip()
         spans.append((spans.pop()[0] if beside else edit.begin, edit.end))
-    removed = wishes.marked(answer, [(span, "Remove it.") for span in spans])
-    return sorted([*(edit for edit in edits if edit not in gone), *removed], key=lambda edit: edit.begin)
+    kept = [e for e in edits if new.get((e.begin, e.pointer), " ") not in ("", GONE, answer[e.begin : e.end])]
+    found = [*kept]
+    for each in wishes.marked(answer, [(span, "Remove it.") for span in spans]):
+        over = next((edit for edit in kept if each.begin <= edit.begin < each.end), None)
+        if over and not each.wish:
+            number, place = answer[each.begin : each.end], (over.begin, over.pointer)  # a new item has it too
+            new[place] = re.sub(rf"\A{number}\b", each.made or "", new.get(place, ""))
+        else:
+            found.append(replace(each, end=over.begin, made="") if over else each)
+    return sorted(found, key=lambda edit: edit.begin) if gone else edits
 
 
 def _without_marks(answer: str, edit: Edit, new: str) -> str:
@@ -202,6 +223,8 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     word = re.match(r"[a-z]+\b(?!://|[.@]\w)", new)  # not a link
     if first == edit.begin and old[:1].isupper() and word and not old.lower().startswith(word[0]):
         new = new[0].upper() + new[1:]
+    item = _ITEM.match(old) if edit.anywhere and not _PROSE.search(edit.wish) else None
+    new = item[0] + new if item and new.strip(GONE) and not _ITEM.match(new) else new
     if "\n" not in new or is_json(answer):
         return new
     new = _on_lines(answer, edit, new) if _LIST.match(new) and "\n" not in old else new
@@ -258,7 +281,7 @@ def pieces_of(
     """
     if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
         reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)
-    mark = MARK if free and MARK.search(reply) else _NUMBER  # the items may have numbers
+    mark = MARK if (free or "\n" in "".join(olds)) and MARK.search(reply) else _NUMBER  # items have numbers
     lead, *found = mark.split(reply, maxsplit=lists and len(olds) == 1)
     numbers, count = [*map(int, found[::2])], len(olds)
     led = not lead.strip("`\n ") or (lead.rstrip().endswith(":") and "\n" not in lead.strip())
@@ -271,7 +294,7 @@ def pieces_of(
             text = items[0] if items else text.partition("\n\n" if "\n" in olds[number - 1] else "\n")[0]
         pieces[number] = text.rstrip()
     pieces = pieces if whole else dict([*pieces.items()][:-1])
-    if added := pieces.pop(count + 1, ""):
-        gap = "\n" if _LIST.match(f"{olds[-1]}\n{added}") else "\n\n"
-        pieces[count] = f"{pieces.get(count) or olds[-1]}{gap}{added}"
+    if (added := pieces.pop(count + 1, "")) and not _REMOVED.match(added):
+        gap, last = "\n" if _LIST.match(f"{olds[-1]}\n{added}") else "\n\n", pieces.get(count, "")
+        pieces[count] = added if _REMOVED.match(last) else f"{last or olds[-1]}{gap}{added}"
     return pieces
