@@ -254,11 +254,7 @@ class _Layout:
     # What the model writes.
 
     def regions(self) -> dict[int, Place]:
-        """Return the start and end of each turn that the model writes and no later message changes.
-
-        Raises:
-            RecordError: The template leaves out a text, or changes the text before the last turn.
-        """
+        """Return the start and end of each turn that the model writes and no later message changes."""
         found = {turn: region for turn in self._answers if (region := self._region(turn))}
         shown = {leaf.of for leaf in self.leaves}
         for text in self._texts:

@@ -171,10 +171,7 @@ class PoolEngine:
     async def _asked(
         self, chain: str, ask: Callable[[Engine], AsyncGenerator[T, None]], is_count: Callable[[T], bool]
     ) -> AsyncGenerator[T, None]:
-        """Ask members until one replies. Calls of the same `chain` go to the same member.
-
-        `is_count` recognises a piece that only reports the cost of a failed reply.
-        """
+        """Ask members until one replies. `is_count`: whether a piece is only the cost of a failed reply."""
         trial = _Trial()
         while True:
             member, begun, continues = await self._chosen(chain, trial), False, True

@@ -278,11 +278,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
         """Continue token ids in this process."""
 
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
-        """Continue token ids. If the process dies, another one continues the reply.
-
-        A JSON Schema cannot be enforced in the middle of a reply, so the error is raised, with `ready` set. A
-        form cannot be enforced there either, but checks judge the answer, so the rest is written without it.
-        """
+        """Continue token ids. If the process dies, another one goes on, without a form; a schema raises."""
         said: list[int] = []
         crashes, unsteered = 0, False
         while room.tokens > len(said):

@@ -279,11 +279,7 @@ class RemoteEngine(Engine):
             body = changed
 
     def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal]]) -> None:
-        """Leave refused fields out of later requests, now that the server accepted such a request.
-
-        A complaint may name one field and mean another: then the request without that field is refused as
-        well. `refusals` pairs each refusal with the fields that were left out after it.
-        """
+        """Leave refused fields out of later requests. A complaint may name one field and mean another."""
         for gone, refusal in refusals:
             if gone & wire.GRAMMARS:
                 self._without_forms(refusal.complaint.message)

@@ -66,11 +66,7 @@ class Battles:
         return [self._rate(sample, place, against) for place in range(len(self.names))]
 
     def _rate(self, sample: Bootstrap, place: int, against: str) -> Estimate:
-        """Return a model's rate with its interval.
-
-        If all resamples agree, as for a model that always wins, each end is the rate after a share of the
-        games is turned into losses or into wins. The share is that of unseen questions that may differ.
-        """
+        """Return a rate and its interval. If all resamples agree, unseen questions widen the interval."""
         names, mine = self.names, self.met[:, place]
 
         def rate(fits: Numbers) -> Numbers:
