@@ -33,18 +33,15 @@ _REMARK = re.compile(
 _ARROW = re.compile("->|→")
 _ELLIPSIS = re.compile(r"\A(?:\.{3}|…)\s*|\s*(?:\.{3}|…)\Z")
 _MARKED = re.compile(r"\A(?:[-*+•>]|#{1,6}) +(?=[^\n]+\Z)")  # before a reply of one line
-_NONE = re.compile(
-    r"(?i)[(\[<](?:removed|deleted|omitted|unchanged|empty|none|same|no )[^\n)\]>]{0,20}[)\]>]\Z"
-)
+_NONE = re.compile(r"(?i)[(\[<](?:removed|deleted|omitted|unchanged|empty|none|same|no )[^])>\n]{,20}[])>]\Z")
 _REMOVED = re.compile(r"(?im)[*_]*[(\[<]?removed[.!]?[)\]>]?[*_]*[.!]?[ \t]*$")  # as a part's first line
 # Says what the prompt asked for. "Part 2" alone may be a title.
 _ABOUT = re.compile(r"(?i)\bparts? \d[\d, and]* (?:is|are|stay|differ)|\b(?:above|given) (?:text|passage)\b")
 _CLOSING = re.compile(  # a last paragraph about the reply
-    r"(?im)(?:^|[\"“])[*(]*(?:let me know if\b.*\b(?:else|more|other|further|me to)\b|the changed part"
-    r"|(?:I(?:['’]ve| have)? (?:changed|replaced|removed|added|made|kept)|note|all other)\b"
-    r".*\b(?:part|text|passage|sentence|paragraph|word|wording|change)s?\b)"
+    r"(?im)(?:^|[\"“])\W*(?:let me know if\b.*\b(?:else|more|further|me to)\b|(?:note|the changed|all other|I"
+    r"(?:['’]ve| have)? (?:(?:chang|replac|remov|add)ed|made|kept))\b.*\b(?:part|text|sentence|word|change))"
 )
-_ITEM = re.compile(r"(?:[-*+•]|(\d{1,3})[.)])[ \t]+(?=\S)")
+_ITEM = re.compile(r"(?:[-*+•]|\d{1,3}[.)])[ \t]+(?=\S)")
 _PROSE = re.compile(r"(?i)\b(?:prose|paragraph|sentence|bullet|plain)")  # a wish for no list
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _LESS = re.compile(  # asks for less, also in German, French, Italian and Spanish
@@ -60,27 +57,25 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     if edits[0].code:
         return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
     olds, anywhere, wish = [answer[e.begin : e.end] for e in edits], edits[0].anywhere, edits[0].wish
-    text, named = reply.text, len(edits) == 1 and wish and not anywhere
+    text, named, whole = reply.text, len(edits) == 1 and wish and not anywhere, reply.finish == "stop"
     text = _bare(text, answer if anywhere else olds[0]) if wish else text
     lines = "\n" in text and text in reply.text.partition("```")[2]
     if named and (lines or answer.count("```", 0, edits[0].begin) % 2):
         line = answer[: edits[0].begin].rpartition("\n")[2]
-        indented = textwrap.indent(text, line[: len(line) - len(line.lstrip())]).lstrip()
-        return [indented if reply.finish == "stop" else ""]
+        return [textwrap.indent(text, line[: len(line) - len(line.lstrip())]).lstrip() * whole]
     if named:  # the reply may be the whole text
         text = _between(text.strip(), answer[: edits[0].begin].strip(), answer[edits[0].end :].strip())
     head, _, last = text.rpartition("\n\n")
     for talk in (_ABOUT, _CLOSING) if head and wish and "\n" not in last else ():
         text = head if talk.search(last) and not talk.search(f"{answer}\n{wish}") else text
     lists = bool(LISTED.search(wish))
-    numbered = MARK.match(text) if lists else _NUMBER.search(text)
-    short = (wish or 2 * len(text) < len(answer)) and not numbered
+    short = (wish or 2 * len(text) < len(answer)) and not (MARK.match if lists else _NUMBER.search)(text)
     said = f"[1] {text}" if short and len(edits) == 1 else text
     free = {n for n, old in enumerate([*olds, ""], 1) if anywhere or (wish and re.search(r"\n\s*\n", old))}
-    items = ((number, item[1]) for number, old in enumerate(olds, 1) if (item := _ITEM.match(old)))
-    own = anywhere and not MARK.search(said) and any(each not in (None, str(n)) for n, each in items)
-    pieces = {} if own else pieces_of(said, olds, whole=reply.finish == "stop", lists=lists, free=free)
-    if anywhere and not pieces and reply.finish == "stop" and not MARK.match(text):
+    own = anywhere and any(re.match(rf"(?!{n}\D)\d{{1,3}}[.)]\s", old) for n, old in enumerate(olds, 1))
+    listed = own and not MARK.search(said)  # its numbers may be those of the items
+    pieces = {} if listed else pieces_of(said, olds, whole=whole, lists=lists, free=free)
+    if anywhere and not pieces and whole and not MARK.match(text):
         pieces = _aligned(text, olds)
     if anywhere and not is_json(answer):
         out = GONE if _LESS.search(edits[0].wish) else ""  # small models remove what no wish concerns
@@ -101,13 +96,10 @@ def _aligned(text: str, olds: Sequence[str]) -> dict[int, str]:
     """Return the new parts of a reply that is the whole text, by number; `GONE` for removed ones."""
     new, starts = [*(parts := dict(parts_of(text))).values()], [*parts]
     ends = (new[:1] == olds[:1]) + (new[-1:] == olds[-1:])
-    if len(new) == len(olds):
-        return dict(enumerate(new, start=1)) if ends or is_json(text) else {}
-    if ends < 2 or is_json(text):
-        return {}
-    same = sum(accumulate(map(eq, olds, new), and_))
+    if (equal := len(new) == len(olds)) or ends < 2 or is_json(text):
+        return dict(enumerate(new, start=1)) if equal and (ends or is_json(text)) else {}
+    same = sum(accumulate(map(eq, olds, new[:-1]), and_))  # the last one may also stand above
     left = sum(accumulate(map(eq, olds[same:][::-1], new[same:][::-1]), and_))
-    same, left = (same - 1, 1) if same == len(new) else (same, left)  # the last part stands above too
     same -= same + left == len(olds)  # added text belongs to the part above it
     piece = text[starts[same] : [*starts, len(text)][len(new) - left]].rstrip() or GONE
     return {same + 1: piece, **dict.fromkeys(range(same + 2, len(olds) - left + 1), GONE)}
@@ -200,10 +192,9 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
     new = _between(_bare(new, old, numbered=edit.anywhere), before, after)
     new = new if old[:3] == "..." else _ELLIPSIS.sub("", new)
-    for words in (before.split()[place:] for place in range(len(before.split()))):  # drop repeated words
-        if new.casefold().startswith(f"{' '.join(words)} ".casefold()):
-            new = new[len(" ".join(words)) + 1 :]
-            break
+    ends = (f"{' '.join(before.split()[place:])} " for place in range(len(before.split())))
+    again = next((each for each in ends if new.casefold().startswith(each.casefold())), "")
+    new = new[len(again) :]  # without repeated words
     row = answer[: edit.begin].rpartition("\n")[2].lstrip()
     if row.startswith("|") and "|" in new:  # take the cell in the same column
         cells = re.split(r"(?<!\\)\|", new.strip().removeprefix("|").removesuffix("|"))
@@ -288,12 +279,11 @@ def pieces_of(
     if not led or len({*numbers}) < len(numbers) or not {*numbers} <= {*range(1, count + 1), *free}:
         return {}
     pieces = dict[int, str]()
-    for number, text in zip(numbers, found[1::2], strict=True):
+    for number, text in [*zip(numbers, found[1::2], strict=True)][: None if whole else -1]:
         items, text = _LIST.match(text.strip()) if lists else None, text.strip()
         if number not in free:
             text = items[0] if items else text.partition("\n\n" if "\n" in olds[number - 1] else "\n")[0]
         pieces[number] = text.rstrip()
-    pieces = pieces if whole else dict([*pieces.items()][:-1])
     if (added := pieces.pop(count + 1, "")) and not _REMOVED.match(added):
         gap, last = "\n" if _LIST.match(f"{olds[-1]}\n{added}") else "\n\n", pieces.get(count, "")
         pieces[count] = added if _REMOVED.match(last) else f"{last or olds[-1]}{gap}{added}"
