@@ -47,7 +47,8 @@ _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\
 _LESS = re.compile(  # asks for less, also in German, French, Italian and Spanish
     r"(?i)\b(?:short|brief|concise|condense|few|less|remov|delet|drop|cut\b|omit|trim|leave out|take out"
     r"|strike|get rid|without|merge|join|combine|k[uü]rz|weg\b|ohne|streich|entfern|lösch|court|sans|supprim"
-    r"|enl[eè]v|sin |quit|elimin|cancell|menos)|[^\x00-\u024f]"  # or is in another script
+    r"|enl[eè]v|sin |quit|elimin|cancell|menos|nothing (?:about|on|of)|no (?!later|earlier|more|less))"
+    r"|n['o]t mention|n’t mention|[^\x00-\u024f]"  # or is in another script
 )
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
 
