@@ -135,8 +135,8 @@ def test_models_of_a_file_share_their_engines_and_take_flags() -> None:
     [
         ("", "models.yaml has no models"),
         ("- rain", "models.yaml has no models"),
-        ("rain: script:rain.jsonl", "'rain' should be a name with keys"),
-        ("5: {model: default}", "5 should be a name with keys"),
+        ("rain: script:rain.jsonl", "'rain' should be a model's name, followed by keys"),
+        ("5: {model: default}", "5 should be a model's name"),
         ("rain: {modle: default}", "models.yaml: rain: there is no option 'modle'"),
         ("rain: {}\nrain: {}", "'rain' appears twice"),
         ("rain: {server-fields: top_k}", "models.yaml: rain: server_fields is"),

@@ -142,8 +142,8 @@ class Step(_Record):
         finish: The reason why the answer ended or, if the model's feedback was cut, why the feedback ended.
         echo: The text is not an answer: it repeats the prompt or the feedback, only acknowledges them, or
             replaces a tool call that is due. An echo never passes, and ranks below every other answer.
-        reasoning: The model's thoughts before the answer. Thoughts in tags in `answer` (`chain.thoughts`) go
-            here. Recorded only if there are any.
+        reasoning: The model's thoughts before the answer. Thoughts in tags (`chain.thoughts`) are moved here
+            from `answer`. Recorded only if there are any.
         tool_calls: Tool calls, as in an assistant message. Recorded only if there are any.
         fresh: The answer is another draft, not a revision. Recorded only if true.
         steered: Names of the checks that steered the model while it wrote. Recorded only if there are any.

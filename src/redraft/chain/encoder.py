@@ -143,7 +143,7 @@ class Vocabulary:
         return Tokens(meant, starts, ends)
 
     def mark_controls(self, text: str) -> str:
-        """Replace a format's control tokens with marks. A `BREAK` protects a token, and is removed."""
+        """Replace control tokens with marks, except those split by a `BREAK`. Remove each `BREAK`."""
         return self._controls.sub(lambda control: self.marks[control[0]], text).replace(BREAK, "")
 
 

@@ -433,7 +433,7 @@ class Number(_Final):
 
     @property
     def name(self) -> str:
-        """The short form. It contains the reference, so no model may see it."""
+        """The check's short form. It contains the reference, so no model may see it."""
         return f"number={self.reference}" + (f"~{self.tolerance}" if self.tolerance else "")
 
     def read(self, answer: str) -> Value | None:

@@ -65,7 +65,7 @@ class FunctionCheck:
 
     @property
     def name(self) -> str:
-        """The short form."""
+        """The check's short form."""
         return f"python:{self.path}"
 
     @property

@@ -489,7 +489,7 @@ class Constraint:
 
     @property
     def name(self) -> str:
-        """The short form."""
+        """The check's short form."""
         values = f" {json.dumps(self.values, ensure_ascii=False)}" if self.values else ""
         return f"ifeval:{self.kind}{values}"
 

@@ -231,7 +231,7 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
 
 
 def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the span of an object's member with its comma and any neighbours in `others`, to remove it."""
+    """Return the span that removes a member and its comma; for a first member, also the next in `others`."""
     around = span_of(text, keys[:-1])
     members = [*_members(text, around[0])] if around and not around[2] else []
     names = [str(name) for name, *_ in members]

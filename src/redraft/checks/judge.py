@@ -83,7 +83,7 @@ class Judge:
 
     @property
     def name(self) -> str:
-        """The short form."""
+        """The check's short form."""
         option = ", ".join([str(self.bar)] * (self.bar != JUDGE_BAR) + ["reasoning"] * self.thoughts)
         return f"judge{f'[{option}]' if option else ''}:{self.source}"
 
@@ -175,7 +175,7 @@ class Reward:
 
     @property
     def name(self) -> str:
-        """The short form."""
+        """The check's short form."""
         return f"reward{'' if self.bar == REWARD_BAR else f'[{self.bar:g}]'}:{self.source}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:

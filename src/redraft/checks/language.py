@@ -116,7 +116,7 @@ class Language:
 
     @property
     def name(self) -> str:
-        """The short form."""
+        """The check's short form."""
         return f"language:{self.code}"
 
     @property

@@ -69,7 +69,7 @@ class Keys:
 
     @property
     def name(self) -> str:
-        """The short form."""
+        """The check's short form."""
         return f"keys:{','.join(self.keys)}"
 
     @property
@@ -132,7 +132,7 @@ class JsonSchema:
 
     @property
     def name(self) -> str:
-        """The short form."""
+        """The check's short form."""
         return f"json-schema:{self.file}"
 
     @property

@@ -122,7 +122,7 @@ class Count:
 
     @property
     def name(self) -> str:
-        """The short form."""
+        """The check's short form."""
         if self.low == self.high:
             return f"{self.unit}=={self.low}"
         if self.low is None:
@@ -487,7 +487,7 @@ class Matches:
 
     @property
     def name(self) -> str:
-        """The short form."""
+        """The check's short form."""
         return f"{'lacks[regex]' if self.absent else 'matches'}:{self.pattern}"
 
     @property

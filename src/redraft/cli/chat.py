@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from redraft.chain import Chain, Prompt
     from redraft.revision.session import Session
 
-LEAVING = "exit or Ctrl-D leaves."
+LEAVING = "type exit or press Ctrl-D to leave."
 COMMANDS = {
     "/revise": "revise the last answer once more, or finish it after Ctrl-C",
     "/edit WISH": "edit the last answer only as WISH asks; or: /edit 12 dollars -> in euros",

@@ -97,7 +97,7 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
     if "tasks" in flags:
         if settings.get("choose"):
             hint = f"Afterwards: redraft diagnose {settings.get('choose')} --verify"
-            _refuse({"verify": verify or None}, "needs a finished choice.", hint)
+            _refuse({"verify": verify or None}, "cannot be combined with --choose.", hint)
             _choose(folder, settings, run_code=run_code, as_json=as_json)
         with only_ours():
             (matrix := Matrix.of(folder, settings)).prepare(run_code=run_code)

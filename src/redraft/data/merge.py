@@ -266,7 +266,7 @@ def _remark(taken: Taken) -> str:
 def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:
     """Write the mix of the files in a folder, and return the result for each part.
 
-    Drawn records that are unreadable, or lack the field `per`, are dropped.
+    Drawn records that are unreadable, or lack the field that `per` names, are dropped.
     """
     taken = [
         Taken(part, missing=part.identity is None and not (folder / part.file).is_file())
@@ -311,7 +311,7 @@ def sources_in(taken: Sequence[Taken]) -> list[Source]:
 
 
 class Candidate(NamedTuple):
-    """A record that may be taken, for a worker process."""
+    """A record that may be drawn. A worker process decodes it."""
 
     at: int
     part: MixPart

@@ -122,7 +122,7 @@ class LocalEngine(Engine):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Answer messages with the template of the model or of `converse`. Yield deltas as `stream` does."""
+        """Answer messages with the model's template, or the one set by `converse`. Yield like `stream`."""
         tokens = await self._asked_tokens(messages, sampling)
         splitter = await self._splitter(tokens)
         splitter.add(await self.decode(said) if said else "")

@@ -278,7 +278,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
         """Continue token ids in this process."""
 
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
-        """Continue token ids. If the process dies, another one goes on, without a form; a schema raises."""
+        """Continue token ids. If the process dies, a new one continues, but cannot be steered within a schema."""
         said: list[int] = []
         crashes, unsteered = 0, False
         while room.tokens > len(said):

@@ -260,7 +260,7 @@ class RateLimit:
         self._most += 1 / self._most
 
     def shrink(self, asked: float) -> None:
-        """Allow fewer active requests, unless this one was sent (`asked`) before the last reduction."""
+        """After a refused request, allow fewer at once, unless it was sent (`asked`) before the last cut."""
         if asked >= self._cut_at:
             self._most = max(1.0, CUT * min(self._most, self._under_way + 1))
             self._cut_at = clock()

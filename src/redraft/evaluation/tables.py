@@ -55,7 +55,7 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
 
 
 def claimed(name: str, other: str, lead: Estimate, level: float, told: str) -> str:
-    """Compare two models or runs in a sentence. It claims no difference if `lead` may equal `level`."""
+    """Compare two models or runs in a sentence: "not shown to differ" if `lead` may equal `level`."""
     better = "is better than" if lead.low > level else "is not shown to differ from"
     return f"{name} {'is worse than' if lead.high < level else better} {other}: {told}."
 

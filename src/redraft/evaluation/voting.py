@@ -211,7 +211,7 @@ def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[Revie
 
 
 class Booth:
-    """The ballots of several voters who vote at once. A voter's ballots are opened at the first request."""
+    """The ballots of people who vote at once. Each voter's are opened at that voter's first action."""
 
     def __init__(self, ballots_of: Callable[[str], Ballots]) -> None:
         self._ballots_of, self._open, self._lock = ballots_of, dict[str, Ballots](), Lock()

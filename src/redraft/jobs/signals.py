@@ -106,7 +106,7 @@ def ended_by_sigterm() -> Iterator[None]:
 class Signals(ExitStack):
     """Note the first signal inside a `with` block, so that the work can be saved after its current step.
 
-    Machines send SIGTERM before they are preempted, and schedulers repeat it, so a second SIGTERM is ignored.
+    Programs get SIGTERM before their machine is preempted. Schedulers repeat it, so a second one is ignored.
     A second Ctrl-C stops at once, without saving.
     """
 

@@ -292,7 +292,7 @@ def _follows(begun: str, new: str) -> bool:
 def _made(
     answer: str, span: tuple[int, int], wide: tuple[int, int], without: Collection[str], case: str = ""
 ) -> Edit | None:
-    """Return the edit that removes an aside, or replaces a mark or letters; None if that needs a model."""
+    """Return an edit that drops a set-off phrase, or changes a mark or case; None if it needs a model."""
     (begin, end), before = span, answer[: wide[0]].rstrip(" ")
     if wide != span and answer[wide[0]] in "(,—–-" and before[-1:].isalnum():
         return Edit(len(before), wide[1], made=" " * answer[wide[1] :][:1].isalnum())

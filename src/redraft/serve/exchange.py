@@ -217,7 +217,7 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Do work for a client. If the client leaves, call `leave`, and wait for the work if it returns True.
+    """Do work for a client. If the client leaves, call `leave`; if that returns True, wait for the work.
 
     Raises:
         ClientGone: The client left before the end. The work has ended, or was cancelled.

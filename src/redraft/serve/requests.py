@@ -180,7 +180,7 @@ class ModelRequest(Body):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Return the checked body, with the fields that the models' file allows for its model in `beside`."""
+        """Return the checked body. Its `beside` has the fields that the models' file allows for its model."""
         name = given.get("model")
         allowed = models.passes.get(name, frozenset()) if isinstance(name, str) else frozenset()
         beside = {field: given[field] for field in allowed - cls.model_fields.keys() if field in given}

@@ -38,7 +38,7 @@ def refuse_quantised(checkpoint: Checkpoint) -> None:
     if kind or scaled:
         method = kind.get("quant_method") if isinstance(kind, dict) else None
         found = f"{checkpoint.path} is quantised ({method or scaled!r:.80}): it contains codes, not weights."
-        raise ModelError(found, hint="Start from the original model, or load and save it with transformers.")
+        raise ModelError(found, hint="Start from the original model, or from a dequantised copy of this one.")
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -23,7 +23,7 @@ _NAN |= {"F16": ("int16", (0x1F << 10) + 1), "BF16": ("int16", (0xFF << 7) + 1)}
 
 @dataclass(frozen=True)
 class Losses:
-    """The numbers of lost values by tensor. Tensors without losses are left out."""
+    """Counts, by tensor, of values that were not finite, or became infinite or zero by rounding."""
 
     odd: dict[str, int] = field(default_factory=dict)  # NaN or infinite before rounding
     infinite: dict[str, int] = field(default_factory=dict)  # infinite or NaN only after rounding

@@ -28,7 +28,7 @@ _LIBC = libc()
 
 @contextmanager
 def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
-    """Lock an output, and yield a temporary path to write to, which is removed at the end.
+    """Lock an output, and yield a temporary path. If the caller has not renamed it, it is removed.
 
     Remains of a killed run are removed first. An output that overlaps the manifest's `inputs` is refused.
     """

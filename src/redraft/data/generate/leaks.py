@@ -27,7 +27,7 @@ class Marked(NamedTuple):
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield feedback that quotes a gold text missing from its answer, and later answers with that quote."""
+    """Yield feedback that quotes gold text its answer lacks, and later answers that repeat the quote."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= _LEAST)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()

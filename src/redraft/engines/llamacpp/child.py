@@ -66,8 +66,8 @@ def main() -> None:
 def _watch() -> subprocess.Popen[bytes]:
     """Start the process that kills this one when standard input ends.
 
-    While a model loads, native code holds the interpreter and no thread of this process runs. Linux can
-    signal a parent's death, but does so as soon as the thread that started the child ends.
+    A thread cannot do this: while a model loads, native code holds the interpreter, and no thread runs.
+    Linux's signal at a parent's death comes too early: when the thread that started the child ends.
     """
     nowhere = subprocess.DEVNULL  # readers of this process's output must see its end
     command = [sys.executable, "-I", "-S", __file__, str(os.getpid())]

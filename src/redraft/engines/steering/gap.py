@@ -29,9 +29,9 @@ Encode: TypeAlias = Callable[[str], Awaitable[Tokens]]
 
 
 async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> list[str]:
-    """Return the likely numbers for a gap, best first, or its best word, each with the text after the gap.
+    """Return texts to replace a gap and the rest after it, likeliest first; empty if nothing fits.
 
-    `forbidden` returns None if a text is allowed.
+    A number may have several, a word one: the best word, or none. `forbidden` returns None for allowed texts.
     """
     if gap.number:
         found = sorted(await _numbers(gap, look, encode), reverse=True)

@@ -375,8 +375,8 @@ class _Writer:
     def _forbidden(self, text: str, old: int, *, whole: bool = True) -> int | None:
         """Return the start of a forbidden phrase's last word, or None.
 
-        The first `old` characters were searched. If the text is not `whole`, a phrase at its end does not
-        count, because its last word may still grow.
+        The first `old` characters were already searched. If the text is not `whole`, a phrase at its end
+        does not count, because its last word may still grow.
         """
         said = text.replace("’", "'") if self.lacks else ""
         for pattern in self.lacks:

@@ -321,7 +321,7 @@ class Choice:
         return f"{said} It promises {promised}, with {tokens_text(promise.tokens)} new tokens an answer."
 
     def put(self, file: Path) -> str:
-        """Write the way as a recipe, and its evidence into the chains' folder. Return the recipe as JSON."""
+        """Write the chosen way to `file`, and its evidence to the chains' folder. Return the recipe as JSON."""
         record, folder = self._recipe, self.matrix.plan.out
         keep_edited(file, folder)
         write_file(file, _yaml(record).encode())
@@ -447,7 +447,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
         hint = "Give a file that --choose wrote: its promise.evidence is the name of a folder."
-        raise UsageError(f"{file} has no promise that can be verified.", hint=hint)
+        raise UsageError(f"{file} has no promise with evidence to verify.", hint=hint)
     places = [file.parent / promise["evidence"], file.with_suffix(""), Path(promise["evidence"])]
     found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
     folder, choice = next((each for each in found if each[1]), (places[-1], {}))

@@ -330,7 +330,7 @@ def _win_rate(sums: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Difference:
-    """The lead of one model over another, against the same opponent on the same questions."""
+    """How far one model leads another when both face the same opponent on the same questions."""
 
     model: str
     other: str

@@ -182,7 +182,7 @@ class Tree(NamedTuple):
 
 
 def tree_of(rows: Sequence[Sequence[int]]) -> Tree:
-    """Make the tree of some rows of tokens."""
+    """Convert rows of tokens to a tree, which stores long shared prefixes once."""
     ids: list[int] = []
     positions: list[int] = []
     branches: list[Branch] = []

@@ -114,7 +114,7 @@ def _judged(task: Task, chain: Chain, answer: str) -> Step:
 
 
 def unchecked(chain: Chain) -> Chain:
-    """Return an answered record that belongs to no task, with feedback that contains no verdict."""
+    """Return an answered record that belongs to no task, with feedback whose verdict is `unknown`."""
     step = Step(answer=chain.answer, feedback=Feedback(text=UNKNOWN, verdict="unknown", by="checks"))
     return _with(chain, (step,))
 

@@ -184,7 +184,7 @@ def _rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], h
             factor = _number(values, "rope.scaling.factor")
             return Rope(theta) if factor == 1 else Rope(theta, "linear", {"factor": factor})
     found = f"the GGUF file has rotary scaling of the kind {kind!r:.40}"
-    raise ModelError(f"{found}, which cannot be converted to a folder.")
+    raise ModelError(f"{found}, so it cannot be converted to a folder.")
 
 
 def rope_factors(rope: Rope, head: int) -> list[float]:

@@ -114,8 +114,8 @@ def _base(adapter: LoraAdapter, given: Path | None) -> Base:
     if path is None or not path.exists():
         sought = given or named or "which its settings do not name"
         raise UsageError(
-            f"the base of {adapter.folder}, {sought!s:.120}, is not here, but its configuration is needed.",
-            hint="Name the base, a folder with config.json or a GGUF file: --base PATH",
+            f"the base of {adapter.folder}, {sought!s:.120}, was not found. The base's configuration is needed.",
+            hint="Name the base, a GGUF file or a folder with config.json: --base PATH",
         )
     if path.is_dir():
         if not (config := read_json(path / "config.json")):
@@ -161,7 +161,7 @@ def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> I
 
 
 def parts_of(adapter: LoraAdapter, half: Half, size: int = CHUNK) -> Iterator[torch.Tensor]:
-    """Yield the values of a half in float32, by whole rows, or by whole heads if they are permuted."""
+    """Yield a half's values as float32 tensors of whole rows, or of whole heads if its rows are permuted."""
     rows, width = half.shape
     for start, stop in portions(rows, width, half.heads, size):
         part = adapter.rows(half.source, start, stop).float() * half.factor

@@ -134,7 +134,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 127) << shift
         if byte < 128:
             return value, at
-    raise ValueError(f"a number has more than ten bytes at byte {at}")
+    raise ValueError(f"the number before byte {at} has more than ten bytes")
 
 
 def _int(value: Field) -> int:

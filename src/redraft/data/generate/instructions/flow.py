@@ -45,7 +45,7 @@ class _Reply:
 
 @dataclass
 class Teacher:
-    """An open model, and the settings that its calls share."""
+    """An engine, and the settings that its calls share."""
 
     engine: Engine
     identity: Any  # JSON values that identify the model
@@ -157,7 +157,7 @@ class Flow:
 
     @property
     def dry(self) -> bool:
-        """Whether no task was kept from the last `DRY` requests, including failed ones."""
+        """Whether the last `DRY` requests, failed ones included, added no task."""
         return self.commits.next - 1 - self.pool.last >= DRY
 
     async def work(self, request: Request) -> list[str] | None:
