@@ -18,7 +18,6 @@ import row_engines
 from measure import FULL, QUICK, Goal, Row
 from report import main
 
-
 AVX2 = "avx2.so" in os.environ.get("LD_PRELOAD", "")
 GOALS = {8: Goal("≥", 7.0), 32: Goal("≥", 13.0)} if AVX2 else row_chains.MANY
 

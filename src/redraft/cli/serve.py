@@ -112,7 +112,8 @@ def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, A
     entries, passes, replies = list[Any](), {}, {}
     for name, keys in document.items():
         if not isinstance(name, str) or not isinstance(keys, dict):
-            raise UsageError(f"{path}: {name!r:.80} should be a model's name, followed by keys and values.", hint=_A_MODEL)
+            message = f"{path}: {name!r:.80} should be a model's name, followed by keys and values."
+            raise UsageError(message, hint=_A_MODEL)
         where = f"{path}: {name}: "
         own = ModelKeys.read_file(keys, where=where)
         more = ModelKeys.__annotations__

@@ -207,7 +207,7 @@ def test_the_base_has_to_be_known(plain: Path, tmp_path: Path) -> None:
         (tmp_path / "lost" / "adapter_config.json").write_text(config)
         with pytest.raises(UsageError) as caught:
             lora_gguf(tmp_path / "lost", tmp_path / "a.gguf")
-        assert f"lost, {said}, was not found. The base's configuration is needed." in caught.value.message
+        assert f"lost, {said}, was not found. Its configuration is needed." in caught.value.message
         assert caught.value.hint is not None
         assert "--base PATH" in caught.value.hint
     with pytest.raises(UsageError, match=r"none, is not here"):

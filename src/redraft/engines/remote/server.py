@@ -407,7 +407,8 @@ def check_address(url: str) -> None:
         raise UsageError(f"{url!r} is not the address of a server.", hint="http://host:port/v1#model")
     if parts.username or parts.password:
         message = f"the address of {parts.hostname} contains a user name or password, which logs would show."
-        raise UsageError(message, hint=f"Leave them out, and set the key instead: export {key_variable(parts.hostname or '')}=…")
+        hint = f"Leave them out, and set the key instead: export {key_variable(parts.hostname or '')}=…"
+        raise UsageError(message, hint=hint)
 
 
 def _check_key(url: str, key: Key) -> None:

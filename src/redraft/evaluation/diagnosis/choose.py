@@ -321,7 +321,7 @@ class Choice:
         return f"{said} It promises {promised}, with {tokens_text(promise.tokens)} new tokens an answer."
 
     def put(self, file: Path) -> str:
-        """Write the chosen way to `file`, and its evidence to the chains' folder. Return the recipe as JSON."""
+        """Write the way to `file`, and its evidence to the folder of chains. Return the recipe as JSON."""
         record, folder = self._recipe, self.matrix.plan.out
         keep_edited(file, folder)
         write_file(file, _yaml(record).encode())

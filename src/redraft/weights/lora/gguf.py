@@ -114,7 +114,7 @@ def _base(adapter: LoraAdapter, given: Path | None) -> Base:
     if path is None or not path.exists():
         sought = given or named or "which its settings do not name"
         raise UsageError(
-            f"the base of {adapter.folder}, {sought!s:.120}, was not found. The base's configuration is needed.",
+            f"the base of {adapter.folder}, {sought!s:.120}, was not found. Its configuration is needed.",
             hint="Name the base, a GGUF file or a folder with config.json: --base PATH",
         )
     if path.is_dir():

@@ -1,8 +1,8 @@
 """Keep the pool of seed and generated instructions. A new instruction must differ from all of them.
 
 The output does not depend on the speed of requests. A request shows seeds, and tasks from requests whose
-numbers are lower by at least `LAG`. Requests are judged in the order of their numbers (`Turns`). So the same replies give the
-same output, at any parallelism and after any stop.
+numbers are lower by at least `LAG`. Requests are judged in the order of their numbers (`Turns`). So the same
+replies give the same output, at any parallelism and after any stop.
 """
 
 from __future__ import annotations
