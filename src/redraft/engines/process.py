@@ -278,7 +278,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
         """Continue token ids in this process."""
 
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
-        """Continue token ids, after a crash in a new process without the form. With a schema, a crash is raised."""
+        """Continue token ids. After a crash, a new process continues without the form; a schema raises it."""
         said: list[int] = []
         crashes, unsteered = 0, False
         while room.tokens > len(said):
