@@ -6,17 +6,14 @@ so neither Ctrl-C nor a budget can stop it. The module `regex` has a time limit 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import regex  # takes 10 ms, which `import redraft` need not wait for
+import regex
 
 REGEX_SECONDS = 2.0  # time limit of a search, in processor time, so that other work does not count
 
@@ -26,7 +23,7 @@ MAX_EXPANDED = 100_000
 BACKTRACKS = "The pattern backtracks without end: look for a repeat within a repeat, such as (a+)+."
 """The hint for a search that took too long."""
 
-_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:,\d*)?\}|.", re.DOTALL)
+_TOKEN = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:,\d*)?\}|.", regex.DOTALL)
 
 _limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("inf"), 0))
 """The thread's processor time at which `within` ends, and the limit in seconds."""
@@ -58,16 +55,12 @@ class BadPattern(ValueError):
 
 def readable(text: str) -> str:
     """Replace digits that `regex` knows, but Python's `int` does not know yet, with U+FFFD."""
-    import regex
-
     return regex.sub(r"(?![0-9])\p{Nd}", lambda digit: digit[0] if digit[0].isdecimal() else "\ufffd", text)
 
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> regex.Pattern[str]:
     """Compile a pattern. Raise `BadPattern` if it is invalid or too large, or if `within` has ended."""
-    import regex
-
     if reason := late():
         raise BadPattern(f"{reason} to compile this pattern and those before it")
     try:

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
-from itertools import dropwhile
 from math import inf
 from statistics import fmean
-from unicodedata import category
+
+import regex
 
 from redraft.chain import loop
 from redraft.engines.base import Delta, Tokens
@@ -29,6 +29,7 @@ _NO_END = re.compile(
 _MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # markers of an item, heading or quotation
 _WORD = re.compile(r"\w+,? ")
 LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # a sentence too long to be repeated on purpose
+_LETTERS = regex.compile(r"\A[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first character of the scripts without spaces
 STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # a string of JSON; a colon follows a name
 RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a punctuation mark or emoji, eight times or more
@@ -76,7 +77,7 @@ class Draft:
             elif self.text.endswith("\n"):
                 text = text.removeprefix(" ")
             elif text[0] < _WIDE and self.text[-1:].isalnum():  # the piece would extend the given word
-                text = "".join(dropwhile(lambda char: category(char)[0] in "LMN", text))
+                text = _LETTERS.sub("", text)
         if not text and (delta.text or delta.finish):  # for example, the token that ends an answer
             return
         piece = Delta(self._in_case(text), unsteered=delta.unsteered)

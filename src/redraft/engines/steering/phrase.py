@@ -9,10 +9,8 @@ except that a run of katakana is one word. Korean words may have particles. An i
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import regex  # takes 10 ms, which `import redraft` need not wait for
+import regex
 
 _WIDE = (  # Thai, Lao, Burmese, Khmer, Chinese, hiragana
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fff\u3005-\u3007\u3021-\u30a0"
@@ -33,8 +31,6 @@ _SECOND = "은 는 이 가 을 를 도 만 의 에 에서 에게 께서 과 와 
 
 
 def _kind(char: str) -> str:
-    import regex
-
     for kind, chars in (("wide", _WIDE), ("katakana", _KATAKANA), ("hangul", _HANGUL)):
         if regex.match(f"[{chars}]", char):
             return kind
@@ -60,8 +56,6 @@ def pattern_for(
     Markdown emphasis may surround the words. With `part`, the phrase may be a part of a word. A link that is
     `wanted` must be whole, in the same case.
     """
-    import regex
-
     phrase = phrase.replace("’", "'")
     words = phrase.split() or [phrase]
     inner = r"[*_]*\s+[*_]*".join(regex.escape(word, literal_spaces=True) for word in words)
