@@ -202,7 +202,7 @@ def lists(sentence: Sentence) -> Found:
         rf"(?:check)?list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w(?![^,;]*\b(?:is|are|was|were|has|had)\b)"
     )
     verb = rf"(?:^\W*|[.:,] |please |\band )list (?:exactly |only |out |the |me |top )*(?P<n>{NUMBER}) (?!of the\b)\w"
-    form = rf"\b(?P<n>{NUMBER}) (?:[\w'’-]+,? ){{1,8}}?(?:(?:as|in) (?:an? |the form of an? )?{_KINDS} list|numbered(?=[.!]?$))"
+    form = rf"\b(?P<n>{NUMBER}) (?:[\w'’-]+,? ){{1,8}}?(?:(?:as|in) (?:(?:an? |the form of an? )?{_KINDS} list|(?P<points>bullets|bullet[ -]points))|numbered(?=[.!]?$))"
     top = rf"\b(?:top[ -]|an? )(?P<n>{NUMBER})[ -](?:(?:item|point|entry) )?list\b"
     name = rf"(?:^\W*|[.:,] |\b(?:please|and|you) )(?:name|list|give|suggest|write|tell)\b(?: me| us| the| out)*(?: exactly)? (?P<n>{NUMBER}) \w"
     each = sentence.of.has(_LINE_EACH)
@@ -210,19 +210,19 @@ def lists(sentence: Sentence) -> Found:
         for match in sentence.all(pattern):
             if compiled(rf"[^.,;]*\band {NUMBER} ").match(sentence.text, match.end()):  # 3 pros and 3 cons
                 continue
-            kind = match.groupdict().get("kind") or ""
+            kind = match.groupdict().get("points") or match.groupdict().get("kind") or ""
             if (count := number(match["n"])) > 1:
                 yield f"{'lines' if each else 'bullets' if 'bullet' in kind.lower() else 'items'}=={count}"
 
 
 _AFTERWARDS = (
     rf",? \(?(?:(?:max\.?|at most|up to|no more than) (?P<n>{NUMBER})|(?P<m>{NUMBER}) (?:max|at most|tops|or fewer|or less))"
-    r"\b(?! each| per)"
+    r"\b(?! each| per| words| characters| sentences| lines)"
 )
 UNNUMBERED = r"lacks[regex]:(?m)^\s*\d+[.)]"  # no line begins with the number of an item
 _SHAPES = {
     "bullets": r"bull?et(?:ed)?(?:[ -]?(?:points?|list|form|lists)|s)\b",
-    "items": r"(?:numbered|ordered|numerical) lists?\b",
+    "items": r"(?:(?:numbered|ordered|numerical) lists?|numbered steps)\b",
     "headings": r"(?:sub)?-?head(?:ing|er)s\b",
 }
 
@@ -232,7 +232,7 @@ def shapes(sentence: Sentence) -> Found:
     for unit, noun in _SHAPES.items():
         used = rf"\b(?:in|as|use|using|with|into|add|include)\s(?:(?!(?:{NUMBER}|for|of|from|about|on|under|without|no|the|my|your)\b)[a-z]+\s){{0,3}}?{noun}"
         if unit != "headings":
-            used += rf"|\b(?:give|make|create|write|provide|want|need|produce)\s(?:(?:me|us|a|an|the|some)\s){{0,2}}{noun}"
+            used += rf"|^\W*{noun}(?=\W*$)|\b(?:give|make|create|write|provide|want|need|produce)\s(?:(?:me|us|a|an|the|some)\s){{0,2}}{noun}"
         for match in sentence.all(rf"(?P<no>{NO}(?:\w+(?:,| or| and)\s){{0,2}}{noun})|{used}", negated=True):
             none = match["no"] or is_negated(sentence.before(match))
             count = compiled(_AFTERWARDS).match(sentence.text, match.end())

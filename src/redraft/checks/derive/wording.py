@@ -236,6 +236,10 @@ _ASKED = (
     r"(?:an? |the |valid |single |pure |only )*JSON\b(?! (?:parser|schema|file|library|lines|web|api|token))"
 )
 _ASKS = r"\b(?:output|format|extract|respond|response|answer|return|reply|give|provide|write|convert|turn|want|entire)\b"
+_LISTED_AS = (
+    r"\b(?:list|name|show|suggest|generate|make|create)\b(?:(?! as \w+ as )[^.])* "
+    r"(?:as (?:an? |valid )*JSON(?: (?:list|array|object))?|in JSON format)\W*$"
+)
 _ITEM = rf"(?:{QUOTED}|{WORD})"
 _ANY_ITEM = rf"(?:{QUOTED}|(?!(?:an?|the|any|all|more|others?|so|such|values|etc)\b)[^\W\d_][\w'’-]{{0,30}})"
 _KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ANY_ITEM})*)(?=[.;:\n]|$|\s(?:for|from|of|based|about)\b)"
@@ -244,7 +248,8 @@ _JSON_LIST = r"\bJSON (?:list|array)\b|\b(?:list|array) of (?:JSON )?objects\b"
 
 def in_json(sentence: Sentence) -> Found:
     """Yield the check for JSON, with its keys if the prompt lists them."""
-    if re.search(_ASKS, sentence.text, re.I) and any(sentence.all(_ASKED)):
+    asked = re.search(_ASKS, sentence.text, re.I) and any(sentence.all(_ASKED))
+    if asked or any(sentence.all(_LISTED_AS)):
         keys = compiled(_KEYS).search(sentence.of.masked)
         names = [sentence.phrase(each) for each in re.split(r", and | and |, ", keys["keys"])] if keys else []
         names, listed = names if all(names) else [], sentence.of.has(_JSON_LIST)
