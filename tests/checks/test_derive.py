@@ -75,7 +75,7 @@ FOUND = {
     "Use bullet points, but no headings.": ("bullets>=1", "headings==0"),
     "Give three tips for a job interview, as bullet points.": ("bullets==3",),
     "Write 3 tips as bullets, at most 50 words in total.": ("words<=50", "bullets==3"),
-    "How do I boil an egg? Numbered steps.": ("items>=1",),
+    "How do I boil an egg? Numbered list.": ("items>=1",),
     "List five fruits as JSON.": ("json",),
     "List five formats as common as JSON.": ("items==5",),
     "Answer only with yes, no or maybe.": (choice(["yes", "no", "maybe"], alone=True),),

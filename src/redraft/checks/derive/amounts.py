@@ -222,7 +222,7 @@ _AFTERWARDS = (
 UNNUMBERED = r"lacks[regex]:(?m)^\s*\d+[.)]"  # no line begins with the number of an item
 _SHAPES = {
     "bullets": r"bull?et(?:ed)?(?:[ -]?(?:points?|list|form|lists)|s)\b",
-    "items": r"(?:(?:numbered|ordered|numerical) lists?|numbered steps)\b",
+    "items": r"(?:numbered|ordered|numerical) lists?\b",
     "headings": r"(?:sub)?-?head(?:ing|er)s\b",
 }
 
