@@ -77,6 +77,7 @@ FOUND = {
     "Write 3 tips as bullets, at most 50 words in total.": ("words<=50", "bullets==3"),
     "How do I boil an egg? Numbered list.": ("items>=1",),
     "List five fruits as JSON.": ("json",),
+    "Translate 'thank you' into French, Spanish and Italian, as JSON.": ("json",),
     "List five formats as common as JSON.": ("items==5",),
     "Answer only with yes, no or maybe.": (choice(["yes", "no", "maybe"], alone=True),),
     "True or false: owls are birds.": (choice(["true", "false"]),),

@@ -237,7 +237,7 @@ _ASKED = (
 )
 _ASKS = r"\b(?:output|format|extract|respond|response|answer|return|reply|give|provide|write|convert|turn|want|entire)\b"
 _LISTED_AS = (
-    r"\b(?:list|name|show|suggest|generate|make|create)\b(?:(?! as \w+ as )[^.])* "
+    r"\b(?:list|name|show|suggest|generate|make|create|translate)\b(?:(?! as \w+ as )[^.])* "
     r"(?:as (?:an? |valid )*JSON(?: (?:list|array|object))?|in JSON format)\W*$"
 )
 _ITEM = rf"(?:{QUOTED}|{WORD})"
@@ -322,7 +322,7 @@ def language(sentence: Sentence) -> Found:
         return
     into = "in|into|to" if re.search(r"\btranslat", sentence.text, re.I) else "in|use|using|only"
     ends = r"(?=(?: language)?(?:[.,;:!?)]|$| (?:only|in|and|why|how|no other|without|using|please|that|with|what|for|about)\b))"
-    one = rf"(?!,? (?:and|or|to) (?:in )?(?:{_LANGUAGES})\b)"
+    one = rf"(?!(?:,|,? (?:and|or|to)) (?:in )?(?:{_LANGUAGES})\b)"
     spoken = rf"\b(?:{into}) (?:(?:{_PLAIN}) )*(?P<name>{_LANGUAGES})\b{ends}{one}"
     places = [match for match in sentence.all(spoken) if not _OF_A_THING.search(sentence.before(match))]
     if len(found := {BY_NAME[match["name"].lower()] for match in places}) == 1:
