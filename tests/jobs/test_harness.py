@@ -384,9 +384,3 @@ def test_the_time_to_open_models_is_what_is_left() -> None:
     asyncio.run(opened(Limits(seconds=60.0)))
     with pytest.raises(EngineTimeout, match="the limit of 60 s was reached before"):
         asyncio.run(opened(Limits(seconds=60.0).after(Spent(), 59.0)))
-
-
-@pytest.mark.parametrize("limit", [0, -1, float("inf"), float("nan")])
-def test_a_limit_is_above_zero(limit: float) -> None:
-    with pytest.raises(UsageError, match="the limit of usd cannot be"):
-        Limits(usd=limit)

@@ -45,9 +45,20 @@ def _run() -> None:
     try:
         app(prog_name="redraft")
     except OSError as error:
-        _full(error)
+        import errno
+
+        from redraft.jobs.counting import tell
+
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
+            raise
+        fault = "is closed" if error.errno == errno.EBADF else f"cannot be written: {error.strerror}"
+        tell(f"standard output {fault}.")
+        raise SystemExit(2) from None
     finally:
-        _flush()
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unraised(dropped: sys.UnraisableHookArgs) -> None:
@@ -60,22 +71,3 @@ def _unraised(dropped: sys.UnraisableHookArgs) -> None:
 def _again() -> None:
     time.sleep(0.01)
     _thread.interrupt_main()
-
-
-def _full(error: OSError) -> None:
-    import errno
-
-    from redraft.jobs.counting import tell
-
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
-        raise error
-    fault = "is closed" if error.errno == errno.EBADF else f"cannot be written: {error.strerror}"
-    tell(f"standard output {fault}.")
-    raise SystemExit(2) from None
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -84,12 +84,6 @@ class Failure:
         return self.status in (None, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
     @property
-    def is_told(self) -> bool:
-        """Whether the server says that it accepts no requests now."""
-        busy = self.status == HTTPStatus.SERVICE_UNAVAILABLE and self.retry_after is not None
-        return busy or self.status == HTTPStatus.TOO_MANY_REQUESTS
-
-    @property
     def words(self) -> str:
         """The failure as a predicate, such as "is down", for a progress line."""
         if self.status is None:
@@ -133,7 +127,8 @@ class Retry:
             return False
         # One reset may be the connection's fault. After two, with nothing served since, it is the server's.
         is_down = failure.of_server and failure.attempt > 1 and (self._served_at or 0) <= failure.began
-        if failure.is_told or is_down:
+        busy = failure.status == HTTPStatus.SERVICE_UNAVAILABLE and failure.retry_after is not None
+        if is_down or busy or failure.status == HTTPStatus.TOO_MANY_REQUESTS:
             self.rate.hold(seconds)
         else:
             await asyncio.sleep(seconds)

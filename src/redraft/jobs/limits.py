@@ -11,9 +11,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from math import inf
 
-from redraft.errors import EngineTimeout, UsageError
+from redraft.errors import EngineTimeout
 from redraft.jobs.counting import counted
 
 STOPPED = 4  # the exit status of a run that a limit ended
@@ -47,12 +46,6 @@ class Limits:
     seconds: float | None = None
     spent_before: Spent = field(default_factory=Spent)  # the cost of earlier jobs of the same run
     seconds_before: float = 0.0  # the duration of those jobs
-
-    def __post_init__(self) -> None:
-        for name in ("usd", "tokens", "seconds"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < inf:
-                raise UsageError(f"the limit of {name} cannot be {value}.", hint="Set a number above zero.")
 
     def reached(self, spent: Spent, seconds: float) -> str:
         """Describe the limit that was reached, or return ""."""

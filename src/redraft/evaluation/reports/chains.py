@@ -83,7 +83,9 @@ def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
             kinds.update(own)
             right = None if chain.best is None else rights[chain.best]
             known = -1 if right is None else 2 if right and KEY not in chain.meta else int(right)
-            index.append([name, title_of(chain), known, len(chain.steps), own])
+            text = " ".join(chain.prompt.text[: 4 * TITLE].split())
+            text = text if len(text) <= TITLE else f"{text[: TITLE - 1]}…"
+            index.append([name, text, known, len(chain.steps), own])
     checks = Counter({name: count for name, count in kinds.items() if name.startswith("failed ")})
     offered = [*(kinds - checks).most_common(), *checks.most_common(MOST_CHECKS)]
     return filled(
@@ -124,9 +126,3 @@ def _rights(chain: Chain) -> list[bool | None]:
         if len(rights := [*rights_of(chain)]) == len(chain.steps):
             return rights
     return [step.passed for step in chain.steps]
-
-
-def title_of(chain: Chain) -> str:
-    """Return the start of a chain's prompt on one line."""
-    text = " ".join(chain.prompt.text[: 4 * TITLE].split())
-    return text if len(text) <= TITLE else f"{text[: TITLE - 1]}…"

@@ -109,8 +109,8 @@ class Material:
                     raise RecordError(f"{path} has the answer {record.id!r} twice.")
                 if questions is None:
                     found.prompts.setdefault(question_id(record), record.prompt.said)
-                model = record.model.get("name") if isinstance(record.model, Mapping) else None
-                by_name[name] = Answer(name, str(model or ""), question_id(record), record.answer)
+                model = str(record.model.get("name") or "")
+                by_name[name] = Answer(name, model, question_id(record), record.answer)
         if questions:
             found.where = name_of(questions)
             found.questions = read_questions(questions)

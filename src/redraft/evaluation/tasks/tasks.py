@@ -208,7 +208,9 @@ async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
         for step in chain.steps
     ]
     chain = chain.model_copy(update={"steps": tuple(steps)})
-    about: dict[str, Any] = {"task": name, "groups": groups_of(task, chain)}
+    source = meta_of(chain, "source")
+    groups = [f"{named}{source[key]}" for key, named in task.groups if isinstance(source.get(key), str | int)]
+    about: dict[str, Any] = {"task": name, "groups": groups}
     about["steps"] = await results_of(checks, chain.steps, chain.prompt)
     if chain.drafts:
         about["drafts"] = await results_of(checks, chain.drafts, chain.prompt)
@@ -226,9 +228,3 @@ async def results_of(
     """Return the results of the checks on each answer as JSON values."""
     found = [await run_checks(checks, step.answer, prompt, step.reasoning) for step in steps]
     return [[result.model_dump() for result in results] for results in found]
-
-
-def groups_of(task: Task, record: Chain) -> list[str]:
-    """Return the groups of a record, such as `level 3` and `Algebra`."""
-    source = meta_of(record, "source")
-    return [f"{named}{source[key]}" for key, named in task.groups if isinstance(source.get(key), str | int)]
