@@ -69,7 +69,7 @@ def test_lines_of_json() -> None:
         server.post({"model": "short", "messages": [{"role": "user", "content": "a\nb"}]}, headers=headers)
         server.post({"temprature": 0}, headers=headers)
     lines = list(map(json.loads, text.getvalue().splitlines()))
-    own = (line for line in lines if line["id"] == "mine")  # another server may still end
+    own = (line for line in lines if line.get("id") == "mine")  # another server may still end
     answered, refused = sorted(own, key=lambda line: line["status"])  # each is logged behind its reply
     assert answered.pop("seconds") > 0
     assert answered.pop("time").endswith("+00:00")
@@ -86,16 +86,28 @@ def test_lines_of_json() -> None:
         "completion_tokens": len("A SECRET answer."),
     }
     assert (refused["status"], refused["error"]) == (400, "unknown_field")
+    assert (refused["model"], refused["param"]) == ("plain", "temprature")
+    assert "stopping within 30 s (requests: 0 running, 0 waiting)" in lines[-1]["message"]
     assert "SECRET" not in text.getvalue()
 
 
-def test_a_wrong_key_is_logged_with_its_address_and_a_good_probe_is_not_logged(tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text("sk-0123456789abcdef")
-    with logged(JsonFormatter()) as text, served(keys=Keys.read(tmp_path / "keys")) as server:
-        for path in ("/health", "/ready", "/metrics"):
-            httpx.get(server.root + path, headers={"x-request-id": "mine"})
-    [line] = (line for line in map(json.loads, text.getvalue().splitlines()) if line["id"] == "mine")
-    assert (line["path"], line["status"], line["client"]) == ("/metrics", 401, "127.0.0.1")
+def test_a_wrong_key_a_login_and_a_vote_are_logged_and_a_good_probe_is_not(tmp_path: Path) -> None:
+    key, ballot = "sk-0123456789abcdef", {"id": "x" * 8, "question": "?", "winner": "1", "swapped": False}
+    (tmp_path / "keys").write_text(f"{key} name=ann")
+    keys = Keys.read(tmp_path / "keys")
+    with (
+        logged(JsonFormatter()) as text,
+        served(keys=keys, store=lambda _: True) as server,
+        httpx.Client(base_url=server.root) as client,
+    ):
+        for path in ("/health", "/ready", "/", "/metrics"):
+            client.get(path)
+        client.post("/login", json={"key": key})
+        client.post("/page/votes", json={**ballot, "names": ["a", "b"], "answers": ["1", "2"]})
+    wrong, *visits = (each for each in map(json.loads, text.getvalue().splitlines()) if "path" in each)
+    assert (wrong["path"], wrong["status"], wrong["client"]) == ("/metrics", 401, "127.0.0.1")
+    found = [(visit["key"], visit["path"], visit["status"]) for visit in visits]
+    assert found == [("ann", "/login", 200), ("ann", "/page/votes", 200)]
 
 
 def broken(_: object) -> str:

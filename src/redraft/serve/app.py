@@ -89,6 +89,7 @@ class _Route(APIRoute):
             models: Models = request.app.state.models.within(request.state.key.allows)
 
             def checked(found: dict[str, Any]) -> Any:
+                request.state.asked = str(found.get("model", ""))[:80]
                 with within(reader.limits.reading):
                     return kind.read(found, models) if issubclass(kind, ModelRequest) else kind.of(found)
 

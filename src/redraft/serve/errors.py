@@ -84,8 +84,8 @@ def told(error: errors.RedraftError) -> str:
 
 
 def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
-    """Return the reply to a refused request. The log gets the code of the refusal."""
-    scope["state"]["error"] = refusal.code
+    """Return the reply to a refused request. The log gets its code and its field."""
+    scope["state"].update(error=refusal.code, param=refusal.param)
     return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
 

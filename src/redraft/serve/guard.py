@@ -75,7 +75,7 @@ class Guard:
             probe = scope["path"].rstrip("/") in (*OPEN, "/metrics")
             if not probe:
                 self.metrics.note(seen, seconds)
-            quiet = of_page or (probe and seen["status"] == HTTPStatus.OK)
+            quiet = (of_page and scope["method"] != "POST") or (probe and seen["status"] == HTTPStatus.OK)
             _log.log(logging.DEBUG if quiet else logging.INFO, Entry.of(scope, seconds))
             self.reader.release(seen)
             REQUEST.reset(before)

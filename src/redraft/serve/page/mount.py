@@ -227,10 +227,12 @@ class Page:
         if (cookie := logins.enter(entry.key, secure=secure)) is None:
             _log.warning("a login from %s failed", request.client.host if request.client else "unknown")
             raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "That key is wrong.")
+        request.state.key = logins.key_of(cookie)
         return JSONResponse({}, headers={"Set-Cookie": cookie})
 
     def _key(self, request: Request) -> Key:
         if key := self.key_of(request.headers) if self.logins else ANYONE:
+            request.state.key = key
             return key
         raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Log in to vote.")
 
