@@ -144,7 +144,7 @@ def test_models_of_a_file_share_their_engines_and_take_flags() -> None:
         ("rain: {server-fields: [guided_json, messages]}", "'messages', which redraft reads itself"),
         ("{", "models.yaml is not YAML"),
         ("b: {check: [wrds<3]}", "models.yaml: b: no check is called 'wrds'"),
-        ("b: {model: no.gguf}", "models.yaml: b: there is no model file no.gguf"),
+        ("b: {about: Rain., model: no.gguf}", "models.yaml: b: there is no model file no.gguf"),
     ],
 )
 def test_a_wrong_file_of_models_is_refused_before_anything_is_loaded(text: str, said: str) -> None:

@@ -115,7 +115,7 @@ def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, A
             message = f"{path}: {name!r:.80} should be a model's name, followed by keys and values."
             raise UsageError(message, hint=_A_MODEL)
         where = f"{path}: {name}: "
-        own = ModelKeys.read_file(keys, where=where)
+        own = ModelKeys.read_file({key: keys[key] for key in keys if key != "about"}, where=where)
         more = ModelKeys.__annotations__
         settings = _filled({**flags, **{key: v for key, v in own.explicit.items() if key not in more}})
         entries.append((name, "", settings))
