@@ -153,7 +153,7 @@ def test_a_wrong_value_is_named(server: Server, route: str, body: dict[str, Any]
 
 CALL = {"type": "function_call", "call_id": "a", "name": "search", "arguments": "{}"}
 SAID: list[tuple[str, dict[str, Any], str]] = [
-    (CHAT, {"temperature": True}, "temperature is true. It should be a number"),
+    (CHAT, {"temperature": True}, "temperature is true. It should be a number from 0 to 2."),
     (CHAT, {"tools": [TOOL], "tool_choice": {}}, "tool_choice is an empty object. It should be"),
     (CHAT, {"response_format": {"type": None}}, "response_format.type is null. It should be"),
     (CHAT, schema_of(True), f"{PLACE} is true. It should be an object"),
@@ -166,8 +166,8 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"top_k": {"a": 1}}, "top_k is an object. It should be a whole number from 0 to 2,147,483,647."),
     (CHAT, {"messages": None}, 'messages is missing. It should be a list of messages: [{"role": '),
     (CHAT, {"max_tokens": 10**10}, "max_tokens is 10000000000. It should be a whole number, above 0 and at"),
-    (CHAT, {"temperature": 9}, "temperature is 9, but this server allows 2 at most."),
-    (RESPONSE, {"temperature": 2.5}, "temperature is 2.5, but this server allows 2 at most."),
+    (CHAT, {"temperature": 9}, "temperature is 9. It should be a number from 0 to 2."),
+    (RESPONSE, {"temperature": 2.5}, "temperature is 2.5. It should be a number from 0 to 2."),
     (
         CHAT,
         {"tools": [{"type": "function", "function": {"name": "a b"}}]},

@@ -59,25 +59,28 @@ def option(
     list with only that text. `schema` replaces the option's own JSON Schema. `folds` converts values that
     OpenAI accepts, but the option does not.
     """
-
-    def check(given: Any) -> Any:
-        alone = single and isinstance(given, str)
-        value = [given] if alone else folds(given) if folds else given
-        size = len(value) if isinstance(value, list) else value
-        if most is not None and isinstance(size, int | float) and size > most:
-            found = f"contains {size} texts" if isinstance(value, list) else f"is {shown(value)}"
-            raise ValueError(f" {found}, but this server allows {most:,} at most.")
-        try:
-            return getattr(RevisionOptions.read({name: value}), name)
-        except UsageError as error:
-            said = told(error).partition(name)[2]
-            raise ValueError(said.removeprefix(": item 1") if alone else said) from None
-
+    span = ""
     if schema is None:
         about = PlainOptions.model_json_schema()["properties"][name]
         kind = next(each for each in about.get("anyOf", [about]) if each["type"] != "null")
         schema = {**kind, "description": about["description"], **({} if most is None else {"maximum": most})}
         schema.pop("default", None)  # a model may have another default
+        what = "a whole number" if kind["type"] == "integer" else "a number"
+        span = "" if most is None else f"{what} from {kind['minimum']} to {most}"
+
+    def check(given: Any) -> Any:
+        alone = single and isinstance(given, str)
+        value = [given] if alone else folds(given) if folds else given
+        outside = f" is {shown(value)}. It should be {span}." if span else ""
+        size = len(value) if isinstance(value, list) else value if span else None
+        if most is not None and isinstance(size, int | float) and size > most:
+            raise ValueError(outside or f" contains {size} texts, but this server allows {most:,} at most.")
+        try:
+            return getattr(RevisionOptions.read({name: value}), name)
+        except UsageError as error:
+            said = outside or told(error).partition(name)[2]
+            raise ValueError(said.removeprefix(": item 1") if alone else said) from None
+
     return Checked(check, schema, name)
 
 
