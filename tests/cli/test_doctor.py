@@ -1,4 +1,4 @@
-"""`redraft doctor`: its report is true, shows no key, and never fails."""
+"""`redraft doctor`: its report is true, shows no key, and ends."""
 
 from __future__ import annotations
 
@@ -135,4 +135,5 @@ def test_a_config_file_that_cannot_be_read_is_told_and_not_raised() -> None:
     finding = found("config file")
     assert finding.well is False
     assert "Did you mean 'defaults'?" in finding.type_next
-    assert redraft("doctor").exit_code == 0
+    done = redraft("doctor")
+    assert (done.exit_code, "\nbad config file" in done.stdout) == (2, True)

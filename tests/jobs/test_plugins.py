@@ -225,7 +225,7 @@ def test_a_command_that_does_not_load_is_named_by_help_and_doctor(installs: Inst
         True,
     )
     status, text = typed("doctor")
-    assert "no  plugin         the command 'greet' of the package redraft-shouts 1.0 does not load" in text
+    assert "bad plugin         the command 'greet' of the package redraft-shouts 1.0 does not load" in text
     assert "> Install another version of the package, or remove it: pip uninstall redraft-shouts" in text
 
 
