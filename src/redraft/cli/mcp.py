@@ -11,7 +11,7 @@ def mcp(flags: Given) -> None:
 
     It speaks the Model Context Protocol on standard input and output. A client, such as an editor or an
     agent, starts it. The client chooses the prompt and the checks, which may not run programs or read files;
-    the options decide the rest. The model is loaded at the first question.
+    the options decide the rest. The model is loaded at the first question. Needs the extra 'mcp'.
     """
     import asyncio
 
