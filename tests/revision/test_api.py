@@ -163,7 +163,7 @@ HALF, LONE = "a\ud800b", "the prompt has a lone surrogate"
     ("prompt", "said"),
     [
         ("", EMPTY), ("  \n", EMPTY), ([], EMPTY),
-        ([{"role": "user", "content": ""}, {"role": "assistant", "content": "Yes?"}], EMPTY),
+        ([{"role": "user", "content": ""}, {"role": "assistant", "content": "Yes?"}], "message has no text"),
         ([{"role": "user", "text": "Hi."}], "message 1 has no content. It has 'role', 'text'"),
         ([{"role": "system", "content": "Be brief."}], f"{NO_USER}system"),
         ([{"role": "assistant", "content": "Yes?"}], f"{NO_USER}assistant"),

@@ -87,7 +87,7 @@ def test_lines_of_json() -> None:
     }
     assert (refused["status"], refused["error"]) == (400, "unknown_field")
     assert (refused["model"], refused["param"]) == ("plain", "temprature")
-    assert "stopping within 30 s (requests: 0 running, 0 waiting)" in lines[-1]["message"]
+    assert "stopping within 30 s (requests: 0)" in lines[-1]["message"]
     assert "SECRET" not in text.getvalue()
 
 

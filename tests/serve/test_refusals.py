@@ -76,7 +76,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "tools": [[5], [{"type": "é"}]],
     },
 }  # fmt: skip
-BODIES: list[tuple[str, dict[str, Any], str]] = [
+BODIES: list[tuple[str, dict[str, Any], str | None]] = [
     *(
         (route, {name: value}, name)
         for route in VALUES
@@ -115,6 +115,7 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"response_format": {"type": ["text"]}}, "response_format.type"),
     (CHAT, {"response_format": {"type": "json_schema"}}, PLACE),
     (CHAT, schema_of({"type": "no"}), PLACE),
+    (CHAT, {**schema_of({"type": "object", "required": ["a", "b"]}), "max_tokens": 5}, None),
     (CHAT, schema_of({"$ref": "http://169.254.169.254/x"}), PLACE),
     *((CHAT, {"revision": {"max": most}}, "revision.max") for most in (-1, 17)),
     *(
@@ -144,7 +145,7 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("route", "body", "param"), BODIES, ids=lambda part: json.dumps(part)[:60])
-def test_a_wrong_value_is_named(server: Server, route: str, body: dict[str, Any], param: str) -> None:
+def test_a_wrong_value_is_named(server: Server, route: str, body: dict[str, Any], param: str | None) -> None:
     reply = post(server, route, body)
     error = refused(reply)
     assert (reply.status_code, error["param"], error["type"]) == (400, param, "invalid_request_error")
@@ -159,6 +160,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, schema_of(True), f"{PLACE} is true. It should be an object"),
     (CHAT, {"revision": {"budget": 5}}, "revision.budget is 5. It should be a budget in tokens, seconds or"),
     (CHAT, {"revision": {"drafts": 2}}, "nothing can choose among 2 drafts. Add a check, such as words<=50,"),
+    (CHAT, message([{"type": "text"}]), "the user's message has no text."),
     (CHAT, {"n": 9}, "n is 9. It should be a whole number from 1 to 8."),
     (CHAT, {"stream": 1}, "stream is 1. It should be true or false."),
     (CHAT, {"seed": 2**63}, "seed is 9223372036854775808. It should be a whole number of 64 bits; -1 mea"),
@@ -227,6 +229,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
 def test_the_message_names_the_part(server: Server, route: str, body: dict[str, Any], said: str) -> None:
     error = refused(post(server, route, body))
     assert error["message"].startswith(said)
+    assert "Prompt" not in error["message"]
     assert error["code"] == "invalid_value"
 
 

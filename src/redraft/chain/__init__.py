@@ -231,7 +231,7 @@ class Prompt(_Record):
         if self.text.strip() or any(map(other_parts, users)):
             return ""
         if users or not messages:
-            return "the prompt is empty"
+            return "the user's message has no text" if users else "the prompt is empty"
         roles = sorted({str(message.get("role")) for message in messages})
         return f"the prompt has no user message: each message has the role {' or '.join(roles)}"
 

@@ -67,7 +67,8 @@ def validator_of(schema: Schema, name: str) -> Validator:
         problem = "no JSON fits it: a required part allows no value, is too long, or contains itself"
         hint = "Look for `not`, `false`, a minimum above its maximum or 500,000, or a type that needs itself."
     except SchemaError as error:
-        problem = f"it is not a JSON Schema: {error.json_path}: {error.message}"
+        fault = error.context[0] if error.context else error
+        problem = f"it is not a JSON Schema: {fault.json_path}: {fault.message}"
     except Unresolvable as error:
         ref = f"{error.ref}#{error.anchor}" if isinstance(error, NoSuchAnchor) else error.ref
         problem = f"it refers to {ref!r}, which is not in the file, and nothing is fetched"

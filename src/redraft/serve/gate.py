@@ -7,7 +7,6 @@ no other; a request whose lane is full gets 429. `Gate.drain` shuts the server d
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from redraft.engines.base import Watched
 from redraft.engines.wrapped import WrappedEngine
 from redraft.revision.cancel import CancelToken
 from redraft.serve.errors import Refusal
-
-_log = logging.getLogger(__name__)
 
 WAIT = 5  # seconds after which a client that was turned away may try again (`Retry-After`)
 GRACE = 5.0  # time limit, in seconds, for cancelled chains to send their best answer
@@ -86,8 +83,6 @@ class Gate:
         Before that, for `linger` seconds, requests are still answered, and `ending` is already true.
         """
         self.ending = True
-        now = f"{len(self._tokens)} running, {self.inside - len(self._tokens)} waiting"
-        _log.info("stopping within %g s (requests: %s); a second signal cancels them", linger + seconds, now)
         cut = asyncio.ensure_future(self._cut.wait())
         await asyncio.wait({cut}, timeout=linger)
         self.draining = True

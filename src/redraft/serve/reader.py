@@ -103,6 +103,8 @@ def object_of(body: bytes) -> dict[str, Any]:
         if (parts := counted(body, signs, most)) > most:
             message = f"the body contains {parts:,} {what}, but this server allows {most:,} at most."
             raise invalid(message, code="too_many_parts")
+    if not body.strip():
+        raise invalid("the body is empty.", code="invalid_json")
     try:
         text = body.decode("utf-8")
         value = json.loads(text, parse_constant=finite, parse_float=finite, object_pairs_hook=once)

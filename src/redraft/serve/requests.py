@@ -443,7 +443,7 @@ def prompt_in(messages: list[Any], param: str) -> Prompt:
     try:
         return prompt_of(messages)
     except UsageError as error:
-        raise invalid(told(error), param) from None
+        raise invalid(error.message, param) from None
 
 
 def chain_options(
@@ -476,7 +476,7 @@ def chain_options(
     try:
         return check_options(found)
     except UsageError as error:
-        raise invalid(told(error), "revision") from None
+        raise invalid(told(error), "revision" if revision else None) from None
 
 
 def read_checks(texts: Sequence[Any]) -> list[Check]:

@@ -108,21 +108,17 @@ def _module(address: str) -> Any:
         if not (given or Path.home().joinpath(".ray", "auth_token").exists()):
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     elif found := _ADDRESS.fullmatch(address):
-        _knock(found["host"].strip("[]"), int(found["port"]), address)
+        try:
+            socket.create_connection((found["host"].strip("[]"), int(found["port"])), SECONDS).close()
+        except (OSError, OverflowError) as error:
+            fault, port = getattr(error, "strerror", None) or str(error), int(found["port"])
+            hint = f"Start it: ray start --head --port {port}. Or leave out the address to use this machine."
+            raise ClusterError(f"no Ray cluster answers at {address}: {fault}.", hint=hint) from None
     try:
         import ray  # Ray reads the environment when it is imported
     except ImportError:
         raise MissingExtra("--ray", "cluster") from None
     return ray
-
-
-def _knock(host: str, port: int, address: str) -> None:
-    try:
-        socket.create_connection((host, port), SECONDS).close()
-    except (OSError, OverflowError) as error:
-        fault = getattr(error, "strerror", None) or str(error)
-        hint = f"Start it: ray start --head --port {port}. Or leave out the address to use this machine."
-        raise ClusterError(f"no Ray cluster answers at {address}: {fault}.", hint=hint) from None
 
 
 def _fault(address: str, error: Exception) -> ClusterError:
