@@ -319,13 +319,13 @@ def test_the_log_has_no_text_of_a_request(caplog: pytest.LogCaptureFixture, keys
             server.post({"messages": messages, **body}, headers=headers)
         httpx.get(f"{server.root}/a%0Ab", headers=headers)
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("redraft.serve")]
-    assert len(lines) == 5
+    assert len(lines) == 6
     name = hashlib.sha256(KEY.encode()).hexdigest()[:8]
     assert re.fullmatch(
         rf"id=req_\w{{24}} key={name} method='POST' path='/v1/chat/completions' status=200 model='plain' "
         r"stop=max_revisions revisions=0 prompt_tokens=13 completion_tokens=13 seconds=0\.\d+",
         lines[0],
     )
-    assert " status=400 error=unknown_field " in lines[2]
+    assert " status=400 model='plain' error=unknown_field " in lines[2]
     assert "path='/a\\nb' status=404" in lines[4]
     assert not [line for line in lines if "SECRET" in line or KEY in line]

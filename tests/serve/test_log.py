@@ -67,7 +67,7 @@ def test_lines_of_json() -> None:
     with logged(JsonFormatter()) as text, served(both("A SECRET answer.")) as server:
         headers = {"x-request-id": "mine"}
         server.post({"model": "short", "messages": [{"role": "user", "content": "a\nb"}]}, headers=headers)
-        server.post({"temprature": 0}, headers=headers)
+        server.post({"temperature": -1}, headers=headers)
     lines = list(map(json.loads, text.getvalue().splitlines()))
     own = (line for line in lines if line.get("id") == "mine")  # another server may still end
     answered, refused = sorted(own, key=lambda line: line["status"])  # each is logged behind its reply
@@ -85,8 +85,8 @@ def test_lines_of_json() -> None:
         "prompt_tokens": answered["prompt_tokens"],
         "completion_tokens": len("A SECRET answer."),
     }
-    assert (refused["status"], refused["error"]) == (400, "unknown_field")
-    assert (refused["model"], refused["param"]) == ("plain", "temprature")
+    assert (refused["status"], refused["error"]) == (400, "invalid_value")
+    assert (refused["model"], refused["param"]) == ("plain", "temperature")
     assert "stopping within 30 s (requests: 0)" in lines[-1]["message"]
     assert "SECRET" not in text.getvalue()
 

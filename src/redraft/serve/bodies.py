@@ -65,8 +65,8 @@ def option(
         kind = next(each for each in about.get("anyOf", [about]) if each["type"] != "null")
         schema = {**kind, "description": about["description"], **({} if most is None else {"maximum": most})}
         schema.pop("default", None)  # a model may have another default
-        whole = "whole " * (kind["type"] == "integer")
-        span = f"a {whole}number from {kind['minimum']} to {most}" if most else ""
+        number = "a whole number" if kind["type"] == "integer" else "a number"
+        span = f"{number} from {kind['minimum']} to {most}" if most else ""
 
     def check(given: Any) -> Any:
         alone = single and isinstance(given, str)

@@ -84,8 +84,9 @@ def told(error: errors.RedraftError) -> str:
 
 
 def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
-    """Return the reply to a refused request. The log gets its code and its field."""
-    scope["state"].update(error=refusal.code, param=refusal.param)
+    """Return the reply to a refused request. The log gets its code and field, unless a client named it."""
+    param = None if refusal.code == "unknown_field" else refusal.param
+    scope["state"].update(error=refusal.code, param=param)
     return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REQUEST: ContextVar[str] = ContextVar("request")
 """The id of the request being answered. Every log line that is written for it contains the id."""
 
-_CLIENTS = ("method", "path", "model", "param")  # fields with a client's text, which is quoted and cut
+_CLIENTS = ("method", "path", "model")  # fields with a client's text, which is quoted and cut
 
 
 class Entry(dict[str, Any]):
@@ -42,7 +42,7 @@ class Entry(dict[str, Any]):
             method=f"{scope['method']:.20}",
             path=f"{scope['path']:.80}",
             status=seen["status"],
-            model=seen.get("model") or seen.get("asked") or None,
+            model=seen.get("model", seen.get("asked")),
             stop=chains[-1].stop if chains else None,
             revisions=sum(chain.revisions for chain in chains) if chains else None,
             prompt_tokens=usage and usage.prompt_tokens,  # of all attempts of its chains

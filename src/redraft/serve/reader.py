@@ -103,8 +103,6 @@ def object_of(body: bytes) -> dict[str, Any]:
         if (parts := counted(body, signs, most)) > most:
             message = f"the body contains {parts:,} {what}, but this server allows {most:,} at most."
             raise invalid(message, code="too_many_parts")
-    if not body.strip():
-        raise invalid("the body is empty.", code="invalid_json")
     try:
         text = body.decode("utf-8")
         value = json.loads(text, parse_constant=finite, parse_float=finite, object_pairs_hook=once)
@@ -115,7 +113,8 @@ def object_of(body: bytes) -> dict[str, Any]:
     except UnicodeEncodeError:
         raise invalid("the body has a lone surrogate (half a character).", code="invalid_json") from None
     except (ValueError, RecursionError) as error:
-        raise invalid(f"the body is not JSON: {fault_of(error)}.", code="invalid_json") from None
+        fault = f"is not JSON: {fault_of(error)}" if body.strip() else "is empty"
+        raise invalid(f"the body {fault}.", code="invalid_json") from None
     if not isinstance(value, dict):
         raise invalid(f"the body is {shown(value)}, but should be a JSON object.", code="invalid_json")
     return {name: part for name, part in value.items() if part is not None}

@@ -160,10 +160,9 @@ async def run(
         if loading.done():
             loading.result()
             await asyncio.wait({ending, serving}, return_when=asyncio.FIRST_COMPLETED)
-        linger *= gate.lingers
         said = "stopping within %g s (requests: %d); a second signal cancels them"
-        logging.getLogger(__name__).info(said, linger + drain, gate.inside)
-        await gate.drain(drain, linger)
+        logging.getLogger(__name__).info(said, drain + linger * gate.lingers, gate.inside)
+        await gate.drain(drain, linger if gate.lingers else 0.0)
     finally:
         server.should_exit = True
         for task in (loading, ending):
