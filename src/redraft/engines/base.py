@@ -142,7 +142,7 @@ class Delta:
         thought: The model's thoughts before its answer. A server sends them separately, or the model writes
             them in tags (`chain.thoughts`). They are not part of `text`.
         others: Other texts for the gap of `Sampling.form`, best first; on the last delta.
-        seconds: In a replayed reply, this delta's share of the time that the original reply took.
+        seconds: With a cache, the time that this delta took when it was written; a replay repeats it.
     """
 
     text: str = ""

@@ -222,20 +222,19 @@ class JournaledEngine(WrappedEngine):
                 whole = None
             if not whole:
                 raise self._journal.unusable("a reply in it is damaged, or from another redraft version")
-            took = found[-1].seconds  # the whole reply's time; a caller may take only its beginning
             for delta in found:
-                yield delta if took is None else replace(delta, seconds=took / len(found))
+                yield delta
             return
-        deltas, begun = list[Delta](), time.monotonic()
+        deltas, last = list[Delta](), time.monotonic()
         try:
             async with aclosing(ask()) as stream:
-                async for delta in stream:
-                    deltas.append(delta)
+                async for each in stream:
+                    last, before = time.monotonic(), last
+                    deltas.append(delta := replace(each, seconds=round(last - before, 6)))
                     # A reply that was cut or has no text is not stored: another call may give more.
                     if delta.finish not in (None, "context", "filtered") and any(
                         each.text.strip() or each.tool_calls for each in deltas
                     ):
-                        deltas[-1] = replace(delta, seconds=time.monotonic() - begun)
                         fields = [vars(each).items() for each in deltas]  # without defaults; counts of 0 stay
                         said = [{k: v for k, v in of if v or (v == 0 and v is not False)} for of in fields]
                         await self._journal.store(key, said)

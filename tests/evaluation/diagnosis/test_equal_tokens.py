@@ -14,9 +14,10 @@ from redraft.chain import Usage
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Curves, Spent, Versus, amount, corrected, verdict
+from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.table import Table
 from redraft.evaluation.diagnosis.truth import known
-from redraft.evaluation.stats import Estimate, without_nan
+from redraft.evaluation.stats import Estimate, paired, without_nan
 from redraft.evaluation.tables import plain
 from tests.evaluation.diagnosis.made_chains import shares, step, told
 from tests.evaluation.diagnosis.made_chains import write_run as write
@@ -161,6 +162,21 @@ def test_at_equal_seconds_other_runs_are_compared_than_at_equal_tokens(tmp_path:
     assert "at 2.0 s; better in 0 prompts, worse in 10" in text_of(timed_curves)
     assert timed_curves.against("revise", "plain").basis == "fewer"
     assert equal_tokens.series(timed_curves)["revise"][0][0] == 1.0, "the picture's axis has seconds"
+
+
+@pytest.mark.parametrize("by", ["tokens", "seconds"])
+def test_chance_that_moves_costs_too_makes_no_difference_more_certain(by: equal_tokens.Cost) -> None:
+    """A wrong second text is long. Then scores at equal cost show no more than the scores."""
+    one, ours, other = shares(20), [*shares(23, 33), *shares(7, 7)], [*shares(20, 23), *shares(17, 17)]
+    points = []
+    for name, rights in (("plain", one), ("revise-2", ours), ("blind-2", other)):
+        second = [0 if name == "plain" else 10 if right else 40 for right in rights]
+        costs = (10 + more * (not first) for more, first in zip(second, one, strict=True))
+        spent = (Spent(right, cost, 1, cost) for right, cost in zip(rights, costs, strict=True))
+        points.append(equal_tokens.Point(Strategy.of(name), tuple(spent)))
+    decision = Curves("m", "t", tuple(points), 1, by=by).against("revise", "blind").decision
+    assert decision.p == pytest.approx(paired(ours, other))
+    assert (decision.better, decision.worse) == (3, 10), "as in the runs"
 
 
 def test_seeds_are_runs_of_the_same_items(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     assert {each.kind for each in table.comparisons if each.ours == "alone"} == {"plain", "vote"}
     assert {each.kind for each in table.comparisons if each.ours == "revise"} == {"plain", "best-of", "vote"}
     assert "changed none" not in str(table)
+    assert len(series(table.cells[0])["revise alone"]) == 1, "its first answers are not those of `one`"
     file = tmp_path / "d" / "runs" / "m" / "t" / "seed-0" / "alone-2.jsonl"
     file.write_text(file.read_text().replace('"finish":"stop"', '"finish":"max_tokens"'))
     said = "m, t: revise alone changed none of 40 first answers: 40 were cut, and 0 had unclear verdicts."

@@ -310,7 +310,7 @@ class Choice:
             said += " More prompts could settle this." * (not race.judge)
         kept = [f"at least {promise.right * 100:.1f} % right"]
         gain, harm = f"at least {promise.gain * 100:.1f}", f"at most {promise.harm * 100:.1f} %"
-        more, worse = f"{gain} points more than with one answer", "wrong where one answer is right"
+        more, worse = f"{gain} points more than with one answer", "of prompts wrong where one answer is right"
         if race.judge:
             said, kept = f"As {race.judge} judges: {said}", []
             more = f"answers preferred to one answer {gain} points more often than the other way round"

@@ -4,11 +4,15 @@ Each size of a way, such as best of 4, is a point: its mean score and cost over 
 and the lines between them form its curve. A random choice between two sizes, for each prompt, gives the
 scores and costs on the line. Two ways are compared at the highest cost that both curves reach. Curves that
 share no cost cannot be compared at equal cost. All tokens that models generate count, also in criticism.
+Costs vary by chance, often together with scores. So each item's score is moved along the line, from the
+item's cost to the cost of the comparison (net benefit: Stinnett and Mullahy, Medical Decision Making 18
+(1998), S68). The mean gain stays the same, and by the delta method the variance includes that of the costs.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +22,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 
 from redraft.errors import UsageError
 from redraft.evaluation import stats
-from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of
+from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of, split
 from redraft.evaluation.diagnosis.strategies import NAMES, SAMPLED, Strategy
 from redraft.evaluation.diagnosis.truth import Known, chains_of, known, preferences
 from redraft.evaluation.stats import Estimate
@@ -40,10 +44,10 @@ def amount(cost: float, by: Cost) -> str:
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
     """Return the indices of the two ascending `costs` around `at`, and its position between them, 0 to 1."""
-    low = max(place for place, cost in enumerate(costs) if cost <= at)
-    high = min(low + 1, len(costs) - 1)
+    low = max(bisect_left(costs, at) - 1, 0)  # below `at` if possible, so that there is a line to it
+    high = max(bisect_right(costs, at) - 1, min(low + 1, len(costs) - 1))
     gap = costs[high] - costs[low]
-    return low, high, (at - costs[low]) / gap if gap else 0.0
+    return low, high, (at - costs[low]) / gap if gap else 1.0
 
 
 class Spent(NamedTuple):
@@ -126,7 +130,7 @@ class Versus:
     basis: Basis
     cost: float  # mean cost per item of the first way at its largest size
     at: float  # the cost at which the second way is compared
-    decision: Decision  # the gain of the first way
+    decision: Decision  # the gain of the first way; it counts items by the runs that are nearest to `at`
     p: float  # the decision's p, corrected by Holm's procedure for the number of comparisons
     base: bool = False  # whether the second way is the base model's, as in `Point`
 
@@ -197,10 +201,10 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points of known cost, cheapest first, after its model's cheaper single answer."""
+        """Return a kind's points by known cost, after a cheaper single answer of its model and prompt."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
-        single = (point for point in self.points if point.way.kind == "plain" and not point.base)
+        single = (one for one in self.points if one.way.kind == "plain" and not one.base and kind != "alone")
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
@@ -208,7 +212,7 @@ class Curves:
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:
-            decision = decide(self.scores(kind, at), self.scores(ours, at))
+            decision = self._decision(ours, kind, at)
         else:
             runs = [point for point in self.curve(kind) if point.way.kind == kind] or [self.last(kind)]
             run = min(runs, key=lambda point: abs(self.cost(point) - self.cost(last)))
@@ -230,11 +234,22 @@ class Curves:
         )
         return most if reached else None
 
-    def scores(self, kind: str, cost: float) -> list[float]:
-        """Return each item's score on the curve of `kind`, interpolated at a cost that the curve reaches."""
-        curve = self.curve(kind)
-        low, high, part = around([*map(self.cost, curve)], cost)
-        return [(1 - part) * a + part * b for a, b in zip(curve[low].scores, curve[high].scores, strict=True)]
+    def _decision(self, ours: str, kind: str, at: float) -> Decision:
+        curves = self.curve(kind), self.curve(ours)
+        places = [around([*map(self.cost, curve)], at) for curve in curves]
+        lines = [(curve[a], curve[b], part) for curve, (a, b, part) in zip(curves, places, strict=True)]
+        start, end, _ = lines[self.cost(self.last(ours)) > at]  # the other way has a point at this cost
+        slope = (end.mean.score - start.mean.score) / (self.cost(end) - self.cost(start) or math.inf)
+
+        def net(low: Point, high: Point, part: float) -> list[float]:
+            both = ([x.score - slope * (getattr(x, self.by) - at) for x in p.spent] for p in (low, high))
+            return [(1 - part) * a + part * b for a, b in zip(*both, strict=True)]
+
+        near = [high if part >= 0.5 else low for low, high, part in lines]
+        found = decide(*(net(*line) for line in lines))
+        # Chance bends the lines too, so the nearest runs must also differ.
+        p = max(found.p, stats.paired(*(net(each, each, 1) for each in near)))
+        return Decision(found.items, *split(*(each.scores for each in near)), found.gain, p)
 
 
 def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:

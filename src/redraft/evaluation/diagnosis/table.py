@@ -258,8 +258,8 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     if faults:
         return faults, "Not verified."
     figures = sum(isinstance(value, int | float) for _, value in _leaves(now, ""))
-    files = counted(len(table["files"]), "file")
-    said = f"Verified: {figures:,} figures from {files}, and the truth of {counted(answers, 'answer')}."
+    files, texts = counted(len(table["files"]), "file"), counted(answers, "answer")
+    said = f"Verified: {figures:,} figures follow from {files}, as does the truth of {texts}."
     return [], said + f" Another version of redraft made {PAGE}, so it was not compared." * other
 
 
