@@ -344,10 +344,7 @@ class WaitOptions(OptionModel):
     """The options for waiting for a model's server."""
 
     timeout: float | None = option(
-        "give up after S seconds without a token, the first or a later one [300, then 60]",
-        SERVER,
-        "S",
-        ge=0.001,
+        "give up after S seconds without a first or next token [300, then 60]", SERVER, "S", ge=0.001
     )
     retries: int = option(
         "repeat a request up to N times if the server is down or fails; in a run, also if a reply breaks off",

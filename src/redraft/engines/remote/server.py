@@ -327,8 +327,11 @@ class Server:
             if isinstance(reply, httpx.Response):
                 reply.extensions["turn"] = turn
                 return reply
-            failure = self._failure(reply, Failure(None, None, attempt, began, asked, silence))
-            if failure is None or not patient or not await self.retry.waited(failure):
+            failure, again = Failure(None, None, attempt, began, asked, silence), self._reached
+            if isinstance(reply, Refusal):
+                failure = Failure(reply.status, reply.retry_after, attempt, began, reply.asked)
+                again = reply.may_pass
+            if not (again and patient and await self.retry.waited(failure)):
                 if isinstance(reply, EngineError):
                     raise reply
                 return replace(reply, tries=attempt)
@@ -359,13 +362,6 @@ class Server:
         assert self._key  # noqa: S101  (others are not signed)
         request.headers["Authorization"] = f"Bearer {self._key.value}"
         return request
-
-    def _failure(self, reply: Refusal | EngineError, failed: Failure) -> Failure | None:
-        if isinstance(reply, EngineError):
-            return failed if self._reached else None
-        if not reply.may_pass:
-            return None
-        return replace(failed, status=reply.status, retry_after=reply.retry_after, asked=reply.asked)
 
     async def _refusal(self, response: httpx.Response) -> Refusal:
         try:
