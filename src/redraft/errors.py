@@ -51,6 +51,12 @@ class RedraftError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
 
+def one_line(message: str, hint: str | None) -> str:
+    """Return a message and its hint as sentences on one line."""
+    end = "" if message.endswith((".", "!", "?", "…")) else "."
+    return f"{message}{end} {hint}" if hint else message
+
+
 def fault_of(error: Exception) -> str:
     """Return a parser's error message. Some of Python's messages are reworded."""
     if isinstance(error, RecursionError):

@@ -344,13 +344,18 @@ class WaitOptions(OptionModel):
     """The options for waiting for a model's server."""
 
     timeout: float | None = option(
-        "give up after S seconds without a token [300 for the first, then 60]", SERVER, "S", ge=0.001
+        "give up after S seconds without a first or next token [300, then 60]", SERVER, "S", ge=0.001
     )
     retries: int = option(
-        "repeat a request that fails or breaks off up to N times", SERVER, "N", default=RETRIES, ge=0
+        "repeat a request up to N times if the server is down or fails; in a run, also if a reply breaks off",
+        SERVER,
+        "N",
+        default=RETRIES,
+        ge=0,
     )
     patience: float | None = option(
-        "keep trying for S seconds while a server is down or busy [ask, chat, serve: 0, others: 300]",
+        "keep trying for S seconds, even after the retries, while a server is down or busy "
+        "[ask, chat, serve, revise(): 0, others: 300]",
         SERVER,
         "S",
         ge=0,

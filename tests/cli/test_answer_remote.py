@@ -74,7 +74,9 @@ def test_a_server_that_fails_from_the_first_request_on_is_not_waited_for() -> No
     assert "fails (500): Internal Server Error" in result.stderr
 
 
-@pytest.mark.parametrize(("args", "asks"), [(("--limit-seconds", "60"), 900), ((), 4000)])
+@pytest.mark.parametrize(
+    ("args", "asks"), [(("--limit-seconds", "60"), 900), ((), 4000), (("--patience", "3"), 120)]
+)
 def test_a_run_does_not_wait_past_its_limit_or_for_another_day(args: tuple[str, ...], asks: int) -> None:
     busy = error_reply(429, "Come back later.", headers={"Retry-After": f"{asks}"})
     result, _ = asked_of(chat_reply(WHOLE), busy, patience=args)

@@ -248,7 +248,7 @@ def test_a_terminal_sees_a_clock_until_the_model_writes() -> None:
     with FakeServer() as server:
         server.on("GET /v1/models", models_reply("m")).on(CHAT, Reply(pieces=[1.2, "data: [DONE]\n\n"]))
         shown = on_a_terminal("Go.", "-m", server.url, "--max-revisions", "0")
-    assert "Loading the model … 0 s" in shown
+    assert "Connecting to the model … 0 s" in shown
     assert "Waiting for the model … 1 s" in shown
 
 

@@ -87,6 +87,8 @@ def test_waits_of_less_than_a_second_are_not_told() -> None:
     assert waited(Patience(outage=300.0, backoff=0.1), Failure(429, None, 1, 0.0))[2] == []
     told = waited(Patience(outage=300.0, backoff=100.0), Failure(503, None, 1, 0.0))[2]
     assert re.fullmatch(r"host fails \(503\), waiting \d+ s, at most 5 min", told[0])
+    told = waited(Patience(tries=1, outage=5.0, backoff=100.0), Failure(503, None, 1, 0.0))[2]
+    assert told == ["host fails (503), waiting 5 s, at most 5 s"], "no pause ends after the patience"
 
 
 @pytest.mark.parametrize("status", [None, 503])

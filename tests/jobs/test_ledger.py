@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Step
-from redraft.errors import ContextError, OutputError, RecordError
+from redraft.errors import ContextError, OutputError, RecordError, ServerError
 from redraft.jobs import ledger as ledgers
 from redraft.jobs.ledger import Ledger, Unfinished
 from redraft.jobs.provenance import ContentHashes, Provenance
@@ -278,7 +278,8 @@ def test_failures_are_kept_until_they_are_made_good(tmp_path: Path) -> None:
     with Ledger(out, PROVENANCE) as ledger:
         assert names_in(ledger) == {"ok"}
         ledger.append("a", line("a"))
-        ledger.fail("b", failure)
+        ledger.fail("b", ServerError("host fails (500): boom", hint="See its log."))
+    assert ledger.first_failure == "host fails (500): boom. See its log."
     assert [json.loads(text)["id"] for text in errors.read_text().splitlines()] == ["b"]
     with Ledger(out, PROVENANCE) as ledger:
         ledger.append("b", line("b"))

@@ -18,7 +18,7 @@ from rich.text import Text as RichText
 from redraft.chain import Chain, Step
 from redraft.cli import render
 from redraft.engines.base import Engine
-from redraft.engines.load import fetches
+from redraft.engines.load import fetches, references_of
 from redraft.jobs.counting import printable
 from redraft.jobs.signals import handled
 from redraft.revision.api import Load, Role, finished
@@ -194,7 +194,8 @@ def loading(load: Load, watch: Watch) -> Load:
 
     async def shown(role: Role, reference: str) -> Engine:
         if not fetches(reference):
-            watch.wait(f"Loading the {role}")
+            remote = "://" in references_of(reference)[0]
+            watch.wait(f"Connecting to the {role}" if remote else f"Loading the {role}")
         engine = await load(role, reference)
         watch.wait()
         return engine

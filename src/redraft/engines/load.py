@@ -288,6 +288,7 @@ async def load_engine(
         fast: Without `engine`, run a GGUF file with OpenVINO if OpenVINO is installed and can read the file,
             and no GPU is used. OpenVINO is faster for many streams, but ignores `Sampling.form` and tools.
         config: The keys and prices; None to read them from the user's config file.
+        patience: Time limits and retries, as an `engines.retry.Patience` (docs/engines.md).
         **machine: Options for a local model (docs/options.md): `engine`, `ctx`, `threads`,
             `gpu_layers`, `dtype`, `device`, `speculate` and `chat_template`.
 

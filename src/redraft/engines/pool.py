@@ -228,7 +228,7 @@ class PoolEngine:
         given_up = lasts and len(trial.tried) == len(self._members)
         if given_up or pause > patience.longest or now - trial.since >= limit:
             down = f"no server of {self._info.name} works. {self.health.trouble}"
-            hint = "Start one of them, or wait longer: --patience SECONDS"
+            hint = "Start one of them, or raise the patience."
             raise trial.error or ServerError(down, hint=hint)
         trial.rounds += failed
         trial.tried.clear()

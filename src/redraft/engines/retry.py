@@ -138,7 +138,8 @@ class Retry:
         patience, now = self._patience, clock()
         self._down_since = now - failure.silence if self._down_since is None else self._down_since
         lasted = now - self._down_since
-        if (failure.retry_after or 0) > patience.longest:
+        last = failure.attempt >= patience.tries
+        if (failure.retry_after or 0.0) + lasted * last > patience.longest:
             return None
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
         if limited:
@@ -149,10 +150,12 @@ class Retry:
         never_worked = failure.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._served_at is None
         over = of_request or never_worked or lasted >= patience.outage
         too_long = failure.silence and (not of_request or now - failure.began >= patience.outage)
-        if over and (too_long or failure.attempt >= patience.tries):
+        if over and (too_long or last):
             return None
-        # A little longer than the server asks for, so that waiting streams do not return all at once.
         pause, after = backoff(failure.attempt, patience.backoff), failure.retry_after
+        if last:
+            pause = min(pause, patience.outage - lasted)
+        # A little longer than the server asks for, so that waiting streams do not return all at once.
         seconds = pause if after is None else after + 0.1 * pause
         if (whole := lasted + seconds) >= 1:
             most = patience.outage

@@ -25,7 +25,7 @@ _COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 
 FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
 
-UNBOUND = "answers are checked only once written, and criticism is read as text"
+UNBOUND = "answers are checked only once written, and a critic's reply is read as plain text, not as JSON"
 """What happens to replies if the schema is not enforced."""
 
 

@@ -28,7 +28,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from redraft.errors import OutputError, RecordError, RedraftError
+from redraft.errors import OutputError, RecordError, RedraftError, one_line
 from redraft.jobs.causes import cause_of
 from redraft.jobs.files import lock, open_plain, replace_file, replacing
 from redraft.jobs.ids import IdSet
@@ -231,7 +231,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             self._errors_path.unlink(missing_ok=True)
             return
         first = parse_line(next(iter(last.values()))) or {}
-        self.first_failure = " ".join(filter(None, [first.get("message"), first.get("hint")]))
+        self.first_failure = one_line(first.get("message", ""), first.get("hint"))
         replace_file(self._errors_path, b"".join(last.values()))
 
 

@@ -175,7 +175,7 @@ class ItemProgress(ProgressLine):
         first, *others = self.current
         name = first.rpartition("/")[2] or first
         name = name if len(name) <= ID_SHOWN else f"…{name[1 - ID_SHOWN :]}"
-        return f"now {name}" + (f" +{len(others)}" if others else "")
+        return f"item {name}" + (f" +{len(others)}" if others else "")
 
     def tick(self) -> None:
         """Redraw the clock between two steps."""

@@ -345,7 +345,9 @@ def patience_of(options: WaitOptions, *, usual: float = 0.0, **known: Any) -> Pa
     """Return the waiting times for a server. By default, wait `usual` seconds for one that is down."""
     if (limit := options.timeout) is not None:
         known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
-    outage = usual if options.patience is None else options.patience
+    outage = usual
+    if options.patience is not None:
+        outage = known["longest_asked"] = options.patience
     return Patience(tries=1 + options.retries, outage=outage, **known)
 
 

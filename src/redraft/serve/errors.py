@@ -80,7 +80,7 @@ def invalid(message: str, param: str | None = None, *, code: str = "invalid_valu
 
 def told(error: errors.RedraftError) -> str:
     """Return an error's message and hint on one line."""
-    return f"{error.message} {error.hint}" if error.hint else error.message
+    return errors.one_line(error.message, error.hint)
 
 
 def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:

@@ -104,7 +104,7 @@ def down(engine: object) -> Refusal | None:
     if isinstance(engine, WrappedEngine):
         return down(engine.wrapped)
     if isinstance(engine, Watched) and engine.health.resting:
-        return unavailable("engine_down", "the model does not work now.")  # clients know it by another name
+        return unavailable("engine_down", "the model does not answer now.")  # clients know it by another name
     return None
 
 

@@ -104,7 +104,7 @@ def test_an_ignored_schema_is_revised_for(server: FakeServer, caplog: pytest.Log
     assert (chain.value, chain.revisions) == (Person(born=1815), 2)
     assert all("response_format" in body for body in bodies(server))
     (record,) = caplog.records
-    said = "does not follow the JSON schema, so answers are checked only once written, and criticism is"
+    said = "does not follow the JSON schema, so answers are checked only once written, and a critic"
     assert said in record.getMessage()
 
 

@@ -31,7 +31,7 @@ from redraft.engines.messages import why_refused
 from redraft.engines.names import variable_of
 from redraft.engines.remote.wire import Body, Complaint, EventParser, read_complaint
 from redraft.engines.retry import Failure, Patience, Retry
-from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
+from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError, one_line
 from redraft.jobs.causes import FILTER
 from redraft.jobs.counting import counted
 from redraft.jobs.machine import is_loopback
@@ -50,7 +50,7 @@ _DOWN_HINT = "Start the server, or check its address and the network."
 _LOG_HINT = "See the log of the server."
 _UNREADABLE_HINT = "Try again. If it happens again, see the log of the server or proxy."
 _SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise the timeout, and the time budget if you set one."
-_LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
+_LIMIT_HINT = "Raise the patience. In a run, you can also send less: lower rpm or parallel."
 
 _BAD = object()
 Sign = Callable[[httpx.Request], httpx.Request]
@@ -207,7 +207,10 @@ class Server:
         A broken connection ends the records without an error. Callers notice: the finish reason is missing.
         """
         if "json" in response.headers.get("content-type", ""):
-            yield self._read_json(await self._read(response))
+            record = self._read_json(await self._read(response))
+            if isinstance(record, dict) and not record.get("choices", True):
+                raise ServerError(f"{self.host} sent a reply without choices.", hint=_LOG_HINT, passing=True)
+            yield record
             return
         parser, start, empty = EventParser(), b"", True
         with suppress(httpx.RequestError):
@@ -230,11 +233,10 @@ class Server:
         return record
 
     def _event(self, data: str) -> Any:
-        try:
-            return self._read_json(data)
-        except ServerError as error:
-            error.passing, error.hint = True, _UNREADABLE_HINT
-            raise
+        if (record := _from_json(data)) is _BAD:
+            said = f"{self.host} sent a damaged event in its reply: {self._start(data)!r}"
+            raise ServerError(said, hint=_UNREADABLE_HINT, passing=True)
+        return record
 
     def _not_json(self, data: str | bytes) -> ServerError:
         return ServerError(f"{self.host} did not answer with JSON: {self._start(data)!r}", hint=ADDRESS_HINT)
@@ -291,8 +293,7 @@ class Server:
             tries = f", {refusal.tries} times" if refusal.tries > 1 else ""
             said = f"{host} {'limits requests' if limits else 'fails'} ({status}{tries}): {reason}"
             if after := refusal.retry_after:
-                end = "" if reason.endswith((".", "!", "?", "…")) else "."
-                said = f"{said}{end} It asks to wait {after:.10g} s."
+                said = one_line(said, f"It asks to wait {after:.10g} s.")
             hint = _LIMIT_HINT if limits else _LOG_HINT
         elif 300 <= status < 400:
             said = f"{self.url} redirects ({status}) to {refusal.location}, but redirects are not followed."
@@ -326,8 +327,11 @@ class Server:
             if isinstance(reply, httpx.Response):
                 reply.extensions["turn"] = turn
                 return reply
-            failure = self._failure(reply, Failure(None, None, attempt, began, asked, silence))
-            if failure is None or not patient or not await self.retry.waited(failure):
+            failure, again = Failure(None, None, attempt, began, asked, silence), self._reached
+            if isinstance(reply, Refusal):
+                failure = Failure(reply.status, reply.retry_after, attempt, began, reply.asked)
+                again = reply.may_pass
+            if not (again and patient and await self.retry.waited(failure)):
                 if isinstance(reply, EngineError):
                     raise reply
                 return replace(reply, tries=attempt)
@@ -358,13 +362,6 @@ class Server:
         assert self._key  # noqa: S101  (others are not signed)
         request.headers["Authorization"] = f"Bearer {self._key.value}"
         return request
-
-    def _failure(self, reply: Refusal | EngineError, failed: Failure) -> Failure | None:
-        if isinstance(reply, EngineError):
-            return failed if self._reached else None
-        if not reply.may_pass:
-            return None
-        return replace(failed, status=reply.status, retry_after=reply.retry_after, asked=reply.asked)
 
     async def _refusal(self, response: httpx.Response) -> Refusal:
         try:
