@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import escape
+from itertools import compress
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any, get_args
@@ -54,6 +55,7 @@ ALL = "all tasks"
 MODES = ("auto", "repair", "verified")
 REVISING = ("revise", "alone", *MODES)
 UNGUIDED = ("plain", "vote", "early")  # ways without feedback: revising alone is compared with these
+CONTROLS = ("blind", "shuffled")  # ways that only measure the effect of feedback
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,19 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
         twice = UNGUIDED if ours == "revise" and curves.native == curves.items else ()  # as with `alone`
         for other in curves.kinds:
             if other in others and other not in (ours, *twice):
-                yield curves.against(ours, other)
+                same = _of_one_model(curves, ours, other) if other in CONTROLS else curves
+                if same.items:
+                    yield same.against(ours, other)
+
+
+def _of_one_model(curves: Curves, *kinds: str) -> Curves:
+    """Leave out the items that the base model answered in only one of these kinds of ways."""
+    answers = zip(*(point.spent for point in curves.points if point.way.kind in kinds), strict=True)
+    same = [len({spent.base for spent in item}) == 1 for item in answers]
+    if all(same):
+        return curves
+    points = (replace(each, spent=tuple(compress(each.spent, same)), base=False) for each in curves.points)
+    return replace(curves, points=tuple(points))
 
 
 def put_report(folder: Path, by: Cost = "tokens") -> Table:
@@ -216,7 +230,11 @@ def sentences(table: Table) -> Iterator[str]:
         for ours in REVISING:
             wanted = (model, cells[0].task, ours)  # ALL if several
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
-                yield f"{model}, {equal_tokens.named(ours)}: {equal_tokens.verdict(rows)}"
+                said = f"{model}, {equal_tokens.named(ours)}: {equal_tokens.verdict(rows)}"
+                same = min(_of_one_model(cells[0], ours, kind).items for kind in CONTROLS)
+                if (others := cells[0].items - same) and ours != "alone":
+                    said += f" The controls leave out {counted(others, 'prompt')} that another model answered."
+                yield said
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
