@@ -36,10 +36,14 @@ def test_what_came_of_some_chains() -> None:
     ]
 
 
-def test_that_single_answers_stopped_is_not_told() -> None:
+def test_single_answers_stopped_for_several_reasons_or_it_is_not_told() -> None:
     summary = Summary()
     summary.add(chain([step(passed=False)], 0, "max_revisions"))
     assert [name for name, _ in summary.rows()] == ["revisions", "checks"]
+    chosen = chain([step(passed=True)], 0, "passed").model_copy(update={"drafts": (step(passed=False),)})
+    summary.add(chosen)
+    assert ("stopped", "not revised 1 · passed 1") in summary.rows()
+    assert ("checks", "passed by 0 first drafts (0 %), 1 final answer (50 %)") in summary.rows()
 
 
 def test_a_reply_from_a_cache_took_as_long_as_it_was_written() -> None:

@@ -198,7 +198,8 @@ class Summary:
             self.checked += 1
             self.unjudged += chain.passed is None
             self.passed += chain.passed is True
-            self.passed_first += bool(chain.steps) and chain.steps[0].passed is True
+            # A draft after the first was written because the first did not pass.
+            self.passed_first += not chain.drafts and bool(chain.steps) and chain.steps[0].passed is True
 
     @property
     def not_passed(self) -> int:
@@ -225,8 +226,11 @@ class Summary:
         """The reasons why the chains ended, with their counts, in words."""
         whys = ", ".join(f"{why} {count:,}" for why, count in self.ended.most_common())
         more = {"ended": f" ({whys})"} if whys else {}
-        found = [each for each in self.stops.most_common() if self.revisions or each[0] != "max_revisions"]
-        return " · ".join(f"{SHORT_STOPS.get(name, name)} {n:,}{more.get(name, '')}" for name, n in found)
+        if not self.revisions and [*self.stops] == ["max_revisions"]:
+            return ""
+        words = SHORT_STOPS if self.revisions else {**SHORT_STOPS, "max_revisions": "not revised"}
+        found = self.stops.most_common()
+        return " · ".join(f"{words.get(name, name)} {n:,}{more.get(name, '')}" for name, n in found)
 
     def _revisions(self) -> str:
         if not self.chains:

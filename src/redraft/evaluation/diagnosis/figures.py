@@ -269,9 +269,9 @@ class Figures:
     @cached_property
     def levels(self) -> tuple[Level, ...]:
         """The shares of right answers after at most 0, 1, 2 … revisions, and among the best answers."""
-        found = []
+        found, first = [], "chosen draft" if any(each.chain.drafts for each in self.chains) else "first answer"
         for most in range(min(self.most, MOST) + 1):
-            name = f"{counted(most, 'revision')} at most" if most else "first answer"
+            name = f"{counted(most, 'revision')} at most" if most else first
             found.append(_level(name, self.chains, [min(most, len(each.rights) - 1) for each in self.chains]))
         return (*found, _level("best answer", self.chains, [each.chain.best for each in self.chains]))
 
