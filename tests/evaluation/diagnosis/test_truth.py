@@ -22,9 +22,10 @@ def test_truth_of_an_evaluation_counts_and_not_the_checks_that_guided() -> None:
     assert (found.first, found.best) == (False, True)
 
 
-def test_an_echo_is_never_right_and_a_chain_without_a_best_answer_is_wrong() -> None:
-    [found] = known([told("a", "01").model_copy(update={"steps": (step("x"), step("y", echo=True))})]).chains
-    assert (found.passes, found.rights) == ((False, True), (False, False))
+def test_an_echo_and_a_lost_text_are_never_right_and_a_chain_without_a_best_answer_is_wrong() -> None:
+    steps = (step("x", finish="lost"), step("y", echo=True))
+    [found] = known([told("a", "11").model_copy(update={"steps": steps})]).chains
+    assert (found.passes, found.rights) == ((True, True), (False, False))
     [found] = known([told("a", "11", best=None)]).chains
     assert found.rights == (True, True)
     assert found.best is False

@@ -105,9 +105,7 @@ def sections(found: Figures) -> Iterator[Part]:
     yield Part("right answers", lines=lines)
     if found.revised:
         yield Part("effect of revising", lines=[*_transitions(found)])
-    given = any(judged.right or judged.wrong for judged in found.verdicts.judged)
-    by = {step.feedback.by for each in found.chains for step in each.chain.steps if step.feedback}
-    if given and not (by == {"checks"} and all(each.guided == each.scored for each in found.chains)):
+    if any(judged.right or judged.wrong for judged in found.verdicts.judged):
         yield Part("verdicts: finding answers that need revision", lines=[*_verdicts(found)])
 
 

@@ -14,7 +14,6 @@ from functools import cached_property
 from statistics import fmean
 from typing import ClassVar, Literal
 
-from redraft.chain import Feedback
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.truth import Known
 from redraft.evaluation.stats import Estimate
@@ -277,13 +276,13 @@ class Figures:
 
     @cached_property
     def verdicts(self) -> Verdicts:
-        """The verdicts on all answers that have feedback."""
+        """The verdicts on answers. Those of checks count only if other checks score: else they cannot err."""
         said: dict[str, list[tuple[str, bool]]] = {}
         for each in self.chains:
             said.setdefault(each.item, []).extend(
                 (step.feedback.verdict, right)
                 for step, right in zip(each.chain.steps, each.rights, strict=True)
-                if isinstance(step.feedback, Feedback)
+                if step.feedback and (step.feedback.by == "model" or each.guided != each.scored)
             )
         found = tuple(stats.judged(verdicts) for verdicts in said.values())
         return Verdicts(found, sum(word == "unknown" for all_ in said.values() for word, _ in all_))

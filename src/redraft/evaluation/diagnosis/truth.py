@@ -1,7 +1,7 @@
 """Find out whether a chain's answers are right, by its task, by given checks or by the chain's own checks.
 
-The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo or an empty text is never right, even if
-a check passes it (`is_answer`). Without truth, a judge may compare a way's answers with single answers.
+The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo, an empty text (`is_answer`) or a `lost`
+text is never right, even if a check passes it. Without truth, a judge compares answers with single answers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Known:
     def rights(self) -> tuple[bool, ...]:
         """Whether each answer is right."""
         pairs = zip(self.passes, self.chain.steps, strict=True)
-        return tuple(passed and is_answer(step) for passed, step in pairs)
+        return tuple(passed and is_answer(step) and step.finish != "lost" for passed, step in pairs)
 
     @cached_property
     def passes(self) -> tuple[bool, ...]:
