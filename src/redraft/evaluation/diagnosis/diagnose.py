@@ -159,7 +159,7 @@ def verdict(found: Figures) -> str:
         return "Nothing was revised, so these figures show nothing about revising."
     said = sentence(found.decision)
     if found.same and found.decision.gain.value > 0:
-        said += " But the checks that score also guided revising, which makes a gain nearly automatic."
+        said = f"The checks that score also guided revising, which makes a gain nearly automatic. {said}"
     whole = fmean(each.tokens for each in found.chains)
     firsts = [each.chain.steps[0] for each in found.chains]
     first = fmean(step.usage.completion_tokens for step in firsts)
