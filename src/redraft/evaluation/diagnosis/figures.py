@@ -268,7 +268,8 @@ class Figures:
     @cached_property
     def levels(self) -> tuple[Level, ...]:
         """The shares of right answers after at most 0, 1, 2 … revisions, and among the best answers."""
-        found, first = [], "chosen draft" if any(each.chain.drafts for each in self.chains) else "first answer"
+        found, drafted = [], any(each.chain.drafts for each in self.chains)
+        first = "chosen draft" if drafted else "first answer"
         for most in range(min(self.most, MOST) + 1):
             name = f"{counted(most, 'revision')} at most" if most else first
             found.append(_level(name, self.chains, [min(most, len(each.rights) - 1) for each in self.chains]))

@@ -233,7 +233,7 @@ def sentences(table: Table) -> Iterator[str]:
                 said = f"{model}, {equal_tokens.named(ours)}: {equal_tokens.verdict(rows)}"
                 same = min(_of_one_model(cells[0], ours, kind).items for kind in CONTROLS)
                 if (others := cells[0].items - same) and ours != "alone":
-                    said += f" The controls leave out {counted(others, 'prompt')} that another model answered."
+                    said += f" Controls leave out {counted(others, 'prompt')} that another model answered."
                 yield said
 
 
