@@ -187,6 +187,7 @@ def _mt_bench(record: Mapping[str, Any], where: str) -> Iterator[Review]:
         yield Review.of(given | {"text": record.get(f"{game}_judgment", "")}, where)
 
 
+SAME = "same_text"  # in `Review.metadata`: the answers are identical, so they tie, and no judge was asked
 Key = tuple[str, int]  # a question and its turn
 
 

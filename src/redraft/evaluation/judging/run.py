@@ -192,6 +192,8 @@ class JudgeRun:
         tally, spent = self.tally, job.spent
         noun = "grades" if self.way == "grades" else "reviews"
         rows = job.rows(noun, tally.before, tally.reviews - tally.before)
+        if tally.same:
+            rows.append(("same text", f"{tally.same:,} pairs of identical answers tie without a review"))
         if tally.asked_again:
             rows.append(("asked again", f"{tally.asked_again:,} could not be read at first"))
         if tally.unreadable:
@@ -202,7 +204,7 @@ class JudgeRun:
             text = f"{counted(spent.tokens, 'new token')}{price}; reused from the journal: {spent.replayed:,}"
             rows.append(("paid", text))
         rows += job.pace()
-        if len(tally.unreadable) < tally.reviews:
+        if len(tally.unreadable) < tally.reviews + tally.same:
             given = [word for file in self.answers for word in ("--answers", str(file))]
             given += ["--questions", str(self.questions)] if self.questions else []
             rows.append(("next", shlex.join(["redraft", "report", str(self.plan.out), *given])))
