@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from redraft.chain import write_jsonl
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis.equal_tokens import series
 from redraft.evaluation.diagnosis.table import ALL, Table, parts_of, sentences, table_of
 from redraft.evaluation.stats import holm, without_nan
-from tests.evaluation.diagnosis.made_chains import shares, write_run
+from tests.evaluation.diagnosis.made_chains import shares, told, write_run
 
 Way = tuple[str, int, list[bool]]  # the name of its files, tokens a prompt, and which answers are right
 
@@ -126,6 +127,9 @@ def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(t
     file.write_text(file.read_text().replace("the base model", "its own draft", 10))
     [row] = [each for each in table_of(folder).comparisons if each.kind == "blind"]
     assert (row.decision.items, row.at) == (10, 200), "prompts that one model answered in both ways"
+    for way in ("revise-2", "shuffled-2"):
+        write_jsonl(file.with_name(f"{way}.jsonl"), [told(f"i{n:03}", "01", "r") for n in range(40)])
+    assert "m, t: the shuffled feedback was the same text in 40 of 40 chains." in table_of(folder).remarks
     (folder / "runs" / "m" / "t" / "seed-0" / "best-of-3.jsonl").unlink()
     assert " 200 tokens against 150 tokens; " in str(table_of(folder)), "as in the chart"
 

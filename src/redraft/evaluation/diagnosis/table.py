@@ -121,6 +121,12 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
         yield f"{where}, a trained model answered in other ways: gains over its base may be training's."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
         yield f"{name} tells the model a text that scores. To keep it secret, guide by another --check."
+    own, told = (
+        {(f.parent, c.id, c.steps[0].criticism) for f in files for c in chains_of(f) if c.revisions}
+        for files in (runs.glob(f"seed-*/{kind}-2.jsonl") for kind in ("revise", "shuffled"))
+    )
+    if same := len(own & told):
+        yield f"the shuffled feedback was the same text in {same:,} of {counted(len(told), 'chain')}."
     if not steers(runs):
         yield f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
 
@@ -250,7 +256,8 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         OutputError: There is no table, or it is damaged.
         UsageError: The folder does not exist, or a task runs a model's programs without `run_code`.
     """
-    file, hint, way = folder / TABLE, f"Make it: redraft diagnose {folder}", Path(f"{folder}.yaml")
+    file, way = folder / TABLE, Path(f"{folder}.yaml")
+    hint = f"Make it: redraft diagnose {folder}. If it stopped, run its command with --tasks again first."
     if way.exists():
         hint = f"Verify the way that was chosen: redraft diagnose {way} --verify"
     if not folder.exists():
