@@ -99,7 +99,8 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     file = tmp_path / "d" / "runs" / "m" / "t" / "seed-0" / "alone-2.jsonl"
     file.write_text(file.read_text().replace('"finish":"stop"', '"finish":"max_tokens"'))
     said = "m, t: revise alone changed none of 40 first answers: 40 were cut, and 0 had unclear verdicts."
-    assert said in table_of(tmp_path / "d").remarks
+    assert said in (table := table_of(tmp_path / "d")).remarks
+    assert [*sentences(table)][1] == "m, revise alone: Not tested: it changed none of its first answers."
     own[4] = ("alone-2", 200, shares(20))  # as of a model that was trained to revise
     table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))
     pairs = [(each.ours, each.kind) for each in table.comparisons]
@@ -127,11 +128,11 @@ def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(t
     file.write_text(file.read_text().replace("the base model", "its own draft", 10))
     [row] = [each for each in table_of(folder).comparisons if each.kind == "blind"]
     assert (row.decision.items, row.at) == (10, 200), "prompts that one model answered in both ways"
+    (folder / "runs" / "m" / "t" / "seed-0" / "best-of-3.jsonl").unlink()
+    assert " 200 tokens against 150 tokens; " in str(table_of(folder)), "as in the chart"
     for way in ("revise-2", "shuffled-2"):
         write_jsonl(file.with_name(f"{way}.jsonl"), [told(f"i{n:03}", "01", "r") for n in range(40)])
     assert "m, t: the shuffled feedback was the same text in 40 of 40 chains." in table_of(folder).remarks
-    (folder / "runs" / "m" / "t" / "seed-0" / "best-of-3.jsonl").unlink()
-    assert " 200 tokens against 150 tokens; " in str(table_of(folder)), "as in the chart"
 
 
 def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> None:

@@ -236,11 +236,13 @@ def sentences(table: Table) -> Iterator[str]:
         for ours in REVISING:
             wanted = (model, cells[0].task, ours)  # ALL if several
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
-                said = f"{model}, {equal_tokens.named(ours)}: {equal_tokens.verdict(rows)}"
+                said, name = equal_tokens.verdict(rows), equal_tokens.named(ours)
+                if any(f"{model}, {cells[0].task}: {name} changed none" in each for each in table.remarks):
+                    said = "Not tested: it changed none of its first answers."
                 same = min(_of_one_model(cells[0], ours, kind).items for kind in CONTROLS)
                 if (others := cells[0].items - same) and ours != "alone":
                     said += f" Controls leave out {counted(others, 'prompt')} that another model answered."
-                yield said
+                yield f"{model}, {name}: {said}"
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
