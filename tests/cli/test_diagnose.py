@@ -60,7 +60,7 @@ def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:
     refused(run("empty.jsonl"), "there is no chain in empty.jsonl.", "If a run stopped, repeat its command.")
     write("prompts.jsonl", [{"prompt": "Why?"}, {"prompt": "Où ?"}])
     asked = "there is no answer in prompts.jsonl (2 records)."
-    refused(run("prompts.jsonl"), asked, "redraft eval TASK prompts.jsonl -o chains.jsonl")
+    refused(run("prompts.jsonl"), asked, "redraft diagnose FOLDER --tasks prompts.jsonl")
     write("reviews.jsonl", [{"question_id": 1, "answer1_id": "a", "answer2_id": "b", "text": "8 8"}])
     refused(run("reviews.jsonl"), "reviews.jsonl:1: the file has reviews", "redraft report reviews.jsonl")
     Path("notes.jsonl").write_text("hello\n")

@@ -201,11 +201,6 @@ class Summary:
             # A draft after the first was written because the first did not pass.
             self.passed_first += not chain.drafts and bool(chain.steps) and chain.steps[0].passed is True
 
-    @property
-    def not_passed(self) -> int:
-        """The number of checked chains whose best answer does not pass."""
-        return self.checked - self.passed
-
     def rows(self) -> list[tuple[str, str]]:
         """Return the rows of the summary, each a name and a text. Empty rows are left out."""
         usd, were = self.usage.cost_usd, "was" if self.unpriced == 1 else "were"
@@ -215,11 +210,6 @@ class Summary:
         rows = [("revisions", self._revisions()), ("checks", self._checks())]
         rows += [("stopped", self.stopped), ("tokens", self._tokens()), ("cost", cost)]
         return [(name, text) for name, text in rows if text]
-
-    @property
-    def estimated(self) -> str:
-        """The reason why usage is estimated, in words."""
-        return ESTIMATED if self.unreported else PARTLY
 
     @property
     def stopped(self) -> str:
@@ -261,7 +251,7 @@ class Summary:
             return ""
         tokens = f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
         if usage.estimated:
-            return f"{tokens}; {self.estimated}"
+            return f"{tokens}; {ESTIMATED if self.unreported else PARTLY}"
         cached = 100 * usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
         return f"{tokens} ({cached:.0f} % cached)"
 

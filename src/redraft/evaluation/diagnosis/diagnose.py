@@ -69,10 +69,6 @@ def notes(found: Figures) -> Iterator[str]:
         yield f"Not counted ({why}): {_named(ids)}."
     if len(found.revisions) > 1:
         yield "Intervals and p-values are for single rows, not corrected for multiple comparisons."
-    yield from _remarks(found)
-
-
-def _remarks(found: Figures) -> Iterator[str]:
     if none := [each.chain.id for each in found.chains if each.chain.best is None]:
         yield f"Chains without a best answer, which count as wrong: {_named(none)}."
     if empty := [each.chain.id for each in found.chains if each.empty]:

@@ -26,7 +26,7 @@ from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Cost, Curves, Point, Versus, corrected
 from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
-from redraft.evaluation.diagnosis.truth import chains_of, leaked, steers
+from redraft.evaluation.diagnosis.truth import chains_of, leaked
 from redraft.evaluation.pages.charts import curves as drawn
 from redraft.evaluation.pages.page import render
 from redraft.evaluation.stats import without_nan
@@ -127,7 +127,8 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     )
     if same := len(own & told):
         yield f"the shuffled feedback was the same text in {same:,} of {counted(len(told), 'chain')}."
-    if not steers(runs):
+    steered = [*runs.glob("seed-*/steered-*[0-9].jsonl")]
+    if steered and not any(step.steered for f in steered for made in chains_of(f) for step in made.steps):
         yield f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
 
 
@@ -168,8 +169,6 @@ def _of_one_model(curves: Curves, *kinds: str) -> Curves:
     """Leave out the items that the base model answered in only one of these kinds of ways."""
     answers = zip(*(point.spent for point in curves.points if point.way.kind in kinds), strict=True)
     same = [len({spent.base for spent in item}) == 1 for item in answers]
-    if all(same):
-        return curves
     points = (replace(each, spent=tuple(compress(each.spent, same)), base=False) for each in curves.points)
     return replace(curves, points=tuple(points))
 
@@ -239,8 +238,7 @@ def sentences(table: Table) -> Iterator[str]:
                 said, name = equal_tokens.verdict(rows), equal_tokens.named(ours)
                 if any(f"{model}, {cells[0].task}: {name} changed none" in each for each in table.remarks):
                     said = "Not tested: it changed none of its first answers."
-                same = min(_of_one_model(cells[0], ours, kind).items for kind in CONTROLS)
-                if (others := cells[0].items - same) and ours != "alone":
+                if others := cells[0].items - min(row.decision.items for row in rows):
                     said += f" Controls leave out {counted(others, 'prompt')} that another model answered."
                 yield f"{model}, {name}: {said}"
 

@@ -57,12 +57,6 @@ class ReviewItem:
         """The answers in the order in which they are shown."""
         return self.match.answers[::-1] if self.swapped else self.match.answers
 
-    @property
-    def is_tie(self) -> bool:
-        """Whether the two answers are the same text."""
-        one, *other = (answer.turns[: self.turn] for answer in self.answers)
-        return other == [one]
-
     def review(self, **said: Any) -> reviews.Review:
         """Return the review of the two answers. `said` contains the fields that the judge decides."""
         first, second = self.answers
@@ -143,7 +137,8 @@ class Judging:
 
     async def line(self, item: ReviewItem) -> str:
         """Make a review, and return it as a line of JSON. Identical texts tie, and the judge is not asked."""
-        if item.is_tie:
+        one, *other = (answer.turns[: item.turn] for answer in item.answers)
+        if other == [one]:
             return item.review(winner="tie", metadata={reviews.SAME: True}).to_json()
         what = shown(item, gold=self.gold)
         options = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS, **self.given}

@@ -134,9 +134,9 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
             first, tally.task = about, truth.task
         elif about != first:
             raise _mixed(about, first, raw.where, given)
-        if chain.revisions or chain.drafts:
-            scoring = {each.name for results in truth.steps for each in results}
-            guided |= bool(scoring) and scoring <= {each.name for step in chain.steps for each in step.checks}
+        scoring = {each.name for results in truth.steps for each in results}
+        told = {each.name for step in chain.steps for each in step.checks}
+        guided |= bool(chain.revisions or chain.drafts) and bool(scoring) and scoring <= told
         asked = material.questions.get(question_id(chain))
         own = text_in_source(chain, "category") or text_in_source(chain, "group")
         category = (asked.category if asked else "") or own or ""
