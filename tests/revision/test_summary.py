@@ -40,8 +40,7 @@ def test_single_answers_stopped_for_several_reasons_or_it_is_not_told() -> None:
     summary = Summary()
     summary.add(chain([step(passed=False)], 0, "max_revisions"))
     assert [name for name, _ in summary.rows()] == ["revisions", "checks"]
-    chosen = chain([step(passed=True)], 0, "passed").model_copy(update={"drafts": (step(passed=False),)})
-    summary.add(chosen)
+    summary.add(chain([step(passed=True)], 0, "passed").model_copy(update={"drafts": (step(passed=False),)}))
     assert ("stopped", "not revised 1 · passed 1") in summary.rows()
     assert ("checks", "passed by 0 first drafts (0 %), 1 final answer (50 %)") in summary.rows()
 
@@ -84,15 +83,6 @@ def test_a_hundred_per_cent_are_all() -> None:
     for each in [True] * 299 + [False]:
         summary.add(chain([step(passed=each)], 0, "passed"))
     assert "299 first drafts (99 %), 299 final answers (99 %)" in dict(summary.rows())["checks"]
-
-
-def test_one_is_no_plural() -> None:
-    summary = Summary()
-    summary.add(chain([step(passed=True)], 0, "passed"))
-    assert summary.rows()[:2] == [
-        ("revisions", "none"),
-        ("checks", "passed by 1 first draft (100 %), 1 final answer (100 %)"),
-    ]
 
 
 def test_a_chain_without_an_answer_is_counted() -> None:

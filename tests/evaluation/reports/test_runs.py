@@ -127,10 +127,9 @@ def test_runs_side_by_side_are_paired_by_record(tmp_path: Path) -> None:
     others = kept(tmp_path / "aqua.jsonl", [scored("0", True, task="aqua")])
     assert report(files[0], others).differences == (), "of two tasks nothing is compared"
     assert "Not at equal tokens" not in " ".join(lines(found))
-    used = Usage(completion_tokens=12)
-    guided = told("0", "01", usage=used).model_copy(update={"steps": (step(), step(guide="1"))})
-    truth = {KEY: {"task": "gsm8k", "steps": [[{"name": "words<=9", "passed": True}]] * 2}}
-    more = kept(tmp_path / "more.jsonl", [guided.model_copy(update={"meta": truth})])
+    truth = {"steps": [[{"name": "words<=9", "passed": True}]] * 2}
+    guided = told("0", "01", guide="01", truth=truth, usage=Usage(completion_tokens=12))
+    more = kept(tmp_path / "more.jsonl", [guided])
     *_, part = report(files[0], more).sections()
     assert part.notes == [
         "In more, the scoring checks also guided revising.",
