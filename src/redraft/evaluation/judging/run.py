@@ -190,7 +190,7 @@ class JudgeRun:
         noun = "grades" if self.way == "grades" else "reviews"
         rows = job.rows(noun, tally.before, tally.reviews - tally.before)
         if tally.same:
-            rows.append(("same text", f"{tally.same:,} pairs of identical answers tie without a review"))
+            rows.append(("same text", f"{tally.same:,}: identical answers tie without a review"))
         if tally.asked_again:
             rows.append(("asked again", f"{tally.asked_again:,} could not be read at first"))
         if tally.unreadable:
