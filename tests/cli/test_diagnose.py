@@ -43,8 +43,8 @@ def test_checks_say_what_is_right_of_other_chains() -> None:
     write_jsonl("answers.jsonl", [Chain(id=f"t/{n}", steps=steps, best=1) for n in range(8)])
     own = shown(run("answers.jsonl"))
     assert own[0] == "own checks: 8 items, 8 revised"
-    assert own[-1].startswith("Revising does better here: it adds 100.0 points (26.1 to 100.0)")
-    assert "which makes a gain nearly automatic. Not at equal tokens: " in own[-1]
+    assert own[-1].startswith("The checks that score also guided revising, which makes a gain nearly ")
+    assert " automatic. Revising does better here: it adds 100.0 points (26.1 to 100.0)" in own[-1]
     score = shown(run("answers.jsonl", "--score", "ends:.", "--score", "contains:3"))
     assert score[-1].startswith("Don't revise: it loses 100.0 points")
 
@@ -60,7 +60,7 @@ def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:
     refused(run("empty.jsonl"), "there is no chain in empty.jsonl.", "If a run stopped, repeat its command.")
     write("prompts.jsonl", [{"prompt": "Why?"}, {"prompt": "Où ?"}])
     asked = "there is no answer in prompts.jsonl (2 records)."
-    refused(run("prompts.jsonl"), asked, "redraft eval TASK prompts.jsonl -o chains.jsonl")
+    refused(run("prompts.jsonl"), asked, "redraft diagnose FOLDER --tasks prompts.jsonl")
     write("reviews.jsonl", [{"question_id": 1, "answer1_id": "a", "answer2_id": "b", "text": "8 8"}])
     refused(run("reviews.jsonl"), "reviews.jsonl:1: the file has reviews", "redraft report reviews.jsonl")
     Path("notes.jsonl").write_text("hello\n")

@@ -519,7 +519,7 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     assert Path("way.yaml").read_text() == edited
     Path("way.yaml").write_text("check: [words<=9]\n")
     refused(chosen(), "way.yaml exists, and is not the recipe that --choose wrote from d.", "Move it away")
-    refused(chosen("--verify"), "--verify needs", "redraft diagnose way.yaml --verify")
+    refused(chosen("--verify"), "--verify cannot be combined", "redraft diagnose way.yaml --verify")
     refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise with evidence to verify")
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d is also the folder of the runs.", "d.yaml")
 

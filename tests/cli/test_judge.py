@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,22 @@ def test_a_judge_that_refuses_everything_is_counted_and_is_a_failure() -> None:
     assert "next" not in result.stdout
 
 
+def test_identical_answers_tie_and_the_judge_is_not_asked() -> None:
+    same = answer("old", 1, "Neu: Wärme 🌳 1.")
+    write("old.jsonl", [same, *[answer("old", id_, "Because.") for id_ in (2, "drei")]])
+    model = script("[[9, 6]]", "[[5, 8]]", "[[9, 6]]", "[[9, 6]]")
+    for earlier in ("", ", 4 of them from earlier runs"):
+        found = rows(judge(model))
+        assert found["reviews"] == f"4 in out.jsonl{earlier}"
+    assert found["same text"] == "2: identical answers tie without a review"
+    pytest.importorskip("scipy")
+    said = r"(?s).* 3 won, 2 tied, 1 lost\n.*agree +50.0 % .*a tie; without 1 tie of identical answers\n"
+    assert re.match(said, redraft(*found["next"].split()[1:]).stdout)
+
+
 def many(count: int) -> tuple[str, str]:
     for name in ("a", "b"):
-        write(f"{name}.jsonl", [answer(name, n, f"Because {n}.") for n in range(count)])
+        write(f"{name}.jsonl", [answer(name, n, f"{name} {n}.") for n in range(count)])
     return "a.jsonl", "b.jsonl"
 
 

@@ -141,6 +141,7 @@ def test_help_is_grouped_and_plain() -> None:
         ("serve --no-pag", "Did you mean '--no-page'?\n  redraft serve --help"),
         ("train sft --lr", "Did you mean '--learning_rate'?\n  redraft train sft --help-all"),
         ("ask --check", "redraft ask --help"),
+        ("eval mine.jsonl -o x", "redraft eval [OPTIONS] TASK RECORDS"),
     ],
 )
 def test_a_wrong_flag_is_a_usage_error_with_the_one_that_is_meant(typed: str, hint: str) -> None:

@@ -26,7 +26,7 @@ def test_what_came_of_some_chains() -> None:
     summary.add(chain([step(passed=False), step(passed=True)], 1, "passed", used))
     summary.add(chain([step(passed=False), step(passed=False, echo=True)], 0, "max_revisions"))
     summary.add(chain([Step(answer="a")], 0, None))
-    assert summary.not_passed == 1
+    assert (summary.checked, summary.passed) == (3, 2)
     assert summary.rows() == [
         ("revisions", "2, 0.5 an answer; 2 answers have none; 1 text is not an answer"),
         ("checks", "passed by 1 first draft (33 %), 2 final answers (67 %); 1 answer without checks"),
@@ -36,10 +36,13 @@ def test_what_came_of_some_chains() -> None:
     ]
 
 
-def test_that_single_answers_stopped_is_not_told() -> None:
+def test_single_answers_stopped_for_several_reasons_or_it_is_not_told() -> None:
     summary = Summary()
     summary.add(chain([step(passed=False)], 0, "max_revisions"))
     assert [name for name, _ in summary.rows()] == ["revisions", "checks"]
+    summary.add(chain([step(passed=True)], 0, "passed").model_copy(update={"drafts": (step(passed=False),)}))
+    assert ("stopped", "not revised 1 · passed 1") in summary.rows()
+    assert ("checks", "passed by 0 first drafts (0 %), 1 final answer (50 %)") in summary.rows()
 
 
 def test_a_reply_from_a_cache_took_as_long_as_it_was_written() -> None:
@@ -80,15 +83,6 @@ def test_a_hundred_per_cent_are_all() -> None:
     for each in [True] * 299 + [False]:
         summary.add(chain([step(passed=each)], 0, "passed"))
     assert "299 first drafts (99 %), 299 final answers (99 %)" in dict(summary.rows())["checks"]
-
-
-def test_one_is_no_plural() -> None:
-    summary = Summary()
-    summary.add(chain([step(passed=True)], 0, "passed"))
-    assert summary.rows()[:2] == [
-        ("revisions", "none"),
-        ("checks", "passed by 1 first draft (100 %), 1 final answer (100 %)"),
-    ]
 
 
 def test_a_chain_without_an_answer_is_counted() -> None:

@@ -70,6 +70,7 @@ class Usage(_Record):
     """Tokens, seconds and cost of all attempts. Cached tokens are prompt tokens that were not computed again.
 
     Attributes:
+        seconds: In a chain, without the time to write replies that came from a cache; their steps keep it.
         estimated: Some or all tokens are estimated from the texts, because a server did not count them.
             Recorded only if true.
     """

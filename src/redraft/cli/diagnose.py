@@ -67,7 +67,7 @@ def diagnose(
     elif "tasks" not in flags:  # the arguments are the tasks
         flags, files = {**flags, "tasks": [*map(str, files)]}, [Path(flags["choose"]).with_suffix("")]
     if "tasks" not in flags:
-        why, hint = "needs --tasks.", "Leave it out, or make runs: --tasks gsm8k:test.jsonl runs"
+        why, hint = "needs --tasks.", "Leave it out, or write: redraft diagnose FOLDER --tasks FILE"
         _refuse({name: value for name, value in flags.items() if name not in ("quiet", "equal")}, why, hint)
     if verify or "tasks" in flags or any(map(Path.is_dir, files)):
         hint = f"Give files in the folder: {files[0]}/runs/MODEL/TASK/seed-0/revise-2.jsonl"

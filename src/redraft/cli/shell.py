@@ -96,6 +96,8 @@ def _in_our_words() -> Iterator[None]:
         said, hint = error.format_message(), f"{error.ctx.command_path if error.ctx else 'redraft'} --help"
         if (found := re.search(r"extra argument\S* \((\S+)\)", said)) and hint.split()[1] in ("serve", "mcp"):
             hint = f"Write: --model {found[1]}"
+        if said.startswith("Missing argument") and error.ctx:
+            hint = error.ctx.get_usage().removeprefix("Usage: ")
         tell(said[:1].lower() + said[1:], hint)
         raise typer.Exit(error.exit_code) from error
 

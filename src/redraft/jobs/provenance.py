@@ -276,7 +276,8 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             was, now_is = _in_words(old.get(name)), _in_words(new.get(name))
-            yield f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
+            told = f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
+            yield f"{name} changed" if name.startswith("the content of ") else told
 
 
 def differences(first: dict[str, Any], other: dict[str, Any], source: Path | None) -> Iterator[str]:

@@ -198,12 +198,8 @@ class Summary:
             self.checked += 1
             self.unjudged += chain.passed is None
             self.passed += chain.passed is True
-            self.passed_first += bool(chain.steps) and chain.steps[0].passed is True
-
-    @property
-    def not_passed(self) -> int:
-        """The number of checked chains whose best answer does not pass."""
-        return self.checked - self.passed
+            # A draft after the first was written because the first did not pass.
+            self.passed_first += not chain.drafts and bool(chain.steps) and chain.steps[0].passed is True
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the rows of the summary, each a name and a text. Empty rows are left out."""
@@ -216,17 +212,15 @@ class Summary:
         return [(name, text) for name, text in rows if text]
 
     @property
-    def estimated(self) -> str:
-        """The reason why usage is estimated, in words."""
-        return ESTIMATED if self.unreported else PARTLY
-
-    @property
     def stopped(self) -> str:
         """The reasons why the chains ended, with their counts, in words."""
         whys = ", ".join(f"{why} {count:,}" for why, count in self.ended.most_common())
         more = {"ended": f" ({whys})"} if whys else {}
-        found = [each for each in self.stops.most_common() if self.revisions or each[0] != "max_revisions"]
-        return " · ".join(f"{SHORT_STOPS.get(name, name)} {n:,}{more.get(name, '')}" for name, n in found)
+        if not self.revisions and [*self.stops] == ["max_revisions"]:
+            return ""
+        words = SHORT_STOPS if self.revisions else {**SHORT_STOPS, "max_revisions": "not revised"}
+        found = self.stops.most_common()
+        return " · ".join(f"{words.get(name, name)} {n:,}{more.get(name, '')}" for name, n in found)
 
     def _revisions(self) -> str:
         if not self.chains:
@@ -257,7 +251,7 @@ class Summary:
             return ""
         tokens = f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
         if usage.estimated:
-            return f"{tokens}; {self.estimated}"
+            return f"{tokens}; {ESTIMATED if self.unreported else PARTLY}"
         cached = 100 * usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
         return f"{tokens} ({cached:.0f} % cached)"
 

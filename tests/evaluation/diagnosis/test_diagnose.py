@@ -122,8 +122,11 @@ def test_verdicts_against_the_truth() -> None:
     assert shown["balanced accuracy"][2].startswith(
         "mean of recall and of the right accepted, 1 of 2; unknown verdicts: 1; "
     )
-    for own in (diagnose([told("a", "1")]), diagnose([told("a", "01", guide="01")], score=["words<=9"])):
+    guided = told("a", "01", guide="01")
+    for own in (diagnose([told("a", "1")]), diagnose([guided], score=["words<=9"])):
         assert "verdicts: finding answers that need revision" not in str(own)
+    judged = guided.model_copy(update={"steps": (*guided.steps, step("z", "r"))})  # the model's own verdict
+    assert diagnose([judged], score=["words<=9"]).verdicts.total.alarms == 1
 
 
 def test_what_is_broken_in_the_end() -> None:

@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from redraft.chain import write_jsonl
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis.equal_tokens import series
 from redraft.evaluation.diagnosis.table import ALL, Table, parts_of, sentences, table_of
 from redraft.evaluation.stats import holm, without_nan
-from tests.evaluation.diagnosis.made_chains import shares, write_run
+from tests.evaluation.diagnosis.made_chains import shares, told, write_run
 
 Way = tuple[str, int, list[bool]]  # the name of its files, tokens a prompt, and which answers are right
 
@@ -99,7 +100,8 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     file = tmp_path / "d" / "runs" / "m" / "t" / "seed-0" / "alone-2.jsonl"
     file.write_text(file.read_text().replace('"finish":"stop"', '"finish":"max_tokens"'))
     said = "m, t: revise alone changed none of 40 first answers: 40 were cut, and 0 had unclear verdicts."
-    assert said in table_of(tmp_path / "d").remarks
+    assert said in (table := table_of(tmp_path / "d")).remarks
+    assert [*sentences(table)][1] == "m, revise alone: Not tested: it changed none of its first answers."
     own[4] = ("alone-2", 200, shares(20))  # as of a model that was trained to revise
     table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))
     pairs = [(each.ours, each.kind) for each in table.comparisons]
@@ -110,18 +112,27 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
 
 
 def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "d", {("m", "t"): ways(30, 12)})
-    for way, by in (("plain", "the base model"), ("revise-2", "its own revision")):
+    folder = folder_of(tmp_path / "d", {("m", "t"): [*ways(30, 12), ("blind-2", 200, shares(30))]})
+    for way in ("plain", "blind-2", "revise-2"):
+        by = "its own revision" if way == "revise-2" else "the base model"
         file = folder / "runs" / "m" / "t" / "seed-0" / f"{way}.jsonl"
         file.write_text(file.read_text().replace('"meta":{', f'"meta":{{"answered_by":"{by}",'))
     table = table_of(folder)
     assert "revise minus one answer of the base model " in str(table)
     assert " to one answer of the base model, for 100 tokens more" in "".join(sentences(table))
     assert "m, t: in 40 of 40 prompts, a trained model answered in other ways: " in str(table)
+    assert "revise minus blind retry" not in str(table)
     drawn = {name: len(points) for name, points in series(table.cells[0]).items()}
-    assert drawn == {"one answer of the base model": 1, "best of N": 2, "revise": 1}
+    assert drawn == {"one answer of the base model": 1, "best of N": 2, "blind retry": 1, "revise": 1}
+    file = folder / "runs" / "m" / "t" / "seed-0" / "blind-2.jsonl"
+    file.write_text(file.read_text().replace("the base model", "its own draft", 10))
+    [said] = sentences(table_of(folder))
+    assert said.endswith(" Controls leave out 30 prompts that another model answered.")
     (folder / "runs" / "m" / "t" / "seed-0" / "best-of-3.jsonl").unlink()
     assert " 200 tokens against 150 tokens; " in str(table_of(folder)), "as in the chart"
+    for way in ("revise-2", "shuffled-2"):
+        write_jsonl(file.with_name(f"{way}.jsonl"), [told(f"i{n:03}", "01", "r") for n in range(40)])
+    assert "m, t: the shuffled feedback was the same text in 40 of 40 chains." in table_of(folder).remarks
 
 
 def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> None:

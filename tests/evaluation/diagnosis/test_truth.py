@@ -22,9 +22,10 @@ def test_truth_of_an_evaluation_counts_and_not_the_checks_that_guided() -> None:
     assert (found.first, found.best) == (False, True)
 
 
-def test_an_echo_is_never_right_and_a_chain_without_a_best_answer_is_wrong() -> None:
-    [found] = known([told("a", "01").model_copy(update={"steps": (step("x"), step("y", echo=True))})]).chains
-    assert (found.passes, found.rights) == ((False, True), (False, False))
+def test_an_echo_and_a_lost_text_are_never_right_and_a_chain_without_a_best_answer_is_wrong() -> None:
+    steps = (step("x", finish="lost"), step("y", echo=True))
+    [found] = known([told("a", "11").model_copy(update={"steps": steps})]).chains
+    assert (found.passes, found.rights) == ((True, True), (False, False))
     [found] = known([told("a", "11", best=None)]).chains
     assert found.rights == (True, True)
     assert found.best is False
@@ -34,11 +35,8 @@ def test_own_checks_are_the_truth_where_nothing_else_is() -> None:
     [found] = known([Chain(id="a", steps=(step("x", guide="0"), step("y", guide="1")), best=1)]).chains
     assert (found.truth.task, found.rights) == (OWN, (False, True))
     assert found.scored == found.guided == {"words<=9"}
-
-
-def test_an_answer_that_was_cut_fails_its_own_checks() -> None:
-    steps = (step("x", guide="1", finish="max_tokens"),)
-    assert known([Chain(id="a", steps=steps, best=0)]).chains[0].rights == (False,)
+    cut = (step("x", guide="1", finish="max_tokens"),)
+    assert known([Chain(id="a", steps=cut, best=0)]).chains[0].rights == (False,)
 
 
 def test_a_revision_that_changed_nothing_has_the_results_of_the_answer_before_it() -> None:

@@ -126,6 +126,15 @@ def test_runs_side_by_side_are_paired_by_record(tmp_path: Path) -> None:
     assert "points; 10 records in both" in " ".join(lines(found))
     others = kept(tmp_path / "aqua.jsonl", [scored("0", True, task="aqua")])
     assert report(files[0], others).differences == (), "of two tasks nothing is compared"
+    assert "Not at equal tokens" not in " ".join(lines(found))
+    truth = {"steps": [[{"name": "words<=9", "passed": True}]] * 2}
+    guided = told("0", "01", guide="01", truth=truth, usage=Usage(completion_tokens=12))
+    more = kept(tmp_path / "more.jsonl", [guided])
+    *_, part = report(files[0], more).sections()
+    assert part.notes == [
+        "In more, the scoring checks also guided revising.",
+        "Not at equal tokens: an answer takes 12 new tokens, against 5.0.",
+    ]
 
 
 def test_failures_beside_the_chains_count_as_in_eval(tmp_path: Path) -> None:

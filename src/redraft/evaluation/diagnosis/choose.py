@@ -375,17 +375,6 @@ def keep_edited(file: Path, folder: Path) -> None:
         raise UsageError(said, hint="Move it away and run this command again, or name another file.")
 
 
-def _refuse(matrix: Matrix) -> None:
-    told = matrix.settings
-    if len(matrix.models) > 1:
-        raise UsageError("--choose takes only one model.", hint="Run it once per model, in separate folders.")
-    others = [t.task if t.source else t.name for t in matrix.tasks if t.task not in ("checks", UNSCORED)]
-    if others and (told.get("judge") or not told.get("check")):
-        hint = "Give a check without --judge: --check 'matches:[0-9]'. The task's own checks then only score."
-        said = f"the checks of {others[0]} need the right answers, which are unknown in later use."
-        raise UsageError(said, hint=hint)
-
-
 def _steers_nothing(seen: Seen) -> bool:
     # Seconds and money are left out: replies from the cache may differ in them.
     made = {way: {name: [run[:3] for run in runs] for name, runs in seen[way].items()} for way in seen}
@@ -402,8 +391,14 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
     Raises:
         UsageError, OutputError: As for `Matrix.prepare` and `Matrix.run`, or a check needs the right answer.
     """
-    _refuse(matrix)
     settings, choice, status = matrix.settings, None, 0
+    if len(matrix.models) > 1:
+        raise UsageError("--choose takes only one model.", hint="Run it once per model, in separate folders.")
+    others = [t.task if t.source else t.name for t in matrix.tasks if t.task not in ("checks", UNSCORED)]
+    if others and (settings.get("judge") or not settings.get("check")):
+        hint = "Give a check without --judge: --check 'matches:[0-9]'. The task's own checks then only score."
+        said = f"the checks of {others[0]} need the right answers, which are unknown in later use."
+        raise UsageError(said, hint=hint)
     # More prompts are worth more than more answers per prompt, and fewer ways need less evidence.
     few = {name: value for name, value in FEW.items() if settings.get(name) is None}
     matrix = running = replace(matrix, settings=settings.over(**few))

@@ -69,10 +69,6 @@ def notes(found: Figures) -> Iterator[str]:
         yield f"Not counted ({why}): {_named(ids)}."
     if len(found.revisions) > 1:
         yield "Intervals and p-values are for single rows, not corrected for multiple comparisons."
-    yield from _remarks(found)
-
-
-def _remarks(found: Figures) -> Iterator[str]:
     if none := [each.chain.id for each in found.chains if each.chain.best is None]:
         yield f"Chains without a best answer, which count as wrong: {_named(none)}."
     if empty := [each.chain.id for each in found.chains if each.empty]:
@@ -105,9 +101,7 @@ def sections(found: Figures) -> Iterator[Part]:
     yield Part("right answers", lines=lines)
     if found.revised:
         yield Part("effect of revising", lines=[*_transitions(found)])
-    given = any(judged.right or judged.wrong for judged in found.verdicts.judged)
-    by = {step.feedback.by for each in found.chains for step in each.chain.steps if step.feedback}
-    if given and not (by == {"checks"} and all(each.guided == each.scored for each in found.chains)):
+    if any(judged.right or judged.wrong for judged in found.verdicts.judged):
         yield Part("verdicts: finding answers that need revision", lines=[*_verdicts(found)])
 
 
@@ -161,7 +155,7 @@ def verdict(found: Figures) -> str:
         return "Nothing was revised, so these figures show nothing about revising."
     said = sentence(found.decision)
     if found.same and found.decision.gain.value > 0:
-        said += " But the checks that score also guided revising, which makes a gain nearly automatic."
+        said = f"The checks that score also guided revising, which makes a gain nearly automatic. {said}"
     whole = fmean(each.tokens for each in found.chains)
     firsts = [each.chain.steps[0] for each in found.chains]
     first = fmean(step.usage.completion_tokens for step in firsts)

@@ -14,7 +14,6 @@ from functools import cached_property
 from statistics import fmean
 from typing import ClassVar, Literal
 
-from redraft.chain import Feedback
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.truth import Known
 from redraft.evaluation.stats import Estimate
@@ -269,21 +268,22 @@ class Figures:
     @cached_property
     def levels(self) -> tuple[Level, ...]:
         """The shares of right answers after at most 0, 1, 2 … revisions, and among the best answers."""
-        found = []
+        found, drafted = [], any(each.chain.drafts for each in self.chains)
+        first = "chosen draft" if drafted else "first answer"
         for most in range(min(self.most, MOST) + 1):
-            name = f"{counted(most, 'revision')} at most" if most else "first answer"
+            name = f"{counted(most, 'revision')} at most" if most else first
             found.append(_level(name, self.chains, [min(most, len(each.rights) - 1) for each in self.chains]))
         return (*found, _level("best answer", self.chains, [each.chain.best for each in self.chains]))
 
     @cached_property
     def verdicts(self) -> Verdicts:
-        """The verdicts on all answers that have feedback."""
+        """The verdicts on answers. Those of checks count only if other checks score: else they cannot err."""
         said: dict[str, list[tuple[str, bool]]] = {}
         for each in self.chains:
             said.setdefault(each.item, []).extend(
                 (step.feedback.verdict, right)
                 for step, right in zip(each.chain.steps, each.rights, strict=True)
-                if isinstance(step.feedback, Feedback)
+                if step.feedback and (step.feedback.by == "model" or each.guided != each.scored)
             )
         found = tuple(stats.judged(verdicts) for verdicts in said.values())
         return Verdicts(found, sum(word == "unknown" for all_ in said.values() for word, _ in all_))

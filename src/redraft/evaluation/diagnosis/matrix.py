@@ -24,7 +24,7 @@ from typing import Any, Self
 from redraft.chain import Chain, read_jsonl, write_jsonl
 from redraft.chain.read.files import stem_of
 from redraft.chain.read.records import read_records
-from redraft.engines.load import ModelReference, parse_reference
+from redraft.engines.load import parse_reference
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
 from redraft.evaluation.diagnosis.strategies import NAMES
@@ -78,7 +78,8 @@ class TaskFile:
         answered = file.exists() and any(run.stat().st_size for run in runs)
         if answered and not now.startswith(file.read_bytes()):  # a file that grew is accepted
             said = f"{self.source} has changed since it was answered: {file} is the earlier version."
-            raise OutputError(said, hint="Restore that version, or name another folder for the runs.")
+            hint = "Restore that version, or name another folder. To keep the replies, copy "
+            raise OutputError(said, hint=f"{hint}{folder.parent / RUNS}/*/*/replies.db into it first.")
         write_file(file, now)
         return file
 
@@ -154,9 +155,7 @@ class Matrix:
         """Check everything that needs no model, write the `PLAN`, and return the number of prompts."""
         if unknown := [way for way in self.ways if way not in WAYS]:
             raise UsageError(f"no way is called {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
-        _check_options(self.settings)
-        for model in self.models:
-            _check_model(model)
+        _check_options(self.settings, self.models)
         names = [task.name for task in self.tasks]
         if twice := {name for name in names if names.count(name) > 1}:
             raise UsageError(f"two tasks are called {twice.pop()!r}.", hint="Rename one of the files.")
@@ -223,7 +222,7 @@ def stored(file: Path, *names: str) -> dict[str, Any] | None:
         return None
 
 
-def _check_options(settings: Settings) -> None:
+def _check_options(settings: Settings, models: Sequence[str]) -> None:
     for name in ("drafts", "min_revisions"):
         if settings.get(name) is not None:
             flag = f"--{name.replace('_', '-')}"
@@ -233,11 +232,9 @@ def _check_options(settings: Settings) -> None:
         raise UsageError("--max-revisions is 0, but these ways revise.", hint="Set it to 1 or more.")
     if (mode := settings.get("mode")) in ("best-of", "repair"):
         raise UsageError(f"--mode {mode} is one of the ways.", hint="Name it in --ways instead.")
-
-
-def _check_model(reference: str) -> None:
-    named: ModelReference = parse_reference(reference)
-    files = [*([Path(named.target)] if named.kind in ("gguf", "script") else []), *named.adapters]
-    if missing := [file for file in files if not file.exists()]:
-        hint = "Correct its path."
-        raise UsageError(f"a file of the model {reference!r:.80} is missing: {missing[0]}.", hint=hint)
+    for model in models:
+        named = parse_reference(model)
+        files = [*([Path(named.target)] if named.kind in ("gguf", "script") else []), *named.adapters]
+        if missing := [file for file in files if not file.exists()]:
+            said = f"a file of the model {model!r:.80} is missing: {missing[0]}."
+            raise UsageError(said, hint="Correct its path.")

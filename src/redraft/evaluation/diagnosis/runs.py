@@ -103,7 +103,11 @@ class StrategyRuns:
         Raises:
             OutputError: The folder contains runs with other settings, or is in use.
         """
-        self._check_folder()
+        for strategy in self.strategies:
+            for file in sorted(self.plan.out.glob(f"seed-*/{strategy.name}.jsonl")):
+                made = file.parent.name.removeprefix("seed-")
+                if made.isdecimal() and file.stat().st_size:
+                    RunFile(file).check(self._run_of(strategy, int(made), self.plan.limits).provenance())
         first, (status, _, limits) = self.settings.get("seed") or 0, so_far
         ways = [*self.strategies, *[REVIEWED] * bool(self.settings.get("judge"))]
         runs = [*product(range(first, first + self.settings.values.seeds), ways)]
@@ -215,13 +219,6 @@ class StrategyRuns:
         result = JudgeRun(told, [], plan, given=[*pairs]).run()
         result.job.counts.exit_status = result.exit_status  # not 0 if most reviews are unreadable
         return result.job
-
-    def _check_folder(self) -> None:
-        for strategy in self.strategies:
-            for file in sorted(self.plan.out.glob(f"seed-*/{strategy.name}.jsonl")):
-                seed = file.parent.name.removeprefix("seed-")
-                if seed.isdecimal() and file.stat().st_size:
-                    RunFile(file).check(self._run_of(strategy, int(seed), self.plan.limits).provenance())
 
     def _run_of(self, strategy: Strategy, seed: int, limits: Limits) -> StrategyRun:
         checks, file = self.settings.get("check") or [], self._file(strategy, seed)

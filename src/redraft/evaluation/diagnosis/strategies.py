@@ -53,7 +53,7 @@ class Strategy:
     @property
     def called(self) -> str:
         """The name that people type and read: `one` for `plain`, otherwise the name of the files."""
-        return "one" if self.kind == "plain" else self.name
+        return {"plain": "one", "pairs.reviews": "the judge"}.get(self.kind, self.name)
 
     @classmethod
     def of(cls, name: str) -> Self:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import escape
+from itertools import compress
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any, get_args
@@ -25,7 +26,7 @@ from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Cost, Curves, Point, Versus, corrected
 from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
-from redraft.evaluation.diagnosis.truth import chains_of, leaked, steers
+from redraft.evaluation.diagnosis.truth import chains_of, leaked
 from redraft.evaluation.pages.charts import curves as drawn
 from redraft.evaluation.pages.page import render
 from redraft.evaluation.stats import without_nan
@@ -54,6 +55,7 @@ ALL = "all tasks"
 MODES = ("auto", "repair", "verified")
 REVISING = ("revise", "alone", *MODES)
 UNGUIDED = ("plain", "vote", "early")  # ways without feedback: revising alone is compared with these
+CONTROLS = ("blind", "shuffled")  # ways that only measure the effect of feedback
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,14 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
         yield f"{where}, a trained model answered in other ways: gains over its base may be training's."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
         yield f"{name} tells the model a text that scores. To keep it secret, guide by another --check."
-    if not steers(runs):
+    own, told = (
+        {(f.parent, c.id, c.steps[0].criticism) for f in files for c in chains_of(f) if c.revisions}
+        for files in (runs.glob(f"seed-*/{kind}-2.jsonl") for kind in ("revise", "shuffled"))
+    )
+    if same := len(own & told):
+        yield f"the shuffled feedback was the same text in {same:,} of {counted(len(told), 'chain')}."
+    steered = [*runs.glob("seed-*/steered-*[0-9].jsonl")]
+    if steered and not any(step.steered for f in steered for made in chains_of(f) for step in made.steps):
         yield f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
 
 
@@ -151,7 +160,17 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
         twice = UNGUIDED if ours == "revise" and curves.native == curves.items else ()  # as with `alone`
         for other in curves.kinds:
             if other in others and other not in (ours, *twice):
-                yield curves.against(ours, other)
+                same = _of_one_model(curves, ours, other) if other in CONTROLS else curves
+                if same.items:
+                    yield same.against(ours, other)
+
+
+def _of_one_model(curves: Curves, *kinds: str) -> Curves:
+    """Leave out the items that the base model answered in only one of these kinds of ways."""
+    answers = zip(*(point.spent for point in curves.points if point.way.kind in kinds), strict=True)
+    same = [len({spent.base for spent in item}) == 1 for item in answers]
+    points = (replace(each, spent=tuple(compress(each.spent, same)), base=False) for each in curves.points)
+    return replace(curves, points=tuple(points))
 
 
 def put_report(folder: Path, by: Cost = "tokens") -> Table:
@@ -216,7 +235,12 @@ def sentences(table: Table) -> Iterator[str]:
         for ours in REVISING:
             wanted = (model, cells[0].task, ours)  # ALL if several
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
-                yield f"{model}, {equal_tokens.named(ours)}: {equal_tokens.verdict(rows)}"
+                said, name = equal_tokens.verdict(rows), equal_tokens.named(ours)
+                if any(f"{model}, {cells[0].task}: {name} changed none" in each for each in table.remarks):
+                    said = "Not tested: it changed none of its first answers."
+                if others := cells[0].items - min(row.decision.items for row in rows):
+                    said += f" Controls leave out {counted(others, 'prompt')} that another model answered."
+                yield f"{model}, {name}: {said}"
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
@@ -232,7 +256,8 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         OutputError: There is no table, or it is damaged.
         UsageError: The folder does not exist, or a task runs a model's programs without `run_code`.
     """
-    file, hint, way = folder / TABLE, f"Make it: redraft diagnose {folder}", Path(f"{folder}.yaml")
+    file, way = folder / TABLE, Path(f"{folder}.yaml")
+    hint = f"Make it: redraft diagnose {folder}. If it stopped, run its command with --tasks again first."
     if way.exists():
         hint = f"Verify the way that was chosen: redraft diagnose {way} --verify"
     if not folder.exists():

@@ -1,7 +1,7 @@
 """Find out whether a chain's answers are right, by its task, by given checks or by the chain's own checks.
 
-The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo or an empty text is never right, even if
-a check passes it (`is_answer`). Without truth, a judge may compare a way's answers with single answers.
+The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo, an empty text (`is_answer`) or a `lost`
+text is never right, even if a check passes it. Without truth, a judge compares answers with single answers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Known:
     def rights(self) -> tuple[bool, ...]:
         """Whether each answer is right."""
         pairs = zip(self.passes, self.chain.steps, strict=True)
-        return tuple(passed and is_answer(step) for passed, step in pairs)
+        return tuple(passed and is_answer(step) and step.finish != "lost" for passed, step in pairs)
 
     @cached_property
     def passes(self) -> tuple[bool, ...]:
@@ -112,9 +112,9 @@ def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
         hint = f"{_GIVE} If a run stopped, repeat its command."
         raise RecordError(f"there is no chain in {names}.", hint=hint)
     if not answered:
-        ask = f"Or answer these: redraft eval TASK {files[0]} -o chains.jsonl"
         none = f"there is no answer in {names} ({counted(count, 'record')})."
-        raise RecordError(none, hint=f"{_GIVE} {ask}")
+        hint = f"{_GIVE} Or compare ways to answer: redraft diagnose FOLDER --tasks {files[0]}"
+        raise RecordError(none, hint=hint)
 
 
 def _check_alike(files: Sequence[Path]) -> None:
@@ -141,12 +141,6 @@ def chains_of(file: Path) -> Iterator[Chain]:
         done.add(chain.id)
         yield chain
     yield from empty_answers(file, done)
-
-
-def steers(runs: Path) -> bool:
-    """Return whether checks steered any text in a folder's `steered` runs; True if it has no such runs."""
-    files = [*runs.glob("seed-*/steered-*[0-9].jsonl")]
-    return not files or any(step.steered for file in files for made in chains_of(file) for step in made.steps)
 
 
 def leaked(files: Iterable[Path]) -> str:
@@ -189,15 +183,11 @@ def known(chains: Iterable[Chain]) -> Material:
             good.append(one)
         else:
             left_out.setdefault(one, []).append(chain.id)
-    if not good:
-        raise _nothing(found)
-    return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()})
-
-
-def _nothing(chains: Sequence[Chain]) -> RecordError:
-    if not any(step.answer.strip() for chain in chains for step in chain.steps):
-        return RecordError("there is no chain with an answer.", hint="Give a file that redraft answer made.")
-    return RecordError(
+    if good:
+        return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()})
+    if not any(step.answer.strip() for chain in found for step in chain.steps):
+        raise RecordError("there is no chain with an answer.", hint="Give a file that redraft answer made.")
+    raise RecordError(
         "nothing decides which answers are right: the chains have neither truth nor checks.",
         hint="Name a check: --score 'words<=50'. Or answer a task: redraft eval gsm8k test.jsonl -o a.jsonl",
     )

@@ -136,7 +136,10 @@ class Judging:
     calling: Callable[[], AbstractContextManager[Any]]  # returns a context manager for making a review
 
     async def line(self, item: ReviewItem) -> str:
-        """Make a review, and return it as a line of JSON."""
+        """Make a review, and return it as a line of JSON. Identical texts tie, and the judge is not asked."""
+        one, *other = (answer.turns[: item.turn] for answer in item.answers)
+        if other == [one]:
+            return item.review(winner="tie", metadata={reviews.SAME: True}).to_json()
         what = shown(item, gold=self.gold)
         options = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS, **self.given}
         if (seed := options.get("seed")) is not None:
@@ -230,6 +233,7 @@ class ReviewTally:
     """Counts of reviews, including those of earlier runs."""
 
     reviews: int = 0
+    same: int = 0  # ties of identical texts, which are no reviews
     before: int = 0  # reviews of earlier runs
     asked_again: int = 0  # reviews whose judge was asked twice
     unreadable: list[str] = field(default_factory=list)  # the questions of reviews without a score
@@ -248,15 +252,18 @@ class ReviewTally:
 
     def find(self, line: bytes) -> None:
         """Count a review of an earlier run."""
-        self.before += 1
         self.add(line)
-        self.unreadable_before = len(self.unreadable)
+        self.before, self.unreadable_before = self.reviews, len(self.unreadable)
 
     def add(self, line: str | bytes) -> None:
         """Count a review."""
         record = json.loads(line)
+        metadata = record.get("metadata") or {}
+        if metadata.get(reviews.SAME):
+            self.same += 1
+            return
         self.reviews += 1
-        self.asked_again += bool((record.get("metadata") or {}).get("asked_again"))
+        self.asked_again += bool(metadata.get("asked_again"))
         if record.get("score") is None and record.get("winner") in (None, "error"):
             self.unreadable.append(str(record.get("question_id")))
             self.last = " ".join(str(record.get("text", record.get("judgment"))).split())

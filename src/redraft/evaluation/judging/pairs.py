@@ -59,7 +59,23 @@ def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[M
     asked = read_questions(questions) if questions else _asked_in(tables, names)
     wanted = name_of(questions) if questions else names[0]
     for table, name in zip(tables, names, strict=True):
-        _check_same(asked, wanted, table, name)
+        if other := [key for key in table if key not in asked]:
+            raise RecordError(
+                f"{name} has answers to questions that are not in {wanted}: {listed(other, 5)}.",
+                hint="Records match by question_id, else by id. Give answers to the same questions.",
+            )
+        if missing := [key for key in asked if key not in table]:
+            raise RecordError(
+                f"{name} has no answer to {len(missing):,} of {len(asked):,} questions of {wanted}: "
+                f"{listed(missing, 5)}.",
+                hint="To retry failed prompts, run the same redraft answer again. "
+                f"Or remove these questions from {wanted}.",
+            )
+        for key, question in asked.items():
+            said = table[key][0].prompt.said
+            if said.strip() and said.split() != question.turns[0].split():
+                said = f"question {key} is {said!r:.60} in {name}, but {question.turns[0]!r:.60} in {wanted}."
+                raise RecordError(said, hint="Give answers to the same questions.")
     return [_match(asked[key], tuple(table[key][1] for table in tables), names) for key in asked]
 
 
@@ -127,28 +143,6 @@ def _asked_in(tables: Sequence[Mapping[str, Found]], names: Sequence[str]) -> di
         said = f"the text of these questions is not in {' or '.join(names)}: {listed(lacking, 5)}."
         raise RecordError(said, hint="Give the questions: --questions FILE")
     return asked
-
-
-def _check_same(
-    asked: Mapping[str, AskedQuestion], wanted: str, table: Mapping[str, Found], name: str
-) -> None:
-    if other := [key for key in table if key not in asked]:
-        raise RecordError(
-            f"{name} has answers to questions that are not in {wanted}: {listed(other, 5)}.",
-            hint="Records match by question_id or, without it, by id. Give answers to the same questions.",
-        )
-    if missing := [key for key in asked if key not in table]:
-        raise RecordError(
-            f"{name} has no answer to {len(missing):,} of {len(asked):,} questions of {wanted}: "
-            f"{listed(missing, 5)}.",
-            hint="To retry failed prompts, run the same redraft answer again. "
-            f"Or remove these questions from {wanted}.",
-        )
-    for key, question in asked.items():
-        said = table[key][0].prompt.said
-        if said.strip() and said.split() != question.turns[0].split():
-            said = f"question {key} is {said!r:.60} in {name}, but {question.turns[0]!r:.60} in {wanted}."
-            raise RecordError(said, hint="Give answers to the same questions.")
 
 
 def _match(question: AskedQuestion, answers: tuple[GivenAnswer, ...], names: Sequence[str]) -> Match:

@@ -63,9 +63,11 @@ def scores_in(text: str) -> tuple[float, ...]:
     Raises:
         Unreadable: No scores are found, they are not on the scale, or a line has several: `[[8]] or [[9]]`.
     """
-    match = _FIRST_LINE.fullmatch(text.strip(_BLANK).partition("\n")[0])
+    first, last = (text.strip(_BLANK).split("\n")[place] for place in (0, -1))
+    match = _FIRST_LINE.fullmatch(first)
     found = list(match.groups()) if match else [score for score in _on_last_line(_BRACKETS, text) if score]
-    if found := found or _alone(text):
+    alone = [match[1] or match[2] for match in map(_ALONE.fullmatch, (first, last)) if match]
+    if found := found or alone[:1]:
         return checked(tuple(map(float, found)))
     raise Unreadable("no scores in the text" if text.strip() else "an empty text")
 
@@ -91,15 +93,9 @@ def _on_last_line(pattern: regex.Pattern[str], text: str) -> tuple[str, ...]:
     return found[-1].groups("")
 
 
-def _alone(text: str) -> list[str]:
-    text = text.strip(_BLANK)
-    matches = map(_ALONE.fullmatch, (text.partition("\n")[0], text.rpartition("\n")[2]))
-    return next(([match[1] or match[2]] for match in matches if match), [])
-
-
 _HINT = (
     'A review is {"review_id", "question_id", "answer1_id", "answer2_id", "reviewer_id", "metadata", '
-    '"text", "score": [8, 9]}, one per line.'
+    '"text", "score": [8, 9]}, one per line. In place of scores: "winner": "1", "2" or "tie".'
 )
 
 
@@ -187,6 +183,7 @@ def _mt_bench(record: Mapping[str, Any], where: str) -> Iterator[Review]:
         yield Review.of(given | {"text": record.get(f"{game}_judgment", "")}, where)
 
 
+SAME = "same_text"  # in `Review.metadata`: the answers are identical, so they tie, and no judge was asked
 Key = tuple[str, int]  # a question and its turn
 
 

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from redraft.engines.base import Engine, Price, price_of
+from redraft.engines.base import price_of
 from redraft.engines.config import load_config
 from redraft.engines.load import identity_of, model_of
 from redraft.errors import EngineError, UsageError, path_of
@@ -142,7 +142,7 @@ class JudgeRun:
         inputs = [*self.answers, *([self.questions] if self.questions else [])]
         # --orders is left out, because another value may add reviews to the same output.
         config = self._asked | {"judges": [model_of(self.model)], "inputs": list(map(content, inputs))}
-        config |= contents_of({"judges": [self.model]})
+        config |= contents_of({"judges": self.model})
         return Job(
             items=self.items,
             source=" and ".join(map(str, self.answers)),
@@ -167,7 +167,12 @@ class JudgeRun:
             sampling = {name: value for name in names if (value := self.settings.get(name)) is not None}
             async with self.plan.limits.opening(session.progress.seconds):
                 judge = await self.plan.load(self.settings, session, opened, "model", self.model)
-                price = self._check_judge(judge)
+                if not judge.info.chats:
+                    said = f"{judge.info.name} cannot answer chat messages, as a judge must."
+                    raise UsageError(said, hint="Use a model with a chat template.")
+                price = self.settings.get("price")
+                self.plan.check_engines(RevisionOptions.read({"model": judge, "price": price}))
+                price = price_of(price) or judge.info.price
                 identity = await in_daemon_thread(partial(identity_of, self.model))
             gold = bool(self.settings.get("gold"))
             begun = opened.journal, session, partial(under_way, opened.batches)
@@ -180,18 +185,12 @@ class JudgeRun:
 
             yield work
 
-    def _check_judge(self, engine: Engine) -> Price | None:
-        if not engine.info.chats:
-            hint = "Use a model with a chat template."
-            raise UsageError(f"{engine.info.name} cannot answer chat messages, as a judge must.", hint=hint)
-        price = self.settings.get("price")
-        self.plan.check_engines(RevisionOptions.read({"model": engine, "price": price}))
-        return price_of(price) or engine.info.price
-
     def _result(self, job: JobResult) -> JudgeResult:
         tally, spent = self.tally, job.spent
         noun = "grades" if self.way == "grades" else "reviews"
         rows = job.rows(noun, tally.before, tally.reviews - tally.before)
+        if tally.same:
+            rows.append(("same text", f"{tally.same:,}: identical answers tie without a review"))
         if tally.asked_again:
             rows.append(("asked again", f"{tally.asked_again:,} could not be read at first"))
         if tally.unreadable:
@@ -202,7 +201,7 @@ class JudgeRun:
             text = f"{counted(spent.tokens, 'new token')}{price}; reused from the journal: {spent.replayed:,}"
             rows.append(("paid", text))
         rows += job.pace()
-        if len(tally.unreadable) < tally.reviews:
+        if len(tally.unreadable) < tally.reviews + tally.same:
             given = [word for file in self.answers for word in ("--answers", str(file))]
             given += ["--questions", str(self.questions)] if self.questions else []
             rows.append(("next", shlex.join(["redraft", "report", str(self.plan.out), *given])))

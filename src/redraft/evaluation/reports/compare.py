@@ -20,14 +20,15 @@ import numpy as np
 
 from redraft.evaluation import stats
 from redraft.evaluation.judging.pairs import AskedQuestion
-from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, Unreadable
+from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, SAME, Unreadable
 from redraft.evaluation.reports.inputs import Placed
 from redraft.evaluation.stats import Bootstrap, Estimate, Numbers
 
 _NAMES = (
     *("model_1", "opponent_1", "model_2", "opponent_2"),
     *("wins", "ties", "losses", "both_wins", "both_ties", "both_losses"),
-    *("first", "neither", "second", "points", "scored", "agreed", "length", "other_length"),
+    *("first", "neither", "second", "points", "scored", "seen", "agreed"),
+    *("length", "other_length"),
 )
 _COLUMN = {name: place for place, name in enumerate(_NAMES)}
 _MOMENTS = slice(len(_NAMES), len(_NAMES) + 6)
@@ -144,6 +145,11 @@ class Item:
             return None
         return one if one == other else 0
 
+    @property
+    def same(self) -> bool:
+        """Whether the answers are the same text, so that no judge was asked."""
+        return any(game.placed.review.metadata.get(SAME) for game in self.games)
+
     def row(self) -> list[float]:
         """Return the item's counts, in the order of `_NAMES`."""
         row = [0.0] * len(_NAMES)
@@ -160,7 +166,8 @@ class Item:
                 row[_COLUMN["scored"]] += 1
         if (both := self.both) is not None:
             row[_COLUMN["both_wins"] + 1 - both] += 1
-            row[_COLUMN["agreed"]] += self.sign(second=False) == self.sign(second=True)
+            row[_COLUMN["seen"]] += not self.same
+            row[_COLUMN["agreed"]] += not self.same and self.sign(second=False) == self.sign(second=True)
         return row
 
 
@@ -252,9 +259,8 @@ class Comparison:
         """The bias from the order; None if the items were judged in one order only."""
         if not self.in_both_orders:
             return None
-        both = "both_wins", "both_ties", "both_losses"
         points = self.sample.estimate(lambda sums: _column(sums, "points") / _column(sums, "scored"), _POINTS)
-        same = self.sample.estimate(lambda sums: _column(sums, "agreed") / _column(sums, *both), stats.SHARE)
+        same = self.sample.estimate(lambda sums: _column(sums, "agreed") / _column(sums, "seen"), stats.SHARE)
         return OrderBias(points if self.sample.sums[_COLUMN["scored"]] else None, same)
 
     @cached_property

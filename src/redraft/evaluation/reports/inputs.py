@@ -57,7 +57,7 @@ def record_kind(record: Any, where: str) -> Kind:
         return "grades"
     if is_chain(record) or logged(record):
         return "chains"
-    if "question_id" in record and record.keys() & {"score", "winner"}:
+    if "winner" in record or record.keys() >= {"question_id", "score"}:
         return "reviews"  # some fields are missing: the reader names them
     fields = ", ".join(list(map(str, record))[:6]) or "none"
     raise RecordError(f"{where}: no report can read this record; its fields are {fields}.", hint=_HINT)

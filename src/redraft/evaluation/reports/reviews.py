@@ -153,6 +153,8 @@ def _order(comparison: compare.Comparison) -> Iterator[Line]:
         yield Line("shown first adds", *plain(bias.points, 2, sign=True), f"points; {first}")
     same = "of questions: the same winner, or a tie"
     same += "; so few that the judge's scores say little" * (bias.agreement.high < 0.5)
+    if alike := sum(item.same for item in comparison.items):
+        same += f"; without {counted(alike, 'tie')} of identical answers"
     yield Line("both orders agree", *percent(bias.agreement, 1), same)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import Any
 
@@ -20,7 +20,7 @@ from redraft.evaluation.records import listed, names_of, question_id, text_in_so
 from redraft.evaluation.reports.inputs import Input, Material
 from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side
 from redraft.evaluation.stats import without_nan
-from redraft.evaluation.tables import Part
+from redraft.evaluation.tables import Part, tokens_text
 from redraft.evaluation.tasks.tally import Tally, Truth, truth_of
 from redraft.evaluation.tasks.tasks import empty_answers
 from redraft.jobs.counting import counted
@@ -38,6 +38,7 @@ class Run:
     tally: Tally
     empty: int = 0  # number of empty answers
     made: str = ""  # the models, modes and seed, if known
+    guided: bool = False  # whether the checks that score also guided revising
 
     @property
     def scores(self) -> Scores:
@@ -90,7 +91,16 @@ class RunReport:
             note = f"{run.tally.task}, " * bool(run.tally.task) + counted(run.tally.chains, "answer")
             lines = tuple(run.tally.lines()) if run.tally.outcomes else ()
             yield Part(run.name, note, lines=lines, facts=[*run.facts()])
-        yield from sections(self.differences, "record", as_percent=True)
+        runs = {run.name: run for run in self.runs}
+        differences = sections(self.differences, "record", as_percent=True)
+        for each, part in zip(self.differences, differences, strict=True):
+            both = runs[each.name], runs[each.other]
+            notes = [f"In {run.name}, the scoring checks also guided revising." for run in both if run.guided]
+            tokens = [run.tally.usage.completion_tokens / run.tally.chains for run in both]
+            one, other = map(tokens_text, tokens)
+            if one != other and all(tokens):
+                notes.append(f"Not at equal tokens: an answer takes {one} new tokens, against {other}.")
+            yield replace(part, notes=notes)
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -112,6 +122,7 @@ def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
 
 def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -> Run:
     tally, done, ids, first, made = Tally(), set[str](), Ids(), ("", ""), dict[tuple[str, str], None]()
+    guided = False
     for raw in given.records:
         chain = raw.chain()
         record = ids.new(chain.id)  # an id may be repeated
@@ -123,6 +134,9 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
             first, tally.task = about, truth.task
         elif about != first:
             raise _mixed(about, first, raw.where, given)
+        scoring = {each.name for results in truth.steps for each in results}
+        told = {each.name for step in chain.steps for each in step.checks}
+        guided |= bool(chain.revisions or chain.drafts) and bool(scoring) and scoring <= told
         asked = material.questions.get(question_id(chain))
         own = text_in_source(chain, "category") or text_in_source(chain, "group")
         category = (asked.category if asked else "") or own or ""
@@ -138,7 +152,7 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
     parts = [listed([word for of, word in made if of == each], 5) for each in ("name", "revision_mode")]
     if "seed" in config:
         parts.append("no seed" if config["seed"] is None else f"seed {config['seed']}")
-    return Run(name, tally, len(empty), " · ".join(filter(None, parts)))
+    return Run(name, tally, len(empty), " · ".join(filter(None, parts)), guided)
 
 
 def _mixed(about: tuple[str, str], first: tuple[str, str], where: str, given: Input) -> RecordError:

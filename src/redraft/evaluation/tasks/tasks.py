@@ -116,7 +116,7 @@ MATH = Task(
 HUMANEVAL = Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _function, runs_code=True)
 MBPP = Task("a `text`, `code` and a `test_list`", _unit_tests, _tested, runs_code=True)
 IFEVAL = Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints, loosened=loosened)
-CHECKS = Task('a `prompt` and `checks`, such as ["words<=50"]', _own_checks, groups=(("group", ""),))
+CHECKS = Task('a `prompt` and `checks`, such as ["number=42"]', _own_checks, groups=(("group", ""),))
 _UNSCORED = Task("a `prompt` alone. With checks, leave out --judge", lambda _, record: checks_in(record))
 
 

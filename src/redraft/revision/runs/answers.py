@@ -157,7 +157,7 @@ class FileResult(RunResult):
     @property
     def exit_status(self) -> int:
         """The command's exit status: 0 if done, 1 if checks failed, 3 if the engine failed, 4 at a limit."""
-        lacking = self.summary.not_passed or self.summary.missing
+        lacking = self.summary.checked > self.summary.passed or self.summary.missing
         return self.job.exit_status or (1 if lacking and self.must_pass else 0)
 
 
