@@ -158,13 +158,13 @@ def checks_of(task: Task, record: Chain, file: Path = Path()) -> tuple[Check, ..
         if bool(found) != (task is _UNSCORED):
             return found
         has = "checks, so no judge is needed" if found else "no check that scores"
-        problem, hint = f"the record has {has}.", ""
+        problem, hint = f"the record has {has}.", None
     except CheckSyntaxError as error:
-        problem, hint = error.message, error.hint or ""
+        problem, hint = error.message, error.hint
     except UsageError as error:
-        problem, hint = error.message, ""
+        problem, hint = error.message, None
     where = place_of(file, record.id)
-    raise RecordError(f"{where}: {problem}", hint=f"{hint}\nA record should have {task.has}.".strip())
+    raise RecordError(f"{where}: {problem}", hint=hint or f"A record should have {task.has}.")
 
 
 def asked(
