@@ -67,8 +67,7 @@ class TestFiles:
             (
                 "x.json",
                 b'[{"conversations": []}]',
-                "x.json: record 1: conversations is empty.\n  Correct or delete that record. For prompts, "
-                "conversations and chains, redraft data import x.json -o OTHER.jsonl leaves it out.",
+                "x.json: record 1: conversations is empty.\n  Correct or delete that record. For prompts",
             ),
             ("x.json", b"[[]]", "x.json: record 1: the record should be an object or a text (found [])."),
             (
