@@ -39,7 +39,6 @@ from redraft.errors import UsageError, shown
 from redraft.jobs.stores import here
 
 _sorted = json.JSONEncoder(sort_keys=True).encode
-_NONE = digest("null")
 _SORTED = 1 << 18  # records to sort at once: a list of their ranks takes 25 MB
 _TOLD = 64  # comparisons between two progress updates
 
@@ -70,9 +69,8 @@ def dedupe(
     Args:
         source: Records of any known shape.
         out: The file to write the chains to. It appears only when it is complete.
-        by: The criterion for duplicates: the same texts (exact), the same first question (query), the same
-            input and ROUGE-L as in Alpaca's filter (rouge), or the Jaccard similarity of word 3-shingles
-            (minhash).
+        by: What duplicates have in common: all texts (exact), the first question (query), the input and, by
+            ROUGE-L, the instruction (rouge), or most 3-shingles of words (minhash).
         threshold: The least similarity of duplicates. With rouge, the similarity must exceed it.
         against: More files. A record that duplicates one in these files is dropped too.
         **options: See `DataOptions`.
@@ -148,7 +146,7 @@ def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
     # The parts of an origin that do not depend on the record's location.
     source = {name: origin.get(name) for name in ("dataset", "licence")} if isinstance(origin, dict) else None
     best = struct.pack(">?Q", not (chain.steps or gold_answers(chain)), 2**64 - 1 - sum(map(len, texts)))
-    marks = [digest(_sorted(each)) if each else _NONE for each in (source, origin)]
+    marks = [digest(_sorted(each or None)) for each in (source, origin)]
     return best + content[:8] + marks[0][:8] + chain.id.encode() + b"\0" + marks[1][:8]
 
 

@@ -46,7 +46,7 @@ _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{') 
 _PATTERN = "No file matches this pattern, or quotation marks keep the shell from finding the files."
 
 NOT_JSON = "Write one JSON object or text per line, or one array. A file of plain prompts is named *.txt."
-_UNREADABLE = (
+BROKEN = (
     "Correct or delete that record. For prompts, conversations and chains, "
     "redraft data import FILE -o OTHER.jsonl leaves it out."
 )
@@ -182,11 +182,13 @@ def _decoded(data: bytes, where: str) -> Any:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        file = where.rpartition(":")[0].replace(name_of(Path(STDIO)), "") or "FILE"
         fault = f"this is not JSON: {error.msg.removesuffix(' at')} at {line}character {error.colno}"
         # Caused by records that span lines, or by lines that end in a carriage return.
         if error.msg == "Extra data":
-            fault += f"; jq -c . {_file_of(where)} puts each record on a line"
-        raise RecordError(f"{where}: {fault}.", hint=f"{NOT_JSON}\n{leaving_out(where)}") from None
+            fault += f"; jq -c . {file} puts each record on a line"
+        hint = f"{NOT_JSON}\n{BROKEN.replace('FILE', file)}"
+        raise RecordError(f"{where}: {fault}.", hint=hint) from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: this cannot be read as JSON: {fault_of(error)}.") from None
     if b"\\ud" in data or b"\\uD" in data:
@@ -196,15 +198,6 @@ def _decoded(data: bytes, where: str) -> Any:
             half = "a lone surrogate: \\ud… without its other half"
             raise RecordError(f"{where}: it has {half}.") from None
     return value
-
-
-def leaving_out(where: str) -> str:
-    """Return advice on how to leave out the record at this location."""
-    return _UNREADABLE.replace("FILE", _file_of(where))
-
-
-def _file_of(where: str) -> str:
-    return where.rpartition(":")[0].replace(name_of(Path(STDIO)), "") or "FILE"
 
 
 @contextmanager

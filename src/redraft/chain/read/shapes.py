@@ -21,7 +21,6 @@ from redraft.chain.read.fields import Fields, Format, Shape, answered, gold, tas
 from redraft.chain.read.logs import LOGS
 from redraft.chain.selfee import judged, last_answer, parse
 from redraft.errors import RecordError
-from redraft.jobs.counting import counted
 from redraft.jobs.plugins import PluginError, load_all, plugins
 
 
@@ -149,9 +148,8 @@ def known_shape(record: Mapping[str, Any], where: str) -> Shape:
     fault = f"the record has no known shape; its fields: {names(record)}"
     for name, value in record.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            turns = name in ("message", "conversation")
-            way = f"name it '{name}s'" if turns else f"jq -c '.[{json.dumps(name)}][]' FILE"
-            fault += f"; {name!r:.60} has {counted(len(value), 'object')}: {way}"
+            way = "name it 'messages'" if name == "message" else f"jq -c '.[{json.dumps(name)}][]' FILE"
+            fault += f"; {name!r:.60} is a list of objects: {way}"
             break
     hint = _HINT
     if "text" in record:
