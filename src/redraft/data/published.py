@@ -291,7 +291,7 @@ def import_files(
     given, run = [*map(here, paths)], DataRun.of(out, options)
     places = [place for place in given if not place.name.endswith(".run.json")] or given
     if skipped := len(given) - len(places):
-        run.tell(f"skipped {counted(skipped, 'record')} of how outputs were made (*.run.json)")
+        run.tell(f"skipped {counted(skipped, 'run record')} (*.run.json)")
     not_twice(places[0], places[1:])
     source = source_named(name).name if name else None
     reader = Reader(source, licence, FieldMap.of(fields) if fields else None, which)
