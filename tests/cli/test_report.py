@@ -110,7 +110,7 @@ def test_ties_alone_are_a_ratio_of_one() -> None:
 def test_a_bad_file_is_named_and_nothing_is_written() -> None:
     Path("bad.jsonl").write_text('{"question_id": 1')
     result = run("bad.jsonl", "reviews.jsonl", "--html", "report.html")
-    refused(result, "bad.jsonl:1: this is not JSON", "Correct or delete that line.")
+    refused(result, "bad.jsonl:1: this is not JSON", "Correct or delete that record.")
     assert not Path("report.html").exists()
 
 

@@ -135,13 +135,14 @@ def test_exact_looks_at_all_that_is_said_and_query_at_the_first_question() -> No
     assert kept_ids(records, USUAL["query"]) == ["long"]
 
 
-def test_the_filter_of_alpaca_sees_no_inputs() -> None:
-    instruction = "Summarise the text."
+def test_instructions_with_different_inputs_are_different_tasks() -> None:
     records = [
-        asked("a", instruction, input="It rained for nine days in Rome."),
-        asked("b", instruction, input="Sales of boats doubled in August."),
+        asked("a", "Sum the list", "12", input="3, 4, 5"),
+        asked("b", "Sum the list", "16", input="1, 2, 3, 4, 6"),
+        asked("c", "Sum the list."),
+        asked("copy", "Sum the list!", input=" 3, 4, 5 "),
     ]
-    assert len(kept_ids(records, USUAL["rouge"])) == 1
+    assert kept_ids(records, USUAL["rouge"]) == ["a", "b", "c"]
 
 
 def test_how_far_the_comparing_is_can_be_followed() -> None:

@@ -140,8 +140,8 @@ def dedupe(
     """Keep one of several duplicates.
 
     exact: the same texts, ignoring case, white space and Unicode forms. query: the same first user turn.
-    rouge: ROUGE-L of the instructions, as Alpaca filtered them. minhash: Jaccard similarity of word
-    3-shingles, for millions of records.
+    rouge: the same input, and ROUGE-L of the instructions, as Alpaca filtered them. minhash: Jaccard
+    similarity of word 3-shingles, for millions of records.
 
     Records with an answer are preferred, then longer ones. Content breaks ties, so the order of the input
     does not matter. The input is spooled to disk beside the output.

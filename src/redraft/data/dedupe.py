@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import struct
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -38,7 +39,6 @@ from redraft.errors import UsageError, shown
 from redraft.jobs.stores import here
 
 _sorted = json.JSONEncoder(sort_keys=True).encode
-_NONE = digest("null")
 _SORTED = 1 << 18  # records to sort at once: a list of their ranks takes 25 MB
 _TOLD = 64  # comparisons between two progress updates
 
@@ -69,8 +69,8 @@ def dedupe(
     Args:
         source: Records of any known shape.
         out: The file to write the chains to. It appears only when it is complete.
-        by: The criterion for duplicates: the same texts (exact), the same first question (query), ROUGE-L as
-            in Alpaca's filter (rouge), or the Jaccard similarity of word 3-shingles (minhash).
+        by: What duplicates have in common: all texts (exact), the first question (query), the input and, by
+            ROUGE-L, the instruction (rouge), or most 3-shingles of words (minhash).
         threshold: The least similarity of duplicates. With rouge, the similarity must exceed it.
         against: More files. A record that duplicates one in these files is dropped too.
         **options: See `DataOptions`.
@@ -146,7 +146,7 @@ def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
     # The parts of an origin that do not depend on the record's location.
     source = {name: origin.get(name) for name in ("dataset", "licence")} if isinstance(origin, dict) else None
     best = struct.pack(">?Q", not (chain.steps or gold_answers(chain)), 2**64 - 1 - sum(map(len, texts)))
-    marks = [digest(_sorted(each)) if each else _NONE for each in (source, origin)]
+    marks = [digest(_sorted(each or None)) for each in (source, origin)]
     return best + content[:8] + marks[0][:8] + chain.id.encode() + b"\0" + marks[1][:8]
 
 
@@ -156,7 +156,7 @@ def key_of(chain: Chain, texts: Sequence[str], like: Likeness) -> bytes:
     if like.by == "minhash":
         return coded("\n".join(parts))
     if like.by == "rouge":
-        return "\n".join(parts).encode()
+        return digest(normalised(chain.prompt.input)) + parts[0].encode()
     text = "\0".join(map(normalised, parts))
     return digest(text) if text else b""
 
@@ -245,11 +245,12 @@ def _alike(keys: _Column, like: Likeness, fixed: int) -> Iterator[tuple[int, flo
         halves = np.frombuffer(keys.data, np.uint64).reshape(-1, 2).T
         yield from zip(equals(full, *halves).tolist(), repeat(1.0))
         return
-    # Alpaca's filter. The threshold stays below 1, so that equal texts, whose F is 1, are always dropped.
-    pool = Pool(min(like.threshold, nextafter(1.0, 0.0)))
-    members: list[int] = []
+    # Alpaca's filter for each input. The threshold is below 1, so equal texts, whose F is 1, are dropped.
+    pools = defaultdict[bytes, Pool](partial(Pool, min(like.threshold, nextafter(1.0, 0.0))))
+    places = defaultdict[bytes, list[int]](list)
     for place, key in enumerate(keys):
-        if (near := pool.nearest(key.decode()) if place >= fixed else None) is None:
-            pool.add(key.decode())
+        pool, members, text = pools[key[:16]], places[key[:16]], key[16:].decode()
+        if (near := pool.nearest(text) if place >= fixed else None) is None:
+            pool.add(text)
             members.append(place)
         yield (members[near.place], near.score) if near else (place, 1.0)

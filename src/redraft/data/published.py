@@ -31,7 +31,7 @@ from redraft.errors import RecordError, UsageError, nearest
 from redraft.jobs.counting import counted
 from redraft.jobs.licences import UNKNOWN, licence_in
 from redraft.jobs.parallel import spread
-from redraft.jobs.provenance import Provenance, fingerprint, licences_beside
+from redraft.jobs.provenance import Provenance, RunFile, fingerprint, licences_beside
 from redraft.jobs.stores import here
 
 
@@ -196,7 +196,7 @@ class Imported(NamedTuple):
     id: str
     licence: str
     json: bytes
-    unanswered: bool = False  # whether it has no answer, not even a gold one
+    unanswered: str = ""  # its location, if it has no answer, not even a gold one
     unused: tuple[str, ...] = ()  # if so, unused fields that may contain the answer
 
 
@@ -252,7 +252,7 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
     found: list[Imported | Drop] = []
     for chain in chains:
         if asks(chain.prompt):
-            found.append(_line(chain))
+            found.append(_line(chain, item.where))
         elif is_answered(chain):
             reason = "the record answers a question that it does not contain."
             found.append(Drop(_NO_QUESTION, reason, item.where, chain.id, line))
@@ -261,19 +261,16 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
     return found
 
 
-_NAME = 60  # characters to show of a field's name
-
-
-def _line(chain: Chain) -> Imported:
-    unanswered = not is_answered(chain)
+def _line(chain: Chain, where: str) -> Imported:
+    unanswered = "" if is_answered(chain) else where
     source = meta_of(chain, "source") if unanswered else {}
     held = (name for name, value in source.items() if value and isinstance(value, str | list | dict))
-    unused = tuple(name[:_NAME] for name in held if name not in (*ID_FIELDS, "checks"))
+    unused = tuple(name[:60] for name in held if name not in (*ID_FIELDS, "checks"))
     licence, line = licence_in(chain.meta["origin"]), chain.to_json().encode()
     return Imported(chain.id, licence, line, unanswered, unused)
 
 
-_KINDS, _FIELDS = 1000, 8  # sets of unused fields to count separately, and fields to name
+_KINDS, _FIELDS, _PLACES = 1000, 8, 3  # sets of unused fields to count separately; fields and records to name
 
 
 def import_files(
@@ -291,7 +288,10 @@ def import_files(
     `name` names the source if the fields do not reveal it. `fields` are maps such as `instruction=question`.
     `which` selects the paths to read from a tree.
     """
-    places, run = [*map(here, paths)], DataRun.of(out, options)
+    given, run = [*map(here, paths)], DataRun.of(out, options)
+    places = [place for place in given if not place.name.endswith(".run.json")] or given
+    if skipped := len(given) - len(places):
+        run.tell(f"skipped {counted(skipped, 'run record')} (*.run.json)")
     not_twice(places[0], places[1:])
     source = source_named(name).name if name else None
     reader = Reader(source, licence, FieldMap.of(fields) if fields else None, which)
@@ -308,6 +308,9 @@ def import_files(
         for place in places
     }
     files = [file for each in found.values() for file in each]
+    made = [file.name for file in files if "dropped" in (RunFile(file.path).read() or {})]
+    if 0 < len(made) < len(files):
+        run.tell(f"made by redraft data, perhaps from the same records: {', '.join(made)}")
     for dataset in dict.fromkeys(file.dataset for file in files if file.offline):
         run.tell(f"{dataset}: the hub cannot be reached; reading the copy in its cache on this machine.")
     listed = None if fields is None else list(fields)
@@ -341,12 +344,14 @@ class _Counts:
     licences: Counter[str] = field(default_factory=Counter)
     # Records without an answer, by the fields that were not used.
     unanswered: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    places: list[str] = field(default_factory=list)  # the first of these records
 
     def noted(self, results: Iterable[Imported | Drop]) -> Iterator[Imported | Drop]:
         for each in results:
             if not isinstance(each, Drop):
                 self.licences[each.licence] += 1
                 if each.unanswered:
+                    self.places += [each.unanswered] * (len(self.places) < _PLACES)
                     # A hostile file may have new names in every record.
                     self.unanswered[each.unused if len(self.unanswered) < _KINDS else ()] += 1
             yield each
@@ -367,7 +372,7 @@ class _Counts:
         if output.gone.counts[_NO_QUESTION]:
             tell(_unasked(output), _JOIN if output.gone.counts[_NO_QUESTION] >= output.kept else None)
         if self.licences[UNKNOWN]:
-            hint = "Name the source with --as, or the licence with --licence."
+            hint = "Name the source with --as, or the licence with --licence; --force replaces the output."
             tell(f"the licence of {counted(self.licences[UNKNOWN], 'record')} is unknown.", hint)
         if self.unanswered:
             # The fields that may contain the answer, the most frequent first.
@@ -376,7 +381,9 @@ class _Counts:
                 del often["turns"]
                 tell("The prompt is the first turn; meta.source.turns contains all turns.")
             fields = ", ".join(list(often)[:_FIELDS])
-            text = f"no answer was found in {counted(self.unanswered.total(), 'record')}"
+            total = self.unanswered.total()
+            places = ", ".join(self.places) + ", …" * (total > _PLACES)
+            text = f"no answer was found in {counted(total, 'record')} ({places})"
             hint = "If one of these fields contains the answer: --map instruction=FIELD,output=FIELD"
             tell(f"{text}; fields not used: {fields}" if fields else text, hint if fields else None)
 

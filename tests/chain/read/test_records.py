@@ -64,6 +64,11 @@ class TestFiles:
             ("x.jsonl", b"SQLite\0\xff\n", "x.jsonl:1: this is not text: it has NUL bytes"),
             ("x.txt", b"a\n\xff\n", "x.txt:2: this is not UTF-8: invalid start byte at byte 1."),
             ("x.jsonl", b"3\n", "x.jsonl:1: the record should be an object or a text (found 3)."),
+            (
+                "x.json",
+                b'[{"conversations": []}]',
+                "x.json: record 1: conversations is empty.\n  Correct or delete that record. For prompts",
+            ),
             ("x.json", b"[[]]", "x.json: record 1: the record should be an object or a text (found [])."),
             (
                 "x.jsonl.gz",
@@ -73,11 +78,12 @@ class TestFiles:
         ],
     )
     def test_bad_files_are_named_by_line(
-        self, tmp_path: Path, name: str, content: bytes, message: str
+        self, tmp_path: Path, name: str, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (tmp_path / name).write_bytes(content)
+        monkeypatch.chdir(tmp_path)
+        Path(name).write_bytes(content)
         with pytest.raises(RecordError, match=re.escape(message)):
-            list(read_records(tmp_path / name))
+            list(read_records(Path(name)))
 
 
 class TestIds:

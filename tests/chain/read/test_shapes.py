@@ -188,6 +188,7 @@ USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "conte
         ),
         ({"chosen": "a", "rejected": "b"}, "f:1: the record is a pair of answers for preference training, n"),
         ({"a": 1, "b": 2}, "f:1: the record has no known shape; its fields: 'a', 'b'.\n  A prompt is a te"),
+        ({"message": [{}]}, "its fields: 'message'; 'message' is a list of objects: name it 'messages'."),
         (
             {"a": 1},
             'with the answer to learn it is {"instruction": "…", "output": "…"} or {"messages": […]}.',

@@ -44,7 +44,7 @@ def test_chains_go_out_and_counts_are_told(data: Path) -> None:
         "redraft: 2 kept, 1 dropped",
         "  unreadable          1",
         "redraft: the licence of 1 record is unknown.",
-        "  Name the source with --as, or the licence with --licence.",
+        "  Name the source with --as, or the licence with --licence; --force replaces the output.",
     ]
 
 
@@ -83,6 +83,16 @@ def test_a_map_is_advised_where_the_names_of_fields_are_the_fault(data: Path, li
     assert (told.strip()[: len(advice)], "--map" in told) == (advice, "--map" in advice)
 
 
+def test_records_of_runs_are_skipped_and_outputs_read_again_are_named(data: Path) -> None:
+    (data / "quiz.json").write_text('{"prompt": "Why?"}')
+    run("quiz.json", "mixed.jsonl", "-o", "made.json")
+    result = run(*map(str, data.glob("*.json*")), "-o", "all.jsonl")
+    assert [chain.id for chain in read_records(data / "all.jsonl")].count("mixed/0~2") == 1
+    assert "redraft: skipped 1 run record (*.run.json)\n" in result.stderr
+    assert "redraft: made by redraft data, perhaps from the same records: made.json\n" in result.stderr
+    assert "no known shape" not in result.stderr + run(str(data)).stderr
+
+
 def test_it_stands_in_a_pipe(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "redraft", "data", "import", "-", "-j", "2", "--as", "alpaca"]
     records = b'[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]'
@@ -103,7 +113,7 @@ def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(dat
     (data / "odd.jsonl").write_text("\n".join(map(json.dumps, records)))
     assert run("odd.jsonl", "--licence", "MIT").stderr.splitlines() == [
         "redraft: 3 kept, 0 dropped",
-        "redraft: no answer was found in 2 records; fields not used: reply",
+        "redraft: no answer was found in 2 records (odd.jsonl:1, odd.jsonl:2); fields not used: reply",
         "  If one of these fields contains the answer: --map instruction=FIELD,output=FIELD",
     ]
     assert "no answer" not in run("odd.jsonl", "--map", "instruction=question,output=reply").stderr
@@ -114,7 +124,7 @@ def test_of_questions_in_turns_the_first_is_the_prompt_and_the_others_are_said_t
     (data / "mt.jsonl").write_text('{"question_id": 1, "category": "a", "turns": ["Why?", "So?"]}')
     assert run("mt.jsonl", "--licence", "MIT").stderr.splitlines()[1:3] == [
         "redraft: The prompt is the first turn; meta.source.turns contains all turns.",
-        "redraft: no answer was found in 1 record; fields not used: category",
+        "redraft: no answer was found in 1 record (mt.jsonl:1); fields not used: category",
     ]
 
 

@@ -46,8 +46,8 @@ _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{') 
 _PATTERN = "No file matches this pattern, or quotation marks keep the shell from finding the files."
 
 NOT_JSON = "Write one JSON object or text per line, or one array. A file of plain prompts is named *.txt."
-_BROKEN = (
-    f"{NOT_JSON}\nCorrect or delete that line. For prompts, conversations and chains, "
+BROKEN = (
+    "Correct or delete that record. For prompts, conversations and chains, "
     "redraft data import FILE -o OTHER.jsonl leaves it out."
 )
 
@@ -187,7 +187,8 @@ def _decoded(data: bytes, where: str) -> Any:
         # Caused by records that span lines, or by lines that end in a carriage return.
         if error.msg == "Extra data":
             fault += f"; jq -c . {file} puts each record on a line"
-        raise RecordError(f"{where}: {fault}.", hint=_BROKEN.replace("FILE", file)) from None
+        hint = f"{NOT_JSON}\n{BROKEN.replace('FILE', file)}"
+        raise RecordError(f"{where}: {fault}.", hint=hint) from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: this cannot be read as JSON: {fault_of(error)}.") from None
     if b"\\ud" in data or b"\\uD" in data:

@@ -1,7 +1,7 @@
 """Read any supported file, table, folder or hub dataset as lines of JSON.
 
 Folders are read in name order, so a folder always yields the same records. Other files in a folder,
-such as licences, are ignored.
+such as licences and redraft's `*.run.json`, are ignored.
 
 Each row of a table becomes a line of JSON, like other records. Dates become ISO 8601 texts; bytes that are
 not text, such as images, become null.
@@ -133,6 +133,7 @@ def inputs_of(path: Path) -> list[Input]:
     found: list[Path] = []
     for parent, folders, names in os.walk(path):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
+        names = [each for each in names if not each.endswith(".run.json")]
         plain = (Path(parent, each) for each in sorted(names) if not each.startswith("."))
         found += [each for each in plain if files.ending_of(each) in files.ENDINGS]
     if not found:

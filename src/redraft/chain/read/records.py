@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from redraft.chain import VERSION, Chain
 from redraft.chain.read.conversations import TREE, ranked
 from redraft.chain.read.fields import Fields
-from redraft.chain.read.files import decode, name_of, read_lines, stem_of
+from redraft.chain.read.files import BROKEN, decode, name_of, read_lines, stem_of
 from redraft.chain.read.logs import logged
 from redraft.chain.read.shapes import is_chain, read_as, read_shape, shape_of
 from redraft.errors import RecordError
@@ -60,9 +60,13 @@ class RawRecord(NamedTuple):
                 known = "steps" in chain.model_fields_set and "error" not in (chain.model_extra or {})
                 if known and chain.id:
                     return chain
-        record = decode(self.data, self.where)
-        chain = chain_of(record, self.where)
-        check_depth(record, self.data, self.where)
+        try:
+            record = decode(self.data, self.where)
+            chain = chain_of(record, self.where)
+            check_depth(record, self.data, self.where)
+        except RecordError as error:
+            error.hint = error.hint or BROKEN
+            raise
         if not chain.id:  # nothing else has this chain yet, so it needs no copy
             chain.__dict__["id"] = id_of(record, self.stem, self.number)
         return chain

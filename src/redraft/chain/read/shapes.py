@@ -148,7 +148,8 @@ def known_shape(record: Mapping[str, Any], where: str) -> Shape:
     fault = f"the record has no known shape; its fields: {names(record)}"
     for name, value in record.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            fault += f"; {name!r:.60} has {len(value):,} objects: jq -c '.[{json.dumps(name)}][]' FILE"
+            way = "name it 'messages'" if name == "message" else f"jq -c '.[{json.dumps(name)}][]' FILE"
+            fault += f"; {name!r:.60} is a list of objects: {way}"
             break
     hint = _HINT
     if "text" in record:

@@ -152,19 +152,17 @@ def task_of(name: str, *, run_code: bool = False) -> Task:
 
 def checks_of(task: Task, record: Chain, file: Path = Path()) -> tuple[Check, ...]:
     """Return the checks that score the answers to a record of the task. Errors name `file`."""
-    gold = "".join(gold_answers(record)[:1])
     try:
-        found = parse_checks(task.checks(gold.strip(), record))
+        found = parse_checks(task.checks("".join(gold_answers(record)[:1]).strip(), record))
         if bool(found) != (task is _UNSCORED):
             return found
         has = "checks, so no judge is needed" if found else "no check that scores"
-        problem, hint = f"the record has {has}.", ""
-    except CheckSyntaxError as error:
-        problem, hint = error.message, error.hint or ""
+        problem, hint = f"the record has {has}.", None
     except UsageError as error:
-        problem, hint = error.message, ""
-    where = place_of(file, record.id)
-    raise RecordError(f"{where}: {problem}", hint=f"{hint}\nA record should have {task.has}.".strip())
+        problem, hint = error.message, error.hint
+    raise RecordError(
+        f"{place_of(file, record.id)}: {problem}", hint=hint or f"A record should have {task.has}."
+    )
 
 
 def asked(
