@@ -154,21 +154,16 @@ def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) 
         of = next(filter(check.concerns, offered), None)
         if of is None or (check.after and check.after not in offered):
             does, name = ("is about", check.target) if of is None else ("waits for", check.after)
-            fault = f"the check {check.name!r} {does} {known}"
-            near = get_close_matches(
-                _bare(name.split(".")[0]), bare, 1, 0.85
-            )  # no other tool of another turn
-            if strict and near:
-                raise UsageError(f"{fault}.", hint=f"Write {bare[near[0]]!r}.")
-            _warn(fault)
+            near = get_close_matches(_bare(name.split(".")[0]), bare, 1, 0.85)  # else a tool of another turn
+            fault, hint = f"{does} {known}", f"Write {bare[near[0]]!r}." if near else ""
+        elif lost := _unknown(check.target[len(of) :].split(".")[1:], offered[of].get("parameters")):
+            fault = f"is about {lost!r}, but no argument of {of!r} has that name"
+            hint = "Name an argument of the tool's schema, and write `*` for each item of a list."
+        else:
             continue
-        schema = offered[of].get("parameters") or {}
-        if lost := _unknown(check.target[len(of) :].split(".")[1:], schema):
-            fault = f"the check {check.name!r} is about {lost!r}, but no argument of {of!r} has that name"
-            if strict:
-                hint = f"It has {', '.join(schema['properties']):.200}. For each item of a list, write `*`."
-                raise UsageError(f"{fault}.", hint=hint)
-            _warn(fault)
+        if strict and hint:
+            raise UsageError(f"the check {check.name!r} {fault}.", hint=hint)
+        _warn("the check %r %s", check.name, fault)
 
 
 def _unknown(way: Sequence[str], schema: Any) -> str:
