@@ -82,15 +82,16 @@ def test_a_route_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL", replies(long, "A tower with a light."))
     app = runpy.run_path(str(EXAMPLES / "fastapi_route.py"))["app"]
 
-    async def ask(*things: object) -> list[httpx.Response]:
+    async def ask(*asked: tuple[str, object]) -> list[httpx.Response]:
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as web,
         ):
-            return [await web.post("/describe", json={"thing": thing}) for thing in things]
+            return [await web.post(route, json={"thing": thing}) for route, thing in asked]
 
-    good, bad = asyncio.run(ask("a lighthouse", 7))
+    good, bad, live = asyncio.run(ask(("/describe", "a sun"), ("/describe", 7), ("/describe/live", "a sun")))
     assert (good.json()["text"], bad.status_code) == ("A tower with a light.", 422)
+    assert live.text.endswith('data: {"all": "A tower with a light.", "passed": true}\n\n')
 
 
 def test_the_suite_finds_a_share_that_is_too_low(pytester: pytest.Pytester) -> None:

@@ -108,6 +108,7 @@ def path_of(given: object) -> Path:
 _ELSEWHERE = """
 max_tokens: n_predict num_predict max_new_tokens max_completion_tokens max_output_tokens
 max_revisions: revisions rounds iterations max_retries
+retries: max_retries
 parallel: workers jobs concurrency max_concurrent batch_size
 model: url base_url api_base endpoint modle
 limit: max_samples num_samples
@@ -134,7 +135,7 @@ starts: begin begins beginswith
 
 
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:
-    """Return "Did you mean …?" with the nearest known name, or "" if no name is near.
+    """Return "Did you mean …?" with the nearest known names, or "" if no name is near.
 
     `before`, such as `--`, is put before the name. Names are cut to 80 characters, because comparing takes 40
     times their memory.
@@ -146,8 +147,8 @@ def nearest(name: str, known: Iterable[str], before: str = "") -> str:
     near = [each for each in known if each.replace("-", "_") in ours]
     if not ours:
         begun = sorted((each for each in known if each.startswith(name) and len(name) > 2), key=len)
-        near = begun or get_close_matches(name, known, n=1, cutoff=0.65)
-    return f"Did you mean {before + near[0]!r}?" if near else ""
+        near = begun[:1] or get_close_matches(name, known, n=1, cutoff=0.65)
+    return f"Did you mean {' or '.join(repr(before + each) for each in near)}?" if near else ""
 
 
 class UsageError(RedraftError):

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import json
 import sys
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
@@ -205,8 +206,11 @@ def test_a_function_is_refused_because_pydantic_would_call_it(output: Any) -> No
 
 @pytest.mark.parametrize(
     "output",
-    [Caller(), Lamp(), Tower(name="A", metres=1), {}, {"a": int}, "", "Tower", "int", [Tower], (int, str)],
-)
+    [
+        Caller(), Lamp(), Tower(name="A", metres=1), {}, {"a": int}, "", "Tower", "int", [Tower], (int, str),
+        Iterable[Tower], Generator[Tower, None, None], dict[str, Iterable[int] | None],  # never validated
+    ],
+)  # fmt: skip
 def test_what_is_no_type_is_refused(output: Any) -> None:
     with pytest.raises(UsageError, match=r"^output is ") as caught:
         from_type(output)

@@ -129,6 +129,7 @@ class TestPhrases:
         assert outcome.message == f'The answer does not contain "{phrase}".'
         assert not outcome.passed
         assert say(Lacks(phrase), answer).passed
+        assert ("the word" in say(Lacks(phrase), answer).message) == phrase.isalpha()
 
     @pytest.mark.parametrize(
         ("answer", "has"),

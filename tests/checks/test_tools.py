@@ -83,24 +83,23 @@ def test_a_call_that_passes_is_left_alone_and_so_is_a_text() -> None:
 
 
 def test_a_name_that_no_tool_has_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    checks = ["tool:fly.amount<=100", "tool:pay once", "tool:pay.items.*.x<=1", "tool:bank.pay.amuont<=9"]
-    checks += ["tool:pay after mail"]
+    checks = ["tool:fly.amount<=100", "tool:pay once", "tool:pay.items.*.x<=1", "tool:pay after mail"]
     for _ in range(2):
         asked(checks, [call("pay", amount=500)])
         redraft.revise("Pay.", model=ScriptedEngine(["Yes."]), checks=["tool:pay.amount<=99"])
     assert caplog.messages == [
         "the check 'tool:fly.amount<=100' is about an unknown tool (offered: pay, bank.pay, search)",
-        "the check 'tool:bank.pay.amuont<=9' is about 'amuont', but no argument of 'bank.pay' has that name",
         "the check 'tool:pay after mail' waits for an unknown tool (offered: pay, bank.pay, search)",
         "the check 'tool:pay.amount<=99' is about an unknown tool (offered: none)",
     ]
 
 
 def test_a_tool_that_is_spelt_differently_is_an_error_that_names_it() -> None:
-    for check, near in (("tool:Pay.amount<=100", "pay"), ("tool:pay after se_arch", "search")):
-        with pytest.raises(UsageError, match="unknown tool") as raised:
-            asked([check], [call("pay", amount=500)])
-        assert raised.value.hint == f"Write {near!r}."
+    near = {"Pay.amount<=100": "pay", "pay after se_arch": "search", "serch.to words<=2": "search"}
+    for check, name in {**near, "bank.pay.amuont<=9": "amuont"}.items():
+        with pytest.raises(UsageError, match=r"unknown tool|no argument of 'bank.pay'") as raised:
+            asked([f"tool:{check}"], [call("pay", amount=500)])
+        assert name in f"{raised.value}"
     asked(["tool:repay.amount<=100"], [call("pay", amount=500)])  # offered in another turn, perhaps
 
 

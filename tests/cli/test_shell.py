@@ -137,6 +137,7 @@ def test_help_is_grouped_and_plain() -> None:
     [
         ("ask --temp", "Did you mean '--temperature'?\n  redraft ask --help"),
         ("ask --n-predict", "Did you mean '--max-tokens'?\n  redraft ask --help"),
+        ("ask --max-retries", "Did you mean '--max-revisions' or '--retries'?\n  redraft ask --help"),
         ("answer --output", "Did you mean '--out'?\n  redraft answer --help"),
         ("serve --no-pag", "Did you mean '--no-page'?\n  redraft serve --help"),
         ("train sft --lr", "Did you mean '--learning_rate'?\n  redraft train sft --help-all"),

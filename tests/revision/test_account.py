@@ -51,6 +51,7 @@ def test_each_call_has_the_price_of_its_own_model() -> None:
     assert chain.usage.completion_tokens == sum(u.completion_tokens for u in roles.values())
     assert sum(step.usage.cost_usd or 0 for step in chain.steps) == pytest.approx(chain.usage.cost_usd)
     assert Chain.from_json(chain.to_json()) == chain
+    assert sum([Usage(cost_usd=0.1)] * 3, Usage()).cost_usd == 0.3
 
 
 def test_a_judge_is_paid_although_another_check_crashes() -> None:

@@ -80,6 +80,13 @@ def test_a_tool_that_does_not_exist_is_named_with_those_that_do() -> None:
         assert (found.passed, found.message) == (False, f"There is no tool 'fly'. {there}")
 
 
+@pytest.mark.parametrize("form", [{"type": "function", "parameters": {}}, {"input_schema": {}}])
+def test_a_tool_in_the_form_of_another_api_reaches_the_model_in_the_form_of_chats(form: Any) -> None:
+    engine = Able([ScriptedReply(tool_calls=[call(GOOD)])])
+    redraft.revise("Pay.", model=engine, tools=[{"name": "pay", **form}])
+    assert engine.asked[0].tools == ({"type": "function", "function": {"name": "pay", "parameters": {}}},)
+
+
 @pytest.mark.parametrize(
     ("tools", "said", "hint"),
     [

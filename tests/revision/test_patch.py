@@ -556,7 +556,7 @@ def test_a_server_writes_values_by_pointer(schemas: bool) -> None:
         ("/born", "/trade"),
         1,
     )
-    assert '"/born": "long ago"\nWrong: ' in engine.calls[0][-1]["content"]  # type: ignore[index]
+    assert '"/born": "long ago"\n"/trade": 7\nWrong: ' in engine.calls[0][-1]["content"]  # type: ignore[index]
     if schemas:
         schema: Any = engine.asked[-1].schema
         assert schema["properties"]["/born"]["type"] == "integer"

@@ -240,7 +240,7 @@ def test_of_several_wishes_those_not_met_are_asked_for_once_more_and_then_named(
     assert (chain.unchanged, chain.revisions, "[1] castle" in str(engine.calls[1])) == ([], 1, False)
     chain = patched("[1] ruin", "[1] 12 dollars", **options)
     assert chain.answer == TOWN.replace("castle", "ruin")
-    left = [("12 dollars", "the same text came back"), ("Dogs", "nothing in the reply fits there")]
+    left = [("12 dollars", "the same text came back"), ("Dogs", "the reply has no new text for it")]
     assert [(each["passage"], each["why"]) for each in chain.unchanged] == left
     assert redraft.Chain.from_json(chain.to_json()).unchanged[0]["place"] == [38, 48]
     chain = patched("No.", **options)
@@ -557,6 +557,9 @@ LIST = "Pack:\n\n1. bread\n2. olives\n3. tea\n\nDone."
         (MAIL, "change Tuesday to Friday", "Tuesday", "Friday"),
         (MAIL, "Please change 5 May to 3 June.", "5 May", "3 June"),
         (MAIL, 'replace "there" with “at home”', "there", "at home"),
+        (MAIL, "Change 'tuesday, 5 may' to 'Friday'", "Tuesday, 5 May", "Friday"),
+        (MAIL, "Tuesday -> Friday", "Tuesday", "Friday"),
+        (MAIL, "change may to June", "May", "June"),
         (MAIL, "remove the second sentence", " It costs 49 EUR.", ""),
         ("Version 2.3 costs 3 dollars.", "change 3 to 4", "3 d", "4 d"),
         (MAIL, "remove the last sentence", " Be there on Tuesday!", ""),
@@ -575,12 +578,20 @@ def test_a_plain_wish_for_the_whole_text_needs_no_model(text: str, wish: str, ol
 @pytest.mark.parametrize(
     "wish",
     [
-        *("change Tuesday to a later day", "change Monday to Friday", "remove the fifth sentence"),
+        *("change Tuesday to a later day", "change dear to Hi", "remove the second item"),
         *("change Tuesday to Friday, and be brief", "turn 5 into Roman numerals", "change Tuesday to German"),
     ],
 )
 def test_a_wish_that_is_less_plain_is_the_models(wish: str) -> None:
     assert "So be it." in patched("[2] So be it.", answer=MAIL, places=[wish]).answer
+
+
+@pytest.mark.parametrize(
+    "wish", ["change Monday to Friday", "remove the fifth sentence", "'dollars' → 'USD'"]
+)
+def test_a_plain_wish_for_what_the_text_lacks_is_refused(wish: str) -> None:
+    with pytest.raises(UsageError, match=r"the text (?:lacks the passage|has no)"):
+        patched("[2] So be it.", answer=MAIL, places=[wish])
 
 
 @pytest.mark.parametrize(

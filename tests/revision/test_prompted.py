@@ -162,6 +162,7 @@ def test_checks_judge_a_repeated_answer_once_and_a_fresh_one_again() -> None:
     ).chain
     assert seen == ["A gull.", "A tern."]
     assert (chain.stop, [step.fresh for step in chain.steps]) == ("unchanged", [False, False, True, False])
+    assert [step.passed for step in chain.steps] == [False] * 4
     chain = play(plan(**verified, max_revisions=4), replies, lambda answer: answer == "An auk.").chain
     assert (chain.stop, chain.passed, chain.revisions) == ("passed", True, 4)
 

@@ -89,7 +89,7 @@ class Usage(_Record):
             cached_tokens=self.cached_tokens + other.cached_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             seconds=self.seconds + other.seconds,
-            cost_usd=sum(costs) if costs else None,
+            cost_usd=round(sum(costs), 12) if costs[1:] else next(iter(costs), None),
             estimated=self.estimated or other.estimated,
         )
 

@@ -79,7 +79,13 @@ class Vocabulary:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
         """Read a transformers tokenizer."""
-        written = _serialised(tokenizer)
+        if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
+            lacks = "has no tokenizer.json, which training needs to match tokens to text"
+            hint = (
+                "Save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+            )
+            raise ModelError(f"{tokenizer.name_or_path}: its tokenizer {lacks}.", hint=hint)
+        written = str(backend.to_str())
         added = tokenizer.added_tokens_decoder.items()
         controls = {token.content: (number, token) for number, token in added if token.special}
         stop = str(tokenizer.eos_token)
@@ -94,7 +100,10 @@ class Vocabulary:
         control = np.zeros(len(meant), np.bool_)
         unknown = tokenizer.unk_token_id  # any text may contain it
         control[[number for number, _ in controls.values() if number != unknown]] = True
-        first, given = _first(tokenizer), tokenizer.chat_template
+        ids = list(tokenizer("a").input_ids)
+        alone = list(tokenizer("a", add_special_tokens=False).input_ids)
+        first = ids[: next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)]
+        given = tokenizer.chat_template
         templates = given if isinstance(given, dict) else {"default": given}
         template = templates.get("default")
         with_tools = templates.get("tool_use", template)  # transformers' template for prompts with tools
@@ -172,14 +181,6 @@ def _rendered(
     return str(rendered[0][0])
 
 
-def _serialised(tokenizer: PreTrainedTokenizerBase) -> str:
-    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
-        lacks = "has no tokenizer.json, which training needs to match tokens to text"
-        hint = "Save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
-        raise ModelError(f"{tokenizer.name_or_path}: its tokenizer {lacks}.", hint=hint)
-    return str(backend.to_str())
-
-
 def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
     from tokenizers import AddedToken, Tokenizer
 
@@ -198,12 +199,6 @@ def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
     for mark, number in marks.items():
         meant[ids[mark]] = number
     return meant.astype(np.uint32)
-
-
-def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    ids = list(tokenizer("a").input_ids)
-    alone = list(tokenizer("a", add_special_tokens=False).input_ids)
-    return ids[: next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)]
 
 
 def _lead(backend: Tokenizer, mark: str) -> str:

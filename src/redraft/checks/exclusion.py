@@ -82,7 +82,10 @@ def _clash(one: Check, other: Check) -> str:
     if isinstance(one, Case) and isinstance(other, Case) and one != other:
         return "one forbids small letters, the other forbids capitals"
     for kind, edge in ((Starts, 0), (Ends, -1)):
-        if isinstance(one, kind) and isinstance(other, kind) and _apart(one, other, edge):
+        if not (isinstance(one, kind) and isinstance(other, kind)):
+            continue
+        emphasis = {one.text.strip()[edge], other.text.strip()[edge]} & {"*", "_"}
+        if not (emphasis or one.check(other.text, _ANY).passed or other.check(one.text, _ANY).passed):
             return f"it {kind.__name__.lower()} with {one.text!r} or with {other.text!r}"
     if isinstance(one, Lacks) and _has(other, one):
         return f"one demands {one.text!r}, the other forbids it"
@@ -124,11 +127,6 @@ def _outside(first: Bounds, second: Bounds) -> str:
         return ""
     each = "" if what == other else f", and each of the {what} has {other} of its own"
     return f"one wants at least {low}, the other at most {high}{each}"
-
-
-def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:
-    emphasis = {one.text.strip()[edge], other.text.strip()[edge]} & {"*", "_"}
-    return not (emphasis or one.check(other.text, _ANY).passed or other.check(one.text, _ANY).passed)
 
 
 def _has(check: Check, lacked: Lacks) -> bool:

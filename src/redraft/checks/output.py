@@ -16,6 +16,7 @@ from inspect import isroutine
 from typing import Annotated, Any, cast, get_args, get_origin
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaError
 
 from redraft.chain import Prompt, describe
@@ -101,6 +102,15 @@ def _path(value: Any, loc: Sequence[str | int], *, missing: bool) -> tuple[list[
 
 
 _MISSING = 100  # a missing field counts as much as this many wrong ones
+
+
+class _NotLazy(GenerateJsonSchema):
+    def generator_schema(self, schema: Any) -> Any:  # noqa: ARG002  (pydantic's signature)
+        raise PydanticUserError(
+            "Iterable and Generator are lazy, so their items would stay unchecked", code=None
+        )
+
+
 _TYPES = "a pydantic model, list[Model], a union, a dataclass, or a TypedDict"
 
 
@@ -120,14 +130,14 @@ def from_type(output: Any) -> OutputCheck:
         )
     try:
         adapter = TypeAdapter(output)
-        adapter.json_schema()
+        schema = adapter.json_schema(schema_generator=_NotLazy)
     except Exception as error:  # noqa: BLE001  (instances and hooks of types make pydantic raise anything)
         said, *_ = [*str(error).split(". ")[0].splitlines(), ""]
         known = isinstance(error, PydanticUserError | SchemaError)
         why = said.rstrip(".") if known else f"{type(error).__name__}: {said.rstrip('.')}"
         message = f"output is {_name_of(output)!s:.80}, which pydantic cannot read from JSON: {why}."
         raise UsageError(message, hint=f"Give {_TYPES}.") from None
-    if impossible(adapter.json_schema()):
+    if impossible(schema):
         raise UsageError(
             f"no JSON fits {_name_of(output):.80}: a required field allows no value, or requires"
             " the type itself again.",

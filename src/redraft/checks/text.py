@@ -320,7 +320,8 @@ class Lacks(_Phrase):
         readable = plain(answer)
         places = [match.span() for match in self._pattern().finditer(readable)]
         if not places:
-            return passed(f'The answer does not contain "{self.text}".')
+            word = "the word " * (self.text.isalpha() and not self.part)  # "refunds" may be there
+            return passed(f'The answer does not contain {word}"{self.text}".')
         lines = list(dict.fromkeys(line_of(readable, begin) for begin, _ in places[:5]))
         where = f"on line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}"
         more = ", and more after that" if len(places) > 5 else ""

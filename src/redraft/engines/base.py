@@ -186,7 +186,7 @@ class Price:
         cached = self.prompt if self.cached is None else self.cached
         fresh = max(usage.prompt_tokens - usage.cached_tokens, 0)
         millions = fresh * self.prompt + usage.cached_tokens * cached
-        return (millions + usage.completion_tokens * self.completion) / 1e6
+        return round((millions + usage.completion_tokens * self.completion) / 1e6, 12)
 
 
 def price_of(value: Any) -> Price | None:

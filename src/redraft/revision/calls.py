@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, time
+from difflib import get_close_matches
 from functools import lru_cache
 from secrets import token_hex
 from typing import Any
@@ -143,8 +144,9 @@ def _closed(schema: Any) -> Any:
 
 
 def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) -> None:
-    """Warn about checks of tools that are not offered. If `strict`, raise if only the spelling differs."""
+    """Warn about checks of tools that are not offered. If `strict`, raise about names that are misspelt."""
     offered = _named(tools)
+    bare = {_bare(name): name for name in offered}
     known = f"an unknown tool (offered: {', '.join(offered)[:200] or 'none'})"
     for check in checks:
         if not isinstance(check, ToolCheck):
@@ -152,12 +154,16 @@ def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) 
         of = next(filter(check.concerns, offered), None)
         if of is None or (check.after and check.after not in offered):
             does, name = ("is about", check.target) if of is None else ("waits for", check.after)
-            spelt = [each for each in offered if _bare(each) == _bare(name.split(".")[0])]
-            if strict and spelt:
-                raise UsageError(f"the check {check.name!r} {does} {known}.", hint=f"Write {spelt[0]!r}.")
-            _warn("the check %r %s %s", check.name, does, known)
+            near = get_close_matches(_bare(name.split(".")[0]), bare, 1, 0.85)  # else a tool of another turn
+            fault, hint = f"{does} {known}", f"Write {bare[near[0]]!r}." if near else ""
         elif lost := _unknown(check.target[len(of) :].split(".")[1:], offered[of].get("parameters")):
-            _warn("the check %r is about %r, but no argument of %r has that name", check.name, lost, of)
+            fault = f"is about {lost!r}, but no argument of {of!r} has that name"
+            hint = "Name an argument of the tool's schema, and write `*` for each item of a list."
+        else:
+            continue
+        if strict and hint:
+            raise UsageError(f"the check {check.name!r} {fault}.", hint=hint)
+        _warn("the check %r %s", check.name, fault)
 
 
 def _unknown(way: Sequence[str], schema: Any) -> str:

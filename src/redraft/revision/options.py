@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainValidator
+from pydantic import AfterValidator, PlainValidator
 
 from redraft.chain import Chain, Place, Usage, whole
 from redraft.checks.base import Check
@@ -144,6 +144,16 @@ def _is_json_object(value: Any) -> bool:
     return True
 
 
+def _of_chats(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a tool in the form of chat completions, also one of the Responses API or of Anthropic."""
+    if tool.get("type", "function") != "function" or "name" not in tool:
+        return tool
+    named = {"parameters" if key == "input_schema" else key: part for key, part in tool.items()}
+    return {"type": named.pop("type", "function"), "function": named}
+
+
+_tools = AfterValidator(lambda tools: tuple(map(_of_chats, tools)))
+
 _HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 """Matches the name of a header (RFC 9110, 5.6.2)."""
 
@@ -241,7 +251,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what='a list of texts: ["END"]',
         item=FULL,
     )
-    tools: Annotated[Sequence[Mapping[str, Any]], _items(_is_json_object)] = option(
+    tools: Annotated[Sequence[Mapping[str, Any]], _items(_is_json_object), _tools] = option(
         "tools that an answer may call, for servers and some GGUF models; the calls are in `step.tool_calls`",
         default=(),
         what="a list of tools: [{'type': 'function', 'function': {'name': …}}]",

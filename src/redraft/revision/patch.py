@@ -55,7 +55,7 @@ _DETERMINER = re.compile(
 _OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # replacements for forbidden marks
 _GAP = re.compile(r"\n(?=[ \t\r]*\n|[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t])")  # before a blank line or an item
 GONE = "\0"  # in a reply: a part to remove
-SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
+SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "the reply has no new text for it"
 
 
 @dataclass(frozen=True)
@@ -538,6 +538,8 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
         old = base.answer[edit.begin : edit.end] or "(missing)"
         old = at_margin(base.answer, edit.begin, edit.end) if edit.code else old
         wrong = f"Wanted: {edit.wish}" if edit.wish else f"Wrong: {' '.join(dict.fromkeys(said))}"
+        if edit.pointer is not None and parts and parts[-1].endswith(f"\n{wrong}"):
+            head = parts.pop().removesuffix(wrong) + head  # one message is about several values
         parts.append(head + old + ("" if edit.anywhere else f"\n{wrong}"))
         schemas |= {} if edit.pointer is None else {edit.pointer: edit.schema}
     template = prompts.VALUES if schemas else prompts.ANYWHERE if edits[0].anywhere else prompts.PARTS

@@ -195,7 +195,10 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
     if not role:
         state.of_base.add(state.steps[-1].answer)
-    return rules.after_answer(state, cut, blank=blank)
+    stop = rules.after_answer(state, cut, blank=blank)
+    if stop is not None and (same := rules.repeated(state)) and same.feedback and same.checks:
+        state.criticised(same.feedback)
+    return stop
 
 
 def _judge_calls(state: State) -> ops.Loop[Stop | None]:

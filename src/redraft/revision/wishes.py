@@ -25,18 +25,19 @@ _ITEM = re.compile(r"[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]")
 _HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 _LINE = re.compile(r"(?m)^([ \t]*)(?:(\d{1,3})[.)][ \t]+)?\S")
 _BEFORE = ",;:—–"  # marks that are removed if another mark follows
-_NAMED = r'(?:"(?P<{0}q>[^"]+)"|“(?P<{0}c>[^”]+)”|(?P<{0}>(?-i:[A-Z]|\d)[\w ,.:/%€$£-]*?))'
+_NAMED = r"""(?:(?P<{0}m>["'])(?P<{0}q>.+?)(?P={0}m)|[“‘](?P<{0}c>[^”’]+)[”’]|(?P<{0}>\w[\w ,.:/%€$£-]*?))"""
 _SWAP = re.compile(
-    rf"(?i)(?:please )?(?:change|replace|turn) {_NAMED.format('old')} "
-    rf"(?:to|with|by|for|into) {_NAMED.format('new')}[.!]?"
+    rf"(?i)(?:please )?(?:(?P<do>change|replace|turn) )?{_NAMED.format('old')}"
+    rf"(?: ?(?:->|→) ?|(?(do) (?:to|with|by|for|into) |(?!))){_NAMED.format('new')}[.!]?"
 )
+_NAMES = "last first second third fourth fifth sixth seventh eighth ninth tenth"
+_ORDER = {name: place for place, name in enumerate(_NAMES.split(), start=-1)}
 _NTH = re.compile(
     r"(?i)(?:please )?(?:remove|delete|drop|cut|omit|leave out|take out) the "
-    r"(first|second|third|fourth|fifth|last) (sentence|paragraph|line|item|bullet|point)[.!]?"
+    rf"({'|'.join(_ORDER)}) (sentence|paragraph|line|item|bullet|point)[.!]?"
 )
 _KINDS = {"paragraph": r"(?s)\S.*?(?=\s*(?:\n[ \t]*\n|\Z))", "line": r"(?m)\S.*$"}
 _FINAL = re.compile(r"[.!?…][)\"'”’]*$")
-_ORDER = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "last": -1}
 
 
 def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
@@ -73,16 +74,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
 def _plain(answer: str, wish: str) -> list[tuple[tuple[int, int], str]]:
     """Return the places of a wish that needs no model: "change Tuesday to Friday", "remove the last line"."""
     if swap := _SWAP.fullmatch(wish):
-        old, new = swap["old"] or "", swap["new"] or ""
-        alike = len(old.split()) == len(new.split()) and old[:1].isdigit() == new[:1].isdigit()
-        if not alike or re.search("(?:ish|man|ian|ese|nch|tch|tin|bic)$", new):
-            return []  # the wish may say more than the new words, or name a language
-        old, new = (swap[name] or swap[f"{name}q"] or swap[f"{name}c"] for name in ("old", "new"))
-        apart = r"(?<!\w)", r"(?!\w)"
-        if old[0].isdigit() or old[-1].isdigit():  # 3 is no part of 2.3
-            apart = r"(?<!\w)(?<!\w[.,:/-])", r"(?![.,:/-]?\w)"
-        same = re.finditer(re.escape(old).join(apart), answer)
-        return [(each.span(), f'"{new}"') for each in same] if not is_json(answer) else []
+        return [] if is_json(answer) else _swapped(answer, swap)
     if not (nth := _NTH.fullmatch(wish)) or is_json(answer):
         return []
     kind, place = nth[2].lower(), _ORDER[nth[1].lower()]
@@ -94,7 +86,28 @@ def _plain(answer: str, wish: str) -> list[tuple[tuple[int, int], str]]:
         at, bare = parts[-1]
         if not (place >= 0 or _FINAL.search(bare) or answer[:at].endswith("\n\n")):
             return []  # the last sentence has no full stop, unless it is a name below a mail
-    return [(spans[place], "remove it")] if len(spans) > max(place, 1) else []
+    if 0 < len(spans) <= place:
+        raise UsageError(f"the text has no {nth[1]} {kind}.", hint=f"It has {len(spans)}.")
+    return [(spans[place], "remove it")] if len(spans) > 1 else []
+
+
+def _swapped(answer: str, swap: re.Match[str]) -> list[tuple[tuple[int, int], str]]:
+    old, new = swap["old"] or "", swap["new"] or ""
+    alike = len(old.split()) == len(new.split()) and old[:1].isdigit() == new[:1].isdigit()
+    if not alike or new[:1].islower() or re.search("(?:ish|man|ian|ese|nch|tch|tin|bic)$", new):
+        return []  # the wish may say more than the new words, or name a language
+    described = old[:1].islower()  # unless it is a name, as in "change monday to Friday"
+    old, new = (swap[name] or swap[f"{name}q"] or swap[f"{name}c"] for name in ("old", "new"))
+    apart = r"(?<!\w)", r"(?!\w)"
+    if old[0].isdigit() or old[-1].isdigit():  # 3 is no part of 2.3
+        apart = r"(?<!\w)(?<!\w[.,:/-])", r"(?![.,:/-]?\w)"
+    same, others = ([*re.finditer(re.escape(old).join(apart), answer, flag)] for flag in (0, re.I))
+    others *= len(others) == 1
+    if described:
+        same = [each for each in others if re.search(r"[\w,] [A-Z]\Z", answer[: each.start() + 1])]
+    elif not (same := same or others):
+        raise _misplaced(answer, old, [])
+    return [(each.span(), f'"{new}"') for each in same]
 
 
 def _edits(answer: str, place: Any) -> Iterator[Edit]:

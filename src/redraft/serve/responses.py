@@ -39,8 +39,7 @@ def _tools(given: Any) -> Any:
         kind = tool.get("type") if isinstance(tool, dict) else tool
         if kind != "function":
             raise ValueError(f" contains a tool of type {shown(kind)}, but only functions are supported.")
-    functions = [{name: tool[name] for name in _OF_FUNCTION if name in tool} for tool in given]
-    tools = [{"type": "function", "function": function} for function in functions]
+    tools = [{name: tool[name] for name in _OF_FUNCTION if name in tool} for tool in given]
     return option("tools", schema=requests.TOOLS).check(tools) or None
 
 

@@ -34,7 +34,11 @@ def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool)
     """
     if not path.name or path.name == "..":
         raise OutputError(f"{path} does not name a new file or folder.", hint="-o NAME")
-    _refuse_inputs(path, inputs, folder=folder)
+    for described in inputs.values() if isinstance(inputs, Mapping) else ():
+        source = Path(described["path"])
+        if _within(source, path) or (folder and _within(path, source)):
+            hint = "Choose another output with -o."
+            raise OutputError(f"{path} overlaps {source}, which is an input of this command.", hint=hint)
     aside = path.with_name(path.name + ending)
     with _output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,14 +88,6 @@ def _of_others(path: Path) -> str:
         return f"redraft did not make it (it has no {MANIFEST})"
     more = sorted(found - made)[:3]
     return f"it contains {', '.join(more)}, which redraft did not make" if more else ""
-
-
-def _refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
-    for described in inputs.values() if isinstance(inputs, Mapping) else ():
-        source = Path(described["path"])
-        if _within(source, output) or (folder and _within(output, source)):
-            hint = "Choose another output with -o."
-            raise OutputError(f"{output} overlaps {source}, which is an input of this command.", hint=hint)
 
 
 def _within(path: Path, folder: Path) -> bool:

@@ -64,7 +64,13 @@ def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DE
     folder = path if path.is_dir() else path.parent
     try:
         if is_gguf(path):
-            _look_gguf(path, report)
+            header = read_header(path, whole=True)
+            report.files, report.tensors = 1, len(header.tensors)
+            report.size = sum(tensor.size or 0 for tensor in header.tensors.values())
+            if header.text("general.type") == "adapter":
+                report.add(
+                    [f"{path} is damaged: {fault}" for fault in adapter_faults(header)], "of that kind"
+                )
         else:
             _look(open_checkpoint(path, allow_pickle=allow_pickle), report, progress)
     except ModelError as error:
@@ -72,21 +78,17 @@ def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DE
             raise
         report.findings.append(error.message)
     if path.is_dir():
-        _check_small_files(report, folder)
+        faults = []
+        for file in model_files(folder):
+            try:
+                inside(file)
+                if file.suffix == ".json":
+                    read_json(file)
+            except ModelError as error:
+                faults.append(error.message)
+        report.add([fault for fault in faults if fault not in report.findings], "that cannot be read")
     _compare(report, folder, _noted(path))
     return report
-
-
-def _check_small_files(report: Verdict, folder: Path) -> None:
-    faults = []
-    for path in model_files(folder):
-        try:
-            inside(path)
-            if path.suffix == ".json":
-                read_json(path)
-        except ModelError as error:
-            faults.append(error.message)
-    report.add([fault for fault in faults if fault not in report.findings], "that cannot be read")
 
 
 def _look(checkpoint: Checkpoint, report: Verdict, progress: Progress) -> None:
@@ -138,11 +140,3 @@ def _compare(report: Verdict, folder: Path, noted: Mapping[str, Any]) -> None:
             find(f"{name!r:.80} has changed since it was made: its SHA-256 differs from the manifest's")
         else:
             report.checksums += 1
-
-
-def _look_gguf(path: Path, report: Verdict) -> None:
-    header = read_header(path, whole=True)
-    report.files, report.tensors = 1, len(header.tensors)
-    report.size = sum(tensor.size or 0 for tensor in header.tensors.values())
-    if header.text("general.type") == "adapter":
-        report.add([f"{path} is damaged: {fault}" for fault in adapter_faults(header)], "of that kind")

@@ -133,7 +133,12 @@ class ChainMaking:
             options["checks"] = (*self.checks, _code(record))
         elif self.verify:
             gold = self._needed("".join(gold_answers(record)[:1]), record, "gold answer", "--verify")
-            options["checks"] = (*self.checks, _number(gold, record))
+            try:
+                options["checks"] = (*self.checks, Number.of(gold))
+            except CheckSyntaxError:
+                hint = "--verify number is for records whose gold answer is a number, such as GSM8K's."
+                fault = f"{record.id}: the gold answer {gold!r:.40} is not a number."
+                raise RecordError(fault, hint=hint) from None
         return options
 
     def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
@@ -170,14 +175,6 @@ def _code(record: Chain) -> Check:
         hint = "Put them into `tests` of `meta`, as in MBPP and HumanEval: docs/checks.md#code."
         raise RecordError(f"{record.id} has no tests, which --verify code needs.", hint=hint)
     return check
-
-
-def _number(gold: str, record: Chain) -> Check:
-    try:
-        return Number.of(gold)
-    except CheckSyntaxError:
-        hint = "--verify number is for records whose gold answer is a number, such as GSM8K's."
-        raise RecordError(f"{record.id}: the gold answer {gold!r:.40} is not a number.", hint=hint) from None
 
 
 # Remove the remarks and apologies that teachers add to revisions. The rules for texts are SelFee's.

@@ -61,7 +61,12 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     multiple of 32 become F16, which is reported.
     """
     chosen = ggml.quant_named(quant)
-    checkpoint = _open(src, allow_pickle=run.allow_pickle)
+    if is_gguf(src):
+        read_header(src)
+        hint = f"To quantise it again: llama-quantize {src} OUT.gguf Q4_K_M (llama.cpp)"
+        raise UsageError(f"{src} is already a GGUF file.", hint=hint)
+    checkpoint = open_checkpoint(src, allow_pickle=run.allow_pickle)
+    refuse_adapter(checkpoint)
     if not (config := checkpoint.json("config.json")):
         raise ModelError(f"{checkpoint.folder} has no config.json.", hint="Name the folder that has it.")
     refuse_delta(checkpoint)
@@ -106,16 +111,6 @@ def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
     for start, stop in portions(count, part.row, part.heads):
         rows = checkpoint.read(part.source.name, start * part.row, stop * part.row).reshape(-1, part.row)
         yield families.permute(rows, part.heads * len(rows) // count) if part.heads else rows
-
-
-def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
-    if is_gguf(src):
-        read_header(src)
-        hint = f"To quantise it again: llama-quantize {src} OUT.gguf Q4_K_M (llama.cpp)"
-        raise UsageError(f"{src} is already a GGUF file.", hint=hint)
-    checkpoint = open_checkpoint(src, allow_pickle=allow_pickle)
-    refuse_adapter(checkpoint)
-    return checkpoint
 
 
 def _plan(checkpoint: Checkpoint, numbers: keys.ModelNumbers, quant: Kind) -> list[Part]:

@@ -55,11 +55,16 @@ def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     begins = _flag(metadata, "add_bos_token", usual=rule.add_bos if rule else True) and "bos" in special
     ends = _flag(metadata, "add_eos_token", usual=False) and "eos" in special
     first, last = [special["bos"]] if begins else [], [special["eos"]] if ends else []
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     fast = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": _added(tokens),
+        "added_tokens": [
+            {"id": number, "content": text, **flags, "special": tokens.kinds[number] != sp.USER_DEFINED}
+            for text, number in tokens.ids.items()
+            if tokens.kinds[number] in _ADDED
+        ],
         "post_processor": _post_processor(tokens, first, last),
         **(_byte_level(metadata, tokens, rule) if rule else _sentencepiece(metadata, tokens)),
     }
@@ -161,15 +166,6 @@ def _merges(tokens: _Tokens, scores: Sequence[float]) -> list[tuple[str, str]]:
         halves = ((text[:at], text[at:]) for at in range(len(text) - 1, 0, -1))
         merges += [(left, right) for left, right in halves if left in plain and right in plain]
     return merges
-
-
-def _added(tokens: _Tokens) -> list[dict[str, Any]]:
-    found = [(number, text) for text, number in tokens.ids.items() if tokens.kinds[number] in _ADDED]
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return [
-        {"id": number, "content": text, **flags, "special": tokens.kinds[number] != sp.USER_DEFINED}
-        for number, text in found
-    ]
 
 
 def _special(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, str]:
