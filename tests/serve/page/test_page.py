@@ -165,12 +165,9 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
     }
     visit, told = browser.open(url), "Well.\nThe judge gives the answer 9 of 10."
     assert visit.told("chain.js", WORDS, [*said.values()]) == [*said]
-    chains = [{"usage": {"seconds": each, "completion_tokens": 3}} for each in (2, 0.01)]
-    chains[0]["meta"] = {"answered_by": "its own revision"}
-    assert visit.told("chain.js", "return given.map((each) => own.endOf(each));", chains) == [
-        "answered by its own revision · 2.0 s · 3 tokens, 2 a second",
-        "0.0 s · 3 tokens",
-    ]
+    chain = {"meta": {"answered_by": "its own revision"}, "usage": {"seconds": 0.01, "completion_tokens": 3}}
+    said_of_it = "answered by its own revision · 0.0 s · 3 tokens"
+    assert visit.told("chain.js", "return own.endOf(given);", chain) == said_of_it
     being = "return given.map((weights) => own.beingOf({ redraft: { weights } }).slice(0, 32));"
     said_of = ["200 million weights. It is small", "3 billion weights", ""]
     assert visit.told("settings.js", being, [2e8, 3e9, None]) == said_of
