@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from math import inf
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
@@ -71,6 +72,17 @@ def is_open(schema: Any) -> bool:
     """Return whether a schema lets the model choose all property names."""
     text = json.dumps(schema)
     return '"object"' in text and not re.search(r'"(?:properties|\$defs|definitions)"', text)
+
+
+def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the schemas of the required values after an open text; None if the text may not end there."""
+    parts, required = schema.get("properties", {}), schema.get("required", ())
+    with suppress(ValueError, KeyError, AttributeError, TypeError):
+        *_, last = said = json.loads(text + '"}')
+        if said[last] and parts[last].keys() <= _ANNOTATIONS | {"type", "maxLength"}:
+            named = {name: schema[name] for name in _TOP & schema.keys()}
+            return {name: {**named, **parts[name]} for name in parts if name in required and name not in said}
+    return None
 
 
 def _ended(names: str) -> str:

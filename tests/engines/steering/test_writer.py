@@ -277,6 +277,22 @@ def test_json_of_any_names_that_was_cut_is_closed(said: str, text: str) -> None:
     assert write(Form(), Cut(said).source, schema=SUMMARY)[0] == said  # half of what it asks for is no answer
 
 
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (['{"says": "The old sea is wide', '"a",', '"Ann",'], '{"says": "The old","of":"a","to":"Ann"}'),
+        (['{"says": "123', '"a"\n}', '"A town'], '{"says": "123","of":"a","to":"A town"}'),
+        (['{"says": "The old', '"a', '"Ann",'], '{"says": "The old'),  # half a value is none
+    ],
+)
+def test_json_that_was_cut_in_a_text_gets_the_other_values_that_it_needs(said: list[str], text: str) -> None:
+    parts = {"says": {"type": "string"}, "of": {"enum": ["a", "b"]}, "to": {"type": "string"}}
+    source = Cut(*said)
+    found, last = write(Form(), source.source, 14, schema={"properties": parts, "required": [*parts]})
+    assert (found, last.finish) == (text, "stop" if text.endswith("}") else "max_tokens")
+    assert all(sampling.begun == before for before, sampling in source.asked)
+
+
 @pytest.mark.parametrize("schema", [{"type": "object"}, {}])
 def test_a_word_that_json_lacks_comes_in_a_sentence_at_the_end_of_its_last_text(schema: Any) -> None:
     source = Says('{"name": "Ann", "town": "Rome", "age": 3}', " She", " likes rain a lot. And more.")

@@ -23,6 +23,10 @@ import httpx
 WAIT = 60
 LATE = 30_000  # milliseconds
 KEY = "a-key-of-the-tests-1"
+ON_TOP = """(each) => {
+  const { x, y, width, height } = each.getBoundingClientRect();
+  return each.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+}"""
 
 
 @contextmanager

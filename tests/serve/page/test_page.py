@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serve.page.browsing import Browsing, serving
+from tests.serve.page.browsing import ON_TOP, Browsing, serving
 
 DRAFT = "Rain is **water**, and it is wet, and it is cold, and it falls from the sky."
 MIDDLE = "Rain is **water**, and it falls from the sky."
@@ -165,8 +165,9 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
     }
     visit, told = browser.open(url), "Well.\nThe judge gives the answer 9 of 10."
     assert visit.told("chain.js", WORDS, [*said.values()]) == [*said]
-    chain = {"meta": {"answered_by": "its own revision"}, "usage": {"seconds": 2}}
-    assert visit.told("chain.js", "return own.endOf(given);", chain) == "answered by its own revision · 2.0 s"
+    chain = {"meta": {"answered_by": "its own revision"}, "usage": {"seconds": 0.01, "completion_tokens": 3}}
+    said_of_it = "answered by its own revision · 0.0 s · 3 tokens"
+    assert visit.told("chain.js", "return own.endOf(given);", chain) == said_of_it
     being = "return given.map((weights) => own.beingOf({ redraft: { weights } }).slice(0, 32));"
     said_of = ["200 million weights. It is small", "3 billion weights", ""]
     assert visit.told("settings.js", being, [2e8, 3e9, None]) == said_of
@@ -353,8 +354,11 @@ def test_a_passage_that_comes_back_the_same_makes_no_version(browser: Browsing, 
     visit.page.keyboard.type("its temperature\n")
     visit.page.locator(".broken", has_text="Not changed: “wet”").wait_for()
     turn = visit.answered()
+    visit.page.set_viewport_size({"width": 390, "height": 400})
+    visit.page.evaluate("scrollTo(0, 0)")  # it no longer follows the answer
     turn.locator(".final p").click(click_count=3)
     assert visit.page.locator("form.editor q").inner_text() == "It is 🌧 wet. It is **very wet**."
+    assert visit.page.locator("form.editor .main").evaluate(ON_TOP)
     assert turn.locator(".verdict summary").inner_text() == "✓ 2 sentences, at least 2"
     assert not turn.locator(".branches").count()
 

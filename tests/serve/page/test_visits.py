@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from redraft.chain import Chain
 from tests.cli.verbs import wait_until
-from tests.serve.page.browsing import KEY, Browsing, inside, own_port, serving
+from tests.serve.page.browsing import KEY, ON_TOP, Browsing, inside, own_port, serving
 from tests.serve.page.test_page import MODELS, SHORT
 
 pytestmark = pytest.mark.slow
@@ -119,8 +120,11 @@ def test_a_conversation_is_exported(browser: Browsing, url: str) -> None:
     chain = Chain.from_json(line)
     assert (len(chain.steps), chain.answer, chain.passed) == (3, SHORT, True)
     assert chain.prompt.text == "Describe <b>rain</b>."
-    assert f"> Describe <b>rain</b>.\n\n{SHORT}\n\n*✓ 5 words, at most 5*" in saved(page, "Markdown")
-    html = saved(page, "HTML")
+    markdown, html = saved(page, "Markdown"), saved(page, "HTML")
+    found = r"(rain · \w+ \d+, \d{4}, .+ · ✓ 5 words, at most 5)"
+    assert re.search(rf"> Describe <b>rain</b>\.\n\n{re.escape(SHORT)}\n\n\*{found}\*\n", markdown)
+    assert re.search(found, html)
+    assert re.search(r"<summary>Draft</summary>\n\nRain .+\n\n- ✗ words<=5: The answer has", markdown)
     page.get_by_text("Export", exact=True).click()
     page.locator(".turn").click()  # elsewhere
     assert not page.locator("details.menu[open]").count()
@@ -213,8 +217,11 @@ def test_the_page_connects_again_by_itself(browser: Browsing, tmp_path: Path) ->
     visit.choose("rain")
     visit.ask("And snow?")
     visit.page.get_by_text("The server does not answer").wait_for()
-    visit.page.locator(".status", has_text="Waiting for the server").wait_for()
-    visit.page.locator("main select").click(trial=True)  # the message does not cover it
+    visit.page.set_viewport_size({"width": 700, "height": 480})
+    status = visit.page.locator(".status", has_text="Waiting for the server")
+    status.evaluate("(each) => { scrollTo(0, document.documentElement.scrollHeight); }")
+    assert status.evaluate(ON_TOP)
+    visit.page.locator("main select").click(trial=True)  # the message does not cover it either
     with serving(tmp_path, models, "--port", port):
         visit.page.locator(".turn").nth(2).wait_for()
         visit.answered("falls")
@@ -262,7 +269,7 @@ def test_two_models_are_compared_blindly(browser: Browsing, url: str, folder: Pa
     first = "1" if "falls" in page.locator(".side").first.inner_text() else "2"
     page.get_by_label("Your name, stored with the vote").fill("Ada")
     page.get_by_role("button", name=f"Answer {first} is better").click()
-    page.get_by_text("the vote is stored").first.wait_for()
+    assert page.get_by_text("the vote is stored").first.evaluate(ON_TOP)
     assert "rain, 0 to 3 revisions" in page.locator("#rounds").inner_text()
     [vote] = [json.loads(line) for line in (folder / "votes.jsonl").read_text().splitlines()]
     assert (vote["winner"], vote["judge"]) == (first, "Ada")

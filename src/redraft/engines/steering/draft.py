@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
-from math import inf
-from statistics import fmean
 
 import regex
 
@@ -152,11 +150,6 @@ class Draft:
         before, _, last = self.text.rpartition("\n")
         apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)
-
-    def likelihood(self, begin: int) -> float:
-        """Return the mean log-probability of tokens from piece `begin` on; 0 if unknown, -inf if none."""
-        pieces = self.pieces[begin:]
-        return fmean([each for piece in pieces for each in piece.logprobs] or [0.0 if pieces else -inf])
 
     @property
     def last(self) -> int:

@@ -97,12 +97,9 @@ async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, st
             longer += [
                 (chance + more, f"{number}{token}") for token, more in top if isinstance(token, str) and token
             ]
-        begins = nlargest(NUMBERS, (each for each in longer if _is_begun(each[1], gap.number)))
+        numbers = (each for each in longer if re.fullmatch(r"\d+(?:[.,]\d*)*", each[1]))
+        begins = nlargest(NUMBERS, (each for each in numbers if not {*each[1]} & {*".,"} - {*gap.number}))
     return [each for each in found if each[0] > FITTING]
-
-
-def _is_begun(text: str, old: str) -> bool:
-    return bool(re.fullmatch(r"\d+(?:[.,]\d*)*", text)) and not {*text} & {*".,"} - {*old}
 
 
 async def begun(text: str, top: Likeliest, encode: Encode) -> float:

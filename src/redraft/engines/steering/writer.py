@@ -19,11 +19,12 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
+from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
-from redraft.engines.bounds import is_open, within
+from redraft.engines.bounds import is_open, unwritten, within
 from redraft.engines.steering.draft import CLOSERS, RUN, STOPS, STRING, Draft, closed, cut_texts, marked
 from redraft.engines.steering.form import NOT_IN_JSON, Form
 from redraft.engines.steering.gap import SHORT, begun, filling
@@ -40,6 +41,7 @@ LIKELIER = 3.0  # added to the logit of a required text's first token; more in f
 GOOD = 0, True, -1.3  # quality (see `_quality`) above which a text is accepted at once
 FEW = 32  # a text with at most this many tokens is written again if it is unlikely
 SENTENCE = 24  # tokens that are reserved for a sentence with a required text
+VALUE = 5  # tokens that are reserved for each required value of JSON after a text
 STUB = 3  # a sentence with at most this many words besides the required texts says nothing
 BANNED = 40  # maximum number of words whose tokens are banned; others are removed once written
 LONG = 200  # maximum length of a phrase, in characters
@@ -119,16 +121,24 @@ class _Writer:
         self.cut_short = False  # the text ends because the tokens ran out
         self.to_come = ""  # placeholder text for the parts still to write
         self.encoded: dict[str, Tokens] = {}
-        self.others: tuple[str, ...] = ()  # other texts for the gap, best first
         self.held = self.unsteered = self.thought = False  # held: no text is sent yet
 
     async def run(self) -> None:
         try:
-            if not await self._filled():
+            gap, forbidden = self.form.gap, partial(self._forbidden, old=0)
+            found = await filling(gap, self._likeliest, self._encode, forbidden) if gap else []
+            self.draft.give("".join(found[:1]))
+            if not found:
                 self.banned = await self._bans()
-                await self._begins()
+                firsts = [(await self._encode(f" {text}"))[:1] for text in ("", "?", *self.form.has)]
+                pairs = zip(firsts[2:], self.form.has, strict=True)
+                self.begins = {first[0]: text for first, text in pairs if first not in ((), *firsts[:2])}
                 await (self._best_text() if self.schema is None else self._json())
-            await self._finish()
+            await self.draft.release(len(self.draft))
+            finish = self.limit if self.cut_short and not self.form.closing else "stop"
+            end = self.over or Delta(finish=finish)
+            last = replace(self._counts(), stop_text=self.stop_text, unsteered=self.unsteered)
+            self.deltas.put_nowait(replace(last, finish=end.finish, aside=end.aside, others=tuple(found[1:])))
         except BaseException as error:  # noqa: BLE001  (it is raised where the deltas are read)
             await self.draft.release(len(self.draft))
             self.deltas.put_nowait(self._counts())
@@ -144,13 +154,6 @@ class _Writer:
             completion_tokens=self.spent,
             estimated=self.source.encode is None,
         )
-
-    async def _filled(self) -> bool:
-        gap, forbidden = self.form.gap, partial(self._forbidden, old=0)
-        found = await filling(gap, self._likeliest, self._encode, forbidden) if gap else []
-        self.draft.give("".join(found[:1]))
-        self.others = tuple(found[1:])
-        return bool(found)
 
     async def _best_text(self) -> None:
         draft, found = self.draft, list[tuple[tuple[int, bool, float], bool, list[Delta]]]()
@@ -169,7 +172,9 @@ class _Writer:
 
     def _quality(self, texts: Sequence[str], begin: int) -> tuple[int, bool, float]:
         missing, whole = self._missing(), self.draft.is_answer and self._fits(self.draft.text, enough=True)
-        return -sum(text in missing for text in texts), whole, self.draft.likelihood(begin)
+        pieces = self.draft.pieces[begin:]
+        chances = [each for piece in pieces for each in piece.logprobs] or [0.0 if pieces else -math.inf]
+        return -sum(text in missing for text in texts), whole, fmean(chances)
 
     async def _text(self) -> None:
         form, draft = self.form, self.draft
@@ -178,7 +183,9 @@ class _Writer:
             return
         draft.give('"' * form.quoted)
         if form.layout.title:
-            await self._title()
+            draft.give("<<")
+            title = re.split(r">>|[.!?](?=\s|\Z)", await self._words("\n", 12))[0].strip(' "*#')
+            draft.give(" ".join(title.split()[:10]) + ">>\n\n")
         draft.give(form.opening + "\n" * bool(form.opening and form.layout.mark))
         if form.layout.parts:
             await self._parts()
@@ -192,7 +199,7 @@ class _Writer:
         draft.give('"' * form.quoted)
 
     async def _json(self) -> None:
-        draft, place, free = self.draft, None, is_open(self.schema)
+        draft, place, free, rest = self.draft, None, is_open(self.schema), None
         for left in reversed(range(TRIES)):
             draft.cut(0)
             most = max(self.room - self.spent - SENTENCE * len(self._missing()), self.room // 3)
@@ -203,8 +210,10 @@ class _Writer:
                     place = self._forbidden(draft.text, old, whole=bool(delta.finish))
                     old, self.stop_text = len(draft), delta.stop_text
                     run = free and RUN.search(draft.text)
-                    self.cut_short = bool(run) or delta.finish in ("max_tokens", "context")
-                    if run or (place is not None and left):
+                    rest = None if free else unwritten(draft.text, self.schema or {})
+                    late = bool(rest) and self.room - self.spent <= VALUE * len(rest or ())
+                    self.cut_short = bool(run) or late or delta.finish in ("max_tokens", "context")
+                    if run or late or (place is not None and left):
                         break
                     if not (self.form.lacks or self.form.has):
                         last = draft.text.rfind(",") if free else len(draft)
@@ -215,9 +224,31 @@ class _Writer:
         if self.cut_short and free and (end := closed(draft.text, draft.sent)):
             draft.put(end[0], [Delta(text=end[1])])
             self.cut_short = False
+        if self.cut_short and rest is not None:
+            await self._complete_json([*rest.items()])
         if not (self._is_over or self.cut_short or self.stop_text):
             await self._end_texts(bounded)
             await self._add_to_json()
+
+    async def _complete_json(self, rest: list[tuple[str, Any]]) -> None:
+        draft, place = self.draft, self.draft.text.rfind(" ", self.draft.text.rindex('"') + 2)
+        draft.cut(place if place > 0 else len(draft))
+        end = len(draft)
+        draft.give('"')
+        while rest:
+            share, (name, schema) = max((self.room - self.spent) // len(rest), 1), rest.pop(0)
+            draft.give(f",{json.dumps(name)}:")
+            async for _ in self._more(self._request(share, schema=schema, begun=draft.text, likelier=())):
+                pass
+            if unwritten(draft.text, self.schema or {}) is None:  # the value is whole
+                draft.cut(len(re.sub(r"\s*[,}\]]?\s*\Z", "", draft.text)))
+            else:
+                draft.give('"')
+        draft.give("}")
+        try:
+            self.cut_short = not json.loads(draft.text)
+        except ValueError:
+            draft.cut(end)
 
     async def _end_texts(self, bounded: str) -> None:
         draft = self.draft
@@ -243,12 +274,6 @@ class _Writer:
         await self._put_missing()
         draft.give(rest)
         self.cut_short = False
-
-    async def _finish(self) -> None:
-        await self.draft.release(len(self.draft))
-        end = self.over or Delta(finish=self.limit if self.cut_short and not self.form.closing else "stop")
-        last = replace(self._counts(), stop_text=self.stop_text, unsteered=self.unsteered, others=self.others)
-        self.deltas.put_nowait(replace(last, finish=end.finish, aside=end.aside))
 
     # Asking the model
 
@@ -500,11 +525,6 @@ class _Writer:
         self.draft.cut(begin)
         return said
 
-    async def _title(self) -> None:
-        self.draft.give("<<")
-        title = re.split(r">>|[.!?](?=\s|\Z)", await self._words("\n", 12))[0].strip(' "*#')
-        self.draft.give(" ".join(title.split()[:10]) + ">>\n\n")
-
     async def _parts(self) -> None:
         layout, draft, said = self.form.layout, self.draft, set[str]()
         mark = "\n" if layout.between == "\n" else layout.between.strip() or "\n\n"
@@ -555,11 +575,6 @@ class _Writer:
 
     # Required texts
 
-    async def _begins(self) -> None:
-        firsts = [(await self._encode(f" {text}"))[:1] for text in ("", "?", *self.form.has)]
-        pairs = zip(firsts[2:], self.form.has, strict=True)
-        self.begins = {first[0]: text for first, text in pairs if first not in ((), *firsts[:2])}
-
     def _missing(self, text: str | None = None) -> list[str]:
         text = (self.draft.text if text is None else text).replace("’", "'")
         return [
@@ -573,7 +588,9 @@ class _Writer:
         if self.over or self.stop_text:
             return
         self._end_comma()
-        await self._end_sentence()
+        may = draft.is_open and not form.closing and self._fits(f"{draft.text}.", enough=True)
+        if may and self._dot and _chance(STOPS, await self._likeliest(draft.text)) > POSSIBLE:
+            draft.give(".")
         lone = sum(map(draft.text.count, '"“”')) % 2 and not (form.quoted or form.layout.parts)
         if lone and self._fits(f'{draft.text}"', enough=True):
             draft.give('"')
@@ -594,12 +611,6 @@ class _Writer:
     def _end_comma(self) -> None:
         if self.draft.text.endswith((",", ";")) and self._dot:
             self.draft.cut(len(self.draft) - 1)
-            self.draft.give(".")
-
-    async def _end_sentence(self) -> None:
-        text, form = self.draft.text, self.form
-        may = self.draft.is_open and not form.closing and self._fits(f"{text}.", enough=True)
-        if may and self._dot and _chance(STOPS, await self._likeliest(text)) > POSSIBLE:
             self.draft.give(".")
 
     async def _close(self) -> None:

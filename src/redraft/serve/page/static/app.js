@@ -86,7 +86,8 @@ function Chat() {
       ${!turns.length && html`<${Empty} />`}
       ${turns.map((turn) => html`<${Turn} key=${turn.id} conversation=${conversation} turn=${turn} />`)}
     </div>
-    <div id="foot"><${Composer} key=${conversation.id} conversation=${conversation}><${Checks} owner=${conversation} /><//>
+    <div id="foot">${state.trouble && html`<p id="trouble" role="alert">${state.trouble}</p>`}
+      <${Composer} key=${conversation.id} conversation=${conversation}><${Checks} owner=${conversation} /><//>
       <${Filled} conversation=${conversation} turn=${turns.at(-1)} /></div>
   </main>`;
 }
@@ -169,7 +170,6 @@ function Page() {
     <${Conversations} />
     ${state.view === "compare" ? html`<${Compare} head=${Head} />` : html`<${Chat} />`}
     ${state.view === "chat" && state.panel === "settings" && html`<${Settings} owner=${state.current} />`}
-    ${state.trouble && html`<div id="trouble" role="alert">${state.trouble}</div>`}
     <${Toast} /><div class="sr" role="status" aria-live="polite">${saying()}</div></div>`;
 }
 

@@ -302,11 +302,13 @@ export function* pillsOf(step, before, best) {
   if (best) yield ["best", "the answer"];
 }
 
+const LEAST_TIMED = 0.1; // seconds; the speed of a shorter answer says nothing
+
 // Who wrote an answer, and what it took: time, length, speed, price.
 export function endOf(chain, model = "") {
   const used = chain.usage || {}, by = chain.meta?.answered_by, parts = [model || chain.model?.name, by && `answered by ${by}`].filter(Boolean);
   if (used.seconds) parts.push(`${used.seconds.toFixed(1)} s`);
-  const speed = used.completion_tokens && used.seconds ? `, ${Math.round(used.completion_tokens / used.seconds).toLocaleString("en")} a second` : "";
+  const speed = used.completion_tokens && used.seconds >= LEAST_TIMED ? `, ${Math.round(used.completion_tokens / used.seconds).toLocaleString("en")} a second` : "";
   if (used.completion_tokens) parts.push(counted(used.completion_tokens, "token") + speed + (used.estimated ? " (estimated)" : ""));
   if (used.cost_usd) parts.push(`${used.cost_usd.toFixed(4)} USD`);
   return parts.join(" · ");

@@ -162,10 +162,11 @@ export class Compare extends Component {
           <div class="sides">${shown().map((at, place) => html`<${Side} round=${round} at=${at} place=${place} last=${number} />`)}</div></section>`)}</div>
         ${match.wrong && html`<p class="alert" role="alert">${match.wrong}</p>`}
         ${ready && match.rounds.at(-1).chains.every((chain) => chain.steps.length === 1) && html`<p class="note">Both answered without revising.</p>`}
-        ${match.voted && html`<p class="done">Thank you, the vote is stored. <button type="button" onClick=${this.again}>Compare again</button></p>`}
         <${Tally} />
       </div>
       <div id="foot">
+        ${state.trouble && html`<p id="trouble" role="alert">${state.trouble}</p>`}
+        ${match.voted && html`<p class="done">Thank you, the vote is stored. <button type="button" onClick=${this.again}>Compare again</button></p>`}
         ${ready && !match.voted && html`<div id="votes" class="row">${VOTES.map(([what, label]) => html`
           <button type="button" onClick=${() => vote(what)}>${label}</button>`)}
           ${!state.keys && html`<label>Your name, stored with the vote <input value=${voter} maxlength="100" placeholder="anonymous"

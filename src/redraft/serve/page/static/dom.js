@@ -34,6 +34,11 @@ export function grow(box) {
   box.style.height = `${Math.min(box.scrollHeight + 2, innerHeight * MOST_HEIGHT)}px`;
 }
 
+// Scrolls a form that was just drawn, so that the box at the page's foot does not cover it.
+export function uncover(form) {
+  scrollBy(0, Math.max(0, form.getBoundingClientRect().bottom - document.getElementById("foot").getBoundingClientRect().top));
+}
+
 const SHAPES = {
   new: "M12 5v14M5 12h14", compare: "M4 5h7v14H4zM13 5h7v14h-7z", close: "M6 6l12 12M18 6 6 18", menu: "M4 7h16M4 12h16M4 17h16",
   settings: "M4 7h10M18 7h2M4 17h2M10 17h10M16 5v4M8 15v4", save: "M12 4v11M7 11l5 5 5-5M5 20h14", send: "M12 20V5M6 11l6-6 6 6",

@@ -1,5 +1,5 @@
 // A conversation as a file.
-import { answerOf, brokenOff, checksOf, errorOf, finalStep, nameOf, parted, pathOf, verdictsOf } from "./chain.js";
+import { answerOf, brokenOff, checksOf, errorOf, finalIndex, finalStep, nameOf, parted, pathOf, verdictsOf } from "./chain.js";
 import { saveAs } from "./dom.js";
 import { rendered } from "./markdown.js";
 import { path, titleOf } from "./store.js";
@@ -14,18 +14,26 @@ export function exported(conversation, kind) {
 
 const asChains = (_, turns) => turns.map((turn) => `${JSON.stringify(turn.chain)}\n`).join("");
 
-function verdictText(turn) {
+// Which model answered and when, and what was found about the answer.
+function noteOf(turn) {
   const found = finalStep(turn.chain) ? verdictsOf(finalStep(turn.chain)) : [];
-  return [...found.map(([, sign, text]) => `${sign} ${text}`), brokenOff(turn), errorOf(turn)].filter(Boolean).join(" · ");
+  const date = new Date(turn.when).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  return [turn.model, date, ...found.map(([, sign, text]) => `${sign} ${text}`), brokenOff(turn), errorOf(turn)].filter(Boolean).join(" · ");
 }
+
+const lineOf = (check) => `${check.passed ? "✓" : "✗"} ${check.name}: ${check.message}`;
 
 function asMarkdown(title, turns) {
   const parts = [`# ${title}`];
   for (const turn of turns) {
-    parts.push(turn.text.replace(/^/gm, "> "), parted(answerOf(turn.chain)).answer);
-    if (verdictText(turn)) parts.push(`*${verdictText(turn)}*`);
+    parts.push(turn.text.replace(/^/gm, "> "), parted(answerOf(turn.chain)).answer, `*${noteOf(turn)}*`);
+    turn.chain.steps.forEach((step, index) => {
+      if (index === finalIndex(turn.chain)) return;
+      const found = checksOf(step).map((check) => `- ${lineOf(check)}`).join("\n");
+      parts.push(`<details><summary>${nameOf(index)}</summary>`, step.answer, found, "</details>");
+    });
   }
-  return `${parts.join("\n\n")}\n`;
+  return `${parts.filter(Boolean).join("\n\n")}\n`;
 }
 
 const STYLE = `body { font: 1rem/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
@@ -52,7 +60,7 @@ function asHtml(title, turns) {
   for (const turn of turns) {
     add(main, "p", turn.text, "you").dir = "auto";
     add(main, "div").append(page.adoptNode(bare(parted(answerOf(turn.chain)).answer)));
-    if (verdictText(turn)) add(main, "p", verdictText(turn), "note");
+    add(main, "p", noteOf(turn), "note");
     if (turn.chain.steps.length > 1) steps(main, page, add, turn.chain);
   }
   // A style element in a document of this page would be blocked by its policy.
@@ -72,6 +80,6 @@ function steps(main, page, add, chain) {
   chain.steps.forEach((step, index) => {
     add(folded, "h2", nameOf(index));
     add(folded, "div").append(page.adoptNode(bare(step.answer)));
-    for (const check of checksOf(step)) add(folded, "p", `${check.passed ? "✓" : "✗"} ${check.name}: ${check.message}`, "note");
+    for (const check of checksOf(step)) add(folded, "p", lineOf(check), "note");
   });
 }

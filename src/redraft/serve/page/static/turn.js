@@ -4,7 +4,7 @@ import {
   answerOf, brokenOff, changes, checksOf, derivedIn, endOf, errorOf, faultsOf, finalIndex, finalStep, nameOf, parted, pathOf, pillsOf,
   placeOf, plainOf, shortly, verdictsOf, whyCut, whyEnded,
 } from "./chain.js";
-import { Icon, counted, grow, html } from "./dom.js";
+import { Icon, counted, grow, html, uncover } from "./dom.js";
 import { Text, copied, printable, rendered } from "./markdown.js";
 import { isSmall } from "./settings.js";
 import * as talk from "./talk.js";
@@ -63,9 +63,13 @@ function Editor({ conversation, turn }) {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
   };
   const place = (element) => {
-    if (element && element !== box && document.activeElement !== element) element.focus();
+    const drawn = element && element !== box && document.activeElement !== element;
     box = element || box;
     if (element) grow(element);
+    if (drawn) {
+      element.focus();
+      uncover(element.form);
+    }
   };
   return html`<form class="you editor" onSubmit=${send}>
     <textarea aria-label="Edit the question" rows="1" dir="auto" ref=${place} onKeyDown=${keys} onInput=${() => grow(box)}
@@ -110,7 +114,9 @@ function Done({ conversation, turn, last }) {
 // Remembers the selected passage of an answer, for a field that asks what should be different there.
 function mark(turn, box) {
   const place = placeOf(answerOf(turn.chain), box.querySelector(".final"));
-  if (place) update({ marked: { id: turn.id, place } });
+  if (!place) return;
+  update({ marked: { id: turn.id, place } });
+  requestAnimationFrame(() => uncover(document.querySelector("[name=wish]").form)); // it is drawn by then
 }
 
 function Marked({ conversation, turn }) {
