@@ -43,7 +43,9 @@ def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> No
     offset, entries = 0, b""
     for tensor in header.tensors.values():
         kind = kinds[tensor.name]
-        entries += _entry(tensor, kind, offset)
+        name, count = tensor.name.encode(), len(tensor.shape)
+        entries += struct.pack("<Q", len(name)) + name
+        entries += struct.pack(f"<I{count}QIQ", count, *tensor.shape, kind, offset)
         offset += -(-size_of(tensor.shape[::-1], kind) // alignment) * alignment
     target.write(entries)
     reader = TensorReader(source, header)
@@ -58,12 +60,6 @@ def _kind(tensor: Tensor) -> Kind:
     if len(tensor.shape) < 2:
         return Kind(tensor.kind)
     return Kind.F16 if tensor.shape[0] % BLOCK else Kind.Q8_0
-
-
-def _entry(tensor: Tensor, kind: Kind, offset: int) -> bytes:
-    name, count = tensor.name.encode(), len(tensor.shape)
-    named = struct.pack("<Q", len(name)) + name
-    return named + struct.pack(f"<I{count}QIQ", count, *tensor.shape, kind, offset)
 
 
 def _parts(
