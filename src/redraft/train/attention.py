@@ -115,9 +115,7 @@ def attend(
         cu_seq_lens_q, max_length_q = found["cu_seq_lens_q"], found["max_length_q"]
     window = sliding_window if sliding_window and sliding_window < max_length_q else None
     how = _Scoring(dropout, scaling, softcap, window)
-    width = query.shape[-1]
-    fits = width == value.shape[-1] and width % 8 == 0 and width <= 256  # limits of torch's flash attention
-    if softcap is None and not dropout and query.is_cuda and query.dtype in _HALVES and fits:
+    if softcap is None and not dropout and _has_kernel(query, value):
         return _in_one_call(query, key, value, cu_seq_lens_q, max_length_q, how), None
     return _joined(query, key, value, [(count, ()) for count in cu_seq_lens_q.diff().tolist()], how), None
 
@@ -137,6 +135,12 @@ def _joined(
 def _unpacked(module: torch.nn.Module, why: str) -> ModelError:
     hint = "Train it with one example per row: --packing false"
     return ModelError(f"{type(module).__name__} {why}", hint=hint)
+
+
+def _has_kernel(query: Tensor, value: Tensor) -> bool:
+    width = query.shape[-1]
+    fits = width == value.shape[-1] and width % 8 == 0 and width <= 256  # limits of torch's flash attention
+    return query.is_cuda and query.dtype in _HALVES and fits
 
 
 def _in_one_call(

@@ -127,7 +127,9 @@ class Applications:
         except RuntimeError as error:
             app = serve.status().applications.get(name)
             said = [each.message for each in app.deployments.values()] if app else []
-            raise _fault(reference, "\n\n".join([*said, str(error)])) from None
+            found = _FAULT.findall(text := "\n\n".join([*said, str(error)]))
+            why = found[-1].strip() if found else " ".join(text.split())[-300:]
+            raise ClusterError(f"{reference} does not start on a node: {why}") from None
 
     async def aclose(self) -> None:
         """End the applications."""
@@ -138,9 +140,3 @@ class Applications:
                 await asyncio.to_thread(serve.delete, name)
         with suppress(Exception):
             self.ray.kill(self._held)
-
-
-def _fault(reference: str, said: str) -> ClusterError:
-    found = _FAULT.findall(said)
-    why = found[-1].strip() if found else " ".join(said.split())[-300:]
-    return ClusterError(f"{reference} does not start on a node: {why}")
