@@ -221,7 +221,7 @@ def test_faults_end_with_status_1(models: Path) -> None:
             ("merge-lora", "model", "begun", "-o", "out"),
             "begun contains checkpoints, but no finished adapt",
         ),
-        (2, ("lora-gguf", "adapter", "-o", "out", "--base", "none"), "the base of adapter, none, is not"),
+        (2, ("lora-gguf", "adapter", "-o", "out", "--base", "none"), "the base of adapter, none, was not"),
         (2, ("gguf", "model", "-o", "mine"), "mine exists.\n  Choose another output with -o, or replace it"),
         (2, ("gguf", "model", "-o", "mine", "--force"), "mine is not replaced, even with --force: redraft"),
         (2, ("verify", "./nowhere"), "there is no nowhere."),
