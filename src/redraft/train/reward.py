@@ -35,7 +35,7 @@ from transformers.utils.generic import ModelOutput
 
 from redraft.chain.encoder import PairEncoder
 from redraft.errors import ModelError
-from redraft.evaluation.stats import Estimate, correlation, proportion, without_nan
+from redraft.evaluation.stats import FEW, Estimate, correlation, proportion, without_nan
 from redraft.jobs.counting import counted
 from redraft.jobs.files import write_file
 from redraft.train.batches import IGNORED, Batch, Data, Rows, counted_in, two_a_row
@@ -166,7 +166,6 @@ EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Edges of the calibration bins: probabilities that the model gives to the answer it prefers."""
 
 CHANCE = 0.5
-FEWEST = 20  # pairs from which calibration and correlation are shown
 
 Numbers = NDArray[np.float64]
 
@@ -208,7 +207,7 @@ class Measured:
         preferred, chosen = self.prefers_longer.value, self.longer_is_chosen.value
         longer = f"the longer answer is preferred in {preferred:.1%} and chosen in {chosen:.1%} of pairs"
         lines = [f"{counted(self.pairs, 'pair')}: {share}, loss {self.loss:.3f} (chance: 0.693)"]
-        if self.pairs >= FEWEST:
+        if self.pairs >= FEW:
             lines.append(f"calibration: {said}; off by {self.miscalibration:.1%}")
             lines.append(f"length: its correlation with the reward is {span}; {longer}")
         if self.accuracy.high < CHANCE:
