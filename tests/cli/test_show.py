@@ -124,6 +124,15 @@ def test_what_failed_is_shown_with_the_reason() -> None:
     assert "an error" not in result.stdout
 
 
+def test_answers_of_a_policy_are_shown_with_their_rewards() -> None:
+    parts = {"reward": 0.4, "rewards": {"words<=3": 0.3, "0.1*reward:rew": 0.1}}
+    write(
+        "samples.jsonl", [{"rollout": 0, "row": 0, "prompt": "Why?", "answer": "I", "ended": False, **parts}]
+    )
+    said = " ".join(show("samples.jsonl").stdout.split())
+    assert "was reached. reward 0.400 (words<=3 0.300, 0.1*reward:rew 0.100)" in said
+
+
 def test_unfinished_chains_are_shown_as_far_as_they_came() -> None:
     with Unfinished(Path("out.jsonl"), Provenance("answer"), set()) as kept:
         kept.keep("a/1", chain("").to_json())

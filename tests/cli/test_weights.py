@@ -183,7 +183,7 @@ def test_an_adapter_of_the_default_model(
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": trained_on}))
     made = weights("lora-gguf", "adapter", "-o", "a.gguf")
     assert made.exit_code == 0
-    ref = trained_on.replace("first", "first.gguf") + "+a.gguf"
+    ref = trained_on.replace("+first", "+first.gguf").replace("default", "default-base") + "+a.gguf"
     assert made.stderr.startswith("redraft: a.gguf contains an adapter of ")
     assert made.stderr.endswith(f"Try it: redraft ask … --model {ref}\n")
     named = json.loads((models / "a.gguf.redraft.json").read_text())["inputs"]["base"]["path"]
@@ -221,7 +221,7 @@ def test_faults_end_with_status_1(models: Path) -> None:
             ("merge-lora", "model", "begun", "-o", "out"),
             "begun contains checkpoints, but no finished adapt",
         ),
-        (2, ("lora-gguf", "adapter", "-o", "out", "--base", "none"), "the base of adapter, none, is not"),
+        (2, ("lora-gguf", "adapter", "-o", "out", "--base", "none"), "the base of adapter, none, was not"),
         (2, ("gguf", "model", "-o", "mine"), "mine exists.\n  Choose another output with -o, or replace it"),
         (2, ("gguf", "model", "-o", "mine", "--force"), "mine is not replaced, even with --force: redraft"),
         (2, ("verify", "./nowhere"), "there is no nowhere."),

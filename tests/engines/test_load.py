@@ -200,11 +200,13 @@ def test_a_server_of_the_table_needs_its_key(here: Path) -> None:
 
 def test_a_folder_of_an_adapter_for_llamacpp(here: Path) -> None:
     adapter_of(here / "lora", "default")
-    with pytest.raises(UsageError, match=r"the adapter 'lora/' is not a \.gguf file") as caught:
-        parse_reference("default+lora/")
-    assert caught.value.hint == (
-        "redraft weights lora-gguf lora/ -o lora.gguf, and then: --model default+lora.gguf"
-    )
+    error, made = refused("default+lora/"), "--model default+lora.gguf"
+    assert error.message == "the adapter 'lora/' is not a .gguf file."
+    assert error.hint == f"redraft weights lora-gguf lora/ -o lora.gguf, and then: {made}"
+    (here / "lora.gguf").touch()
+    assert refused("default+lora/").hint == made
+    (here / "lora/adapter_config.json").rename("lora/config.json")
+    assert refused("default+lora/").hint == "It is a whole model: --model lora/"
 
 
 def adapter_of(folder: Path, base: str | None) -> None:

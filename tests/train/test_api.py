@@ -79,8 +79,10 @@ def test_a_run_is_not_resumed_on_another_base(settings: dict[str, Any]) -> None:
     weights = next(Path("base").glob("*.safetensors"))
     tensors = {name: tensor + 1e-3 for name, tensor in load_file(weights).items()}
     save_file(tensors, weights, metadata={"format": "pt"})
-    with pytest.raises(OutputError, match="the content of model_name_or_path"):
+    settings["max_steps"], said = 5, "steps was 4 and is 5; the content of model_name_or_path changed."
+    with pytest.raises(OutputError, match=f"differently: {said}") as caught:
         redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings)
+    assert "--lora_from out trains on" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

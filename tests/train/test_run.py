@@ -18,7 +18,7 @@ from redraft.train.options import SftOptions, parse
 from redraft.train.run import Ready, alone, get_ready
 from redraft.train.sft import with_loss
 from redraft.train.trained import Trained
-from tests.cli.verbs import files_up_to
+from tests.cli.verbs import files_up_to, write
 from tests.train.tiny import chains, lines
 from tests.train.tiny_models import EXPERTS, tiny
 
@@ -91,6 +91,10 @@ def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
     assert data.startswith("24 records read, 24 to train on: ")
     assert plan.startswith("3 steps of 2 rows (of ")
     assert plan.endswith("learning rate 2e-05, all weights in float32")
+    write("chains.jsonl", [{"instruction": "a", "output": "b"}] * 24)
+    for more, told in ((), 1), (("--training_objective", "answer"), 0):
+        lines = ready(model, "--packing", "False", *more).lines()
+        assert sum("24 without feedback (for a model" in line for line in lines) == told
 
 
 def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> None:

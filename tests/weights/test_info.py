@@ -150,9 +150,10 @@ def test_the_licence_and_the_sources_of_a_gguf_model(tmp_path: Path) -> None:
 
 
 def test_a_gguf_adapter(tmp_path: Path) -> None:
-    said = describe(lora(tmp_path / "a.gguf"))
+    said = describe(lora(tmp_path / "a.gguf", more={"redraft.format": "selfee-1"}))
     assert said.kind == "lora adapter for llama.cpp (GGUF)"
-    assert said.facts == (("architecture", "llama"), ("rank", "2, alpha 2.0"))
+    revises = ("revises", "natively: redraft.format is selfee-1")
+    assert said.facts == (("architecture", "llama"), ("rank", "2, alpha 2.0"), revises)
 
 
 def test_the_names_of_ggmls_types_are_ggufs() -> None:

@@ -100,8 +100,7 @@ class Vocabulary:
         control = np.zeros(len(meant), np.bool_)
         unknown = tokenizer.unk_token_id  # any text may contain it
         control[[number for number, _ in controls.values() if number != unknown]] = True
-        ids = list(tokenizer("a").input_ids)
-        alone = list(tokenizer("a", add_special_tokens=False).input_ids)
+        ids, alone = (list(tokenizer("a", add_special_tokens=each).input_ids) for each in (True, False))
         first = ids[: next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)]
         given = tokenizer.chat_template
         templates = given if isinstance(given, dict) else {"default": given}
@@ -243,6 +242,7 @@ class Example:
     leaves: bool = False  # whether earlier answers carry no loss, because format or template prevents it
     unanswered: bool = False  # whether only feedback carries loss, because every answer was rejected or cut
     nested: bool = False  # whether feedback is a part of the answer's text, which native mode does not read
+    plain: bool = False  # whether the text is in SelFee's format, but has no feedback
 
 
 @dataclass(frozen=True)
@@ -347,8 +347,10 @@ class Encoder:
                 return found
             unanswered = self.objective in WHOLE and not any(span.answer and span.trained for span in spans)
             leaves = leaves_answers(chain, self.format, self.objective, spans)
-            nested = self.format != "selfee" and any(span.text == feedback_heading(1) for span in spans)
-            return replace(found, leaves=leaves, unanswered=unanswered, nested=nested)
+            judged = any(span.text == feedback_heading(1) for span in spans)
+            nested = judged and self.format != "selfee"
+            plain = not judged and self.format == "selfee" and self.objective != "answer"
+            return replace(found, leaves=leaves, unanswered=unanswered, nested=nested, plain=plain)
         except RecordError as error:
             return Skipped(error.message)
 

@@ -174,6 +174,12 @@ def summary(chain: Chain) -> RenderableType:
             table.add_row("failed", Text(shown(str(failure.get("message"))), "red"))
         else:
             table.add_row("stopped", STOPS[chain.stop])
+    source = chain.meta.get("source")
+    if isinstance(source, dict) and isinstance(reward := source.get("reward"), float):
+        rewards = source.get("rewards")  # of `redraft train ppo`, if it has several
+        forms = rewards.items() if isinstance(rewards, dict) else ()
+        parts = ", ".join(f"{form} {part:.3f}" for form, part in forms if isinstance(part, float))
+        table.add_row("reward", Text(shown(f"{reward:.3f}{parts and f' ({parts})'}")))
     table.add_row("used", usage_line(chain))
     return table
 

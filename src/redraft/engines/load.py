@@ -229,9 +229,12 @@ def _folder_with_adapters(ref: str) -> ModelReference | None:
 
 def _as_gguf(adapter: str, base: str) -> str:
     if not (_path(adapter) / _ADAPTER).is_file():
+        if (_path(adapter) / "config.json").is_file():
+            return f"It is a whole model: --model {adapter}"
         return "Convert an adapter folder: redraft weights lora-gguf FOLDER -o FILE.gguf"
     file = f"{adapter.rstrip('/')}.gguf"
-    return f"redraft weights lora-gguf {adapter} -o {file}, and then: --model {base}+{file}"
+    made = "" if _path(file).is_file() else f"redraft weights lora-gguf {adapter} -o {file}, and then: "
+    return f"{made}--model {base}+{file}"
 
 
 def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
@@ -595,7 +598,7 @@ def trained_on(adapter: Path) -> str:
 def with_gguf(ref: str, adapter: str) -> str:
     """Return a reference for llama.cpp to the model of `ref` and its adapters, with one more adapter."""
     base, *added = ref.split("+")
-    base = base if base in DEFAULTS or base.lower().endswith(".gguf") else "BASE.gguf"
+    base = "default-base" if base in DEFAULTS else base if base.lower().endswith(".gguf") else "BASE.gguf"
     return "+".join((base, *(f"{each.rstrip('/').removesuffix('.gguf')}.gguf" for each in (*added, adapter))))
 
 

@@ -24,6 +24,7 @@ from redraft.errors import OutputError, UsageError
 from redraft.jobs.files import sha256_of, write_file
 from redraft.jobs.machine import cache_folder
 
+_CONTENT = "the content of "  # precedes the name of an option in the record
 _BRIEF = 60  # characters of a setting to show
 _INPUTS = ("inputs", "against")  # fields of a record with fingerprints of more files
 _PREFIX = re.compile(r"[a-z-]+(?:\[[^\]]*\])?:")  # in `script:FILE` and `reward[0.7]:FOLDER`
@@ -235,7 +236,7 @@ def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
     hashes = ContentHashes(cache_folder() / "hashes.json")
     files = {name: each for name, each in named.items() if not str(each).startswith("script:")}
     found = {name: [hashes.of(path) for path in paths_in(each)] for name, each in files.items()}
-    return {f"the content of {name}": each for name, each in found.items() if each}
+    return {_CONTENT + name: each for name, each in found.items() if each}
 
 
 def paths_in(value: Any) -> Iterator[Path]:
@@ -276,8 +277,8 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             was, now_is = _in_words(old.get(name)), _in_words(new.get(name))
-            told = f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
-            yield f"{name} changed" if name.startswith("the content of ") else told
+            said = f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
+            yield f"{name} changed" if name.startswith(_CONTENT) else said  # hashes say nothing
 
 
 def differences(first: dict[str, Any], other: dict[str, Any], source: Path | None) -> Iterator[str]:

@@ -182,7 +182,8 @@ def train(
 def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
     output, own = ready.loop.folder, ready.own
     afresh = "start over with --overwrite_output_dir"
-    record = RunFile(output, elsewhere="to another folder with --output_dir", start_over=afresh)
+    further = f" (--lora_from {output} trains on from there)" if own.lora and own.verb == "sft" else ""
+    record = RunFile(output, elsewhere=f"to another folder with --output_dir{further}", start_over=afresh)
     provenance = Provenance(f"train {own.verb}", ready.config)
 
     def announce() -> None:

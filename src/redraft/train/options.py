@@ -79,7 +79,9 @@ class RunOptions(OptionModel):
         "the peak learning rate; by default 2e-5 for all weights and 2e-4 for an adapter", STEPS, ge=0
     )
     lr_scheduler_type: Schedule = option("schedule that changes the learning rate", STEPS, default="cosine")
-    warmup_ratio: float = option("share of all steps used for warm-up", STEPS, default=0.03, ge=0, lt=1)
+    warmup_ratio: float = option(
+        "share of all steps used for warm-up, from rate 0", STEPS, default=0.03, ge=0, lt=1
+    )
     warmup_steps: int | None = option("warm-up steps, in place of --warmup_ratio", STEPS, ge=0)
     optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = option(
         "optimizer that updates the weights", STEPS, default="adamw_torch_fused"
@@ -243,7 +245,9 @@ class PpoOptions(RunOptions):
     num_train_epochs: float = option("passes over the prompts", STEPS, default=1.0, gt=0)
     per_device_train_batch_size: int = option("answers in a minibatch", STEPS, default=16, ge=1)
     lr_scheduler_type: Schedule = option("schedule that changes the learning rate", STEPS, default="constant")
-    warmup_ratio: float = option("share of all steps used for warm-up", STEPS, default=0.0, ge=0, lt=1)
+    warmup_ratio: float = option(
+        "share of all steps used for warm-up, from rate 0", STEPS, default=0.0, ge=0, lt=1
+    )
     lora: bool | None = option(
         "train an adapter (required: the reference of PPO is the model without it)", MODEL, default=True
     )

@@ -325,7 +325,9 @@ class Experience:
             seen = seen._replace(values=self._lifted(rewards, seen.values, mask))
         self._begins = False
         if samples_each(own) > 1:
-            advantages = returns = self._compared(rewards, mask)
+            of = algorithm.rloo_advantages if own.algorithm == "rloo" else algorithm.grpo_advantages
+            compared = (rewards * mask).sum(1).view(-1, samples_each(own))  # scores minus the KL penalty
+            advantages = returns = of(compared).flatten()[:, None] * mask
         else:
             advantages, returns = self._of_each(rewards, seen.values, mask, lam=own.lam)
             advantages = algorithm.whiten(advantages, mask)
@@ -382,11 +384,6 @@ class Experience:
     def _of_each(self, rewards: Tensor, values: Tensor, mask: Tensor, *, lam: float) -> tuple[Tensor, Tensor]:
         given = rewards.float().double()  # rounded as values are, so that equal ones cancel
         return algorithm.gae(given, values.double(), mask, self._own.gamma, lam)
-
-    def _compared(self, rewards: Tensor, mask: Tensor) -> Tensor:
-        of = algorithm.rloo_advantages if self._own.algorithm == "rloo" else algorithm.grpo_advantages
-        scores = (rewards * mask).sum(1)  # minus the KL penalty
-        return of(scores.view(-1, samples_each(self._own))).flatten()[:, None] * mask
 
 
 def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Batch:

@@ -93,6 +93,7 @@ class DataReport:
     leaves: RecordTally = field(default_factory=RecordTally)
     unanswered: RecordTally = field(default_factory=RecordTally)  # records that train on feedback alone
     nested: RecordTally = field(default_factory=RecordTally)  # records with feedback inside the answer's text
+    plain: RecordTally = field(default_factory=RecordTally)  # records in SelFee's format without feedback
     skipped: dict[str, RecordTally] = field(default_factory=dict)  # records that gave no example, by reason
     # The number of examples by data set (or, without one, by file), and then by licence.
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -113,7 +114,8 @@ class DataReport:
         self.cut_tokens += lost.tokens
         self.cut_prompt += lost.prompt
         counts = {"cut": lost.tokens, "lost": lost.lost, "broken": lost.broken}
-        counts |= {"leaves": found[0].leaves, "unanswered": found[0].unanswered, "nested": found[0].nested}
+        counts |= {"leaves": found[0].leaves, "unanswered": found[0].unanswered}
+        counts |= {"nested": found[0].nested, "plain": found[0].plain}
         for tally in (tally for tally, count in counts.items() if count):
             getattr(self, tally).add(name)
         data, licence = origin
@@ -137,6 +139,7 @@ class DataReport:
             (f"with earlier answers, {_NO_LOSS}", self.leaves),
             ("with loss on feedback alone, because every answer was rejected or cut", self.unanswered),
             (_NESTED, self.nested),
+            ("without feedback (for a model that only answers: --format chat)", self.plain),
             *((f"skipped, {reason}", tally) for reason, tally in skipped),
         ]
         counts = [f"{tally.count:,} {what}: {tally}" for what, tally in tallies if tally.count]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -34,7 +35,7 @@ from transformers.utils.generic import ModelOutput
 
 from redraft.chain.encoder import PairEncoder
 from redraft.errors import ModelError
-from redraft.evaluation.stats import Estimate, correlation, proportion, without_nan
+from redraft.evaluation.stats import FEW, Estimate, correlation, proportion, without_nan
 from redraft.jobs.counting import counted
 from redraft.jobs.files import write_file
 from redraft.train.batches import IGNORED, Batch, Data, Rows, counted_in, two_a_row
@@ -144,7 +145,11 @@ class Reward(Verb[RewardOptions]):
     def finish(self, own: RewardOptions, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
         """Measure the result on the evaluation data."""
         if isinstance(loop.eval_data, Data):
-            say(f"the result is measured on {counted(len(loop.eval_data.rows), 'held-out pair')}.")
+            learnt = set(map(os.path.realpath, own.data_path)) & set(
+                map(os.path.realpath, own.eval_data_path)
+            )
+            what = "training pairs: this proves nothing" if learnt else "held-out pairs"
+            say(f"the result is measured on {what}.")
             for line in measured(loop, loop.eval_data).lines():
                 say(line)
 
@@ -156,8 +161,6 @@ class Reward(Verb[RewardOptions]):
 
 VERB = Reward()
 
-
-NAME = "eval.json"  # the file's name, in the output folder
 
 EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Edges of the calibration bins: probabilities that the model gives to the answer it prefers."""
@@ -203,11 +206,10 @@ class Measured:
         span = f"{length.value:.2f} ({length.low:.2f} to {length.high:.2f})"
         preferred, chosen = self.prefers_longer.value, self.longer_is_chosen.value
         longer = f"the longer answer is preferred in {preferred:.1%} and chosen in {chosen:.1%} of pairs"
-        lines = [
-            f"held out: {counted(self.pairs, 'pair')}, {share}, loss {self.loss:.3f} (chance: 0.693)",
-            f"calibration: {said}; off by {self.miscalibration:.1%}",
-            f"length: its correlation with the reward is {span}; {longer}",
-        ]
+        lines = [f"{counted(self.pairs, 'pair')}: {share}, loss {self.loss:.3f} (chance: 0.693)"]
+        if self.pairs >= FEW:
+            lines.append(f"calibration: {said}; off by {self.miscalibration:.1%}")
+            lines.append(f"length: its correlation with the reward is {span}; {longer}")
         if self.accuracy.high < CHANCE:
             swapped = "chosen and rejected may be swapped in --data_path or in --eval_data_path"
             lines.append(f"the reward prefers rejected answers of held-out pairs: {swapped}.")
@@ -228,7 +230,9 @@ def measured(loop: Loop, data: Data) -> Measured:
     parts = [part for process in gathered(batches) for part in process]
     found = measure(*(np.concatenate(each) for each in zip(*parts, strict=True)))
     if loop.args.should_save:
-        write_file(loop.folder / NAME, json.dumps(without_nan(asdict(found)), indent=1).encode() + b"\n")
+        write_file(
+            loop.folder / "eval.json", json.dumps(without_nan(asdict(found)), indent=1).encode() + b"\n"
+        )
     return found
 
 

@@ -236,7 +236,7 @@ _ELSEWHERE = {
     *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
     *("eval_strategy", "eval_steps", "per_device_eval_batch_size"),
     *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
-    *("torch_compile", "divergence_steps"),
+    *("torch_compile", "divergence_steps", "max_steps", "num_train_epochs"),
 }
 """Settings that do not affect the trained weights, or are recorded in another form."""
 

@@ -97,7 +97,7 @@ def what_follows(own: RunOptions, base: str, gguf: str | None = None) -> str:
     if first in DEFAULTS or first.lower().endswith(".gguf"):
         if gguf:
             return _try(with_gguf(named, gguf))
-        words = shlex.join([output, "--base", first, "-o", "adapter.gguf"])
+        words = shlex.join([output, "--base", first, "-o", f"{output.rstrip('/')}.gguf"])
         return f"For llama.cpp: redraft weights lora-gguf {words}"
     if not Path(base).expanduser().is_dir():
         return f"Merge it into its base: redraft weights merge-lora {shlex.join([base, output])} -o FOLDER"

@@ -121,6 +121,7 @@ def _describe_gguf(path: Path) -> Description:
         facts = [
             ("architecture", header.text("general.architecture") or "?"),
             ("rank", f"{', '.join(map(str, sorted(ranks)[:8]))}, alpha {alpha}"),
+            *_config_facts({"redraft_format": header.text("redraft.format")}),
             *_licence_facts(header),
         ]
     unknown = [name for name, each in tensors.items() if each.size is None]

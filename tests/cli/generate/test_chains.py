@@ -119,6 +119,15 @@ def test_a_flag_that_does_nothing_is_told() -> None:
     assert "does nothing" not in generate(["A bird.", GOOD], "--recipe", "selfee_gold", out="b.jsonl").stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "warns"),
+    [("", True), ("--max-revisions 0", False), ("--check words<=9", False), ("--verify number", False)],
+)
+def test_the_default_model_is_told_to_be_weak_only_if_it_criticises(flags: str, warns: bool) -> None:
+    words = ["generate", "chains", "records.json", "-o", "out.jsonl", "--limit-usd", "1", *flags.split()]
+    assert ("too small to criticise" in redraft(*words).stderr) == warns
+
+
 def test_checks_of_records_that_are_not_used_are_told() -> None:
     records(SUM | {"checks": ["words<=1"]})
     assert "The `checks` of the records are not used." in generate(["It is 42.", GOOD]).stderr

@@ -73,6 +73,8 @@ def test_an_adapter_of_data_for_study_stays_so_in_every_file_that_is_made_of_it(
     redraft("weights merge-lora copy out -o another --quiet")
     assert card("another") == MIXED
     assert card("merged") == MIXED
+    again = verbs.redraft("weights", "lora-gguf", "out", "-o", "adapter.gguf", "--base", "copy")
+    assert again.stderr.startswith("redraft: adapter.gguf exists.")
     for name in ("merged.gguf", "adapter.gguf"):
         keys = read_header(Path(name)).metadata
         assert keys["general.license"] == "other"

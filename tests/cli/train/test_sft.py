@@ -81,10 +81,10 @@ def test_from_records_to_an_adapter(here: Path) -> None:
 @pytest.mark.parametrize(
     ("named", "gguf", "said"),
     [
-        ("default", "a.gguf", "Try it: redraft ask … --model default+a.gguf"),
-        ("default+town", "a.gguf", "Try it: redraft ask … --model default+town.gguf+a.gguf"),
-        ("default+t", None, "For llama.cpp: redraft weights lora-gguf out --base default -o adapter.gguf"),
-        ("m.gguf", None, "For llama.cpp: redraft weights lora-gguf out --base m.gguf -o adapter.gguf"),
+        ("default", "a.gguf", "Try it: redraft ask … --model default-base+a.gguf"),
+        ("default+town", "a.gguf", "Try it: redraft ask … --model default-base+town.gguf+a.gguf"),
+        ("default+t", None, "For llama.cpp: redraft weights lora-gguf out --base default -o out.gguf"),
+        ("m.gguf", None, "For llama.cpp: redraft weights lora-gguf out --base m.gguf -o out.gguf"),
         ("model", None, "Try it: redraft ask … --model model+out"),
         ("org/name", "a.gguf", "Merge it into its base: redraft weights merge-lora org/name out -o FOLDER"),
     ],

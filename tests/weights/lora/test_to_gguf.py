@@ -210,7 +210,7 @@ def test_the_base_has_to_be_known(plain: Path, tmp_path: Path) -> None:
         assert f"lost, {said}, was not found. Its configuration is needed." in caught.value.message
         assert caught.value.hint is not None
         assert "--base PATH" in caught.value.hint
-    with pytest.raises(UsageError, match=r"none, is not here"):
+    with pytest.raises(UsageError, match=r"none, was not found"):
         lora_gguf(plain, tmp_path / "a.gguf", base=tmp_path / "none")
     assert "has no config.json" in refusal(plain, base=tmp_path)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from redraft.chain import Chain, Prompt, Stop, describe
+from redraft.chain import Chain, Prompt, Step, Stop, describe
 from redraft.chain.read import conversations
 from redraft.chain.read.fields import Fields, Format, Shape, answered, gold, task
 from redraft.chain.read.logs import LOGS
@@ -74,7 +74,8 @@ def _sample(fields: Fields) -> Chain:
     prompt, text = Prompt(instruction=fields.text("prompt")), fields.text("answer")
     for name in ("tokens", "log_probs", "settings", "judge"):
         fields.rest.pop(name, None)
-    return answered(prompt, text)
+    cut = fields.rest.get("ended") is False
+    return Chain(prompt=prompt, steps=(Step(answer=text, finish="max_tokens" if cut else "stop"),), best=0)
 
 
 def _turns(fields: Fields) -> Chain:

@@ -46,7 +46,9 @@ class ChainRun(AnswerRun):
         plan = RunPlan.of(output, settings, journal=True)
         if values.run_code and making.verify != "code":
             plan.say("--run-code does nothing without --verify code.")
-        if not making.verify and (settings.get("critic") or settings.get("model") or "default") == "default":
+        asked = making.gold or values.mode == "prompted" or not (values.check or making.verify)
+        weak = (values.critic or settings.get("model") or "default") == "default"
+        if asked and weak and values.max_revisions != 0:
             plan.say("The default model is too small to criticise. Name another: --model or --critic")
         return cls(settings, path_of(source), plan, limit=values.limit, making=making)
 

@@ -70,7 +70,7 @@ class ChainCounts(Summary):
         refused = f"{counted(self.refused, 'chain')} with a refusal: {where}"
         heading = f"{counted(self.marked, 'chain')} with a heading of SelFee's format: `### Feedback 1:`"
         marks = [
-            ("verdicts", in_words(self.verdicts)),
+            ("verdicts", in_words(self.verdicts) or "none"),
             ("cleaned", in_words(self.cleaned)),
             ("leaks", quotes if self.leaking else ""),
             ("refusals", refused if self.refused else ""),

@@ -36,7 +36,7 @@ from redraft.engines.text import FinalText, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
 from redraft.jobs.machine import all_cores, free_memory, instructions
 from redraft.options import MachineOptions
-from redraft.weights.gguf.reader import GGUFHeader, read_header
+from redraft.weights.gguf.reader import read_header
 
 _log = logging.getLogger(__name__)
 
@@ -174,6 +174,8 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         prepared = await asyncio.to_thread(prepare, model, headers, adapters)
         known, kept_format = instructions() or {}, read_header(prepared.file).format
         alone = (machine.threads or all_cores()) == 1
+        of_stream = -(-context // BLOCK) + 1
+        room = (free_memory() - weights) // (local.cache_bytes(header) * BLOCK or 1)
         # With AMX, one thread and weights of 16 bits, OpenVINO 2026.4 divides by zero in bf16.
         settings: ChildSettings = {
             "model": str(prepared.file),
@@ -181,7 +183,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
             "parallel": parallel,
             "threads": machine.threads,
             "exact": alone and bool(known.get("AMX")) and kept_format == "F16",
-            "blocks": _blocks(header, context, parallel, free_memory() - weights),
+            "blocks": max(of_stream, min(parallel * of_stream, room)),
             "key": "",
         }
         spelling = asyncio.create_task(asyncio.to_thread(GGUFTokenizer, header))
@@ -253,8 +255,3 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
             self._refused.add(schema)
             _log.warning("%s cannot enforce a schema, so it is only checked: %s", self._info.name, reason)
         raise EngineCrash(f"the process of {self._info.name} ended: {reason}")
-
-
-def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:
-    of_stream = -(-context // BLOCK) + 1
-    return max(of_stream, min(parallel * of_stream, free // (local.cache_bytes(header) * BLOCK or 1)))

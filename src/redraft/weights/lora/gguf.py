@@ -69,7 +69,6 @@ def lora_gguf(
     halves = [half for change in lora.changes.values() for half in _halves(lora, model, change, alpha)]
     _check_plain(lora, model)
     check_finite(lora)
-    say_licences(sources_of(lora.folder, "adapter"), run)
     inputs = {"adapter": describe(lora.weights), "base": model.facts}
     keys: dict[str, Any] = {
         "general.type": "adapter",
@@ -85,6 +84,7 @@ def lora_gguf(
     head = header_bytes(model.family.gguf, keys, ((half.name, half.shape, kind) for half in halves))
     size = len(head) + sum(dtype.itemsize * prod(half.shape) for half in halves)
     with new_file(dst, run, manifest={"inputs": inputs}, size=size) as file:
+        say_licences(sources_of(lora.folder, "adapter"), run)
         file.write(head)
         for half in halves:
             pad(file)

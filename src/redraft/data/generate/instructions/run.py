@@ -162,6 +162,8 @@ class InstructionRun:
 
     def _check(self) -> None:
         options, out = self.options, self.plan.out
+        if options.model == "default" and self.engine is None:
+            self.plan.say("The default model is too small to write tasks. Name another: --model")
         self.plan.check(self.settings, "call")
         if options.batch and options.way == "self-instruct":
             why = "requests need earlier replies, so a large set would take a thousand batches"
@@ -207,7 +209,7 @@ class InstructionRun:
             goal=Goal(options.count, lambda: self._pool.kept or len(self._found)),
             noun="request",
             on_found=self._find,
-            note=lambda counts: f"{counts.added} requests · {self._rejected.total()} rejected",
+            note=lambda counts: f"{counts.added} requests · rejected: {in_words(self._rejected) or 'none'}",
             **shared,
         )
 
@@ -219,10 +221,10 @@ class InstructionRun:
     def _result(self, job: JobResult) -> Generated:
         out, kept = self.plan.out, self._pool.kept
         if dry := self._is_dry and self._pool.missing > 0:
-            rules = ", ".join(f"{rule} {number:,}" for rule, number in self._rejected.most_common(5))
             self.plan.say(
                 f"the last {DRY} requests gave no new, valid task; kept: {counted(kept, 'instruction')}.\n"
-                f"  Rejects: {rules or 'none'}. Try a stronger model, more seeds, or another --topic."
+                f"  Rejects: {in_words(self._rejected) or 'none'}. "
+                "Try a stronger model, more seeds, or another --topic."
             )
         with out.open("rb") as file:
             written = sum(1 for _ in file)
