@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -224,7 +225,11 @@ class _Layout:
         inner = dict(function if isinstance(function, Mapping) else call)
         mark = partial(self._mark, turn, "a tool call")
         name = mark(str(inner.get("name") or ""))
-        arguments = _mapped(_object(inner.get("arguments") or {}), mark, self._plain)
+        arguments: Any = inner.get("arguments") or {}
+        with suppress(ValueError, TypeError):
+            found = json.loads(arguments)
+            arguments = found if isinstance(found, dict) else arguments
+        arguments = _mapped(arguments, mark, self._plain)
         if self._form.arguments_as_text and not isinstance(arguments, str):
             arguments = json.dumps(arguments, ensure_ascii=False)
         given = {"id": self._plain(str(call["id"]))} if "id" in call else {}
@@ -399,14 +404,6 @@ def _mapped(value: Any, change: Callable[[str], str], names: Callable[[str], str
 
 def _bare(value: Any) -> Any:
     return _mapped(value, lambda text: _MARK.sub("", text))
-
-
-def _object(arguments: Any) -> Any:
-    try:
-        found = json.loads(arguments)
-    except (ValueError, TypeError):
-        return arguments
-    return found if isinstance(found, dict) else arguments
 
 
 def _in_parts(content: str | None) -> list[Message]:

@@ -78,11 +78,8 @@ def yaml_of(text: str | bytes, name: object) -> Any:
         return yaml.load(text, Loader)  # noqa: S506  (a safe loader)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # PyYAML does not check the value of a `!!bool` or `!!timestamp` before it looks that value up.
-        raise UsageError(f"{name} is not YAML{_fault(error):.300}.", hint="Write name: value") from None
-
-
-def _fault(error: Exception) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    if mark is None or problem is None:
-        return f": {fault_of(error)}"
-    return f", line {mark.line + 1}: {problem}"
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        fault = f": {fault_of(error)}"
+        if mark is not None and problem is not None:
+            fault = f", line {mark.line + 1}: {problem}"
+        raise UsageError(f"{name} is not YAML{fault:.300}.", hint="Write name: value") from None

@@ -136,14 +136,11 @@ def best_answer(chain: Chain, objective: Objective) -> list[Span]:
 
     If all were rejected, `full` trains on the best one. Without answers, return the gold answer.
     """
-    return answer_spans(_single(_steps(chain), chain.best, objective).written, trained=True)
-
-
-def _single(steps: Sequence[Step], number: int | None, objective: Objective) -> Step:
-    best = steps[number] if number is not None and number < len(steps) else steps[-1]
+    steps = _steps(chain)
+    best = steps[chain.best] if chain.best is not None and chain.best < len(steps) else steps[-1]
     for fault in (None, _REJECTED) if objective == "full" else (None,):
         if found := next((step for step in (best, *reversed(steps)) if _fault(step) == fault), None):
-            return found
+            return answer_spans(found.written, trained=True)
     raise RecordError(_fault(best) or _REJECTED)
 
 

@@ -80,12 +80,7 @@ def _spelled(text: str, *, named: bool = False) -> str:
         return text.strip().casefold()
     if regex.fullmatch(r"\p{L}\p{L}", text.strip()):  # a word such as No, or a product
         text = text.casefold()
-    text = _compact(_SPACE.sub("", text))
-    text = text if named else _NAMED.sub("", text)
-    return text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
-
-
-def _compact(text: str) -> str:
+    text = _SPACE.sub("", text)
     text = regex.sub(
         r"\\sqrt(?:\((?P<in>[^()]*)\)|(?P<one>[^{\[(\\]))", lambda m: rf"\sqrt{{{m['in'] or m['one']}}}", text
     )
@@ -97,7 +92,9 @@ def _compact(text: str) -> str:
     text = regex.sub(rf"\\frac\{{-([^{{}}+-]*)\}}{_B}", r"-\\frac{\1}\g<b>", text)
     text = regex.sub(r"(?:\\cdot|\\times|\*)(?=[\\a-zA-Z(])", "", text)
     text = regex.sub(r"([\^_])\{(\w)\}", r"\1\2", text)
-    return regex.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
+    text = regex.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
+    text = text if named else _NAMED.sub("", text)
+    return text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
 
 
 def _value(text: str) -> Hashable:

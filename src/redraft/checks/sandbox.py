@@ -144,7 +144,12 @@ def _tried() -> str:
 
 def jail(filter_: int, cpu: int) -> list[str]:
     """Return the command line that runs `inside`. `filter_` is the descriptor of `filtering`."""
-    folders = [word for folder in _folders() for word in ("--ro-bind", folder, folder)]
+    here: list[str] = []
+    of_python = sys.base_prefix, str(Path(_python()).parent)
+    for folder in ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", *of_python):
+        if Path(folder).exists() and not any(Path(folder).is_relative_to(other) for other in here):
+            here.append(folder)
+    folders = [word for folder in here for word in ("--ro-bind", folder, folder)]
     return [
         *(shutil.which("bwrap") or "bwrap", "--unshare-user", "--unshare-all", "--die-with-parent"),
         *("--clearenv", "--cap-drop", "ALL", "--seccomp", str(filter_)),
@@ -157,15 +162,6 @@ def jail(filter_: int, cpu: int) -> list[str]:
 
 def _python() -> str:
     return str(Path(sys.executable).resolve())
-
-
-def _folders() -> list[str]:
-    here: list[str] = []
-    of_python = sys.base_prefix, str(Path(_python()).parent)
-    for folder in ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", *of_python):
-        if Path(folder).exists() and not any(Path(folder).is_relative_to(other) for other in here):
-            here.append(folder)
-    return here
 
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # from linux/audit.h

@@ -70,9 +70,15 @@ class Pool:
         """Return all similar texts of the pool, in order."""
         unknown = len(self._ids)  # stands for all words that no text of the pool contains
         coded = array("I", [self._ids.get(word, unknown) for word in words(text)[:_LONGEST]])
-        indices, lengths = self._possible(coded)
+        if not (lists := [self._having[key] for key in _counted(coded) if key in self._having]):
+            return []
+        shared = np.bincount(np.concatenate([np.frombuffer(each, np.intc) for each in lists]))
+        sizes = np.frombuffer(self._lengths, np.int64)[: len(shared)]
+        enough = self.threshold * (1 - _ROUNDING) * (sizes + len(coded))
+        indices = np.flatnonzero((2 * shared >= enough) & (shared > 0))
         if not len(indices):
             return []
+        lengths = sizes[indices].astype(np.float64)
         cutoff = int(self.threshold * (len(coded) + int(lengths.min())) / 2)
         others = [self._texts[index] for index in indices.tolist()]
         common = cdist([coded], others, scorer=LCSseq.similarity, score_cutoff=cutoff, dtype=np.float64)[0]
@@ -81,15 +87,6 @@ class Pool:
         both = precision + recall
         scores = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
         return [Near(int(indices[i]), float(scores[i])) for i in np.flatnonzero(scores > self.threshold)]
-
-    def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
-        if not (lists := [self._having[key] for key in _counted(coded) if key in self._having]):
-            return np.empty(0, np.int64), np.empty(0)
-        shared = np.bincount(np.concatenate([np.frombuffer(each, np.intc) for each in lists]))
-        lengths = np.frombuffer(self._lengths, np.int64)[: len(shared)]
-        enough = self.threshold * (1 - _ROUNDING) * (lengths + len(coded))
-        found = np.flatnonzero((2 * shared >= enough) & (shared > 0))
-        return found, lengths[found].astype(np.float64)
 
 
 def _counted(coded: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -79,7 +79,11 @@ def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -
 def span_hashes(digits: _Digits, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> Hashes:
     """Hash `digits[begin:end]` for each span, as `window_hashes` does. Shape: (spans,)."""
     sums, inverses = _sums(digits)
-    return _spread((sums[ends] - sums[begins]) * inverses[begins])
+    total = (sums[ends] - sums[begins]) * inverses[begins]
+    # Spread every bit over all bits, because callers use the smallest numbers or the first bits.
+    total ^= total >> np.uint64(30)
+    total *= _MIX
+    return total ^ (total >> np.uint64(31))
 
 
 def _sums(digits: _Digits) -> tuple[Hashes, Hashes]:
@@ -99,13 +103,6 @@ def _powers(count: int) -> tuple[Hashes, Hashes]:
         each[0] = 1
         np.multiply.accumulate(each, out=each)
     return found[0], found[1]
-
-
-def _spread(total: Hashes) -> Hashes:
-    # Spread every bit over all bits, because callers use the smallest numbers or the first bits.
-    total ^= total >> np.uint64(30)
-    total *= _MIX
-    return total ^ (total >> np.uint64(31))
 
 
 def _hash(word: str) -> int:

@@ -87,7 +87,12 @@ class Config:
             if value := os.environ.get(variable):
                 return Key(value, variable, plain_http)
         if entry is not None:
-            return Key(self._value(entry, names[-1]), f"[keys] of {self.path}", plain_http)
+            name = entry.variable
+            key = os.environ.get(name, "") if name else entry.key
+            if name and not key:
+                message = f"{self.path}: keys.{names[-1]!r} reads the key from ${name}, which is not set."
+                raise UsageError(message, hint=f"export {name}=…")
+            return Key(key, f"[keys] of {self.path}", plain_http)
         variable = variable_of(names[-1]) if urlsplit(url).scheme == "https" else ""
         known = os.environ.get(variable) if variable else None
         return Key(known, variable) if known else None
@@ -96,14 +101,6 @@ class Config:
         """Return the prices of a model on a URL's server, or None."""
         found = (self.prices.get(f"{name}#{model}") for name in _host_names(url))
         return next((price for price in found if price is not None), None)
-
-    def _value(self, entry: KeyEntry, host: str) -> str:
-        if not (name := entry.variable):
-            return entry.key
-        if not (value := os.environ.get(name)):
-            message = f"{self.path}: keys.{host!r} reads the key from ${name}, which is not set."
-            raise UsageError(message, hint=f"export {name}=…")
-        return value
 
 
 def key_variable(host: str) -> str:

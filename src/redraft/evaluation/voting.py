@@ -24,7 +24,7 @@ from threading import Lock
 from typing import Any
 
 from redraft.errors import OutputError, RecordError, UsageError
-from redraft.evaluation.judging.judge import ReviewItem, items, shown
+from redraft.evaluation.judging.judge import items, shown
 from redraft.evaluation.judging.pairs import Match
 from redraft.evaluation.judging.reviews import Review, Winner
 from redraft.jobs.counting import printable
@@ -155,8 +155,16 @@ class Ballots:
     def __init__(self, matches: Sequence[Match], store: VoteStore, voter: str, seed: int) -> None:
         self.voter = voter
         self._store = store
-        drawn = _drawn(matches, voter, json.dumps([seed, store.path.name, voter]))
-        self._items = {item.id: item for item in drawn}
+        drawing = json.dumps([seed, store.path.name, voter])
+
+        def draw(match: Match, what: str) -> bytes:
+            return hashlib.sha256(f"{drawing} {what} {match.question.id}".encode()).digest()
+
+        ordered = sorted(matches, key=lambda match: draw(match, "order"))
+        by_side = sorted(matches, key=lambda match: draw(match, "side"))
+        swapped = {match.question.id for match in by_side[len(by_side) // 2 :]}
+        drawn = items(ordered, voter, both_orders=False, about="vote")
+        self._items = {item.id: replace(item, swapped=item.match.question.id in swapped) for item in drawn}
         self._places: dict[str, int] = {}  # pairs with an undone vote come first, skipped pairs last
         self._moves = itertools.count(1)
         self._notes: dict[str, str] = {}
@@ -197,17 +205,6 @@ class Ballots:
                 "" if self._store.add(vote) else "You already judged this pair elsewhere. That vote is kept."
             )
         return replace(self.state(), remark=remark)
-
-
-def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[ReviewItem]:
-    def draw(match: Match, what: str) -> bytes:
-        return hashlib.sha256(f"{drawing} {what} {match.question.id}".encode()).digest()
-
-    ordered = sorted(matches, key=lambda match: draw(match, "order"))
-    by_side = sorted(matches, key=lambda match: draw(match, "side"))
-    swapped = {match.question.id for match in by_side[len(by_side) // 2 :]}
-    for item in items(ordered, voter, both_orders=False, about="vote"):
-        yield replace(item, swapped=item.match.question.id in swapped)
 
 
 class Booth:

@@ -130,17 +130,14 @@ def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
     """
     with suppress(OSError):  # file systems without locks raise different errors
         try:
-            _lock(handle, wait=wait, shared=shared)
+            if sys.platform == "win32":
+                windows.lock(handle, wait=wait, shared=shared)
+            elif "fcntl" in globals():
+                kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+                fcntl.flock(handle, kind | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
     return True
-
-
-def _lock(handle: int, *, wait: bool, shared: bool) -> None:
-    if sys.platform == "win32":
-        windows.lock(handle, wait=wait, shared=shared)
-    elif "fcntl" in globals():
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
 
 def open_locked(path: Path, *, wait: bool = False) -> int | None:

@@ -217,7 +217,11 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
         yield aside
         wait()
         if leads:
-            _mark(aside)
+            files = sorted(each for each in aside.rglob("*") if each.is_file())
+            for each in files:
+                sync(each)
+            listed = {str(each.relative_to(aside)): (each.stat().st_size, _sum(each)) for each in files}
+            replace_file(aside / MARKER, json.dumps({"files": listed}, indent=1).encode())
             replace_folder(aside, output / f"checkpoint-{step}")
         wait()
     except (OSError, SafetensorError) as error:
@@ -232,14 +236,6 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
     resumes = ", without --overwrite_output_dir: the run resumes from the newest one" if whole else ""
     hint = f"Make room, and type the same command again{resumes}."
     return OutputError(f"{part or output} cannot be written: {why}.{left}", hint=hint)
-
-
-def _mark(folder: Path) -> None:
-    files = sorted(each for each in folder.rglob("*") if each.is_file())
-    for each in files:
-        sync(each)
-    listed = {str(each.relative_to(folder)): (each.stat().st_size, _sum(each)) for each in files}
-    replace_file(folder / MARKER, json.dumps({"files": listed}, indent=1).encode())
 
 
 def prune(output: Path, limit: int | None) -> None:

@@ -25,10 +25,10 @@ from redraft.train.batches import Order
 from redraft.train.load import load_tokenizer
 from redraft.train.loop import peak_memory
 from redraft.train.options import RunOptions
-from redraft.train.prepare import Prepared, Stored
+from redraft.train.prepare import Stored
 from redraft.train.processes import Say, ranks
 from redraft.train.run import Ready, prepare_all
-from redraft.train.verb import Verb, verb_of
+from redraft.train.verb import verb_of
 
 OPEN, CLOSE = "⟦", "⟧"  # around marked text
 
@@ -46,15 +46,11 @@ def preview(own: RunOptions, model: str, cache: Path, *, show: Say, say: Say) ->
     marked, other = verb.marked
     show(f"{f'{OPEN}{marked}{CLOSE}, ' if marked else ''}{other}, ⟨control token⟩, ↵ line end")
     for place, number in enumerate(islice(examples, (own.preview or 1) * max(len(verb.parts), 1))):
-        show(f"\n{_heading(prepared, number, place, verb)}")
-        show(shown(prepared[number], tokenizer))
-
-
-def _heading(prepared: Prepared, number: int, place: int, verb: Verb[Any]) -> str:
-    example, name = prepared[number], visible(prepared.name(number))
-    name += f" {verb.parts[place % len(verb.parts)]}" if verb.parts else ""
-    carrying = f", {int(example.trained[1:].sum()):,} {verb.marked[0]}" if verb.marked[0] else ""
-    return f"── {name}: {len(example.ids):,} tokens{carrying}"
+        example, name = prepared[number], visible(prepared.name(number))
+        name += f" {verb.parts[place % len(verb.parts)]}" if verb.parts else ""
+        carrying = f", {int(example.trained[1:].sum()):,} {marked}" if marked else ""
+        show(f"\n── {name}: {len(example.ids):,} tokens{carrying}")
+        show(shown(example, tokenizer))
 
 
 def shown(example: Stored, tokenizer: Any) -> str:

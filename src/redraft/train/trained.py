@@ -134,15 +134,6 @@ _NO_DECAY = ("bias", "layernorm", "rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:
 """Names of parameters without weight decay, as in transformers."""
 
 
-def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
-    decayed = set(get_parameter_names(model, [nn.LayerNorm], _NO_DECAY))  # type: ignore[no-untyped-call]
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, each in model.named_parameters():
-        if each.requires_grad:
-            groups[name in decayed].append(each)
-    return [{"params": groups[True], "weight_decay": decay}, {"params": groups[False], "weight_decay": 0.0}]
-
-
 OPTIMIZER = "optimizer.safetensors"  # the states of optimizer, schedule and fp16's scale, in a checkpoint
 
 
@@ -163,7 +154,18 @@ class Trained:
     ) -> None:
         self.model, self.args, self.tokenizer = model, args, tokenizer
         self.around = self.wrapped = around or model
-        self.accelerator = _accelerator(args)  # for the backward pass and for clipping
+        shards = dict(args.fsdp_plugin_args or {})
+        if shards.get("fsdp_version") == 2 and (args.bf16 or args.fp16):
+            # Gradients are summed in 32 bits, and the loss has 32 bits. accelerate would use 16 for both.
+            half = torch.bfloat16 if args.bf16 else torch.float16
+            shards["mixed_precision_policy"] = MixedPrecisionPolicy(half, torch.float32)
+        unused = bool(args.ddp_find_unused_parameters)
+        self.accelerator = Accelerator(  # for the backward pass and for clipping
+            mixed_precision=args.mixed_precision,
+            fsdp_plugin=FullyShardedDataParallelPlugin(**shards) if shards else None,
+            dynamo_plugin=utils.TorchDynamoPlugin(backend=args.torch_compile_backend),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+        )
         self._uses_cache = getattr(model.config, "use_cache", None)  # the setting to save with the result
         model.config.use_cache = False
         if args.bf16 or args.fp16:
@@ -181,7 +183,13 @@ class Trained:
         if self.args.activation_checkpointing:
             self.model.activation_checkpointing_enable()
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(self.args)
-        optimizer = kind(_groups(self.around, self.args.weight_decay), **settings)
+        decayed = set(get_parameter_names(self.around, [nn.LayerNorm], _NO_DECAY))  # type: ignore[no-untyped-call]
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, each in self.around.named_parameters():
+            if each.requires_grad:
+                groups[name in decayed].append(each)
+        own = {"params": groups[True], "weight_decay": self.args.weight_decay}
+        optimizer = kind([own, {"params": groups[False], "weight_decay": 0.0}], **settings)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.around, optimizer)
         warming = self.args.get_warmup_steps(steps)
         self.schedule = get_scheduler(self.args.lr_scheduler_type, self.optimizer, warming, steps)
@@ -283,22 +291,6 @@ def part_of(folder: Path, name: str) -> Path:
         hint = f"If another trainer made it, start a new run from it: --model_name_or_path {folder}"
         raise ModelError(message, hint=hint)
     return path
-
-
-def _accelerator(args: TrainingArguments) -> Accelerator:
-    shards = dict(args.fsdp_plugin_args or {})
-    if shards.get("fsdp_version") == 2 and (args.bf16 or args.fp16):
-        # Gradients are summed in 32 bits, and the loss has 32 bits. accelerate would use 16 for both.
-        half = torch.bfloat16 if args.bf16 else torch.float16
-        shards["mixed_precision_policy"] = MixedPrecisionPolicy(half, torch.float32)
-    return Accelerator(
-        mixed_precision=args.mixed_precision,
-        fsdp_plugin=FullyShardedDataParallelPlugin(**shards) if shards else None,
-        dynamo_plugin=utils.TorchDynamoPlugin(backend=args.torch_compile_backend),
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=bool(args.ddp_find_unused_parameters))
-        ],
-    )
 
 
 def _load_whole(model: torch.nn.Module, folder: Path) -> None:

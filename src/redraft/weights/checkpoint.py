@@ -69,7 +69,21 @@ class Checkpoint:
         stop = tensor.count if stop is None else stop
         if tensor.file.endswith(BIN):
             return _cut(self._pickled[name], start, stop).resolve_conj().resolve_neg()
-        return _read_raw(self.folder / tensor.file, tensor, start, stop)
+        import torch
+
+        path, width = self.folder / tensor.file, header.dtype_size(tensor.dtype)
+        raw = torch.empty((stop - start) * width, dtype=torch.uint8)
+        view, done = memoryview(raw.numpy().data), 0
+        try:
+            with path.open("rb", buffering=0) as file:
+                while done < len(view):
+                    at = tensor.offset + start * width + done
+                    if not (got := os.preadv(file.fileno(), [view[done:]], at)):
+                        raise ModelError(f"{path} became shorter while it was read.", hint=header.AGAIN)
+                    done += got
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+        return raw.view(header.torch_dtype(tensor.dtype))
 
     def chunks(self, name: str, size: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield start and stop, in elements, of chunks of whole rows: at most `size` bytes, or `CHUNK`.
@@ -230,23 +244,6 @@ def _cut(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
     if row and not start % row and not stop % row:
         return tensor[start // row : stop // row].clone(memory_format=torch.contiguous_format).reshape(-1)
     return tensor.reshape(-1)[start:stop].clone()
-
-
-def _read_raw(path: Path, tensor: header.TensorInfo, start: int, stop: int) -> torch.Tensor:
-    import torch
-
-    width = header.dtype_size(tensor.dtype)
-    raw = torch.empty((stop - start) * width, dtype=torch.uint8)
-    view, done = memoryview(raw.numpy().data), 0
-    try:
-        with path.open("rb", buffering=0) as file:
-            while done < len(view):
-                if not (got := os.preadv(file.fileno(), [view[done:]], tensor.offset + start * width + done)):
-                    raise ModelError(f"{path} became shorter while it was read.", hint=header.AGAIN)
-                done += got
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
-    return raw.view(header.torch_dtype(tensor.dtype))
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

@@ -135,22 +135,19 @@ def _pieces(base: Checkpoint, other: Checkpoint, shard: Shard, recipe: Recipe) -
     for name in (tensor.name for tensor in shard.tensors):
         lacks = name in recipe.whole or name not in base.tensors
         count = 0 if lacks else base.tensors[name].count
-        row = None if lacks else _row(base, other, name, recipe)
+        row = None
+        if not lacks and other.tensors[name].count != count:
+            tensor = base.tensors[name]
+            if recipe.vocabulary == "mean":
+                row = mean_row(base, name)
+            else:
+                row = torch.zeros(tensor.row, dtype=torch_dtype(tensor.dtype))
         for start, stop in other.chunks(name):
             ours = None if lacks else base.read(name, min(start, count), min(stop, count))
             beyond = max(start, count)
             if ours is not None and row is not None and beyond < stop:
                 ours = torch.cat((ours, row[torch.arange(beyond, stop) % len(row)]))
             yield _Piece(name, start, ours, other.read(name, start, stop))
-
-
-def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torch.Tensor | None:
-    tensor = base.tensors[name]
-    if other.tensors[name].count == tensor.count:
-        return None
-    if recipe.vocabulary == "mean":
-        return mean_row(base, name)
-    return torch.zeros(tensor.row, dtype=torch_dtype(tensor.dtype))
 
 
 def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bool) -> torch.Tensor:
@@ -160,20 +157,17 @@ def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bo
         signed = _SIGNED[values.element_size()]  # the same memory as signed integers, whose sums wrap around
         change(values.view(signed), base.to(values.dtype).view(signed))
         return values
-    result = _wide(base, values, change)
+    if base.dtype == values.dtype:
+        result = change(values, base)
+    else:
+        wide = torch.float64 if torch.float64 in (base.dtype, values.dtype) else torch.float32
+        result = change(values.to(wide), base.to(wide)).to(values.dtype)
     # NaN propagates to the extremes, and finding these is fifty times as fast as `isfinite`.
     if not all(math.isfinite(value) for value in result.aminmax()):
         message = f"{piece.name!r:.120}: the result has NaN or infinite values, near element {piece.start:,}."
         hint = "Find them with redraft weights verify DIR. An --exact delta keeps them."
         raise ModelError(message, hint=hint)
     return result
-
-
-def _wide(ours: torch.Tensor, theirs: torch.Tensor, change: _InPlace) -> torch.Tensor:
-    if ours.dtype == theirs.dtype:
-        return change(theirs, ours)
-    wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
-    return change(theirs.to(wide), ours.to(wide)).to(theirs.dtype)
 
 
 def _new_recipe(base: Checkpoint, target: Checkpoint, base_fingerprint: str, *, exact: bool) -> Recipe:

@@ -90,21 +90,17 @@ def _check_records(path: Path) -> None:
             names.add(record.filename)
             if record.header_offset + record.file_size > path.stat().st_size:
                 raise ModelError(f"{path} ends inside the record {record.filename!r:.80}.", hint=AGAIN)
-        _check_storages(path, file)
-
-
-def _check_storages(path: Path, file: zipfile.ZipFile) -> None:
-    sizes = {record.filename: record.file_size for record in file.infolist()}
-    top = next((name for name in sizes if name.endswith("/data.pkl")), "data.pkl").removesuffix("data.pkl")
-    with file.open(f"{top}data.pkl") as pickled_data:
-        scan = _Scan(pickled_data)
-        with suppress(Exception):  # torch's loader will report a fault; the storages before it are known
-            scan.load()
+        sizes = {record.filename: record.file_size for record in file.infolist()}
+        data = next((name for name in sizes if name.endswith("/data.pkl")), "data.pkl")
+        with file.open(data) as pickled_data:
+            scan = _Scan(pickled_data)
+            with suppress(Exception):  # torch's loader will report a fault; the storages before it are known
+                scan.load()
     for key, size in scan.storages.items():
-        found = sizes.get(f"{top}data/{key}")
+        found = sizes.get(f"{data.removesuffix('.pkl')}/{key}")
         if found != size:
-            record = f"the record data/{key:.40} has {found or 0:,} bytes, but its tensors need {size:,}"
-            raise ModelError(f"{path} is damaged: {record}.", hint=AGAIN)
+            what = f"the record data/{key:.40} has {found or 0:,} bytes, but its tensors need {size:,}"
+            raise ModelError(f"{path} is damaged: {what}.", hint=AGAIN)
 
 
 class _Inert:

@@ -105,25 +105,21 @@ def _loaded(base: str, adapter: Path | None, ref: str, state: object) -> RewardM
     described = adapter or folder
     for each in (folder, described):
         check_model_links(each)
-    note = _checked(described, adapter=adapter is not None)
-    with loading(f"the reward model {ref}", hint=_FORMS), quiet():
-        tokenizer = load_tokenizer(described)
-        encoder = PairEncoder(tokenizer, note["format"], note["max_length"])
-        return RewardModel(_model(folder, adapter, len(tokenizer)), encoder, described.resolve().name)
-
-
-def _checked(folder: Path, *, adapter: bool) -> dict[str, Any]:
-    config = read_json(folder / (_ADAPTER if adapter else "config.json"))
+    config = read_json(described / (_ADAPTER if adapter else "config.json"))
     found = config.get("task_type") if adapter else ", ".join(map(str, config.get("architectures") or ()))
     if not str(found).endswith("SEQ_CLS" if adapter else "ForSequenceClassification"):
-        raise ModelError(f"{folder} is not a reward model: its kind is {found or 'unknown'}.", hint=_FORMS)
+        raise ModelError(f"{described} is not a reward model: its kind is {found or 'unknown'}.", hint=_FORMS)
     if (labels := len(config.get("id2label") or "1")) != 1 and not adapter:
-        raise ModelError(f"{folder} has {labels} labels, but a reward model has one.", hint=_FORMS)
+        raise ModelError(f"{described} has {labels} labels, but a reward model has one.", hint=_FORMS)
     note = config.get("redraft_reward") or {}
+    form = note.get("format", "chat")
     length = note.get("max_length", config.get("max_position_embeddings") or 2048)
-    if note.get("format", "chat") not in get_args(TrainingFormat) or not isinstance(length, int):
-        raise ModelError(f"{folder} has the unknown redraft_reward {note!r:.80}.", hint=_FORMS)
-    return {"format": note.get("format", "chat"), "max_length": length}
+    if form not in get_args(TrainingFormat) or not isinstance(length, int):
+        raise ModelError(f"{described} has the unknown redraft_reward {note!r:.80}.", hint=_FORMS)
+    with loading(f"the reward model {ref}", hint=_FORMS), quiet():
+        tokenizer = load_tokenizer(described)
+        encoder = PairEncoder(tokenizer, form, length)
+        return RewardModel(_model(folder, adapter, len(tokenizer)), encoder, described.resolve().name)
 
 
 def _model(folder: Path, adapter: Path | None, tokens: int) -> Any:

@@ -155,21 +155,18 @@ class Streams:
             for line in self._lines.read(wait=not self._pipeline.has_non_finished_requests()):
                 self._take(json.loads(line))
             if self._pipeline.has_non_finished_requests():
-                self._step()
+                try:
+                    self._pipeline.step()
+                except RuntimeError as error:
+                    reason = str(error).strip().splitlines()[-1]
+                    _write(self._replies, [(number, [], [], REFUSED + reason) for number in self._schemas])
+                    print(error, file=sys.stderr, flush=True)
+                    os._exit(1)
             for number in list(self._handles):
                 self._collect(number)
             if self._new:
                 _write(self._replies, self._new)
                 self._new = []
-
-    def _step(self) -> None:
-        try:
-            self._pipeline.step()
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            _write(self._replies, [(number, [], [], REFUSED + reason) for number in self._schemas])
-            print(error, file=sys.stderr, flush=True)
-            os._exit(1)
 
     def _take(self, request: dict[str, Any]) -> None:
         number = request["id"]

@@ -73,7 +73,10 @@ def _is_exact(tensor: Tensor) -> bool:
 
 def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]) -> Prepared:
     """Return the files to load: a checked model or its copy. Raise `OutputError` if copying fails."""
-    folder = _home(model, adapters)
+    files = [path.resolve() for path in (model, *adapters)]
+    facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    name = hashlib.sha256(json.dumps([_LAYOUT, facts]).encode()).hexdigest()[:16]
+    folder = cache_folder() / "openvino" / name
     if not adapters and all(map(_is_exact, headers[0].tensors.values())):
         return Prepared(model, folder / "tokenizer")
     made = folder / model.name
@@ -98,13 +101,6 @@ def _is_whole(copy: Path) -> bool:
     except ModelError:
         return False
     return True
-
-
-def _home(model: Path, adapters: Sequence[Path]) -> Path:
-    files = [path.resolve() for path in (model, *adapters)]
-    facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    name = hashlib.sha256(json.dumps([_LAYOUT, facts]).encode()).hexdigest()[:16]
-    return cache_folder() / "openvino" / name
 
 
 _ENDS = (

@@ -363,8 +363,12 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
     if "max_tokens" in body and "max_completion_tokens" in complaint.message and complaint.context is None:
         return in_dialect(body, {"max_tokens"})
     name = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
-    room = _room(complaint, body.get(name, 0))
-    return {**body, name: room} if room else None
+    if complaint.context is None or complaint.prompt_tokens is None:
+        return None
+    # vLLM may state only a lower bound of the prompt's length ("at least"): then half of `asked` is tried.
+    room, asked = complaint.context - complaint.prompt_tokens, body.get(name, 0)
+    room = min(room, asked // 2) if complaint.at_least else room
+    return {**body, name: room} if _LEAST_ROOM <= room < asked else None
 
 
 def is_about_grammar(complaint: Complaint) -> bool:
@@ -376,15 +380,6 @@ _OF_TURNS = re.compile(r"jinja|chat.?template|\brole", re.I)
 _OF_GRAMMAR = re.compile(r"grammar|ebnf|structured|guided", re.I)
 _OF_SCHEMA = re.compile(r"response_format|json.?schema|\bschema\b|grammar|structured", re.I)
 _LEAST_ROOM = 16  # with room for fewer tokens than this, the context counts as full
-
-
-def _room(complaint: Complaint, asked: int) -> int | None:
-    # vLLM may state only a lower bound of the prompt's length ("at least"): then half of `asked` is tried.
-    if complaint.context is None or complaint.prompt_tokens is None:
-        return None
-    room = complaint.context - complaint.prompt_tokens
-    room = min(room, asked // 2) if complaint.at_least else room
-    return room if _LEAST_ROOM <= room < asked else None
 
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -412,15 +407,8 @@ class EventParser:
         if not lines:
             return []
         whole, self._begun = b"".join(self._begun), [lines.pop()]
-        return self._events([whole, *lines])
-
-    def close(self) -> list[str]:
-        """Return the data of the last event, if no empty line ended it."""
-        return self.feed(b"\n\n")
-
-    def _events(self, lines: list[bytes]) -> list[str]:
         events = []
-        for line in lines:
+        for line in [whole, *lines]:
             if not line and self._data:
                 events.append(b"\n".join(self._data).decode("utf-8", errors="replace"))
                 self._data.clear()
@@ -428,6 +416,10 @@ class EventParser:
             if name == b"data":
                 self._data.append(value.removeprefix(b" "))
         return events
+
+    def close(self) -> list[str]:
+        """Return the data of the last event, if no empty line ended it."""
+        return self.feed(b"\n\n")
 
 
 @dataclass

@@ -58,7 +58,9 @@ def _may_call(text: str, *, bare: bool) -> bool:
 def _with_calls(held: list[Delta], said: str, text: str, names: Container[str], *, bare: bool) -> list[Delta]:
     found, rest, end, last = list[tuple[str, str]](), "", 0, held[-1]
     while mark := _MARK.search(text, end):
-        shown = _is_shown(said + text, len(said) + mark.start())
+        before = said + text[: mark.start()]
+        line, fences = before.rpartition("\n")[2], before.count("```") % 2
+        shown = bool(before[: before.index("```")].strip()) if fences else line.count("`") % 2 == 1
         calls, behind = ([], mark.end()) if shown else calls_at(text, None, mark.end())
         rest += text[end : mark.start() if calls else behind]
         found, end = [*found, *calls], behind
@@ -72,11 +74,6 @@ def _with_calls(held: list[Delta], said: str, text: str, names: Container[str], 
         rest = _MARK.split(rest)[0]
     thought = "".join(delta.thought for delta in held)
     return [replace(last, text=rest, thought=thought, tool_calls=joined(found))]
-
-
-def _is_shown(text: str, at: int) -> bool:
-    line, fences = text[text.rfind("\n", 0, at) + 1 : at], text.count("```", 0, at) % 2
-    return bool(text[: text.index("```")].strip()) if fences else line.count("`") % 2 == 1
 
 
 def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[list[tuple[str, str]], int]:

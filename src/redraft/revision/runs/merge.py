@@ -220,24 +220,19 @@ def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) ->
         _unite_journals(out.with_name(f"{out.name}.journal.db"), journals)
         failed = {name: record for part in table.parts for name, record in failures(part.path).items()}
         with replacing(out) as file:
-            missing = _write_lines(file, table, _ids(table.parts, origin), failed)
+            missing = 0
+            for name, line in table.taken(_ids(table.parts, origin)):
+                if line is None:
+                    missing += 1
+                    continue
+                file.write(line)
+                failed.pop(name, None)
             left = [json.dumps(record, ensure_ascii=False) for record in failed.values()]
             _replace(out.with_name(f"{out.name}.errors.jsonl"), left)
             RunFile(out).write(united([part.run for part in table.parts], [part.run for part in new]))
     except OSError as error:
         hint = "Free some space, or choose another place. The parts are unchanged."
         raise OutputError(f"cannot write {out}: {error.strerror or error}.", hint=hint) from None
-    return missing
-
-
-def _write_lines(file: IO[bytes], table: Table, ids: Iterable[str], failed: dict[str, Any]) -> int:
-    missing = 0
-    for name, line in table.taken(ids):
-        if line is None:
-            missing += 1
-            continue
-        file.write(line)
-        failed.pop(name, None)
     return missing
 
 

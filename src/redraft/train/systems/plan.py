@@ -171,10 +171,6 @@ class Plan:
         """Raise `UsageError` or `OutputError` for faults that can be found before the first stage."""
         for row in self.ahead:
             row.stage.check()
-        self._check_files(system)
-        self._check_disk(folder)
-
-    def _check_files(self, system: System) -> None:
         names = dict.fromkeys(name for row in self.ahead for name in row.stage.reads if name in system.files)
         local = {name: here(file) for name in names if url_of(file := system.files[name].path) is None}
         if missing := [name for name, path in local.items() if not path.exists()]:
@@ -186,13 +182,11 @@ class Plan:
         for name, path in local.items():
             if path.is_file() and not path.stat().st_size:
                 raise UsageError(f"{path}, the file {name} of the recipe, is empty.")
-
-    def _check_disk(self, folder: Path) -> None:
-        wanted = sum(row.stage.needs.gb for row in self.ahead)
+        needed = sum(row.stage.needs.gb for row in self.ahead)
         there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
         free = shutil.disk_usage(there).free / 1e9
-        if wanted > free:
-            message = f"the stages need {wanted:,.1f} GB, but the disk of {folder} has {free:,.1f} GB free."
+        if needed > free:
+            message = f"the stages need {needed:,.1f} GB, but the disk of {folder} has {free:,.1f} GB free."
             raise OutputError(message, hint="Make room, or name a folder on another disk: -o DIR")
 
 

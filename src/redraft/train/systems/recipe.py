@@ -169,19 +169,16 @@ def _stage(name: str, given: Any, values: Mapping[str, Any], *, small: bool) -> 
     if not isinstance(given, dict):
         raise UsageError(f"stage {name} is {shown(given)}.", hint="It should be keys and values.")
     keys = StageKeys.read_file(given, where="", table=f"{name}.")
-    keys = _smaller(keys, name) if small else keys
+    if small:
+        other = StageKeys.read_file(keys.small or {}, where="", table=f"{name}.small.").explicit
+        if "verb" not in other:
+            other["options"] = {**(keys.options or {}), **other.get("options", {})}
+        keys = keys.model_copy(update=other)
     options = {option: each for option, each in (keys.options or {}).items() if each is not None}
     needs = Needs.read(keys.needs or {}, table=f"{name}.needs.")
     options, command = filled(options, values), filled(keys.command or "", values)
     reads = tuple(dict.fromkeys([*names_in(options), *(each for each in names_in(command) if each != "out")]))
     return Stage(name, keys.verb, keys.out or name, options, command, needs, reads)
-
-
-def _smaller(keys: StageKeys, name: str) -> StageKeys:
-    other = StageKeys.read_file(keys.small or {}, where="", table=f"{name}.small.").explicit
-    if "verb" not in other:
-        other["options"] = {**(keys.options or {}), **other.get("options", {})}
-    return keys.model_copy(update=other)
 
 
 def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: Mapping[str, Any]) -> None:

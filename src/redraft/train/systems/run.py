@@ -87,17 +87,14 @@ class Run:
                     for stage in self.wanted:
                         if self._begin(stage) and (status := self._do(stage)):
                             raise StageError(f"stage {stage.name} failed, with exit status {status}.", status)
-            self._write_page(again=bool(plan.ahead))
+            page = self.folder / "index.html"
+            if plan.ahead or not page.exists():
+                from redraft.train.systems.page import write_pages
+
+                write_pages(self.system, self.ledger, self.plan())
+            self.tell(f"all is done: {page}")
         finally:
             os.close(self._lock)
-
-    def _write_page(self, *, again: bool) -> None:
-        page = self.folder / "index.html"
-        if again or not page.exists():
-            from redraft.train.systems.page import write_pages
-
-            write_pages(self.system, self.ledger, self.plan())
-        self.tell(f"all is done: {page}")
 
     def _made(self, stage: Stage) -> Provenance:
         named = {name: self._path(name) for name in stage.reads}
