@@ -72,17 +72,8 @@ def sentences(text: str) -> list[str]:
     abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop. A piece without a word is
     not a sentence.
     """
-    blocks: list[list[str]] = [[]]
-    for line in unix(text).split("\n"):
-        heading = _HEADING.match(line)
-        mark = _LIST_MARK.match(line)
-        if heading or mark or not line.strip() or _FENCE.match(line):
-            blocks.append([])
-        blocks[-1].append(line[mark.end() :] if mark else line)
-        if heading or not line.strip():
-            blocks.append([])
     found = []
-    for block in ("\n".join(lines).strip() for lines in blocks if lines):
+    for block in _blocks(unix(text)):
         ends = [match.end() for match in _STOP.finditer(block) if _is_end(block, match)]
         found += [block[start:end].strip() for start, end in pairwise([0, *ends, len(block)])]
     return [piece for piece in found if _WORD.search(piece)]
@@ -104,6 +95,19 @@ def line_of(text: str, position: int) -> int:
 def unix(text: str) -> str:
     """Return a text with line feeds as its only line breaks."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _blocks(text: str) -> list[str]:
+    blocks: list[list[str]] = [[]]
+    for line in text.split("\n"):
+        heading = _HEADING.match(line)
+        mark = _LIST_MARK.match(line)
+        if heading or mark or not line.strip() or _FENCE.match(line):
+            blocks.append([])
+        blocks[-1].append(line[mark.end() :] if mark else line)
+        if heading or not line.strip():
+            blocks.append([])
+    return ["\n".join(block).strip() for block in blocks if block]
 
 
 def _is_end(block: str, match: regex.Match[str]) -> bool:

@@ -234,12 +234,7 @@ def run(state: State) -> ops.Loop[Stop]:
     helps, or the model has not learnt the task, the base model answers.
     """
     plan = state.plan
-    asked, system = plan.asked, plan.options.system
-    if system and not asked.messages:
-        asked = asked.model_copy(update={"instruction": f"{system}\n\n{asked.instruction}"})
-    elif system and asked.messages and not is_system(asked.messages[0]):
-        messages = ({"role": "system", "content": system}, *asked.messages)
-        asked = asked.model_copy(update={"messages": messages})
+    asked = _with_system(plan.asked, plan.options.system)
     for prompt in [Prompt(instruction=words) for words in plan.exercises] or [asked]:
         stream, stop = yield from _write_chain(state, prompt)
         if stop in ("budget", "cancelled", "error") or not _is_beyond(stream, stop):
@@ -306,6 +301,16 @@ def _resume(stream: Stream, steps: tuple[Step, ...]) -> ops.Loop[tuple[Stop | No
     if _is_beyond(stream, "ended"):
         return "ended", "max_tokens"
     return rules.before_request(state, stream.room()), "max_tokens"
+
+
+def _with_system(prompt: Prompt, system: str | None) -> Prompt:
+    if not system:
+        return prompt
+    if not prompt.messages:
+        return prompt.model_copy(update={"instruction": f"{system}\n\n{prompt.instruction}"})
+    if is_system(prompt.messages[0]):
+        return prompt
+    return prompt.model_copy(update={"messages": ({"role": "system", "content": system}, *prompt.messages)})
 
 
 def _write(stream: Stream) -> ops.Loop[tuple[Stop, Finish]]:

@@ -158,15 +158,18 @@ class State:
             role: self.priced(each, role) if each.cost_usd is None else each for role, each in used.items()
         }
         self.own = earlier.meta.get(OWN, 0)
+        self.drafting = self._take_up_drafts()
+        self.started = self.clock() - earlier.usage.seconds
+
+    def _take_up_drafts(self) -> bool:
         written = [*self.steps, *self.drafts]  # the chosen draft first: it wins every tie
         unchecked = [step for step in written if step.feedback is None][-1:]
         passed = any(step.passed and step.finish == "stop" for step in written)
-        most = self.plan.options.most_drafts
-        enough = len(written) >= most and not unchecked
-        self.drafting = not (most == 1 or self.revisions or passed or enough)
-        if self.drafting:
-            self.steps, self.drafts = unchecked, [step for step in written if step not in unchecked]
-        self.started = self.clock() - earlier.usage.seconds
+        enough = len(written) >= self.plan.options.most_drafts and not unchecked
+        if self.plan.options.most_drafts == 1 or self.revisions or passed or enough:
+            return False
+        self.steps, self.drafts = unchecked, [step for step in written if step not in unchecked]
+        return True
 
     @property
     def usage(self) -> Usage:

@@ -123,17 +123,10 @@ class TreeMessage:
 
 def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
     """For each path of an OASST1 tree, down to its last answer, yield the last message's id and a chain."""
-    # Better ones first. Without recursion: hostile trees may be too deep for it.
-    waiting: list[tuple[TreeMessage, ...]] = [(_grown(fields),)]
-    while waiting:
-        path = waiting.pop()
-        if not path[-1].goes_on:
-            messages = [{"role": each.role, "content": each.text} for each in path]
-            chain = from_messages(fields, "prompt", messages)
-            lang = {"lang": path[-1].lang} if path[-1].lang else {}
-            yield path[-1].id, chain.model_copy(update={"meta": chain.meta | lang})
-        leading = [each for each in path[-1].replies if each.goes_on or each.role == "assistant"]
-        waiting += [(*path, each) for each in reversed(leading)]
+    for path in _paths(_grown(fields)):
+        chain = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
+        lang = {"lang": path[-1].lang} if path[-1].lang else {}
+        yield path[-1].id, chain.model_copy(update={"meta": chain.meta | lang})
 
 
 def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
@@ -147,6 +140,17 @@ def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
                 prompt = asked([{"role": each.role, "content": each.text} for each in path])
                 yield f"{better.id}>{worse.id}", preferred(prompt, worse.text, better.text)
         waiting += [(*path, each) for each in reversed(path[-1].replies)]
+
+
+def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
+    """Yield paths, better ones first, without recursion: hostile trees may be too deep for it."""
+    waiting: list[tuple[TreeMessage, ...]] = [(root,)]
+    while waiting:
+        path = waiting.pop()
+        if not path[-1].goes_on:
+            yield path
+        leading = [each for each in path[-1].replies if each.goes_on or each.role == "assistant"]
+        waiting += [(*path, each) for each in reversed(leading)]
 
 
 def _grown(fields: Fields) -> TreeMessage:
