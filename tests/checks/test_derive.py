@@ -74,7 +74,7 @@ FOUND = {
     "Why does it rain, in one sentence?": ("sentences==1",),
     "Use bullet points, but no headings.": ("bullets>=1", "headings==0"),
     "Give three tips for a job interview, as bullet points.": ("bullets==3",),
-    "Write 3 tips as bullets, at most 50 words in total.": ("words<=50", "bullets==3"),
+    "Write 3 tips as bullets, at most 50 words in total.": ("words<=50", "bullets>=1"),
     "How do I boil an egg? Numbered list.": ("items>=1",),
     "List five fruits as JSON.": ("json",),
     "Translate 'thank you' into French, Spanish and Italian, as JSON.": ("json",),

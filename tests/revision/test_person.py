@@ -558,7 +558,7 @@ LIST = "Pack:\n\n1. bread\n2. olives\n3. tea\n\nDone."
         (MAIL, "Please change 5 May to 3 June.", "5 May", "3 June"),
         (MAIL, 'replace "there" with “at home”', "there", "at home"),
         (MAIL, "Change 'tuesday, 5 may' to 'Friday'", "Tuesday, 5 May", "Friday"),
-        (MAIL, "Tuesday -> Friday", "Tuesday", "Friday"),
+        (MAIL, "'Tuesday' -> 'Friday'", "Tuesday", "Friday"),
         (MAIL, "change may to June", "May", "June"),
         (MAIL, "remove the second sentence", " It costs 49 EUR.", ""),
         ("Version 2.3 costs 3 dollars.", "change 3 to 4", "3 d", "4 d"),

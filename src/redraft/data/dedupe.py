@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -248,7 +248,11 @@ def _alike(keys: _Column, like: Likeness, fixed: int) -> Iterator[tuple[int, flo
     # Alpaca's filter for each input. The threshold is below 1, so equal texts, whose F is 1, are dropped.
     pools = defaultdict[bytes, Pool](partial(Pool, min(like.threshold, nextafter(1.0, 0.0))))
     places = defaultdict[bytes, list[int]](list)
+    often = Counter(key[:16] for key in keys)
     for place, key in enumerate(keys):
+        if often[key[:16]] == 1:  # a pool takes memory
+            yield place, 1.0
+            continue
         pool, members, text = pools[key[:16]], places[key[:16]], key[16:].decode()
         if (near := pool.nearest(text) if place >= fixed else None) is None:
             pool.add(text)

@@ -25,11 +25,13 @@ _ITEM = re.compile(r"[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]")
 _HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 _LINE = re.compile(r"(?m)^([ \t]*)(?:(\d{1,3})[.)][ \t]+)?\S")
 _BEFORE = ",;:—–"  # marks that are removed if another mark follows
-_NAMED = r"""(?:(?P<{0}m>["'])(?P<{0}q>.+?)(?P={0}m)|[“‘](?P<{0}c>[^”’]+)[”’]|(?P<{0}>\w[\w ,.:/%€$£-]*?))"""
+_NAMED = r"""(?:(?P<{0}m>["'])(?P<{0}q>(?:(?!(?P={0}m)(?!\w)|").)+)(?P={0}m)|[“‘](?P<{0}c>[^”’]+)[”’]|(?P<{0}>\w[\w ,.:/%€$£-]*?))"""
 _SWAP = re.compile(
     rf"(?i)(?:please )?(?:(?P<do>change|replace|turn) )?{_NAMED.format('old')}"
     rf"(?: ?(?:->|→) ?|(?(do) (?:to|with|by|for|into) |(?!))){_NAMED.format('new')}[.!]?"
 )
+_SAID = re.compile(r"(?i)\w+day|[\d.,:/%€$£ -]+")  # an old text that the answer must have: a day, an amount
+_A_NAME = re.compile(r"(?<=[\w,])(?<!\bthe|\bour)(?<!\byour|\bthis) [A-Z]\Z")
 _NAMES = "last first second third fourth fifth sixth seventh eighth ninth tenth"
 _ORDER = {name: place for place, name in enumerate(_NAMES.split(), start=-1)}
 _NTH = re.compile(
@@ -96,7 +98,10 @@ def _swapped(answer: str, swap: re.Match[str]) -> list[tuple[tuple[int, int], st
     alike = len(old.split()) == len(new.split()) and old[:1].isdigit() == new[:1].isdigit()
     if not alike or new[:1].islower() or re.search("(?:ish|man|ian|ese|nch|tch|tin|bic)$", new):
         return []  # the wish may say more than the new words, or name a language
+    if not swap["do"] and not (old[:1] + new[:1]).isdigit() and (old or new):
+        return []  # as in: Monday -> a shorter sentence
     described = old[:1].islower()  # unless it is a name, as in "change monday to Friday"
+    said = not old or _SAID.fullmatch(old)
     old, new = (swap[name] or swap[f"{name}q"] or swap[f"{name}c"] for name in ("old", "new"))
     apart = r"(?<!\w)", r"(?!\w)"
     if old[0].isdigit() or old[-1].isdigit():  # 3 is no part of 2.3
@@ -104,8 +109,8 @@ def _swapped(answer: str, swap: re.Match[str]) -> list[tuple[tuple[int, int], st
     same, others = ([*re.finditer(re.escape(old).join(apart), answer, flag)] for flag in (0, re.I))
     others *= len(others) == 1
     if described:
-        same = [each for each in others if re.search(r"[\w,] [A-Z]\Z", answer[: each.start() + 1])]
-    elif not (same := same or others):
+        same = [each for each in others if _A_NAME.search(answer[: each.start() + 1])]
+    elif not (same := same or others) and said:
         raise _misplaced(answer, old, [])
     return [(each.span(), f'"{new}"') for each in same]
 

@@ -192,6 +192,7 @@ _GIVE = (
     r"(?:give|write|make|create|need|want|like|provide|show|send|compile|produce|suggest|generate|draft|prepare|(?:can|could|may) (?:i|we) (?:have|get)|"
     r"output|return|answer|reply|respond|put together|come up with|draw up|with|as)"
 )
+_MEASURES = r"(?:words|sentences|paragraphs|characters|lines|pages)\b"
 _LINE_EACH = r"\b(?:one|each|every \w+) (?:\w+ )?(?:per|on (?:an?|its|their|one) (?:own |new |separate )?)\s?line\b|\bone (?:a|to a) line\b"
 
 
@@ -202,15 +203,16 @@ def lists(sentence: Sentence) -> Found:
         rf"(?:check)?list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w(?![^,;]*\b(?:is|are|was|were|has|had)\b)"
     )
     verb = rf"(?:^\W*|[.:,] |please |\band )list (?:exactly |only |out |the |me |top )*(?P<n>{NUMBER}) (?!of the\b)\w"
-    form = rf"\b(?P<n>{NUMBER}) (?:[\w'’-]+,? ){{1,8}}?(?:(?:as|in) (?:(?:an? |the form of an? )?{_KINDS} list|(?P<points>bullets|bullet[ -]points))|numbered(?=[.!]?$))"
+    form = rf"\b(?P<n>{NUMBER}) (?!{_MEASURES})(?:[\w'’-]+,? ){{1,8}}?(?:(?:as|in) (?:an? |the form of an? )?{_KINDS} list|numbered(?=[.!]?$))"
     top = rf"\b(?:top[ -]|an? )(?P<n>{NUMBER})[ -](?:(?:item|point|entry) )?list\b"
     name = rf"(?:^\W*|[.:,] |\b(?:please|and|you) )(?:name|list|give|suggest|write|tell)\b(?: me| us| the| out)*(?: exactly)? (?P<n>{NUMBER}) \w"
+    points = rf"(?:^\W*|[.:,] |\bplease )(?:name|list|give|suggest|provide)\b(?: me| us| exactly)* (?P<n>{NUMBER}) (?!{_MEASURES})(?:[\w'’-]+ ){{0,8}}?[\w'’-]+,? (?:as|in) (?P<kind>bullets|bullet[ -]points)\b"
     each = sentence.of.has(_LINE_EACH)
-    for pattern in (name, of) if each else (of, verb, form, top):
+    for pattern in (name, of) if each else (of, verb, form, points, top):
         for match in sentence.all(pattern):
             if compiled(rf"[^.,;]*\band {NUMBER} ").match(sentence.text, match.end()):  # 3 pros and 3 cons
                 continue
-            kind = match.groupdict().get("points") or match.groupdict().get("kind") or ""
+            kind = match.groupdict().get("kind") or ""
             if (count := number(match["n"])) > 1:
                 yield f"{'lines' if each else 'bullets' if 'bullet' in kind.lower() else 'items'}=={count}"
 

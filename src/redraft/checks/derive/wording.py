@@ -237,7 +237,7 @@ _ASKED = (
 )
 _ASKS = r"\b(?:output|format|extract|respond|response|answer|return|reply|give|provide|write|convert|turn|want|entire)\b"
 _LISTED_AS = (
-    r"\b(?:list|name|show|suggest|generate|make|create|translate)\b(?:(?! as \w+ as )[^.])* "
+    r"\b(?:list|name|suggest|translate)\b(?:(?! (?:as \w+ as|how|that|which|to|and \w+ (?:it|them)) )[^.])* "
     r"(?:as (?:an? |valid )*JSON(?: (?:list|array|object))?|in JSON format)\W*$"
 )
 _ITEM = rf"(?:{QUOTED}|{WORD})"

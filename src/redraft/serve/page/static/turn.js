@@ -116,7 +116,10 @@ function mark(turn, box) {
   const place = placeOf(answerOf(turn.chain), box.querySelector(".final"));
   if (!place) return;
   update({ marked: { id: turn.id, place } });
-  requestAnimationFrame(() => uncover(document.querySelector("[name=wish]").form)); // it is drawn by then
+  requestAnimationFrame(() => { // the form is drawn by then, unless an answer is being written
+    const wish = document.querySelector("[name=wish]");
+    if (wish) uncover(wish.form);
+  });
 }
 
 function Marked({ conversation, turn }) {
