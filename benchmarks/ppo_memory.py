@@ -39,7 +39,10 @@ def compared(work: Path, model: str, batch: int, half: int) -> Row:
     data = write_records(work / "data.jsonl", model, 2 * batch, half)
     sft = peak("sft", work, model, data, batch, half)
     loaded = peak("sft", work, model, data, batch, half, dry_run=True)
-    ppo = peak("ppo", work, model, data, batch, half, **_of_ppo(batch, half))
+    ppo = peak(
+        "ppo", work, model, data, batch, half, reward="words<=5", num_rollouts=2 * batch, chunk_size=batch,
+        ppo_epochs=1, max_new_tokens=half, min_new_tokens=half,
+    )  # fmt: skip
     sides = f"PPO {ppo / MB:,.0f} MB; SFT {sft / MB:,.0f} MB; loaded {loaded / MB:,.0f} MB"
     figures = (
         Figure("whole runs", (ppo / sft,), "×", GOAL, sides),
@@ -84,10 +87,3 @@ def peak(verb: str, work: Path, model: str, data: Path, batch: int, half: int, *
         **more,
     )
     return run_command(words).anonymous
-
-
-def _of_ppo(batch: int, half: int) -> dict[str, object]:
-    return {
-        "reward": "words<=5", "num_rollouts": 2 * batch, "chunk_size": batch, "ppo_epochs": 1,
-        "max_new_tokens": half, "min_new_tokens": half,
-    }  # fmt: skip

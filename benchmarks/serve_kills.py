@@ -9,7 +9,6 @@ import signal
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ async def _client(address: Address, number: int, found: Found, over: asyncio.Eve
         shown: list[str] = []
         try:
             async with aclosing(events(address, body)) as stream:
-                chain = await _chain_of(stream, shown, partial(_count, found, number))
+                chain = await _chain_of(stream, shown, found, number)
         except (OSError, EOFError, RuntimeError, ValueError):
             found.lost += 1
             continue
@@ -111,12 +110,8 @@ async def _client(address: Address, number: int, found: Found, over: asyncio.Eve
         found.lost += chain["stop"] in ("error", "cancelled", "budget")
 
 
-def _count(found: Found, number: int) -> None:
-    found.pieces[number] += 1
-
-
 async def _chain_of(
-    events: AsyncGenerator[dict[str, Any], None], shown: list[str], count: Any
+    events: AsyncGenerator[dict[str, Any], None], shown: list[str], found: Found, number: int
 ) -> dict[str, Any]:
     """Return the chain of a stream. The texts of its complete steps are added to `shown`.
 
@@ -131,7 +126,7 @@ async def _chain_of(
             raise ValueError(event)
         if (piece := event["choices"][0]["delta"].get("reasoning_content")) is None:
             continue
-        count()
+        found.pieces[number] += 1
         if HEADING.fullmatch(piece):
             if text is not None:
                 shown.append(text)

@@ -169,12 +169,9 @@ def typed(*words: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_a_check_of_another_package_is_used_as_redrafts_own(
-    installs: Installs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_check_of_another_package_is_used_as_redrafts_own(installs: Installs, here: Path) -> None:
     installs("redraft-shouts", "shouts", "{}:kind", SHOUTS, group="redraft.checks")
-    monkeypatch.chdir(tmp_path)
-    Path("replies.jsonl").write_text('"Rain."\n"RAIN."\n')
+    (here / "replies.jsonl").write_text('"Rain."\n"RAIN."\n')
     words = ["ask", "Describe rain.", "--model", "script:replies.jsonl", "--check", "all(words<=2; shouts)"]
     assert typed(*words) == (0, "RAIN.\n")
     assert "shouts" in typed("ask", "Go.", "--check", "misspelled")[1]

@@ -137,11 +137,10 @@ def test_the_server_is_degraded_while_a_model_is_down() -> None:
 
 
 def test_a_way_is_served_for_checks_of_requests_and_its_promise_watched_over_restarts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDRAFT_CACHE", "cache")
-    Path("w.jsonl").write_text('"Rain falls."')
+    (here / "w.jsonl").write_text('"Rain falls."')
     promise = {"right": 0.6, "checks": ["words"], "watched": True, "model": digest_of("script:w.jsonl")}
     way = {"model": "script:w.jsonl", "mode": "best-of", "drafts": 2, "promise": promise}
     Path("way.yaml").write_text(json.dumps(way))

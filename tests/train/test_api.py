@@ -23,9 +23,8 @@ from tests.train.tiny import chains
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> dict[str, Any]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
+def settings(here: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> dict[str, Any]:
+    monkeypatch.setenv("REDRAFT_CACHE", str(here / "cache"))
     Path("model").symlink_to(model)
     chains(Path("chains.jsonl"))
     pairs(Path("pairs.jsonl"))

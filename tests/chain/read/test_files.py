@@ -334,11 +334,8 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
         (b'{"a":"x\ty"}\n', "Invalid control character at character 8."),
     ],
 )
-def test_what_is_something_else_is_told_with_a_way_out(
-    content: bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("x.jsonl").write_bytes(content)
+def test_what_is_something_else_is_told_with_a_way_out(content: bytes, said: str, here: Path) -> None:
+    (here / "x.jsonl").write_bytes(content)
     with pytest.raises(RecordError) as error:
         list(values_of(Path("x.jsonl")))
     assert said in error.value.message

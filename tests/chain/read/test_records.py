@@ -77,11 +77,8 @@ class TestFiles:
             ),
         ],
     )
-    def test_bad_files_are_named_by_line(
-        self, tmp_path: Path, name: str, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        Path(name).write_bytes(content)
+    def test_bad_files_are_named_by_line(self, here: Path, name: str, content: bytes, message: str) -> None:
+        (here / name).write_bytes(content)
         with pytest.raises(RecordError, match=re.escape(message)):
             list(read_records(Path(name)))
 

@@ -8,14 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.chain.read.shapes import known_shape, read_as
 from redraft.chain.read.tasks import boxed
 from redraft.errors import RecordError
+from tests.chain.read.test_preferences import read
 from tests.cli.verbs import lines
-
-
-def read(record: dict[str, Any]) -> Any:
-    return read_as(known_shape(record, "f:1"), record, "f:1")
 
 
 class TestGsm8k:

@@ -36,11 +36,9 @@ def says(body: dict[str, Any]) -> str:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def _prompts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_MOMENT", 0.02)
     write_prompts(PROMPTS)
-    return tmp_path
 
 
 def write_prompts(count: int) -> None:

@@ -19,8 +19,7 @@ OPTIONS: Any = {"model": "script:judge.jsonl", "questions": "questions.jsonl", "
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _files(here: Path) -> None:
     write("questions.jsonl", [{"question_id": n, "text": f"Why {n}?"} for n in (1, 2)])
     for name in ("new", "old"):
         write(f"{name}.jsonl", [answer(name, n, f"Because {name}.") for n in (1, 2)])

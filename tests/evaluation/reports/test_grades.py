@@ -70,18 +70,11 @@ def test_categories_and_places_of_the_unreadable(tmp_path: Path) -> None:
     assert len(found) == 6
 
 
-def graded_twice(questions: int, old: Sequence[float], new: Sequence[float]) -> list[dict[str, Any]]:
-    return [
-        grade(n, score, model=model, turn=turn)
-        for model, scores in (("old", old), ("new", new))
-        for n, score in zip(range(questions), scores, strict=True)
-        for turn in (1, 2)
-    ]
-
-
 def test_two_turns_of_a_question_are_one_question_in_a_test_too(tmp_path: Path) -> None:
     """As 18 questions, p would be 7.6e-06."""
-    found = report(tmp_path, graded_twice(9, [5] * 9, [6] * 9))
+    scores = {"old": 5, "new": 6}
+    records = [grade(n, scores[m], model=m, turn=turn) for m in scores for n in range(9) for turn in (1, 2)]
+    found = report(tmp_path, records)
     [gain] = found.differences
     assert (len(gain.better), len(gain.worse), gain.moved) == (18, 0, (9, 0))
     assert gain.p == pytest.approx(2 / 2**9)

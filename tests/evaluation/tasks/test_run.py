@@ -22,8 +22,7 @@ OPTIONS: Any = {"model": "script:replies.jsonl", "max_revisions": 0, "parallel":
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _files(here: Path) -> None:
     write("test.jsonl", [{"question": f"What is {n} + 1?", "answer": f"#### {n + 1}"} for n in (1, 2)])
     script("Answer: 2", "Answer: 7", name="replies")
 

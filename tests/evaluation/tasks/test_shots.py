@@ -18,8 +18,7 @@ EVAL = ("-o", "out.jsonl", "-m", "script:script.jsonl", "--max-revisions", "0", 
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _files(here: Path) -> None:
     write(
         "test.jsonl", [{"question": f"What is {n} + 1?", "answer": f"It is.\n#### {n + 1}"} for n in (1, 2)]
     )

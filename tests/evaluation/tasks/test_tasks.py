@@ -150,10 +150,9 @@ def test_a_record_of_another_shape_is_refused(
     assert hint == f"A record should have {task_named(name).has}." or (hint and "should have" not in hint)
 
 
-def test_checks_of_a_file_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "evil.py").write_text("open('ran', 'w')\ndef f(a): return True\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+def test_checks_of_a_file_run_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "evil.py").write_text("open('ran', 'w')\ndef f(a): return True\n")
+    monkeypatch.syspath_prepend(here)
     for check in ("python:evil.f", "all(json; python: evil.f)", "any(command : touch ran)"):
         with pytest.raises(RedraftError) as caught:
             question("checks", checks=[check])

@@ -21,12 +21,10 @@ OPTIONS: Any = {"model": MODEL, "max_revisions": 0, "check": ["words<=2"], "seed
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def _replies(here: Path) -> None:
     replies = "".join(json.dumps({"text": text}) + "\n" for text in ("Rain.", "Far too many words.", "Sun."))
     Path("replies.jsonl").write_text(replies, encoding="utf-8")
     Path("prompts.txt").write_text("What falls?\nWhat else?\nWhat shines?\n", encoding="utf-8")
-    return tmp_path
 
 
 def answered(source: str = "prompts.txt", **more: Any) -> FileResult:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -286,18 +285,15 @@ def test_bad_tokenizer_json(change: Callable[[Any], Any], said: str, plain: Path
         ("added_tokens.json", '{"<x>": "7"}', "an added token is '<x>' with the id '7'"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"x": {"content": "<x>"}}}', "with the id None"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"9": 5}}', "an added token is None"),
+        *(
+            (name, r'{"chat_template": "\ud800"}', f"{name} has a lone surrogate, half of a character")
+            for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+        ),
     ],
 )
 def test_bad_files_beside_it(name: str, text: str, said: str, plain: Path) -> None:
     (plain / name).write_text(text, "utf-8")
     with pytest.raises(ModelError, match=said):
-        tokenizer_metadata(plain, ROWS)
-
-
-@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
-def test_half_a_character_is_no_text(plain: Path, name: str) -> None:
-    (plain / name).write_text(json.dumps({"chat_template": "\ud800"}))
-    with pytest.raises(ModelError, match=f"{name} has a lone surrogate, half of a character"):
         tokenizer_metadata(plain, ROWS)
 
 
