@@ -25,7 +25,10 @@ _ITEM = re.compile(r"[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]")
 _HEAD = re.compile(r"[ \t]*(?:(?:#{1,6}|[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark that begins a line
 _LINE = re.compile(r"(?m)^([ \t]*)(?:(\d{1,3})[.)][ \t]+)?\S")
 _BEFORE = ",;:—–"  # marks that are removed if another mark follows
-_NAMED = r"""(?:(?P<{0}m>["'])(?P<{0}q>(?:(?!(?P={0}m)(?!\w)|").)+)(?P={0}m)|[“‘](?P<{0}c>[^”’]+)[”’]|(?P<{0}>\w[\w ,.:/%€$£-]*?))"""
+_NAMED = (
+    r"""(?:(?P<{0}m>["'])(?P<{0}q>(?:(?!(?P={0}m)(?!\w)|").)+)(?P={0}m)"""
+    r"|[“‘](?P<{0}c>[^”’]+)[”’]|(?P<{0}>\w[\w ,.:/%€$£-]*?))"
+)
 _SWAP = re.compile(
     rf"(?i)(?:please )?(?:(?P<do>change|replace|turn) )?{_NAMED.format('old')}"
     rf"(?: ?(?:->|→) ?|(?(do) (?:to|with|by|for|into) |(?!))){_NAMED.format('new')}[.!]?"

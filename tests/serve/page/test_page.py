@@ -130,7 +130,10 @@ def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Brow
     assert turn.locator(".verdict summary").inner_text() == "✓ 17 words, at least 3"
     assert not turn.locator(".path, .step, .good, .bad").count()
     assert turn.inner_text().count("falls from the sky") == 1
-    assert " a second" in turn.locator(".meta", has_text="plain · ").inner_text()
+    assert " tokens" in turn.locator(".meta", has_text="plain · ").inner_text()
+    used = [{"usage": {"completion_tokens": 60, "seconds": each}} for each in (0.5, 0.05)]
+    said = visit.told("chain.js", "return given.map((each) => own.endOf(each));", used)
+    assert said == ["0.5 s · 60 tokens, 120 a second", "0.1 s · 60 tokens"]
     visit.page.get_by_text("about 65 tokens of context").wait_for()
     turn.locator(".verdict summary").click()
     assert (turn.locator(".verdict li code").inner_text(), visit.faults) == ("words>=3", [])
@@ -357,8 +360,8 @@ def test_a_passage_that_comes_back_the_same_makes_no_version(browser: Browsing, 
     visit.page.set_viewport_size({"width": 390, "height": 400})
     visit.page.evaluate("scrollTo(0, 0)")  # it no longer follows the answer
     turn.locator(".final p").click(click_count=3)
-    assert visit.page.locator("form.editor q").inner_text() == "It is 🌧 wet. It is **very wet**."
-    assert visit.page.locator("form.editor .main").evaluate(ON_TOP)
+    visit.page.locator("form.editor q", has_text="It is 🌧 wet. It is **very wet**.").wait_for()
+    visit.page.wait_for_function(ON_TOP, arg=visit.page.query_selector("form.editor .main"))
     assert turn.locator(".verdict summary").inner_text() == "✓ 2 sentences, at least 2"
     assert not turn.locator(".branches").count()
 

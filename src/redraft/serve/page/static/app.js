@@ -205,7 +205,7 @@ function draw() {
     render(html`<${Page} />`, document.getElementById("page"));
     if (state.view !== "vote") document.title = tabTitle();
     if (store.busy.size) until = Date.now() + 500; // the end of an answer is drawn a moment later
-    if (following && Date.now() < until) scrollTo(0, document.documentElement.scrollHeight);
+    if (following && Date.now() < until && !state.marked && !state.editing) scrollTo(0, document.documentElement.scrollHeight);
   });
 }
 
