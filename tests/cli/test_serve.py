@@ -72,7 +72,9 @@ def test_a_model_has_two_names_and_a_signal_ends_the_server() -> None:
     assert "reasoning_content" in revised
     assert "reasoning_content" not in plain
     assert status == 0
-    assert log.splitlines()[2:] == ["redraft: stopped."]
+    *_, stopping, stopped = log.splitlines()
+    assert "stopping within 60 s (requests: 0); a second signal" in stopping
+    assert (len(log.splitlines()), stopped) == (4, "redraft: stopped.")
     assert "status=200 model='rain-revise' stop=passed" in log
     assert "Traceback" not in log
 
@@ -210,8 +212,8 @@ def test_what_is_noted_of_a_request() -> None:
         httpx.post(f"{url}/chat/completions", json={"model": "rain"}, headers={"x-request-id": "mine"})
         status, log = server.end()
     assert (status, first["level"]) == (0, "info")
-    line, stopped = map(json.loads, log.splitlines())
-    assert stopped["message"] == "stopped."
+    line, stopping, stopped = map(json.loads, log.splitlines())
+    assert (stopping["message"][:15], stopped["message"]) == ("stopping within", "stopped.")
     assert (line["id"], line["status"], line["error"]) == ("mine", 400, "invalid_value")
 
 
