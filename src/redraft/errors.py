@@ -35,7 +35,7 @@ class RedraftError(Exception):
     """The base class of all errors of redraft.
 
     Attributes:
-        message: The wrong input, its fault, and the value that was found.
+        message: What is wrong, with the value that was found.
         hint: The next thing to do or type, or None.
         chain: The unfinished `redraft.Chain`, if the error interrupted one; otherwise None.
     """
@@ -84,11 +84,11 @@ def crash_of(error: BaseException) -> str:
 
 
 IN_JSON: ContextVar[bool] = ContextVar("in_json", default=False)
-"""Whether the client wrote JSON. If so, messages show values as JSON: true, null, an object."""
+"""Whether messages write values as JSON (`true`, `null`), because the client sent JSON."""
 
 
 def shown(value: object) -> str:
-    """Return a value as text for a message. For lists and mappings, return only the type."""
+    """Return a value as text for a message. A list or mapping is shown as its type: `a list`."""
     if isinstance(value, list | dict):
         kind = "object" if IN_JSON.get() and isinstance(value, dict) else type(value).__name__
         return f"a{'n' * (kind == 'object')} {kind}" if value else f"an empty {kind}"
@@ -137,12 +137,11 @@ starts: begin begins beginswith
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:
     """Return "Did you mean …?" with the nearest known names, or "" if no name is near.
 
-    `before`, such as `--`, is put before the name. Names are cut to 80 characters, because comparing takes 40
-    times their memory.
+    `before` is a prefix for the suggested names, such as `--`.
     """
     from difflib import get_close_matches
 
-    known, name, plain = list(known), name[:80], name.replace("-", "_")
+    known, name, plain = list(known), name[:80], name.replace("-", "_")  # difflib takes 40 times the memory
     ours = [line.split(":")[0] for line in _ELSEWHERE.splitlines() if plain in line.split()[1:]]
     near = [each for each in known if each.replace("-", "_") in ours]
     if not ours:
@@ -158,9 +157,9 @@ class UsageError(RedraftError):
 
 
 class RecordError(UsageError):
-    """A record is invalid, or contains a part that an engine does not accept.
+    """A record is invalid, or contains something that an engine does not accept, such as an image.
 
-    The error message names the file, line and field, or the part of the chat message.
+    The error message names the file, line and field, or the item of the chat message.
     """
 
 
@@ -196,7 +195,7 @@ class _Absent(type):
 
 
 def absent(name: str, extra: str) -> type:
-    """Return a stand-in for a public name whose extra is not installed, so that the name still exists."""
+    """Return a class that stands in for a public name. Using it raises `MissingExtra`."""
     about = f"Not installed. {install(extra)}"
     return _Absent(name, (), {"__doc__": about, "__module__": "redraft", "_extra": extra})
 
@@ -223,7 +222,7 @@ class EngineError(RedraftError):
     """The model or its server failed.
 
     Attributes:
-        passing: Whether the request may succeed later: the reply broke off, or the server may recover.
+        passing: Whether the same request may succeed later, because the fault is temporary.
         ready: Whether the request can be repeated at once, on another server or in a new process.
     """
 
@@ -250,7 +249,7 @@ class ContextError(EngineError):
     Args:
         prompt_tokens: Length of the prompt in tokens; also an attribute.
         context: Length of the context in tokens; also an attribute.
-        trained: The longest context the model was trained for, if the user can choose the context.
+        trained: The context length the model was trained for; None if the user cannot set the context.
         about: Whether `prompt_tokens` is estimated from the beginning of the prompt; also an attribute.
     """
 

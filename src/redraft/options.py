@@ -1,7 +1,7 @@
-"""Options, each defined once: flags, recipe keys, config keys, keyword arguments and JSON are made from them.
+"""Define each option once, for flags, recipes, the config file, keyword arguments and JSON.
 
-An option group is a subclass of `OptionModel`, a frozen pydantic model, in any package. Each field has a
-type, and `option` sets its help text, default, range and flag:
+An option group is a subclass of `OptionModel`, a frozen pydantic model. Each field has a type, and `option`
+sets its help text, default, range and flag:
 
     class Haste(OptionModel):
         rpm: int | None = option("send at most N requests per minute", SERVER, "N", ge=1)
@@ -10,9 +10,9 @@ type, and `option` sets its help text, default, range and flag:
   wrong value and the allowed ones. `read_file` also accepts the hyphens in a file's keys.
 - Code then reads attributes: `haste.rpm`. `haste.explicit` contains the given values, without defaults.
   `haste.model_copy(update=...)` replaces values, but does not check the new ones.
-- `options_of(Haste)` describes the options. `cli.options.takes` makes a command's flags from them. Its
-  argument is a text, `"redraft.somewhere:Haste"`, so that `redraft --help` does not import pydantic. A group
-  may inherit from others: `class More(B, A)` has the options of A, then those of B, then its own.
+- `options_of(Haste)` describes the options. `cli.options.takes("redraft.somewhere:Haste")` makes a command's
+  flags from them. It takes the group's name, so that `redraft --help` does not import pydantic.
+- A group may inherit from others: `class More(B, A)` lists the options of A, then of B, then those added.
 - `Haste.model_json_schema()` is its JSON Schema.
 - For keyword arguments, `revision.keywords` has TypedDicts: `def wait(**options: Unpack[HasteKeywords])`.
 
@@ -54,7 +54,7 @@ class Option:
     """The description of an option.
 
     Attributes:
-        group: The heading above its flag in help texts; empty if it has no flag.
+        group: The heading above the flag in help texts; empty if the option has no flag.
         default: The default value; None if there is none, or if only `text` describes it.
         what: A description of the allowed values, if the type and range are not enough.
         type: The option's type, which `options_of` fills in.
@@ -71,7 +71,7 @@ class Option:
     type: Any = str
 
     def __call__(self, schema: dict[str, Any]) -> None:
-        """Leave the JSON Schema unchanged. pydantic calls each field's `json_schema_extra`."""
+        """Change nothing. pydantic calls every `json_schema_extra` with the field's JSON Schema."""
 
 
 def option(
@@ -101,10 +101,10 @@ class OptionModel(BaseModel):
         protected_namespaces=(),
         defer_build=True,
     )
-    # These belong to the command or function that takes the options.
+    # Settings of the command or function that takes the options.
     OWN_DEFAULTS: ClassVar[Mapping[str, Any]] = {}
     IN_RECIPES: ClassVar[type[OptionModel] | None] = None  # options that its recipes may set; None: all
-    RECIPES: ClassVar[str] = ""  # its folder in `redraft/recipes`
+    RECIPES: ClassVar[str] = ""  # the folder of its recipes in `redraft/recipes`
     NOT_OF_CONFIG: ClassVar[frozenset[str]] = frozenset()  # options that the config file cannot set
     HYPHEN: ClassVar[str] = "-"  # between the words of a flag
 
@@ -115,7 +115,7 @@ class OptionModel(BaseModel):
         Args:
             values: Maps names to values.
             where: The beginning of every message, such as `redraft.yaml: `.
-            table: The prefix of every name, such as `defaults.`; `--` if flags were typed.
+            table: The prefix of every name in messages, such as `defaults.`; `--` for typed flags.
         """
         known = options_of(cls)
         called = {n: where + table + (n.replace("_", cls.HYPHEN) if table == "--" else n) for n in known}
@@ -136,10 +136,10 @@ class OptionModel(BaseModel):
 
     @classmethod
     def read_file(cls, values: Mapping[Any, Any], *, where: str, table: str = "") -> Self:
-        """Do the same as `read`, for names that may contain hyphens. The arguments are the same.
+        """Do the same as `read`, but accept hyphens in names: `max-tokens`.
 
         Raises:
-            UsageError: `read` raised it, or a name appears in both spellings.
+            UsageError: A name appears in both spellings, or `read` raises.
         """
         found: dict[str, Any] = {}
         for key, value in values.items():
@@ -151,7 +151,7 @@ class OptionModel(BaseModel):
 
     @property
     def explicit(self) -> dict[str, Any]:
-        """The given values by name. Options that were not given are left out."""
+        """The given values by name, without defaults."""
         values = ((name, getattr(self, name)) for name in type(self).model_fields)
         return {name: v for name, v in values if v is not None and name in self.model_fields_set}
 
@@ -296,7 +296,7 @@ A_HOOK = "a plain function of one argument, not an async one: on_event=print"
 """A description of the values that `on_event` accepts."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-"""The number format in which a transformers folder computes, by its name in torch."""
+"""The number format in which a transformers model computes, by its name in torch."""
 
 Device = Literal["cpu", "cuda", "mps"]
 """The device on which a local model computes, by its name in torch; mps is the GPU of a Mac."""
@@ -316,14 +316,14 @@ class MachineOptions(OptionModel):
     threads: int | None = option("compute with N processor threads", MODEL, "N", ge=1, le=MAX_THREADS)
     gpu_layers: int | None = option("put N layers of the model on a GPU", MODEL, "N", ge=0)
     dtype: Dtype | None = option(
-        "compute a model folder in float32, bfloat16 or float16 [chosen to suit weights and machine]",
+        "run a model folder in float32, bfloat16 or float16 [chosen to suit weights and machine]",
         MODEL,
         "DTYPE",
     )
     device: Device | None = option("compute on cpu, cuda or mps [a GPU if there is one]", MODEL, "DEVICE")
     speculate: bool | None = option("guess a revision's tokens from its draft [where that is faster]", MODEL)
     chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None = option(
-        "format conversations as for vicuna, stablevicuna or selfee [the model's own]", MODEL, "NAME"
+        "format conversations as for vicuna, stablevicuna or selfee [the model's template]", MODEL, "NAME"
     )
 
 
@@ -363,7 +363,7 @@ class WaitOptions(OptionModel):
 
 
 class ServerOptions(WaitOptions):
-    """The options for a model's token prices, its server's limits, and waiting for that server."""
+    """The options for the prices and limits of a model's server, and for waiting."""
 
     price: str | None = option(
         "price in USD per million tokens, used if the config file has none", BUDGET, "IN,OUT[,CACHED]"

@@ -29,12 +29,12 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 MOST_PLACES = 100
-"""The most places in an outcome. If a check finds more, all are dropped: too many to repair one by one."""
+"""The most places in an outcome. If there are more, all are dropped: too many to repair one by one."""
 
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
-"""The model's reasoning before the checked answer. Only a check that reads this variable sees it."""
+"""The model's reasoning before the checked answer, for checks that judge it."""
 DEMANDS: ContextVar[str] = ContextVar("demands", default="")
-"""What checks (except limits) and a person demand of the answer. A fact in a demand counts as grounded."""
+"""The demands of a person and of all checks except limits. `grounded` accepts facts in this text."""
 
 Prospect = Literal["open", "lost"]
 """Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
@@ -45,9 +45,9 @@ class Outcome:
     """The result of a check.
 
     Attributes:
-        score: 0 to 1; ranks failed answers. Passed answers score 1, except from checks that grade (`judge`).
+        score: 0 to 1, to rank answers. A passed answer scores 1, unless the check grades, as `judge` does.
         message: What is wrong, where, and by how much. If the answer passes: a finding such as `12 words`.
-        places: The places of the faults, so that only these are rewritten; empty unless all are known.
+        places: The places of all faults, so that only these are rewritten; empty if any is unknown.
     """
 
     passed: bool
@@ -120,9 +120,9 @@ def form_of(check: Check) -> Form | None:
 
 @runtime_checkable
 class Prefixed(Check, Protocol):
-    """A check that can reject an answer by its beginning, because no continuation passes.
+    """A check that can reject the beginning of an answer, because no continuation passes.
 
-    A rejected draft is stopped at once if another one may follow.
+    The draft is then stopped at once, if another draft may follow.
     """
 
     def prefix(self, text: str) -> Prospect:
@@ -187,7 +187,7 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
 def is_crash(error: BaseException) -> bool:
     """Return whether an error comes from the user's code, which may raise anything, even SystemExit.
 
-    Cancelling or closing the waiting task is not a crash.
+    Cancelling or closing the task that awaits the code is not a crash.
     """
     if isinstance(error, GeneratorExit):
         return False
@@ -226,9 +226,9 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Reasoning in tags (`chain.thoughts`) is not part of the answer. If a check has a schema and none is
-    IFEval's, all checks see only the answer's JSON, as users do (`text_of`). A blank answer always fails.
-    `wishes` are the changes that a person asked for.
+    Reasoning in tags (`chain.thoughts`) is not judged. If a check has a schema, all checks see only the
+    answer's JSON, as users do (`text_of`); but with a check from IFEval, all see the whole answer. A blank
+    answer always fails. `wishes` are the changes that a person asked for.
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)
@@ -253,7 +253,7 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines concurrently, and return their results in order.
 
     If one fails, the others still finish, because their model calls may cost money. If the caller is
-    cancelled, all are cancelled and have ended on return.
+    cancelled, all coroutines are cancelled, too.
     """
     tasks = [asyncio.ensure_future(piece) for piece in work]
     try:
@@ -267,8 +267,7 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 AT_ONCE = min(32, all_cores())
-"""The most checks that run processes at the same time. A thousand would use up memory and open files, and
-slow each other beyond their time limits."""
+"""The most checks that run processes at once. More would slow each other beyond their time limits."""
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 

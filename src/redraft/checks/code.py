@@ -41,7 +41,7 @@ class CodeCheck:
 
     # Python code, such as `assert f(1) == 2`. Each test runs alone, and passes if it raises nothing.
     tests: tuple[str, ...]
-    # Code for program and tests. It runs before the program, or after it if it uses the program's names.
+    # Code that runs before the program, and again after it if it needs the program's names.
     setup: str = ""
     seconds: float = TEST_SECONDS
 
@@ -59,7 +59,7 @@ class CodeCheck:
 
     @property
     def demand(self) -> str:
-        """The demand for a program that defines the names used in the tests."""
+        """A sentence that asks for a program with the names that the tests use."""
         names = dict.fromkeys(name for _, names in self._prepared for name in names)
         defining = f" that defines {', '.join(names)}" if names else ""
         program = f"a Python program{defining}, in a ```python block"
@@ -72,7 +72,7 @@ class CodeCheck:
         return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the tests. The score is the share of passed tests; the message describes failed ones."""
+        """Run the tests. The score is the share of tests that pass; the message describes the failures."""
         program, fenced = program_of(answer)
         reports: list[Report] = []
         for _ in range(MAX_STARTS):
@@ -165,8 +165,8 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
 def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
     """Return the functions of the program in an answer, outer ones first, then its statements.
 
-    Each part is a tuple: its lines, begin, end and name (None if it is neither function nor class). A fenced
-    program that does not parse is cut before each unindented line, and the names of these parts are "".
+    Each part is (lines, begin, end, name). The name is None for a statement that is not a definition. If a
+    fenced program does not parse, it is cut before each unindented line, and the names are "".
     """
     program, marked_off = program_of(answer)
     found, parts = list[tuple[int, int, str | None]](), list[tuple[range, int, int, str | None]]()

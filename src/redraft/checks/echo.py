@@ -1,8 +1,7 @@
 """Recognise a text that is not an answer: it repeats the prompt or a criticism, or only agrees ("Okay.").
 
-A blank text (`chain.is_blank`) is not an answer either. No other text is rejected, so that honest answers in
-any language are hardly ever lost. Other small talk passes here, and checks judge it like any text.
-benchmarks/RESULTS.md lists the rates of both errors.
+Other small talk passes, so that honest answers in any language are hardly ever lost: benchmarks/RESULTS.md
+has the rate. Callers test for blank texts (`chain.is_blank`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from redraft.chain import Prompt, is_system
 from redraft.checks.segment import words
 
 MOST_READ = 20_000  # most characters to read: enough to recognise a repeating text
-FEWEST = 3  # fewest words of a message whose copy is not an answer: "Hello!" may answer "Hello!"
+FEWEST = 3  # fewest words of a copied message: "Hello!" may answer "Hello!"
 
 _ACK = (
     r"(?:okay|ok|sure(?: thing)?|certainly|of course|absolutely|al(?:l )?right|got it|understood|no problem"
@@ -40,14 +39,13 @@ _DIGIT, _QUOTED, _NUMBER = regex.compile(r"\d"), regex.compile(r"\"[^\"\n]*\""),
 
 
 def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str = "") -> bool:
-    """Return whether a text is not an answer. Only its first 20,000 characters are judged, in linear time.
+    """Return whether an answer only repeats a message or agrees. Only its first 20,000 characters are read.
 
     Args:
         prompt: The prompt. If it has a system message, a copy of the user's text may be the answer, such as
             a text that needs no correction.
-        heard: The criticisms and the requests to revise that came before the text. Texts that
-            differ only in numbers and quotations count as the same.
-        demand: Demands of checks, added to the prompt. Each line is compared like a text in `heard`.
+        heard: Earlier criticisms and requests to revise. A copy may differ in numbers and quotations.
+        demand: The demands of checks, which were added to the prompt. A copy of one line is an echo, too.
     """
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
     own = _words(answer)

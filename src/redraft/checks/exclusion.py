@@ -28,10 +28,10 @@ MEMBER = 3  # the fewest tokens of a member of a JSON object: its name, its valu
 
 _OF_LINES = dict.fromkeys(("items", "headings", "paragraphs"), "lines")
 _HOLDS = {"sentences": "words", "bullets": "items", **_OF_LINES, "lines": "characters", "words": "characters"}
-"""Maps a unit to a smaller one, which each of its pieces contains: every sentence contains a word."""
+"""Maps a unit to a smaller one that it must contain: every sentence contains a word."""
 
 CHARACTER_WORDS = 2
-"""The most words per character, on average. In Thai, each letter is a word, and กำ is one character."""
+"""The most words per character, on average. In Thai, กำ is one character of two letters, each a word."""
 
 _BEGINS_JSON = re.compile(r'^["{\[-]|^(\d[-+.\dE]*|true|false|null)$', re.IGNORECASE)
 _ENDS_JSON = re.compile(r'["}\]]$|^([-+.\dE]*\d|true|false|null)$', re.IGNORECASE)
@@ -97,7 +97,7 @@ def _clash(one: Check, other: Check) -> str:
 
 
 def _names(check: Check) -> list[str]:
-    """Return the keys that a check requires of every answer; empty if answers need not be JSON objects."""
+    """Return the keys that a check requires in every answer."""
     schema = schema_of(check) or {}
     names = schema.get("required") if schema.get("type") == "object" else None
     return [*map(str, names)] if isinstance(names, list) else []
@@ -130,9 +130,9 @@ def _outside(first: Bounds, second: Bounds) -> str:
 
 
 def _has(check: Check, lacked: Lacks) -> bool:
-    """Return whether `lacked` fails every answer that contains the text that a check demands.
+    """Return whether `lacked` rejects every answer that contains the text demanded by `check`.
 
-    A punctuation mark at an end of that text may touch another word: "3," in "3,5".
+    Punctuation at an end of the text may join it to other characters: "3," in "3,5".
     """
     if not isinstance(check, Contains | Starts | Ends) or check.part:
         return False

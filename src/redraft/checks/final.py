@@ -1,9 +1,9 @@
 r"""Checks that compare an answer's result with the right one: a number, a letter or a formula.
 
-An answer ends where another question begins. Statements that it retracts or denies do not count. Its result
-follows a mark: the last `####`, `\boxed{…}` or "the answer is". Without a mark, the result is the last
-number or formula, or the only remaining letter. Two results in one place ("42 or 43") count as none. Sums
-without =, units and number words are not read. A check's name has the right result, its messages do not.
+Text after the beginning of another question is ignored, and so are results that the answer retracts or
+denies. The result follows a mark: the last `####`, `\boxed{…}` or "the answer is". Without a mark, it is the
+last number or formula, or the only remaining letter. An answer that offers two results ("42 or 43") has none.
+Sums without =, units and number words are not read. A check's name has the right result, its messages do not.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def _marked(answer: str) -> Iterator[tuple[str, str]]:
 
 
 _ASIDE = regex.compile(r"(?<=[\w$%*}.]\s{1,3}|\n|^)\((?=[^()\n]*?(?:[\p{L}*×·=+/]|\d\s?[-−]))[^()\n]*+\)")
-"""Matches a remark in brackets."""
+"""Matches a remark in parentheses."""
 _NOT = (
     r"(?:\b(?:not|never|cannot|instead\sof|rather\sthan|out\sof|neither|none\sof|rule\sout|eliminate)\b"
     r"|n['’]t\b|≠|\\neq?\b|不是)"
@@ -313,7 +313,7 @@ _CHOSEN = (
     regex.compile(rf"\A[^\w\n]*+(?:{_LETTER}|(?P<letter>[a-z]){_END})(?=[.):])"),
     regex.compile(rf"{_LETTER}\)"),
 )
-"""Patterns of a chosen letter, clearest first. They do not backtrack: no hostile text costs cubic time."""
+"""Patterns of a chosen letter, clearest first. They do not backtrack, so no text takes cubic time."""
 
 
 def final_letter(answer: str, letters: str = "ABCDE") -> str | None:

@@ -70,7 +70,7 @@ class FunctionCheck:
 
     @property
     def demand(self) -> str:
-        """The demand of the function; empty if it has none."""
+        """The function's attribute `demand`, a sentence for the model; empty if it has none."""
         demand = getattr(self.function, "demand", "")
         return demand if isinstance(demand, str) else ""
 
@@ -138,8 +138,7 @@ def demands(text: str) -> Callable[[F], F]:
 
 
 def imported(name: str, path: str) -> ModuleType:
-    """Import the module of `python:path`. Unlike with `python -m`, installed packages have precedence over
-    the current folder.
+    """Import the module of `python:path`, from an installed package or else from the current folder.
 
     Raises:
         CheckSyntaxError: There is no such module.

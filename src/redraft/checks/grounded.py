@@ -2,10 +2,10 @@
 
 A number includes its scale, unit, currency and sign; a date includes its weekday and month. A fact
 may have several readings: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
-Nothing is converted: 60 minutes are not an hour. Names are checked wherever they occur. A word that
-begins a sentence, a label or a value is a name only if it is not a common English word (`common_words.txt`);
-in other languages, such a word is not checked. Relations between facts, and `one` to `twelve` without a
-unit, are not checked. The prompt is read generously: it may have a name in lower case, or part of a date.
+Nothing is converted: 60 minutes are not an hour. A capitalised word at the beginning of a sentence, label or
+value is a name only if it is not a common English word (`common_words.txt`); in other languages, it is not
+checked. Relations between facts, and `one` to `twelve` without a unit, are not checked. The prompt is read
+generously: a name in it may be in lower case, and a date may lack its year or weekday.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Amount(NamedTuple):
     value: Decimal
     scale: int = 1
     units: frozenset[str] = frozenset()  # its possible units; empty for a bare number
-    sign: int = 0  # 0 if it may be 1 or -1, as next to `less`
+    sign: int = 0  # 1 or -1; 0 if it may be either, as next to `less`
     things: str = ""  # the noun that it counts: `lamps`
 
     @property
@@ -145,7 +145,7 @@ class Amount(NamedTuple):
 
 
 class Date(NamedTuple):
-    """A date, as far as it is known."""
+    """A date. Unknown parts are None."""
 
     year: int | None
     month: int
@@ -294,7 +294,7 @@ _NO_NAMES = frozenset([*_POLITE.split(), *MONTH_OF, *DAY_OF])
 _ENDINGS = ("es", "a", "an", "ian", "n", "ish", "ese", "ean", "i", "y", "ic", "er", "en")
 _BEGINS = regex.compile(r"[^\s\p{L}\p{N},'&/-]|--| - ")
 _SENTENCE = regex.compile(r"(?r)\p{Ll} .*[.!?]\s*\Z")
-_CAPITALS = 0.25  # above this share of capitals within sentences, they do not mark names, as in German
+_CAPITALS = 0.25  # above this share of capitalised words within sentences, as in German, these are no names
 _ENGLISH = 0.6  # least share of common words in an English text, among words without a capital
 _MOST_SHOWN = 8
 _NUMBER = "the number "
@@ -305,7 +305,7 @@ class Source:
     """The facts of a prompt."""
 
     text: str
-    words: frozenset[str]  # the words and their other forms
+    words: frozenset[str]  # the words and their stems
     initials: str  # the first letters of words with a capital
     english: bool
     links: frozenset[str]
@@ -450,7 +450,7 @@ def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int
 
 
 def _date(source: Source, match: regex.Match[str]) -> bool | None:
-    # Names of months in other languages are not known.
+    # A prompt in another language may have dates whose months' names are not known here.
     return any(map(source.has_date, dates_of(match))) or (False if source.dates or source.english else None)
 
 

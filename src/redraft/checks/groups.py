@@ -102,7 +102,7 @@ class AnyOf(_Group):
 class Auto:
     """`auto`: the answer meets the demands that rules find in the prompt.
 
-    A chain replaces `auto` with the derived checks. In a group or a reward, `auto` runs the derived checks.
+    A chain replaces `auto` with the checks derived from its prompt. In a group or a reward, `auto` runs them.
     """
 
     name: str = "auto"

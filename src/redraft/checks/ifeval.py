@@ -27,7 +27,7 @@ from redraft.engines.steering.form import Form, Layout, Limit
 from redraft.errors import CheckSyntaxError, shown
 
 Values = Mapping[str, Any]  # the arguments of a constraint, as in `kwargs` of IFEval's records
-Decision = tuple[bool, str]  # whether the constraint is met, and the finding, a clause about the answer
+Decision = tuple[bool, str]  # whether the constraint is met, and the finding: `it has 3 words`
 Decide = Callable[[str, Values], Decision]
 Lost = Callable[[str, Values], bool]
 """A function of the beginning of an answer. It returns whether no continuation can meet the constraint."""
@@ -40,7 +40,7 @@ class Type:
     decide: Decide
     values: dict[str, Any]  # the names of its values, and their types
     demand: str  # the demand, with placeholders for the values
-    # Makes the form of answers that meet the constraint; None if no form steers, as for most upper bounds.
+    # Makes the form of answers that meet the constraint; None if no form can, as for most upper bounds.
     form: Callable[[Values], Form | None] | None
     # Detects beginnings of answers that break the constraint for good; None if no beginning does.
     lost: Lost | None
@@ -62,8 +62,7 @@ def _type(
 ) -> Callable[[Decide], Decide]:
     """Return a decorator that registers a type. `values` defaults to the placeholders in `demand`.
 
-    `grows` returns the part of a text that can no longer change. It is for types that stay broken once they
-    are broken, unless their relation is "at least".
+    `grows` is for constraints that stay broken once broken. It returns the part of a text that is final.
     """
 
     def add(decide: Decide) -> Decide:
@@ -495,7 +494,7 @@ class Constraint:
 
     @property
     def demand(self) -> str:
-        """The constraint, as a sentence."""
+        """The constraint, as a sentence for the model."""
         told = {"language": language_name(str(self.values.get("language")))}
         texts = {n: _quoted(value) if isinstance(value, list) else value for n, value in self.values.items()}
         return TYPES[self.kind].demand.format(**(texts | told))
@@ -555,9 +554,9 @@ def _misused(kind: str, problem: str) -> CheckSyntaxError:
 
 
 def loosened(answer: str) -> list[str]:
-    """Return an answer's variants for IFEval's loose score: whole, and without first line, last line or both.
+    """Return the variants of an answer for IFEval's loose score: without first line, last line or both.
 
-    Each is also returned without asterisks. Models often add `Sure, here it is:` and Markdown.
+    Each variant is also returned without asterisks. Models often add `Sure, here it is:` and Markdown.
     """
     lines = answer.split("\n")
     cut = [answer, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]

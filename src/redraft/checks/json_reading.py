@@ -45,7 +45,7 @@ class Block(NamedTuple):
 
 
 def read_json(answer: str) -> tuple[Any, str]:
-    """Return the JSON value in a text, and its source. Raise `NotJson` with line and column of the fault."""
+    """Return the JSON in a text, as a value and as text. Raise `NotJson` with line and column of the fault."""
     text = answer.replace("\r\n", "\n")
     if not text.strip():
         raise NotJson("The answer is empty, and JSON is wanted.")
@@ -213,8 +213,8 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
     """Return the start and end of the value at `keys` in a JSON text, and the text to insert before it.
 
-    The text is empty unless the property is missing. A missing property goes after the last one, and the text
-    is its name. Return None if there is no such place.
+    If only the last property is missing, the range is where to insert it, and the text is its name; otherwise
+    the text is empty. Return None if more is missing.
     """
     begin, end = _after_space(text, 0), len(text.rstrip())
     for depth, key in enumerate(keys, start=1):
@@ -231,7 +231,7 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
 
 
 def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the span that removes a member and its comma; for a first member, also the next in `others`."""
+    """Return the span that deletes a member and its comma; for a first member, also `others` after it."""
     around = span_of(text, keys[:-1])
     members = [*_members(text, around[0])] if around and not around[2] else []
     names = [str(name) for name, *_ in members]

@@ -1,8 +1,8 @@
 """Checks by a model: a judge scores the answer by a rubric, or a reward model scores it directly.
 
-The judge explains first and writes its score on the last line. If the score is missing, it is asked for once
-more. A reward model's score is the logistic function of the reward. Such models are trained on differences,
-so their scores rank answers to the same prompt, and a bar suits only one model and kind of prompt.
+The judge explains first and writes its score on the last line. If the score is missing, the judge is asked
+once more. A reward model's score is the logistic function of the reward. Rewards rank answers to the same
+prompt, so a bar suits only one model and one kind of prompt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from redraft.engines.hf.reward import RewardModel
 
 
-JUDGE_BAR = 7  # the default for the lowest passing score, from 1 to 10
+JUDGE_BAR = 7  # default of the lowest passing score, from 1 to 10
 
 MAX_SCORE = 10
 _SHOWN = 60
@@ -90,8 +90,7 @@ class Judge:
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Ask the judge. Its reasons become the message, and (score - 1) / 9 becomes the score.
 
-        If the last line of a reply has no score, the judge is asked for it once more. Raise `NoScore` if it
-        is missing again.
+        Raise `NoScore` if the judge's replies end without a score, even after a reminder.
         """
         # The mark around an answer is its hash, so no answer can contain it.
         reasoning = REASONING.get() if self.thoughts else ""
@@ -150,7 +149,7 @@ def _read_rubric(source: str) -> str:
     return source
 
 
-REWARD_BAR = 0.5  # the default for a reward model's lowest passing score: a reward of 0
+REWARD_BAR = 0.5  # default of the lowest passing score: a reward of 0
 
 
 @dataclass(frozen=True)

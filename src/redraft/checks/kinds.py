@@ -1,4 +1,4 @@
-"""Define the kinds of checks: their written forms, their lines in `--help`, and their makers.
+"""Define the kinds of checks: their written forms, their lines in `--help`, and how to make a check.
 
 A kind is a plugin of the group `redraft.checks`. redraft's own kinds are here. The module of a check is
 imported when the check is made, so that `--help` stays fast.
@@ -38,8 +38,8 @@ class CheckKind(Kind):
     Attributes:
         form: Its written form, such as `contains:TEXT`.
         about: The condition that an answer must meet, for `--help`.
-        make: Makes a check from its parts. It raises `Written.error` for a wrong form, and reads and imports
-            all that the check needs, so that faults show before an answer is paid for.
+        make: Makes a check, or raises `Written.error`. It reads and imports all that the check needs, so that
+            faults show before an answer is paid for.
         writer: Who may write such a check. `anyone`: it computes on the answer's text alone, runs nothing,
             reads no file and asks no model. `data`: it may read files. `user`: it may run programs.
         takes_option: Whether it may have an option in brackets: `judge[8]:…`.
@@ -67,14 +67,14 @@ class CheckKind(Kind):
 
 @dataclass(frozen=True)
 class Written:
-    """A check split into its parts: `command`, `10s`, `:pytest -q`."""
+    """A check split into its parts: `command`, `10s` and `:pytest -q`, from `command[10s]:pytest -q`."""
 
     kind: str
     form: str  # the written form of its kind, for errors
     option: str | None  # the text in brackets
     rest: str  # the text that follows, stripped
     judge: Engine | None  # the model of `judge:` checks
-    nested: Callable[..., Check]  # parses a part of a check
+    nested: Callable[..., Check]  # parses a check within this one
 
     @property
     def found(self) -> str:

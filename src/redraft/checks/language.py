@@ -46,7 +46,7 @@ NEAR = (
 )
 """Families of languages that the model confuses in short texts."""
 LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}
-"""Maps a language to others that it is often taken for."""
+"""Maps a language to those that the model often finds in its place."""
 
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
 PROBABLE = 0.5  # least probability to trust
@@ -63,13 +63,13 @@ def language_of(text: str) -> str | None:
 
 
 def code_of(written: str) -> str | None:
-    """Return the ISO 639 code of a language, or of a variety of one: `Swiss German`. None if unknown."""
+    """Return the ISO 639 code of a named language; None if unknown. `Swiss German` counts as German."""
     name = (written.lower().split() or [""])[-1].partition("-")[0]
     return BY_NAME.get(name, name if name in LANGUAGES else None)
 
 
 def near(code: str) -> frozenset[str]:
-    """Return the codes of a family: a language and those that are easily confused with it in short texts."""
+    """Return the codes of a language and of those that the model confuses with it in short texts."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))
     return next((family for family in families if code in family), frozenset([code]))
 
@@ -121,14 +121,13 @@ class Language:
 
     @property
     def demand(self) -> str:
-        """The demand for the language, as a sentence."""
+        """A sentence that asks for the language."""
         return f"Write the answer in {language_name(self.code)}."
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Fail if the answer is clearly in another language. The score is the probability of the right one.
 
-        A short text is weak evidence, because it may contain a name or a foreign word. So the shorter it is,
-        the lower is the probability of the right language at which it fails.
+        The threshold grows with the length, because a name or a foreign word misleads in a short text.
         """
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer
@@ -169,7 +168,7 @@ class Language:
 
     def _alike(self, text: str, letters: int) -> frozenset[str]:
         family = near(self.code)
-        if "hr" in family:  # the languages share words, but Serbian has two scripts
+        if "hr" in family:  # these languages share words, but only Serbian is also in Cyrillic
             apart = self.code in ("hr", "bs") and bool(regex.search(r"\p{Cyrillic}", text))
         else:
             apart = letters >= APART

@@ -1,9 +1,8 @@
 r"""Decide whether two texts are the same mathematical answer, as `\frac12`, `1/2` and `$\dfrac{1}{2}$` are.
 
 Spellings are brought to one form, and formulas are computed. Units, a leading `x =` and a list's order do
-not count. Rational numbers stay exact; others are compared to nine digits. Formulas with letters are
-computed for three sets of values. If all three agree, the formulas count as the same, which is wrong less
-than once in a million.
+not count. Rational numbers stay exact; others are compared to nine digits. Formulas with letters are the same
+if they agree for three sets of values, which is wrong less than once in a million.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from fractions import Fraction
 import regex
 
 MOST_CHARACTERS = 500
-"""The most characters of an answer; MATH's longest has 63. Brackets in longer ones may nest too deeply."""
+"""The most characters to parse, because brackets may nest too deeply. MATH's longest answer has 63."""
 
 _BRACES = r"(?P<{0}>\{{(?:[^{{}}]|(?&{0}))*\}})"
 _A, _B = _BRACES.format("a"), _BRACES.format("b")
 _ROW = "¶"
-"""Replaces the end of a matrix row: its backslashes would look like other marks. ⟦ and ⟧ enclose a matrix."""
+"""Replaces the two backslashes that end a matrix row. ⟦ and ⟧ enclose a matrix."""
 
 _SIMPLE = (
     (r"(?<=(?<![\d.,_])\d{1,3}(?: \d{3})*) (?=(?:\d{3} )*\d{3}(?!\d))", ""),
@@ -56,7 +55,7 @@ _OPEN, _CLOSE = "([{⟦", ")]}⟧"
 
 
 def canonical(text: str) -> Hashable:
-    """Return a value that is equal for all spellings of an answer. A long text is its own value."""
+    """Return a value that is equal for all spellings of an answer. A long text is returned unchanged."""
     return _value(_spelled(text)) if len(text) <= MOST_CHARACTERS else text
 
 
@@ -158,7 +157,7 @@ _POINTS = 3
 _DIGITS = 9  # significant digits of an inexact number
 
 _MOST_BITS, _MOST_FACTORIAL = 20_000, 200
-"""Limits of exact numbers: the value of a short formula may exceed any memory."""
+"""Limits of exact numbers, because a short formula may have a value that fills the memory."""
 
 _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "sin": cmath.sin,
@@ -216,7 +215,7 @@ class _Reader:
         return self.tokens[self.place]
 
     def take(self, *wanted: str) -> str:
-        """Return the next token and advance, if it is one of those wanted; else return an empty text."""
+        """Return the next token and advance, if it is one of `wanted` (default: any); otherwise return ""."""
         found = self.next
         if not found or (wanted and found not in wanted):
             return ""
@@ -228,7 +227,7 @@ class _Reader:
             raise ValueError(self.next)
 
     def whole(self) -> tuple[Scalar, str]:
-        """Return the value of the formula, and its relation, such as `=`; an empty text if it has none."""
+        """Return the value of the formula, and its relation, such as `=`; "" if it has no relation."""
         value, relation = self.sum(), self.take("=", "<", ">")
         if relation:
             relation += self.take("=")
@@ -339,7 +338,7 @@ class _Reader:
         return self.atom()
 
     def argument(self) -> Scalar:
-        r"""Read the argument of a function: brackets, or all factors until the next function: `\sin 2x`."""
+        r"""Read a function's argument: brackets, or all factors before the next function, as in `\sin 2x`."""
         if self.next in ("(", "{", "["):
             return self.atom()
         value = self.power()

@@ -42,15 +42,12 @@ class OutputCheck:
 
     @property
     def schema(self) -> Mapping[str, Any]:
-        """The JSON schema of the type. It forbids additional fields, which pydantic would ignore.
-
-        If a schema allows them, weak models fill the text with invented fields.
-        """
+        """The type's JSON Schema. It forbids additional fields, because weak models would invent some."""
         return cast("Mapping[str, Any]", _closed(self.adapter.json_schema()))
 
     @property
     def demand(self) -> str:
-        """The schema, as a demand."""
+        """A sentence that asks for JSON of this schema."""
         return demand_of_schema(self.schema)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
@@ -71,7 +68,7 @@ class OutputCheck:
 def _places(value: Any, errors: Sequence[Any]) -> Iterator[str]:
     """Yield the pointers of wrong values. For a union, only the faults of the closest type count.
 
-    If several types are equally close, the place is the whole value of the union.
+    If several types are equally close, yield the pointer of the union's whole value.
     """
     found, tried = list[tuple[list[str | int], int, Any]](), defaultdict[Any, Counter[Any]](Counter)
     for each in errors:
@@ -88,7 +85,7 @@ def _places(value: Any, errors: Sequence[Any]) -> Iterator[str]:
 
 
 def _path(value: Any, loc: Sequence[str | int], *, missing: bool) -> tuple[list[str | int], int, Any]:
-    """Return a place's keys without type names, how many precede the first type name, and that name."""
+    """Split pydantic's `loc`: return its keys, the number of keys before a type name, and that name."""
     path, at, tag = list[str | int](), 0, None
     for number, key in enumerate(loc, start=1):
         held = isinstance(value, dict) and (key in value or (missing and number == len(loc)))

@@ -18,7 +18,7 @@ import regex
 REGEX_SECONDS = 2.0  # time limit of a search, in processor time, so that other work does not count
 
 MAX_EXPANDED = 100_000
-"""The most characters of a pattern whose repeat counts are expanded. Compiling these takes about 100 MB."""
+"""The most characters of a pattern with counts expanded: `a{9}` has 9. Compiling these takes about 100 MB."""
 
 BACKTRACKS = "The pattern backtracks without end: look for a repeat within a repeat, such as (a+)+."
 """The hint for a search that took too long."""
@@ -31,10 +31,10 @@ _limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("in
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Limit the time in which patterns are compiled and schemas are checked and applied.
+    """Limit this thread's processor time for compiling patterns and for checking and applying schemas.
 
-    The limit is processor time of this thread. One pattern takes up to a second, and a schema may have
-    thousands of patterns. Limits nest: the outer one still applies.
+    A schema may have thousands of patterns, each taking up to a second. If limits are nested, the earliest
+    end counts.
     """
     before = _limit.set(min(_limit.get(), (time.thread_time() + seconds, seconds)))
     try:
@@ -76,7 +76,7 @@ def compiled(pattern: str) -> regex.Pattern[str]:
 
 
 def search(pattern: str, text: str, most: int = 1) -> list[regex.Match[str]]:
-    """Return the first matches. Raise TimeoutError after about `REGEX_SECONDS` of processor time."""
+    """Return the first `most` matches. Raise TimeoutError after about `REGEX_SECONDS` of processor time."""
     found, seconds = compiled(pattern), REGEX_SECONDS
     while True:
         begun = time.thread_time()

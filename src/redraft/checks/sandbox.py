@@ -2,8 +2,8 @@
 
 Inside there are /usr and Python, read-only, an empty /tmp of 64 MB in memory, and nothing else: no network,
 home, environment, devices or /proc. Bubblewrap applies the filter of system calls below; `inside` limits
-itself. The sandbox does not protect against faults of the kernel or the processor, nor does it hide the time,
-the kernel's version, or the software in /usr.
+memory, CPU time and files. The sandbox does not protect against faults of the kernel or the processor, and
+does not hide the time, the kernel's version, or the software in /usr.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
 
 @contextlib.contextmanager
 def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
-    """Run `inside` in the sandbox, and kill it at the end. asyncio's subprocesses hang if cancelled early."""
+    """Run `inside` in the sandbox, and kill it at the end."""
     with filtering() as number:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603  (asyncio's subprocesses hang if cancelled early)
             jail(number, cpu),
             stdin=stdin,
             stdout=stdout,
@@ -104,7 +104,7 @@ def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
 
 @functools.cache
 def find_sandbox() -> None:
-    """Raise a UsageError that names what to install or allow, unless the sandbox works here."""
+    """Raise a `UsageError` if the sandbox does not work here. It says what to install or allow."""
     if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         found = f"{sys.platform} on {platform.machine()}"
         message = f"the sandbox for programs needs Linux on x86-64 or ARM64, but this is {found}."
@@ -143,7 +143,7 @@ def _tried() -> str:
 
 
 def jail(filter_: int, cpu: int) -> list[str]:
-    """Return the command line that runs `inside`. `filter_` is the descriptor of `filtering`."""
+    """Return the command line that runs `inside`, with a descriptor from `filtering` and CPU seconds."""
     here: list[str] = []
     of_python = sys.base_prefix, str(Path(_python()).parent)
     for folder in ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", *of_python):

@@ -34,7 +34,7 @@ MAX_UNEVALUATED = 10_000
 MOST_PARTS = 10_000  # most parts of a schema that `impossible` looks at
 _NAMED = ("$defs", "definitions")
 MOST_WAYS = 40  # most parts of a schema that may describe an inner value
-OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}  # they allow more
+OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}  # may add fields
 MOST_WRITTEN = 500_000  # items, names or characters: no model writes more
 
 _WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
@@ -52,7 +52,7 @@ class GivenUp(Exception):
 
 
 def validator_of(schema: Schema, name: str) -> Validator:
-    """Return a validator for a schema without references to other documents. Errors begin with `name`."""
+    """Return a validator. Raise a `CheckSyntaxError` that begins with `name` if the schema is unusable."""
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing.exceptions import NoSuchAnchor, Unresolvable
@@ -85,14 +85,14 @@ def validator_of(schema: Schema, name: str) -> Validator:
 def fault_of(text: str) -> tuple[str, str] | None:
     """Return the place and description of a fault in a JSON Schema: `.type`, "'x' is not one of …".
 
-    Return None if the schema is valid by any version of the standard, or if checking takes too long.
+    Return None if the schema is valid by some draft of the standard, or if checking takes too long.
     """
     from jsonschema.exceptions import best_match
     from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
     def stated(part: dict[str, Any]) -> dict[str, Any]:
-        """Leave out null, which counts as missing, and empty lists: drafts disagree on empty `required`."""
+        """Leave out nulls, which count as missing, and empty lists, which not all drafts allow."""
         return {name: each for name, each in part.items() if each is not None and each != []}
 
     schema: Any = json.loads(text, object_hook=stated)
@@ -157,10 +157,10 @@ class _Impossible:
 
 
 def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
-    """Return how many of `keys` were used, and the schema of the value that they lead to.
+    """Follow `keys` into a schema. Return the number of keys followed, and the schema of the value there.
 
-    If the schema does not describe an inner value, return the schema of the value around it. The schema is
-    False if the value may not exist. Return None if it has references that cannot be followed.
+    The walk ends at the last value that the schema describes. The result is False for a value that may not
+    exist. Return None if the found schema has references that cannot be followed.
     """
     part, used = schema, 0
     for key in keys:
@@ -178,7 +178,7 @@ def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
 
 
 def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the schema of an object with these properties, whose schemas are from `schema_at`."""
+    """Return the schema of an object with these properties. Their schemas come from `schema_at`."""
     named = {name: part for each in parts.values() for name, part in each.items() if name in _NAMED}
     values = {name: {k: v for k, v in each.items() if k not in _NAMED} for name, each in parts.items()}
     told = {"type": "object", "properties": values, "required": [*values], "additionalProperties": False}

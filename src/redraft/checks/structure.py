@@ -37,10 +37,7 @@ class Json:
 
     @property
     def schema(self) -> Schema:
-        """The schema of any object or list.
-
-        Without a schema, models often answer with a bare number, string or word.
-        """
+        """Any object or list. Without a schema, models often answer with a bare number, string or word."""
         return {"type": ["object", "array"]}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
@@ -74,7 +71,7 @@ class Keys:
 
     @property
     def demand(self) -> str:
-        """The demand for these keys, as a sentence."""
+        """A sentence that asks for an object with these keys."""
         return f"Answer with JSON alone, an object with {_keys(self.keys)} and no others."
 
     @property
@@ -142,7 +139,7 @@ class JsonSchema:
 
     @property
     def demand(self) -> str:
-        """The schema, as a demand."""
+        """A sentence that asks for JSON of this schema."""
         return demand_of_schema(self.schema)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
@@ -199,7 +196,7 @@ def _places(fault: Any) -> list[str]:
 
 
 def demand_of_schema(schema: Schema) -> str:
-    """Return the demand for JSON that fits a schema."""
+    """Return a sentence that asks for JSON that fits a schema."""
     if (shape := sketch(schema)) is not None:
         return f"Answer with JSON alone, of this shape:\n{shape}"
     return f"Answer with JSON alone that fits this JSON schema:\n{_text(schema)}"

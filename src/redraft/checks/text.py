@@ -41,7 +41,7 @@ _OTHER = {"uppercase": regex.compile(r"\p{Ll}+"), "lowercase": regex.compile(r"\
 """For each check of case, a pattern of letters in the other case."""
 _CASED = regex.compile(r"[\p{Ll}\p{Lu}]")
 _SAYS = regex.compile(r"[\p{L}\p{N}]")
-_MARKS = regex.compile(r"(?!-\Z)\s*\p{P}[\s\p{P}]*")  # only marks, such as `...`. A `-` at the end is a sign
+_MARKS = regex.compile(r"(?!-\Z)\s*\p{P}[\s\p{P}]*")  # only punctuation, such as `...`; a lone `-` is a sign
 
 
 def bullets(text: str) -> int:
@@ -113,7 +113,7 @@ PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"
 class Count:
     """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for no limit.
 
-    If the answer is JSON with strings, only the text in them counts.
+    If the answer is JSON, only the text in its strings counts. `lines` counts all lines.
     """
 
     unit: str
@@ -131,7 +131,7 @@ class Count:
 
     @property
     def demand(self) -> str:
-        """The demand for the bounds, as a sentence."""
+        """A sentence with the bounds: `Write at most 50 words.`"""
         only = self.high if self.low in (None, self.high) else self.low
         written = f" {WRITTEN[self.unit]}" if self.unit in WRITTEN and self.high != 0 else ""
         return f"Write {self._bounds()} {self.unit[:-1] if only == 1 else self.unit}.{written}"
@@ -224,7 +224,7 @@ class Case:
 
     @property
     def demand(self) -> str:
-        """The demand for this case, as a sentence."""
+        """A sentence that asks for this case."""
         return f"Write in {'capital' if self.name == 'uppercase' else 'small'} letters only."
 
     @property
@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """The form of answers without the phrase; for `lacks[part]`, only if it is one mark, such as `!`."""
+        """The form of answers without the phrase; `lacks[part]` has one only for a mark, such as `!`."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
@@ -469,7 +469,7 @@ def _said(escape: regex.Match[str]) -> str:
 class Matches:
     """`matches:REGEX`: the regular expression, in the syntax of `regex`, is found in the answer.
 
-    `lacks[regex]:REGEX`: the expression is not found. `absent` is then true.
+    `lacks[regex]:REGEX`: the expression is not found, and `absent` is True.
     """
 
     pattern: str
@@ -493,7 +493,7 @@ class Matches:
 
     @property
     def demand(self) -> str:
-        """The demand for the pattern, as a sentence."""
+        """A sentence with the pattern, which must match or, if `absent`, must not."""
         some = "No part of the answer may" if self.absent else "Some part of the answer has to"
         return f"{some} match the regular expression {self.pattern}"
 

@@ -81,7 +81,7 @@ class ToolCheck:
 
     @property
     def demand(self) -> str:
-        """The demand on calls, as a sentence."""
+        """A sentence about the calls; empty if `inner` has no demand."""
         if self.after:
             return f"Call {self.target} only after {self.after} has answered."
         if self.inner is None:
@@ -122,10 +122,9 @@ _MOST = 65_536  # most characters of a schema to check
 
 
 def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return the first fault in `tools`, a mapping from place to tool, and its place; None if there is none.
+    """Return the first fault in tools, which are given by place (`tools[0]`), and its place; or None.
 
-    A function must have a unique name that the formats of calls allow, and a JSON Schema for its
-    parameters.
+    A function must have a unique name that models can write in a call, and a JSON Schema for its parameters.
     """
     known = dict[str, str]()
     for place, tool in tools.items():
@@ -178,7 +177,7 @@ def bounds_of(checks: Iterable[Check]) -> dict[str, dict[str, float]]:
 
 
 def stricter(schema: Mapping[str, Any], bounds: Mapping[str, float]) -> dict[str, Any]:
-    """Return a schema with bounds added. If two limit the same side, the stricter one is kept."""
+    """Return a schema with bounds added. Of two values of a keyword, the stricter one is kept."""
     holds = {keyword: holds for _, holds, keyword in _SIGNS.values()}
     new = {key: n for key, n in bounds.items() if key not in schema or holds[key](n, schema[key])}
     return {**schema, **new}

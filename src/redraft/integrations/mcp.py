@@ -1,7 +1,7 @@
 """Offer `ask` and `check` as tools of the Model Context Protocol (`redraft mcp`).
 
-A client is not trusted with this machine: it may use only checks that read nothing but texts. The user who
-starts the server sets the model and all limits.
+A client is not trusted with this machine: it may use only checks that compute on texts. The user who starts
+the server sets the model and all limits.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Tools:
 def _told() -> Iterator[None]:
     try:
         yield
-    except RedraftError as error:  # the client sees the text of no other error than `ToolError`
+    except RedraftError as error:  # clients see the text of a `ToolError` only
         raise ToolError(str(error)) from None
 
 

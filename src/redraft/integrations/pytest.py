@@ -5,7 +5,7 @@
 
 The test fails if the 95 % Wilson interval of the passing share lies entirely below `share`. So a test whose
 true share is exactly `share` fails by chance once in forty runs. The summary shows all shares and intervals.
-redraft is imported only in marked tests, because pytest loads this file in every project.
+Only marked tests import redraft, because pytest loads this file in every project.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
 _SHORT = 3
 """The most words for which "in two words" means exactly two."""
 _GREETED = {"sentences", "paragraphs", "lines"}
-"""Units in which a letter's greeting and signature count, too, so that its text must be shorter."""
+"""Units in which a letter's greeting and signature count, too, so that an upper bound is unsure."""
 _LETTER = (
     r"\b(?:write|draft|compose|need|send|make|help|create|prepare|reply to|answer)\b[^.?!]{0,60}"
     r"(?<!case )(?<!capital )(?<!small )(?<!all )(?<!the )\b(?:letter|e-?mail)s?\b(?! [a-z]\b)"

@@ -81,7 +81,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A masked sentence of a prompt, with the prompt."""
+    """A sentence of a prompt, with its quotations hidden."""
 
     text: str
     of: Text

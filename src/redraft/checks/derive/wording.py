@@ -106,7 +106,7 @@ Unless = Callable[[Sentence, re.Match[str]], object]
 
 
 def wordings(sentence: Sentence) -> Found:
-    """Yield the checks that the table below finds."""
+    """Yield the checks that `_TABLE` finds."""
     for check, negated, unless, patterns in _TABLE:
         for pattern in patterns:
             for match in sentence.all(pattern, negated=negated):
@@ -116,9 +116,9 @@ def wordings(sentence: Sentence) -> Found:
 
 
 def _phrases(sentence: Sentence, match: re.Match[str], check: str) -> list[str]:
-    """Return the phrases in the groups of a match: `list` (quotations), `bare` (words) or `what` (one phrase).
+    """Return the phrases in a match, from its groups `list` (quotations), `bare` (words) or `what` (one phrase).
 
-    The list is empty if a phrase is unusable. One character is too short at the beginning or end of an answer.
+    Return nothing if a phrase is unusable, such as one character in `starts:` or `ends:`.
     """
     found = match.groupdict()
     if "{}" not in check:
@@ -227,8 +227,8 @@ _TABLE = (
     _said('starts:"', _WRAP),
     _said('ends:"', _WRAP),
 )
-"""Each row has a check, with a place for a phrase; whether matches after a "not" count; a test for matches that
-mean something else; and the patterns.
+"""Each row has a check, in which `{}` is a phrase; whether matches after a "not" count; a test that excludes
+matches; and the patterns.
 """
 
 _ASKED = (
