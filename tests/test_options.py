@@ -70,7 +70,7 @@ def test_the_defaults_are_those_that_engines_and_chains_have() -> None:
     sampling = Sampling()
     assert vars(sampling).keys() - NOT_OPTIONS <= defaults.keys()
     for name in ("temperature", "top_p", "max_tokens"):
-        assert f"[{getattr(sampling, name):g}, or the server's own]" in options_of(PlainOptions)[name].text
+        assert f"[{getattr(sampling, name):g}, or the server default]" in options_of(PlainOptions)[name].text
     assert SHIPPED[defaults["prompts"]] == DEFAULT
 
 

@@ -245,13 +245,13 @@ class PlainOptions(OptionModel):
     steer: bool = option("let checks steer the writer word by word, if its engine can", LOOP, default=True)
     system: str | None = option("add this system message to prompts that have none", LOOP, "TEXT")
     temperature: float | None = option(
-        "sampling temperature; 0 is greedy [0.7, or the server's own]", SAMPLING, "T", ge=0, lt=100
+        "sampling temperature; 0 is greedy [0.7, or the server default]", SAMPLING, "T", ge=0, lt=100
     )
     top_p: float | None = option(
-        "nucleus sampling: probability to keep [1, or the server's own]", SAMPLING, "P", gt=0, le=1
+        "nucleus sampling: probability to keep [1, or the server default]", SAMPLING, "P", gt=0, le=1
     )
     max_tokens: int | None = option(
-        "maximum new tokens in an answer or criticism; native mode: in a chain [2048, or the server's own]",
+        "maximum new tokens in an answer or criticism; native mode: in a chain [2048, or the server default]",
         SAMPLING,
         "N",
         **TOKENS,
@@ -386,7 +386,7 @@ class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):
 class EvalFlags(Flags):
     """The options of `eval`."""
 
-    guided: bool = option("let the task's own scoring checks guide revisions too", LOOP, default=False)
+    guided: bool = option("let the task's scoring checks guide revisions, too", LOOP, default=False)
     samples: int = option(
         "answer each record N times, for pass@k (one of k is right)", SAMPLING, "N", default=1, ge=1, le=1000
     )

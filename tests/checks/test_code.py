@@ -271,7 +271,7 @@ def test_tests_that_are_wrong(tests: tuple[str, ...], setup: str, message: str) 
 @pytest.mark.parametrize(
     ("program", "problem", "hint"),
     [
-        (None, "bubblewrap is not installed", "apt install bubblewrap"),
+        (None, "needs bubblewrap, which is not installed", "apt install bubblewrap"),
         ("echo 'bwrap: No permissions to create new namespace.' >&2; exit 1", "No permissions", "allow user"),
         ("exec sleep 600", "timed out", "allow user"),
     ],

@@ -25,7 +25,7 @@ def fault(*checks: str, max_tokens: int | None = None) -> str:
 
 
 EXCLUDED = [
-    ("words<=3", "words>=5", "one wants at least 5, the other at most 3"),
+    ("words<=3", "words>=5", "one demands at least 5, the other at most 3"),
     ("words<=3", "sentences>=4", "each of the sentences has words of its own"),
     ("lines<=2", "bullets>=3", "each of the bullets has lines of its own"),
     ("lacks:x", "contains:x", "one demands 'x', the other forbids it"),

@@ -135,7 +135,7 @@ class Prefixed(Check, Protocol):
 
 
 _unasked: set[tuple[str, str]] = set()
-"""Pairs of a check's name and its faulty attribute, `prefix` or `form`, which is not used again."""
+"""Faulty attributes that are not used again, as pairs of a check's name and `prefix` or `form`."""
 
 
 def prefix_of(check: Check, text: str) -> Prospect:
@@ -245,7 +245,7 @@ async def run_checks(
         return place if isinstance(place, str) else (place[0] + begin, place[1] + begin)
 
     results = await together([run_check(check, text, prompt) for check in checks])
-    known = begin >= 0  # `json_in` returns -1 if line breaks differ
+    known = begin >= 0  # -1: the place of the JSON is unknown
     return tuple(one.model_copy(update={"places": tuple(map(moved, one.places * known))}) for one in results)
 
 

@@ -163,7 +163,7 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
 
 
 def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
-    """Return the functions of the program in an answer, outer ones first, then its statements.
+    """Return the parts of the program in an answer: functions, outer ones first, and then statements.
 
     Each part is (lines, begin, end, name). The name is None for a statement that is not a definition. If a
     fenced program does not parse, it is cut before each unindented line, and the names are "".

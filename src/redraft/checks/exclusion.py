@@ -55,7 +55,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
         if why := _clash(one, other) or _clash(other, one) or "".join(unlike):
             answer = "answer with letters" if isinstance(one, Case) else "answer"
             message = f"no {answer} passes both {one.name:.200} and {other.name:.200}: {why}."
-            return message, "Change one of the two checks, or leave it out."
+            return message, "Change or remove one of the two checks."
     for part in parts:
         what, low, high = _bounds(part) or ("", 0, None)
         if high == 0 and what not in WRITTEN:
@@ -126,7 +126,7 @@ def _outside(first: Bounds, second: Bounds) -> str:
     if not held or most is None or low <= most:
         return ""
     each = "" if what == other else f", and each of the {what} has {other} of its own"
-    return f"one wants at least {low}, the other at most {high}{each}"
+    return f"one demands at least {low}, the other at most {high}{each}"
 
 
 def _has(check: Check, lacked: Lacks) -> bool:

@@ -3,7 +3,7 @@ r"""Checks that compare an answer's result with the right one: a number, a lette
 Text after the beginning of another question is ignored, and so are results that the answer retracts or
 denies. The result follows a mark: the last `####`, `\boxed{…}` or "the answer is". Without a mark, it is the
 last number or formula, or the only remaining letter. An answer that offers two results ("42 or 43") has none.
-Sums without =, units and number words are not read. A check's name has the right result, its messages do not.
+Units, number words and sums without = are not read. A check's name has the right result, its messages do not.
 """
 
 from __future__ import annotations

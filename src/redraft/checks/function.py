@@ -131,7 +131,7 @@ def demands(text: str) -> Callable[[F], F]:
             function.demand = text  # type: ignore[attr-defined]
         except AttributeError:
             found = f"{shown(function)} cannot be given a demand."
-            raise UsageError(found, hint="Write a function of your own that calls it.") from None
+            raise UsageError(found, hint="Write a function that calls it.") from None
         return function
 
     return decorate

@@ -393,7 +393,7 @@ class Source:
 
 @lru_cache(maxsize=16)
 def source_of(prompt: str) -> Source:
-    """Return the facts of a prompt, which is read once for all its answers."""
+    """Return the facts of a prompt. They are cached, so that further answers take less time."""
     return Source.of(prompt)
 
 
@@ -545,7 +545,7 @@ def _in_list(word: str) -> bool:
 
 
 def is_english(words: Iterable[str]) -> bool:
-    """Return whether most words without a capital are common English ones."""
+    """Return whether most words without a capital are common English words."""
     small = [word for word in words if word.islower()]
     return sum(map(_in_list, small)) >= _ENGLISH * len(small)
 

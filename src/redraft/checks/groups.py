@@ -80,7 +80,7 @@ class AnyOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """The form of the first part that steers."""
+        """The form of the first part that has one."""
         return next(filter(None, map(form_of, self.parts)), None)
 
     def prefix(self, text: str) -> Prospect:

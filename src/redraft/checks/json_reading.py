@@ -37,7 +37,7 @@ class NotJson(ValueError):
 
 
 class Block(NamedTuple):
-    """A fenced block: its mark in lower case, and the range of its content."""
+    """A fenced block: its language, such as `json`, and the range of its content."""
 
     mark: str
     begin: int
@@ -45,7 +45,7 @@ class Block(NamedTuple):
 
 
 def read_json(answer: str) -> tuple[Any, str]:
-    """Return the JSON in a text, as a value and as text. Raise `NotJson` with line and column of the fault."""
+    """Return the JSON in a text, as a value and as text. Raise `NotJson` with the fault's line and column."""
     text = answer.replace("\r\n", "\n")
     if not text.strip():
         raise NotJson("The answer is empty, and JSON is wanted.")
@@ -231,7 +231,7 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
 
 
 def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the span that deletes a member and its comma; for a first member, also `others` after it."""
+    """Return the span of a member and its comma. If the member is first, `others` after it are included."""
     around = span_of(text, keys[:-1])
     members = [*_members(text, around[0])] if around and not around[2] else []
     names = [str(name) for name, *_ in members]

@@ -2,7 +2,7 @@
 
 The judge explains first and writes its score on the last line. If the score is missing, the judge is asked
 once more. A reward model's score is the logistic function of the reward. Rewards rank answers to the same
-prompt, so a bar suits only one model and one kind of prompt.
+prompt, so a threshold suits only one model and one kind of prompt.
 """
 
 from __future__ import annotations

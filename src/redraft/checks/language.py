@@ -87,8 +87,8 @@ def _detector() -> LangDetector:
 
 
 # Chosen on 60 short texts of tests/data/short_texts.tsv, and tested on 60 others and 16 with foreign words.
-LIKELY = 0.3  # least probability of another language and its family for an answer to fail
-SHARE = 0.001  # least probability of the right language, per letter of the answer, for it to pass
+LIKELY = 0.3  # an answer fails only if another family is at least this probable,
+SHARE = 0.001  # and the right one is less probable than this times the number of letters
 APART = 100  # letters from which near languages, such as Norwegian and Danish, can be told apart
 _NO_PROSE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+")
 

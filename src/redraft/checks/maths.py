@@ -45,7 +45,7 @@ _UNIT = regex.compile(
     r"(?<=[\d}]|\\pi)\s*(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\s(?!sqrt|pi|frac|cup|or|and)[a-zA-Z]{2,}(?:\s[a-zA-Z]+)*)(?:\^\{?\d\}?)?\s*$"
 )
 _SPACE = regex.compile(r"(?<!\\(?:sin|cos|tan|cot|sec|csc|ln|log|exp|pi))\s+|\s+(?![a-zA-Z])")
-"""Matches all spaces except those that end a command before a letter."""
+"""Matches all spaces, except those between a command, such as `sin`, and a letter."""
 
 _THOUSANDS = regex.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _NAMED = regex.compile(r"^[a-zA-Z](?:\([a-zA-Z]\))?(?:=|\\in)(?=[^<>]+$)")

@@ -104,14 +104,14 @@ def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
 
 @functools.cache
 def find_sandbox() -> None:
-    """Raise a `UsageError` if the sandbox does not work here. It says what to install or allow."""
+    """Raise a `UsageError` that says what to install or allow, if the sandbox does not work here."""
     if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         found = f"{sys.platform} on {platform.machine()}"
         message = f"the sandbox for programs needs Linux on x86-64 or ARM64, but this is {found}."
         hint = "Run this step in Linux: in a container, a virtual machine, or WSL 2 (wsl --install)."
         raise UsageError(message, hint=hint)
     if shutil.which("bwrap") is None:
-        message = "bubblewrap is not installed, and a model's programs are not run without it."
+        message = "running a model's programs needs bubblewrap, which is not installed."
         hint = "Type: apt install bubblewrap (Fedora: dnf install bubblewrap; Arch: pacman -S bubblewrap)"
         raise UsageError(message, hint=hint)
     if problem := _tried():
@@ -188,8 +188,8 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000  # from linux/seccomp
 def filtering() -> Iterator[int]:
     """Yield the descriptor of a file that contains the filter for bubblewrap.
 
-    The filter is a BPF program on `struct seccomp_data`: the call at 0, the architecture at 4, the first
-    argument at 16.
+    The filter is a BPF program on `struct seccomp_data`, which has the call at byte 0, the architecture at 4,
+    and the first argument at 16.
     """
     machine = platform.machine()
     column = list(_ARCHITECTURES).index(machine)

@@ -65,13 +65,13 @@ def validator_of(schema: Schema, name: str) -> Validator:
         if not impossible(schema):
             return found
         problem = "no JSON fits it: a required part allows no value, is too long, or contains itself"
-        hint = "Look for `not`, `false`, a minimum above its maximum or 500,000, or a type that needs itself."
+        hint = "Look for `not`, `false`, a minimum above the maximum or 500,000, or a type within itself."
     except SchemaError as error:
         fault = error.context[0] if error.context else error
         problem = f"it is not a JSON Schema: {fault.json_path}: {fault.message}"
     except Unresolvable as error:
         ref = f"{error.ref}#{error.anchor}" if isinstance(error, NoSuchAnchor) else error.ref
-        problem = f"it refers to {ref!r}, which is not in the file, and nothing is fetched"
+        problem = f"it refers to {ref!r}, which is not in the file. Other files are not read"
     except RecursionError:
         problem = "it refers to itself without end"
     except GivenUp as error:
@@ -159,8 +159,8 @@ class _Impossible:
 def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     """Follow `keys` into a schema. Return the number of keys followed, and the schema of the value there.
 
-    The walk ends at the last value that the schema describes. The result is False for a value that may not
-    exist. Return None if the found schema has references that cannot be followed.
+    The walk ends at the last value that the schema describes. The schema is False if the value may not exist.
+    Return None if the schema has references that cannot be followed.
     """
     part, used = schema, 0
     for key in keys:

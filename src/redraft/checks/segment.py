@@ -67,10 +67,9 @@ def paragraphs(text: str) -> list[str]:
 def sentences(text: str) -> list[str]:
     """Return the sentences of a text.
 
-    A sentence ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？` anywhere, at a blank
-    line, and at the end of a heading or list item. It does not end after a title, an initial or an
-    abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop. A piece without a word is
-    not a sentence.
+    A sentence has a word. It ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？` anywhere, at
+    a blank line, and at the end of a heading or list item. It does not end after a title, an initial or an
+    abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop.
     """
     found = []
     for block in _blocks(unix(text)):

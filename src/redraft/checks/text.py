@@ -4,8 +4,8 @@ A line within a code fence is not a bullet, item or heading: `# x` is a comment 
 changes how a line counts, so counts only grow.
 
 Phrases match whole words (`steering.phrase`): `lacks:light` finds "Light" and "light's", but neither
-"lighthouse" nor "light2". Case, the kind of apostrophe, spacing, Unicode's form, invisible characters, and
-Markdown emphasis around a word make no difference.
+"lighthouse" nor "light2". Case, the kind of apostrophe, spacing, Unicode normalisation, invisible characters
+and Markdown emphasis around a word make no difference.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ WRITTEN = {
     "items": 'An item is a line that begins with "- ", or with a number such as "1. ".',
     "headings": 'A heading is a line that begins with "# " or "## ".',
 }
-"""For each unit, a sentence that describes its notation, for messages about too few."""
+"""For each unit, a sentence that describes its notation."""
 
 _NO_WORD = "The answer has no word."
 PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("{}. ", "\n")}
@@ -377,7 +377,7 @@ def phrase_of(written: Written) -> Contains | Lacks | Starts | Ends | Matches:
     """Parse `contains`, `lacks`, `starts` or `ends`. Quotation marks around the text are removed.
 
     Raises:
-        CheckSyntaxError: The option is neither `part` nor `lacks[regex]`, or the text looks like a list.
+        CheckSyntaxError: The option is unknown, or the text looks like a list.
     """
     kind, text = written.kind, unwrapped(written.text)
     if (kind, written.option) == ("lacks", "regex"):
@@ -396,7 +396,7 @@ _QUOTES = [(pair[0], pair[1]) for pair in ('""', "''", "“”", "‘’", "„�
 
 
 def unwrapped(text: str) -> str:
-    """Remove the quotation marks around a phrase, unless they belong to its words or to several phrases."""
+    """Remove the quotation marks around a phrase, unless they enclose only parts: `"a", "b"`."""
     for first, last in _QUOTES:
         inside = text[1:-1]
         one = not {first, last} & {*inside} or (inside[0] == first and inside[-1] == last and len(inside) > 1)

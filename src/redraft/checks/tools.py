@@ -40,7 +40,7 @@ class Bound:
 
     @property
     def demand(self) -> str:
-        """The bound, in words."""
+        """The bound in words: `at most 100`."""
         return f"{_SIGNS[self.sign][0]} {self.limit:g}"
 
     def check(self, answer: Any, _: Prompt) -> Outcome:
@@ -60,7 +60,7 @@ class ToolCheck:
     """A check of the calls of one tool. A text without calls passes."""
 
     name: str
-    target: str  # a tool's name, which may have dots, and an argument's path after a dot; `*` is every item
+    target: str  # a tool (its name may have dots), or an argument: `pay.items.*.price`
     inner: Check | None = None  # judges the argument, or all arguments, as text or JSON
     typed: bool = False  # `inner` takes the value itself, not its text
     after: str = ""  # the tool that must have answered before; without `after` and `inner`: one call at most
@@ -122,7 +122,7 @@ _MOST = 65_536  # most characters of a schema to check
 
 
 def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return the first fault in tools, which are given by place (`tools[0]`), and its place; or None.
+    """Return the first fault in tools, and its place, such as `tools[0].name`; None if there is none.
 
     A function must have a unique name that models can write in a call, and a JSON Schema for its parameters.
     """

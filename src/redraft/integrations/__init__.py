@@ -1,4 +1,4 @@
 """Use checks and chains in other programs, through pytest and MCP.
 
-`judged` gives any framework a check's score, verdict and feedback. `docs/bridges.md` has code for several.
+`judged` gives any framework a check's score, verdict and feedback. `docs/bridges.md` has examples.
 """

@@ -35,7 +35,7 @@ _BEFORE = {
         r"|list|make|create|provide|produce|to|into"
     ),
 }
-"""Patterns of the words before a number, by the bound that they set and its offset from the number."""
+"""Patterns of the words before a number. `("least", 1)`: "more than 5" sets the least number, 5 + 1."""
 _LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at ?least|\+"
 _MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?:the )?most|tops?|limit"
 
@@ -74,7 +74,7 @@ _SECOND = re.compile(
     r"\b(?:and|then|plus)\b.*\b(?:explain|describe|justify|add|give|write|say why|summari[sz]e|tell)\b[^,]*$|\band an?\s*$",
     re.IGNORECASE,
 )
-"""Matches the text before an amount that limits a second part of the answer."""
+"""Matches the text before the length of a second part of the answer: "yes or no, and explain in ..."."""
 _PREPOSITION = (
     r"(?:\s(?:to|at|under|below|in|is|are|should|must|with|of|shorter|within|no|max|that)\b[^,.;]*)?\s*$"
 )
@@ -90,7 +90,7 @@ _SEVERAL = re.compile(
     r"|captions|headlines|titles|jokes|poems|haikus|limericks|stories|ads|reviews|names|hooks|bios|lines)\b[^.;]*$",
     re.IGNORECASE,
 )
-"""Matches the text before an amount that limits a part of the answer, or each part."""
+"""Match the text before an amount that limits one part of the answer, or each of several texts."""
 _CHANGES = re.compile(
     r"\b(?:by|add|cut|remove|delete|read|teach me|learn|insert|drop|replace|find|count)(?: (?:it|this|that|another|up|out))*\s*$",
     re.IGNORECASE,

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import cache
 
 MOST_SENTENCES = 150
-"""The most sentences to read at the beginning, and again at the end. Those between are not read."""
+"""The most sentences to read at the beginning, and as many at the end. The others are skipped."""
 LONGEST_SENTENCE = 1200
-"""The most characters of a sentence. A longer one is hardly a demand, and is not read."""
+"""The most characters of a sentence. Longer sentences are skipped, because they are hardly demands."""
 LONGEST_PHRASE = 300
 
 BASE, LAST = 0xF0000, 0xFFFF0
@@ -47,7 +47,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Replace each quotation with its own character. From the 65,521st on, all share `LAST`."""
+        """Replace each quotation with a character, from `BASE` on. The 65,521st and later become `LAST`."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:
@@ -168,7 +168,7 @@ _ASKED_AFTER = re.compile(
     r"[:)]|[,—–-] ?(?:\w+ ){0,2}?(?:what|how|why|who|when|where|which|is|are|can|do|does|did|should|was)\b(?!\W*$)",
     re.I,
 )
-"""Matches, after a demand, the question that the demand is about."""
+"""Matches a question after a demand: "In ten words, why does it rain?"."""
 _WONDERS = re.compile(r"^\W*(?:what|why|who|how (?!do i|can i|to|many)|where|when)\b", re.I)
 _NOT_HERE = re.compile(
     r"(?:\b(?:not|never|avoid|without|nothing|nobody|no one|none|refrain|stop|quit)|n['’]t)\b(?! (?:only|forget|hesitate))",
