@@ -141,7 +141,7 @@ def nearest(name: str, known: Iterable[str], before: str = "") -> str:
     """
     from difflib import get_close_matches
 
-    known, name, plain = list(known), name[:80], name.replace("-", "_")  # difflib takes 40 times the memory
+    known, name, plain = list(known), name[:80], name.replace("-", "_")  # difflib takes 40 times its memory
     ours = [line.split(":")[0] for line in _ELSEWHERE.splitlines() if plain in line.split()[1:]]
     near = [each for each in known if each.replace("-", "_") in ours]
     if not ours:

@@ -5,7 +5,7 @@ may have several readings: `1.234` is 1.234 or 1234, a pound is money or weight,
 Nothing is converted: 60 minutes are not an hour. A capitalised word at the beginning of a sentence, label or
 value is a name only if it is not a common English word (`common_words.txt`); in other languages, it is not
 checked. Relations between facts, and `one` to `twelve` without a unit, are not checked. The prompt is read
-generously: a name in it may be in lower case, and a date may lack its year or weekday.
+generously: a name in it may be in lower case, and a date may lack its weekday, or have its year elsewhere.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"
 class Count:
     """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for no limit.
 
-    If the answer is JSON, only the text in its strings counts. `lines` counts all lines.
+    If the answer is JSON with strings, only their text counts. `lines` counts all lines.
     """
 
     unit: str

@@ -60,7 +60,7 @@ class ToolCheck:
     """A check of the calls of one tool. A text without calls passes."""
 
     name: str
-    target: str  # a tool (its name may have dots), or an argument: `pay.items.*.price`
+    target: str  # a tool (its name may have dots), or an argument: `pay.items.*.price`; `*` is any item
     inner: Check | None = None  # judges the argument, or all arguments, as text or JSON
     typed: bool = False  # `inner` takes the value itself, not its text
     after: str = ""  # the tool that must have answered before; without `after` and `inner`: one call at most
