@@ -503,7 +503,7 @@ class Matches:
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the pattern is found or, if `absent`, not found. One unwanted match scores 1/2, two 1/3."""
+        """Search for the pattern. If `absent`, one match scores 1/2, two score 1/3, and so on."""
         try:
             found = search(self.pattern, answer, most=MOST_PLACES + 1 if self.absent else 1)
         except TimeoutError:
