@@ -43,10 +43,10 @@ class Job:
 
     @contextmanager
     def run(self, source: Path, model: Path | None = None, ref: str | None = None) -> Iterator[Run]:
-        """Yield the `Run` of a command, with its progress bar, its remarks and its warnings.
+        """Yield the `Run` of a command with a progress bar. Then tell how to try `model`, the output.
 
-        Tell how to try `model`, the output. An adapter needs a `ref`, with its base.
-        Warnings about NaN and infinite values are printed even with --quiet, and make the exit status 1.
+        `ref` is the reference of an adapter with its base. Warnings about NaN and infinite values are printed
+        even with --quiet, and make the exit status 1.
         """
         from redraft.weights.output import Run
 

@@ -59,12 +59,12 @@ def is_refusal(error: errors.RedraftError) -> bool:
 
 
 def is_filtered(error: errors.RedraftError) -> bool:
-    """Return whether a content filter refused a request. Such an error concerns no other request."""
+    """Return whether a content filter refused a request. Other requests are not affected."""
     return isinstance(error, errors.ServerError) and bool(FILTER.search(error.message))
 
 
 def is_doubtful(error: errors.RedraftError) -> bool:
-    """Return whether it is unclear if an item or the whole job caused an error. Later items show which."""
+    """Return whether an error may come from its item or from the whole job. Later items show which."""
     if isinstance(error, errors.ServerError):
         return error.status not in _REFUSED | _HOPELESS
     return isinstance(error, (errors.EngineTimeout, errors.CheckError))

@@ -65,7 +65,7 @@ class IdSet:
 
 
 def digest_of(item_id: object) -> int:
-    """Return a text's hash, which is the same in each process. It is never 0, which marks an empty slot."""
+    """Return a text's 64-bit hash. It is the same in each process, and never 0, which marks an empty slot."""
     digest = hashlib.blake2b(str(item_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True) or 1
 

@@ -1,4 +1,4 @@
-"""Show progress: a line that is redrawn on a terminal, or a new line after 3 seconds and every 15 elsewhere.
+"""Show progress: on a terminal, a line that is redrawn; elsewhere, a line after 3 seconds, then every 15.
 
 Rates and the time left are computed from this run only.
 """
@@ -31,7 +31,7 @@ _PLAIN = (".json", ".jsonl", ".ndjson", ".txt")
 
 
 class ProgressLine:
-    """Count in `done` and, within a `with` block, show the count. Call `update` after each change.
+    """Show a count within a `with` block. The caller sets `done`, and then calls `update`.
 
     Args:
         total: The whole amount to do; None or 0 if it is unknown.
@@ -178,7 +178,7 @@ class ItemProgress(ProgressLine):
         return f"item {name}" + (f" +{len(others)}" if others else "")
 
     def tick(self) -> None:
-        """Redraw the clock between two steps."""
+        """Redraw the line, because its clock has moved on."""
         super().update()
 
     def write(self, tokens: int) -> None:

@@ -140,7 +140,7 @@ class RunFile:
         self.write(_record(provenance, source, [_session() | {"ended": now()} | figures]) | about)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Write a record unchanged."""
+        """Write a record to the file."""
         self.record = record
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
         write_file(self.path, text.encode("utf-8", "replace"), hint=f"Make room, or write {self._elsewhere}.")
@@ -284,7 +284,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
 def differences(first: dict[str, Any], other: dict[str, Any], source: Path | None) -> Iterator[str]:
     """Yield a text for each difference between the run records of two outputs.
 
-    `source` is the longer input. With it, one input can be recognised as the beginning of the other.
+    `source` is the longer of the two inputs, to see whether the other is its beginning.
     """
     yield from _changed(first, other)
     for name in _INPUTS:
