@@ -143,8 +143,8 @@ def dedupe(
     rouge: the same input, and similar instructions by ROUGE-L, as in Alpaca. minhash: Jaccard
     similarity of word 3-shingles, for millions of records.
 
-    Records with an answer are preferred, then longer ones. Ties are decided by content, not
-    by the order of the input. The input is spooled to disk beside the output.
+    Records with an answer are preferred, then longer ones. Ties are decided by content, not by the order of
+    the input. The input is spooled to disk beside the output.
     """
     from redraft.data.dedupe import dedupe as deduped
 

@@ -81,7 +81,7 @@ def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect
 
 
 class WithOptions:
-    """A command with more options, which `options` returns when typer reads them.
+    """A command with additional options: those that `options()` returns when typer reads them.
 
     A parameter whose type is a dataclass becomes one option for each of its fields. The parameter
     `flags: Given` receives the values of `options` that the user gave.

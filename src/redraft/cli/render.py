@@ -32,7 +32,7 @@ _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
 
 def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Spans = ()) -> Text:
-    """Return `after` with the changes since `before` marked, and `faults`, spans of `after`, underlined.
+    """Return `after`, with the changes since `before` marked. The spans in `faults` are underlined.
 
     If the texts are too long or too different for a diff (see `changes`), all of `after` is green.
     """

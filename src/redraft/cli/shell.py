@@ -37,7 +37,7 @@ _EXTRAS = {
 
 
 def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
-    """Return an option of a command. The default is shown only if `text` contains it."""
+    """Return an option of a command. The help shows its default only if `text` names it."""
     return typer.Option(*names, metavar=metavar, help=text, **{"show_default": False, **more})
 
 

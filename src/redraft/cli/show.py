@@ -1,4 +1,4 @@
-"""`redraft show`: print the chains of a file, in any shape that redraft reads."""
+"""`redraft show`: print the chains of a file, in any format that redraft reads."""
 
 from __future__ import annotations
 

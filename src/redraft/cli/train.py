@@ -55,8 +55,7 @@ def ppo(words: Words = None) -> None:
 
     The model answers prompts, --reward judges the answers, and PPO, RLOO or GRPO (--algorithm) makes the
     good ones likelier. The reward is a check, a reward model, a Python function, a program, or a sum of
-    several. All answers are in samples.jsonl. Recipes, flags and resuming are as in
-    `redraft train sft`.
+    several. All answers are in samples.jsonl. Recipes, flags and resuming are as in `redraft train sft`.
     """
     _run("ppo", words)
 

@@ -112,7 +112,7 @@ class Watch:
         elif isinstance(event, Interrupted):
             self._place = None  # the moving text will be written again
             self._settle()
-            self.console.print(RichText(f"Writing the text anew: {printable(event.error.message)}", "yellow"))
+            self.console.print(RichText(f"Starting over: {printable(event.error.message)}", "yellow"))
         elif isinstance(event, Finished):
             self._finish(event)
 

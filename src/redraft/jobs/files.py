@@ -99,7 +99,7 @@ def open_own(path: Path, flags: int = 0) -> int:
 
 def _fault(found: os.stat_result, path: Path) -> str | None:
     if not stat.S_ISREG(found.st_mode):
-        return "something that is not a regular file"
+        return "not a regular file"
     if is_foreign(found, path.parent):
         return "another user's file"
     return "a file with another hard link" if found.st_nlink > 1 else None
@@ -115,7 +115,7 @@ def is_foreign(found: os.stat_result, folder: Path) -> bool:
 
 def _in_the_way(path: Path, what: str) -> OutputError:
     hint = "Remove it if it is yours, or choose another output path."
-    return OutputError(f"{path} cannot be written: {what} is there.", hint=hint)
+    return OutputError(f"{path} cannot be written: it is {what}.", hint=hint)
 
 
 def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
@@ -230,7 +230,7 @@ def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
 
 @contextmanager
 def written_to(folder: Path, what: str, hint: str) -> Iterator[None]:
-    """Create a folder to write `what` to in the block. Raise `OutputError` with this hint on failure."""
+    """Create a folder that the block writes `what` to. Raise `OutputError` with this hint if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

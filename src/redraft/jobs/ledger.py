@@ -10,8 +10,8 @@ order in which they were finished. A power cut may lose the last lines, which ar
 
 Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice. If
 an item has several lines there, the last counts. That file never breaks a run: torn or damaged lines, and
-lines of other settings, are skipped. If the file cannot be written, no work is kept. Its lines are written at
-once and synced once a second, so a power cut costs only the last second's work.
+lines from runs with other settings, are skipped. If the file cannot be written, no work is kept. Lines are
+written at once and synced once a second, so a power cut costs only the last second's work.
 """
 
 from __future__ import annotations

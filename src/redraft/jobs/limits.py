@@ -67,7 +67,7 @@ class Limits:
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Raise `EngineTimeout` if the time limit is reached in the block. `seconds` is the job's time so far."""
+        """Raise `EngineTimeout` if the block exceeds the time limit. The job has run for `seconds` so far."""
         left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
             async with asyncio.timeout(left) as opening:

@@ -218,7 +218,7 @@ class RecordProgress(ProgressLine):
         self._compared: tuple[int, int] | None = None
 
     def parts(self) -> list[str]:
-        """Return the records read, their rate, the share of the bytes, and the results."""
+        """Return the records read, their rate, the bytes read, and the results."""
         if self._compared:
             return ["{:,} of {:,} records compared".format(*self._compared)]
         read = f"{self.done / 1e6:,.0f} MB"

@@ -133,7 +133,7 @@ class RunFile:
     def put(
         self, provenance: Provenance, *, source: dict[str, Any] | None, about: dict[str, Any], **figures: Any
     ) -> None:
-        """Write the record of an output that was made in one session, and has its final name.
+        """Write the record of a finished output that was made in one session.
 
         `about` contains more fields for the record, and `figures` for the session.
         """
@@ -303,7 +303,7 @@ def differences(first: dict[str, Any], other: dict[str, Any], source: Path | Non
 
 
 def united(records: Sequence[dict[str, Any]], counted: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the run record of merged outputs. Counts are summed over the records in `counted`."""
+    """Return the run record of merged outputs. Licences and dropped records are counted in `counted`."""
     sessions = {json.dumps(each, sort_keys=True): each for r in records for each in r.get("sessions", ())}
     ordered = sorted(sessions.values(), key=lambda session: str(session.get("started")))
     longest = max(records, key=lambda record: (record.get("source") or {}).get("bytes") or 0)

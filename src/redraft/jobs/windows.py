@@ -21,9 +21,7 @@ _CREATE_NEW, _OPEN_EXISTING, _OPEN_ALWAYS = 1, 3, 4
 _NORMAL, _OPEN_REPARSE_POINT = 0x80, 0x00200000
 _FAIL_IMMEDIATELY, _EXCLUSIVE = 0x1, 0x2
 _LOCK_VIOLATION = 33
-_FAR = (
-    0x7FFFFFFF  # high half of the locked byte's offset, past all content, which others must be able to read
-)
+_FAR = 0x7FFFFFFF  # high half of the locked byte's offset, past all content, so that others can read it
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 
