@@ -127,7 +127,7 @@ def command_line() -> str:
 
 @contextmanager
 def debug_log() -> Iterator[None]:
-    """Write redraft's log to standard error, from debug level on."""
+    """Write redraft's log, with debug messages, to standard error within the block."""
     import logging
 
     log, handler = logging.getLogger("redraft"), logging.StreamHandler()

@@ -242,7 +242,7 @@ def info(
 
 @contextmanager
 def progress_over(source: Path, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show progress over the weights of a file or folder."""
+    """Show a progress bar for a model's weights. Yield the function that advances it by bytes."""
     import torch
 
     from redraft.jobs.progress import ByteProgress

@@ -2,7 +2,7 @@
 
 A model's folder is untrusted: its links may point to any file of the user. A folder for outputs may be
 shared, so the name of a lock or a partial file may be taken. Therefore a model's files are read only if they
-lie in its folder, links with redraft's own names are never followed, and a file is renamed into place only
+lie in its folder, redraft's own files are never opened through links, and a file is renamed into place only
 when all of it is on the disk. Changes to a folder during a read are not covered.
 """
 
@@ -166,7 +166,7 @@ def open_locked(path: Path, *, wait: bool = False) -> int | None:
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Lock one of redraft's own files within the block, and wait for the lock if needed.
+    """Lock one of redraft's own files within the block. If the lock is taken, call `on_wait` and wait.
 
     It raises the same errors as `open_own`.
     """

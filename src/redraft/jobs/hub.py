@@ -54,7 +54,7 @@ class _OutOfReach(Exception):
 
 @dataclass(frozen=True)
 class Cached:
-    """A GGUF file in the cache: its repository, its name there, its local path, and its size in bytes."""
+    """A GGUF file in the cache: its repository, its name in the repository, its path, and its bytes."""
 
     repo: str
     name: str

@@ -3,7 +3,7 @@
 A table with open addressing contains a 64-bit hash of each id. Among a million ids, two share a hash with a
 probability of 3·10⁻⁸; the second would then count as a repetition of the first.
 
-An id's hash decides to which share of a job its item belongs, so new items do not move others. Shares are
+An id's hash decides to which share of a job its item belongs, so a new item moves no other item. Shares are
 numbered from 0, like ranks of Slurm, Kubernetes, torchrun and SkyPilot (docs/cluster.md).
 """
 

@@ -61,7 +61,7 @@ def has_gpu() -> bool:
 def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the bytes of memory that new work may use without swapping.
 
-    The limit of a container counts. Cached files count as free, as in MemAvailable. Without /proc, all memory
+    A container's limit counts. Cached files count as free, as in MemAvailable. Without /proc, all memory
     of the machine counts as free.
     """
     if sys.platform == "win32":

@@ -182,7 +182,7 @@ class ItemProgress(ProgressLine):
         super().update()
 
     def write(self, tokens: int) -> None:
-        """Add the tokens of a reply that is being written; subtract them when it ends."""
+        """Add to the tokens of unfinished replies. When a reply ends, the number is negative."""
         self.writing += tokens
 
     def wait(self, reason: str) -> None:

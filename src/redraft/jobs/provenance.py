@@ -196,7 +196,7 @@ def fingerprint(
 
 
 class ContentHashes:
-    """Hash files and folders with SHA-256. Those with unchanged sizes and times are not read again."""
+    """Hash files and folders with SHA-256. Files with unchanged size and time are not read again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
