@@ -48,7 +48,7 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     assert (none.stdout, none.exit_code) == ("", 1)
     assert "the same text came back.\n  Say what to write instead, or name the passage: --at" in none.stderr
     none = ask("--edit", file, "-c", "words<=3", "-m", verbs.script("No."))
-    assert "nothing was changed: no passage alone fails words<=3." in none.stderr
+    assert "nothing was changed: no single passage fails words<=3." in none.stderr
     none = ask("--edit", file, "-c", "lacks:day", "-m", verbs.script("12 dollars each day."))
     assert "the model's new text still fails lacks:day.\n  Say what to write instead.\n" in none.stderr
     none = ask("--edit", file, "Use euros.", "--at", "12 dollars", "-m", verbs.script("12 dollars"))

@@ -85,7 +85,7 @@ class TestModels:
 class TestOwn:
     def test_a_link_is_not_followed(self, tmp_path: Path, secret: Path) -> None:
         (tmp_path / "lock").symlink_to(secret)
-        with pytest.raises(OutputError, match="a link is there"):
+        with pytest.raises(OutputError, match="it is a link"):
             files.open_own(tmp_path / "lock")
         assert secret.read_text() == "PRIVATE KEY"
 

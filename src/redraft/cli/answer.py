@@ -26,8 +26,8 @@ def answer(
     same command resumes: no finished answer is made twice. Interrupted chains are in FILE.unfinished.jsonl,
     failures in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
 
-    A run that reaches a limit ends with exit status 4. With --shard I/N, the run makes one of N shares;
-    redraft merge FILE FILE-*-of-0000N puts them together. With --batch, requests go through the server's
+    A run that reaches a limit ends with exit status 4. With --shard 0/8, the run makes one of 8 shares;
+    to join them: redraft merge out.jsonl out-*-of-00008.jsonl. With --batch, requests go through the server's
     batch API, and the run may be resumed days later. With --cache, equal requests share a reply, even in runs
     with other outputs.
 

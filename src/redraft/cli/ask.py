@@ -54,7 +54,7 @@ def ask(
     the best answer is printed.
 
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
-    Without a prompt, --check finds what must change. The file itself stays unchanged: "| patch notes.txt"
+    Without a prompt, the edit fixes what --check finds. The file itself stays unchanged: "| patch notes.txt"
     applies the diff, and --quiet prints the new text.
     """
     import asyncio
@@ -144,7 +144,7 @@ def _has_piped() -> bool:
 
 
 def say_unchanged(chain: Chain, where: str) -> int:
-    """Say that an edit changed nothing, and why. Return 1. `where` shows how to name a passage."""
+    """Print why an edit changed nothing, and return 1. `where` tells the user how to name a passage."""
     failed = [each for each in chain.steps[-1].checks if not each.passed]
     placeless = [each.name for each in failed if not each.places]
     why = "; ".join({each["why"]: 1 for each in chain.unchanged})
@@ -157,7 +157,7 @@ def say_unchanged(chain: Chain, where: str) -> int:
         why = f"the model's new text still fails {', '.join(each.name for each in failed)}"
         hint = "Say what to write instead."
     elif not why and placeless:
-        why = f"no passage alone fails {', '.join(placeless)}"
+        why = f"no single passage fails {', '.join(placeless)}"
     tell(f"nothing was changed{f': {why}' * bool(why)}.", hint)
     return 1
 
@@ -208,7 +208,7 @@ async def _make(settings: Settings, prompt: Asked, *, watch: bool, steps: bool =
 
 
 def one_text(words: Sequence[str], verb: str) -> str:
-    """Return the prompt. Raise `UsageError` if it is several arguments, because quotes are missing."""
+    """Return the prompt. Raise `UsageError` if it is several `words`, because quotes are missing."""
     if len(words) > 1:
         quoted = '"{}"'.format(re.sub(r'(["\\$`])', r"\\\1", " ".join(words)))
         hint = f"Put quotes around it: redraft {verb} {quoted}"
@@ -217,9 +217,9 @@ def one_text(words: Sequence[str], verb: str) -> str:
 
 
 def read_piped(*, beside: bool) -> str:
-    """Return the text from the pipe; "" at a terminal. Bytes that are not UTF-8 become surrogates.
+    """Return the text from the pipe, or "" at a terminal. Bytes that are not UTF-8 become surrogates.
 
-    If there is also a prompt (`beside`), the pipe may be open by chance, so a message announces the wait.
+    `beside` means that there is also a prompt. Then a message says that redraft waits for the pipe.
     """
     if sys.stdin.isatty():
         return ""
@@ -230,15 +230,15 @@ def read_piped(*, beside: bool) -> str:
 
 
 def say_wait(reason: str) -> None:
-    """Tell the user why redraft waits for a server. An empty `reason` writes nothing."""
+    """Print why redraft waits for a server, if there is a `reason`."""
     if reason:
         tell(f"{reason}.")
 
 
 def say_faults(chain: Chain, checks: Iterable[Any] | None, *, shown: bool = False) -> int:
-    """Write the faults of the best answer to standard error, and return the exit status.
+    """Print the faults of the best answer to standard error, and return the exit status.
 
-    Write nothing if the chain was `shown`, because its display lists the faults.
+    If the chain was `shown`, print nothing, because its display lists the faults.
     """
     from redraft.checks.groups import without_auto
     from redraft.revision.words import exit_status_of, faults_of

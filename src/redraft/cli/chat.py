@@ -80,7 +80,7 @@ class Chat:
         self.watching, self.status = False, 0
 
     def do(self, text: str) -> bool:
-        """Answer a text or obey a command. Return False if the user leaves. An error ends only this turn."""
+        """Answer a question or run a command. Return False if the user leaves."""
         try:
             if text.startswith("/") and "\n" not in text:
                 command, _, value = text.partition(" ")
@@ -159,7 +159,7 @@ class Chat:
 
 
 def read_terminal(do: Callable[[str], bool]) -> None:
-    """Read lines until the input ends or `do` returns False. Ctrl-C does not end the conversation."""
+    """Pass each line to `do` until it returns False or the input ends. Ctrl-C does not end the loop."""
     with suppress(ImportError):  # some Pythons lack it
         import readline
 

@@ -34,10 +34,10 @@ class RayFlags:
     ] = None
 
     def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:
-        """Make all shares and merge them, if `--ray` was given. Exit if some items are not done.
+        """With `--ray`, make all shares on the cluster and merge them. Exit if some items are not done.
 
-        `function` names the coroutine that does the command's work, as `module:name`. It is called with the
-        inputs, `out` and the options. Every path in inputs and options is a file to read.
+        `function` is the `module:name` of the coroutine function that is called with `inputs`, `out` and
+        `options` for each share. Every path in `inputs` and `options` is a file to read.
         """
         if self.ray is None:
             if self.actors:
@@ -74,7 +74,7 @@ class NodeFlags:
 
     @contextmanager
     def entered(self) -> Iterator[Applications | None]:
-        """Connect to the cluster, if one is named."""
+        """Connect to the cluster, and yield its applications; without `--ray`, yield None."""
         if self.ray is None:
             if self != NodeFlags():
                 raise UsageError("--replicas and --app need --ray.", hint="Add --ray.")

@@ -32,7 +32,7 @@ _FIRST = [name for names in _GROUPS.values() for name in names]
 
 
 def verbs() -> list[str]:
-    """Return the names of the commands, the plugins of `redraft.commands`, in the order of the help."""
+    """Return the names of all `redraft.commands` plugins, in the order of the help."""
     found = plugins("redraft.commands")
     return sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
 
@@ -90,7 +90,7 @@ class _App(Verbs):
         return super().parse_args(ctx, [*args[1:], "--help"] if asks else args)
 
     def format_commands(self, _ctx: Context, formatter: HelpFormatter) -> None:
-        """List each command with the first sentence of its help, without making its options."""
+        """List each command with the first sentence of its help, without building its options."""
         longest, there = max(map(len, verbs())), set(verbs())
         for title, names in {**_GROUPS, "From other packages": sorted(there.difference(_FIRST))}.items():
             shown = [
@@ -141,9 +141,9 @@ def _options(
     version: Annotated[bool, _VERSION] = False,  # noqa: ARG001  (its callback prints it)
     debug: Annotated[bool, _DEBUG] = False,
 ) -> None:
-    import logging  # not for `redraft --version`
+    import logging  # `redraft --version` does not need it
 
-    if logging.lastResort:  # a warning looks like the command's own messages
+    if logging.lastResort:  # print warnings like the command's own messages
         logging.lastResort.setFormatter(logging.Formatter("redraft: %(message)s"))
     if debug:
         context.with_resource(debug_log())

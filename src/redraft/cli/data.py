@@ -1,7 +1,7 @@
 """`redraft data`: turn published files into clean chains.
 
-Every command reads records of any known shape from a file or standard input, and writes chains to a file or
-standard output, so commands can be piped.
+Most commands read records of any known shape from a file or standard input, and write chains to a file or
+standard output, so they can be piped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Force = Annotated[bool, switch("Replace the output if it exists.", "--force")]
 
 @dataclass(frozen=True)
 class Flags:
-    """The options of every command that writes chains."""
+    """The options of every command that writes records."""
 
     out: Annotated[Path, setting("FILE", "Where the chains go; '-' is stdout.", "--out", "-o")] = Path("-")
     dropped: Annotated[Path | None, flag("FILE", "Write dropped records to FILE, with reasons.")] = None
@@ -140,11 +140,11 @@ def dedupe(
     """Keep one of several duplicates.
 
     exact: the same texts, ignoring case, white space and Unicode forms. query: the same first user turn.
-    rouge: the same input, and ROUGE-L of the instructions, as Alpaca filtered them. minhash: Jaccard
+    rouge: the same input, and similar instructions by ROUGE-L, as in Alpaca. minhash: Jaccard
     similarity of word 3-shingles, for millions of records.
 
-    Records with an answer are preferred, then longer ones. Content breaks ties, so the order of the input
-    does not matter. The input is spooled to disk beside the output.
+    Records with an answer are preferred, then longer ones. Ties are decided by content, not by the order of
+    the input. The input is spooled to disk beside the output.
     """
     from redraft.data.dedupe import dedupe as deduped
 
@@ -161,8 +161,8 @@ def decontaminate(
     """Drop the records that contain evaluation items.
 
     A record is dropped if it shares 13 consecutive words with an item's question, gold answer or rationale,
-    ignoring case and punctuation. A shorter question must match completely; one of fewer than 8 words must
-    be a whole turn. The file of --dropped lists each matching item and the shared words.
+    ignoring case and punctuation. A shorter question must match completely; with fewer than 8 words, it
+    must be a whole turn. The file of --dropped lists each matching item and the shared words.
     """
     from redraft.data.decontaminate import decontaminate as decontaminated
 

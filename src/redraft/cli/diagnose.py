@@ -29,9 +29,7 @@ def diagnose(
     flags: Given,
     files: Chains,
     score: Annotated[list[str] | None, flag("CHECK", "A check that right answers pass; repeatable.")] = None,
-    verify: Annotated[
-        bool, switch("Recompute the figures of a folder, or of a chosen way.", "--verify")
-    ] = False,
+    verify: Annotated[bool, switch("Recompute the figures of a folder, or of way.yaml.", "--verify")] = False,
     run_code: RunCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -47,9 +45,9 @@ def diagnose(
     (docs/diagnose.md). The folder CHAINS gets the chains, table.json and index.html. The same command resumes
     after any stop; with more models, tasks, ways or seeds, it adds to the folder. Without --tasks, table and
     page are made again. Revisions are guided by --check or, without it, by the tasks' own checks. A limit
-    ends the command with exit status 4. With --choose way.yaml, CHAINS may name the tasks, and the folder
-    is way. With --judge, that model compares the answers, and prompts need no checks. To recompute the
-    promise in way.yaml: redraft diagnose way.yaml --verify
+    ends the command with exit status 4. --choose way.yaml writes the best way to that file; without --tasks,
+    CHAINS then names the tasks, and the folder is way. With --judge, a model compares the answers, so prompts
+    need no checks. To recompute the promise in way.yaml: redraft diagnose way.yaml --verify
 
     Ways: one answer; revise, guided by the task's checks; revise alone, by the model's own criticism; vote,
     by majority; vote early, which stops once the majority is clear; best of N, chosen by the checks; auto,

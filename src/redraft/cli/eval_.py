@@ -32,12 +32,12 @@ def evaluate(
     The model answers each record and revises its answers as in `redraft answer`; --max-revisions 0 scores
     plain answers. Prints the share of right answers with its 95 % interval, in total and by group.
 
-    --check guides revising and does not score. The task's own checks score. They guide revising only with
-    --guided.
+    The task's own checks give the score, and guide revising only with --guided. --check guides revising, and
+    does not change the score.
 
     FILE gets the chain of each record; its meta.eval says which answers are right. After any stop, the same
     command resumes. The exit status is 0 even for a low score. An empty answer counts as wrong, and the same
-    command tries it again; other failures are listed, and do not count.
+    command tries it again; other failures are listed, and not scored.
     """
     from redraft.evaluation.tasks.run import EvalRun
     from redraft.evaluation.tasks.tasks import task_of

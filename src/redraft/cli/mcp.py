@@ -1,4 +1,4 @@
-"""`redraft mcp`: ask and check as tools for other programs, by the Model Context Protocol."""
+"""`redraft mcp`: offer ask and check as tools to other programs, by the Model Context Protocol."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ def merge(
     ],
     parts: Annotated[list[Path], argument("PART...", "Outputs of shares: out-*-of-00008.jsonl")],
 ) -> None:
-    """Put the outputs of shares (--shard) together.
+    """Merge the outputs of shares (--shard).
 
-    OUT gets each record once, in the order of the input. The journals, failures and run records of the parts
-    are put beside it, as if one machine had written them, and a run can resume from there. Parts may be
-    unfinished: if records are missing, the exit status is 1. Merging again does no harm.
+    OUT gets each record once, in the order of the input. The parts' journals, failures and run records are
+    merged beside OUT, and a run can resume from them. Parts may be unfinished: if records are missing, the
+    exit status is 1. Merging again does no harm.
 
     If a record has two equal answers, one is kept. Answers that differ are refused, and so are parts that
     were made with different settings or are still being written.

@@ -1,7 +1,7 @@
 """Define the flags that commands share, and fill in values that were not given.
 
-A flag overrides a recipe, a recipe the config file, and the config file redraft's defaults. The options are
-defined in `redraft.options`; `takes` gives them to a command.
+A value comes from the flag; otherwise from the recipe, the config file or redraft's default, in this order.
+The options are defined in `redraft.options`; `takes` adds them to a command.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
 
 
 def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the flags of a group, and `--recipe`. Its argument `flags` contains the given flags.
+    """Add the options of an `OptionModel`, and `--recipe`, to a command, which receives them as `flags`.
 
-    `group` names an `OptionModel`, as `module:name`. It is imported only for the called command, when typer
-    asks for the flags. `repeated` names a flag whose values come as a list.
+    `group` is the `module:name` of the `OptionModel`, which is imported only when the command is used.
+    `repeated` is the name of a flag that can be given several times; its value is a list.
     """
 
     def parameters() -> list[inspect.Parameter]:
@@ -81,10 +81,10 @@ def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect
 
 
 class WithOptions:
-    """A command with more options for typer to read. Only the options of the called command are made.
+    """A command with additional options: those that `options()` returns when typer reads them.
 
-    A parameter whose type is a dataclass becomes one option for each of its fields. A parameter
-    of the type `Given` receives the other given options.
+    A parameter whose type is a dataclass becomes one option for each of its fields. The parameter
+    `flags: Given` receives the values of `options` that the user gave.
     """
 
     def __init__(

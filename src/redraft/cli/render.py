@@ -27,14 +27,14 @@ Spans = Sequence[tuple[int, int]]
 LONGEST = 100_000  # the most characters to show of one text. Laying out 200 MB took minutes.
 _MARKS = {"same": ("{}", ""), "gone": ("[-{}-]", "red strike"), "new": ("{{+{}+}}", "bold green")}
 _MARKS["all"] = ("{}", "green")
-"""For each part of a diff: its form without colours, and its style."""
+"""Maps each kind of text in a diff to its format without colours and its style with colours."""
 _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
 
 def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Spans = ()) -> Text:
-    """Return `after` with added and removed words marked; without `before`, `after` has no marks.
+    """Return `after`, with the changes since `before` marked. The spans in `faults` are underlined.
 
-    If the texts cannot be compared well (`changes`), only `after` is shown, all of it marked as new.
+    If the texts are too long or too different for a diff (see `changes`), all of `after` is green.
     """
     parts: Sequence[tuple[str, str]] = [("same" if before is None else "all", shown(after))]
     if before is not None and max(len(before), len(after)) <= LONGEST:
@@ -61,14 +61,14 @@ def faults_in(step: Step) -> list[tuple[int, int]]:
 
 
 def written(answer: str, calls: Iterable[Mapping[str, Any]]) -> str:
-    """Return an answer, then each tool call on a line, such as `pay({"amount": 45})`."""
+    """Return an answer and its tool calls, one per line, such as `pay({"amount": 45})`."""
     made = (call.get("function") for call in calls)
     named = (f"{each.get('name')}({each.get('arguments')})" for each in made if isinstance(each, Mapping))
     return "\n".join(filter(None, [answer, *named]))
 
 
 def shown(text: str) -> str:
-    """Return the text made printable. A very long text is cut, with a count of the rest."""
+    """Make a text printable, and cut it after `LONGEST` characters."""
     if len(text) <= LONGEST:
         return printable(text)
     left = f"{len(text) - LONGEST:,}"
@@ -76,16 +76,16 @@ def shown(text: str) -> str:
 
 
 def heading(index: int, *, best: bool = False, chosen: bool = False, same: bool = False) -> RenderableType:
-    """Return the line above an answer. `chosen` marks the best of several drafts.
+    """Return the line above an answer.
 
-    `same` marks an answer that repeats the one before; then only this line is shown.
+    `chosen` marks the best of several drafts. `same` marks an answer equal to the one before.
     """
     marks = " · the same text again" * same + " · best draft" * chosen + " · best" * best
     return rule(name_of(index) + marks)
 
 
 def rule(title: str) -> Rule:
-    """Return a line with a title."""
+    """Return a horizontal line with a title."""
     return Rule(Text(title, "bold"), align="left", style="dim")
 
 
@@ -98,7 +98,7 @@ def draft(step: Step, name: str) -> Iterator[RenderableType]:
 
 
 def answer(step: Step, before: Step | None = None, console: Console | None = None) -> Text:
-    """Render an answer. On a terminal, a revision is a diff against the answer before it."""
+    """Render an answer; on a terminal, as a diff against the answer in `before`."""
     compared = before is not None and console is not None and console.is_terminal
     colour = console is not None and console.color_system is not None and not console.no_color
     old = written(before.answer, before.tool_calls) if before is not None and compared else None
@@ -106,7 +106,7 @@ def answer(step: Step, before: Step | None = None, console: Console | None = Non
 
 
 def outline(step: Step, name: str) -> list[Text]:
-    """Return the notes and the verdict on an answer, each as a line with its name."""
+    """Return a line for each note and verdict on an answer. Each line begins with `name`."""
     given = step.feedback
     words = [Text(VERDICTS[given.verdict], _STYLES[given.verdict])] if given and given.by != "checks" else []
     lines = [*notes(step), *(verdict(step.checks) or words)]
@@ -114,11 +114,11 @@ def outline(step: Step, name: str) -> list[Text]:
 
 
 def notes(step: Step) -> list[Text]:
-    """Return notes on a step: the extent of a patch, and remarks on an echo, a repetition or a cut."""
+    """Return notes on an answer: how much was patched, and whether it is an echo, repetitive or cut."""
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
     texts = [(f"Patched: {places}, {tokens}. The rest is unchanged.", "dim")] * bool(step.patch)
     if step.echo:
-        echo = "No answer: the text repeats prompt or criticism, only acknowledges, or replaces a tool call."
+        echo = "No answer: it repeats the prompt or feedback, only acknowledges, or replaces a tool call."
         texts.append((echo, "yellow"))
     texts += [("The answer repeats itself.", "yellow")] * (loop(step.answer) is not None)
     if step.finish != "stop":  # a cancelled chain's end says why
@@ -127,7 +127,7 @@ def notes(step: Step) -> list[Text]:
 
 
 def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableType:
-    """Render the feedback on an answer, with the verdict. `every` lists the checks that pass too."""
+    """Render the feedback and the verdict on an answer. With `every`, also list the checks that pass."""
     parts: list[RenderableType] = []
     if given.by != "checks" or not given.checks:  # otherwise `verdict` renders the checks
         words, style = VERDICTS[given.verdict], _STYLES[given.verdict]
@@ -139,7 +139,7 @@ def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableT
 
 
 def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text]:
-    """Render the results of checks: the verdict, then each failed check; with `every`, each check."""
+    """Render the verdict of checks, then each failed check or, with `every`, each check."""
     if not results:
         return []
     failed = [result for result in results if not result.passed]
@@ -152,12 +152,12 @@ def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text
 
 
 def ending(chain: Chain) -> list[RenderableType]:
-    """Render the end of a chain, after an empty line unless feedback ended with one."""
+    """Render the summary of a chain below an empty line. Feedback already ends with an empty line."""
     return [*([] if chain.steps and chain.steps[-1].feedback else [Text()]), summary(chain)]
 
 
 def summary(chain: Chain) -> RenderableType:
-    """Render the number of a chain's best answer, the reason why the chain stopped, and its cost."""
+    """Render which answer of a chain is best, why the chain stopped, and what the chain cost."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
@@ -176,7 +176,7 @@ def summary(chain: Chain) -> RenderableType:
             table.add_row("stopped", STOPS[chain.stop])
     source = chain.meta.get("source")
     if isinstance(source, dict) and isinstance(reward := source.get("reward"), float):
-        rewards = source.get("rewards")  # of `redraft train ppo`, if it has several
+        rewards = source.get("rewards")  # from `redraft train ppo` with several rewards
         forms = rewards.items() if isinstance(rewards, dict) else ()
         parts = ", ".join(f"{form} {part:.3f}" for form, part in forms if isinstance(part, float))
         table.add_row("reward", Text(shown(f"{reward:.3f}{parts and f' ({parts})'}")))

@@ -22,7 +22,7 @@ def report(
 
     For reviews (redraft judge A B) it prints the ratio of scores and the win rate with 95 % intervals over
     questions, wins and losses in both orders, and the influence of order and length on the judge. The figures
-    are for the model of the first --answers or, without it, of the first answer in the first review.
+    are for the first model: that of the first --answers or, without it, of the first review's first answer.
 
     For grades (redraft judge A) it prints their mean by model and judge. For chains (redraft answer, eval) it
     prints the share of right answers, revisions, stops and cost. Several files are compared record by record.

@@ -1,4 +1,4 @@
-"""`redraft run`: make a whole system by a recipe of stages."""
+"""`redraft run`: run the stages of a recipe, from data to report."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def run(
         list[str] | None, flag("NAME=VALUE", "Change a value of the recipe. Can be repeated.", "--set")
     ] = None,
     dry_run: Annotated[
-        bool, switch("Print the plan, with hours, sizes and money, and do nothing.", "--dry-run")
+        bool, switch("Only print the plan, with hours, sizes and money.", "--dry-run")
     ] = False,
 ) -> None:
-    """Make a whole system by a recipe, from data to its report.
+    """Run the stages of a recipe, from data to report.
 
     Each stage is done once. To resume a stopped run, type the same command again: a stage is done again only
     if its options or the content of its inputs have changed.

@@ -1,4 +1,4 @@
-"""Flags that several commands share, and the result of a long run."""
+"""Define flags that several commands share, and print the results of long runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ReplacePage = Annotated[bool, switch("Replace the page if it exists.", "--force"
 
 
 def print_result(run: Callable[[], RunResult | Generated], *, quiet: bool) -> NoReturn:
-    """Call `run`, print the summary of its result, and exit. Output of other code goes to standard error."""
+    """Call `run`, print the summary of its result (if `quiet`, only the failures), and exit."""
     with only_ours():
         result = run()
     if quiet:
@@ -37,13 +37,13 @@ def print_result(run: Callable[[], RunResult | Generated], *, quiet: bool) -> No
 
 
 def tell_failures(job: JobResult) -> None:
-    """Print the number of items that failed in this run, for commands without a summary."""
+    """Print the number of items that failed in this run, if any."""
     if failed := job.counts.failed:
         tell(f"{counted(failed, 'item')} failed: see {job.out}.errors.jsonl.")
 
 
 def check_files(out: Path, example: str, source: Path | None = None) -> None:
-    """Refuse standard input and output, because a stopped run resumes from its files."""
+    """Raise `UsageError` for a path '-': a stopped run resumes from its files. The hint shows `example`."""
     if str(out) == "-":
         hint = f"A stopped run resumes from it. Write {example}"
         raise UsageError("the output has to be a file, not '-'.", hint=hint)

@@ -29,7 +29,7 @@ class ServerFlags:
     queue: Annotated[int, setting("N", "Requests that may wait, per model.", min=0)] = 64
     max_seconds: Annotated[float, setting("S", "Time limit of a chain.", min=0.001)] = 600.0
     drain: Annotated[float, setting("S", "Time for requests to finish when the server ends.", min=0)] = 60.0
-    linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
+    linger: Annotated[float, setting("S", "Time to accept requests after SIGTERM.", min=0)] = 5.0
     strict_tools: Annotated[bool, switch("Fail if a tool call stays wrong.", "--strict-tools")] = False
     page: Annotated[bool, setting(None, "Serve a web page too, at /.", "--page/--no-page")] = True
     votes: Annotated[Path, setting("FILE", "Where the page's votes go.")] = Path("votes.jsonl")
@@ -64,7 +64,7 @@ def serve(
     Budget(seconds=how.max_seconds)
     given = [{**flags, "model": reference} for reference in flags.get("model") or [None]]
     if models and len(given) > 1:
-        hint = f"That model serves the entries in {models} that name none."
+        hint = f"That model serves the entries in {models} that name no model."
         raise UsageError(f"with {models}, --model can be given only once.", hint=hint)
     of_flags = [] if models else [entry for each in given for entry in _of_flags(_filled(each))]
     entries, own = _of_file(models, given[0]) if models else (of_flags, {})

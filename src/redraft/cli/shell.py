@@ -1,4 +1,4 @@
-"""Make every command behave well in a shell: messages with hints, and exit statuses."""
+"""Give every command error messages with hints, and exit statuses."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _EXTRAS = {
     "weights": {"gguf", "numpy", "torch"},
     "train": {"accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"},
 }
-"""The extras that are named like a command, with the modules that each installs."""
+"""Maps extras to the modules that they install. Each extra has the name of the command that needs it."""
 
 
 def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
-    """Return an option of a command. Its help text names the default, so typer does not."""
+    """Return an option of a command. The help shows its default only if `text` names it."""
     return typer.Option(*names, metavar=metavar, help=text, **{"show_default": False, **more})
 
 
@@ -59,7 +59,7 @@ class Verbs(TyperGroup):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Context) -> Any:
-        """Run the command. Errors of redraft and of files become messages."""
+        """Run the command. Turn errors of redraft and of files into messages."""
         try:
             with _in_our_words():
                 return super().invoke(ctx)
@@ -103,9 +103,9 @@ def _in_our_words() -> Iterator[None]:
 
 
 def write(text: str, *, table: bool = False) -> None:
-    """Write a line to standard output: printable on a terminal, unchanged in a pipe or file.
+    """Write a text and a line break to standard output. On a terminal, make the text printable.
 
-    On a terminal, a `table` row that is too wide continues below its last column.
+    With `table`, a row that is too wide for the terminal continues below its last column.
     """
     if sys.stdout.isatty():
         rows = printable(text).split("\n")
@@ -127,7 +127,7 @@ def command_line() -> str:
 
 @contextmanager
 def debug_log() -> Iterator[None]:
-    """Write redraft's log to standard error, from debug level on."""
+    """Write redraft's log, with debug messages, to standard error within the block."""
     import logging
 
     log, handler = logging.getLogger("redraft"), logging.StreamHandler()
@@ -144,9 +144,9 @@ def debug_log() -> Iterator[None]:
 
 @contextmanager
 def only_ours() -> Iterator[None]:
-    """Send the output of other code, such as a user's check or its programs, to standard error.
+    """Redirect standard output to standard error within the block, where a user's check may print.
 
-    Standard output is for the answer, which may go into a pipe and is written afterwards.
+    Only the answer may go to standard output, which may be a pipe. It is written after the block.
     """
     sys.stdout.flush()
     kept = os.dup(1)

@@ -1,4 +1,4 @@
-"""`redraft show`: print the chains of a file, in any shape that redraft reads."""
+"""`redraft show`: print the chains of a file, in any format that redraft reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def show(
     files: Annotated[list[Path], argument("FILES...", "Files of chains, answers, conversations or prompts.")],
-    chain_id: Annotated[str | None, flag("ID", "Show only this chain; 12 also finds x/12.", "--id")] = None,
+    chain_id: Annotated[str | None, flag("ID", "Show this chain. 12 also finds the id x/12.", "--id")] = None,
     limit: Annotated[int | None, flag("N", "Show the first N chains.", min=0)] = None,
     html: Annotated[Path | None, flag("FILE", "Write one page to look through chains in a browser.")] = None,
     force: ReplacePage = False,
@@ -28,11 +28,11 @@ def show(
 ) -> None:
     """Show the chains of a file.
 
-    Shows each answer, its feedback, and the changes of the next answer. The best answer is marked. From
-    FILE.errors.jsonl it shows the steps before the failure, and from FILE.unfinished.jsonl the steps so far.
-    In a pipe it prints plain text. Texts of more than 100,000 characters are cut; --json prints all of them.
+    Shows each answer, its feedback, and what the next answer changes. The best answer is marked. Failed
+    chains (FILE.errors.jsonl) and unfinished ones (FILE.unfinished.jsonl) are shown as far as they got. In a
+    pipe, the output is plain text. Texts are cut after 100,000 characters; --json prints them whole.
 
-    With --html, writes one page without other files: each chain as a timeline, with filters and search.
+    With --html, writes one self-contained page: each chain as a timeline, with filters and search.
     """
     from rich.console import Console
 

@@ -1,7 +1,7 @@
 """`redraft train`: train a model on chains, so that it writes chains by itself.
 
-Flags of sft, reward and ppo are not declared to typer: recipes use the same names, and a flag takes the words
-that follow it (`redraft.train.options`). `redraft.train.api` does the work.
+`redraft.train.options`, not typer, parses the flags of sft, reward and ppo: they have the names that recipes
+use, and may take several words. `redraft.train.api` does the work.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ def ppo(words: Words = None) -> None:
 
     The model answers prompts, --reward judges the answers, and PPO, RLOO or GRPO (--algorithm) makes the
     good ones likelier. The reward is a check, a reward model, a Python function, a program, or a sum of
-    several. All answers are in samples.jsonl. Recipes, flags and resuming are as in
-    `redraft train sft`.
+    several. All answers are in samples.jsonl. Recipes, flags and resuming are as in `redraft train sft`.
     """
     _run("ppo", words)
 

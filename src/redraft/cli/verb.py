@@ -50,7 +50,7 @@ def everyday_options(command: str) -> frozenset[str]:
 
 
 Sections = dict[str, list[tuple[str, tuple[str, str]]]]
-"""Maps each heading to its lines of help: an option's name, and its spelling with its description."""
+"""Maps a heading to its options: the name of each option, and the two columns of its help."""
 
 
 class Verb(TyperCommand):
@@ -72,7 +72,7 @@ class Verb(TyperCommand):
                 raise UsageError(said, hint=f"It should be {wanted}.") from None
             name: Any = getattr(error, "option_name", None)  # of click's NoSuchOption and BadOptionUsage
             if negative := next((n for p in self.params if name in p.opts for n in p.secondary_opts), None):
-                hint = f"Write {name}, or for no: {negative}"
+                hint = f"Write {name} or {negative}"
                 raise UsageError(f"{name} takes no value.", hint=hint) from None
             if name == "--debug":
                 hint = f"redraft --debug {ctx.command_path.removeprefix('redraft ')} …"
@@ -108,7 +108,7 @@ class Verb(TyperCommand):
                     formatter.write_dl(here)
 
     def sections(self, ctx: Context) -> Sections:
-        """Return the lines of the help by heading, each with the name of its option."""
+        """Return the options of the help by heading."""
         found: Sections = {"Arguments": [], "Options": []}
         for param in self.get_params(ctx):
             if (record := param.get_help_record(ctx)) is None:

@@ -29,7 +29,7 @@ from redraft.revision.words import name_of
 
 
 class Moving:
-    """The text being written, below the finished texts. It is removed once it is complete."""
+    """The display of the text that is being written. It disappears once the text is complete."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -72,8 +72,8 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` are steps of the chain that were shown before. Without `steps`, one line sums up each text.
-    The best answer comes last, unless the only text was shown already.
+    `earlier` has the steps of the chain that were shown before. With `steps`, each text is shown, not just a
+    line about it. The best answer comes last, unless it is the only text and was shown already.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Watch:
         self._settle()
 
     def wait(self, title: str = "Waiting for the model") -> None:
-        """Show the title with a clock, until there is something else to show."""
+        """Show the title with a clock, until the next text or event is shown."""
         self._settle()
         self._moving.begin(title)
 
@@ -112,7 +112,7 @@ class Watch:
         elif isinstance(event, Interrupted):
             self._place = None  # the moving text will be written again
             self._settle()
-            self.console.print(RichText(f"Writing the text anew: {printable(event.error.message)}", "yellow"))
+            self.console.print(RichText(f"Starting over: {printable(event.error.message)}", "yellow"))
         elif isinstance(event, Finished):
             self._finish(event)
 
@@ -177,7 +177,7 @@ class Watch:
 
 
 async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made: Chain | None) -> Chain:
-    """Show the events of a chain. New texts are compared with the steps of `made`. Ctrl-C ends the chain."""
+    """Show the events of a chain, and return the chain. `made` is the chain that is resumed, if any."""
     earlier = complete_steps(made) if made else ()
     async with aclosing(events):
         with (
@@ -190,7 +190,7 @@ async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made
 
 
 def loading(load: Load, watch: Watch) -> Load:
-    """Return a `load` that shows which model it loads. A download shows its own progress."""
+    """Wrap `load` to show which model is being loaded. A download shows its own progress instead."""
 
     async def shown(role: Role, reference: str) -> Engine:
         if not fetches(reference):

@@ -43,10 +43,10 @@ class Job:
 
     @contextmanager
     def run(self, source: Path, model: Path | None = None, ref: str | None = None) -> Iterator[Run]:
-        """Yield the `Run` of a command, with its progress bar, its remarks and its warnings.
+        """Yield the `Run` of a command with a progress bar. Then tell how to try `model`, the output.
 
-        Tell how to try `model`, the output. An adapter needs a `ref`, with its base.
-        Warnings about NaN and infinite values are printed even with --quiet, and make the exit status 1.
+        `ref` is the reference of an adapter with its base. Warnings about NaN and infinite values are printed
+        even with --quiet, and make the exit status 1.
         """
         from redraft.weights.output import Run
 
@@ -242,7 +242,7 @@ def info(
 
 @contextmanager
 def progress_over(source: Path, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show progress over the weights of a file or folder."""
+    """Show a progress bar for a model's weights. Yield the function that advances it by bytes."""
     import torch
 
     from redraft.jobs.progress import ByteProgress

@@ -1,4 +1,4 @@
-"""Process many items, each exactly once, for all commands that do so. Runs can be resumed and limited.
+"""Process many items, each exactly once, in runs that can be resumed and limited.
 
 Start with `harness`, which processes the items. `ledger` stores the results and unfinished items,
 `provenance` records the settings behind the output, `journal` stores paid replies, `limits` ends runs at

@@ -46,25 +46,25 @@ def in_words(causes: Counter[str]) -> str:
 
 
 def is_of_item(error: errors.RedraftError) -> bool:
-    """Return whether an error concerns only its item."""
+    """Return whether an error concerns only one item, not the whole job."""
     own = (errors.ContextError, errors.EmptyReply, errors.RecordError)
     return is_refusal(error) or isinstance(error, own)
 
 
 def is_refusal(error: errors.RedraftError) -> bool:
-    """Return whether a server refused a request's content. A wrong model name may look the same."""
+    """Return whether a server refused a request's content. A wrong model name may give the same status."""
     if not isinstance(error, errors.ServerError):
         return False
     return error.status in _REFUSED or (error.status == 403 and is_filtered(error))
 
 
 def is_filtered(error: errors.RedraftError) -> bool:
-    """Return whether a content filter refused a request. Such an error concerns no other request."""
+    """Return whether a content filter refused a request. Other requests are not affected."""
     return isinstance(error, errors.ServerError) and bool(FILTER.search(error.message))
 
 
 def is_doubtful(error: errors.RedraftError) -> bool:
-    """Return whether it is unclear if an item or the whole job caused an error. Later items show which."""
+    """Return whether an error may concern one item or the whole job. Later items show which."""
     if isinstance(error, errors.ServerError):
         return error.status not in _REFUSED | _HOPELESS
     return isinstance(error, (errors.EngineTimeout, errors.CheckError))

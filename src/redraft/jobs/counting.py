@@ -1,14 +1,14 @@
-"""Write texts for people: counts with their nouns, and untrusted text from models and servers."""
+"""Format counts and sizes for people, and print messages and untrusted texts safely."""
 
 import re
 import sys
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Control characters except tab and line feed, line separators, and marks of the writing direction."""
+"""Line separators, marks of the writing direction, and control characters except tab and line feed."""
 
 
 def printable(text: str) -> str:
-    """Return a text in which characters that control a terminal or a page are replaced."""
+    """Replace the characters of a text that could control a terminal or a page."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 

@@ -2,7 +2,7 @@
 
 A model's folder is untrusted: its links may point to any file of the user. A folder for outputs may be
 shared, so the name of a lock or a partial file may be taken. Therefore a model's files are read only if they
-lie in its folder, links with redraft's own names are never followed, and a file is renamed into place only
+lie in its folder, redraft's own files are never opened through links, and a file is renamed into place only
 when all of it is on the disk. Changes to a folder during a read are not covered.
 """
 
@@ -71,7 +71,7 @@ def open_inside(path: Path) -> BinaryIO:
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """Open a file like `os.open`, but follow no link and wait for no pipe. Others may rename the file."""
+    """Open a file like `os.open`, but do not follow a link, and do not wait for the writer of a pipe."""
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if sys.platform == "win32":
@@ -99,7 +99,7 @@ def open_own(path: Path, flags: int = 0) -> int:
 
 def _fault(found: os.stat_result, path: Path) -> str | None:
     if not stat.S_ISREG(found.st_mode):
-        return "something that is not a regular file"
+        return "not a regular file"
     if is_foreign(found, path.parent):
         return "another user's file"
     return "a file with another hard link" if found.st_nlink > 1 else None
@@ -115,15 +115,14 @@ def is_foreign(found: os.stat_result, folder: Path) -> bool:
 
 def _in_the_way(path: Path, what: str) -> OutputError:
     hint = "Remove it if it is yours, or choose another output path."
-    return OutputError(f"{path} cannot be written: {what} is there.", hint=hint)
+    return OutputError(f"{path} cannot be written: it is {what}.", hint=hint)
 
 
 def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
     """Lock an open file or folder. The lock ends when the file is closed, or with the process.
 
-    A `shared` lock, for reading, excludes only exclusive locks.
-
-    On a file system without locks, nothing is locked, because other processes cannot be detected there.
+    A `shared` lock, for reading, excludes only exclusive locks. Without support by the file system, the file
+    is not locked, and the result is True.
 
     Returns:
         False if another process holds the lock.
@@ -141,7 +140,7 @@ def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
 
 
 def open_locked(path: Path, *, wait: bool = False) -> int | None:
-    """Open and lock one of redraft's own files. The holder of the lock may rename or remove the file.
+    """Open and lock one of redraft's own files. Create it if it is missing.
 
     Returns:
         The file descriptor, or None if another process has locked the file.
@@ -167,7 +166,7 @@ def open_locked(path: Path, *, wait: bool = False) -> int | None:
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Lock one of redraft's own files within the block, and wait for the lock if needed.
+    """Lock one of redraft's own files within the block. If the lock is taken, call `on_wait` and wait.
 
     It raises the same errors as `open_own`.
     """
@@ -216,7 +215,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a small file completely or not at all: see `replacing`."""
+    """Write a small file completely or not at all, as `replacing` does."""
     with replacing(path) as file:
         file.write(data)
 
@@ -231,7 +230,7 @@ def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
 
 @contextmanager
 def written_to(folder: Path, what: str, hint: str) -> Iterator[None]:
-    """Create a folder to write to in the block. Raise `OutputError` with this hint if writing fails."""
+    """Create a folder that the block writes `what` to. Raise `OutputError` with this hint if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -264,7 +263,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def not_an_input(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
-    """Raise if an output would replace an input. `outputs` maps texts that end with a flag to paths."""
+    """Raise if an output would replace an input. `outputs` maps flags, such as `--html`, to paths."""
     read = {path.resolve() for path in inputs if str(path) != "-"}
     for flag, path in outputs.items():
         if path is not None and path.resolve() in read:

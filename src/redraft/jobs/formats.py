@@ -1,4 +1,4 @@
-"""Define the names of all formats of training texts and exported records."""
+"""Define the names of the formats of training texts and of exported records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Objective = Literal["accepted", "full", "answer", "revision", "critic"]
 """The part of a chain on which the loss is computed.
 
 `accepted`: all that the model writes except rejected answers. `full`: everything. `answer`: the accepted
-answer, without its feedback. `revision`: everything except answer 0. `critic`: feedback with its end mark.
+answer, without its feedback. `revision`: all except the first answer. `critic`: feedback with its end mark.
 """
 
 ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference", "every-eval-ever"]

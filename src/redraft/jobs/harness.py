@@ -1,4 +1,4 @@
-"""Run commands that process many items, each once, into one output that is its own ledger.
+"""Process many items, each once, and write the results to one output, which is its own ledger.
 
 A command supplies the items, the work on one item, and texts for messages. The harness does the rest:
 parallel work, finished items, failures and retries, the limits of the run, progress, signals, the lock, the
@@ -58,7 +58,7 @@ class ItemCounts:
     added: int = 0
     failed: int = 0
     exit_status: int = 0  # the highest exit status of a failure
-    limit: str = ""  # a text about the limit that was reached while items were left
+    limit: str = ""  # describes the limit that was reached while items were left
     error: RedraftError | None = None  # the error that ended the job while items were active
 
 
@@ -88,10 +88,10 @@ class Session:
     progress: ItemProgress
     spent: Spent
     done: Container[str]  # ids of finished items
-    counts: ItemCounts  # an `error` in them ends the run once active items are finished
+    counts: ItemCounts  # setting its `error` ends the run once active items are finished
 
     def pay(self, tokens: int, usd: float | None, *, estimated: bool = False) -> None:
-        """Count generated tokens and money as spent, for the limits and the progress line."""
+        """Add tokens and money to the amounts of this run, for the limits and the progress line."""
         self.spent.estimated |= estimated
         self.spent.tokens += tokens
         self.spent.usd += usd or 0.0
@@ -113,7 +113,7 @@ class JobResult:
     out: Path
     # The number of failures in `OUT.errors.jsonl` by cause, from this run and earlier runs.
     causes: Counter[str] = field(default_factory=Counter)
-    first_failure: str = ""  # message and hint of the first failure there
+    first_failure: str = ""  # message and hint of the first failure in that file
     url: str = ""  # the output's address, if `out` is a copy
 
     @property
@@ -122,7 +122,7 @@ class JobResult:
         return STOPPED if self.counts.limit else self.counts.exit_status
 
     def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:
-        """Return rows for the summary: the number of results, and the failed items by cause."""
+        """Return rows for the summary: the number of `results` (a noun), and the failed items by cause."""
         earlier = f", {before:,} of them from earlier runs" if before else ""
         rows = [(results, f"{before + now:,} in {self.url or self.out}{earlier}")]
         if failed := self.causes.total():
@@ -133,7 +133,7 @@ class JobResult:
         return rows
 
     def pace(self) -> list[tuple[str, str]]:
-        """Return a row for the summary, with this run's time and tokens per second, if it has any tokens."""
+        """Return the summary row with this run's time and speed, or no row if no tokens were generated."""
         tokens = self.spent.tokens
         pace = tokens / self.seconds if self.seconds else 0.0
         this = " in this run" if self.found else ""
@@ -164,12 +164,12 @@ class Job(Generic[T]):
     key: Callable[[dict[str, Any]], str] = record_id  # returns an item's id from the JSON object of its line
     # Returns whether a line is the last of its item, for items with several lines.
     is_last: Callable[[dict[str, Any]], bool] = lambda _: True
-    goal: Goal | None = None  # the wanted results, if the job does not end with its items
+    goal: Goal | None = None  # ends the job at a number of results, not after all items
     noun: str = "item"
     parallel: int = 1
     retries: int = 0  # how often an item is tried again if its reply breaks off
     limits: Limits = field(default_factory=Limits)
-    # Called before each new item. A text ends the job as a limit does, and gives the reason.
+    # Called before each new item. If it returns a text, the job ends as at a limit, for this reason.
     stop: Callable[[], str] = str
     on_found: Callable[[bytes], None] = lambda _: None  # called with each line that is in the output already
     on_end: Callable[[], None] = lambda: None  # called when the output is closed, whatever ended the run
@@ -195,7 +195,7 @@ class Job(Generic[T]):
         return opened.result()
 
     async def arun(self, start: Start[T]) -> JobResult:
-        """Do the same as `run`, in the running event loop, but handle no signals. Errors are the same."""
+        """Do the same as `run` in the running event loop, but without handling signals."""
         with self._opened() as opened:
             if opened.session:
                 await opened.work(start, opened.session)

@@ -1,10 +1,10 @@
 """Fetch models and datasets from the Hugging Face hub, and turn its errors into redraft's.
 
 Code in a repository is never fetched or run. Files are stored in the cache of huggingface_hub, which other
-programs share and which is used without a connection. `HF_HOME` sets the cache, `HF_ENDPOINT` the hub.
+programs share. Offline, only the cache is used. `HF_HOME` sets its folder, `HF_ENDPOINT` the hub's address.
 
-A dataset may have several configurations and splits, in any folders and files, and these may share
-questions. So if the names of its files show more than one set, the user must name one.
+A dataset may have several sets (configurations and splits), which may share questions. So if the names of
+its files show more than one set, the user must name one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _CARD = "README.md"
 _SHARD = re.compile(r"(-\d{5}-of-\d{5})?(-[0-9a-f]{16})?(\.[a-z]+)+$")
-"""The part of a file's name that differs within a set, as the `datasets` library names files."""
+"""The end of a file's name that differs between the files of a set, as named by the `datasets` library."""
 
 _EVALUATION = frozenset({"test", "tests", "validation", "valid", "val", "dev", "eval", "evaluation"})
 _SHOWN = 12  # sets to name in an error
@@ -54,7 +54,7 @@ class _OutOfReach(Exception):
 
 @dataclass(frozen=True)
 class Cached:
-    """A GGUF file in the cache: its repository, its name there, its local path, and its size in bytes."""
+    """A GGUF file in the cache: its repository, its name in the repository, its path, and its bytes."""
 
     repo: str
     name: str
@@ -63,7 +63,7 @@ class Cached:
 
 
 def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
-    """Return the GGUF file that `selects` names, or all its parts in order. Without `selects`, choose one."""
+    """Return the GGUF file or its parts for `selects`: a quantisation (Q4_K_M), a file name, or None."""
     ggufs = sorted(name for name in files if _is_model(name))
     firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
     wanted = selects or PREFERRED

@@ -3,7 +3,7 @@
 A table with open addressing contains a 64-bit hash of each id. Among a million ids, two share a hash with a
 probability of 3·10⁻⁸; the second would then count as a repetition of the first.
 
-An id's hash decides to which share of a job its item belongs, so new items do not move others. Shares are
+An id's hash decides to which share of a job its item belongs, so a new item moves no other item. Shares are
 numbered from 0, like ranks of Slurm, Kubernetes, torchrun and SkyPilot (docs/cluster.md).
 """
 
@@ -65,7 +65,7 @@ class IdSet:
 
 
 def digest_of(item_id: object) -> int:
-    """Return a text's hash, which is the same in each process. It is never 0, which marks an empty slot."""
+    """Return a text's 64-bit hash. It is the same in each process, and never 0, which marks an empty slot."""
     digest = hashlib.blake2b(str(item_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True) or 1
 

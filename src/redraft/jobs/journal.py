@@ -48,7 +48,7 @@ def key_of(asked: Any) -> str:
 
 
 def raw_key(key: str) -> str:
-    """Return the key of a server's raw reply. Storing the parsed reply under `key` removes the raw one."""
+    """Return the key of a raw reply, which is deleted when the parsed reply is stored under `key`."""
     return key_of(["batch", key])
 
 
@@ -58,7 +58,7 @@ class Journal(AbstractContextManager["Journal"]):
     replayed = 0  # replies taken from the journal instead of being paid for; callers count them
 
     def __init__(self, path: Path, *, base: Path | None = None) -> None:
-        """Open the file, or create it. Replies are also looked up in `base`, which must not change.
+        """Open the file, or create it. `get` also looks in the journal `base`, which must not change.
 
         Raises:
             OutputError: A file cannot be written, is not a journal, or has another version.

@@ -10,8 +10,8 @@ order in which they were finished. A power cut may lose the last lines, which ar
 
 Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice. If
 an item has several lines there, the last counts. That file never breaks a run: torn or damaged lines, and
-lines of other settings, are skipped. If the file cannot be written, no work is kept. Its lines are written at
-once and synced once a second, so a power cut costs only the last second's work.
+lines from runs with other settings, are skipped. If the file cannot be written, no work is kept. Lines are
+written at once and synced once a second, so a power cut costs only the last second's work.
 """
 
 from __future__ import annotations
@@ -56,10 +56,7 @@ def check_ending(path: Path) -> None:
 
 
 def failures(output: Path) -> dict[str, dict[str, Any]]:
-    """Return each item's last failure by id, from the file of failures beside an output.
-
-    Lines of other programs are skipped.
-    """
+    """Return each item's last failure by id, from `OUT.errors.jsonl`. Other lines in it are skipped."""
     return {
         record["id"]: record
         for record in map(parse_line, read_lines(output.with_name(f"{output.name}.errors.jsonl")))
@@ -68,7 +65,7 @@ def failures(output: Path) -> dict[str, dict[str, Any]]:
 
 
 def done_in(path: Path, provenance: Provenance, key: Callable[[dict[str, Any]], str]) -> Iterator[str]:
-    """Yield the ids of the items that are done in a closed output with one line per item.
+    """Yield the ids of the finished items in a closed output that has one line per item.
 
     Raises:
         OutputError: The output is being written, or was made with other settings.
@@ -236,7 +233,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
 
 TIDIED_AT = 4 << 20
-"""File size in bytes at which finished items are first removed; then again each time the file has doubled."""
+"""File size in bytes at which finished items are removed first, and again whenever the size has doubled."""
 
 _LONGEST = 64 << 20  # longest line in bytes that is read
 SYNCED_EVERY = 1.0  # seconds between two syncs. All streams wait during a sync.

@@ -67,7 +67,7 @@ class Limits:
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Give models the time left after `seconds` to open. Raise `EngineTimeout` if they take longer."""
+        """Raise `EngineTimeout` if the block exceeds the time limit. The job has run for `seconds` so far."""
         left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
             async with asyncio.timeout(left) as opening:

@@ -52,7 +52,7 @@ class LineFile:
         self.size = found.st_size
 
     def append(self, *lines: str) -> None:
-        """Append lines: all of them or, if they cannot be written, none.
+        """Append all lines, or none if they cannot be written.
 
         A killed process may leave some of them, and part of a line.
 

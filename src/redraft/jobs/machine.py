@@ -43,11 +43,11 @@ def lacks_avx2() -> bool:
 
 
 def many_streams(has: Mapping[str, bool] | None) -> int:
-    """Return the number of streams from which OpenVINO is faster than llama.cpp (`has`: see `instructions`).
+    """Return the number of streams from which OpenVINO is faster than llama.cpp. `has`: `instructions()`.
 
-    Measured with the default model, as OpenVINO's tokens per second divided by llama.cpp's: on one thread
-    with AVX-512 and VNNI, 0.9 with one stream, 2.0 with 4 and 2.4 with 8; on two cores with only AVX2, 0.5
-    with one, 1.2 with 8 (24 answers, its later start included), 1.7 with 12, and 2.6 with 16.
+    Measured with the default model: OpenVINO's tokens per second divided by llama.cpp's. On one thread with
+    AVX-512 and VNNI: 0.9 with 1 stream, 2.0 with 4, 2.4 with 8. On two cores with only AVX2: 0.5 with 1
+    stream, 1.2 with 8 (24 answers, OpenVINO's later start included), 1.7 with 12, 2.6 with 16.
     """
     return 8 if has and not (has["AVX-512"] or has["VNNI"]) else 4
 
@@ -61,7 +61,7 @@ def has_gpu() -> bool:
 def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the bytes of memory that new work may use without swapping.
 
-    The limit of a container counts. Cached files count as free, as in MemAvailable. Without /proc, all memory
+    A container's limit counts. Cached files count as free, as in MemAvailable. Without /proc, all memory
     of the machine counts as free.
     """
     if sys.platform == "win32":

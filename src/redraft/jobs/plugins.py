@@ -68,7 +68,7 @@ _TYPES: Mapping[str, tuple[Any, str]] = {
 
 
 class Kind:
-    """The base class of plugin dataclasses. It rejects wrong types, which could harm other plugins."""
+    """The base class of plugin dataclasses. It raises `TypeError` if a field has a value of a wrong type."""
 
     def __post_init__(self) -> None:
         for each in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
@@ -130,7 +130,7 @@ class Plugin:
     def running(
         self, fails: str = "crashed", passing: tuple[type[BaseException], ...] = ()
     ) -> Iterator[None]:
-        """Turn errors of a plugin into a `PluginError`, except a `RedraftError` and those in `passing`."""
+        """Turn errors of a plugin into a `PluginError`, except `RedraftError` and the types in `passing`."""
         try:
             yield
         except (Exception, SystemExit) as error:

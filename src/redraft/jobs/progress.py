@@ -1,4 +1,4 @@
-"""Show progress: a line that is redrawn on a terminal, or a new line after 3 seconds and every 15 elsewhere.
+"""Show progress: on a terminal, a line that is redrawn; elsewhere, a line after 3 seconds, then every 15.
 
 Rates and the time left are computed from this run only.
 """
@@ -31,7 +31,7 @@ _PLAIN = (".json", ".jsonl", ".ndjson", ".txt")
 
 
 class ProgressLine:
-    """Count in `done` and, within a `with` block, show the count. Call `update` after each change.
+    """Show a count within a `with` block. The caller sets `done`, and then calls `update`.
 
     Args:
         total: The whole amount to do; None or 0 if it is unknown.
@@ -178,11 +178,11 @@ class ItemProgress(ProgressLine):
         return f"item {name}" + (f" +{len(others)}" if others else "")
 
     def tick(self) -> None:
-        """Redraw the clock between two steps."""
+        """Redraw the line, because its clock has moved on."""
         super().update()
 
     def write(self, tokens: int) -> None:
-        """Add the tokens of a reply that is being written; subtract them when it ends."""
+        """Add to the tokens of unfinished replies. When a reply ends, the number is negative."""
         self.writing += tokens
 
     def wait(self, reason: str) -> None:
@@ -218,7 +218,7 @@ class RecordProgress(ProgressLine):
         self._compared: tuple[int, int] | None = None
 
     def parts(self) -> list[str]:
-        """Return the records read, their rate, the share of the bytes, and the results."""
+        """Return the records read, their rate, the bytes read, and the results."""
         if self._compared:
             return ["{:,} of {:,} records compared".format(*self._compared)]
         read = f"{self.done / 1e6:,.0f} MB"

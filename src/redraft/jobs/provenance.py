@@ -133,14 +133,14 @@ class RunFile:
     def put(
         self, provenance: Provenance, *, source: dict[str, Any] | None, about: dict[str, Any], **figures: Any
     ) -> None:
-        """Write the record of an output that was made in one session, and has its final name.
+        """Write the record of a finished output that was made in one session.
 
         `about` contains more fields for the record, and `figures` for the session.
         """
         self.write(_record(provenance, source, [_session() | {"ended": now()} | figures]) | about)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Write a record unchanged."""
+        """Write a record to the file."""
         self.record = record
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
         write_file(self.path, text.encode("utf-8", "replace"), hint=f"Make room, or write {self._elsewhere}.")
@@ -196,7 +196,7 @@ def fingerprint(
 
 
 class ContentHashes:
-    """Hash files and folders with SHA-256. Those with unchanged sizes and times are not read again."""
+    """Hash files and folders with SHA-256. Files with unchanged size and time are not read again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -284,7 +284,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
 def differences(first: dict[str, Any], other: dict[str, Any], source: Path | None) -> Iterator[str]:
     """Yield a text for each difference between the run records of two outputs.
 
-    `source` is the longer input. With it, one input can be recognised as the beginning of the other.
+    `source` is the longer of the two inputs, to see whether the other is its beginning.
     """
     yield from _changed(first, other)
     for name in _INPUTS:
@@ -303,7 +303,7 @@ def differences(first: dict[str, Any], other: dict[str, Any], source: Path | Non
 
 
 def united(records: Sequence[dict[str, Any]], counted: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the run record of merged outputs. Counts are summed over the records in `counted`."""
+    """Return the run record of merged outputs. Licences and dropped records are counted in `counted`."""
     sessions = {json.dumps(each, sort_keys=True): each for r in records for each in r.get("sessions", ())}
     ordered = sorted(sessions.values(), key=lambda session: str(session.get("started")))
     longest = max(records, key=lambda record: (record.get("source") or {}).get("bytes") or 0)

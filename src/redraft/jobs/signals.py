@@ -106,8 +106,8 @@ def ended_by_sigterm() -> Iterator[None]:
 class Signals(ExitStack):
     """Note the first signal inside a `with` block, so that the work can be saved after its current step.
 
-    Programs get SIGTERM before their machine is preempted. Schedulers repeat it, so a second one is ignored.
-    A second Ctrl-C stops at once, without saving.
+    Programs get SIGTERM before their machine is preempted. Schedulers repeat SIGTERM, so later ones are
+    ignored. Ctrl-C after the first signal stops at once, without saving.
     """
 
     received: int | None = None  # the first signal, or None

@@ -16,12 +16,12 @@ import msvcrt  # noqa: E402
 import os  # noqa: E402
 from ctypes import wintypes  # noqa: E402
 
-_SHARE_ALL = 0x1 | 0x2 | 0x4  # read, write, delete: Python's own `open` leaves out the last
+_SHARE_ALL = 0x1 | 0x2 | 0x4  # read, write, delete; Python's `open` does not share delete
 _CREATE_NEW, _OPEN_EXISTING, _OPEN_ALWAYS = 1, 3, 4
 _NORMAL, _OPEN_REPARSE_POINT = 0x80, 0x00200000
 _FAIL_IMMEDIATELY, _EXCLUSIVE = 0x1, 0x2
 _LOCK_VIOLATION = 33
-_FAR = 0x7FFFFFFF  # high half of the locked byte's offset: past all content, which others must read
+_FAR = 0x7FFFFFFF  # high half of the locked byte's offset, past all content, so that others can read it
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 
@@ -47,7 +47,7 @@ class _Memory(ctypes.Structure):
 
 
 def open_file(path: str, flags: int) -> int:
-    """Open a file as POSIX's `os.open` does. Links are not followed, and others may rename or remove it."""
+    """Open a file as POSIX's `os.open` does. Links are not followed, and others may rename the file."""
     access = _winapi.GENERIC_READ | (_winapi.GENERIC_WRITE if flags & (os.O_RDWR | os.O_WRONLY) else 0)
     how = _CREATE_NEW if flags & os.O_EXCL else _OPEN_ALWAYS if flags & os.O_CREAT else _OPEN_EXISTING
     handle = _winapi.CreateFile(path, access, _SHARE_ALL, 0, how, _NORMAL | _OPEN_REPARSE_POINT, 0)
