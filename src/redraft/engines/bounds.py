@@ -27,7 +27,7 @@ MOST_ITEMS = 32  # the largest bound of a list, or of an object with free proper
 MOST_NUMBER = 10**12
 DECIMALS = 0.000001  # by default, numbers are multiples of this
 ROOM_FOR_MORE = 64  # characters; with less room, an untyped value may not be a list or an object
-LEVELS = (3, 2, 1)  # how often a type may contain itself; fewer levels if the schema grows too large
+LEVELS = (3, 2, 1)  # how often a type may contain itself; a later number if the schema grows too large
 MOST_PARTS = 2000  # maximum number of a schema's parts after its references are expanded
 
 _LETTERS = "0-9A-Za-z_À-ÖØ-öø-῿Ⰰ-퟿"
@@ -53,7 +53,7 @@ def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """Return a schema with bounds on all its parts, so that about `tokens` tokens suffice for its JSON.
 
     Existing bounds are kept if the tokens suffice for them. An object that names its properties may not have
-    others. A type may contain itself at most `LEVELS` times. Emoji may need more tokens.
+    others. A type may contain itself at most three times (`LEVELS`). Emoji may need more tokens.
     """
     found: Any = None
     free = is_open(schema)
@@ -75,7 +75,10 @@ def is_open(schema: Any) -> bool:
 
 
 def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the schemas of the required values after an open text; None if the text may not end there."""
+    """Return the schemas of the required properties that JSON cut inside a string still lacks, by name.
+
+    Return None if the string may not end there.
+    """
     parts, required = schema.get("properties", {}), schema.get("required", ())
     with suppress(ValueError, KeyError, AttributeError, TypeError):
         *_, last = said = json.loads(text + '"}')
@@ -104,7 +107,7 @@ class _Bounds:
         self._whole, self._levels, self._text, self.parts = schema, levels, text, 0
 
     def part(self, part: Any, room: int, within: tuple[str, ...]) -> Any:
-        """Return a part bounded to about `room` characters. `within` lists the references that lead to it.
+        """Return a part bounded to about `room` characters. `within` lists the `$ref`s that led to it.
 
         Return None if no value fits, or if the part contains itself too often.
         """
@@ -225,7 +228,7 @@ class _Bounds:
         most = min(part.get("maxItems", fit), max(room // MARKS, least, 1))
         bounded = self.part(items, room // max(most, 1), within)
         if bounded is None:
-            return None if least else {"const": []}  # in a list without items, models write white space
+            return None if least else {"const": []}  # models fill an empty list with white space
         return {**part, "type": "array", "items": bounded, "maxItems": most}
 
     def _length(self, part: Any, within: tuple[str, ...]) -> int:

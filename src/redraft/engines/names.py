@@ -41,7 +41,7 @@ def variable_of(host: str) -> str:
 
 
 def guess(model: str) -> str:
-    """Guess the reference for a model's bare name. Return "" if the name does not look like a model's."""
+    """Guess the reference for a bare model name: `gpt-5` gives `openai:gpt-5`. Return "" if none fits."""
     return next((f"{before}{model}" for start, before in _MODELS if re.match(start, model)), "")
 
 

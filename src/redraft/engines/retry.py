@@ -48,7 +48,7 @@ class Patience:
     # Pause before the second try if the server names no time; doubled each time, with jitter.
     backoff: float = 0.5
     longest_wait: float = 60.0  # the longest `Retry-After` to obey without `outage`
-    longest_asked: float = LONGEST_ASKED  # the longest to obey with `outage`, or `outage` if longer
+    longest_asked: float = LONGEST_ASKED  # the same with `outage`, which counts instead if it is longer
     # How long a server that has answered before may be down, busy or silent. With 0, only `tries`
     # counts, and a silent server is not asked again. While other requests are served, both count.
     outage: float = 0.0
@@ -199,12 +199,12 @@ class Turn(NamedTuple):
 
 
 class RateLimit:
-    """Decides when requests to one server may be made. Two limits delay them; a retry counts as a call.
+    """Decides when requests to one server may be made. Two limits delay requests, and retries as well.
 
     - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
       call books the mean of earlier calls, and corrects the booking when it ends.
-    - The limit of active requests follows the server's 429 replies: one multiplies it by `CUT`, unless the
-      request began before the last cut. Each good reply adds 1/limit. Before the first 429, there is none.
+    - The limit of active requests begins with the first 429. Each 429 multiplies it by `CUT`, except if that
+      request began before the last cut. Each good reply adds 1/limit.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
@@ -242,7 +242,7 @@ class RateLimit:
         self.held_until = max(self.held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:
-        """Record that a request ended, and give back its expected tokens. `used` books the actual ones."""
+        """Record that a request ended, and give back its expected tokens. `used` books the actual number."""
         self._under_way -= 1
         self._tokens.book(-turn.tokens, clock())
         self._left.set()

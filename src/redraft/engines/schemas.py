@@ -173,7 +173,7 @@ _MOST_ITEMS = 10_000  # llguidance refuses 100,000
 
 
 def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
-    """Return the schema for llguidance's grammar, and the keywords that only the check covers."""
+    """Reduce a schema to what llguidance can express. Return the schema and the removed keywords."""
     left = set[str]()
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
 
 
 _INDENT = r"\n {0,8}| "
-"""White space in JSON with free property names: small models choose better names with it. It may repeat."""
+"""White space in JSON with free property names, which helps small models to choose names. It may repeat."""
 _ANNOTATIONS = frozenset({"format", "$schema"})  # keywords that the check ignores, too
 
 _UNIT = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # an escape, or a class in brackets
@@ -210,8 +210,8 @@ _OF_SETS = re.compile(r"(?!^)\[|&&|--|~~")
 def _usable(pattern: str) -> bool:
     """Return whether llguidance accepts a pattern, with the same meaning as in the check.
 
-    It accepts the syntax of Rust's `regex`, as pydantic does, without word boundaries, and `^` and `$` only
-    at the ends. Sets in classes (`[a&&b]`) and the flags m and x are refused because their meaning differs.
+    llguidance reads the syntax of Rust's `regex`, as pydantic does, without word boundaries, and `^` and `$`
+    only at the ends. Sets in classes (`[a&&b]`) and the flags m and x are refused: their meaning differs.
     """
     if {"b", "B", "<", ">"} & set(_ESCAPE.findall(pattern)) or "{," in pattern:
         return False
@@ -233,7 +233,7 @@ def _all_required(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG00
 
 
 def _one_family(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    """Return whether `patternProperties` can be expressed: several patterns would have to be disjoint."""
+    """Return whether there is at most one usable pattern of names: several would have to be disjoint."""
     # `additionalProperties` depends on them: without the patterns it would refuse their properties.
     patterns = schema.get("patternProperties", {})
     return len(patterns) <= 1 and all(map(_usable, patterns))

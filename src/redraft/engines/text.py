@@ -149,7 +149,7 @@ class Tokenizer:
         return marked[len(self._mark) :] if marked[: len(self._mark)] == self._mark else self._ids(text)
 
     def decode(self, tokens: Sequence[int], *, control: bool = True) -> str:
-        """Return the text of token ids. `control` writes out control tokens; thought tags always appear."""
+        """Return the text of token ids. Without `control`, leave out control tokens except thought tags."""
         at = -1 if control else next((i for i, token in enumerate(tokens) if token in self._shown), -1)
         if at >= 0:
             ends = (self.decode(part, control=False) for part in (tokens[:at], tokens[at + 1 :]))

@@ -138,7 +138,7 @@ def windows_of(model: Any, context: int) -> Windows:
 
 
 def check_model(model: Any, tokenizer: Tokenizer, windows: Windows) -> None:
-    """Check that a model fits its tokenizer, and computes equal logits for a text as a whole and in parts."""
+    """Raise `ModelError` unless a model fits its tokenizer and computes a text in parts as it does whole."""
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.size > rows:
         raise ModelError(

@@ -48,7 +48,7 @@ class RewardModel:
 
     @classmethod
     def load(cls, ref: str) -> RewardModel:
-        """Load and check a reward model, without running code in its folder. The last four are cached."""
+        """Load and check a reward model, without running code in its folder. Four models stay cached."""
         base, adapter = _parts(ref)
         described = Path(ref).expanduser() if adapter is None else adapter
         state = tuple((str(each), each.stat().st_mtime_ns) for each in sorted(described.glob("*.json")))
@@ -58,7 +58,7 @@ class RewardModel:
         """Return the reward of each answer to its prompt.
 
         Raises:
-            RecordError: A prompt is empty or leaves no room, or the template refuses a prompt or answer.
+            RecordError: A prompt is empty or too long, or the chat template refuses a prompt or answer.
         """
         texts = [self._encoder.read(prompt, answer).ids.astype("int64") for prompt, answer in asked]
         found = [0.0] * len(texts)

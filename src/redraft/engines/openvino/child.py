@@ -118,7 +118,7 @@ def _load(settings: ChildSettings) -> Any:
 
 
 def _tokenizer(model: Path, folder: Path) -> Any:
-    """Return OpenVINO's tokenizer, which enforces schemas. Making it takes longer than loading the model."""
+    """Return OpenVINO's tokenizer, stored in `folder`: making it takes longer than loading the model."""
     import openvino_genai
 
     if folder.exists():

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 BLOCK = 32  # tokens of a block of the key-value cache on a processor
 
-DENSE = 0.5  # share of the tokens of JSON that are not white space, which XGrammar allows between all parts
+DENSE = 0.5  # share of the tokens for JSON; the rest is for white space, which XGrammar allows everywhere
 BLANK = 48  # characters of white space after which JSON is ended: the model would write nothing else
 
 _FIELDS = {"repeat_penalty": "repetition_penalty"}

@@ -3,9 +3,9 @@
     with Batches(Path("out.jsonl.batches.jsonl"), journal) as batches:
         engine = await RemoteEngine.connect(url, model, reach=batches.reach)
 
-`BatchServer` replaces `Server` below an engine, which builds and reads the same JSON as without batches. A
-reply is stored in the journal before it is used, even if nobody waits for it yet. A resumed run finds the
-reply there by the `call_id` of its call, which is the `custom_id` in the batch.
+An engine uses `BatchServer` in place of `Server`, and sends and reads the same JSON. A reply is stored in the
+journal before it is used, even if nobody waits for it yet. A resumed run finds the reply there by the
+`call_id` of its call, which is the `custom_id` in the batch.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ M = TypeVar("M", bound=BaseModel)
 class Batches(AbstractContextManager["Batches"]):
     """The batches of one run, at all its servers. `pause` is the longest pause between two polls, in seconds.
 
-    `limit` is called repeatedly. If it returns the name of a limit that was reached, the wait ends.
+    `limit` is called repeatedly. If it returns the name of a reached limit, the run ends with `EngineError`.
     """
 
     def __init__(

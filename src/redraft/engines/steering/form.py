@@ -47,9 +47,9 @@ class Layout:
         more: Whether further parts may follow.
         mark: The text that each part begins with; `{}` is its number.
         between: The text between two parts.
-        first: The number of one part, from 1, and its first word.
-        slots: Marked words that the text contains, once for each listing: `[…]` and `*…*` stand for words
-            between these marks, and `ABC` for a word in capitals.
+        first: The number of a part, from 1, and the word that it begins with.
+        slots: Marked words that the text contains, one for each entry: `[…]` or `*…*` for words between these
+            marks, `ABC` for a word in capitals.
     """
 
     title: bool = False
@@ -181,7 +181,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return how much the tightest limit leaves after a text with its further sentences; may be < 0."""
+        """Return how much the tightest limit leaves after a text and its missing sentences; may be < 0."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         highs = ((each.count, each.high) for each in self.limits if each.high is not None)

@@ -53,8 +53,8 @@ def pattern_for(
 ) -> regex.Pattern[str]:
     """Compile a pattern for a phrase in any case. Texts need its Unicode normal form and the apostrophe `'`.
 
-    Markdown emphasis may surround the words. With `part`, the phrase may be a part of a word. A link that is
-    `wanted` must be whole, in the same case.
+    Markdown emphasis may surround the words. With `part`, the phrase may be a part of a word. With `wanted`,
+    a link must be complete and in the same case.
     """
     phrase = phrase.replace("’", "'")
     words = phrase.split() or [phrase]
