@@ -38,7 +38,7 @@ PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids 
 class Message(TypedDict):
     """One message of a conversation, as in the OpenAI protocol. With `tool_calls`, `content` may be None.
 
-    Every engine accepts text with the roles `system`, `user` and `assistant`. Anything else needs
+    Every engine accepts text with the roles `system`, `user` and `assistant`. Other messages need
     `EngineInfo.any_message`.
     """
 
@@ -73,7 +73,7 @@ class Sampling:
             far as they can, so check the answer. A schema takes precedence.
         banned: Tokens that local engines with `EngineInfo.forms` must not generate.
         unending: Whether to also ban the token that ends an answer.
-        likelier: Tokens, each with an amount to add to its logit; for the same engines as `banned`.
+        likelier: Pairs of a token and an amount to add to its logit, for the same engines as `banned`.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
             With `schema`, `begun` is the start of a JSON text. The engine then adds only one value that
             matches the schema, and the comma or bracket after it.
@@ -367,11 +367,11 @@ class Resumer(Engine, Protocol):
 async def opened_by_prompt(
     deltas: Replies, splitter: Splitter, known: MutableMapping[Any, str], extra: Mapping[str, Any]
 ) -> Replies:
-    """Yield the deltas, and set `splitter.until` if the server's prompt, which is unknown, opened a thought.
+    """Yield the deltas, and find out whether the server's chat template opens a thought in the prompt.
 
-    `known` keeps what earlier replies showed. Its keys tell whether a request asks for thinking (None if
-    unset). Its values are the tag that closes the thought of the prompt; "" if the prompt opens none. Until
-    this is known, replies to requests with thinking are held back.
+    `known` maps whether a request asks for thinking (None if unset) to the tag that ends this thought; "" if
+    the template opens none. `splitter.until` is set to the tag. Replies to requests with thinking are held
+    back until their tag is known.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None

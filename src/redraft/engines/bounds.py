@@ -52,7 +52,7 @@ _LONG_FORMATS = frozenset({"email", "hostname", "uri"})
 def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """Return a schema with bounds on all its parts, so that about `tokens` tokens suffice for its JSON.
 
-    Existing bounds are kept if the tokens suffice for them. An object that names its properties may not have
+    Existing bounds are kept if the tokens suffice for them. An object with named properties may not have
     others. A type may contain itself at most three times (`LEVELS`). Emoji may need more tokens.
     """
     found: Any = None
@@ -75,7 +75,7 @@ def is_open(schema: Any) -> bool:
 
 
 def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the schemas of the required properties that JSON cut inside a string still lacks, by name.
+    """Return the missing required properties of JSON that was cut inside a string, with their schemas.
 
     Return None if the string may not end there.
     """

@@ -76,7 +76,7 @@ class Config:
     def key_for(self, url: str) -> Key | None:
         """Return the key for a URL's server, or None.
 
-        The variable of `key_variable` takes precedence over `[keys]`, and `host:port` over `host`. A variable
+        A variable `REDRAFT_KEY_…` takes precedence over `[keys]`, and `host:port` over `host`. A variable
         such as `OPENAI_API_KEY` is sent only to its provider over https (`names`), unless `[keys]` names it.
         """
         names = _host_names(url)

@@ -371,7 +371,7 @@ def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
 
 
 def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
-    """Make the info of a GGUF model from its header, the first of `headers`, and its adapters' headers."""
+    """Make the info of a GGUF model. `headers` are its header and those of its adapters."""
     return EngineInfo(
         name=model.stem,
         engine="",

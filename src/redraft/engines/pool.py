@@ -4,8 +4,8 @@ A call goes to the member with the fewest active calls. All calls of a chain go 
 its prompt is cached there. A member that fails is set aside. After a pause, which grows with each failure, a
 single call tests it.
 
-A call that fails before its first piece is silently repeated elsewhere. A call that fails later raises its
-error with `ready` set: the chain resumes after its last complete step (`revision.driver`).
+A call that fails before its first piece is silently repeated by another member. A call that fails later
+raises its error with `ready` set: the chain resumes after its last complete step (`revision.driver`).
 """
 
 from __future__ import annotations

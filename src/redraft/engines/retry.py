@@ -179,7 +179,7 @@ LATEST = 50  # number of latest calls in the mean of tokens
 
 
 class Schedule:
-    """An amount per minute, spread evenly. `free` is the time of the next possible call."""
+    """Spreads calls or tokens evenly over the minute. `free` is the time of the next possible call."""
 
     def __init__(self, a_minute: int | None) -> None:
         self._seconds = SLACK * 60 / a_minute if a_minute else 0.0
@@ -258,7 +258,7 @@ class RateLimit:
         self._most += 1 / self._most
 
     def shrink(self, asked: float) -> None:
-        """After a refused request, allow fewer at once, unless it was sent (`asked`) before the last cut."""
+        """Allow fewer active requests after a 429, unless the request was sent before the last cut."""
         if asked >= self._cut_at:
             self._most = max(1.0, CUT * min(self._most, self._under_way + 1))
             self._cut_at = clock()

@@ -41,7 +41,7 @@ class SchemaWatch:
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))
-            _log.warning("%s cannot enforce these schema keywords; they are only checked: %s.", name, words)
+            _log.warning("%s cannot enforce these schema keywords; only checks cover them: %s.", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
         """Warn at the first answer that is not JSON, unless it may be JSON that was cut off."""
@@ -118,7 +118,7 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
 
     Their grammars match a pattern between the quotes of JSON, so `.` may match the closing quote and break
     the reply, and they lack `\d`. They refuse a whole request for a length above `MOST_REPEATS`. If an
-    object's names are given only as patterns, they accept only `{}`. A reply is checked in full.
+    object's names are given only as patterns, they accept only `{}`. The full schema still checks replies.
     """
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def _all_required(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG00
 
 
 def _one_family(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    """Return whether there is at most one usable pattern of names: several would have to be disjoint."""
+    """Return whether there is at most one pattern for names, and a usable one: several may overlap."""
     # `additionalProperties` depends on them: without the patterns it would refuse their properties.
     patterns = schema.get("patternProperties", {})
     return len(patterns) <= 1 and all(map(_usable, patterns))

@@ -2,7 +2,7 @@
 
 Each step runs one pass of the model, which adds a token to every sequence whose prompt has been read.
 Sequences join and leave between steps. Prompts are read together, `READ` tokens per step, so that many short
-prompts take few passes, and a long prompt does not stop the other sequences. A shared beginning is read once.
+prompts take few passes, and a long prompt does not stop the other sequences. A common prefix is read once.
 Each sequence draws with its own seed; other sequences change only the last bits of its logits. Temperature
 is applied before top-p, as in the other engines. If a text must have a form, llguidance limits its tokens.
 """
@@ -80,7 +80,7 @@ class Guide:
 
 
 def guided(logits: torch.Tensor, guides: Sequence[Guide | None]) -> torch.Tensor:
-    """Set the logits, of shape (sequences, vocabulary), of tokens that the guides forbid to -inf."""
+    """Return the logits with -inf for tokens that the guides forbid, shape (sequences, vocabulary)."""
     if not any(guides):
         return logits
     size = logits.shape[-1]
@@ -456,7 +456,7 @@ def _drawn(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequenc
 
 
 def _chances(logits: torch.Tensor, drawn: Sequence[int | None], most: int) -> list[Chances]:
-    """Return the logarithm of the probability of each drawn token, and the `most` likeliest tokens there.
+    """Return the log-probability of each drawn token, and the `most` likeliest tokens at its position.
 
     Where no token could be drawn, the probability is that of token 0.
     """

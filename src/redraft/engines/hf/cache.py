@@ -57,7 +57,7 @@ class _Now:
 
 
 class Slots(Cache):
-    """The slots of all of a model's layers. `now.step` is the next pass of the model."""
+    """The cache of all layers of a model. `forward` sets `now.step` to the current pass."""
 
     def __init__(self, model: Any, slots: int, context: int) -> None:
         self.now, self.argument = _Now(Pass((0,), (0,), 1)), cache_argument(model)

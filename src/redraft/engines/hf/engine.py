@@ -3,7 +3,7 @@
     engine = await HfEngine.start(Path("my-model"), parallel=8)
     engine = HfEngine(model, tokenizer, name="step 400", native=True)
 
-Streams run as one batch (`batch`). A stream that runs alone repeats its text for the same seed. For speed,
+Streams run as one batch (`batch`). A stream that runs alone gives the same text for the same seed. For speed,
 use a GGUF file or vLLM: nothing is quantised, compiled or spread over several GPUs here.
 """
 

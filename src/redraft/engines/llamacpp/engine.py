@@ -388,7 +388,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         if await self._tokenize(text, control=False) != await self._tokenize(text, control=True):
             parts = f"a message, a tool or {base.OF_TEMPLATE}"
             message = f"{parts} contains one of the model's control tokens, such as <|im_end|>."
-            raise RecordError(message, hint="Leave it out.")
+            raise RecordError(message, hint="Remove the token.")
 
     async def _end(self) -> str:
         return "" if self._end_token is None else await self.decode([self._end_token])

@@ -112,7 +112,7 @@ class Batches(AbstractContextManager["Batches"]):
         self._servers: dict[str, BatchServer] = {}
 
     def reach(self, url: str, key: Key | None, patience: Patience) -> BatchServer:
-        """Return the `BatchServer` for an address, which is shared by all engines there."""
+        """Return the `BatchServer` of an address. All engines there share one."""
         if url not in self._servers:
             self._servers[url] = BatchServer(url, key, patience, self)
         return self._servers[url]
@@ -428,7 +428,7 @@ class BatchServer(Server):
             return kind.model_validate(found)
         except ValidationError as error:
             wrong = ".".join(map(str, error.errors(include_url=False)[0]["loc"])) or "object"
-            answered = f"{self.host} answered {path} with JSON that lacks a usable {wrong!r}"
+            answered = f"{self.host} answered {path} with JSON whose {wrong!r} is missing or wrong"
             raise ServerError(f"{answered}: {self.clean(str(found))[:80]}") from None
 
     def _error_of(self, refusal: Refusal, path: str) -> EngineError:

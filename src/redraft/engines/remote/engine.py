@@ -448,7 +448,7 @@ class _Reply:
     def finish_of(self, limit: float, context: int | None) -> Finish:
         """Return the finish reason. It is `context` for a reply that was cut below the request's limit.
 
-        Without a limit in the request, the reply must have filled the context: servers have limits, too.
+        Without a limit in the request, the counts must fill the context, as a server may set a limit itself.
         """
         if self.finish != "max_tokens":
             return self.finish or "stop"

@@ -34,10 +34,10 @@ RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a punctuation mark or emoji, eigh
 CLOSING = {"{": "}", "[": "]"}
 _BRACKET = re.compile(r"[\[\]{}]")
 _PLACE = re.compile(r"[\s,]|(?<!\w)\Z")  # after a word
-_ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or inside quotes
+_ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or a quotation
 _LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")
 _TITLE = 6  # words; a longer last line is a sentence
-_LEFT = 8  # characters: a JSON string within this many of its bound may have been cut there
+_LEFT = 8  # a JSON string this many characters short of its bound may have been cut
 _SEEN = 1000  # characters that are searched for a repeated sentence
 
 
@@ -199,7 +199,7 @@ def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
 
 
 def closed(text: str, begin: int) -> tuple[int, str] | None:
-    """Return an end for unfinished JSON, after `begin`, and the quote and brackets to add there; or None."""
+    """Return where to cut unfinished JSON after `begin`, and the quote and brackets to add there; or None."""
     text = RUN.sub(r"\1", text)
     for found in reversed([*_PLACE.finditer(text, begin)]):
         marks, (outside, quote, _) = "", STRING.sub("", text[: found.start()]).partition('"')

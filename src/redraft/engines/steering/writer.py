@@ -62,7 +62,7 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
     """Write a text that follows `form`, and yield it.
 
     The last delta counts all new tokens, including those that were discarded. Its finish is `limit` if
-    `Sampling.max_tokens` cut a text without a sentence end. If the reader is cancelled, the error's argument
+    `Sampling.max_tokens` ended the text within a sentence. If the reader is cancelled, the error's argument
     is a delta with the text that was held back.
     """
     deltas: Deltas = asyncio.Queue()
