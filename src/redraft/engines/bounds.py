@@ -22,7 +22,7 @@ CHARACTERS, SPACED = 3.0, 2.0
 has 4, but punctuation marks are separate tokens."""
 MARKS = 8  # characters of a value that is not a text, or of the punctuation around a value
 LEAST = 16  # the smallest bound of a text, in characters
-SHORT = 100  # a text whose own bound is at most this many characters keeps that bound
+SHORT = 100  # a schema's bound of at most this many characters is kept
 MOST_ITEMS = 32  # the largest bound of a list, or of an object with free property names
 MOST_NUMBER = 10**12
 DECIMALS = 0.000001  # by default, numbers are multiples of this

@@ -323,7 +323,7 @@ _KNOWN = frozenset(
     ("time", "minute", "minutes", "hour", "hours", "starts", "called"),
     ("days", "day", "week", "weeks", "year", "years"),
 )
-"""Words into which misspelt words may be corrected."""
+"""Words to which misspelt words are corrected."""
 
 
 # The written steps of each exercise

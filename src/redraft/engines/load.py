@@ -334,7 +334,7 @@ async def _opened(ref: str, opening: Opening) -> Engine:
 
 
 def check_files(ref: str) -> None:
-    """Raise the error of `load_engine` if a file or folder of the model is missing. Fetch nothing."""
+    """Raise the error that `load_engine` would raise for a missing file or folder. Fetch nothing."""
     for named in map(parse_reference, references_of(ref)):
         path, file = Path(named.target), {"gguf": "model file", "script": "script"}.get(named.kind)
         if named.kind == "folder" and not (path / "config.json").exists():
@@ -550,7 +550,7 @@ def local_path(ref: str) -> Path:
 
 
 def token_count(ref: str) -> TokenCount:
-    """Return a token counter for the tokenizer of a folder or model. The tokenizer is loaded at once."""
+    """Load the tokenizer of a folder or model, and return a token counter."""
     from redraft.weights.tokenizers.from_gguf import TokenCount
 
     path = Path(ref)

@@ -143,7 +143,7 @@ class PoolEngine:
         return await self._any(lambda engine: engine.score(texts))
 
     async def embed(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask any member for embeddings, as `RemoteEngine.embed` does, and return its reply."""
+        """Return embeddings from any member, as `RemoteEngine.embed` does."""
         return await self._any(lambda engine: cast("RemoteEngine", engine).embed(asked))
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
@@ -171,7 +171,7 @@ class PoolEngine:
     async def _asked(
         self, chain: str, ask: Callable[[Engine], AsyncGenerator[T, None]], is_count: Callable[[T], bool]
     ) -> AsyncGenerator[T, None]:
-        """Ask members until one replies. `is_count` recognises a piece that only counts a failed reply."""
+        """Ask members until one replies. `is_count` recognises pieces that only report a failed reply's cost."""
         trial = _Trial()
         while True:
             member, begun, continues = await self._chosen(chain, trial), False, True

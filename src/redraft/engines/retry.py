@@ -48,7 +48,7 @@ class Patience:
     # Pause before the second try if the server names no time; doubled each time, with jitter.
     backoff: float = 0.5
     longest_wait: float = 60.0  # the longest `Retry-After` to obey without `outage`
-    longest_asked: float = LONGEST_ASKED  # the same with `outage`, which counts instead if it is longer
+    longest_asked: float = LONGEST_ASKED  # the longest with `outage`, unless `outage` is longer
     # How long a server that has answered before may be down, busy or silent. With 0, only `tries`
     # counts, and a silent server is not asked again. While other requests are served, both count.
     outage: float = 0.0
@@ -186,7 +186,7 @@ class Schedule:
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Book an amount (negative: undo). At most `catch_up` seconds of idle time can be used later."""
+        """Book an amount, or undo a booking. At most `catch_up` seconds of idle time can be used later."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 

@@ -44,7 +44,7 @@ class SchemaWatch:
             _log.warning("%s cannot enforce these schema keywords; only checks cover them: %s.", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
-        """Warn at the first answer that is not JSON, unless it may be JSON that was cut off."""
+        """Warn about the first answer that is not JSON. JSON that was cut off is accepted."""
         text = answer.strip()
         if self._warned or not text or (finish != "stop" and text[0] in FIRST):
             return

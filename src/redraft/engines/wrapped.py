@@ -110,7 +110,7 @@ class MeteredEngine(WrappedEngine):
     """Add up the usage of an engine's calls.
 
     `ended` is called after a call's usage was added. `writing` gets the number of new tokens of each piece,
-    and at the end of the call minus their sum.
+    and, at the end of the call, minus their sum.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ _BOUND = re.compile(r"\+([^+]*?)@(answer|revise)(?=\+|$)")
 
 
 def references_by_role(ref: str) -> dict[EngineRole, str]:
-    """Return the reference for each role; empty if no adapter is bound to a role."""
+    """Return each role's reference, without the adapters of other roles; empty if no adapter has a role."""
 
     def of(role: EngineRole) -> str:
         return _BOUND.sub(lambda found: f"+{found[1]}" if found[2] == role else "", ref)

@@ -48,7 +48,7 @@ class RewardModel:
 
     @classmethod
     def load(cls, ref: str) -> RewardModel:
-        """Load and check a reward model, without running code in its folder. Four models are cached."""
+        """Load a reward model without running code in its folder. The four latest are cached."""
         base, adapter = _parts(ref)
         described = Path(ref).expanduser() if adapter is None else adapter
         state = tuple((str(each), each.stat().st_mtime_ns) for each in sorted(described.glob("*.json")))

@@ -328,7 +328,7 @@ class BatchServer(Server):
     def _send_less(self, sent: Sent, batch: _Batch) -> None:
         errors = batch.errors.data if batch.errors else []
         most = len(self._sent.difference(sent.requests)) + len(sent.requests) // 2
-        # One of its lines may be at fault, and not its size.
+        # An error with a line number is about that line, not about the size of the batch.
         too_large = any(_TOO_MUCH.search(each.code or "") and not each.line for each in errors)
         if not most or not too_large:
             hint = "Correct the settings that the server names. This batch costs nothing."
@@ -533,7 +533,7 @@ class BatchFile:
             raise
 
     def pending(self, server: str | None = None) -> list[Sent]:
-        """Return the batches, of one server or of all, with replies that are not in the journal."""
+        """Return the batches whose replies are not all in the journal, of one server or of all."""
         return [sent for sent in self._pending.values() if server in (None, sent.server)]
 
     def uploaded(self, file: str, server: str, requests: Sequence[str]) -> Sent:

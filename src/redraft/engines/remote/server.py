@@ -222,7 +222,7 @@ class Server:
         for data in parser.close():
             empty = False
             record = None if data.strip() == "[DONE]" else _from_json(data)
-            if record is not _BAD:  # a bad one was cut off, and then the finish reason is missing too
+            if record is not _BAD:  # a bad one was cut off: callers see no finish reason
                 yield record
         if empty and start.strip()[:1] not in (b"", b":"):  # a comment is a ping of a busy server
             raise self._not_json(start)

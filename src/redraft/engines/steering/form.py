@@ -73,7 +73,7 @@ class Conflict(Exception):
 
 
 def number_in(text: str) -> str:
-    """Return a number without leading spaces; "" for a text that is not a number."""
+    """Return a text that is a number, without leading spaces; "" for any other text."""
     return found[1] if (found := re.fullmatch(r"\s*(\d(?:[\d.,]*\d)?)", text)) else ""
 
 

@@ -21,7 +21,7 @@ _AUXILIARY = re.compile(rf"{_MODAL.pattern}|\b(?:do|does|did|is|are|was|were|has
 _NO_NOUN = re.compile(r"\s*(?:[^\w\s]|(?:and|as|at|by|for|from|in|into|is|of|on|or|than|that|to|was|with)\b)")
 _FIRST = re.compile(r"\s?(?:\w+|[^\w\s])")
 FITTING = -7.5  # minimum log-probability of a word or number, together with the token after it
-WORSE, UNSEEN = 2.5, -8.0  # maximum loss of log-probability of the rest; value of unlisted tokens
+WORSE, UNSEEN = 2.5, -8.0  # by how much the rest may become less likely; log-probability of unlisted tokens
 SHORT = 3  # letters; a token this short, without a space, is a part of many words
 
 Look: TypeAlias = Callable[[str], Awaitable[Likeliest]]  # returns the likeliest tokens after a text
@@ -103,7 +103,7 @@ async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, st
 
 
 async def begun(text: str, top: Likeliest, encode: Encode) -> float:
-    """Return the log-probability of a text's first token; -inf if it is not among the likeliest tokens."""
+    """Return the log-probability of a text's first token; -inf if it is not in `top`."""
     first = (await encode(text))[:1]
     for token, chance in [(str(token), chance) for token, chance in top if token]:
         whole = first or len(token) > SHORT or not text[len(token) :][:1].isalnum()
