@@ -250,7 +250,7 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
     if base.lower().endswith(".gguf"):
         return ModelReference("gguf", str(path), adapters=adapters)
     if base and path.exists():
-        raise UsageError(f"{base} is no model: its name does not end in .gguf.", hint=f"The forms: {forms()}")
+        raise UsageError(f"{base} is not a model: it does not end in .gguf.", hint=f"The forms: {forms()}")
     found = "is not a known form or an existing file" if base else "is empty"
     raise UsageError(f"the model reference {base!r} {found}.", hint=_meant(base))
 

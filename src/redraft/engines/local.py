@@ -122,7 +122,7 @@ class LocalEngine(Engine):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Answer messages, with the template of `converse` or else the model's own. Yield like `stream`."""
+        """Answer messages. The template of `converse` takes precedence over the model's own."""
         tokens = await self._asked_tokens(messages, sampling)
         splitter = await self._splitter(tokens)
         splitter.add(await self.decode(said) if said else "")

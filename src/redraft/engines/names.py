@@ -1,8 +1,7 @@
 """Define short names of servers with the OpenAI protocol (`openai:gpt-5-mini`), and of models (`small`).
 
 `names.toml` lists them, and the config file adds servers (`[servers]`). The recommended models answer without
-thinking first. Models with a thinking switch in their template, such as Qwen3-8B, think unless a request
-disables thinking.
+thinking first, unlike models with a thinking switch, such as Qwen3-8B.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Run a model in its own process: start it, notice its death, restart it, and end it.
 
-Native code may crash, and must not take the program down. The next process continues an unfinished reply.
+A crash in native code does not end the program: a new process continues the reply.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decide how long to wait before a failed call is repeated, and when to give up.
 
-`Patience` sets limits. `backoff` computes pauses for requests to a server, the servers of a `pool`, and model
-processes. All streams to one server share a `Retry`. While the server is down or overloaded, or limits
+`Patience` sets limits. `backoff` computes the pauses before a request, a member of a `pool` or a process is
+tried again. All streams to one server share a `Retry`. While the server is down or overloaded, or limits
 requests, all streams wait until one request succeeds. A request that fails while others are served waits
 alone.
 """

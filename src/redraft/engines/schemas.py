@@ -116,9 +116,9 @@ def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, An
 def for_servers_of_llamacpp(schema: Any) -> Any:
     r"""Return a schema without the parts that llama.cpp's own server and Ollama misread or refuse.
 
-    Their grammars match a pattern between the quotes of JSON, so `.` may match the closing quote and break
-    the reply, and they lack `\d`. They refuse a whole request for a length above `MOST_REPEATS`. If an
-    object's names are given only as patterns, they accept only `{}`. The full schema still checks replies.
+    In their grammars, `.` in a pattern may match the closing quote of JSON, and `\d` is missing. They refuse
+    lengths above `MOST_REPEATS`. An object with only `patternProperties` would always be `{}`. Replies are
+    still checked against the full schema.
     """
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def installed() -> bool:
 
 
 class Guide:
-    """The tokens that a grammar allows next in one text; all tokens once llguidance has failed (`lost`)."""
+    """Tells which tokens a grammar allows next in one text. If llguidance fails (`lost`), it allows all."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         from llguidance import LLMatcher

@@ -49,7 +49,7 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
 
 
 def local_folder(ref: str) -> Path | None:
-    """Return the folder that a reference names; None for org/name. Otherwise, raise `UsageError`."""
+    """Return the local folder `ref`, or None for org/name on the hub. Raise `UsageError` otherwise."""
     path = Path(ref).expanduser()
     if path.is_dir():
         return path

@@ -1,8 +1,7 @@
 """Score answers with reward models: the score at the last token is higher for better answers.
 
 A model is a transformers folder whose head `score` has one label, or a peft adapter with such a head. Texts
-are formatted as in training (`redraft_reward` in the configuration; without it, by the chat template), with
-the reward model's own tokenizer.
+have the format of its training (`redraft_reward` in the configuration), or else that of its chat template.
 """
 
 from __future__ import annotations

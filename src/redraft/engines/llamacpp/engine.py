@@ -56,8 +56,7 @@ class Child(ModelProcess):
     """A running llama.cpp process. Create one with `start`.
 
     Its HTTP client is minimal, for one known server on 127.0.0.1: a general client takes longer per token
-    than the rest of redraft. Each request has its own connection: closing it cancels the work, and nothing is
-    tied to an event loop.
+    than the rest of redraft. Each request has its own connection, and closing it cancels the work.
     """
 
     module = "redraft.engines.llamacpp.child"

@@ -127,7 +127,7 @@ class Batches(AbstractContextManager["Batches"]):
             self.chains -= 1
 
     def line(self, sent: Sent, text: str) -> str:
-        """Record a batch's progress; an empty text removes it. Return the progress line of all batches."""
+        """Record a batch's progress ("" removes it), and return the progress line of all batches."""
         self._shown.pop(sent.file, None)
         if text:
             self._shown[sent.file] = f"batch {sent.number}: {text}"

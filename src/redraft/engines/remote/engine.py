@@ -448,7 +448,7 @@ class _Reply:
     def finish_of(self, limit: float, context: int | None) -> Finish:
         """Return the finish reason. It is `context` for a reply that was cut below the request's limit.
 
-        Without a limit in the request, the counts must fill the context, as a server may set a limit itself.
+        If the request has no limit, the reply must have filled the context: a server may have its own limit.
         """
         if self.finish != "max_tokens":
             return self.finish or "stop"

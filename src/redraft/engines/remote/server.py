@@ -2,7 +2,7 @@
 
 `wire` interprets the JSON, and `engines.retry` decides how long to wait. Redirects are not followed, because
 a key must not be sent to another host. A request is repeated only if none of its reply was read, so that
-shown text is never generated twice.
+users never see a text twice.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ Encode: TypeAlias = Callable[[str], Awaitable[Tokens]]
 async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> list[str]:
     """Return texts to replace a gap and the rest after it, likeliest first; empty if nothing fits.
 
-    For a word, there is at most one, which may close the gap. `forbidden` returns None for allowed texts.
+    For a word, at most one text is returned. It may close the gap. `forbidden` returns None for good texts.
     """
     if gap.number:
         found = sorted(await _numbers(gap, look, encode), reverse=True)

@@ -62,8 +62,8 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
     """Write a text that follows `form`, and yield it.
 
     The last delta counts all new tokens, including those that were discarded. Its finish is `limit` if
-    `Sampling.max_tokens` ended the text within a sentence. If the reader is cancelled, the error's argument
-    is a delta with the text that was held back.
+    `Sampling.max_tokens` ended the text within a sentence. If the reader is cancelled, the error contains a
+    delta with the text that was held back.
     """
     deltas: Deltas = asyncio.Queue()
     work = asyncio.create_task(_Writer(form, sampling, limit, source, deltas).run())
