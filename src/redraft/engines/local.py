@@ -287,7 +287,7 @@ class LocalEngine(Engine):
     async def _chat_tokens(self, messages: Sequence[Message], told: Told = None) -> Tokens:
         """Render messages as token ids. Only the template's text may become control tokens.
 
-        Texts without any of `_marks` are safe, which saves two calls of the tokenizer.
+        A text without any of `_marks` has no control token, which saves two calls of the tokenizer.
         """
         contents = "\n".join(_texts_of(messages))
         await self._check_length(contents)

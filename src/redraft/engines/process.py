@@ -167,7 +167,7 @@ class KeptProcess(Generic[P]):
     """A model process that is replaced when it dies.
 
     The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row, the
-    error is raised. From then on, each call tries one start, and calls in the pause after that fail at once.
+    error is raised. From then on, each call tries one start. After a failed start, calls fail during a pause.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:

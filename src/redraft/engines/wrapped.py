@@ -109,8 +109,8 @@ _DELTAS = "Yield Delta('text') for each piece, and Delta(finish='stop', completi
 class MeteredEngine(WrappedEngine):
     """Add up the usage of an engine's calls.
 
-    `ended` is called after a call's usage was added. `writing` gets the number of new tokens of each piece,
-    and, at the end of the call, minus their sum.
+    `ended` is called after a call's usage was added. `writing` gets changes of the number of tokens in
+    progress: the new tokens of each piece, and minus their sum at the end of the call.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class Pass:
 
 @dataclass
 class _Now:
-    """The current pass. Layers hold this, not the cache: a reference cycle would keep gigabytes in memory."""
+    """The current pass. Layers hold this, as a cycle of references to the cache would keep it in memory."""
 
     step: Pass
 

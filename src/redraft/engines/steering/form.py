@@ -27,7 +27,7 @@ class Limit:
     """Bounds on a count that never falls while a text grows.
 
     Attributes:
-        count: Returns the count for a text, such as its number of words, as the check does.
+        count: Returns a count for a text, such as its number of words, with the check's own rules.
         low: The least count that passes.
         high: The greatest count that passes; None for any.
     """

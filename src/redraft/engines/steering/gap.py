@@ -76,7 +76,7 @@ async def _at_most(text: str, top: Likeliest, encode: Encode) -> float:
 
 
 async def _goes_on(new: tuple[str, str], old: tuple[str, str], look: Look, encode: Encode) -> bool:
-    """Return whether the second word after a new text is about as likely as after the old one."""
+    """Return whether the rest of the new text goes on about as likely as the rest of the old one."""
     chances = list[float]()
     for text, rest in (new, old):
         first = _FIRST.findall(rest)[0]

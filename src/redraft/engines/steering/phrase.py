@@ -53,8 +53,8 @@ def pattern_for(
 ) -> regex.Pattern[str]:
     """Compile a pattern that finds a phrase in any case.
 
-    Texts must have the phrase's Unicode normal form and the apostrophe `'`. Markdown emphasis may surround
-    words. With `part`, the phrase may be a part of a word. With `wanted`, a link must be whole, in its case.
+    Texts must have the phrase's Unicode normal form and the apostrophe `'`. Emphasis in Markdown is allowed.
+    With `part`, the phrase may be inside a word. With `wanted`, a link must be whole and in the same case.
     """
     phrase = phrase.replace("’", "'")
     words = phrase.split() or [phrase]
