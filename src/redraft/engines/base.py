@@ -1,7 +1,7 @@
 """Define the engine protocol: continue text or answer messages, token by token.
 
-`EngineInfo` lists an engine's capabilities, and the revision loop adapts to them. Closing a stream cancels
-its work. Engines batch concurrent streams themselves.
+`EngineInfo` lists an engine's capabilities, and the revision loop adapts to them. Closing a stream stops the
+generation. Engines batch concurrent streams themselves.
 """
 
 # ruff: noqa: ARG002  (methods that raise by default)
@@ -30,7 +30,7 @@ OF_TEMPLATE = "chat_template_kwargs"
 """The field of `Sampling.extra_body` that contains arguments for the chat template."""
 
 Likeliest = tuple[tuple[str | int, float], ...]
-"""The likeliest tokens at one position, best first: the text or id of each, and its log-probability."""
+"""The likeliest tokens at one position, best first, as pairs (text or id, log-probability)."""
 
 PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids if `EngineInfo.token_ids`
 
@@ -38,7 +38,7 @@ PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids 
 class Message(TypedDict):
     """One message of a conversation, as in the OpenAI protocol. With `tool_calls`, `content` may be None.
 
-    Every engine accepts text with the roles `system`, `user` and `assistant`. Anything else needs
+    Every engine accepts text with the roles `system`, `user` and `assistant`. Other messages need
     `EngineInfo.any_message`.
     """
 
@@ -63,9 +63,9 @@ class Sampling:
         temperature: 0 is greedy. 0.7 is SelFee's released default (reference/selfee.md).
         top_p: Nucleus size, in (0, 1].
         max_tokens: Maximum number of new tokens in one call. 2,048 is SelFee's released default.
-        max_thoughts: Maximum number of thought tokens before an answer to messages. At the limit, the engine
-            ends the thought. None means no separate limit. Needs `EngineInfo.thinks`.
-        seed: Makes a run repeatable on the same engine and batch; None for a random seed.
+        max_thoughts: Maximum number of thought tokens, after which the engine ends the thought. None: only
+            `max_tokens` limits thoughts. Needs `EngineInfo.thinks`.
+        seed: Makes answers repeatable (see `EngineInfo.steady`); None for a random seed.
         schema: A JSON Schema that an answer to messages should match. Engines with `EngineInfo.schemas`
             enforce it while they generate. An engine that cannot express the schema logs this once and
             generates without it, so check the answer.
@@ -73,17 +73,17 @@ class Sampling:
             far as they can, so check the answer. A schema takes precedence.
         banned: Tokens that local engines with `EngineInfo.forms` must not generate.
         unending: Whether to also ban the token that ends an answer.
-        likelier: Tokens, each with an amount to add to its logit; for the same engines as `banned`.
+        likelier: Pairs of a token and an amount to add to its logit, for the same engines as `banned`.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
-            With `schema`, `begun` is the start of a JSON text. The engine then adds only one value, which
-            matches the schema, and the comma or bracket after the value.
+            With `schema`, `begun` is the start of a JSON text. The engine then adds only one value that
+            matches the schema, and the comma or bracket after it.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
-        extra_body: Additional request fields, which override redraft's own. Needs `EngineInfo.any_request`
-            or `EngineInfo.fields` that name them. Never logged or recorded.
-        extra_headers: Additional request headers, under the same conditions.
+        extra_body: Additional request fields, which override redraft's. Without `EngineInfo.any_request`,
+            only those in `EngineInfo.fields` are allowed. Never logged or recorded.
+        extra_headers: Additional request headers. Needs `EngineInfo.any_request`. Never logged or recorded.
         logprobs: Whether to report the log-probability of each token. Needs `EngineInfo.logprobs`.
-        unset: Names of the parameters (`temperature`, `top_p`, `max_tokens`) that the user did not set. A
-            server uses its own values (`EngineInfo.own_sampling`). A `top_p` other than 1 counts as set.
+        unset: The parameters among `temperature`, `top_p` and `max_tokens` that the user did not set. Engines
+            with `EngineInfo.own_sampling` choose their values. A `top_p` other than 1 counts as set.
         top_logprobs: Number of likeliest tokens to report at each position, with `logprobs`.
         role: The part of a chain to write. Engines with `EngineInfo.roles` have weights for each role.
         call_id: A name of this call that is the same in every run of a job, so that a resumed job recognises
@@ -122,27 +122,26 @@ class Sampling:
 class Delta:
     """A piece of a stream. The last delta contains `finish` and the token counts.
 
-    If a stream fails, a delta with the counts and without `finish` may precede the error, because its tokens
-    are paid for.
+    Before a stream raises, it may yield a delta with counts but no `finish`: failed replies cost, too.
 
     Attributes:
         tokens: Token ids of `text` and `thought`, if the engine has token ids. Tokens of a stop string, an
-            incomplete character or a tag may come before their text.
+            incomplete character or a tag may come some deltas before their text.
         logprobs: The natural logarithm of each token's probability, before temperature and top-p, if
             `Sampling.logprobs` is set. Each of `tokens` has one, with two exceptions: servers send
             log-probabilities without token ids, and llama.cpp sends none for a character of several tokens.
-        likeliest: The likeliest tokens at the position of each of `logprobs`, if `top_logprobs` is set.
+        likeliest: For each of `logprobs`, the likeliest tokens at its position, if `top_logprobs` is set.
         stop_text: The stop string that ended the stream. It is not part of `text`.
         prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
-        cached_tokens: Prompt tokens that were not computed again.
+        cached_tokens: Number of prompt tokens read from the cache.
         estimated: Whether the counts are estimated from the texts, because the server sent none.
-        unsteered: Whether `Sampling.form` is no longer enforced from here on.
+        unsteered: Whether `Sampling.form` is not enforced from this delta on.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in an assistant message; on the last delta.
-        thought: The model's thoughts before its answer. A server sends them separately, or the model writes
-            them in tags (`chain.thoughts`). They are not part of `text`.
-        others: Other texts for the gap of `Sampling.form`, best first; on the last delta.
-        seconds: With a cache, the time that this delta took when it was written; a replay repeats it.
+        thought: The model's thoughts before its answer, from a server's own field or from tags in the text
+            (`chain.thoughts`). They are not part of `text`.
+        others: Further texts that fit the gap of `Sampling.form`, best first; on the last delta.
+        seconds: How long this delta took to generate. Set with a journal, so that a replay counts it again.
     """
 
     text: str = ""
@@ -168,7 +167,7 @@ Replies = AsyncGenerator[Delta, None]
 
 @dataclass(frozen=True)
 class Price:
-    """The price of a model's tokens, in USD per million. Without `cached`, cached tokens cost the same."""
+    """The price of a model's tokens, in USD per million. If `cached` is None, cached tokens cost `prompt`."""
 
     prompt: float
     completion: float
@@ -190,7 +189,7 @@ class Price:
 
 
 def price_of(value: Any) -> Price | None:
-    """Convert fields or a text `PROMPT,COMPLETION[,CACHED]` to a `Price`. Return None or a `Price` unchanged.
+    """Make a `Price` from a mapping or a text `PROMPT,COMPLETION[,CACHED]`; None stays None.
 
     Raises:
         UsageError: The value is not a price.
@@ -239,14 +238,14 @@ class EngineInfo:
         parameters: Number of weights of the model; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         roles: Uses different weights for answers and for criticism and revisions (`Sampling.role`).
-        certain: Minimum probability of every token in a criticism that counts, from the metadata
-            (`redraft.certain`); 0 if all criticism counts.
-        shipped: Whether it is redraft's own small model. Its adapters (`roles`) have learnt only the
-            exercises of `engines.learnt`; prompts cannot make it judge its own answers.
-        dtype: The number format that the user chose to compute in; empty for the default.
+        certain: A criticism counts only if each of its tokens has at least this probability. From the
+            metadata (`redraft.certain`).
+        shipped: Whether this is redraft's own small model, which can judge only its answers to the exercises
+            of `engines.learnt`.
+        dtype: The dtype that the user chose; empty for the default.
         template: The conversation format that the user chose; empty for the model's own.
         format: The number format of most weights in memory, such as Q8_0; empty if unknown.
-        steady: Whether a stream with a seed gives the same answer alone and among others. False if uncertain.
+        steady: Whether a seed gives the same answer, no matter which other streams run. False if uncertain.
         adapters: Names of the user's adapters.
     """
 
@@ -333,12 +332,12 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Health:
-    """The health of an engine that can lose its process or a server, and recover."""
+    """The health of an engine whose process or server may fail and recover."""
 
     restarts: int = 0
     trouble: str = ""  # a description of the current fault; empty if everything works
-    down: bool = False  # calls fail, and none has succeeded since
-    resting: bool = False  # down, and no call is tried for some seconds: all fail at once
+    down: bool = False  # whether calls fail
+    resting: bool = False  # whether calls fail at once, during a pause before the next try
 
 
 @runtime_checkable
@@ -360,7 +359,7 @@ class Resumer(Engine, Protocol):
     ) -> Replies:
         """Continue after the tokens `said`, which count toward `max_tokens`.
 
-        The last delta counts only this engine's new tokens, and `said` as part of the prompt.
+        The last delta counts `said` as part of the prompt, not of the completion.
         """
         ...
 
@@ -368,11 +367,11 @@ class Resumer(Engine, Protocol):
 async def opened_by_prompt(
     deltas: Replies, splitter: Splitter, known: MutableMapping[Any, str], extra: Mapping[str, Any]
 ) -> Replies:
-    """Tell a splitter whether the prompt opened a thought, for a model whose template is unknown.
+    """Yield the deltas, and find out whether the server's chat template opens a thought in the prompt.
 
-    `known` stores the findings of earlier replies. A key is whether `extra` asks for thinking: True, False,
-    or None if unset. The value is the tag that closes a thought opened by the prompt; "" if the prompt opens
-    none. While `known` has no value for True, replies to requests with thinking are held back.
+    `known` maps whether a request asks for thinking (None if unset) to the tag that ends this thought; "" if
+    the template opens none. `splitter.until` is set to the tag. Replies to requests with thinking are held
+    back until their tag is known.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None
@@ -413,7 +412,7 @@ async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:
 
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
-    """Return the position of the first stop string in a text and the longest one there, or None."""
+    """Return the position and text of the first stop string (the longest at that position), or None."""
     found = min(((text.find(each), -len(each), each) for each in stop if each and each in text), default=None)
     return (found[0], found[2]) if found else None
 

@@ -22,12 +22,12 @@ CHARACTERS, SPACED = 3.0, 2.0
 has 4, but punctuation marks are separate tokens."""
 MARKS = 8  # characters of a value that is not a text, or of the punctuation around a value
 LEAST = 16  # the smallest bound of a text, in characters
-SHORT = 100  # a text whose own bound is at most this many characters keeps that bound
+SHORT = 100  # a schema's bound of at most this many characters is kept
 MOST_ITEMS = 32  # the largest bound of a list, or of an object with free property names
 MOST_NUMBER = 10**12
 DECIMALS = 0.000001  # by default, numbers are multiples of this
 ROOM_FOR_MORE = 64  # characters; with less room, an untyped value may not be a list or an object
-LEVELS = (3, 2, 1)  # how often a type may contain itself; fewer levels if the schema grows too large
+LEVELS = (3, 2, 1)  # how often a type may contain itself; a later number if the schema grows too large
 MOST_PARTS = 2000  # maximum number of a schema's parts after its references are expanded
 
 _LETTERS = "0-9A-Za-z_À-ÖØ-öø-῿Ⰰ-퟿"
@@ -52,8 +52,8 @@ _LONG_FORMATS = frozenset({"email", "hostname", "uri"})
 def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """Return a schema with bounds on all its parts, so that about `tokens` tokens suffice for its JSON.
 
-    Existing bounds are kept if the tokens suffice for them. An object that names its properties may not have
-    others. A type may contain itself at most `LEVELS` times. Emoji may need more tokens.
+    Existing bounds are kept if the tokens suffice for them. An object with named properties may not have
+    others. A type may contain itself at most three times (`LEVELS`). Emoji may need more tokens.
     """
     found: Any = None
     free = is_open(schema)
@@ -75,7 +75,10 @@ def is_open(schema: Any) -> bool:
 
 
 def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the schemas of the required values after an open text; None if the text may not end there."""
+    """Return the missing required properties of JSON that was cut inside a string, with their schemas.
+
+    Return None if the string may not end there.
+    """
     parts, required = schema.get("properties", {}), schema.get("required", ())
     with suppress(ValueError, KeyError, AttributeError, TypeError):
         *_, last = said = json.loads(text + '"}')
@@ -104,7 +107,7 @@ class _Bounds:
         self._whole, self._levels, self._text, self.parts = schema, levels, text, 0
 
     def part(self, part: Any, room: int, within: tuple[str, ...]) -> Any:
-        """Return a part bounded to about `room` characters. `within` lists the references that lead to it.
+        """Return a part bounded to about `room` characters. `within` lists the `$ref`s that led to it.
 
         Return None if no value fits, or if the part contains itself too often.
         """
@@ -225,7 +228,7 @@ class _Bounds:
         most = min(part.get("maxItems", fit), max(room // MARKS, least, 1))
         bounded = self.part(items, room // max(most, 1), within)
         if bounded is None:
-            return None if least else {"const": []}  # in a list without items, models write white space
+            return None if least else {"const": []}  # models fill an empty list with white space
         return {**part, "type": "array", "items": bounded, "maxItems": most}
 
     def _length(self, part: Any, within: tuple[str, ...]) -> int:

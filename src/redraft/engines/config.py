@@ -76,9 +76,8 @@ class Config:
     def key_for(self, url: str) -> Key | None:
         """Return the key for a URL's server, or None.
 
-        The environment (`key_variable`) precedes `[keys]`; in both, `host:port` precedes `host`.
-        Variables such as `OPENAI_API_KEY` are used only for their own hosts (see `names.py`), over https,
-        unless `[keys]` names them for other hosts.
+        A variable `REDRAFT_KEY_…` takes precedence over `[keys]`, and `host:port` over `host`. A variable
+        such as `OPENAI_API_KEY` is sent only to its provider over https (`names`), unless `[keys]` names it.
         """
         names = _host_names(url)
         entry = next((self.keys[name] for name in names if name in self.keys), None)
@@ -120,7 +119,7 @@ def config_path() -> Path:
 
 
 def load_config(path: Path | None = None) -> Config:
-    """Read the config file. It may be missing unless `$REDRAFT_CONFIG` or `path` names it."""
+    """Read the config file. A file that `path` or `$REDRAFT_CONFIG` names must exist."""
     named = path is not None or bool(os.environ.get("REDRAFT_CONFIG"))
     path = path or config_path()
     try:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 
 class Exercise(NamedTuple):
-    """A prompt that the default model has learnt to answer: its task, its values, and its wordings."""
+    """A prompt that the default model has learnt to answer. `texts` are its wordings in training."""
 
     task: str
     values: Mapping[str, Any]
@@ -65,7 +65,7 @@ def read(prompt: str) -> Exercise | None:
 
 
 def holds(work: str, asked: str) -> bool:
-    """Return whether a criticism works out the exercise `asked`, with every step right."""
+    """Return whether the criticism `work` solves the exercise `asked` with every step right."""
     if (found := read(asked)) is None:
         return False
     task, values, _ = found
@@ -323,10 +323,10 @@ _KNOWN = frozenset(
     ("time", "minute", "minutes", "hour", "hours", "starts", "called"),
     ("days", "day", "week", "weeks", "year", "years"),
 )
-"""Words into which misspelt words may be corrected."""
+"""Words to which misspelt words are corrected."""
 
 
-# The written working of each exercise
+# The written steps of each exercise
 
 
 def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
@@ -412,7 +412,7 @@ WORK: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dates": _month_by_month,
     "later": _hour_by_hour,
 }
-"""Functions that write the working of an exercise from its values, by task. A critic learns to write it."""
+"""Functions that write the steps of an exercise from its values, by task. A critic learns these steps."""
 
 
 def _date_after(values: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Parse model references (short texts that name a model; see docs/engines.md), and open engines.
 
-References joined by commas name several engines of one model (`pool`). A comma is part of a path or address
-unless `http://`, `https://`, `NAME:`, `default`, `small` or the like, or an existing file or folder follows.
+References joined by commas name several engines of one model (`pool`). A comma separates references only if
+an address, `NAME:`, a name such as `default` or `small`, or an existing file or folder follows it.
 
 Existing files and folders take precedence over models on the hub, and over `small`, `medium` and `large`.
 """
@@ -85,7 +85,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class EngineKind(Kind):
-    """A kind of engine: a plugin of the group `redraft.engines`. References begin with its name."""
+    """A kind of engine, from a plugin in the group `redraft.engines`."""
 
     form: str  # the form of its references, such as `NAME:TARGET`
     open: Callable[[ModelReference, Opening], Awaitable[Engine]]
@@ -101,7 +101,7 @@ def kind_of(named: ModelReference) -> EngineKind:
 
 
 def forms() -> str:
-    """Return all forms of references in one line."""
+    """Return all forms of references in one line, for hints."""
     return " · ".join(kind.form for kind in load_all("redraft.engines", EngineKind).values()) + _BESIDE
 
 
@@ -250,7 +250,7 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
     if base.lower().endswith(".gguf"):
         return ModelReference("gguf", str(path), adapters=adapters)
     if base and path.exists():
-        raise UsageError(f"{base} is not a model: its name lacks .gguf.", hint=f"The forms: {forms()}")
+        raise UsageError(f"{base} is not a model: it does not end in .gguf.", hint=f"The forms: {forms()}")
     found = "is not a known form or an existing file" if base else "is empty"
     raise UsageError(f"the model reference {base!r} {found}.", hint=_meant(base))
 
@@ -288,8 +288,8 @@ async def load_engine(
 
     Args:
         ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
-        fast: Without `engine`, run a GGUF file with OpenVINO if OpenVINO is installed and can read the file,
-            and no GPU is used. OpenVINO is faster for many streams, but ignores `Sampling.form` and tools.
+        fast: Prefer OpenVINO to llama.cpp for a GGUF file on a CPU, if `engine` is not set and OpenVINO can
+            read the file. It is faster for many streams, but ignores `Sampling.form` and tools.
         config: The keys and prices; None to read them from the user's config file.
         patience: Time limits and retries, as an `engines.retry.Patience` (docs/engines.md).
         **machine: Options for a local model (docs/options.md): `engine`, `ctx`, `threads`,
@@ -334,7 +334,7 @@ async def _opened(ref: str, opening: Opening) -> Engine:
 
 
 def check_files(ref: str) -> None:
-    """Raise the error of `load_engine` if a file or folder of the model is missing. Fetch nothing."""
+    """Raise the error that `load_engine` would raise for a missing file or folder. Fetch nothing."""
     for named in map(parse_reference, references_of(ref)):
         path, file = Path(named.target), {"gguf": "model file", "script": "script"}.get(named.kind)
         if named.kind == "folder" and not (path / "config.json").exists():
@@ -543,14 +543,14 @@ def local_file(named: ModelReference) -> Path:
 
 
 def local_path(ref: str) -> Path:
-    """Return a local path; for `default` and `default-base`, the path of the default model's file."""
+    """Return the path of `ref`; for `default` and `default-base`, the path of the default model's file."""
     if ref not in DEFAULTS or Path(ref).exists():
         return Path(ref).expanduser()
     return local_file(parse_reference(ref))
 
 
 def token_count(ref: str) -> TokenCount:
-    """Return a token counter for the tokenizer of a folder or model. The tokenizer is loaded at once."""
+    """Load the tokenizer of a folder or model, and return a token counter."""
     from redraft.weights.tokenizers.from_gguf import TokenCount
 
     path = Path(ref)
@@ -596,7 +596,7 @@ def trained_on(adapter: Path) -> str:
 
 
 def with_gguf(ref: str, adapter: str) -> str:
-    """Return a reference for llama.cpp to the model of `ref` and its adapters, with one more adapter."""
+    """Rewrite `ref` for llama.cpp and add an adapter: `default` and `lora` give `default-base+lora.gguf`."""
     base, *added = ref.split("+")
     base = "default-base" if base in DEFAULTS else base if base.lower().endswith(".gguf") else "BASE.gguf"
     return "+".join((base, *(f"{each.rstrip('/').removesuffix('.gguf')}.gguf" for each in (*added, adapter))))

@@ -61,7 +61,7 @@ class Room(NamedTuple):
 
 
 class LocalEngine(Engine):
-    """An engine that works on token ids, at most `context` per chain. `trained` is the model's own limit."""
+    """A local engine with `context` tokens per chain. `trained` is the longest context in training."""
 
     _marks: frozenset[str] | None = None
     """Every control token contains at least one of these characters; None if unknown."""
@@ -78,7 +78,7 @@ class LocalEngine(Engine):
         return self._info
 
     def trust(self, certain: float, *, shipped: bool = False, adapters: Iterable[Path] = ()) -> None:
-        """Set the certainty that criticism needs, whether redraft ships the model, and user's adapters."""
+        """Set `certain`, `shipped` and `adapters` of `info`, which are known only after loading."""
         names = tuple(path.name.removesuffix(".gguf") for path in adapters)
         self._info = replace(self._info, certain=certain, shipped=shipped, adapters=names)
 
@@ -111,7 +111,7 @@ class LocalEngine(Engine):
     async def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Continue a text or token ids, after the tokens `said`. Closing the generator frees its slot."""
+        """Continue a prompt after the answer's tokens `said`. Closing the generator frees its slot."""
         if isinstance(prompt, str):
             await self._check_length(prompt)
         tokens = await self.encode(prompt, special=True) if isinstance(prompt, str) else prompt
@@ -122,7 +122,7 @@ class LocalEngine(Engine):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Answer messages with the model's template, or the one set by `converse`. Yield like `stream`."""
+        """Answer messages. The template of `converse` takes precedence over the model's own."""
         tokens = await self._asked_tokens(messages, sampling)
         splitter = await self._splitter(tokens)
         splitter.add(await self.decode(said) if said else "")
@@ -287,7 +287,7 @@ class LocalEngine(Engine):
     async def _chat_tokens(self, messages: Sequence[Message], told: Told = None) -> Tokens:
         """Render messages as token ids. Only the template's text may become control tokens.
 
-        Texts without any of `_marks` are safe, which saves two calls of the tokenizer.
+        A text without any of `_marks` has no control token, which saves two calls of the tokenizer.
         """
         contents = "\n".join(_texts_of(messages))
         await self._check_length(contents)
@@ -371,7 +371,7 @@ def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
 
 
 def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
-    """Make the info of a model from its own and its adapters' headers, for engines that read GGUF files."""
+    """Make the info of a GGUF model. `headers` are its header and those of its adapters."""
     return EngineInfo(
         name=model.stem,
         engine="",
@@ -388,7 +388,7 @@ def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> Engin
 
 
 def trained_context(header: GGUFHeader) -> int | None:
-    """Return the length that a GGUF model was trained for, in tokens; None if its header lacks it."""
+    """Return the length that a GGUF model was trained for, in tokens; None if unknown."""
     return header.number(f"{header.text('general.architecture')}.context_length") or None
 
 

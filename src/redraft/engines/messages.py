@@ -1,7 +1,7 @@
 """Convert messages, and refuse those with more than text: images, sound, files, tool calls, other roles.
 
-An engine that renders messages into a prompt itself cannot use such parts. It must refuse them: if it dropped
-them, the model would answer a different question from the user's.
+An engine that renders messages into a prompt itself cannot use such parts. If the engine dropped them, the
+model would answer a different question from the user's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OF_TOOLS = ("tool_calls", "tool_call_id")
 
 
 def message_of(record: Mapping[str, Any]) -> Message:
-    """Convert a recorded message to a message to send, without fields outside the protocol."""
+    """Return a recorded message without fields outside the protocol."""
     more = {name: record[name] for name in FIELDS if record.get(name)}
     content = record.get("content")
     content = "" if content is None and not more else content
@@ -53,7 +53,7 @@ def _plain(message: Message) -> Message:
 
 
 def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
-    """Describe a part of a message that is not text (nor, with `tools`, a tool call), or return ""."""
+    """Describe the first part of a message that is not text, or return "". `tools` allows tool calls."""
     role = str(message.get("role"))
     if role not in ("user", "assistant") and not is_system(message) and not (tools and role == "tool"):
         return f"the role {role!r:.40}"
@@ -72,7 +72,7 @@ def with_text(message: Message, *texts: str) -> Message:
 
 
 def folded(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Convert messages for a chat template that refuses system turns, or needs strictly alternating turns."""
+    """Make system messages user messages, drop names and join neighbours, for strict chat templates."""
     nameless = [cast(Message, {k: v for k, v in each.items() if k != "name"}) for each in messages]
     return joined([{**each, "role": "user"} if is_system(each) else each for each in nameless])
 

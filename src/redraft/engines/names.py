@@ -1,8 +1,7 @@
 """Define short names of servers with the OpenAI protocol (`openai:gpt-5-mini`), and of models (`small`).
 
 `names.toml` lists them, and the config file adds servers (`[servers]`). The recommended models answer without
-thinking first. Models with a thinking switch in their template, such as Qwen3-8B, think unless a request
-disables thinking.
+thinking first, unlike models with a thinking switch, such as Qwen3-8B.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def variable_of(host: str) -> str:
 
 
 def guess(model: str) -> str:
-    """Guess the reference for a model's bare name. Return "" if the name does not look like a model's."""
+    """Guess the reference for a bare model name: `gpt-5` gives `openai:gpt-5`. Return "" if none fits."""
     return next((f"{before}{model}" for start, before in _MODELS if re.match(start, model)), "")
 
 

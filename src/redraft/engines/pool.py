@@ -4,8 +4,8 @@ A call goes to the member with the fewest active calls. All calls of a chain go 
 its prompt is cached there. A member that fails is set aside. After a pause, which grows with each failure, a
 single call tests it.
 
-A call that fails before its first piece is silently repeated elsewhere. A call that fails later raises its
-error with `ready` set: the chain resumes after its last complete step (`revision.driver`).
+A call that fails before its first piece is silently repeated by another member. A call that fails later
+raises its error with `ready` set: the chain resumes after its last complete step (`revision.driver`).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ ONE_MODEL = (
 )
 
 SLACK = 4
-"""A chain moves if its member has over this many more active calls than the least busy one: reading a
-prompt again is cheaper than waiting for four replies."""
+"""A chain moves to the least busy member if its own has over this many more active calls: reading a prompt
+again is cheaper than waiting for four replies."""
 
 HOMES = 10_000  # the number of latest chains whose member is remembered
 PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after which a server may work again
@@ -79,7 +79,7 @@ class PoolEngine:
 
         Raises:
             ModelError: The engines differ in their model or its capabilities.
-            EngineError: No engine can be opened, or a server refuses.
+            EngineError: No engine can be opened, or a server refuses the request.
         """
 
         async def opened(member: Member) -> EngineError | None:
@@ -143,7 +143,7 @@ class PoolEngine:
         return await self._any(lambda engine: engine.score(texts))
 
     async def embed(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask any member for embeddings, as `RemoteEngine.embed` does, and return its reply."""
+        """Return embeddings from any member, as `RemoteEngine.embed` does."""
         return await self._any(lambda engine: cast("RemoteEngine", engine).embed(asked))
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
@@ -171,7 +171,7 @@ class PoolEngine:
     async def _asked(
         self, chain: str, ask: Callable[[Engine], AsyncGenerator[T, None]], is_count: Callable[[T], bool]
     ) -> AsyncGenerator[T, None]:
-        """Ask members until one replies. `is_count`: whether a piece is only the cost of a failed reply."""
+        """Ask members until one replies. `is_count` recognises pieces with only a failed reply's counts."""
         trial = _Trial()
         while True:
             member, begun, continues = await self._chosen(chain, trial), False, True

@@ -1,6 +1,6 @@
 """Run a model in its own process: start it, notice its death, restart it, and end it.
 
-Native code may crash, and must not take the program down. The next process continues an unfinished reply.
+A crash in native code does not end the program: a new process continues the reply.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class ModelProcess:
 
     @abstractmethod
     def _opened(self, reply: Mapping[str, Any]) -> None:
-        """Read the first line of a process, which it writes after loading its model."""
+        """Take the reply that the process writes after loading its model."""
 
     def _reason(self, error: str) -> str:
         return error
@@ -133,10 +133,8 @@ class ModelProcess:
         return EngineCrash(message, hint=lacks if lacks_avx2() else self.hint)
 
     async def aclose(self) -> None:
-        """End the process, and wait until it has ended. May be called twice.
-
-        This starts no thread, because none can start while the interpreter exits.
-        """
+        """End the process, and wait until it has ended. May be called twice."""
+        # No thread waits here, because none can start while the interpreter exits.
         if self._closed:
             return
         self._closed = True
@@ -169,7 +167,7 @@ class KeptProcess(Generic[P]):
     """A model process that is replaced when it dies.
 
     The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row, the
-    error is raised. From then on, each call tries one start; during the pause after it, calls fail at once.
+    error is raised. From then on, each call tries one start. After a failed start, calls fail during a pause.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:
@@ -278,7 +276,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
         """Continue token ids in this process."""
 
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
-        """Continue token ids. After a crash, a new process continues without the form; a schema raises it."""
+        """Continue token ids. After a crash, a new process writes the rest."""
         said: list[int] = []
         crashes, unsteered = 0, False
         while room.tokens > len(said):
@@ -305,6 +303,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
             except EngineCrash as crash:
                 crashes += 1
                 await self._kept.replace(child, crash, crashes)
+                # A grammar cannot start in the middle of a text.
                 if said and sampling.schema is not None:
                     crash.passing = crash.ready = True
                     raise

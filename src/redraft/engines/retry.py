@@ -1,7 +1,7 @@
 """Decide how long to wait before a failed call is repeated, and when to give up.
 
-`Patience` sets limits. `backoff` computes pauses for requests to a server, the servers of a `pool`, and model
-processes. All streams to one server share a `Retry`. While the server is down or overloaded, or limits
+`Patience` sets limits. `backoff` computes the pauses before a request, a member of a `pool` or a process is
+tried again. All streams to one server share a `Retry`. While the server is down or overloaded, or limits
 requests, all streams wait until one request succeeds. A request that fails while others are served waits
 alone.
 """
@@ -48,7 +48,7 @@ class Patience:
     # Pause before the second try if the server names no time; doubled each time, with jitter.
     backoff: float = 0.5
     longest_wait: float = 60.0  # the longest `Retry-After` to obey without `outage`
-    longest_asked: float = LONGEST_ASKED  # the longest to obey with `outage`, or `outage` if longer
+    longest_asked: float = LONGEST_ASKED  # the longest with `outage`, unless `outage` is longer
     # How long a server that has answered before may be down, busy or silent. With 0, only `tries`
     # counts, and a silent server is not asked again. While other requests are served, both count.
     outage: float = 0.0
@@ -179,14 +179,14 @@ LATEST = 50  # number of latest calls in the mean of tokens
 
 
 class Schedule:
-    """An amount per minute, spread evenly. `free` is the time of the next possible call."""
+    """Spreads calls or tokens evenly over the minute. `free` is the time of the next possible call."""
 
     def __init__(self, a_minute: int | None) -> None:
         self._seconds = SLACK * 60 / a_minute if a_minute else 0.0
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Book an amount (negative: undo). At most `catch_up` seconds of idle time can be used later."""
+        """Book an amount, or undo a booking. At most `catch_up` seconds of idle time can be used later."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 
@@ -199,12 +199,12 @@ class Turn(NamedTuple):
 
 
 class RateLimit:
-    """Decides when requests to one server may be made. Two limits delay them; a retry counts as a call.
+    """Decides when requests to one server may be made. Two limits delay requests, and retries as well.
 
     - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
       call books the mean of earlier calls, and corrects the booking when it ends.
-    - The limit of active requests follows the server's 429 replies: one multiplies it by `CUT`, unless the
-      request began before the last cut. Each good reply adds 1/limit. Before the first 429, there is none.
+    - The limit of active requests begins with the first 429. Each 429 multiplies it by `CUT`, except if that
+      request began before the last cut. Each good reply adds 1/limit.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
@@ -242,7 +242,7 @@ class RateLimit:
         self.held_until = max(self.held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:
-        """Record that a request ended, and give back its expected tokens. `used` books the actual ones."""
+        """Record that a request ended, and give back its expected tokens. `used` books the actual number."""
         self._under_way -= 1
         self._tokens.book(-turn.tokens, clock())
         self._left.set()
@@ -258,7 +258,7 @@ class RateLimit:
         self._most += 1 / self._most
 
     def shrink(self, asked: float) -> None:
-        """After a refused request, allow fewer at once, unless it was sent (`asked`) before the last cut."""
+        """Allow fewer active requests after a 429, unless the request was sent before the last cut."""
         if asked >= self._cut_at:
             self._most = max(1.0, CUT * min(self._most, self._under_way + 1))
             self._cut_at = clock()

@@ -41,10 +41,10 @@ class SchemaWatch:
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))
-            _log.warning("%s cannot enforce these schema keywords; they are only checked: %s.", name, words)
+            _log.warning("%s cannot enforce these schema keywords; only checks cover them: %s.", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
-        """Warn at the first answer that is not JSON, unless it may be JSON that was cut off."""
+        """Warn about the first answer that is not JSON. JSON that was cut off is accepted."""
         text = answer.strip()
         if self._warned or not text or (finish != "stop" and text[0] in FIRST):
             return
@@ -116,9 +116,9 @@ def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, An
 def for_servers_of_llamacpp(schema: Any) -> Any:
     r"""Return a schema without the parts that llama.cpp's own server and Ollama misread or refuse.
 
-    Their grammars match a pattern between the quotes of JSON, so `.` may match the closing quote and break
-    the reply, and they lack `\d`. They refuse a whole request for a length above `MOST_REPEATS`. If an
-    object's names are given only as patterns, they accept only `{}`. A reply is checked in full.
+    In their grammars, `.` in a pattern may match the closing quote of JSON, and `\d` is missing. They refuse
+    lengths above `MOST_REPEATS`. An object with only `patternProperties` would always be `{}`. Replies are
+    still checked against the full schema.
     """
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,7 +173,7 @@ _MOST_ITEMS = 10_000  # llguidance refuses 100,000
 
 
 def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
-    """Return the schema for llguidance's grammar, and the keywords that only the check covers."""
+    """Reduce a schema to what llguidance can express. Return the schema and the removed keywords."""
     left = set[str]()
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
 
 
 _INDENT = r"\n {0,8}| "
-"""White space in JSON with free property names: small models choose better names with it. It may repeat."""
+"""White space in JSON with free property names, which helps small models to choose names. It may repeat."""
 _ANNOTATIONS = frozenset({"format", "$schema"})  # keywords that the check ignores, too
 
 _UNIT = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # an escape, or a class in brackets
@@ -210,8 +210,8 @@ _OF_SETS = re.compile(r"(?!^)\[|&&|--|~~")
 def _usable(pattern: str) -> bool:
     """Return whether llguidance accepts a pattern, with the same meaning as in the check.
 
-    It accepts the syntax of Rust's `regex`, as pydantic does, without word boundaries, and `^` and `$` only
-    at the ends. Sets in classes (`[a&&b]`) and the flags m and x are refused because their meaning differs.
+    llguidance reads the syntax of Rust's `regex`, as pydantic does, without word boundaries, and `^` and `$`
+    only at the ends. Sets in classes (`[a&&b]`) and the flags m and x are refused: their meaning differs.
     """
     if {"b", "B", "<", ">"} & set(_ESCAPE.findall(pattern)) or "{," in pattern:
         return False
@@ -233,7 +233,7 @@ def _all_required(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG00
 
 
 def _one_family(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    """Return whether `patternProperties` can be expressed: several patterns would have to be disjoint."""
+    """Return whether there is at most one pattern for names, and a usable one: several may overlap."""
     # `additionalProperties` depends on them: without the patterns it would refuse their properties.
     patterns = schema.get("patternProperties", {})
     return len(patterns) <= 1 and all(map(_usable, patterns))

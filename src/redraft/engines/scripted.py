@@ -28,7 +28,7 @@ from redraft.options import OptionModel, option
 
 @dataclass(frozen=True)
 class ScriptedReply:
-    """A reply that is more than a text.
+    """A canned reply that may fail, stall, be cut off or call tools.
 
     Attributes:
         error: The error to raise; None for a reply that ends with `finish`.
@@ -125,7 +125,7 @@ class ScriptedEngine(base.Engine):
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
-        """Stream the rest of the canned reply that begins with `said`; if none does, the next reply."""
+        """Stream the rest of the first canned reply that begins with `said`, or else the next reply."""
         call = asked if isinstance(asked, str) else cast("Call", tuple(asked))
         return self._reply(call, sampling, stop, "".join(map(chr, said)))
 
@@ -199,7 +199,7 @@ def read_script(path: Path) -> ScriptedEngine:
     return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)
 
 
-_SCRIPT_HINT = 'Write one reply per line, as a JSON string: "An answer." A JSON reply needs quotes, too.'
+_SCRIPT_HINT = 'Write one reply per line, as a JSON string: "An answer." Quote a reply that is JSON, too.'
 
 
 class _ScriptSettings(OptionModel):

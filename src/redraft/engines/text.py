@@ -38,7 +38,7 @@ class Spelling:
     """Detokenizes one stream."""
 
     decode: Callable[[Sequence[int]], str]
-    before: list[int]  # the last released tokens, as many as affect the spelling of the next token
+    before: list[int]  # the last released tokens, which affect the spelling of the next token
     stop: tuple[str, ...] = ()  # non-empty strings that end the stream
     _unspelt: list[int] = field(default_factory=list)
     _held: list[FinalText] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Spelling:
         start, after = self.decode(self.before), self.decode(self.before + self._unspelt)
         if after.startswith(start) and not after.endswith(_BROKEN):
             return self._release(after.removeprefix(start), len(self._unspelt))
-        # The last character, and so the last three tokens, may be incomplete. The text before is final.
+        # The last three tokens may be an incomplete character. The text before them is final.
         sure = len(self._unspelt) - (_CHARACTER - 1)
         known = self.decode(self.before + self._unspelt[:sure]) if sure > 0 else ""
         if sure > 0 and known.startswith(start) and after[:-1].startswith(known):
@@ -64,7 +64,7 @@ class Spelling:
         return FinalText()
 
     def end(self, *unspoken: int) -> FinalText:
-        """Return the held text at the end of a stream. `unspoken` tokens have no text."""
+        """Return the held text at the end of a stream. `unspoken` are tokens without text."""
         if self._unspelt:
             start, after = self.decode(self.before), self.decode(self.before + self._unspelt)
             cut = self._release(after.removeprefix(start).rstrip(_BROKEN), len(self._unspelt))
@@ -96,7 +96,7 @@ def joined(pieces: Sequence[FinalText]) -> FinalText:
     return FinalText(text, tokens, pieces[-1].stop_text if pieces else None)
 
 
-_MARK = "\n"  # precedes a text that continues another, so that the tokenizer's space goes before the mark
+_MARK = "\n"  # put before a text that continues another, so that the tokenizer adds its space before the mark
 
 
 class Tokenizer:
@@ -106,7 +106,7 @@ class Tokenizer:
         self._tokenizer: Any = tokenizer
         self._of_grammars: Any = None
         self.name = name
-        # A call sets how the tokenizer treats control tokens, and fails while another thread uses it.
+        # A call changes a setting of the tokenizer, which fails while another thread uses the tokenizer.
         self._lock = threading.Lock()
         self.vocabulary: dict[str, int] = tokenizer.get_vocab()
         self.size = max(self.vocabulary.values(), default=-1) + 1  # the largest id, plus one
@@ -149,7 +149,7 @@ class Tokenizer:
         return marked[len(self._mark) :] if marked[: len(self._mark)] == self._mark else self._ids(text)
 
     def decode(self, tokens: Sequence[int], *, control: bool = True) -> str:
-        """Return the text of token ids. `control` writes out control tokens; thought tags always appear."""
+        """Return the text of token ids. Without `control`, leave out control tokens except thought tags."""
         at = -1 if control else next((i for i, token in enumerate(tokens) if token in self._shown), -1)
         if at >= 0:
             ends = (self.decode(part, control=False) for part in (tokens[:at], tokens[at + 1 :]))

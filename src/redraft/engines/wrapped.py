@@ -70,7 +70,7 @@ class WrappedEngine(ABC):
 
 
 class GuardedEngine(WrappedEngine):
-    """Wraps another package's engine. Its exceptions and invalid deltas raise `EngineError`."""
+    """Wraps a plugin's engine, and turns its exceptions and invalid deltas into `EngineError`."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.wrapped, name)
@@ -109,8 +109,8 @@ _DELTAS = "Yield Delta('text') for each piece, and Delta(finish='stop', completi
 class MeteredEngine(WrappedEngine):
     """Add up the usage of an engine's calls.
 
-    `ended` is called after a call's usage was added. `writing` gets each piece's number of new tokens and, at
-    the end of the call, the negative sum of all pieces.
+    `ended` is called after a call's usage was added. `writing` gets changes of the number of tokens in
+    progress: the new tokens of each piece, and minus their sum at the end of the call.
     """
 
     def __init__(
@@ -163,12 +163,12 @@ class JournaledEngine(WrappedEngine):
     """Replay the replies that a journal contains, so that equal requests are not paid for twice.
 
     A reply's key contains everything that determines the reply, and the number of earlier equal requests to
-    this engine (a second sample is another reply). In a job, `scope` is the item's id. In a cache, it is
-    empty: equal requests get equal replies, whoever asks. Replies that the caller closes early are not
-    stored. Closing this engine leaves the journal open.
+    this engine (a second sample is another reply). Replies that the caller closes early are not stored.
+    Closing this engine leaves the journal open.
 
-    `identity` contains JSON values that distinguish this model from every other. `used` is the number of
-    replies that a resumed chain already has; they are skipped.
+    `identity` contains JSON values that distinguish this model from every other. `scope` is the item's id in
+    a job, and empty in a cache, which all items share. `used` is the number of replies that a resumed chain
+    already has; they are skipped.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ _BOUND = re.compile(r"\+([^+]*?)@(answer|revise)(?=\+|$)")
 
 
 def references_by_role(ref: str) -> dict[EngineRole, str]:
-    """Return the reference for each role; empty if no adapter is bound to a role."""
+    """Return each role's reference, without the adapters of other roles; empty if no adapter has a role."""
 
     def of(role: EngineRole) -> str:
         return _BOUND.sub(lambda found: f"+{found[1]}" if found[2] == role else "", ref)
@@ -284,7 +284,7 @@ class RoleEngine(WrappedEngine):
 
     @property
     def info(self) -> base.EngineInfo:
-        """The info of the engine that answers messages, marked as a model that writes chains."""
+        """The info of the engine without a role, marked as a model that writes chains."""
         return replace(self.wrapped.info, native=True, roles=True, certain=self._certain)
 
     @property

@@ -2,7 +2,7 @@
 
 Each step runs one pass of the model, which adds a token to every sequence whose prompt has been read.
 Sequences join and leave between steps. Prompts are read together, `READ` tokens per step, so that many short
-prompts take few passes, and a long prompt does not stop the other sequences. A shared beginning is read once.
+prompts take few passes, and a long prompt does not stop the other sequences. A common prefix is read once.
 Each sequence draws with its own seed; other sequences change only the last bits of its logits. Temperature
 is applied before top-p, as in the other engines. If a text must have a form, llguidance limits its tokens.
 """
@@ -31,7 +31,7 @@ from redraft.errors import EngineError
 _warn = lru_cache(logging.getLogger(__name__).warning)  # logs each message once
 
 READ = 512  # tokens of prompts that one step reads. Larger parts are no faster, and delay other sequences.
-WORTH = 16  # a prompt waits for another if they share this many tokens; waiting may cost a pass
+WORTH = 16  # a prompt waits while another reads at least this many of the same tokens; waiting costs a pass
 _PADDING = 0  # pads the shorter prompts of a pass. No token sees it, and the next pass overwrites it.
 
 
@@ -45,7 +45,7 @@ def installed() -> bool:
 
 
 class Guide:
-    """The tokens that a grammar allows next in one text, until llguidance gives up (`lost`)."""
+    """Tells which tokens a grammar allows next in one text. If llguidance fails (`lost`), it allows all."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         from llguidance import LLMatcher
@@ -80,7 +80,7 @@ class Guide:
 
 
 def guided(logits: torch.Tensor, guides: Sequence[Guide | None]) -> torch.Tensor:
-    """Return logits of the shape (sequences, vocabulary) without the tokens that guides do not allow."""
+    """Return the logits with -inf for tokens that the guides forbid, shape (sequences, vocabulary)."""
     if not any(guides):
         return logits
     size = logits.shape[-1]
@@ -167,10 +167,10 @@ class Batch:
 
     Args:
         model: A causal language model that passed `load.check_model`.
-        size: Size of the tokenizer's vocabulary. Further tokens of the model are never drawn.
+        size: Size of the tokenizer's vocabulary. Token ids from `size` on are never drawn.
         windows: Number of visible tokens for each kind of attention; None for all.
         least: Minimum number of tokens that a sequence generates before it may end.
-        tempered: Whether log-probabilities are those at each sequence's temperature, which must be above 0.
+        tempered: Whether to report log-probabilities at each sequence's temperature (above 0), not at 1.
     """
 
     def __init__(
@@ -233,7 +233,7 @@ class Batch:
             raise EngineError("the engine was closed.", hint="Load the model again.")
 
     def hold(self) -> None:
-        """Begin no sequence and no scoring until `release`. Active work continues (see `busy`)."""
+        """Start no new sequence or scoring until `release`. Active work continues (see `busy`)."""
         with self._changed:
             self._held += 1
 
@@ -244,7 +244,7 @@ class Batch:
             return bool(self._running or self._scoring)
 
     def release(self) -> None:
-        """Resume after `hold`. Empty the cache if nothing ran, as the weights may have changed."""
+        """Resume after `hold`. Empty the cache if no sequence is active: the weights may have changed."""
         with self._changed:
             self._held -= 1
             if not (self._held or self._running):
@@ -396,7 +396,7 @@ class Batch:
 
 
 def alike(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Group texts of similar lengths, up to `most` padded tokens each. Return the indices in each group."""
+    """Group the indices of texts by length. A group has at most `most` tokens, including padding."""
     groups: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
         if groups and (len(groups[-1]) + 1) * lengths[number] <= most:
@@ -456,7 +456,7 @@ def _drawn(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequenc
 
 
 def _chances(logits: torch.Tensor, drawn: Sequence[int | None], most: int) -> list[Chances]:
-    """Return the logarithm of the probability of each drawn token, and the `most` likeliest tokens there.
+    """Return the log-probability of each drawn token, and the `most` likeliest tokens at its position.
 
     Where no token could be drawn, the probability is that of token 0.
     """

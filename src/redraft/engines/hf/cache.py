@@ -51,13 +51,13 @@ class Pass:
 
 @dataclass
 class _Now:
-    """The current pass. Layers hold this, not the cache: a reference cycle would keep gigabytes in memory."""
+    """The current pass. Layers hold this, as a cycle of references to the cache would keep it in memory."""
 
     step: Pass
 
 
 class Slots(Cache):
-    """The slots of all of a model's layers. `now.step` is the next pass of the model."""
+    """The cache of all layers of a model. `forward` sets `now.step` to the current pass."""
 
     def __init__(self, model: Any, slots: int, context: int) -> None:
         self.now, self.argument = _Now(Pass((0,), (0,), 1)), cache_argument(model)
@@ -65,7 +65,7 @@ class Slots(Cache):
         super().__init__(layers=[_Layer(self.now, slots, context) for _ in range(layers)])
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """Copy the first `count` states of a slot to another slot."""
+        """Copy the first `count` keys and values of a slot to another slot."""
         for layer in self.layers:
             assert isinstance(layer, _Layer)  # noqa: S101  (`__init__` made them)
             for held in (layer.keys, layer.values):
@@ -152,7 +152,7 @@ def _read(held: torch.Tensor, step: Pass) -> torch.Tensor:
 
 
 def cache_argument(model: Any) -> str:
-    """Return the name of the cache among the arguments of a model. It changed in transformers 5.24."""
+    """Return the name of a model's argument for the cache, which changed in transformers 5.24."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 

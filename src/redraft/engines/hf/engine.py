@@ -3,7 +3,7 @@
     engine = await HfEngine.start(Path("my-model"), parallel=8)
     engine = HfEngine(model, tokenizer, name="step 400", native=True)
 
-Streams run as one batch (`batch`). A stream that runs alone repeats its text for the same seed. For speed,
+Streams run as one batch (`batch`). A stream that runs alone gives the same text for the same seed. For speed,
 use a GGUF file or vLLM: nothing is quantised, compiled or spread over several GPUs here.
 """
 
@@ -43,7 +43,7 @@ class HfEngine(TokenizedEngine):
         native: Whether the model was trained on chains.
         ends: Tokens that end a text; None for the model's and the tokenizer's.
         least: Minimum number of tokens that a text generates before it may end.
-        tempered: Whether log-probabilities are those at each text's temperature (above 0), not at 1.
+        tempered: Whether to report log-probabilities at each text's temperature (above 0), not at 1.
 
     Raises:
         UsageError: The model was trained for shorter contexts than `ctx`.
@@ -146,8 +146,8 @@ class HfEngine(TokenizedEngine):
     async def paused(self) -> AsyncIterator[None]:
         """Pause the engine while its model's weights change, such as during a training step.
 
-        Active streams and scores finish first, with the old weights; new ones wait. At the end, the cache
-        is emptied and the model is put into evaluation mode.
+        Active streams and scores first finish with the old weights. New streams and scores wait. At the end,
+        the cache is emptied, and the model is put into evaluation mode.
 
             async with engine.paused():
                 optimizer.step()
@@ -181,10 +181,8 @@ class HfEngine(TokenizedEngine):
         return await in_daemon_thread(lambda: self._batch.score(asked))
 
     async def aclose(self) -> None:
-        """End the batch's thread after its step, and wait at most `CLOSE_SECONDS`. May be called twice.
-
-        It starts no thread, because none can start while the interpreter exits.
-        """
+        """End the thread after the current step, and wait at most `CLOSE_SECONDS`. May be called twice."""
+        # No thread waits here, because none can start while the interpreter exits.
         self._batch.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):

@@ -18,8 +18,8 @@ _CARDS = 2  # increased when the model cards of cached folders change
 def folder_for(ref: str, *, command: str = "") -> str:
     """Return the folder, or org/name on the hub, for a value of `--model_name_or_path`.
 
-    The value may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. If a
-    folder is made, its record contains `command`.
+    The value may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. A converted
+    or merged folder records `command`.
     """
     from redraft.jobs.files import locked
     from redraft.jobs.machine import cache_folder
@@ -49,7 +49,7 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
 
 
 def local_folder(ref: str) -> Path | None:
-    """Return the folder that a reference names, or None for org/name on the hub. Nothing is read."""
+    """Return the local folder `ref`, or None for org/name on the hub. Raise `UsageError` otherwise."""
     path = Path(ref).expanduser()
     if path.is_dir():
         return path
@@ -77,7 +77,7 @@ def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
 
 
 def _converted(file: Path, cache: Path, command: str) -> Path:
-    """Return the cached folder of a GGUF file. transformers' reader loses RoPE factors of long contexts."""
+    # redraft converts the file, because transformers' reader loses the RoPE factors of long contexts.
     try:
         target = _target(cache, file.resolve().stem, [file.resolve()])
     except OSError as error:

@@ -106,7 +106,7 @@ def check_tokenizer(folder: Path) -> None:
 def loading(
     what: str, *, hint: str | None = None, smaller: str = "Use a smaller model, or --gpu-layers 0."
 ) -> Iterator[None]:
-    """Turn all errors into a `ModelError`: for damaged files, transformers raises any kind of error."""
+    """Turn all errors into `ModelError`, because transformers raises many kinds for damaged files."""
     try:
         yield
     except RedraftError:
@@ -118,7 +118,7 @@ def loading(
 
 
 def ends_of(tokenizer: Any, *settings: dict[str, Any]) -> frozenset[int]:
-    """Return the tokens that end a text. A chat model's settings name more such tokens than its tokenizer."""
+    """Return the tokens that end a text, which the tokenizer and the model's `settings` name."""
     named = [tokenizer.eos_token_id, *(setting.get("eos_token_id") for setting in settings)]
     listed = [ids if isinstance(ids, list) else [ids] for ids in named]
     return frozenset(token for tokens in listed for token in tokens if isinstance(token, int))
@@ -138,7 +138,7 @@ def windows_of(model: Any, context: int) -> Windows:
 
 
 def check_model(model: Any, tokenizer: Tokenizer, windows: Windows) -> None:
-    """Check that a model fits its tokenizer, and computes equal logits for a text as a whole and in parts."""
+    """Raise `ModelError` if a model does not fit its tokenizer, or its logits change for a text in parts."""
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.size > rows:
         raise ModelError(
@@ -205,7 +205,7 @@ def _model(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence progress bars and warnings of transformers. redraft reports missing tensors itself."""
+    """Silence progress bars and warnings of transformers within the block."""
     logging: Any = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -1,8 +1,7 @@
 """Score answers with reward models: the score at the last token is higher for better answers.
 
 A model is a transformers folder whose head `score` has one label, or a peft adapter with such a head. Texts
-are formatted as in training (`redraft_reward` in the configuration; without it, by the chat template), with
-the reward model's own tokenizer.
+have the format of its training (`redraft_reward` in the configuration), or else that of its chat template.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class RewardModel:
 
     @classmethod
     def load(cls, ref: str) -> RewardModel:
-        """Load and check a reward model, without running code in its folder. The last four are cached."""
+        """Load a reward model without running code in its folder. The four latest are cached."""
         base, adapter = _parts(ref)
         described = Path(ref).expanduser() if adapter is None else adapter
         state = tuple((str(each), each.stat().st_mtime_ns) for each in sorted(described.glob("*.json")))
@@ -58,7 +57,7 @@ class RewardModel:
         """Return the reward of each answer to its prompt.
 
         Raises:
-            RecordError: A prompt is empty or leaves no room, or the template refuses a prompt or answer.
+            RecordError: A prompt is empty or too long, or the chat template refuses a prompt or answer.
         """
         texts = [self._encoder.read(prompt, answer).ids.astype("int64") for prompt, answer in asked]
         found = [0.0] * len(texts)

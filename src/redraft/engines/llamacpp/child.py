@@ -69,7 +69,7 @@ def _watch() -> subprocess.Popen[bytes]:
     A thread cannot do this: while a model loads, native code holds the interpreter, and no thread runs.
     Linux's signal at a parent's death comes too early: when the thread that started the child ends.
     """
-    nowhere = subprocess.DEVNULL  # readers of this process's output must see its end
+    nowhere = subprocess.DEVNULL  # an inherited output would stay open when this process ends
     command = [sys.executable, "-I", "-S", __file__, str(os.getpid())]
     return subprocess.Popen(command, stdout=nowhere, stderr=nowhere)  # noqa: S603  (our own program)
 
@@ -95,7 +95,7 @@ def _serve(settings: ChildSettings) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = settings["model"]
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in settings["adapters"]]
-    params.lora_init_without_apply = True  # each request applies its own; tests while loading apply none
+    params.lora_init_without_apply = True  # each request applies its adapters
     params.n_parallel = settings["parallel"]
     params.n_ctx = settings["context"] * settings["parallel"]
     params.kv_unified = False

@@ -36,10 +36,10 @@ from redraft.weights.gguf.reader import GGUFHeader
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 
 SPECULATES_UP_TO = 4
-"""By default, at most this many streams use drafts. Drafts slow down a batch of eight fresh texts, and
-speed up eight copying revisions only a little (benchmarks/RESULTS.md)."""
+"""Drafts (speculative decoding) are on by default for at most this many streams. They slow down a batch of
+eight fresh texts, and speed up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
-CALLS = (1, 4, 16)  # limits on the calls in an answer that must call a tool; fewer calls have more room each
+CALLS = (1, 4, 16)  # limits on the number of required calls; the model picks one. Fewer calls may be longer
 
 _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 
@@ -56,8 +56,7 @@ class Child(ModelProcess):
     """A running llama.cpp process. Create one with `start`.
 
     Its HTTP client is minimal, for one known server on 127.0.0.1: a general client takes longer per token
-    than the rest of redraft. Each request has its own connection: closing it cancels the work, and nothing is
-    tied to an event loop.
+    than the rest of redraft. Each request has its own connection, and closing it cancels the work.
     """
 
     module = "redraft.engines.llamacpp.child"
@@ -131,7 +130,7 @@ async def _chunk(reader: asyncio.StreamReader) -> bytes:
 
 
 def error_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the `error` of a record. Without a `message` in it, the whole error becomes the message."""
+    """Return the `error` of a record as an object with a `message`."""
     error = record["error"]
     return {"message": str(error), **(error if isinstance(error, dict) else {})}
 
@@ -172,7 +171,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
         Args:
             adapters: GGUF files of LoRA adapters, all applied.
-            roles: The adapters of each role, if they differ; they need not be in `adapters`.
+            roles: The adapters of each role, which need not be in `adapters`.
 
         Raises:
             UsageError: The model was trained for shorter contexts than `machine.ctx`.
@@ -388,7 +387,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         if await self._tokenize(text, control=False) != await self._tokenize(text, control=True):
             parts = f"a message, a tool or {base.OF_TEMPLATE}"
             message = f"{parts} contains one of the model's control tokens, such as <|im_end|>."
-            raise RecordError(message, hint="Leave it out.")
+            raise RecordError(message, hint="Remove the token.")
 
     async def _end(self) -> str:
         return "" if self._end_token is None else await self.decode([self._end_token])
@@ -414,10 +413,10 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
 
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
-    """Return characters such that each control token contains one; None if the vocabulary has no types.
+    """Return the first characters of control tokens; None if the file does not give the tokens' types.
 
-    `<` is always included, because llama.cpp makes known names, such as `<|im_end|>`, control tokens
-    whatever their type in the file (`special_eog_ids` in src/llama-vocab.cpp).
+    `<` is always included: for llama.cpp, known names such as `<|im_end|>` are control tokens whatever their
+    type in the file (`special_eog_ids` in src/llama-vocab.cpp).
     """
     texts = header.metadata.get("tokenizer.ggml.tokens")
     kinds = header.metadata.get("tokenizer.ggml.token_type")

@@ -118,7 +118,7 @@ def _load(settings: ChildSettings) -> Any:
 
 
 def _tokenizer(model: Path, folder: Path) -> Any:
-    """Return OpenVINO's tokenizer, which enforces schemas. Making it takes longer than loading the model."""
+    """Return OpenVINO's tokenizer, stored in `folder`: making it takes longer than loading the model."""
     import openvino_genai
 
     if folder.exists():
@@ -141,7 +141,7 @@ def _tokenizer(model: Path, folder: Path) -> Any:
 
 
 class Streams:
-    """The pipeline's streams: accept requests, compute steps, and report new tokens."""
+    """Runs the pipeline: accepts requests, computes steps, and reports new tokens."""
 
     def __init__(self, pipeline: Any, lines: Lines, replies: int) -> None:
         self._pipeline, self._lines, self._replies = pipeline, lines, replies

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 BLOCK = 32  # tokens of a block of the key-value cache on a processor
 
-DENSE = 0.5  # share of the tokens of JSON that are not white space, which XGrammar allows between all parts
+DENSE = 0.5  # share of the tokens for JSON; the rest is for white space, which XGrammar allows everywhere
 BLANK = 48  # characters of white space after which JSON is ended: the model would write nothing else
 
 _FIELDS = {"repeat_penalty": "repetition_penalty"}
@@ -190,8 +190,8 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         child = await Child.start(settings)
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
-        # Never steady: if another stream's cache has the rest of a prompt, the last token is computed alone,
-        # and its logits differ (by 0.1, even in 32 bits).
+        # `steady` stays False: if another stream has cached the rest of a prompt, the last token is computed
+        # alone, and its logits differ (by 0.1, even in 32 bits).
         fields = SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE}
         info = local.gguf_info(model, headers, context)
         info = replace(info, engine="openvino", fields=fields, format=kept_format)
@@ -253,5 +253,5 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         schema = json.dumps(sampling.schema)
         if schema not in self._refused:
             self._refused.add(schema)
-            _log.warning("%s cannot enforce a schema, so it is only checked: %s", self._info.name, reason)
+            _log.warning("%s cannot enforce a schema, so only checks cover it: %s", self._info.name, reason)
         raise EngineCrash(f"the process of {self._info.name} ended: {reason}")

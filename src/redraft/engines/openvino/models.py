@@ -111,7 +111,7 @@ _ENDS = (
 
 
 class GGUFTokenizer:
-    """The tokenizer and chat template of a GGUF file whose full header was read, without transformers.
+    """The tokenizer and chat template of a GGUF file, from its full header and without transformers.
 
     It has the methods of transformers' tokenizers that `engines.text.Tokenizer` calls.
     """

@@ -3,9 +3,9 @@
     with Batches(Path("out.jsonl.batches.jsonl"), journal) as batches:
         engine = await RemoteEngine.connect(url, model, reach=batches.reach)
 
-`BatchServer` replaces `Server` below an engine, which builds and reads the same JSON as without batches. A
-reply is stored in the journal before it is used, even if nobody waits for it yet. A resumed run finds the
-reply there by the `call_id` of its call, which is the `custom_id` in the batch.
+An engine uses `BatchServer` in place of `Server`, and sends and reads the same JSON. A reply is stored in the
+journal before it is used, even if nobody waits for it yet. A resumed run finds the reply there by the
+`call_id` of its call, which is the `custom_id` in the batch.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ M = TypeVar("M", bound=BaseModel)
 class Batches(AbstractContextManager["Batches"]):
     """The batches of one run, at all its servers. `pause` is the longest pause between two polls, in seconds.
 
-    `limit` is called repeatedly. If it returns the name of a limit that was reached, the wait ends.
+    `limit` is called repeatedly. If it returns the name of a reached limit, the run ends with `EngineError`.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Batches(AbstractContextManager["Batches"]):
         self._servers: dict[str, BatchServer] = {}
 
     def reach(self, url: str, key: Key | None, patience: Patience) -> BatchServer:
-        """Return the `BatchServer` for an address, which is shared by all engines there."""
+        """Return the `BatchServer` of an address. All engines there share one."""
         if url not in self._servers:
             self._servers[url] = BatchServer(url, key, patience, self)
         return self._servers[url]
@@ -127,7 +127,7 @@ class Batches(AbstractContextManager["Batches"]):
             self.chains -= 1
 
     def line(self, sent: Sent, text: str) -> str:
-        """Record a batch's progress; an empty text removes it. Return the progress line of all batches."""
+        """Record a batch's progress ("" removes it), and return the progress line of all batches."""
         self._shown.pop(sent.file, None)
         if text:
             self._shown[sent.file] = f"batch {sent.number}: {text}"
@@ -328,7 +328,7 @@ class BatchServer(Server):
     def _send_less(self, sent: Sent, batch: _Batch) -> None:
         errors = batch.errors.data if batch.errors else []
         most = len(self._sent.difference(sent.requests)) + len(sent.requests) // 2
-        # One of its lines may be at fault, and not its size.
+        # An error with a line number is about that line, not about the size of the batch.
         too_large = any(_TOO_MUCH.search(each.code or "") and not each.line for each in errors)
         if not most or not too_large:
             hint = "Correct the settings that the server names. This batch costs nothing."
@@ -428,7 +428,7 @@ class BatchServer(Server):
             return kind.model_validate(found)
         except ValidationError as error:
             wrong = ".".join(map(str, error.errors(include_url=False)[0]["loc"])) or "object"
-            answered = f"{self.host} answered {path} with JSON that lacks a usable {wrong!r}"
+            answered = f"{self.host} answered {path} with JSON whose {wrong!r} is missing or wrong"
             raise ServerError(f"{answered}: {self.clean(str(found))[:80]}") from None
 
     def _error_of(self, refusal: Refusal, path: str) -> EngineError:
@@ -533,7 +533,7 @@ class BatchFile:
             raise
 
     def pending(self, server: str | None = None) -> list[Sent]:
-        """Return the batches, of one server or of all, with replies that are not in the journal."""
+        """Return the batches whose replies are not all in the journal, of one server or of all."""
         return [sent for sent in self._pending.values() if server in (None, sent.server)]
 
     def uploaded(self, file: str, server: str, requests: Sequence[str]) -> Sent:

@@ -279,7 +279,7 @@ class RemoteEngine(Engine):
             body = changed
 
     def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal]]) -> None:
-        """Leave refused fields out of later requests. A complaint may name one field and mean another."""
+        """Leave refused fields out of later requests, once a request without them has succeeded."""
         for gone, refusal in refusals:
             if gone & wire.GRAMMARS:
                 self._without_forms(refusal.complaint.message)
@@ -446,9 +446,9 @@ class _Reply:
         )
 
     def finish_of(self, limit: float, context: int | None) -> Finish:
-        """Return the finish reason. A reply cut at a length below the request's limit filled the context.
+        """Return the finish reason. It is `context` for a reply that was cut below the request's limit.
 
-        Without a limit in the request, the server's own limit may have cut it.
+        If the request has no limit, the reply must have filled the context: a server may have its own limit.
         """
         if self.finish != "max_tokens":
             return self.finish or "stop"
@@ -490,8 +490,8 @@ async def choose(server: Server, name: str | None) -> Listed:
 async def models(server: Server, *, needed: bool) -> list[Listed]:
     """Return the server's models.
 
-    Unless the list is `needed`, most failures give an empty list, and the request is not repeated:
-    `transformers serve` answers chats even if its list fails.
+    If the list is not `needed`, most failures give an empty list, without retries: `transformers serve`
+    answers chats even if its list fails.
     """
     reply = await server.fetch("GET", server.url + "/models", patient=needed)
     if isinstance(reply, Refusal):

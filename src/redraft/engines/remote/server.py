@@ -2,7 +2,7 @@
 
 `wire` interprets the JSON, and `engines.retry` decides how long to wait. Redirects are not followed, because
 a key must not be sent to another host. A request is repeated only if none of its reply was read, so that
-shown text is never generated twice.
+users never see a text twice.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Refusal:
 
     @property
     def of_account(self) -> bool:
-        """Whether the account is empty. OpenAI reports that like a rate limit, but waiting does not help."""
+        """Whether the account is empty. OpenAI reports this as a rate limit, but waiting does not help."""
         return self.status == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in self.complaint.code
 
     @property
@@ -86,7 +86,7 @@ class Refusal:
 
     @property
     def of_request(self) -> bool:
-        """Whether the request itself is at fault. llama.cpp reports that with a server error's status."""
+        """Whether the request itself is at fault. llama.cpp reports this with status 500, too."""
         return self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self.complaint.about_request
 
 
@@ -204,7 +204,7 @@ class Server:
     async def records(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
         """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
 
-        A broken connection ends the records without an error. Callers notice: the finish reason is missing.
+        A broken connection ends the records without an error: callers see that the finish reason is missing.
         """
         if "json" in response.headers.get("content-type", ""):
             record = self._read_json(await self._read(response))
@@ -222,7 +222,7 @@ class Server:
         for data in parser.close():
             empty = False
             record = None if data.strip() == "[DONE]" else _from_json(data)
-            if record is not _BAD:  # a bad one was cut off, and then the finish reason is missing too
+            if record is not _BAD:  # a bad one was cut off: callers see no finish reason
                 yield record
         if empty and start.strip()[:1] not in (b"", b":"):  # a comment is a ping of a busy server
             raise self._not_json(start)
@@ -393,7 +393,7 @@ class Server:
 
 
 def check_address(url: str) -> None:
-    """Raise `UsageError` unless a text is the address of a server, without a user name or password."""
+    """Raise `UsageError` if a text is not the address of a server, or has a user name or password."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -446,7 +446,7 @@ def _seconds(header: str | None) -> float | None:
 
 
 class Lanes:
-    """Connections to one server: HTTP clients with the same settings, the arguments of `httpx.AsyncClient`.
+    """Connections to one server. `settings` are arguments of `httpx.AsyncClient`.
 
     Each active request has its own client with one connection, so that hundreds at once stay cheap:
     httpcore's pool compares all of its connections whenever a request begins or ends. With 200 at once, that

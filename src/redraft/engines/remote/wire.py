@@ -1,7 +1,7 @@
 """Build requests and read replies of the OpenAI protocol, without I/O.
 
-Servers agree on the core and differ at the edges, so `read_chunk` is lenient. Reasoning counts as progress,
-but is not part of the answer. Only the first choice is read.
+Servers agree on the core and differ at the edges, so `read_chunk` is lenient. Reasoning resets time-outs, but
+is not part of the answer. Only the first choice is read.
 """
 
 from __future__ import annotations
@@ -336,19 +336,17 @@ def read_complaint(record: Any) -> Complaint | None:
 
 
 def in_dialect(body: Body, refused: Collection[str]) -> Body:
-    """Return a request without the fields that the server refused. `max_tokens` is renamed instead."""
+    """Return a request without refused fields. A refused `max_tokens` becomes `max_completion_tokens`."""
     length = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
     renamed = {length if name == "max_tokens" else name: value for name, value in body.items()}
     return {name: value for name, value in renamed.items() if name not in refused}
 
 
 def adapted(body: Body, complaint: Complaint) -> Body | None:
-    """Adapt the request to this server. Return None if the complaint concerns something else.
+    """Return a request that the server may accept, or None if the complaint concerns something else.
 
-    Four differences do not change the result: some servers refuse a field that asks for extra numbers, newer
-    OpenAI models need `max_completion_tokens`, others refuse a `max_tokens` that does not fit after the
-    prompt, and a chat template may need alternating turns. A server without JSON schemas or grammars is
-    asked for a plain answer.
+    After a complaint about the chat template, messages are `folded`. A refused schema, grammar, or field for
+    counts or log-probabilities is left out. `max_tokens` is renamed, or lowered to fit after the prompt.
     """
     given = body.get("messages", ())
     if _OF_TURNS.search(complaint.message) and (together := list(folded(given))) != list(given):

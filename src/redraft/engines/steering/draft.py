@@ -34,10 +34,10 @@ RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a punctuation mark or emoji, eigh
 CLOSING = {"{": "}", "[": "]"}
 _BRACKET = re.compile(r"[\[\]{}]")
 _PLACE = re.compile(r"[\s,]|(?<!\w)\Z")  # after a word
-_ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or inside quotes
+_ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or a quotation
 _LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")
 _TITLE = 6  # words; a longer last line is a sentence
-_LEFT = 8  # characters: a JSON string within this many of its bound may have been cut there
+_LEFT = 8  # a JSON string this many characters short of its bound may have been cut
 _SEEN = 1000  # characters that are searched for a repeated sentence
 
 
@@ -60,14 +60,14 @@ class Draft:
         return len(self.text)
 
     def give(self, text: str) -> None:
-        """Append a text that no model wrote. Trailing spaces are cut if the next piece begins with one."""
+        """Append a text that no model wrote. Its trailing space is left to the next piece."""
         if bare := text.rstrip(" "):
             self.add(Delta(text=bare))
         if text:
             self._given, self._due = len(self), text[len(bare) :]
 
     def add(self, delta: Delta) -> None:
-        """Append a piece from the model. It never extends the last word of a text from `give`."""
+        """Append a piece from the model. Letters that would extend a word from `give` are dropped."""
         text = delta.text
         if text and len(self) == self._given:
             if self._due:
@@ -85,20 +85,20 @@ class Draft:
         self.text += piece.text
 
     def give_word(self, text: str) -> None:
-        """Append a text that begins with a word. Add a space or, except to a link, a capital if needed."""
+        """Append a text that begins with a word, with a space and (except for links) a capital if needed."""
         before, is_link = self.text, re.match(r"\S+(?:://|[.@])\w", text)
         if not is_link and (not before or before.endswith("\n") or self.is_whole):
             text = text[0].upper() + text[1:]
         self.give(text if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {text}")
 
     def put(self, place: int, pieces: Sequence[Delta]) -> None:
-        """Replace the text after a place with pieces."""
+        """Replace the text from index `place` on with pieces."""
         self.cut(place)
         for piece in pieces:
             self.add(piece)
 
     def cut(self, place: int) -> None:
-        """Remove the text after a place, except text that was sent."""
+        """Remove the text from index `place` on, except text that was sent."""
         if place >= len(self):
             return
         kept: list[Delta] = []
@@ -113,7 +113,7 @@ class Draft:
         self._given = self._given if self._given <= place else -1
 
     def token_at(self, place: int) -> frozenset[int]:
-        """Return a set with the token at a place; empty if unknown."""
+        """Return a set with the first token of the piece at index `place`; empty if unknown."""
         end = 0
         for piece in self.pieces:
             end += len(piece.text)
@@ -122,7 +122,7 @@ class Draft:
         return frozenset()
 
     async def release(self, place: int) -> None:
-        """Send the reader the pieces that end at or before a place."""
+        """Send the reader all pieces that end at or before index `place`."""
         for piece in self.pieces[self._handed :]:
             if self.sent + len(piece.text) > place:
                 return
@@ -146,7 +146,7 @@ class Draft:
 
     @property
     def is_open(self) -> bool:
-        """Whether the last line is an unfinished sentence that follows a whole one or a blank line."""
+        """Whether the last line is an unfinished sentence after a finished one or a blank line."""
         before, _, last = self.text.rpartition("\n")
         apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)
@@ -185,7 +185,7 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
 
 
 def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
-    """Return the JSON strings that `maxLength` may have cut, and a place before which no string was cut."""
+    """Return the JSON strings that `maxLength` may have cut, and an index before which no string was cut."""
     free = not re.search(r'"(pattern|format|minLength)":', schema)
     bounds = [int(found) for found in re.findall(r'"maxLength": (\d+)', schema) if free]
     cut = [
@@ -199,7 +199,7 @@ def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
 
 
 def closed(text: str, begin: int) -> tuple[int, str] | None:
-    """Return where cut JSON after `begin` may end, and the quote and brackets that close it; or None."""
+    """Return where to cut unfinished JSON after `begin`, and the quote and brackets to add there; or None."""
     text = RUN.sub(r"\1", text)
     for found in reversed([*_PLACE.finditer(text, begin)]):
         marks, (outside, quote, _) = "", STRING.sub("", text[: found.start()]).partition('"')
@@ -222,10 +222,10 @@ def marked(text: str, *, capitals: bool, count: int) -> str:
 
 
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
-    """Return the begin and end of the sentence, item, line or cell around a place, without its marker.
+    """Return the begin and end of the sentence, list item, line or table cell around a range, without marker.
 
-    With `led`, the first word of a line is left out too: without that word, a model might end the answer
-    instead of continuing it.
+    With `led`, the segment begins after the first word of a line. If that word were removed, too, a model
+    might end the answer instead of continuing it.
     """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     stop = max(len(text[: None if stop < 0 else stop].rstrip()), end)

@@ -27,7 +27,7 @@ class Limit:
     """Bounds on a count that never falls while a text grows.
 
     Attributes:
-        count: Returns the count for a text, such as its number of words, as the check does.
+        count: Returns a count for a text, such as its number of words, with the check's own rules.
         low: The least count that passes.
         high: The greatest count that passes; None for any.
     """
@@ -47,9 +47,9 @@ class Layout:
         more: Whether further parts may follow.
         mark: The text that each part begins with; `{}` is its number.
         between: The text between two parts.
-        first: The number of one part, from 1, and its first word.
-        slots: Marked words that the text contains, once for each listing: `[…]` and `*…*` stand for words
-            between these marks, and `ABC` for a word in capitals.
+        first: The number of a part, from 1, and the word that it begins with.
+        slots: Marked words that the text contains, one for each entry: `[…]` or `*…*` for words between these
+            marks, `ABC` for a word in capitals.
     """
 
     title: bool = False
@@ -73,7 +73,7 @@ class Conflict(Exception):
 
 
 def number_in(text: str) -> str:
-    """Return a number without leading spaces; "" for a text that is not a number."""
+    """Return a text that is a number, without leading spaces; "" for any other text."""
     return found[1] if (found := re.fullmatch(r"\s*(\d(?:[\d.,]*\d)?)", text)) else ""
 
 
@@ -181,7 +181,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return how much the tightest limit leaves after a text with its further sentences; may be < 0."""
+        """Return how much the tightest limit leaves after a text and its missing sentences; may be < 0."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         highs = ((each.count, each.high) for each in self.limits if each.high is not None)

@@ -21,7 +21,7 @@ _AUXILIARY = re.compile(rf"{_MODAL.pattern}|\b(?:do|does|did|is|are|was|were|has
 _NO_NOUN = re.compile(r"\s*(?:[^\w\s]|(?:and|as|at|by|for|from|in|into|is|of|on|or|than|that|to|was|with)\b)")
 _FIRST = re.compile(r"\s?(?:\w+|[^\w\s])")
 FITTING = -7.5  # minimum log-probability of a word or number, together with the token after it
-WORSE, UNSEEN = 2.5, -8.0  # maximum loss of log-probability of the rest; value of unlisted tokens
+WORSE, UNSEEN = 2.5, -8.0  # by how much the rest may become less likely; log-probability of unlisted tokens
 SHORT = 3  # letters; a token this short, without a space, is a part of many words
 
 Look: TypeAlias = Callable[[str], Awaitable[Likeliest]]  # returns the likeliest tokens after a text
@@ -31,7 +31,7 @@ Encode: TypeAlias = Callable[[str], Awaitable[Tokens]]
 async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> list[str]:
     """Return texts to replace a gap and the rest after it, likeliest first; empty if nothing fits.
 
-    A number may have several, a word one: the best word, or none. `forbidden` returns None for allowed texts.
+    For a word, at most one text is returned. It may close the gap. `forbidden` returns None for good texts.
     """
     if gap.number:
         found = sorted(await _numbers(gap, look, encode), reverse=True)
@@ -76,7 +76,7 @@ async def _at_most(text: str, top: Likeliest, encode: Encode) -> float:
 
 
 async def _goes_on(new: tuple[str, str], old: tuple[str, str], look: Look, encode: Encode) -> bool:
-    """Return whether the second word after a new text is about as likely as after the old one."""
+    """Return whether the rest of the new text goes on about as likely as the rest of the old one."""
     chances = list[float]()
     for text, rest in (new, old):
         first = _FIRST.findall(rest)[0]
@@ -103,7 +103,7 @@ async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, st
 
 
 async def begun(text: str, top: Likeliest, encode: Encode) -> float:
-    """Return the log-probability of a text's first token; -inf if it is not among the likeliest tokens."""
+    """Return the log-probability of a text's first token; -inf if it is not in `top`."""
     first = (await encode(text))[:1]
     for token, chance in [(str(token), chance) for token, chance in top if token]:
         whole = first or len(token) > SHORT or not text[len(token) :][:1].isalnum()

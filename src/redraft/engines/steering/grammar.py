@@ -38,7 +38,7 @@ def lark(form: Form, stop: Sequence[str] = ()) -> str:
 def gbnf(form: Form) -> str:
     """Return the grammar of a form's characters in llama.cpp's syntax; empty if all are allowed.
 
-    XGrammar misreads `[^…]` beyond ASCII, so the class lists the allowed ranges.
+    XGrammar misreads `[^…]` beyond ASCII, so the grammar lists the allowed ranges.
     """
     if not form.without:
         return ""

@@ -1,8 +1,8 @@
 r"""Translate regular expressions for whole answers to grammars, if llguidance can express them.
 
 The grammar may match less than the pattern: `\d` stands for ASCII digits, and repeats are bounded, so that
-the text ends. Every text of the grammar matches the pattern. Grammars have no lookaround, no references and
-no word boundaries. A pattern for a part of an answer is only checked, because a model cannot aim at it.
+the text ends. Every text of the grammar matches the pattern. Patterns with lookaround, references or word
+boundaries, or for a part of an answer, are only checked.
 """
 
 from __future__ import annotations

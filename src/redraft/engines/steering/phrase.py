@@ -1,4 +1,4 @@
-"""Define words and phrases in a text, for checks, steering and messages alike.
+"""Define what counts as a word or phrase in a text, for checks, steering and messages.
 
 A word is a run of letters, combining marks and digits. Anything else separates words: an apostrophe ("Tom's",
 "l'amour", "Istanbul'da"), a colon, an underscore, a dot. But a negation such as "can't" is one word, as is a
@@ -51,10 +51,10 @@ BEGINS, ENDS = r"\A\s*[*_]*{}", r"{}[*_]*\s*\Z"
 def pattern_for(
     phrase: str, *, part: bool = False, around: str = "{}", wanted: bool = False
 ) -> regex.Pattern[str]:
-    """Compile a pattern for a phrase in any case. Texts need its Unicode normal form and the apostrophe `'`.
+    """Compile a pattern that finds a phrase in any case.
 
-    Markdown emphasis may surround the words. With `part`, the phrase may be a part of a word. A link that is
-    `wanted` must be whole, in the same case.
+    Texts must have the phrase's Unicode normal form and the apostrophe `'`. Emphasis in Markdown is allowed.
+    With `part`, the phrase may be inside a word. With `wanted`, a link must be whole and in the same case.
     """
     phrase = phrase.replace("’", "'")
     words = phrase.split() or [phrase]

@@ -62,8 +62,8 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
     """Write a text that follows `form`, and yield it.
 
     The last delta counts all new tokens, including those that were discarded. Its finish is `limit` if
-    `Sampling.max_tokens` cut a text without a sentence end. If the reader is cancelled, the error's argument
-    is a delta with the text that was held back.
+    `Sampling.max_tokens` ended the text within a sentence. If the reader is cancelled, the error contains a
+    delta with the text that was held back.
     """
     deltas: Deltas = asyncio.Queue()
     work = asyncio.create_task(_Writer(form, sampling, limit, source, deltas).run())
@@ -336,10 +336,10 @@ class _Writer:
         return next((top for delta in found for top in delta.likeliest), ())
 
     async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:
-        """Write a stretch from `begin` until the model, a limit, a mark or a forbidden text ends it.
+        """Continue the text until the model, a limit, `mark` or a forbidden text ends it.
 
-        A required text is inserted where its first token appears. Once `until` tokens are spent, the
-        stretch ends with the sentence. A part ends at `mark`, or once `at_most` tokens are spent.
+        A required text is inserted where its first token appears. Once `until` tokens are spent, the text
+        ends with the sentence. With `mark`, it ends once `at_most` tokens are spent.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
@@ -491,9 +491,10 @@ class _Writer:
         return False
 
     async def _closed(self, begin: int, least: float, closing: str = "", *, enough: bool = False) -> bool:
-        """End a sentence at its last place where an end or `closing` is likely, or at the likeliest place.
+        """End the text at the last place where a sentence end (or `closing`) is likely, or at the likeliest.
 
-        Return whether an end there fits and is likelier than `least`. With `enough`, lower limits count too.
+        Return whether there is an end that fits and is likelier than `least`. With `enough`, the text up to
+        the end must reach its lower limits.
         """
         text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, self._dot
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text)]
@@ -551,7 +552,7 @@ class _Writer:
     async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
         """Write a part that contains a word and is not in `said`. Each try begins with another token.
 
-        `how` contains the part's end mark and its length in tokens. Return False if no try succeeds.
+        `how` contains `mark` and `most` of `_free`. Return False if no try succeeds.
         """
         begin = len(self.draft)
         for _ in range(TRIES):
