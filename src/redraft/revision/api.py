@@ -87,7 +87,7 @@ class Background:
             raise
 
     async def keep(self, reference: str, patience: Patience) -> Engine:
-        """Return the engine of a reference. Load it once for each API key and patience. Call inside `run`."""
+        """Return the engine of a reference, loaded once for each API key and patience. Call this in `run`."""
         # In another folder, the same relative path names another file.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:
@@ -195,7 +195,7 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
 
     Args:
         answer: A text, or a chain. In a chain, the best answer is rewritten.
-        prompt: The prompt of the text. A chain contains its own, but no checks.
+        prompt: The prompt of the text. A chain contains its own prompt, but no checks.
         **options: The options of `revise`. `places` is a list of pairs: a place, and a wish for it. A place
             is a passage that occurs once, a pair of indices (the end is excluded), or the JSON pointer of a
             value. A single wish, as in ["make it shorter"], may change any sentence. Without `places`, the
@@ -465,7 +465,7 @@ def _alone(asked: Prompt) -> str:
 
 TOLD = 2
 """The number of revisions with feedback before fresh drafts. Models that follow instructions gain from two
-(docs/diagnose.md), but hardly from a third after two that failed."""
+(docs/diagnose.md), but hardly from a third."""
 
 
 def _plan(

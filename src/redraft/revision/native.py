@@ -105,7 +105,7 @@ class Stream:
     def room(self) -> int:
         """Return the most tokens that the next request may generate.
 
-        In an exercise, `max_tokens` limits only the short answer; `LONGEST_WORK` limits the whole chain.
+        In an exercise, `LONGEST_WORK` replaces `max_tokens`.
         """
         return self.state.room(used=self.generated, most=LONGEST_WORK if self.state.plan.exercises else None)
 
@@ -118,7 +118,7 @@ class Stream:
     def unsure(self, index: int) -> bool:
         """Return whether the model's own feedback on an answer is too uncertain to count.
 
-        In an exercise every step of the work must be certain.
+        In an exercise, it counts if every step of its work is right.
         """
         if self.state.plan.exercises:
             from redraft.engines import learnt
@@ -154,10 +154,9 @@ class Stream:
         yield from self.show(self.parser.feed(text))
 
     def keep(self, finish: Finish) -> None:
-        """Put the steps so far into the state. The last one ended with `finish`.
+        """Put the steps so far into the state. The last step ended with `finish`.
 
-        The last step is left out if it was cut before it had any text, or if its first text came in the same
-        delta as uncertain feedback.
+        The last step is left out if it was cut before it had any text, or if it follows uncertain feedback.
         """
         steps, before = self.steps(), len(self.before)
         cut = not steps[-1].answer and steps[-1].feedback is None and finish != "stop"
@@ -230,7 +229,7 @@ class Stream:
 def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why the chain ended.
 
-    If the model cannot judge its answer to an exercise, it gets the exercise in other words. If no wording
+    If the model cannot judge its answer to an exercise, the exercise is worded differently. If no wording
     helps, or the model has not learnt the task, the base model answers.
     """
     plan = state.plan
@@ -266,8 +265,8 @@ def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
 def _is_beyond(stream: Stream, stop: Stop) -> bool:
     """Return whether the model cannot judge answer 0.
 
-    For an exercise, return True if the model is not certain of its criticism. For any other prompt, return
-    True if the model is certain that it has learnt nothing like the prompt.
+    For an exercise, return True if the work in its criticism is wrong. For any other prompt, return True if
+    the model is certain that it has learnt nothing like the prompt.
     """
     info, steps = stream.state.plan.info, stream.state.steps[len(stream.before) :]
     if stream.state.plan.exercises:

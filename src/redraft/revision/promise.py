@@ -72,7 +72,7 @@ class Promise(OptionModel):
 
     way: str = option("the name of the chosen way to answer", default="")
     right: float = option("the smallest share of right answers", default=..., ge=0, le=1)
-    gain: float = option("the smallest gain over one answer", default=0.0, ge=-1, le=1)
+    gain: float = option("the smallest gain over answering once", default=0.0, ge=-1, le=1)
     harm: float = option("largest share of prompts that go from right to wrong", default=1.0, ge=0, le=1)
     tokens: float | None = option("the new tokens of an answer", ge=0)
     seconds: float | None = option("the seconds of an answer", default=None, ge=0)
@@ -89,14 +89,14 @@ class Promise(OptionModel):
     evidence: str = option("the folder with the answers", default="")
     model: str = option("the digest of the model", default="")
     options: str = option("the digest of the recipe's options", default="")
-    date: str = option("the day of its choice", default="", what="a text in quotes, such as '2026-11-27'")
+    date: str = option("the day of the choice", default="", what="a text in quotes, such as '2026-11-27'")
 
 
 def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
     """Remove a recipe's promise, and return it. Raise `UsageError` if it is malformed."""
     told = recipe.pop("promise", None)
     if told is not None and not isinstance(told, Mapping):
-        hint = "Choose again, or delete 'promise' from the file."
+        hint = "Run redraft diagnose --choose again, or delete 'promise' from the file."
         raise UsageError(f"{path}: promise is {shown(told)}, but should be keys and values.", hint=hint)
     return None if told is None else Promise.read(told, where=f"{path}: ", table="promise.")
 

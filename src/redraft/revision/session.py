@@ -35,7 +35,7 @@ class Conversation:
         return Prompt(messages=(*messages, {"role": "user", "content": text}))
 
     def add(self, chain: Chain) -> bool:
-        """Add a turn, or replace the last one if the chain continues it.
+        """Add a turn, or replace the last turn if the chain continues it.
 
         Return False, and add nothing, if the chain has no answer.
         """
@@ -85,7 +85,7 @@ class Session:
     options: RevisionOptions
     stack: AsyncExitStack
     talk: Conversation = field(default_factory=Conversation)
-    # Files that `save` wrote. It may replace them.
+    # Files that `save` wrote and may replace.
     saved: set[Path] = field(default_factory=set)
 
     @classmethod

@@ -52,7 +52,7 @@ Change = tuple[Literal["same", "gone", "new"], str]
 def changes(before: str, after: str) -> list[Change] | None:
     """Return the word diff of two texts; None if they have little in common, or take too long to compare.
 
-    Single words between two changes do not count as common, because they read badly.
+    A single common word between two changes counts as changed too, because the diff then reads better.
     """
     old, new = _WORDS.findall(before), _WORDS.findall(after)
     matcher, seen = SequenceMatcher(None, old, new, autojunk=False), Counter(old)
