@@ -87,7 +87,7 @@ class Background:
             raise
 
     async def keep(self, reference: str, patience: Patience) -> Engine:
-        """Return the engine of a reference, loaded once for each API key and patience. Call this in `run`."""
+        """Return a model's engine, loaded once for each API key and patience. Call this only inside `run`."""
         # In another folder, the same relative path names another file.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:
@@ -100,7 +100,7 @@ class Background:
     def close(self) -> None:
         """Close the engines and end the thread.
 
-        This runs at the interpreter's exit, so neither it nor an engine's `aclose` may start a thread.
+        This runs as the interpreter exits: from here on, even in an engine's `aclose`, no thread can start.
         """
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None
@@ -199,7 +199,7 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
         **options: The options of `revise`. `places` is a list of pairs: a place, and a wish for it. A place
             is a passage that occurs once, a pair of indices (the end is excluded), or the JSON pointer of a
             value. A single wish, as in ["make it shorter"], may change any sentence. Without `places`, the
-            passages that fail `checks` are rewritten; a fault without a place stays.
+            passages in which `checks` find faults are rewritten.
     """
     return revise(**to_patch(answer, prompt, **options))
 

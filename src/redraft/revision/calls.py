@@ -180,7 +180,7 @@ def _unknown(way: Sequence[str], schema: Any) -> str:
 
 
 async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> tuple[CheckResult, ...]:
-    """Return a result of the tool checks for each call. Unreadable arguments pass: `judged` rejects them."""
+    """Run the tool checks, and return one result for each call. Unreadable arguments pass here."""
     found, before, answered, named = list[CheckResult](), list[str](), list[str](), dict[str, str]()
     for message in prompt.messages or ():
         for call in message.get("tool_calls") or ():
@@ -210,7 +210,7 @@ def _name_of(call: Any) -> str:
 
 
 def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple[Step, Any]:
-    """Return a call's arguments as a step, with their faults as feedback, and the tool's schema."""
+    """Return a step with a call's arguments as the answer and `found` as feedback, and the tool's schema."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
     check = _check_of(_named(tools).get(function["name"], {}))
@@ -265,7 +265,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text came in place of a demanded call, or looks like arguments after a call."""
+    """Return whether a text came instead of a demanded call, or looks like a call's arguments again."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
@@ -275,10 +275,10 @@ def _bare(name: str) -> str:
 
 
 def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
-    """Return the right calls of the last reply, with its wrong calls replaced by `new` calls.
+    """Return the calls of the last reply, with the wrong calls replaced by `new` calls.
 
-    Repeated right calls are left out. If `new` calls the same tools in the same order, the position of a call
-    decides what it replaces.
+    Right calls that `new` repeats are left out. If `new` has the same tools in the same order, calls are
+    replaced by position.
     """
     last = next((step for step in reversed(steps) if not step.echo), Step(answer=""))
     judged, left = list(zip(last.tool_calls, last.checks, strict=False)), list(new)
@@ -328,7 +328,7 @@ def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
 
 
 def told(step: Step) -> list[Message]:
-    """Return the messages that show a step's calls, and for each call a reply with its fault."""
+    """Return a message with a step's calls, and for each call a tool's message that judges it."""
     results = dict(enumerate(step.checks))
     calls = [  # servers refuse a conversation whose calls are not JSON
         call if _reads(call) else {**call, "function": {"name": _name_of(call), "arguments": "{}"}}

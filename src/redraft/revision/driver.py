@@ -33,7 +33,7 @@ from redraft.revision.watch import Watch
 
 
 async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> None:
-    """Call a hook in a thread, and wait for it. A `HookError` at the last event contains the chain."""
+    """Call a hook in a thread, and wait for it. At the `Finished` event, a `HookError` contains the chain."""
 
     def call() -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)

@@ -36,7 +36,7 @@ Mode = Literal["native", "prompted", "verified", "best-of", "repair"]
 class Budget:
     """The most that one chain may use. None means no limit.
 
-    Tokens and money count all attempts and all models together. At the limit, the chain ends with its best
+    Tokens and money are summed over all attempts and models. At the limit, the chain ends with its best
     answer so far, and nothing is raised.
 
     Attributes:
@@ -319,7 +319,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether a judge may be asked: to choose a draft, or by a check. Any check that is not text may."""
+        """Whether the judge may have to choose a draft or run a check. Non-text checks always count."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
@@ -448,7 +448,7 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
         yield f"the first answer is given, but {drafts} drafts were asked for.", "Leave out one of the two."
     if options.tools:
         hint = "Drafts are compared as texts. Leave out one of the two."
-        yield f"{drafts} drafts were asked for, and tools were given.", hint
+        yield f"tools were given, but {drafts} drafts were asked for.", hint
 
 
 def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
@@ -457,7 +457,7 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
         yield f"gold was given, but mode {options.mode!r} has no critic to see it.", "Use mode 'prompted'."
     if options.gold and not wording.shows_gold:
         hint = "Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md)."
-        yield f"gold was given, but the wording {wording.name!r} has no place for it.", hint
+        yield f"gold was given, but the wording {wording.name!r} does not show it to the critic.", hint
     if options.accept_score is not None and not wording.scores:
         hint = "Use prompts='teacher', or write {verdict} in the template criticise (docs/recipes.md)."
         yield f"accept_score was given, but the wording {wording.name!r} asks for no score.", hint

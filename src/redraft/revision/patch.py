@@ -87,7 +87,7 @@ class Edit:
 
 
 def faults_of(result: CheckResult, step: Step, before: str) -> list[tuple[int, int]]:
-    """Return the spans of a check's faults in the step's patch. Words that `before` has too are left out."""
+    """Return the character ranges of faults in the step's patch, except for words that `before` contains."""
     spans = [json_reading.characters_of(step.answer, each) for each in result.places * (not result.passed)]
     own = [json_reading.characters_of(step.answer, each) for each in step.patch]
     mine = [span for span in spans if span and any(each and _touch(span, each) for each in own)]
@@ -103,7 +103,7 @@ def _touch(one: Place, other: Place) -> bool:
 def edits_of(state: State) -> list[Edit]:
     """Return the parts of the last answer to rewrite, in order; empty if the answer should not be patched.
 
-    Every fault must have a place. All places together must cover less than half of the text, unless the
+    Every failed check must name places. All places together must cover less than half of the text, unless the
     option `places` is set. After a patch that did not raise the score, there is no second patch.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
@@ -151,7 +151,7 @@ def edits_of(state: State) -> list[Edit]:
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[str] = ()) -> list[Edit]:
-    """Return the edits for wrong, missing or surplus JSON values. The values at `kept` keep their type."""
+    """Return edits for the wrong, missing or surplus JSON values at `pointers`. At `kept`, types stay."""
     (start, text), found, gone = json_reading.json_in(answer), list[Edit](), list[list[str]]()
     for each in sorted(pointers) if start >= 0 else ():
         part = schema_at(schema, keys_of(each))
@@ -292,7 +292,7 @@ def _follows(begun: str, new: str) -> bool:
 def _made(
     answer: str, span: tuple[int, int], wide: tuple[int, int], without: Collection[str], case: str = ""
 ) -> Edit | None:
-    """Return an edit that needs no model: it drops an aside, or changes punctuation or case."""
+    """Return an edit that drops an aside, or changes punctuation or case; None if it needs a model."""
     (begin, end), before = span, answer[: wide[0]].rstrip(" ")
     if wide != span and answer[wide[0]] in "(,—–-" and before[-1:].isalnum():
         return Edit(len(before), wide[1], made=" " * answer[wide[1] :][:1].isalnum())
@@ -325,7 +325,7 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
 
 
 def _widened(answer: str, begin: int, end: int, *, narrow: bool) -> tuple[int, int]:
-    """Widen a word to its compound and enclosing marks. With `narrow`, cut a phrase to its only number."""
+    """Widen a word to its compound and to enclosing marks. With `narrow`, cut a phrase to its only number."""
     if answer[begin:end].isalpha():
         left = re.search(r"(?:[^\W\d_]+-)*\Z", answer[max(begin - 40, 0) : begin])
         right = re.compile(r"(?:-[^\W\d_]+)*").match(answer, end)
@@ -335,7 +335,7 @@ def _widened(answer: str, begin: int, end: int, *, narrow: bool) -> tuple[int, i
 
 
 def _phrases(answer: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the spans, with the spans of adjacent words joined."""
+    """Yield the spans. Spans of adjacent words are joined."""
     first, last = 0, (0, 0)
     for begin, end in [*sorted(spans), (len(answer), 0)]:
         text, new = answer[slice(*last)], answer[begin:end]
@@ -349,7 +349,7 @@ def _phrases(answer: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[in
 
 
 def around(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Return the span of a passage with brackets, dashes or other marks that enclose nothing else."""
+    """Widen the span of a passage to brackets, dashes or other marks that enclose nothing else."""
     passage = answer[begin:end]
     if len(passage) == 1 or answer.count("```", 0, begin) % 2:
         return begin, end
@@ -377,7 +377,7 @@ def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
 def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
     """Return the edits for the try after `step`; empty if all new texts in `step` are right.
 
-    The next text in `state.others` replaces a wrong text. If there is none, its sentence is rewritten.
+    The next text in `state.others` replaces a wrong text. If there is none, the sentence is rewritten.
     """
     wrong = [at for each in step.checks if not each.passed for at in each.places if not isinstance(at, str)]
     found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0
@@ -426,7 +426,7 @@ def is_json(text: str) -> bool:
 
 
 def in_json(before: str, new: str, old: str, after: str) -> str:
-    """Return a new piece, with a comma or quotes if the JSON needs them; "" if it cannot fit."""
+    """Return `new`, with a comma or quotes if the JSON around it needs them; "" if it cannot fit."""
     said = json.dumps(new, ensure_ascii=False)
     forms = (new, new.rstrip(", ") + "," * old.endswith(","), said[1:-1], said)
     return next((form for form in forms if form and is_json(before + form + after)), "")

@@ -81,11 +81,11 @@ class Promise(OptionModel):
     prompts: int = option("the number of prompts that were answered", default=0, ge=0)
     margin: float = option("the margin by which another way may be better", default=0.0, ge=0, le=1)
     ways: list[str] = option("the ways that were compared", default=[])
-    judge: str = option("the judge of gain and harm; empty if the right answers decide", default="")
+    judge: str = option("the judge of gain and harm; empty if checks decide", default="")
     tasks: list[str] = option("the tasks that were answered", default=[])
     checks: list[str] = option("the types of the tasks' checks", default=...)
     drift: Literal["tell", "one"] = option("the reaction to a broken promise", default="tell")
-    watched: bool = option("whether checks in use decide which answers are right", default=False)
+    watched: bool = option("whether the checks of a run decide which answers are right", default=False)
     evidence: str = option("the folder with the answers", default="")
     model: str = option("the digest of the model", default="")
     options: str = option("the digest of the recipe's options", default="")
@@ -93,7 +93,7 @@ class Promise(OptionModel):
 
 
 def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
-    """Remove a recipe's promise, and return it. Raise `UsageError` if it is malformed."""
+    """Remove the promise from a recipe, and return it. Raise `UsageError` if it is malformed."""
     told = recipe.pop("promise", None)
     if told is not None and not isinstance(told, Mapping):
         hint = "Run redraft diagnose --choose again, or delete 'promise' from the file."
@@ -119,7 +119,7 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """The options to use after a broken promise: with `drift: one`, those for one answer per prompt."""
+        """The options to change if the promise is broken: with `drift: one`, to get one answer per prompt."""
         if self.promise.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}
@@ -137,7 +137,7 @@ class Watch:
         return f"{self.recipe} promises nothing for answers {which}. Covered checks: {its}."
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
-        """Store the counts in `folder`, in one file per promise and checks. Return any warning."""
+        """Continue the counts of earlier runs, in a file in `folder`. Return any warning."""
         self._file = folder / f"{_digest({**self.promise.model_dump(exclude={'drift'}), 'with': checks})}.txt"
         return self._counted()
 

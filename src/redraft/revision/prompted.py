@@ -220,7 +220,7 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
-    """Ask again for the arguments that do not fit, and drop forbidden calls. Without changes, add no step."""
+    """Ask again for arguments that do not fit, and drop forbidden calls. Add a step if anything changed."""
     step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
     copies = info.resumes and info.schemas and info.token_ids
     # Demands of checks would disturb a model that continues arguments and copies values from the prompt.
@@ -350,8 +350,8 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 def _to_mend(state: State, base: Step, step: Step) -> ops.Loop[tuple[Sequence[Place], str]]:
     """Return the places to rewrite in `step`, a person's edit of `base`, and the faults there.
 
-    Faults that `base` has too stay. A fault without a place may be rewritten anywhere if `base` passes the
-    check or scores lower; otherwise, if the score is 0, in the edited parts.
+    Faults that `base` has too stay. A failed check without places concerns the whole answer if `base` passes
+    it or scores lower. Otherwise it concerns the edited parts, if its score is 0.
     """
     places = {each: list[Place](patch.faults_of(each, step, base.answer)) for each in step.checks}
     if failed := [each for each in step.checks if not (each.passed or each.places)]:
@@ -573,7 +573,7 @@ def read_critique(reply: str, accept_score: float | None) -> Critique:
 
 
 def saying(text: str, verdict: Verdict) -> str:
-    """Return a criticism with this verdict: add its phrase, and remove sentences with the other verdict."""
+    """Make a criticism state this verdict: add the phrase, and drop sentences with the other verdict."""
     if verdict == "unknown" or verdict_of(text) == verdict:
         return text
     agrees = ("unknown", verdict)

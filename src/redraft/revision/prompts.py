@@ -1,6 +1,6 @@
 """Ask a chat model to criticise and to revise, by two templates (`Wording`).
 
-Verdicts are asked for in SelFee's phrases, so that one parser serves trained and prompted models.
+The templates ask for verdicts in SelFee's phrases, so that one parser serves trained and prompted models.
 benchmarks/LOST.md says which wording is best.
 """
 
@@ -132,8 +132,8 @@ def _check_template(name: str, template: Any) -> None:
         raise UsageError(f"the template {name} lacks {{found}}, the placeholder for faults.", hint=_EXAMPLE)
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(
-            f"the template {name} asks for nothing when there are no findings.",
-            hint="A paragraph with {found} is then left out. Add a paragraph without it.",
+            f"the template {name} asks for nothing if no fault is found.",
+            hint="Paragraphs with {found} are then left out. Add a paragraph without {found}.",
         )
 
 

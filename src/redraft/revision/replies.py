@@ -107,7 +107,7 @@ def _aligned(text: str, olds: Sequence[str]) -> dict[int, str]:
 
 
 def with_removals(answer: str, edits: Sequence[Edit], new: dict[Any, str]) -> Sequence[Edit]:
-    """Return the edits, with removals of parts that are `GONE` in `new`, a dict by (begin, pointer)."""
+    """Return the edits, with a removal for each part whose new text is `GONE`."""
     gone, spans = [edit for edit in edits if new.get((edit.begin, edit.pointer)) == GONE], list[Any]()
     for edit in gone:  # neighbours are one passage
         beside = spans and not answer[spans[-1][1] : edit.begin].strip()
@@ -134,7 +134,7 @@ def _without_marks(answer: str, edit: Edit, new: str) -> str:
 
 
 def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return the new function or class for each edit, found by name, or the reply's only statement.
+    """Find the new function or class for each edit by name. Code without a name must be the only statement.
 
     Missing imports are put before the first new text. If that is indented, all new texts are "".
     """
@@ -187,7 +187,7 @@ def _between(text: str, before: str, after: str) -> str:
 def _fitted(answer: str, edit: Edit, new: str) -> str:
     """Return a new passage without quotation marks and without repeated text around it.
 
-    Return "" if the passage talks of the request, or is a whole sentence in place of a part.
+    Return "" if the passage talks of the request, or is a sentence in place of a phrase.
     """
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
@@ -268,8 +268,8 @@ def pieces_of(
 ) -> dict[int, str]:
     """Return the numbered parts of a reply, by number; empty if a number is wrong or other text comes first.
 
-    A part is one line, or a paragraph if the old part has several lines or, with `lists`, a list. Text below
-    it is dropped, except for numbers in `free`. If the reply was cut (not `whole`), its last part is too.
+    A part is one line; a paragraph if the old part has several lines; or, with `lists`, a list. The rest is
+    dropped, except from parts whose number is in `free`. If not `whole`, the last part is dropped.
     """
     if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
         reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)

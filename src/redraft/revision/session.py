@@ -92,11 +92,11 @@ class Session:
     async def open(
         cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
     ) -> Self:
-        """Open the models. `wait` gets the reason of each wait for a server, and "" when it ends."""
+        """Open the models. `wait` gets the reason of each wait for a server, and "" when the wait ends."""
         return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:
-        """Make the chain of a turn, and yield its events. The caller must add it to `talk`."""
+        """Make the chain of a turn, and yield its events. The caller must add the chain to `talk`."""
         options = self.options.model_copy(update={"id": f"turn-{len(self.talk.turns) + 1}", **more})
         return make(prompt, options, partial(self.settings.load, self.stack))
 

@@ -109,15 +109,15 @@ class Settings:
         return getattr(self.values, name, None) if name in self.values.model_fields_set else None
 
     def over(self, **values: Any) -> Self:
-        """Return a copy with these values replaced. They are not checked."""
+        """Return a copy with these values, which are not checked."""
         return replace(self, values=self.values.model_copy(update=values))
 
     def options(self) -> RevisionOptions:
-        """Return the checked arguments of `arevise`."""
+        """Check the values together, and return the options of `arevise`."""
         return check_options({**self.arguments(), **self.stand_ins})
 
     def check(self, *, files: bool = True) -> None:
-        """Raise for faults that can be found before a model is loaded. With `files`, look for model files."""
+        """Raise for faults that can be found before loading models. With `files`, their files must exist."""
         options = self.options()
         parse_checks(options.checks, judge=ScriptedEngine([""]) if options.judge else None)
         for reference in self.references().values() if files else ():

@@ -275,7 +275,7 @@ class State:
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the index of the best answer, or None. Unless `holds`, adapters' answers must pass."""
+        """Return the index of the best answer, or None. Answers of adapters must pass, unless `holds`."""
         if not self.plan.exercises or self.holds:
             return best_step(self.steps)
         rest = enumerate(self.steps)

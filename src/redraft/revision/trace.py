@@ -65,7 +65,7 @@ def tracer_of(provider: TracerProvider | Literal[True]) -> Tracer:
 
 @contextmanager
 def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
-    """Open the span of a chain, below the current span. It records an error's type, but not its text."""
+    """Open the span of a chain, below the current span. Errors are recorded by type, without their text."""
     tracer = tracer_of(provider)
     names = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "redraft"}
     span = tracer.start_span("invoke_workflow redraft", kind=SpanKind.INTERNAL, attributes=names)

@@ -1,4 +1,4 @@
-"""Read a person's wishes for passages of an answer (`places`)."""
+"""Turn a person's wishes (the option `places`) into edits of an answer."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
 
 
 def _plain(answer: str, wish: str) -> list[tuple[tuple[int, int], str]]:
-    """Split a wish that needs no model into places and wishes: "change 2 to 3", "remove the last line"."""
+    """Return spans and wishes for a wish that needs no model: "change 2 to 3", "remove the last line"."""
     if swap := _SWAP.fullmatch(wish):
         return [] if is_json(answer) else _swapped(answer, swap)
     if not (nth := _NTH.fullmatch(wish)) or is_json(answer):
@@ -171,7 +171,7 @@ def _removed(answer: str, at: str, wish: str) -> Edit:
 
 
 def _without(answer: str, begin: int, end: int, wish: str) -> Edit:
-    """Return the edit that removes a passage with enclosing marks, or an item with its nested items."""
+    """Return the edit that removes a passage with its brackets, or an item with its nested items."""
     if answer[begin:end] == answer.strip():
         raise UsageError("the place to remove is the whole text.", hint="Name a part of the text.")
     if is_json(answer) and (value := json_reading.pointer_at(answer, begin, end)):

@@ -113,7 +113,7 @@ class RunPlan:
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
         """Return the plan for these `RunOptions`. With `journal`, the run keeps a journal beside the file.
 
-        A share has files of its own. Files in a store have copies on this machine.
+        A share has its own files. Files in a store are copied to this machine.
         """
         options, share, file, whole, store = settings.values, None, path_of(out), None, None
         names = ("cache", "batch", "pause", "quiet", "on_event")
