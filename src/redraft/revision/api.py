@@ -100,7 +100,7 @@ class Background:
     def close(self) -> None:
         """Close the engines and end the thread.
 
-        This runs as the interpreter exits: from here on, even in an engine's `aclose`, no thread can start.
+        This runs as the interpreter exits, when no thread can start, not even in an engine's `aclose`.
         """
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None
@@ -368,7 +368,7 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
     if options.output is not None:
         checks = (options.output, *checks)
     check_checks(checks, options)
-    tell_unmet(checks, options.tools, strict=load is not no_engine)  # a server's clients offer their own
+    tell_unmet(checks, options.tools, strict=load is not no_engine)  # a server's clients have other tools
     if judge is not None and not checks and options.most_drafts > 1:
         from redraft.checks.judge import MAX_SCORE, Judge
 

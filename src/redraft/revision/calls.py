@@ -265,7 +265,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text came instead of a demanded call, or looks like a call's arguments again."""
+    """Return whether a text came instead of a demanded call, or is data like an earlier call's arguments."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 

@@ -27,7 +27,7 @@ LONGEST_WORK = 512
 
 @dataclass
 class Transcript:
-    """The text after the prompt, and its tokens, which let the engine use its cache."""
+    """The text after the prompt, with the token ids that let the engine reuse its cache."""
 
     prompt: PromptText  # the prompt's text, or its tokens if the engine takes them
     text: str = ""

@@ -53,7 +53,7 @@ class Ask:
     tools: tuple[Mapping[str, Any], ...] = ()
     must_call: bool = False
     begun: str | None = None  # the beginning of the answer; the text after it is shown as a patch
-    place: Place | None = None  # the place in the last answer that the text is for
+    place: Place | None = None  # the place in the last answer that the text replaces
     role: EngineRole = ""  # with "answer", the adapter gets the exercise, not the messages
 
 
@@ -85,7 +85,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode a text as token ids. Set `special` for the start of a prompt."""
+    """Encode a text as token ids. With `special`, prepend the beginning-of-text token, as for a prompt."""
 
     text: str
     special: bool = False

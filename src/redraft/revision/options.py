@@ -80,7 +80,7 @@ RECORDED = ("temperature", "top_p", "max_tokens", "seed")
 
 
 def is_text(value: Any) -> bool:
-    """Return whether a value is a text that UTF-8 can encode: one without lone surrogates."""
+    """Return whether a value is a text without lone surrogates, which UTF-8 cannot encode."""
     return isinstance(value, str) and value == whole(value)
 
 
@@ -403,7 +403,7 @@ def check_together(found: RevisionOptions) -> None:
 
 
 def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
-    """Raise `RecordError` if no answer can pass all checks. (Some checks may come from a record.)"""
+    """Raise `RecordError` if no answer can pass all checks, some of which may come from a record."""
     if not checks:
         return
     from redraft.checks.exclusion import fault_of

@@ -53,7 +53,7 @@ def types_of(checks: Iterable[Any]) -> list[str]:
 
 
 def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the reasons why a recipe's promise does not apply to this use of the recipe."""
+    """Yield the reasons why a recipe's promise does not apply to its `own` and `asked` options."""
     if promise.options not in ("", _digest(own)):
         yield "its options were edited (redraft diagnose FILE --verify names them)"
     for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:

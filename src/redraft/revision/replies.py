@@ -79,7 +79,7 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     if anywhere and not pieces and whole and not MARK.match(text):
         pieces = _aligned(text, olds)
     if anywhere and not is_json(answer):
-        out = GONE if _LESS.search(edits[0].wish) else ""  # small models remove what no wish concerns
+        out = GONE if _LESS.search(edits[0].wish) else ""  # small models remove parts that no wish concerns
         pieces = {n: out if _REMOVED.match(new) and new != olds[n - 1] else new for n, new in pieces.items()}
         pieces = {} if [*pieces.values()] == [GONE] * len(edits) else pieces
     begins, stops = [each.begin for each in edits], [each.end for each in edits]
@@ -99,7 +99,7 @@ def _aligned(text: str, olds: Sequence[str]) -> dict[int, str]:
     ends = (new[:1] == olds[:1]) + (new[-1:] == olds[-1:])
     if (equal := len(new) == len(olds)) or ends < 2 or is_json(text):
         return dict(enumerate(new, start=1)) if equal and (ends or is_json(text)) else {}
-    same = sum(accumulate(map(eq, olds, new[:-1]), and_))  # the last one may also stand above
+    same = sum(accumulate(map(eq, olds, new[:-1]), and_))  # the last part may also stand above
     left = sum(accumulate(map(eq, olds[same:][::-1], new[same:][::-1]), and_))
     same -= same + left == len(olds)  # added text belongs to the part above it
     piece = text[starts[same] : [*starts, len(text)][len(new) - left]].rstrip() or GONE
@@ -117,7 +117,7 @@ def with_removals(answer: str, edits: Sequence[Edit], new: dict[Any, str]) -> Se
     for each in wishes.marked(answer, [(span, "Remove it.") for span in spans]):
         over = next((edit for edit in kept if each.begin <= edit.begin < each.end), None)
         if over and not each.wish:
-            number, place = answer[each.begin : each.end], (over.begin, over.pointer)  # a new item has it too
+            number, place = answer[each.begin : each.end], (over.begin, over.pointer)  # new text may have it
             new[place] = re.sub(rf"\A{number}\b", each.made or "", new.get(place, ""))
         else:
             found.append(replace(each, end=over.begin, made="") if over else each)

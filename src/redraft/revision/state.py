@@ -144,7 +144,7 @@ class State:
     left: list[Any] = field(default_factory=list, init=False)  # a person's places that did not change
     # Texts to try next, by the start of the place to replace.
     others: dict[int, list[str]] = field(default_factory=dict, init=False)
-    own: int = field(init=False)  # the number of first steps that adapters for roles wrote
+    own: int = field(init=False)  # the number of steps at the start that adapters wrote
 
     def __post_init__(self) -> None:
         earlier = self.plan.earlier

@@ -90,7 +90,7 @@ def _plain(answer: str, wish: str) -> list[tuple[tuple[int, int], str]]:
         spans = [(at, at + len(bare)) for at, bare in parts if _FINAL.search(bare)]
         at, bare = parts[-1]
         if not (place >= 0 or _FINAL.search(bare) or answer[:at].endswith("\n\n")):
-            return []  # the last sentence has no full stop, unless it is a name below a mail
+            return []  # the last sentence may lack its full stop
     if 0 < len(spans) <= place:
         raise UsageError(f"the text has no {nth[1]} {kind}.", hint=f"It has {len(spans)}.")
     return [(spans[place], "remove it")] if len(spans) > 1 else []
