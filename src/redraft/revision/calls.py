@@ -328,7 +328,7 @@ def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
 
 
 def told(step: Step) -> list[Message]:
-    """Return a message with a step's calls, and for each call a tool's message that judges it."""
+    """Return an assistant message with a step's calls, and a tool message that judges each call."""
     results = dict(enumerate(step.checks))
     calls = [  # servers refuse a conversation whose calls are not JSON
         call if _reads(call) else {**call, "function": {"name": _name_of(call), "arguments": "{}"}}

@@ -49,7 +49,7 @@ class CancelToken:
 
 
 class Limit:
-    """Cancels its `with` block at the deadline, and each later block as it begins. Blocks raise `OutOfTime`.
+    """Cancels the running `with` block at the deadline. This block and all later blocks raise `OutOfTime`.
     Unlike `asyncio.timeout`, a limit serves several blocks.
     """
 

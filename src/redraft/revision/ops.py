@@ -122,7 +122,7 @@ class Thought:
 
 @dataclass(frozen=True)
 class StepDone:
-    """Event: a step is complete, with its feedback if it gets any."""
+    """Event: a step is complete, including any feedback."""
 
     index: int
     step: Step
@@ -154,8 +154,8 @@ class Interrupted:
     Discard the text after that step: it is written again.
 
     Attributes:
-        chain: The chain with the text that broke off.
-        error: The error that broke it off.
+        chain: The chain so far, with the incomplete text.
+        error: The error that ended the reply.
     """
 
     chain: Chain

@@ -119,7 +119,7 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """The options to change if the promise is broken: with `drift: one`, to get one answer per prompt."""
+        """The options that give one answer per prompt, once a promise with `drift: one` is broken."""
         if self.promise.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}

@@ -350,15 +350,14 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 def _to_mend(state: State, base: Step, step: Step) -> ops.Loop[tuple[Sequence[Place], str]]:
     """Return the places to rewrite in `step`, a person's edit of `base`, and the faults there.
 
-    Faults that `base` has too stay. A failed check without places concerns the whole answer if `base` passes
-    it or scores lower. Otherwise it concerns the edited parts, if its score is 0.
+    Faults that `base` has too are left out.
     """
     places = {each: list[Place](patch.faults_of(each, step, base.answer)) for each in step.checks}
     if failed := [each for each in step.checks if not (each.passed or each.places)]:
         checked = yield from _checked(state, base)
         scores = {each.name: each.score for each in checked.results if not each.passed}
         for each in failed:
-            risen = each.score > scores.get(each.name, -1)
+            risen = each.score > scores.get(each.name, -1)  # or `base` passes the check
             places[each] = [(0, len(step.answer))] if risen else [*step.patch] * (each.score == 0)
     mine = [each for each in step.checks if places[each]]
     return [place for each in mine for place in places[each]], prompts.complaint(mine, "stop")

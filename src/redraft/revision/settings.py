@@ -113,7 +113,7 @@ class Settings:
         return replace(self, values=self.values.model_copy(update=values))
 
     def options(self) -> RevisionOptions:
-        """Check the values together, and return the options of `arevise`."""
+        """Check the values, and return the options of `arevise`."""
         return check_options({**self.arguments(), **self.stand_ins})
 
     def check(self, *, files: bool = True) -> None:

@@ -268,7 +268,7 @@ class State:
 
     @property
     def holds(self) -> bool:
-        """Whether the adapters' work on an exercise is right in every step and leads to their last answer."""
+        """Whether the adapters' work on an exercise is right and leads to their last answer."""
         own = self.steps[: self.own] or [Step(answer="")]
         begun = max((index for index, step in enumerate(own) if step.fresh), default=0)
         led = own[-1].complete and f"so {own[-1].answer.strip()}, and" in own[begun].criticism
@@ -376,7 +376,7 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps to resume from. The last answer is judged again, unless its feedback rejects it."""
+    """Return the steps to resume from. The last answer is judged again, unless feedback rejected it."""
     if not chain.steps:
         return ()
     *before, last = chain.steps

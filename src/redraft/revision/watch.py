@@ -49,7 +49,7 @@ class Watch:
 
 
 async def forms_of(checks: Sequence[Check]) -> list[tuple[str, Form]]:
-    """Return the name and the form of each check that can steer a model by a form."""
+    """Return the name and the form of each check that can steer a model."""
     found: list[tuple[str, Form]] = []
 
     def add(check: Check) -> bool:

@@ -90,7 +90,7 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:
-    """Return why a step was cut, in words. `stop` is the chain's stop, if the step is its last."""
+    """Return why a step was cut, in words. If it is the last step, `stop` is the chain's stop."""
     if stop in ("budget", "malformed"):
         return STOPS[stop]
     own = {"filtered": "the server filtered it", "lost": "no continuation could make it pass"}
@@ -257,7 +257,7 @@ class Summary:
 
 
 def is_unreported(chain: Chain) -> bool:
-    """Return whether a complete reply came without its usage. Broken replies never report it."""
+    """Return whether a complete reply came without its usage. Broken replies do not count."""
     return any(step.usage.estimated and step.complete for step in chain.steps)
 
 

@@ -129,7 +129,7 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
         parts: Outputs of shares.
 
     Raises:
-        UsageError: There is no part, or one cannot be read.
+        UsageError: There is no part, or a part cannot be read.
         RecordError: Two parts have different answers for one id, or a line is not a result.
         OutputError: A part is being written or belongs to another job, or `out` cannot be written.
     """
