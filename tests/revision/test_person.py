@@ -445,7 +445,7 @@ def test_without_places_checks_find_what_is_to_change() -> None:
 
 
 def test_places_need_an_answer_that_stays() -> None:
-    with pytest.raises(UsageError, match="but no answer that contains them"):
+    with pytest.raises(UsageError, match="without the answer that contains them"):
         redraft.revise("Describe a town.", places=[("town", "x")])
     with pytest.raises(UsageError, match="writes the whole answer"):
         redraft.revise("Describe a town.", given=TOWN, places=[("town", "x")], mode="native")

@@ -146,6 +146,6 @@ def test_seconds_of_before_count_too() -> None:
 def test_a_chain_that_began_with_another_first_answer_is_not_gone_on_with() -> None:
     begun = Chain(prompt=Prompt(instruction="Hi."), steps=(Step(answer="Mine."),))
     engine = ScriptedEngine(["Good. Revision is not needed."] * 2)
-    with pytest.raises(UsageError, match="resume is not the given one, but 'Mine"):
+    with pytest.raises(UsageError, match="begin with the given answer, but with 'Mine"):
         redraft.revise("Hi.", model=engine, resume=begun, given="Yours.")
     assert redraft.revise("Hi.", model=engine, resume=begun, given="Mine.").answer == "Mine."

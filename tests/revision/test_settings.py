@@ -61,7 +61,7 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
     ("parallel", "given", "engine", "said"),
     [
         (MANY, {}, OPENVINO, ["{} runs on OpenVINO, for speed. To use llama.cpp, add --engine llamacpp."]),
-        (MANY, {"seed": 1}, OPENVINO, ["--engine llamacpp, where --seed repeats answers."]),
+        (MANY, {"seed": 1}, OPENVINO, ["llama.cpp, where --seed repeats answers, add --engine llamacpp."]),
         (MANY - 1, {}, LLAMACPP, []),
         (MANY, {"engine": "llamacpp"}, LLAMACPP, []),
         (1, {"engine": "openvino"}, OPENVINO, []),
@@ -70,7 +70,7 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
             MANY,
             {"check": ["words<=9"]},
             LLAMACPP,
-            ["{} runs on llama.cpp: checks steer it, unless --no-steer. --engine openvino is faster, but"],
+            ["{} runs on llama.cpp: checks steer it (or add --no-steer). --engine openvino is faster, but"],
         ),
         (MANY, {"check": ["auto"]}, LLAMACPP, ["checks steer it"]),
         (MANY, {"check": ["judge:Is it kind?", "words<=9"], "judge": "x.gguf"}, LLAMACPP, ["checks steer"]),

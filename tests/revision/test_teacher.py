@@ -61,7 +61,7 @@ JUDGES = "Judge it.\n\nKnow:\n{} {{verdict}}\n\n{{found}}"
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"gold": GOLD}, "the wording 'task' has no place for it"),
+        ({"gold": GOLD}, "the wording 'task' does not show it"),
         (
             {"prompts": {"revise": "{found}\n\n{gold} Again."}},
             "the template revise has an unknown placeholder {gold}",

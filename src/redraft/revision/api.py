@@ -87,7 +87,7 @@ class Background:
             raise
 
     async def keep(self, reference: str, patience: Patience) -> Engine:
-        """Return the engine of a reference. Load it once for each API key and patience. Call inside `run`."""
+        """Return a model's engine, loaded once for each API key and patience. Call this only inside `run`."""
         # In another folder, the same relative path names another file.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:
@@ -100,7 +100,7 @@ class Background:
     def close(self) -> None:
         """Close the engines and end the thread.
 
-        This runs at the interpreter's exit, so neither it nor an engine's `aclose` may start a thread.
+        This runs as the interpreter exits, when no thread can start, not even in an engine's `aclose`.
         """
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None
@@ -195,11 +195,11 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
 
     Args:
         answer: A text, or a chain. In a chain, the best answer is rewritten.
-        prompt: The prompt of the text. A chain contains its own, but no checks.
+        prompt: The prompt of the text. A chain contains its own prompt, but no checks.
         **options: The options of `revise`. `places` is a list of pairs: a place, and a wish for it. A place
             is a passage that occurs once, a pair of indices (the end is excluded), or the JSON pointer of a
             value. A single wish, as in ["make it shorter"], may change any sentence. Without `places`, the
-            passages that fail `checks` are rewritten; a fault without a place stays.
+            passages in which `checks` find faults are rewritten.
     """
     return revise(**to_patch(answer, prompt, **options))
 
@@ -368,7 +368,7 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
     if options.output is not None:
         checks = (options.output, *checks)
     check_checks(checks, options)
-    tell_unmet(checks, options.tools, strict=load is not no_engine)  # a server's clients offer their own
+    tell_unmet(checks, options.tools, strict=load is not no_engine)  # a server's clients have other tools
     if judge is not None and not checks and options.most_drafts > 1:
         from redraft.checks.judge import MAX_SCORE, Judge
 
@@ -465,7 +465,7 @@ def _alone(asked: Prompt) -> str:
 
 TOLD = 2
 """The number of revisions with feedback before fresh drafts. Models that follow instructions gain from two
-(docs/diagnose.md), but hardly from a third after two that failed."""
+(docs/diagnose.md), but hardly from a third."""
 
 
 def _plan(

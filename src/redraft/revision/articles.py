@@ -22,10 +22,10 @@ _A = re.compile(
 
 
 def with_article(before: str, new: str, text: str) -> tuple[str, str]:
-    """Return a text and the new passage after it, with "a" or "an" as needed.
+    """Return `before` and the `new` passage after it, with "a" or "an" as needed.
 
-    A changed article becomes a part of the passage. An article in the passage replaces one at the end of the
-    text. Texts in other languages stay as they are.
+    A changed article moves from `before` to `new`. An article that begins `new` replaces one that ends
+    `before`. If the whole `text` is not English, nothing changes.
     """
     article = _ARTICLE.search(before)
     if not article or not new[:1].isalnum() or not _ENGLISH.search(text):

@@ -47,7 +47,7 @@ _FORMATS: Mapping[str, Callable[[str], Any]] = {
     "hostname": re.compile(r"(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?").fullmatch,
     "uri": re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+").fullmatch,
 }
-"""Readers of the formats that jsonschema checks only with other packages."""
+"""Checks of formats for which jsonschema needs other packages."""
 
 
 def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None) -> tuple[CheckResult, ...]:
@@ -144,7 +144,7 @@ def _closed(schema: Any) -> Any:
 
 
 def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) -> None:
-    """Warn about checks of tools that are not offered. If `strict`, raise about names that are misspelt."""
+    """Report checks of unknown tools or arguments. If `strict`, raise for arguments and misspelt tools."""
     offered = _named(tools)
     bare = {_bare(name): name for name in offered}
     known = f"an unknown tool (offered: {', '.join(offered)[:200] or 'none'})"
@@ -180,7 +180,7 @@ def _unknown(way: Sequence[str], schema: Any) -> str:
 
 
 async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> tuple[CheckResult, ...]:
-    """Return a result of the tool checks for each call. Unreadable arguments pass: `judged` rejects them."""
+    """Run the tool checks, and return one result for each call. Unreadable arguments pass here."""
     found, before, answered, named = list[CheckResult](), list[str](), list[str](), dict[str, str]()
     for message in prompt.messages or ():
         for call in message.get("tool_calls") or ():
@@ -210,7 +210,7 @@ def _name_of(call: Any) -> str:
 
 
 def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple[Step, Any]:
-    """Return a step (a call's arguments, with their faults as feedback) and the tool's schema."""
+    """Return a step with a call's arguments as the answer and `found` as feedback, and the tool's schema."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
     check = _check_of(_named(tools).get(function["name"], {}))
@@ -218,7 +218,7 @@ def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple
 
 
 def reread(arguments: str) -> str | None:
-    """Return arguments as valid JSON if they have a code fence, quotes, Python's syntax or raw line breaks.
+    """Convert arguments in a code fence, in quotes, in Python syntax or with raw line breaks to valid JSON.
 
     Return None if they are a JSON object already, cannot be read, or contain a name twice.
     """
@@ -265,7 +265,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text came in place of a due call, or looks like the arguments of an earlier call."""
+    """Return whether a text came instead of a demanded call, or is data like an earlier call's arguments."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
@@ -275,10 +275,10 @@ def _bare(name: str) -> str:
 
 
 def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
-    """Return the right calls of the last reply, with its wrong calls replaced by new ones.
+    """Return the calls of the last reply, with the wrong calls replaced by `new` calls.
 
-    Repeated right calls are left out. If the new calls are to the same tools in the same order, they replace
-    the old ones by position.
+    Right calls that `new` repeats are left out. If `new` has the same tools in the same order, calls are
+    replaced by position.
     """
     last = next((step for step in reversed(steps) if not step.echo), Step(answer=""))
     judged, left = list(zip(last.tool_calls, last.checks, strict=False)), list(new)
@@ -328,7 +328,7 @@ def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
 
 
 def told(step: Step) -> list[Message]:
-    """Return the messages that show a step's calls, and for each call a reply with its fault."""
+    """Return an assistant message with a step's calls, and a tool message that judges each call."""
     results = dict(enumerate(step.checks))
     calls = [  # servers refuse a conversation whose calls are not JSON
         call if _reads(call) else {**call, "function": {"name": _name_of(call), "arguments": "{}"}}

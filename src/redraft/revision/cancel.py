@@ -28,7 +28,7 @@ class CancelToken:
 
     @contextmanager
     def limit(self, deadline: float | None) -> Iterator[Limit]:
-        """Yield a limit for many `with` blocks in turn, because a timer for each block would cost more."""
+        """Yield a limit that serves many `with` blocks in turn. A timer for each would cost more."""
         loop, limit = asyncio.get_running_loop(), Limit()
         timer = None if deadline is None else loop.call_at(deadline, limit.end)
         self._limits[limit] = loop
@@ -43,13 +43,13 @@ class CancelToken:
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        """Cancel the block at a deadline or when the token is cancelled. It then raises `OutOfTime`."""
+        """Cancel the block at a deadline or a cancellation of the token. The block raises `OutOfTime`."""
         with self.limit(deadline) as limit, limit:
             yield
 
 
 class Limit:
-    """Cancels its `with` block at the deadline, and each later block as it begins. Blocks raise `OutOfTime`.
+    """Cancels the running `with` block at the deadline. This block and all later blocks raise `OutOfTime`.
     Unlike `asyncio.timeout`, a limit serves several blocks.
     """
 

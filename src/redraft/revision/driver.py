@@ -1,8 +1,7 @@
 """Run the loop with engines and checks.
 
 The loop is a generator without I/O: it yields operations and events (`ops`), and the driver sends it the
-replies. The driver does all I/O. It also enforces the time budget and cancellation, which must end even a
-call that hangs.
+replies. The driver does all I/O. It also enforces the time budget and cancellation, even if a call hangs.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from redraft.revision.watch import Watch
 
 
 async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> None:
-    """Call a hook in a thread, and wait for it. A `HookError` at the last event contains the chain."""
+    """Call a hook in a thread, and wait for it. At the `Finished` event, a `HookError` contains the chain."""
 
     def call() -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -131,7 +130,7 @@ class Driver:
         steps = loop(plan)
         try:
             step = next(steps)
-            # Set after the loop has started its clock, so that the loop agrees that the time is over.
+            # The loop's clock started before, so the loop agrees when the time is over.
             limit_seconds, now = plan.options.budget.seconds, asyncio.get_running_loop().time()
             used = plan.earlier.usage.seconds + plan.waited
             with self.cancel.limit(None if limit_seconds is None else now + limit_seconds - used) as limit:

@@ -3,8 +3,8 @@
 The model decides when to stop. If it is not certain of its feedback (`EngineInfo.certain`), the verdict is
 `unknown`, and the answer stays. If a model with adapters for roles cannot judge its own answer, the base
 model answers instead. Before `min_revisions` is reached, a phrase that ends the chain is cut at its token
-boundary and replaced by `Revision is needed`. A stop string counts only in the section it is meant for,
-because an answer may quote it. The feedback is the model's own: checks and other critics need another mode.
+boundary and replaced by `Revision is needed`. A stop string counts only in its section, because an
+answer may quote it. The feedback is the model's own: checks and other critics need another mode.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONGEST_WORK = 512
 
 @dataclass
 class Transcript:
-    """The text after the prompt, and its tokens. Unchanged tokens let the engine use its cache."""
+    """The text after the prompt, with the token ids that let the engine reuse its cache."""
 
     prompt: PromptText  # the prompt's text, or its tokens if the engine takes them
     text: str = ""
@@ -105,12 +105,12 @@ class Stream:
     def room(self) -> int:
         """Return the most tokens that the next request may generate.
 
-        In an exercise, `max_tokens` limits only the short answer; `LONGEST_WORK` limits the whole chain.
+        In an exercise, `LONGEST_WORK` replaces `max_tokens`.
         """
         return self.state.room(used=self.generated, most=LONGEST_WORK if self.state.plan.exercises else None)
 
     def stops(self) -> tuple[str, ...]:
-        """Return the heading to stop at and, if a revision must follow, the phrases that end a chain."""
+        """Return the stop strings: a heading and, if a revision must follow, the phrases that end a chain."""
         last = self.parser.index if self.role == "answer" else self.state.plan.max_revisions
         heading = selfee.feedback_heading(last + 1).strip()
         return (heading, *selfee.DONE_PHRASES) if self.state.forced(self.index) else (heading,)
@@ -118,7 +118,7 @@ class Stream:
     def unsure(self, index: int) -> bool:
         """Return whether the model's own feedback on an answer is too uncertain to count.
 
-        In an exercise every step of the work must be certain.
+        In an exercise, feedback counts if every step of its work is right.
         """
         if self.state.plan.exercises:
             from redraft.engines import learnt
@@ -154,10 +154,9 @@ class Stream:
         yield from self.show(self.parser.feed(text))
 
     def keep(self, finish: Finish) -> None:
-        """Put the steps so far into the state. The last one ended with `finish`.
+        """Put the steps so far into the state. The last step ended with `finish`.
 
-        The last step is left out if it was cut before it had any text, or if its first text came in the same
-        delta as uncertain feedback.
+        The last step is left out if it was cut before it had any text, or if it follows uncertain feedback.
         """
         steps, before = self.steps(), len(self.before)
         cut = not steps[-1].answer and steps[-1].feedback is None and finish != "stop"
@@ -230,8 +229,8 @@ class Stream:
 def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why the chain ended.
 
-    If the model cannot judge its answer to an exercise, it gets the exercise in other words. If no wording
-    helps, or the model has not learnt the task, the base model answers.
+    If the model cannot judge its answer to an exercise, it gets the exercise in another wording. If no
+    wording helps, or the model has not learnt the task, the base model answers.
     """
     plan = state.plan
     asked = _with_system(plan.asked, plan.options.system)
@@ -266,8 +265,8 @@ def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
 def _is_beyond(stream: Stream, stop: Stop) -> bool:
     """Return whether the model cannot judge answer 0.
 
-    For an exercise, return True if the model is not certain of its criticism. For any other prompt, return
-    True if the model is certain that it has learnt nothing like the prompt.
+    For an exercise, return True if the work in its criticism is wrong. For any other prompt, return True if
+    the model is certain that it has learnt nothing like the prompt.
     """
     info, steps = stream.state.plan.info, stream.state.steps[len(stream.before) :]
     if stream.state.plan.exercises:

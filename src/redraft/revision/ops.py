@@ -53,7 +53,7 @@ class Ask:
     tools: tuple[Mapping[str, Any], ...] = ()
     must_call: bool = False
     begun: str | None = None  # the beginning of the answer; the text after it is shown as a patch
-    place: Place | None = None  # the place in the last answer that the text is for
+    place: Place | None = None  # the place in the last answer that the text replaces
     role: EngineRole = ""  # with "answer", the adapter gets the exercise, not the messages
 
 
@@ -85,7 +85,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode a text as token ids. Set `special` for the start of a prompt."""
+    """Encode a text as token ids. With `special`, prepend the beginning-of-text token, as for a prompt."""
 
     text: str
     special: bool = False
@@ -95,8 +95,8 @@ class Encode:
 class Text:
     """Event: a piece of an answer, of feedback, or of a patch. Feedback `index` judges answer `index`.
 
-    All drafts have index 0. A patch is the model's text for one `place` of the previous answer, or, without a
-    `place`, for several. An empty patch begins a new try. After a patch, the whole answer follows.
+    All drafts have index 0. A patch is new text for one `place` of the previous answer or, without `place`,
+    for several. An empty piece begins a new try. After a patch, the whole answer follows.
     """
 
     kind: Kind | Literal["patch"]
@@ -107,7 +107,7 @@ class Text:
 
     @property
     def value(self) -> Any:
-        """The JSON value of an answer so far, if `output=` was given; None before it begins."""
+        """The JSON value of an answer so far, if `output=` was given; None before the JSON begins."""
         return self.read() if self.read else None
 
 
@@ -122,7 +122,7 @@ class Thought:
 
 @dataclass(frozen=True)
 class StepDone:
-    """Event: a step is complete, with its feedback if it gets any."""
+    """Event: a step is complete, including any feedback."""
 
     index: int
     step: Step
@@ -130,7 +130,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class DraftDone:
-    """Event: one of several drafts is complete and checked. The chosen one becomes step 0."""
+    """Event: one of several drafts is complete and checked. The chosen draft becomes step 0."""
 
     index: int
     step: Step
@@ -138,10 +138,10 @@ class DraftDone:
 
 @dataclass(frozen=True)
 class Progress:
-    """Event: another answer or feedback is complete. It comes before the next call.
+    """Event: another answer or feedback is complete. The next call follows this event.
 
     Attributes:
-        chain: The complete steps so far, for the option `resume`. The last may lack feedback; `stop` is None.
+        chain: The complete steps so far, for the option `resume`. The last step may lack feedback.
     """
 
     chain: Chain
@@ -154,8 +154,8 @@ class Interrupted:
     Discard the text after that step: it is written again.
 
     Attributes:
-        chain: The chain with the text that broke off.
-        error: The error that broke it off.
+        chain: The chain so far, with the incomplete text.
+        error: The error that ended the reply.
     """
 
     chain: Chain
@@ -194,7 +194,7 @@ def reply_to(op: Op, kind: type[T]) -> Loop[T]:
 
 
 class CallMeter:
-    """Counts the tokens and seconds of one call, by the index of the step."""
+    """Counts the tokens and seconds that one call spends on each step."""
 
     def __init__(self, clock: Callable[[], float], index: int) -> None:
         self._clock = clock
@@ -212,7 +212,7 @@ class CallMeter:
         self._last = now
 
     def usages(self, last: Delta) -> dict[int, Usage]:
-        """Return each step's usage. Counts that the last delta reports replace the counted ones.
+        """Return each step's usage. Counts in the last delta replace those of `count`.
 
         The prompt counts for the step in which the call began.
         """
@@ -249,8 +249,8 @@ class Generated:
 def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]:
     """Ask a model, yield its text as events, record its usage, and return the text.
 
-    If the stream of an answer fails, the text so far becomes a step, and the error is raised. Once there is
-    an answer, a full context ends the text and raises no error.
+    If the stream of an answer fails, the text so far becomes a step, and the error is raised. A full
+    context is an error only if there is no answer yet.
     """
     yield from announce_progress(state)
     meter, delta = CallMeter(state.clock, index), Delta()
@@ -291,6 +291,6 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
 
 
 def announce_progress(state: State) -> Loop[None]:
-    """Yield a `Progress` event with the steps so far, before a call that could be cut."""
+    """Yield a `Progress` event if there is a step or a draft."""
     if state.steps or state.drafts:
         yield Progress(state.chain(None))

@@ -36,15 +36,15 @@ Mode = Literal["native", "prompted", "verified", "best-of", "repair"]
 class Budget:
     """The most that one chain may use. None means no limit.
 
-    Tokens and money count all attempts and all models together. A budget that is reached ends the chain with
-    its best answer so far: it never raises.
+    Tokens and money are summed over all attempts and models. At the limit, the chain ends with its best
+    answer so far, and nothing is raised.
 
     Attributes:
-        tokens: Generated tokens, over all answers and feedback. Only a judge's call may exceed it.
+        tokens: Generated tokens, over all answers and feedback. Only a judge's call may exceed the limit.
         seconds: Wall-clock time. Work in the engine is cancelled at the limit.
         usd: Money. Every model that is asked needs a price. No call starts once the money is spent, and a
-            call generates at most as many tokens as the rest pays for. So only the cost of a prompt or of
-            a judge's call may exceed the limit.
+            call generates only tokens that the remaining money pays for. So only the cost of a prompt or
+            of a judge's call may exceed the limit.
     """
 
     tokens: int | None = None
@@ -80,7 +80,7 @@ RECORDED = ("temperature", "top_p", "max_tokens", "seed")
 
 
 def is_text(value: Any) -> bool:
-    """Return whether a value is a text that UTF-8 can encode: one without lone surrogates."""
+    """Return whether a value is a text without lone surrogates, which UTF-8 cannot encode."""
     return isinstance(value, str) and value == whole(value)
 
 
@@ -145,7 +145,7 @@ def _is_json_object(value: Any) -> bool:
 
 
 def _of_chats(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a tool in the form of chat completions, also one of the Responses API or of Anthropic."""
+    """Convert a tool of the Responses API or of Anthropic to the format of chat completions."""
     if tool.get("type", "function") != "function" or "name" not in tool:
         return tool
     named = {"parameters" if key == "input_schema" else key: part for key, part in tool.items()}
@@ -228,16 +228,16 @@ class RevisionOptions(WaitOptions, PlainOptions):
         Price | None,
         PlainValidator(price_of, json_schema_input_type=Price | Mapping[str, float | None] | str | None),
     ] = option(
-        "the price of the writer's tokens; the engine's own if left out",
-        what="a price: Price(prompt=0.5, completion=1.5), a dictionary of its parts, or '0.5,1.5'",
+        "the price of the writer's tokens; by default, the engine's price",
+        what="a price: Price(prompt=0.5, completion=1.5), a dictionary with these names, or '0.5,1.5'",
     )
     gold: str = option(
         "a right answer for the critic, if the wording has `{gold}`; the writer never sees it", default=""
     )
-    given: str = option("a first answer to criticise and revise; the model writes none", default="")
+    given: str = option("a first answer to criticise and revise, in place of the model's", default="")
     places: Annotated[Sequence[str | tuple[Place, str]] | None, _items(is_place)] = option(
-        "a person's wishes for places in the given or last answer; with an empty list, only parts that fail"
-        " checks are rewritten",
+        "changes that a person wants in the given or last answer; an empty list rewrites only parts that fail"
+        " checks",
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
     )
@@ -246,7 +246,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         option("a token that can end the chain early, from outside", what="a CancelToken")
     )
     stop: Annotated[Sequence[str], _items(is_full)] = option(
-        "texts that end an answer; they are not part of it",
+        "texts that end an answer and are not part of it",
         default=(),
         what='a list of texts: ["END"]',
         item=FULL,
@@ -293,7 +293,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
             json_schema_input_type=Any,
         ),
     ] = option(
-        "the type of the answer, as JSON: a pydantic model, `list[Model]`, a union or a "
+        "the type of the answer, which is JSON: a pydantic model, `list[Model]`, a union or a "
         "TypedDict; the value is `chain.value`",
         what="a type that pydantic reads: Person, list[Person]",
     )
@@ -303,32 +303,32 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def most_drafts(self) -> int:
-        """The largest number of first answers."""
+        """The largest number of drafts."""
         return self.drafts or (DRAFTS if self.mode == "best-of" else 1)
 
     @property
     def most_revisions(self) -> int:
-        """The largest number of revisions. By default it is at least `min_revisions`."""
+        """The largest number of revisions; without `max_revisions`, at least `min_revisions`."""
         given = "max_revisions" in self.model_fields_set
         return self.max_revisions if given else max(self.max_revisions, self.min_revisions)
 
     @property
     def checked(self) -> bool:
-        """Whether anything checks the answers."""
+        """Whether there are checks or an output type."""
         return bool(self.checks) or self.output is not None
 
     @property
     def asks_judge(self) -> bool:
-        """Whether a judge may be asked: to choose a draft, or by a check. Any non-text check may ask."""
+        """Whether the judge may have to choose a draft or run a check. Non-text checks always count."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
 
     @property
     def unpriced(self) -> tuple[str, str] | None:
-        """The role and name of a model that lacks the price that a budget of money needs, or None.
+        """The role and name of a model without a price, if the budget limits money; otherwise None.
 
-        A model on a server, given by reference, does not count: its price is known once its engine is open.
+        References to servers are skipped: their price is known only once the engine is open.
         """
         if self.budget.usd is None:
             return None
@@ -352,7 +352,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
 
 def patience_of(options: WaitOptions, *, usual: float = 0.0, **known: Any) -> Patience:
-    """Return the waiting times for a server. By default, wait `usual` seconds for one that is down."""
+    """Return the waiting times for servers. By default, wait `usual` seconds if a server is down."""
     if (limit := options.timeout) is not None:
         known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
     outage = usual
@@ -403,7 +403,7 @@ def check_together(found: RevisionOptions) -> None:
 
 
 def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
-    """Raise `RecordError` if no answer can pass all checks. (Some checks may come from a record.)"""
+    """Raise `RecordError` if no answer can pass all checks, some of which may come from a record."""
     if not checks:
         return
     from redraft.checks.exclusion import fault_of
@@ -448,7 +448,7 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
         yield f"the first answer is given, but {drafts} drafts were asked for.", "Leave out one of the two."
     if options.tools:
         hint = "Drafts are compared as texts. Leave out one of the two."
-        yield f"{drafts} drafts were asked for, and tools were given.", hint
+        yield f"tools were given, but {drafts} drafts were asked for.", hint
 
 
 def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
@@ -457,7 +457,7 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
         yield f"gold was given, but mode {options.mode!r} has no critic to see it.", "Use mode 'prompted'."
     if options.gold and not wording.shows_gold:
         hint = "Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md)."
-        yield f"gold was given, but the wording {wording.name!r} has no place for it.", hint
+        yield f"gold was given, but the wording {wording.name!r} does not show it to the critic.", hint
     if options.accept_score is not None and not wording.scores:
         hint = "Use prompts='teacher', or write {verdict} in the template criticise (docs/recipes.md)."
         yield f"accept_score was given, but the wording {wording.name!r} asks for no score.", hint
@@ -466,7 +466,7 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     drafts, critic = options.most_drafts, options.critic is not None
     if options.places and not (options.given or options.resume):
-        yield "places were given, but no answer that contains them.", "Give the answer too: given='…'"
+        yield "places were given without the answer that contains them.", "Give the answer too: given='…'"
     if options.places and options.mode == "native":
         yield "mode 'native' writes the whole answer, but places were given.", "Use mode 'auto'."
     if options.mode == "native" and (critic or options.checked):
@@ -498,7 +498,7 @@ def choose_mode(
     drafts: int = 1,
     by_chat: bool = False,
 ) -> Mode:
-    """Choose the mode for a call. Raise `UsageError` if the model does not support the given one.
+    """Choose the mode for a call. Raise `UsageError` if the model does not support `mode`.
 
     `mode` may be `auto`. Set `by_chat` if something rules out native revision, such as a gold answer.
     """

@@ -52,7 +52,7 @@ TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-012345
 _DETERMINER = re.compile(
     r"(?i)\b(?:an?|the|my|our|your|his|her|its|their|this|that|these|those|some|more|most)$"
 )
-_OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # replacements for forbidden marks
+_OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # replacements for forbidden punctuation
 _GAP = re.compile(r"\n(?=[ \t\r]*\n|[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t])")  # before a blank line or an item
 GONE = "\0"  # in a reply: a part to remove
 SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "the reply has no new text for it"
@@ -70,7 +70,7 @@ class Edit:
     gap: Gap | None = None  # the faulty word in the part, if replacing it may suffice
     open: bool = False  # whether the part extends to the end of the answer
     wish: str = ""  # a person's wish for the part
-    passage: str = ""  # the text that a person wants removed; the part may have more
+    passage: str = ""  # the text that a person wants removed; the part may be longer
     anywhere: bool = False  # whether the part may stay, because the wish may concern other parts
     made: str | None = None  # the new text if it is known, as from an earlier try; "" removes the part
     code: bool = False  # whether the part is code; the model then sees the faults
@@ -87,7 +87,7 @@ class Edit:
 
 
 def faults_of(result: CheckResult, step: Step, before: str) -> list[tuple[int, int]]:
-    """Return a check's faults in the step's own patch, except in words that the text `before` has too."""
+    """Return the character ranges of faults in the step's patch, except for words that `before` contains."""
     spans = [json_reading.characters_of(step.answer, each) for each in result.places * (not result.passed)]
     own = [json_reading.characters_of(step.answer, each) for each in step.patch]
     mine = [span for span in spans if span and any(each and _touch(span, each) for each in own)]
@@ -103,8 +103,8 @@ def _touch(one: Place, other: Place) -> bool:
 def edits_of(state: State) -> list[Edit]:
     """Return the parts of the last answer to rewrite, in order; empty if the answer should not be patched.
 
-    Every fault must have a place. All places together must cover less than half of the text, unless the
-    answer may only be patched. After a patch that did not raise the score, there is no second one.
+    Every failed check must name places. All places together must cover less than half of the text, unless the
+    option `places` is set. After a patch that did not raise the score, there is no second patch.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
@@ -151,7 +151,7 @@ def edits_of(state: State) -> list[Edit]:
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[str] = ()) -> list[Edit]:
-    """Return the edits for wrong, missing or surplus JSON values. The values at `kept` keep their type."""
+    """Return edits for the wrong, missing or surplus JSON values at `pointers`. At `kept`, types stay."""
     (start, text), found, gone = json_reading.json_in(answer), list[Edit](), list[list[str]]()
     for each in sorted(pointers) if start >= 0 else ():
         part = schema_at(schema, keys_of(each))
@@ -201,7 +201,7 @@ def _core(edit: Edit) -> tuple[int, int]:
 
 
 def _split(first: Edit, second: Edit) -> tuple[Edit, Edit] | None:
-    """Keep two edits of words or marks in one sentence apart. Return None if that is impossible."""
+    """Separate two edits of words or punctuation in one sentence. Return None if that is impossible."""
     end, begin = _core(first)[1], _core(second)[0]
     if end > begin or any(each.gap is None and each.made is None for each in (first, second)):
         return None
@@ -222,7 +222,7 @@ def _merged(first: Edit, second: Edit) -> Edit:
 
 
 def _sentences(edits: Iterable[Edit]) -> list[Edit]:
-    """Return edits of whole sentences instead of words. Edits whose new text is known are unchanged."""
+    """Widen edits of words to their sentences. Edits whose new text is known stay."""
     found: list[Edit] = []
     for edit in edits:
         if edit.made is None:
@@ -239,7 +239,7 @@ def written(
     """Rewrite parts of an answer, each as a continuation of the text before it. Return the new step.
 
     A part without new text stays as it was. `number` counts the tries from 0. The first try rewrites words
-    and values from last to first, so that the engine need not read any of the answer again.
+    and values from last to first, so that the engine's cache contains the text before each.
     """
     answer, at, text, usage = base.answer, 0, "", Usage()
     places: list[Place] = []
@@ -292,7 +292,7 @@ def _follows(begun: str, new: str) -> bool:
 def _made(
     answer: str, span: tuple[int, int], wide: tuple[int, int], without: Collection[str], case: str = ""
 ) -> Edit | None:
-    """Return an edit that drops a set-off phrase, or changes a mark or case; None if it needs a model."""
+    """Return an edit that drops an aside, or changes punctuation or case; None if it needs a model."""
     (begin, end), before = span, answer[: wide[0]].rstrip(" ")
     if wide != span and answer[wide[0]] in "(,—–-" and before[-1:].isalnum():
         return Edit(len(before), wide[1], made=" " * answer[wide[1] :][:1].isalnum())
@@ -325,7 +325,7 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
 
 
 def _widened(answer: str, begin: int, end: int, *, narrow: bool) -> tuple[int, int]:
-    """Widen a word to its compound and the marks around it, or `narrow` a phrase to its only number."""
+    """Widen a word to its compound and to enclosing marks. With `narrow`, cut a phrase to its only number."""
     if answer[begin:end].isalpha():
         left = re.search(r"(?:[^\W\d_]+-)*\Z", answer[max(begin - 40, 0) : begin])
         right = re.compile(r"(?:-[^\W\d_]+)*").match(answer, end)
@@ -335,7 +335,7 @@ def _widened(answer: str, begin: int, end: int, *, narrow: bool) -> tuple[int, i
 
 
 def _phrases(answer: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the places. Adjacent words become one place."""
+    """Yield the spans. Spans of adjacent words are joined."""
     first, last = 0, (0, 0)
     for begin, end in [*sorted(spans), (len(answer), 0)]:
         text, new = answer[slice(*last)], answer[begin:end]
@@ -349,7 +349,7 @@ def _phrases(answer: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[in
 
 
 def around(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Return the place of a passage, with brackets, dashes or other marks that enclose it alone."""
+    """Widen the span of a passage to brackets, dashes or other marks that enclose nothing else."""
     passage = answer[begin:end]
     if len(passage) == 1 or answer.count("```", 0, begin) % 2:
         return begin, end
@@ -377,7 +377,7 @@ def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
 def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
     """Return the edits for the try after `step`; empty if all new texts in `step` are right.
 
-    Right texts stay. The next text in `state.others` replaces a wrong one, or its sentence is rewritten.
+    The next text in `state.others` replaces a wrong text. If there is none, the sentence is rewritten.
     """
     wrong = [at for each in step.checks if not each.passed for at in each.places if not isinstance(at, str)]
     found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0
@@ -426,7 +426,7 @@ def is_json(text: str) -> bool:
 
 
 def in_json(before: str, new: str, old: str, after: str) -> str:
-    """Return a new piece, with a comma or quotes if the JSON needs them; "" if it cannot fit."""
+    """Return `new`, with a comma or quotes if the JSON around it needs them; "" if it cannot fit."""
     said = json.dumps(new, ensure_ascii=False)
     forms = (new, new.rstrip(", ") + "," * old.endswith(","), said[1:-1], said)
     return next((form for form in forms if form and is_json(before + form + after)), "")
@@ -480,7 +480,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     """Ask for new text for numbered parts, or for new values at JSON pointers. Return the new step.
 
     If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. A
-    person's wishes that the reply does not meet are sent once more. `state.left` lists those still unmet.
+    person's wishes that the reply does not meet are sent once more; `state.left` lists wishes still unmet.
     """
     from redraft.revision import replies  # engines that continue an answer rarely need it
 
@@ -572,7 +572,7 @@ def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.A
 
 
 def at_margin(text: str, begin: int, end: int) -> str:
-    """Return lines of a text without their common indentation."""
+    """Return the lines from `begin` to `end` without their common indentation."""
     return textwrap.dedent(text[len(text[:begin].rstrip(" \t")) : end])
 
 

@@ -53,7 +53,7 @@ def types_of(checks: Iterable[Any]) -> list[str]:
 
 
 def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the reasons why a recipe's promise does not apply to this use of the recipe."""
+    """Yield the reasons why a recipe's promise does not apply to its `own` and `asked` options."""
     if promise.options not in ("", _digest(own)):
         yield "its options were edited (redraft diagnose FILE --verify names them)"
     for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:
@@ -72,7 +72,7 @@ class Promise(OptionModel):
 
     way: str = option("the name of the chosen way to answer", default="")
     right: float = option("the smallest share of right answers", default=..., ge=0, le=1)
-    gain: float = option("the smallest gain over one answer", default=0.0, ge=-1, le=1)
+    gain: float = option("the smallest gain over answering once", default=0.0, ge=-1, le=1)
     harm: float = option("largest share of prompts that go from right to wrong", default=1.0, ge=0, le=1)
     tokens: float | None = option("the new tokens of an answer", ge=0)
     seconds: float | None = option("the seconds of an answer", default=None, ge=0)
@@ -81,22 +81,22 @@ class Promise(OptionModel):
     prompts: int = option("the number of prompts that were answered", default=0, ge=0)
     margin: float = option("the margin by which another way may be better", default=0.0, ge=0, le=1)
     ways: list[str] = option("the ways that were compared", default=[])
-    judge: str = option("the judge of gain and harm; empty if the right answers decide", default="")
+    judge: str = option("the judge of gain and harm; empty if checks decide", default="")
     tasks: list[str] = option("the tasks that were answered", default=[])
     checks: list[str] = option("the types of the tasks' checks", default=...)
     drift: Literal["tell", "one"] = option("the reaction to a broken promise", default="tell")
-    watched: bool = option("whether checks in use decide which answers are right", default=False)
+    watched: bool = option("whether the checks of a run decide which answers are right", default=False)
     evidence: str = option("the folder with the answers", default="")
     model: str = option("the digest of the model", default="")
     options: str = option("the digest of the recipe's options", default="")
-    date: str = option("the day of its choice", default="", what="a text in quotes, such as '2026-11-27'")
+    date: str = option("the day of the choice", default="", what="a text in quotes, such as '2026-11-27'")
 
 
 def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
-    """Remove a recipe's promise, and return it. Raise `UsageError` if it is malformed."""
+    """Remove the promise from a recipe, and return it. Raise `UsageError` if it is malformed."""
     told = recipe.pop("promise", None)
     if told is not None and not isinstance(told, Mapping):
-        hint = "Choose again, or delete 'promise' from the file."
+        hint = "Run redraft diagnose --choose again, or delete 'promise' from the file."
         raise UsageError(f"{path}: promise is {shown(told)}, but should be keys and values.", hint=hint)
     return None if told is None else Promise.read(told, where=f"{path}: ", table="promise.")
 
@@ -119,7 +119,7 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """The options to use after a broken promise: with `drift: one`, those for one answer per prompt."""
+        """The options that give one answer per prompt, once a promise with `drift: one` is broken."""
         if self.promise.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}
@@ -137,7 +137,7 @@ class Watch:
         return f"{self.recipe} promises nothing for answers {which}. Covered checks: {its}."
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
-        """Store the counts in `folder`, in one file per promise and checks. Return any warning."""
+        """Continue the counts of earlier runs, in a file in `folder`. Return any warning."""
         self._file = folder / f"{_digest({**self.promise.model_dump(exclude={'drift'}), 'with': checks})}.txt"
         return self._counted()
 

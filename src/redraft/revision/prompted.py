@@ -1,8 +1,8 @@
 """Revise with a chat model that was not trained to revise: ask for an answer, a criticism, a revision.
 
-Checks judge first, if there are any. An answer that passes is left alone. One that fails is revised with the
-checks' messages (`verified`), or with these and a model's criticism (`prompted` with checks). In `repair`,
-the model gets the messages for a fresh draft. The wording is in `prompts`; `stop` decides when to stop.
+If there are checks, they judge first. An answer that passes is left alone. An answer that fails is revised
+with the checks' messages (`verified`), or with these and a model's criticism (`prompted`). In mode `repair`,
+the messages go into the prompt of a fresh draft. The wording is in `prompts`; `stop` decides when to stop.
 
 With checks, the default schedule is as follows. An answer whose faults have places is patched (`patch`). Any
 other failed answer gets two revisions (`Plan.told`), or none if checks steer. Fresh drafts follow.
@@ -148,7 +148,7 @@ def _base(state: State, told: str = "") -> tuple[Message, ...]:
 
 
 def _schema(state: State) -> Mapping[str, Any] | None:
-    """Return the schema. If the tokens cut the last JSON, its characters per token bound the next."""
+    """Return the schema. If `max_tokens` cut the last JSON, add limits so that the next JSON fits."""
     schema, (*_, last) = state.plan.schema, [Step(answer=""), *state.drafts, *state.steps]
     if schema is None or last.finish != "max_tokens" or not state.plan.info.token_ids:
         return schema
@@ -220,12 +220,10 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
-    """Ask again for the arguments that do not fit, and drop forbidden calls. If neither works, make no step.
-
-    A model that continues arguments also copies values from the prompt. Added demands would disturb that.
-    """
+    """Ask again for arguments that do not fit, and drop forbidden calls. Add a step if anything changed."""
     step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
     copies = info.resumes and info.schemas and info.token_ids
+    # Demands of checks would disturb a model that continues arguments and copies values from the prompt.
     bare = prompts.base_messages(state.plan.prompt, state.plan.options.system)
     allowed, tools = calls.kept(step, state.plan), state.plan.options.tools
     if not allowed and chain.is_blank(step.answer):
@@ -267,7 +265,7 @@ def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, floa
 
 
 def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
-    """Rewrite the faulty parts in several tries. Add the first try that passes, or the best one, as a step.
+    """Rewrite the faulty parts in several tries. Add the first try that passes, or the best try, as a step.
 
     If no try changes the answer, no step is added. Return a reason to stop, or None.
     """
@@ -278,7 +276,7 @@ def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
     # Writing to the end takes as much as another draft, so it is tried once.
     once = edits[0].open or all(edit.made is not None for edit in edits)
-    # Each try puts in another number. A word that fits stays.
+    # Numbers get more tries, because each try puts in another number.
     numbers, gaps = any(edit.gap and edit.gap.number for edit in edits), any(edit.gap for edit in edits)
     some = patch.TRIES + 2 * numbers if plan.sampling.temperature or numbers else 1 + bool(told)
     most = 1 if once else some
@@ -350,16 +348,16 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 
 
 def _to_mend(state: State, base: Step, step: Step) -> ops.Loop[tuple[Sequence[Place], str]]:
-    """Return what to rewrite in `step`, a person's edit of `base`, and its faults. Faults of `base` stay.
+    """Return the places to rewrite in `step`, a person's edit of `base`, and the faults there.
 
-    But a fault without a place is mended in the edited parts if its score is 0, and anywhere if it rose.
+    Faults that `base` has too are left out.
     """
     places = {each: list[Place](patch.faults_of(each, step, base.answer)) for each in step.checks}
     if failed := [each for each in step.checks if not (each.passed or each.places)]:
         checked = yield from _checked(state, base)
         scores = {each.name: each.score for each in checked.results if not each.passed}
         for each in failed:
-            risen = each.score > scores.get(each.name, -1)
+            risen = each.score > scores.get(each.name, -1)  # or `base` passes the check
             places[each] = [(0, len(step.answer))] if risen else [*step.patch] * (each.score == 0)
     mine = [each for each in step.checks if places[each]]
     return [place for each in mine for place in places[each]], prompts.complaint(mine, "stop")
@@ -499,7 +497,7 @@ def _decided(
 def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
     """Return the messages: the prompt, the steps that the option `context` selects, and a last request.
 
-    An echo is replaced by the last real answer with its feedback. Steps before a fresh draft are left out.
+    Echoes, and steps before a fresh draft, are left out.
     """
     steps = state.steps
     afresh = max((i for i, step in enumerate(steps) if step.fresh), default=0)
@@ -562,7 +560,7 @@ class Critique:
 
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
-    """Read a JSON or text reply. With `accept_score`, only a score of at least that accepts the answer."""
+    """Read a JSON or text reply. If given, `accept_score` is the lowest score that accepts the answer."""
     found, verdict = _of_json(reply), verdict_of(reply)
     if found is None:
         broken = verdict == "unknown" and _JSON.match(reply)
@@ -574,7 +572,7 @@ def read_critique(reply: str, accept_score: float | None) -> Critique:
 
 
 def saying(text: str, verdict: Verdict) -> str:
-    """Return a criticism with this verdict: add its phrase, and remove sentences with the other verdict."""
+    """Make a criticism state this verdict: add the phrase, and drop sentences with the other verdict."""
     if verdict == "unknown" or verdict_of(text) == verdict:
         return text
     agrees = ("unknown", verdict)

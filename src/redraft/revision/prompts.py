@@ -1,6 +1,6 @@
 """Ask a chat model to criticise and to revise, by two templates (`Wording`).
 
-Verdicts are asked for in SelFee's phrases, so that one parser serves trained and prompted models.
+The templates ask for verdicts in SelFee's phrases, so that one parser serves trained and prompted models.
 benchmarks/LOST.md says which wording is best.
 """
 
@@ -26,7 +26,7 @@ ECHOED = "The reply repeats the criticism and does not answer. Revision is neede
 LOOPS = "The answer says the same again and again."
 CUT = "The answer was cut off before its end because it is too long."
 REPAIR = "An earlier answer failed:\n{found}"
-"""Appended to the prompt for a fresh draft. The draft itself is not shown."""
+"""Appended to the prompt for a fresh draft. The failed answer itself is not shown."""
 PARTS = (
     "That answer is right but for some parts. Here they are by number, each with what is wrong there.\n\n"
     "{parts}\n\n"
@@ -89,7 +89,7 @@ class Wording:
 
     @property
     def scores(self) -> bool:
-        """Whether the critic is a teacher, who gives scores. Its criticism becomes a user message."""
+        """Whether the critic is a teacher, who gives scores. A teacher's criticism becomes a user message."""
         return "verdict" in _places(self.criticise)
 
     @property
@@ -132,8 +132,8 @@ def _check_template(name: str, template: Any) -> None:
         raise UsageError(f"the template {name} lacks {{found}}, the placeholder for faults.", hint=_EXAMPLE)
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(
-            f"the template {name} asks for nothing when there are no findings.",
-            hint="A paragraph with {found} is then left out. Add a paragraph without it.",
+            f"the template {name} asks for nothing if no fault is found.",
+            hint="Paragraphs with {found} are then left out. Add a paragraph without {found}.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Read the new parts of an answer from a model's reply to `patch.asked`."""
+"""Read the new parts of an answer from a model's reply to a patch request (`patch.asked`)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a 
 
 
 def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return the reply's new text for each part; "" where it is missing or does not fit."""
+    """Return the reply's new text for each edit; "" if it is missing or does not fit."""
     if edits[0].code:
         return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
     olds, anywhere, wish = [answer[e.begin : e.end] for e in edits], edits[0].anywhere, edits[0].wish
@@ -79,7 +79,7 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
     if anywhere and not pieces and whole and not MARK.match(text):
         pieces = _aligned(text, olds)
     if anywhere and not is_json(answer):
-        out = GONE if _LESS.search(edits[0].wish) else ""  # small models remove what no wish concerns
+        out = GONE if _LESS.search(edits[0].wish) else ""  # small models remove parts that no wish concerns
         pieces = {n: out if _REMOVED.match(new) and new != olds[n - 1] else new for n, new in pieces.items()}
         pieces = {} if [*pieces.values()] == [GONE] * len(edits) else pieces
     begins, stops = [each.begin for each in edits], [each.end for each in edits]
@@ -94,12 +94,12 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
 
 
 def _aligned(text: str, olds: Sequence[str]) -> dict[int, str]:
-    """Return the new parts of a reply that is the whole text, by number; `GONE` for removed ones."""
+    """Match the parts of a new whole text to the old parts, by number. Removed parts are `GONE`."""
     new, starts = [*(parts := dict(parts_of(text))).values()], [*parts]
     ends = (new[:1] == olds[:1]) + (new[-1:] == olds[-1:])
     if (equal := len(new) == len(olds)) or ends < 2 or is_json(text):
         return dict(enumerate(new, start=1)) if equal and (ends or is_json(text)) else {}
-    same = sum(accumulate(map(eq, olds, new[:-1]), and_))  # the last one may also stand above
+    same = sum(accumulate(map(eq, olds, new[:-1]), and_))  # the last part may also stand above
     left = sum(accumulate(map(eq, olds[same:][::-1], new[same:][::-1]), and_))
     same -= same + left == len(olds)  # added text belongs to the part above it
     piece = text[starts[same] : [*starts, len(text)][len(new) - left]].rstrip() or GONE
@@ -107,7 +107,7 @@ def _aligned(text: str, olds: Sequence[str]) -> dict[int, str]:
 
 
 def with_removals(answer: str, edits: Sequence[Edit], new: dict[Any, str]) -> Sequence[Edit]:
-    """Return the edits. Those whose text in `new`, by begin and pointer, is `GONE` remove their parts."""
+    """Return the edits, with a removal for each part whose new text is `GONE`."""
     gone, spans = [edit for edit in edits if new.get((edit.begin, edit.pointer)) == GONE], list[Any]()
     for edit in gone:  # neighbours are one passage
         beside = spans and not answer[spans[-1][1] : edit.begin].strip()
@@ -117,7 +117,7 @@ def with_removals(answer: str, edits: Sequence[Edit], new: dict[Any, str]) -> Se
     for each in wishes.marked(answer, [(span, "Remove it.") for span in spans]):
         over = next((edit for edit in kept if each.begin <= edit.begin < each.end), None)
         if over and not each.wish:
-            number, place = answer[each.begin : each.end], (over.begin, over.pointer)  # a new item has it too
+            number, place = answer[each.begin : each.end], (over.begin, over.pointer)  # new text may have it
             new[place] = re.sub(rf"\A{number}\b", each.made or "", new.get(place, ""))
         else:
             found.append(replace(each, end=over.begin, made="") if over else each)
@@ -134,9 +134,9 @@ def _without_marks(answer: str, edit: Edit, new: str) -> str:
 
 
 def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """For each edit, return the reply's function or class of the same name, or its only statement; else "".
+    """Find the new function or class for each edit by name. Code without a name must be the only statement.
 
-    Imports that the answer lacks are put before the first new text. Its place must then be unindented.
+    Missing imports are put before the first new text. If that is indented, all new texts are "".
     """
     from redraft.checks.code import parts_of  # only patches of code need it
 
@@ -185,9 +185,9 @@ def _between(text: str, before: str, after: str) -> str:
 
 
 def _fitted(answer: str, edit: Edit, new: str) -> str:
-    """Return a new passage without the quotation marks or the sentence that a model puts around it.
+    """Return a new passage without quotation marks and without repeated text around it.
 
-    Return "" if the passage talks of the request, or is a whole sentence where only a part fits.
+    Return "" if the passage talks of the request, or is a sentence in place of a phrase.
     """
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
@@ -233,10 +233,10 @@ def _on_lines(answer: str, edit: Edit, new: str) -> str:
 
 
 def new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return the reply's new text for each value; "" where it is missing.
+    """Return the reply's new text for each value; "" if it is missing.
 
-    The names in the reply are pointers, or those of the original object. Other values are ignored. For one
-    edit, the reply may be the value alone, a string under any name, or a string without quotation marks.
+    The reply names a value by its JSON pointer or as the original object does. For one edit, the reply may be
+    the value alone, a string under any name, or a string without quotation marks.
     """
     old = answer[edits[0].begin : edits[0].end] if len(edits) == 1 else ""
     try:
@@ -268,8 +268,8 @@ def pieces_of(
 ) -> dict[int, str]:
     """Return the numbered parts of a reply, by number; empty if a number is wrong or other text comes first.
 
-    A part is one line, a paragraph if the old part has several lines, or a list with `lists`. Text below it
-    is dropped, unless its number is `free`; the last may be new. If not `whole`, the last part is left out.
+    A part is one line; a paragraph if the old part has several lines; or, with `lists`, a list. The rest is
+    dropped, except from parts whose number is in `free`. If not `whole`, the last part is dropped.
     """
     if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
         reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)

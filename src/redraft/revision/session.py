@@ -35,7 +35,7 @@ class Conversation:
         return Prompt(messages=(*messages, {"role": "user", "content": text}))
 
     def add(self, chain: Chain) -> bool:
-        """Add a turn, or replace the last one if the chain continues it.
+        """Add a turn, or replace the last turn if the chain continues it.
 
         Return False, and add nothing, if the chain has no answer.
         """
@@ -85,18 +85,18 @@ class Session:
     options: RevisionOptions
     stack: AsyncExitStack
     talk: Conversation = field(default_factory=Conversation)
-    # Files that `save` wrote. It may replace them.
+    # Files that `save` wrote and may replace.
     saved: set[Path] = field(default_factory=set)
 
     @classmethod
     async def open(
         cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
     ) -> Self:
-        """Open the models. `wait` gets the reason of each wait for a server, and "" when it ends."""
+        """Open the models. `wait` gets the reason of each wait for a server, and "" when the wait ends."""
         return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:
-        """Make the chain of a turn, and yield its events. The caller must add it to `talk`."""
+        """Make the chain of a turn, and yield its events. The caller must add the chain to `talk`."""
         options = self.options.model_copy(update={"id": f"turn-{len(self.talk.turns) + 1}", **more})
         return make(prompt, options, partial(self.settings.load, self.stack))
 

@@ -109,25 +109,22 @@ class Settings:
         return getattr(self.values, name, None) if name in self.values.model_fields_set else None
 
     def over(self, **values: Any) -> Self:
-        """Return a copy with these values replaced. They are not checked."""
+        """Return a copy with these values, which are not checked."""
         return replace(self, values=self.values.model_copy(update=values))
 
     def options(self) -> RevisionOptions:
-        """Return the checked arguments of `arevise`."""
+        """Check the values, and return the options of `arevise`."""
         return check_options({**self.arguments(), **self.stand_ins})
 
     def check(self, *, files: bool = True) -> None:
-        """Raise for faults that can be found before a model is loaded. `files` are those of the models."""
+        """Raise for faults that can be found before loading models. With `files`, their files must exist."""
         options = self.options()
         parse_checks(options.checks, judge=ScriptedEngine([""]) if options.judge else None)
         for reference in self.references().values() if files else ():
             check_files(reference)
 
     def arguments(self) -> RevisionKeywords:
-        """Return the arguments of `arevise`. Models are references.
-
-        Checks are parsed here, unless they may need the judge.
-        """
+        """Return the arguments of `arevise`, with models as references. With a judge, checks stay text."""
         flags: Flags = self.values
         given = {name: value for name, value in flags.explicit.items() if name in PlainOptions.model_fields}
         if flags.check:
@@ -145,7 +142,7 @@ class Settings:
     ) -> Patience:
         """Return the waiting times and rate limits for servers.
 
-        By default, wait `usual` seconds for a server that is down, and at most `limit_seconds` for one that
+        By default, wait `usual` seconds for a server that is down, and at most `limit_seconds` if a server
         asks to wait. `tell` is called with the reason when a wait begins, and with "" when it ends.
         """
         server: ServerOptions = self.values
@@ -158,7 +155,7 @@ class Settings:
         return patience_of(server, usual=usual, **known)
 
     def references(self) -> dict[Role, str]:
-        """Return the references of the models to open, by role, without a judge that nothing asks."""
+        """Return the references of the models to open, by role. A judge that nothing asks is left out."""
         flags = self.values
         judged = self.judge_was_named
         if isinstance(flags, Flags) and not judged:
@@ -182,7 +179,7 @@ class Settings:
         """Open one model. Options such as `ctx` (`MachineOptions`) apply only to the writer's model.
 
         If `engine` is not set, OpenVINO runs a GGUF file for `many_streams` or more streams, unless checks
-        steer it. `opens` is `load_engine`, or that function with more arguments bound.
+        steer the model. `opens` is called in place of `load_engine`.
         """
         machine, reason, many = dict[str, Any](), "", parallel >= many_streams(instructions())
         if told := role == "model" and many and has_openvino() and not self.get("engine"):
@@ -194,8 +191,8 @@ class Settings:
         stack.push_async_callback(engine.aclose)
         computes = engine.info.engine if told and not self.get("quiet") else ""
         if computes == "openvino":
-            seed = "" if self.get("seed") is None else ", where --seed repeats answers"
-            other = f"To use llama.cpp, add --engine llamacpp{seed}."
+            seed = "" if self.get("seed") is None else " where --seed repeats answers,"
+            other = f"To use llama.cpp,{seed} add --engine llamacpp."
             self.tell(f"{reference} runs on OpenVINO, for speed. {other}")
         elif computes == "llamacpp" and reason:
             self.tell(f"{reference} runs on llama.cpp: {reason}. --engine openvino is faster, but unsteered.")
@@ -206,10 +203,10 @@ class Settings:
             return ""
         checks = parse_checks(self.options().checks, judge=ScriptedEngine([""]))
         steer = any(isinstance(check, Auto) for check in checks) or await forms_of(checks)
-        return "checks steer it, unless --no-steer" if steer and not any(map(schema_of, checks)) else ""
+        return "checks steer it (or add --no-steer)" if steer and not any(map(schema_of, checks)) else ""
 
     async def opened(self, stack: AsyncExitStack, **how: Any) -> RevisionOptions:
-        """Check all values, open the model, critic and judge, and return the options with them.
+        """Check all values, open the models, and return the options with the open engines.
 
         `how` is passed to `load`.
         """

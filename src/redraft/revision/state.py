@@ -41,7 +41,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 ANSWERED = "answered_by"
 """The key in a chain's `meta` that names who wrote the answer, if the model has adapters for roles."""
 OWN = "own_steps"
-"""The key in a chain's `meta` for the number of first steps that adapters wrote on an exercise."""
+"""The key in a chain's `meta` for the number of steps at its start that adapters wrote."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Plan:
     json: Mapping[str, Any] | None = None
     # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)
-    # The prompt in the words of the adapters' training, if the default model's adapters have learnt it.
+    # The prompt in wordings of the adapters' training; empty if the adapters have not learnt its task.
     exercises: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()  # names of the checks with a form or schema, which may steer
     told: int | None = None  # revisions with feedback before fresh drafts; None for no fresh drafts
@@ -90,12 +90,10 @@ class Plan:
 
     @property
     def texts(self) -> int:
-        """The number of texts that the earlier attempt completed, each with its own seed. Feedback copied to
-        a repeated answer does not count, nor does text that adapters wrote on an exercise.
-        """
+        """The number of seeds that the complete texts of the earlier attempt used up."""
         made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
-        if self.exercises:
+        if self.exercises:  # adapters' texts use up no seed
             return len(complete_drafts(self.earlier)) + criticised.count(False)
         copied = [(b.answer, b.feedback) == (a.answer, a.feedback) for a, b in pairwise(made)]
         written = len(complete_drafts(self.earlier)) + len(made)
@@ -146,7 +144,7 @@ class State:
     left: list[Any] = field(default_factory=list, init=False)  # a person's places that did not change
     # Texts to try next, by the start of the place to replace.
     others: dict[int, list[str]] = field(default_factory=dict, init=False)
-    own: int = field(init=False)  # the number of first steps that adapters for roles wrote
+    own: int = field(init=False)  # the number of steps at the start that adapters wrote
 
     def __post_init__(self) -> None:
         earlier = self.plan.earlier
@@ -246,7 +244,7 @@ class State:
         self.drafting = False
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
-        """Return whether a text that follows these steps is an echo and not an answer (`checks.echo`)."""
+        """Return whether a text is an echo of the prompt, the requests or the steps `before` it."""
         if self.plan.json is not None:
             return False
         from redraft.checks.echo import is_echo  # importing it compiles patterns
@@ -270,14 +268,14 @@ class State:
 
     @property
     def holds(self) -> bool:
-        """Whether the adapters are certain of every step of their work on an exercise."""
+        """Whether the adapters' work on an exercise is right and leads to their last answer."""
         own = self.steps[: self.own] or [Step(answer="")]
         begun = max((index for index, step in enumerate(own) if step.fresh), default=0)
         led = own[-1].complete and f"so {own[-1].answer.strip()}, and" in own[begun].criticism
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the index of the best answer, or None. Adapters' uncertain answers must pass checks."""
+        """Return the index of the best answer, or None. Answers of adapters must pass, unless `holds`."""
         if not self.plan.exercises or self.holds:
             return best_step(self.steps)
         rest = enumerate(self.steps)
@@ -303,7 +301,7 @@ class State:
         raise error
 
     def chain(self, stop: Stop | None) -> Chain:
-        """Return the chain so far. While it continues, `stop` is None."""
+        """Return the chain so far. `stop` is None while the chain continues."""
         if self.drafting and self.drafts:
             state = copy.copy(self)
             state.choose_draft()
@@ -346,13 +344,14 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Append a text to a prompt's last user message: some servers refuse a user message after a tool's."""
+    """Append a text to a prompt's last message or, if that is a tool's, to the last user message."""
     if not text:
         return prompt
     if not prompt.messages:
         return prompt.model_copy(update={"instruction": f"{prompt.instruction}\n\n{text}"})
     messages: list[Any] = [*prompt.messages]
     roles = [each.get("role") for each in reversed(messages)]
+    # Some servers refuse a user message after a tool's.
     at = -1 - (roles.index("user") if roles[0] == "tool" and "user" in roles else 0)
     messages[at] = with_text(message_of(messages[at]), text)
     return prompt.model_copy(update={"messages": tuple(messages)})
@@ -372,12 +371,12 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
         raise UsageError(f"the chain to resume answers another prompt: {chain.prompt.text!r:.80}.", hint=hint)
     if given and chain.steps and chain.steps[0].answer != given:
         begins = chain.steps[0].answer
-        said = f"the first answer of the chain to resume is not the given one, but {begins!r:.80}."
+        said = f"the chain to resume does not begin with the given answer, but with {begins!r:.80}."
         raise UsageError(said, hint="Leave out given=… to continue the chain, or resume=… to start over.")
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps to resume from. The last keeps feedback that rejects it or that an adapter wrote."""
+    """Return the steps to resume from. The last answer is judged again, unless feedback rejected it."""
     if not chain.steps:
         return ()
     *before, last = chain.steps
@@ -391,7 +390,7 @@ def complete_steps(chain: Chain) -> tuple[Step, ...]:
 
 
 def complete_drafts(chain: Chain) -> tuple[Step, ...]:
-    """Return the drafts to resume from, without the chosen one. A last draft that was cut is left out."""
+    """Return the drafts to resume from, without the chosen draft and without a last draft that was cut."""
     return chain.drafts[:-1] if chain.drafts and _is_cut(chain.drafts[-1], chain) else chain.drafts
 
 

@@ -67,7 +67,7 @@ def when_resumed(state: State) -> Stop | None:
 
 
 def after_draft(state: State, *, good: bool) -> Stop | None:
-    """Return why the chain ends after one of several drafts. An empty or too long draft does not end it."""
+    """Return why the chain ends after one of several drafts. A filtered or too long draft does not end it."""
     if good:
         return "passed"
     cut = of_finish(state, state.steps[-1].finish)
@@ -88,7 +88,7 @@ def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
 
 
 def before_criticism(state: State, *, good: bool) -> Stop | None:
-    """Return why the chain ends after the checks, before a model criticises. `good`: the answer passes."""
+    """Return why the chain ends after the checks, before a criticism. Set `good` if the answer passes."""
     cut = of_finish(state, state.steps[-1].finish)
     if cut not in (None, "max_tokens") and not (cut == "ended" and state.plan.told is not None):
         return cut
@@ -116,8 +116,8 @@ def in_text(
 ) -> Stop | None:
     """Return why the chain ends at the start of a section, or None if it continues.
 
-    The section contains or judges answer `index`. `steps` were read from the text so far. `unsure`: the model
-    is not certain of its feedback on the previous answer.
+    The section contains or judges answer `index`. `steps` were read from the text so far. Set `unsure`
+    if the model is not certain of its feedback on the previous answer.
     """
     before = steps[index - 1] if index else None
     if before is None or state.forced(index - 1):

@@ -31,7 +31,7 @@ class ChainSpan:
         self._span, self._tracer = span, tracer
 
     def around(self, role: Literal["model", "critic", "judge"], engine: Engine) -> Engine:
-        """Return an engine that makes a span below this one for each call."""
+        """Return an engine that makes a child span for each call."""
         named = "writer" if role == "model" else role
         return TracedEngine(engine, self._tracer, trace.set_span_in_context(self._span), named)
 
@@ -65,7 +65,7 @@ def tracer_of(provider: TracerProvider | Literal[True]) -> Tracer:
 
 @contextmanager
 def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
-    """Open the span of a chain, below the current one. It records the type of an error, but not its text."""
+    """Open the span of a chain, below the current span. Errors are recorded by type, without their text."""
     tracer = tracer_of(provider)
     names = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "redraft"}
     span = tracer.start_span("invoke_workflow redraft", kind=SpanKind.INTERNAL, attributes=names)

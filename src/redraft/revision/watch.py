@@ -1,4 +1,4 @@
-"""Ask checks for the form of an answer and, while it streams, whether it can still pass.
+"""Ask checks for the form of an answer and, while it streams, whether the answer can still pass.
 
 A user's check may raise or hang, so calls of `prefix` and `form` have a time limit.
 """
@@ -32,7 +32,7 @@ class Watch:
         self._text += piece
 
     async def lost(self) -> bool:
-        """Return whether no continuation can pass the checks. They run only after enough new text."""
+        """Return whether no continuation can pass the checks. The checks run only after enough new text."""
         if len(self._text) < self._next:
             return False
         self._next = len(self._text) + max(len(self._text) // SHARE, FIRST)
@@ -49,7 +49,7 @@ class Watch:
 
 
 async def forms_of(checks: Sequence[Check]) -> list[tuple[str, Form]]:
-    """Return the name and the form of each check that has a form."""
+    """Return the name and the form of each check that can steer a model."""
     found: list[tuple[str, Form]] = []
 
     def add(check: Check) -> bool:

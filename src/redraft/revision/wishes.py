@@ -1,4 +1,4 @@
-"""Read a person's wishes for passages of an answer (`places`)."""
+"""Turn a person's wishes (the option `places`) into edits of an answer."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
 
 
 def _plain(answer: str, wish: str) -> list[tuple[tuple[int, int], str]]:
-    """Return the places of a wish that needs no model: "change Tuesday to Friday", "remove the last line"."""
+    """Return spans and wishes for a wish that needs no model: "change 2 to 3", "remove the last line"."""
     if swap := _SWAP.fullmatch(wish):
         return [] if is_json(answer) else _swapped(answer, swap)
     if not (nth := _NTH.fullmatch(wish)) or is_json(answer):
@@ -90,7 +90,7 @@ def _plain(answer: str, wish: str) -> list[tuple[tuple[int, int], str]]:
         spans = [(at, at + len(bare)) for at, bare in parts if _FINAL.search(bare)]
         at, bare = parts[-1]
         if not (place >= 0 or _FINAL.search(bare) or answer[:at].endswith("\n\n")):
-            return []  # the last sentence has no full stop, unless it is a name below a mail
+            return []  # the last sentence may lack its full stop
     if 0 < len(spans) <= place:
         raise UsageError(f"the text has no {nth[1]} {kind}.", hint=f"It has {len(spans)}.")
     return [(spans[place], "remove it")] if len(spans) > 1 else []
@@ -103,7 +103,7 @@ def _swapped(answer: str, swap: re.Match[str]) -> list[tuple[tuple[int, int], st
         return []  # the wish may say more than the new words, or name a language
     if not swap["do"] and not (old[:1] + new[:1]).isdigit() and (old or new):
         return []  # as in: Monday -> a shorter sentence
-    described = old[:1].islower()  # unless it is a name, as in "change monday to Friday"
+    described = old[:1].islower()  # such as "the day", or a name as in "change monday to Friday"
     said = not old or _SAID.fullmatch(old)
     old, new = (swap[name] or swap[f"{name}q"] or swap[f"{name}c"] for name in ("old", "new"))
     apart = r"(?<!\w)", r"(?!\w)"
@@ -155,7 +155,7 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
 
 
 def _given(old: str, wish: str, *, string: bool) -> str:
-    """Return the new text that a wish gives, quoted or as the old text with other numbers; "" if none."""
+    """Return the new text if the wish quotes it, or is the old text with other numbers; otherwise ""."""
     if quoted := _QUOTED.fullmatch(wish):
         said = json.dumps(quoted[1], ensure_ascii=False)[1:-1] if string else quoted[1]
         new = f"{old[0]}{said}{old[-1]}" if _QUOTED.fullmatch(old) else said
@@ -171,7 +171,7 @@ def _removed(answer: str, at: str, wish: str) -> Edit:
 
 
 def _without(answer: str, begin: int, end: int, wish: str) -> Edit:
-    """Return the edit that removes a passage with the marks around it, or an item with the items below it."""
+    """Return the edit that removes a passage with its brackets, or an item with its nested items."""
     if answer[begin:end] == answer.strip():
         raise UsageError("the place to remove is the whole text.", hint="Name a part of the text.")
     if is_json(answer) and (value := json_reading.pointer_at(answer, begin, end)):
@@ -213,7 +213,7 @@ def _without_lines(answer: str, begin: int, end: int, wish: str) -> Edit:
 
 
 def _numbered(answer: str, edits: Sequence[Edit]) -> Iterator[Edit]:
-    """Yield the edits, and edits that renumber the items after removed ones."""
+    """Yield the edits, and edits that renumber the items after removed items."""
     yield from edits
     gone = [each for each in edits if each.made == "" and each.pointer is None]
     last, missing = dict[int, int](), dict[int, int]()  # by indentation: the last number, the removed items

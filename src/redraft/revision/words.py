@@ -52,7 +52,7 @@ Change = tuple[Literal["same", "gone", "new"], str]
 def changes(before: str, after: str) -> list[Change] | None:
     """Return the word diff of two texts; None if they have little in common, or take too long to compare.
 
-    Single words between two changes do not count as common, because they read badly.
+    A single common word between two changes counts as changed too, because the diff then reads better.
     """
     old, new = _WORDS.findall(before), _WORDS.findall(after)
     matcher, seen = SequenceMatcher(None, old, new, autojunk=False), Counter(old)
@@ -90,7 +90,7 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:
-    """Return why a step was cut, in words. `stop` is the chain's stop, if the step is its last."""
+    """Return why a step was cut, in words. If it is the last step, `stop` is the chain's stop."""
     if stop in ("budget", "malformed"):
         return STOPS[stop]
     own = {"filtered": "the server filtered it", "lost": "no continuation could make it pass"}
@@ -257,7 +257,7 @@ class Summary:
 
 
 def is_unreported(chain: Chain) -> bool:
-    """Return whether a complete reply came without its usage. Broken replies never report it."""
+    """Return whether a complete reply came without its usage. Broken replies do not count."""
     return any(step.usage.estimated and step.complete for step in chain.steps)
 
 

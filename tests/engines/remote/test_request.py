@@ -149,7 +149,7 @@ def test_native_revision_takes_none_of_them(options: dict[str, Any], server: Fak
 
 
 def test_drafts_and_tools_exclude_each_other(server: FakeServer) -> None:
-    with pytest.raises(UsageError, match="2 drafts were asked for, and tools were given"):
+    with pytest.raises(UsageError, match="tools were given, but 2 drafts were asked for"):
         revise(server, tools=[WEATHER], drafts=2, checks=["words<=2"])
 
 

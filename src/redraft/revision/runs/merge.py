@@ -1,8 +1,8 @@
 """Merge the outputs of shares (`--shard`): each record once, in the order of the source.
 
-The function is `merge`, and the command `redraft merge`. The result equals the output of one machine, with
-journal, failures and run record beside it, so the job can resume from it, in shares or whole. If OUT exists,
-it counts as a part. It is replaced only at the end, so after any stop the same command starts over.
+The function is `merge`, and the command `redraft merge`. The result equals the output of one machine,
+including journal, failures and run record, so the job can resume from it, in shares or whole. An existing OUT
+counts as a part. OUT is replaced only at the end, so after any stop the same command starts over.
 
 A table in memory finds each line by a 64-bit hash of its id.
 """
@@ -100,7 +100,7 @@ class Table:
         return len(self.places) - before
 
     def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Yield each of these ids with its line, or with None if it has none. Remove them from the table.
+        """Take these ids from the table, and yield each with its line, or with None if there is no line.
 
         The lines of other ids follow, part by part.
         """
@@ -129,7 +129,7 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
         parts: Outputs of shares.
 
     Raises:
-        UsageError: There is no part, or one cannot be read.
+        UsageError: There is no part, or a part cannot be read.
         RecordError: Two parts have different answers for one id, or a line is not a result.
         OutputError: A part is being written or belongs to another job, or `out` cannot be written.
     """
@@ -189,7 +189,7 @@ def _opened(path: Path, stack: ExitStack) -> Part:
         hint = "Name only outputs of shares with their run records beside them, such as out-*-of-00008.jsonl."
         raise OutputError(f"{path} is not a part of a job: {run.path.name} is missing or damaged.", hint=hint)
     if path.with_name(f"{path.name}.batches.jsonl").exists():
-        hint = "Run this share again with --batch to get them."
+        hint = "Run this share again with --batch to get the replies."
         raise OutputError(f"{path} still waits for batches.", hint=hint)
     return Part(path, file, record)
 

@@ -113,7 +113,7 @@ class RunPlan:
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
         """Return the plan for these `RunOptions`. With `journal`, the run keeps a journal beside the file.
 
-        A share has files of its own. Files in a store have copies on this machine.
+        A share has its own files. Files in a store are copied to this machine.
         """
         options, share, file, whole, store = settings.values, None, path_of(out), None, None
         names = ("cache", "batch", "pause", "quiet", "on_event")
@@ -193,14 +193,14 @@ class RunPlan:
             raise UsageError(f"{self.cache} cannot be the cache: it is an input or the output.", hint=hint)
 
     def check_engines(self, options: RevisionOptions) -> None:
-        """Raise `UsageError` if a limit of money needs a price that a model lacks."""
+        """Raise `UsageError` if the cost is limited, but a model has no price."""
         if self.limits.usd is not None:
             check_engines(options.model_copy(update={"budget": Budget(usd=self.limits.usd)}))
 
     async def load(
         self, settings: Settings, session: Session, opened: Opened, role: Role, reference: str
     ) -> Engine:
-        """Open a model. If its server is down, wait for it and show that in the progress."""
+        """Open a model. If its server is down, wait, and show the wait in the progress."""
         patience = self.patience(settings, session)
         how: Any = {"parallel": self.parallel, "patience": patience, "batches": opened.batches}
         return await settings.load(opened.stack, role, reference, **how)
