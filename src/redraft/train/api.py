@@ -54,7 +54,7 @@ class TrainResult:
 
     Attributes:
         folder: The output folder, with the trained model or adapter, its checkpoints and its log.
-        steps: The number of steps done, over all sessions.
+        steps: The number of steps done, including those before the run was resumed.
         loss: The last logged loss, or the mean loss if none was logged. None if this call did no step.
         stopped_by: The signal that ended the run early, or None. The same call then resumes the run.
         message: A line for the user that names the result and the next command.

@@ -256,7 +256,7 @@ def joined(rows: Sequence[Row]) -> Batch:
 
 
 def padded(rows: Sequence[Row], *, pad: int) -> Batch:
-    """Put one example into each row, padded on the right to the longest. Any model accepts this batch.
+    """Put one example into each row, padded on the right to the longest.
 
     Returns:
         The tensors of `joined` and `attention_mask`, each int64 [rows, longest].

@@ -59,13 +59,13 @@ class RunOptions(OptionModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "number format of the weights during training", MODEL, default="auto"
     )
-    bf16: bool | None = option("compute layers in bf16; default on CPUs with bf16", MODEL)
+    bf16: bool | None = option("compute layers in bf16; default on CPUs with bf16 instructions", MODEL)
     fp16: bool = option("compute layers in fp16; needs a GPU", MODEL, default=False)
     tf32: bool | None = option("compute 32-bit products in TF32; needs a GPU", MODEL)
     lora: bool | None = option("train an adapter; default without a large enough GPU", MODEL)
     lora_r: int = option("rank of the adapter", MODEL, default=16, ge=1)
     lora_alpha: float = option("the adapter's scale multiplied by its rank", MODEL, default=32.0, gt=0)
-    lora_dropout: float = option("dropout before the adapter", MODEL, default=0.0, ge=0, lt=1)
+    lora_dropout: float = option("dropout on the adapter's input", MODEL, default=0.0, ge=0, lt=1)
     lora_target_modules: Texts = option("layers that get an adapter", MODEL, default=("all-linear",))
     pad_token: str | None = option("a padding token to add, such as SelFee's [PAD]", MODEL)
     output_dir: MaybePlace = option("the folder for the result, its checkpoints and log", STEPS)
@@ -168,8 +168,8 @@ class SftOptions(LossOptions):
     verb = "sft"
 
     training_objective: Objective = option(
-        "texts with loss: all except rejected answers (accepted), all (full), the answer that --answer names "
-        "(answer), all except answer 0 (revision), or feedback (critic)",
+        "texts with loss (accepted: all except rejected answers; full: all; answer: the answer that --answer "
+        "names; revision: all except answer 0; critic: feedback)",
         DATA,
         default="accepted",
     )

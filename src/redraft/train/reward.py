@@ -148,7 +148,7 @@ class Reward(Verb[RewardOptions]):
             learnt = set(map(os.path.realpath, own.data_path)) & set(
                 map(os.path.realpath, own.eval_data_path)
             )
-            what = "training pairs: this proves nothing" if learnt else "held-out pairs"
+            what = "training pairs, which proves nothing" if learnt else "held-out pairs"
             say(f"the result is measured on {what}.")
             for line in measured(loop, loop.eval_data).lines():
                 say(line)

@@ -391,7 +391,7 @@ class Ready:
 
 
 def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say | None = None) -> Ready:
-    """Prepare a run up to its first step, quick checks first. `warn` is called even if the run is quiet."""
+    """Prepare a run up to its first step. `warn` is called with lines that even a quiet run shows."""
     tell, alarm = (say, warn or say) if leads() else (lambda _: None,) * 2
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     verb = verb_of(type(asked))

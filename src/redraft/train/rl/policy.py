@@ -282,15 +282,15 @@ class Sampler:
 
 
 def recorded(record: Chain, response: Response) -> Chain:
-    """Return a record with the response as its answer. `finish` shows whether the response was cut off."""
+    """Return a record with the response as its answer."""
     finish: Finish = "stop" if response.ended else "max_tokens"
     return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
 
 
 class Samples:
-    """`samples.jsonl`: every response of a run with its reward, written when its chunk is judged.
+    """Writes `samples.jsonl`, which contains every response of a run with its reward.
 
-    The first process writes it. A resumed run keeps the lines of earlier rollout batches.
+    Only the first process writes. A resumed run keeps the lines of earlier rollout batches.
     """
 
     def __init__(self, folder: Path) -> None:

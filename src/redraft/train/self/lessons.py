@@ -13,7 +13,7 @@ from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Verdict
 from redraft.errors import UsageError
 from redraft.train.self.tasks.task import HELD_OUT, Judged, Task
 
-LONGEST_DRAFT = 200  # characters. Longer drafts are replaced, because feedback should not discuss them.
+LONGEST_DRAFT = 200  # characters. Longer wrong drafts are replaced: feedback should not discuss them.
 PHRASES = {True: "Revision is not needed.", False: "Revision is needed."}
 """The verdicts, in SelFee's words (reference/selfee.md)."""
 UNKNOWN = "This cannot be worked out here step by step, so it stays unchecked."
@@ -41,7 +41,7 @@ def held_out(task: Task, count: int, seed: int) -> list[Chain]:
             return list(found.values())
     raise UsageError(
         f"the task {task.name!r} draws only {len(found)} different exercises, but {count} must be held out.",
-        hint="Let it draw from more values, or hold out fewer: --held-out N",
+        hint="Let the task draw from more values, or hold out fewer: --held-out N",
     )
 
 
@@ -56,7 +56,7 @@ def training(task: Task, part: str, count: int, seed: int, without: set[str]) ->
             yield chain
         if made == count:
             return
-    hint = "Let it draw from more values, or hold out fewer: --held-out N"
+    hint = "Let the task draw from more values, or hold out fewer: --held-out N"
     raise UsageError(f"almost all exercises of the task {task.name!r} are held out.", hint=hint)
 
 

@@ -114,7 +114,7 @@ class Run:
         end = time.monotonic() + self.patience
         while (lock := open_locked(self.folder / ".run" / "lock")) is None:
             if time.monotonic() > end:
-                hint = "Wait for it, or name another folder: -o DIR"
+                hint = "Wait for it to end, or name another folder: -o DIR"
                 raise OutputError(f"another run is using {self.folder}.", hint=hint)
             time.sleep(0.1)
         return lock

@@ -1,4 +1,4 @@
-"""Call the function of a stage's verb, with the stage's options by name and one output.
+"""Call the function of a stage's verb with the stage's options and output.
 
 Most functions are those of redraft's Python API (docs/python.md). Functions that need more than plain values
 are wrapped here.
