@@ -56,7 +56,7 @@ class TrainResult:
         folder: The output folder, with the trained model or adapter, its checkpoints and its log.
         steps: The number of steps done, including those before the run was resumed.
         loss: The last logged loss, or the mean loss if none was logged. None if this call did no step.
-        stopped_by: The signal that ended the run early, or None. The same call then resumes the run.
+        stopped_by: The signal that ended the run early, or None. After a signal, the same call resumes it.
         message: A line for the user that names the result and the next command.
     """
 

@@ -97,9 +97,9 @@ _HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a l
 def load_tokenizer(ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say) -> Tokenizer:
     """Load a tokenizer with an end-of-text and a padding token.
 
-    If it has no padding token, `pad_token` is added. By default, another token of its vocabulary is used, so
-    that the embedding needs no new row. With `apart`, padding and end-of-text must differ: transformers reads
-    a reward at the last token that is not padding, and would miss the end.
+    If it has no padding token, `pad_token` is used, or by default another token of its vocabulary, so that
+    the embedding needs no new row. With `apart`, padding and end-of-text must differ: transformers reads a
+    reward at the last token that is not padding, and would miss the end.
     """
     folder = model_folder(ref, check_tokenizer)
     with _loading(ref, "tokenizer"):

@@ -108,7 +108,7 @@ class Policy(nn.Module):
 def unwrapped(model: Any) -> Iterator[Any]:
     """Yield the bare model with plain layers in place of adapted ones, and restore it at the end.
 
-    If weights have 32 bits, the adapter is merged into copies of them, which is the fastest. 16-bit weights
+    If weights have 32 bits, the adapter is merged into copies of them, which is fastest. 16-bit weights
     are too coarse: after a step with a learning rate of 2e-4, merging would leave 95 % of them unchanged. So
     the adapter is computed beside them, in their dtype, as under autocast.
     """

@@ -1,4 +1,4 @@
-"""Find how certain a critic must be of a criticism before an answer is revised.
+"""Find how certain a critic must be before an answer is revised.
 
 Certainty is the probability of a criticism's least likely token. When a small critic computes a wrong value,
 which would make a right answer wrong, it is seldom certain. So verdicts below a threshold are `unknown`
