@@ -209,13 +209,13 @@ class RewardOptions(LossOptions):
 
 
 LARGE = 4 << 20
-"""Size, in bytes, from which `redraft train` returns freed memory blocks to the system. At 2 MB, just below
-the default model's activations at 2,048 tokens in bf16, a step took twice as long: blocks that do not fill
-torch's large pages are mapped again in small pages."""
+"""`redraft train` returns freed memory blocks of this many bytes or more to the system. With 2 MB, a step of
+the default model took twice as long: its activations (2,048 tokens in bf16) are slightly larger, so they were
+mapped anew each time, in small pages."""
 
 LEARNING_RATE = {"full": 2e-5, "lora": 2e-4}
-"""The default learning rates: for all weights, that of SelFee, Alpaca and Vicuna; for adapters, ten times
-as much (Schulman et al., "LoRA Without Regret", 2025)."""
+"""The default learning rates: as in SelFee, Alpaca and Vicuna for all weights, and ten times as much for
+adapters (Schulman et al., "LoRA Without Regret", 2025)."""
 
 
 def help_records(options: type[RunOptions]) -> dict[str, list[tuple[str, str]]]:

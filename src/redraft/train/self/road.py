@@ -40,7 +40,7 @@ LONGEST_CHAIN = 512  # tokens of a chain; the longest feedback has about 200
 REVISIONS = 1  # as in training, because a second criticism would repeat the first
 EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 """Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
-FEWEST_EVERYDAY = 400  # the least number of answers to everyday prompts to train on
+FEWEST_EVERYDAY = 400  # minimum number of answers to everyday prompts to train on
 REHEARSED = 2
 """Exercises of a new task per exercise that rehearses an old task. With six, the model forgot much
 (benchmarks/LOST.md)."""

@@ -22,7 +22,7 @@ SAID: Mapping[str, Any] = json.loads(Path(__file__).with_name("wordings.json").r
 """The wordings of the tasks that redraft ships, by their names."""
 
 HELD_OUT = 5  # this many of a task's wordings, the last ones, are kept for testing
-SHOWN = 120  # the most characters of an answer that feedback quotes
+SHOWN = 120  # maximum characters of an answer that feedback quotes
 
 
 @dataclass(frozen=True)
