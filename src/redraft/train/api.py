@@ -54,10 +54,9 @@ class TrainResult:
 
     Attributes:
         folder: The output folder, with the trained model or adapter, its checkpoints and its log.
-        steps: The number of steps done, over all sessions.
-        loss: The last loss in the log or, without one, the session's mean loss; None if no step was done.
-        stopped_by: The signal that ended the run early, or None. Such a run has saved a checkpoint, and the
-            same call resumes it.
+        steps: The number of steps done, including those before the run was resumed.
+        loss: The last logged loss, or the mean loss if none was logged. None if this call did no step.
+        stopped_by: The signal that ended the run early, or None. After a signal, the same call resumes it.
         message: A line for the user that names the result and the next command.
     """
 
@@ -71,7 +70,7 @@ class TrainResult:
 def train_sft(recipe: str | Path | None = None, *, on_event: OnEvent = None, **settings: Any) -> TrainResult:
     """Train a model to answer, criticise itself and revise, like `redraft train sft`.
 
-    If the run is stopped, the same call or the same command resumes it: both write the same files.
+    If the run is stopped, the same call resumes it, and so does the command with the same settings.
 
     Args:
         recipe: The name of a shipped recipe, or the path of a YAML file.
@@ -127,10 +126,7 @@ def _plain(value: Any) -> Any:
 
 
 def found_model(own: RunOptions, command: str) -> str:
-    """Check data, output and rewards, and return the model's folder, or org/name.
-
-    This comes before all slow imports.
-    """
+    """Check the settings of data, output and rewards. Return the model's folder, or its name on the hub."""
     if not own.data_path:
         raise UsageError("there is no data to train on.", hint="--data_path FILE")
     for option, paths in (("data", own.data_path), ("eval_data", vars(own).get("eval_data_path", ()))):
@@ -151,7 +147,7 @@ def found_model(own: RunOptions, command: str) -> str:
 
 
 def ready_for(own: RunOptions, model: str, *, tell: Say) -> Ready:
-    """Return a run that is ready for its first step. With `quiet`, only warnings are printed."""
+    """Return a run that is ready for its first step."""
     from redraft.train.run import get_ready  # slow to import
 
     return get_ready(own, model, cache_folder() / "train", say=_ignore if own.quiet else tell, warn=tell)
@@ -182,7 +178,7 @@ def train(
 def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
     output, own = ready.loop.folder, ready.own
     afresh = "start over with --overwrite_output_dir"
-    further = f" (--lora_from {output} trains on from there)" if own.lora and own.verb == "sft" else ""
+    further = f" (--lora_from {output} trains that adapter further)" if own.lora and own.verb == "sft" else ""
     record = RunFile(output, elsewhere=f"to another folder with --output_dir{further}", start_over=afresh)
     provenance = Provenance(f"train {own.verb}", ready.config)
 

@@ -3,7 +3,7 @@
 Positions restart at 0 with each example. That alone does not separate examples: in stock attention with a
 cache, an example also attends to earlier ones (logits differed by 0.6). On a GPU in 16 bits, one call of
 torch's variable-length flash attention computes all examples. Elsewhere, a loop computes one at a time. Rows
-that are not packed get the mask of `sdpa`. Attention that would leak (linear, chunked, sinks) is refused.
+that are not packed use `sdpa`. Models whose attention would leak (linear, chunked, sinks) are refused.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _KINDS = {"full_attention", "sliding_attention"}
 _HALVES = {torch.float16, torch.bfloat16}
 
 LONG = 512
-"""Number of tokens from which attention on a CPU is faster in 16 bits. At 60 tokens, 32 bits are faster by
-half. In 16 bits, oneDNN also makes and caches kernels for every length: some 20 MB per step."""
+"""Number of tokens from which attention on a CPU is faster in 16 bits than in 32. In 16 bits, oneDNN also
+makes and caches kernels for every length: some 20 MB per step."""
 
 
 class _Scoring(NamedTuple):
@@ -38,11 +38,11 @@ class _Scoring(NamedTuple):
 
 
 def segments(position_ids: Tensor) -> dict[str, Any]:
-    """Return the bounds of a row's examples. An example starts where the positions, [1, tokens], restart.
+    """Return where the examples of a packed row begin and end, as arguments of transformers' attention.
 
-    The keys are arguments that transformers passes on to attention. `cu_seq_lens_q` lists the start of each
-    example and the end of the last, int32 [examples + 1]; `max_length_q` is the length of the longest. The
-    keys with `k` have equal values. Call this once per batch, so that the layers do not wait for the GPU.
+    An example begins where `position_ids`, [1, tokens], restart. `cu_seq_lens_q` contains the start of each
+    example and the end of the last one, int32 [examples + 1]; `max_length_q` is the longest length. The
+    arguments with `k` are the same. Call this once per batch: it waits for the GPU.
     """
     positions = position_ids.flatten()
     begins = torch.ones_like(positions, dtype=torch.bool)
@@ -95,7 +95,7 @@ def attend(
         position_ids: [1, tokens]; used if `cu_seq_lens_q` is not given.
         cu_seq_lens_q: See `segments`.
         max_length_q: See `segments`.
-        branches: For a tree instead of examples: the length of each part, and the parts that it attends to.
+        branches: If the row is a tree (`rl.policy`): each branch's length, and the branches above it.
 
     Returns:
         The output, [batch, tokens, heads, width], and None in place of attention weights.
@@ -187,7 +187,7 @@ def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, how:
     cap = cast(float, how.softcap)
     scores = cap * torch.tanh(scores / cap)
     if mask is not None and mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # not -inf: padding may see nothing
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # with -inf, padding would be NaN
     elif mask is not None:
         scores = scores + mask
     return functional.dropout(scores.softmax(-1, dtype=torch.float32).to(query.dtype), how.dropout) @ value

@@ -42,7 +42,7 @@ class Rows:
 
     @property
     def efficiency(self) -> float:
-        """The share of the rows' capacity that is filled, 0 to 1."""
+        """The filled fraction of the rows' capacity, 0 to 1."""
         return float(self.lengths.sum()) / (len(self) * self.capacity) if len(self) else 1.0
 
 
@@ -112,7 +112,7 @@ _NOTHING = Stored(np.zeros(1, np.int64), np.zeros(1, np.bool_))
 
 
 class Order:
-    """The rows of one rank's batches, at most `size` in each. Only seed and epoch decide their order."""
+    """The batches of row numbers that one rank reads. Their order depends only on seed and epoch."""
 
     def __init__(self, rows: int, size: int, *, seed: int, rank: int = 0, ranks: int = 1) -> None:
         self._rows, self._size = rows, size * ranks
@@ -122,32 +122,32 @@ class Order:
         return -(-self._rows // self._size)
 
     def rows(self, epoch: int) -> Ints:
-        """Return all rows in the order of an epoch."""
+        """Return the numbers of all rows, in the order of an epoch."""
         return np.random.default_rng((self._seed, epoch)).permutation(self._rows)
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[list[int]]:
-        """Yield the rows of each of this rank's batches in an epoch, from batch `first` (0-based) on."""
+        """Yield the row numbers of each batch in an epoch, starting with batch `first` (0-based)."""
         order = self.rows(epoch)
         for start in range(first * self._size, self._rows, self._size):
             yield order[start : start + self._size][self._rank :: self._ranks].tolist()
 
 
 def counted_in(batch: Batch) -> int:
-    """Return a batch's contribution to the divisor of a step's loss: its pairs, or its tokens with loss."""
+    """Return the number of a batch's pairs or, without pairs, of its tokens with loss."""
     return int(batch["pairs"]) if "pairs" in batch else int((batch["labels"][..., 1:] != IGNORED).sum())
 
 
 class SharedMeans:
-    """Sums accumulated over steps and processes, whose means go into the next line of the log.
+    """Sums over steps and processes, which are logged as means: each sum divided by the sum named `count`.
 
-    The sums stay on their device until they are read. Each is divided by the sum named `count`.
+    The sums stay on their device until they are read.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor | float) -> None:
-        """Add a value to the sum of this name."""
+        """Add a value to the sum with this name."""
         value = torch.as_tensor(value)
         self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach()
 
@@ -163,21 +163,21 @@ class SharedMeans:
 class Source(ABC):
     """The data that a loop trains on: epochs of batches. Every rank has the same number of batches."""
 
-    note: Callable[[str], object] = staticmethod(lambda _: None)  # shows what the source does
+    note: Callable[[str], object] = staticmethod(lambda _: None)  # shows what the source is doing
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def batches(self, epoch: int, first: int = 0, stops: Callable[[], bool] = ...) -> Iterator[Batch]:
-        """Yield this rank's batches of an epoch, from batch `first` on.
+        """Yield this rank's batches of an epoch, starting with batch `first` (0-based).
 
-        A source that needs minutes for its batches calls `stops` now and then, and ends if it returns true.
+        A slow source should call `stops` now and then, and yield nothing more if `stops()` is true.
         """
 
     @abstractmethod
     def names(self, epoch: int, number: int) -> list[str]:
-        """Return the ids of the records in a batch."""
+        """Return the ids of the records in batch `number` of an epoch."""
 
     @abstractmethod
     def tokens(self, batch: Batch) -> int:
@@ -185,14 +185,14 @@ class Source(ABC):
 
     @abstractmethod
     def counted(self, batch: Batch) -> int:
-        """Return a batch's contribution to the divisor of a step's loss."""
+        """Return the number of items in a batch over which the loss is averaged, such as trained tokens."""
 
     def metrics(self) -> dict[str, float]:
-        """Return further numbers for the next line of the log, covering the time since the last call."""
+        """Return more numbers for the next line of the log, computed since the last call."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state that a checkpoint needs to resume reading; empty if step and seed are enough."""
+        """Return the state to save in a checkpoint; empty if step and seed determine the batches."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  (most have no state)
@@ -212,16 +212,16 @@ class Data(Source):
         return len(self.order)
 
     def batches(self, epoch: int, first: int = 0, stops: object = None) -> Iterator[Batch]:  # noqa: ARG002
-        """Yield the batches of an epoch, from batch `first` on."""
+        """Yield the batches of an epoch, starting with batch `first` (0-based)."""
         for rows in self.order.batches(epoch, first):
             yield self.collate([[self.prepared[int(each)] for each in self.rows[row]] for row in rows])
 
     def counted(self, batch: Batch) -> int:
-        """Return a batch's contribution to the divisor of a step's loss."""
+        """Return the number of pairs or of trained tokens in a batch."""
         return counted_in(batch)
 
     def names(self, epoch: int, number: int) -> list[str]:
-        """Return the ids of the records in a batch."""
+        """Return the ids of the records in batch `number` of an epoch."""
         rows = next(self.order.batches(epoch, number))
         names = (self.prepared.name(int(each)) for row in rows for each in self.rows[row])
         return list(dict.fromkeys(names))  # both examples of a pair have the same id
@@ -247,7 +247,7 @@ def joined(rows: Sequence[Row]) -> Batch:
 
     Returns:
         `input_ids`, `labels` and `position_ids`, each int64 [1, tokens]. Positions restart at 0 with each
-        example. A label is the token's own id, or -100 without loss. The first token of each example has no
+        example. A label is the token's id, or -100 if the token has no loss. An example's first token has no
         loss, because nothing predicts it. Without rows, the batch is one token without loss.
     """
     examples = [example for row in rows for example in row] or [_NOTHING]
@@ -256,7 +256,7 @@ def joined(rows: Sequence[Row]) -> Batch:
 
 
 def padded(rows: Sequence[Row], *, pad: int) -> Batch:
-    """Put one example into each row, padded on the right to the longest. Any model accepts such a batch.
+    """Put one example into each row, padded on the right to the longest.
 
     Returns:
         The tensors of `joined` and `attention_mask`, each int64 [rows, longest].

@@ -2,7 +2,7 @@
 
 A checkpoint is written into a temporary folder. Its last file, `complete.json`, lists the others with size
 and CRC-32. Then the folder is renamed, so a run that is killed while saving loses only that checkpoint. A
-state is a tree whose tensors go into a safetensors file, and the rest into the file's header. Without
+state, such as the optimizer's, is a safetensors file whose header contains everything except tensors. Without
 FSDP, nothing is pickled, so a stranger's checkpoint can at worst contain wrong numbers.
 """
 
@@ -33,7 +33,7 @@ _HEAD = "state"
 
 
 def save_state(path: Path, state: Any) -> None:
-    """Write a state to a file."""
+    """Write a state, a tree of dicts, lists, tensors and plain values, to a file."""
     tensors: dict[str, torch.Tensor] = {}
     save_file(tensors, path, metadata={_HEAD: json.dumps(_pack(state, tensors))})
 
@@ -91,7 +91,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Restore the generators to a state from `random_state`."""
+    """Restore the states that `random_state` returned."""
     random.setstate(state["python"])
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
@@ -111,12 +111,12 @@ _MOST = 1 << 24  # maximum bytes of `complete.json`. A thousand shards need abou
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A folder named like a checkpoint, and its missing or damaged files."""
+    """A checkpoint's folder, and its missing or damaged files."""
 
     folder: Path
     step: int
-    missing: tuple[str, ...] | None  # files missing or of another size; None without `complete.json`
-    changed: tuple[str, ...] = ()  # files whose checksums differ. Empty until `_verified` reads them
+    missing: tuple[str, ...] | None  # missing or truncated files; None without `complete.json`
+    changed: tuple[str, ...] = ()  # files whose checksums have changed, if `_verified` has read them
 
     @property
     def complete(self) -> bool:
@@ -184,9 +184,9 @@ def _sum(path: Path) -> int:
 
 
 def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
-    """Return the newest intact checkpoint (or None), and a remark on each newer one, which is skipped.
+    """Return the newest intact checkpoint, or None, and a remark on each newer one that is damaged.
 
-    Raise `ModelError` if none is intact, but a complete one is damaged.
+    Raise `ModelError` if none is intact, but at least one has `complete.json`.
     """
     found = checkpoints(output)
     whole = None
@@ -207,7 +207,7 @@ def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
 
 @contextmanager
 def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]:
-    """Yield a temporary folder for a checkpoint. If the block succeeds, the folder gets its final name."""
+    """Yield a temporary folder for a checkpoint, and rename it to the final name if the block succeeds."""
     aside = output / f"{_ASIDE}{step}"
     try:
         if leads:
@@ -229,7 +229,7 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
 
 
 def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None = None) -> OutputError:
-    """Return the error for an output that cannot be written. The error mentions intact checkpoints."""
+    """Return the error for an output that cannot be written."""
     why = (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"  # SafetensorError has none
     whole = any(each.complete for each in checkpoints(output))
     left = " The earlier checkpoints are intact." if whole else ""
@@ -239,7 +239,7 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
 
 
 def prune(output: Path, limit: int | None) -> None:
-    """Delete partly saved checkpoints. With a `limit`, keep only that number of complete ones, the newest.
+    """Delete partly saved checkpoints. With `limit`, also delete all but the `limit` newest complete ones.
 
     A folder without `complete.json` is kept, because another trainer may have made it.
     """

@@ -1,7 +1,7 @@
 """Stop a run that has gone wrong. The error names the step, its records, and what to try.
 
 A loss or gradient that is not finite stops a run before the optimizer's step. A loss that stays far above its
-lowest mean stops the run after many steps in a row.
+lowest mean for many steps also stops it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from redraft.errors import ModelError
 from redraft.train.options import LEARNING_RATE, RunOptions
 
-MARGIN = 2.0  # a loss this many nats above the best mean is too high: batches differ by tenths
+MARGIN = 2.0  # a loss this many nats above the lowest mean is too high: batches differ by tenths
 
 STRETCH = 20  # the number of steps in a mean loss
 
 SEARCH = 25
 """In fp16, this many steps in a row may have non-finite gradients while a loss scale is searched. The scale
-starts at 2^16 and halves each time. After 25 steps, it is below 1, so it is not the cause."""
+starts at 2^16 and halves each time. After 25 steps, it is below 1, so the scale is not the cause."""
 
 _NAMED = 8  # maximum records named in a message
 
@@ -57,10 +57,10 @@ class Moment:
 
 
 def unsound(model: Any) -> tuple[str, bool] | None:
-    """Return a description of the first weight that is not finite, and whether it is trained; else None.
+    """Describe the first weight with numbers that are not finite, and return whether it is trained.
 
-    Frozen weights are searched first. Of a sharded weight, only the local shard is searched. Buffers are
-    skipped, because masks may be infinite.
+    Return None if all are finite. Frozen weights are searched first. If weights are sharded, only this
+    process's shards are searched. Buffers are skipped, because masks may be infinite.
     """
     for name, tensor in sorted(model.named_parameters(), key=lambda each: each[1].requires_grad):
         part = tensor.to_local() if hasattr(tensor, "to_local") else tensor

@@ -40,7 +40,7 @@ _SHOWN = 12  # maximum files named in a message
 
 
 def model_folder(ref: str, check: Callable[[Path], object]) -> Path | None:
-    """Check and return the folder that a model reference names. Return None for org/name on the hub."""
+    """Return the folder that a model reference names, after `check(folder)`; None for a model on the hub."""
     if path := local_folder(ref):
         check_model_links(path)
         check(path)
@@ -55,7 +55,7 @@ def contents(folder: Path) -> str:
 
 
 def check_weights(folder: Path) -> None:
-    """Raise `ModelError` if a folder's weights cannot be opened. The weights are not read."""
+    """Raise `ModelError` if a folder's weights cannot be opened, or are only a delta."""
     check_config(folder)
     try:
         hint = f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
@@ -77,7 +77,7 @@ def check_config(folder: Path) -> None:
 
 
 def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
-    """Save a model or an adapter for `from_pretrained`. The files get the permissions of other new files."""
+    """Save a model or an adapter in the format that `from_pretrained` loads."""
     model.save_pretrained(folder, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)  # peft's card is an empty template
     mode = next(folder.glob("*config.json")).stat().st_mode
@@ -97,9 +97,9 @@ _HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a l
 def load_tokenizer(ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say) -> Tokenizer:
     """Load a tokenizer with an end-of-text and a padding token.
 
-    If it has no padding token and none is given, another token of its vocabulary is used, so that the
-    embedding needs no new row. Padding never carries loss. With `apart`, padding and end-of-text must differ:
-    transformers reads a reward at the last token that is not padding, and would miss the end.
+    If it has no padding token, `pad_token` is used, or by default another token of its vocabulary, so that
+    the embedding needs no new row. With `apart`, padding and end-of-text must differ: transformers reads a
+    reward at the last token that is not padding, and would miss the end.
     """
     folder = model_folder(ref, check_tokenizer)
     with _loading(ref, "tokenizer"):
@@ -124,7 +124,7 @@ def load_tokenizer(ref: str, *, pad_token: str | None = None, apart: bool = Fals
 
 
 def computes_bf16(*, gpu: bool = True) -> bool:
-    """Return whether the GPU, or the CPU without one, has bf16 instructions. Without them, bf16 is slow."""
+    """Return whether the GPU (or the CPU if no GPU is used) has instructions for bf16."""
     if gpu and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return computes_in_bfloat16()
@@ -133,11 +133,11 @@ def computes_bf16(*, gpu: bool = True) -> bool:
 def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     """Return the dtype of the weights during training.
 
-    By default, trained weights have 32 bits: a step of 2e-5 is too small for bf16 (`--bf16` still computes in
-    bf16). Weights under an adapter do not change, so they are in bf16 if the machine has bf16 instructions.
+    By default, trained weights have 32 bits, because a step of 2e-5 is too small for bf16. Weights below an
+    adapter do not change, so they are in bf16 if the machine has instructions for bf16.
     """
     if name == "float16" and not lora:
-        found = "weights in float16 cannot be trained: its range is too small for gradients."
+        found = "weights in float16 cannot be trained: the range of float16 is too small for gradients."
         raise UsageError(found, hint="--dtype float32 --fp16 true (computes in float16), or --dtype bfloat16")
     if name != "auto":
         return DTYPES[name]
@@ -209,7 +209,7 @@ def _loading(ref: str, what: str) -> AbstractContextManager[None]:
 
 
 def fit_vocabulary(model: Any, tokenizer: Tokenizer, *, ref: str) -> bool:
-    """Check that each token has a row in the embedding. Return whether a new padding token was given one."""
+    """Make sure that each token has a row in the embedding. Return whether a row for padding was added."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids = tokenizer.get_vocab().values()
     needed = max(ids, default=-1) + 1
@@ -218,7 +218,7 @@ def fit_vocabulary(model: Any, tokenizer: Tokenizer, *, ref: str) -> bool:
         if sum(each >= rows for each in ids) > 1 or tokenizer.pad_token_id != rows:
             found = f"the tokenizer of {ref} has ids up to {needed - 1:,}, but the model has {rows:,} rows"
             hint = "Use the tokenizer files that came with the model."
-            raise ModelError(f"{found}: they do not belong together.", hint=hint)
+            raise ModelError(f"{found}: tokenizer and model do not belong together.", hint=hint)
         model.resize_token_embeddings(needed, mean_resizing=False)
         head = model.get_output_embeddings()
         # Each new row is the mean of the existing ones, as in SelFee and Alpaca. The tables may be tied.
@@ -235,7 +235,7 @@ ALL = "all-linear"  # every linear layer except the head
 
 
 def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
-    """Return whether to train an adapter by default (without a large enough GPU), and the reason in words.
+    """Return whether to train an adapter because full training would not fit, and the reason in words.
 
     `gpu_bytes` is the memory of the GPU, or of all GPUs that share the model; None without a GPU.
     """
@@ -261,10 +261,10 @@ def add_adapter(
     note: Mapping[str, Any],
     whole_vocabulary: bool = False,
 ) -> peft.PeftModel:
-    """Add an adapter to a model, in 32 bits, and freeze everything else.
+    """Add an adapter with 32-bit weights to a model, and freeze the model's weights.
 
-    The adapter's initial values are random, so seed torch first. `task` is the task type, as peft names it:
-    with SEQ_CLS, the whole head is trained too.
+    The adapter's initial values are random, so seed torch first. `task` is peft's task type: with SEQ_CLS,
+    the head is trained too.
     """
     _check_layers(model, own.lora_target_modules)
     config = _Config(

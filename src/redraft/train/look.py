@@ -1,7 +1,7 @@
 """Look at a run before it begins: its training data as the model will see it, and its cost.
 
-A preview decodes the stored tokens, not the text they came from. So it shows a missing stop token, a prompt
-with loss, or a control token that is only text. No model is loaded.
+A preview decodes the stored tokens, not the records. So it shows a missing stop token, a prompt with loss, or
+a control token that was tokenised as text. No model is loaded.
 
 An estimate does two steps in a temporary folder, with at most two batches each, and extrapolates. The speed
 is that of the second step, because the first also allocates and compiles. In the second step, gradients
@@ -147,9 +147,9 @@ def thrown_away(own: RunOptions, folder: Path) -> RunOptions:
 
 
 def estimate(ready: Ready) -> Estimate | None:
-    """Estimate a run that has the settings of `thrown_away`. Return None if a signal stopped it.
+    """Estimate a run that has the settings of `thrown_away`, by training its model for two steps.
 
-    This trains the run's model a little, so the model must not be used afterwards.
+    Return None if a signal stopped the run, and in all processes except the first.
     """
     args, steps, epoch = ready.args, ready.loop.steps, ready.loop.steps_an_epoch
     weights = list(ready.loop.trained.model.parameters())

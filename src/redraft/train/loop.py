@@ -1,7 +1,7 @@
 """The training loop: steps, guards, evaluations, checkpoints, and the log.
 
-A step sums the loss of its batches and divides it by the trained tokens in them, over all processes. So the
-result does not depend on how rows are divided among batches and processes. After a step, transformers'
+A step sums the loss of its batches and divides it by their number of trained tokens, over all processes. So
+the result does not depend on how rows are divided among batches and processes. After a step, transformers'
 callbacks decide what to do next (`DefaultFlowCallback`) and report to TensorBoard and others.
 
 `log.jsonl` contains a JSON line per logged step. A resumed run drops the lines of steps that it repeats, so
@@ -83,21 +83,21 @@ class Log:
             (self._show or self._progress.step)(step, steps, numbers)
 
     def note(self, text: str) -> None:
-        """Show what the run does before the next line."""
+        """Show what the run is doing, until the next line of the log."""
         if self._file and not self._show:
             self._progress.note = text
             self._progress.open()
             self._progress.update()
 
     def report(self, to: Callable[[int, int, Mapping[str, Any]], object]) -> None:
-        """Instead of showing progress, call `to` with each line's step, number of steps and numbers."""
+        """Call `to` with each line's step, number of steps and numbers, instead of showing progress."""
         self._show = to
 
 
 class StepCounts:
     """Counts of tokens since the last line of the log, without padding, over all processes.
 
-    `longest` is the number of tokens in this process's largest batch of the session, with padding.
+    `longest` is the number of tokens in this process's largest batch so far, with padding.
     """
 
     def __init__(self) -> None:
@@ -125,13 +125,13 @@ class StepCounts:
 
 
 class StepProgress(ProgressLine):
-    """The progress line of a run. The time left is estimated from the first step that is shown."""
+    """The progress line of a run."""
 
     _logs: Mapping[str, Any] = {}  # the numbers of the last step
     note = ""  # what the run does before the next step
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
-        """Show the numbers of a step, or print those of an evaluation on a line of their own."""
+        """Show a step's numbers, or print an evaluation's numbers as a line."""
         if "loss" not in logs:
             found = (f"{name} {each:.4f}" for name, each in logs.items() if name.startswith("eval_"))
             self.print(" · ".join((f"step {step} of {total}", *found)))
@@ -308,7 +308,7 @@ class Loop:
         self.state.epoch = epoch + read / len(self.data)
 
     def _count(self, batches: list[Batch]) -> torch.Tensor:
-        # The last step's loss is summed with the counts, because each exchange takes time.
+        # The previous step's loss is exchanged together with the counts, because each exchange takes time.
         tokens = sum(self.data.tokens(batch) for batch in batches)
         counted = sum(self.data.counted(batch) for batch in batches)
         sums = self.trained.sums([counted, tokens, self._last_loss()])
@@ -358,7 +358,7 @@ class Loop:
         )
 
     def records(self, step: int) -> list[str]:
-        """Return the ids of the records that this process reads in a step. Steps count from 1."""
+        """Return the ids of the records that this process reads in a step (1-based)."""
         times = self.args.gradient_accumulation_steps
         epoch, number = divmod(step - 1, self.steps_an_epoch)
         batches = range(number * times, min((number + 1) * times, len(self.data)))
@@ -398,7 +398,7 @@ class Loop:
     def evaluate(self) -> float:
         """Return the mean loss on the evaluation data, over all processes; infinity without such data.
 
-        Other sums in the model's output (`sums`) are averaged in the same way, and logged.
+        If the model's output has further `sums`, their means are logged too.
         """
         if self.eval_data is None:
             return math.inf

@@ -2,8 +2,8 @@
 
 Only hidden states that predict a trained token go through the head, one slice at a time, and each slice's
 gradient is computed while its logits are in memory. torch has `linear_cross_entropy` for this. With torch
-2.13 on a CPU (1,024 tokens, a head of 49,152 x 576) it took 2 to 16 times as long, and its 16-bit sum
-in bf16 was off by half a percent. If the head is not a plain matrix, or the model changes its logits (a
+2.13 on a CPU (1,024 tokens, a head of 49,152 x 576) it took 2 to 16 times as long, and its bf16 sum
+was off by half a percent. If the head is not a plain matrix, or the model changes its logits (a
 bound, a scale), the model computes the logits itself: for a single row, only those of trained tokens.
 """
 
@@ -70,7 +70,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def signature_of(whole: Callable[..., Any]) -> Signature:
-    """Return the signature of the new `forward`. Libraries look for the positions argument in it."""
+    """Return the signature of a `forward` that replaces `whole`. Libraries look for `position_ids` in it."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),
@@ -95,7 +95,7 @@ def inputs_of(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any])
 
 @contextmanager
 def _taking_loss(head: Any, targets: Tensor) -> Iterator[None]:
-    """Let a head return the summed loss, because FSDP gathers its matrix only while its forward runs."""
+    """Make a head return the summed loss, because FSDP gathers the matrix only during the head's forward."""
     whole, own = head.forward, vars(head).get("forward")
 
     def forward(self: Any, hidden: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Define the settings of `redraft train`: about 40 for any run, and some for each verb. Usage:
+"""Define the settings of `redraft train`: about 50 for any run, and some for each verb. Usage:
 
     redraft train VERB RECIPE --name value --switch --list a b
 
 Settings of optimizer, schedule, checkpoints and logs are named like fields of transformers'
-`TrainingArguments`. `train/trained.py` makes such an object from them. Other fields of that class cannot be
-set. Flags override the recipe. The commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` maps
-their names to current ones. Nothing heavy is imported here.
+`TrainingArguments`, which `train/trained.py` makes from them. Other fields of that class cannot be set. Flags
+override the recipe. The commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` maps their names to
+current ones. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"
 
 _Home = AfterValidator(lambda value: value and os.path.expanduser(value))  # noqa: PTH111
 Place = Annotated[str, _Home]
-"""A path with `~` expanded, since no shell does that in a recipe. It is a text, since it may be org/name."""
+"""A path with `~` expanded, because no shell does that in a recipe. A text, because it may be org/name."""
 MaybePlace = Annotated[str | None, _Home]
 
 _Several = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
@@ -41,7 +41,7 @@ Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "inve
 
 
 class RunOptions(OptionModel):
-    """Settings of every training run. Their help texts describe them."""
+    """Settings of every training run."""
 
     model_config = ConfigDict(strict=False)  # flags are texts, and so is `1e-5` in YAML
 
@@ -59,13 +59,13 @@ class RunOptions(OptionModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "number format of the weights during training", MODEL, default="auto"
     )
-    bf16: bool | None = option("compute layers in bf16; default on CPUs with bf16", MODEL)
+    bf16: bool | None = option("compute layers in bf16; default on CPUs with bf16 instructions", MODEL)
     fp16: bool = option("compute layers in fp16; needs a GPU", MODEL, default=False)
     tf32: bool | None = option("compute 32-bit products in TF32; needs a GPU", MODEL)
     lora: bool | None = option("train an adapter; default without a large enough GPU", MODEL)
     lora_r: int = option("rank of the adapter", MODEL, default=16, ge=1)
-    lora_alpha: float = option("scale of the adapter", MODEL, default=32.0, gt=0)
-    lora_dropout: float = option("dropout before the adapter", MODEL, default=0.0, ge=0, lt=1)
+    lora_alpha: float = option("the adapter's scale multiplied by its rank", MODEL, default=32.0, gt=0)
+    lora_dropout: float = option("dropout on the adapter's input", MODEL, default=0.0, ge=0, lt=1)
     lora_target_modules: Texts = option("layers that get an adapter", MODEL, default=("all-linear",))
     pad_token: str | None = option("a padding token to add, such as SelFee's [PAD]", MODEL)
     output_dir: MaybePlace = option("the folder for the result, its checkpoints and log", STEPS)
@@ -80,7 +80,7 @@ class RunOptions(OptionModel):
     )
     lr_scheduler_type: Schedule = option("schedule that changes the learning rate", STEPS, default="cosine")
     warmup_ratio: float = option(
-        "share of all steps used for warm-up, from rate 0", STEPS, default=0.03, ge=0, lt=1
+        "share of steps in which the learning rate rises from 0", STEPS, default=0.03, ge=0, lt=1
     )
     warmup_steps: int | None = option("warm-up steps, in place of --warmup_ratio", STEPS, ge=0)
     optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = option(
@@ -113,7 +113,7 @@ class RunOptions(OptionModel):
     cache_dir: MaybePlace = option("keep prepared data in this folder", DATA)
     save_strategy: Strategy = option("when to save a checkpoint", RUN, default="steps")
     save_steps: int = option("steps between two checkpoints", RUN, default=200, ge=1)
-    save_total_limit: int | None = option("number of newest checkpoints to keep", RUN, default=2, ge=1)
+    save_total_limit: int | None = option("keep only this many checkpoints, the newest", RUN, default=2, ge=1)
     logging_steps: int = option("steps between two lines of the log", RUN, default=1, ge=1)
     report_to: Texts = option("also log to tensorboard, wandb, mlflow …", RUN, default=("none",))
     run_name: str | None = option("name of the run for --report_to", RUN)
@@ -145,11 +145,11 @@ FSDP = {
     "auto_wrap": {},  # layers are wrapped one by one anyway
     "True": {},
 }
-"""The words of `--fsdp`, as SelFee, Alpaca and Vicuna type them, and the settings of FSDP 2 for each."""
+"""The words of `--fsdp` in the commands of SelFee, Alpaca and Vicuna, with FSDP 2's settings for each."""
 
 
 class LossOptions(RunOptions):
-    """Settings of verbs that compute their loss on given data."""
+    """Settings of the verbs that train on given texts, sft and reward."""
 
     eval_data_path: Places = option("evaluate the loss on these files (--eval_strategy)", DATA, default=())
     eval_strategy: Strategy = option("when to evaluate (also: --evaluation_strategy)", RUN, default="no")
@@ -168,8 +168,8 @@ class SftOptions(LossOptions):
     verb = "sft"
 
     training_objective: Objective = option(
-        "texts with loss: all except rejected answers (accepted), all (full), the answer that --answer names "
-        "(answer), all except answer 0 (revision), or feedback (critic)",
+        "texts with loss (accepted: all except rejected answers; full: all; answer: the answer that --answer "
+        "names; revision: all except answer 0; critic: feedback)",
         DATA,
         default="accepted",
     )
@@ -179,7 +179,7 @@ class SftOptions(LossOptions):
         default="accepted",
     )
     packing: bool = option(
-        "fill each row with several records; otherwise, one record a row", DATA, default=True
+        "fill each row with several records; False: one record per row", DATA, default=True
     )
     lora_from: MaybePlace = option("adapter to train further: a folder or a GGUF file", MODEL)
     gguf: MaybePlace = option("also write the result to this GGUF file", RUN)
@@ -209,13 +209,13 @@ class RewardOptions(LossOptions):
 
 
 LARGE = 4 << 20
-"""Size, in bytes, from which `redraft train` returns freed memory blocks to the system. At 2 MB, just below
-the default model's activations at 2,048 tokens in bf16, a step took twice as long: blocks that do not fill
-torch's large pages are mapped again in small pages."""
+"""`redraft train` returns freed memory blocks of this many bytes or more to the system. With 2 MB, a step of
+the default model took twice as long: its activations (2,048 tokens in bf16) are slightly larger, so they were
+mapped anew each time, in small pages."""
 
 LEARNING_RATE = {"full": 2e-5, "lora": 2e-4}
-"""The default learning rates: for all weights, that of SelFee, Alpaca and Vicuna; for adapters, ten times
-as much (Schulman et al., "LoRA Without Regret", 2025)."""
+"""The default learning rates: as in SelFee, Alpaca and Vicuna for all weights, and ten times as much for
+adapters (Schulman et al., "LoRA Without Regret", 2025)."""
 
 
 def help_records(options: type[RunOptions]) -> dict[str, list[tuple[str, str]]]:
@@ -246,7 +246,7 @@ class PpoOptions(RunOptions):
     per_device_train_batch_size: int = option("answers in a minibatch", STEPS, default=16, ge=1)
     lr_scheduler_type: Schedule = option("schedule that changes the learning rate", STEPS, default="constant")
     warmup_ratio: float = option(
-        "share of all steps used for warm-up, from rate 0", STEPS, default=0.0, ge=0, lt=1
+        "share of steps in which the learning rate rises from 0", STEPS, default=0.0, ge=0, lt=1
     )
     lora: bool | None = option(
         "train an adapter (required: the reference of PPO is the model without it)", MODEL, default=True
@@ -272,7 +272,7 @@ class PpoOptions(RunOptions):
     )
     do_sample: bool = option("must be True, as in StableVicuna", ROLLOUTS, default=True)
     missing_eos_penalty: float = option(
-        "subtract this from the reward of an answer that does not end by itself", JUDGING, default=0.0, ge=0
+        "subtract this from the reward of an answer that was cut off", JUDGING, default=0.0, ge=0
     )
     scale_reward: Literal["none"] = option("must be none, as in StableVicuna", JUDGING, default="none")
     cliprange_reward: float | None = option("clip rewards to plus or minus this (trlX: 10)", JUDGING, gt=0)
@@ -390,7 +390,7 @@ def parse(words: Sequence[str], options: type[Own]) -> Own:
 
 
 def settings_of(options: type[Own], recipe: str | None, given: Callable[[], Mapping[str, Any]]) -> Own:
-    """Return the recipe's settings, overridden by those of `given()`. The recipe is read first."""
+    """Return the recipe's settings, overridden by `given()`, which is called after the recipe is read."""
     merged = _by_current_names(read_recipe(recipe, options)) if recipe else {}
     merged |= _by_current_names(given())
     for name in merged.keys() - options_of(options).keys():
@@ -467,13 +467,13 @@ def no_setting(name: str, options: type[RunOptions], shown: str, *, prefix: str 
     near = nearest(name, _known(options), prefix)
     others = [each.verb for each in VERBS.values() if name in options_of(each)]
     elsewhere = [f"redraft train {verb} has that setting." for verb in others]
-    leave = "Leave it out: redraft train accepts only about 40 of transformers' settings."
+    leave = "Leave it out: redraft train accepts only about 30 of transformers' settings."
     lines = [*(elsewhere or [near or leave]), f"redraft train {options.verb} --help-all lists all settings."]
     return UsageError(f"there is no setting {shown}.", hint="\n".join(lines))
 
 
 def read_recipe(ref: str, options: type[RunOptions]) -> dict[str, Any]:
-    """Return the settings in a recipe, which is found by name or path. The key `about` is left out."""
+    """Return the settings in a recipe, without the key `about`. `ref` is its name or path."""
     if ref.lower().endswith(_DATA):
         raise UsageError(f"{ref} looks like a data file, not a recipe.", hint=f"--data_path {ref}")
     _, document = recipe_of(ref, "train")

@@ -1,6 +1,6 @@
 """PPO, RLOO and GRPO from top to bottom: rollouts, rewards, advantages, updates.
 
-The loop (`loop`) reads batches from `Ppo`. Each of its epochs is a rollout batch:
+The loop (`loop`) reads batches from `Ppo`. Each epoch of the loop is a rollout batch:
 
 1. Rollouts: the policy answers prompts, a chunk at a time (`policy`).
 2. Rewards: each chunk is judged (`rewards`) and written to `samples.jsonl`.
@@ -9,7 +9,7 @@ The loop (`loop`) reads batches from `Ppo`. Each of its epochs is a rollout batc
 4. Updates: `--ppo_epochs` passes over the answers in minibatches. The loop calls `Learner` for their loss.
 
 A rollout batch is part of a checkpoint, so a run can resume in the middle of its steps. An unfinished batch
-is written again. If there are several processes, they divide the chunks, and later each minibatch.
+is written again. Several processes divide the chunks among themselves, and later each minibatch.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ from redraft.train.verb import Made, Verb, bare_of
 
 AT_ONCE = 16  # sequences per forward pass without gradients
 _Score = dict[str, float]  # a response's weighted rewards, by the values of `--reward`
-BETA = (1e-8, 1e8)  # bounds of β: multiplication could not bring it back from 0 or infinity
+BETA = (1e-8, 1e8)  # bounds of β, because multiplication cannot change 0 or infinity
 
 
 @dataclass(frozen=True)
 class RolloutPrompt:
-    """A prompt to train on: its record, without answers, and the tokens before a response."""
+    """A prompt to train on: its record without answers, and its tokens."""
 
     record: Chain
     tokens: Tokens
@@ -159,7 +159,7 @@ class Ppo(Source):
     def batches(
         self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[Batch]:
-        """Make a rollout batch if needed, and yield its minibatches. Call `stops` between chunks."""
+        """Make a rollout batch if needed, and yield its minibatches. `stops` is called between chunks."""
         if self._epoch != epoch and not self._made(epoch, stops):
             return
         for number in range(first, len(self)):
@@ -286,7 +286,7 @@ class Ppo(Source):
 
 
 class Experience:
-    """Turns rollout batches into tensors, and keeps β from batch to batch.
+    """Converts rollout batches to tensors, and adapts β after each batch.
 
     The policy that wrote the responses computes their log-probabilities and values, once.
     """
@@ -316,7 +316,7 @@ class Experience:
         finals = torch.tensor([sum(each.values()) for each in scores], dtype=torch.float64)
         seen, ref = self._seen(batch["input_ids"], batch["starts"], mask)
         in_loss = own.algorithm == "grpo"
-        # The penalty is TRL's; others give cut answers a fixed score. trlX clips here, TRL after scaling.
+        # TRL has this penalty; others give cut answers a fixed score. trlX clips here, TRL after scaling.
         most = own.cliprange_reward or math.inf
         shaped = torch.where(ended, finals, finals - own.missing_eos_penalty).clamp(-most, most)
         # A token's reward is its KL penalty; the last one also gets the score.
@@ -382,7 +382,7 @@ class Experience:
         return values + bias * mask
 
     def _of_each(self, rewards: Tensor, values: Tensor, mask: Tensor, *, lam: float) -> tuple[Tensor, Tensor]:
-        given = rewards.float().double()  # rounded as values are, so that equal ones cancel
+        given = rewards.float().double()  # rounded like values, so that equal rewards and values cancel
         return algorithm.gae(given, values.double(), mask, self._own.gamma, lam)
 
 
@@ -409,7 +409,7 @@ def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Bat
 
 
 def of_scores(scores: Sequence[_Score], finals: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return figures of rewards and lengths. With several rewards, add the mean contribution of each."""
+    """Return figures of rewards and lengths. If there are several rewards, also return the mean of each."""
     tokens = mask.sum(1)
     varies = all(float(algorithm.deviation(each)) for each in (finals, tokens))
     tied = torch.corrcoef(torch.stack([finals, tokens.double()]))[0, 1] if varies else torch.zeros(())
@@ -435,7 +435,7 @@ def of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
 
 
 def of_sampler(log_probs: Tensor, drawn: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return the mean KL of a token from sampler to trainer, in nats; empty without log-probabilities."""
+    """Return the mean KL per token between sampler and trainer, in nats; empty if `drawn` is all NaN."""
     if not (known := mask & ~drawn.isnan()).any():
         return {}
     return {"sampler_kl": float(algorithm.masked_mean(algorithm.kl_k3(drawn, log_probs, known), known))}
@@ -450,7 +450,7 @@ def of_groups(scores: Tensor, samples: int) -> dict[str, float]:
 
 
 class Learner(Policy):
-    """The policy as a module for the loop: when it is called with a minibatch, it returns the loss."""
+    """The policy as a module whose `forward` returns the loss of a minibatch."""
 
     def __init__(self, model: PeftModel, own: PpoOptions) -> None:
         super().__init__(model, own)
@@ -469,7 +469,7 @@ class Learner(Policy):
         returns: Tensor,
         num_items_in_batch: Any,
     ) -> CausalLMOutput:
-        """Return the loss summed over real tokens, divided by the number of real tokens in the step."""
+        """Return the loss summed over real tokens and divided by `num_items_in_batch`."""
         own, count = self.own, max(int(num_items_in_batch), 1)
         now = self.see(input_ids, starts, mask)
         loss, clipped = algorithm.policy_loss(now.log_probs, log_probs, advantages, mask, own.cliprange)

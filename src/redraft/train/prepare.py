@@ -38,14 +38,14 @@ from redraft.jobs.licences import MOST_ORIGINS, origin_of, rest_of
 from redraft.jobs.parallel import batches, spread
 from redraft.train.processes import Say, leads
 
-TRAINED = np.uint32(1 << 31)  # the bit of a token with loss. No vocabulary is that large.
+TRAINED = np.uint32(1 << 31)  # the bit that marks a token with loss; all ids are smaller
 
 _FILES = TOKENS, OFFSETS, NAMES = "tokens.bin", "offsets.bin", "names.bin"
 ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
 _NO_LOSS = "which have no loss in this format or template (--format vicuna trains on all but tool calls)"
-_NESTED = "with feedback inside the answer, which `redraft ask` will show (--format selfee sets it apart)"
+_NESTED = "with feedback inside the answer, so `redraft ask` will show it (--format selfee separates it)"
 _REASONS = 20
 
 Ints = NDArray[np.int64]
@@ -85,7 +85,7 @@ class DataReport:
     longest: int = 0  # tokens of the longest example
     cut: RecordTally = field(default_factory=RecordTally)  # records longer than `--model_max_length`
     cut_tokens: int = 0  # tokens that cut records lost
-    cut_prompt: int = 0  # lost tokens from the middle of prompts; the others are from the end
+    cut_prompt: int = 0  # tokens cut from the middle of prompts, which `cut_tokens` includes
     # Cut records that lost whole answers: the last revisions, or the last turns of a conversation.
     lost: RecordTally = field(default_factory=RecordTally)
     broken: RecordTally = field(default_factory=RecordTally)  # cut records that end within an answer
@@ -125,7 +125,7 @@ class DataReport:
         of[one] = of.get(one, 0) + 1
 
     def lines(self, marked: str = "with loss") -> list[str]:
-        """Return the report as lines of text. `marked` describes the marked tokens, if any."""
+        """Return the report as lines of text. `marked` describes tokens with loss; "" leaves them out."""
         share = self.trained / max(self.tokens, 1)
         of_them = f", {self.trained:,} of them {marked} ({share:.0%})" if marked else ""
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
@@ -147,7 +147,7 @@ class DataReport:
 
 
 class Prepared:
-    """Prepared examples in a folder, read by their number."""
+    """Prepared examples in a folder."""
 
     def __init__(self, folder: Path, report: DataReport) -> None:
         self.folder, self.report = folder, report
@@ -266,13 +266,11 @@ def prepare(
 ) -> Prepared:
     """Return the records of some files as tokens, from the cache if possible.
 
-    When several processes want the same data, as the ranks of a run do, one prepares it and the others wait.
-
-    At most `workers` processes tokenise; for little data, one. `say` is called with lines of progress. The
-    first rank also reports a wait for another process.
+    If several processes need the same data, one prepares it and the others wait. At most `workers` processes
+    tokenise; for little data, only one. `say` is called with lines of progress.
     """
-    # Workers import the main script. If the script prepares data, both would wait forever. multiprocessing
-    # makes the same test before it starts a process.
+    # Workers import the main script. If it called this function then, script and workers would wait for each
+    # other forever. multiprocessing makes the same test before it starts a process.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         message = "this script prepares data when it is imported, and each tokenising worker imports it."
         raise UsageError(message, hint='Put its code under: if __name__ == "__main__":')

@@ -28,10 +28,10 @@ def leads() -> bool:
 
 @contextmanager
 def parting() -> Iterator[None]:
-    """Leave the process group, if there is one, when the block ends.
+    """Leave torch's process group, if there is one, when the block ends.
 
-    If the block succeeds, wait for all processes. If it fails, do not wait: the others notice and fail too.
-    Otherwise, torch's threads would still run when the process exits, and make it abort.
+    If the block succeeds, wait for all processes first. If it fails, the others notice and fail too. Without
+    this, torch's threads would still run when the process exits, and make it abort.
     """
     from torch import distributed  # slow to import, and not needed to tokenise
 
@@ -41,7 +41,7 @@ def parting() -> Iterator[None]:
             with suppress(RuntimeError):  # a failed process reports its own error
                 distributed.barrier()
     except RuntimeError as error:
-        # When another process is gone, torch raises a DistError on a GPU, and an error of gloo on a CPU.
+        # When another process is gone, torch raises a DistError on a GPU, and gloo's error on a CPU.
         if isinstance(error, distributed.DistError) or "gloo/transport/" in str(error):
             raise ModelError(
                 f"the processes of this run cannot reach each other ({str(error).splitlines()[0]:.160}).",
@@ -76,7 +76,7 @@ def gathered(mine: T) -> list[T]:
 
 
 def shared_out(items: Sequence[T], compute: Callable[[T], R]) -> list[R]:
-    """Divide the items among the processes, and return all results in every process."""
+    """Compute each item in one of the processes, and return all results, in order, in every process."""
     rank, count = place()
     parts = gathered([compute(each) for each in items[rank::count]])
     return [parts[number % count][number // count] for number in range(len(items))]

@@ -1,4 +1,4 @@
-"""Train reward models: the loss of preference pairs, the parts of a run, and figures on held-out pairs.
+"""Train reward models: the loss of preference pairs, the verb `reward`, and figures on held-out pairs.
 
 The chosen answer should have the higher reward:
 
@@ -136,7 +136,7 @@ class Reward(Verb[RewardOptions]):
         return two_a_row(lengths, own.model_max_length)
 
     def model(self, own: RewardOptions, ref: str, tokenizer: Tokenizer, *, say: Say) -> Made:
-        """Load a classifier that computes the loss of pairs. The result records the format of its texts."""
+        """Load a classifier that computes the loss of pairs."""
         note = {"redraft_reward": {"format": own.format, "max_length": own.model_max_length}}
         model = load_trained(own, ref, tokenizer, note=note, scores=True)
         compare(bare_of(model))
@@ -148,7 +148,7 @@ class Reward(Verb[RewardOptions]):
             learnt = set(map(os.path.realpath, own.data_path)) & set(
                 map(os.path.realpath, own.eval_data_path)
             )
-            what = "training pairs: this proves nothing" if learnt else "held-out pairs"
+            what = "training pairs, which proves nothing" if learnt else "held-out pairs"
             say(f"the result is measured on {what}.")
             for line in measured(loop, loop.eval_data).lines():
                 say(line)

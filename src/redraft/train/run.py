@@ -159,7 +159,7 @@ def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
 
 
 def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
-    """Return whether to train an adapter: as set by `lora`, otherwise if full training does not fit."""
+    """Return whether to train an adapter: as `lora` says or, by default, if full training does not fit."""
     if own.lora is not None:
         return own.lora
     parameters = sum(each.numel() for each in skeleton(model).parameters())
@@ -299,7 +299,7 @@ class Ready:
 
     @property
     def replaces(self) -> bool:
-        """Whether a new run would overwrite an output without `--overwrite_output_dir`."""
+        """Whether an earlier output is replaced although `--overwrite_output_dir` is not given."""
         if self.checkpoint or self.own.overwrite_output_dir:
             return False
         output = self.loop.folder
@@ -327,7 +327,7 @@ class Ready:
         return f"\n{scores}`redraft train {self.own.verb}` trained it on {of}: {self.plan}.\n"
 
     def say_first(self, say: Say) -> None:
-        """Tell which step is the first, because it may take a minute."""
+        """Announce the first step, because it may take a minute."""
         if not self.is_complete:
             say(f"step {self.checkpoint.step + 1 if self.checkpoint else 1} begins.")
 
@@ -391,7 +391,7 @@ class Ready:
 
 
 def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say | None = None) -> Ready:
-    """Prepare a run up to its first step, quick checks first. `warn` is called even if the run is quiet."""
+    """Prepare a run up to its first step. `warn` is called with lines that even a quiet run shows."""
     tell, alarm = (say, warn or say) if leads() else (lambda _: None,) * 2
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     verb = verb_of(type(asked))

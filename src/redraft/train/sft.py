@@ -42,13 +42,13 @@ class Sft(Verb[SftOptions]):
         return Encoder(tokenizer, own.format, own.training_objective, own.model_max_length, first=first)
 
     def rows(self, lengths: Ints, own: SftOptions) -> Rows:
-        """Assign examples to rows: as many as fit, or one each."""
+        """Fill each row with as many examples as fit or, without packing, with one."""
         if own.packing:
             return pack(lengths, own.model_max_length, own.seed)
         return one_a_row(lengths, own.model_max_length)
 
     def model(self, own: SftOptions, ref: str, tokenizer: Tokenizer, *, say: Say) -> Made:
-        """Load a model and set up its loss. If it learns chains, its configuration records that."""
+        """Load a model, and set up its loss."""
         native = own.format == "selfee" and own.training_objective != "answer"
         model = load_trained(own, ref, tokenizer, note={"redraft_format": NATIVE_FORMAT} if native else {})
         if own.lora_from and isinstance(model, PeftModel):
@@ -78,10 +78,10 @@ VERB = Sft()
 
 
 def with_loss(model: PreTrainedModel | PeftModel, *, say: Say, packed: bool) -> bool:
-    """Set up loss and attention. Return whether examples that are joined in a row are kept apart."""
+    """Set up a model's loss and attention. Return whether several examples may be joined in one row."""
     bare = bare_of(model)
     if getattr(bare.config, "output_router_logits", False):
-        say("output_router_logits: the loss that balances the load of experts is left out.")
+        say("output_router_logits is ignored: the loss that balances experts is left out.")
     fuse(bare)
     return can_join(bare, say=say, needed=packed)
 

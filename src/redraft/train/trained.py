@@ -274,7 +274,7 @@ class Trained:
             raise unreadable(folder, error) from error
 
     def check_way(self, folder: Path) -> None:
-        """Raise `ModelError` if only one of a checkpoint and this run uses FSDP."""
+        """Raise `ModelError` if a checkpoint was saved with FSDP and this run has none, or the reverse."""
         ways = {True: "with FSDP", False: "without FSDP"}
         ours, theirs = ways[bool(self.fsdp)], ways[any(folder.glob("pytorch_model_fsdp*"))]
         if ours != theirs:

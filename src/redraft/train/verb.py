@@ -1,4 +1,4 @@
-"""Define the parts of `redraft train` that differ between verbs. `run` is the same for all."""
+"""Define what each verb of `redraft train` provides, such as its data and its loss."""
 
 # ruff: noqa: ARG002  (most verbs need few of these arguments)
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Verb(ABC, Generic[Own]):
     """A verb of `redraft train`, such as `sft`."""
 
     row: str  # the noun for a row
-    # How a preview describes tokens marked in the prepared data ("" if none are marked), and the others.
+    # How a preview describes the marked tokens of an example ("" if none are marked), and the others.
     marked: tuple[str, str]
-    parts: tuple[str, ...] = ()  # a preview's names for the examples of a row
+    parts: tuple[str, ...] = ()  # names of a row's examples in a preview, such as chosen and rejected
     measures = False  # whether the result is measured on the evaluation data, whatever `--eval_strategy` is
     scores = False  # whether the model is a classifier with one label, which does not pad with end-of-text
 
@@ -54,7 +54,7 @@ class Verb(ABC, Generic[Own]):
     def source(
         self, model: Any, data: Data, own: Own, args: TrainingArguments, tokenizer: Tokenizer
     ) -> tuple[Source, Any]:
-        """Return the loop's data, and a module around the model that computes the loss, or None."""
+        """Return the loop's data, and a module that computes the loss; None if the model does."""
         return data, None
 
     def finish(self, own: Own, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:

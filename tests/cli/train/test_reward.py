@@ -31,7 +31,7 @@ def test_from_pairs_to_a_check(here: Path) -> None:
     held_out = ["--eval_data_path", "pairs.jsonl"]
     done = train(*USUAL.split(), "--learning_rate", "1e-2", "--max_steps", "12", *held_out)
     assert done.exit_code == 0, done.output
-    assert "training pairs: this proves nothing.\nredraft: 24 pairs: accuracy 100.0%" in done.stderr
+    assert "training pairs, which proves nothing.\nredraft: 24 pairs: accuracy 100.0%" in done.stderr
     assert "Try it: redraft ask … --mode best-of --check reward:out" in done.stderr
     assert json.loads(Path("out/eval.json").read_text())["pairs"] == 24
     assert json.loads(Path("out.run.json").read_text())["command"] == "train reward"

@@ -1,12 +1,12 @@
 """PPO, RLOO and GRPO as pure functions: tensors in, tensors out.
 
-They are in the order of a step: scores of whole texts become rewards of tokens, rewards and values become
-advantages, and advantages weigh the losses. The caller keeps β and the optimizer.
+The functions are in the order of a step: scores of whole texts become rewards of tokens, rewards and values
+become advantages, and advantages weigh the losses. The caller keeps β and the optimizer.
 
 Tensors of tokens are [sequences, tokens]. They contain response tokens only, padded on the right. `mask` is
 bool and true at real tokens, including EOS. Padding may contain anything, even NaN: it is never read.
-Results are 0 there, and importance weights 1. Computation is in 32 bits, or in 64 if the inputs have 64;
-statistics of a group are computed in 64, where equal numbers have no spread. Log-probabilities and KL are in
+At padding, results are 0 and importance weights 1. Computation is in 32 bits, or in 64 if the inputs have 64.
+Statistics of a group are always in 64, so that equal numbers have no spread. Log-probabilities and KL are in
 nats.
 
 Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, GRPO 2402.03300, and Schulman,
@@ -199,7 +199,7 @@ def gae(
 
     Args:
         values: V of the state before each token, from the policy that sampled.
-        lam: 1 gives the Monte-Carlo return minus V, 0 the error of one step.
+        lam: 1 gives the Monte-Carlo return minus V, 0 the one-step TD error.
     """
     rewards, values = _real(rewards, mask), _real(values, mask)
     advantages = rewards + gamma * pad(values[:, 1:], (0, 1)) - values
@@ -211,9 +211,8 @@ def gae(
 def rloo_advantages(scores: Tensor) -> Tensor:
     """Return each score minus the mean of the prompt's other scores, [prompts, samples].
 
-    The RLOO estimator of 2402.14740. The paper and TRL first subtract β times the summed log-ratio of the
-    sequence from its score. TRL clips the loss, the paper does not. All tokens of a sequence get
-    its advantage.
+    The RLOO estimator of 2402.14740. The paper and TRL first subtract β times the sequence's summed log-ratio
+    from its score. TRL clips the loss, the paper does not. All tokens of a sequence get its advantage.
     """
     count, (_, centred) = scores.shape[1], _centred(scores, (1,))
     return (centred * count / (count - 1)).to(_wide(scores).dtype)  # x − (Σ − x) / (n − 1), with Σ = n·μ
@@ -266,7 +265,7 @@ def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max:
     """Return min(π / μ, `clip_max`), which corrects for tokens drawn by μ instead of π; 1 at padding.
 
     μ is the sampler, which uses the same weights but computes in another order, in other batches or in
-    another number format. A token's loss times this weight has the expectation of π's loss, except where
+    another number format. The expectation of a weighted loss is that of a loss on π's tokens, except where
     clipped. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
     truncate at 2, like verl's `rollout_is: token` and TRL's `vllm_importance_sampling_mode="token_truncate"`.
 

@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
 
 class Policy(nn.Module):
-    """A policy in training, with a value head. Create it before the first step."""
+    """A policy in training, with a value head."""
 
     def __init__(self, model: PeftModel, own: PpoOptions) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Policy(nn.Module):
 
     @property
     def branches(self) -> bool:
-        """Whether a prefix that rows share is computed only once. On a GPU, wide batches are faster."""
+        """Whether prefixes shared by several rows are computed only once. On a GPU, that would be slower."""
         bare = bare_of(self.model)
         attends: str = bare.config._attn_implementation  # noqa: SLF001 - the only way to ask
         return bare.device.type == "cpu" and attends == attention.NAME
@@ -108,9 +108,9 @@ class Policy(nn.Module):
 def unwrapped(model: Any) -> Iterator[Any]:
     """Yield the bare model with plain layers in place of adapted ones, and restore it at the end.
 
-    Weights in 32 bits are copied, and the adapter is merged into the copies, which costs the least. In 16
-    bits, merging a step's change at a learning rate of 2e-4 would leave 95 % of the entries unchanged. So the
-    adapter stays beside 16-bit weights, in their dtype, as under autocast.
+    If weights have 32 bits, the adapter is merged into copies of them, which is fastest. 16-bit weights
+    are too coarse: after a step with a learning rate of 2e-4, merging would leave 95 % of them unchanged. So
+    the adapter is computed beside them, in their dtype, as under autocast.
     """
     bare = bare_of(model)
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
@@ -147,7 +147,7 @@ def _plain(layer: Any) -> nn.Module:
 
 @contextmanager
 def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
-    """Yield a model with the modules of these names replaced, and restore it at the end."""
+    """Yield a model with some modules replaced, given by name, and restore it at the end."""
     own = {name: model.get_submodule(name) for name in others}
     try:
         for name, each in others.items():
@@ -159,17 +159,17 @@ def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
 
 
 # The rows of a batch as a tree: a prefix that several rows share is computed once. All prompts of a template
-# begin alike, and all rows of one prompt contain it. The tokens of the tree are one row: each part
-# attends to itself and to the parts above it (`attention`).
+# begin alike, and all rows of one prompt contain it. The tokens of the tree are one row: each branch
+# attends to itself and to the branches above it (`attention`).
 
-WORTH = 4  # minimum tokens of a shared part, which costs a call of attention in each layer
+WORTH = 4  # minimum tokens of a shared prefix, because each branch costs a call of attention per layer
 
 
 class Branch(NamedTuple):
-    """Consecutive tokens that the same rows share: their number, and the branches before them."""
+    """Consecutive tokens that the same rows share."""
 
-    tokens: int
-    above: tuple[int, ...]
+    tokens: int  # the number of tokens
+    above: tuple[int, ...]  # the indices of the branches before them
 
 
 class Tree(NamedTuple):
@@ -235,11 +235,11 @@ class Response:
 
 
 class Sampler:
-    """Writes responses with the transformers engine, using the weights in training.
+    """Samples responses with the transformers engine, using the weights in training.
 
     The prompts of a chunk begin together, and all end before the next chunk begins. So a rollout batch that
-    is repeated after a stop has the same batches and the same responses. `ctx` is the maximum number of
-    tokens in a prompt with its response; `least` is the minimum in a response.
+    is repeated after a stop has the same responses. `ctx` is the maximum number of tokens in a prompt with
+    its response, and `least` the minimum in a response.
     """
 
     ended = tokens = 0  # counts of all responses
@@ -282,15 +282,15 @@ class Sampler:
 
 
 def recorded(record: Chain, response: Response) -> Chain:
-    """Return a record with the response as its answer. `finish` shows whether the response was cut off."""
+    """Return a record with the response as its answer."""
     finish: Finish = "stop" if response.ended else "max_tokens"
     return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
 
 
 class Samples:
-    """`samples.jsonl`: every response of a run with its reward, written when its chunk is judged.
+    """Writes `samples.jsonl`, which contains every response of a run with its reward.
 
-    The first process writes it. A resumed run keeps the lines of earlier rollout batches.
+    Only the first process writes. A resumed run keeps the lines of earlier rollout batches.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -298,7 +298,7 @@ class Samples:
         self._file: LineFile | None = None
 
     def open(self, since: int) -> None:
-        """Open the file, and delete its lines for rollout batches from number `since` on."""
+        """Open the file, and delete the lines of rollout batch `since` and of later ones."""
         if self._file:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -319,7 +319,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write the responses of a chunk. A score maps each value of `--reward` to its part of the reward."""
+        """Write the responses of a chunk. A score maps each value of `--reward` to its weighted reward."""
         lines = [
             {
                 "rollout": rollout,

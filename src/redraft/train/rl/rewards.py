@@ -1,8 +1,7 @@
 """Judge answers by a reward, or by a weighted sum of rewards (docs/rlhf.md lists the kinds).
 
 A reward receives an answer as a record: the prompt, the answer as the best step, and the data's other fields
-in `meta`. A Python function receives the answer's text, the text and the prompt, or
-the record: its parameters decide (docs/rlhf.md).
+in `meta`. A Python function may instead take the answer's text, with or without the prompt.
 
 A reward that is not a finite number stops the run, because training on NaN would destroy the model.
 """
@@ -71,7 +70,7 @@ async def _returned(check: FunctionCheck, chain: Chain) -> float:
     except BaseException as error:
         if not is_crash(error):
             raise
-        hint = "Fix the function, and type the same command again: it resumes."
+        hint = "Fix the function, and type the same command again: the run resumes."
         raise CheckError(f"the reward {check.name} crashed: {crash_of(error)}", hint=hint) from error
     return _number(found.score if isinstance(found, Outcome) else found, check.name, chain)
 

@@ -1,4 +1,4 @@
-"""Make a model that revises by itself: its tasks, its training records, and the stages of its training."""
+"""Train a model to revise its own answers: tasks, training records, and the stages of training."""
 
 from redraft.train.self.tasks.numbers import spoiled_number
 from redraft.train.self.tasks.task import Judged, Task, Values, equal_to

@@ -1,8 +1,9 @@
-"""Find how certain a criticism must be to count: the probability of its least likely token.
+"""Find how certain a critic must be before an answer is revised.
 
-A small critic sometimes computes a wrong value, and would then make a right answer wrong, but it is seldom
-certain of that value. The threshold is the lowest at which revising makes hardly any right answers wrong,
-plus a margin. It is stored in the adapter. Below it, a verdict is `unknown` (`EngineInfo.certain`).
+Certainty is the probability of a criticism's least likely token. When a small critic computes a wrong value,
+which would make a right answer wrong, it is seldom certain. So verdicts below a threshold are `unknown`
+(`EngineInfo.certain`). The adapter stores the threshold: the lowest at which revising makes hardly any right
+answers wrong, plus a margin.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ from redraft.train.self import lessons
 from redraft.train.self.tasks.task import Task
 
 MOST_BROKEN = 0.02
-"""The largest share of a task's exercises that revising may turn from right to wrong, without the margin."""
+"""The largest share of a task's exercises that revising may make wrong before `MARGIN` is added."""
 EXERCISES = 100  # exercises per task. With fewer, one answer made wrong by chance would decide.
 MARGIN = 3
-"""Steps to add to the threshold, which is found with the wordings of training. With new wordings, critics are
-more often certain of a mistake: one critic made 10 of 63 right answers wrong without the margin, and 1 with
-it (benchmarks/LOST.md)."""
+"""Steps to add to the threshold, because critics are more often certain of a mistake in new wordings: one
+critic made 10 of 63 right answers wrong without the margin, and 1 with it (benchmarks/LOST.md)."""
 _STEPS = tuple(number / 20 for number in range(20))
 
 
@@ -40,7 +40,7 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the lowest threshold that makes at most `MOST_BROKEN` of a task's answers wrong, plus `MARGIN`.
+    """Return the threshold: the lowest that satisfies `MOST_BROKEN` for all tasks, plus `MARGIN`.
 
     Args:
         found: The revisions.

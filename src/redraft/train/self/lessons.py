@@ -1,7 +1,7 @@
-"""Make records to train and test on: answers to random exercises, and chains on a model's own drafts.
+"""Make training and test records: answers to random exercises, and chains that begin with a model's drafts.
 
-Half of the chains begin with a wrong draft. As many of these drafts as possible are the model's own; the rest
-are made wrong on purpose. Feedback is always true, because the task's check writes it.
+Half of the chains begin with a wrong draft. If the model wrote too few wrong drafts, others are made wrong on
+purpose. Feedback is always true, because the task's check writes it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Verdict
 from redraft.errors import UsageError
 from redraft.train.self.tasks.task import HELD_OUT, Judged, Task
 
-LONGEST_DRAFT = 200  # characters. Feedback should not discuss a longer draft.
+LONGEST_DRAFT = 200  # characters. Longer wrong drafts are replaced: feedback should not discuss them.
 PHRASES = {True: "Revision is not needed.", False: "Revision is needed."}
 """The verdicts, in SelFee's words (reference/selfee.md)."""
 UNKNOWN = "This cannot be worked out here step by step, so it stays unchecked."
@@ -41,7 +41,7 @@ def held_out(task: Task, count: int, seed: int) -> list[Chain]:
             return list(found.values())
     raise UsageError(
         f"the task {task.name!r} draws only {len(found)} different exercises, but {count} must be held out.",
-        hint="Let it draw from more values, or hold out fewer: --held-out N",
+        hint="Let the task draw from more values, or hold out fewer: --held-out N",
     )
 
 
@@ -56,12 +56,12 @@ def training(task: Task, part: str, count: int, seed: int, without: set[str]) ->
             yield chain
         if made == count:
             return
-    hint = "Let it draw from more values, or hold out fewer: --held-out N"
+    hint = "Let the task draw from more values, or hold out fewer: --held-out N"
     raise UsageError(f"almost all exercises of the task {task.name!r} are held out.", hint=hint)
 
 
 def key(chain: Chain) -> str:
-    """Return a key that equal exercises share, however they are worded."""
+    """Return the same key for exercises with the same task and values, however they are worded."""
     return f"{chain.meta['task']} {sorted(chain.meta['values'].items())}"
 
 
@@ -83,7 +83,7 @@ def passes(task: Task, chain: Chain, answer: str) -> bool:
 
 
 def chains_on(task: Task, drafted: Sequence[Chain]) -> Iterator[Chain]:
-    """Yield chains on a model's answers to a task's exercises. Half of the first drafts are wrong."""
+    """Turn a model's answers to a task's exercises into chains. Half of them begin with a wrong answer."""
     for place, chain in enumerate(sorted(drafted, key=lambda chain: _own_fault(task, chain), reverse=True)):
         right = task.right(chain.meta["values"])
         if place < len(drafted) // 2:

@@ -27,7 +27,7 @@ HEAD = ["task", "answer 0", "final", "gain", *_CHANGES, "verdicts", "unknown", "
 
 @dataclass(frozen=True)
 class Outcome:
-    """The results of a task's chains, with one entry per prompt, in the order of their ids.
+    """The results of a task's chains. Each tuple has one entry per chain, in the order of their ids.
 
     Attributes:
         first: Whether answer 0 is right.

@@ -40,10 +40,10 @@ LONGEST_CHAIN = 512  # tokens of a chain; the longest feedback has about 200
 REVISIONS = 1  # as in training, because a second criticism would repeat the first
 EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 """Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
-FEWEST_EVERYDAY = 400  # the least number of answers to everyday prompts to train on
+FEWEST_EVERYDAY = 400  # minimum number of answers to everyday prompts to train on
 REHEARSED = 2
-"""The number of exercises of a new task for each exercise that rehearses an old one. With six, the model
-forgot much (benchmarks/LOST.md)."""
+"""Exercises of a new task per exercise that rehearses an old task. With six, the model forgot much
+(benchmarks/LOST.md)."""
 RANKS = {"answers": 4, "critic": 15}  # adapters' ranks. The adapters take 12 MB in 16 bits.
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """Settings to train an earlier run's adapters further: steps of about 1,000 tokens, and a lower rate."""
@@ -57,7 +57,7 @@ class Scale:
 
     answers: int = 1600  # to learn answers from
     drafts: int = 2400  # to draft, criticise and revise
-    held_out: int = 300  # to test on, in wordings that nothing was trained on
+    held_out: int = 300  # to test on, in wordings not used for training
     answer_steps: int = 150  # 0 leaves the adapter of an earlier run as it is
     chain_steps: int = 1300
 
@@ -72,7 +72,7 @@ class Start:
 
     @classmethod
     def of(cls, name: str) -> Start:
-        """Return the start of the default model, or of a folder of `redraft train self`.
+        """Return the adapters of the default model, or of a folder of `redraft train self`.
 
         Raises:
             UsageError: There is no such run, or it did not make both adapters.
@@ -91,7 +91,7 @@ class Start:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """A record that identifies both adapters, with the names of the tasks."""
+        """A record of the adapters' contents and the names of the learnt tasks."""
         made = fingerprint([self.answers, self.critic])
         return {"sha256": made["sha256"], "learnt": [task.name for task in self.learnt]}
 
@@ -102,8 +102,8 @@ class Road:
 
     folder: Path
     tasks: Sequence[Task]
-    # A file of prompts outside all tasks, or None for `EVERYDAY`. Training on the base's own answers keeps
-    # its behaviour. The answering adapter's drafts teach the critic to say that it does not know.
+    # A file of prompts outside all tasks, or None for `EVERYDAY`. Training on the base's answers to these
+    # prompts keeps its behaviour. From drafts of answers, the critic learns to say that it does not know.
     everyday: Path | None = None
     scale: Scale = Scale()
     model: str = "default"  # the base

@@ -1,6 +1,6 @@
-"""Define the task `exercises` of `redraft eval`. `redraft diagnose` draws its prompts by the name of a task.
+"""Define the task `exercises` of `redraft eval`: the exercises of `redraft train self`.
 
-The check reports only whether an answer is right. The task's own check would reveal the answer.
+The check reports only whether an answer is right, because the feedback of `Task.judge` reveals the answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Solved:
 
     @property
     def name(self) -> str:
-        """The name of the check, with the name of its task."""
+        """The name of the check, such as `exercise add`."""
         return f"exercise {self.task.name}"
 
     def check(self, answer: str, _: Prompt) -> Outcome:

@@ -1,1 +1,1 @@
-"""Make whole systems with one command. A recipe lists stages: verbs that run once and can be resumed."""
+"""Make whole systems with one command, `redraft run`. A recipe lists the stages, which can be resumed."""

@@ -3,8 +3,8 @@
 A record of each stage is kept in `DIR/.run`. A stage is done if its record is complete, and its options and
 the content of all its inputs are as recorded. The verbs themselves resume unfinished outputs.
 
-The recipe states hours, sizes and tokens. The cost is computed from the tokens and the price of the stage's
-model, which is read from the config file or the option `price`. Local models cost nothing.
+The recipe states hours, sizes and tokens. Costs are computed from the tokens and the price of the stage's
+model: the option `price`, or the price in the config file. Local models cost nothing.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def price(options: Mapping[str, Any]) -> Price | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages of a run. Finished ones cost nothing."""
+    """The stages of a run."""
 
     rows: Sequence[Row]
 

@@ -76,7 +76,7 @@ class Stage:
 
     @property
     def made(self) -> str:
-        """A description of how the stage's output is made."""
+        """The stage's verb and inputs as text, such as `train sft from tasks`."""
         read = f" from {', '.join(self.reads)}" if self.reads else ""
         return f"{'a command' if self.command else self.verb}{read}"
 

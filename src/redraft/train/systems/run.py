@@ -58,7 +58,7 @@ class Run:
         return [each for each in self.system.stages.values() if each.name in names]
 
     def plan(self) -> Plan:
-        """Return the plan of the wanted stages. A stage whose inputs are made again may still be done."""
+        """Return the plan of the wanted stages. Stages that read an unfinished one count as unfinished."""
         again, rows = set[str](), list[Row]()
         for stage in self.wanted:
             state = self.ledger.state(stage, self._made(stage))
@@ -92,7 +92,7 @@ class Run:
                 from redraft.train.systems.page import write_pages
 
                 write_pages(self.system, self.ledger, self.plan())
-            self.tell(f"all is done: {page}")
+            self.tell(f"all stages are done: {page}")
         finally:
             os.close(self._lock)
 
@@ -114,7 +114,7 @@ class Run:
         end = time.monotonic() + self.patience
         while (lock := open_locked(self.folder / ".run" / "lock")) is None:
             if time.monotonic() > end:
-                hint = "Wait for it, or name another folder: -o DIR"
+                hint = "Wait for it to end, or name another folder: -o DIR"
                 raise OutputError(f"another run is using {self.folder}.", hint=hint)
             time.sleep(0.1)
         return lock
@@ -147,7 +147,7 @@ class Run:
         status = int(found.pop("status"))
         out = self.ledger.hashes.of(self.ledger.out(stage))
         if not status and out is None:
-            self.tell(f"{stage.name}: it succeeded, but did not write {self.ledger.out(stage)}.")
+            self.tell(f"{stage.name}: the stage succeeded, but did not write {self.ledger.out(stage)}.")
             status = 1
         says = found.pop("says", "")
         record.end(**found)

@@ -1,4 +1,4 @@
-"""Call the function of a stage's verb, with the stage's options by name and one output.
+"""Call the function of a stage's verb with the stage's options and output.
 
 Most functions are those of redraft's Python API (docs/python.md). Functions that need more than plain values
 are wrapped here.
@@ -95,8 +95,8 @@ def find_verb(name: str) -> Verb:
 def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     """Raise `UsageError` if an option of a verb is unknown or missing, or has a wrong value.
 
-    Values with `{NAME}` in them are not checked. The others are checked for `train`, with the recipe that
-    they name, and for verbs that cost money. Of other verbs, only fixed choices are checked.
+    Values that contain `{NAME}` are not checked. The other values of `train` and of verbs that cost money
+    are. For all other verbs, only options with fixed choices are checked.
     """
     whole = {name: each for name, each in options.items() if not any(names_in(each))}
     known: dict[str, None] = {}
@@ -208,7 +208,7 @@ _NAME = re.compile(r"\{\{|\}\}|\{([a-z][\w-]*)\}")
 
 
 def filled(value: Any, names: Mapping[str, Any]) -> Any:
-    """Replace `{NAME}` in an option by the values of these names. Doubled braces stay doubled."""
+    """Replace each `{NAME}` in an option by its value in `names`, if it has one. Doubled braces stay."""
 
     def fill(text: str) -> Any:
         if (whole := _NAME.fullmatch(text)) and whole[1] in names:
@@ -232,7 +232,7 @@ def _texts(value: Any, change: Callable[[str], Any]) -> Any:
 
 
 def names_in(value: Any) -> Iterator[str]:
-    """Yield the names in braces in an option."""
+    """Yield each name in an option that is written as `{NAME}`."""
     if isinstance(value, str):
         yield from (found[1] for found in _NAME.finditer(value) if found[1])
     elif isinstance(value, list | dict):

@@ -21,8 +21,8 @@ Values = Mapping[str, Any]  # the values of an exercise: JSON, for a chain's `me
 SAID: Mapping[str, Any] = json.loads(Path(__file__).with_name("wordings.json").read_text("utf-8"))
 """The wordings of the tasks that redraft ships, by their names."""
 
-HELD_OUT = 5  # the number of a task's last wordings, which are kept for testing
-SHOWN = 120  # the most characters of an answer that feedback quotes
+HELD_OUT = 5  # this many of a task's wordings, the last ones, are kept for testing
+SHOWN = 120  # maximum characters of an answer that feedback quotes
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Task:
     name: str  # its name in records and tables
     # Ways to ask for it, with the names of values in braces. The last `HELD_OUT` are kept for testing.
     wordings: Sequence[str]
-    draw: Callable[[Random], Values]  # random values. Held-out exercises share none with others.
+    draw: Callable[[Random], Values]  # random values
     right: Callable[[Values], str]  # a right answer
-    spoil: Callable[[Values, Random], str]  # a likely wrong answer of a small model; may be right by chance
+    spoil: Callable[[Values, Random], str]  # a wrong answer as small models write; may be right by chance
     judge: Callable[[Values, str], Judged]  # an exact check of an answer, with its work
     licence: str = UNKNOWN  # licence of the exercises, for the card of a model trained on them
 
