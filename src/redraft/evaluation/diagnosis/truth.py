@@ -1,7 +1,7 @@
 """Find out whether a chain's answers are right, by its task, by given checks or by the chain's own checks.
 
 The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo, an empty text (`is_answer`) or a `lost`
-text is never right, even if a check passes it. Without truth, a judge compares answers with single answers.
+text is never right, even if a check passes it. `preferences` reads the verdicts of a judge instead.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Known:
     """A chain with the truth about each of its answers."""
 
     chain: Chain
-    truth: Truth  # of its task, of the user's checks (`SCORE`), or of its own (`OWN`)
+    truth: Truth  # by its task, by the user's checks (`SCORE`) or by its own (`OWN`)
 
     @cached_property
     def rights(self) -> tuple[bool, ...]:
@@ -144,7 +144,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def leaked(files: Iterable[Path]) -> str:
-    """Return a check that scores, and told the writer a text that the prompt lacks; "" if there is none."""
+    """Return a scoring check, such as `contains:rain`, whose text only feedback told the model, or ""."""
     answered = ([*chains_of(file)] for file in files)
     for each in (each for made in answered if any(c.steps for c in made) for each in known(made).chains):
         for name in each.guided & each.scored:
@@ -258,7 +258,7 @@ def reviews_in(folder: Path) -> Iterator[Review]:
 
 
 def preferences(file: Path) -> dict[str, float]:
-    """Map ids to 1 if the way's answer beat the single answer in both orders, -1 if it lost both, else 0."""
+    """Map ids to 1 if the way's answer beat the single one in both orders, -1 if it lost in both, else 0."""
     said, found = dict[Any, int](), dict[str, float]()
     for review in reviews_in(file.parent):
         first, second = review.score or (0, 0)  # an unreadable review is a tie

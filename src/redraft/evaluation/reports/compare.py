@@ -243,7 +243,7 @@ class Comparison:
 
     @property
     def sums(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The sums of both sides' scores: first with the model's answer shown first, then shown second."""
+        """The sums of the model's and the opponent's scores: with the model's answer first, then second."""
         one, two, three, four = map(float, self.sample.sums[:4])
         return (one, two), (three, four)
 
@@ -370,8 +370,8 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    A comparison takes the side of the model that comes earlier in `first`. If it contains neither model,
-    the side is that of the model shown first in the pair's first review (second if it is `swapped`).
+    Its `model` is the one that comes earlier in `first`. If neither is listed there, it is the model shown
+    first in the pair's first review (second if the review is `swapped`).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:

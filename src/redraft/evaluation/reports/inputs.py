@@ -132,7 +132,7 @@ class Material:
             message = f"{where}: the answer {answer_id!r} is not in {' or '.join(self.names)}."
             raise RecordError(message, hint=_JUDGED)
         raise RecordError(
-            f"{where}: the answer {answer_id!r} is in {' and '.join(found)}, so which was judged is unclear.",
+            f"{where}: the answer {answer_id!r} is in {' and '.join(found)}; it is unclear which was judged.",
             hint=_NAMING,
         )
 
