@@ -505,7 +505,7 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
 
 def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> None:
     prompts(3)
-    refused(chosen(ways="one,vote,best"), "there are no votes to count.", "numbers, letters or exercises")
+    refused(chosen(ways="one,vote,best"), "there are no votes to count.", "such as numbers or letters")
     refused(chosen("--tasks", GSM8K), "the checks of gsm8k need the right answers", "--check")
     refused(chosen("--tasks", "add"), "the checks of add need", "without --judge: --check 'matches:[0-9]'")
     other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)

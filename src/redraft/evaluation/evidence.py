@@ -19,13 +19,13 @@ from scipy import special
 
 _PARTS = (np.arange(64) + 0.5) / 64
 BETS = special.betaincinv(0.5, 0.5, _PARTS)
-"""Bets, as shares of the wealth at stake. The wealth is split equally among them, so no choice is needed.
+"""Bets, as shares of the wealth at stake. The wealth is split equally among them.
 
 They follow the arcsine law (Krichevsky and Trofimov's mixture). If all values are alike, the largest bet is
 the best, and evenly spaced bets would contain few large ones.
 """
 MIDDLING = special.betaincinv(3.0, 3.0, _PARTS)
-"""Bets on differences between ways: mostly middling, which needs a fifth fewer items there."""
+"""Bets on differences between ways: most are near 0.5, which needs a fifth fewer items than `BETS`."""
 _HALVINGS = 30  # bisections of the interval that contains a bound, for a precision of 1e-9
 
 

@@ -1,4 +1,4 @@
-"""Choose a way to answer prompts, such as best of 4, with a promise (`redraft diagnose --choose`).
+"""Choose one of several ways to answer prompts, such as best of 4 (`redraft diagnose --choose`).
 
 The ways answer the prompts in blocks. After each block, a way is dropped if it is certainly not ahead of the
 leading way by the margin; it may return if another way leads. The runs end as soon as some way is certainly
@@ -7,8 +7,8 @@ prompt or at a limit.
 
 A choice is false if it was `certain` but is behind the best way by the margin or more. The probability is at
 most 5 %, divided among the ways that could be chosen falsely: all except the best one and those in `NEVER`.
-All bounds of the promise and of the gains also hold with 95 % confidence. Both are true however often the
-results are checked (`evaluation.evidence`).
+All bounds of the promise and of the gains also hold with 95 % confidence. Both guarantees are valid however
+often the results are checked (`evaluation.evidence`).
 """
 
 from __future__ import annotations
@@ -352,7 +352,7 @@ class Choice:
                 "tasks": [task.name for task in matrix.tasks],
                 "checks": [] if alone else types_of(checks),
                 "drift": "tell",
-                # A use of `alone` with checks is reported too.
+                # With `alone`, checks that are used later are watched too.
                 "watched": alone
                 or not (given.get("check") or {task.task for task in matrix.tasks} - {"checks"}),
                 "evidence": str(matrix.plan.out),
@@ -429,7 +429,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
 
 
 def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
-    """Recompute a way's figures from its evidence, and compare them with its file.
+    """Recompute the promise of a recipe from its evidence, and compare it with the recipe's file.
 
     Return the differences, and a sentence that sums up the result.
 
@@ -438,7 +438,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     """
     told = yaml_of(text := text_of_settings(file), file)
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may expand to any size
-        raise UsageError(f"{file} has a YAML alias, which --choose never writes.", hint="Write its value.")
+        raise UsageError(f"{file} has a YAML alias, which --choose never writes.", hint="Write the value.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
         hint = "Give a file that --choose wrote: its promise.evidence is the name of a folder."

@@ -43,7 +43,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the indices of the two ascending `costs` around `at`, and where `at` lies, 0 (low) to 1."""
+    """Find `at` among ascending `costs`: the indices below and above, and the position between, 0 to 1."""
     low = max(bisect_left(costs, at) - 1, 0)  # below `at` if possible, so that there is a line to it
     high = max(bisect_right(costs, at) - 1, min(low + 1, len(costs) - 1))
     gap = costs[high] - costs[low]
@@ -80,7 +80,7 @@ class Spent(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """The text for after the tokens, such as ` (partly estimated), 1.2 s, 0.000100 USD`; may be empty."""
+        """The text after a token count, such as ` (partly estimated), 1.2 s, 0.000100 USD`; may be empty."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
         partly = " (partly estimated)" * (self.estimated > 0)
         return partly + seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
@@ -88,7 +88,7 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """The results of one way on the items that all ways answered. The order of items is always the same."""
+    """The results of one way on the items that all ways answered. All points have the same order of items."""
 
     IN_JSON: ClassVar = "way.kind way.texts score mean.tokens mean.prompts mean.seconds mean.money"
 
@@ -201,7 +201,7 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points by cost, after a cheaper single answer to the same prompt."""
+        """Return a kind's points by cost. The single answer comes first if it is cheaper and comparable."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (one for one in self.points if one.way.kind == "plain" and not one.base and kind != "alone")
@@ -238,7 +238,7 @@ class Curves:
         curves = self.curve(kind), self.curve(ours)
         places = [around([*map(self.cost, curve)], at) for curve in curves]
         lines = [(curve[a], curve[b], part) for curve, (a, b, part) in zip(curves, places, strict=True)]
-        start, end, _ = lines[self.cost(self.last(ours)) > at]  # the other way has a point at this cost
+        start, end, _ = lines[self.cost(self.last(ours)) > at]  # the other way's curve ends at `at`
         slope = (end.mean.score - start.mean.score) / (self.cost(end) - self.cost(start) or math.inf)
 
         def net(low: Point, high: Point, part: float) -> list[float]:

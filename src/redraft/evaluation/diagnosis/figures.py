@@ -88,7 +88,7 @@ class Changes:
     pairs: tuple[Pair, ...]
 
     def count(self, before: bool, after: bool) -> int:  # noqa: FBT001  (right before, right after)
-        """Return the number of answers that were right (True) or wrong `before`, and are so `after`."""
+        """Count the answers with these outcomes before and after the revision. True means right."""
         return sum(pair[:2] == (before, after) for pair in self.pairs)
 
     @property
@@ -108,7 +108,7 @@ class Changes:
 
     @property
     def wrong(self) -> int:
-        """The number of answers that were wrong before."""
+        """The number of answers that were wrong before the revision."""
         return len(self.pairs) - self.right
 
     @cached_property
@@ -187,7 +187,7 @@ class Verdicts:
 
     @cached_property
     def balanced(self) -> Estimate:
-        """Balanced accuracy: the mean of two shares, wrong answers rejected and right ones accepted."""
+        """Balanced accuracy: the mean of recall and the share of right answers that are accepted."""
         return stats.balanced(self.judged)
 
     @property

@@ -214,7 +214,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def stored(file: Path, *names: str) -> dict[str, Any] | None:
-    """Return a file's JSON object; None if it is unreadable or one of its fields `names` is no object."""
+    """Return a file's JSON object; None if the file is unreadable or a field in `names` is not an object."""
     try:
         found: dict[str, Any] = json.loads(file.read_bytes())
         return found if all(isinstance(found[name], dict) for name in names) else None

@@ -98,7 +98,7 @@ class StrategyRuns:
     share: float | None = None
 
     def run(self, so_far: Ended) -> Ended:
-        """Make every unfinished run, and return the results with those `so_far`.
+        """Make every unfinished run, and return the combined result of `so_far` and these runs.
 
         Raises:
             OutputError: The folder contains runs with other settings, or is in use.
@@ -128,7 +128,7 @@ class StrategyRuns:
         return Ended(status, "", limits)
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:
-        """Return False if best of N, or a vote, with fewer drafts already takes the others' tokens."""
+        """Return False if the same way with fewer drafts already takes as many tokens as the others."""
         if strategy.kind not in SAMPLED:
             return True
         first = self.settings.get("seed") or 0

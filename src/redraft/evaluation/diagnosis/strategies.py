@@ -112,7 +112,7 @@ def strategies_of(
 class Retold:
     """A check with the same demand as the original but another message."""
 
-    part: Check
+    part: Check  # the original check
     message: str = ""  # replaces the message of each failure; may be empty
     never: bool = False  # whether to fail every answer, so that all samples are drawn
 
@@ -145,7 +145,7 @@ def retold(checks: Iterable[Check], message: str = "", *, never: bool = False) -
 
 
 def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
-    """Return the first check's function that reads an answer's result, such as a number; None without one."""
+    """Return a check's function that reads an answer's result, such as `42`; None if no check has one."""
     return next((getattr(check, "said") for check in checks if hasattr(check, "said")), None)  # noqa: B009
 
 

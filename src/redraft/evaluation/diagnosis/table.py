@@ -202,7 +202,7 @@ def _lines(page: str) -> dict[str, str]:
 
 
 def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
-    """Yield the parts of the report, for the terminal or with `charts` for the page."""
+    """Yield the parts of the report: for the page if `charts`, otherwise for the terminal."""
     for each in table.cells:
         name = f"{each.model}, {each.task}"
         note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
@@ -316,7 +316,7 @@ def some(faults: list[str]) -> list[str]:
 
 
 def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
-    """Check the answers of all chains again. Return their number, and the faults of the stored results."""
+    """Check all answers again. Return the number of answers, and the faults of the stored results."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
         if not (files := sorted((folder / RUNS).glob(f"*/{escape(name)}/seed-*/*.jsonl"))):

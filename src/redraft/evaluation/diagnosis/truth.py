@@ -144,7 +144,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def leaked(files: Iterable[Path]) -> str:
-    """Return a scoring check, such as `contains:rain`, whose text only feedback told the model, or ""."""
+    """Return a scoring check that told the model its text, such as `contains:rain`; "" if none did."""
     answered = ([*chains_of(file)] for file in files)
     for each in (each for made in answered if any(c.steps for c in made) for each in known(made).chains):
         for name in each.guided & each.scored:
@@ -188,7 +188,7 @@ def known(chains: Iterable[Chain]) -> Material:
     if not any(step.answer.strip() for chain in found for step in chain.steps):
         raise RecordError("there is no chain with an answer.", hint="Give a file that redraft answer made.")
     raise RecordError(
-        "nothing decides which answers are right: the chains have neither truth nor checks.",
+        "nothing decides which answers are right: the chains have neither scores nor checks.",
         hint="Name a check: --score 'words<=50'. Or answer a task: redraft eval gsm8k test.jsonl -o a.jsonl",
     )
 
@@ -200,13 +200,13 @@ def _about(chain: Chain) -> Mapping[str, Any]:
 
 def _told(chain: Chain) -> Known | str:
     if not _about(chain):
-        return "no truth"
+        return "no score"
     try:
         truth = truth_of(chain)
     except RecordError:
-        return "the truth cannot be read"
+        return "the score cannot be read"
     if truth is None or len(truth.steps) != len(chain.steps):
-        return "no truth about some answers"
+        return "no score for some answers"
     return Known(chain, truth)
 
 

@@ -151,8 +151,8 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
     """Read reviews, and find the models of each. A file's name may contain the models' names: `NEW_vs_OLD`.
 
     Raises:
-        RecordError: A file cannot be read or repeats a review. Or the models of a review are unclear, or its
-            question or answers were not given.
+        RecordError: A file cannot be read, or a review is repeated, has unclear models, or lacks its question
+            or answers.
     """
     ids, sides = dict[str, str](), dict[str, str]()
     for given in inputs:
