@@ -398,7 +398,7 @@ def logistic(x: Numbers, y: Numbers, weight: Numbers, penalty: float = 0.0) -> N
         slope = x.T @ (weight * (y - chance)) - penalty * beta
         curve = (x * (weight * chance * (1 - chance))[:, None]).T @ x + penalty * np.eye(len(beta))
         step = np.linalg.lstsq(curve, slope)[0]
-        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))  # separated data make it explode
+        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))  # separated data make steps explode
         beta = beta + step
         if np.abs(step).max() < 1e-8:
             break

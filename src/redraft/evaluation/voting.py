@@ -39,7 +39,7 @@ class VoteStore:
     """The votes of all voters, in one file."""
 
     def __init__(self, path: Path, provenance: Provenance) -> None:
-        """Open or create the file; follow links. Raise `OutputError` if its votes are on other answers."""
+        """Open or create the file. Raise `OutputError` if its votes are on other answers."""
         LineFile(path).close()  # raises if the path cannot be used
         self.path = path.resolve()
         with self._open() as (file, lines):

@@ -422,7 +422,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         if race.certain:
             break
         kinds = {"plain", *(way.kind for way in race.left)}
-        kinds |= {"revise"} if "shuffled" in kinds else set()  # its feedback is shuffled
+        kinds |= {"revise"} if "shuffled" in kinds else set()  # shuffled uses revise
         ways = [way for way in matrix.ways if WAYS[way] in kinds]
         running = replace(running, ways=ways, plan=replace(running.plan, limits=ended.left))
     return status, choice

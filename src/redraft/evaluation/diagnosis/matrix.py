@@ -79,7 +79,7 @@ class TaskFile:
         if answered and not now.startswith(file.read_bytes()):  # a file that grew is accepted
             said = f"{self.source} has changed since it was answered: {file} is the earlier version."
             hint = "Restore that version, or name another folder. To keep the replies, copy "
-            raise OutputError(said, hint=f"{hint}{folder.parent / RUNS}/*/*/replies.db into it first.")
+            raise OutputError(said, hint=f"{hint}{folder.parent / RUNS}/*/*/replies.db there first.")
         write_file(file, now)
         return file
 
@@ -110,7 +110,7 @@ class Matrix:
         settings = replace(settings, judge_was_named=False, tell=cache(settings.tell))
         tasks = [TaskFile.of(each, judged=bool(judge)) for each in _split(told.tasks)]
         ways = _split([settings.get("ways") or (RACED if told.choose else told.ways)])
-        always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # shuffled needs revise's
+        always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # shuffled uses revise
         ways = list(dict.fromkeys((*always, *ways)))
         return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
 

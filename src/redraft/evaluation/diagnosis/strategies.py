@@ -52,7 +52,7 @@ class Strategy:
 
     @property
     def called(self) -> str:
-        """The name that people type and read: `one` for `plain`, otherwise the name of the files."""
+        """The name that people type and read: `one`, `the judge`, or the name of the files."""
         return {"plain": "one", "pairs.reviews": "the judge"}.get(self.kind, self.name)
 
     @classmethod
@@ -132,7 +132,7 @@ class Retold:
         return schema_of(self.part)
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Run the original check, and replace its message."""
+        """Run the original check, and replace the message of a failure."""
         if self.never:
             return failed(self.message)
         outcome = await outcome_of(self.part, answer, prompt)

@@ -120,7 +120,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
         yield f"{where}, only the single answer is the base model's: gains may come from training."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
-        yield f"{name} tells the model a text that scores. To keep it secret, guide by another --check."
+        yield f"{name} scores, but told the model its text. To keep that secret, guide by another --check."
     own, told = (
         {(f.parent, c.id, c.steps[0].criticism) for f in files for c in chains_of(f) if c.revisions}
         for files in (runs.glob(f"seed-*/{kind}-2.jsonl") for kind in ("revise", "shuffled"))
@@ -157,7 +157,7 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
         others = UNGUIDED if ours == "alone" else {*curves.kinds} - {"alone"}
         if ours in MODES:
             others = {*curves.kinds} - {*REVISING}
-        twice = UNGUIDED if ours == "revise" and curves.native == curves.items else ()  # the rows of `alone`
+        twice = UNGUIDED if ours == "revise" and curves.native == curves.items else ()  # as for `alone`
         for other in curves.kinds:
             if other in others and other not in (ours, *twice):
                 same = _of_one_model(curves, ours, other) if other in CONTROLS else curves
@@ -257,7 +257,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         UsageError: The folder does not exist, or a task runs a model's programs without `run_code`.
     """
     file, way = folder / TABLE, Path(f"{folder}.yaml")
-    hint = f"Make it: redraft diagnose {folder}. If it stopped, run its command with --tasks again first."
+    hint = f"Make it: redraft diagnose {folder}. If runs are unfinished, repeat their command with --tasks."
     if way.exists():
         hint = f"Verify the way that was chosen: redraft diagnose {way} --verify"
     if not folder.exists():
@@ -284,7 +284,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         return faults, "Not verified."
     figures = sum(isinstance(value, int | float) for _, value in _leaves(now, ""))
     files, texts = counted(len(table["files"]), "file"), counted(answers, "answer")
-    said = f"Verified: {figures:,} figures follow from {files}, as does the truth of {texts}."
+    said = f"Verified: {figures:,} figures follow from {files}, and so do the scores of {texts}."
     return [], said + f" Another version of redraft made {PAGE}, so it was not compared." * other
 
 

@@ -40,7 +40,7 @@ class Input(NamedTuple):
 
 
 def opened(path: Path) -> Input:
-    """Open a file, and find its kind by the first record. Standard input works too, and is read only once."""
+    """Open a file or standard input, and find its kind by the first record, which is kept in `records`."""
     records = raw_records(path)
     if (first := next(records, None)) is None:
         return Input(path, (), None)
