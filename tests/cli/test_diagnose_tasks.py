@@ -301,7 +301,7 @@ def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> No
 def test_the_name_of_a_task_is_no_pattern() -> None:
     Path("test.jsonl").rename("my[1].jsonl")
     assert run("gsm8k:my[1].jsonl", "--ways", "one").exit_code == 0
-    assert "the truth of 7 answers" in verify().stdout
+    assert "the scores of 7 answers" in verify().stdout
     write("my[1].jsonl", [{"question": "Another?", "answer": "#### 5"}])
     refused(run("gsm8k:my[1].jsonl"), "my[1].jsonl has changed since it was answered", "name another folder")
 
@@ -507,7 +507,7 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     prompts(3)
     refused(chosen(ways="one,vote,best"), "there are no votes to count.", "such as numbers or letters")
     refused(chosen("--tasks", GSM8K), "the checks of gsm8k need the right answers", "--check")
-    refused(chosen("--tasks", "add"), "the checks of add need", "without --judge: --check 'matches:[0-9]'")
+    refused(chosen("--tasks", "add"), "the checks of add need", "--check 'matches:[0-9]' and no --judge")
     other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)
     assert redraft(*other).exit_code == 0
     refused(redraft(*other, "--choose", "x.yaml"), "has runs without --choose")
@@ -675,7 +675,7 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     prompts(2)
     refused(chosen("--judge", "a", "--judge", "b"), "--judge was given twice.", "--judge a")
     refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")
-    refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
+    refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "and no --judge")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
     refused(chosen(), "no list of `checks`", "Without checks, --choose takes --judge MODEL.")
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered")

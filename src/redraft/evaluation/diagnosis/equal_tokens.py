@@ -208,7 +208,7 @@ class Curves:
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare two kinds of ways at the highest cost that both reach, otherwise at similar costs."""
+        """Compare two kinds of ways at the highest cost that both reach, or else at similar costs."""
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:

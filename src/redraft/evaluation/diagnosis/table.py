@@ -118,7 +118,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
             yield f"{equal_tokens.named(kind)} changed none of {counted(len(made), 'first answer')}: {why}."
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, only the single answer is the base model's: gains may come from training."
+        yield f"{where}, the base model gave the single answer, but not all others: gains may be training's."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
         yield f"{name} scores, but told the model its text. To keep that secret, guide by another --check."
     own, told = (

@@ -243,7 +243,7 @@ class Comparison:
 
     @property
     def sums(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The sums of the model's and the opponent's scores: with the model's answer first, then second."""
+        """The sums of (the model's, the opponent's) scores: with the model shown first, then shown second."""
         one, two, three, four = map(float, self.sample.sums[:4])
         return (one, two), (three, four)
 
