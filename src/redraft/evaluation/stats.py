@@ -128,7 +128,7 @@ class Bootstrap:
         without one of them, the interval is the whole range between the bounds.
 
         If all n questions agree, up to 1 - 0.025^(1/n) of the unseen ones may still differ, with 97.5 %
-        confidence. The interval includes them (Clopper and Pearson, Biometrika 26 (1934), 404).
+        confidence. The interval allows for that (Clopper and Pearson, Biometrika 26 (1934), 404).
 
         Args:
             figure: The function from sums to the figure.

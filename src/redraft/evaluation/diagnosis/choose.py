@@ -106,7 +106,7 @@ class Race:
         return sorted(made, key=lambda way: (self.spent(way).tokens, way.place))
 
     def spent(self, way: Strategy) -> Spent:
-        """Return the mean score and costs over all answers. If the tokens are unknown, they are infinity."""
+        """Return the mean score and costs over all answers. Unknown tokens become infinity."""
         mean = Spent.mean(run for runs in self.seen[way].values() for run in runs)
         return mean._replace(tokens=math.inf) if math.isnan(mean.tokens) else mean
 

@@ -150,7 +150,7 @@ def _verdicts(found: Figures) -> Iterator[Line]:
 
 
 def verdict(found: Figures) -> str:
-    """Return the conclusion: the gain from revising, with a note that it is not at equal tokens."""
+    """Return the conclusion: the gain from revising, and the cost in tokens."""
     if not found.revised:
         return "Nothing was revised, so these figures show nothing about revising."
     said = sentence(found.decision)
