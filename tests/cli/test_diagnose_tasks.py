@@ -84,7 +84,7 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     assert files() == before
     done = verify()
     assert done.exit_code == 0, done.output
-    assert re.search(r"Verified: \d+ figures follow from \d+ files, .* \d+ answers", done.stdout)
+    assert re.search(r"Verified: \d+ figures follow from \d+ files, and so do .* \d+ answers", done.stdout)
 
 
 def test_all_ways_begin_with_the_same_first_answers() -> None:
