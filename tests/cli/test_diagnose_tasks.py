@@ -84,7 +84,7 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     assert files() == before
     done = verify()
     assert done.exit_code == 0, done.output
-    assert re.search(r"Verified: \d+ figures follow from \d+ files, as .* \d+ answers", done.stdout)
+    assert re.search(r"Verified: \d+ figures follow from \d+ files, and so do .* \d+ answers", done.stdout)
 
 
 def test_all_ways_begin_with_the_same_first_answers() -> None:
@@ -114,17 +114,17 @@ def test_long_answers_have_no_majority() -> None:
     result = run("own.jsonl")
     assert result.exit_code == 0, result.output
     assert not list(Path("d").rglob("vote-*"))
-    assert "contains:rain tells" not in result.stdout, "the prompt asks for it"
+    assert "contains:rain scores" not in result.stdout, "the prompt asks for it"
     refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "Give --samples 3")
     write("test.jsonl", [{"prompt": "Describe rain.", "checks": ["contains:rain"]}])
     refused(run("test.jsonl", "--ways", "vote"), "no votes to count.", "unlike test/0 in test.")
     both = run("add,own.jsonl", "--ways", "one,vote")
-    assert "letters or exercises, unlike own/0, own/1 in own.\n" in both.stderr
+    assert "numbers or letters, unlike own/0, own/1 in own.\n" in both.stderr
     assert {file.parent.parent.name for file in Path("d").rglob("vote-*.jsonl")} == {"add"}
     write("test.jsonl", [{"prompt": "Describe fog.", "checks": ["contains:rain"]}])
     redone = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "one,revise", "--quiet")
     assert redone.exit_code == 0, "a refused command has answered nothing, so the file may change"
-    assert "test: contains:rain tells the model a text that scores." in redone.stdout
+    assert "test: contains:rain scores, but told the model its text." in redone.stdout
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
@@ -301,7 +301,7 @@ def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> No
 def test_the_name_of_a_task_is_no_pattern() -> None:
     Path("test.jsonl").rename("my[1].jsonl")
     assert run("gsm8k:my[1].jsonl", "--ways", "one").exit_code == 0
-    assert "the truth of 7 answers" in verify().stdout
+    assert "the scores of 7 answers" in verify().stdout
     write("my[1].jsonl", [{"question": "Another?", "answer": "#### 5"}])
     refused(run("gsm8k:my[1].jsonl"), "my[1].jsonl has changed since it was answered", "name another folder")
 
@@ -505,9 +505,9 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
 
 def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> None:
     prompts(3)
-    refused(chosen(ways="one,vote,best"), "there are no votes to count.", "numbers, letters or exercises")
+    refused(chosen(ways="one,vote,best"), "there are no votes to count.", "such as numbers or letters")
     refused(chosen("--tasks", GSM8K), "the checks of gsm8k need the right answers", "--check")
-    refused(chosen("--tasks", "add"), "the checks of add need", "without --judge: --check 'matches:[0-9]'")
+    refused(chosen("--tasks", "add"), "the checks of add need", "--check 'matches:[0-9]' and no --judge")
     other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)
     assert redraft(*other).exit_code == 0
     refused(redraft(*other, "--choose", "x.yaml"), "has runs without --choose")
@@ -675,7 +675,7 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     prompts(2)
     refused(chosen("--judge", "a", "--judge", "b"), "--judge was given twice.", "--judge a")
     refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")
-    refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
+    refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "and no --judge")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
     refused(chosen(), "no list of `checks`", "Without checks, --choose takes --judge MODEL.")
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered")

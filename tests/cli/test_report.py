@@ -92,7 +92,7 @@ def test_what_does_not_count_is_listed_with_the_reason() -> None:
         in found
     )
     assert "not counted 3" in found
-    assert "r.jsonl:7 (readable with A shown first only)" in found
+    assert "r.jsonl:7 (readable only with A shown first)" in found
 
 
 def test_reviews_in_one_order_only_count_with_a_warning() -> None:
@@ -155,7 +155,7 @@ SAME = {"model_1": "same", "model_2": "same"}
         (PAIR, ["--questions", "others.jsonl"], ["belongs to question 1, which is not in others.jsonl"]),
         (PAIR, ["--questions", "twice.jsonl"], ["twice.jsonl has question 2 twice"]),
         (PAIR, ["--answers", "new.jsonl"], ["r.jsonl:1: the answer 'old-1' is not in new"]),
-        (PAIR, [*ANSWERS, "--answers", "copy.jsonl"], ["'new-1' is in new and copy, so which was judged"]),
+        (PAIR, [*ANSWERS, "--answers", "copy.jsonl"], ["'new-1' is in new and copy; it is unclear which"]),
         (PAIR, ["--answers", "again.jsonl"], ["again.jsonl has the answer", "twice"]),
         (PAIR, ["--answers", "new.jsonl", "--answers", "of_7.jsonl"], ["of of_7 is to question '7'"]),
         (PAIR, ["--html", "r.jsonl", "--force"], ["--html would replace the input"]),

@@ -19,13 +19,13 @@ from scipy import special
 
 _PARTS = (np.arange(64) + 0.5) / 64
 BETS = special.betaincinv(0.5, 0.5, _PARTS)
-"""Bets, as shares of the wealth at stake. The wealth is split equally among them, so no choice is needed.
+"""Bets, as shares of the wealth at stake. The wealth is split equally among them.
 
 They follow the arcsine law (Krichevsky and Trofimov's mixture). If all values are alike, the largest bet is
 the best, and evenly spaced bets would contain few large ones.
 """
 MIDDLING = special.betaincinv(3.0, 3.0, _PARTS)
-"""Bets on differences between ways. These are seldom all equal, so middling bets need a fifth fewer items."""
+"""Bets on differences between ways: most are near 0.5, which needs a fifth fewer items than `BETS`."""
 _HALVINGS = 30  # bisections of the interval that contains a bound, for a precision of 1e-9
 
 
@@ -43,7 +43,7 @@ def log_evidence(values: Sequence[float], mean: float, bets: Any = BETS) -> floa
 
 
 def least_mean(values: Sequence[float], error: float, bets: Any = BETS) -> float:
-    """Return a lower bound on the mean of values in 0 to 1, wrong with a probability of at most `error`."""
+    """Return a lower bound on the mean of values from 0 to 1, wrong with a probability of at most `error`."""
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -58,5 +58,5 @@ def log_ahead(gains: Sequence[float], by: float = 0.0) -> float:
 
 
 def least_gain(gains: Sequence[float], error: float, bets: Any = BETS) -> float:
-    """Return a lower bound on the mean of gains in -1 to 1, wrong with a probability of at most `error`."""
+    """Return a lower bound on the mean of gains from -1 to 1, wrong with a probability of at most `error`."""
     return 2 * least_mean([(1 + gain) / 2 for gain in gains], error, bets) - 1

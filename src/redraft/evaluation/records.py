@@ -20,8 +20,8 @@ def question_id(chain: Chain) -> str:
 def item_of(chain: Chain) -> str:
     """Return the item of a chain. All runs and turns of a question are one item.
 
-    The item is the chain's id. If its record has a `question_id`, this replaces the id's last part.
-    Further answers to a record (`redraft eval --samples`) belong to the record's item.
+    The item is the chain's id; a `question_id` in the record replaces the last part of the id. Further
+    answers to a record (`redraft eval --samples`) belong to the record's item.
     """
     if of := chain.meta.get(SAMPLE_OF):
         return str(of)

@@ -40,7 +40,7 @@ _Z = float(special.ndtri(1 - _TAIL))
 _ALMOST_1 = 1 - 1e-9  # the largest correlation that is transformed: Fisher's z of 1 is infinite
 _SAME = 1e-12  # differences up to this size come from rounding
 _ALL_FLIPS = 13  # the most pairs for which all sign flips are tried: 2 ** 13 is less than DRAWS
-_STEPS, _FAR = 50, 30.0  # most steps of Newton's method; a coefficient that only separated data exceed
+_STEPS, _FAR = 50, 30.0  # most steps of Newton's method; larger coefficients come from separated data
 _AT_ONCE = 1 << 19  # weights of resamples in memory at once: 4 MB, which stay in the cache
 
 Numbers = npt.NDArray[np.float64]
@@ -52,15 +52,15 @@ SHARE: Bounds = (0.0, 1.0)
 CHANGE: Bounds = (-1.0, 1.0)  # for a difference of shares or a correlation
 
 Figure = Callable[[Numbers], Numbers]
-"""A function from sums to a figure. The last axis is the columns; an axis before it is the resamples."""
+"""A function that maps sums, shape [columns] or [resamples, columns], to a figure."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A figure and its 95 % interval.
 
-    The value is NaN if nothing was counted. If there is only one question, or if all questions agree, the
-    interval's ends are NaN, unless the figure's bounds are given.
+    The value is NaN if nothing was counted. The ends are also NaN if there is only one question or all
+    questions agree, but only for figures without given bounds.
     """
 
     value: float
@@ -124,11 +124,11 @@ class Bootstrap:
     def estimate(self, figure: Figure, bounds: Bounds | None = None, *, scale: Scale = "plain") -> Estimate:
         """Return a figure with its interval: expanded percentiles, or Student's if there are few questions.
 
-        Resamples for which the figure is undefined are left out. If there are few questions, and the
-        figure is undefined when one of them is left out, the interval is the whole range between the bounds.
+        Resamples with an undefined figure are left out. If questions are few, and the figure is undefined
+        without one of them, the interval is the whole range between the bounds.
 
-        Even if all n questions agree, unseen ones may differ. If more than 1 - 0.025^(1/n) of all questions
-        differ, one of the n does, with 97.5 % probability (Clopper and Pearson, Biometrika 26 (1934), 404).
+        If all n questions agree, up to 1 - 0.025^(1/n) of the unseen ones may still differ, with 97.5 %
+        confidence. The interval allows for that (Clopper and Pearson, Biometrika 26 (1934), 404).
 
         Args:
             figure: The function from sums to the figure.
@@ -235,11 +235,11 @@ def proportion(hits: float, count: float) -> Estimate:
 def proportions(
     hits: Sequence[float], trials: Sequence[float], clusters: Sequence[Hashable] | None = None
 ) -> Estimate:
-    """Estimate the share of hits among all trials. Each row has its numbers of hits and trials.
+    """Estimate the share of hits among all trials, from the hits and trials of each row.
 
     The interval is Wilson's if no cluster has more than one trial, otherwise the bootstrap's over clusters.
-    For few clusters it is Wilson's too, and the number of trials is the effective number of equally large
-    clusters (Kish, Journal of Official Statistics 8 (1992), 183).
+    For few clusters it is Wilson's for the effective number of equally large clusters (Kish, Journal of
+    Official Statistics 8 (1992), 183).
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]
@@ -260,7 +260,7 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
     """Return the two-sided p-value of the mean difference, by a test that swaps the values of pairs.
 
     It is exact for pairs of 0 and 1 (McNemar's test) and for few pairs. Otherwise it comes from random sign
-    flips: `LEAST` means that no flip was as extreme, so p is at most that. It is NaN if a value is NaN.
+    flips, and is `LEAST` if no flip was as extreme. It is NaN if a value is NaN.
 
     Sources: McNemar, Psychometrika 12 (1947), 153; Fisher, The Design of Experiments (1935), §21. Counting
     the observed signs among the random ones keeps the level: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol.
@@ -346,7 +346,7 @@ def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
 
 
 def balanced(judged: Sequence[Judged]) -> Estimate:
-    """Estimate balanced accuracy: the mean of two shares, wrong answers rejected and right ones accepted."""
+    """Estimate balanced accuracy: the mean share of wrong answers rejected and right answers accepted."""
     rows = [[each.rejected, each.wrong, each.accepted, each.right] for each in judged]
     return Bootstrap(np.reshape(rows, (-1, 4))).estimate(
         lambda sums: np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2), SHARE
@@ -390,7 +390,7 @@ def logistic(x: Numbers, y: Numbers, weight: Numbers, penalty: float = 0.0) -> N
         x: Shape [rows, coefficients].
         y: The outcome of each row, 0 to 1.
         weight: The weight of each row.
-        penalty: Half of it, times each squared coefficient, is subtracted from the log-likelihood.
+        penalty: The log-likelihood is reduced by penalty / 2 times the sum of squared coefficients.
     """
     beta = np.zeros(x.shape[1])
     for _ in range(_STEPS):
@@ -398,7 +398,7 @@ def logistic(x: Numbers, y: Numbers, weight: Numbers, penalty: float = 0.0) -> N
         slope = x.T @ (weight * (y - chance)) - penalty * beta
         curve = (x * (weight * chance * (1 - chance))[:, None]).T @ x + penalty * np.eye(len(beta))
         step = np.linalg.lstsq(curve, slope)[0]
-        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))  # separated data make it explode
+        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))  # separated data make steps explode
         beta = beta + step
         if np.abs(step).max() < 1e-8:
             break

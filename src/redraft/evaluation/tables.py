@@ -55,7 +55,7 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
 
 
 def claimed(name: str, other: str, lead: Estimate, level: float, told: str) -> str:
-    """Compare two models or runs in a sentence: "not shown to differ" if `lead` may equal `level`."""
+    """Compare two models in a sentence. They differ if the interval of `lead` excludes `level`."""
     better = "is better than" if lead.low > level else "is not shown to differ from"
     return f"{name} {'is worse than' if lead.high < level else better} {other}: {told}."
 

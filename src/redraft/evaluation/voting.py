@@ -1,7 +1,7 @@
 """Collect blind votes by people on pairs of answers, as in Alpaca's evaluation. The page is in `serve.page`.
 
 Answers are shown without names. Each voter gets their own order of questions and sides. Both are drawn from a
-seed and the names of the output and the voter, so they are the same after a stop. Each model is on the left
+seed and the names of the output and the voter, so a restart does not change them. Each model is on the left
 in half of the questions. A vote is a review: its judge is the voter, and its text is the voter's note. The
 file has one vote per line. Several voters and processes can add votes at once: each opens the file only to
 read or change it, under a lock file beside it. A vote is on the disk before the next pair is shown.
@@ -39,7 +39,7 @@ class VoteStore:
     """The votes of all voters, in one file."""
 
     def __init__(self, path: Path, provenance: Provenance) -> None:
-        """Open or create the file; follow links. Raise `OutputError` if its votes are on other answers."""
+        """Open or create the file. Raise `OutputError` if its votes are on other answers."""
         LineFile(path).close()  # raises if the path cannot be used
         self.path = path.resolve()
         with self._open() as (file, lines):
@@ -115,7 +115,7 @@ def _whole(file: LineFile) -> list[bytes]:
 
 
 WINNERS: Mapping[str, Winner] = {"1": "1", "2": "2", "=": "tie"}
-"""The verdict of each key: the answer shown first is better, the second is, or neither."""
+"""The verdict of each key on the page: the first answer is better, the second, or neither."""
 
 LONGEST_NAME = 100  # characters
 
@@ -208,7 +208,7 @@ class Ballots:
 
 
 class Booth:
-    """The ballots of people who vote at once. Each voter's are opened at that voter's first action."""
+    """The ballots of several voters, who may vote at the same time."""
 
     def __init__(self, ballots_of: Callable[[str], Ballots]) -> None:
         self._ballots_of, self._open, self._lock = ballots_of, dict[str, Ballots](), Lock()

@@ -120,7 +120,7 @@ def test_verdicts_against_the_truth() -> None:
     assert shown["precision"][0] == "50.0 %"
     assert (shown["recall"][0], shown["recall"][2]) == ("33.3 %", "1 of 3 wrong are rejected")
     assert shown["balanced accuracy"][2].startswith(
-        "mean of recall and of the right accepted, 1 of 2; unknown verdicts: 1; "
+        "mean of recall and of right answers accepted, 1 of 2; unknown verdicts: 1; "
     )
     guided = told("a", "01", guide="01")
     for own in (diagnose([told("a", "1")]), diagnose([guided], score=["words<=9"])):

@@ -84,9 +84,9 @@ def test_what_does_not_count_is_listed_by_reason() -> None:
     material = known([told("a", "1"), cut, broken, bare, Chain(id="none")])
     assert [each.chain.id for each in material.chains] == ["a"]
     assert material.left_out == {
-        "no truth about some answers": ("few",),
-        "the truth cannot be read": ("broken",),
-        "no truth": ("bare",),
+        "no score for some answers": ("few",),
+        "the score cannot be read": ("broken",),
+        "no score": ("bare",),
         "no answer": ("none",),
     }
 

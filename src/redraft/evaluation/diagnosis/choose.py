@@ -1,14 +1,14 @@
-"""Choose the best of several ways to answer prompts, with a promise (`redraft diagnose --choose`).
+"""Choose one of several ways to answer prompts, such as best of 4 (`redraft diagnose --choose`).
 
-A way keeps up with another if it is certainly less than the margin behind. The ways answer the prompts in
-blocks. After each block, a way is dropped if the leading way keeps up with it; it may return if another way
-leads later. The runs end as soon as some way keeps up with all others, and the cheapest such way is chosen.
-Otherwise the runs end at the last prompt or at a limit. A `certain` choice keeps up with all others, with
-95 % confidence. All bounds of the promise and of the gains are correct, also with 95 % confidence. Both
-guarantees hold however often the results are checked (`evaluation.evidence`).
+The ways answer the prompts in blocks. After each block, a way is dropped if it is certainly not ahead of the
+leading way by the margin; it may return if another way leads. The runs end as soon as some way is certainly
+less than the margin behind every other, and the cheapest such way is chosen. Otherwise they end at the last
+prompt or at a limit.
 
-A choice is false if it looked certain but is behind the best way by the margin or more. The allowed error of
-5 % is divided among the ways that could be a false choice: all except the best one and those in `NEVER`.
+A choice is false if it was `certain` but is behind the best way by the margin or more. The probability is at
+most 5 %, divided among the ways that could be chosen falsely: all except the best one and those in `NEVER`.
+All bounds of the promise and of the gains also hold with 95 % confidence. Both guarantees are valid however
+often the results are checked (`evaluation.evidence`).
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ NEVER = {"vote": _VOTES, "early": _VOTES, "blind": _CONTROLS, "shuffled": _CONTR
 CHOICE = "choice.json"  # in the folder of the chains: the chosen way, and hashes of the files behind it
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
-"""The results of each way on each item, in the order of seeds and turns. A way may have no items."""
+"""The results of each way on each item: one for each seed and turn. A way may have no items."""
 Runs = tuple[Path, Iterable[Strategy], Container[str] | None]
 """A task's folder, its ways, and the ids of the records to count (None: all records)."""
 
 
 def blocks(items: int) -> Iterable[int]:
-    """Yield the numbers of items after which to check the results. The gaps grow: late checks help less."""
+    """Yield the numbers of items after which to check the results: 20, 25, 30 … up to `items`."""
     count = FIRST
     while count < items:
         yield count
-        count = max(count + FIRST // 4, count * 11 // 10)
+        count = max(count + FIRST // 4, count * 11 // 10)  # late checks help less, so the gaps grow
     yield items
 
 
@@ -81,7 +81,7 @@ def seen_in(tasks: Iterable[Runs]) -> Seen:
 
 @dataclass(frozen=True)
 class Promise:
-    """The promised results of a way: bounds with 95 % confidence, and mean costs. Shares are 0 to 1."""
+    """The promised results of a way: bounds (0 to 1) with 95 % confidence, and mean costs."""
 
     right: float  # lower bound on the share of right answers
     gain: float  # lower bound on the gain over one answer
@@ -97,7 +97,7 @@ class Race:
 
     seen: Seen
     margin: float  # the chosen way may be behind the best one by less than this
-    judge: str = ""  # scores 1 (better than one answer), 0 (tie) or -1 (worse); if empty, checks score
+    judge: str = ""  # a model that scores 1 (better than one answer), 0 (tie) or -1; if empty, checks score
 
     @cached_property
     def ways(self) -> list[Strategy]:
@@ -106,7 +106,7 @@ class Race:
         return sorted(made, key=lambda way: (self.spent(way).tokens, way.place))
 
     def spent(self, way: Strategy) -> Spent:
-        """Return the mean score and cost over all answers. An unknown number of tokens is infinite."""
+        """Return the mean score and costs over all answers. Unknown tokens become infinity."""
         mean = Spent.mean(run for runs in self.seen[way].values() for run in runs)
         return mean._replace(tokens=math.inf) if math.isnan(mean.tokens) else mean
 
@@ -132,12 +132,12 @@ class Race:
 
     @cached_property
     def leader(self) -> Strategy:
-        """The usable way with the largest mean gain over one answer so far; at equal gains, the cheapest."""
+        """The usable way with the largest mean gain over `ONE` so far; at equal gains, the cheapest."""
         return max(self.usable, key=lambda way: fmean(self.gains(way, ONE) or [-1.0]))
 
     @cached_property
     def left(self) -> list[Strategy]:
-        """The leader, and the ways that may still be ahead of it by the margin, cheapest first."""
+        """The leader, and the ways that may be ahead of the leader by the margin, cheapest first."""
         leader = self.leader
         return [way for way in self.ways if way == leader or not self._keeps_up(leader, way)]
 
@@ -148,7 +148,7 @@ class Race:
 
     @property
     def risk(self) -> float:
-        """The allowed chance that one comparison wrongly finds a way not behind another."""
+        """The error probability allowed in each comparison of two ways."""
         return ERROR / max(sum(each.kind not in NEVER for each in self.seen) - 1, 1)
 
     @cached_property
@@ -160,7 +160,7 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether there is a usable way that certainly no other beats by the margin or more."""
+        """Whether some usable way is certainly less than the margin behind every other."""
         return bool(self._safe)
 
     @property
@@ -173,7 +173,7 @@ class Race:
         return ERROR / (4 * len(self.seen))
 
     def gain(self, way: Strategy, other: Strategy = ONE, error: float | None = None) -> Estimate:
-        """Return the mean gain of `way` over `other`, with its interval."""
+        """Return the mean gain of `way` over `other`. `error` is the probability that a bound is wrong."""
         gains, error = self.gains(way, other), error or self._error
         ends = least_gain(gains, error), -least_gain([-gain for gain in gains], error)
         return Estimate(fmean(gains or [math.nan]), *ends)
@@ -181,9 +181,9 @@ class Race:
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
         """Return the gain of `way` over another kind of way at equal cost; None if they cannot be compared.
 
-        `way` is compared with a random choice between two ways of that kind, or between one answer and such a
-        way. The choice has the same mean cost as `way`. The gain over the choice lies between the gains over
-        its two ways, and so do the bounds. All bounds hold together with 95 % confidence.
+        `way` is compared with a random choice of the same mean cost: between two ways of that kind, or one
+        such way and `ONE`. The gain and its bounds are weighted means of those over the two ways. All bounds
+        hold together with 95 % confidence.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))
@@ -196,7 +196,7 @@ class Race:
         return Estimate(*((1 - part) * a + part * b for a, b in zip(*both, strict=True)))
 
     def finding(self, way: Strategy) -> str:
-        """Compare a way with `one`: `better`, `worse`, `equal` (within the margin), or `open`."""
+        """Compare a way with `ONE`: `better`, `worse`, `equal` (within the margin), or `open` (unclear)."""
         gain = self.gain(way)
         if gain.low > 0:
             return "better"
@@ -256,7 +256,7 @@ class Choice:
 
     def _decided(self) -> Iterator[Line]:
         race, margin = self.race, f"behind by {self.race.margin * 100:g} points"
-        for way in race.usable if not race.judge else ():  # a judge's ties count for nothing
+        for way in race.usable if not race.judge else ():  # a judge's ties are not counted
             if way != race.chosen and (gains := race.gains(race.chosen, way)):
                 least = least_gain(gains, race.risk, MIDDLING)
                 said = f"{'certainly not' if least > -race.margin else 'may be'} {margin}"
@@ -321,7 +321,7 @@ class Choice:
         return f"{said} It promises {promised}, with {tokens_text(promise.tokens)} new tokens an answer."
 
     def put(self, file: Path) -> str:
-        """Write the way to `file`, and its evidence to the folder of chains. Return the recipe as JSON."""
+        """Write the recipe to `file`, and its evidence to the folder of runs. Return the recipe as JSON."""
         record, folder = self._recipe, self.matrix.plan.out
         keep_edited(file, folder)
         write_file(file, _yaml(record).encode())
@@ -352,7 +352,7 @@ class Choice:
                 "tasks": [task.name for task in matrix.tasks],
                 "checks": [] if alone else types_of(checks),
                 "drift": "tell",
-                # A use of `alone` with checks is reported too.
+                # With `alone`, checks that are used later are watched too.
                 "watched": alone
                 or not (given.get("check") or {task.task for task in matrix.tasks} - {"checks"}),
                 "evidence": str(matrix.plan.out),
@@ -396,7 +396,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         raise UsageError("--choose takes only one model.", hint="Run it once per model, in separate folders.")
     others = [t.task if t.source else t.name for t in matrix.tasks if t.task not in ("checks", UNSCORED)]
     if others and (settings.get("judge") or not settings.get("check")):
-        hint = "Give a check without --judge: --check 'matches:[0-9]'. The task's own checks then only score."
+        hint = "Give --check 'matches:[0-9]' and no --judge. The task's own checks then only score."
         said = f"the checks of {others[0]} need the right answers, which are unknown in later use."
         raise UsageError(said, hint=hint)
     # More prompts are worth more than more answers per prompt, and fewer ways need less evidence.
@@ -422,14 +422,14 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         if race.certain:
             break
         kinds = {"plain", *(way.kind for way in race.left)}
-        kinds |= {"revise"} if "shuffled" in kinds else set()  # shuffled feedback is taken from it
+        kinds |= {"revise"} if "shuffled" in kinds else set()  # shuffled uses revise
         ways = [way for way in matrix.ways if WAYS[way] in kinds]
         running = replace(running, ways=ways, plan=replace(running.plan, limits=ended.left))
     return status, choice
 
 
 def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
-    """Recompute a way's figures from its evidence, and compare them with its file.
+    """Recompute the promise of a recipe from its evidence, and compare it with the recipe's file.
 
     Return the differences, and a sentence that sums up the result.
 
@@ -438,7 +438,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     """
     told = yaml_of(text := text_of_settings(file), file)
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may expand to any size
-        raise UsageError(f"{file} has a YAML alias, which --choose never writes.", hint="Write its value.")
+        raise UsageError(f"{file} has a YAML alias, which --choose never writes.", hint="Write the value.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
         hint = "Give a file that --choose wrote: its promise.evidence is the name of a folder."

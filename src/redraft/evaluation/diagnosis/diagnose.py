@@ -1,4 +1,4 @@
-"""Measure the effect of revising from chains (`redraft.diagnose`)."""
+"""Measure how revising changed the answers in chains (`redraft.diagnose`)."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Diagnosis(Figures):
 def diagnose(
     chains: str | Path | Iterable[Chain], *, score: Iterable[str | Check | Callable[..., Any]] = ()
 ) -> Diagnosis:
-    """Measure the effect of revising from chains, such as the change in the share of right answers.
+    """Measure how revising changed the answers in chains, such as the share of right ones.
 
     Args:
         chains: Chains, or a file of chains.
         score: Checks that decide which answers are right. By default, the results of `redraft eval` in the
-            chains decide. Without them, the guiding checks do, which makes a gain nearly automatic.
+            chains decide. If there are none, the guiding checks do, which makes a gain nearly automatic.
 
     Raises:
         RecordError: Nothing decides which answers are right, or a file cannot be read.
@@ -144,13 +144,13 @@ def _verdicts(found: Figures) -> Iterator[Line]:
     note = f"{total.rejected:,} of {total.wrong:,} wrong are rejected"
     yield Line("recall", *percent(verdicts.recall, 1), note)
     unknown = f"; unknown verdicts: {verdicts.unknown:,}" * bool(verdicts.unknown)
-    note = f"mean of recall and of the right accepted, {total.accepted:,} of {total.right:,}{unknown}"
+    note = f"mean of recall and of right answers accepted, {total.accepted:,} of {total.right:,}{unknown}"
     note += "; accepting all would give 50 %"
     yield Line("balanced accuracy", *percent(verdicts.balanced, 1), note)
 
 
 def verdict(found: Figures) -> str:
-    """Return the conclusion: the gain from revising, with a note that it is not at equal tokens."""
+    """Return the conclusion: the gain from revising, and the cost in tokens."""
     if not found.revised:
         return "Nothing was revised, so these figures show nothing about revising."
     said = sentence(found.decision)

@@ -1,9 +1,9 @@
 """Compare ways to spend tokens, seconds or money on an answer: their scores by cost, and at equal cost.
 
 Each size of a way, such as best of 4, is a point: its mean score and cost over all seeds. The points of a way
-and the lines between them form its curve. A random choice between two sizes, for each prompt, gives the
-scores and costs on the line. Two ways are compared at the highest cost that both curves reach. Curves that
-share no cost cannot be compared at equal cost. All tokens that models generate count, also in criticism.
+and the lines between them form its curve. A place on a line stands for a random choice between the two sizes
+at its ends, for each prompt. Two ways are compared at the highest cost that both curves reach. Curves that
+share no cost cannot be compared at equal cost. All generated tokens count, including those of criticism.
 Costs vary by chance, often together with scores. So each item's score is moved along the line, from the
 item's cost to the cost of the comparison (net benefit: Stinnett and Mullahy, Medical Decision Making 18
 (1998), S68). The mean gain stays the same, and by the delta method the variance includes that of the costs.
@@ -43,7 +43,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the indices of the two ascending `costs` around `at`, and its position between them, 0 to 1."""
+    """Find `at` among ascending `costs`: the indices below and above, and the position between, 0 to 1."""
     low = max(bisect_left(costs, at) - 1, 0)  # below `at` if possible, so that there is a line to it
     high = max(bisect_right(costs, at) - 1, min(low + 1, len(costs) - 1))
     gap = costs[high] - costs[low]
@@ -80,7 +80,7 @@ class Spent(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """What to put after the tokens: whether they are estimates, and known seconds and money above 0."""
+        """The text after a token count, such as ` (partly estimated), 1.2 s, 0.000100 USD`; may be empty."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
         partly = " (partly estimated)" * (self.estimated > 0)
         return partly + seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
@@ -88,7 +88,7 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """The results of one way on the items that all ways answered. The order of items is always the same."""
+    """The results of one way on the items that all ways answered. All points have the same order of items."""
 
     IN_JSON: ClassVar = "way.kind way.texts score mean.tokens mean.prompts mean.seconds mean.money"
 
@@ -130,7 +130,7 @@ class Versus:
     basis: Basis
     cost: float  # mean cost per item of the first way at its largest size
     at: float  # the cost at which the second way is compared
-    decision: Decision  # the gain of the first way; it counts items by the runs that are nearest to `at`
+    decision: Decision  # of the first way's gain; `better` and `worse` come from the runs nearest to `at`
     p: float  # the decision's p, corrected by Holm's procedure for the number of comparisons
     base: bool = False  # whether the second way is the base model's, as in `Point`
 
@@ -163,12 +163,12 @@ class Curves:
     model: str
     task: str
     points: tuple[Point, ...]
-    seeds: int  # number of rounds over the items
+    seeds: int  # number of seeds that are counted
     left_out: int = 0  # number of items that are missing from some run
-    unfinished: tuple[str, ...] = ()  # seeds with missing runs, each with these
-    settings: str = ""  # how the first run sampled, and the counted seeds
+    unfinished: tuple[str, ...] = ()  # seeds with missing runs, such as `seed-2 (vote-4)`
+    settings: str = ""  # sampling settings of the first run, and the counted seeds
     by: Cost = "tokens"
-    stopped: bool = False  # whether a run has yet to try some prompts: the others may be the easy ones
+    stopped: bool = False  # whether a run has untried prompts: the others may be the easy ones
 
     def cost(self, point: Point) -> float:
         """Return a point's mean cost per item, in the unit of `by`."""
@@ -185,13 +185,13 @@ class Curves:
 
     @property
     def native(self) -> int:
-        """The number of items where `revise` equals `alone`, because the model revised without feedback."""
+        """The number of items on which `revise` equals `alone`: the model revised without feedback."""
         one, other = ([p.spent for p in self.points if p.way.kind == kind] for kind in ("revise", "alone"))
         return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
     @property
     def trained(self) -> int:
-        """The number of items that adapters answered in other ways, though the base model gave `one`."""
+        """The number of items where the base model gave the single answer, but adapters gave another."""
         each = zip(*(point.spent for point in self.points if self.points[0].base), strict=True)
         return sum(any(other.base < one.base for other in rest) for one, *rest in each)
 
@@ -201,14 +201,14 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points by known cost, after a cheaper single answer of its model and prompt."""
+        """Return a kind's points by cost. The single answer comes first if it is cheaper and comparable."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (one for one in self.points if one.way.kind == "plain" and not one.base and kind != "alone")
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare two kinds of ways at the highest cost that both reach, otherwise at similar costs."""
+        """Compare two kinds of ways at the highest cost that both reach, or else at similar costs."""
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:
@@ -238,7 +238,7 @@ class Curves:
         curves = self.curve(kind), self.curve(ours)
         places = [around([*map(self.cost, curve)], at) for curve in curves]
         lines = [(curve[a], curve[b], part) for curve, (a, b, part) in zip(curves, places, strict=True)]
-        start, end, _ = lines[self.cost(self.last(ours)) > at]  # the other way has a point at this cost
+        start, end, _ = lines[self.cost(self.last(ours)) > at]  # the other way's curve ends at `at`
         slope = (end.mean.score - start.mean.score) / (self.cost(end) - self.cost(start) or math.inf)
 
         def net(low: Point, high: Point, part: float) -> list[float]:
@@ -270,10 +270,9 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 
 
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
-    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if none revises.
+    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if no run revises.
 
-    The first seed determines the ways. Seeds with missing runs are not counted. Items that are missing
-    from a run are not counted either.
+    The first seed determines the ways. Seeds with missing runs and items missing from a run are left out.
     """
     by_seed: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):
@@ -304,9 +303,9 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
-    """Return each way's chart points: cost; score, low and high end in per cent; and a tooltip."""
+    """Return each way's points for a chart: (cost, score, low, high, tooltip), with scores in per cent."""
     drawn: dict[str, list[tuple[float, float, float, float, str]]] = {}
-    for kind in sorted(found.kinds, key=lambda kind: kind == "revise"):  # it is drawn last, on top
+    for kind in sorted(found.kinds, key=lambda kind: kind == "revise"):  # revise is drawn last, on top
         points = drawn[named(kind) + _OF_BASE * found.last(kind).base] = []
         for point in found.curve(kind):
             score, (value, interval) = point.score.times(100), percent(point.score, 1)
@@ -347,7 +346,7 @@ def versus_line(versus: Versus) -> Line:
 
 
 def verdict(versus: Sequence[Versus]) -> str:
-    """Return advice on whether to revise. It mentions comparisons at unequal cost."""
+    """Return advice on whether to revise, such as `Don't revise here: …`."""
     equal = f"equal {versus[0].by}"
     less = f"{'less' if versus[0].by == 'money' else 'fewer'} {versus[0].by}"
     lost, open_, beaten = (

@@ -21,7 +21,7 @@ from redraft.evaluation.tables import p_text, plain
 from redraft.jobs.counting import counted
 
 LEVEL = 0.05  # a difference is significant if p is below this
-MOST = 10  # most revisions with figures of their own
+MOST = 10  # later revisions get no figures
 Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and after, and the id of its item
 
 
@@ -33,7 +33,7 @@ class Decision:
 
     items: int  # number of items that both ways answered
     better: int  # items in which the second way scores higher
-    worse: int  # items in which it scores lower
+    worse: int  # items in which the second way scores lower
     gain: Estimate  # mean score of the second way minus that of the first, -1 to 1
     p: float  # McNemar's exact test; if a score is not 0 or 1, a sign-flip test (`stats.paired`)
 
@@ -88,7 +88,7 @@ class Changes:
     pairs: tuple[Pair, ...]
 
     def count(self, before: bool, after: bool) -> int:  # noqa: FBT001  (right before, right after)
-        """Return the number of answers with this change: right or wrong before, and right or wrong after."""
+        """Count the answers with these outcomes before and after the revision. True means right."""
         return sum(pair[:2] == (before, after) for pair in self.pairs)
 
     @property
@@ -108,7 +108,7 @@ class Changes:
 
     @property
     def wrong(self) -> int:
-        """The number of answers that were wrong before."""
+        """The number of answers that were wrong before the revision."""
         return len(self.pairs) - self.right
 
     @cached_property
@@ -128,7 +128,7 @@ class Changes:
 
     @property
     def ratio(self) -> float:
-        """ECR/EIR. It is infinite if EIR is 0 and ECR is not, and NaN if both are 0 or either is unknown."""
+        """ECR/EIR: infinite if only EIR is 0, NaN if both are 0 or either is unknown."""
         ecr, eir = self.ecr.value, self.eir.value
         if eir:
             return ecr / eir
@@ -187,7 +187,7 @@ class Verdicts:
 
     @cached_property
     def balanced(self) -> Estimate:
-        """Balanced accuracy: the mean of two shares, wrong answers rejected and right ones accepted."""
+        """Balanced accuracy: the mean of recall and the share of right answers that are accepted."""
         return stats.balanced(self.judged)
 
     @property
@@ -233,7 +233,7 @@ class Figures:
 
     @cached_property
     def revisions(self) -> tuple[Changes, ...]:
-        """The effect of each revision up to `MOST`, over the chains that contain it."""
+        """The effect of each revision up to `MOST`, over the chains with that revision."""
         found = []
         for n in range(1, min(self.most, MOST) + 1):
             longer = (each for each in self.chains if each.chain.revisions >= n)
@@ -277,7 +277,7 @@ class Figures:
 
     @cached_property
     def verdicts(self) -> Verdicts:
-        """The verdicts on answers. Those of checks count only if other checks score: else they cannot err."""
+        """The verdicts on answers, without those of the scoring checks, which cannot err."""
         said: dict[str, list[tuple[str, bool]]] = {}
         for each in self.chains:
             said.setdefault(each.item, []).extend(

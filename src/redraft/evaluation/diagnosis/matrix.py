@@ -36,7 +36,7 @@ from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
 WAYS = {{"plain": "one", "best-of": "best"}.get(kind, kind): kind for kind in NAMES}
-"""Map the name of each way that a user types to its kind (`evaluation.diagnosis.strategies`)."""
+"""Map each way's name on the command line to its kind (`evaluation.diagnosis.strategies`)."""
 ALWAYS = ("one", "revise")  # ways that always run. The others may spend as many tokens as revising does
 RACED = "one,revise,best,steered"  # the default ways of --choose
 DRAWN, EXERCISES = 50, 1  # default number of exercises of a shipped task; the seed that draws them
@@ -67,7 +67,7 @@ class TaskFile:
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
     def put(self, folder: Path, limit: int | None) -> Path:
-        """Copy the task to a folder; return the path of the copy. Raise `OutputError` if the copy differs."""
+        """Copy the task to a folder, and return the copy. Raise `OutputError` if answered records changed."""
         if self.source is None:
             file, drawn = folder / f"{self.name}.jsonl", _drawn()[self.name][1](limit or DRAWN, EXERCISES)
             if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # a longer draw only adds
@@ -79,7 +79,7 @@ class TaskFile:
         if answered and not now.startswith(file.read_bytes()):  # a file that grew is accepted
             said = f"{self.source} has changed since it was answered: {file} is the earlier version."
             hint = "Restore that version, or name another folder. To keep the replies, copy "
-            raise OutputError(said, hint=f"{hint}{folder.parent / RUNS}/*/*/replies.db into it first.")
+            raise OutputError(said, hint=f"{hint}{folder.parent / RUNS}/*/*/replies.db there first.")
         write_file(file, now)
         return file
 
@@ -110,7 +110,7 @@ class Matrix:
         settings = replace(settings, judge_was_named=False, tell=cache(settings.tell))
         tasks = [TaskFile.of(each, judged=bool(judge)) for each in _split(told.tasks)]
         ways = _split([settings.get("ways") or (RACED if told.choose else told.ways)])
-        always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # it needs revise's runs
+        always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # shuffled uses revise
         ways = list(dict.fromkeys((*always, *ways)))
         return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
 
@@ -185,7 +185,7 @@ class Matrix:
 
     def _check_votes(self, votes: set[str], made: Mapping[str, StrategyRuns], least: int) -> None:
         lacking = [f"{listed(runs.voteless, 5)} in {name}" for name, runs in made.items() if runs.voteless]
-        why = f"Votes need results that are numbers, letters or exercises, unlike {'; '.join(lacking)}."
+        why = f"Votes need short answers, such as numbers or letters, unlike {'; '.join(lacking)}."
         if votes - {way.kind for runs in made.values() for way in runs.strategies}:
             hint = why if len(lacking) == len(made) else f"Give --samples {least} or more."
             raise UsageError("there are no votes to count.", hint=f"{hint} Or leave out the votes.")
@@ -198,7 +198,7 @@ def _split(texts: Iterable[str]) -> list[str]:
 
 
 def folders(models: Sequence[str]) -> dict[str, str]:
-    """Map each model to the name of its folder. Raise `UsageError` if two names are the same."""
+    """Map each model to the name of its folder. Raise `UsageError` if two models would share a folder."""
     found = {model: re.sub(r"[^\w.+-]+", "-", model).strip("-.") for model in models}
     if len({*found.values()}) < len(found):
         raise UsageError(f"two models would share a folder: {', '.join(found)}.", hint="Rename one.")
@@ -214,7 +214,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def stored(file: Path, *names: str) -> dict[str, Any] | None:
-    """Return a file's JSON object; None if it cannot be read or lacks an object under one of these names."""
+    """Return a file's JSON object; None if the file is unreadable or a field in `names` is not an object."""
     try:
         found: dict[str, Any] = json.loads(file.read_bytes())
         return found if all(isinstance(found[name], dict) for name in names) else None

@@ -36,7 +36,7 @@ from redraft.revision.settings import Settings
 
 CACHE = "replies.db"  # contains the replies of all runs, in their folder
 _OF_MODEL = ("temperature", "max_tokens", "seed", "price", *MachineOptions.model_fields)
-"""Options that the judge does not get."""
+"""Options of the answering model, which the judge does not get."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class StrategyRun(ScoredRun):
         return {"checks": checks}
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
-        """Add the truth about the answers to a chain; if the strategy votes, make the winner its answer."""
+        """Count the votes if the strategy has any, then add the truth about the answers to the chain."""
         early = self.strategy.kind == "early"
         said = strategies.reader_of(self.checks(record)) if early or self.strategy.kind == "vote" else None
         return await super().finish(strategies.voted(chain, said, early=early) if said else chain, record)
@@ -93,12 +93,12 @@ class StrategyRuns:
     source: Path
     plan: RunPlan  # the plan of each run. `out` is the folder
     task: str
-    kinds: tuple[str, ...]  # the kinds of ways, each with no more drafts than needed
+    kinds: tuple[str, ...]  # keys of `strategies.NAMES`
     # For --choose: the part of the records to answer, drawn at random. Drafts are then 2, 4, 8 …
     share: float | None = None
 
     def run(self, so_far: Ended) -> Ended:
-        """Make every unfinished run, and add to the results `so_far`. After a signal, the same call resumes.
+        """Make every unfinished run, and return the combined result of `so_far` and these runs.
 
         Raises:
             OutputError: The folder contains runs with other settings, or is in use.
@@ -128,7 +128,7 @@ class StrategyRuns:
         return Ended(status, "", limits)
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:
-        """Skip drafts of a way in `SAMPLED` if fewer already cost as many tokens as the others do."""
+        """Return False if the same way with fewer drafts already takes as many tokens as the others."""
         if strategy.kind not in SAMPLED:
             return True
         first = self.settings.get("seed") or 0
@@ -175,7 +175,7 @@ class StrategyRuns:
 
     @cached_property
     def strategies(self) -> list[Strategy]:
-        """The strategies for the task. `steered` is left out if all are steered or there is no check."""
+        """The strategies for the task. `steered` is left out if it would change nothing."""
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         if len(kinds) < len(self.kinds) and not self.plan.quiet:
@@ -193,7 +193,7 @@ class StrategyRuns:
     def _common(self) -> Settings:
         guides = parse_checks(self.settings.get("check") or ())
         of_task = (check for record in self.records for check in checks_of(task_named(self.task), record))
-        # With --choose, one engine computes all blocks, whether the steered way is still compared or not.
+        # With --choose, the engine stays the same after the steered way is dropped.
         steers = self.share is not None or "steered" in self.kinds or self.settings.get("steer")
         because = "one way is steered" if steers and any(map(form_of, guides or of_task)) else ""
         common = replace(self.settings, llamacpp_because=because)

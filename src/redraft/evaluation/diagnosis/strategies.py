@@ -1,7 +1,7 @@
 """Define the ways to spend tokens on an answer that `redraft diagnose --tasks` compares at equal tokens.
 
-Each way is the loop of `revise` with other options. Almost all ways use the same guiding checks; a way may
-hide their messages, or continue when they pass. Revising alone uses no checks.
+Each way runs `revise` with other options. Revising alone uses no checks. All others use the same guiding
+checks, but some hide the messages, or continue after a pass.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
 majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171);
@@ -52,12 +52,12 @@ class Strategy:
 
     @property
     def called(self) -> str:
-        """The name that people type and read: `one` for `plain`, otherwise the name of the files."""
+        """The name that people type and read: `one`, `the judge`, or the name of the files."""
         return {"plain": "one", "pairs.reviews": "the judge"}.get(self.kind, self.name)
 
     @classmethod
     def of(cls, name: str) -> Self:
-        """Parse the `name` or the `called` of a way."""
+        """Parse a way's `name` or `called`, such as `best-of-4` or `one`."""
         name = "plain" if name == "one" else name
         kind, _, texts = name.rpartition("-")
         return cls(kind, int(texts)) if kind and texts.isdecimal() else cls(name, 1)
@@ -112,7 +112,7 @@ def strategies_of(
 class Retold:
     """A check with the same demand as the original but another message."""
 
-    part: Check
+    part: Check  # the original check
     message: str = ""  # replaces the message of each failure; may be empty
     never: bool = False  # whether to fail every answer, so that all samples are drawn
 
@@ -132,7 +132,7 @@ class Retold:
         return schema_of(self.part)
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Run the original check, and replace its message."""
+        """Run the original check, and replace the message of a failure."""
         if self.never:
             return failed(self.message)
         outcome = await outcome_of(self.part, answer, prompt)
@@ -145,15 +145,15 @@ def retold(checks: Iterable[Check], message: str = "", *, never: bool = False) -
 
 
 def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
-    """Return a check's function that reads an answer's result, such as a number; None if no check has one."""
+    """Return a check's function that reads an answer's result, such as `42`; None if no check has one."""
     return next((getattr(check, "said") for check in checks if hasattr(check, "said")), None)  # noqa: B009
 
 
 def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False) -> Chain:
-    """Return a chain of samples. Its answer is the first sample with the most frequent result.
+    """Hold a vote among a chain's samples: its answer becomes the first with the most frequent result.
 
-    An answer without a result does not vote. If results have equally many votes, the earliest wins. With
-    `early`, the chain contains only the samples that settled the vote, and their usage.
+    A sample without a result does not vote. At equal votes, the earliest result wins. With `early`, the
+    chain keeps only the samples that settled the vote, and their usage.
     """
     # Their feedback only made the model draw all samples (`Retold.never`).
     samples = [step.model_copy(update={"feedback": None}) for step in (*chain.steps[:1], *chain.drafts)]
@@ -176,9 +176,9 @@ def settled(votes: Iterable[Hashable]) -> bool:
 
 
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
-    """Give each chain with a criticised first answer another chain's feedback; return the feedback by id.
+    """Map the ids of chains with a criticised first answer to the feedback of another such chain.
 
-    A chain gets the feedback of the chain before it; the first gets the last one's. A single chain gets none.
+    Each gets the feedback of the chain before it; the first gets the last one's. A single chain gets none.
     """
     told = {
         chain.id: step.feedback.text

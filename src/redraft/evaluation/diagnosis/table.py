@@ -39,17 +39,17 @@ TABLE, PAGE = "table.json", "index.html"
 _MOST = 20  # differing figures to list
 _CHART, _WORDS = re.compile(r"<svg.*?</svg>", re.DOTALL), re.compile(r'>[^<>]+<|aria-label="[^"]*"')
 _HOW = """\
-Two ways are compared at the most {by} that both reach. Where they share none, the row names the {by} of both.
+Two ways are compared at the most {by} that both reach. If none are common, the row names the {by} of both.
 Best of N and a vote draw more answers until they take as many new tokens as every other way, or until \
 --samples is reached. Best of N keeps the answer that passes the checks, and a blind retry revises without \
 being told what failed.
-One answer and a vote read only the checks' demands. Revising alone reads none, so its first answers \
-differ. The other ways see the guiding checks: those of --check or else the task's own, which also score. \
+One answer and a vote use only the checks' demands. Revising alone uses none, so its first answers \
+differ. The other ways use the guiding checks: those of --check or else the task's own, which also score. \
 Revising alone is compared only with one answer and votes.
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
-number of comparisons (Holm's procedure), once over all tasks and once within tasks. Intervals are not, so \
-one may exclude 0 where the finding is open.""".splitlines()
+number of comparisons (Holm's procedure), once over all tasks and once within tasks. Intervals are not \
+corrected, so they may exclude 0 though the finding is open.""".splitlines()
 _ENGINES = "The engines llamacpp and hf can be steered, and so can servers of vLLM, SGLang and llama.cpp."
 ALL = "all tasks"
 MODES = ("auto", "repair", "verified")
@@ -80,7 +80,7 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
             if (curves := equal_tokens.curves_in(folder / RUNS / name / task, model, task)) is None:
                 remarks.append(f"{model}, {task}: there are no finished runs.")
                 continue
-            stopped = curves.stopped and not plan.get("choosing")  # it answers prompts in a random order
+            stopped = curves.stopped and not plan.get("choosing")  # --choose draws prompts at random
             of_model.append(replace(curves, by=by, stopped=stopped))
             remarks += [f"{model}, {task}: {said}" for said in _remarks(curves, folder / RUNS / name / task)]
         if len(whole := [each for each in of_model if not each.stopped]) > 1:
@@ -118,9 +118,9 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
             yield f"{equal_tokens.named(kind)} changed none of {counted(len(made), 'first answer')}: {why}."
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, a trained model answered in other ways: gains over its base may be training's."
+        yield f"{where}, the base model gave the single answer, but not all others: gains may be training's."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
-        yield f"{name} tells the model a text that scores. To keep it secret, guide by another --check."
+        yield f"{name} scores, but told the model its text. To keep that secret, guide by another --check."
     own, told = (
         {(f.parent, c.id, c.steps[0].criticism) for f in files for c in chains_of(f) if c.revisions}
         for files in (runs.glob(f"seed-*/{kind}-2.jsonl") for kind in ("revise", "shuffled"))
@@ -135,7 +135,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
 def pooled(each: Sequence[Curves]) -> Curves:
     """Combine the curves of a model's tasks, for the kinds of ways that ran on every task.
 
-    If a task lacks a size of a way, such as best of 4, `_run_of` chooses another of that kind.
+    If a task lacks a size of a way, such as best of 4, the next smaller one counts, or else the smallest.
     """
     kinds = set.intersection(*({point.way.kind for point in one.points} for one in each))
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}
@@ -157,7 +157,7 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
         others = UNGUIDED if ours == "alone" else {*curves.kinds} - {"alone"}
         if ours in MODES:
             others = {*curves.kinds} - {*REVISING}
-        twice = UNGUIDED if ours == "revise" and curves.native == curves.items else ()  # as with `alone`
+        twice = UNGUIDED if ours == "revise" and curves.native == curves.items else ()  # as for `alone`
         for other in curves.kinds:
             if other in others and other not in (ours, *twice):
                 same = _of_one_model(curves, ours, other) if other in CONTROLS else curves
@@ -202,7 +202,7 @@ def _lines(page: str) -> dict[str, str]:
 
 
 def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
-    """Yield the parts of the report, for the terminal or with `charts` for the page."""
+    """Yield the parts of the report: for the page if `charts`, otherwise for the terminal."""
     for each in table.cells:
         name = f"{each.model}, {each.task}"
         note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
@@ -257,7 +257,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         UsageError: The folder does not exist, or a task runs a model's programs without `run_code`.
     """
     file, way = folder / TABLE, Path(f"{folder}.yaml")
-    hint = f"Make it: redraft diagnose {folder}. If it stopped, run its command with --tasks again first."
+    hint = f"Make it: redraft diagnose {folder}. If runs are unfinished, repeat their command with --tasks."
     if way.exists():
         hint = f"Verify the way that was chosen: redraft diagnose {way} --verify"
     if not folder.exists():
@@ -284,7 +284,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         return faults, "Not verified."
     figures = sum(isinstance(value, int | float) for _, value in _leaves(now, ""))
     files, texts = counted(len(table["files"]), "file"), counted(answers, "answer")
-    said = f"Verified: {figures:,} figures follow from {files}, as does the truth of {texts}."
+    said = f"Verified: {figures:,} figures follow from {files}, and so do the scores of {texts}."
     return [], said + f" Another version of redraft made {PAGE}, so it was not compared." * other
 
 
@@ -316,7 +316,7 @@ def some(faults: list[str]) -> list[str]:
 
 
 def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
-    """Check the answers of all chains again. Return their number, and the faults of the stored results."""
+    """Check all answers again. Return the number of answers, and the faults of the stored results."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
         if not (files := sorted((folder / RUNS).glob(f"*/{escape(name)}/seed-*/*.jsonl"))):

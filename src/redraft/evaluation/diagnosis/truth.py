@@ -1,7 +1,7 @@
 """Find out whether a chain's answers are right, by its task, by given checks or by the chain's own checks.
 
 The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo, an empty text (`is_answer`) or a `lost`
-text is never right, even if a check passes it. Without truth, a judge compares answers with single answers.
+text is never right, even if a check passes it. `preferences` reads the verdicts of a judge instead.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Known:
     """A chain with the truth about each of its answers."""
 
     chain: Chain
-    truth: Truth  # of its task, of the user's checks (`SCORE`), or of its own (`OWN`)
+    truth: Truth  # by its task, by the user's checks (`SCORE`) or by its own (`OWN`)
 
     @cached_property
     def rights(self) -> tuple[bool, ...]:
@@ -144,7 +144,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def leaked(files: Iterable[Path]) -> str:
-    """Return a check that scores, and told the writer a text that the prompt lacks; "" if there is none."""
+    """Return a scoring check that told the model its text, such as `contains:rain`; "" if none did."""
     answered = ([*chains_of(file)] for file in files)
     for each in (each for made in answered if any(c.steps for c in made) for each in known(made).chains):
         for name in each.guided & each.scored:
@@ -188,7 +188,7 @@ def known(chains: Iterable[Chain]) -> Material:
     if not any(step.answer.strip() for chain in found for step in chain.steps):
         raise RecordError("there is no chain with an answer.", hint="Give a file that redraft answer made.")
     raise RecordError(
-        "nothing decides which answers are right: the chains have neither truth nor checks.",
+        "nothing decides which answers are right: the chains have neither scores nor checks.",
         hint="Name a check: --score 'words<=50'. Or answer a task: redraft eval gsm8k test.jsonl -o a.jsonl",
     )
 
@@ -200,13 +200,13 @@ def _about(chain: Chain) -> Mapping[str, Any]:
 
 def _told(chain: Chain) -> Known | str:
     if not _about(chain):
-        return "no truth"
+        return "no score"
     try:
         truth = truth_of(chain)
     except RecordError:
-        return "the truth cannot be read"
+        return "the score cannot be read"
     if truth is None or len(truth.steps) != len(chain.steps):
-        return "no truth about some answers"
+        return "no score for some answers"
     return Known(chain, truth)
 
 
@@ -258,7 +258,7 @@ def reviews_in(folder: Path) -> Iterator[Review]:
 
 
 def preferences(file: Path) -> dict[str, float]:
-    """Map ids to 1 if the way's answer beat the single answer in both orders, -1 if it lost both, else 0."""
+    """Map ids to 1 if the way's answer beat the single one in both orders, -1 if it lost in both, else 0."""
     said, found = dict[Any, int](), dict[str, float]()
     for review in reviews_in(file.parent):
         first, second = review.score or (0, 0)  # an unreadable review is a tie

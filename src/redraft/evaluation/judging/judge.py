@@ -136,7 +136,7 @@ class Judging:
     calling: Callable[[], AbstractContextManager[Any]]  # returns a context manager for making a review
 
     async def line(self, item: ReviewItem) -> str:
-        """Make a review, and return it as a line of JSON. Identical texts tie, and the judge is not asked."""
+        """Make a review, and return it as a line of JSON. Identical answers tie without a request."""
         one, *other = (answer.turns[: item.turn] for answer in item.answers)
         if other == [one]:
             return item.review(winner="tie", metadata={reviews.SAME: True}).to_json()
@@ -233,7 +233,7 @@ class ReviewTally:
     """Counts of reviews, including those of earlier runs."""
 
     reviews: int = 0
-    same: int = 0  # ties of identical texts, which are no reviews
+    same: int = 0  # ties of identical texts, which are not counted as reviews
     before: int = 0  # reviews of earlier runs
     asked_again: int = 0  # reviews whose judge was asked twice
     unreadable: list[str] = field(default_factory=list)  # the questions of reviews without a score

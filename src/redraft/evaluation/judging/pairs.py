@@ -1,7 +1,7 @@
 """Match the answers of models by question (`question_id` or, without it, the record's id), for a judge.
 
-Raise an error that names answers without a match. Figures from half of the questions, or from answers to
-different questions, would look right but be wrong.
+Answers without a match are an error, because figures from half of the questions, or from answers to different
+questions, would look right but be wrong.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class Review(BaseModel):
             raise RecordError(f"{where}: {describe(error)}", hint=_HINT) from None
 
     def to_json(self) -> str:
-        """Return the review as a line of JSON, without missing optional fields."""
+        """Return the review as a line of JSON, without the names and verdict that are unknown."""
         absent = {name for name in {"winner", "model_1", "model_2", "judge"} if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
 

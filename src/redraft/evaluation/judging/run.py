@@ -63,7 +63,7 @@ class JudgeRun:
 
     @classmethod
     def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
-        """Return the run that these settings describe. If no judge is `named`, look in the config file."""
+        """Return the run that these settings describe. If not `named`, the config file chooses the judge."""
         model = settings.get("model") or "default"
         if not named:
             model = load_config().defaults.get("judge", model)

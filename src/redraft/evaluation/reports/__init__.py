@@ -1,1 +1,1 @@
-"""Report on reviews, grades, chains and scores: compare and count them; show text, JSON or a page."""
+"""Report on reviews, grades and chains, as text, JSON or a page."""

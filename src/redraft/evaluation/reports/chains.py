@@ -63,7 +63,7 @@ class Links:
         return cls(beside.name)
 
     def to(self, *name: str) -> str:
-        """Return the link to the chain with this name, given in parts. Without a name, link to the page."""
+        """Return the link to the chain called `"/".join(name)`. Without a name, link to the page."""
         place = printable("/".join(name))
         return self.file and quote(self.file) + "#" * bool(name) + quote(place, safe="")
 

@@ -188,7 +188,7 @@ class Comparison:
     in_both_orders: bool  # whether each item has both orders, except items with random order
 
     def against(self, opponent: str) -> Comparison:
-        """Return the comparison against `opponent`, with the two sides swapped if needed."""
+        """Return the comparison against `opponent`, with the two models swapped if needed."""
         if opponent == self.opponent:
             return self
         items = (replace(item, games=tuple(game.turned for game in item.games)) for item in self.items)
@@ -243,7 +243,7 @@ class Comparison:
 
     @property
     def sums(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The sums of both sides' scores: first with the model's answer shown first, then shown second."""
+        """The sums of (the model's, the opponent's) scores: with the model shown first, then shown second."""
         one, two, three, four = map(float, self.sample.sums[:4])
         return (one, two), (three, four)
 
@@ -370,8 +370,8 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    A comparison takes the side of the model that comes earlier in `first`. If it contains neither model,
-    the side is that of the model shown first in the pair's first review (second if it is `swapped`).
+    Each comparison's `model` is the one that comes earlier in `first`. If neither is in `first`, the model
+    shown first in the pair's first review is used (second if the review is `swapped`).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:
@@ -410,6 +410,6 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed]) -> Compariso
             chosen.append(item)
         elif item.games:
             game = item.games[0]
-            why = f"readable with {model} shown {'second' if game.second else 'first'} only"
+            why = f"readable only with {model} shown {'second' if game.second else 'first'}"
             left_out.append(LeftOut(game.placed.where, item.question_id, why))
     return Comparison(model, opponent, tuple(chosen), tuple(left_out), tuple(unreadable), in_both)

@@ -46,7 +46,7 @@ class Grades:
 
     @property
     def unreadable(self) -> list[str]:
-        """The places of the grades without a readable score."""
+        """The places, such as `grades.jsonl:3`, of the grades without a readable score."""
         return [where for where, each in self.found if not each.is_readable]
 
     @property

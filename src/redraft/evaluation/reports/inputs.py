@@ -40,7 +40,7 @@ class Input(NamedTuple):
 
 
 def opened(path: Path) -> Input:
-    """Open a file, and find its kind by the first record. Standard input works too, and is read only once."""
+    """Open a file or standard input, and find its kind by the first record, which is kept in `records`."""
     records = raw_records(path)
     if (first := next(records, None)) is None:
         return Input(path, (), None)
@@ -132,7 +132,7 @@ class Material:
             message = f"{where}: the answer {answer_id!r} is not in {' or '.join(self.names)}."
             raise RecordError(message, hint=_JUDGED)
         raise RecordError(
-            f"{where}: the answer {answer_id!r} is in {' and '.join(found)}, so which was judged is unclear.",
+            f"{where}: the answer {answer_id!r} is in {' and '.join(found)}; it is unclear which was judged.",
             hint=_NAMING,
         )
 
@@ -151,8 +151,8 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
     """Read reviews, and find the models of each. A file's name may contain the models' names: `NEW_vs_OLD`.
 
     Raises:
-        RecordError: A file cannot be read or repeats a review. Or the models of a review are unclear, or its
-            question or answers were not given.
+        RecordError: A file cannot be read, or a review is repeated, has unclear models, or lacks its question
+            or answers.
     """
     ids, sides = dict[str, str](), dict[str, str]()
     for given in inputs:

@@ -188,7 +188,7 @@ def _checked(title: str, chain: Chain, kind: str) -> Entry:
 
 
 def write_page(path: Path, report: AnyReport, made: str, *, force: bool) -> list[Path]:
-    """Write the page, and a page of its chains beside it. `made` says how it was made. Return their paths."""
+    """Write the page of a report and, beside it, the page of its chains. Return the paths of both."""
     with open_output(path, force=force, flag="--html") as file:
         title, version = f"{report.title}: chains", made.partition(" ·")[0]
         links = Links.write(path, title, [*chains_of(report)], version, force=force)

@@ -95,11 +95,11 @@ class EvalRun(ScoredRun):
         return super()._job()
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the options for a record: with `guided`, its checks, `guides` and the task's own."""
+        """Return the options for a record. If `guided`, these are the checks: `guides` and the task's own."""
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return rows that say why nothing was revised, and that another run gives other answers, if so."""
+        """Return notes for the result: why nothing was revised, and that answers differ without a seed."""
         told, rows = self.settings.get, []
         single = {*self.summary.stops} == {"max_revisions"} and told("mode") != "best-of"
         if single and self.summary.revisions == 0 != told("max_revisions"):

@@ -27,7 +27,7 @@ from redraft.revision.words import Summary
 
 @dataclass
 class Share:
-    """A share: hits among trials, counted by item."""
+    """A share of hits among trials, counted by item."""
 
     by_item: dict[str, tuple[int, int]] = field(default_factory=dict)  # hits and trials
 
@@ -229,8 +229,8 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 def outcome_of(chain: Chain) -> bool | None:
     """Return whether a chain's best answer is right or, without a task, passed its checks; None if unknown.
 
-    A chain without a best answer is wrong if one of its answers is an echo. For a chain without any text, the
-    outcome is known only with a task.
+    With a task, a chain without a best answer is wrong. Without a task, it is wrong if one of its answers is
+    an echo, and a chain without any text is unknown.
     """
     if truth_of(chain):
         return all_pass(results_of(chain))

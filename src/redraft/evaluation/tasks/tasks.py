@@ -168,7 +168,7 @@ def checks_of(task: Task, record: Chain, file: Path = Path()) -> tuple[Check, ..
 def asked(
     task: Task, records: Iterable[Chain], limit: int | None = None, *, file: Path = Path()
 ) -> Iterator[Chain]:
-    """Yield at most `limit` records, each with the task's prompt and without its answers."""
+    """Yield at most `limit` records, each with the task's prompt and without answers."""
     for record in islice(records, limit):
         checks_of(task, record, file)
         prompt = Prompt(instruction=task.prompt(record)) if task.prompt else record.prompt
