@@ -249,6 +249,14 @@ def test_parts_of_a_message_stay_parts() -> None:
     assert [m["content"] for m in asked.messages] == [text]
 
 
+def test_demands_follow_what_the_user_said_not_the_answer_that_is_begun() -> None:
+    messages = ({"role": "user", "content": "Greet me."}, {"role": "assistant", "content": "Hello, "})
+    a_plan = plan(prompt=Prompt(messages=messages), demand="Use 5 words.", max_revisions=0)
+    asked = play(a_plan, ["all."]).asked[0]
+    assert isinstance(asked, Ask)
+    assert [m["content"] for m in asked.messages] == ["Greet me.\n\nUse 5 words.", "Hello, "]
+
+
 def test_a_draft_that_is_cut_is_revised_where_a_revision_is_demanded() -> None:
     chain = play(plan(min_revisions=1), [Stream("A very long", finish="max_tokens"), "Cut.", "A gull."]).chain
     assert (chain.answer, chain.revisions, chain.steps[0].finish) == ("A gull.", 1, "max_tokens")

@@ -344,15 +344,14 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Append a text to a prompt's last message or, if that is a tool's, to the last user message."""
+    """Append a text to a prompt's last user message; if there is none, to its last message."""
     if not text:
         return prompt
     if not prompt.messages:
         return prompt.model_copy(update={"instruction": f"{prompt.instruction}\n\n{text}"})
     messages: list[Any] = [*prompt.messages]
     roles = [each.get("role") for each in reversed(messages)]
-    # Some servers refuse a user message after a tool's.
-    at = -1 - (roles.index("user") if roles[0] == "tool" and "user" in roles else 0)
+    at = -1 - (roles.index("user") if "user" in roles else 0)
     messages[at] = with_text(message_of(messages[at]), text)
     return prompt.model_copy(update={"messages": tuple(messages)})
 
