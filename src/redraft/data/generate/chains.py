@@ -2,7 +2,7 @@
 
 `revise` makes the chain itself. SelFee's three methods are combinations of two settings: `gold` shows the
 critic the record's gold answer, and `first` takes the first answer from the record. `verify` replaces the
-teacher's opinion by a check that knows the gold answer.
+teacher's opinion with a check that knows the gold answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from redraft.jobs.licences import MOST_ORIGINS, Source, origin_of, rest_of
 from redraft.revision.words import Summary
 
 Verify = Literal["number", "code"]
-"""The check that gives verdicts: an answer's last number is the gold one, or the record's unit tests pass."""
+"""The check that gives verdicts: the answer's last number is the gold one, or the unit tests pass."""
 
 _KEY = "generated"  # the field of `meta` for the marks that `generate chains` puts on a chain
 
@@ -91,7 +91,7 @@ class ChainMaking:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
-        """Return the settings of these flags, or raise `UsageError`. Recipes may not set `run_code`."""
+        """Return the settings of these flags, or raise `UsageError`."""
         asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
         asking["--accept-score"] = values.get("accept_score") is not None
         asking["--mode prompted"] = values.get("mode") == "prompted"
@@ -144,12 +144,12 @@ class ChainMaking:
     def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
         if text.strip():
             return text
-        hint = f"Put such records into a file of their own, and run it without {flag}."
+        hint = f"Put such records into another file, and run it without {flag}."
         raise RecordError(f"{record.id}: there is no {what} for {flag}.", hint=hint)
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
-        """Return a chain after the clean-up, marked with the changes, leaks and refusals."""
-        for step in chain.steps:  # `filtered` may concern the step's criticism
+        """Clean up a chain, and record the changes, leaks and refusals in its `meta`."""
+        for step in chain.steps:  # `filtered` may refer to the criticism of the step
             if step.finish == "filtered" and (step.feedback is None or step.feedback.by == "checks"):
                 raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
         chain, counts = cleaned(chain)

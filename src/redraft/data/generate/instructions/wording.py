@@ -1,7 +1,7 @@
-"""Write the requests to the teacher, for both methods. The wording is our own; the demands are Alpaca's.
+"""Write the requests to the teacher, for both methods. The wording is ours; the demands are Alpaca's.
 
-The provenance of an output contains a digest of the wording. Once the wording changes, no reply to the old
-wording is used again, because a journal's keys contain the whole request.
+The provenance of an output contains a digest of the wording. After a change of the wording, replies in the
+journal are not used again, because their keys contain the whole request.
 """
 
 from __future__ import annotations
