@@ -35,7 +35,7 @@ from redraft.serve.replies import ChatReply
 from redraft.serve.requests import Accepted, ChatRequest, ModelRequest, read_checks
 from redraft.serve.responses import ResponseReply, ResponseRequest
 
-HEAVY = {"revision", "response_format", "text", "tools"}  # checks and schemas may take seconds to read
+HEAVY = {"revision", "response_format", "text", "tools"}  # contain checks or schemas: slow to read
 
 _TEXT, _NONE = {"type": "string"}, {"type": ["string", "null"]}
 _ERROR = {
@@ -57,7 +57,7 @@ def make_app(
     models: Models, gate: Gate, limits: ServerLimits, keys: Keys | None = None, store: Store | None = None
 ) -> ASGIApp:
     """Return the server's ASGI application."""
-    check_kinds("anyone")  # import plugins now, so that no request has to
+    check_kinds("anyone")  # import plugins now, so that no request waits for the imports
     metrics = Metrics(lambda: gate.inside, models)
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}

@@ -1,7 +1,7 @@
 """Check the body of a request with a pydantic model.
 
-The pydantic models are in `requests`, and beside the code that answers each kind of request. `/openapi.json`
-is generated from them. A field that sets an option has that option's type and range, and the server's limit.
+Each module that answers requests defines pydantic models for its bodies. `/openapi.json` is generated from
+the models. A field that sets an option of redraft has the option's type and range, and the server's limit.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Body(BaseModel):
     """The body of a request, or an object in it."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
-    whole: ClassVar[str] = ""  # the body's name in messages; messages name an inner object by its field
+    whole: ClassVar[str] = ""  # the body's name in messages; an inner object is named by its field
     never: ClassVar[tuple[str, ...]] = ()  # fields that are never supported, whatever their value
 
     @classmethod

@@ -19,7 +19,7 @@ from redraft.serve.gate import unavailable
 
 
 def watched_in(options: RevisionOptions) -> list[Watched]:
-    """Return those engines of a chain's options that report their health."""
+    """Return the engines in a chain's options that report their health."""
     engines: list[Any] = [options.model, options.critic, options.judge]
     return [engine for engine in engines if isinstance(engine, Watched)]
 
@@ -91,7 +91,7 @@ class Models:
         return list(self._by_name.values())
 
     def probe(self) -> None:
-        """Ask engines that are down for one token, in the background. Otherwise only a request would."""
+        """Ask engines that are down for one token, in the background, to see whether they work again."""
         for engine in self._engines():
             last, health = self._probes.get(id(engine)), engine.health
             if health.down and not health.resting and (last is None or last.done()):

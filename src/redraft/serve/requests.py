@@ -180,7 +180,7 @@ class ModelRequest(Body):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Return the checked body. Its `beside` has the fields that the models' file allows for its model."""
+        """Return the checked body. Fields that the models' file allows for the model are in `beside`."""
         name = given.get("model")
         allowed = models.passes.get(name, frozenset()) if isinstance(name, str) else frozenset()
         beside = {field: given[field] for field in allowed - cls.model_fields.keys() if field in given}
@@ -282,7 +282,7 @@ class RevisedRequest(ModelRequest):
         options = with_passed(options, passed_in(self), model)
         strict = any(each.get("strict") is True for each in functions_of(options))
         given, own = {**given, **asked, **passed_in(self)}, {**_NEUTRAL, **vars(model.options)}
-        free = {"seed"} if own.get("checks") else {"seed", "checks"}  # no client breaks an operator's promise
+        free = {"seed"} if own.get("checks") else {"seed", "checks"}  # fields that leave the promise valid
         other = min({name for name in given if given[name] != own.get(name)} - free, default="")
         return Accepted(
             model.name,
@@ -539,7 +539,7 @@ _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "l
 def with_passed(
     options: RevisionOptions, given: Mapping[str, Any], model: Model, place: str = ""
 ) -> RevisionOptions:
-    """Return options with more fields, which are passed to the model's engine."""
+    """Add fields for the model's engine to its options. Raise `Refusal` for a field that it rejects."""
     asked = {name: value for name, value in given.items() if name not in _NEUTRAL or value != _NEUTRAL[name]}
     info = engine_of(options).info
     for name in asked:
@@ -552,7 +552,7 @@ def with_passed(
 
 
 def beside_of(options: RevisionOptions, more: Mapping[str, Any]) -> RevisionOptions:
-    """Return options with more fields for the model's server."""
+    """Add fields for the model's server to its options."""
     if not more:
         return options
     return options.model_copy(update={"extra_body": {**(options.extra_body or {}), **more}})

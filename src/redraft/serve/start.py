@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("redraft.serve")
 
 ModelSettings = tuple[str | None, str, Settings]
-"""A model's name (None: its name comes from its reference), a suffix for that name, and its settings."""
+"""A model's name (None: taken from its reference), a suffix for the name, and the model's settings."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Server:
     replies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def check(self, file: Path | None, *, files: bool) -> None:
-        """Raise for faults that can be found before a model is loaded. `files` are those of the models."""
+        """Raise for faults that can be found before loading. With `files`, check the models' files too."""
         for name, _, settings in self.models:
             try:
                 settings.check(files=files)
@@ -168,7 +168,7 @@ class Opening:
     _names: set[str] = field(default_factory=set)
 
     async def open(self, name: str | None, behind: str, settings: Settings, **more: Any) -> Model:
-        """Open one of the models."""
+        """Open one of the models. `behind` is a suffix for its name."""
         steered = any(each.get("steer") is not False for *_, each in self.models)
         because = "the checks of requests steer it, unless --no-steer is given" if steered else ""
         options = settings.options()

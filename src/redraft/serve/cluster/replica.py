@@ -155,7 +155,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Return the chain's replica, and, in case it is full, all replicas with the least busy first."""
+        """Return the first choice, and all replicas, the least busy first, in case that one is full."""
         if not candidate_replicas:
             return []
         ranked = sorted(candidate_replicas, key=self._streams)
