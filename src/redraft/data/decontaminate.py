@@ -91,7 +91,7 @@ def _judged(checked: Iterable[CheckedRecord], items: Items, seen: Counter[int]) 
 
 
 class Match(NamedTuple):
-    """An evaluation item that a record contains, their first shared n-gram, and the number of these."""
+    """An item found in a record: its index, the first shared n-gram, and the number of shared n-grams."""
 
     item: int
     ngram: str

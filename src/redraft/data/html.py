@@ -6,8 +6,7 @@ buttons and drawings are left out. Nothing is escaped, not even `2 * 3`, because
 
 Lists, quotes and tables are frames. When a frame closes, it becomes a block of the frame around it. No tree
 is built, and at most `DEPTH` frames are open; deeper ones are flattened into the innermost. So neither time
-nor text grows with the square of a hostile page's nesting. Invalid pages are parsed roughly as in
-browsers.
+nor text grows with the square of a hostile page's nesting. Invalid pages are parsed much as in browsers.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ Cell = list[_Block]
 
 @dataclass
 class Frame:
-    """An open element."""
+    """An open list, item, quote, table, row or cell, or the document."""
 
     kind: FrameKind
     number: int = 1  # the number of an item or of a list's next item; the columns that a cell spans
@@ -73,7 +72,7 @@ class Frames:
                 return
 
     def push(self, kind: FrameKind, number: int = 1) -> None:
-        """Open a frame unless it is too deep."""
+        """Open a frame, unless `DEPTH` frames are open."""
         if len(self._frames) < DEPTH:
             self._frames.append(Frame(kind, number))
         else:

@@ -85,7 +85,7 @@ class Evidence:
             return markdown_of(text)
         if not _ESCAPED.search(text) or _BARE.search(text):
             return text
-        # A question about HTML may mean its escapes.
+        # In a question about HTML, escapes may be meant literally.
         return text if speaker == "user" and self._about else decoded(text)
 
     @cached_property

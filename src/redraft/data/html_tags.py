@@ -98,7 +98,7 @@ class Elements:
         return self._html[start : found.start()], over + 1 if over >= 0 else len(self._html)
 
     def behind(self, name: str, start: int) -> int:
-        """Return the index after an element, which may contain others of its name; `start` without an end."""
+        """Return the index after an element and its nested namesakes; `start` if there is no end tag."""
         if name in self._never:
             return start
         depth = 1

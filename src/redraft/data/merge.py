@@ -317,7 +317,7 @@ class Candidate(NamedTuple):
     part: MixPart
     line: RawRecord
     number: int  # decides whether it is drawn
-    place: int  # the output is sorted by it
+    place: int  # the sort key in the output
 
 
 class Drawn(NamedTuple):
@@ -357,7 +357,7 @@ def _read(job: Candidate) -> Drawn | Undrawable:
             drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
             return Undrawable(job.at, job.number, drop)
         group = str(value)[:200]
-    chain.__dict__["meta"] = {**chain.meta, "origin": origin}  # nothing else uses this chain
+    chain.__dict__["meta"] = {**chain.meta, "origin": origin}  # in place: nothing else uses the chain
     data = chain.to_json().encode() + b"\n"
     return Drawn(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
 

@@ -344,7 +344,7 @@ class _Counts:
     licences: Counter[str] = field(default_factory=Counter)
     # Records without an answer, by the fields that were not used.
     unanswered: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    places: list[str] = field(default_factory=list)  # the first of these records
+    places: list[str] = field(default_factory=list)  # locations of the first of these records
 
     def noted(self, results: Iterable[Imported | Drop]) -> Iterator[Imported | Drop]:
         for each in results:

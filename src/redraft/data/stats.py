@@ -217,7 +217,7 @@ def role_fault(turns: Sequence[Turn]) -> str | None:
 
 _BLOCK = 64  # records to summarise at once: sending each alone would cost more than the work
 _Value = str | int | float | None
-_Table = list[dict[str, _Value]]  # rows by the names of columns. A `share` is from 0 to 1.
+_Table = list[dict[str, _Value]]  # rows: values by column name. A `share` is from 0 to 1.
 _Level = Literal["fault", "warning", "note"]
 _LEVELS: tuple[_Level, ...] = ("fault", "warning", "note")
 
@@ -230,7 +230,7 @@ class DataFinding:
     level: _Level
     count: int  # number of records, feedbacks or answers concerned
     text: str
-    advice: str  # what the finding means, or how to mend it
+    advice: str  # what the finding means, or what to do
     examples: tuple[str, ...] = ()  # locations of some of the records, or messages about them
 
 

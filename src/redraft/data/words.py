@@ -68,7 +68,7 @@ def window_hashes(hashes: Hashes, size: int) -> Hashes:
 def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -> Hashes:
     """Hash runs of words in a text whose words are separated by single spaces. Shape: (runs,).
 
-    `first` and `last` are the indices of each run's first and last words. A run's bytes are hashed as digits.
+    `first` and `last` are the indices of each run's first and last words.
     """
     data = np.frombuffer(text, np.uint8)
     spaces = np.flatnonzero(data == ord(" "))

@@ -44,7 +44,7 @@ class ChainCounts(Summary):
     leaking: int = 0  # chains in which a text quotes the gold answer
     marked: int = 0  # chains in which a text has a heading of SelFee's format (`chain.selfee`)
     refused: int = 0  # chains whose best answer or a feedback is a refusal
-    refusals: Counter[str] = field(default_factory=Counter)  # texts that are refusals, by part
+    refusals: Counter[str] = field(default_factory=Counter)  # refusals by part: `answer` or `feedback`
     sources: set[Source] = field(default_factory=set)  # the data sets of the records, with their licences
 
     def add(self, chain: Chain) -> None:
@@ -84,7 +84,7 @@ class ChainMaking:
     """The settings by which records become chains."""
 
     gold: bool = False  # show the critic the gold answer, with its rationale
-    # Begin with the record's answer or, unless the critic or a check uses it, with the gold answer.
+    # Begin with the record's answer. A gold answer counts only if neither critic nor check uses it.
     first: bool = False
     verify: Verify | None = None  # let a check with the gold answer give the verdicts
     checks: tuple[str, ...] = ()  # other checks
@@ -178,7 +178,7 @@ def _code(record: Chain) -> Check:
 
 
 # Remove the remarks and apologies that teachers add to revisions. The rules for texts are SelFee's.
-# Each looks for a few English phrases, and never leaves a text empty. Another rule drops an empty last
+# Each rule looks for a few English phrases, and never leaves a text empty. Another rule drops an empty last
 # revision. No rule changes a first answer.
 
 _SENTENCE = r"[^.!?\n]*(?:[.!?](?!\s|$)[^.!?\n]*)*[.!?:]"

@@ -151,8 +151,8 @@ class Flow:
     shipped: Sequence[Task]  # tasks of known kinds, for seeds without kinds
     teacher: Teacher
     rejects: Rejects
-    commits: Turns  # writes requests in the order of their numbers
-    claims: Turns  # compares instructions with the pool in that order
+    commits: Turns  # the order in which requests are written
+    claims: Turns  # the order of comparisons with the pool
     seeds: Mapping[str, Any] | None = None  # the origin of the generated tasks, if the seeds have licences
 
     @property

@@ -71,7 +71,7 @@ def fault_of_reply(text: str, *, cut: bool) -> Fault:
 
 
 def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
-    """Return the first fault of an instruction, or None. Similar instructions are the pool's concern."""
+    """Return the first fault of an instruction, or None. `TaskPool` finds similar instructions."""
     if not (text := task.instruction):
         return Fault("empty", "the instruction is empty")
     number = count_words(text)

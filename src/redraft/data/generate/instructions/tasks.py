@@ -27,7 +27,7 @@ GENERATED = "generated"  # the field of a chain's `meta` that says how a task wa
 
 @dataclass(frozen=True)
 class Task:
-    """A task with its answer."""
+    """An instruction with its input and output."""
 
     instruction: str
     input: str = ""
@@ -46,7 +46,7 @@ class Origin:
     way: str  # `alpaca` or `self-instruct`
     request: int  # the number of the request
     number: int  # the task's position in the reply, from 1
-    instance: int = 1  # which of the instruction's instances it is, from 1
+    instance: int = 1  # the number of the instance for its instruction, from 1
 
     @property
     def id(self) -> str:
@@ -64,7 +64,7 @@ def to_chain(
     *,
     is_last: bool = False,
 ) -> Chain:
-    """Return the chain record of a kept task. `seeds` becomes its `meta.origin`, which states the licence.
+    """Return the chain record of a kept task. `seeds` becomes the record's `meta.origin`, with the licence.
 
     `is_last` marks a request's last task, by which a later run recognises that the request is done.
     """
