@@ -25,7 +25,7 @@ from redraft.serve.errors import Refusal, invalid, told
 class Checked:
     """A validator for a field that needs more than a check of its type. Null counts as missing."""
 
-    # Returns the value to use. Its ValueError's text continues a sentence that begins with the field's name.
+    # Returns the value to use. In messages, the text of its ValueError follows the field's name.
     check: Callable[[Any], Any]
     schema: Mapping[str, Any]
     option: str = ""  # the name of redraft's option, if the field is one

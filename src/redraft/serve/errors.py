@@ -84,7 +84,7 @@ def told(error: errors.RedraftError) -> str:
 
 
 def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
-    """Return the reply to a refused request, and log the error's code and field, but no unknown field."""
+    """Return the reply to a refused request. The log gets the error's code, and its field if known."""
     param = None if refusal.code == "unknown_field" else refusal.param
     scope["state"].update(error=refusal.code, param=param)
     return JSONResponse(refusal.body, refusal.status, refusal.headers)

@@ -40,7 +40,7 @@ class Model:
     options: RevisionOptions
     withheld: str = ""  # the text that replaces an answer that fails its checks
     think_tags: bool = False  # whether thoughts are part of a chat's content, in `<think>` tags
-    watch: Watch | None = None  # watches the promise of the model's recipe
+    watch: Watch | None = None  # checks whether the promise of the model's recipe holds
     # The Unix time at which the model was opened.
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -64,7 +64,7 @@ class Model:
 
 
 class Models:
-    """The models by name. There are none until they are loaded."""
+    """The models by name. `offer` sets them when they are loaded."""
 
     def __init__(self, passes: Mapping[str, frozenset[str]] | None = None) -> None:
         self.passes = passes or {}  # the fields beyond OpenAI's that each model's server accepts

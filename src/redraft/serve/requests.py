@@ -420,7 +420,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
 def by_messages(options: RevisionOptions) -> RevisionOptions:
     """Switch the mode from `auto` to `prompted` if a model that accepts messages should not revise.
 
-    The single stream of a natively revising model has no stop strings, tools or log-probabilities.
+    The single stream of a natively revising model supports no stop strings, tools or log-probabilities.
     """
     plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
     return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options

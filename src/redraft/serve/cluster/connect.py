@@ -174,7 +174,7 @@ def _answer(ray: Any, machine: str, reply: Any) -> dict[str, Any]:
     except ray.exceptions.GetTimeoutError:
         hint = "It may be overloaded, or have no room for more processes. Run: ray status"
         raise ClusterError(f"machine {machine} has not answered in {PATIENCE:.0f} s.", hint=hint) from None
-    except ray.exceptions.RayTaskError:  # the import failed there
+    except ray.exceptions.RayTaskError:  # redraft cannot be imported there
         return {}
     except ray.exceptions.RayError:  # the machine was lost meanwhile
         return dict(versions())

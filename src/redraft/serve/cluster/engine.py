@@ -1,8 +1,8 @@
 """Run a model on replicas that Ray Serve runs on nodes.
 
 `RayEngine` runs in the server's process, so a chain outlives replicas: if a replica dies in the middle of a
-reply, another one continues the reply after its last token. If an engine cannot do that, or a schema
-constrains the whole reply, the error has `ready` set: the chain resumes after its last complete step.
+reply, another one continues the reply after its last token. If an engine cannot continue replies, or a
+schema constrains the whole reply, the call fails, and the chain resumes after its last complete step.
 """
 
 from __future__ import annotations

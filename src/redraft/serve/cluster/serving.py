@@ -24,7 +24,7 @@ from redraft.jobs.signals import in_daemon_thread
 from redraft.serve.cluster.connect import Bounds, ClusterError
 from redraft.serve.cluster.engine import RayEngine
 
-DEPLOYMENT = "model"  # the name of the one deployment of an application
+DEPLOYMENT = "model"  # the name of an application's only deployment
 NAMESPACE = "redraft"  # Ray's namespace for the names of servers
 PATIENT = 30.0  # seconds after which the user is told that replicas are still starting
 _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)

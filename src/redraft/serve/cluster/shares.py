@@ -50,7 +50,7 @@ class ClusterWork:
     function: str  # module and name of the coroutine, such as `redraft.revision.runs.answers:aanswer_file`
     arguments: list[Any]  # its arguments; the last one is the output
     options: dict[str, Any]  # its keyword arguments, without the share
-    files: list[str]  # files that every machine must be able to read; one is in the output's folder
+    files: list[str]  # files that every machine must be able to read
     folder: str  # the folder to which paths are relative
 
     @classmethod
