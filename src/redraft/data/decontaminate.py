@@ -76,7 +76,7 @@ def decontaminate(
     if lost > _MANY * (output.kept + lost):
         [(item, times)] = seen.most_common(1)
         text = f"{lost:,} of {output.kept + lost:,} records were dropped, {times:,} of them for"
-        hint = "They may share only a common phrase (see --dropped). To require more equal words: --ngram"
+        hint = "Perhaps the records share only a common phrase: see --dropped. To require more words: --ngram"
         run.tell(f"{text} {items.names[item]}.", hint)
     return output.result({"items found": len(seen)})
 
@@ -136,7 +136,7 @@ class Items:
             self.names.append(chain.id)
             self.files.append(name_of(path))
         if not any(map(len, self._hashes[before:])):
-            hint = "After --against, name files of evaluation items with questions."
+            hint = "Name files of evaluation items with questions: --against FILE"
             raise UsageError(f"{name_of(path)} contains no question to search for.", hint=hint)
 
     def save(self, folder: Path) -> None:

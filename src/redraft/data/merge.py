@@ -81,7 +81,7 @@ class MixPart(OptionModel):
     """One file of a mix, or generated conversations."""
 
     file: str = option("the file's path, relative to the folder of the parts", default="")
-    name: str = option("the part's name in counts, and the data set of records that name none", default="")
+    name: str = option("the part's name in counts; also the data set of records that name none", default="")
     count: Annotated[int | None, PlainValidator(_count)] = option(
         "number of records to take", what="a whole number above 0, or all"
     )

@@ -70,7 +70,7 @@ that they receive, and `chat_template` is a program, which a client must not sup
 _OF_TEMPLATE = "an object, in which enable_thinking is true or false, if given"
 
 _LEAST_P = 1e-6  # replaces a `top_p` of 0: only the likeliest token is kept
-_OF_TOP_P = "nucleus sampling: share of the probability kept"
+_OF_TOP_P = "nucleus sampling: probability to keep"
 _TOP_P = {"type": "number", "minimum": 0, "maximum": 1, "description": _OF_TOP_P}
 _SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "description": "-1 for a random seed"}
 
@@ -318,7 +318,7 @@ class RevisedRequest(ModelRequest):
             return options
         info, names = engine_of(options).info, [each.get("name") for each in functions_of(options)]
         if not info.tools:
-            message = f"the model {model.name!r} takes no tools. Leave them out; response_format gives JSON."
+            message = f"the model {model.name!r} takes no tools. Leave them out. For JSON: response_format."
             raise invalid(message, "tools", code="unsupported")
         wanted = [] if info.any_request and named and choice["type"] == "custom" else _wanted(choice)
         if wrong := [name for name in wanted if name not in names]:

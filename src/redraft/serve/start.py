@@ -207,7 +207,7 @@ class ModelKeys(Flags):
 
     server_fields: list[str] = option("fields of requests to pass to the model's server", default=[])
     withheld: str = option("the text that replaces an answer that fails its checks", default="")
-    think_tags: bool = option("whether a chat's content begins with thoughts, in tags", default=False)
+    think_tags: bool = option("whether a chat's content begins with thoughts, in <think> tags", default=False)
 
     def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
         """Return the arguments of `Model`. Raise `UsageError` if one does not fit the model's settings."""

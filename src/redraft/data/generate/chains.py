@@ -102,7 +102,7 @@ class ChainMaking:
         if values.get("verify") == "code":
             if not run_code:
                 hint = "docs/checks.md#code says what the sandbox covers."
-                message = "--verify code runs programs that a model wrote, which is not allowed yet."
+                message = "--verify code runs programs that a model wrote, so it must be allowed."
                 raise UsageError(message, hint=f"Allow it with --run-code. {hint}")
             find_sandbox()
         gold, first, checks = bool(values.get("gold")), bool(values.get("first")), values.get("check", ())
