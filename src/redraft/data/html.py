@@ -86,7 +86,7 @@ class Frames:
             self.close(kinds, *fences)
 
     def close(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
-        """Close the innermost frame of these kinds with its contents, unless it contains an open fence."""
+        """Close the innermost frame of these kinds with its contents, unless a frame of `fences` is in it."""
         for place in range(len(self._frames) - 1, 0, -1):
             if self._frames[place].kind in kinds:
                 while len(self._frames) > place:
@@ -263,7 +263,7 @@ class _Line:
         self._waiting = again + self._waiting
 
     def take(self) -> str:
-        """End the paragraph and return its text. Open marks end with it, and begin again in the next one."""
+        """End the paragraph and return its text. Open marks begin again in the next paragraph."""
         self._gap, self._broken = 0, False
         if not self.parts:
             return ""

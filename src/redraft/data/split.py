@@ -1,6 +1,6 @@
-"""Split long conversations between exchanges, so that each piece fits a training sequence.
+"""Split long conversations between exchanges, so that each part fits a training sequence.
 
-An exchange is one or more user turns and everything up to the next user turn. Each piece contains as many
+An exchange is one or more user turns and everything up to the next user turn. Each part contains as many
 exchanges as fit. An exchange that is too long by itself stays whole; the caller decides what to do with it.
 No turn is lost, whereas Vicuna's released splitter drops an overflowing end.
 """
@@ -30,7 +30,7 @@ LIMIT = 2048  # length of Vicuna's and SelFee's training sequences, in tokens
 TURN_TOKENS = 6  # tokens to leave per turn for a chat template, as in FastChat's splitter
 
 _WHOLE = ("origin", "source", "lang")
-"""Fields of `meta` that describe the whole conversation and go to every piece."""
+"""Fields of `meta` that describe the whole conversation and go to every part."""
 
 _Message = dict[str, Any]
 

@@ -53,7 +53,7 @@ _MOST, _NAME, _MESSAGE = 1000, 60, 300  # most names to count; most characters o
 _HEAD = 400  # characters of a question and of an answer for language detection
 
 _Count = Callable[[str], int]
-"""Returns the length of a text. With several workers, it is a module-level function or a `partial` of one."""
+"""Returns the length of a text. With several workers, use a module-level function or a `partial` of one."""
 
 
 @dataclass
@@ -196,7 +196,7 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def score_in(feedback: Feedback) -> float | None:
-    """Return the score from a feedback's field, otherwise from its text, otherwise None."""
+    """Return the score in a feedback's field or, without one, in its text. None if neither has a score."""
     score = teacher_score(feedback)
     return score_of(feedback.text) if score is None else score
 

@@ -123,7 +123,7 @@ class Keys:
         return matches[0] if matches and scheme.lower() == "bearer" else None
 
     def now(self, key: Key) -> Key | None:
-        """Return the current state of a key that was found before; None if it was revoked."""
+        """Return the current settings of a key that was found before; None if the key was revoked."""
         self._read_again()
         return next((each for each in self.all if each.digest == key.digest), None)
 

@@ -34,7 +34,7 @@ async def _one_token(engine: Engine) -> None:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that clients may use, by its name."""
+    """A model that clients may use."""
 
     name: str
     options: RevisionOptions

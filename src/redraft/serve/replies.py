@@ -165,7 +165,7 @@ class AnswerMessage:
 
     @property
     def finished(self) -> Chain:
-        """The chain, once it is finished. Reading it earlier raises."""
+        """The chain, which must be finished."""
         assert self.chain is not None  # noqa: S101  (`make` always ends with `Finished`)
         return self.chain
 
@@ -318,7 +318,7 @@ class Reply(ABC):
         yield DONE
 
     def waiting(self) -> bytes:
-        """Return the event to stream while an answer waits; empty unless steps were requested."""
+        """Return the event for a request that waits in the queue; empty without `include_steps`."""
         return b""
 
     def failed(self, refusal: Refusal) -> bytes:
@@ -393,7 +393,7 @@ class ChatReply(Reply):
             yield self._said(index, Piece(field, text))
 
     def waiting(self) -> bytes:
-        """Return the event that reports a waiting request; empty unless steps were requested."""
+        """Return the event for a request that waits in the queue; empty without `include_steps`."""
         return self._chunk(0, {"redraft": {"type": "waiting"}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:

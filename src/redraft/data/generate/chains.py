@@ -91,7 +91,7 @@ class ChainMaking:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
-        """Return the settings of these flags, or raise `UsageError`."""
+        """Return the settings that the flags in `values` describe, or raise `UsageError`."""
         asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
         asking["--accept-score"] = values.get("accept_score") is not None
         asking["--mode prompted"] = values.get("mode") == "prompted"

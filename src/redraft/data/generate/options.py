@@ -10,7 +10,7 @@ from redraft.options import MAX_SEED, RUN, SAMPLING, SERVER, TOKENS, option
 from redraft.revision.runs.options import ItemOptions, RunOptions
 
 TEACHER = "Teacher"
-"""The --help heading of the flags that set the teacher's input and the use of its texts."""
+"""The --help heading of the flags for the teacher."""
 
 
 class ChainFlags(options.Flags):

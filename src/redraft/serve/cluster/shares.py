@@ -55,7 +55,7 @@ class ClusterWork:
 
     @classmethod
     def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> ClusterWork:
-        """Return the work for these arguments. Its files are the local paths among them.
+        """Return the work for these arguments. Local paths among the arguments are its `files`.
 
         Options that are None are left out.
         """

@@ -133,7 +133,7 @@ class Made:
     def reject(
         self, task: Task, origin: Origin, fault: Fault, nearest: str | None = None, *, claimed: bool = False
     ) -> None:
-        """Add a reject. If `claimed`, its instruction stays in the pool, so later ones must differ."""
+        """Add a reject. If `claimed`, its instruction stays in the pool: later instructions must differ."""
         about = {"id": origin.id, "request": origin.request, "number": origin.number}
         near = {} if nearest is None else {"nearest": nearest}
         more = {"claimed": True} if claimed else {}

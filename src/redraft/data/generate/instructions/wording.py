@@ -96,7 +96,7 @@ def ask_kind(instruction: str, examples: Sequence[Task]) -> str:
 
 
 def ask_instances(task: Task, examples: Sequence[Task], wanted: Wanted) -> str:
-    """Return the request for inputs and outputs of an instruction whose kind is known.
+    """Return the request for instances of an instruction: inputs with outputs.
 
     For a classification, labels come first: otherwise a teacher invents inputs for only one label.
     """
