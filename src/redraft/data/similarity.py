@@ -45,7 +45,7 @@ class Near(NamedTuple):
 
 
 class Pool:
-    """The texts with which new ones are compared. Two texts are similar if their F is above `threshold`."""
+    """Texts to compare new texts with. Two texts are similar if their F is above `threshold`."""
 
     def __init__(self, threshold: float = ALPACA) -> None:
         self.threshold = threshold

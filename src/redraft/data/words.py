@@ -60,7 +60,7 @@ def word_hashes(parts: Sequence[str]) -> Hashes:
 
 
 def window_hashes(hashes: Hashes, size: int) -> Hashes:
-    """Hash all n-grams of some words. Shape: (n-grams,)."""
+    """Hash all n-grams of `size` words, given by their hashes. Shape: (n-grams,)."""
     ends = np.arange(size, len(hashes) + 1)
     return span_hashes(hashes, ends - size, ends)
 

@@ -77,7 +77,6 @@ class _Route(APIRoute):
     """A route that reads a body itself: FastAPI would accept NaN, repeated names, and a body of any size."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return a handler that reads a body, validates it by the endpoint's type and calls the endpoint."""
         endpoint, kind = self.endpoint, get_type_hints(self.endpoint)["body"]
 
         async def handle(request: Request) -> Response:

@@ -111,7 +111,7 @@ class Models:
         return found
 
     def promises(self) -> dict[str, Watch]:
-        """Return the watches over the models' promises, by model name."""
+        """Return the watches of the recipes' promises, by model name."""
         return {model.name: model.watch for model in (self._by_name or {}).values() if model.watch}
 
     def named(self, name: str, param: str = "model") -> Model:

@@ -210,7 +210,7 @@ class ModelKeys(Flags):
     think_tags: bool = option("whether a chat's content begins with thoughts, in <think> tags", default=False)
 
     def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
-        """Return the arguments of `Model`. Raise `UsageError` if one does not fit the model's settings."""
+        """Return the arguments for `Model`. Raise `UsageError` if one does not fit the model's settings."""
         own = {name for one in (ChatRequest, CompletionRequest, ResponseRequest) for name in one.model_fields}
         if wrong := sorted(own.intersection(self.server_fields) - SAMPLING_FIELDS):
             message = f"{where}server_fields has {wrong[0]!r}, which redraft reads itself."

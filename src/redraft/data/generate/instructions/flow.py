@@ -60,7 +60,7 @@ class Teacher:
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> _Reply:
         """Return the teacher's reply to a text. The reply is empty if the model writes nothing.
 
-        Equal texts in two scopes get separate replies. Each text gets its own seed.
+        `scope` is the id of a request. In two scopes, equal texts get separate replies and seeds.
 
         Raises:
             LimitReached: A limit of the run is reached, or an error has ended it.

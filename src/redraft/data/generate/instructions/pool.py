@@ -43,7 +43,7 @@ class TaskPool:
 
     @property
     def missing(self) -> int:
-        """The number of instructions that are still wanted."""
+        """The number of instructions that are still to be generated."""
         return max(self.wanted - self.kept, 0)
 
     @property
@@ -80,9 +80,9 @@ def drawn(tasks: Sequence[Task], most: int, rng: Random) -> list[Task]:
 
 
 class Turns:
-    """Let numbered requests pass in order. `next` is the number of the first one that has not passed.
+    """Let numbered requests take turns in order. `next` is the lowest number whose request is not over.
 
-    `before` contains the numbers, as strings, of requests that passed in earlier runs.
+    `before` contains the numbers, as strings, of requests that earlier runs finished.
     """
 
     def __init__(self, before: Container[str] = ()) -> None:
@@ -91,7 +91,7 @@ class Turns:
         self._advance()
 
     async def wait(self, number: int) -> bool:
-        """Wait for all earlier requests. Return False if one of them is left to a later run."""
+        """Wait until all earlier requests are over. Return False if one of them is left to a later run."""
         while self.next < number <= self._end:
             await self._moved.wait()
         return number <= self._end
@@ -102,7 +102,7 @@ class Turns:
         return self._end < inf
 
     def passed(self, number: int) -> None:
-        """Let a request pass, whether it succeeded or failed. A second call does nothing."""
+        """Mark a request as over, whether it succeeded or failed. A second call does nothing."""
         self._over.add(number)
         self._advance()
 
