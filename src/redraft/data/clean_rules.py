@@ -191,7 +191,7 @@ _NUMBERED = re.compile(r"([ \t]*)(\d{1,9})[.)][ \t]")
 def _wrong_format(chain: Chain, turns: Sequence[Turn], _: RuleSettings) -> _Outcome:
     for number, turn in enumerate(turns, start=1):
         if _broken_list(turn.text):
-            return f"turn {number} has a numbered list with two items 1 in a row"
+            return f"turn {number} has a numbered list in which item 1 follows item 1"
     return chain
 
 
