@@ -539,7 +539,7 @@ _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "l
 def with_passed(
     options: RevisionOptions, given: Mapping[str, Any], model: Model, place: str = ""
 ) -> RevisionOptions:
-    """Add fields for the model's engine to its options. Raise `Refusal` for a field that it rejects."""
+    """Return options with fields for the model's engine. Raise `Refusal` if the engine rejects a field."""
     asked = {name: value for name, value in given.items() if name not in _NEUTRAL or value != _NEUTRAL[name]}
     info = engine_of(options).info
     for name in asked:
@@ -552,7 +552,7 @@ def with_passed(
 
 
 def beside_of(options: RevisionOptions, more: Mapping[str, Any]) -> RevisionOptions:
-    """Add fields for the model's server to its options."""
+    """Return options with more fields for the model's server."""
     if not more:
         return options
     return options.model_copy(update={"extra_body": {**(options.extra_body or {}), **more}})
