@@ -261,9 +261,9 @@ ASKED, GOLD = Prompt(instruction="Why?"), {"reference": "So."}
     ("rule", "chain", "reason"),
     [
         ("answered", Chain(prompt=ASKED), "no answer"), ("answered", Chain(prompt=ASKED, meta=GOLD), None),
-        ("answered", talk("q", "a"), None), ("empty", talk("q", " \n"), "turn 2, of the assistant, is empty"),
-        ("empty", talk("\u200b", "a"), "turn 1, of the user, is empty"),
-        ("empty", talk("q", "```python\n```"), "turn 2, of the assistant, is empty"),
+        ("answered", talk("q", "a"), None), ("empty", talk("q", " \n"), "turn 2 (assistant) is empty"),
+        ("empty", talk("\u200b", "a"), "turn 1 (user) is empty"),
+        ("empty", talk("q", "```python\n```"), "turn 2 (assistant) is empty"),
         ("empty", Chain(), "no question"), ("empty", Chain(steps=(Step(answer="a"),), best=0), "no question"),
         ("short", talk("Hi", " Hello\n "), "7 characters of text, fewer than 16"),
         ("short", talk("Hi", "Hello, my friend."), None), ("short", Chain(prompt=ASKED), None),
@@ -277,7 +277,7 @@ def test_what_is_dropped_and_why(rule: str, chain: Chain, reason: str | None) ->
 def test_blocked_words_of_fastchat_are_parts_of_words_anywhere() -> None:
     settings = RuleSettings(blocked=(FASTCHAT,))
     assert by("blocked", talk("q", "As ChatGPT, I"), settings) == (
-        "a turn of the assistant contains 'chatgpt', which the list fastchat blocks"
+        "a turn of the assistant contains 'chatgpt', which is in the list fastchat"
     )
     assert not kept("blocked", talk("Are you OpenAI's?", "a"), settings)
     assert kept("blocked", talk("open ai", "chat"), settings)

@@ -1,4 +1,4 @@
-"""Clean files of conversations by rules."""
+"""Clean conversation files with named rules."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from redraft.data.texts import answered_turns, spoken_texts
 from redraft.errors import UsageError, nearest
 from redraft.jobs.counting import counted, tell
 
-_FEWEST = 0.05  # if a smaller share of the records remains, the rules do not fit the data, and the run fails
-RuleNames = str | Iterable[str]  # names, or one text of comma-separated names
+_FEWEST = 0.05  # the run fails if a smaller fraction of the records remains: the rules do not fit the data
+RuleNames = str | Iterable[str]  # names, or one comma-separated string
 
 
 def clean(
@@ -36,8 +36,8 @@ def clean(
     Args:
         source: Records of any known shape.
         out: The file to write the chains to. It appears only when it is complete.
-        like: Use the rules by which Vicuna's (fastchat) or SelFee's data was cleaned.
-        rules: Apply only these rules; `usual` stands for the usual ones.
+        like: Use the rules that cleaned Vicuna's data (fastchat) or SelFee's (selfee).
+        rules: Apply only these rules; `usual` stands for the default rules.
         skip: Leave these rules out.
         languages: Keep only these languages, by name or ISO 639 code (rule `language`).
         blocked: Word lists for the rule `blocked`: fastchat, alpaca.
@@ -64,7 +64,7 @@ def clean(
     output.tell_counts()
     if left and "html" in plan.rules:
         text = f"the answers of {counted(left, 'record')} still contain HTML."
-        run.tell(text, "It is kept if a question asks for HTML, or if not all answers of a record are HTML.")
+        run.tell(text, "HTML is kept if a question asks for it, or if some answer of the record is not HTML.")
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()
@@ -94,7 +94,7 @@ def _plan_of(
     names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
     names -= _known(skip, NAMES, "--skip")
     if not names:
-        raise UsageError("no rule is left.", hint="The rules are in docs/data.md.")
+        raise UsageError("there is no rule to apply.", hint="The rules are in docs/data.md.")
     for name, flag, given in (
         ("language", "--languages en", codes),
         ("blocked", "--blocked fastchat", words),
@@ -126,7 +126,7 @@ class Cleaned(NamedTuple):
 
 
 def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings) -> Cleaned | Drop:
-    """Apply the named rules to a chain in the order of `RULES`. Return a drop if a rule drops the chain."""
+    """Apply the named rules to a chain in the order of `RULES`. Return a `Drop` if one rejects the chain."""
     cleaned, turns = chain, answered_turns(chain)
     for rule in (rule for rule in RULES if rule.name in names):
         outcome = rule.apply(cleaned, turns, settings)

@@ -1,8 +1,7 @@
 """Define the cleaning rules, in the order in which they are applied.
 
-A rule returns a changed chain, or the reason to drop it. After `characters`, rules that choose turns come
-first, then rules that repair texts, then rules that drop, so a record is judged after its repairs. Question
-words are recognised only in English, question marks in several scripts.
+A rule returns the chain, changed or not, or the reason to drop it. Rules that choose turns or repair texts
+come before rules that only drop. Question words are recognised in English, question marks in several scripts.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class WordList:
 
     name: str
     pattern: Any  # of the package regex
-    words: Sequence[str]  # a text without any of them has no match
+    words: Sequence[str]  # a fast check: `pattern` matches no text without any of these
     asked_only: bool = False  # search the first question only
 
     def find(self, text: str) -> str | None:
@@ -38,7 +37,7 @@ class WordList:
 
 
 FASTCHAT = WordList("fastchat", regex.compile("openai|chatgpt"), ("openai", "chatgpt"))
-"""Texts that no turn may contain, not even inside a word, from FastChat's `data/clean_sharegpt.py`."""
+"""Strings that no turn may contain, even inside a word, from FastChat's `data/clean_sharegpt.py`."""
 
 
 _ALPACA = """
@@ -47,12 +46,12 @@ _ALPACA = """
 """
 _WORDS = (*_ALPACA.split(), "go to")
 ALPACA = WordList("alpaca", regex.compile(r"(?<!\w)\L<words>(?!\w)", words=_WORDS), _WORDS, asked_only=True)
-"""Words in instructions that a text model cannot follow, from Alpaca's `generate_instruction.py`."""
+"""Words of instructions that need more than text, from Alpaca's `generate_instruction.py`."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
 
-_SHORT = 16  # fewest characters of a conversation (FastChat's `clean_sharegpt.py`)
-TURN = 100  # characters of each turn for language detection, so that questions and answers count alike
+_SHORT = 16  # fewest characters of a conversation to keep (FastChat's `clean_sharegpt.py`)
+TURN = 100  # characters of each turn in which to detect the language: questions and answers count alike
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ _Outcome = Chain | str  # the chain, changed or not, or the reason to drop it
 
 class _Rule(NamedTuple):
     name: str
-    apply: Callable[[Chain, Sequence[Turn], RuleSettings], _Outcome]  # a chain and its `answered_turns`
+    apply: Callable[[Chain, Sequence[Turn], RuleSettings], _Outcome]  # gets a chain and its `answered_turns`
     usual: bool = False
 
 
@@ -78,7 +77,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
 
 
 def without_controls(text: str) -> str:
-    """Return the text with line feeds as its only line breaks, and without control characters except tabs."""
+    """Turn all line breaks into line feeds, and remove control characters except tabs."""
     if text.isprintable() or text.replace("\n", "").isprintable():
         return text
     return _CONTROL.sub("", _ESCAPES.sub("", _BREAKS.sub("\n", text)))
@@ -160,7 +159,7 @@ def _empty(chain: Chain, turns: Sequence[Turn], _: RuleSettings) -> _Outcome:
         return "no question"
     for number, turn in enumerate(turns, start=1):
         if is_blank(turn.text) and not shows(turn.message or {}):
-            return f"turn {number}, of the {turn.role}, is empty"
+            return f"turn {number} ({turn.role}) is empty"
     gold = chain.meta.get("reference")
     blank = not chain.steps and isinstance(gold, str) and is_blank(gold)
     return "the gold answer is empty" if blank else chain
@@ -180,7 +179,7 @@ def _blocked(chain: Chain, turns: Sequence[Turn], settings: RuleSettings) -> _Ou
     for words in settings.blocked:
         for turn in asked if words.asked_only else turns:
             if found := words.find(turn.text):
-                return f"a turn of the {turn.role} contains {found!r}, which the list {words.name} blocks"
+                return f"a turn of the {turn.role} contains {found!r}, which is in the list {words.name}"
     return chain
 
 
@@ -192,7 +191,7 @@ _NUMBERED = re.compile(r"([ \t]*)(\d{1,9})[.)][ \t]")
 def _wrong_format(chain: Chain, turns: Sequence[Turn], _: RuleSettings) -> _Outcome:
     for number, turn in enumerate(turns, start=1):
         if _broken_list(turn.text):
-            return f"turn {number} has a numbered list in which 1 follows 1"
+            return f"turn {number} has a numbered list in which item 1 follows item 1"
     return chain
 
 
@@ -294,7 +293,7 @@ RULES = (
     _Rule("answer-question", _answer_question),
     _Rule("language", _language),
 )
-"""All rules in order."""
+"""All rules, in the order in which they are applied."""
 
 NAMES = tuple(rule.name for rule in RULES)
 

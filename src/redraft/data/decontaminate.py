@@ -1,10 +1,10 @@
 """Find records that contain evaluation items, by shared runs of words.
 
 A record matches an item if both contain the same 13 consecutive words (GPT-3: Brown and others 2020, appendix
-C). The item's system messages do not count. A shorter question matches if a text contains all of it.
-Questions of fewer than 8 words (GPT-3's minimum) are too common for that, and must equal a whole turn of the
-prompt. Gold answers of fewer words than an n-gram, such as numbers, are not searched for. GPT-3 removed the
-matching text; here the whole record is dropped. The n-grams are memory-mapped hashes, 32 to 48 bytes each.
+C). System messages of items are ignored. An item's question of 8 to 12 words matches if a text of the record
+contains all of it. Questions of fewer than 8 words (GPT-3's minimum) must equal a whole turn of the record's
+prompt. Gold answers of fewer than 13 words, such as numbers, are ignored. GPT-3 removed the matching text;
+here the whole record is dropped. The n-grams are memory-mapped hashes, 32 to 48 bytes each.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from redraft.jobs.parallel import BATCH, batches, spread
 
 _RUN = 13  # words of an n-gram (GPT-3's maximum)
 _SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
-_WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes n-grams that must be a whole turn
+_WHOLE = np.uint64(0xD6E8FEB86659FD93)  # XORed into the hash of a question that must equal a whole turn
 _SLOTS = 16  # fewest sieve slots per n-gram, so that at most 1 in 16 n-grams of a clean text needs a search
 _BYTES = 1 << 16  # bytes of records to check at once, unless one record has more
 _SHOWN = 120  # characters of the n-gram that a reason quotes
@@ -76,7 +76,7 @@ def decontaminate(
     if lost > _MANY * (output.kept + lost):
         [(item, times)] = seen.most_common(1)
         text = f"{lost:,} of {output.kept + lost:,} records were dropped, {times:,} of them for"
-        hint = "They may share only a common phrase (see --dropped). To require more equal words: --ngram"
+        hint = "Perhaps the records share only a common phrase: see --dropped. To require more words: --ngram"
         run.tell(f"{text} {items.names[item]}.", hint)
     return output.result({"items found": len(seen)})
 
@@ -91,7 +91,7 @@ def _judged(checked: Iterable[CheckedRecord], items: Items, seen: Counter[int]) 
 
 
 class Match(NamedTuple):
-    """An evaluation item in a record, the first n-gram that both share, and the number of shared n-grams."""
+    """An item found in a record: its index, the first shared n-gram, and the number of shared n-grams."""
 
     item: int
     ngram: str
@@ -136,7 +136,7 @@ class Items:
             self.names.append(chain.id)
             self.files.append(name_of(path))
         if not any(map(len, self._hashes[before:])):
-            hint = "After --against, name files of evaluation items with questions."
+            hint = "Name files of evaluation items with questions: --against FILE"
             raise UsageError(f"{name_of(path)} contains no question to search for.", hint=hint)
 
     def save(self, folder: Path) -> None:
@@ -179,7 +179,7 @@ class Runs:
         self._shift = np.uint64(65 - len(self._sieve).bit_length())
 
     def matches(self, chains: Sequence[Chain]) -> list[tuple[Match, ...]]:
-        """For each chain, return one match per item in its texts, in the order of the items."""
+        """Return the matches of each chain: one per item in its texts, in the order of the items."""
         owners, parts, whole = list[int](), list[list[str]](), list[bool]()
         for place, chain in enumerate(chains):
             turns = {turn.text for turn in asked_turns(chain.prompt)}
@@ -199,7 +199,7 @@ class Runs:
         hashes = word_hashes([word for text in parts for word in text])
         lengths = np.fromiter(map(len, parts), np.int64, len(parts))
         ends = np.cumsum(lengths)
-        left = np.repeat(ends, lengths) - np.arange(len(hashes))  # words from each one to the end of its text
+        left = np.repeat(ends, lengths) - np.arange(len(hashes))  # from each word to its text's end
         short = np.flatnonzero(np.array(whole, np.bool_) & (lengths > 0) & (lengths < _SHORTEST))
         begins = [*(np.flatnonzero(left >= size) for size in self._sizes), (ends - lengths)[short]]
         sizes = np.repeat([*self._sizes, 0], [*map(len, begins)])
@@ -217,7 +217,7 @@ class Runs:
 
 
 def check(lines: Sequence[RawRecord], folder: Path, *, strict: bool) -> list[CheckedRecord | Drop]:
-    """Check records against the items that were saved in a folder. A drop stands for an unreadable record."""
+    """Check records against the items saved in a folder. Return a drop for each unreadable record."""
     read = [chain_or_drop(line, strict=strict) for line in lines]
     matches = iter(_runs_in(folder).matches([each for each in read if not isinstance(each, Drop)]))
     return [

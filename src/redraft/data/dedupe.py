@@ -2,8 +2,8 @@
 
 The duplicate that ranks first is kept. Answered records rank before unanswered ones, then longer ones before
 shorter ones, then by a hash of the content. Equal contents rank by data set and licence, then by id, and
-finally by the rest of the origin. The result of `rouge` depends on the order in which its pool grows, so it
-compares records in the order of their ranks. All records of `against` rank before the others.
+finally by the rest of the origin. All records of `against` rank before the others. Records are compared in
+the order of their ranks, because the result of `rouge` depends on the order.
 
 There are two passes. The first spools each record to disk, and keeps its id, rank and key in memory: about
 250 bytes per record, and with `rouge` and `minhash` about 40 more per word.
@@ -69,8 +69,8 @@ def dedupe(
     Args:
         source: Records of any known shape.
         out: The file to write the chains to. It appears only when it is complete.
-        by: What duplicates have in common: all texts (exact), the first question (query), the input and, by
-            ROUGE-L, the instruction (rouge), or most 3-shingles of words (minhash).
+        by: What duplicates have in common: all texts (exact), the first question (query), the input and
+            most of the instruction (rouge), or most 3-word shingles (minhash).
         threshold: The least similarity of duplicates. With rouge, the similarity must exceed it.
         against: More files. A record that duplicates one in these files is dropped too.
         **options: See `DataOptions`.
@@ -169,7 +169,7 @@ def sift(
     against: Iterable[Entry] = (),
     compared: Callable[[int, int], None] | None = None,
 ) -> Iterator[bytes | Duplicate]:
-    """Yield each record's line if it is kept, otherwise its drop, in the order of the input.
+    """Yield the lines of kept records and the drops of duplicates, in the order of the input.
 
     All records are read into `spool` before the first result. The best of several duplicates is kept. Records
     of `against` rank before all others, are always kept, and are not yielded. `compared` is called at
@@ -213,7 +213,7 @@ def _ordered(ranks: Sequence[bytes], start: int, stop: int) -> Iterator[int]:
 
 
 class _Column(Sequence[bytes]):
-    """Byte strings in one buffer. Each takes 8 bytes more than its length; in a list, 41 more."""
+    """A list of byte strings in one buffer: 8 bytes beyond the length of each, instead of a list's 41."""
 
     def __init__(self, values: Iterable[bytes] = ()) -> None:
         self.data, self._ends = bytearray(), array("q", [0])
@@ -250,7 +250,7 @@ def _alike(keys: _Column, like: Likeness, fixed: int) -> Iterator[tuple[int, flo
     places = defaultdict[bytes, list[int]](list)
     often = Counter(key[:16] for key in keys)
     for place, key in enumerate(keys):
-        if often[key[:16]] == 1:  # a pool takes memory
+        if often[key[:16]] == 1:  # a single record needs no pool, which would take memory
             yield place, 1.0
             continue
         pool, members, text = pools[key[:16]], places[key[:16]], key[16:].decode()

@@ -32,7 +32,7 @@ _LOST: dict[Loss, tuple[str, str]] = {
 def export(
     source: str | Path, out: str | Path, to: ExportFormat, **options: Unpack[DataOptions]
 ) -> DataResult:
-    """Write chains in the format of another program, and count losses. Same as `redraft data export`."""
+    """Write chains in another program's format, and report losses. Same as `redraft data export`."""
     run = DataRun.of(out, options)
     work, lines = partial(exported, to=to), run.lines(source)
     provenance = run.provenance("data export", source, to=to)
@@ -68,7 +68,7 @@ class Exported(NamedTuple):
 def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
     """Convert a record to another format, or return a drop with the reason why it does not fit."""
     made = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
-    one = to in ("alpaca", "sharegpt", "messages")  # these formats have no room for a rejection
+    one = to in ("alpaca", "sharegpt", "messages")  # these formats cannot mark an answer as rejected
     best = chain.steps[chain.best] if one and chain.best is not None else None
     if best and not isinstance(made, Unfit) and has_answer([best]) and rejected(best):
         made = REJECTED

@@ -6,8 +6,7 @@ buttons and drawings are left out. Nothing is escaped, not even `2 * 3`, because
 
 Lists, quotes and tables are frames. When a frame closes, it becomes a block of the frame around it. No tree
 is built, and at most `DEPTH` frames are open; deeper ones are flattened into the innermost. So neither time
-nor text grows with the square of a hostile page's nesting. Invalid pages are parsed much as browsers parse
-them, but not by all of the browsers' rules.
+nor text grows with the square of a hostile page's nesting. Invalid pages are parsed much as in browsers.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ Cell = list[_Block]
 
 @dataclass
 class Frame:
-    """An open element."""
+    """An open list, item, quote, table, row or cell, or the document."""
 
     kind: FrameKind
     number: int = 1  # the number of an item or of a list's next item; the columns that a cell spans
-    # Its finished parts. The items of a list are its blocks.
+    # Finished contents. The blocks of a list are its items.
     blocks: list[_Block] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     rows: list[list[Cell]] = field(default_factory=list)
@@ -73,7 +72,7 @@ class Frames:
                 return
 
     def push(self, kind: FrameKind, number: int = 1) -> None:
-        """Open a frame unless it is too deep."""
+        """Open a frame, unless `DEPTH` frames are open."""
         if len(self._frames) < DEPTH:
             self._frames.append(Frame(kind, number))
         else:
@@ -87,7 +86,7 @@ class Frames:
             self.close(kinds, *fences)
 
     def close(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
-        """Close the innermost frame of these kinds and everything in it, unless a fence is in between."""
+        """Close the innermost frame of these kinds with its contents, unless a frame of `fences` is in it."""
         for place in range(len(self._frames) - 1, 0, -1):
             if self._frames[place].kind in kinds:
                 while len(self._frames) > place:
@@ -200,7 +199,7 @@ _GAPS = ("", " ", "\n", "\n\n")
 
 
 class Mark(NamedTuple):
-    """The texts before and after marked text, such as `**` or the two halves of a link."""
+    """The markup before and after a text, such as `**` or the two halves of a link."""
 
     kind: str
     begin: str
@@ -264,7 +263,7 @@ class _Line:
         self._waiting = again + self._waiting
 
     def take(self) -> str:
-        """End the paragraph and return its text. Open marks end with it, and begin again in the next one."""
+        """End the paragraph and return its text. Open marks begin again in the next paragraph."""
         self._gap, self._broken = 0, False
         if not self.parts:
             return ""

@@ -53,10 +53,10 @@ _BARE = re.compile(r"[<>]|&(?!\w{2,31};|#\w{1,7};)")
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence on whether the texts of a conversation are HTML."""
+    """Evidence for which texts of a conversation are HTML."""
 
     shared: bool  # an answer has the classes of a shared page
-    pages: bool
+    pages: bool  # the answers are HTML
     questions: Sequence[str]
 
     @classmethod
@@ -85,7 +85,7 @@ class Evidence:
             return markdown_of(text)
         if not _ESCAPED.search(text) or _BARE.search(text):
             return text
-        # A question about HTML may mean its escapes.
+        # In a question about HTML, escapes may be meant literally.
         return text if speaker == "user" and self._about else decoded(text)
 
     @cached_property
@@ -137,7 +137,7 @@ def _matched(text: str, *, wrapped: bool) -> bool:
 
 
 def has_tags(text: str) -> bool:
-    """Return whether a text has end tags of prose outside its code. Most are left over from a page."""
+    """Return whether a text has end tags of prose elements outside its code."""
     return "</" in text and bool(_END.search(_MARKED.sub("", text)))
 
 

@@ -22,7 +22,7 @@ BLOCKS = (
     "div p section article header footer main aside nav address figure figcaption fieldset form details "
     "summary dl dt dd center hgroup body html legend caption optgroup option dialog search textarea"
 )
-"""Elements that are paragraphs of their own."""
+"""Elements that begin and end a paragraph."""
 SKIPPED = "script style svg button head title template iframe object video audio canvas noscript select map"
 """Elements that are left out with their contents."""
 _OTHERS = "span br img pre ul ol menu li table tr td th blockquote h1 h2 h3 h4 h5 h6 hr math"
@@ -62,7 +62,7 @@ def decoded(text: str) -> str:
 
 
 def attribute(attributes: str, name: str) -> str:
-    """Return the value of an attribute that markdown needs, or an empty text."""
+    """Return the value of an attribute (one of `_ATTRIBUTE`), or an empty text."""
     found = _ATTRIBUTE[name].search(attributes)
     return decoded(next(filter(None, found.groups()), "")).strip() if found else ""
 
@@ -74,7 +74,7 @@ def number(attributes: str, name: str, default: int) -> int:
 
 
 class Elements:
-    """Find where elements end. The page is searched for a missing end tag once, not again for each start."""
+    """Find where elements end. Each missing end tag is searched for only once."""
 
     def __init__(self, html: str) -> None:
         self._html = html
@@ -98,7 +98,7 @@ class Elements:
         return self._html[start : found.start()], over + 1 if over >= 0 else len(self._html)
 
     def behind(self, name: str, start: int) -> int:
-        """Return the index after an element that may contain others of its name; `start` if it has no end."""
+        """Return the index after an element and its nested namesakes; `start` if there is no end tag."""
         if name in self._never:
             return start
         depth = 1

@@ -4,10 +4,10 @@ Each record gets two numbers from a hash of seed, part and position in its file.
 with the smallest first numbers, without replacement. The output is sorted by the second numbers. So the
 result depends only on the recipe and the files, and changing a part does not affect the draws of other parts.
 
-There is one pass over the files. Records that may be taken go to 128 scratch files. Each file has a range of
-the output's order. The files are sorted one at a time. Memory: one scratch file, about 80 bytes per output
-id, and 44 per record of a part with a count. Disk: the output once more, and records that later draws
-displaced. If an id such as `train/0` occurs again, it becomes `train/0~2`.
+The files are read once. Records that may be taken go to 128 scratch files by their position in the output,
+and the scratch files are sorted one at a time. Memory: one scratch file, about 80 bytes per output id, and 44
+per record of a part with a count. Disk: the output once more, and records that later draws displaced. If an
+id such as `train/0` occurs again, it becomes `train/0~2`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class MixPart(OptionModel):
     """One file of a mix, or generated conversations."""
 
     file: str = option("the file's path, relative to the folder of the parts", default="")
-    name: str = option("the part's name in counts, and the data set of records that name none", default="")
+    name: str = option("the part's name in counts; also the data set of records that name none", default="")
     count: Annotated[int | None, PlainValidator(_count)] = option(
         "number of records to take", what="a whole number above 0, or all"
     )
@@ -120,7 +120,7 @@ def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
 
 
 def parts_folder(path: Path, folder: str | Path | None, *, shipped: bool) -> Path:
-    """Return the folder of the parts. Default: the recipe's, or the current one for a shipped recipe."""
+    """Return `folder`. It defaults to the recipe's folder, or the current one for a shipped recipe."""
     return Path(folder) if folder is not None else Path() if shipped else path.parent
 
 
@@ -183,7 +183,7 @@ class Taken:
 
     @property
     def short(self) -> int:
-        """The number of records by which the part falls short of its count."""
+        """The number of records that are missing for the part's count."""
         return 0 if self.part.count is None else self.part.count * self.groups - self.count
 
     def written(self, folder: Path) -> dict[str, object]:
@@ -313,11 +313,11 @@ def sources_in(taken: Sequence[Taken]) -> list[Source]:
 class Candidate(NamedTuple):
     """A record that may be drawn. A worker process decodes it."""
 
-    at: int
+    at: int  # the index of the part
     part: MixPart
     line: RawRecord
     number: int  # decides whether it is drawn
-    place: int  # its position in the output
+    place: int  # the sort key in the output
 
 
 class Drawn(NamedTuple):
@@ -338,7 +338,7 @@ class Undrawable(NamedTuple):
     at: int
     number: int
     drop: Drop
-    error: RecordError | None = None  # why it cannot be read; None if it can
+    error: RecordError | None = None  # the reason if it cannot be read
 
 
 def _read(job: Candidate) -> Drawn | Undrawable:
@@ -357,7 +357,7 @@ def _read(job: Candidate) -> Drawn | Undrawable:
             drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
             return Undrawable(job.at, job.number, drop)
         group = str(value)[:200]
-    chain.__dict__["meta"] = {**chain.meta, "origin": origin}  # nothing else uses this chain
+    chain.__dict__["meta"] = {**chain.meta, "origin": origin}  # in place: nothing else uses the chain
     data = chain.to_json().encode() + b"\n"
     return Drawn(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
 
@@ -406,7 +406,7 @@ class _Draw:
     def take(self, found: Drawn | Undrawable, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
         taken = self._taken[found.at]
         if isinstance(found, Undrawable):
-            # Counted only if there is room for it, so that the number of processes does not affect the count.
+            # Counted only if it could still be drawn: the number of processes must not affect the count.
             if self._may_be_taken(found.at, found.number):
                 if self._strict and found.error:
                     raise found.error
@@ -430,7 +430,7 @@ class _Draw:
         file.seek(0)
         kept = []
         while size := file.read(8):
-            # From a file, `marshal` reads byte by byte. This run wrote the bytes.
+            # `marshal.load` would read byte by byte. The bytes are safe, because this run wrote them.
             place, lot, number, *record = marshal.loads(file.read(int.from_bytes(size)))  # noqa: S302
             if number <= self._sizes[lot].limit:
                 kept.append((place, lot, number, *record))

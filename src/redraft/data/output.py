@@ -37,21 +37,21 @@ T = TypeVar("T")
 _STREAM = Path(STDIO)
 
 UNREADABLE = "unreadable"  # the rule that drops unreadable records
-DAMAGED = "damaged"  # the rule for the lost rest of a damaged file
+DAMAGED = "damaged"  # the rule for the rest of a damaged file, which cannot be read
 # Beginnings of error messages that name no field.
 _OF_THE_WHOLE = re.compile("this |it has|the record (?:should be|is (?!not a valid))")
-_SHOWN = 5  # unreadable records to report one by one; all are counted, and go to the file of --dropped
+_SHOWN = 5  # unreadable records to report one by one; all are counted and written to --dropped
 
 
 @dataclass(frozen=True)
 class Drop:
-    """A dropped record, or a dropped part of one."""
+    """A dropped record, or the lost rest of a damaged file."""
 
     rule: str  # the rule's name, such as `short`
     reason: str
     where: str  # the record's location, such as `a.jsonl:12`
     id: str = ""
-    record: Any = None  # the record. Bytes are an unreadable line; None stands for damage to a file.
+    record: Any = None  # bytes for an unreadable line; None for the rest of a damaged file
 
 
 def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
@@ -115,14 +115,14 @@ class Dropped:
                 yield each
 
     def advice(self, by_map: str) -> str | None:
-        """Return a hint for a run that could read no record: `by_map` if a field map may help."""
+        """Return a hint for a run that read no record, or None: `by_map` if a field map may help."""
         if not all(map(_OF_THE_WHOLE.match, self._unread)) or not self._unread:
             return by_map
         broken = ("this is not JSON", "this cannot be read as JSON")
         return NOT_JSON if any(reason.startswith(broken) for reason in self._unread) else None
 
     def lines(self) -> list[str]:
-        """Return the counts as text, most frequent first, then by name."""
+        """Return a line for each rule with its count, most frequent first, then by name."""
         width = max((len(rule) for rule in self.counts), default=0)
         ordered = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
         return [f"{rule:{width}}  {count:>9,}" for rule, count in ordered]
@@ -197,7 +197,7 @@ class DataRun:
 
     @property
     def disk(self) -> Path | None:
-        """The folder for temporary files as large as the output; None means the system's default."""
+        """The folder for large temporary files; None means the system's default."""
         return None if self.out == _STREAM else self.out.parent
 
     def tell(self, text: str, hint: str | None = None) -> None:
@@ -215,7 +215,7 @@ def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None
 
 
 def paths_beside(source: str | Path, paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Return a list of the files to read besides a source. Raise if standard input is named twice."""
+    """Return `paths` as a list. Raise if standard input is named twice, the source included."""
     others = [path_of(paths)] if isinstance(paths, str | Path) else [*map(path_of, paths)]
     not_twice(path_of(source), others)
     return others
@@ -258,7 +258,7 @@ class DataOutput:
             raise RecordError("\n  ".join(self.gone.damage), hint="The other records are in the output.")
 
     def counts(self) -> str:
-        """Return the current counts as a text."""
+        """Return the current counts in words."""
         return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
 
     def result(self, counts: Mapping[str, int] | None = None, *, exit_status: int = 0) -> DataResult:
@@ -278,9 +278,9 @@ def writing(
 ) -> Iterator[DataOutput]:
     """Open a run's outputs, show its progress, and write the output's provenance at the end.
 
-    `reads` are all files that will be read; None means only the provenance's source. No output may replace
-    one of several inputs, or a file of `beside` or `against`. The provenance lists `against`. `about` returns
-    more fields of the provenance, and is called before the output replaces its input.
+    `reads` are all files that will be read; None means only the provenance's source. The output may replace
+    a single input, but not one of several, and no file of `beside` or `against`. The provenance lists
+    `against`. `about` returns more fields of the provenance; it is called before an input is replaced.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # imports rich, which no worker process needs
 

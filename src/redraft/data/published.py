@@ -2,8 +2,8 @@
 
 A record's fields, or the user's field map, decide how it is read. The source is named by the user (`--as`) or
 recognised by fields that only one source has. A format that many data sets share, such as Alpaca's, reveals
-no source; its licence is then `unknown`. Names, fields and licences come from the sources' own pages;
-licences are recorded, not judged. Nothing is cleaned.
+no source, so the licence is `unknown`. Names, fields and licences come from the sources' own pages. Records
+are not cleaned, and licences are not judged.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FieldMap:
                 raise UsageError(f"{where}: {name!r} would replace the field {known!r}.", hint=hint)
 
     def renamed(self, record: Any) -> Any:
-        """Return a record with the known names. Mapped numbers become texts; mapped nulls are left out."""
+        """Rename the fields of a record. Mapped numbers become texts; mapped nulls are left out."""
         if not isinstance(record, dict):
             return record
         taken = self.fields.values()
@@ -97,8 +97,8 @@ class Published:
     name: str
     licence: str  # the publisher's name for the licence
     shapes: Sequence[str]
-    fields: Sequence[str] = ()
-    holds: Mapping[str, str] = field(default_factory=dict)
+    fields: Sequence[str] = ()  # the fields by which a record is recognised
+    holds: Mapping[str, str] = field(default_factory=dict)  # patterns that fields must contain
 
     def shape(self, record: _Record, where: str) -> Shape:
         """Return the shape for reading a record of this source."""
@@ -136,7 +136,7 @@ class Reader:
     source: str | None = None  # name of the source; None to recognise it
     licence: str | None = None
     fields: FieldMap | None = None
-    paths: Literal["best", "all"] = "best"
+    paths: Literal["best", "all"] = "best"  # the paths to read from a tree
 
     def chains(self, record: Any, item: ImportItem) -> Iterator[Chain]:
         """Yield the chains in a record. Their ids may not be unique."""
@@ -196,8 +196,8 @@ class Imported(NamedTuple):
     id: str
     licence: str
     json: bytes
-    unanswered: str = ""  # its location, if it has no answer, not even a gold one
-    unused: tuple[str, ...] = ()  # if so, unused fields that may contain the answer
+    unanswered: str = ""  # the record's location if it has no answer, not even a gold one
+    unused: tuple[str, ...] = ()  # of an unanswered record: unused fields that may contain the answer
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
@@ -216,7 +216,7 @@ def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
 def import_all(
     items: Iterable[ImportItem], reader: Reader, *, workers: int = 1, strict: bool = False
 ) -> Iterator[Imported | Drop]:
-    """Yield each record's chains, with unique ids, or its drop. With `strict`, raise if one is unreadable."""
+    """Yield each record's chains with unique ids, or its drop. With `strict`, raise if it is unreadable."""
     ids, work = Ids(), partial(_import, reader, strict=strict)
     for results in spread(work, _checked(items, reader.fields), workers):
         for each in results:
@@ -257,7 +257,7 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
             reason = "the record answers a question that it does not contain."
             found.append(Drop(_NO_QUESTION, reason, item.where, chain.id, line))
         else:
-            found.append(Drop(_EMPTY, "it has no question and no answer.", item.where, chain.id, line))
+            found.append(Drop(_EMPTY, "the record has no question or answer.", item.where, chain.id, line))
     return found
 
 
@@ -285,7 +285,7 @@ def import_files(
 ) -> DataResult:
     """Import files, folders or hub datasets as chains. Same as `redraft data import`.
 
-    `name` names the source if the fields do not reveal it. `fields` are maps such as `instruction=question`.
+    `name` is the source, if the fields do not reveal it. `fields` are maps such as `instruction=question`.
     `which` selects the paths to read from a tree.
     """
     given, run = [*map(here, paths)], DataRun.of(out, options)
@@ -310,9 +310,9 @@ def import_files(
     files = [file for each in found.values() for file in each]
     made = [file.name for file in files if "dropped" in (RunFile(file.path).read() or {})]
     if 0 < len(made) < len(files):
-        run.tell(f"made by redraft data, perhaps from the same records: {', '.join(made)}")
+        run.tell(f"files made by redraft data, perhaps from the other files: {', '.join(made)}")
     for dataset in dict.fromkeys(file.dataset for file in files if file.offline):
-        run.tell(f"{dataset}: the hub cannot be reached; reading the copy in its cache on this machine.")
+        run.tell(f"{dataset}: the hub cannot be reached; reading the cached copy.")
     listed = None if fields is None else list(fields)
     config = {"as": name, "licence": licence, "map": listed, "paths": which, "strict": run.strict}
     counts = _Counts(name)
@@ -344,7 +344,7 @@ class _Counts:
     licences: Counter[str] = field(default_factory=Counter)
     # Records without an answer, by the fields that were not used.
     unanswered: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    places: list[str] = field(default_factory=list)  # the first of these records
+    places: list[str] = field(default_factory=list)  # locations of the first of these records
 
     def noted(self, results: Iterable[Imported | Drop]) -> Iterator[Imported | Drop]:
         for each in results:

@@ -7,12 +7,12 @@ is the same. A common subsequence cannot be longer than the number of words that
 from words to texts first rules out nearly all of the pool, and only the rest is compared word by word. The
 pool needs about 30 bytes per word. As in both filters, words are not stemmed.
 
-`clusters` finds all pairs of texts with a Jaccard similarity of at least *t*. MinHash would miss a few. A
-text is represented by the set of its word 3-shingles, each a 48-bit number. Two sets of similarity t share
-one of the (1 - t)·n + 1 rarest shingles of either set, where n is its size (prefix filtering, Chaudhuri,
-Ganti, Kaushik 2006), so only texts that share a rare shingle are compared, exactly. If more than 129 texts
-share a shingle, such as a template's first words, each is compared only with the next 32, so that time stays
-linear. Some pairs may be missed then. Memory: about 30 bytes per shingle and 100 per text.
+`clusters` finds pairs of texts with a Jaccard similarity of at least *t*. A text is represented by the set of
+its word 3-shingles, each a 48-bit number. Two sets of similarity t share one of the (1 - t)·n + 1 rarest
+shingles of either set, where n is its size (prefix filtering, Chaudhuri, Ganti, Kaushik 2006). So only texts
+that share a rare shingle are compared, exactly; MinHash would miss a few pairs. If more than 129 texts share
+a shingle, such as a template's first words, each is compared only with the next 32, so that time stays
+linear, and some pairs may be missed. Memory: about 30 bytes per shingle and 100 per text.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Near(NamedTuple):
 
 
 class Pool:
-    """The texts with which new ones are compared. Two texts are similar if their F is above `threshold`."""
+    """Texts to compare new texts with. Two texts are similar if their F is above `threshold`."""
 
     def __init__(self, threshold: float = ALPACA) -> None:
         self.threshold = threshold
@@ -105,7 +105,7 @@ _VALUE_BITS = 48
 _VALUE = np.uint64((1 << _VALUE_BITS) - 1)
 _PAIRS = 1 << (64 - _VALUE_BITS)  # sets or pairs to process at once: the remaining bits hold their index
 _ROWS = 1 << 20  # shingles or bytes to process at once, in temporary arrays of 8 MB
-_TABLE_BITS = 22  # leading bits of a number, by which its frequency is counted in a table of 32 MB
+_TABLE_BITS = 22  # leading bits of a number: frequencies are counted by these, in a table of 32 MB
 _COMMON_BITS = 12  # bits of a frequency: more frequent numbers count as equally frequent
 _MIX = np.uint64(0x94D049BB133111EB)  # of SplitMix64
 
@@ -130,7 +130,7 @@ class Sets(NamedTuple):
 def coded(text: str) -> bytes:
     """Return a text's words, joined by single spaces. `sets_of` turns them into a set of shingles.
 
-    A text of fewer than three words, or without any (such as an emoji), is one shingle, so it is similar only
+    A text of fewer than three words, or of none (such as an emoji), is one shingle, so it is similar only
     to equal texts. A blank text has no shingle, and is similar to no text.
     """
     if parts := words(text):
@@ -188,7 +188,7 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
 def equals(full: NDArray[np.bool_], *columns: Hashes) -> _Ints:
     """Return, for each item, the index of the first item with equal values. Shape: (items,).
 
-    The columns contain the values of the items in `full`. Every other item equals only itself.
+    `full` marks the items that have values, which are in `columns`. Every other item equals only itself.
     """
     labels, places = np.arange(len(full)), np.flatnonzero(full)
     order = np.lexsort(columns)

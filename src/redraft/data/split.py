@@ -1,8 +1,8 @@
-"""Split long conversations between exchanges, so that each piece fits a training sequence.
+"""Split long conversations between exchanges, so that each part fits a training sequence.
 
-An exchange is one or more user turns and everything up to the next user turn. Each piece contains as many
-exchanges as fit, and no exchange is cut. So no turn is lost, whereas Vicuna's released splitter drops an
-overflowing end. An exchange that is too long by itself stays whole; the caller decides what to do with it.
+An exchange is one or more user turns and everything up to the next user turn. Each part contains as many
+exchanges as fit. An exchange that is too long by itself stays whole; the caller decides what to do with it.
+No turn is lost, whereas Vicuna's released splitter drops an overflowing end.
 """
 
 # ruff: noqa: A002  (`format` is an option)
@@ -30,7 +30,7 @@ LIMIT = 2048  # length of Vicuna's and SelFee's training sequences, in tokens
 TURN_TOKENS = 6  # tokens to leave per turn for a chat template, as in FastChat's splitter
 
 _WHOLE = ("origin", "source", "lang")
-"""Fields of `meta` that describe the whole conversation and go to every piece."""
+"""Fields of `meta` that describe the whole conversation and go to every part."""
 
 _Message = dict[str, Any]
 
@@ -78,7 +78,7 @@ def _pieces(chain: Chain, _: str, *, limit: int, **how: Any) -> list[_Piece]:
 
 
 class SplitPart(NamedTuple):
-    """A conversation or a part of one, with an upper bound of its tokens. A part's id ends in `#1`, `#2`…"""
+    """A conversation, or a part with an id that ends in `#1`, `#2`…, and an upper bound of its tokens."""
 
     chain: Chain
     tokens: int
@@ -94,7 +94,7 @@ def parts_of(
     the last part. The answer of an earlier part is a step without feedback; the other fields of its message
     are in `meta.message`.
 
-    A part begins with a user turn. Only the first part may begin with other turns, which `clean` removes.
+    Each part begins with a user turn; the first may begin with other turns, which `clean` removes.
 
     Tokens are counted in the text that `format` writes. For `chat`, whose template depends on the model, and
     for chains that a format cannot write, the turns' texts are counted, plus `TURN_TOKENS` per turn.

@@ -1,12 +1,11 @@
 """Describe files of chains: totals, tables and findings.
 
-A report does not depend on the number of worker processes: each counts some records, and the counts are
-added. Findings turn the counts into advice, with the texts in `findings.yaml`. A fault spoils training, a
-warning deserves a look, and a note informs. Verdicts and scores follow SelFee's rules. Whether a record is
-true or useful is not judged.
+Findings turn counts into advice, with the texts in `findings.yaml`. A fault spoils training, a warning
+deserves a look, and a note informs. Verdicts and scores follow SelFee's rules. Whether a record is true or
+useful is not judged.
 
-Memory grows by two hashes per record (16 bytes), which find repeats as `redraft data dedupe` does by `exact`
-and `query`, and by one number per distinct length. The number of distinct names from the data is limited.
+Memory grows by two hashes per record (16 bytes) and one number per distinct length. The hashes find the same
+repeats as `redraft data dedupe` with `exact` and `query`. The number of distinct names is limited.
 """
 
 from __future__ import annotations
@@ -50,11 +49,11 @@ DEPTHS = 9  # last step to count separately; later steps are counted together
 EXAMPLES = 5  # examples per finding
 
 OTHERS = "(others)"
-_MOST, _NAME, _MESSAGE = 1000, 60, 300  # most names to count separately, and characters of a name or message
+_MOST, _NAME, _MESSAGE = 1000, 60, 300  # most names to count; most characters of a name, and of a message
 _HEAD = 400  # characters of a question and of an answer for language detection
 
 _Count = Callable[[str], int]
-"""Returns the length of a text. With several workers, it is a module-level function or a `partial` of one."""
+"""Returns the length of a text. With several workers, use a module-level function or a `partial` of one."""
 
 
 @dataclass
@@ -98,7 +97,7 @@ class DataSummary:
 
 
 def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _Count) -> None:
-    """Add a record to a summary. If the record names no data set, it counts for the data set `source`."""
+    """Add a record to a summary. `source` is its data set, unless the record names another."""
     turns = turns_of(chain)
     asked = turns[:-1] if chain.steps else turns
     origin = chain.meta.get("origin")
@@ -197,7 +196,7 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def score_in(feedback: Feedback) -> float | None:
-    """Return the score from a feedback's field, otherwise from its text, otherwise None."""
+    """Return the score in a feedback's field or, without one, in its text. None if neither has a score."""
     score = teacher_score(feedback)
     return score_of(feedback.text) if score is None else score
 
@@ -218,7 +217,7 @@ def role_fault(turns: Sequence[Turn]) -> str | None:
 
 _BLOCK = 64  # records to summarise at once: sending each alone would cost more than the work
 _Value = str | int | float | None
-_Table = list[dict[str, _Value]]  # rows by the names of columns. A `share` is from 0 to 1.
+_Table = list[dict[str, _Value]]  # rows: values by column name. A `share` is from 0 to 1.
 _Level = Literal["fault", "warning", "note"]
 _LEVELS: tuple[_Level, ...] = ("fault", "warning", "note")
 
@@ -231,7 +230,7 @@ class DataFinding:
     level: _Level
     count: int  # number of records, feedbacks or answers concerned
     text: str
-    advice: str  # what the finding means, or how to mend it
+    advice: str  # what the finding means, or what to do
     examples: tuple[str, ...] = ()  # locations of some of the records, or messages about them
 
 
@@ -293,7 +292,7 @@ def ranked(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def quantile(counts: Counter[Any], share: float) -> Any:
-    """Return the smallest value that at least this share of the values does not exceed."""
+    """Return a quantile of counted values, such as the median for a share of 0.5; None without values."""
     values, least = sorted(counts), share * counts.total()
     reached = zip(values, accumulate(map(counts.__getitem__, values)), strict=True)
     return next((value for value, seen in reached if seen >= least), None)

@@ -1,9 +1,8 @@
 """Split texts into words to compare them, and hash runs of words.
 
-A word is a run of letters, digits and their marks. Case is ignored, and texts are normalised to NFKC, so that
-full-width and composed forms are equal. In scripts without spaces between words (Chinese, Japanese, Thai…)
-each character is a word. For ASCII text, the words are those of `rouge_score` 0.1.2 without stemming. For
-word counts that people read, see `checks.segment`.
+A word is a run of letters, digits and combining marks. Case is ignored, and texts are normalised to NFKC, so
+that full-width and composed forms are equal. In scripts without spaces between words (Chinese, Japanese,
+Thai…) each character is a word. For ASCII text, the words are those of `rouge_score` 0.1.2 without stemming.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _WORD = regex.compile(
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _SIGN = re.compile("[\u2010-\u205e]")  # punctuation and spaces, often a text's only non-ASCII characters
 
-_CACHED = 1 << 16  # cached word hashes (about 10 MB, enough for nearly all words of a text) and powers
+_CACHED = 1 << 16  # most word hashes in a cache (about 10 MB, nearly all words of a text), and most powers
 _LONGEST = 64  # most characters of a cached word: a hostile text may be one word of megabytes
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -61,7 +60,7 @@ def word_hashes(parts: Sequence[str]) -> Hashes:
 
 
 def window_hashes(hashes: Hashes, size: int) -> Hashes:
-    """Hash all n-grams of some words. Shape: (n-grams,)."""
+    """Hash all n-grams of `size` words, given by their hashes. Shape: (n-grams,)."""
     ends = np.arange(size, len(hashes) + 1)
     return span_hashes(hashes, ends - size, ends)
 
@@ -69,7 +68,7 @@ def window_hashes(hashes: Hashes, size: int) -> Hashes:
 def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -> Hashes:
     """Hash runs of words in a text whose words are separated by single spaces. Shape: (runs,).
 
-    `first` and `last` are the indices of each run's first and last words. A run's bytes are hashed as digits.
+    `first` and `last` are the indices of each run's first and last words.
     """
     data = np.frombuffer(text, np.uint8)
     spaces = np.flatnonzero(data == ord(" "))
@@ -89,7 +88,7 @@ def span_hashes(digits: _Digits, begins: NDArray[np.int64], ends: NDArray[np.int
 def _sums(digits: _Digits) -> tuple[Hashes, Hashes]:
     """Return arrays for which `(sums[end] - sums[begin]) * inverses[begin]` hashes `digits[begin:end]`."""
     count = len(digits) + 1
-    # Short texts share their powers; those of long ones would keep much memory.
+    # Powers are cached for short texts only: powers of long texts would take much memory.
     powers, inverses = _powers(1 << count.bit_length()) if count < _CACHED else _powers.__wrapped__(count)
     sums = np.zeros(count, np.uint64)
     np.add.accumulate(digits * powers[: count - 1], out=sums[1:])

@@ -35,7 +35,7 @@ from redraft.serve.replies import ChatReply
 from redraft.serve.requests import Accepted, ChatRequest, ModelRequest, read_checks
 from redraft.serve.responses import ResponseReply, ResponseRequest
 
-HEAVY = {"revision", "response_format", "text", "tools"}  # checks and schemas may take seconds to read
+HEAVY = {"revision", "response_format", "text", "tools"}  # contain checks or schemas: slow to read
 
 _TEXT, _NONE = {"type": "string"}, {"type": ["string", "null"]}
 _ERROR = {
@@ -57,7 +57,7 @@ def make_app(
     models: Models, gate: Gate, limits: ServerLimits, keys: Keys | None = None, store: Store | None = None
 ) -> ASGIApp:
     """Return the server's ASGI application."""
-    check_kinds("anyone")  # import plugins now, so that no request has to
+    check_kinds("anyone")  # import plugins now, so that no request waits for the imports
     metrics = Metrics(lambda: gate.inside, models)
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
@@ -77,7 +77,6 @@ class _Route(APIRoute):
     """A route that reads a body itself: FastAPI would accept NaN, repeated names, and a body of any size."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return a handler that reads a body, validates it by the endpoint's type and calls the endpoint."""
         endpoint, kind = self.endpoint, get_type_hints(self.endpoint)["body"]
 
         async def handle(request: Request) -> Response:

@@ -1,7 +1,7 @@
 """Check the body of a request with a pydantic model.
 
-The pydantic models are in `requests`, and beside the code that answers each kind of request. `/openapi.json`
-is generated from them. A field that sets an option has that option's type and range, and the server's limit.
+Each module that answers requests defines pydantic models for its bodies. `/openapi.json` is generated from
+the models. A field that sets an option of redraft has the option's type and range, and the server's limit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from redraft.serve.errors import Refusal, invalid, told
 class Checked:
     """A validator for a field that needs more than a check of its type. Null counts as missing."""
 
-    # Returns the value to use. Its ValueError's text continues a sentence that begins with the field's name.
+    # Returns the value to use. In messages, the text of its ValueError follows the field's name.
     check: Callable[[Any], Any]
     schema: Mapping[str, Any]
     option: str = ""  # the name of redraft's option, if the field is one
@@ -120,7 +120,7 @@ class Body(BaseModel):
     """The body of a request, or an object in it."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
-    whole: ClassVar[str] = ""  # the body's name in messages; messages name an inner object by its field
+    whole: ClassVar[str] = ""  # the body's name in messages; an inner object is named by its field
     never: ClassVar[tuple[str, ...]] = ()  # fields that are never supported, whatever their value
 
     @classmethod

@@ -103,7 +103,7 @@ class Continuation:
     completion_tokens: int = 0
 
     def take(self, delta: Delta) -> Iterator[str]:
-        """Add a piece, and yield its text."""
+        """Add a delta, and yield its text."""
         self.completion_tokens += len(delta.tokens) or bool(delta.text)
         if delta.completion_tokens is not None:
             self.completion_tokens = delta.completion_tokens
@@ -145,7 +145,7 @@ class CompletionReply(Reply):
         return {**self._head(), "choices": choices, "usage": self._usage()}
 
     def events(self, index: int, delta: Delta) -> Iterator[bytes]:
-        """Add a piece, and yield the events to stream for it."""
+        """Add a delta, and yield the events to stream."""
         message = self.messages[index]
         texts = list(message.take(delta))
         if texts or delta.finish:

@@ -38,7 +38,7 @@ _KINDS = {
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
     HTTPStatus.UNPROCESSABLE_ENTITY: "server_error",  # the answer is at fault, not the request
 }
-"""The values of `type` by status; `Refusal.body` sets others. litellm relies on these values."""
+"""The `type` of an error by status, on which litellm relies. `Refusal.body` sets the others."""
 
 
 class Refusal(errors.RedraftError):
@@ -84,14 +84,14 @@ def told(error: errors.RedraftError) -> str:
 
 
 def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
-    """Return the reply to a refused request. The log gets its code and field, unless a client named it."""
+    """Return the reply to a refused request. The log gets the error's code, and its field if known."""
     param = None if refusal.code == "unknown_field" else refusal.param
     scope["state"].update(error=refusal.code, param=param)
     return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
 
 def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
-    """Return the error that a client sees. The details of a bug go only into the log."""
+    """Return the error that a client sees. `asked_in` is the request's prompt field. Bugs are logged."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, errors.ContextError):

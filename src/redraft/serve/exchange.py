@@ -46,7 +46,7 @@ class ClientGone(Exception):
 
 
 class Exchange(Response):
-    """Answers a checked request. `source` makes the answers, and yields (answer's index, event) pairs."""
+    """Answers a checked request. `source` makes the answers, and yields (answer index, event) pairs."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Limit how many requests are answered at once and how many wait, and shut the server down.
 
 A request passes the gate before its model is asked. Each engine has its own lane, so that a slow model delays
-no other; a request whose lane is full gets 429. `Gate.drain` shuts the server down.
+no other model. A request for a full lane gets 429. `Gate.drain` shuts the server down.
 """
 
 from __future__ import annotations
@@ -78,15 +78,15 @@ class Gate:
                 self._empty.set()
 
     async def drain(self, seconds: float, linger: float = 0.0) -> None:
-        """Admit no more requests, and wait for the active ones. Cancel those that take too long.
+        """Answer for `linger` more seconds, then admit no requests, and wait `seconds` for the active ones.
 
-        Before that, for `linger` seconds, requests are still answered, and `ending` is already true.
+        `ending` is true from the beginning. Requests that are still active at the end are cancelled.
         """
         self.ending = True
         cut = asyncio.ensure_future(self._cut.wait())
         await asyncio.wait({cut}, timeout=linger)
         self.draining = True
-        empty = asyncio.ensure_future(self._empty.wait())  # only now: a request may have come meanwhile
+        empty = asyncio.ensure_future(self._empty.wait())  # a request may have come while lingering
         await asyncio.wait({empty, cut}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         self.cut()
         await asyncio.wait({empty}, timeout=GRACE)
@@ -104,7 +104,7 @@ def down(engine: object) -> Refusal | None:
     if isinstance(engine, WrappedEngine):
         return down(engine.wrapped)
     if isinstance(engine, Watched) and engine.health.resting:
-        return unavailable("engine_down", "the model does not answer now.")  # clients know it by another name
+        return unavailable("engine_down", "the model does not answer now.")  # its name is not for clients
     return None
 
 

@@ -1,7 +1,7 @@
 """Check who sends a request, on every route and before the body is read. No CORS headers are sent.
 
 Without keys, only this machine may send requests. A browser on it could still send another site's requests:
-by DNS rebinding (its name resolves to 127.0.0.1), or by a plain cross-site request. Both are refused.
+by DNS rebinding (the site's name resolves to 127.0.0.1), or by a plain cross-site request. Both are refused.
 """
 
 from __future__ import annotations

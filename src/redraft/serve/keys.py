@@ -63,7 +63,7 @@ class Key:
     def entered(self, seen: Mapping[str, Any]) -> Iterator[None]:
         """Count a request while the body runs. Raise `Refusal` if it exceeds a limit of the key.
 
-        At the end, `seen` contains the reply's status. A request that must be repeated (503) does not count.
+        At the end, `seen` contains the reply's status. A request with status 503 does not count.
         """
         used, came = self.used, monotonic()
         if self.parallel is not None and used.inside >= self.parallel:
@@ -123,7 +123,7 @@ class Keys:
         return matches[0] if matches and scheme.lower() == "bearer" else None
 
     def now(self, key: Key) -> Key | None:
-        """Return the current state of a key that was found before; None if it was revoked."""
+        """Return the current settings of a key that was found before; None if the key was revoked."""
         self._read_again()
         return next((each for each in self.all if each.digest == key.digest), None)
 
@@ -144,7 +144,7 @@ class Keys:
         self.expect(self._served)
 
     def expect(self, served: Sequence[str]) -> None:
-        """Warn now, and at each reading, about keys of one name and keys for models other than these."""
+        """Warn about keys of the same name, and keys for models not in `served`, now and at each reading."""
         self._served = served
         for name, count in Counter(key.name for key in self.all).items():
             if count > 1 and (b"", name) not in self._told:
@@ -219,5 +219,5 @@ def _digest(word: str, where: str) -> bytes:
 
 
 def digest_of(key: str) -> bytes:
-    """Return the digest under which a key, or the cookie of a login, is stored."""
+    """Return the digest that is stored instead of a key or of a login's cookie."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,4 +1,4 @@
-"""Log each request on one line, without its texts, for people or as JSON; and send traces."""
+"""Log each request on one line, without its texts, and send traces."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 REQUEST: ContextVar[str] = ContextVar("request")
-"""The id of the request being answered. Every log line that is written for it contains the id."""
+"""The id of the request being answered, which every log line about the request contains."""
 
 _CLIENTS = ("method", "path", "model")  # fields with a client's text, which is quoted and cut
 

@@ -1,7 +1,7 @@
 """Return log-probabilities of an answer's tokens, in OpenAI's shapes.
 
-A wrapper around the model's engine requests and records them, so that chains need not contain them. A revised
-answer comes from several calls, so it has no log-probabilities.
+A wrapper around the model's engine requests and records them: chains do not contain log-probabilities. A
+revised answer has none, because it comes from several calls.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Noting(WrappedEngine):
         self._taken: dict[int, tuple[int, int]] = {}
 
     def take(self, index: int) -> tuple[int, list[Token]]:
-        """Return the length of the text so far, and the tokens that no earlier call returned."""
+        """Return the length of an answer's text up to the last call, and the tokens since then."""
         taken, before = self._taken.get(index, (0, 0))
-        tokens = self._answers[index][taken:] if index < len(self._answers) else []  # it may never have begun
+        tokens = self._answers[index][taken:] if index < len(self._answers) else []  # else it has not begun
         self._taken[index] = taken + len(tokens), before + sum(len(token.text) for token in tokens)
         return before, tokens
 

@@ -19,7 +19,7 @@ from redraft.serve.gate import unavailable
 
 
 def watched_in(options: RevisionOptions) -> list[Watched]:
-    """Return those engines of a chain's options that report their health."""
+    """Return the engines in a chain's options that report their health."""
     engines: list[Any] = [options.model, options.critic, options.judge]
     return [engine for engine in engines if isinstance(engine, Watched)]
 
@@ -34,13 +34,13 @@ async def _one_token(engine: Engine) -> None:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that clients may use, by its name."""
+    """A model that clients may use."""
 
     name: str
     options: RevisionOptions
     withheld: str = ""  # the text that replaces an answer that fails its checks
     think_tags: bool = False  # whether thoughts are part of a chat's content, in `<think>` tags
-    watch: Watch | None = None  # watches the promise of the model's recipe
+    watch: Watch | None = None  # checks whether the promise of the model's recipe holds
     # The Unix time at which the model was opened.
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -64,7 +64,7 @@ class Model:
 
 
 class Models:
-    """The models by name. There are none until they are loaded."""
+    """The models by name. `offer` sets them when they are loaded."""
 
     def __init__(self, passes: Mapping[str, frozenset[str]] | None = None) -> None:
         self.passes = passes or {}  # the fields beyond OpenAI's that each model's server accepts
@@ -91,7 +91,7 @@ class Models:
         return list(self._by_name.values())
 
     def probe(self) -> None:
-        """Ask engines that are down for one token, in the background. Otherwise only a request would."""
+        """Ask engines that are down for one token, in the background, to see whether they work again."""
         for engine in self._engines():
             last, health = self._probes.get(id(engine)), engine.health
             if health.down and not health.resting and (last is None or last.done()):
@@ -111,7 +111,7 @@ class Models:
         return found
 
     def promises(self) -> dict[str, Watch]:
-        """Return the watches over the models' promises, by model name."""
+        """Return the watches of the recipes' promises, by model name."""
         return {model.name: model.watch for model in (self._by_name or {}).values() if model.watch}
 
     def named(self, name: str, param: str = "model") -> Model:

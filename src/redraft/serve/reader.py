@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 LIGHT = 1 << 14  # most bytes of a body that is parsed without a thread, because starting a thread costs time
 LARGE = 1 << 20  # bytes from which a body is large: only one large body is parsed at a time
-THREADS = 4  # for smaller bodies, and for checks and schemas. More would keep the event loop waiting.
-PARTS = 1 << 16  # most lists, objects and names in objects of one body: 21,000 messages, or 8,000 tools
+THREADS = 4  # threads for smaller bodies, checks and schemas. More would delay the event loop.
+PARTS = 1 << 16  # most lists, objects and names in a body: enough for 21,000 messages, or 8,000 tools
 VALUES = 1 << 21  # most values, such as token ids: serialising more would block the event loop
 
 
@@ -89,7 +89,7 @@ class Reader:
         return work() if len(raw) <= LIGHT else await self.in_thread(work, len(raw))
 
     async def in_thread(self, work: Callable[[], T], size: int = 0) -> T:
-        """Do the work on a body of `size` bytes in a thread, when its turn comes."""
+        """Wait for a free thread, and do the work on a body of `size` bytes in it."""
         async with self._large if size > LARGE else self._threads:
             return await in_daemon_thread(work)
 

@@ -165,7 +165,7 @@ class AnswerMessage:
 
     @property
     def finished(self) -> Chain:
-        """The chain, once it is finished. Reading it earlier raises."""
+        """The chain, which must be finished."""
         assert self.chain is not None  # noqa: S101  (`make` always ends with `Finished`)
         return self.chain
 
@@ -185,7 +185,7 @@ class AnswerMessage:
 
     @property
     def reasoning_tokens(self) -> int:
-        """All tokens but the final answer's, which are estimated by length after thoughts or steering."""
+        """All tokens except the final answer's, which are an estimate after thoughts or steering."""
         chain, step = self.finished, _final(self.finished)
         letters = len(step.answer) / max(len(step.answer + step.reasoning), 1)
         answer = round(self._tokens.get(step.answer, 0) * letters)
@@ -265,7 +265,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
         step = _final(event.chain)
         broken = [each for each in step.checks if not each.passed]
         if asked.withheld:
-            if broken or not step.checks or step.finish != "stop":  # it may pass because it was cut
+            if broken or not step.checks or step.finish != "stop":  # a cut answer may pass by chance
                 bare = Step(answer=asked.withheld, finish="filtered")
             else:
                 shown = {"answer": final_answer(event.chain), "reasoning": "", "feedback": None}
@@ -287,7 +287,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
 
 
 def _said_by_checks(feedback: Feedback) -> str:
-    if feedback.by in ("checks", "person"):  # a person's wish is no thought of the model
+    if feedback.by in ("checks", "person"):  # a person's wish is not part of the reasoning
         return feedback.text * (feedback.by == "checks")
     failed = [check.message for check in feedback.checks if not check.passed]
     return "\n" + "\n".join(failed) if failed else ""
@@ -318,7 +318,7 @@ class Reply(ABC):
         yield DONE
 
     def waiting(self) -> bytes:
-        """Return the event to stream while an answer waits; empty unless steps were requested."""
+        """Return the event for a request that waits in the queue; empty without `include_steps`."""
         return b""
 
     def failed(self, refusal: Refusal) -> bytes:
@@ -393,7 +393,7 @@ class ChatReply(Reply):
             yield self._said(index, Piece(field, text))
 
     def waiting(self) -> bytes:
-        """Return the event that reports a waiting request; empty unless steps were requested."""
+        """Return the event for a request that waits in the queue; empty without `include_steps`."""
         return self._chunk(0, {"redraft": {"type": "waiting"}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:

@@ -70,7 +70,7 @@ that they receive, and `chat_template` is a program, which a client must not sup
 _OF_TEMPLATE = "an object, in which enable_thinking is true or false, if given"
 
 _LEAST_P = 1e-6  # replaces a `top_p` of 0: only the likeliest token is kept
-_OF_TOP_P = "nucleus sampling: share of the probability kept"
+_OF_TOP_P = "nucleus sampling: probability to keep"
 _TOP_P = {"type": "number", "minimum": 0, "maximum": 1, "description": _OF_TOP_P}
 _SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "description": "-1 for a random seed"}
 
@@ -180,7 +180,7 @@ class ModelRequest(Body):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Return the checked body. Its `beside` has the fields that the models' file allows for its model."""
+        """Return the checked body. Fields that the models' file allows for the model are in `beside`."""
         name = given.get("model")
         allowed = models.passes.get(name, frozenset()) if isinstance(name, str) else frozenset()
         beside = {field: given[field] for field in allowed - cls.model_fields.keys() if field in given}
@@ -282,7 +282,7 @@ class RevisedRequest(ModelRequest):
         options = with_passed(options, passed_in(self), model)
         strict = any(each.get("strict") is True for each in functions_of(options))
         given, own = {**given, **asked, **passed_in(self)}, {**_NEUTRAL, **vars(model.options)}
-        free = {"seed"} if own.get("checks") else {"seed", "checks"}  # no client breaks an operator's promise
+        free = {"seed"} if own.get("checks") else {"seed", "checks"}  # fields that leave the promise valid
         other = min({name for name in given if given[name] != own.get(name)} - free, default="")
         return Accepted(
             model.name,
@@ -318,7 +318,7 @@ class RevisedRequest(ModelRequest):
             return options
         info, names = engine_of(options).info, [each.get("name") for each in functions_of(options)]
         if not info.tools:
-            message = f"the model {model.name!r} takes no tools. Leave them out; response_format gives JSON."
+            message = f"the model {model.name!r} takes no tools. Leave them out. For JSON: response_format."
             raise invalid(message, "tools", code="unsupported")
         wanted = [] if info.any_request and named and choice["type"] == "custom" else _wanted(choice)
         if wrong := [name for name in wanted if name not in names]:
@@ -420,7 +420,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
 def by_messages(options: RevisionOptions) -> RevisionOptions:
     """Switch the mode from `auto` to `prompted` if a model that accepts messages should not revise.
 
-    The single stream of a natively revising model has no stop strings, tools or log-probabilities.
+    The single stream of a natively revising model supports no stop strings, tools or log-probabilities.
     """
     plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
     return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options
@@ -539,7 +539,7 @@ _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "l
 def with_passed(
     options: RevisionOptions, given: Mapping[str, Any], model: Model, place: str = ""
 ) -> RevisionOptions:
-    """Return options with more fields, which are passed to the model's engine."""
+    """Return options with fields for the model's engine. Raise `Refusal` if the engine rejects a field."""
     asked = {name: value for name, value in given.items() if name not in _NEUTRAL or value != _NEUTRAL[name]}
     info = engine_of(options).info
     for name in asked:

@@ -1,7 +1,7 @@
 """Run the server: listen, load the models, serve, and drain at a signal.
 
-The server listens before its models are loaded, so that `/health` and `/ready` can report. It lingers only
-after SIGTERM, whose sender, such as a load balancer, may need a while to send requests elsewhere.
+The server listens before its models are loaded, so that `/health` and `/ready` can report. After SIGTERM,
+the server lingers, because the sender, such as a load balancer, may need a while to send requests elsewhere.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from redraft.serve.keys import Keys
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG = 512
 _CONNECTIONS = 2048  # most connections. Each may hold a request's body in memory before its turn.
-WAITING = 1024  # most connections without a complete request. The others are for `/health` and the like.
+WAITING = 1024  # most connections without a complete request, so that others can still connect
 _IDLE = 30  # seconds that a connection may be idle between two requests
 HEAD_SECONDS = 15.0  # time limit for the head of a request: slow clients would use up connections
 
@@ -42,7 +42,7 @@ class _Waiting:
         self._of: dict[str, dict[_Protocol, None]] = {}  # by address, the oldest first
 
     def add(self, one: _Protocol) -> None:
-        """Add a connection. If there are too many, close the oldest of the address that has the most."""
+        """Add a connection. If there are too many, close the oldest one of the busiest address."""
         mine = self._of.setdefault(one.address, {})
         if one in mine:
             return

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("redraft.serve")
 
 ModelSettings = tuple[str | None, str, Settings]
-"""A model's name (None: its name comes from its reference), a suffix for that name, and its settings."""
+"""A model's name (None: taken from its reference), a suffix for the name, and the model's settings."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Server:
     replies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def check(self, file: Path | None, *, files: bool) -> None:
-        """Raise for faults that can be found before a model is loaded. `files` are those of the models."""
+        """Raise for faults that can be found before loading. With `files`, check the models' files too."""
         for name, _, settings in self.models:
             try:
                 settings.check(files=files)
@@ -168,7 +168,7 @@ class Opening:
     _names: set[str] = field(default_factory=set)
 
     async def open(self, name: str | None, behind: str, settings: Settings, **more: Any) -> Model:
-        """Open one of the models."""
+        """Open one of the models. `behind` is a suffix for its name."""
         steered = any(each.get("steer") is not False for *_, each in self.models)
         because = "the checks of requests steer it, unless --no-steer is given" if steered else ""
         options = settings.options()
@@ -207,10 +207,10 @@ class ModelKeys(Flags):
 
     server_fields: list[str] = option("fields of requests to pass to the model's server", default=[])
     withheld: str = option("the text that replaces an answer that fails its checks", default="")
-    think_tags: bool = option("whether a chat's content begins with thoughts, in tags", default=False)
+    think_tags: bool = option("whether a chat's content begins with thoughts, in <think> tags", default=False)
 
     def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
-        """Return the arguments of `Model`. Raise `UsageError` if one does not fit the model's settings."""
+        """Return the arguments for `Model`. Raise `UsageError` if one does not fit the model's settings."""
         own = {name for one in (ChatRequest, CompletionRequest, ResponseRequest) for name in one.model_fields}
         if wrong := sorted(own.intersection(self.server_fields) - SAMPLING_FIELDS):
             message = f"{where}server_fields has {wrong[0]!r}, which redraft reads itself."

@@ -48,7 +48,7 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     assert result.stderr == (
         "redraft: 4 kept, 1 dropped\n  short          1\n"
         "redraft: the answers of 1 record still contain HTML.\n"
-        "  It is kept if a question asks for HTML, or if not all answers of a record are HTML.\n"
+        "  HTML is kept if a question asks for it, or if some answer of the record is not HTML.\n"
     )
     page = Chain.from_json(result.stdout.splitlines()[1])
     assert (page.prompt.instruction, page.answer) == ("Is a < b?", "```\nif a < b:\n    x\n```")
@@ -103,7 +103,7 @@ def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path
     [
         (["--rules", "rolls"], "--rules: 'rolls' is not a known name.\n  Did you mean 'roles'?"),
         (["--languages", "englisch"], "--languages: 'englisch' is not a known name.\n  Known names: af, "),
-        (["--rules", ""], "no rule is left."),
+        (["--rules", ""], "there is no rule to apply."),
         (["--rules", "language"], "the rule 'language' needs a list.\n  For example: --languages en"),
         (["--like", "selfee", "--rules", "html"], "--like and --rules both choose the rules."),
     ],

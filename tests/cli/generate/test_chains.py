@@ -309,6 +309,6 @@ def test_records_that_do_not_fit_the_flags_are_explained() -> None:
     assert result.exit_code == 2
     said = result.stdout
     assert re.search(r"  first: records/\d: there is no gold answer for --verify. Put such records", said)
-    assert "into a file of their own, and run it without --verify.\n" in said
+    assert "into another file, and run it without --verify.\n" in said
     assert "see out.jsonl.errors.jsonl" in said
     assert "run the same command again" not in said

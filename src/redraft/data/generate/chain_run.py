@@ -1,7 +1,4 @@
-"""Make a feedback chain from each record of a file, with a teacher model.
-
-`generate_chains` is the function, and `redraft generate chains` the command.
-"""
+"""Make a feedback chain from each record of a file, with a teacher model: `redraft generate chains`."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ class ChainRun(AnswerRun):
 
     @classmethod
     def of(cls, settings: Settings, source: str | Path, output: str | Path) -> Self:
-        """Return the run that these options describe, or raise `UsageError`. Defaults are SelFee's."""
+        """Return the run that these options describe, or raise `UsageError`."""
         values = settings.values
         making = ChainMaking.of(values.explicit, run_code=values.run_code)
         if not making.verify and wording_of(values.prompts).scores and values.accept_score is None:
@@ -53,7 +50,7 @@ class ChainRun(AnswerRun):
         return cls(settings, path_of(source), plan, limit=values.limit, making=making)
 
     def prepare(self) -> None:
-        """Warn if the first record contains checks. They are not used: a critic or `--verify` judges."""
+        """Warn if the first record contains checks, which are not used."""
         super().prepare()
         first = next(self.records(), None)
         if first is not None and "checks" in meta_of(first, "source"):
@@ -68,12 +65,12 @@ class ChainRun(AnswerRun):
         return self.making.finished(chain, record)
 
     def end(self) -> None:
-        """Warn if the licences of the records clash, even in a quiet run."""
+        """Warn if the licences of the records conflict, even in a quiet run."""
         if clash(sources := sorted(self.summary.sources)):
             self.plan.say(remark(sources))
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the row with the cost of all runs, if there were several."""
+        """Return a summary row with the cost of all runs, if there were several."""
         paid = RunFile(self.plan.out).paid()
         return [("paid", paid)] if paid else []
 
@@ -81,7 +78,7 @@ class ChainRun(AnswerRun):
 def generate_chains(source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]) -> FileResult:
     """Make feedback chains with a teacher. Same as `redraft generate chains`, with the same files.
 
-    If a run stops, the same call or command resumes it. This works in notebooks too.
+    If a run stops, the same call or command resumes it. The function works in notebooks too.
 
     Args:
         source: A file of records, of any known shape.
@@ -101,7 +98,7 @@ def generate_chains(source: str | Path, output: str | Path, **options: Unpack[Ch
 async def agenerate_chains(
     source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]
 ) -> FileResult:
-    """Do the same as `generate_chains`, in the running event loop. Arguments and errors are the same."""
+    """Do the same as `generate_chains`, in the running event loop."""
     return await _run_of(source, output, options).arun()
 
 

@@ -2,7 +2,7 @@
 
 `revise` makes the chain itself. SelFee's three methods are combinations of two settings: `gold` shows the
 critic the record's gold answer, and `first` takes the first answer from the record. `verify` replaces the
-teacher's opinion by a check that knows the gold answer.
+teacher's opinion with a check that knows the gold answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from redraft.jobs.licences import MOST_ORIGINS, Source, origin_of, rest_of
 from redraft.revision.words import Summary
 
 Verify = Literal["number", "code"]
-"""The check that gives verdicts: an answer's last number is the gold one, or the record's unit tests pass."""
+"""The check that gives verdicts: the answer's last number is the gold one, or the unit tests pass."""
 
 _KEY = "generated"  # the field of `meta` for the marks that `generate chains` puts on a chain
 
@@ -44,7 +44,7 @@ class ChainCounts(Summary):
     leaking: int = 0  # chains in which a text quotes the gold answer
     marked: int = 0  # chains in which a text has a heading of SelFee's format (`chain.selfee`)
     refused: int = 0  # chains whose best answer or a feedback is a refusal
-    refusals: Counter[str] = field(default_factory=Counter)  # texts that are refusals, by part
+    refusals: Counter[str] = field(default_factory=Counter)  # refusals by part: `answer` or `feedback`
     sources: set[Source] = field(default_factory=set)  # the data sets of the records, with their licences
 
     def add(self, chain: Chain) -> None:
@@ -84,14 +84,14 @@ class ChainMaking:
     """The settings by which records become chains."""
 
     gold: bool = False  # show the critic the gold answer, with its rationale
-    # Begin with the record's answer or, unless the critic or a check uses it, with the gold answer.
+    # Begin with the record's answer. A gold answer counts only if neither critic nor check uses it.
     first: bool = False
     verify: Verify | None = None  # let a check with the gold answer give the verdicts
     checks: tuple[str, ...] = ()  # other checks
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
-        """Return the settings of these flags, or raise `UsageError`. Recipes may not set `run_code`."""
+        """Return the settings that the flags in `values` describe, or raise `UsageError`."""
         asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
         asking["--accept-score"] = values.get("accept_score") is not None
         asking["--mode prompted"] = values.get("mode") == "prompted"
@@ -102,7 +102,7 @@ class ChainMaking:
         if values.get("verify") == "code":
             if not run_code:
                 hint = "docs/checks.md#code says what the sandbox covers."
-                message = "--verify code runs programs that a model wrote, which is not allowed yet."
+                message = "--verify code runs programs that a model wrote, so it must be allowed."
                 raise UsageError(message, hint=f"Allow it with --run-code. {hint}")
             find_sandbox()
         gold, first, checks = bool(values.get("gold")), bool(values.get("first")), values.get("check", ())
@@ -144,12 +144,12 @@ class ChainMaking:
     def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
         if text.strip():
             return text
-        hint = f"Put such records into a file of their own, and run it without {flag}."
+        hint = f"Put such records into another file, and run it without {flag}."
         raise RecordError(f"{record.id}: there is no {what} for {flag}.", hint=hint)
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
-        """Return a chain after the clean-up, marked with the changes, leaks and refusals."""
-        for step in chain.steps:  # `filtered` may concern the step's criticism
+        """Clean up a chain, and record the changes, leaks and refusals in its `meta`."""
+        for step in chain.steps:  # `filtered` may refer to the criticism of the step
             if step.finish == "filtered" and (step.feedback is None or step.feedback.by == "checks"):
                 raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
         chain, counts = cleaned(chain)
@@ -178,7 +178,7 @@ def _code(record: Chain) -> Check:
 
 
 # Remove the remarks and apologies that teachers add to revisions. The rules for texts are SelFee's.
-# Each looks for a few English phrases, and never leaves a text empty. Another rule drops an empty last
+# Each rule looks for a few English phrases, and never leaves a text empty. Another rule drops an empty last
 # revision. No rule changes a first answer.
 
 _SENTENCE = r"[^.!?\n]*(?:[.!?](?!\s|$)[^.!?\n]*)*[.!?:]"

@@ -2,7 +2,7 @@
 
 A critic that sees the gold answer may copy it into its feedback, and the writer may copy it from there. A
 model trained on such chains learns to wait for the answer. Only literal quotes are found, not paraphrases: a
-whole gold text, or a part of a longer one. Text that is also in the prompt does not count.
+whole gold text, or 30 characters of a longer one. Text that is also in the prompt does not count.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from redraft.chain import Chain
 from redraft.chain.texts import is_refusal
 
-_LEAST = 8  # fewest characters of a gold text that is looked for: `42` occurs in many texts by chance
+_LEAST = 8  # fewest characters of a gold text to search for: `42` occurs in many texts by chance
 
 PART = 30
 """Fewest characters of a quote from a longer text. In SelFee's chains, quotes this long are copied code."""
@@ -27,7 +27,7 @@ class Marked(NamedTuple):
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield feedback that quotes gold text its answer lacks, and later answers that repeat the quote."""
+    """Yield feedback that quotes gold text missing from its answer, and later answers with the quote."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= _LEAST)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()
@@ -50,7 +50,7 @@ def _quoted(quotes: set[str], text: str) -> set[str]:
 
 
 def refusals(chain: Chain) -> Iterator[Marked]:
-    """Yield the refusals that a model would learn. Refusals in drafts that were corrected do not count."""
+    """Yield the refusals that a model would learn: in the best answer, and in feedback of a model."""
     for index, step in enumerate(chain.steps):
         if index == chain.best and is_refusal(step.answer):
             yield Marked(index, "answer")

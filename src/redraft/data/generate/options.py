@@ -10,11 +10,11 @@ from redraft.options import MAX_SEED, RUN, SAMPLING, SERVER, TOKENS, option
 from redraft.revision.runs.options import ItemOptions, RunOptions
 
 TEACHER = "Teacher"
-"""The --help heading of the flags that set the teacher's input and the use of its texts."""
+"""The --help heading of the flags for the teacher."""
 
 
 class ChainFlags(options.Flags):
-    """The options of `generate chains` and its recipes."""
+    """The options of `generate chains` that its recipes may set."""
 
     gold: bool = option(
         "show the critic the record's gold answer, which the writer never sees", TEACHER, default=False
@@ -31,7 +31,7 @@ class ChainOptions(ItemOptions, ChainFlags):
     OWN_DEFAULTS = USUAL
     IN_RECIPES = ChainFlags
     RECIPES = "generate"
-    NOT_OF_CONFIG = frozenset({"check"})  # checks of answers, which would replace the critic
+    NOT_OF_CONFIG = frozenset({"check"})  # checks of the config file would replace the critic
 
     limit: int | None = option("use only the first N records", RUN, "N", ge=1)
     run_code: bool = option("let `--verify code` run the model's programs in a sandbox", RUN, default=False)
@@ -80,7 +80,7 @@ class TaskOptions(options.ServerOptions, options.MachineOptions):
 
 
 class TaskFlags(options.ModelOption, TaskOptions):
-    """The options of `generate instructions` and its recipes."""
+    """The options of `generate instructions` that its recipes may set."""
 
 
 class InstructionOptions(RunOptions, TaskFlags):

@@ -112,7 +112,7 @@ def _module(address: str) -> Any:
             socket.create_connection((found["host"].strip("[]"), int(found["port"])), SECONDS).close()
         except (OSError, OverflowError) as error:
             fault, port = getattr(error, "strerror", None) or str(error), int(found["port"])
-            hint = f"Start it: ray start --head --port {port}. Or leave out the address to use this machine."
+            hint = f"Start one: ray start --head --port {port}. Or leave out the address to use this machine."
             raise ClusterError(f"no Ray cluster answers at {address}: {fault}.", hint=hint) from None
     try:
         import ray  # Ray reads the environment when it is imported
@@ -172,9 +172,9 @@ def _answer(ray: Any, machine: str, reply: Any) -> dict[str, Any]:
     try:
         return dict(json.loads(ray.get(reply, timeout=PATIENCE)))
     except ray.exceptions.GetTimeoutError:
-        hint = "It may be overloaded, or have no room for more processes. Run: ray status"
+        hint = "The machine may be overloaded, or full of processes. Run: ray status"
         raise ClusterError(f"machine {machine} has not answered in {PATIENCE:.0f} s.", hint=hint) from None
-    except ray.exceptions.RayTaskError:  # the import failed there
+    except ray.exceptions.RayTaskError:  # redraft cannot be imported there
         return {}
     except ray.exceptions.RayError:  # the machine was lost meanwhile
         return dict(versions())

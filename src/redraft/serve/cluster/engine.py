@@ -1,8 +1,8 @@
-"""Run a model on replicas that Ray Serve runs on nodes. This engine runs in the server's own process.
+"""Run a model on replicas that Ray Serve runs on nodes.
 
-A chain runs here, and outlives replicas: if one dies in the middle of a reply, another replica continues the
-reply after its last token. If an engine cannot do that, or a schema constrains the whole reply, the error is
-raised with `ready` set, and the chain resumes after its last complete step.
+`RayEngine` runs in the server's process, so a chain outlives replicas: if a replica dies in the middle of a
+reply, another one continues the reply after its last token. If an engine cannot continue replies, or a
+schema constrains the whole reply, the call fails, and the chain resumes after its last complete step.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class RayEngine(Engine):
 
     @property
     def health(self) -> base.Health:
-        """The health of the replicas, as far as replies have shown it."""
+        """The health of the replicas, as seen from earlier replies."""
         return base.Health(len(self._dead), self._trouble)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -108,7 +108,7 @@ class RayEngine(Engine):
         return str(await self._ask("decode", tokens))
 
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
-        """Score texts with any replica."""
+        """Score texts on a replica."""
         found: list[tuple[float, ...]] = await self._ask("score", texts)
         return found
 

@@ -29,7 +29,7 @@ FACTOR = 2.0
 """A chain moves if its replica has over `FACTOR` times the streams of the least busy one, plus `SLACK`.
 Reading a prompt again is cheaper than waiting behind twice the streams."""
 
-SLACK = 2  # additional streams allowed, so that a few do not move a chain
+SLACK = 2  # extra streams allowed, so that a small difference does not move a chain
 HOMES = 10_000  # chains whose replica is remembered
 
 
@@ -155,7 +155,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Return the chain's replica, and, in case it is full, all replicas with the least busy first."""
+        """Return the preferred replica, then all replicas, the least busy first."""
         if not candidate_replicas:
             return []
         ranked = sorted(candidate_replicas, key=self._streams)

@@ -1,8 +1,8 @@
 """Run the models of `redraft serve --ray`, each as an application of Ray Serve with replicas on nodes.
 
 This process is the ingress, with the event loop, keys, gate and page. It sends requests straight to replicas,
-not through Ray's proxy. The applications end with the process. If it is killed, they keep running, and the
-next `redraft serve --ray` of the same name ends them before it starts.
+not through Ray's proxy. The applications end with the process. After a kill, they keep running until the
+next `redraft serve --ray` of the same name ends them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redraft.jobs.signals import in_daemon_thread
 from redraft.serve.cluster.connect import Bounds, ClusterError
 from redraft.serve.cluster.engine import RayEngine
 
-DEPLOYMENT = "model"  # the name of the one deployment of an application
+DEPLOYMENT = "model"  # the name of an application's only deployment
 NAMESPACE = "redraft"  # Ray's namespace for the names of servers
 PATIENT = 30.0  # seconds after which the user is told that replicas are still starting
 _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
@@ -76,7 +76,7 @@ class Name:
 
 @dataclass
 class Applications:
-    """The models that one ingress runs on nodes. Its applications' names begin with `name`."""
+    """The models that one server runs on nodes. Their applications are called `name-1`, `name-2`…"""
 
     ray: Any
     name: str

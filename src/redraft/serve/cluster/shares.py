@@ -37,7 +37,7 @@ from redraft.serve.cluster.connect import Bounds, ClusterError, check_versions, 
 _EACH = 4  # shares per process: while some are slow, the other processes still have work
 _POLL = 0.5  # seconds between two polls
 _LOSSES = 5  # processes that a share may lose in a row without a new answer
-_BUSY = 120  # tries to make a share that is still locked by a lost process
+_BUSY = 120  # attempts at a share whose output a lost process still locks
 _GRACE = 10.0  # time limit, in seconds, for shares to close their files when the run is stopped
 _RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # Ray's names, in options and in a node's resources
 _SERVED = {"remote", "script"}  # kinds of models that need no processor of the cluster
@@ -50,14 +50,14 @@ class ClusterWork:
     function: str  # module and name of the coroutine, such as `redraft.revision.runs.answers:aanswer_file`
     arguments: list[Any]  # its arguments; the last one is the output
     options: dict[str, Any]  # its keyword arguments, without the share
-    files: list[str]  # files that every machine must be able to read; one is in the output's folder
+    files: list[str]  # files that every machine must be able to read
     folder: str  # the folder to which paths are relative
 
     @classmethod
     def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> ClusterWork:
-        """Return the work for these arguments. Its files are the local paths among them.
+        """Return the work for these arguments. Local paths among the arguments are its `files`.
 
-        Options that are None count as not given.
+        Options that are None are left out.
         """
         told = {name: value for name, value in options.items() if value is not None}
         given = [*arguments, *told.values()]
@@ -141,8 +141,8 @@ def make_shares(
 ) -> SharesResult:
     """Make all shares of a job on Ray, and merge them into `out`.
 
-    `pool` limits the processes that make shares at once. The smallest number is requested from Ray, whose
-    autoscaler may start machines for it; more are started while there is room. None means as many as fit.
+    `pool` limits the processes that make shares at once. Its least number is requested from Ray, which may
+    start machines for these processes; more are started if there is room. None means as many as fit.
 
     Raises:
         MissingExtra, ClusterError: Ray is missing, there is no cluster, or the cluster cannot do the work.

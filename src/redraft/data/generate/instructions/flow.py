@@ -1,4 +1,4 @@
-"""Make the tasks of one request, by either method, and judge them in the order of the requests.
+"""Make the tasks of one request, by Alpaca's or Self-Instruct's method.
 
 Each reply of the teacher is stored before it is used, so that it is paid for only once.
 """
@@ -32,7 +32,7 @@ from redraft.jobs.journal import Journal
 
 
 class LimitReached(Exception):
-    """The run reached a limit, or an error ended it, before a call was made."""
+    """Raised instead of a call if a limit is reached, or an error has ended the run."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Teacher:
     limit: Callable[[], str] = str  # returns the limit that the run has reached, or an empty text
 
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> _Reply:
-        """Return the reply to a text. It is empty if the model writes nothing.
+        """Return the teacher's reply to a text. The reply is empty if the model writes nothing.
 
-        Equal texts in two scopes get separate replies. Each text gets its own seed.
+        `scope` is the id of a request. In two scopes, equal texts get separate replies and seeds.
 
         Raises:
             LimitReached: A limit of the run is reached, or an error has ended it.
@@ -90,7 +90,7 @@ class Teacher:
             self.session.pay(usage.completion_tokens, usd, estimated=usage.estimated)
 
         paid = MeteredEngine(self.engine, pay, self.session.progress.write)
-        # A new engine for each try: it counts equal calls, and a later run looks up the reply to the first.
+        # `JournaledEngine` numbers equal calls. In a new engine, each try is call 0, as in a later run.
         journaled = JournaledEngine(paid, self.journal, identity=self.identity, scope=scope)
         message: Message = {"role": "user", "content": text}
         pieces, finish = [], None
@@ -105,7 +105,7 @@ class Teacher:
 
 
 DRY = 25
-"""After this many requests in a row without a new task, no more are sent. At 17 tasks each, that is 425."""
+"""After this many requests in a row without a new task, none is sent. At 17 tasks each, that is 425 tasks."""
 
 _KIND_TOKENS = 16  # maximum tokens of a yes-or-no reply
 
@@ -133,7 +133,7 @@ class Made:
     def reject(
         self, task: Task, origin: Origin, fault: Fault, nearest: str | None = None, *, claimed: bool = False
     ) -> None:
-        """Add a reject. If `claimed`, its instruction stays in the pool: later ones must differ from it."""
+        """Add a reject. If `claimed`, its instruction stays in the pool: later instructions must differ."""
         about = {"id": origin.id, "request": origin.request, "number": origin.number}
         near = {} if nearest is None else {"nearest": nearest}
         more = {"claimed": True} if claimed else {}
@@ -142,17 +142,17 @@ class Made:
 
 @dataclass
 class Flow:
-    """The work on the requests of a run, and the state that they share."""
+    """The work on the requests of a run, and their shared state."""
 
     way: Way
     wanted: Wanted
-    sampling: Sampling  # how the teacher is sampled. Its seed also draws the examples.
+    sampling: Sampling  # sampling of the teacher. The seed also draws the examples.
     pool: TaskPool
     shipped: Sequence[Task]  # tasks of known kinds, for seeds without kinds
     teacher: Teacher
     rejects: Rejects
-    commits: Turns  # lets requests be written in the order of their numbers
-    claims: Turns  # lets their instructions be compared with the pool in that order
+    commits: Turns  # the order in which requests are written
+    claims: Turns  # the order of comparisons with the pool
     seeds: Mapping[str, Any] | None = None  # the origin of the generated tasks, if the seeds have licences
 
     @property
@@ -181,10 +181,7 @@ class Flow:
         return lines
 
     async def _is_needed(self, number: int) -> bool:
-        """Wait until the results of earlier requests show whether a request is needed. Return whether it is.
-
-        So no request is made in vain, and a run makes the same calls at any parallelism and after any stop.
-        """
+        # Wait for earlier requests, so that a run makes the same calls at any parallelism and after any stop.
         most, lag = (wording.NEW_TASKS, inf) if self.way == "alpaca" else (wording.NEW, LAG)
         while self.pool.missing and not (self.dry or self.commits.is_ended):
             ahead = number - self.commits.next
@@ -252,7 +249,7 @@ class Flow:
         return self._commit(request, reply, made)
 
     def _shown(self, request: Request) -> list[str]:
-        """Return the instructions to show. An interrupted request repeats its own: its reply is stored."""
+        """Return the examples to show. A resumed request shows the same ones, because its reply is stored."""
         unfinished = self.teacher.session.unfinished
         before = unfinished.get(request.id)
         if isinstance(before, list) and all(isinstance(text, str) for text in before):

@@ -1,8 +1,7 @@
 """Keep the pool of seed and generated instructions. A new instruction must differ from all of them.
 
-The output does not depend on the speed of requests. A request shows seeds, and tasks from requests whose
-numbers are lower by at least `LAG`. Requests are judged in the order of their numbers (`Turns`). So the same
-replies give the same output, at any parallelism and after any stop.
+A request shows seeds, and tasks from requests at least `LAG` before it. Requests are judged in the order of
+their numbers (`Turns`). So the same replies give the same output, at any parallelism and after any stop.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from redraft.jobs.files import replacing
 from redraft.jobs.lines import LineFile, own_lines
 
 LAG = 32
-"""A request shows only tasks from requests at least 32 before it, so 32 can be made at once."""
+"""A request shows tasks only from requests at least 32 earlier, so 32 requests can run at once."""
 
 
 class TaskPool:
@@ -44,7 +43,7 @@ class TaskPool:
 
     @property
     def missing(self) -> int:
-        """The number of instructions that are still wanted."""
+        """The number of instructions that are still to be generated."""
         return max(self.wanted - self.kept, 0)
 
     @property
@@ -62,15 +61,15 @@ class TaskPool:
         if (near := self._near.nearest(instruction)) is None:
             self.add(instruction)
             return None
-        return Fault("similar", f"the ROUGE-L with another one is {near.score:.2f}"), self._texts[near.place]
+        return Fault("similar", f"ROUGE-L with another one: {near.score:.2f}"), self._texts[near.place]
 
     def keep(self, request: int, number: int, instruction: str) -> None:
-        """Record that an instruction of the pool is kept, with its request and its position in the reply."""
+        """Record that an instruction is kept. `number` is its position in the reply to `request`."""
         insort(self._made, (request, number, instruction))
         self.kept += 1
 
     def made_before(self, request: int, most: int, rng: Random) -> list[str]:
-        """Draw kept instructions from requests at least `LAG` before this one."""
+        """Draw up to `most` kept instructions from requests at least `LAG` before this one."""
         ready = bisect_left(self._made, (request - LAG + 1,))
         return [self._made[i][2] for i in rng.sample(range(ready), min(most, ready))]
 
@@ -81,9 +80,9 @@ def drawn(tasks: Sequence[Task], most: int, rng: Random) -> list[Task]:
 
 
 class Turns:
-    """Let numbered requests pass in order. `next` is the number of the first one that has not passed.
+    """Let numbered requests take turns in order. `next` is the lowest number whose request is not over.
 
-    `before` contains the ids of requests that passed in earlier runs: their numbers as texts.
+    `before` contains the numbers, as strings, of requests that earlier runs finished.
     """
 
     def __init__(self, before: Container[str] = ()) -> None:
@@ -92,7 +91,7 @@ class Turns:
         self._advance()
 
     async def wait(self, number: int) -> bool:
-        """Wait for all earlier requests. Return False if one of them is left to a later run."""
+        """Wait until all earlier requests are over. Return False if one of them is left to a later run."""
         while self.next < number <= self._end:
             await self._moved.wait()
         return number <= self._end
@@ -103,7 +102,7 @@ class Turns:
         return self._end < inf
 
     def passed(self, number: int) -> None:
-        """Let a request pass, whether it was made or failed. A second call for it does nothing."""
+        """Mark a request as over, whether it succeeded or failed. A second call does nothing."""
         self._over.add(number)
         self._advance()
 
@@ -123,7 +122,7 @@ class Turns:
 class Rejects(AbstractContextManager["Rejects"]):
     """The rejects of an output that this process has locked, in `OUT.rejected.jsonl`.
 
-    If the output is not `complete`, requests missing from `done` are repeated and their old rejects removed.
+    Unless `complete`, rejects of requests missing from `done` are removed, because these requests run again.
 
     Raises:
         OutputError: The file cannot be written, or contains other records.

@@ -5,11 +5,10 @@ Alpaca's rules are `short`, `long`, `blocked`, `program`, `start`, `similar` and
 The first rule that finds a fault rejects the task. Whether an answer is right is not judged.
 
 Replies are labelled blocks, such as `Instruction: … Input: … Output: …`, or numbered lists. A label counts
-only where the format allows it: in its order, at the start of a line. After `Output:`, a line `Input:` is
-text of the output, because only a new block can come next. If the first block has a heading with a number,
-the other blocks need one too, because an output may contain an instruction. Teachers put numbers, Markdown
-and lines around labels, and fences around everything; these do not belong to a text. The patterns are
-possessive: otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
+only in its order and at the start of a line: after `Output:`, a line `Input:` is text of the output. If the
+heading of the first block has a number, other blocks need one too, because an output may contain an
+instruction. Numbers, Markdown and lines around labels, and fences around replies, are removed. The patterns
+are possessive: otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Fault(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A task in a reply, and its fault if the reply itself shows one."""
+    """A task in a reply, and its fault, if any."""
 
     task: Task
     fault: Fault | None = None
@@ -44,7 +43,7 @@ _MARKERS = re.compile(
     rf"{NO_INPUT}|<\|\w+\|>|\[/?INST\]|^#+ *(?:instruction|input|response|answer|feedback|revision)\b[ \d]*:",
     re.IGNORECASE | re.MULTILINE,
 )
-_LOOP = range(8, 202)  # lengths of the text that a loop repeats, with a space
+_LOOP = range(8, 202)  # lengths of a repeated text, including a space
 _TIMES = 5
 _LOOKED_AT = 4000  # characters at the end that are searched for a loop
 _OPENING = "\"'“”‘’«»„¿¡("
@@ -52,7 +51,7 @@ _PROGRAM = "write a program"
 
 
 def repeats(text: str) -> str:
-    """Return the words that a text repeats at its end, five times or more, or "". White space is ignored."""
+    """Return the words repeated five times or more at the end of a text, or "". White space is ignored."""
     end = " " + " ".join(text[-_LOOKED_AT:].split())
     units = (end[-length:] for length in _LOOP)
     return next((unit.strip() for unit in units if end.endswith(unit * _TIMES)), "")
@@ -72,7 +71,7 @@ def fault_of_reply(text: str, *, cut: bool) -> Fault:
 
 
 def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
-    """Return the first fault of an instruction, or None. The pool decides whether it is new."""
+    """Return the first fault of an instruction, or None. `TaskPool` finds similar instructions."""
     if not (text := task.instruction):
         return Fault("empty", "the instruction is empty")
     number = count_words(text)
@@ -87,7 +86,7 @@ def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
     if word := ALPACA.find(text):
         return Fault("blocked", f"{word!r} shows that the task needs more than text")
     if text.casefold().startswith(_PROGRAM):
-        return Fault("program", f"the instruction begins with {_PROGRAM!r}, and has no input to run it on")
+        return Fault("program", f"the instruction begins with {_PROGRAM!r}")
     return _marked(text)
 
 
@@ -119,8 +118,7 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
 def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:
     """Return the instances of one instruction, each with its fault.
 
-    If an input comes with different outputs, all its instances are faulty. So is an instance that repeats an
-    earlier one.
+    An instance is also faulty if its input has several outputs, or if it repeats an earlier instance.
     """
     outputs: dict[str, set[str]] = {}
     for task in tasks:
@@ -212,7 +210,7 @@ def _end(lines: list[str], *, fenced: bool) -> int:
 
 
 def input_of(text: str) -> str:
-    """Return the text as an input, or an empty text if it means that there is no input."""
+    """Return the text of an input, or "" if the text only says that there is none, such as `N/A`."""
     return "" if len(text) < 40 and _NO_INPUT.fullmatch(text) else text
 
 
@@ -248,7 +246,7 @@ def read_instructions(reply: str, *, cut: bool) -> list[Found]:
 
 
 def read_kind(reply: str) -> bool | None:
-    """Return True if a reply's first "yes" or "no" is a yes, False if it is a no, None without either."""
+    """Return whether the first "yes" or "no" of a reply is a yes; None if the reply has neither."""
     found = _YES_OR_NO.search(reply)
     return found[1].lower() == "yes" if found else None
 

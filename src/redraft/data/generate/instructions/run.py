@@ -1,7 +1,7 @@
 """Generate instructions into a file. A later run adds instructions that differ from the earlier ones.
 
-The files beside the output contain the paid replies, the rejects, the ids of finished requests, and how the
-output was made. `jobs.harness` runs the requests.
+The files beside the output contain the paid replies, the rejects, the ids of finished requests, and the
+provenance. `jobs.harness` runs the requests.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Generated:
 
     @property
     def exit_status(self) -> int:
-        """The job's exit status or, if that is 0, 3 if the teacher wrote no new instructions."""
+        """The job's exit status; 3 if the job succeeded, but the teacher ran out of new instructions."""
         return self.job.exit_status or (3 if self.dry else 0)
 
     def __str__(self) -> str:
@@ -94,12 +94,12 @@ def generate_instructions(
 ) -> Generated:
     """Generate instructions with inputs and outputs, from seeds and the tasks already in `output`.
 
-    Same as `redraft generate instructions`, with the same files: each resumes what the other began. This
-    works in notebooks too.
+    Same as `redraft generate instructions`, with the same files, so either can resume the other's run. The
+    function works in notebooks too.
 
     Args:
         output: The file of tasks. If it exists, the run continues it.
-        model: The teacher, as a model reference or an open engine. The engine is not closed.
+        model: The teacher, as a model reference or an open engine, which is not closed.
         **options: As listed below; all are optional.
 
     Raises:
@@ -114,7 +114,7 @@ def generate_instructions(
 async def agenerate_instructions(
     output: str | Path, *, model: str | Engine = "default", **options: Unpack[InstructionKeywords]
 ) -> Generated:
-    """Do the same as `generate_instructions` in the running event loop. Arguments and errors are the same."""
+    """Do the same as `generate_instructions`, in the running event loop."""
     return await _run_of(output, model, options).arun()
 
 
@@ -240,7 +240,7 @@ class InstructionRun:
                 return
             ended = self._flow and self._flow.commits.is_ended
             yield Request(number)
-            if ended:  # the harness checked the limits, and did not make it
+            if ended:  # the harness checks its limits first, so this request was not made
                 return
 
     @asynccontextmanager

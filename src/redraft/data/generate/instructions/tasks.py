@@ -1,4 +1,4 @@
-"""Read seeds, and write tasks: an instruction, an optional input, and the output.
+"""Read seeds, and write tasks. A task is an instruction, an optional input, and an output.
 
 Seeds are read from a file of any known shape. We wrote the shipped seeds, for tests and first runs.
 A kept task is written as a chain with one step, so that every command of `redraft data` reads it.
@@ -27,12 +27,12 @@ GENERATED = "generated"  # the field of a chain's `meta` that says how a task wa
 
 @dataclass(frozen=True)
 class Task:
-    """A task with its answer."""
+    """An instruction with its input and output."""
 
     instruction: str
     input: str = ""
     output: str = ""
-    is_classification: bool | None = None  # whether its outputs are labels; None if that was not asked
+    is_classification: bool | None = None  # whether the output is a label; None if unknown
 
     def record(self) -> dict[str, Any]:
         """Return the fields as JSON values. Fields that are None are left out."""
@@ -46,7 +46,7 @@ class Origin:
     way: str  # `alpaca` or `self-instruct`
     request: int  # the number of the request
     number: int  # the task's position in the reply, from 1
-    instance: int = 1  # which of the instruction's instances it is, from 1
+    instance: int = 1  # the number of the instance for its instruction, from 1
 
     @property
     def id(self) -> str:
@@ -64,9 +64,9 @@ def to_chain(
     *,
     is_last: bool = False,
 ) -> Chain:
-    """Return the chain record of a kept task. `seeds` becomes its `meta.origin`, which states the licence.
+    """Return the chain record of a kept task. `seeds` becomes the record's `meta.origin`, with the licence.
 
-    `is_last` marks a request's last task. By this mark, a later run recognises that the request is done.
+    `is_last` marks a request's last task, by which a later run recognises that the request is done.
     """
     about = asdict(origin) | {"is_last": is_last}
     if task.is_classification is not None:
@@ -101,15 +101,15 @@ class Seeds:
     tasks: tuple[Task, ...]  # tasks with different instructions
     repeats: int  # number of tasks left out because they repeat an instruction
     digest: str  # the SHA-256 of the file
-    shipped: bool = False  # whether they are redraft's own
-    origin: dict[str, Any] | None = None  # the `meta.origin` of tasks made from them, if a seed has a licence
+    shipped: bool = False  # whether these are the shipped seeds
+    origin: dict[str, Any] | None = None  # `meta.origin` of the generated tasks, if a seed has a licence
 
 
 def read_seeds(path: Path | None) -> Seeds:
     """Return the tasks of a file, or the shipped ones, without repeated instructions.
 
     Raises:
-        RecordError: The file cannot be read, or a record has no instruction; the message names it.
+        RecordError: The file cannot be read, or a seed has no instruction.
         UsageError: There are fewer than two different tasks.
     """
     source = path or SHIPPED
@@ -133,7 +133,7 @@ def read_seeds(path: Path | None) -> Seeds:
 
 
 def task_of(chain: Chain) -> Task:
-    """Convert a chain to a task. Its output is the best answer, or the gold answer."""
+    """Convert a chain to a task, whose output is the best answer or the gold answer."""
     kind = {**meta_of(chain, "source"), **meta_of(chain, GENERATED)}.get("is_classification")
     extra = "" if chain.prompt.messages else chain.prompt.input
     instruction = chain.prompt.text if chain.prompt.messages else chain.prompt.instruction

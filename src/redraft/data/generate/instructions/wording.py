@@ -1,7 +1,7 @@
-"""Write the requests to the teacher, for both methods. The wording is our own; the demands are Alpaca's.
+"""Write the requests to the teacher, for both methods. The wording is ours; the requirements are Alpaca's.
 
-The provenance of an output contains a digest of the wording. Once the wording changes, no reply to the old
-wording is used again, because a journal's keys contain the whole request.
+The provenance of an output contains a digest of the wording. After a change of the wording, replies in the
+journal are not used again, because their keys contain the whole request.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def ask_kind(instruction: str, examples: Sequence[Task]) -> str:
 
 
 def ask_instances(task: Task, examples: Sequence[Task], wanted: Wanted) -> str:
-    """Return the request for inputs and outputs of an instruction whose kind is known.
+    """Return the request for instances of an instruction: inputs with outputs.
 
-    For a classification, labels come before inputs. Otherwise a teacher invents inputs for only one label.
+    For a classification, labels come first: otherwise a teacher invents inputs for only one label.
     """
     name, shown = ("output_first", _labelled) if task.is_classification else ("input_first", _solved)
     return str(_TEXTS[name]).format(
