@@ -329,7 +329,7 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
         (b'{"a":"caf\xe9"}\n', "at byte 10. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE > NEW"),
         ('{"a":1}\n'.encode("utf-16-le"), "looks like UTF-16, not UTF-8: it has NUL bytes."),
         (b"PAR1\0\0...", "is a Parquet table, not JSON."),
-        (b"\x28\xb5\x2f\xfd...", "must not be compressed with Zstandard."),
+        (b"\x28\xb5\x2f\xfd...", "is compressed with Zstandard, which redraft does not read."),
         (b'{"data": [\n{"a":1}\n]}', "is one object with its records in the field 'data'."),
         (b'{"a":"x\ty"}\n', "Invalid control character at character 8."),
     ],
