@@ -31,7 +31,7 @@ Verdict = Literal["accept", "revise", "unknown"]
 """The verdict of a feedback; `unknown` if its text contains none."""
 
 Finish = Literal["stop", "max_tokens", "context", "filtered", "lost", "cancelled", "error"]
-"""The reason why a step's text ended. `lost`: no continuation could pass its checks."""
+"""The reason why a step's text ended. `lost`: no continuation of the text could pass the checks."""
 
 _BrokenOff = Literal["max_tokens", "context", "malformed", "cancelled", "error"]
 _Ended = Literal["accepted", "passed", "ended", "tool_calls", "max_revisions", "budget", "unchanged"]
@@ -42,7 +42,7 @@ Role = Literal["writer", "critic", "judge"]
 """The role of a model: the writer answers, the critic criticises, and the judge decides `judge:` checks."""
 
 Place = tuple[int, int] | str
-"""A place in an answer: a character range (start, end), end excluded, or the JSON pointer of a value."""
+"""A place in an answer: start and end of a range of characters, or the JSON pointer of a value."""
 
 MISSING = "missing_revisions"  # key in `meta`: see `Chain.missing_revisions`
 UNCHANGED = "unchanged"  # key in `meta`: see `Chain.unchanged`
@@ -71,7 +71,7 @@ class Usage(_Record):
 
     Attributes:
         cached_tokens: Prompt tokens that were not computed again.
-        seconds: Of a chain, its wall-clock time. Of a step, the time to write it, which a cache replays.
+        seconds: Of a chain, its wall-clock time. Of a step from a cache, the time that its writing took.
         estimated: Some tokens are estimated from the texts, because a server did not count them.
     """
 
@@ -272,7 +272,7 @@ def calls_of(message: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
 
 
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-"""Message fields that contain thoughts: DeepSeek's and Qwen's, vLLM's and OpenRouter's, and gpt-oss's."""
+"""Message fields for thoughts: of DeepSeek and Qwen, of vLLM and OpenRouter, and of gpt-oss."""
 
 
 def thoughts_of(message: Mapping[str, Any]) -> str:
@@ -317,12 +317,12 @@ class Chain(_Record, Generic[T_co]):
 
     Attributes:
         steps: The answers. Each revises the one before it, unless it is `fresh`.
-        drafts: First answers that were not chosen. The chosen one begins `steps`.
+        drafts: Drafts of the first answer that were not chosen.
         best: Index into `steps` of the best answer (`best_step`), or None if there is no answer.
         stop: The reason why the chain ended; None if the record does not contain it.
         model: `name`, `engine` and `revision_mode` of the writer.
         sampling: The sampling options.
-        usage: The usage of all models, over everything that was generated.
+        usage: The usage of all models, for everything that they generated.
         usage_by_role: The usage of `writer`, `critic` and `judge`; empty if only the writer was asked.
         value: The parsed object, if JSON was requested; plain JSON if the chain was read from a file.
     """
@@ -372,7 +372,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def missing_revisions(self) -> int:
-        """The number of revisions that are missing to reach `min_revisions`, from `meta`; 0 by default."""
+        """The number of revisions that the chain lacks to reach `min_revisions`, from `meta`."""
         missing = self.meta.get(MISSING)
         return missing if isinstance(missing, int) else 0
 
@@ -463,7 +463,7 @@ def best_step(steps: Sequence[Step]) -> int | None:
     With checks, an answer that passes is best. Then these criteria decide in turn: it does not end in a loop,
     was not stopped as `lost`, is complete, has the higher score, comes first. Without checks, the last
     complete answer is best; an answer without a verdict counts as incomplete if a fresh draft follows.
-    Echoes rank last. Just above them rank the last answer that a person wanted changed, and all before it.
+    Echoes rank last. An answer that a person wanted changed, and all before it, rank just above echoes.
     """
     if not has_answer(steps):
         return None

@@ -137,7 +137,7 @@ class _LostThoughts(RecordError):
 
 
 class _Form(NamedTuple):
-    """A format for messages with calls. Templates do not declare which format they need."""
+    """A format for messages with tool calls. Templates do not declare which format they need."""
 
     empty: str | None  # the content of a message that has calls but no text
     arguments_as_text: bool
@@ -147,7 +147,7 @@ _FORMS = tuple(_Form(empty, as_text) for as_text in (False, True) for empty in (
 
 
 class _Text(NamedTuple):
-    """A text of message number `turn`, or of a tool (-1). Its mark follows `at` characters."""
+    """A text of message number `turn`, or of a tool (-1). Its mark is inserted after `at` characters."""
 
     turn: int
     what: str

@@ -139,7 +139,7 @@ class Vocabulary:
             ids = ids[own]
             starts, ends = (np.maximum(each[own] - len(lead), 0) for each in (starts, ends))
         if self._control[ids].any():
-            raise RecordError("a text is read as a control token")
+            raise RecordError("the tokenizer finds a control token in a text")
         meant = self._meant[ids]
         marked = meant != ids
         if marked.any():  # some control tokens absorb spaces, so the marks' own positions are used
@@ -199,7 +199,7 @@ def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
 
 
 def _lead(backend: Tokenizer, mark: str) -> str:
-    """Return a prefix that keeps SentencePiece from adding a space to a text; empty if it adds none.
+    """Return a prefix that keeps SentencePiece from adding a space to a text; empty if none would be added.
 
     A mark is such a prefix, except with older files. With these, a line break helps: it is a byte token and
     merges with nothing.
@@ -312,7 +312,7 @@ class Encoder:
         *,
         first: bool = False,
     ) -> None:
-        """Read the tokenizer. With `first`, answer 0 is the one to train on, even if it was rejected."""
+        """Read the tokenizer. With `first`, only answer 0 is trained on, even if it was rejected."""
         check_parts(format, objective)
         if max_length < SHORTEST:
             raise UsageError(f"--model_max_length {max_length} is too short: it must be at least {SHORTEST}.")
@@ -507,7 +507,7 @@ class PairEncoder:
         return _parted(*found)  # type: ignore[arg-type]  # none is skipped
 
     def read(self, prompt: Prompt, answer: str) -> Example:
-        """Return the tokens of a prompt and its answer. An empty answer is only the stop token."""
+        """Return the tokens of a prompt and its answer. An empty answer yields only the stop token."""
         empty = is_blank(answer)
         # Formats reject empty answers, so the answer is "a", whose tokens are then removed.
         uncut = self._uncut(_answered(Chain(prompt=prompt), "a" if empty else answer))
@@ -532,7 +532,7 @@ class PairEncoder:
 
 
 def answers_of(chain: Chain) -> tuple[str, str]:
-    """Return the answers that `chain.write.to_preference` chooses and rejects. Raise if there are none."""
+    """Return the answers that `to_preference` chooses and rejects. Raise a RecordError if there are none."""
     if isinstance(meta_of(chain, "source").get("chosen"), list):
         raise RecordError("a pair has a tool call or thoughts, but this training supports only text")
     if any(is_blank(step.answer) for step in chain.steps):

@@ -1,7 +1,7 @@
 """Render a chain's answers and feedbacks as spans, and mark those that an objective trains on.
 
 A chain is written as SelFee's text (`chain.selfee`), then the stop token. A section that was cut during
-generation is left out. So is the stop token then, because the text does not end there. Each format adds its
+generation is left out, and so is the stop token, because the text does not end there. Each format adds its
 own prompt.
 """
 
@@ -65,7 +65,7 @@ def answer_spans(text: str, *, trained: bool) -> list[Span]:
 
 
 def known_turns(prompt: Prompt, roles: Sequence[str] = (*_ROLES, "tool")) -> list[Turn]:
-    """Return the turns before the answer. Other roles, and content that is not text, raise a RecordError."""
+    """Return the turns before the answer. Raise a RecordError for other roles, or content besides text."""
     turns = [turn._replace(role=_RENAMED.get(turn.role, turn.role)) for turn in asked_turns(prompt)]
     for turn in turns:
         if turn.role not in roles:
@@ -102,7 +102,7 @@ def is_learnt(message: Mapping[str, Any]) -> bool:
     """Return whether an assistant's message is trained on. `weight` 0 (OpenAI's) or `train` false exclude it.
 
     Raises:
-        RecordError: Its weight is neither 0 nor 1.
+        RecordError: The weight is neither 0 nor 1.
     """
     weight = message.get("weight", 1)
     if weight not in (0, 1, None):

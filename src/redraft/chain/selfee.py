@@ -25,8 +25,7 @@ from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict, content_
 SectionKind = Literal["answer", "feedback"]
 
 NATIVE_FORMAT = "selfee-1"
-"""The value of `redraft_format` in the config of a model or adapter trained on this text, and of
-`redraft.format` in its GGUF file."""
+"""`redraft_format` in the config of a model trained on this text, and `redraft.format` in its GGUF file."""
 
 _DONE = (
     # Three phrases that the released server looks for.

@@ -135,7 +135,7 @@ _ONE_TURN: frozenset[TrainingFormat] = frozenset({"alpaca", "selfee"})
 
 
 def check_parts(format: TrainingFormat, objective: Objective) -> None:
-    """Raise a `UsageError` if an objective trains on feedback, which a format lacks."""
+    """Raise a `UsageError` if the objective trains on feedback but the format has none."""
     if format == "alpaca" and objective in ("revision", "critic"):
         found = f"--training_objective {objective} trains on feedback, which --format {format} does not have."
         raise UsageError(found, hint="Use --format selfee, chat or vicuna, or --training_objective answer.")

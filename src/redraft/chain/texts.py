@@ -81,7 +81,7 @@ def shows(message: Mapping[str, Any]) -> bool:
 
 
 def tools_of(chain: Chain) -> list[dict[str, Any]]:
-    """Return the tools of a chain's record in today's form, even from OpenAI's older field `functions`.
+    """Return the tools of a chain's record. OpenAI's older field `functions` is converted.
 
     Raises:
         RecordError: The tools are neither a list of objects nor the JSON text of one.
@@ -113,7 +113,7 @@ def turns_of(chain: Chain) -> tuple[Turn, ...]:
 
 
 def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
-    """Return the chain with other turns, or the chain itself if they equal its own.
+    """Return the chain with its turns replaced by others.
 
     If the last turn is the assistant's, it replaces the best answer or, without one, becomes the only step.
     Otherwise the new chain has no steps.

@@ -74,7 +74,7 @@ class Tags(NamedTuple):
         return _FINAL if _FINAL in self.written else ""
 
     def opened(self, prompt: str) -> str:
-        """Return the tag that closes the thought which the end of a prompt opens; empty if it opens none."""
+        """If a prompt ends with a tag that opens a thought, return the tag that closes it, otherwise ""."""
         end = prompt.rstrip()
         return next((close for start, close in self.pairs if close and end.endswith(start)), "")
 

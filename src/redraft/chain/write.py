@@ -43,7 +43,7 @@ def to_selfee(chain: Chain) -> Record | Unfit:
     """Return a record in the format of SelFee's training data. Fields imported from that data are unchanged.
 
     Lost: the id; the roles of several messages, which become one text; the checks, and which answer is best;
-    cost, model and settings; all other `meta`. Verdicts are inferred from the feedback when it is read back.
+    cost, model and settings; all other `meta`. Reading infers the verdicts from the feedback.
     """
     steps = chain.steps
     if all(is_blank(step.answer) for step in steps):

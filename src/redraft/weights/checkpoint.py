@@ -265,7 +265,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 def fingerprint(checkpoint: Checkpoint) -> str:
     """Return the SHA-256 of names, dtypes and shapes of all tensors, and of samples of each.
 
-    Training changes this fingerprint. A change of only a few rows or bytes may not: checksums detect it.
+    Training changes this fingerprint. A change of a few bytes may leave it the same; checksums detect that.
     """
     digest = hashlib.sha256()
     for name in sorted(checkpoint.tensors):

@@ -15,7 +15,7 @@ from redraft.weights.output import BY_DEFAULT, Run, new_folder
 
 
 def convert(src: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None) -> None:
-    """Convert a folder or file to a folder, with its configuration and tokenizer.
+    """Convert a model's folder, or a single file, to a folder with configuration and tokenizer.
 
     `dtype` is F32, F16 or BF16; None keeps the dtype of each tensor.
     """

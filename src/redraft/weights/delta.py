@@ -264,7 +264,7 @@ def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str
 
 
 def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
-    """Map each embedding that has more rows than in the base to the number of added rows."""
+    """Map each embedding (or output matrix) that has more rows than in the base to the number of new rows."""
     added = {}
     for name in other.tensors:
         if name not in base.tensors or not name.endswith(_TABLES):
@@ -307,7 +307,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
         return "none", "as many rows as the base"
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
-        message = f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention."
+        message = f"{delta.path} has {theirs:,} embedding rows, and the base {ours:,}: choose a convention."
         hint = "--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)"
         raise UsageError(message, hint=hint)
     return asked, f"{counted(theirs - ours, 'row')} more than the base"

@@ -35,7 +35,7 @@ _IN_GGUF = {
     "intermediate_size": "feed_forward_length",
     "max_position_embeddings": "context_length",
 }
-"""Keys of config.json, and their names in GGUF, without the prefix `llama.` or another architecture."""
+"""Keys of config.json, and their names in GGUF without the architecture as prefix (`llama.`)."""
 
 
 class Use(NamedTuple):
@@ -240,8 +240,8 @@ def _delta_facts(recipe: str) -> Iterator[Fact]:
         return
     if isinstance(recorded, dict):
         exact = recorded.get("exact") is True
-        kind = "exact: restores the target bit for bit" if exact else "plain: a difference of numbers"
-        yield "delta", f"{kind}; rows that the base lacks: {recorded.get('vocabulary')}"
+        kind = "exact: restores the target bit for bit" if exact else "plain: differences of values"
+        yield "delta", f"{kind}; convention for added tokens: {recorded.get('vocabulary')}"
 
 
 def one_line(text: str) -> str:

@@ -2,8 +2,8 @@
 
 A folder `OUT` is written as `OUT.partial`, a single file as `FILE.redraft-partial`. Then the index and the
 manifest are written (`redraft.json`, or `FILE.redraft.json`, with inputs, command, version, checksums), and
-the output is renamed. A failed output is removed; so are the remains of a killed run, which its lock reveals.
-For the rules of replacing finished outputs, see `replace`.
+the output is renamed. A failed output is removed. The remains of a killed run are recognised by its lock, and
+removed. For the rules of replacing finished outputs, see `replace`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def layout(tensors: Iterable[TensorInfo], size: int = SHARD_SIZE) -> list[Shard]
 
 
 def shard_name(number: int, of: int) -> str:
-    """Return transformers' name for shard `number`, from 1, of `of` shards."""
+    """Return transformers' name for a shard, such as `model-00001-of-00002.safetensors`."""
     return f"model{SAFETENSORS}" if of == 1 else f"model-{number:05}-of-{of:05}{SAFETENSORS}"
 
 

@@ -128,7 +128,7 @@ class _Scan(pickle._Unpickler):  # noqa: SLF001 - see above
         return type("_Inert", (_Inert,), {"width": _WIDTHS.get(name, 1)})
 
     def persistent_load(self, pid: Any) -> _Inert:
-        """Record `("storage", kind, record, device, elements)` (torch.serialization, `_save`)."""
+        """Record a storage's bytes. `pid` is ("storage", kind, record, device, elements) (torch.save)."""
         _, kind, key, _, count = pid
         self.storages[str(key)] = count * kind.width
         return _Inert()

@@ -1,6 +1,6 @@
 """Replace outputs in one step, lock them, and refuse to replace anything that redraft did not make.
 
-Redraft made a file if a manifest beside it names the file, and a folder if its manifest lists all its files.
+A file counts as redraft's if a manifest beside it names the file; a folder, if its manifest names all files.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def _compare(report: Verdict, folder: Path, noted: Mapping[str, Any]) -> None:
         if name not in here:
             find(f"{name!r:.80} is missing, but the manifest names it")
         elif (size := path.stat().st_size) != note.get("size"):
-            find(f"{name!r:.80} has {size:,} bytes, but had {note.get('size')!r:.20} when it was made")
+            find(f"{name!r:.80} has {size:,} bytes, but the manifest says {note.get('size')!r:.20}")
         elif sha256_of(path) != note.get("sha256"):
             find(f"{name!r:.80} has changed since it was made: its SHA-256 differs from the manifest's")
         else:

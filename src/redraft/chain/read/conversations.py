@@ -74,7 +74,7 @@ def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
 
 
 def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Chain:
-    """Return the messages of the field `name` as a chain. A last message by the assistant is its answer."""
+    """Return messages as a chain. If the last message is the assistant's, it becomes the answer."""
     if not turns:
         fields.fail(name, "is empty")
     system = fields.rest.get("system")
@@ -110,7 +110,7 @@ def asks(prompt: Prompt) -> bool:
 
 @dataclass
 class TreeMessage:
-    """A message of a tree with its undeleted replies, the best first."""
+    """A message of an OASST1 tree with its undeleted replies, the best first."""
 
     id: str
     role: str
@@ -231,7 +231,7 @@ def chosen_rejected(fields: Fields) -> Chain:
 
 
 def shp(fields: Fields) -> Chain:
-    """Read SHP: two comments on a post. If `labels` is 1, A is preferred."""
+    """Read SHP: two comments on a post, A and B. If `labels` is 1, A is preferred."""
     a, b, label = fields.text("human_ref_A"), fields.text("human_ref_B"), fields.number("labels")
     if label not in (0, 1):
         fields.fail("labels", "should be 0 or 1", label)

@@ -18,7 +18,7 @@ _KINDS: dict[type, str] = {dict: "an object", str: "a text", int: "a whole numbe
 
 @dataclass
 class Fields:
-    """The fields of one record. A field that is taken leaves `rest`."""
+    """The fields of one record. Taking a field removes it from `rest`."""
 
     rest: dict[str, Any]
     where: str  # the record's location, for errors
@@ -88,7 +88,7 @@ def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) 
 
 
 def gold(reference: str | list[str] | None) -> dict[str, Any]:
-    """Return the entry of `meta` for a gold answer, or for one per turn; empty if there is none."""
+    """Return the entry of `meta` for a gold answer, or for a list of one per turn; empty for None."""
     return {} if reference is None else {"reference": reference}
 
 

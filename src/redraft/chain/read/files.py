@@ -41,7 +41,7 @@ _CHUNK = 1 << 20
 _LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line ends must not fill the memory
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of compressed files
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
-"""The start of an object whose first field is a list with one record per line."""
+"""Matches the start of an object whose first field is a list with one record per line."""
 _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # the start of inspect's logs
 _PATTERN = "No file matches this pattern, or quotation marks keep the shell from finding the files."
 
@@ -93,7 +93,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        message = f"{name_of(path)}: it cannot be read: {reason.removesuffix('.')}."
+        message = f"{name_of(path)} cannot be read: {reason.removesuffix('.')}."
         pattern = isinstance(error, FileNotFoundError) and has_magic(str(path))
         raise RecordError(message, hint=_PATTERN if pattern else None) from None
 
@@ -294,7 +294,7 @@ def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         index += 1
     text.skip("]")
     if text.next():
-        raise RecordError(f"{name_of(path)}: there is more text after its array.", hint=NOT_JSON)
+        raise RecordError(f"{name_of(path)}: text follows the end of its array.", hint=NOT_JSON)
 
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
@@ -320,7 +320,7 @@ class _Text:
     def skip(self, mark: str) -> None:
         if (found := self.next()) != mark:
             problem = f"this is not JSON: its array has {found!r} where {mark!r} should be"
-            raise self._error(problem if found else "it ends inside its array")
+            raise self._error(problem if found else "the file ends inside its array")
         self._at += 1
 
     def _error(self, problem: str) -> RecordError:
@@ -328,7 +328,7 @@ class _Text:
 
     def value(self, where: str) -> str:
         if not self.next():
-            raise self._error("it ends inside its array")
+            raise self._error("the file ends inside its array")
         while True:
             near_end = len(self._buffer) - 16
             try:

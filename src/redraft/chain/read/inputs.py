@@ -86,7 +86,7 @@ def read_parquet(path: Path) -> Iterator[InputRow]:
                 yield f"{files.name_of(path)}: row {number}", _json(row)
     except (ValueError, ArrowException) as error:
         first = str(error).partition("\n")[0]
-        raise RecordError(f"{files.name_of(path)}: it cannot be read: {first:.200}") from None
+        raise RecordError(f"{files.name_of(path)} cannot be read: {first:.200}") from None
 
 
 def _json(row: dict[str, Any]) -> bytes:

@@ -3,7 +3,7 @@
 Each record becomes a chain of one answer with the verdict in `meta["eval"]`, so that reports can compare logs
 with each other and with redraft's chains. A chain's id is the sample's id and a hash of the question, so that
 a question has the same id in all logs of a task, and another id in other tasks. Only a sample's first score
-counts. It must mean right or wrong, because reports compare accuracies. The task's name includes its name.
+counts; its name is part of the task's. The score must mean right or wrong, as reports compare accuracies.
 """
 
 from __future__ import annotations

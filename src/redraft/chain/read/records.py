@@ -72,7 +72,7 @@ class RawRecord(NamedTuple):
         return chain
 
     def id(self) -> str:
-        """Return the id of the record's chain, without the time to make the chain."""
+        """Return the id of the record's chain, faster than `chain()` does."""
         if self.damage:
             raise self.damage
         record = decode(self.data, self.where)
@@ -82,7 +82,7 @@ class RawRecord(NamedTuple):
         return own if own and isinstance(own, str) else id_of(record, self.stem, self.number)
 
     def pairs(self) -> Iterator[Chain]:
-        """Yield the record's preference pairs, several for an OASST1 tree. Other records yield one chain."""
+        """Yield chains that may be preference pairs: several from an OASST1 tree, otherwise one."""
         record: Any = None if self.damage else decode(self.data, self.where)
         shape = shape_of(record) if isinstance(record, dict) and not is_chain(record) else None
         if shape and shape.name == TREE:

@@ -1,6 +1,6 @@
 """Convert between config.json and the keys of a GGUF file.
 
-Both are read into `ModelNumbers`, which checks all numbers. For sizes and tensors, see `families`.
+Both are read into `ModelNumbers`, whose numbers have been checked. For sizes and tensors, see `families`.
 
 Sliding windows are not converted. llama.cpp attends to the whole context in these architectures, so a model
 trained with a window (Mistral 7B v0.1) attends to more tokens than in training.

@@ -180,7 +180,7 @@ class Sizes:
             raise ModelError(f"{found} are impossible: {rule}.")
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:
-        """Yield the GGUF name and the shape, rows first, of each tensor. By default, of all layers."""
+        """Yield the GGUF name and the shape (rows first) of each tensor. None selects all layers."""
         yield "token_embd.weight", (self.vocabulary, self.width)
         for layer in range(self.layers) if layers is None else layers:
             for name, shape in self._block():
@@ -274,7 +274,7 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
     expected = dict(sizes.tensors(sorted(layers)))  # not all: a configuration may state a billion layers
     if len(layers) != sizes.layers or last >= sizes.layers:
         there = f"{len(layers)} (the highest index is {last})" if layers else "0"
-        misfit = f"the configuration has layers 0 to {sizes.layers - 1}, but the number of layers is {there}"
+        misfit = f"the configuration has layers 0 to {sizes.layers - 1}, but the weights have {there}"
     elif wrong := next((name for name, shape in expected.items() if found.get(name) != shape), None):
         misfit = f"{called(wrong)} is missing"
         if wrong in found:
@@ -321,7 +321,7 @@ def shortest(value: float) -> float:
 
 
 def positive(value: Any, what: str) -> float:
-    """Return an untrusted number between `LEAST` and `MOST`. Raise for any other value of `what`."""
+    """Return an untrusted number between `LEAST` and `MOST`, or raise an error that names `what`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < MOST:
         raise ModelError(f"{what} is {value!r:.40}, which is not a positive number of a sensible size.")
     return float(value)

@@ -187,7 +187,7 @@ def adapter_header(path: Path) -> GGUFHeader:
 
 
 def adapter_faults(header: GGUFHeader) -> Iterator[str]:
-    """Yield the faults of a LoRA adapter that show without its model: alpha, missing halves, or ranks."""
+    """Yield the faults in a LoRA adapter's file: a wrong alpha, A without B, or ranks that differ."""
     alpha = header.metadata.get("adapter.lora.alpha", 0.0)
     if not isinstance(alpha, int | float) or not isfinite(alpha):
         yield f"adapter.lora.alpha is {alpha!r:.40}, which is not a number"

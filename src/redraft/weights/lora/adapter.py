@@ -98,7 +98,7 @@ class LoraAdapter:
 
     @property
     def certain(self) -> float | None:
-        """The token probability from which the model's criticism counts (`redraft_certain`), or None."""
+        """The lowest token probability at which the model's criticism counts (`redraft_certain`), or None."""
         value = self.config.get("redraft_certain")
         return value if isinstance(value, float) and 0 <= value <= 1 else None
 
@@ -150,7 +150,7 @@ def other_model(adapter: LoraAdapter, base: Path, why: str) -> ModelError:
 
 
 def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
-    """Return a phrase that says how the shape of a change differs from the base's tensor."""
+    """Return a phrase that says how the shape of a change differs from that of the base's tensor."""
     return f"it changes {name!r:.120} as {by(theirs)}, but the model has {by(ours)}"
 
 

@@ -46,7 +46,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Half:
-    """A or B of a change, as a tensor of the GGUF file."""
+    """One of the two matrices of a change, A or B, as a tensor of the GGUF file."""
 
     name: str  # such as `blk.0.attn_q.weight.lora_b`
     shape: tuple[int, ...]  # rows first

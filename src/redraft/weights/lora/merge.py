@@ -104,7 +104,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """Split tied embeddings if the adapter needs it. Return whether it does; None if none are tied."""
+        """Untie embeddings that the adapter changes differently. Return whether it does; None if not tied."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:
@@ -139,7 +139,7 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
     new = set(rows.values())
     if len(new) > 1:
         listed = ", ".join(f"{name}: {count}" for name, count in rows.items())
-        hint = "Train it again with embed_tokens and lm_head in modules_to_save."
+        hint = "Train it again with both embeddings in modules_to_save."
         raise ModelError(f"the adapter has embeddings of different sizes ({listed}).", hint=hint)
     return {"vocab_size": new.pop()} if new and new != old else {}
 

@@ -237,7 +237,7 @@ class TokenCount:
         return self.within(text, -1)
 
     def within(self, text: str, limit: int) -> int:
-        """Return the number of tokens in a text or, if it is at most `limit`, a quicker upper bound."""
+        """Return the number of tokens in a text, or a quicker upper bound that is at most `limit`."""
         count, most = _loaded(self.path), limit if len(text) <= _PART else -1
         return sum(count(text[i : i + _PART], most) for i in range(0, len(text), _PART))
 
@@ -289,7 +289,7 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
 
 
 def _most_tokens(text: str) -> int:
-    """Return an upper bound of the token count: the bytes, which NFC at most triples (UAX #15)."""
+    """Return an upper bound of the token count: the number of bytes, which NFC at most triples (UAX #15)."""
     return len(text) if text.isascii() else 3 * len(text.encode(errors="surrogatepass"))
 
 
