@@ -460,10 +460,10 @@ def has_answer(steps: Sequence[Step]) -> bool:
 def best_step(steps: Sequence[Step]) -> int | None:
     """Return the index of the best answer, or None if there is none (`has_answer`).
 
-    With checks, an answer that passes is best. Then these criteria decide in turn: it does not end in a loop,
-    was not stopped as `lost`, is complete, has the higher score, comes first. Without checks, the last
-    complete answer is best; an answer without a verdict counts as incomplete if a fresh draft follows.
-    Echoes rank last. An answer that a person wanted changed, and all before it, rank just above echoes.
+    Checked answers are ranked by these criteria, in turn: all checks passed, no loop at the end, not `lost`,
+    complete, higher score, earlier. Without checks, the last complete answer is best; an answer without a
+    verdict counts as incomplete if a fresh draft follows. Echoes rank last. An answer that a person wanted
+    changed, and all answers before it, rank just above echoes.
     """
     if not has_answer(steps):
         return None

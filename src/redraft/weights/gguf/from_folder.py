@@ -50,7 +50,7 @@ class Part:
 
     @property
     def row(self) -> int:
-        """The number of elements in a row. A vector is one row, unless it is permuted (rows of 1)."""
+        """The number of elements in a row. A vector is one row or, if it is permuted, has rows of 1."""
         return self.shape[-1] if len(self.shape) > 1 or not self.heads else 1
 
 

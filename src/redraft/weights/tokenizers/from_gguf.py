@@ -225,7 +225,7 @@ _KNOWN, _LONGEST = 1 << 16, 1000  # the most cached words, and their greatest le
 
 @dataclass(frozen=True)
 class TokenCount:
-    """Count tokens with the tokenizer of a tokenizer.json or GGUF file, loaded at a process's first count.
+    """Count tokens with the tokenizer of a tokenizer.json or GGUF file, which each process loads once.
 
     A text over 65,536 characters is counted in parts, which may add a token at each cut.
     """
