@@ -131,7 +131,7 @@ def test_an_engine_that_stays_down_ends_the_job() -> None:
     ("content", "args", "said"),
     [
         ('"Fine."\n{oops\n', [], "redraft: in.jsonl:2: this is not JSON: "),
-        (None, [], "redraft: in.jsonl: it cannot be read: No such file or directory."),
+        (None, [], "redraft: in.jsonl cannot be read: No such file or directory."),
         ("\n", [], "redraft: there is no prompt in in.jsonl. Write one per line."),
         ('"A?"', ["--parallel", "0"], "--parallel is 0."),
         ('"A?"', ["-o", "-"], "redraft: the output has to be a file, not '-'."),

@@ -94,7 +94,7 @@ def test_html_writes_one_page_and_replaces_none(out: Path) -> None:
 def test_an_unknown_id_is_told_with_those_that_there_are(out: Path) -> None:
     result = show(out, "--id", "a/9")
     assert result.exit_code == 2
-    assert result.stderr == f"redraft: no chain in {out} has the id 'a/9'.\n  Ids there: a/1, a/2, a/3\n"
+    assert result.stderr == f"redraft: no chain in {out} has the id 'a/9'.\n  Known ids: a/1, a/2, a/3\n"
 
 
 def test_the_end_of_an_id_will_do_where_it_is_the_only_one(out: Path, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_end_of_an_id_will_do_where_it_is_the_only_one(out: Path, tmp_path: 
     result = show(out, other, "--id", "2")
     assert result.exit_code == 2
     assert result.stderr == (
-        f"redraft: 2 chains in {out}, {other} have ids that end in '2'.\n  Ids there: a/2, b/2\n"
+        f"redraft: 2 chains in {out}, {other} have ids that end in '2'.\n  Known ids: a/2, b/2\n"
     )
 
 

@@ -143,7 +143,7 @@ class TestParquet:
         whole = path.read_bytes()
         for content in (b"", b"PAR1 is not one", whole[:-9], b"PAR1" + b"\xff" * 500 + whole[504:]):
             path.write_bytes(content)
-            with pytest.raises(RecordError, match=r"x\.parquet: it cannot be read: "):
+            with pytest.raises(RecordError, match=r"x\.parquet cannot be read: "):
                 rows(read_parquet, path)
 
 

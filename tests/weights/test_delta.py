@@ -214,8 +214,8 @@ def test_others_deltas_apply_by_convention(tmp_path: Path, convention: Conventio
     [
         ("none", "zero", "--vocab zero does not fit"),
         ("none", "mean", "--vocab mean does not fit"),
-        ("zero", None, r"49 rows, but the base has 48.*\n.*--vocab mean \(Alpaca, SelFee\)"),
-        ("zero", "none", "49 rows, but the base has 48"),
+        ("zero", None, r"49 embedding rows, and the base 48.*\n.*--vocab mean \(Alpaca, SelFee\)"),
+        ("zero", "none", "49 embedding rows, and the base 48"),
     ],
 )
 def test_vocab_that_does_not_fit(tmp_path: Path, made: str, vocab: Convention | None, said: str) -> None:

@@ -83,7 +83,7 @@ def test_a_delta_of_ours(tmp_path: Path, exact: bool) -> None:
     said = describe(tmp_path / "delta")
     facts = dict(said.facts)
     assert said.kind == "delta"
-    assert facts["delta"].startswith("exact: restores" if exact else "plain: a difference of numbers")
+    assert facts["delta"].startswith("exact: restores" if exact else "plain: differences of values")
     assert facts["made by"].endswith("redraft weights diff base target -o delta")
     sources = [text for label, text in said.facts if label == "made from"]
     assert sources == [f"base {base}", f"target {target}"]

@@ -154,7 +154,7 @@ class TestFaults:
         lacking, *noted = verify(tmp_path).findings
         assert "lacks" in lacking
         assert sorted(noted) == [
-            f"'config.json' has {size + 1} bytes, but had {size} when it was made",
+            f"'config.json' has {size + 1} bytes, but the manifest says {size}",
             f"'{FIRST}' has changed since it was made: its SHA-256 differs from the manifest's",
             f"'{SECOND}' is missing, but the manifest names it",
         ]

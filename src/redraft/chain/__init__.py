@@ -28,10 +28,10 @@ VERSION = 1
 T_co = TypeVar("T_co", covariant=True, default=Any)  # the type of a chain's value
 
 Verdict = Literal["accept", "revise", "unknown"]
-"""The verdict of feedback; `unknown` if its text states none."""
+"""The verdict of a feedback; `unknown` if its text contains none."""
 
 Finish = Literal["stop", "max_tokens", "context", "filtered", "lost", "cancelled", "error"]
-"""The reason why a step's text ended. `lost`: no continuation could pass its checks."""
+"""The reason why a step's text ended. `lost`: no continuation of the text could pass the checks."""
 
 _BrokenOff = Literal["max_tokens", "context", "malformed", "cancelled", "error"]
 _Ended = Literal["accepted", "passed", "ended", "tool_calls", "max_revisions", "budget", "unchanged"]
@@ -42,10 +42,10 @@ Role = Literal["writer", "critic", "judge"]
 """The role of a model: the writer answers, the critic criticises, and the judge decides `judge:` checks."""
 
 Place = tuple[int, int] | str
-"""A place in an answer: a character range (start, end), end excluded, or the JSON pointer of a value."""
+"""A place in an answer: start and end of a range of characters, or the JSON pointer of a value."""
 
-MISSING = "missing_revisions"  # key in `meta` of the number of revisions that are missing
-UNCHANGED = "unchanged"  # key in `meta` of the requested changes that were not made, with reasons
+MISSING = "missing_revisions"  # key in `meta`: see `Chain.missing_revisions`
+UNCHANGED = "unchanged"  # key in `meta`: see `Chain.unchanged`
 
 
 class _Record(BaseModel):
@@ -59,7 +59,7 @@ class _Record(BaseModel):
         return copy
 
 
-_rare = partial(Field, exclude_if=not_)  # a field that is recorded only if it is neither empty nor false
+_rare = partial(Field, exclude_if=not_)  # a field that records leave out while it is empty or false
 
 ESTIMATED = "estimated: the server reports no usage"
 PARTLY = "partly estimated: unfinished replies report no usage"
@@ -67,12 +67,12 @@ PARTLY = "partly estimated: unfinished replies report no usage"
 
 
 class Usage(_Record):
-    """Tokens, seconds and cost of all attempts. Cached tokens are prompt tokens that were not computed again.
+    """Tokens, seconds and cost of all attempts.
 
     Attributes:
-        seconds: In a chain, without the time to write replies that came from a cache; their steps keep it.
-        estimated: Some or all tokens are estimated from the texts, because a server did not count them.
-            Recorded only if true.
+        cached_tokens: Prompt tokens that were not computed again.
+        seconds: Of a chain, its wall-clock time. Of a step from a cache, the time that its writing took.
+        estimated: Some tokens are estimated from the texts, because a server did not count them.
     """
 
     prompt_tokens: int = 0
@@ -105,8 +105,8 @@ class CheckResult(_Record):
 
     Attributes:
         score: 0 to 1.
-        message: The fault and its place or, without a fault, a finding such as `12 words`.
-        places: All places of the fault, if the check knows them. Recorded only if there are any.
+        message: The fault and its place or, if the check passed, a finding such as `12 words`.
+        places: All places of the fault, if the check knows them.
     """
 
     name: str
@@ -126,7 +126,7 @@ class Feedback(_Record):
 
     Attributes:
         by: The author: a model, the checks, both, or a person. A person's requests are in `checks`.
-        reasoning: The model's thoughts before it wrote `text`. Recorded only if there are any.
+        reasoning: The model's thoughts before it wrote `text`.
     """
 
     text: str
@@ -140,16 +140,15 @@ class Step(_Record):
     """An answer with its feedback.
 
     Attributes:
-        finish: The reason why the answer ended or, if the model's feedback was cut, why the feedback ended.
+        finish: The reason why the answer ended; if a model's feedback was cut, why the feedback ended.
         echo: The text is not an answer: it repeats the prompt or the feedback, only acknowledges them, or
             replaces a tool call that is due. An echo never passes, and ranks below every other answer.
         reasoning: The model's thoughts before the answer. Thoughts in tags (`chain.thoughts`) are moved here
-            from `answer`. Recorded only if there are any.
-        tool_calls: Tool calls, as in an assistant message. Recorded only if there are any.
-        fresh: The answer is another draft, not a revision. Recorded only if true.
-        steered: Names of the checks that steered the model while it wrote. Recorded only if there are any.
-        patch: The places of this answer that were rewritten. The rest equals the previous answer byte
-            for byte. Recorded only if there are any.
+            from `answer`.
+        tool_calls: Tool calls, as in an assistant message.
+        fresh: The answer is another draft, not a revision.
+        steered: Names of the checks that steered the model while it wrote.
+        patch: The places of this answer that were rewritten. The rest equals the previous answer.
     """
 
     answer: str
@@ -173,12 +172,13 @@ class Step(_Record):
 
     @property
     def complete(self) -> bool:
-        """Whether the answer is complete. A model criticises complete answers only."""
+        """Whether the answer was written to its end."""
+        # A model criticises only complete answers; `finish` may then be the feedback's.
         return self.finish == "stop" or (self.feedback is not None and self.feedback.by == "model")
 
     @property
     def written(self) -> str:
-        """The reasoning in tags, then the answer, as a model may have written them."""
+        """The reasoning in `<think>` tags, then the answer."""
         return together(self.reasoning, self.answer)
 
     @property
@@ -193,7 +193,7 @@ class Step(_Record):
 
     @property
     def checks(self) -> tuple[CheckResult, ...]:
-        """The result of each check; empty if nothing was checked."""
+        """The results of the checks; empty if nothing was checked."""
         return self.feedback.checks if self.feedback else ()
 
     @property
@@ -272,11 +272,11 @@ def calls_of(message: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
 
 
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-"""Message fields that contain thoughts: DeepSeek's and Qwen's, vLLM's and OpenRouter's, and gpt-oss's."""
+"""Message fields for thoughts: of DeepSeek and Qwen, of vLLM and OpenRouter, and of gpt-oss."""
 
 
 def thoughts_of(message: Mapping[str, Any]) -> str:
-    """Return the thoughts in a message, from one of the fields `THOUGHTS`, or an empty text."""
+    """Return the thoughts in a message, from one of the fields `THOUGHTS`; empty if there are none."""
     found = (message.get(name) for name in THOUGHTS)
     return next((text for text in found if isinstance(text, str) and not is_blank(text)), "")
 
@@ -288,7 +288,7 @@ def visible(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Return whether a text contains only spaces, invisible characters and code fence lines."""
-    first = text.lstrip()[:1]  # usually decides
+    first = text.lstrip()[:1]  # a letter, digit or symbol here decides at once
     return not (first and unicodedata.category(first)[0] in "LNP" and first not in _FILLERS) and all(
         char.isspace() or unicodedata.category(char) in ("Cf", "Cc") or char in _FILLERS
         for char in _FENCE_LINE.sub("", text)
@@ -297,7 +297,7 @@ def is_blank(text: str) -> bool:
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[\w+.#-]*[ \t]*$", re.MULTILINE)
 _FILLERS = "\u034f\u115f\u1160\u2800\u3164\uffa0\ufe0e\ufe0f"
-"""Invisible characters of other categories: joiners, fillers, an empty Braille cell, selectors."""
+"""Invisible characters outside the categories Cf and Cc, such as fillers and an empty Braille cell."""
 
 
 def whole(text: str) -> str:
@@ -317,12 +317,12 @@ class Chain(_Record, Generic[T_co]):
 
     Attributes:
         steps: The answers. Each revises the one before it, unless it is `fresh`.
-        drafts: First answers that were not chosen. The chosen one begins `steps`.
+        drafts: Drafts of the first answer that were not chosen.
         best: Index into `steps` of the best answer (`best_step`), or None if there is no answer.
         stop: The reason why the chain ended; None if the record does not contain it.
         model: `name`, `engine` and `revision_mode` of the writer.
         sampling: The sampling options.
-        usage: The usage of all models, over everything that was generated.
+        usage: The usage of all models, for everything that they generated.
         usage_by_role: The usage of `writer`, `critic` and `judge`; empty if only the writer was asked.
         value: The parsed object, if JSON was requested; plain JSON if the chain was read from a file.
     """
@@ -372,7 +372,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def missing_revisions(self) -> int:
-        """The number of revisions that are missing to reach `min_revisions`, from `meta`; 0 by default."""
+        """The number of revisions that the chain lacks to reach `min_revisions`, from `meta`."""
         missing = self.meta.get(MISSING)
         return missing if isinstance(missing, int) else 0
 
@@ -396,12 +396,12 @@ class Chain(_Record, Generic[T_co]):
         """Return a copy of the chain with this parsed object."""
         return self.model_copy()._keep(value)  # noqa: SLF001  (its own, on a fresh copy)
 
-    def _keep(self, value: Any) -> Self:  # a private attribute would add a fifth to the time of each chain
+    def _keep(self, value: Any) -> Self:  # a field of pydantic's would make each chain a fifth slower
         object.__setattr__(self, "__pydantic_private__", None if value is None else {"_value": value})
         return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy. If `steps` or `best` changes, the copy has no value, as its answer may differ."""
+        """Return a copy, without the value if `steps` or `best` changes."""
         copy = super().model_copy(update=update, deep=deep)
         other = update and not update.keys().isdisjoint(("steps", "best"))
         return copy._keep(None) if other else copy  # noqa: SLF001  (its own)
@@ -409,7 +409,7 @@ class Chain(_Record, Generic[T_co]):
     def to_json(self) -> str:
         """Return one line of JSON, without the line break.
 
-        `answer` and `passed` are written for other programs. `from_json` computes them from the steps.
+        `answer` and `passed` are written for other programs; `from_json` ignores them.
         """
         empty = {name for name in ("drafts", "usage_by_role") if not getattr(self, name)}
         own = self.__pydantic_serializer__.to_json(self, exclude=empty)  # faster than `model_dump_json`
@@ -441,7 +441,7 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return the index of the first repetition if a text ends with one phrase three times, otherwise None."""
+    """Return where the repetitions begin if a text ends with a phrase three times, otherwise None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 
@@ -460,10 +460,10 @@ def has_answer(steps: Sequence[Step]) -> bool:
 def best_step(steps: Sequence[Step]) -> int | None:
     """Return the index of the best answer, or None if there is none (`has_answer`).
 
-    With checks, these criteria decide in turn: the answer passes, does not end in a loop, was not stopped as
-    `lost`, is complete, has the higher score, comes first. Without checks, the last complete answer is best;
-    an answer without a verdict counts as incomplete if a fresh draft follows. Echoes rank last. The last
-    answer that a person wanted changed, and all answers before it, rank just above echoes.
+    Checked answers are ranked by these criteria, in turn: all checks passed, no loop at the end, not `lost`,
+    complete, higher score, earlier. Without checks, the last complete answer is best; an answer without a
+    verdict counts as incomplete if a fresh draft follows. Echoes rank last. An answer that a person wanted
+    changed, and all answers before it, rank just above echoes.
     """
     if not has_answer(steps):
         return None
@@ -485,11 +485,11 @@ def best_step(steps: Sequence[Step]) -> int | None:
     return max(range(len(steps)), key=rank)
 
 
-_DERIVED = ("answer", "passed", "value")  # fields of a JSON line that are not fields of a chain
+_DERIVED = ("answer", "passed", "value")  # written to JSON, but not fields of `Chain`
 
 
 def describe(error: ValidationError) -> str:
-    """Return a validation error as one line: field, problem, value found."""
+    """Return a validation error as one line that names each field, its problem and its value."""
     parts = []
     for item in error.errors(include_url=False)[:3]:
         field = ".".join(str(part) for part in item["loc"])
@@ -534,10 +534,10 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
 
 
 def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
-    """Return the chain with this id, or the only one whose id ends in `/ID`. Errors call the source `where`.
+    """Return the chain with this id or, for `12`, the only chain whose id ends in `/12`.
 
     Raises:
-        UsageError: No chain has that id, or several do.
+        UsageError: No chain has that id, or several do. The message names the source, `where`.
     """
     ids, ending = [], []
     for chain in chains:
@@ -549,7 +549,7 @@ def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
     if len(ending) == 1:
         return ending[0]
     near = [chain.id for chain in ending] or ids
-    known = f"Ids there: {', '.join(near[:5])}{' …' if len(near) > 5 else ''}"
+    known = f"Known ids: {', '.join(near[:5])}{' …' if len(near) > 5 else ''}"
     many = f"{len(ending)} chains in {where} have ids that end in"
     fault = many if ending else f"no chain in {where} has the id"
     raise UsageError(f"{fault} {chain_id!r}.", hint=known if near else None)

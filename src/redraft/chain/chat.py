@@ -1,11 +1,11 @@
 """Render training texts with a model's own chat template, and put loss on the parts that the model writes.
 
-Most templates do not mark the part that the model writes, so this module finds it. Every text of a message
-gets a numbered mark in its middle, where templates that trim or compare texts do not notice it. The marks
-show the position of each text, and the texts that the template left out. The model writes from the end of an
-answer's prompt to the control token that ends its turn. If a later message changes a turn, for example by
-dropping its thoughts, the turn carries no loss. Control tokens spelled out in a text stay text: a character
-inserted into them (`BREAK`) hides them from the template and from the search for control tokens.
+Most templates do not mark what the model writes, so this module finds it. It inserts a numbered mark into the
+middle of each text, where templates that trim or compare texts do not notice it. The marks in the rendered
+text show the position of each text; a missing mark means that the template left the text out. A turn of the
+model begins after its prompt and ends with a control token. If a later message changes the turn, for example
+by dropping its thoughts, the turn carries no loss. Control tokens spelled out in a text stay text: a
+character inserted into them (`BREAK`) hides them from the template and from the search for control tokens.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Messages = list[Message]
 Place = tuple[int, int]  # start and end
 
 Render = Callable[..., str]
-"""A function that renders messages and `tools`, and if `answer_follows=True`, the prefix of an answer.
+"""Renders messages and `tools`. With `answer_follows=True`, the text ends with the beginning of an answer.
 
-It raises a RecordError if the template refuses the messages.
+Raises a RecordError if the template refuses the messages.
 """
 
 BREAK = "\ufdd3"
@@ -64,7 +64,7 @@ class ChatTemplate:
 
     @cached_property
     def found(self) -> re.Pattern[str]:
-        """A pattern that matches control tokens, the longest one where several match."""
+        """A pattern that matches control tokens, preferring longer ones."""
         return re.compile("|".join(map(re.escape, sorted(self.controls, key=len, reverse=True))) or r"(?!)")
 
     @cached_property
@@ -92,7 +92,7 @@ class ChatTemplate:
 
     @cached_property
     def opens_thoughts(self) -> bool:
-        """Whether the prompt of an answer ends with the tag that starts thoughts."""
+        """Whether the template begins each answer with `<think>`."""
         text = self.render(_probe(_in_parts("a") if self.takes_parts else "a")[:1], answer_follows=True)
         return text.rstrip().endswith(_OPENING)
 
@@ -111,7 +111,7 @@ def chat_spans(chain: Chain, objective: Objective, template: ChatTemplate) -> li
     written = [*(dict(turn.message or {}) | turn.told for turn in asked_for), answer]
     single = sum(not span.stop for span in own) == 1  # one answer, not a chain of steps
     turns = [_apart(turn) if single or turn is not answer else turn for turn in written]
-    in_fields = [*written, chain.meta.get("message") or {}]  # messages that may have fields of thoughts
+    in_fields = [*written, chain.meta.get("message") or {}]  # messages whose thoughts may be in fields
     failures: list[RecordError] = []
     for form in _FORMS if any(map(calls_of, turns)) else _FORMS[:1]:
         lay = partial(_Layout, template, tools=tools_of(chain), form=form)
@@ -137,7 +137,7 @@ class _LostThoughts(RecordError):
 
 
 class _Form(NamedTuple):
-    """A format of messages with calls. Templates need different formats, and do not declare which."""
+    """A format for messages with tool calls. Templates do not declare which format they need."""
 
     empty: str | None  # the content of a message that has calls but no text
     arguments_as_text: bool
@@ -147,7 +147,7 @@ _FORMS = tuple(_Form(empty, as_text) for as_text in (False, True) for empty in (
 
 
 class _Text(NamedTuple):
-    """A text of message `turn`, with its mark after `at` characters. A tool's text has turn -1."""
+    """A text of message number `turn`, or of a tool (-1). Its mark is inserted after `at` characters."""
 
     turn: int
     what: str
@@ -156,16 +156,16 @@ class _Text(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """The position of a text in the rendered text. `exact`: at most white space at its ends is missing."""
+    """The position of a text in the rendered text."""
 
     start: int
     end: int
     of: _Text
-    exact: bool
+    exact: bool  # whether the template kept the text, except for white space at its ends
 
 
 class _Layout:
-    """Messages as a template writes them, with the position of each text. `hidden` masks thought tags."""
+    """Rendered messages, with the position of each text."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class _Layout:
         *,
         tools: Sequence[Message],
         form: _Form,
-        hidden: bool = False,
+        hidden: bool = False,  # whether to hide the thought tags of the last message from the template
     ) -> None:
         self._template, self._form, self._hidden = template, form, hidden
         self._stop, self._last = template.stop, len(messages) - 1
@@ -259,7 +259,7 @@ class _Layout:
     # What the model writes.
 
     def regions(self) -> dict[int, Place]:
-        """Return the start and end of each turn that the model writes and no later message changes."""
+        """Map each turn that the model writes to its start and end. Turns that change later are left out."""
         found = {turn: region for turn in self._answers if (region := self._region(turn))}
         shown = {leaf.of for leaf in self.leaves}
         for text in self._texts:
@@ -281,7 +281,7 @@ class _Layout:
         earlier = max((leaf.end for leaf in self.leaves if leaf.of.turn < turn), default=0)
         if self.text.startswith(before):
             start = len(before)
-        else:  # such as thoughts opened by the prompt, before a call
+        else:  # for example, the prompt opens thoughts, but the turn is a tool call
             start = len(_TAG_BEGUN.sub("", self.text[: min(_same(before, self.text), own[0].start)]))
         last = max(leaf.end for leaf in own)
         others = any(start < leaf.start < last and leaf.of.turn != turn for leaf in self.leaves)

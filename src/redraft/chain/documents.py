@@ -1,7 +1,7 @@
 """Parse YAML settings, and reject repeated names.
 
-PyYAML silently keeps the last value of a repeated name, so editing the first one would change nothing. A
-YAML merge (`<<`) may be overridden: that is its purpose. Callers check which names are allowed.
+PyYAML silently keeps the last value of a repeated name, so an edit of an earlier one would have no effect.
+Names that come from a YAML merge (`<<`) may be overridden. Callers check which names are allowed.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def shipped_recipes(folder: str = "") -> dict[str, Path]:
 
 
 def yaml_of(text: str | bytes, name: object) -> Any:
-    """Parse a YAML text. Error messages refer to it as `name`."""
+    """Parse a YAML text, which error messages call `name`."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-            """Refuse a name that a mapping has twice, before merges (`<<`) are applied."""
+            """Reject repeated names, before merges (`<<`) are applied."""
             node = super().compose_mapping_node(anchor)
             lines: dict[tuple[str, str], int] = {}
             for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):

@@ -4,16 +4,14 @@ A text is tokenised as a whole, as the model will see it, with one exception. At
 tokenised before any answer exists, so its tokens must not depend on the answer. Where they would, the text is
 split after the prompt. A token carries loss if all of its characters do.
 
-A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers, and the stop token
-with it: the model must not learn to stop there. A long prompt does not push out the answer: up to half of the
-length is reserved for the first turn with loss, and the middle of the longest user or system text is dropped
-instead.
+A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers. It loses the stop
+token too, because the model must not learn to stop there. If the prompt is long, up to half of the length
+stays reserved for the first turn with loss: the middle of the longest user or system text is dropped.
 
-A `Vocabulary` is copied once from a transformers tokenizer, so that workers load neither transformers nor
-torch, unless they render a chat template. Control tokens typed by users must stay text, but the tokenizers
-library reads either all of them as control tokens or none. So each control token gets a second name, a mark:
-its id between code points that no text may contain (U+FDD0 and U+FDD1). The format writes this mark where it
-needs the token.
+A `Vocabulary` is copied once from a transformers tokenizer, so that workers load transformers and torch only
+to render chat templates. Control tokens typed by users must stay text, but the tokenizers library reads
+either all of them as control tokens or none. So each control token gets a second name, a mark: its id between
+code points that no text may contain (U+FDD0 and U+FDD1). Formats write the mark where they need the token.
 """
 
 # ruff: noqa: A002  (`format` is an option)
@@ -125,10 +123,10 @@ class Vocabulary:
     def encode(self, text: str, *, within: bool = False) -> Tokens:
         """Tokenise a text in which marks replace control tokens, without adding beginning-of-text.
 
-        If `within`, the text continues another one, so the tokenizer adds no space before it.
+        If `within`, the text continues another one, so no space is added before it.
 
         Raises:
-            RecordError: The tokenizer reads a part of the text as a control token, although it has no mark.
+            RecordError: The tokenizer finds a control token where the text has no mark.
         """
         lead = self._lead if within else ""
         self._backend.encode_special_tokens = True  # pickling drops this setting
@@ -141,17 +139,17 @@ class Vocabulary:
             ids = ids[own]
             starts, ends = (np.maximum(each[own] - len(lead), 0) for each in (starts, ends))
         if self._control[ids].any():
-            raise RecordError("a text is read as a control token")
+            raise RecordError("the tokenizer finds a control token in a text")
         meant = self._meant[ids]
         marked = meant != ids
-        if marked.any():  # without the spaces that some control tokens absorb
+        if marked.any():  # some control tokens absorb spaces, so the marks' own positions are used
             found = [mark.span() for mark in _MARK.finditer(text)]
             starts, ends = starts.copy(), ends.copy()
             starts[marked], ends[marked] = np.array(found, np.int64).T
         return Tokens(meant, starts, ends)
 
     def mark_controls(self, text: str) -> str:
-        """Replace control tokens with marks, except those split by a `BREAK`. Remove each `BREAK`."""
+        """Replace control tokens with marks. A control token that a `BREAK` splits stays text."""
         return self._controls.sub(lambda control: self.marks[control[0]], text).replace(BREAK, "")
 
 
@@ -201,10 +199,10 @@ def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
 
 
 def _lead(backend: Tokenizer, mark: str) -> str:
-    """Return a prefix that keeps SentencePiece from adding a space to a text.
+    """Return a prefix that keeps SentencePiece from adding a space to a text; empty if none would be added.
 
-    SentencePiece adds no space after a mark, except with older files. With these, a line break helps, because
-    it is a byte token and merges with nothing.
+    A mark is such a prefix, except with older files. With these, a line break helps: it is a byte token and
+    merges with nothing.
     """
     alone = backend.encode("a")
     if "".join(alone.tokens) == "a":
@@ -224,10 +222,10 @@ Place = tuple[int, int]  # start and end
 
 
 class Cut(NamedTuple):
-    """The numbers of tokens and answers that an example lost to the length limit."""
+    """How many tokens and answers an example lost to the length limit."""
 
     tokens: int = 0
-    prompt: int = 0  # tokens dropped from the prompt; the others were dropped from the end
+    prompt: int = 0  # tokens dropped from the prompt; the rest of `tokens` was dropped from the end
     lost: int = 0  # answers that were dropped as a whole
     broken: int = 0  # 1 if the example ends within an answer
 
@@ -239,9 +237,9 @@ class Example:
     ids: NDArray[np.uint32]  # token ids, shape [n]
     trained: NDArray[np.bool_]  # which tokens carry loss, shape [n]
     cut: Cut = field(default_factory=Cut)
-    leaves: bool = False  # whether earlier answers carry no loss, because format or template prevents it
+    leaves: bool = False  # whether earlier answers carry no loss because of the format or the template
     unanswered: bool = False  # whether only feedback carries loss, because every answer was rejected or cut
-    nested: bool = False  # whether feedback is a part of the answer's text, which native mode does not read
+    nested: bool = False  # whether feedback is inside the answer's text, where native mode does not find it
     plain: bool = False  # whether the text is in SelFee's format, but has no feedback
 
 
@@ -264,20 +262,19 @@ class Uncut:
 
     @property
     def first(self) -> int:
-        """The index of the first token with loss, after token 0, which nothing predicts."""
+        """The index of the first token with loss. Token 0 does not count: nothing predicts it."""
         return int(np.argmax(self.trained[1:])) + 1
 
     @property
     def learnt(self) -> int:
-        """The number of tokens in the first turn with loss, from its first token with loss to its last."""
+        """The length of the first turn with loss, from its first token with loss to its last."""
         turn = next(end for end in self.turns if end > self.first)
         return int(np.flatnonzero(self.trained[self.first : turn])[-1]) + 1
 
     def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
         """Return the example, cut to at most `limit` tokens.
 
-        The prompt is cut to leave room for `learnt` tokens, at most half of the limit. By default, these are
-        the tokens of the first turn with loss (`self.learnt`).
+        The prompt is cut to leave room for `learnt` tokens (default: `self.learnt`), at most half the limit.
         """
         if not self.trained[1:].any():
             return Skipped("no token carries loss")
@@ -315,7 +312,7 @@ class Encoder:
         *,
         first: bool = False,
     ) -> None:
-        """Read the tokenizer. `first`: whether the objective `answer` trains on answer 0, accepted or not."""
+        """Read the tokenizer. With `first`, only answer 0 is trained on, even if it was rejected."""
         check_parts(format, objective)
         if max_length < SHORTEST:
             raise UsageError(f"--model_max_length {max_length} is too short: it must be at least {SHORTEST}.")
@@ -438,14 +435,14 @@ def _inside(tokens: Tokens, start: int, end: int) -> Place:
 
 
 class PromptEncoder(Encoder):
-    """Turn chains into the tokens of their prompts. Answers are ignored. An encoder can be pickled."""
+    """Turn chains into the tokens of their prompts, without answers. An encoder can be pickled."""
 
     wanted = 'A record is {"instruction": "…"}, or a conversation.'
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, format: TrainingFormat, max_length: int, room: int
     ) -> None:
-        """Read the tokenizer, as `Encoder` does. `room` tokens are left for the answer."""
+        """Read the tokenizer. A prompt may have `max_length - room` tokens."""
         super().__init__(tokenizer, format, "answer", max_length)
         self._most = max_length - room
 
@@ -510,9 +507,9 @@ class PairEncoder:
         return _parted(*found)  # type: ignore[arg-type]  # none is skipped
 
     def read(self, prompt: Prompt, answer: str) -> Example:
-        """Return the tokens of a prompt with one answer. An empty answer becomes the stop token alone."""
+        """Return the tokens of a prompt and its answer. An empty answer yields only the stop token."""
         empty = is_blank(answer)
-        # Formats reject an empty answer, so it is replaced with a text, whose tokens are then removed.
+        # Formats reject empty answers, so the answer is "a", whose tokens are then removed.
         uncut = self._uncut(_answered(Chain(prompt=prompt), "a" if empty else answer))
         if empty:
             place = slice(*uncut.answers[-1])
@@ -535,7 +532,7 @@ class PairEncoder:
 
 
 def answers_of(chain: Chain) -> tuple[str, str]:
-    """Return the chosen and the rejected answer of a chain, as `chain.write.to_preference` decides."""
+    """Return the answers that `to_preference` chooses and rejects. Raise a RecordError if there are none."""
     if isinstance(meta_of(chain, "source").get("chosen"), list):
         raise RecordError("a pair has a tool call or thoughts, but this training supports only text")
     if any(is_blank(step.answer) for step in chain.steps):

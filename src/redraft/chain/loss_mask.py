@@ -1,8 +1,8 @@
 """Render a chain's answers and feedbacks as spans, and mark those that an objective trains on.
 
-A chain is written as SelFee's text (`chain.selfee`), then the stop token. If a section was cut during
-generation, it is left out together with the stop token, because the text does not end there. Each format adds
-its own prompt.
+A chain is written as SelFee's text (`chain.selfee`), then the stop token. A section that was cut during
+generation is left out, and so is the stop token, because the text does not end there. Each format adds its
+own prompt.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ class Span:
     trained: bool  # whether its tokens carry loss
     stop: bool = False  # whether it is the model's stop token; `text` is then empty
     given: bool = False  # whether the model reads it; otherwise the model writes it
-    # Whether it is text of the format, in which control tokens count. In other spans, they stay text.
-    control: bool = False
+    control: bool = False  # whether the format wrote it; control tokens in other spans stay text
     answer: bool = False  # whether it is an answer, not a feedback or heading
 
 
@@ -66,7 +65,7 @@ def answer_spans(text: str, *, trained: bool) -> list[Span]:
 
 
 def known_turns(prompt: Prompt, roles: Sequence[str] = (*_ROLES, "tool")) -> list[Turn]:
-    """Return the turns before the answer. OpenAI's roles `developer` and `function` are renamed."""
+    """Return the turns before the answer. Raise a RecordError for other roles, or content besides text."""
     turns = [turn._replace(role=_RENAMED.get(turn.role, turn.role)) for turn in asked_turns(prompt)]
     for turn in turns:
         if turn.role not in roles:
@@ -77,7 +76,7 @@ def known_turns(prompt: Prompt, roles: Sequence[str] = (*_ROLES, "tool")) -> lis
 
 
 def only_text(chain: Chain) -> Chain:
-    """Return the chain. Raise `RecordError` if it contains tools, a tool message or call, or thoughts."""
+    """Return the chain, or raise `RecordError` if it contains tools, tool calls or thoughts."""
     messages = [*(turn.message or {} for turn in known_turns(chain.prompt, _ROLES)), answer_message(chain)]
     for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
         if any(map(found, messages)):
@@ -100,10 +99,10 @@ def ending_in_answer(chain: Chain) -> Chain:
 
 
 def is_learnt(message: Mapping[str, Any]) -> bool:
-    """Return whether an assistant's message is trained on. OpenAI's `weight` 0 or `train` false excludes it.
+    """Return whether an assistant's message is trained on. `weight` 0 (OpenAI's) or `train` false exclude it.
 
     Raises:
-        RecordError: Its weight is neither 0 nor 1.
+        RecordError: The weight is neither 0 nor 1.
     """
     weight = message.get("weight", 1)
     if weight not in (0, 1, None):
@@ -112,7 +111,7 @@ def is_learnt(message: Mapping[str, Any]) -> bool:
 
 
 def last_turn(chain: Chain, objective: Objective) -> list[Span]:
-    """Return the assistant's last turn as spans: a single answer, or all steps."""
+    """Return the spans of the assistant's last turn: of one answer or, for most objectives, of all steps."""
     if objective == "answer":
         return best_answer(chain, objective)
     return whole_chain(chain, objective, plain=True)
@@ -126,15 +125,15 @@ def first_alone(chain: Chain) -> Chain:
     if not chain.steps or _is_pair(chain):
         return chain
     step = chain.steps[0]
-    finish = "stop" if step.complete else step.finish  # the `finish` of a complete step may be its feedback's
+    finish = "stop" if step.complete else step.finish  # a complete step's `finish` may describe its feedback
     alone = step.model_copy(update={"feedback": None, "finish": finish})
     return chain.model_copy(update={"steps": (alone,), "best": 0})
 
 
 def best_answer(chain: Chain, objective: Objective) -> list[Span]:
-    """Return the answer to train on: the best one or, if it was rejected, the last accepted one.
+    """Return the spans of the best answer or, if it was rejected, of the last accepted one.
 
-    If all were rejected, `full` trains on the best one. Without answers, return the gold answer.
+    If all were rejected, the objective `full` trains on the best one; others raise a RecordError.
     """
     steps = _steps(chain)
     best = steps[chain.best] if chain.best is not None and chain.best < len(steps) else steps[-1]
@@ -155,7 +154,7 @@ def _fault(step: Step) -> str | None:
 
 
 def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> list[Span]:
-    """Return every step as SelFee's text, without cut sections. If `plain`, a lone answer is unchanged."""
+    """Return every step as SelFee's text, without cut sections."""
     steps = _steps(chain)
     learnt = [_trains(objective, k, step) for k, step in enumerate(steps)]
     last = steps[-1]
@@ -164,13 +163,13 @@ def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> l
         steps = (*steps[:-1], last.model_copy(update={"feedback": None}))
     elif not ended and not (steps := steps[:-1]):
         raise RecordError(_CUT)
-    if plain and len(steps) == 1 and not _feedback(steps[0]):
+    if plain and len(steps) == 1 and not _feedback(steps[0]):  # a lone answer needs no escapes
         spans = [Span(steps[0].written, learnt[0], answer=True)]
     else:
         spans = []
         for k, step in enumerate(steps):
             if k:
-                # For a critic, the heading ends a feedback, as the stop token ends the last feedback.
+                # A critic learns to end a feedback: with this heading or, after the last one, the stop token.
                 spans.append(Span(revision_heading(k), objective != "critic" or spans[-1].trained))
             spans.append(Span(escape(step.answer), learnt[k], answer=True))
             if feedback := _feedback(step):

@@ -6,10 +6,10 @@ answer *k - 1*, and revision *k* is answer *k*. The strings are wire format (the
 were trained on them, so no character may change.
 
 Headings are recognised only in generated text, at the start of a line. The heading that is due next, with or
-without its number (`### Revision:`), opens the next section. An earlier heading, or one of the wrong kind, is
-a quotation and remains text. A later heading means that steps are missing: it also remains text, and
-`Parser.malformed` names it. Lines of an answer or feedback that look like headings get a backslash, so any
-chain survives a round trip.
+without its number (`### Revision:`), opens the next section. Any other heading remains text: an earlier one,
+or one of the wrong kind, as a quotation; a later one as a sign that steps are missing, which
+`Parser.malformed` reports. When a chain is rendered, lines of its texts that look like headings get a
+backslash, so any chain survives a round trip.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict, content_
 SectionKind = Literal["answer", "feedback"]
 
 NATIVE_FORMAT = "selfee-1"
-"""The value of `redraft_format` in the config of a model or adapter trained on this text, and of
-`redraft.format` in its GGUF file."""
+"""`redraft_format` in the config of a model trained on this text, and `redraft.format` in its GGUF file."""
 
 _DONE = (
     # Three phrases that the released server looks for.
@@ -48,9 +47,9 @@ DONE_PHRASES: tuple[str, ...] = (
     "Revision Not Needed",
     "Revision is Not Needed",
 )
-"""Phrases with which a model ends its chain (`accept`). They are stop strings if a revision is enforced."""
+"""Phrases with which a model accepts its answer. If a revision is enforced, they are stop strings."""
 
-REVISE_PHRASE = "Revision is needed"  # replaces a done phrase. A trained model writes a revision after it.
+REVISE_PHRASE = "Revision is needed"  # replaces a done phrase, so that the model writes a revision
 
 _PREAMBLE = (
     "Below is an instruction that describes a task. "
@@ -77,7 +76,7 @@ def render_prompt(prompt: Prompt) -> str:
 
 
 def instruction_of(prompt: Prompt) -> str:
-    """Return a prompt's instruction. Several messages become a transcript, system messages first."""
+    """Return a prompt's instruction. Several messages become a transcript, with system messages first."""
     if not prompt.messages:
         return prompt.instruction
     system = [content_of(m) for m in prompt.messages if is_system(m)]
@@ -98,7 +97,7 @@ def revision_heading(k: int) -> str:
 
 
 def render_steps(steps: Sequence[Step]) -> str:
-    """Render the text after the prompt. `Parser` reads it back, but strips white space around sections."""
+    """Render the text after the prompt. `Parser` reads this text back, with each section stripped."""
     parts: list[str] = []
     for k, step in enumerate(steps):
         parts += [revision_heading(k) if k else "", escape(step.answer)]
@@ -145,7 +144,7 @@ def score_of(text: str) -> float | None:
 
 
 def verdict_of(text: str) -> Verdict:
-    """Return the verdict of a feedback's last phrase about a revision, or `unknown` if it has none.
+    """Return the verdict in the last phrase about a revision, or `unknown` if there is no such phrase.
 
     Recognises the released phrases and variants in the released training chains ("There is no need for
     revision", "No further revisions are necessary", "Revision is recommended").
@@ -164,7 +163,7 @@ def verdict_of(text: str) -> Verdict:
 
 @dataclass(frozen=True)
 class SectionText:
-    """A final piece of a section's text. The joined pieces are the section's stripped text."""
+    """A piece of a section that no later text can change. Joined pieces are the section's stripped text."""
 
     kind: SectionKind
     index: int  # as headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2
@@ -174,8 +173,8 @@ class SectionText:
 class Parser:
     """Parse generated text, without its prompt, in chunks of any size.
 
-    Text is held back only while it may begin a heading, or is white space that may end a section. Time is
-    linear in the text.
+    Text is held back only while it may begin a heading, or is white space that may end a section. The time is
+    linear in the length of the text.
     """
 
     def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
@@ -217,7 +216,7 @@ class Parser:
         return pieces
 
     def steps(self) -> tuple[Step, ...]:
-        """Return the steps so far, including the open section. Without any text, there are none."""
+        """Return the steps so far, including the open section; empty before the first text."""
         text = "".join(self._text)
         if self.kind == "feedback":
             return (*self._steps, judged(self._answer, text))
@@ -263,7 +262,7 @@ def _may_be_heading(line: str) -> bool:
 
 
 def judged(answer: str, feedback: str | None) -> Step:
-    """Return an answer with its feedback, if any, and the verdict in the feedback's text."""
+    """Return an answer as a step, with its feedback and the verdict in the feedback's text."""
     if feedback is None:
         return Step(answer=answer)
     return Step(answer=answer, feedback=Feedback(text=feedback, verdict=verdict_of(feedback)))
@@ -274,7 +273,7 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
 
     `text` is the whole text of a chain, or only the part after the prompt. If `prompt` is given, its text is
     removed from the start. Otherwise the prompt is found by its preamble and ends at the last `### Answer:`
-    that a chain can follow. The best answer is the last nonempty one, because a text does not show cuts.
+    that a chain can follow. The best answer is the last nonempty one.
     """
     if prompt is None:
         prompt, written = _split(text)

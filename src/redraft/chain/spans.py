@@ -5,11 +5,11 @@ A format decides how prompt and answer are written; an objective decides which s
 (`chain.selfee.instruction_of`). The strings of SelFee and Alpaca are wire format: SelFee's reply begins on
 a new line, Alpaca's right after the colon.
 
-In plain-text conversations, each of the assistant's turns carries loss, with its stop token, and a chain's
-steps are SelFee's text inside the last turn. Vicuna, version 1.1: `{system} USER: {…} ASSISTANT:
+In plain-text conversations, each of the assistant's turns carries loss, with its stop token. The last turn
+has all steps of the chain, as SelFee's text. Vicuna, version 1.1: `{system} USER: {…} ASSISTANT:
 {…}</s>USER: …` (FastChat, `vicuna_v1.1`). StableVicuna: `### Human: {…}`, a line break, `### Assistant: {…}`
-(its model card). That card shows one turn without a system message; the stop token and line break after a
-turn, and the empty line after a system message, are redraft's choice.
+(its model card). The card shows only one turn, without a system message. So the stop token and line break
+after a turn, and the empty line after a system message, are redraft's choice.
 """
 
 # ruff: noqa: A002  (`format` is an option)
@@ -106,7 +106,7 @@ class ConversationTemplate:
     stops: tuple[str, ...] = ()  # texts that end an answer, besides the model's stop token
 
     def text(self, prompt: Prompt, end: str) -> str:
-        """Return a prompt up to the answer. `end` is the model's stop token, which ends earlier answers.
+        """Return the text of a prompt, in which the model's stop token `end` follows each earlier answer.
 
         Raises:
             RecordError: User and assistant do not take turns.
@@ -135,14 +135,14 @@ _ONE_TURN: frozenset[TrainingFormat] = frozenset({"alpaca", "selfee"})
 
 
 def check_parts(format: TrainingFormat, objective: Objective) -> None:
-    """Raise a `UsageError` if a format lacks the parts that an objective trains on."""
+    """Raise a `UsageError` if the objective trains on feedback but the format has none."""
     if format == "alpaca" and objective in ("revision", "critic"):
         found = f"--training_objective {objective} trains on feedback, which --format {format} does not have."
         raise UsageError(found, hint="Use --format selfee, chat or vicuna, or --training_objective answer.")
 
 
 def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, spans: Sequence[Span]) -> bool:
-    """Return whether earlier answers carry no loss because the format or the model's template prevents it."""
+    """Return whether earlier answers carry no loss because of the format or the model's template."""
     answered = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
     left = format in _ONE_TURN or any(span.given and span.answer for span in spans)
     return objective in WHOLE and answered and left
@@ -151,10 +151,9 @@ def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, s
 def spans_of(
     chain: Chain, format: TrainingFormat, objective: Objective, template: ChatTemplate | None = None
 ) -> list[Span]:
-    """Return the spans of a chain. Their texts, joined, are the text that the model reads and writes.
+    """Return the spans of a chain. Joined, they are the text that the model reads and writes.
 
-    The format `chat` needs the model's `template`. If a chain contains nothing to train on, raise a
-    RecordError with the reason.
+    The format `chat` needs the model's `template`. A chain without anything to train on raises a RecordError.
     """
     check_parts(format, objective)
     if not asks(chain.prompt):

@@ -1,6 +1,6 @@
 """Return and replace the texts of a chain: the turns of its conversation, and its gold answers.
 
-Only the best answer is a turn; drafts and feedback stay in the chain's steps. In `meta`, gold answers are
+The last turn is the best answer; other answers and feedback are not turns. In `meta`, gold answers are
 `reference`, and their derivations are `rationale`. `is_refusal` recognises an answer that declines.
 """
 
@@ -60,7 +60,7 @@ class Turn(NamedTuple):
 
 
 def answer_message(chain: Chain) -> dict[str, Any]:
-    """Return the answer (`answer_of`) as a message with all its fields, or {} without an answer."""
+    """Return the answer (`answer_of`) as a message with all its fields, or {} if there is no answer."""
     step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else _UNANSWERED
     message = {**meta_of(chain, "message"), **step_message(step)}
     calls, text = calls_of(message), answer_of(chain)
@@ -69,7 +69,7 @@ def answer_message(chain: Chain) -> dict[str, Any]:
 
 
 def step_message(step: Step) -> dict[str, Any]:
-    """Return an answer as a message, with its thoughts and calls."""
+    """Return an answer as a message, with thoughts and tool calls."""
     parts = {"tool_calls": list(step.tool_calls), THOUGHTS[0]: step.reasoning}
     named = {name: part for name, part in parts.items() if part}
     return {"role": "assistant", "content": step.answer, **named}
@@ -81,7 +81,7 @@ def shows(message: Mapping[str, Any]) -> bool:
 
 
 def tools_of(chain: Chain) -> list[dict[str, Any]]:
-    """Return the tools of a chain's record as servers accept them: `tools`, or OpenAI's older `functions`.
+    """Return the tools of a chain's record. OpenAI's older field `functions` is converted.
 
     Raises:
         RecordError: The tools are neither a list of objects nor the JSON text of one.
@@ -107,16 +107,16 @@ def asked_turns(prompt: Prompt) -> tuple[Turn, ...]:
 
 
 def turns_of(chain: Chain) -> tuple[Turn, ...]:
-    """Return the turns of the prompt, and the best answer if there is any."""
+    """Return the turns of the prompt and, if there is one, the best answer."""
     asked = asked_turns(chain.prompt)
     return (*asked, Turn("assistant", chain.answer)) if chain.steps else asked
 
 
 def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
-    """Return the chain with these turns in place of its own, or the chain itself if they are equal.
+    """Return the chain with its turns replaced by others.
 
     If the last turn is the assistant's, it replaces the best answer or, without one, becomes the only step.
-    Otherwise the chain has no steps.
+    Otherwise the new chain has no steps.
     """
     if tuple(turns) == turns_of(chain):
         return chain
@@ -148,17 +148,17 @@ def rationales(chain: Chain) -> list[str]:
 
 
 def gold_texts(chain: Chain) -> list[str]:
-    """Return all texts that reveal a gold answer: answers, rationales, and other answers in the source."""
+    """Return all texts that reveal a gold answer: gold answers, rationales, and the source's answers."""
     source = meta_of(chain, "source")
     kept = [source.get(name) for name in ("answer", "answers")]
     return [*gold_answers(chain), *rationales(chain), *texts_in(kept)]
 
 
 def gold_text(chain: Chain) -> str:
-    """Return the gold answer with its rationale, as a model is trained on it, or an empty text.
+    """Return the gold answer as training text; empty if there is none.
 
     Models learn mathematics from worked steps, so the rationale comes first, and the gold answer follows as a
-    paragraph of its own. A solution that already boxes the answer is left unchanged.
+    separate paragraph. A rationale that already boxes the answer is left unchanged.
     """
     gold, way = gold_answers(chain)[:1], rationales(chain)[:1]
     if not gold or not way:
@@ -167,7 +167,7 @@ def gold_text(chain: Chain) -> str:
 
 
 def answer_of(chain: Chain) -> str:
-    """Return the best answer or, if it is blank, the gold one with its rationale, or an empty text."""
+    """Return the best answer or, if it is blank, the gold answer with its rationale (`gold_text`)."""
     return gold_text(chain) if is_blank(chain.answer) else chain.answer
 
 
@@ -177,7 +177,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def texts_in(value: Any) -> Iterator[str]:
-    """Yield the texts within a JSON value, without the names of fields."""
+    """Yield all texts in a JSON value, except the names of fields."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | tuple | Mapping):

@@ -33,7 +33,7 @@ PAIRS: Pairs = (
     ("<|begin_of_solution|>", ""),
     ("<|end_of_solution|>", ""),
 )
-"""The tags that open and close a thought. A tag with an empty closing tag only surrounds an answer."""
+"""The tags that open and close a thought. An opening tag without a closing one only surrounds an answer."""
 
 _TAG = re.compile("|".join(re.escape(tag) for pair in PAIRS for tag in pair if tag))
 OPENING = tuple(opens for opens, _ in PAIRS)
@@ -42,39 +42,39 @@ _LONGEST = 64  # characters, more than any tag has
 _SPACE = re.compile(r"\s*")
 ENDS = (">", "]", "▷")  # every tag ends in one of these, so a text without them has no tags
 _BARE = re.compile(r"\s*analysis(?=\S)(.*?)assistantfinal(.*)", re.DOTALL)
-"""Harmony's channels, from a server that leaves out control tokens."""
+"""Matches Harmony's channels in a text whose control tokens the server left out."""
 
 _GOES_ON = re.compile(r"[ \t]*[,.;:)`'\"]|[ \t]+[a-z]")
-"""Matches the text after a tag that is only mentioned."""
+"""Matches what follows a tag that a sentence only mentions, such as a comma."""
 
 _NAMED = re.compile(
     r"""(<[^<>\s'"{}]{1,40}>|\[[A-Z_]{1,40}\])(?:\\n|\s)*(?:['"]\s*[+~]\s*|-?%}|\{\{-?)"""
     r"""[^<>]{0,80}?(?:reason|think|thought)[^<>\[]{0,80}?"""
     r"""(<[^<>\s'"{}]{1,40}>|\[/[A-Z_]{1,40}\])"""
 )
-"""Matches, in a template, a tag, a variable with the reasoning, and the tag after it."""
+"""Matches, in a chat template, the two tags around a variable for the reasoning."""
 
 _TOKEN = re.compile(r"<[^<>]+>|\[[^\[\]]+\]|◁[^◁▷]+▷")
 
 
 class Tags(NamedTuple):
-    """A model's tags, and the subset that its template writes."""
+    """A model's tags for thoughts. `written` are those that occur in its chat template."""
 
     pairs: Pairs = PAIRS
     written: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The written tags that may be control tokens, which a decoder must not drop."""
+        """The tags in the template that may be control tokens. Decoding must keep them."""
         return tuple(dict.fromkeys(found[0] for tag in self.written for found in _TOKEN.finditer(tag)))
 
     @property
     def final(self) -> str:
-        """The text that opens an answer's own channel, as in Harmony; empty for other models."""
+        """The text before an answer in Harmony, the format of gpt-oss; empty for other models."""
         return _FINAL if _FINAL in self.written else ""
 
     def opened(self, prompt: str) -> str:
-        """Return the tag that closes the thought at the end of a prompt; empty if none is open."""
+        """If a prompt ends with a tag that opens a thought, return the tag that closes it, otherwise ""."""
         end = prompt.rstrip()
         return next((close for start, close in self.pairs if close and end.endswith(start)), "")
 
@@ -98,13 +98,13 @@ class Splitter:
     _held: str = ""
     _blanks: list[str] = field(default_factory=list)  # white space held back at the beginning of a line
     _at: int = 0
-    _fresh: bool = True  # whether the line has only white space so far
+    _fresh: bool = True  # whether the current line has only white space so far
     _fenced: bool = False
     _thought: bool = False
     _answered: bool = False
 
     def add(self, text: str, *, last: bool = False) -> tuple[str, str]:
-        """Add a piece. Return the thoughts and the answer that are now certain; hold back a possible tag."""
+        """Add a piece. Return the thoughts and the answer in it, except an end that may become a tag."""
         if self._fresh and not (last or self.until or self._held or text.strip()):
             self._blanks.append(text)  # a model in a loop writes thousands of line breaks
             return "", ""
@@ -154,9 +154,9 @@ class Splitter:
 
 
 def apart(text: str) -> tuple[str, str]:
-    """Return the thoughts and the answer in a whole text. Without thoughts, the text is the answer.
+    """Return the thoughts and the answer in a whole text.
 
-    A tag may also close a thought that the prompt opened. Then all text before the tag is the thought.
+    If the first tag closes a thought that the prompt opened, all text before this tag is the thought.
     """
     if bare := _BARE.fullmatch(text):
         return bare[1].strip(), bare[2].strip()
@@ -167,8 +167,8 @@ def apart(text: str) -> tuple[str, str]:
 
 
 def opened_before(text: str) -> str:
-    """Return the tag that closes a thought opened before the text, or "". Tags in code do not count."""
-    for start, close in PAIRS[:13]:  # whose closing tags end only thoughts
+    """Return the tag that closes a thought which began before the text, or "". Tags in code do not count."""
+    for start, close in PAIRS[:13]:  # the closing tags of the others end more than thoughts
         at = text.find(close)
         if at < 0 or start in text[:at] or text[:at].count("```") % 2:
             continue
@@ -179,5 +179,5 @@ def opened_before(text: str) -> str:
 
 
 def together(reasoning: str, answer: str) -> str:
-    """Return an answer with its reasoning in front, in the tags that most models know."""
+    """Return an answer after its reasoning in `<think>` tags, which most models know."""
     return f"<think>\n{reasoning}\n</think>\n\n{answer}" if reasoning else answer

@@ -1,8 +1,8 @@
 """Write chains in the formats of other programs.
 
 A written record can be read back, and writing it again yields the same record. Every format stores less than
-a chain; each function lists its losses. Texts are written unchanged. If there is no other answer, the gold
-answer is written.
+a chain; each function lists its losses. Texts are written unchanged. The gold answer is written if there is
+no other answer.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 def to_selfee(chain: Chain) -> Record | Unfit:
     """Return a record in the format of SelFee's training data. Fields imported from that data are unchanged.
 
-    Lost: the id; the roles in a prompt of several messages, which becomes one text; verdicts (reading infers
-    them from the feedback), checks and which answer is best; cost, model and settings; all other `meta`.
+    Lost: the id; the roles of several messages, which become one text; the checks, and which answer is best;
+    cost, model and settings; all other `meta`. Reading infers the verdicts from the feedback.
     """
     steps = chain.steps
     if all(is_blank(step.answer) for step in steps):
@@ -71,9 +71,9 @@ def to_selfee(chain: Chain) -> Record | Unfit:
 
 
 def to_alpaca(chain: Chain) -> Record | Unfit:
-    """Return an Alpaca record. The output is the best answer, or the gold one if there is none.
+    """Return an Alpaca record. The output is the best answer or, without one, the gold answer.
 
-    Lost: everything except the prompt, its input and that answer, which is read back as a gold answer.
+    Lost: everything except the prompt and this answer, which is read back as a gold answer.
     """
     if not (output := _written(chain)):
         return NO_ANSWER
@@ -86,8 +86,8 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 def to_sharegpt(chain: Chain) -> Record | Unfit:
     """Return a ShareGPT conversation that ends in the best answer or, without one, in the gold answer.
 
-    Lost: everything except the id and the texts: drafts, feedback, fields of turns, the division into
-    instruction and input, and speakers' names such as bard. Conversations with tools or images are rejected.
+    Lost: everything except the id and the texts of the turns. Drafts and feedback are lost, and instruction
+    and input become one text. Conversations with tools or images are rejected.
     """
     turns = asked_turns(chain.prompt)
     if strange := next((turn.role for turn in turns if turn.role not in _SPEAKERS), None):
@@ -104,7 +104,7 @@ def to_messages(chain: Chain) -> Record | Unfit:
     """Return chat messages that end in the best answer or, without one, in the gold answer.
 
     Lost: drafts, feedback, the division into instruction and input, cost, model and settings; all of `meta`
-    except the tools and the other fields of the answer's message. Reading drops a lone question's fields.
+    except the tools and the fields of the answer's message. Reading drops the fields of a single question.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):
@@ -116,10 +116,9 @@ def to_messages(chain: Chain) -> Record | Unfit:
 def to_preference(chain: Chain) -> Record | Unfit:
     """Return a preference pair: the first answer is rejected, the correction that was judged best is chosen.
 
-    `prompt`, `chosen` and `rejected` are lists of messages, as TRL's trainers expect them. Lost: the other
-    answers, feedback, cost, model, settings and `meta`, except data set and licence. If no correction was
-    judged better than the first answer, there is no pair. Without any feedback, as in an imported pair, the
-    best answer is chosen.
+    There is no pair if no correction was judged better than the first answer. Without any feedback, as in an
+    imported pair, the best answer is chosen. `prompt`, `chosen` and `rejected` are lists of messages, as in
+    TRL. Lost: the other answers, feedback, cost, model, settings and `meta`, except data set and licence.
     """
     if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
         no_pair = Unfit("no-pair", "the best answer is the first one, or equals it")
@@ -141,15 +140,15 @@ def to_preference(chain: Chain) -> Record | Unfit:
 def to_every_eval_ever(chain: Chain) -> Record | Unfit:
     """Convert a chain that `redraft eval` scored into an instance of Every Eval Ever's schema 0.3.0.
 
-    Lost: other answers, feedback, settings, and the checks' messages. The aggregate that `evaluation_id`
-    names, which would contain the task's source, is not written.
+    Lost: other answers, feedback, settings, and the checks' messages. The schema's file of aggregates, which
+    would contain the task's source, is not written.
     """
     truth, place = meta_of(chain, "eval"), chain.best or 0
     try:
         task, results, step = str(truth["task"]), truth["steps"][place], chain.steps[place]
         checks, passed = ", ".join(each["name"] for each in results), [each["passed"] for each in results]
     except (LookupError, TypeError):
-        return Unfit("no-truth", "it is not known whether the answer is right: redraft eval finds out")
+        return Unfit("no-truth", "nothing says whether the answer is right: score it with redraft eval first")
     answers = chain.best is not None and not step.echo and not is_blank(step.answer)
     right = answers and bool(passed) and all(passed)
     model = str(chain.model.get("name") or truth.get("model") or "unknown")
@@ -189,7 +188,7 @@ def _rank(step: Step) -> tuple[bool, bool, float]:
 
 
 def teacher_score(feedback: Feedback | None) -> float | None:
-    """Return the teacher's score, 0 to 10, from the feedback's extra field `score`; None if there is none."""
+    """Return the score that a teacher gave, 0 to 10 (the feedback's extra field `score`), or None."""
     score = getattr(feedback, "score", None)
     return score if isinstance(score, int | float) and not isinstance(score, bool) else None
 

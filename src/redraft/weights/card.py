@@ -1,8 +1,8 @@
 """Read and write model cards (the front matter of README.md): licence, base models, data, sources.
 
 A model made from several sources gets a card that lists them with their licences (`redraft_sources`). In
-GGUF, the list becomes a key, from which the card can be restored. The other keys are as in llama.cpp's
-converter (gguf-py, metadata.py). Cards are untrusted: only plain texts and lists of them are read.
+GGUF, a key stores this list, so that the card can be restored. The other keys are as in llama.cpp's
+converter (gguf-py, metadata.py). Cards are untrusted: only plain texts and lists of such texts are read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LISTED = re.compile(
     r"|(creativeml-|bigscience-)?openrail(-m|\+\+)?|(bigscience-bloom|bigcode-openrail)-.*|odc-by|odbl|pddl|c-uda"
     r"|cdla-.*|llama[234](\.[123])?|gemma|unknown"
 )
-"""Licences that the hub knows by their own id (huggingface.co/docs/hub/repositories-licenses)."""
+"""Licences that have an id on the hub (huggingface.co/docs/hub/repositories-licenses)."""
 _CACHED = re.compile(r"-[0-9a-f]{16}$")  # suffix of folders that `engines.hf.folders` makes
 
 Part = tuple[Checkpoint, str]  # a checkpoint and its kind: base, adapter or delta
@@ -76,7 +76,7 @@ def card_of(metadata: Mapping[str, Any]) -> str | None:
 
 
 def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) -> str:
-    """Return a card (README.md) that lists the sources of a result. `bases` are base models: org/name."""
+    """Return a card (README.md) that lists the sources of a result, and its base models, as org/name."""
     name, listed = _licence(sources)
     licence = [f"license: {name}"] if listed else [f"license: {OTHER}", f"license_name: {name}"]
     data = dict.fromkeys(each.name for each in sources if each.kind == "data" and " " not in each.name)
@@ -89,9 +89,7 @@ def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) 
 
 
 def sources_of(folder: Path, kind: str, name: str = "") -> tuple[Source, ...]:
-    """Return the sources that the card of a model or an adapter lists. If the card lists none, or states
-    another licence than its list, return the model itself as the only source, of this `kind`.
-    """
+    """Return the sources that a folder's card lists, or the model itself if the list is missing or wrong."""
     fields = _fields(folder)
     own, listed = fields.get("license", []), _listed(fields)
     mixed = own == [OTHER] and len(ids_of(listed)) > 1
@@ -103,7 +101,7 @@ def sources_of(folder: Path, kind: str, name: str = "") -> tuple[Source, ...]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Return whether the card in a folder lists sources, as redraft's cards do."""
+    """Return whether the card in a folder lists sources, as only redraft's cards do."""
     return _SOURCES in _fields(folder)
 
 
@@ -118,10 +116,10 @@ def is_known(sources: Iterable[Source]) -> bool:
 
 
 def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
-    """Replace an output's card by one that lists the sources of both its checkpoints.
+    """Report the licences of an output, and replace its card by one that lists the sources of both inputs.
 
     The card of `first` stays if it lists all sources, or if no licence is known. A base without a known
-    licence does not count as a source. Report the licences.
+    licence does not count as a source.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)
@@ -129,7 +127,7 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     ]
     named = ids_of(each for each in found[1] if each.kind == "base").keys()
     if first[1] == "base" and not is_ours(first[0].folder) and named == ids_of(found[0]).keys():
-        found[0] = ()  # the adapter's card knows the folder under its model's name
+        found[0] = ()  # the adapter's card already lists the base
     sources = tuple(dict.fromkeys(source for of in found for source in of))
     if second[1] == "base" and not is_known(found[1]):
         sources = found[0]
@@ -147,13 +145,13 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
 
 
 def say_licences(sources: Sequence[Source], run: Run) -> None:
-    """Report the licences of an output. A clash is reported even in a quiet run."""
+    """Report the licences of an output, even in a quiet run if they clash."""
     if text := remark(sources):
         (run.caution if clash(sources) else run.tell)(text)
 
 
 def model_name(folder: Path) -> str:
-    """Return the name of a model in a folder. In the hub's cache, it is org/name."""
+    """Return the name of a model in a folder, which is org/name for a folder in the hub's cache."""
     path = folder.resolve()
     owner = path.parent.parent.name
     if path.parent.name == "snapshots" and owner.startswith("models--"):

@@ -1,9 +1,9 @@
 """Read a checkpoint in parts, from a Hugging Face folder or from one of its files.
 
 Opening a checkpoint reads and checks only the headers. `read` returns a range of elements, so memory does not
-grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). A file in a folder may
-not be a link that leads out of it (`redraft.jobs.files`); a single file may, because the user named it. GGUF
-is not read here.
+grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). Files in a folder may
+not be links to other folders (`redraft.jobs.files`); a single file that the user names may be such a link.
+For GGUF files, see `gguf.reader`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ SAFETENSORS: Final = ".safetensors"
 BIN: Final = ".bin"
 MAX_JSON = 64 << 20
 _MOST_VALUES, _MOST_IN_TOKENIZER = 1 << 21, 3 << 21
-"""The most values in a JSON file. An index of 140,000 tensors has 0.3 million, Gemma 3's tokenizer 2.2
-million. Within these limits parsing takes up to 0.3 GB (measured)."""
+"""The most values in a JSON file, and in a tokenizer. An index of 140,000 tensors has 0.3 million, Gemma 3's
+tokenizer 2.2 million. With these limits, parsing takes up to 0.3 GB (measured)."""
 
 SAMPLES, SAMPLE = 4, 1024  # places sampled in each tensor for its fingerprint, and elements read at each
 
@@ -86,9 +86,9 @@ class Checkpoint:
         return raw.view(header.torch_dtype(tensor.dtype))
 
     def chunks(self, name: str, size: int | None = None) -> Iterator[tuple[int, int]]:
-        """Yield start and stop, in elements, of chunks of whole rows: at most `size` bytes, or `CHUNK`.
+        """Yield start and stop of chunks, in elements. A chunk has at most `size` bytes (default: `CHUNK`).
 
-        A longer row is cut.
+        Only rows of more than `size` bytes are cut.
         """
         tensor = self.tensors[name]
         fit = max((size or CHUNK) // header.dtype_size(tensor.dtype), 1)
@@ -106,7 +106,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
-    """Open a folder, or a single `.safetensors` or `.bin` file. If there are both, safetensors is read.
+    """Open a folder, or a single `.safetensors` or `.bin` file. In a folder with both, safetensors is read.
 
     Raises:
         UsageError: There are only `.bin` files, and `allow_pickle` is not set.
@@ -146,7 +146,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
 def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:
     """Yield the start and stop row of portions of about `size` bytes in float32. A row has `row` elements.
 
-    If rows are permuted within heads, `heads` is the number of heads, and portions contain whole heads.
+    If `heads` is given, portions contain whole heads, so that rows can be permuted within each head.
     """
     unit = rows // heads if heads else 1
     yield from pairwise([*range(0, rows, max((size or CHUNK) // max(4 * row * unit, 1), 1) * unit), rows])
@@ -173,7 +173,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_small(path: Path) -> bytes:
-    """Read a small file, such as a configuration. Refuse large files, devices and links out of the folder."""
+    """Read a small file, such as a configuration. Reject large files, devices and links to other folders."""
     try:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:
@@ -188,7 +188,7 @@ def read_small(path: Path) -> bytes:
 
 
 def find_files(path: Path) -> dict[str, str]:
-    """Map each tensor's name to its file. Without an index, map an empty name to the only file."""
+    """Map each tensor's name to its file. Without an index, the only entry is "" with the only file."""
     if path.is_file():
         if path.suffix not in (SAFETENSORS, BIN):
             message = f"{path} is not a checkpoint: the file must end in .safetensors or .bin."
@@ -214,7 +214,7 @@ def _nothing(path: Path) -> ModelError:
     what = "no weights: no model.safetensors, no index, no pytorch_model.bin"
     hint = "Name the folder that has config.json and the weights."
     if "adapter_config.json" in found:
-        hint = "An adapter's folder also has adapter_model.safetensors, from the end of its training."
+        hint = "This adapter lacks adapter_model.safetensors, which is written when training ends."
     return _NoCheckpoint(f"{path} has {what}. It contains: {', '.join(found[:8]) or 'nothing'}.", hint=hint)
 
 
@@ -249,7 +249,7 @@ def _cut(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
 def ahead(items: Iterator[T]) -> Iterator[T]:
     """Yield the items of an iterator in order, while a thread produces the next two.
 
-    Errors of the iterator are raised here. The thread stops when the consumer does.
+    The iterator's errors are raised here. The thread ends when this generator is closed.
     """
     end: Any = object()
     thread = ThreadPoolExecutor(1)
@@ -265,7 +265,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 def fingerprint(checkpoint: Checkpoint) -> str:
     """Return the SHA-256 of names, dtypes and shapes of all tensors, and of samples of each.
 
-    Training changes this fingerprint. It may miss a change of a few rows or bytes, which checksums detect.
+    Training changes this fingerprint. A change of a few bytes may leave it the same; checksums detect that.
     """
     digest = hashlib.sha256()
     for name in sorted(checkpoint.tensors):
@@ -296,7 +296,7 @@ def dtypes_of(checkpoint: Checkpoint) -> str:
 
 
 def places(tensor: header.TensorInfo) -> Iterator[int]:
-    """Yield the index of the first element of each sample. Samples are spread evenly over a tensor."""
+    """Yield the start of each sample, in elements. Samples are spread evenly over a tensor."""
     last = max(tensor.count - SAMPLE, 0)
     yield from sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)})
 

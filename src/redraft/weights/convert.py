@@ -1,4 +1,4 @@
-"""Convert a checkpoint to another dtype, and `.bin` to safetensors. The layout of its files is kept.
+"""Convert a checkpoint to another dtype, or `.bin` files to safetensors. Each file becomes one file.
 
 Values that become infinite or zero in the new dtype are counted and reported. Integers, booleans and
 8-bit floats stay unchanged. For GGUF, see `gguf`.
@@ -15,9 +15,9 @@ from redraft.weights.output import BY_DEFAULT, Run, new_folder
 
 
 def convert(src: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None) -> None:
-    """Write a converted checkpoint as a folder, with its configuration and tokenizer.
+    """Convert a model's folder, or a single file, to a folder with configuration and tokenizer.
 
-    `src` is a folder or file. `dtype` is F32, F16 or BF16; None keeps the dtype of each tensor.
+    `dtype` is F32, F16 or BF16; None keeps the dtype of each tensor.
     """
     source = open_checkpoint(src, allow_pickle=run.allow_pickle)
     refuse_adapter(source)

@@ -2,14 +2,12 @@
 
 A plain delta stores `target - base` in the target's dtype, like the released deltas of SelFee, Alpaca, Vicuna
 and StableVicuna; adding it back is exact except for rounding. An exact delta stores the difference of the bit
-patterns as integers that wrap around, and restores the target bit for bit in any dtype. A tensor is
-stored whole if it contains codes (booleans, 8-bit floats), or if its dtypes in base and target differ and are
-not both floats. The recipe of a delta is in the header of each file.
-
-Quantised files are refused.
+patterns as integers that wrap around, and restores the target bit for bit in any dtype. A tensor of the
+target is stored whole if it contains codes (booleans, 8-bit floats), or if its dtype differs from the base's
+and one of the two is not a float. The recipe of a delta is in the header of each file.
 
 A tuned model often has a few tokens more than its base, such as `[PAD]`. Its delta then has rows that the
-base lacks. Two conventions are in use, in the release scripts of these models:
+base lacks. The release scripts of these models use two conventions:
 
 - `zero`: the missing row counts as zero, so the delta contains the new row itself (Vicuna 0, StableVicuna)
 - `mean`: the missing row counts as the mean of all rows of the base (Alpaca, SelFee)
@@ -49,7 +47,7 @@ _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 _CODES = ("BOOL", "F8_E4M3", "F8_E5M2")
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _InPlace = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Changes its first tensor by the second, and returns the first."""
+"""Changes and returns its first tensor, as `torch.Tensor.add_` does."""
 
 _COMPUTED = "rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it themselves.
 
@@ -61,15 +59,15 @@ class Recipe:
     exact: bool  # whether it holds differences of bit patterns
     vocabulary: Convention  # the convention for rows that the base lacks
     base: str = ""  # the fingerprint of the base; empty if redraft did not make the delta
-    dtypes: Mapping[str, str] = field(default_factory=dict)  # the target's, by tensor, if it is exact
-    whole: tuple[str, ...] = ()  # tensors that are stored whole
+    dtypes: Mapping[str, str] = field(default_factory=dict)  # the target's dtypes, only if `exact`
+    whole: tuple[str, ...] = ()  # names of the tensors that are stored whole
 
 
 def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: bool = False) -> None:
     """Write `target - base` as a folder with the target's layout, configuration and tokenizer.
 
-    Tensors are processed in pieces of 8 MiB, so memory does not grow with the model. `exact` stores
-    differences of bit patterns.
+    Tensors are processed in pieces of 8 MiB, so memory does not grow with the model. With `exact`, bit
+    patterns are subtracted.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(target, allow_pickle=run.allow_pickle)
@@ -95,9 +93,9 @@ def apply(
 ) -> None:
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
-    Refuse a wrong base before anything is written: a delta of redraft records the base's fingerprint; for
-    other deltas, shapes and configuration are compared. `vocab` is the convention for rows that the base
-    lacks, if the delta does not record it.
+    A wrong base is rejected before anything is written: by its fingerprint if redraft made the delta, by its
+    shapes and configuration otherwise. `vocab` is the convention for rows that the base lacks, if the delta
+    records none.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
@@ -266,7 +264,7 @@ def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str
 
 
 def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
-    """Return the number of added rows of each table that is as wide as the base's, but has more rows."""
+    """Map each embedding (or output matrix) that has more rows than in the base to the number of new rows."""
     added = {}
     for name in other.tensors:
         if name not in base.tensors or not name.endswith(_TABLES):
@@ -278,7 +276,7 @@ def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
 
 
 def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
-    """Return the mean of a table's rows. Shape: (row,); float32, or float64 if the table is.
+    """Return the mean of a table's rows, shape (row,), in float32; in float64 for a float64 table.
 
     The sum is in float64. Like Alpaca's weight_diff.py, this does not round the mean to the table's dtype.
     """
@@ -293,8 +291,8 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
     """Return the convention for a delta's added rows, and the reason as a phrase.
 
-    `asked` is the user's choice, which must fit the shapes. A choice is required if the delta adds rows,
-    because the rows do not show the subtracted values.
+    `asked` is the user's choice. It must fit the shapes, and is required if the delta adds rows, because the
+    rows do not show what was subtracted from them.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
@@ -309,7 +307,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
         return "none", "as many rows as the base"
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
-        message = f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention."
+        message = f"{delta.path} has {theirs:,} embedding rows, and the base {ours:,}: choose a convention."
         hint = "--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)"
         raise UsageError(message, hint=hint)
     return asked, f"{counted(theirs - ours, 'row')} more than the base"

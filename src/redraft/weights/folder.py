@@ -31,7 +31,7 @@ def refuse_delta(
 
 
 def refuse_quantised(checkpoint: Checkpoint) -> None:
-    """Raise if a model is quantised: its tensors contain codes, not weights."""
+    """Raise if a model is quantised, because its tensors contain codes, not weights."""
     kind = checkpoint.json("config.json").get("quantization_config")
     scales = (".weight_scale", ".weight_scale_inv")
     scaled = next((name for name in checkpoint.tensors if name.endswith(scales)), "")
@@ -47,9 +47,9 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = True) -> None:
-    """Copy a folder's configuration, card, licence and tokenizer. Do nothing if a single file was opened.
+    """Copy configuration, card, licence and tokenizer, if the checkpoint is a folder.
 
-    Without `tokenizer`, no tokenizer files are copied: files of two tokenizers must not be mixed.
+    Without `tokenizer`, all tokenizer files are left out: files of two tokenizers must not be mixed.
     """
     if checkpoint.path != checkpoint.folder:
         return
@@ -62,7 +62,7 @@ def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = Tru
 
 
 def same_layout(checkpoint: Checkpoint, tensors: Iterable[TensorInfo]) -> list[Shard]:
-    """Distribute tensors over files as in the checkpoint. The files get transformers' names."""
+    """Distribute tensors over as many files as in the checkpoint, with transformers' names."""
     groups: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
         groups.setdefault(checkpoint.tensors[tensor.name].file, []).append(tensor)
@@ -70,7 +70,7 @@ def same_layout(checkpoint: Checkpoint, tensors: Iterable[TensorInfo]) -> list[S
 
 
 def set_dtype(folder: Path, tensors: Iterable[TensorInfo]) -> None:
-    """Set the dtype in `config.json` to the dtype of most weights, under the key that the file uses."""
+    """Set the dtype in `config.json` to the dtype of most weights."""
     config = read_json(folder / "config.json")
     counts: dict[str, int] = {}
     for tensor in tensors:

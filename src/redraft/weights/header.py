@@ -1,8 +1,8 @@
 """Read and write the header of a safetensors file: names, shapes and offsets of tensors, not their values.
 
-Files are untrusted. The library checks names, shapes and offsets. Its limit for a header is 100 MB, and
-parsed JSON can take many times the bytes of its text, so bytes and values are counted first. The largest
-model, Kimi K2 with 140,000 tensors, would have a header of 20 MB in a single file.
+Files are untrusted. The safetensors library checks names, shapes and offsets. It allows headers of 100 MB,
+but parsed JSON can take many times as much memory, so bytes and values are counted first. The largest model,
+Kimi K2 with 140,000 tensors, would have a header of 20 MB in a single file.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def by(shape: Sequence[int]) -> str:
 
 
 def count_values(raw: bytes) -> int:
-    """Return the greatest possible number of values in a JSON text: each follows `[`, `{`, `,` or `:`."""
+    """Return an upper bound of the number of values in a JSON text: each follows `[`, `{`, `,` or `:`."""
     return 1 + sum(raw.count(mark) for mark in (b"[", b"{", b",", b":"))
 
 
@@ -75,11 +75,11 @@ class TensorInfo:
 
     @property
     def row(self) -> int:
-        """The number of elements in a row, which spans all dimensions except the first. For a vector: 1."""
+        """The number of elements in a row, the product of all dimensions but the first; 1 for a vector."""
         return prod(self.shape[1:])
 
     def rounded(self, dtype: str | None) -> TensorInfo:
-        """Return the entry with another dtype. Integers and booleans stay, and None changes nothing."""
+        """Return the entry with another dtype, if one is given and the tensor has floats."""
         return replace(self, dtype=dtype) if dtype and self.dtype in FLOATS else self
 
 
@@ -168,7 +168,7 @@ _DTYPES = {
 _NAMES = {torch_name: name for name, (torch_name, _) in _DTYPES.items()}
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-"""The dtypes of weights, on which arithmetic is done. 8-bit floats are codes, which are only copied."""
+"""The dtypes of weights, which are rounded and added. 8-bit floats are codes, which are only copied."""
 
 FLAGS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}  # values of `--dtype`
 

@@ -1,7 +1,7 @@
 """Describe a checkpoint, adapter, delta or GGUF file from its headers and configuration.
 
-Torch is not needed: for safetensors and GGUF the headers are read, and for `.bin` files only the sizes,
-unless pickles are allowed. To check the values, see `verify`.
+Torch is needed only for `.bin` files, whose tensors are listed if pickles are allowed. To check the values,
+see `verify`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Fact = tuple[str, str]
 _LINE = 500  # maximum characters of a line
 
 _NO_PARAMETERS = ("rotary_emb.inv_freq", "rope_freqs.weight", ".masked_bias", ".attn.bias")
-"""Buffers in checkpoints, which are not trained."""
+"""Names of buffers in checkpoints, which are not parameters."""
 
 _IN_GGUF = {
     "num_hidden_layers": "block_count",
@@ -35,11 +35,11 @@ _IN_GGUF = {
     "intermediate_size": "feed_forward_length",
     "max_position_embeddings": "context_length",
 }
-"""Keys of config.json, and their names in a GGUF file, where the architecture precedes them."""
+"""Keys of config.json, and their names in GGUF without the architecture as prefix (`llama.`)."""
 
 
 class Use(NamedTuple):
-    """The number and size of a checkpoint's tensors with the same dtype."""
+    """The number and size of the tensors of one dtype."""
 
     dtype: str
     tensors: int
@@ -49,7 +49,7 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True)
 class Description:
-    """The description of a file or folder."""
+    """A description of a checkpoint, adapter, delta or GGUF file."""
 
     path: Path
     kind: str  # such as `model`, `LoRA adapter` or `delta`
@@ -240,8 +240,8 @@ def _delta_facts(recipe: str) -> Iterator[Fact]:
         return
     if isinstance(recorded, dict):
         exact = recorded.get("exact") is True
-        kind = "exact: restores the target bit for bit" if exact else "plain: a difference of numbers"
-        yield "delta", f"{kind}; rows that the base lacks: {recorded.get('vocabulary')}"
+        kind = "exact: restores the target bit for bit" if exact else "plain: differences of values"
+        yield "delta", f"{kind}; convention for added tokens: {recorded.get('vocabulary')}"
 
 
 def one_line(text: str) -> str:

@@ -1,6 +1,6 @@
 """Count, per tensor, the values that become infinite or zero when they are rounded to another dtype.
 
-Values that were NaN or infinite before are counted separately. Ordinary rounding errors are not counted.
+Values that were NaN or infinite before are counted separately. Other rounding errors are not counted.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from redraft.weights.header import dtype_name
 
 Say = Callable[[str], None]  # called with a message for the user
 
-# The integer dtype of the same width, and the smallest bit pattern that is NaN; the pattern before it is
-# infinity (IEEE 754; bfloat16 likewise).
+# The integer dtype of the same width, and the smallest bit pattern of NaN. The pattern before it is infinity
+# (IEEE 754; bfloat16 likewise).
 _NAN = {"F64": ("int64", (0x7FF << 52) + 1), "F32": ("int32", (0xFF << 23) + 1)}
 _NAN |= {"F16": ("int16", (0x1F << 10) + 1), "BF16": ("int16", (0xFF << 7) + 1)}
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Counts, by tensor, of values that were not finite, or became infinite or zero by rounding."""
+    """Counts of values, by tensor."""
 
     odd: dict[str, int] = field(default_factory=dict)  # NaN or infinite before rounding
     infinite: dict[str, int] = field(default_factory=dict)  # infinite or NaN only after rounding
     zero: dict[str, int] = field(default_factory=dict)  # zero only after rounding
 
     def count(self, name: str, before: torch.Tensor, after: torch.Tensor) -> None:
-        """Compare values of a tensor before and after rounding."""
+        """Count the values of a tensor that rounding changed to infinity or zero."""
         odd = sum(not_finite(before))
         self.add(name, odd=odd)
         if before.dtype != after.dtype:
@@ -56,8 +56,8 @@ class Losses:
 def not_finite(values: torch.Tensor) -> tuple[int, int]:
     """Return the number of NaN values, and the number of infinite ones.
 
-    Without the sign bit, values that are not finite are the largest integers. Comparing integers is far
-    faster than torch's own test for 16 bits.
+    Read as integers without their sign bit, values that are not finite are the largest. Comparing integers is
+    far faster than `torch.isfinite` for 16-bit floats.
     """
     dtype = dtype_name(values.dtype)
     if dtype not in _NAN or not values.numel():

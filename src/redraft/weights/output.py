@@ -2,8 +2,8 @@
 
 A folder `OUT` is written as `OUT.partial`, a single file as `FILE.redraft-partial`. Then the index and the
 manifest are written (`redraft.json`, or `FILE.redraft.json`, with inputs, command, version, checksums), and
-the output is renamed. A failed output is removed. The remains of a killed run are recognised by their lock
-and removed. For the rules of replacing finished outputs, see `replace`.
+the output is renamed. A failed output is removed. The remains of a killed run are recognised by its lock, and
+removed. For the rules of replacing finished outputs, see `replace`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from redraft.weights.replace import MANIFEST, begun, check_room, replace_folder,
 
 INDEX = "model.safetensors.index.json"
 SHARD_SIZE = 5_000_000_000
-"""The most bytes of a file, which is the hub's limit for a shard. It does not apply if a layout is kept."""
+"""The most bytes of a file: the hub's limit for a shard. A kept layout (`same_layout`) may exceed it."""
 
 _LIBC = libc()
 Progress = Callable[[int], None]  # called with a number of bytes when they are processed
@@ -41,14 +41,14 @@ Progress = Callable[[int], None]  # called with a number of bytes when they are 
 
 @dataclass(frozen=True)
 class Run:
-    """The settings that all jobs on weights share."""
+    """The settings of every job on weights."""
 
     force: bool = False  # replace an output that redraft made
     allow_pickle: bool = False  # read `.bin` files
     command: str = ""  # the command line, for the manifest
     progress: Progress = lambda _: None  # called with the number of bytes processed
     tell: Say = lambda _: None  # called with each remark
-    warn: Say = lambda _: None  # called with each warning: values that are NaN or infinite, or became so
+    warn: Say = lambda _: None  # called with each warning about NaN or infinite values
     # Called with a warning if licences clash. The user must know this before publishing the output.
     caution: Say = lambda _: None
 
@@ -58,7 +58,7 @@ BY_DEFAULT = Run()
 
 @dataclass(frozen=True)
 class Shard:
-    """One output file and its tensors in order. Their `file` and `offset` are not used."""
+    """One output file and its tensors in order. The tensors' `file` and `offset` are not used."""
 
     file: str
     tensors: Sequence[TensorInfo]
@@ -83,29 +83,29 @@ def layout(tensors: Iterable[TensorInfo], size: int = SHARD_SIZE) -> list[Shard]
 
 
 def shard_name(number: int, of: int) -> str:
-    """Return the name that transformers gives to a shard; `number` counts from 1."""
+    """Return transformers' name for a shard, such as `model-00001-of-00002.safetensors`."""
     return f"model{SAFETENSORS}" if of == 1 else f"model-{number:05}-of-{of:05}{SAFETENSORS}"
 
 
 @dataclass
 class OutputFolder:
-    """A folder of weights that is being written: see `new_folder`."""
+    """A folder of weights that is being written (`new_folder`)."""
 
     path: Path  # its final path
-    aside: Path  # its temporary path. Small files may be written there directly
+    aside: Path  # its temporary path, for small files that callers write themselves
     run: Run
     _shards: Sequence[Shard] = ()
     _sums: dict[str, str] = field(default_factory=dict)  # SHA-256 of the finished shards
 
     def planned(self, shards: Sequence[Shard]) -> Sequence[Shard]:
-        """Set and return the shards to write. Raise if the disk has no room for them."""
+        """Remember the shards to write, and return them. Raise if the disk has no room."""
         self._shards = shards
         check_room(self.path, sum(shard.size for shard in shards))
         return shards
 
     @contextmanager
     def shard(self, shard: Shard, metadata: Mapping[str, str] | None = None) -> Iterator[FileWriter]:
-        """Open a writer for the tensors of a shard, in order."""
+        """Open a writer for the tensors of a shard, which are written in order."""
         head = safetensors_header(shard.tensors, metadata or {})
         with _written(self.aside / shard.file) as writer:
             writer.write(head)
@@ -124,7 +124,7 @@ class OutputFolder:
     ) -> None:
         """Write all shards, rounded to the dtypes of their tensors, and report the values that are lost.
 
-        `parts` yields the values of a tensor before rounding. `size` returns its size in the source in bytes,
+        `parts` yields the values of a tensor before rounding. `size` returns the bytes of a tensor's source,
         for the progress.
         """
         losses = Losses()
@@ -156,7 +156,7 @@ class OutputFolder:
 
 @contextmanager
 def new_folder(path: Path, run: Run = BY_DEFAULT, *, manifest: Mapping[str, Any]) -> Iterator[OutputFolder]:
-    """Open a folder to write, and rename it into place at the end, with its manifest."""
+    """Open a folder to write. At the end, write its manifest and rename it to `path`."""
     with begun(path, ".partial", manifest.get("inputs"), folder=True, force=run.force) as aside:
         aside.mkdir()
         out = OutputFolder(path, aside, run)
@@ -174,7 +174,7 @@ def _stamp(command: str) -> dict[str, Any]:
 def new_file(
     path: Path, run: Run = BY_DEFAULT, *, manifest: Mapping[str, Any], size: int = 0
 ) -> Iterator[FileWriter]:
-    """Open a writer for a file of `size` bytes, and rename it into place at the end, beside its manifest."""
+    """Open a writer for a file of `size` bytes. At the end, write its manifest and rename it to `path`."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")
     with begun(path, ".redraft-partial", manifest.get("inputs"), folder=False, force=run.force) as aside:
@@ -182,7 +182,7 @@ def new_file(
         with _written(aside) as writer:
             yield writer
             files = {path.name: {"size": writer.size, "sha256": writer.finish()}}
-        # First the manifest: a file without one could not be replaced with --force.
+        # The manifest comes first, because a file without manifest cannot be replaced with --force.
         beside = path.with_name(f"{path.name}.{MANIFEST}")
         write_json(beside, {**_stamp(run.command), **manifest, "files": files})
         aside.replace(path)
@@ -216,7 +216,7 @@ class FileWriter:
         self._wait(6)  # three parts for each of the two threads
 
     def finish(self) -> str:
-        """Wait until everything is on the disk, and return the SHA-256 of the file."""
+        """Return the SHA-256 of the file, after all of it is on the disk."""
         self._wait(0)
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -1,9 +1,9 @@
 """Read `.bin` files, the pickled form of a checkpoint.
 
-Torch's restricted loader maps them into memory. When it maps a file, torch does not check that each record of
-the zip is as long as its tensors need, so that is checked here. The records' checksums (CRC-32) are not read:
-that would take a second pass over the weights, and torch can be configured to write none. Files from before
-torch 1.6 are not zip files and are read whole.
+Torch's restricted loader maps the files into memory. It then does not check that each record of the zip is as
+long as its tensors need, so that is checked here. The records' checksums (CRC-32) are not read: that would
+take a second pass over the weights, and torch can be configured to write none. Files from before torch 1.6
+are not zip files and are read whole.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from None
     except pickle.UnpicklingError as error:
-        told = str(error).splitlines()  # some lines of the loader's long message name what it refused
+        told = str(error).splitlines()  # in a long message, these lines name what the loader refused
         lines = [line for line in told if "GLOBAL" in line or "Unsupported" in line]
         reason = (lines or told or ["it is not a valid pickle"])[0].strip()[:160].rstrip(".")
         message = f"{path} contains more than tensors and was not loaded: {reason}."
@@ -94,7 +94,7 @@ def _check_records(path: Path) -> None:
         data = next((name for name in sizes if name.endswith("/data.pkl")), "data.pkl")
         with file.open(data) as pickled_data:
             scan = _Scan(pickled_data)
-            with suppress(Exception):  # torch's loader will report a fault; the storages before it are known
+            with suppress(Exception):  # torch's loader reports faults; the storages before one are recorded
                 scan.load()
     for key, size in scan.storages.items():
         found = sizes.get(f"{data.removesuffix('.pkl')}/{key}")
@@ -128,7 +128,7 @@ class _Scan(pickle._Unpickler):  # noqa: SLF001 - see above
         return type("_Inert", (_Inert,), {"width": _WIDTHS.get(name, 1)})
 
     def persistent_load(self, pid: Any) -> _Inert:
-        """Record `("storage", kind, record, device, elements)` (torch.serialization, `_save`)."""
+        """Record a storage's bytes. `pid` is ("storage", kind, record, device, elements) (torch.save)."""
         _, kind, key, _, count = pid
         self.storages[str(key)] = count * kind.width
         return _Inert()

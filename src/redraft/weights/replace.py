@@ -1,6 +1,6 @@
 """Replace outputs in one step, lock them, and refuse to replace anything that redraft did not make.
 
-A file counts as redraft's if its manifest lies beside it; a folder, if its manifest lists all its files.
+A file counts as redraft's if a manifest beside it names the file; a folder, if its manifest names all files.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _LIBC = libc()
 
 @contextmanager
 def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
-    """Lock an output, and yield a temporary path. If the caller has not renamed it, it is removed.
+    """Lock an output, and yield a temporary path, which is removed if the caller has not renamed it.
 
-    Remains of a killed run are removed first. An output that overlaps the manifest's `inputs` is refused.
+    Remains of a killed run are removed first. An output that overlaps an input raises an OutputError.
     """
     if not path.name or path.name == "..":
         raise OutputError(f"{path} does not name a new file or folder.", hint="-o NAME")
@@ -62,7 +62,7 @@ def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool)
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise if an output exists and may not be replaced: without `force`, or if redraft did not make it."""
+    """Raise if an output exists, unless `force` is set and redraft made the output."""
     if not os.path.lexists(path):
         return
     if not force:
@@ -98,7 +98,7 @@ def _within(path: Path, folder: Path) -> bool:
 
 
 def check_room(path: Path, size: int) -> None:
-    """Check that the disk has enough space for an output. Its parent folder must exist."""
+    """Raise if the disk has too little space for an output, whose parent folder must exist."""
     free = shutil.disk_usage(path.parent).free
     if free < size:
         need, has = f"{size / 1e6:,.2f}", f"{free / 1e6:,.2f}"
@@ -107,7 +107,7 @@ def check_room(path: Path, size: int) -> None:
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Rename a folder into place. If there is one already, swap both in one step, and remove the old one."""
+    """Rename folder `new` to `old`, and remove an existing `old`. Linux swaps the two in one step."""
     if not os.path.lexists(old):
         new.rename(old)
     elif _exchange(new, old):
@@ -165,6 +165,6 @@ def _output_errors(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a small JSON file completely or not at all."""
+    """Write a small JSON file, all of it or nothing."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     replace_file(path, text.encode("utf-8", "replace"))  # paths need not be UTF-8

@@ -2,8 +2,8 @@
 
 An input is sound if all files are complete, index and headers agree, no value is NaN or infinite, and
 checksums match the manifest, if there is one. The values of GGUF files are not read: redraft checks them
-while writing, and llama.cpp with `--check-tensors`. The conversions check whether tensors,
-configuration, tokenizer and base fit each other. A change to both a file and its manifest goes unnoticed.
+while writing, and llama.cpp with `--check-tensors`. Whether tensors, configuration, tokenizer and base fit
+each other is checked by the conversions. A change to both a file and its manifest goes unnoticed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHOWN = 8  # faults of one kind that are listed. The others are counted.
 
 @dataclass
 class Verdict:
-    """The results of a verification."""
+    """The result of a verification."""
 
     path: Path
     findings: list[str] = field(default_factory=list)  # the faults, one per line
@@ -40,7 +40,7 @@ class Verdict:
 
     @property
     def sound(self) -> bool:
-        """Whether there are no faults. Otherwise the exit status is 1."""
+        """Whether no fault was found."""
         return not self.findings
 
     def lines(self) -> list[str]:
@@ -52,7 +52,7 @@ class Verdict:
         return [one_line(line) for line in (*self.findings, f"{self.path}: {verdict} ({found})")]
 
     def add(self, faults: list[str], kind: str) -> None:
-        """Add faults of one kind, and count those beyond `SHOWN`."""
+        """List the first `SHOWN` faults of one kind, and count the others."""
         self.findings += faults[:SHOWN]
         if len(faults) > SHOWN:
             self.findings.append(f"… and {len(faults) - SHOWN:,} more {kind}")
@@ -135,7 +135,7 @@ def _compare(report: Verdict, folder: Path, noted: Mapping[str, Any]) -> None:
         if name not in here:
             find(f"{name!r:.80} is missing, but the manifest names it")
         elif (size := path.stat().st_size) != note.get("size"):
-            find(f"{name!r:.80} has {size:,} bytes, but had {note.get('size')!r:.20} when it was made")
+            find(f"{name!r:.80} has {size:,} bytes, but the manifest says {note.get('size')!r:.20}")
         elif sha256_of(path) != note.get("sha256"):
             find(f"{name!r:.80} has changed since it was made: its SHA-256 differs from the manifest's")
         else:

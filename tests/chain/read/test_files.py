@@ -133,7 +133,7 @@ class TestDamagedFiles:
             list(values_of(tmp_path / "*.jsonl"))
 
     def test_what_is_not_compressed_so_is_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(RecordError, match=r"x\.jsonl\.gz: it cannot be read: "):
+        with pytest.raises(RecordError, match=r"x\.jsonl\.gz cannot be read: "):
             rows(tmp_path / "x.jsonl.gz", b'"plain"\n')
 
 
@@ -161,13 +161,13 @@ class TestArrays:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b'["a", "b"', "x.json: it ends inside its array."),
-            (b'["a", ', "x.json: it ends inside its array."),
+            (b'["a", "b"', "x.json: the file ends inside its array."),
+            (b'["a", ', "x.json: the file ends inside its array."),
             (b'["a", {"b": ', "x.json: record 2: this is not JSON: Expecting value."),
             (b'["a" "b"]', "x.json: this is not JSON: its array has '\"' where ',' should be."),
             (b'["a", nothing]', "x.json: record 2: this is not JSON: Expecting value."),
-            (b'["a"]\n["b"]', "x.json: there is more text after its array."),
-            (b'["a"],', "x.json: there is more text after its array."),
+            (b'["a"]\n["b"]', "x.json: text follows the end of its array."),
+            (b'["a"],', "x.json: text follows the end of its array."),
         ],
     )
     def test_damage_between_records_ends_the_reading(
@@ -329,7 +329,7 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
         (b'{"a":"caf\xe9"}\n', "at byte 10. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE > NEW"),
         ('{"a":1}\n'.encode("utf-16-le"), "looks like UTF-16, not UTF-8: it has NUL bytes."),
         (b"PAR1\0\0...", "is a Parquet table, not JSON."),
-        (b"\x28\xb5\x2f\xfd...", "must not be compressed with Zstandard."),
+        (b"\x28\xb5\x2f\xfd...", "is compressed with Zstandard, which redraft does not read."),
         (b'{"data": [\n{"a":1}\n]}', "is one object with its records in the field 'data'."),
         (b'{"a":"x\ty"}\n', "Invalid control character at character 8."),
     ],

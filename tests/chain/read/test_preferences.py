@@ -58,7 +58,7 @@ class TestDialogues:
             (
                 dialogue("a", "b"),
                 dialogue("c", "b"),
-                "chosen differs from the other dialogue in a turn that is not",
+                "chosen should first differ from the other dialogue in an",
             ),
             (3, dialogue("a"), "chosen should be a text (found 3)"),
             (dialogue("a", "b"), None, "rejected should be a text (found None)"),

@@ -73,7 +73,7 @@ class TestFiles:
             (
                 "x.jsonl.gz",
                 gzip.compress(b"", mtime=0)[:10] + b"\xff" * 9,
-                "x.jsonl.gz: it cannot be read: Error -3",
+                "x.jsonl.gz cannot be read: Error -3",
             ),
         ],
     )

@@ -280,7 +280,7 @@ def test_what_is_wrong_is_a_message(here: Path, words: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("sft selfee --data_path none.jsonl", "none.jsonl: it cannot be read: No such file or directory."),
+        ("sft selfee --data_path none.jsonl", "none.jsonl cannot be read: No such file or directory."),
         ("sft --data_path -", "standard input cannot be trained on: the data is read more than once."),
         ("reward --data_path empty.jsonl", "empty.jsonl: there are no records.\n  --data_path FILE"),
         ("sft --data_path chains.jsonl --model_name_or_path nowhere", "there is no model 'nowhere'"),

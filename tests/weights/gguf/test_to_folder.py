@@ -167,7 +167,7 @@ def refused(file: Path, said: str) -> str:
         ({"llama.expert_count": 8}, "a mixture of experts"),
         ({"split.count": 3, "split.no": 0}, "is one of 3 parts of a split model"),
         ({"llama.block_count": 2}, "fit its configuration: the configuration has layers 0 to 1, but the"),
-        ({"llama.block_count": 2**31 - 1}, "but the number of layers is 1 (the highest index is 0)"),
+        ({"llama.block_count": 2**31 - 1}, "but the weights have 1 (the highest index is 0)"),
         ({"llama.block_count": 2**31}, "block_count 2147483648, which is not a positive whole number"),
         ({"llama.block_count": "one"}, "block_count 'one'"),
         ({"llama.attention.head_count": [1, 2]}, "attention.head_count (1, 2)"),

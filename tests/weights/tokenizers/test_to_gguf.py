@@ -258,7 +258,7 @@ def added(**token: Any) -> Callable[[Any], Any]:
         (model(merges=[["a"]]), "which is not two tokens"),
         (model(merges=[["a", 1]]), "which is not two tokens"),
         (model(merges=[["a b", "c"]]), "which is not two tokens"),
-        (model(merges=[["a", "€€"]]), "merges 'a' and '€€', but a part or the result is no token"),
+        (model(merges=[["a", "€€"]]), "merges 'a' and '€€', but one of the two, or the result, is not"),
         (vocabulary(new=3), "the id 3 is both"), (vocabulary(new=-1), "has the id -1"),
         (vocabulary(new=True), "with the id True"), (vocabulary(new=1.5), "with the id 1.5"),
         (vocabulary(new="7"), "with the id '7'"), (vocabulary(new=10**30), "the embedding has 720 rows"),

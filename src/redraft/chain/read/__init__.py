@@ -1,1 +1,1 @@
-"""Read published record shapes as chains."""
+"""Read records of published shapes as chains."""

@@ -1,8 +1,8 @@
 """Read conversations and preference pairs.
 
-A last turn by the assistant is the answer; the turns before it are the prompt. Alternation is not checked. A
-pair is a chain of two steps, the rejected and the chosen answer; the second is the best. `preference` in
-`meta` distinguishes it from a revision.
+If the last turn is the assistant's, it becomes the answer, and the turns before it the prompt. User and
+assistant need not take turns. A preference pair becomes a chain of two steps, the rejected answer and the
+chosen one. `preference` in `meta` distinguishes such a chain from a revision.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _calls(value: Any) -> list[dict[str, Any]]:
 
 
 def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
-    """Take a list of messages. Rename roles such as `gpt` to OpenAI's."""
+    """Take a list of messages from the field `name`. Roles such as `gpt` get OpenAI's names."""
     taken = []
     for i, message in enumerate(fields.items(name)):
         inner = fields.nested(f"{name}.{i}", message)
@@ -74,7 +74,7 @@ def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
 
 
 def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Chain:
-    """Return messages as a chain. If the assistant's is last, it is the answer: see `answered_by`."""
+    """Return messages as a chain. If the last message is the assistant's, it becomes the answer."""
     if not turns:
         fields.fail(name, "is empty")
     system = fields.rest.get("system")
@@ -85,15 +85,15 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
 
 
 def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Chain:
-    """Return a chain with the answer `last`. If `last` has more than text, `meta` keeps it as `message`."""
+    """Return a chain whose prompt is `turns`, and whose answer is the message `last`."""
     step = Step(answer=content_of(last), tool_calls=calls_of(last), reasoning=thoughts_of(last))
     more = (value for key, value in last.items() if key not in ("role", "content"))
-    kept = other_parts(last) or any(value not in (None, "") for value in more)
+    kept = other_parts(last) or any(value not in (None, "") for value in more)  # it has more than text
     return Chain(prompt=asked(turns), steps=(step,), best=0, meta={"message": last} if kept else {})
 
 
 def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
-    """Return messages as a prompt. A single plain question becomes its instruction."""
+    """Return messages as a prompt. A single question in plain text becomes its instruction."""
     single = len(turns) == 1 and turns[0]["role"] == "user" and not turns[0].get("name")
     if single and isinstance(turns[0].get("content"), str):
         return Prompt(instruction=turns[0]["content"])
@@ -101,7 +101,7 @@ def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
 
 
 def asks(prompt: Prompt) -> bool:
-    """Return whether a prompt asks anything. Files of answers, such as FastChat's, contain no questions."""
+    """Return whether a prompt contains a question. In files of answers, such as FastChat's, it is empty."""
     if prompt.messages is None:
         return not is_blank(prompt.text)
     others = [turn for turn in prompt.messages if turn.get("role") != "assistant"]
@@ -110,7 +110,7 @@ def asks(prompt: Prompt) -> bool:
 
 @dataclass
 class TreeMessage:
-    """A message of a tree with its undeleted replies, the best first."""
+    """A message of an OASST1 tree with its undeleted replies, the best first."""
 
     id: str
     role: str
@@ -122,7 +122,7 @@ class TreeMessage:
 
 
 def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
-    """For each path of an OASST1 tree, down to its last answer, yield the last message's id and a chain."""
+    """Yield each path of an OASST1 tree as the id of its last message and a chain."""
     for path in _paths(_grown(fields)):
         chain = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
         lang = {"lang": path[-1].lang} if path[-1].lang else {}
@@ -130,7 +130,7 @@ def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
 
 
 def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
-    """Yield an id and a chain for each pair of ranked answers to one message. The better answer is `best`."""
+    """Yield an id and a chain for each pair of ranked answers to the same message of an OASST1 tree."""
     waiting: list[tuple[TreeMessage, ...]] = [(_grown(fields),)]
     while waiting:
         path = waiting.pop()
@@ -196,7 +196,7 @@ CONVERSATIONS = Format(
     shapes=(
         Shape("ShareGPT conversation", {"conversations"}, conversation),
         Shape("messages", {"messages"}, lambda f: from_messages(f, "messages", message_list(f, "messages"))),
-        # The path of best replies, down to the last answer.
+        # The path of the best replies.
         Shape(TREE, {"message_tree_id", "prompt"}, lambda f: next(every_path(f))[1]),
     ),
 )
@@ -220,18 +220,18 @@ def chosen_rejected(fields: Fields) -> Chain:
         return preferred(asked(message_list(fields, "prompt")), rejected, chosen)
     if "prompt" in fields.rest:
         return preferred(Prompt(instruction=fields.text("prompt")), rejected, chosen)
-    # Sampled answers sometimes speak for both sides. They stay one text, as they were judged.
+    # A sampled answer may continue the dialogue for both speakers. It stays one text, as it was judged.
     ours, theirs = _turns(fields, "chosen", chosen), _turns(fields, "rejected", rejected)
     same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])
     for name, turns in (("chosen", ours), ("rejected", theirs)):
         if turns[same][0]["role"] != "assistant":
-            fields.fail(name, "differs from the other dialogue in a turn that is not the assistant's")
+            fields.fail(name, "should first differ from the other dialogue in an assistant's turn")
     prompt = asked([turn for turn, _ in ours[:same]])
     return preferred(prompt, rejected[theirs[same][1] :].strip(), chosen[ours[same][1] :].strip())
 
 
 def shp(fields: Fields) -> Chain:
-    """Read SHP: two comments on a post. If `labels` is 1, A is preferred."""
+    """Read SHP: two comments on a post, A and B. If `labels` is 1, A is preferred."""
     a, b, label = fields.text("human_ref_A"), fields.text("human_ref_B"), fields.number("labels")
     if label not in (0, 1):
         fields.fail("labels", "should be 0 or 1", label)

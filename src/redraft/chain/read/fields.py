@@ -1,6 +1,6 @@
-"""Define the shapes of published records, and the fields that readers take from a record one by one.
+"""Define the shapes of published records, and how readers take the fields of a record, one by one.
 
-A reader takes the fields that it knows; others stay with the chain. Errors name record, field and value.
+Fields that no reader takes are kept in the chain's `meta`. Errors name record, field and value.
 """
 
 from __future__ import annotations
@@ -18,17 +18,13 @@ _KINDS: dict[type, str] = {dict: "an object", str: "a text", int: "a whole numbe
 
 @dataclass
 class Fields:
-    """The fields of one record. Fields that were not taken stay in `rest`.
-
-    Attributes:
-        where: The record's location, for errors.
-    """
+    """The fields of one record. Taking a field removes it from `rest`."""
 
     rest: dict[str, Any]
-    where: str
+    where: str  # the record's location, for errors
 
     def text(self, name: str) -> str:
-        """Take a required text."""
+        """Take a text. Raise if it is missing."""
         value = self._take(name)
         if not isinstance(value, str):
             self.fail(name, "should be a text", value)
@@ -39,14 +35,14 @@ class Fields:
         return self.text(name) if self.rest.get(name) is not None else self.rest.pop(name, None) or ""
 
     def number(self, name: str) -> int:
-        """Take a required whole number."""
+        """Take a whole number. Raise if it is missing."""
         value = self._take(name)
         if not isinstance(value, int) or isinstance(value, bool):
             self.fail(name, "should be a whole number", value)
         return value
 
     def items(self, name: str, kind: type = dict) -> list[Any]:
-        """Take a required list whose items are of type `kind`."""
+        """Take a list whose items are of type `kind`. Raise if it is missing."""
         value = self._take(name)
         if not isinstance(value, list):
             self.fail(name, "should be a list", value)
@@ -60,7 +56,7 @@ class Fields:
         return self.items(name, kind) if self.rest.get(name) is not None else self.rest.pop(name, None) or []
 
     def inner(self, name: str) -> Fields:
-        """Take a required object."""
+        """Take an object. Raise if it is missing."""
         return self.nested(name, self._take(name))
 
     def nested(self, name: str, value: Any) -> Fields:
@@ -81,29 +77,29 @@ class Fields:
 
 
 def answered(prompt: Prompt, answer: str, model: str | None = None) -> Chain:
-    """Return a chain with one answer, and the name of the model that wrote it."""
+    """Return a chain with one answer, by the model of this name."""
     return Chain(prompt=prompt, steps=(Step(answer=answer),), best=0, model={"name": model} if model else {})
 
 
 def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) -> Chain:
-    """Return a chain with a gold answer. `extra` is the prompt's input. Empty `meta` values are left out."""
+    """Return a chain without steps. `extra` is the input of its prompt, `reference` its gold answer."""
     kept = {name: value for name, value in meta.items() if value}
     return Chain(prompt=Prompt(instruction=instruction, input=extra), meta={**gold(reference), **kept})
 
 
 def gold(reference: str | list[str] | None) -> dict[str, Any]:
-    """Return `meta` with the gold answer, or with one for each turn; empty if there is none."""
+    """Return the entry of `meta` for a gold answer, or for a list of one per turn; empty for None."""
     return {} if reference is None else {"reference": reference}
 
 
 @dataclass(frozen=True)
 class Shape(Kind):
-    """A shape: the fields that identify it, and its reader."""
+    """A shape of records: the fields that identify it, and its reader."""
 
     name: str
     needs: Set[str]
     read: Callable[[Fields], Chain]
-    refused: str = ""  # a name for such records, if they are neither prompts, answers nor chains
+    refused: str = ""  # what such records are, if they cannot be read as prompts, answers or chains
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Read and write files of records: JSON lines or one JSON array, plain or `.gz`, a path or `-`.
 
-Records are read one at a time, so memory does not grow with a file. Damage to an array ends reading, because
-nothing marks the next record. Output is written to a temporary file and renamed when complete; only pipes and
-other special files are written directly.
+Records are read one at a time, so memory does not grow with a file. Reading ends at damage to an array,
+because nothing marks where its next record begins. Output is written to a temporary file and renamed when it
+is complete; only pipes and other special files are written directly.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ OF_FILES = (*ENDINGS, ".txt", ".gz", ".yaml", ".yml")
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `dumps` makes a new encoder
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # faster than `json.dumps`
 _CHUNK = 1 << 20
 _LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line ends must not fill the memory
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of compressed files
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
-"""The start of an object whose first field is a list with one record per line."""
+"""Matches the start of an object whose first field is a list with one record per line."""
 _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # the start of inspect's logs
 _PATTERN = "No file matches this pattern, or quotation marks keep the shell from finding the files."
 
@@ -55,7 +55,7 @@ BROKEN = (
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the location and the undecoded JSON of each record, so that other processes can decode it.
 
-    Items of an array are records. Lines of a `.txt` file become JSON texts.
+    The records of an array are its items. Lines of a `.txt` file become JSON texts.
     """
     check_records(path)
     with reading(path), open_input(path) as file:
@@ -77,7 +77,7 @@ def check_records(path: Path) -> None:
 
 
 def named_on_hub(path: Path) -> tuple[str, str] | None:
-    """Return a dataset's name and the path in it; None for a local path, even a mistyped one."""
+    """Return the hub dataset that a path names, and the path in it; None if the path can only be local."""
     from redraft.jobs.hub import is_dataset_name  # imported here, because few paths need it
 
     name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])
@@ -93,7 +93,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        message = f"{name_of(path)}: it cannot be read: {reason.removesuffix('.')}."
+        message = f"{name_of(path)} cannot be read: {reason.removesuffix('.')}."
         pattern = isinstance(error, FileNotFoundError) and has_magic(str(path))
         raise RecordError(message, hint=_PATTERN if pattern else None) from None
 
@@ -104,7 +104,7 @@ def name_of(path: Path) -> str:
 
 
 def check_utf8(path: Path, start: bytes) -> None:
-    """Raise if a file begins like UTF-16, so that there is one error for the file, not one for each line."""
+    """Raise if a file begins like UTF-16. Otherwise each of its lines would raise."""
     name = name_of(path)
     if start.startswith(_UTF16):
         raise RecordError(f"{name} is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name} > NEW")
@@ -140,7 +140,7 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
-    """Open a new file, or standard output. The file gets its name once all of it is on the disk.
+    """Open a new file, or standard output. The file gets its name when it is complete.
 
     Special files, such as /dev/null or a named pipe, are written directly. Hints name the option `flag`.
     """
@@ -165,7 +165,7 @@ def to_line(record: Any) -> bytes:
 
 
 def decode(data: bytes, where: str) -> Any:
-    """Decode a JSON text. NaN and infinity, which JSON lacks, are accepted; chains write null for them.
+    """Decode a JSON text. NaN and infinity are accepted, although JSON lacks them.
 
     Raises:
         RecordError: The text is not UTF-8 or not JSON, is nested too deeply, or has a lone surrogate.
@@ -184,7 +184,7 @@ def _decoded(data: bytes, where: str) -> Any:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         file = where.rpartition(":")[0].replace(name_of(Path(STDIO)), "") or "FILE"
         fault = f"this is not JSON: {error.msg.removesuffix(' at')} at {line}character {error.colno}"
-        # Caused by records that span lines, or by lines that end in a carriage return.
+        # Records that span lines cause this error, and so do carriage returns as line ends.
         if error.msg == "Extra data":
             fault += f"; jq -c . {file} puts each record on a line"
         hint = f"{NOT_JSON}\n{BROKEN.replace('FILE', file)}"
@@ -221,7 +221,7 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     start = start.removeprefix(_BOM).lstrip()
     if start.startswith(_ZSTD):
         hint = f"zstd -d {name} unpacks it."
-        raise RecordError(f"{name} must not be compressed with Zstandard.", hint=hint)
+        raise RecordError(f"{name} is compressed with Zstandard, which redraft does not read.", hint=hint)
     if start.startswith(b"PK\x03\x04"):
         hint = f"If it is an inspect log: inspect log dump {name} > log.json"
         raise RecordError(f"{name} is an archive, not JSON.", hint=hint)
@@ -294,7 +294,7 @@ def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         index += 1
     text.skip("]")
     if text.next():
-        raise RecordError(f"{name_of(path)}: there is more text after its array.", hint=NOT_JSON)
+        raise RecordError(f"{name_of(path)}: text follows the end of its array.", hint=NOT_JSON)
 
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
@@ -304,7 +304,7 @@ _AFTER = (",", "]", " ", "\t", "\r", "\n")  # characters that follow a complete 
 class _Text:
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path, self._file = path, file
-        # `decode` reports bytes that are not UTF-8 in their record.
+        # Bytes that are not UTF-8 are kept, so that `decode` can report them with their record.
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
         self._json = json.JSONDecoder()
         self._buffer, self._at, self._over = "", 0, False
@@ -320,7 +320,7 @@ class _Text:
     def skip(self, mark: str) -> None:
         if (found := self.next()) != mark:
             problem = f"this is not JSON: its array has {found!r} where {mark!r} should be"
-            raise self._error(problem if found else "it ends inside its array")
+            raise self._error(problem if found else "the file ends inside its array")
         self._at += 1
 
     def _error(self, problem: str) -> RecordError:
@@ -328,7 +328,7 @@ class _Text:
 
     def value(self, where: str) -> str:
         if not self.next():
-            raise self._error("it ends inside its array")
+            raise self._error("the file ends inside its array")
         while True:
             near_end = len(self._buffer) - 16
             try:

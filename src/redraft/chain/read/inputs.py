@@ -1,7 +1,7 @@
 """Read any supported file, table, folder or hub dataset as lines of JSON.
 
-Folders are read in name order, so a folder always yields the same records. Other files in a folder,
-such as licences and redraft's `*.run.json`, are ignored.
+Files in a folder are read in the order of their names, so a folder always yields the same records. Licences,
+redraft's `*.run.json` and other files without records are ignored.
 
 Each row of a table becomes a line of JSON, like other records. Dates become ISO 8601 texts; bytes that are
 not text, such as images, become null.
@@ -39,7 +39,7 @@ def read_csv(path: Path) -> Iterator[InputRow]:
     with files.reading(path), files.open_input(path) as file:
         start = file.readline(_LONGEST)
         files.check_utf8(path, start)
-        # Bytes that are not UTF-8 are kept, to be reported with their row.
+        # Bytes that are not UTF-8 are kept, so that they are reported with their row.
         first = start.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
         rest = iter(lambda: file.readline(_LONGEST).decode("utf-8", "surrogateescape"), "")
         is_tsv = files.plain_name(path).lower().endswith(".tsv") and "\t" in first
@@ -86,7 +86,7 @@ def read_parquet(path: Path) -> Iterator[InputRow]:
                 yield f"{files.name_of(path)}: row {number}", _json(row)
     except (ValueError, ArrowException) as error:
         first = str(error).partition("\n")[0]
-        raise RecordError(f"{files.name_of(path)}: it cannot be read: {first:.200}") from None
+        raise RecordError(f"{files.name_of(path)} cannot be read: {first:.200}") from None
 
 
 def _json(row: dict[str, Any]) -> bytes:
@@ -111,7 +111,7 @@ class Input(NamedTuple):
     path: Path
     name: str  # name in the provenance: the file's name, or its path in the given folder
     stem: str  # prefix of its records' ids
-    dataset: str  # default name of the data set: the file's, the folder's, or the hub's
+    dataset: str  # default name of the data set: the name of the file, the folder or the hub dataset
     licence: str | None = None
     revision: str | None = None
     offline: bool = False  # whether it comes from the cache because the hub could not be reached
@@ -170,7 +170,7 @@ def _stem(path: Path) -> str:
 def licensed_records(
     file: Path, limit: int | None = None, *, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[Chain]:
-    """Read records with `read_records`. Records without a licence get all licences in `FILE.run.json`."""
+    """Read records as `read_records` does. Those without a licence get all licences in `FILE.run.json`."""
     licences = [name for name in licences_beside(file) if name != UNKNOWN]
     for chain in read_records(file, limit, wanted=wanted):
         origin = chain.meta.get("origin")

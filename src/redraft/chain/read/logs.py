@@ -1,9 +1,9 @@
 """Read the logs of other evaluations: samples of lm-eval and inspect, instances of Every Eval Ever.
 
 Each record becomes a chain of one answer with the verdict in `meta["eval"]`, so that reports can compare logs
-with each other and with redraft's chains. The chain's id is the sample's id and a hash of the question, so a
-question has the same id in all logs of a task, and another id in other tasks. Only the first score counts. It
-must mean right or wrong, because shares of right answers are compared. Its name is part of the task's name.
+with each other and with redraft's chains. A chain's id is the sample's id and a hash of the question, so that
+a question has the same id in all logs of a task, and another id in other tasks. Only a sample's first score
+counts; its name is part of the task's. The score must mean right or wrong, as reports compare accuracies.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _text(said: Any) -> str:
 
 
 def _read(kind: Callable[[Log], Chain], fields: Fields) -> Chain:
-    log, fields.rest = fields.rest, {}  # events may be megabytes
+    log, fields.rest = fields.rest, {}  # not kept in `source`, because a log's events may be megabytes
     try:
         chain = kind(log)
     except (LookupError, TypeError, ValueError, AttributeError):
@@ -88,7 +88,7 @@ _NEEDS = [shape.needs for shape in LOGS]
 
 
 def logged(record: Log) -> str:
-    """Return the id of an evaluation log's record, or an empty text for any other record."""
+    """Return the id of a record from an evaluation log; empty for other records."""
     if not any(map(record.keys().__ge__, _NEEDS)):
         return ""
     return _item(record) + (f"#{record['epoch']}" if record.get("epoch", 1) != 1 else "")

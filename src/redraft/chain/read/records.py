@@ -1,7 +1,7 @@
 """Read files of records of any published shape as chains.
 
-Every chain gets an id that is the same in every run: `vicuna_80/12` is the record of `vicuna_80.jsonl` whose
-own id is 12 or, if records have no ids, the one at index 12 (from 0). Nothing is cleaned.
+Every chain gets an id that is the same in every run: `vicuna_80/12` is the record of `vicuna_80.jsonl` with
+the id 12 or, if the records have no ids, at index 12 (from 0). Texts are not cleaned.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RawRecord(NamedTuple):
         if self.data.startswith(b'{"version":'):  # written by redraft, so `chain_of` is not needed
             with suppress(ValueError):
                 chain = Chain.model_validate_json(self.data)
-                # `chain_of` decides about chains without steps, or with a field `error` of their own.
+                # Records without steps, or with a field `error`, may need `chain_of`.
                 known = "steps" in chain.model_fields_set and "error" not in (chain.model_extra or {})
                 if known and chain.id:
                     return chain
@@ -72,7 +72,7 @@ class RawRecord(NamedTuple):
         return chain
 
     def id(self) -> str:
-        """Return the id that the record's chain has, without making the chain."""
+        """Return the id of the record's chain, faster than `chain()` does."""
         if self.damage:
             raise self.damage
         record = decode(self.data, self.where)
@@ -82,7 +82,7 @@ class RawRecord(NamedTuple):
         return own if own and isinstance(own, str) else id_of(record, self.stem, self.number)
 
     def pairs(self) -> Iterator[Chain]:
-        """Decode the record as chains that may be preference pairs: one, or several for an OASST1 tree."""
+        """Yield chains that may be preference pairs: several from an OASST1 tree, otherwise one."""
         record: Any = None if self.damage else decode(self.data, self.where)
         shape = shape_of(record) if isinstance(record, dict) and not is_chain(record) else None
         if shape and shape.name == TREE:
@@ -97,7 +97,7 @@ class RawRecord(NamedTuple):
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
     """Read a file's records without decoding them.
 
-    With `damaged`, damage after the first record raises no error: a last record without data contains it.
+    With `damaged`, damage after the first record is not raised, but yielded in a last record without data.
     """
     stem, number = stem_of(path), -1
     try:
@@ -140,14 +140,14 @@ def ids_of(path: Path) -> Iterator[str]:
 
 
 def place_of(path: Path, name: str) -> str:
-    """Return the location of a record by its id, such as `a.jsonl:12`, or the id if no record has it."""
+    """Return the location of the record with this id, such as `a.jsonl:12`, or the id if no record has it."""
     ids = Ids()
     raws = raw_records(path) if path.is_file() else ()  # a pipe cannot be read again
     return next((raw.where for raw in raws if ids.new(raw.id()) == name), name)
 
 
 def sample_id(record: str, number: int) -> str:
-    """Return the id of a record's answer by its number. Answer 1 has the record's own id."""
+    """Return the id of an answer to a record: `a` for answer 1 to the record `a`, `a#2` for answer 2."""
     return record if number == 1 else f"{record}#{number}"
 
 
@@ -171,7 +171,7 @@ def check_depth(record: Any, data: bytes, where: str) -> None:
 
 
 def chain_of(record: Any, where: str = "record") -> Chain:
-    """Turn a decoded record into a chain. A text becomes a prompt. Only redraft's own chains have an id."""
+    """Turn a decoded record into a chain. The chain has an id only if redraft wrote the record."""
     if isinstance(record, str):
         record = {"prompt": record}
     if not isinstance(record, dict):
@@ -208,7 +208,7 @@ def id_of(record: Any, stem: str, index: int) -> str:
 
 
 class Ids:
-    """The ids in use, as hashes: about 17 bytes each. If two collide, an id only gets a needless `~2`."""
+    """The ids in use, stored as hashes. An id whose hash is taken by another id gets a needless `~2`."""
 
     def __init__(self) -> None:
         self._used = IdSet()

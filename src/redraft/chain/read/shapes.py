@@ -1,8 +1,8 @@
 """Recognise the shape of a published record by its fields, and read it as a chain.
 
 The first of `shapes()` that matches is used; plugins may add shapes. A record's fields become the prompt,
-the steps, and the values `reference` (the gold answer), `rationale`, `tests` and `lang` of `meta`. All others
-go to `meta.source`, so that nothing is lost. Answers and prompts are read here, others in other modules.
+the steps, and the values `reference` (the gold answer), `rationale`, `tests` and `lang` of `meta`. All other
+fields go to `meta.source`, so that nothing is lost. The readers here are for answers and prompts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _selfee_chain(fields: Fields) -> Chain:
     return Chain(prompt=prompt, steps=tuple(steps), best=best, stop=stop, meta=meta)
 
 
-TEACHER_ANSWERS = 5  # the teacher's loop ended after this many answers (SelFee's data augmentation)
+TEACHER_ANSWERS = 5  # the most answers in a chain of SelFee's teacher (its data augmentation)
 
 
 def _selfee_answer(fields: Fields) -> Chain:
@@ -51,7 +51,7 @@ def _selfee_answer(fields: Fields) -> Chain:
     if not (same := [i for i, step in enumerate(steps) if step.answer == text]):
         fields.rest["text"] = text
     elif same[-1] < len(steps) - 1 and steps[-1].feedback is None:
-        # The released models end after a feedback. This one was cut, by the limit of 2,048 tokens.
+        # The released models end with a feedback. This text was cut by the limit of 2,048 tokens.
         steps[-1] = steps[-1].model_copy(update={"finish": "max_tokens"})
         stop = "max_tokens"
     best, named = same[-1] if same else best, {"name": model} if model else {}
@@ -155,12 +155,12 @@ def known_shape(record: Mapping[str, Any], where: str) -> Shape:
     hint = _HINT
     if "text" in record:
         way = "jq -c '{prompt: .text}' FILE"
-        hint += f"\nA field 'text' is a question only beside a 'question_id'. Otherwise: {way}"
+        hint += f"\nA field 'text' is read as a question only if there is a 'question_id'. Otherwise: {way}"
     raise RecordError(f"{where}: {fault}.", hint=hint)
 
 
 def read_shape(record: Mapping[str, Any], where: str) -> Chain:
-    """Read a prompt, answer or chain of a known shape as a chain without an id."""
+    """Read a record of a known shape as a chain without an id. Raise if it is no prompt, answer or chain."""
     shape = known_shape(record, where)
     if shape.refused:
         raise _refused(shape.refused, where)
@@ -179,7 +179,7 @@ def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
 
 
 def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
-    """For each path of an OASST1 tree, yield the last message's id and a chain without an id."""
+    """Yield each path of an OASST1 tree as the id of its last message and a chain without an id."""
     fields = Fields(dict(record), where)
     for leaf, chain in conversations.every_path(fields):
         yield leaf, _with_source(chain, fields)

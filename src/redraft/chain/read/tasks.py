@@ -1,6 +1,6 @@
 """Read tasks with a gold answer, such as mathematics and code.
 
-The gold answer becomes `reference` in `meta`, its derivation `rationale`, and its tests `tests`. Nothing is
+In `meta`, the gold answer becomes `reference`, its derivation `rationale`, and its tests `tests`. Nothing is
 computed or run here.
 """
 
@@ -17,7 +17,7 @@ _CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's calculator annotations: `48
 
 
 def conala(fields: Fields) -> Chain:
-    """Read CoNaLa. The instruction is the rewritten intent, if there is one."""
+    """Read CoNaLa. The instruction is the rewritten intent or, without one, the intent."""
     intent, rewritten = fields.text("intent"), fields.text_or("rewritten_intent")
     if rewritten:
         fields.rest["intent"] = intent
@@ -35,7 +35,7 @@ def aqua(fields: Fields) -> Chain:
 def question(fields: Fields) -> Chain:
     """Read a question. In GSM8K, the reference is the number after `####`; in other data, the whole answer.
 
-    Other questions may have a `context` (the input) and, as in SQuAD, several `answers`; the first is used.
+    In other data, `context` becomes the input, and the reference may be the first of several `answers`.
     """
     asked = fields.text("question")
     answer = "" if isinstance(fields.rest.get("answer"), list | Mapping) else fields.text_or("answer")
@@ -77,7 +77,7 @@ def boxed(solution: str) -> str | None:
 
 
 def mbpp(fields: Fields) -> Chain:
-    """Read MBPP. Its tests are assertions, setup code, and harder assertions."""
+    """Read MBPP. `tests` has its setup code, its assertions, and its harder assertions (`challenge`)."""
     asked = fields.text("text" if "text" in fields.rest else "prompt")
     tests = {
         "setup": fields.text_or("test_setup_code"),
@@ -88,7 +88,7 @@ def mbpp(fields: Fields) -> Chain:
 
 
 def human_eval(fields: Fields) -> Chain:
-    """Read HumanEval: the prompt begins a program and is also its tests' setup; `check` tests the program."""
+    """Read HumanEval: the prompt is the beginning of a function, which the function `check` tests."""
     asked, name, test = fields.text("prompt"), fields.rest["entry_point"], fields.rest["test"]
     tests = None
     if isinstance(name, str) and name.isidentifier() and isinstance(test, str) and "def check(" in test:
@@ -123,9 +123,9 @@ _MOST_INDENT = 100
 
 
 def repair(fields: Fields) -> Chain:
-    """Read DrRepair: a program with one broken line, and the compiler's message. Prompts count lines from 1.
+    """Read DrRepair: a program with one broken line, and the compiler's message.
 
-    Records seem to count from 0. The message then names the broken line in 767 of 1,000 development records.
+    Records seem to number lines from 0: the message then names the broken line in 767 of 1,000 of them.
     """
     broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
     width = len(str(len(broken)))
@@ -152,7 +152,7 @@ def _program(fields: Fields, name: str) -> list[str]:
 
 
 def instances(fields: Fields) -> Chain:
-    """Read a Self-Instruct record with its first instance. If it has several, all are kept in `source`."""
+    """Read a Self-Instruct record. The first instance is used; if there are more, `source` keeps all."""
     if not (found := fields.items("instances")):
         return task(fields.text("instruction"), None)
     first = fields.nested("instances.0", found[0])
@@ -162,7 +162,7 @@ def instances(fields: Fields) -> Chain:
 
 
 def alpaca(fields: Fields) -> Chain:
-    """Read Alpaca's format, or Dolly's, in which input and output are called `context` and `response`."""
+    """Read Alpaca's format, or Dolly's, which calls input and output `context` and `response`."""
     asked, extra = fields.text("instruction"), fields.text_or("input") or _text_in(fields, "context")
     empty = "" if isinstance(fields.rest.get("output"), str) else None  # an empty cell of a table
     return task(asked, fields.text_or("output") or one_of(fields, "response") or empty, extra)
@@ -177,7 +177,7 @@ def with_system(fields: Fields) -> Chain:
 
 
 def completion(fields: Fields) -> Chain:
-    """Read a prompt and its completion, as texts or lists of messages. Fail if KTO's `label` is false."""
+    """Read a prompt and its completion, as texts or lists of messages. Raise if KTO's `label` is false."""
     if str(fields.rest.get("label")).lower() == "false":
         fields.fail("label", "is false: the completion was rejected. `redraft data import` drops it")
     if isinstance(fields.rest["prompt"], list):
@@ -189,8 +189,7 @@ def completion(fields: Fields) -> Chain:
 def one_of(fields: Fields, *names: str) -> str | None:
     """Return the gold answer in the first field that contains one: a text, or the first text of a list.
 
-    SQuAD's answers are objects with a list `text`, TriviaQA's are objects with `value`. A field that is not a
-    plain text is also kept in `source`.
+    The field may also be an object with `text` (SQuAD) or `value` (TriviaQA). `source` then keeps it.
     """
     for name in names:
         given = value = fields.rest.get(name)

@@ -1,6 +1,6 @@
 """Convert between config.json and the keys of a GGUF file.
 
-Both forms are read into `ModelNumbers`, so numbers are checked once. For sizes and tensors, see `families`.
+Both are read into `ModelNumbers`, whose numbers have been checked. For sizes and tensors, see `families`.
 
 Sliding windows are not converted. llama.cpp attends to the whole context in these architectures, so a model
 trained with a window (Mistral 7B v0.1) attends to more tokens than in training.
@@ -32,7 +32,7 @@ class Rope:
 
     theta: float
     kind: str = "default"  # `default`, `linear` or `llama3`
-    numbers: Mapping[str, float] = field(default_factory=dict)  # of the scaling, as in `rope_parameters`
+    numbers: Mapping[str, float] = field(default_factory=dict)  # the scaling, as in `rope_parameters`
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
 
 
 def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
-    """Return the keys of a GGUF file: int values become u32, floats f32. Llama 3's scaling has no key."""
+    """Return the keys of a GGUF file. Llama 3's rotary scaling has no key: see `rope_factors`."""
     sizes, rope = numbers.sizes, numbers.rope
     keys: dict[str, int | float | str] = {
         "block_count": sizes.layers,
@@ -86,9 +86,9 @@ def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
 def numbers_from_metadata(
     metadata: Mapping[str, Any], shapes: Mapping[str, families.Shape], factors: tuple[float, ...] = ()
 ) -> ModelNumbers:
-    """Return the checked numbers of a GGUF file's keys. `shapes` are its tensors' shapes, rows first.
+    """Return the checked numbers of a GGUF file's keys and tensors. Shapes are rows first.
 
-    `factors` are the values of `rope_freqs.weight`, if the file has it.
+    `factors` are the values of the tensor `rope_freqs.weight`, if there is one.
     """
     family = families.family_in_gguf(metadata.get("general.architecture"))
     prefix = family.gguf + "."
@@ -139,7 +139,7 @@ SAMPLING = {
     "min_p": "min_p",
     "repetition_penalty": "penalty_repeat",
 }
-"""Names of settings in generation_config.json, and in GGUF after `general.sampling.` (gguf.Keys.General)."""
+"""Settings of generation_config.json, and their names after `general.sampling.` in GGUF (gguf.Keys)."""
 
 
 def sampling_metadata(generation: Mapping[str, Any]) -> dict[str, int | float]:
@@ -188,7 +188,7 @@ def _rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], h
 
 
 def rope_factors(rope: Rope, head: int) -> list[float]:
-    """Return Llama 3's divisors of the head / 2 frequencies: 1 for high ones, `factor` for low ones."""
+    """Return Llama 3's divisors of rotary frequencies, from 1 (high) to `factor` (low). Length: head / 2."""
     factor, low, high, original = (rope.numbers[key] for key in _LLAMA3_KEYS)
     if not low < high:
         below = f"{low:g}, which is not below high_freq_factor {high:g}"

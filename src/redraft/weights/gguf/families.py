@@ -1,12 +1,12 @@
 """Describe the architectures that can be converted: sizes, and names, shapes and row order of tensors.
 
-Four architectures have nearly the same blocks: Llama, Mistral, Qwen2, Qwen3. GGUF treats Llama and Mistral as
-one, "llama", and interleaves the rotary halves of each head, which is the permutation here. The heads of Qwen
+Four architectures have nearly the same blocks: Llama, Mistral, Qwen2, Qwen3. In GGUF, Llama and Mistral are
+one architecture, "llama", in which the rotary halves of each head are interleaved (`permute`). Qwen's heads
 are not permuted. Sources: llama.cpp's conversion/llama.py and conversion/qwen.py, and the tables of the gguf
 package (tensor_mapping.py).
 
-Other architectures, mixtures of experts and vision models are refused, with the name of a tool that supports
-them. For other settings of a model, see `config`.
+For other architectures, mixtures of experts and vision models, the error names a tool that supports them. For
+other settings of a model, see `config`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """Return the architecture of a config.json, by `architectures` or, without it, by `model_type`."""
+    """Return the architecture of a config.json, named by `architectures` or, without it, by `model_type`."""
     named = config.get("architectures")
     first = named[0] if isinstance(named, list) and named else None
     known = {family.architecture: family for family in FAMILIES} | _OLD
@@ -100,7 +100,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 
 def family_in_gguf(architecture: object) -> Family:
-    """Return the architecture for a GGUF file's `general.architecture`; "llama" becomes Llama."""
+    """Return the architecture for a GGUF file's `general.architecture`: Llama, not Mistral, for "llama"."""
     for family in FAMILIES:
         if family.gguf == architecture:
             return family
@@ -120,7 +120,7 @@ def hf_name(gguf_name: str) -> str | None:
 
 
 def permuted_heads(family: Family, gguf_name: str, heads: int, kv_heads: int) -> int:
-    """Return the number of heads in which GGUF permutes a tensor's rows; 0 if it does not permute them."""
+    """Return the number of heads if GGUF permutes the tensor's rows within each head, otherwise 0."""
     found = _Q_OR_K.fullmatch(gguf_name)
     if not found or not family.permuted:
         return 0
@@ -180,7 +180,7 @@ class Sizes:
             raise ModelError(f"{found} are impossible: {rule}.")
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:
-        """Yield the GGUF name and the shape (rows first) of each tensor of all layers, or of those given."""
+        """Yield the GGUF name and the shape (rows first) of each tensor. None selects all layers."""
         yield "token_embd.weight", (self.vocabulary, self.width)
         for layer in range(self.layers) if layers is None else layers:
             for name, shape in self._block():
@@ -231,7 +231,7 @@ def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
 
 
 def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shape]) -> Sizes:
-    """Return the checked sizes from the keys of a GGUF file (without prefix) and from tensors' shapes."""
+    """Return the checked sizes from a GGUF file's tensors and its keys, without their prefix."""
     heads, width = read.whole("attention.head_count"), read.whole("embedding_length")
     return Sizes(
         family,
@@ -256,16 +256,14 @@ def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = N
 
 
 def layers_of(names: Iterable[str]) -> set[int]:
-    """Return the numbers of the layers that tensors belong to, by their names in GGUF."""
+    """Return the indices of the layers of tensors, given the tensors' names in GGUF."""
     return {int(match[1]) for name in names if (match := _LAYER.match(name))}
 
 
 def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf: bool) -> None:
     """Check that the model in `where` has exactly the tensors of its configuration.
 
-    The expected tensors are listed only for the layers in `found`, because an untrusted configuration may
-    state a billion layers. `found` maps GGUF names to shapes, rows first. Messages use Hugging Face's names
-    if `in_hf`.
+    `found` maps GGUF names to shapes, rows first. If `in_hf`, messages use Hugging Face's names.
     """
 
     def called(name: str) -> str:
@@ -273,10 +271,10 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
 
     layers = layers_of(found)
     misfit, last = "", max(layers, default=-1)
-    expected = dict(sizes.tensors(sorted(layers)))
+    expected = dict(sizes.tensors(sorted(layers)))  # not all: a configuration may state a billion layers
     if len(layers) != sizes.layers or last >= sizes.layers:
         there = f"{len(layers)} (the highest index is {last})" if layers else "0"
-        misfit = f"the configuration has layers 0 to {sizes.layers - 1}, but the number of layers is {there}"
+        misfit = f"the configuration has layers 0 to {sizes.layers - 1}, but the weights have {there}"
     elif wrong := next((name for name, shape in expected.items() if found.get(name) != shape), None):
         misfit = f"{called(wrong)} is missing"
         if wrong in found:
@@ -293,20 +291,20 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
 
 @dataclass(frozen=True)
 class Numbers:
-    """Untrusted numbers by key. A null counts as missing, as in transformers."""
+    """Untrusted numbers by key. A value None counts as missing, as in transformers."""
 
     values: Mapping[str, Any]
     where: str
 
     def whole(self, key: str, default: int | None = None) -> int:
-        """Return a positive integer. Anything else is an error."""
+        """Return a positive integer. Raise for any other value."""
         value = self._value(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MOST_TOKENS:
             raise ModelError(f"{self.where} sets {key} {value!r:.40}, which is not a positive whole number.")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        """Return a positive number. Anything else is an error."""
+        """Return a positive number. Raise for any other value."""
         return positive(self._value(key, default), f"{key} of {self.where}")
 
     def _value(self, key: str, default: float | None) -> Any:
@@ -323,7 +321,7 @@ def shortest(value: float) -> float:
 
 
 def positive(value: Any, what: str) -> float:
-    """Return an untrusted value as a float if it is positive and below `MOST`. `what` names it in errors."""
+    """Return an untrusted number between `LEAST` and `MOST`, or raise an error that names `what`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < MOST:
         raise ModelError(f"{what} is {value!r:.40}, which is not a positive number of a sensible size.")
     return float(value)

@@ -3,8 +3,8 @@
 The file's header and size follow from the checkpoint's headers, so the file is written from front to back:
 tensors are read, reordered and quantised some rows at a time while earlier rows are written.
 
-For the tensors that stay unquantised, see `quant.kind_for`. K-quants, split files and other architectures are
-not supported.
+`quant.kind_for` decides which tensors are quantised. K-quants, split files and other architectures are not
+supported.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Part:
     shape: tuple[int, ...]  # rows first
     kind: Kind
     source: TensorInfo
-    heads: int  # the number of heads in which the rows are permuted, or 0
+    heads: int  # the number of heads if the rows are permuted within each head, otherwise 0
 
     @property
     def row(self) -> int:
-        """The number of elements in a row. A vector is one row, unless its elements are permuted."""
+        """The number of elements in a row. A vector is one row or, if it is permuted, has rows of 1."""
         return self.shape[-1] if len(self.shape) > 1 or not self.heads else 1
 
 
@@ -106,7 +106,7 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
 
 
 def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
-    """Yield the values of a tensor in GGUF's row order, in their own dtype. Shape: (rows, elements)."""
+    """Yield a tensor's values in GGUF's row order and the checkpoint's dtype. Shape: (rows, elements)."""
     count = part.source.count // part.row
     for start, stop in portions(count, part.row, part.heads):
         rows = checkpoint.read(part.source.name, start * part.row, stop * part.row).reshape(-1, part.row)

@@ -1,8 +1,8 @@
 """Choose the GGML type of each tensor, quantise and dequantise rows, and make the header of a file.
 
-The gguf package does the work. But its writer needs whole tensors in memory, so the caller writes them in
-parts. A block of 32 elements lies within a row, so rows can be processed in any portions. The gguf package
-can dequantise K-quants but not make them; llama-quantize can.
+The gguf package quantises and dequantises. Its writer needs whole tensors in memory, so callers write the
+tensors themselves. Blocks of 32 elements lie within a row, so any number of rows can be processed at a time.
+The package can read K-quants, but only llama-quantize makes them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Rows = np.ndarray[Any, np.dtype[np.float32]]
 Raw = np.ndarray[Any, np.dtype[np.uint8]]
 
 BLOCK = 32
-# The number of scales at the start of a block, if not 1. An unquantised value counts as a block.
+# The number of scales at the start of a block; 1 for other types. Unquantised, each value is a block.
 _SCALES = {Kind.Q4_1: 2, Kind.Q5_1: 2}
 _EXPONENTS = {Kind.F32: ("<u4", 0x7F800000), Kind.BF16: ("<u2", 0x7F80)}  # other types have float16 scales
 _TYPES = {
@@ -44,7 +44,7 @@ QUANTS = {kind.name.lower(): kind for kind in _MADE}  # the GGML type of matrice
 
 
 def quant_named(name: str) -> Kind:
-    """Return the GGML type for a value of `--quant`. Only llama.cpp's own tool makes K- and IQ-quants."""
+    """Return the GGML type for a value of `--quant`. For K- and IQ-quants, the error names llama-quantize."""
     if found := QUANTS.get(name.lower()):
         return found
     if "_k" in name.lower() or name.lower().startswith(("iq", "tq", "mxfp")):
@@ -57,8 +57,8 @@ def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> K
     """Choose the GGML type of a tensor by its name in GGUF and its shape, rows first.
 
     Vectors (norms, biases) are F32, as llama.cpp requires. A matrix whose rows are not a multiple of 32 is
-    F16. The output matrix (the embedding, if `tied`) is at least Q8_0, because its errors directly affect
-    the probabilities. llama-quantize also gives it more bits.
+    F16. The output matrix (the embedding, if `tied`) is at least Q8_0, as its errors directly affect the
+    probabilities. llama-quantize also gives this matrix more bits.
     """
     if len(shape) < 2:
         return Kind.F32
@@ -76,14 +76,14 @@ def size_of(shape: tuple[int, ...], kind: Kind) -> int:
 
 
 def quantize(rows: Rows, kind: Kind) -> Raw:
-    """Quantise rows, shape (rows, elements), to the bytes for a file. `kind` comes from `kind_for`."""
+    """Quantise rows, shape (rows, elements), to the bytes of a file."""
     # The caller counts NaN and values out of range, so numpy need not warn.
     with np.errstate(all="ignore"):
         return np.ascontiguousarray(quants.quantize(rows, kind)).view(np.uint8)
 
 
 def lost(raw: Raw, kind: Kind) -> int:
-    """Count the values that are not finite: all values of each block whose scale is not finite."""
+    """Count the values that are not finite: all values of a block if its scale is not finite."""
     elements, size = GGML_QUANT_SIZES[kind]
     integer, exponent = _EXPONENTS.get(kind, ("<u2", 0x7C00))
     width = _SCALES.get(kind, 1) * np.dtype(integer).itemsize
@@ -138,10 +138,10 @@ class TensorReader:
 def header_bytes(
     architecture: str, metadata: Mapping[str, Any], tensors: Iterable[tuple[str, tuple[int, ...], Kind]]
 ) -> bytes:
-    """Return the bytes before the tensors: keys, then names, shapes and offsets.
+    """Return the bytes before the tensors: keys, then names, shapes and offsets. Shapes are rows first.
 
-    Values of `metadata` are of type bool, int (u32), float (f32), str, or a list of one of the last three
-    (i32 for ints). Empty texts and lists are left out: an empty list has no type. Shapes are rows first.
+    Values of `metadata` are of type bool, int (u32), float (f32), str, or a list of ints (i32), floats or
+    texts. Empty texts and lists are left out: an empty list has no type.
     """
     writer = GGUFWriter(None, architecture)
     for key, value in metadata.items():

@@ -2,8 +2,8 @@
 
 Files are untrusted, and llama.cpp's own reader has crashed on crafted ones. So every count, length and offset
 is checked against the file's size before it is used, and anything inconsistent is a `ModelError`. The file is
-mapped, so a header that claims a billion strings costs nothing. Long arrays, such as a vocabulary, are
-skipped unless requested.
+mapped, so a header that claims a billion strings takes no memory. Long arrays, such as a vocabulary, are
+skipped by default.
 
 Format: the GGUF specification, versions 2 and 3, little endian (ggml, docs/gguf.md).
 """
@@ -28,7 +28,7 @@ MAX_ARRAY_KEPT = 256
 MAX_ENTRIES = 1 << 18  # maximum keys, and maximum tensors: three times those of the largest models
 
 MAX_ELEMENTS, MAX_TEXT = 1 << 22, 1 << 28
-"""The most elements of all arrays that are read, and bytes of all texts. Gemma 3 has 1.3 million elements."""
+"""The most array elements, and the most bytes of text, in a file. Gemma 3 has 1.3 million elements."""
 
 MAX_DIMENSIONS = 4
 DEFAULT_ALIGNMENT = 32
@@ -56,7 +56,7 @@ _BLOCKS = {kind: (n, size) for n, sizes in _BLOCK_BYTES.items() for kind, size i
 
 @dataclass(frozen=True)
 class LongArray:
-    """The length of a long array that was skipped, such as a vocabulary."""
+    """A long array that was skipped, such as a vocabulary."""
 
     length: int
 
@@ -109,7 +109,7 @@ class GGUFHeader:
 
 
 def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
-    """Read and check the header of a GGUF file. Long arrays become a `LongArray` unless `whole` is set."""
+    """Read and check the header of a GGUF file. With `whole`, long arrays are read, not skipped."""
     try:
         if path.is_dir():
             raise ModelError(f"{path} is a folder, not a GGUF file.", hint="Name the .gguf file in it.")
@@ -133,7 +133,7 @@ def is_gguf(path: Path) -> bool:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Return the manifest's entry for a GGUF input: path, bytes, and time of modification."""
+    """Return the entry of a manifest for a GGUF input: path, bytes, and time of modification."""
     info = path.stat()
     return {"path": str(path), "bytes": info.st_size, "modified": info.st_mtime_ns}
 
@@ -187,7 +187,7 @@ def adapter_header(path: Path) -> GGUFHeader:
 
 
 def adapter_faults(header: GGUFHeader) -> Iterator[str]:
-    """Yield the faults in a LoRA adapter itself: a wrong alpha, missing halves, or ranks that differ."""
+    """Yield the faults in a LoRA adapter's file: a wrong alpha, A without B, or ranks that differ."""
     alpha = header.metadata.get("adapter.lora.alpha", 0.0)
     if not isinstance(alpha, int | float) or not isfinite(alpha):
         yield f"adapter.lora.alpha is {alpha!r:.40}, which is not a number"

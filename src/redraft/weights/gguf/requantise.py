@@ -17,7 +17,7 @@ import numpy as np
 from redraft.weights.gguf.quant import BLOCK, Kind, Rows, TensorReader, quantize, size_of
 from redraft.weights.gguf.reader import DEFAULT_ALIGNMENT, Tensor, read_header
 
-_FILE_TYPE = struct.pack("<Q", 17) + b"general.file_type" + struct.pack("<I", 4)  # a key, and the type u32
+_FILE_TYPE = struct.pack("<Q", 17) + b"general.file_type" + struct.pack("<I", 4)  # the key, and the type u32
 _MOSTLY_Q8_0 = 7  # the value for Q8_0 (LlamaFileType of the gguf package)
 _PART = 1 << 22  # elements that are rewritten at once
 
@@ -27,8 +27,8 @@ _Change = tuple[Rows, Rows, np.float32]  # A, B and the scale of an adapter's ch
 def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> None:
     """Merge adapters into a model. Write its matrices as Q8_0, or as F16 if a row is not a multiple of 32.
 
-    The caller must have checked that the adapters fit (`reader.check_adapter`). They may not change the
-    embedding, because such a change is stored differently.
+    The caller must have checked that the adapters fit (`reader.check_adapter`). Adapters of the embedding
+    are not supported, because they are stored transposed.
 
     Raises:
         ModelError: A tensor has a type that cannot be read.

@@ -1,7 +1,7 @@
 """Convert a GGUF file to a Hugging Face folder that can be trained, in bounded memory.
 
 The gguf package dequantises values to float32, which are rounded once to the dtype of the folder. The rows of
-q and k are restored to their original order. The precision that quantisation lost stays lost.
+q and k get their original order again. Quantisation errors remain.
 
 Split files (llama-gguf-split joins them), other architectures and adapters are not supported.
 """
@@ -29,7 +29,7 @@ from redraft.weights.replace import write_json
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
 MOST_FACTORS = 1 << 12
-"""The most frequency divisors in a file. A model has one for every two elements of a head: far fewer."""
+"""The most frequency divisors in a file. Models have far fewer: half as many as a head has elements."""
 
 _IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
@@ -40,14 +40,14 @@ class SourceTensor:
 
     info: TensorInfo  # its name, dtype and shape in the folder
     tensor: Tensor  # the tensor in the file
-    heads: int  # the number of heads in which the file permutes its rows, or 0
+    heads: int  # the number of heads if the file permutes its rows within each head, otherwise 0
 
 
 def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None) -> None:
     """Write a GGUF file as a model's folder: weights, config.json, generation_config.json and tokenizer.
 
     Weights are safetensors files of 5 GB at most. `dtype` is F32, F16 or BF16. The default is the type of the
-    file's matrices, or F16 if they are quantised: its 11 bits are finer than a block's 4 to 8. F32 is exact.
+    file's matrices, or F16 if they are quantised, because it has 11 bits and a block's values only 4 to 8.
     """
     header = read_header(file, whole=True)
     check_model(file, header)
@@ -80,7 +80,7 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
 
 
 def values_of(reader: TensorReader, source: SourceTensor) -> Iterator[torch.Tensor]:
-    """Yield the values of a tensor in float32, in the folder's row order: as rows, or as a vector."""
+    """Yield a tensor's values in float32, in the folder's row order, as rows or as one vector."""
     if len(source.info.shape) == 1:
         vector = torch.from_numpy(reader.rows(source.tensor)[0])
         yield unpermute(vector, source.heads) if source.heads else vector

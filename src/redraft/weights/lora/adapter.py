@@ -1,8 +1,8 @@
 """Read a LoRA adapter saved by peft: its settings, and the effect of each tensor on the base.
 
 Plain and rank-stabilised adapters of linear layers, modules saved whole, and biases are supported. Anything
-else is an error, because a merge that leaves something out makes a wrong model that looks right; peft can
-merge such adapters. `merge` and `gguf` check the adapter against its base.
+else is an error, because an incomplete merge makes a wrong model that looks right; peft can merge such
+adapters. `merge` and `gguf` check whether an adapter fits its base.
 
 Format: peft 0.21, `LoraConfig` (tuners/lora/config.py), `get_peft_model_state_dict` (utils/save_and_load.py).
 """
@@ -80,7 +80,7 @@ class LoraAdapter:
 
     folder: Path
     config: Mapping[str, Any]  # `adapter_config.json`
-    weights: Checkpoint  # its tensors, under the adapter's own names
+    weights: Checkpoint  # its tensors, by their names in the adapter
     changes: Mapping[str, Change]  # by module
     # The adapter's tensors that replace tensors of the base, by name in the base.
     replaced: Mapping[str, TensorInfo]
@@ -92,13 +92,13 @@ class LoraAdapter:
 
     @property
     def format(self) -> str | None:
-        """The format of revisions (`redraft_format`), or None."""
+        """The format of revisions that the adapter was trained on (`redraft_format`), or None."""
         value = self.config.get("redraft_format")
         return value if isinstance(value, str) else None
 
     @property
     def certain(self) -> float | None:
-        """The least token probability at which the model's criticism counts (`redraft_certain`), or None."""
+        """The lowest token probability at which the model's criticism counts (`redraft_certain`), or None."""
         value = self.config.get("redraft_certain")
         return value if isinstance(value, float) and 0 <= value <= 1 else None
 
@@ -128,7 +128,7 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
 
 
 def check_finite(adapter: LoraAdapter) -> None:
-    """Raise `ModelError` if a value of an adapter is not finite, as after failed training."""
+    """Raise `ModelError` if an adapter has NaN or infinite values, as after failed training."""
     weights = adapter.weights
     for name in weights.tensors:
         if bad := sum(sum(not_finite(weights.read(name, *part))) for part in weights.chunks(name)):
@@ -150,7 +150,7 @@ def other_model(adapter: LoraAdapter, base: Path, why: str) -> ModelError:
 
 
 def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
-    """Return a phrase about a change whose shape differs from the shape of the base's tensor."""
+    """Return a phrase that says how the shape of a change differs from that of the base's tensor."""
     return f"it changes {name!r:.120} as {by(theirs)}, but the model has {by(ours)}"
 
 
@@ -160,7 +160,7 @@ def _not_merged_here(folder: Path, what: str) -> ModelError:
 
 
 def damaged(folder: Path, what: str) -> ModelError:
-    """Return the error for an inconsistent adapter."""
+    """Return the error for a damaged adapter."""
     return ModelError(f"{folder} is damaged: {what}.", hint="Get it again, or save it again with peft.")
 
 

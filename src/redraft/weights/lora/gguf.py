@@ -1,8 +1,8 @@
 """Convert a peft LoRA adapter to a GGUF adapter, which llama.cpp applies without merging, and back.
 
-Both halves of each change are written in float32, which rounds no value, or in float16. llama.cpp has
-one alpha and divides it by the rank of each change. If a change has another scale, the remaining factor is
-multiplied into B. The rows of B are permuted like the rows of q and k.
+The two matrices of each change, A and B, are written in float32, which rounds no value, or in float16.
+llama.cpp scales each change by one common alpha, divided by the change's rank. If a change needs another
+scale, its B is multiplied by the quotient. The rows of B are permuted like the rows of q and k.
 
 Modules saved whole and biases cannot be stored: the error recommends `merge-lora`.
 Format: llama.cpp, src/llama-adapter.cpp.
@@ -34,14 +34,14 @@ _OUTPUT = "output.weight"
 
 @dataclass(frozen=True)
 class Base:
-    """The model that an adapter was trained on. `shapes` maps GGUF's tensor names to shapes, rows first."""
+    """The model that an adapter was trained on."""
 
     path: Path
     facts: Mapping[str, Any]
     family: families.Family
     heads: int
     kv_heads: int
-    shapes: Mapping[str, tuple[int, ...]]
+    shapes: Mapping[str, tuple[int, ...]]  # by name in GGUF, rows first
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Half:
     name: str  # such as `blk.0.attn_q.weight.lora_b`
     shape: tuple[int, ...]  # rows first
     source: TensorInfo
-    factor: float = 1.0  # the factor for its values
-    heads: int = 0  # the number of heads in which its rows are permuted, or 0
+    factor: float = 1.0  # multiplies the values
+    heads: int = 0  # the number of heads if the rows are permuted within each head, otherwise 0
 
 
 def lora_gguf(
@@ -60,8 +60,8 @@ def lora_gguf(
 ) -> None:
     """Convert a peft adapter to a GGUF adapter.
 
-    `base` is the model that it was trained on: a folder with config.json, or a GGUF file. None means the
-    folder named in the adapter's settings. With `f16`, values are rounded to float16, for half the size.
+    `base` is the model that the adapter was trained on: a folder with config.json, or a GGUF file. If None,
+    the adapter's settings name it. With `f16`, values are rounded to float16.
     """
     lora = read_adapter(adapter, allow_pickle=run.allow_pickle)
     model = _base(lora, base)
@@ -161,7 +161,7 @@ def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> I
 
 
 def parts_of(adapter: LoraAdapter, half: Half, size: int = CHUNK) -> Iterator[torch.Tensor]:
-    """Yield a half's values as float32 tensors of whole rows, or of whole heads if its rows are permuted."""
+    """Yield the values of A or B in float32, some rows at a time, or whole heads if rows are permuted."""
     rows, width = half.shape
     for start, stop in portions(rows, width, half.heads, size):
         part = adapter.rows(half.source, start, stop).float() * half.factor
@@ -172,9 +172,9 @@ _HALVES = {".lora_a": "lora_A", ".lora_b": "lora_B"}
 
 
 def lora_weights(file: Path, sizes: families.Sizes) -> tuple[dict[str, torch.Tensor], float]:
-    """Return the halves of a GGUF adapter in float32, and its alpha, which is 0 if changes are not scaled.
+    """Return the tensors of a GGUF adapter in float32, and its alpha (0: changes are not scaled).
 
-    The halves are named as in peft: A (rank, in), B (out, rank). `sizes` are the base's.
+    Names and shapes are as in peft: A (rank, in), B (out, rank). `sizes` are the base's.
 
     Raises:
         ModelError: The file is damaged, or changes more than linear layers.

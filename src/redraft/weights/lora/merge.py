@@ -1,7 +1,7 @@
 """Merge a LoRA adapter into its base: W + scale·B·A, rounded once.
 
-`plan_merge` first decides how each tensor is made, and refuses adapters that do not fit. Sums are computed in
-float32, some rows at a time, so memory holds two thin factors and a few chunks, for models of any size.
+`plan_merge` first decides how each tensor is made, and rejects adapters that do not fit. Sums are computed in
+float32, some rows at a time, so memory holds only A, B and a few chunks, for models of any size.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 @dataclass(frozen=True)
 class Target:
-    """A tensor of the merged model, with its source and its change."""
+    """A tensor of the merged model, and how it is made."""
 
     info: TensorInfo  # its name, dtype and shape, and its file in the base
-    source: Checkpoint  # the base or the adapter, which holds its values before the change
+    source: Checkpoint  # the checkpoint with its values before the change: the base or the adapter
     origin: str  # its name in `source`
     change: Change | None = None  # the change to add, or None
 
     @property
     def size(self) -> int:
-        """The size in the source in bytes."""
+        """The number of bytes in the source."""
         return self.source.tensors[self.origin].size
 
 
@@ -51,7 +51,7 @@ class MergePlan:
 
 
 def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> MergePlan:
-    """Plan a merge into a result of one dtype, such as "BF16". None keeps the dtype of each tensor."""
+    """Plan a merge. The result's floats have `dtype`, such as "BF16"; None keeps the dtype of each tensor."""
     peft.refuse_adapter(base)
     refuse_delta(base)
     refuse_quantised(base)
@@ -73,8 +73,7 @@ class _Planner:
     targets: dict[str, Target]
 
     def target_of(self, name: str) -> Target:
-        """Return the target of an adapter's tensor. Its name in the base may have one prefix more or less."""
-        candidates = (name, f"model.{name}", name.partition(".")[2])
+        candidates = (name, f"model.{name}", name.partition(".")[2])  # names may differ by a prefix
         if (found := next((each for each in candidates if each in self.targets), None)) is None:
             raise self.unfit(f"it changes {name!r:.120}, which that model does not have")
         if (info := self.targets[found].info).dtype not in FLOATS:
@@ -105,7 +104,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """Split tied embeddings if needed. Return whether they are split; None if none are tied."""
+        """Untie embeddings that the adapter changes differently. Return whether it does; None if not tied."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:
@@ -140,16 +139,15 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
     new = set(rows.values())
     if len(new) > 1:
         listed = ", ".join(f"{name}: {count}" for name, count in rows.items())
-        hint = "Train it again with both in modules_to_save."
+        hint = "Train it again with both embeddings in modules_to_save."
         raise ModelError(f"the adapter has embeddings of different sizes ({listed}).", hint=hint)
     return {"vocab_size": new.pop()} if new and new != old else {}
 
 
 def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
-    """Yield a tensor of the merged model before rounding, in parts of about `size` bytes in float32.
+    """Yield a tensor of the merged model before rounding, in flat parts of about `size` bytes in float32.
 
-    Parts are flat and in float32 (float64 if the tensor is), or in the source's dtype if nothing changes.
-    Both factors of the change are kept in memory.
+    A changed tensor is in float32 (in float64 if the result is), an unchanged one in its source's dtype.
     """
     source, origin, change = target.source, target.origin, target.change
     if change is None:
@@ -169,9 +167,9 @@ def merge_lora(
 ) -> None:
     """Write the base with the adapter merged in, as a folder that runs without the adapter.
 
-    Configuration and tokenizer are the base's. If the adapter's folder contains a tokenizer, that one is used
-    instead, because training may have added tokens. `redraft_format` is copied from the adapter's settings to
-    config.json. Without `dtype`, such as "BF16", weights keep the dtypes of the base.
+    The configuration is the base's, with `redraft_format` from the adapter's settings. The tokenizer is the
+    adapter's, if its folder contains one, because training may have added tokens; otherwise it is the base's.
+    `dtype` is for example "BF16"; None keeps the dtype of each tensor.
     """
     model = open_checkpoint(base, allow_pickle=run.allow_pickle)
     lora = peft.read_adapter(adapter, allow_pickle=run.allow_pickle)

@@ -1,8 +1,8 @@
 """Read the tokenizer files of a Hugging Face folder into one vocabulary.
 
 A vocabulary is spread over tokenizer.json or tokenizer.model, and up to four files with added and special
-tokens. They are combined as transformers does it. Files that contradict each other or the embedding are
-refused. All of them are untrusted, so each value is checked before it is used.
+tokens. These files are combined as in transformers. If they contradict each other or the embedding, a
+`ModelError` is raised. They are untrusted, so each value is checked before it is used.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class TokenizerFolder:
         raise ModelError(f"{self.folder}: {what}.", hint=hint)
 
     def elsewhere(self, what: str) -> NoReturn:
-        """Raise for a tokenizer that may be sound, but has no known counterpart in llama.cpp."""
+        """Raise a `ModelError` whose hint names a tool that supports more tokenizers."""
         raise ModelError(f"{self.folder}: {what}.", hint=ELSEWHERE)
 
     def put(self, number: object, text: object, kind: int) -> None:
@@ -85,7 +85,7 @@ class TokenizerFolder:
         self.texts[number], self.kinds[number], self.ids[text] = text, kind, number
 
     def put_added(self) -> None:
-        """Add the added tokens: control tokens, and user-defined texts that are never split."""
+        """Add the tokens that were added to the model's vocabulary, such as control tokens."""
         for number, text, special in self._added():
             if not self.fast and text not in self.ids and number in self.texts:
                 # The added token replaces a piece of tokenizer.model, as in transformers.
@@ -94,7 +94,7 @@ class TokenizerFolder:
                 self.put(number, text, sp.CONTROL if special else sp.USER_DEFINED)
 
     def filled(self) -> tuple[list[str], list[int]]:
-        """Return the texts and types of all rows. A row without a token gets an unused token."""
+        """Return the token and its type for each row. Rows without a token get an unused one."""
         texts: list[str] = []
         for row in range(self.rows):
             unused = f"[PAD{row}]"
@@ -104,7 +104,7 @@ class TokenizerFolder:
         return texts, [self.kinds.get(row, sp.UNUSED) for row in range(self.rows)]
 
     def special_id(self, role: str) -> int | None:
-        """Return the id of the `bos`, `eos`, `unk` or `pad` token, from the first file that names it."""
+        """Return the id of the `bos`, `eos`, `unk` or `pad` token, from the first file that contains one."""
         for place in (self.config, self.special):
             text = _text_of(place.get(f"{role}_token"))
             if text in self.ids:
@@ -117,13 +117,13 @@ class TokenizerFolder:
         return number if isinstance(number, int) and 0 <= number < self.rows else None
 
     def ends(self) -> list[int]:
-        """Return the ids of the end tokens, from generation_config.json or, without them, config.json."""
+        """Return the ids in the first list of end tokens in generation_config.json and config.json."""
         found = [read_json(self.folder / name).get("eos_token_id") for name in (GENERATION, "config.json")]
         listed = next((each for each in found if isinstance(each, list)), [])
         return [each for each in listed if isinstance(each, int) and 0 <= each < self.rows]
 
     def put_around(self, role: str) -> bool:
-        """Return whether texts begin with the `bos` token or, for the role `eos`, end with `eos`."""
+        """Return whether `bos` is put before each text or, for the role `eos`, `eos` after it."""
         setting = self.config.get(f"add_{role}_token")
         if isinstance(setting, bool):
             return setting

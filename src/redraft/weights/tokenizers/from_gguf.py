@@ -1,8 +1,8 @@
 """Convert the tokenizer in a GGUF file's metadata to the files that transformers loads.
 
 The result gives the same ids as llama.cpp with three exceptions. Texts are normalised to NFC if models with
-the file's pre-tokenizer do so. SentencePiece tokens of equal score, which llama.cpp merges from the left,
-are merged by id. The pieces on both sides of a byte that is not in the vocabulary may be merged, because
+the file's pre-tokenizer do so. SentencePiece tokens of equal score, which llama.cpp merges from the left, are
+merged in the order of their ids. Pieces on both sides of a byte that the vocabulary lacks may be merged, as
 the library `tokenizers` does that. Unused rows of the vocabulary (`[PAD…]`) get no token.
 
 Metadata is untrusted: types, lengths and ids are checked, and anything inconsistent is a `ModelError`.
@@ -38,7 +38,7 @@ _AGAIN = "The file is damaged: download it again, or use the tokenizer of the mo
 def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
     """Write tokenizer.json, tokenizer_config.json and, if there is a template, chat_template.jinja.
 
-    The metadata must contain long arrays: see `whole` of `read_header`.
+    `metadata` must contain long arrays, as from `read_header(…, whole=True)`.
     """
     for name, value in tokenizer_files(metadata).items():
         write_json(folder / name, value)
@@ -48,7 +48,7 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
 
 
 def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return tokenizer.json and tokenizer_config.json by name: see `write_tokenizer`."""
+    """Return the contents of tokenizer.json and tokenizer_config.json, by the file's name."""
     tokens = _tokens(metadata)
     rule = rules.pre_tokenizer_named(metadata.get("tokenizer.ggml.pre")) if tokens.kind == "gpt2" else None
     special = _special(metadata, tokens)
@@ -85,7 +85,7 @@ def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 class _Tokens:
     kind: str  # `gpt2` or `llama`
     ids: Mapping[str, int]  # by text, without padding tokens
-    kinds: Sequence[int]  # types by id
+    kinds: Sequence[int]  # GGUF's token types by id
 
 
 def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
@@ -219,13 +219,13 @@ def _bad(what: str) -> ModelError:
 
 _PART = 1 << 16  # characters per call: a record of 50 MB would take gigabytes
 _SPACE = re.compile(r" (?<=\S )(?=\S)")  # a single space, between words
-_NEW = 1 << 32  # the token count of an unknown word: larger than that of any text
-_KNOWN, _LONGEST = 1 << 16, 1000  # most words to cache, and the longest: 10 to 100 MB in all
+_NEW = 1 << 32  # stands for the count of a new word: larger than the tokens of any text
+_KNOWN, _LONGEST = 1 << 16, 1000  # the most cached words, and their greatest length: 10 to 100 MB in all
 
 
 @dataclass(frozen=True)
 class TokenCount:
-    """Count tokens by a tokenizer.json or a GGUF file. Each process loads the tokenizer at its first count.
+    """Count tokens with the tokenizer of a tokenizer.json or GGUF file, which each process loads once.
 
     A text over 65,536 characters is counted in parts, which may add a token at each cut.
     """
@@ -237,12 +237,12 @@ class TokenCount:
         return self.within(text, -1)
 
     def within(self, text: str, limit: int) -> int:
-        """Return the number of tokens in a text, or an upper bound that is at most `limit`."""
+        """Return the number of tokens in a text, or a quicker upper bound that is at most `limit`."""
         count, most = _loaded(self.path), limit if len(text) <= _PART else -1
         return sum(count(text[i : i + _PART], most) for i in range(0, len(text), _PART))
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return path, bytes and SHA-256 of the tokenizer.json, which is rebuilt for a GGUF file."""
+        """Return path, bytes and SHA-256 of the tokenizer.json. A GGUF file is converted to one first."""
         if self.path.name == "tokenizer.json":
             return fingerprint([self.path])
         written = tokenizer_json(self.path).encode()
@@ -289,12 +289,12 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
 
 
 def _most_tokens(text: str) -> int:
-    """Return an upper bound: one token per byte, and NFC at most triples the bytes (UAX #15)."""
+    """Return an upper bound of the token count: the number of bytes, which NFC at most triples (UAX #15)."""
     return len(text) if text.isascii() else 3 * len(text.encode(errors="surrogatepass"))
 
 
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
-    """Return whether texts may be cut at single spaces: in byte-level BPE whose tokens span none."""
+    """Return whether texts can be cut at single spaces without a change of their tokens."""
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
     except ModelError:

@@ -2,7 +2,7 @@ r"""Convert the pre-tokenizers of byte-level BPE between tokenizer.json and llam
 
 llama.cpp has the rules built in, and a GGUF file names one of them (`tokenizer.ggml.pre`), while
 tokenizer.json spells them out. The table holds the rules of the supported architectures. A rule is recognised
-by its regular expressions: `Digits`, `Split` and `ByteLevel` can all be written as such.
+by its regular expressions, to which the steps `Digits`, `Split` and `ByteLevel` are converted.
 
 Some differences cannot be avoided. llama.cpp does not normalise to NFC. Its `tekken` ignores marks (`\p{M}`)
 and the case of letters outside ASCII. The libraries know different versions of Unicode, so recent letters may
@@ -41,9 +41,8 @@ class PreTokenizer:
     """One of llama.cpp's rules for splitting texts before BPE."""
 
     name: str  # the value of `tokenizer.ggml.pre`
-    # Regular expressions. Each splits the pieces of the one before, and loses nothing.
-    splits: tuple[str, ...]
-    ignore_merges: bool = False  # whether a piece that is a token is used as such, without merging
+    splits: tuple[str, ...]  # regular expressions; each splits the pieces of the one before
+    ignore_merges: bool = False  # whether a piece that equals a token becomes this token, without merging
     nfc: bool = False  # whether models with this rule normalise texts to NFC
     add_bos: bool = False  # whether llama.cpp prepends BOS by default
 
@@ -118,7 +117,7 @@ def _flat(step: object) -> Sequence[str]:
             return [GPT2]
         case {"type": "Digits", "individual_digits": True}:
             return [DIGIT]
-        # Both forms are equivalent, because these expressions match everything.
+        # Both are equivalent, because these expressions match everything.
         case {"type": "Split", "pattern": {"Regex": str(regex)}, "behavior": "Isolated", "invert": False} | {
             "type": "Split",
             "pattern": {"Regex": str(regex)},

@@ -51,7 +51,7 @@ class SentencePiece:
 
 
 def read_sentencepiece(path: Path) -> SentencePiece:
-    """Read a SentencePiece model of the BPE kind."""
+    """Read a SentencePiece model of the type BPE."""
     try:
         from redraft.weights.checkpoint import read_small
 

@@ -6,8 +6,8 @@ llama.cpp is known to make the same ids as transformers.
 
 A GGUF file cannot store the flags of added tokens for spaces and whole words, normalisation to NFC, or chat
 templates other than the default. Without a tokenizer.model, SentencePiece scores are derived from the order
-of merges. They give the same ids if every pair of tokens that forms a token is a merge, as in files made from
-a SentencePiece model. Otherwise, rare texts may be split differently.
+of merges. The ids are then the same if every pair of tokens that forms a token is a merge, as in files made
+from a SentencePiece model. Otherwise, rare texts may be split differently.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
     for left, right in merges:
         if not {left, right, left + right} <= source.ids.keys():
             merge = f"tokenizer.json merges {left!r:.40} and {right!r:.40}"
-            source.bad(f"{merge}, but a part or the result is no token")
+            source.bad(f"{merge}, but one of the two, or the result, is not a token")
     return merges
 
 
@@ -108,7 +108,7 @@ def _from_pieces(source: TokenizerFolder, model: sp.SentencePiece) -> dict[str, 
     if model.normalizes:
         source.elsewhere("tokenizer.model normalises texts in a way that llama.cpp does not")
     for number, piece in enumerate(model.pieces):
-        # llama.cpp finds these in the original text, SentencePiece after spaces have become marks.
+        # llama.cpp looks for user-defined tokens before spaces become marks, SentencePiece afterwards.
         text = piece.text.replace(sp.SPACE, " ") if piece.kind == sp.USER_DEFINED else piece.text
         source.put(number, text, piece.kind)
     return _sentencepiece(source) | {"add_space_prefix": model.adds_space}
