@@ -161,6 +161,18 @@ def test_a_delta_is_no_model(tmp_path: Path) -> None:
             diff(folder / base, folder / target, folder / "again")
 
 
+def test_codes_of_quantised_models_have_only_an_exact_difference(tmp_path: Path) -> None:
+    config = CONFIG | {"quantization_config": {"quant_method": "int8"}}
+    base, target = ({"a.weight": torch.tensor([[1, number]], dtype=torch.int8)} for number in (2, 100))
+    save(tmp_path / "base", base, config=config)
+    save(tmp_path / "target", target, config=config)
+    with pytest.raises(ModelError, match=r"base is quantised \('int8'\): it contains codes, not weights"):
+        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again")
+    assert same_model(load(tmp_path / "again"), target)
+
+
 def test_our_header_over_other_tensors(tmp_path: Path) -> None:
     folder = _make(tmp_path)
     said = checkpoint.open_checkpoint(folder / "delta").metadata

@@ -30,7 +30,14 @@ from redraft.errors import ModelError, UsageError
 from redraft.jobs.counting import counted
 from redraft.weights.card import join_cards
 from redraft.weights.checkpoint import Checkpoint, ahead, describe, dtypes_of, open_checkpoint
-from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
+from redraft.weights.folder import (
+    copy_side_files,
+    has_tokenizer,
+    refuse_delta,
+    refuse_quantised,
+    same_layout,
+    set_dtype,
+)
 from redraft.weights.header import AGAIN, FLAGS, FLOATS, by, dtype_size, torch_dtype
 from redraft.weights.header import DELTA as KEY
 from redraft.weights.losses import Say
@@ -71,8 +78,10 @@ def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: b
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(target, allow_pickle=run.allow_pickle)
-    refuse_delta(ours)
-    refuse_delta(theirs)
+    for each in (ours, theirs):
+        refuse_delta(each)
+        if not exact:
+            refuse_quantised(each)
     inputs = {"base": describe(ours), "target": describe(theirs)}
     _check_shapes(ours, theirs, "target")
     recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
@@ -104,6 +113,9 @@ def apply(
     inputs = {"base": describe(ours), "delta": describe(theirs)}
     theirs = _without_buffers(ours, theirs)
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, run.tell)
+    if not recipe.exact:
+        refuse_quantised(ours)
+        refuse_quantised(theirs)
     with new_folder(dst, run, manifest={"inputs": inputs, "vocabulary": recipe.vocabulary}) as out:
         summed = list(theirs.tensors.values())
         if recipe.exact:
