@@ -143,7 +143,8 @@ def check_model(path: Path, header: GGUFHeader) -> None:
     if header.text("general.type") == "adapter":
         raise ModelError(f"{path} is an adapter, not a model.", hint=f"Name its model too: MODEL.gguf+{path}")
     if not header.tensors or header.text("general.architecture") is None:
-        raise ModelError(f"{path} contains no model: it has {len(header.tensors)} tensors.", hint=AGAIN)
+        missing = "general.architecture" if header.tensors else "tensors"
+        raise ModelError(f"{path} contains no model: it has no {missing}.", hint=AGAIN)
 
 
 def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader) -> None:
