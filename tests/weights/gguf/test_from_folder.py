@@ -231,7 +231,7 @@ def test_rows_that_are_no_blocks_stay_f16_and_that_is_told(tmp_path: Path) -> No
     folder = tiny_folder(tmp_path / "hf", intermediate_size=100)
     (told,), _ = said(folder, tmp_path / "m.gguf", "q4_0")
     assert "2 of the matrices become F16, because their rows are not a multiple of 32: " in told
-    assert told.endswith("blk.0.ffn_down.weight with rows of 100.")
+    assert told.endswith("blk.0.ffn_down.weight has rows of 100.")
     header, found = header_and_bytes(tmp_path / "m.gguf")
     assert header.tensors["blk.0.ffn_down.weight"].kind == gguf.GGMLQuantizationType.F16
     assert header.tensors["blk.0.ffn_up.weight"].kind == gguf.GGMLQuantizationType.Q4_0
