@@ -115,7 +115,7 @@ class OptionModel(BaseModel):
         Args:
             values: Maps names to values.
             where: The beginning of every message, such as `redraft.yaml: `.
-            table: The prefix of every name in messages, such as `defaults.`; `--` for typed flags.
+            table: The prefix of every name in messages, such as `defaults.`, or `--` for flags.
         """
         known = options_of(cls)
         called = {n: where + table + (n.replace("_", cls.HYPHEN) if table == "--" else n) for n in known}

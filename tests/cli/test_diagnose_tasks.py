@@ -403,7 +403,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     assert f"{file.relative_to('d')} was changed afterwards." in verified()
     file.write_text(chains)
     Path("d").rename("elsewhere")
-    refused(redraft("diagnose", "way.yaml", "--verify"), "d lacks choice.json or the answers behind way.yaml")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "d lacks choice.json or the answers for way.yaml")
     for edit, said in (
         ("evidence: " + "d" * 5000, "d lacks choice.json or the answers"),
         ("more: &a [*a]\n  evidence: d", "way.yaml has a YAML alias"),
@@ -423,7 +423,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     rmtree("of/d/tasks")
     refused(redraft("diagnose", "of/way.yaml", "--verify"), "own.jsonl cannot be read")
     rmtree("of/d/runs")
-    lacks = "lacks choice.json or the answers behind of/way.yaml"
+    lacks = "lacks choice.json or the answers for of/way.yaml"
     for damage in ("[" * 20_000, '{"files": {}, "way": {}}', ""):
         refused(redraft("diagnose", "of/way.yaml", "--verify"), lacks)
         Path("of/d/choice.json").write_text(damage)

@@ -81,7 +81,7 @@ def test_a_resumed_chain_gets_no_reply_that_it_has_already(server: FakeServer, c
 
 
 def test_an_open_engine_is_refused(cache: Path) -> None:
-    with pytest.raises(UsageError, match="the judge is an open engine"):
+    with pytest.raises(UsageError, match="the judge is given as an engine"):
         redraft.revise("Go.", model="default", judge=redraft.ScriptedEngine(["a"]), cache=cache)
     assert not cache.exists()
 

@@ -6,10 +6,10 @@ answer *k - 1*, and revision *k* is answer *k*. The strings are wire format (the
 were trained on them, so no character may change.
 
 Headings are recognised only in generated text, at the start of a line. The heading that is due next, with or
-without its number (`### Revision:`), opens the next section. Any other heading remains text: an earlier one,
-or one of the wrong kind, as a quotation; a later one as a sign that steps are missing, which
-`Parser.malformed` reports. When a chain is rendered, lines of its texts that look like headings get a
-backslash, so any chain survives a round trip.
+without its number (`### Revision:`), opens the next section. Any other heading remains text. An earlier one
+counts as a quotation; a later one is a sign that steps are missing, and `Parser.malformed` reports it. When a
+chain is rendered, lines of its texts that look like headings get a backslash, so any chain survives a round
+trip.
 """
 
 from __future__ import annotations

@@ -155,10 +155,10 @@ def prefix_of(check: Check, text: str) -> Prospect:
 
 
 def ask_no_more(check: Check, what: str, fault: str) -> None:
-    """Log once how a check's `prefix` or `form` fails, and do not call it again."""
+    """Log once how a check's `prefix` or `form` fails, and do not use that attribute again."""
     if (check.name, what) not in _unasked:
         _unasked.add((check.name, what))
-        _log.warning("the %s of the check %r %s. It is not called again.", what, check.name, fault)
+        _log.warning("the %s of the check %r %s. This attribute is not used again.", what, check.name, fault)
 
 
 async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:

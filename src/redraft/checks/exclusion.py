@@ -132,7 +132,7 @@ def _outside(first: Bounds, second: Bounds) -> str:
 def _has(check: Check, lacked: Lacks) -> bool:
     """Return whether `lacked` rejects every answer that contains the text demanded by `check`.
 
-    Punctuation at an end of the text may join it to other characters: "3," in "3,5".
+    Where the text begins or ends with punctuation, it may touch other characters, as "3," does in "3,5".
     """
     if not isinstance(check, Contains | Starts | Ends) or check.part:
         return False

@@ -159,7 +159,7 @@ class _Impossible:
 def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     """Follow `keys` into a schema. Return the number of keys followed, and the schema of the value there.
 
-    The walk ends at the last value that the schema describes. The schema is False if the value may not exist.
+    The walk ends at the last value that the schema describes. A forbidden value has the schema False.
     Return None if the schema has references that cannot be followed.
     """
     part, used = schema, 0

@@ -54,7 +54,7 @@ def count_words(text: str) -> int:
 
 
 def count_characters(text: str) -> int:
-    """Count grapheme clusters, without space around the text: an emoji of several code points is one."""
+    """Count grapheme clusters (an emoji of several code points is one), without space around the text."""
     text = text.strip()
     return len(text) if text.isascii() and "\r" not in text else len(_CHARACTER.findall(_FLAG.sub("x", text)))
 

@@ -44,7 +44,7 @@ class Bound:
         return f"{_SIGNS[self.sign][0]} {self.limit:g}"
 
     def check(self, answer: Any, _: Prompt) -> Outcome:
-        """Compare a number. A text that is a number counts, because the tool may accept a text."""
+        """Compare a number with the bound. The text "45" counts as a number, as tools may accept texts."""
         value, text = answer, "the text " * isinstance(answer, str)
         with suppress(TypeError, ValueError, RecursionError):
             value = json.loads(answer)

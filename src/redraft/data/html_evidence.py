@@ -53,7 +53,7 @@ _BARE = re.compile(r"[<>]|&(?!\w{2,31};|#\w{1,7};)")
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence for which texts of a conversation are HTML."""
+    """Evidence that shows which texts of a conversation are HTML."""
 
     shared: bool  # an answer has the classes of a shared page
     pages: bool  # the answers are HTML

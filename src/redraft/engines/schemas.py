@@ -25,7 +25,9 @@ _COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 
 FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
 
-UNBOUND = "answers are checked only once written, and a critic's reply is read as plain text, not as JSON"
+UNBOUND = (
+    "answers are checked after they are written, and a critic's reply is read as plain text, not as JSON"
+)
 """What happens to replies if the schema is not enforced."""
 
 

@@ -80,7 +80,7 @@ _MOST = 99_999  # five digits in the names of files, as in data sets on the Hugg
 
 @dataclass(frozen=True)
 class Share:
-    """Share number `index` of `count`, counted from 0."""
+    """One of `count` shares of a job's items; `index` counts from 0."""
 
     index: int
     count: int

@@ -1,4 +1,4 @@
-"""Find and load plugins: engines, checks, rewards, formats, tasks and commands of packages and of redraft.
+"""Find and load plugins of redraft and other packages: engines, checks, rewards, formats, tasks, commands.
 
 A package declares its plugins as entry points; `pyproject.toml` lists redraft's. The names are read from the
 packages' metadata, and a plugin is imported only when it is used. docs/extending.md shows how to write one.

@@ -133,9 +133,9 @@ class Signals(ExitStack):
 
 
 async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:
-    """Return the result of some work, or None if `Signals` noted a signal before its end.
+    """Return the result of some work, or None if it does not end soon after `Signals` has noted a signal.
 
-    Use it for work that waits, such as for a server that is down. Such work may never end by itself.
+    Use it for work that may never end by itself, such as waiting for a server that is down.
     """
     task = asyncio.ensure_future(work)
     try:

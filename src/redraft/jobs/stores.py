@@ -1,8 +1,8 @@
 """Work on files in object stores, such as `s3://bucket/out.jsonl`, through copies on this machine.
 
 All paths that fsspec supports are accepted: `s3://` and `gs://` with an extra, `hf://` without. Inputs and
-outputs are fetched before the work. After the work, outputs are sent whole, with the files beside them. A
-killed run resumes on the same machine from its copy in `~/.cache/redraft/stores`.
+existing outputs are fetched before the work. After the work, outputs are sent whole, with the files beside
+them. A killed run resumes on the same machine from its copy in `~/.cache/redraft/stores`.
 """
 
 from __future__ import annotations

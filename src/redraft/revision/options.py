@@ -392,7 +392,7 @@ def check_together(found: RevisionOptions) -> None:
     for role in ("model", "critic", "judge"):
         if found.cache and not isinstance(getattr(found, role), str | None):
             raise UsageError(
-                f"the {role} is an open engine, and a cache cannot identify its weights.",
+                f"the {role} is given as an engine, and a cache cannot identify its weights.",
                 hint=f"Give its reference: {role}='http://host/v1#model'. Or leave out the cache.",
             )
     if found.judge is not None and not found.asks_judge:

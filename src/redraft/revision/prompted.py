@@ -572,7 +572,7 @@ def read_critique(reply: str, accept_score: float | None) -> Critique:
 
 
 def saying(text: str, verdict: Verdict) -> str:
-    """Make a criticism state this verdict: add the phrase, and drop sentences with the other verdict."""
+    """Make a criticism state `verdict`: drop sentences with the opposite one, and add this one's phrase."""
     if verdict == "unknown" or verdict_of(text) == verdict:
         return text
     agrees = ("unknown", verdict)

@@ -134,9 +134,9 @@ def _without_marks(answer: str, edit: Edit, new: str) -> str:
 
 
 def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Find the new function or class for each edit by name. Code without a name must be the only statement.
+    """Return the new code for each edit: the function or class of its name, or the only unnamed statement.
 
-    Missing imports are put before the first new text. If that is indented, all new texts are "".
+    Missing imports are put before the first new text. If that is indented or "", all new texts are "".
     """
     from redraft.checks.code import parts_of  # only patches of code need it
 

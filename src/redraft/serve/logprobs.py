@@ -1,6 +1,6 @@
 """Return log-probabilities of an answer's tokens, in OpenAI's shapes.
 
-A wrapper around the model's engine requests and records them: chains do not contain log-probabilities. A
+Chains do not contain them, so `Noting`, which wraps the model's engine, asks for them and records them. A
 revised answer has none, because it comes from several calls.
 """
 

@@ -157,7 +157,7 @@ class Server:
 
 @dataclass
 class Opening:
-    """Opens models, each engine once. Prefers llama.cpp, whose sampling a request's checks can steer."""
+    """Opens models, each engine once. Prefers llama.cpp, where a request's checks can steer sampling."""
 
     stack: AsyncExitStack
     models: Sequence[ModelSettings]

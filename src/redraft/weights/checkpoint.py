@@ -1,8 +1,8 @@
 """Read a checkpoint in parts, from a Hugging Face folder or from one of its files.
 
 Opening a checkpoint reads and checks only the headers. `read` returns a range of elements, so memory does not
-grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). Files in a folder may
-not be links to other folders (`redraft.jobs.files`); a single file that the user names may be such a link.
+grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). Links in a folder may
+not lead out of it (`redraft.jobs.files`), but a single file that the user names may be a link.
 For GGUF files, see `gguf.reader`.
 """
 

@@ -1,9 +1,9 @@
 """Make deltas, which are differences between a tuned model and its base, and add them to a base.
 
 A plain delta stores `target - base` in the target's dtype, like the released deltas of SelFee, Alpaca, Vicuna
-and StableVicuna; adding it back is exact except for rounding. An exact delta stores the difference of the bit
+and StableVicuna, and restores the target up to rounding. An exact delta stores the difference of the bit
 patterns as integers that wrap around, and restores the target bit for bit in any dtype. A tensor of the
-target is stored whole if it contains codes (booleans, 8-bit floats), or if its dtype differs from the base's
+target is stored whole if it contains booleans or 8-bit floats, or if its dtype differs from the base's
 and one of the two is not a float. The recipe of a delta is in the header of each file.
 
 A tuned model often has a few tokens more than its base, such as `[PAD]`. Its delta then has rows that the

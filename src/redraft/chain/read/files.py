@@ -247,7 +247,7 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
 def _samples(log: dict[str, Any], name: str) -> Iterator[tuple[str, bytes]]:
     samples, about = log.get("samples") or [], log["eval"]
     if not isinstance(samples, list) or not all(isinstance(each, dict) for each in [about, *samples]):
-        raise RecordError(f"{name}: eval should be an object, and samples a list of objects.")
+        raise RecordError(f"{name}: eval should be an object, and samples should be a list of objects.")
     known = [one for one in enumerate(samples, start=1) if one[1].get("scores") or not one[1].get("error")]
     if failed := len(samples) - len(known):
         tell(f"{name}: left out {counted(failed, 'sample')} that failed.")

@@ -179,7 +179,7 @@ def with_system(fields: Fields) -> Chain:
 def completion(fields: Fields) -> Chain:
     """Read a prompt and its completion, as texts or lists of messages. Raise if KTO's `label` is false."""
     if str(fields.rest.get("label")).lower() == "false":
-        fields.fail("label", "is false: the completion was rejected. `redraft data import` drops it")
+        fields.fail("label", "is false: the completion was rejected. `redraft data import` drops the record")
     if isinstance(fields.rest["prompt"], list):
         before, after = (conversations.message_list(fields, name) for name in ("prompt", "completion"))
         return conversations.from_messages(fields, "completion", [*before, *after])

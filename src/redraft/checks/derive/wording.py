@@ -1,4 +1,4 @@
-"""Derive checks of words to use or avoid, beginning and end, case, and punctuation marks, from one table.
+"""Derive checks from one table: words to use or avoid, beginning and end, case, and punctuation marks.
 
 Below the table are the rules for JSON, for choices such as yes or no, and for the language.
 """

@@ -1,8 +1,8 @@
 """Find feedback and revisions that give away a gold answer by quoting it.
 
 A critic that sees the gold answer may copy it into its feedback, and the writer may copy it from there. A
-model trained on such chains learns to wait for the answer. Only literal quotes are found, not paraphrases: a
-whole gold text, or 30 characters of a longer one. Text that is also in the prompt does not count.
+model trained on such chains learns to wait for the answer. Paraphrases are not found, only quotations of a
+whole gold text or of 30 characters of a longer one. Text that is also in the prompt does not count.
 """
 
 from __future__ import annotations

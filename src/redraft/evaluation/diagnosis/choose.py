@@ -461,7 +461,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # evidence is damaged or missing
         hint = "Restore the files, or run the command with --choose again to make the missing ones."
-        raise UsageError(f"{folder!s:.200} lacks {CHOICE} or the answers behind {file}.", hint=hint) from None
+        raise UsageError(f"{folder!s:.200} lacks {CHOICE} or the answers for {file}.", hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."

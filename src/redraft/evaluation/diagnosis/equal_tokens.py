@@ -118,7 +118,7 @@ Basis = Literal["equal", "fewer", "more", "unknown"]
 
 @dataclass(frozen=True)
 class Versus:
-    """The comparison of one kind of way, such as revising, with another."""
+    """A comparison of one way to spend tokens, such as revising, with another."""
 
     IN_JSON: ClassVar = "model task by ours kind basis cost at decision p finding"
 

@@ -70,7 +70,7 @@ class Strategy:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of `revise` that produce this way."""
+        """The options that make `revise` work in this way."""
         if self.kind in SAMPLED:
             steered = {"steer": True} if self.kind == "steered" else {}
             return {"mode": "best-of", "drafts": self.texts, **steered}

@@ -51,7 +51,7 @@ Found = tuple[Chain, GivenAnswer]  # a record, and the answer in it
 
 
 def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[Match]:
-    """Match one or two files of answers by question, one file per model, in the order of the questions."""
+    """Return each question with its answers by one or two models, one file each, in the questions' order."""
     if len({file.resolve() for file in files}) < len(files):
         raise UsageError(f"{files[0]} is given twice.", hint="Give the answers of two models.")
     tables = [_answers(file, name) for file, name in zip(files, names_of(files), strict=True)]

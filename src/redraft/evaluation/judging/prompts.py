@@ -25,7 +25,7 @@ _CATEGORIES: Mapping[str, Category] = {
 
 
 def category_of(name: str) -> Category:
-    """Map a question's category to a category with its own criteria; `general` if there is none."""
+    """Map a question's category to one with criteria: `program` to `coding`; unknown ones to `general`."""
     return _CATEGORIES.get(name.strip().lower(), "general")
 
 

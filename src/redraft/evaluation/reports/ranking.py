@@ -66,7 +66,7 @@ class Battles:
         return [self._rate(sample, place, against) for place in range(len(self.names))]
 
     def _rate(self, sample: Bootstrap, place: int, against: str) -> Estimate:
-        """Return a rate and its interval. If all resamples agree, unseen questions widen the interval."""
+        """Return a rate and its interval, which is widened for unseen questions if all resamples agree."""
         names, mine = self.names, self.met[:, place]
 
         def rate(fits: Numbers) -> Numbers:

@@ -32,7 +32,7 @@ MOST_SHOWN = 2_000  # most records that the page shows
 
 @dataclass(frozen=True)
 class Run:
-    """A file of chains."""
+    """The results of one run, which is a file of chains."""
 
     name: str  # the stem of the file, or its whole name if the stem is not unique
     tally: Tally

@@ -321,7 +321,7 @@ def shortest(value: float) -> float:
 
 
 def positive(value: Any, what: str) -> float:
-    """Return an untrusted number between `LEAST` and `MOST`, or raise an error that names `what`."""
+    """Return `value` if it is a number between `LEAST` and `MOST`. Otherwise raise, naming `what`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < MOST:
         raise ModelError(f"{what} is {value!r:.40}, which is not a positive number of a sensible size.")
     return float(value)
