@@ -115,7 +115,7 @@ class Dropped:
                 yield each
 
     def advice(self, by_map: str) -> str | None:
-        """Return a hint for a run that read no record, or None; `by_map` is the hint if a field map may help."""
+        """Return a hint for a run that read no record, or None; `by_map` if a field map may help."""
         if not all(map(_OF_THE_WHOLE.match, self._unread)) or not self._unread:
             return by_map
         broken = ("this is not JSON", "this cannot be read as JSON")
