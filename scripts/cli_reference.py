@@ -58,7 +58,7 @@ INTRODUCTION = f"""\
 {MADE}
 
 Each command has a page with all its options, as `--help-all` prints them.
-`--help` and `redraft help COMMAND` show the options that people use.
+`--help` and `redraft help COMMAND` show the most common options.
 
 After `redraft --install-completion`, Tab completes commands and options in
 bash, zsh and fish.
