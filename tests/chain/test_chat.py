@@ -155,7 +155,7 @@ IMAGE = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_u
     ("record", "reason"),
     [
         (messages(user(IMAGE), said("A cat.")), "a message contains image_url, but only text is trained on"),
-        (messages(user("<image>?"), said("A cat."), images=["a.png"]), "only text can be trained, not images"),
+        (messages(user("<image>?"), said("A cat."), images=["a.png"]), "images cannot be learnt, only text"),
         (messages(user("Q"), said("A", reasoning_content="hm")), f"{LOST} thoughts"),
         (messages(user("Q"), said("I look.", tool_calls=[CALL])), f"{LOST} a tool call"),
         (messages(user("Q"), said(None, tool_calls=[CALL])), f"{LOST} a tool call"),

@@ -161,7 +161,7 @@ def spans_of(
     chain = loss_mask.ending_in_answer(chain)
     source = meta_of(chain, "source")
     if shown := next((name for name in ("images", "videos", "audios", "image") if source.get(name)), None):
-        raise RecordError(f"only text can be trained, not {shown}")
+        raise RecordError(f"{shown} cannot be learnt, only text")
     earlier = [message for message in chain.prompt.messages or () if message.get("role") == "assistant"]
     learnt = [is_learnt(message) for message in (*earlier, answer_message(chain))]
     if format == "chat":

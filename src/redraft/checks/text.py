@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """The form of answers without the phrase; for `lacks[part]`, only if that is a mark: `!`."""
+        """The form of answers without the phrase; `lacks[part]` has a form only for a mark, such as `!`."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
