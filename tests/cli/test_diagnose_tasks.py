@@ -486,7 +486,7 @@ def test_answers_that_break_the_promise_are_told() -> None:
         Path("way.yaml").write_text(re.sub(before, after, text))
         refused(redraft("ask", "Hi.", "--recipe", "way.yaml"), *said)
     Path("way.yaml").write_text("promise: [1]")
-    refused(redraft("ask", "Hi.", "--recipe", "way.yaml"), "way.yaml: promise is a list, but", "--choose again")
+    refused(redraft("ask", "Hi.", "--recipe", "way.yaml"), "way.yaml: promise is a list", "--choose again")
 
 
 def test_while_nothing_is_certain_the_choice_says_so() -> None:
