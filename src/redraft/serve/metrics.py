@@ -58,7 +58,7 @@ class Metrics:
         gauge("requests_inside", "Requests being answered or waiting").set_function(inside)
 
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
-        """Count a request, its usage and its seconds. `seen` is the state of its scope."""
+        """Count a request with its usage and duration. `seen` is the ASGI state of the request."""
         key = seen.get("key", ANYONE).name
         self._requests.labels(str(seen["status"]), key).inc()
         if (model := seen.get("model")) is None:
