@@ -1,7 +1,7 @@
 """Decide when a chain ends.
 
-Each rule is a function that the loop calls at one point. It returns why the chain ends there, or None if the
-chain continues. The rules for all modes come first, then those for `prompted`, then those for `native`.
+Each rule is a function that the loop calls at one point, and returns why the chain ends there, or None if the
+chain continues. The rules for all modes come first, then the rules for `prompted`, then those for `native`.
 `chain.best_step` chooses the best answer at the end.
 """
 
@@ -15,7 +15,7 @@ from redraft.revision.state import State
 
 STOP_OF_FINISH: dict[Finish, Stop] = {"max_tokens": "max_tokens", "context": "context"}
 STOP_OF_FINISH |= {"cancelled": "cancelled", "filtered": "ended", "error": "error"}
-"""Maps the finish of a cut last text to the stop of its chain."""
+"""Maps the finish of a cut last text to the stop of the chain."""
 
 
 def spent(state: State, role: Role = "writer") -> bool:
@@ -37,7 +37,7 @@ def no_room(state: State, role: Role = "writer") -> Stop | None:
 
 
 def repeated(state: State) -> Step | None:
-    """Return the previous step if the last answer repeats it instead of revising it; otherwise None."""
+    """Return the previous step if the last answer repeats its answer unrevised; otherwise None."""
     *before, after = state.steps or [Step(answer="")]
     if state.revisions <= state.plan.options.min_revisions or state.revisions == 0:
         return None
@@ -49,7 +49,7 @@ def repeated(state: State) -> Step | None:
 
 
 def followed(state: State) -> bool:
-    """Return whether another text may be written if the next one fails."""
+    """Return whether another text may follow if the next text fails."""
     plan, drafting = state.plan, not state.steps
     another = drafting and len(state.drafts) + 1 < plan.options.most_drafts
     return (another or len(state.steps) < plan.max_revisions) and not plan.wording.scores
@@ -67,7 +67,7 @@ def when_resumed(state: State) -> Stop | None:
 
 
 def after_draft(state: State, *, good: bool) -> Stop | None:
-    """Return why the chain ends after one of several drafts. A filtered or too long draft does not end it."""
+    """Return why the chain ends after one of several drafts; None after a filtered or too long draft."""
     if good:
         return "passed"
     cut = of_finish(state, state.steps[-1].finish)
@@ -114,10 +114,10 @@ def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | 
 def in_text(
     state: State, kind: SectionKind, index: int, steps: Sequence[Step], *, unsure: bool
 ) -> Stop | None:
-    """Return why the chain ends at the start of a section, or None if it continues.
+    """Return why the chain ends at the start of a section, or None if the chain continues.
 
-    The section contains or judges answer `index`. `steps` were read from the text so far. Set `unsure`
-    if the model is not certain of its feedback on the previous answer.
+    The section contains or judges answer `index`. `steps` were read from the text so far. Set `unsure` if the
+    model is not certain of its feedback on the previous answer.
     """
     before = steps[index - 1] if index else None
     if before is None or state.forced(index - 1):
@@ -137,7 +137,7 @@ def after_own_answer(state: State, index: int) -> Stop | None:
 
 
 def after_own_feedback(state: State, index: int, verdict: Verdict) -> Stop | None:
-    """Return why the chain ends after the model's own feedback."""
+    """Return why the chain ends after the model has judged its own answer."""
     if state.forced(index):
         return None
     return "accepted" if verdict == "accept" else "ended"

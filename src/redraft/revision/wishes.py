@@ -213,7 +213,7 @@ def _without_lines(answer: str, begin: int, end: int, wish: str) -> Edit:
 
 
 def _numbered(answer: str, edits: Sequence[Edit]) -> Iterator[Edit]:
-    """Yield the edits, and edits that renumber the items after removed items."""
+    """Yield the edits, and new edits that renumber the items after removed items."""
     yield from edits
     gone = [each for each in edits if each.made == "" and each.pointer is None]
     last, missing = dict[int, int](), dict[int, int]()  # by indentation: the last number, the removed items

@@ -43,14 +43,14 @@ from redraft.revision.words import Summary
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price"}
-"""Options that may differ when a run is resumed: they only affect speed, cost and the room for prompts."""
+"""Options that may differ when a run is resumed: speed, price, and the room for prompts."""
 
 _ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True)
 class Journaled:
-    """A file of replies, and the identities of the models whose replies go into it."""
+    """A file of replies, and the identities of the models that write the replies."""
 
     journal: Journal
     identities: dict[Role, Any]
@@ -139,7 +139,7 @@ def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
 
 @dataclass(frozen=True)
 class FileResult(RunResult):
-    """The result of a run, and counts for its file.
+    """The result of a run, with counts for the whole file.
 
     Attributes:
         summary: Counts for all chains of the file, including those of earlier runs.
@@ -163,7 +163,7 @@ class FileResult(RunResult):
 
 @dataclass
 class AnswerRun:
-    """A run that makes a chain for each record. Subclasses do more with each chain."""
+    """A run that makes a chain for each record. Subclasses process each chain further."""
 
     settings: Settings
     source: Path
@@ -198,7 +198,7 @@ class AnswerRun:
             self.settings = replace(self.settings, stand_ins={"checks": own})
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the options for a record: the run's checks, followed by the record's own."""
+        """Return the options for a record: the run's checks, followed by the record's checks."""
         if not self.must_pass:
             return {}
         try:
@@ -214,7 +214,7 @@ class AnswerRun:
         """Add details to the error of a chain without an answer."""
 
     def end(self) -> None:
-        """Clean up after the output is closed, however the run ended."""
+        """Clean up after the output is closed. `end` is called after errors too."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return further rows for the summary."""
