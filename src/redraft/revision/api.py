@@ -195,7 +195,7 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
 
     Args:
         answer: A text, or a chain. In a chain, the best answer is rewritten.
-        prompt: The prompt of the text. A chain's prompt is taken from the chain, but its checks are not.
+        prompt: The prompt of the text. For a chain, the chain's prompt is used. Checks must be given again.
         **options: The options of `revise`. `places` is a list of pairs of a place and a wish. A place is a
             passage that occurs once, a pair of indices (the end is excluded), or the JSON pointer of a
             value. A single wish, as in ["make it shorter"], may change any sentence. Without `places`, the
@@ -379,7 +379,7 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
 
 
 def prompt_of(prompt: Asked) -> Prompt:
-    """Return a text or messages as a `Prompt`. Raise `UsageError` if they are not valid."""
+    """Return a text or messages as a `Prompt`. Raise `UsageError` for an invalid prompt."""
     given = prompt.model_dump() if isinstance(prompt, Prompt) else prompt
     said = json.dumps(given, ensure_ascii=False, default=str)
     if said != whole(said):
@@ -418,7 +418,7 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
 _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
 
 SHORTEST = 16
-"""The smallest `max_tokens` with which adapters answer exercises. Right answers have at most 10 or so."""
+"""The smallest `max_tokens` for exercises by adapters. Right answers have up to about 10 tokens."""
 
 
 def settled(

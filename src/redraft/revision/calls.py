@@ -144,7 +144,7 @@ def _closed(schema: Any) -> Any:
 
 
 def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) -> None:
-    """Report checks of unknown tools or arguments. If `strict`, raise for arguments and misspelt tools."""
+    """Warn of checks on unknown tools or arguments. If `strict`, raise for arguments and misspelt tools."""
     offered = _named(tools)
     bare = {_bare(name): name for name in offered}
     known = f"an unknown tool (offered: {', '.join(offered)[:200] or 'none'})"
@@ -180,7 +180,7 @@ def _unknown(way: Sequence[str], schema: Any) -> str:
 
 
 async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> tuple[CheckResult, ...]:
-    """Run the tool checks, and return one result for each call. Unreadable arguments pass here."""
+    """Run the tool checks. Return a result for each call. Leave unreadable arguments to `judged`."""
     found, before, answered, named = list[CheckResult](), list[str](), list[str](), dict[str, str]()
     for message in prompt.messages or ():
         for call in message.get("tool_calls") or ():
@@ -210,7 +210,7 @@ def _name_of(call: Any) -> str:
 
 
 def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple[Step, Any]:
-    """Return a step with a call's arguments as the answer and `found` as feedback, and the tool's schema."""
+    """Return a step (a call's arguments as answer, `found` as feedback) and the tool's schema."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
     check = _check_of(_named(tools).get(function["name"], {}))
@@ -235,7 +235,7 @@ def reread(arguments: str) -> str | None:
 
 
 def respelt(call: dict[str, Any], tools: Tables) -> dict[str, Any]:
-    """Return a call with the argument names as the schema spells them: `user_id` for `userId`."""
+    """Return a call with the schema's spelling of argument names: `user_id` for `userId`."""
     with suppress(ValueError, RecursionError, TypeError, LookupError, AttributeError):
         function, text = call["function"], call["function"]["arguments"]
         schema = _closed(_named(tools)[function["name"]].get("parameters"))
@@ -320,7 +320,7 @@ def _reads(call: Mapping[str, Any]) -> bool:
 
 
 def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
-    """Return the tool of the last step's only call if the call's arguments are not JSON; otherwise None."""
+    """Return the tool of the last step's only call if the call's arguments are not JSON, otherwise None."""
     match steps[-1].tool_calls if steps else ():
         case (call,) if not _reads(call):
             return next((tool for tool in tools if _name_of(call) in _named([tool])), None)

@@ -1,6 +1,6 @@
 """Run the loop with engines and checks.
 
-The loop is a generator without I/O. It yields operations and events (`ops`). The driver does all I/O and
+The loop is a generator without I/O that yields operations and events (`ops`). The driver does all I/O and
 sends back the replies. The driver also enforces the time budget and cancellation, even if a call hangs.
 """
 

@@ -3,8 +3,8 @@
 The model decides when to stop. If the model is not certain of its feedback (`EngineInfo.certain`), the
 verdict is `unknown`, and the answer stays. If a model with adapters for roles cannot judge its answer, the
 base model answers instead. Before `min_revisions` is reached, a phrase that ends the chain is cut at its
-token boundary and replaced by `Revision is needed`. A stop string counts only in its section, because an
-answer may quote it. The model writes all feedback. Checks and other critics need another mode.
+token boundary and replaced by `Revision is needed`. A stop string that an answer only quotes does not end the
+section. The model writes all feedback. Checks and other critics need another mode.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from redraft.revision import stop as rules
 from redraft.revision.state import State
 
 LONGEST_WORK = 512
-"""The token limit of a chain on an exercise (`Plan.exercises`). The longest criticism has about 200."""
+"""Token limit of a chain on an exercise (`Plan.exercises`). The longest criticism has about 200 tokens."""
 
 
 @dataclass
@@ -145,7 +145,7 @@ class Stream:
         yield from self._announce(len(self.state.steps) - len(self.before))
 
     def flush(self) -> ops.Loop[None]:
-        """Yield events for text that was held back as a possible heading. The section ends here."""
+        """Yield events for text held back as a possible heading. Call this at the end of a section."""
         yield from self.show(self.parser.close())
 
     def force(self, text: str) -> ops.Loop[None]:
@@ -154,7 +154,7 @@ class Stream:
         yield from self.show(self.parser.feed(text))
 
     def keep(self, finish: Finish) -> None:
-        """Put the steps so far into the state. The last step ended with `finish`.
+        """Store the steps so far in the state. The last step ended with `finish`.
 
         The last step is left out if it was cut before it had any text, or if it follows uncertain feedback.
         """

@@ -5,7 +5,7 @@ The loop is a generator. The driver answers each yielded value:
 | yielded | sent back |
 |---|---|
 | `Continue`, `Ask` | the first `Delta` of a new stream; a stream that was open is closed |
-| `More` | the next `Delta` of the open stream; the last one has `finish` |
+| `More` | the next `Delta` of the open stream; the last delta has `finish` |
 | `RunChecks` | the checks' results, and the usage of a judge |
 | `Encode` | token ids |
 | an event | None |

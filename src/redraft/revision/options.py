@@ -1,4 +1,4 @@
-"""Define the options of `revise`, and check that they fit together.
+"""Define and check the options of `revise`.
 
 `check_options` checks everything that can be checked before a model is loaded. `choose_mode` checks that the
 model supports the mode.
@@ -62,7 +62,7 @@ class Budget:
                 )
 
     def tokens_left(self, usage: Usage, price: Price | None) -> int | None:
-        """Return how many more tokens a model with this price may generate; None for no limit."""
+        """Return how many more tokens a model with this price may generate, or None for no limit."""
         left = [] if self.tokens is None else [self.tokens - usage.completion_tokens]
         if self.usd is not None and price is not None and price.completion > 0:
             left.append(int(round(self.usd - (usage.cost_usd or 0), 9) * 1e6 / price.completion))
@@ -196,7 +196,7 @@ def is_place(value: Any) -> bool:
 
 
 class RevisionOptions(WaitOptions, PlainOptions):
-    """The options of `revise`, `arevise` and `stream`. Create them with `check_options`."""
+    """The options of `revise`, `arevise` and `stream`. Use `check_options` to create valid options."""
 
     model: Annotated[str | Engine, PlainValidator(_if(_is_engine))] = option(
         "a model reference (docs/engines.md), or an engine, which stays open",
@@ -319,14 +319,14 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether the judge may have to choose a draft or run a check. Check objects always count."""
+        """Whether the judge may have to choose a draft or run a check. True for any check object."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
 
     @property
     def unpriced(self) -> tuple[str, str] | None:
-        """The role and name of a model without a price, if the budget limits money; otherwise None.
+        """The role and name of a model without a price if the budget limits money, or None.
 
         References to servers are skipped, because the price is unknown until the engine is open.
         """
@@ -403,7 +403,7 @@ def check_together(found: RevisionOptions) -> None:
 
 
 def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
-    """Raise `RecordError` if no answer can pass all checks. Some checks may come from a record."""
+    """Raise `RecordError` if no answer can pass all checks."""
     if not checks:
         return
     from redraft.checks.exclusion import fault_of

@@ -151,7 +151,7 @@ def edits_of(state: State) -> list[Edit]:
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[str] = ()) -> list[Edit]:
-    """Return edits for the wrong, missing or surplus JSON values at `pointers`. At `kept`, types stay."""
+    """Return edits for wrong, missing or surplus JSON values at `pointers`. Keep the types at `kept`."""
     (start, text), found, gone = json_reading.json_in(answer), list[Edit](), list[list[str]]()
     for each in sorted(pointers) if start >= 0 else ():
         part = schema_at(schema, keys_of(each))
@@ -292,7 +292,7 @@ def _follows(begun: str, new: str) -> bool:
 def _made(
     answer: str, span: tuple[int, int], wide: tuple[int, int], without: Collection[str], case: str = ""
 ) -> Edit | None:
-    """Return an edit that drops an aside, or changes punctuation or case; None if only a model can help."""
+    """Return an edit that drops an aside or changes punctuation or case, or None if a model is needed."""
     (begin, end), before = span, answer[: wide[0]].rstrip(" ")
     if wide != span and answer[wide[0]] in "(,—–-" and before[-1:].isalnum():
         return Edit(len(before), wide[1], made=" " * answer[wide[1] :][:1].isalnum())
@@ -377,7 +377,7 @@ def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
 def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
     """Return the edits for the try after `step`; empty if all new texts in `step` are right.
 
-    The next text in `state.others` replaces a wrong text. Without another text, the sentence is rewritten.
+    The next text in `state.others` replaces a wrong text. If no text is left, the sentence is rewritten.
     """
     wrong = [at for each in step.checks if not each.passed for at in each.places if not isinstance(at, str)]
     found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0
@@ -426,7 +426,7 @@ def is_json(text: str) -> bool:
 
 
 def in_json(before: str, new: str, old: str, after: str) -> str:
-    """Return `new`, with a comma or quotes if needed in the JSON; "" if `new` cannot fit."""
+    """Fit `new` into JSON, with a comma or quotes if needed. Return "" if `new` does not fit."""
     said = json.dumps(new, ensure_ascii=False)
     forms = (new, new.rstrip(", ") + "," * old.endswith(","), said[1:-1], said)
     return next((form for form in forms if form and is_json(before + form + after)), "")

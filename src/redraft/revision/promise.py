@@ -125,7 +125,7 @@ class Watch:
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}
 
     def nothing_for(self, checks: Iterable[Any], changed: str = "") -> str:
-        """Return why the promise does not cover these checks or the option `changed`; "" if covered."""
+        """Return why the promise does not cover these checks or the option `changed`, or "" if covered."""
         types = {*types_of(getattr(check, "name", check) for check in checks)}
         if changed:
             which = changed.replace("checks", "check")

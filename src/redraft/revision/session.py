@@ -92,7 +92,7 @@ class Session:
     async def open(
         cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
     ) -> Self:
-        """Open the models. Call `wait` with the reason of each wait for a server, and with "" at its end."""
+        """Open the models. Call `wait` with the reason of each wait for a server, and with "" afterwards."""
         return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:

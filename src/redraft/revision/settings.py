@@ -105,7 +105,7 @@ class Settings:
         return cls(values, judge_was_named="judge" in asked, tell=tell, **of_recipe)
 
     def get(self, name: str) -> Any:
-        """Return a value; None if it was not given."""
+        """Return a value, or None if it was not given."""
         return getattr(self.values, name, None) if name in self.values.model_fields_set else None
 
     def over(self, **values: Any) -> Self:
@@ -124,7 +124,7 @@ class Settings:
             check_files(reference)
 
     def arguments(self) -> RevisionKeywords:
-        """Return the arguments of `arevise`, with models as references. With a judge, checks stay text."""
+        """Return the arguments of `arevise`, with models as references. With a judge, checks stay strings."""
         flags: Flags = self.values
         given = {name: value for name, value in flags.explicit.items() if name in PlainOptions.model_fields}
         if flags.check:

@@ -2,7 +2,7 @@
 
 `State` contains the steps so far and their usage, and chooses the best answer. No generated text is dropped:
 a text that was cut is a step whose `finish` says why. When a chain is resumed, the text that was cut is
-generated again. Everything before it is kept, and the usage of all attempts counts.
+generated again. Earlier text is kept, and the usage of all attempts counts.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Plan:
 
     @property
     def critic_role(self) -> Literal["writer", "critic"]:
-        """The role that criticises: the critic if there is one, otherwise the writer."""
+        """The role that criticises: the critic, or the writer if there is no critic."""
         return "critic" if self.critic else "writer"
 
     @property
@@ -190,7 +190,7 @@ class State:
         return len(self.steps) - 1
 
     def forced(self, index: int) -> bool:
-        """Return whether answer `index` must be revised, even if its feedback accepts it."""
+        """Return whether answer `index` must be revised, even if the feedback accepts the answer."""
         return index < self.plan.options.min_revisions
 
     def room(self, role: Role = "writer", *, used: int = 0, most: int | None = None) -> int:
@@ -268,7 +268,7 @@ class State:
 
     @property
     def holds(self) -> bool:
-        """Whether the adapters' calculation for an exercise is right and leads to their last answer."""
+        """Whether the adapters' calculation for an exercise is right and leads to the last answer."""
         own = self.steps[: self.own] or [Step(answer="")]
         begun = max((index for index, step in enumerate(own) if step.fresh), default=0)
         led = own[-1].complete and f"so {own[-1].answer.strip()}, and" in own[begun].criticism

@@ -1,4 +1,4 @@
-"""Ask checks for the form of an answer and, while it streams, whether the answer can still pass.
+"""Ask checks for the form of an answer and, during streaming, whether the answer can still pass.
 
 A user's check may raise or hang, so calls of `prefix` and `form` have a time limit.
 """

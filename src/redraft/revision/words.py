@@ -50,7 +50,7 @@ Change = tuple[Literal["same", "gone", "new"], str]
 
 
 def changes(before: str, after: str) -> list[Change] | None:
-    """Return the word diff of two texts; None if they have little in common, or are too long to compare.
+    """Return the word diff of two texts, or None if the texts are too long or have too little in common.
 
     A single equal word between two changes counts as changed, because the diff then reads better.
     """
@@ -262,7 +262,7 @@ def is_unreported(chain: Chain) -> bool:
 
 
 def cost_by_role(chain: Chain) -> dict[str, float | None]:
-    """Return the cost of each role that was asked, in USD; None for a model without a price."""
+    """Return the cost in USD of each role that was asked, or None for a model without a price."""
     if not chain.usage_by_role:
         return {"writer": chain.usage.cost_usd}
     return {role: used.cost_usd for role, used in chain.usage_by_role.items()}

@@ -125,7 +125,7 @@ class Body(BaseModel):
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Return the validated body. Unknown fields are reported first, then unsupported ones."""
+        """Return the validated body. Unknown fields are reported before unsupported fields."""
         try:
             return cls.model_validate(_few(cls, given, cls.never))
         except ValidationError as error:

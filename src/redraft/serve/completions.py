@@ -64,7 +64,7 @@ class CompletionRequest(requests.SampledRequest):
 
 
 async def continued(asked: requests.Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Delta], None]:
-    """Continue the texts in turn, and yield each delta with a text's index. A timeout is not an error."""
+    """Continue the texts in turn. Yield deltas, each with a text's index. A timeout only cuts a text."""
     engine = requests.engine_of(asked.options)
     if provider := asked.options.trace:
         from redraft.revision.trace import TracedEngine, tracer_of

@@ -38,7 +38,7 @@ _KINDS = {
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
     HTTPStatus.UNPROCESSABLE_ENTITY: "server_error",  # the answer is at fault, not the request
 }
-"""The `type` of an error with this status. litellm relies on these types."""
+"""The `type` of an error, by HTTP status. litellm relies on these types."""
 
 
 class Refusal(errors.RedraftError):
@@ -91,7 +91,7 @@ def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
 
 
 def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
-    """Convert an exception to an error for the client. `asked_in` is the prompt's field. Log bugs."""
+    """Convert an exception for the client, and log bugs. `asked_in` names the field with the prompt."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, errors.ContextError):

@@ -166,7 +166,7 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
     """Make the chains in turn. Yield events, each with the index of an answer.
 
     The answer is empty, as OpenAI's clients expect, if `max_tokens` ends a reply before its answer, or if a
-    model that should not revise generates nothing. Other empty replies raise, because they cannot be revised.
+    model that should not revise generates nothing. Any other empty reply raises `EmptyReply`.
     """
     for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
@@ -217,7 +217,7 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Await `work` for a client. If the client disconnects, call `leave`. On True, wait `GRACE` seconds.
+    """Await `work`. If the client disconnects and `leave()` is true, let `work` end within `GRACE` seconds.
 
     Raises:
         ClientGone: The client disconnected first. The work has ended, or was cancelled.

@@ -44,7 +44,7 @@ class Gate:
     async def entered(
         self, engine: object, wait: Callable[[], Awaitable[None]] | None = None
     ) -> AsyncIterator[CancelToken]:
-        """Wait until the engine may answer another request. The request counts inside the `with` block.
+        """Wait until the engine may answer another request. The request is active inside the `with` block.
 
         Call `wait` if the request has to wait. Yield a token that cancels the request.
         """
@@ -100,7 +100,7 @@ class Gate:
 
 
 def down(engine: object) -> Refusal | None:
-    """Return the refusal of a request if the engine is down; None otherwise."""
+    """Return the refusal of a request if the engine is down, or None otherwise."""
     if isinstance(engine, WrappedEngine):
         return down(engine.wrapped)
     if isinstance(engine, Watched) and engine.health.resting:

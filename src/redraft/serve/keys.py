@@ -1,7 +1,7 @@
 """Check API keys, and limit the models and requests of each key. The server stores only digests of keys.
 
 Each line of a key file contains a key and the key's limits (docs/operate.md). The key is plain text, or
-`sha256:` and a digest. "A minute" is the last 60 seconds. A request counts before its body is read.
+`sha256:` and a digest. Limits per minute cover the last 60 seconds. A request counts before its body is read.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Key:
     def entered(self, seen: Mapping[str, Any]) -> Iterator[None]:
         """Count a request inside the `with` block. Raise `Refusal` if the request exceeds a limit of the key.
 
-        At the end of the block, `seen` contains the reply's status. A request with status 503 does not count.
+        The caller stores the reply's status in `seen`. A request with status 503 does not count.
         """
         used, came = self.used, monotonic()
         if self.parallel is not None and used.inside >= self.parallel:
@@ -111,11 +111,11 @@ class Keys:
 
     @classmethod
     def once(cls, key: str) -> Self:
-        """Return keys with only this key, which is not in any file."""
+        """Return a `Keys` that has only `key` and no file."""
         return cls((Key(digest_of(key)),), Path())
 
     def find(self, authorization: str) -> Key | None:
-        """Return the key in an `Authorization` header (`Bearer KEY`); None if the key is unknown."""
+        """Return the key in an `Authorization` header (`Bearer KEY`), or None if the key is unknown."""
         self._read_again()
         scheme, _, key = authorization.partition(" ")
         given = digest_of(key.strip())
@@ -123,7 +123,7 @@ class Keys:
         return matches[0] if matches and scheme.lower() == "bearer" else None
 
     def now(self, key: Key) -> Key | None:
-        """Return the current version of a key from the key file; None if the key was revoked."""
+        """Return the current version of a key from the key file, or None if the key was revoked."""
         self._read_again()
         return next((each for each in self.all if each.digest == key.digest), None)
 
@@ -144,7 +144,7 @@ class Keys:
         self.expect(self._served)
 
     def expect(self, served: Sequence[str]) -> None:
-        """Warn, now and after each reading, about equal names of keys and about models not in `served`."""
+        """Warn of duplicate key names, and of models not in `served`, now and whenever the file is read."""
         self._served = served
         for name, count in Counter(key.name for key in self.all).items():
             if count > 1 and (b"", name) not in self._told:

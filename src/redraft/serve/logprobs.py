@@ -40,7 +40,7 @@ class Noting(WrappedEngine):
         self._taken: dict[int, tuple[int, int]] = {}
 
     def take(self, index: int) -> tuple[int, list[Token]]:
-        """Return the tokens since the last call for this answer, after the length of the earlier text."""
+        """Return the length of an answer's text at the last call, and the tokens generated since then."""
         taken, before = self._taken.get(index, (0, 0))
         tokens = self._answers[index][taken:] if index < len(self._answers) else []  # else it has not begun
         self._taken[index] = taken + len(tokens), before + sum(len(token.text) for token in tokens)
@@ -113,7 +113,7 @@ def _named(text: str, number: float) -> dict[str, Any]:
 
 
 def of_completion(before: int, tokens: Sequence[Token]) -> dict[str, Any]:
-    """Return tokens as `logprobs` of `/v1/completions`. `before` is the length of the earlier text."""
+    """Return `logprobs` of `/v1/completions`. `before` is the length of the text before the tokens."""
     tops = [dict(token.likeliest) for token in tokens]
     return {
         "tokens": [token.text for token in tokens],

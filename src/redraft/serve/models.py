@@ -64,7 +64,7 @@ class Model:
 
 
 class Models:
-    """The models by name. Unknown until `offer` is called."""
+    """The models by name. The server calls `offer` when the models are loaded."""
 
     def __init__(self, passes: Mapping[str, frozenset[str]] | None = None) -> None:
         self.passes = passes or {}  # the fields beyond OpenAI's that each model's server accepts

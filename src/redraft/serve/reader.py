@@ -1,4 +1,4 @@
-"""Read a request's body as a JSON object, within limits on size, on JSON values and on total memory.
+"""Read a request's body as a JSON object, with limits on size, number of values, and memory for all bodies.
 
 Parsed JSON can take 25 times the memory of its text, and each value costs time in every function that handles
 the body. So values are counted before parsing, and large bodies are parsed one after another.
@@ -98,7 +98,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # alone, or half of a valid pair
 
 
 def object_of(body: bytes) -> dict[str, Any]:
-    """Parse a body as a JSON object, and drop null fields. Refuse repeated names: parsers differ there."""
+    """Parse a JSON object, and drop null fields. Refuse repeated names, on which parsers disagree."""
     for signs, most, what in ((b"[{:", PARTS, "lists, objects and names"), (b",", VALUES, "values")):
         if (parts := counted(body, signs, most)) > most:
             message = f"the body contains {parts:,} {what}, but this server allows {most:,} at most."

@@ -426,7 +426,7 @@ class ChatReply(Reply):
 
 
 def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
-    """Return an event of a chain as JSON for clients that show the steps; None for events without a step.
+    """Return an event of a chain as JSON for clients that show the steps, or None for events without a step.
 
     Set `live` if the text of the answer is streamed as content.
     """

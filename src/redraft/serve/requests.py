@@ -137,7 +137,7 @@ class Accepted:
 
     @property
     def begins(self) -> re.Pattern[str] | None:
-        """A pattern for the beginning of an allowed JSON object or list; None without a JSON check."""
+        """A pattern for the beginning of an allowed JSON object or list, or None without a JSON check."""
         found = (schema_of(cast("Check", check)) for check in self.options.checks)
         schemas = [schema for schema in found if schema is not None]
         if not schemas:

@@ -142,7 +142,7 @@ class FileResult(RunResult):
     """The result of a run, with counts for the whole file.
 
     Attributes:
-        summary: Counts for all chains of the file, including those of earlier runs.
+        summary: Counts for all chains of the file, including chains of earlier runs.
         must_pass: Whether an answer that does not pass its checks makes the exit status 1.
     """
 
@@ -341,7 +341,7 @@ class AnswerRun:
 
 
 def answer_file(source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]) -> FileResult:
-    """Answer a file of prompts; check and revise each answer. `redraft answer` makes the same files.
+    """Answer a file of prompts, and check and revise each answer. `redraft answer` makes the same files.
 
     After any stop, the same call or command resumes the run. This works in notebooks too.
 
@@ -351,8 +351,8 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
         **options: As listed below; all are optional. Models must be references, not engines.
 
     Raises:
-        UsageError: An option is unknown, or two do not fit together.
-        RecordError: The prompts cannot be read, or two have the same id.
+        UsageError: An option is unknown, or two options do not fit together.
+        RecordError: The prompts cannot be read, or two prompts have the same id.
         OutputError: `output` cannot be written, is in use, or was made with other settings.
         EngineError, CheckError: The run failed. `output` has the results so far.
         KeyboardInterrupt: Ctrl-C ended the run. `output` has the results so far.

@@ -1,4 +1,4 @@
-"""Plan a run of any kind: its parallel items, its limits and its stored replies.
+"""Plan a run of any kind: parallel items, limits and stored replies.
 
 Each command that makes a file item by item has a `RunPlan`, which connects models, journal and batches to the
 harness of `jobs`.
@@ -59,7 +59,7 @@ class RunResult:
 
     @property
     def failed(self) -> int:
-        """The number of items that failed. The next run tries them again."""
+        """The number of items that failed. The next run tries failed items again."""
         return self.job.causes.total()
 
     @property
@@ -111,9 +111,9 @@ class RunPlan:
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
-        """Return the plan for these `RunOptions`. With `journal`, the run keeps a journal beside the file.
+        """Return the plan for these `RunOptions`. With `journal`, the run keeps a journal next to the file.
 
-        A share writes to its own file. A file in a store is copied to this machine.
+        A share has a separate file. A file in a store is copied to this machine.
         """
         options, share, file, whole, store = settings.values, None, path_of(out), None, None
         names = ("cache", "batch", "pause", "quiet", "on_event")
@@ -155,7 +155,7 @@ class RunPlan:
 
     @property
     def own_replies(self) -> Path | None:
-        """The path of this run's journal; None if the run stores no replies or uses a cache."""
+        """The path of this run's journal, or None if the run stores no replies or uses a cache."""
         own, batches = _beside(self.out, ".journal.db"), _beside(self.out, ".batches.jsonl")
         needed = self.keeps_replies or self.batch or self.share or own.exists() or batches.exists()
         return own if needed and not self.cache else None

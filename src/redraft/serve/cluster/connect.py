@@ -1,7 +1,7 @@
 """Connect to a running Ray cluster, or start a local cluster for the duration of the work.
 
 A local cluster listens on 127.0.0.1, requires a token, has no dashboard and sends no usage reports. redraft
-doesn't configure a running cluster, and sends a token to it unless the environment says otherwise. This
+does not configure a running cluster. Connections use a token unless `RAY_AUTH_MODE` says otherwise. This
 process must run on a machine of the cluster. Ray's client (`ray://`) is refused, because it sends pickles.
 """
 
@@ -76,7 +76,7 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
     Raises:
         MissingExtra: Ray is not installed.
         UsageError: `address` is not an address, or is for Ray's client.
-        ClusterError: There is no cluster, it refuses to connect, or a machine has another redraft or Python.
+        ClusterError: No cluster accepts the connection, or a machine has another redraft or Python.
     """
     ray = _module(address)
     how: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
@@ -143,7 +143,7 @@ def versions() -> dict[str, str]:
 
 
 def check_versions(theirs: Mapping[str, Any], machine: str) -> None:
-    """Raise `ClusterError` if the versions on `machine` differ from the versions here."""
+    """Raise `ClusterError` if the versions of `machine` differ from this machine's versions."""
     for name, ours in versions().items():
         if (found := theirs.get(name)) != ours:
             message = f"{name} is {found or 'not installed'} on the machine {machine}, but {ours} here."
@@ -151,7 +151,7 @@ def check_versions(theirs: Mapping[str, Any], machine: str) -> None:
 
 
 def check_machines(ray: Any) -> None:
-    """Raise `ClusterError` if a machine of the cluster has no redraft, or different versions from here."""
+    """Raise `ClusterError` if `versions` differ between machines of the cluster, or redraft is missing."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     asked, replies = ray.remote(_versions_as_json), dict[str, Any]()

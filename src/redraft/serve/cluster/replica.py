@@ -34,7 +34,7 @@ HOMES = 10_000  # chains whose replica is remembered
 
 
 class Fault(NamedTuple):
-    """An error of redraft as its class and attributes, which can be sent to another process."""
+    """The class and attributes of a redraft error, which can be sent to another process."""
 
     kind: type[RedraftError]
     said: Mapping[str, Any]
@@ -61,12 +61,12 @@ class ReplicaPiece(NamedTuple):
 
 
 class Replica:
-    """An engine on a node. Ray Serve creates replicas, and replaces those that die."""
+    """An engine on a node. Ray Serve starts replicas, and replaces dead replicas."""
 
     async def __init__(self, reference: str, how: Mapping[str, Any], folder: str) -> None:  # type: ignore[misc]
         """Open the engine of a model reference.
 
-        Paths are relative to `folder` if the node has it. `how` contains arguments of `load_engine`.
+        Paths are relative to `folder`, if that folder exists here. `how` contains arguments of `load_engine`.
         """
         from ray import serve
 
@@ -144,7 +144,7 @@ async def bundled(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delta
 
 
 class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read Ray
-    """Sends a chain to the same replica each time. Runs in the process that sends requests."""
+    """Prefers the same replica for all requests of a chain. Runs in the process that sends requests."""
 
     def initialize_state(self) -> None:
         """Start without any chains."""

@@ -31,7 +31,7 @@ _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | 
 
 
 def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds) -> Any:
-    """Return the deployment of a model, bound to its reference and the arguments of `load_engine`."""
+    """Return the deployment of a model, bound to the model reference and the arguments of `load_engine`."""
     from ray import serve
     from ray.serve.config import RequestRouterConfig
 

@@ -139,10 +139,10 @@ def make_shares(
     quiet: bool = False,
     say: Callable[[str], None],
 ) -> SharesResult:
-    """Make all shares of a job on Ray, and merge them into `out`.
+    """Make all shares of a job on Ray, and merge the outputs into `out`.
 
     `pool` limits the processes that make shares at once. Ray may start machines for `pool.least` processes.
-    More processes start if there is room. None means as many as fit.
+    More processes start if there is room. Without `pool`, as many processes start as fit.
 
     Raises:
         MissingExtra, ClusterError: Ray is missing, there is no cluster, or the cluster cannot do the work.

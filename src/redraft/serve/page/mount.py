@@ -80,7 +80,7 @@ class Logins:
     _open: OrderedDict[bytes, tuple[float, Key]] = field(default_factory=OrderedDict)
 
     def enter(self, key: str, *, secure: bool) -> str | None:
-        """Log in with a key. Return the value of `Set-Cookie`; None if the key is wrong."""
+        """Log in with a key. Return the value of `Set-Cookie`, or None if the key is wrong."""
         if (found := self.keys.find(f"Bearer {key}")) is None:
             return None
         token = secrets.token_urlsafe(32)
@@ -90,7 +90,7 @@ class Logins:
         return self._cookie(token, LIFETIME, secure=secure)
 
     def key_of(self, cookies: str) -> Key | None:
-        """Return the key of a logged-in visitor; None for other visitors.
+        """Return the key of a logged-in visitor, or None for other visitors.
 
         Only digests are looked up, so the time taken reveals nothing about tokens.
         """
@@ -122,7 +122,7 @@ class LoginBody(Body):
 
 
 class Ballot(Body):
-    """A vote on two answers to a question. Lists have the order in which the answers were shown."""
+    """A vote on two answers to a question. Names and answers are in the order shown."""
 
     whole: ClassVar[str] = "a vote"
     id: Annotated[str, Field(pattern=r"^[\w-]{8,64}$", description="8 to 64 letters and digits")]
