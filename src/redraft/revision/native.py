@@ -93,7 +93,7 @@ class Stream:
 
     @property
     def role(self) -> EngineRole:
-        """The role that writes next; empty if the model has no adapters for roles."""
+        """The role that writes next, or "" if the model has no adapters for roles."""
         if not self.state.plan.info.roles:
             return ""
         return "answer" if self.place == ("answer", 0) else "revise"

@@ -107,7 +107,7 @@ class Text:
 
     @property
     def value(self) -> Any:
-        """The JSON value of an answer so far, if `output=` was given; None before the JSON begins."""
+        """The JSON value of an answer so far, if `output=` was given, or None before the JSON begins."""
         return self.read() if self.read else None
 
 

@@ -308,7 +308,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def most_revisions(self) -> int:
-        """The largest number of revisions; without `max_revisions`, at least `min_revisions`."""
+        """The largest number of revisions. Without `max_revisions`, this is at least `min_revisions`."""
         given = "max_revisions" in self.model_fields_set
         return self.max_revisions if given else max(self.max_revisions, self.min_revisions)
 

@@ -101,7 +101,7 @@ def _touch(one: Place, other: Place) -> bool:
 
 
 def edits_of(state: State) -> list[Edit]:
-    """Return the parts of the last answer to rewrite, in order; empty if the answer should not be patched.
+    """Return the parts of the last answer to rewrite, in order, or [] if the answer should not be patched.
 
     Every failed check must name places. All places together must cover less than half of the text, unless the
     option `places` is set. If a patch did not raise the score, there is no second patch.
@@ -325,7 +325,7 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
 
 
 def _widened(answer: str, begin: int, end: int, *, narrow: bool) -> tuple[int, int]:
-    """Widen a word to its compound and to enclosing marks. With `narrow`, cut a phrase to its only number."""
+    """Widen a word to its hyphenated compound and enclosing marks. If `narrow`, keep only a lone number."""
     if answer[begin:end].isalpha():
         left = re.search(r"(?:[^\W\d_]+-)*\Z", answer[max(begin - 40, 0) : begin])
         right = re.compile(r"(?:-[^\W\d_]+)*").match(answer, end)
@@ -375,7 +375,7 @@ def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
 
 
 def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
-    """Return the edits for the try after `step`; empty if all new texts in `step` are right.
+    """Return the edits for the try after `step`, or [] if all new texts in `step` are right.
 
     The next text in `state.others` replaces a wrong text. If no text is left, the sentence is rewritten.
     """

@@ -266,7 +266,7 @@ def _string(said: str, old: str, edit: Edit) -> str:
 def pieces_of(
     reply: str, olds: Sequence[str], *, whole: bool = True, lists: bool = False, free: Collection[int] = ()
 ) -> dict[int, str]:
-    """Return the numbered parts of a reply; empty if a number is wrong or other text comes first.
+    """Return the numbered parts of a reply, or {} if a number is wrong or other text comes first.
 
     A part is a line, a paragraph if the old part has several lines, or a list if `lists` is set. Other text
     is dropped, except from parts whose number is in `free`. If not `whole`, the last part is dropped.

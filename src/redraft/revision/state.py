@@ -244,7 +244,7 @@ class State:
         self.drafting = False
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
-        """Return whether a text is an echo of the prompt, the requests or the steps `before` it."""
+        """Return whether a text echoes the prompt, the requests or the steps in `before`."""
         if self.plan.json is not None:
             return False
         from redraft.checks.echo import is_echo  # importing it compiles patterns

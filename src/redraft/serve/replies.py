@@ -204,7 +204,7 @@ class AnswerMessage:
 
     @property
     def unmet(self) -> dict[str, Any]:
-        """The messages of failed checks of the final answer or call; empty if all checks pass."""
+        """The messages of failed checks of the final answer or call, or {} if all checks pass."""
         found = [*_unmet(self.finished), *[CALLS_CUT] * _calls_cut(_final(self.finished))]
         return {"unmet": found} if found else {}
 
@@ -317,7 +317,7 @@ class Reply(ABC):
         yield DONE
 
     def waiting(self) -> bytes:
-        """Return the server-sent event for a request in the queue; empty without `include_steps`."""
+        """Return the server-sent event for a request in the queue, or b"" without `include_steps`."""
         return b""
 
     def failed(self, refusal: Refusal) -> bytes:
@@ -392,7 +392,7 @@ class ChatReply(Reply):
             yield self._said(index, Piece(field, text))
 
     def waiting(self) -> bytes:
-        """Return the server-sent event for a request in the queue; empty without `include_steps`."""
+        """Return the server-sent event for a request in the queue, or b"" without `include_steps`."""
         return self._chunk(0, {"redraft": {"type": "waiting"}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:

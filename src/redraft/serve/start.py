@@ -195,7 +195,7 @@ class Opening:
 
 
 def usual_name(settings: Settings) -> str:
-    """Return a model's name from its reference; empty if the reference names only a server."""
+    """Return a model's name from its reference, or "" if the reference names only a server."""
     reference, *_ = references_of(settings.references()["model"])
     if "://" in reference:
         return reference.partition("#")[2]

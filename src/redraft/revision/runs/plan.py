@@ -69,7 +69,7 @@ class RunResult:
 
     @property
     def limit(self) -> str:
-        """The limit that ended the run, in words; empty if the run reached no limit."""
+        """The limit that ended the run, in words, or "" if the run reached no limit."""
         return self.job.counts.limit
 
     @property
