@@ -1,7 +1,7 @@
 """Make a chain from a prompt and a model: `revise`, `arevise` and `stream`.
 
-This module checks the options, opens the engines and chooses the mode. The loop does the rest. This module
-neither retries requests nor writes output files.
+This module checks the options, opens the engines and chooses the mode. Retries and output files belong to
+other modules.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 
 class Background:
-    """Runs coroutines in one thread with one event loop, which starts on first use."""
+    """Runs coroutines on an event loop in a thread. The first call starts the thread."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -74,7 +74,7 @@ class Background:
         self._of_parent: list[dict[object, Engine]] = []
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine and wait for it. Ctrl-C cancels it."""
+        """Run a coroutine and wait for the result. Ctrl-C cancels the coroutine."""
         if threading.current_thread() is self._thread:
             work.close()
             message = "redraft.revise was called inside an async check of redraft.revise."
@@ -100,7 +100,7 @@ class Background:
     def close(self) -> None:
         """Close the engines and end the thread.
 
-        This runs as the interpreter exits, when no thread can start, not even in an engine's `aclose`.
+        This runs as the interpreter exits, when an engine's `aclose` can no longer start threads.
         """
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None
@@ -145,7 +145,7 @@ Load = Callable[[Role, str], Awaitable[Engine]]  # open the engine of a model re
 
 
 async def stream(prompt: Asked, **options: Unpack[RevisionKeywords]) -> AsyncGenerator[Event, None]:
-    """Make a chain and yield its events as they come: `Text`, `StepDone`, `Progress`, and finally `Finished`.
+    """Make a chain, and yield its events: `Text`, `StepDone`, `Progress`, and finally `Finished`.
 
     Args:
         prompt: A text, a `Prompt` or chat messages.
@@ -186,18 +186,18 @@ async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
 async def apatch(
     answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]
 ) -> Chain[Any]:
-    """Rewrite passages of an answer, and nothing else. Arguments and errors are as in `patch`."""
+    """Rewrite only passages of an answer. Arguments and errors are as in `patch`."""
     return await arevise(**to_patch(answer, prompt, **options))
 
 
 def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]) -> Chain[Any]:
-    """Rewrite passages of an answer, and nothing else. This needs no `await`.
+    """Rewrite only passages of an answer, without `await`.
 
     Args:
         answer: A text, or a chain. In a chain, the best answer is rewritten.
-        prompt: The prompt of the text. A chain contains its own prompt, but no checks.
-        **options: The options of `revise`. `places` is a list of pairs: a place, and a wish for it. A place
-            is a passage that occurs once, a pair of indices (the end is excluded), or the JSON pointer of a
+        prompt: The prompt of the text. For a chain, the chain's prompt is used. Checks must be given again.
+        **options: The options of `revise`. `places` is a list of pairs of a place and a wish. A place is a
+            passage that occurs once, a pair of indices (the end is excluded), or the JSON pointer of a
             value. A single wish, as in ["make it shorter"], may change any sentence. Without `places`, the
             passages in which `checks` find faults are rewritten.
     """
@@ -257,7 +257,7 @@ async def _revise_kept(prompt: Asked, options: RevisionOptions) -> Chain:
 async def finished(
     events: AsyncGenerator[Event, None], show: Callable[[Event], None] = lambda _: None
 ) -> Chain:
-    """Return the chain of the last event. `show` is called with every event."""
+    """Return the chain of the `Finished` event. Call `show` with every event."""
     async for event in events:
         show(event)
         if isinstance(event, Finished):
@@ -275,8 +275,8 @@ async def make(
 ) -> AsyncGenerator[Event, None]:
     """Make a chain as `stream` does, with engines that the caller opens and closes.
 
-    The time budget starts here: if it ends before the engines are open, the chain has no new steps. Options
-    are checked again, because they may have changed since `check_options`.
+    The time budget starts here. If the time ends before the engines are open, the chain has no new steps.
+    Options are checked again, because the caller may have changed them after `check_options`.
     """
     check_together(options)
     asked = prompt_of(prompt)
@@ -379,7 +379,7 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
 
 
 def prompt_of(prompt: Asked) -> Prompt:
-    """Return a text or messages as a `Prompt`. Raise `UsageError` if they are not valid."""
+    """Return a text or messages as a `Prompt`. Raise `UsageError` for an invalid prompt."""
     given = prompt.model_dump() if isinstance(prompt, Prompt) else prompt
     said = json.dumps(given, ensure_ascii=False, default=str)
     if said != whole(said):
@@ -418,20 +418,20 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
 _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
 
 SHORTEST = 16
-"""The least `max_tokens` with which adapters answer exercises. Right answers have at most about 10 tokens."""
+"""The smallest `max_tokens` for exercises by adapters. Right answers have up to about 10 tokens."""
 
 
 def settled(
     asked: Prompt, options: RevisionOptions, info: EngineInfo, *, once: bool | None = None
 ) -> tuple[RevisionOptions, tuple[str, ...]]:
-    """Decide who answers: the default model's adapters, or its base model alone.
+    """Decide whether the default model's adapters or its base model alone answers.
 
     Args:
         once: Whether revising is ruled out. By default, the options decide.
 
     Returns:
-        The options, and the questions to put to the adapters (`engines.learnt`). Without questions, the base
-        model answers: once, unless revisions, checks or a critic are requested.
+        The options, and the questions for the adapters (`engines.learnt`). Without questions, the base model
+        answers, and revises only if revisions, checks or a critic are requested.
     """
     drafts = options.mode == "best-of"  # the adapter writes them if it has learnt the task
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)
@@ -465,7 +465,7 @@ def _alone(asked: Prompt) -> str:
 
 TOLD = 2
 """The number of revisions with feedback before fresh drafts. Models that follow instructions gain from two
-(docs/diagnose.md), but hardly from a third."""
+revisions, but hardly from a third (docs/diagnose.md)."""
 
 
 def _plan(
@@ -539,12 +539,12 @@ OF_TEXTS = {
     "additionalProperties": {"type": "string"},
     "minProperties": 1,
 }
-"""The schema of JSON that may contain words: an array or an object of texts."""
+"""The schema of JSON that may contain words: an array or an object of strings."""
 _BOUNDS = re.compile(r'"(?:enum|const|pattern|format|maxLength)"')
 
 
 def check_plain(plan: Plan) -> None:
-    """Raise if an engine would drop a part of the prompt: an image, a name, a tool call."""
+    """Raise if an engine would drop an image, a name or a tool call in the prompt."""
     messages = base_messages(plan.asked, plan.options.system)
     for info in filter(None, (plan.info, plan.critic)):
         if not info.any_message:

@@ -1,4 +1,4 @@
-"""Fit an English article to the rewritten passage after it."""
+"""Fit an English article to the rewritten passage that follows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _A = re.compile(
 
 
 def with_article(before: str, new: str, text: str) -> tuple[str, str]:
-    """Return `before` and the `new` passage after it, with "a" or "an" as needed.
+    """Return `before` and the `new` passage that follows, with "a" or "an" as needed.
 
-    A changed article moves from `before` to `new`. An article that begins `new` replaces one that ends
-    `before`. If the whole `text` is not English, nothing changes.
+    A changed article moves from `before` to `new`. If `new` begins with an article, an article at the end of
+    `before` is dropped. If the whole `text` is not English, nothing changes.
     """
     article = _ARTICLE.search(before)
     if not article or not new[:1].isalnum() or not _ENGLISH.search(text):

@@ -1,4 +1,4 @@
-"""Judge tool calls, before anyone runs them, by the tool's name and its JSON Schema.
+"""Judge tool calls by the tool's name and its JSON Schema, before the client runs the calls.
 
 If a call does not fit, the model gets the error that the tool would raise, and calls again.
 """
@@ -37,7 +37,7 @@ ONE = failed("Only one call at a time is allowed.")
 RIGHT = "This call fits, and is kept. Do not make it again."
 Tables = Sequence[Mapping[str, Any]]
 _DATA = re.compile(r"""\s*+(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
-"""Matches the beginning of a patch or of a call's arguments, not of an answer to a person."""
+"""Matches the beginning of JSON, as in a patch or in a call's arguments."""
 _FENCE = re.compile(r"(?:(?<!\s)\s++)?```\w*\n(.*?)\n?```\s*", re.DOTALL)
 _FORMATS: Mapping[str, Callable[[str], Any]] = {
     "date-time": datetime.fromisoformat,
@@ -47,13 +47,13 @@ _FORMATS: Mapping[str, Callable[[str], Any]] = {
     "hostname": re.compile(r"(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?").fullmatch,
     "uri": re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+").fullmatch,
 }
-"""Checks of formats for which jsonschema needs other packages."""
+"""Checks of formats that jsonschema checks only with other packages installed."""
 
 
 def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None) -> tuple[CheckResult, ...]:
-    """Check that each call names a tool, and that its arguments fit the tool's schema. Return the results.
+    """Check that each call names a tool, and that the arguments fit the tool's schema. Return the results.
 
-    Properties that the schema does not name are refused, and dates must be real. A tool without a schema
+    Properties that are missing in the schema are refused, and dates must be real. A tool without a schema
     accepts any JSON object. `asked` contains a request's `tool_choice` and `parallel_tool_calls`.
     """
     asked, known, found = asked or {}, _named(tools), list[CheckResult]()
@@ -85,7 +85,7 @@ def _callable(known: Mapping[str, Any], choice: Any) -> Mapping[str, Any]:
 
 
 def kept(step: Step, plan: Plan) -> tuple[dict[str, Any], ...]:
-    """Return the calls of a step that its request allows: all, the first, or none."""
+    """Return the calls of a step that the request allows: all, the first, or none."""
     asked = plan.sampling.extra_body or {}
     if asked.get("tool_choice") == "none":
         return ()
@@ -144,7 +144,7 @@ def _closed(schema: Any) -> Any:
 
 
 def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) -> None:
-    """Report checks of unknown tools or arguments. If `strict`, raise for arguments and misspelt tools."""
+    """Warn of checks on unknown tools or arguments. If `strict`, raise for arguments and misspelt tools."""
     offered = _named(tools)
     bare = {_bare(name): name for name in offered}
     known = f"an unknown tool (offered: {', '.join(offered)[:200] or 'none'})"
@@ -180,7 +180,7 @@ def _unknown(way: Sequence[str], schema: Any) -> str:
 
 
 async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> tuple[CheckResult, ...]:
-    """Run the tool checks, and return one result for each call. Unreadable arguments pass here."""
+    """Run the tool checks. Return a result for each call. Leave unreadable arguments to `judged`."""
     found, before, answered, named = list[CheckResult](), list[str](), list[str](), dict[str, str]()
     for message in prompt.messages or ():
         for call in message.get("tool_calls") or ():
@@ -210,7 +210,7 @@ def _name_of(call: Any) -> str:
 
 
 def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple[Step, Any]:
-    """Return a step with a call's arguments as the answer and `found` as feedback, and the tool's schema."""
+    """Return a step (a call's arguments as answer, `found` as feedback) and the tool's schema."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
     check = _check_of(_named(tools).get(function["name"], {}))
@@ -220,7 +220,7 @@ def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple
 def reread(arguments: str) -> str | None:
     """Convert arguments in a code fence, in quotes, in Python syntax or with raw line breaks to valid JSON.
 
-    Return None if they are a JSON object already, cannot be read, or contain a name twice.
+    Return None for arguments that are a JSON object already, cannot be read, or repeat a name.
     """
     with suppress(ValueError, RecursionError):
         if isinstance(json.loads(arguments), dict):
@@ -235,7 +235,7 @@ def reread(arguments: str) -> str | None:
 
 
 def respelt(call: dict[str, Any], tools: Tables) -> dict[str, Any]:
-    """Return a call with its arguments' names as the schema spells them: `user_id` for `userId`."""
+    """Return a call with the schema's spelling of argument names: `user_id` for `userId`."""
     with suppress(ValueError, RecursionError, TypeError, LookupError, AttributeError):
         function, text = call["function"], call["function"]["arguments"]
         schema = _closed(_named(tools)[function["name"]].get("parameters"))
@@ -265,7 +265,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text came instead of a demanded call, or is data like an earlier call's arguments."""
+    """Return whether a text replaces a demanded call, or looks like an earlier call's arguments."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
@@ -307,7 +307,7 @@ def _meaning(call: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Return the calls of a reply, without the last one if it was cut."""
+    """Return the calls of a reply. A last call that was cut is left out."""
     return tuple(calls if calls and _reads(calls[-1]) else calls[:-1])
 
 
@@ -320,7 +320,7 @@ def _reads(call: Mapping[str, Any]) -> bool:
 
 
 def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
-    """Return the tool of the last step's only call if its arguments are not JSON; otherwise None."""
+    """Return the tool of the last step's only call if the call's arguments are not JSON, otherwise None."""
     match steps[-1].tool_calls if steps else ():
         case (call,) if not _reads(call):
             return next((tool for tool in tools if _name_of(call) in _named([tool])), None)
@@ -328,7 +328,7 @@ def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
 
 
 def told(step: Step) -> list[Message]:
-    """Return an assistant message with a step's calls, and a tool message that judges each call."""
+    """Return an assistant message with a step's calls, and a tool message with the verdict on each call."""
     results = dict(enumerate(step.checks))
     calls = [  # servers refuse a conversation whose calls are not JSON
         call if _reads(call) else {**call, "function": {"name": _name_of(call), "arguments": "{}"}}

@@ -9,18 +9,18 @@ from types import TracebackType
 
 
 class OutOfTime(Exception):
-    """Raised at a deadline or a cancellation. It is not a TimeoutError, which engines may raise too."""
+    """Raised at a deadline or a cancellation. Not a TimeoutError, because engines may raise TimeoutError."""
 
 
 class CancelToken:
-    """Ends running chains from outside. They stop with `cancelled` and keep their steps."""
+    """Ends running chains. A cancelled chain stops with `cancelled` and keeps its steps."""
 
     def __init__(self) -> None:
         self.cancelled = False
         self._limits: dict[Limit, asyncio.AbstractEventLoop] = {}
 
     def cancel(self) -> None:
-        """End the chains now. Any thread may call it; calling it twice is harmless."""
+        """End the chains now. Any thread may call `cancel`, and more than once."""
         self.cancelled = True
         for limit, loop in list(self._limits.items()):
             with suppress(RuntimeError):  # the loop was closed in the meantime
@@ -28,7 +28,7 @@ class CancelToken:
 
     @contextmanager
     def limit(self, deadline: float | None) -> Iterator[Limit]:
-        """Yield a limit that serves many `with` blocks in turn. A timer for each would cost more."""
+        """Yield a limit that serves many `with` blocks in turn. A timer for each block would be slower."""
         loop, limit = asyncio.get_running_loop(), Limit()
         timer = None if deadline is None else loop.call_at(deadline, limit.end)
         self._limits[limit] = loop
@@ -43,13 +43,13 @@ class CancelToken:
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        """Cancel the block at a deadline or a cancellation of the token. The block raises `OutOfTime`."""
+        """Cancel the `with` block at a deadline or when the token is cancelled. Raise `OutOfTime` then."""
         with self.limit(deadline) as limit, limit:
             yield
 
 
 class Limit:
-    """Cancels the running `with` block at the deadline. This block and all later blocks raise `OutOfTime`.
+    """Cancels the running `with` block at a deadline. The running and all later blocks raise `OutOfTime`.
     Unlike `asyncio.timeout`, a limit serves several blocks.
     """
 
@@ -59,7 +59,7 @@ class Limit:
         self._before = 0
 
     def end(self) -> None:
-        """Cancel the running block, and each later block as it begins."""
+        """Cancel the running `with` block, and each later block at its start."""
         self._over = True
         if self._task is not None and not self._cancelled:
             self._cancelled = True

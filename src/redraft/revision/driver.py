@@ -1,7 +1,7 @@
 """Run the loop with engines and checks.
 
-The loop is a generator without I/O: it yields operations and events (`ops`), and the driver sends it the
-replies. The driver does all I/O. It also enforces the time budget and cancellation, even if a call hangs.
+The loop is a generator without I/O that yields operations and events (`ops`). The driver does all I/O and
+sends back the replies. The driver also enforces the time budget and cancellation, even if a call hangs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from redraft.revision.watch import Watch
 
 
 async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> None:
-    """Call a hook in a thread, and wait for it. At the `Finished` event, a `HookError` contains the chain."""
+    """Call a hook in a thread, and wait. A `HookError` at the `Finished` event contains the chain."""
 
     def call() -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -55,7 +55,7 @@ async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> N
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> ops.Loop[Chain]:
-    """Make one chain. If that fails, the error's `chain` contains everything generated so far."""
+    """Make one chain. On failure, the error's `chain` contains everything generated so far."""
     state = State(plan, clock)
     try:
         nothing_left = not state.steps and spent(state)
@@ -102,7 +102,7 @@ class Driver:
     _chain: str = ""
 
     async def run(self, plan: Plan) -> AsyncGenerator[ops.Event, None]:
-        """Make one chain and yield its events; the last is `Finished`. An error contains the chain so far.
+        """Make one chain, and yield events up to `Finished`. An error contains the chain so far.
 
         If a reply breaks off and the engine accepts the same request again, the chain resumes.
         """
@@ -279,9 +279,9 @@ def _texts(plan: Plan) -> tuple[int, int]:
 
 
 def with_value(event: ops.Event, checks: Sequence[Check], output: OutputCheck | None) -> ops.Event:
-    """Add the JSON value to the chain of a finished event, if JSON was asked for.
+    """Add the JSON value to the chain of a `Finished` event, if JSON was asked for.
 
-    A cut answer gets no value: its last number, for example, may lack digits.
+    A cut answer gets no value, because its last number, for example, may lack digits.
     """
     if not isinstance(event, ops.Finished):
         return event

@@ -1,7 +1,7 @@
 """Define the options of public functions as TypedDicts, for `**options: Unpack[…]`.
 
 Type checkers cannot derive keyword arguments from the option models. `FlagsKeywords` lists the options of
-`Flags`, and so on. A test compares names and types with the models. Every option is optional.
+`Flags`, for example. A test compares names and types with the models. Every option is optional.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redraft.revision.options import Budget
 
 
 class PlainKeywords(TypedDict, total=False):
-    """Options with texts, numbers and booleans as values."""
+    """Options whose values are texts, numbers or booleans."""
 
     mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair"]
     drafts: int | None

@@ -1,10 +1,10 @@
 """Revise with a model that was trained on chains: one stream writes the chain in SelFee's format.
 
-The model decides when to stop. If it is not certain of its feedback (`EngineInfo.certain`), the verdict is
-`unknown`, and the answer stays. If a model with adapters for roles cannot judge its own answer, the base
-model answers instead. Before `min_revisions` is reached, a phrase that ends the chain is cut at its token
-boundary and replaced by `Revision is needed`. A stop string counts only in its section, because an
-answer may quote it. The feedback is the model's own: checks and other critics need another mode.
+The model decides when to stop. If the model is not certain of its feedback (`EngineInfo.certain`), the
+verdict is `unknown`, and the answer stays. If a model with adapters for roles cannot judge its answer, the
+base model answers instead. Before `min_revisions` is reached, a phrase that ends the chain is cut at its
+token boundary and replaced by `Revision is needed`. A stop string that an answer only quotes does not end the
+section. The model writes all feedback. Checks and other critics need another mode.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from redraft.revision import stop as rules
 from redraft.revision.state import State
 
 LONGEST_WORK = 512
-"""The token limit of a chain on an exercise (`Plan.exercises`). The longest criticism takes about 200."""
+"""Token limit of a chain on an exercise (`Plan.exercises`). The longest criticism has about 200 tokens."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Transcript:
     marks: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
 
     def add(self, delta: Delta) -> None:
-        """Append a generated delta. Tokens may run ahead of their text (see `Delta.tokens`)."""
+        """Append a generated delta. Tokens may come before their text (see `Delta.tokens`)."""
         self.text += delta.text
         self.tokens.extend(delta.tokens)
         if delta.text and delta.tokens and delta.finish is None:
@@ -47,9 +47,9 @@ class Transcript:
             self.marks.pop()
 
     def force(self, text: str, *, heading: bool = False) -> ops.Loop[None]:
-        """Append a text that was not generated. Tokens without text, such as a stop string's, are removed.
+        """Append a text that the model did not write. Drop tokens without text, such as a stop string's.
 
-        With `heading`, trailing white space is removed too, because a heading begins with line breaks.
+        With `heading`, trailing white space is dropped too, because a heading begins with line breaks.
         """
         kept = self.text.rstrip() if heading else self.text
         while self.marks[-1][1] > len(kept):
@@ -88,12 +88,12 @@ class Stream:
 
     @property
     def place(self) -> tuple[selfee.SectionKind, int]:
-        """The section that is being written: its kind, answer or feedback, and its index."""
+        """The kind (answer or feedback) and the index of the section that is being written."""
         return self.parser.kind, self.parser.index
 
     @property
     def role(self) -> EngineRole:
-        """The role that writes next; empty if the model has no adapters for roles."""
+        """The role that writes next, or "" if the model has no adapters for roles."""
         if not self.state.plan.info.roles:
             return ""
         return "answer" if self.place == ("answer", 0) else "revise"
@@ -116,9 +116,9 @@ class Stream:
         return (heading, *selfee.DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
     def unsure(self, index: int) -> bool:
-        """Return whether the model's own feedback on an answer is too uncertain to count.
+        """Return whether the model's feedback on its answer is too uncertain to count.
 
-        In an exercise, feedback counts if every step of its work is right.
+        In an exercise, feedback counts if every calculation step in the feedback is right.
         """
         if self.state.plan.exercises:
             from redraft.engines import learnt
@@ -128,13 +128,13 @@ class Stream:
         return math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain
 
     def ends(self) -> Stop | None:
-        """Return why the chain ends at the start of this section, or None if it continues."""
+        """Return why the chain ends at the start of this section, or None if the chain continues."""
         kind, index = self.parser.kind, self.index
         unsure = kind == "answer" and self.unsure(index - 1)
         return rules.in_text(self.state, kind, index, self.steps(), unsure=unsure)
 
     def weigh(self, delta: Delta) -> None:
-        """Record the least log-probability so far, if the delta belongs to feedback."""
+        """Record the lowest log-probability of the feedback so far, if the delta belongs to feedback."""
         if self.parser.kind == "feedback" and delta.logprobs:
             self.least[self.index] = min(self.least.get(self.index, 0.0), *delta.logprobs)
 
@@ -145,16 +145,16 @@ class Stream:
         yield from self._announce(len(self.state.steps) - len(self.before))
 
     def flush(self) -> ops.Loop[None]:
-        """Yield events for text that was held back as a possible heading. The section ends here."""
+        """Yield events for text held back as a possible heading. Call this at the end of a section."""
         yield from self.show(self.parser.close())
 
     def force(self, text: str) -> ops.Loop[None]:
-        """Append a text that the model did not write, and yield its events."""
+        """Append a text that the model did not write, and yield events for the text."""
         yield from self.written.force(text, heading=text.startswith("\n"))
         yield from self.show(self.parser.feed(text))
 
     def keep(self, finish: Finish) -> None:
-        """Put the steps so far into the state. The last step ended with `finish`.
+        """Store the steps so far in the state. The last step ended with `finish`.
 
         The last step is left out if it was cut before it had any text, or if it follows uncertain feedback.
         """
@@ -194,7 +194,7 @@ class Stream:
         self.generated = sum(step.usage.completion_tokens for step in steps)
 
     def announce_progress(self, unpaid: Mapping[int, Usage]) -> ops.Loop[None]:
-        """Yield a `Progress` of all complete sections. `unpaid` is the running call's usage by step."""
+        """Yield a `Progress` with all complete sections. `unpaid` is the running call's usage by step."""
         if not self.parser.index:
             return
         complete = len(self.before) + self.parser.index
@@ -211,7 +211,7 @@ class Stream:
         yield ops.Progress(chain.model_copy(update={"steps": tuple(steps), "best": None, "usage": usage}))
 
     def show(self, pieces: Iterable[selfee.SectionText]) -> ops.Loop[None]:
-        """Yield events for parsed pieces of text, and announce the steps that they complete."""
+        """Yield events for parsed pieces of text, and announce the steps that the pieces complete."""
         for piece in pieces:
             index = piece.index - (piece.kind == "feedback")
             if self.announced < index:
@@ -229,8 +229,8 @@ class Stream:
 def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why the chain ended.
 
-    If the model cannot judge its answer to an exercise, it gets the exercise in another wording. If no
-    wording helps, or the model has not learnt the task, the base model answers.
+    If the model cannot judge its answer to an exercise, the exercise is put in another wording. If no wording
+    helps, or the model has not learnt the task, the base model answers.
     """
     plan = state.plan
     asked = _with_system(plan.asked, plan.options.system)
@@ -265,8 +265,8 @@ def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
 def _is_beyond(stream: Stream, stop: Stop) -> bool:
     """Return whether the model cannot judge answer 0.
 
-    For an exercise, return True if the work in its criticism is wrong. For any other prompt, return True if
-    the model is certain that it has learnt nothing like the prompt.
+    For an exercise, return True if the calculation in the criticism is wrong. For any other prompt, return
+    True if the model is certain that it has learnt nothing like the prompt.
     """
     info, steps = stream.state.plan.info, stream.state.steps[len(stream.before) :]
     if stream.state.plan.exercises:

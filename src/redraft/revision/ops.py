@@ -1,11 +1,11 @@
-"""Define the operations and events that the loop yields, and how it asks a model.
+"""Define the operations and events that the loop yields, and how the loop asks a model.
 
-The loop is a generator. It yields these values and is sent a `Reply`:
+The loop is a generator. The driver answers each yielded value:
 
 | yielded | sent back |
 |---|---|
 | `Continue`, `Ask` | the first `Delta` of a new stream; a stream that was open is closed |
-| `More` | the next `Delta` of the open stream; the last one has `finish` |
+| `More` | the next `Delta` of the open stream; the last delta has `finish` |
 | `RunChecks` | the checks' results, and the usage of a judge |
 | `Encode` | token ids |
 | an event | None |
@@ -64,7 +64,7 @@ class More:
 
 @dataclass(frozen=True)
 class RunChecks:
-    """Run the user's checks on an answer, or on the tool calls that replace it."""
+    """Run the user's checks on an answer, or on tool calls in place of an answer."""
 
     answer: str
     calls: tuple[Mapping[str, Any], ...] = ()
@@ -96,7 +96,7 @@ class Text:
     """Event: a piece of an answer, of feedback, or of a patch. Feedback `index` judges answer `index`.
 
     All drafts have index 0. A patch is new text for one `place` of the previous answer or, without `place`,
-    for several. An empty piece begins a new try. After a patch, the whole answer follows.
+    for several places. An empty piece begins a new try. After a patch, the whole answer follows.
     """
 
     kind: Kind | Literal["patch"]
@@ -107,7 +107,7 @@ class Text:
 
     @property
     def value(self) -> Any:
-        """The JSON value of an answer so far, if `output=` was given; None before the JSON begins."""
+        """The JSON value of an answer so far, if `output=` was given, or None before the JSON begins."""
         return self.read() if self.read else None
 
 
@@ -130,7 +130,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class DraftDone:
-    """Event: one of several drafts is complete and checked. The chosen draft becomes step 0."""
+    """Event: one of several drafts is complete and checked. The best draft becomes step 0."""
 
     index: int
     step: Step
@@ -138,7 +138,7 @@ class DraftDone:
 
 @dataclass(frozen=True)
 class Progress:
-    """Event: another answer or feedback is complete. The next call follows this event.
+    """Event: another answer or feedback is complete. The next call has not begun.
 
     Attributes:
         chain: The complete steps so far, for the option `resume`. The last step may lack feedback.
@@ -151,7 +151,7 @@ class Progress:
 class Interrupted:
     """Event: a reply broke off, and the chain resumes after its last complete step.
 
-    Discard the text after that step: it is written again.
+    Discard the text after the last complete step, because the model writes that text again.
 
     Attributes:
         chain: The chain so far, with the incomplete text.
@@ -164,7 +164,7 @@ class Interrupted:
 
 @dataclass(frozen=True)
 class Finished:
-    """Event: the chain is complete. It is always the last event."""
+    """Event: the chain is complete. `Finished` is always the last event."""
 
     chain: Chain
 
@@ -177,7 +177,7 @@ Loop = Generator[Op | Event, Reply, T]  # a part of the loop that returns a T
 
 
 def run_checks(op: RunChecks, pay: Callable[[Usage], None]) -> Loop[Checked]:
-    """Run checks, pay for the judge's usage, and return the results or raise the error of a check."""
+    """Run checks, and call `pay` with the judge's usage. Return the results or raise the error of a check."""
     checked = yield from reply_to(op, Checked)
     pay(checked.usage)
     if checked.error is not None:
@@ -212,7 +212,7 @@ class CallMeter:
         self._last = now
 
     def usages(self, last: Delta) -> dict[int, Usage]:
-        """Return each step's usage. Counts in the last delta replace those of `count`.
+        """Return each step's usage. The last delta's token count, if any, replaces the counted tokens.
 
         The prompt counts for the step in which the call began.
         """
@@ -247,10 +247,10 @@ class Generated:
 
 
 def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]:
-    """Ask a model, yield its text as events, record its usage, and return the text.
+    """Ask a model, yield the text as events, record the usage, and return the text.
 
-    If the stream of an answer fails, the text so far becomes a step, and the error is raised. A full
-    context is an error only if there is no answer yet.
+    If the stream of an answer fails, the text so far becomes a step, and the error is raised. A full context
+    is an error only if there is no answer yet.
     """
     yield from announce_progress(state)
     meter, delta = CallMeter(state.clock, index), Delta()

@@ -1,4 +1,4 @@
-"""Define the options of `revise`, and check that they fit together.
+"""Define and check the options of `revise`.
 
 `check_options` checks everything that can be checked before a model is loaded. `choose_mode` checks that the
 model supports the mode.
@@ -37,7 +37,7 @@ class Budget:
     """The most that one chain may use. None means no limit.
 
     Tokens and money are summed over all attempts and models. At the limit, the chain ends with its best
-    answer so far, and nothing is raised.
+    answer so far, and no error is raised.
 
     Attributes:
         tokens: Generated tokens, over all answers and feedback. Only a judge's call may exceed the limit.
@@ -62,7 +62,7 @@ class Budget:
                 )
 
     def tokens_left(self, usage: Usage, price: Price | None) -> int | None:
-        """Return how many more tokens a model with this price may generate; None for no limit."""
+        """Return how many more tokens a model with this price may generate, or None for no limit."""
         left = [] if self.tokens is None else [self.tokens - usage.completion_tokens]
         if self.usd is not None and price is not None and price.completion > 0:
             left.append(int(round(self.usd - (usage.cost_usd or 0), 9) * 1e6 / price.completion))
@@ -76,7 +76,7 @@ class Budget:
 
 
 RECORDED = ("temperature", "top_p", "max_tokens", "seed")
-"""The sampling parameters that a chain's record contains. Others may contain secrets."""
+"""The sampling parameters that a chain's record contains. Other parameters may contain secrets."""
 
 
 def is_text(value: Any) -> bool:
@@ -117,7 +117,7 @@ def _items(holds: Callable[[Any], bool]) -> PlainValidator:
 
 
 def budget_of(value: Any) -> Budget:
-    """Return a budget as it is, or make one from a mapping. None makes a budget without limits."""
+    """Return a budget unchanged, or convert a mapping to a budget. None becomes a budget without limits."""
     if value is None or isinstance(value, Budget):
         return value or Budget()
     if not isinstance(value, Mapping):
@@ -196,7 +196,7 @@ def is_place(value: Any) -> bool:
 
 
 class RevisionOptions(WaitOptions, PlainOptions):
-    """The options of `revise`, `arevise` and `stream`. `check_options` reads and checks them."""
+    """The options of `revise`, `arevise` and `stream`. Use `check_options` to create valid options."""
 
     model: Annotated[str | Engine, PlainValidator(_if(_is_engine))] = option(
         "a model reference (docs/engines.md), or an engine, which stays open",
@@ -308,7 +308,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def most_revisions(self) -> int:
-        """The largest number of revisions; without `max_revisions`, at least `min_revisions`."""
+        """The largest number of revisions. Without `max_revisions`, this is at least `min_revisions`."""
         given = "max_revisions" in self.model_fields_set
         return self.max_revisions if given else max(self.max_revisions, self.min_revisions)
 
@@ -319,16 +319,16 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether the judge may have to choose a draft or run a check. Non-text checks always count."""
+        """Whether the judge may have to choose a draft or run a check. True for any check object."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
 
     @property
     def unpriced(self) -> tuple[str, str] | None:
-        """The role and name of a model without a price, if the budget limits money; otherwise None.
+        """The role and name of a model without a price if the budget limits money, or None.
 
-        References to servers are skipped: their price is known only once the engine is open.
+        References to servers are skipped, because the price is unknown until the engine is open.
         """
         if self.budget.usd is None:
             return None
@@ -403,7 +403,7 @@ def check_together(found: RevisionOptions) -> None:
 
 
 def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
-    """Raise `RecordError` if no answer can pass all checks, some of which may come from a record."""
+    """Raise `RecordError` if no answer can pass all checks."""
     if not checks:
         return
     from redraft.checks.exclusion import fault_of
@@ -500,7 +500,7 @@ def choose_mode(
 ) -> Mode:
     """Choose the mode for a call. Raise `UsageError` if the model does not support `mode`.
 
-    `mode` may be `auto`. Set `by_chat` if something rules out native revision, such as a gold answer.
+    `mode` may be `auto`. Set `by_chat` if an option, such as a gold answer, rules out native revision.
     """
     if mode == "native" and not info.continues:
         message = f"{info.name!r} cannot continue raw text, which native revision needs."

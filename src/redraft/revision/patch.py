@@ -1,9 +1,9 @@
 """Revise only the part that failed: a sentence, item or line, or a value of a JSON object.
 
-Checks (`CheckResult.places`) or a person name the parts to rewrite. The rest stays byte for byte. An engine
-that can continue an answer (`EngineInfo.resumes`) continues the text before a part, without reading the text
-after it. An answer that a check ended early is continued from the fault. Any other engine sees the answer
-with its faulty parts numbered, and is asked for new parts, or for new values at JSON pointers.
+Checks (`CheckResult.places`) or a person name the parts to rewrite. The other text stays byte for byte. An
+engine that can continue an answer (`EngineInfo.resumes`) continues the text before a part, without reading
+the text after the part. An answer that a check ended early is continued from the fault. Any other engine sees
+the answer with numbered faulty parts, and is asked for new parts, or for new values at JSON pointers.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Edit:
         return self.pointer if self.pointer is not None else (self.begin, self.end)
 
     def touches(self, places: Iterable[Place]) -> bool:
-        """Return whether a place overlaps the part or adjoins it."""
+        """Return whether a place overlaps the part or is next to it."""
         return any(_touch(place, self.place) for place in places)
 
 
@@ -101,10 +101,10 @@ def _touch(one: Place, other: Place) -> bool:
 
 
 def edits_of(state: State) -> list[Edit]:
-    """Return the parts of the last answer to rewrite, in order; empty if the answer should not be patched.
+    """Return the parts of the last answer to rewrite, in order, or [] if the answer should not be patched.
 
     Every failed check must name places. All places together must cover less than half of the text, unless the
-    option `places` is set. After a patch that did not raise the score, there is no second patch.
+    option `places` is set. If a patch did not raise the score, there is no second patch.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
@@ -151,7 +151,7 @@ def edits_of(state: State) -> list[Edit]:
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[str] = ()) -> list[Edit]:
-    """Return edits for the wrong, missing or surplus JSON values at `pointers`. At `kept`, types stay."""
+    """Return edits for wrong, missing or surplus JSON values at `pointers`. Keep the types at `kept`."""
     (start, text), found, gone = json_reading.json_in(answer), list[Edit](), list[list[str]]()
     for each in sorted(pointers) if start >= 0 else ():
         part = schema_at(schema, keys_of(each))
@@ -222,7 +222,7 @@ def _merged(first: Edit, second: Edit) -> Edit:
 
 
 def _sentences(edits: Iterable[Edit]) -> list[Edit]:
-    """Widen edits of words to their sentences. Edits whose new text is known stay."""
+    """Widen edits of words to whole sentences. Edits with a known new text are not widened."""
     found: list[Edit] = []
     for edit in edits:
         if edit.made is None:
@@ -238,8 +238,8 @@ def written(
 ) -> ops.Loop[Step]:
     """Rewrite parts of an answer, each as a continuation of the text before it. Return the new step.
 
-    A part without new text stays as it was. `number` counts the tries from 0. The first try rewrites words
-    and values from last to first, so that the engine's cache contains the text before each.
+    A part without new text is unchanged. `number` counts the tries from 0. The first try rewrites words and
+    values from last to first, so that the engine's cache contains the text before each part.
     """
     answer, at, text, usage = base.answer, 0, "", Usage()
     places: list[Place] = []
@@ -292,7 +292,7 @@ def _follows(begun: str, new: str) -> bool:
 def _made(
     answer: str, span: tuple[int, int], wide: tuple[int, int], without: Collection[str], case: str = ""
 ) -> Edit | None:
-    """Return an edit that drops an aside, or changes punctuation or case; None if it needs a model."""
+    """Return an edit that drops an aside or changes punctuation or case, or None if a model is needed."""
     (begin, end), before = span, answer[: wide[0]].rstrip(" ")
     if wide != span and answer[wide[0]] in "(,—–-" and before[-1:].isalnum():
         return Edit(len(before), wide[1], made=" " * answer[wide[1] :][:1].isalnum())
@@ -325,7 +325,7 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
 
 
 def _widened(answer: str, begin: int, end: int, *, narrow: bool) -> tuple[int, int]:
-    """Widen a word to its compound and to enclosing marks. With `narrow`, cut a phrase to its only number."""
+    """Widen a word to its hyphenated compound and enclosing marks. If `narrow`, keep only a lone number."""
     if answer[begin:end].isalpha():
         left = re.search(r"(?:[^\W\d_]+-)*\Z", answer[max(begin - 40, 0) : begin])
         right = re.compile(r"(?:-[^\W\d_]+)*").match(answer, end)
@@ -335,7 +335,7 @@ def _widened(answer: str, begin: int, end: int, *, narrow: bool) -> tuple[int, i
 
 
 def _phrases(answer: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the spans. Spans of adjacent words are joined."""
+    """Yield the spans, with spans of adjacent words joined."""
     first, last = 0, (0, 0)
     for begin, end in [*sorted(spans), (len(answer), 0)]:
         text, new = answer[slice(*last)], answer[begin:end]
@@ -375,9 +375,9 @@ def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
 
 
 def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
-    """Return the edits for the try after `step`; empty if all new texts in `step` are right.
+    """Return the edits for the try after `step`, or [] if all new texts in `step` are right.
 
-    The next text in `state.others` replaces a wrong text. If there is none, the sentence is rewritten.
+    The next text in `state.others` replaces a wrong text. If no text is left, the sentence is rewritten.
     """
     wrong = [at for each in step.checks if not each.passed for at in each.places if not isinstance(at, str)]
     found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0
@@ -426,7 +426,7 @@ def is_json(text: str) -> bool:
 
 
 def in_json(before: str, new: str, old: str, after: str) -> str:
-    """Return `new`, with a comma or quotes if the JSON around it needs them; "" if it cannot fit."""
+    """Fit `new` into JSON, with a comma or quotes if needed. Return "" if `new` does not fit."""
     said = json.dumps(new, ensure_ascii=False)
     forms = (new, new.rstrip(", ") + "," * old.endswith(","), said[1:-1], said)
     return next((form for form in forms if form and is_json(before + form + after)), "")
@@ -480,7 +480,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     """Ask for new text for numbered parts, or for new values at JSON pointers. Return the new step.
 
     If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. A
-    person's wishes that the reply does not meet are sent once more; `state.left` lists wishes still unmet.
+    person's wishes that the reply ignores are sent once more. `state.left` lists wishes that remain unmet.
     """
     from redraft.revision import replies  # engines that continue an answer rarely need it
 
@@ -577,7 +577,7 @@ def at_margin(text: str, begin: int, end: int) -> str:
 
 
 def is_said(answer: str, edit: Edit, piece: str) -> bool:
-    """Return whether a new part equals the old one, or is a long sentence found elsewhere in the answer."""
+    """Return whether a new part equals the old part, or is a long sentence found elsewhere in the answer."""
     twice = LONG.search(piece) and piece in f"{answer[: edit.begin]}\n{answer[edit.end :]}"
     return bool(twice) or piece.strip() == answer[edit.begin : edit.end].strip()
 

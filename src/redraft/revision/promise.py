@@ -25,7 +25,7 @@ _BETS = [(number + 0.5) / 16 for number in range(16)]  # as in `evaluation.evide
 
 
 def digest_of(reference: str) -> str:
-    """Return a digest of a model's files, or of its name and address if it is on a server."""
+    """Return a digest of a model's files or, for a model on a server, of its name and address."""
     hashes = ContentHashes(cache_folder() / "hashes.json")
 
     def contents(value: Any) -> Any:
@@ -39,7 +39,7 @@ def digest_of(reference: str) -> str:
 
 
 def digest_of_options(recipe: Mapping[str, Any]) -> str:
-    """Return a digest of a recipe's options. Their names may contain hyphens."""
+    """Return a digest of a recipe's options. Option names may contain hyphens."""
     return _digest(Flags.read_file(recipe, where="").explicit)
 
 
@@ -48,7 +48,7 @@ def _digest(value: Any) -> str:
 
 
 def types_of(checks: Iterable[Any]) -> list[str]:
-    """Return the types of checks, each once, such as `words` for `words<=50`."""
+    """Return the sorted types of checks without repetition, such as `words` for `words<=50`."""
     return sorted({re.split(r"[^\w-]", str(check), maxsplit=1)[0] for check in checks})
 
 
@@ -93,7 +93,7 @@ class Promise(OptionModel):
 
 
 def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
-    """Remove the promise from a recipe, and return it. Raise `UsageError` if it is malformed."""
+    """Remove the promise from a recipe, and return the promise. Raise `UsageError` if it is malformed."""
     told = recipe.pop("promise", None)
     if told is not None and not isinstance(told, Mapping):
         hint = "Run redraft diagnose --choose again, or delete 'promise' from the file."
@@ -102,12 +102,12 @@ def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
 
 
 class Watch:
-    """Counts answers as they come, and warns once if fewer pass than a recipe promised.
+    """Counts answers, and warns once if fewer answers pass than a recipe promised.
 
-    It also warns once if an answer has no checks, or checks that the promise does not cover.
+    Also warns once about an answer without checks, or with checks that the promise does not cover.
 
     Each answer is a bet against the promised share. If the promise is kept, the probability that the bettor's
-    wealth ever reaches 20 times its start is 5 % at most (`evaluation.evidence` names the papers).
+    wealth ever reaches 20 times the start is 5 % at most (`evaluation.evidence` names the papers).
     """
 
     def __init__(self, promise: Promise, recipe: str) -> None:
@@ -119,13 +119,13 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """The options that give one answer per prompt, once a promise with `drift: one` is broken."""
+        """The options for one answer per prompt if a promise with `drift: one` is broken, otherwise {}."""
         if self.promise.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}
 
     def nothing_for(self, checks: Iterable[Any], changed: str = "") -> str:
-        """Return why the promise does not cover these checks or the option `changed`; "" if it does."""
+        """Return why the promise does not cover these checks or the option `changed`, or "" if covered."""
         types = {*types_of(getattr(check, "name", check) for check in checks)}
         if changed:
             which = changed.replace("checks", "check")
@@ -137,12 +137,12 @@ class Watch:
         return f"{self.recipe} promises nothing for answers {which}. Covered checks: {its}."
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
-        """Continue the counts of earlier runs, in a file in `folder`. Return any warning."""
+        """Continue the counts of earlier runs, stored in a file in `folder`. Return a warning, or ""."""
         self._file = folder / f"{_digest({**self.promise.model_dump(exclude={'drift'}), 'with': checks})}.txt"
         return self._counted()
 
     def add(self, chain: Chain, changed: str = "") -> str:
-        """Count an answer if the promise covers it (see `nothing_for`). Return a warning, if any."""
+        """Count an answer if the promise covers it (see `nothing_for`). Return a warning, or ""."""
         if self.broken or chain.stop == "cancelled":  # a cancellation is not the recipe's fault
             return ""
         names = [result.name for step in chain.steps for result in step.checks]

@@ -1,8 +1,8 @@
 """Revise with a chat model that was not trained to revise: ask for an answer, a criticism, a revision.
 
-If there are checks, they judge first. An answer that passes is left alone. An answer that fails is revised
-with the checks' messages (`verified`), or with these and a model's criticism (`prompted`). In mode `repair`,
-the messages go into the prompt of a fresh draft. The wording is in `prompts`; `stop` decides when to stop.
+Checks judge first, if there are any. An answer that passes is left alone. A failed answer is revised with the
+checks' messages (`verified`), or with the messages and a model's criticism (`prompted`). In mode `repair`,
+the messages go into the prompt of a fresh draft. `prompts` has the wording, `stop` the stop rules.
 
 With checks, the default schedule is as follows. An answer whose faults have places is patched (`patch`). Any
 other failed answer gets two revisions (`Plan.told`), or none if checks steer. Fresh drafts follow.
@@ -220,7 +220,7 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
-    """Ask again for arguments that do not fit, and drop forbidden calls. Add a step if anything changed."""
+    """Ask again for arguments that do not fit, and drop forbidden calls. Add a step if the calls changed."""
     step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
     copies = info.resumes and info.schemas and info.token_ids
     # Demands of checks would disturb a model that continues arguments and copies values from the prompt.
@@ -348,7 +348,7 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 
 
 def _to_mend(state: State, base: Step, step: Step) -> ops.Loop[tuple[Sequence[Place], str]]:
-    """Return the places to rewrite in `step`, a person's edit of `base`, and the faults there.
+    """Return the places to rewrite in `step`, a person's edit of `base`, and the faults at these places.
 
     Faults that `base` has too are left out.
     """
@@ -542,7 +542,7 @@ IN_WORDS = (
     f"'{VERDICTS[0]}.' if it should be corrected, or with the words '{VERDICTS[1]}.' if it can stay as it is."
 )
 AGAIN = f"Decide now. Say '{VERDICTS[0]}.' or '{VERDICTS[1]}.', and nothing else."
-"""The request for a verdict if a criticism has none."""
+"""The request for a verdict if a criticism has no verdict."""
 
 AGAIN_TOKENS = 32  # the most tokens of the reply to `AGAIN`
 
@@ -552,7 +552,7 @@ _JSON = re.compile(r"\s*(?:```\w*\s*)?\{\s*(?:\"|\Z)")  # the beginning of an ob
 
 @dataclass(frozen=True)
 class Critique:
-    """A criticism with its verdict, and a score from 0 to 10 if one was given."""
+    """A criticism with its verdict, and a score from 0 to 10 if the critic gave a score."""
 
     text: str
     verdict: Verdict
@@ -560,7 +560,7 @@ class Critique:
 
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
-    """Read a JSON or text reply. If given, `accept_score` is the lowest score that accepts the answer."""
+    """Read a JSON or text reply. If set, `accept_score` is the lowest score that accepts the answer."""
     found, verdict = _of_json(reply), verdict_of(reply)
     if found is None:
         broken = verdict == "unknown" and _JSON.match(reply)
@@ -572,7 +572,7 @@ def read_critique(reply: str, accept_score: float | None) -> Critique:
 
 
 def saying(text: str, verdict: Verdict) -> str:
-    """Make a criticism state `verdict`: drop sentences with the opposite one, and add this one's phrase."""
+    """Make a criticism state `verdict`. Drop sentences with the opposite verdict, and add a phrase."""
     if verdict == "unknown" or verdict_of(text) == verdict:
         return text
     agrees = ("unknown", verdict)

@@ -1,6 +1,6 @@
 """Ask a chat model to criticise and to revise, by two templates (`Wording`).
 
-The templates ask for verdicts in SelFee's phrases, so that one parser serves trained and prompted models.
+The templates ask for verdicts in SelFee's phrases, so that the same parser reads trained and prompted models.
 benchmarks/LOST.md says which wording is best.
 """
 
@@ -20,7 +20,7 @@ from redraft.engines.messages import message_of
 from redraft.errors import UsageError
 
 TALK = "The reply does not answer. Revision is needed."
-"""The feedback on a first answer that is an echo. There is no criticism yet that it could repeat."""
+"""The feedback on a first answer that is an echo. No criticism exists yet that the answer could repeat."""
 
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
 LOOPS = "The answer says the same again and again."
@@ -52,8 +52,8 @@ LOST = "The answer was ended there, because nothing that follows could mend that
 
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}
 """The placeholders of each template. `found` contains the faults that checks found, or, in a wording with
-`{verdict}`, a criticism. `gold` is a right answer, for a critic. If `found` or `gold` is empty, paragraphs
-with it are left out. `prompt` is the text of the prompt. `verdict` says how to state the verdict."""
+`{verdict}`, a criticism. `gold` is a right answer for the critic. Paragraphs with an empty `found` or `gold`
+are left out. `prompt` is the text of the prompt. `verdict` says how to state the verdict."""
 
 _MAY_BE_EMPTY = ("found", "gold")
 
@@ -94,18 +94,18 @@ class Wording:
 
     @property
     def shows_gold(self) -> bool:
-        """Whether the critic sees the gold answer, if there is one."""
+        """Whether the critic sees the gold answer, if the prompt has a gold answer."""
         return "gold" in _places(self.criticise)
 
     @cached_property
     def record(self) -> dict[str, str]:
-        """The wording's record in a chain's `meta`: its name, and the SHA-256 of both templates."""
+        """The entry for a chain's `meta`: the wording's name, and one SHA-256 of both templates."""
         both = f"{self.criticise}\0{self.revise}".encode()
         return {"name": self.name, "sha256": hashlib.sha256(both).hexdigest()}
 
     @cached_property
     def requests(self) -> tuple[str, ...]:
-        """All fixed texts that the writer sees and so may repeat, such as paragraphs of the templates."""
+        """All fixed texts that the writer sees and may repeat, such as paragraphs of the templates."""
         pieces = [
             piece.strip()
             for template in (self.criticise, self.revise, PARTS, VALUES)
@@ -184,11 +184,11 @@ SHIPPED: Mapping[str, Wording] = {
 """The shipped wordings by name."""
 
 DEFAULT = SHIPPED["task"]
-"""The default. The most answers pass with it, and the fewest revisions are echoes (benchmarks/LOST.md)."""
+"""With the default wording, the most revisions pass and the fewest are echoes (benchmarks/LOST.md)."""
 
 
 def wording_of(value: Any) -> Wording:
-    """Return a `Wording` as it is, or make one from a shipped name or from templates."""
+    """Return a `Wording` unchanged, or convert a shipped name or templates to a `Wording`."""
     if isinstance(value, Wording):
         return value
     if isinstance(value, str) and value in SHIPPED:
@@ -205,7 +205,7 @@ def wording_of(value: Any) -> Wording:
 
 
 def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
-    """Return the messages that ask for the first answer. A prompt's own system message replaces `system`."""
+    """Return the messages that ask for the first answer. A system message in the prompt replaces `system`."""
     asked: Message = {"role": "user", "content": prompt.text}
     messages = [message_of(record) for record in prompt.messages or ()] or [asked]
     if system and not is_system(messages[0]):
@@ -214,7 +214,7 @@ def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
 
 
 def complaint(results: Sequence[CheckResult], finish: Finish) -> str:
-    """Return the messages of failed checks as one text, each once, with a note if the answer was cut."""
+    """Join the messages of failed checks, without repetition. Add a note if the answer was cut."""
     ended = {"max_tokens": CUT, "lost": LOST}.get(finish, "")
     found = [result.message for result in results if not result.passed]
     messages = list(dict.fromkeys(filter(None, [*found, ended])))

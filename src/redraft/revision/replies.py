@@ -54,7 +54,7 @@ _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a 
 
 
 def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return the reply's new text for each edit; "" if it is missing or does not fit."""
+    """Return the reply's new text for each edit, or "" for a missing or unfitting text."""
     if edits[0].code:
         return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
     olds, anywhere, wish = [answer[e.begin : e.end] for e in edits], edits[0].anywhere, edits[0].wish
@@ -94,7 +94,7 @@ def new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[
 
 
 def _aligned(text: str, olds: Sequence[str]) -> dict[int, str]:
-    """Match the parts of a new whole text to the old parts, by number. Removed parts are `GONE`."""
+    """Map part numbers to the parts of `text`, a rewritten whole text. Removed parts are `GONE`."""
     new, starts = [*(parts := dict(parts_of(text))).values()], [*parts]
     ends = (new[:1] == olds[:1]) + (new[-1:] == olds[-1:])
     if (equal := len(new) == len(olds)) or ends < 2 or is_json(text):
@@ -134,9 +134,9 @@ def _without_marks(answer: str, edit: Edit, new: str) -> str:
 
 
 def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return the new code for each edit: the function or class of its name, or the only unnamed statement.
+    """Return each edit's new code: the function or class of the same name, or the only other statement.
 
-    Missing imports are put before the first new text. If that is indented or "", all new texts are "".
+    Missing imports are put before the first new text. If that text is indented or "", return "" for all.
     """
     from redraft.checks.code import parts_of  # only patches of code need it
 
@@ -159,7 +159,7 @@ def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
 
 
 def _bare(text: str, old: str, *, numbered: bool = False) -> str:
-    """Return a reply without remarks, quotation marks or fences around its text; "" if the model declines."""
+    """Strip remarks, quotation marks and fences from a reply. Return "" if the model declines."""
     if (is_refusal(text) or _NONE.match(text)) and not is_refusal(old):
         return ""
     if not _MARKED.match(old.partition("\n")[0]):
@@ -185,9 +185,9 @@ def _between(text: str, before: str, after: str) -> str:
 
 
 def _fitted(answer: str, edit: Edit, new: str) -> str:
-    """Return a new passage without quotation marks and without repeated text around it.
+    """Return a new passage without quotation marks and without repeated text around the passage.
 
-    Return "" if the passage talks of the request, or is a sentence in place of a phrase.
+    Return "" if the passage mentions the request, or is a sentence in place of a phrase.
     """
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
@@ -233,10 +233,10 @@ def _on_lines(answer: str, edit: Edit, new: str) -> str:
 
 
 def new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return the reply's new text for each value; "" if it is missing.
+    """Return the reply's new text for each value, or "" for a missing value.
 
-    The reply names a value by its JSON pointer or as the original object does. For one edit, the reply may be
-    the value alone, a string under any name, or a string without quotation marks.
+    Values are found by JSON pointer, or nested as in the original object. For one edit, the reply may be the
+    value alone, a string under any name, or a string without quotation marks.
     """
     old = answer[edits[0].begin : edits[0].end] if len(edits) == 1 else ""
     try:
@@ -266,10 +266,10 @@ def _string(said: str, old: str, edit: Edit) -> str:
 def pieces_of(
     reply: str, olds: Sequence[str], *, whole: bool = True, lists: bool = False, free: Collection[int] = ()
 ) -> dict[int, str]:
-    """Return the numbered parts of a reply, by number; empty if a number is wrong or other text comes first.
+    """Return the numbered parts of a reply, or {} if a number is wrong or other text comes first.
 
-    A part is one line; a paragraph if the old part has several lines; or, with `lists`, a list. The rest is
-    dropped, except from parts whose number is in `free`. If not `whole`, the last part is dropped.
+    A part is a line, a paragraph if the old part has several lines, or a list if `lists` is set. Other text
+    is dropped, except from parts whose number is in `free`. If not `whole`, the last part is dropped.
     """
     if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
         reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)

@@ -27,7 +27,7 @@ class Conversation:
     _earlier: list[tuple[Chain, ...]] = field(default_factory=list, init=False)
 
     def prompt(self, text: str) -> Prompt:
-        """Return the prompt of the next turn: earlier questions and answers, then this text."""
+        """Return the prompt of the next turn: earlier questions and answers, then `text`."""
         messages: list[dict[str, Any]] = []
         for chain in self.turns:
             messages.append({"role": "user", "content": chain.prompt.text})
@@ -35,7 +35,7 @@ class Conversation:
         return Prompt(messages=(*messages, {"role": "user", "content": text}))
 
     def add(self, chain: Chain) -> bool:
-        """Add a turn, or replace the last turn if the chain continues it.
+        """Add a turn, or replace the last turn with a chain for the same prompt.
 
         Return False, and add nothing, if the chain has no answer.
         """
@@ -55,7 +55,7 @@ class Conversation:
     def again(self) -> dict[str, Any]:
         """Return the options with which `revise` continues the last chain.
 
-        A chain that was cut is completed. Any other chain gets one more revision.
+        A chain that was cut is completed. Any other chain gets another revision.
         """
         if not self.turns:
             raise UsageError("there is no answer to revise.", hint="Ask something first.")
@@ -92,7 +92,7 @@ class Session:
     async def open(
         cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
     ) -> Self:
-        """Open the models. `wait` gets the reason of each wait for a server, and "" when the wait ends."""
+        """Open the models. Call `wait` with the reason of each wait for a server, and with "" afterwards."""
         return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:

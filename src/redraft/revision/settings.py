@@ -1,4 +1,4 @@
-"""Read the options of a command, and open the models that they name.
+"""Read the options of a command, and open the models that the options name.
 
 Flags, recipes and keyword arguments all become `Settings`, which makes the arguments of `revise` and opens
 the models.
@@ -40,7 +40,7 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
     Args:
         name: The path of a YAML file, or the name of a recipe that redraft ships.
-        checks: Checks that replace the recipe's. redraft warns if the recipe's promise does not cover them.
+        checks: Replacements for the recipe's checks. redraft warns of checks that the promise does not cover.
 
     Raises:
         UsageError: There is no such recipe, or an option is wrong.
@@ -105,11 +105,11 @@ class Settings:
         return cls(values, judge_was_named="judge" in asked, tell=tell, **of_recipe)
 
     def get(self, name: str) -> Any:
-        """Return a value; None if it was not given."""
+        """Return a value, or None if it was not given."""
         return getattr(self.values, name, None) if name in self.values.model_fields_set else None
 
     def over(self, **values: Any) -> Self:
-        """Return a copy with these values, which are not checked."""
+        """Return a copy with `values` replaced. The new values are not checked."""
         return replace(self, values=self.values.model_copy(update=values))
 
     def options(self) -> RevisionOptions:
@@ -117,14 +117,14 @@ class Settings:
         return check_options({**self.arguments(), **self.stand_ins})
 
     def check(self, *, files: bool = True) -> None:
-        """Raise for faults that can be found before loading models. With `files`, their files must exist."""
+        """Raise for faults that can be found before loading models. With `files`, model files must exist."""
         options = self.options()
         parse_checks(options.checks, judge=ScriptedEngine([""]) if options.judge else None)
         for reference in self.references().values() if files else ():
             check_files(reference)
 
     def arguments(self) -> RevisionKeywords:
-        """Return the arguments of `arevise`, with models as references. With a judge, checks stay text."""
+        """Return the arguments of `arevise`, with models as references. With a judge, checks stay strings."""
         flags: Flags = self.values
         given = {name: value for name, value in flags.explicit.items() if name in PlainOptions.model_fields}
         if flags.check:
@@ -143,7 +143,7 @@ class Settings:
         """Return the waiting times and rate limits for servers.
 
         By default, wait `usual` seconds for a server that is down, and at most `limit_seconds` if a server
-        asks to wait. `tell` is called with the reason when a wait begins, and with "" when it ends.
+        asks to wait. `tell` is called with the reason when a wait begins, and with "" when the wait ends.
         """
         server: ServerOptions = self.values
         rates = {"rpm": server.rpm, "tpm": server.tpm}
@@ -155,7 +155,7 @@ class Settings:
         return patience_of(server, usual=usual, **known)
 
     def references(self) -> dict[Role, str]:
-        """Return the references of the models to open, by role. A judge that nothing asks is left out."""
+        """Return the references of the models to open, by role. A judge without any task is left out."""
         flags = self.values
         judged = self.judge_was_named
         if isinstance(flags, Flags) and not judged:

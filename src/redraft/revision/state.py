@@ -2,7 +2,7 @@
 
 `State` contains the steps so far and their usage, and chooses the best answer. No generated text is dropped:
 a text that was cut is a step whose `finish` says why. When a chain is resumed, the text that was cut is
-generated again. Everything before it is kept, and the usage of all attempts counts.
+generated again. Earlier text is kept, and the usage of all attempts counts.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from redraft.revision.prompts import VERDICTS, Wording, filled, wording_of
 
 ROLES: tuple[Role, ...] = get_args(Role)
 ANSWERED = "answered_by"
-"""The key in a chain's `meta` that names who wrote the answer, if the model has adapters for roles."""
+"""The key in a chain's `meta` that says who wrote the answer, if the model has adapters for roles."""
 OWN = "own_steps"
-"""The key in a chain's `meta` for the number of steps at its start that adapters wrote."""
+"""The key in a chain's `meta` for the number of steps that adapters wrote, from the first step on."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The options of a chain, and everything that follows from its options, models and checks."""
+    """The options of a chain, and everything that follows from the options, models and checks."""
 
     prompt: Prompt
     info: EngineInfo
@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def texts(self) -> int:
-        """The number of seeds that the complete texts of the earlier attempt used up."""
+        """The number of seeds used by the complete texts of the earlier attempt."""
         made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
         if self.exercises:  # adapters' texts use up no seed
@@ -101,7 +101,7 @@ class Plan:
 
     @property
     def critic_role(self) -> Literal["writer", "critic"]:
-        """The role that criticises: the critic if there is one, otherwise the writer."""
+        """The role that criticises: the critic, or the writer if there is no critic."""
         return "critic" if self.critic else "writer"
 
     @property
@@ -112,7 +112,7 @@ class Plan:
 
     @property
     def recorded_sampling(self) -> dict[str, Any]:
-        """The sampling parameters to record. Parameters left to the model or server are None."""
+        """The sampling parameters to record. A parameter that the model or server chooses is None."""
         own = self.sampling.left_out if self.info.own_sampling else frozenset[str]()
         if self.mode == "native":  # a raw text always has a limit
             own -= {"max_tokens"}
@@ -128,7 +128,7 @@ class Plan:
 
 @dataclass
 class State:
-    """A chain while it is made: its steps, drafts and usage."""
+    """A chain in the making: its steps, drafts and usage."""
 
     plan: Plan
     clock: Callable[[], float] = time.monotonic
@@ -171,7 +171,7 @@ class State:
 
     @property
     def usage(self) -> Usage:
-        """The usage of all roles together."""
+        """The total usage of all roles."""
         return sum(self.by_role.values(), Usage())
 
     @property
@@ -190,13 +190,13 @@ class State:
         return len(self.steps) - 1
 
     def forced(self, index: int) -> bool:
-        """Return whether answer `index` must be revised, even if its feedback accepts it."""
+        """Return whether answer `index` must be revised, even if the feedback accepts the answer."""
         return index < self.plan.options.min_revisions
 
     def room(self, role: Role = "writer", *, used: int = 0, most: int | None = None) -> int:
         """Return the most tokens that the next call may generate, after `used` tokens of the same text.
 
-        If `most` is given, it replaces `max_tokens`.
+        If given, `most` replaces `max_tokens`.
         """
         wanted = (most or self.plan.sampling.max_tokens) - used
         left = self.plan.options.budget.tokens_left(self.usage, self.plan.models[role].price)
@@ -205,7 +205,7 @@ class State:
     def length(self, role: Role = "writer", *, most: int | None = None) -> int | None:
         """Return the most tokens that a reply to messages may have. None leaves the limit to the server.
 
-        If `most` is given, it replaces `max_tokens`.
+        If given, `most` replaces `max_tokens`.
         """
         plan, info = self.plan, self.plan.models[role]
         asked = most or "max_tokens" not in plan.sampling.unset
@@ -214,24 +214,24 @@ class State:
         return self.room(role, most=most)
 
     def priced(self, usage: Usage, role: Role = "writer") -> Usage:
-        """Return a usage with its cost, if the role's model has a price."""
+        """Return a usage with the cost, if the role's model has a price."""
         info = self.plan.models.get(role)
         if info is None or info.price is None:
             return usage
         return usage.model_copy(update={"cost_usd": info.price.cost(usage)})
 
     def pay(self, usage: Usage, role: Role = "writer") -> Usage:
-        """Add a usage to a role's total, and return it with its cost."""
+        """Add a usage to a role's total, and return the usage with the cost."""
         usage = self.priced(usage, role)
         self.by_role[role] += usage
         return usage
 
     def begin(self, answer: str, finish: Finish, usage: Usage, **more: Any) -> None:
-        """Add an answer. `more` are further fields of its `Step`."""
+        """Add a step with an answer. `more` are other fields of `Step`."""
         self.steps.append(Step(answer=answer, finish=finish, usage=usage, **more))
 
     def criticised(self, feedback: Feedback, usage: Usage | None = None) -> Step:
-        """Add feedback to the last answer, and return its step."""
+        """Add feedback to the last answer, and return the answer's step."""
         step = self.steps[-1]
         total = step.usage + usage if usage else step.usage
         self.steps[-1] = step.model_copy(update={"feedback": feedback, "usage": total})
@@ -244,7 +244,7 @@ class State:
         self.drafting = False
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
-        """Return whether a text is an echo of the prompt, the requests or the steps `before` it."""
+        """Return whether a text echoes the prompt, the requests or the steps in `before`."""
         if self.plan.json is not None:
             return False
         from redraft.checks.echo import is_echo  # importing it compiles patterns
@@ -268,7 +268,7 @@ class State:
 
     @property
     def holds(self) -> bool:
-        """Whether the adapters' work on an exercise is right and leads to their last answer."""
+        """Whether the adapters' calculation for an exercise is right and leads to the last answer."""
         own = self.steps[: self.own] or [Step(answer="")]
         begun = max((index for index, step in enumerate(own) if step.fresh), default=0)
         led = own[-1].complete and f"so {own[-1].answer.strip()}, and" in own[begun].criticism
@@ -282,7 +282,7 @@ class State:
         return best_step([step if i >= self.own or step.passed else Step(answer="") for i, step in rest])
 
     def check_answered(self, stop: Stop | None, aside: str = "", *, by_itself: bool = False) -> None:
-        """Raise `EmptyReply` if a chain has no answer, unless the budget or a cancellation ended it.
+        """Raise `EmptyReply` if a chain has no answer, unless the budget or a cancellation ended the chain.
 
         `aside` describes what came instead of text (`Delta.aside`). Set `by_itself` if no limit cut the text.
         """
@@ -344,7 +344,7 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Append a text to a prompt's last user message; if there is none, to its last message."""
+    """Append a text to a prompt's last user message or, without a user message, to the last message."""
     if not text:
         return prompt
     if not prompt.messages:

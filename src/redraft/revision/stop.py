@@ -1,8 +1,8 @@
 """Decide when a chain ends.
 
-Each rule is a function that the loop calls at one point. It returns why the chain ends there, or None if the
-chain continues. The rules for all modes come first, then those for `prompted`, then those for `native`.
-`chain.best_step` chooses the best answer at the end.
+Each rule is a function that the loop calls at one point, and returns why the chain ends there, or None if the
+chain continues. The rules for all modes come first, then the rules for `prompted`, then the rules for
+`native`. `chain.best_step` chooses the best answer at the end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from redraft.revision.state import State
 
 STOP_OF_FINISH: dict[Finish, Stop] = {"max_tokens": "max_tokens", "context": "context"}
 STOP_OF_FINISH |= {"cancelled": "cancelled", "filtered": "ended", "error": "error"}
-"""Maps the finish of a cut last text to the stop of its chain."""
+"""Maps the finish of a cut last text to the stop of the chain."""
 
 
 def spent(state: State, role: Role = "writer") -> bool:
@@ -25,7 +25,7 @@ def spent(state: State, role: Role = "writer") -> bool:
 
 
 def of_finish(state: State, finish: Finish, role: Role = "writer") -> Stop | None:
-    """Return why the chain ends after a role's text with this finish; None if the chain may continue."""
+    """Return why the chain ends after a role's text with this finish, or None if the chain may continue."""
     if finish in ("max_tokens", "cancelled") and spent(state, role):
         return "budget"
     return STOP_OF_FINISH.get(finish)
@@ -37,7 +37,7 @@ def no_room(state: State, role: Role = "writer") -> Stop | None:
 
 
 def repeated(state: State) -> Step | None:
-    """Return the previous step if the last answer repeats it instead of revising it; otherwise None."""
+    """Return the previous step if the last answer repeats that step's answer, otherwise None."""
     *before, after = state.steps or [Step(answer="")]
     if state.revisions <= state.plan.options.min_revisions or state.revisions == 0:
         return None
@@ -49,14 +49,14 @@ def repeated(state: State) -> Step | None:
 
 
 def followed(state: State) -> bool:
-    """Return whether another text may be written if the next one fails."""
+    """Return whether another text may follow if the next text fails."""
     plan, drafting = state.plan, not state.steps
     another = drafting and len(state.drafts) + 1 < plan.options.most_drafts
     return (another or len(state.steps) < plan.max_revisions) and not plan.wording.scores
 
 
 def another(state: State) -> bool:
-    """Return whether another text may be written after the last one."""
+    """Return whether another text may be written after the last text."""
     drafting = state.drafting and len(state.drafts) + 1 < state.plan.options.most_drafts
     return drafting or state.revisions < state.plan.max_revisions
 
@@ -67,7 +67,7 @@ def when_resumed(state: State) -> Stop | None:
 
 
 def after_draft(state: State, *, good: bool) -> Stop | None:
-    """Return why the chain ends after one of several drafts. A filtered or too long draft does not end it."""
+    """Return why the chain ends after one of several drafts, or None after a filtered or too long draft."""
     if good:
         return "passed"
     cut = of_finish(state, state.steps[-1].finish)
@@ -75,7 +75,7 @@ def after_draft(state: State, *, good: bool) -> Stop | None:
 
 
 def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
-    """Return why the chain ends after an answer. `cut` says why the answer was cut, if it was."""
+    """Return why the chain ends after an answer. `cut` is the reason if the answer was cut."""
     plan = state.plan
     # At temperature 0 a fresh draft would be the same text again. A teacher's chain is training data for
     # corrections, and a fresh draft is not a correction.
@@ -100,7 +100,7 @@ def before_criticism(state: State, *, good: bool) -> Stop | None:
 
 
 def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | None:
-    """Return why the chain ends after a criticism. `cut` says why the criticism was cut, if it was."""
+    """Return why the chain ends after a criticism. `cut` is the reason if the criticism was cut."""
     if cut not in (None, "max_tokens"):
         return cut
     if verdict == "revise":
@@ -114,10 +114,10 @@ def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | 
 def in_text(
     state: State, kind: SectionKind, index: int, steps: Sequence[Step], *, unsure: bool
 ) -> Stop | None:
-    """Return why the chain ends at the start of a section, or None if it continues.
+    """Return why the chain ends at the start of a section, or None if the chain continues.
 
-    The section contains or judges answer `index`. `steps` were read from the text so far. Set `unsure`
-    if the model is not certain of its feedback on the previous answer.
+    The section contains or judges answer `index`. `steps` were read from the text so far. Set `unsure` if the
+    model is not certain of its feedback on the previous answer.
     """
     before = steps[index - 1] if index else None
     if before is None or state.forced(index - 1):
@@ -137,7 +137,7 @@ def after_own_answer(state: State, index: int) -> Stop | None:
 
 
 def after_own_feedback(state: State, index: int, verdict: Verdict) -> Stop | None:
-    """Return why the chain ends after the model's own feedback."""
+    """Return why the chain ends after the model has judged its own answer."""
     if state.forced(index):
         return None
     return "accepted" if verdict == "accept" else "ended"

@@ -1,7 +1,7 @@
-"""Trace chains with OpenTelemetry: a span for each chain, and below it a span for each call with its usage.
+"""Trace chains with OpenTelemetry: a span for each chain, with a child span for each call and its usage.
 
-Attributes have the names of the GenAI semantic conventions; redraft's own begin with `redraft.`. Prompts and
-answers are left out. No span is made current here: a generator must not change the context of its caller.
+Attributes have the names of the GenAI semantic conventions. Other names begin with `redraft.`. Prompts and
+answers are left out. No span is made current, because a generator must not change its caller's context.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redraft.engines.wrapped import Ask, WrappedEngine
 from redraft.errors import RedraftError
 
 _FINISHES: Mapping[Finish, str] = {"max_tokens": "length", "context": "length", "filtered": "content_filter"}
-"""The conventions' names for reasons why a text ended. Other reasons keep their names."""
+"""The conventions' names for some finishes. Other finishes keep their names."""
 
 
 class ChainSpan:
@@ -59,13 +59,13 @@ class ChainSpan:
 
 
 def tracer_of(provider: TracerProvider | Literal[True]) -> Tracer:
-    """Return the tracer for redraft's spans. With True, the process's global provider makes it."""
+    """Return the tracer for redraft's spans. With True, use OpenTelemetry's global provider."""
     return trace.get_tracer("redraft", __version__, None if provider is True else provider)
 
 
 @contextmanager
 def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
-    """Open the span of a chain, below the current span. Errors are recorded by type, without their text."""
+    """Open the span of a chain, as a child of the current span. Record errors by type, without their text."""
     tracer = tracer_of(provider)
     names = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "redraft"}
     span = tracer.start_span("invoke_workflow redraft", kind=SpanKind.INTERNAL, attributes=names)
@@ -80,7 +80,7 @@ def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
 
 
 class TracedEngine(WrappedEngine):
-    """An engine that makes a span for each call, below `parent` or, without one, below the current span."""
+    """An engine that makes a span for each call, as a child of `parent` or, by default, the current span."""
 
     def __init__(self, engine: Engine, tracer: Tracer, parent: context.Context | None, role: str) -> None:
         super().__init__(engine)

@@ -1,4 +1,4 @@
-"""Ask checks for the form of an answer and, while it streams, whether the answer can still pass.
+"""Ask checks for the form of an answer and, during streaming, whether the answer can still pass.
 
 A user's check may raise or hang, so calls of `prefix` and `form` have a time limit.
 """
@@ -20,7 +20,7 @@ FORM_SECONDS = 10.0  # the same limit for a `form`, which is asked for once
 
 
 class Watch:
-    """Asks checks from time to time whether a growing answer can still pass."""
+    """Asks checks, while an answer grows, whether the answer can still pass."""
 
     def __init__(self, checks: Sequence[Check], prompt: Prompt) -> None:
         self._checks = [check for check in checks if isinstance(check, Prefixed)]
@@ -32,7 +32,7 @@ class Watch:
         self._text += piece
 
     async def lost(self) -> bool:
-        """Return whether no continuation can pass the checks. The checks run only after enough new text."""
+        """Return whether the answer can no longer pass. The checks run only after enough new text."""
         if len(self._text) < self._next:
             return False
         self._next = len(self._text) + max(len(self._text) // SHARE, FIRST)

@@ -155,7 +155,7 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
 
 
 def _given(old: str, wish: str, *, string: bool) -> str:
-    """Return the new text if the wish quotes it, or is the old text with other numbers; otherwise ""."""
+    """Return the new text if the wish quotes it or changes only numbers in the old text, otherwise ""."""
     if quoted := _QUOTED.fullmatch(wish):
         said = json.dumps(quoted[1], ensure_ascii=False)[1:-1] if string else quoted[1]
         new = f"{old[0]}{said}{old[-1]}" if _QUOTED.fullmatch(old) else said
@@ -213,7 +213,7 @@ def _without_lines(answer: str, begin: int, end: int, wish: str) -> Edit:
 
 
 def _numbered(answer: str, edits: Sequence[Edit]) -> Iterator[Edit]:
-    """Yield the edits, and edits that renumber the items after removed items."""
+    """Yield the edits, and new edits that renumber the items after removed items."""
     yield from edits
     gone = [each for each in edits if each.made == "" and each.pointer is None]
     last, missing = dict[int, int](), dict[int, int]()  # by indentation: the last number, the removed items

@@ -16,8 +16,8 @@ from redraft.jobs.counting import counted
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4  # smallest share of common words for a diff. Below it, the new text reads better whole.
 COMPARABLE, MOST_PAIRS = 100_000, 10_000_000
-"""The most pairs of equal words, and of any words, for which two texts are compared. More pairs would take
-longer than half a second. Two answers of 2,000 English words have some 80,000 equal pairs."""
+"""The most pairs of equal words, and of any words, for which two texts are compared. Comparing more takes
+over half a second. Two answers of 2,000 English words have some 80,000 equal pairs."""
 ISLAND = 2  # fewest words in a row that count as common
 VERDICTS: dict[Verdict, str] = {"accept": "accepted", "revise": "needs revision", "unknown": "no verdict"}
 STOPS = {
@@ -43,16 +43,16 @@ SHORT_STOPS = {
     "max_tokens": "out of tokens",
     "context": "context full",
 }
-"""Shorter words for lists, where the name of a stop reads like a setting."""
+"""Shorter stop reasons for lists, instead of names that read like settings."""
 
 Change = tuple[Literal["same", "gone", "new"], str]
 """A part of a diff: text that is in both versions (`same`), only in the first, or only in the second."""
 
 
 def changes(before: str, after: str) -> list[Change] | None:
-    """Return the word diff of two texts; None if they have little in common, or take too long to compare.
+    """Return the word diff of two texts, or None if the texts are too long or have too little in common.
 
-    A single common word between two changes counts as changed too, because the diff then reads better.
+    A single equal word between two changes counts as changed, because the diff then reads better.
     """
     old, new = _WORDS.findall(before), _WORDS.findall(after)
     matcher, seen = SequenceMatcher(None, old, new, autojunk=False), Counter(old)
@@ -90,7 +90,7 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:
-    """Return why a step was cut, in words. If it is the last step, `stop` is the chain's stop."""
+    """Return why a step was cut, in words. For the last step, `stop` is the chain's stop."""
     if stop in ("budget", "malformed"):
         return STOPS[stop]
     own = {"filtered": "the server filtered it", "lost": "no continuation could make it pass"}
@@ -147,7 +147,7 @@ def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
 
 @dataclass
 class Summary:
-    """Counts chains, their outcomes, their usage and their cost."""
+    """Counts chains, outcomes, usage and cost."""
 
     # Returns whether a chain's answer should have been checked.
     should_pass: Callable[[Chain], bool] = lambda _: False
@@ -202,7 +202,7 @@ class Summary:
             self.passed_first += not chain.drafts and bool(chain.steps) and chain.steps[0].passed is True
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the rows of the summary, each a name and a text. Empty rows are left out."""
+        """Return the rows of the summary as names and texts. Empty rows are left out."""
         usd, were = self.usage.cost_usd, "was" if self.unpriced == 1 else "were"
         cost = "" if usd is None else cost_text(usd, self.costs, digits=4)
         if cost and self.unpriced:
@@ -257,19 +257,19 @@ class Summary:
 
 
 def is_unreported(chain: Chain) -> bool:
-    """Return whether a complete reply came without its usage. Broken replies do not count."""
+    """Return whether a complete reply lacks its reported usage. Broken replies do not count."""
     return any(step.usage.estimated and step.complete for step in chain.steps)
 
 
 def cost_by_role(chain: Chain) -> dict[str, float | None]:
-    """Return the cost of each role that was asked, in USD; None for a model without a price."""
+    """Return the cost in USD of each role that was asked, or None for a model without a price."""
     if not chain.usage_by_role:
         return {"writer": chain.usage.cost_usd}
     return {role: used.cost_usd for role, used in chain.usage_by_role.items()}
 
 
 def cost_text(total: float, costs: Mapping[str, float | None], *, digits: int) -> str:
-    """Return a cost in words, by role if there are several: `0.03 USD (writer 0.02, judge 0.01)`."""
+    """Return a cost in words, by role if there are several roles: `0.03 USD (writer 0.02, judge 0.01)`."""
     parts = [f"{role} {'unknown' if cost is None else f'{cost:.{digits}f}'}" for role, cost in costs.items()]
     return f"{total:.{digits}f} USD" + (f" ({', '.join(parts)})" if len(parts) > 1 else "")
 

@@ -1,7 +1,7 @@
 """Define the routes of the server.
 
-Every error has OpenAI's shape, even the error for an unknown path or method. FastAPI's documentation pages
-are off, because they load scripts from other sites; `/openapi.json` is served.
+Every error has OpenAI's JSON format, even for an unknown path or method. FastAPI's documentation pages are
+off, because they load scripts from other sites. `/openapi.json` is served.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def make_app(
 
 
 class _Route(APIRoute):
-    """A route that reads a body itself: FastAPI would accept NaN, repeated names, and a body of any size."""
+    """Parses bodies with `Reader`, because FastAPI accepts NaN, repeated names and bodies of any size."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         endpoint, kind = self.endpoint, get_type_hints(self.endpoint)["body"]
@@ -126,12 +126,12 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
 
     @router.post("/completions", responses=STREAMED)
     async def complete(request: Request, body: CompletionRequest) -> Response:
-        """Continue a text, without revising it."""
+        """Continue a text, without revisions."""
         return Exchange(CompletionReply(await accepted(request, body)), gate, continued)
 
     @router.post("/embeddings")
     async def embed(request: Request, body: EmbeddingRequest) -> Response:
-        """Return embedding vectors of texts, as the model's own server returns them."""
+        """Return embedding vectors of texts, unchanged from the model's server."""
         model = models.within(request.state.key.allows).named(body.model)
         return await embedded(body, model, gate, request.scope["state"])
 
@@ -148,7 +148,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 
     @router.get("/v1/models")
     async def list_models(request: Request) -> dict[str, Any]:
-        """List the models that the key may use."""
+        """List the models that the request's key may use."""
         found = models.within(request.state.key.allows).all()
         return {"object": "list", "data": [model.record for model in found]}
 
@@ -164,7 +164,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 
     @router.get("/ready")
     async def ready() -> dict[str, str]:
-        """Report whether the server can answer: its models work, and it is not shutting down."""
+        """Report whether at least one model works and the server is not shutting down."""
         offered, engines = models.all(), models.watched().values()
         if gate.ending:
             raise ending()
@@ -175,7 +175,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics(request: Request) -> Response:
-        """Return the server's metrics for Prometheus. They name all models."""
+        """Return the server's metrics for Prometheus. Only a key for all models may read the metrics."""
         if request.state.key.models is not None:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", "metrics need a key that may use all models.")
         return Response(metrics.text(), media_type=CONTENT_TYPE)

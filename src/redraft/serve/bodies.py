@@ -1,7 +1,7 @@
 """Check the body of a request with a pydantic model.
 
-Each module that answers requests defines pydantic models for its bodies. `/openapi.json` is generated from
-the models. A field that sets an option of redraft has the option's type and range, and the server's limit.
+Each module that answers requests defines pydantic models for bodies. `/openapi.json` is generated from the
+models. A field that sets an option of redraft has the option's type and range, and the server's limit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from redraft.serve.errors import Refusal, invalid, told
 
 @dataclass(frozen=True)
 class Checked:
-    """A validator for a field that needs more than a check of its type. Null counts as missing."""
+    """A validator for a field that needs more than a type check. Null counts as missing."""
 
     # Returns the value to use. In messages, the text of its ValueError follows the field's name.
     check: Callable[[Any], Any]
@@ -41,7 +41,7 @@ TEXT = {"type": "string", "minLength": 1}
 
 
 def texts_schema(most: int, least: int = 0) -> dict[str, Any]:
-    """Return the JSON Schema of a text or a list of texts, none of them empty."""
+    """Return the JSON Schema of a non-empty string, or of a list of non-empty strings."""
     return {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": least, "maxItems": most}]}
 
 
@@ -55,9 +55,9 @@ def option(
 ) -> Checked:
     """Return the validator of a field that sets an option of redraft.
 
-    `most` is the server's own limit, on a number or on the length of a list. With `single`, a text means a
-    list with only that text. `schema` replaces the option's own JSON Schema. `folds` converts values that
-    OpenAI accepts, but the option does not.
+    `most` is the server's limit for a number or for the length of a list. With `single`, a text stands for a
+    list with one text. `schema` replaces the option's JSON Schema. `folds` converts values that OpenAI's API
+    accepts but the option does not.
     """
     span = ""
     if schema is None:
@@ -85,7 +85,7 @@ def option(
 
 
 def only(*neutral: Any, hint: str = "Leave it out.") -> Checked:
-    """Return the validator of an unsupported field. It accepts only values without effect (`neutral`)."""
+    """Return the validator of an unsupported field. Only `neutral` values, which have no effect, pass."""
 
     def check(given: Any) -> Any:
         # In JSON, true is not 1.
@@ -101,7 +101,7 @@ OF_TEXTS = "a text, or a list of texts"
 
 
 def texts(most: int) -> Checked:
-    """Return the validator of a field that is a text or a list of up to `most` texts, none of them empty."""
+    """Return the validator of a non-empty text or a list of up to `most` non-empty texts."""
 
     def check(given: Any) -> tuple[str, ...]:
         if isinstance(given, list) and (wrong := wrong_item("", given, FULL)):
@@ -117,7 +117,7 @@ def texts(most: int) -> Checked:
 
 
 class Body(BaseModel):
-    """The body of a request, or an object in it."""
+    """The body of a request, or an object inside a body."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
     whole: ClassVar[str] = ""  # the body's name in messages; an inner object is named by its field
@@ -125,7 +125,7 @@ class Body(BaseModel):
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Return the validated body. Unknown fields are reported first, then unsupported ones."""
+        """Return the validated body. Unknown fields are reported before unsupported fields."""
         try:
             return cls.model_validate(_few(cls, given, cls.never))
         except ValidationError as error:

@@ -34,7 +34,7 @@ class CompletionRequest(requests.SampledRequest):
     suffix: str | None = None
 
     def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
-        """Return the checked request, with each prompt `n` times."""
+        """Return the checked request, with `n` copies of each prompt."""
         model, count = models.named(self.model), self.n or 1
         if model.options.max_revisions != 0 or model.withheld:
             message = f"the model {model.name!r} checks or revises answers, which completions do not allow."
@@ -64,7 +64,7 @@ class CompletionRequest(requests.SampledRequest):
 
 
 async def continued(asked: requests.Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Delta], None]:
-    """Continue the texts, one after another, and yield the pieces. At a timeout, the text so far is kept."""
+    """Continue the texts in turn. Yield deltas, each with a text's index. A timeout only cuts a text."""
     engine = requests.engine_of(asked.options)
     if provider := asked.options.trace:
         from redraft.revision.trace import TracedEngine, tracer_of
@@ -103,7 +103,7 @@ class Continuation:
     completion_tokens: int = 0
 
     def take(self, delta: Delta) -> Iterator[str]:
-        """Add a delta, and yield its text."""
+        """Add a delta, and yield the new text."""
         self.completion_tokens += len(delta.tokens) or bool(delta.text)
         if delta.completion_tokens is not None:
             self.completion_tokens = delta.completion_tokens
@@ -122,7 +122,7 @@ class Continuation:
 
     @property
     def finish_reason(self) -> str:
-        """The reason why the text ended, in OpenAI's words."""
+        """Why the text ended, as OpenAI's `finish_reason`."""
         return FINISHES.get(self.finish, "length")
 
 
@@ -145,7 +145,7 @@ class CompletionReply(Reply):
         return {**self._head(), "choices": choices, "usage": self._usage()}
 
     def events(self, index: int, delta: Delta) -> Iterator[bytes]:
-        """Add a delta, and yield the events to stream."""
+        """Add a delta, and yield the server-sent events."""
         message = self.messages[index]
         texts = list(message.take(delta))
         if texts or delta.finish:

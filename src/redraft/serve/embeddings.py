@@ -1,4 +1,4 @@
-"""Serve `/v1/embeddings`: return the vectors that a model's own server makes from texts."""
+"""Serve `/v1/embeddings`: the model's server turns texts into vectors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EmbeddingRequest(Body):
 
 
 async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict[str, Any]) -> JSONResponse:
-    """Return the reply of a model's server, and record its usage in `seen`, the state of the request."""
+    """Return the reply of a model's server, and store the usage in `seen`, the ASGI state of the request."""
     engine = model.options.model
     if not isinstance(engine, RemoteEngine | PoolEngine) or engine.info.engine != "remote":
         message = f"the model {model.name!r} cannot make embeddings. Use a model on a remote server."

@@ -1,8 +1,8 @@
-"""Send errors in the form of OpenAI's API, so that its SDKs raise their own exceptions.
+"""Send errors in OpenAI's JSON format, so that OpenAI's SDKs raise the matching exceptions.
 
     {"error": {"message": …, "type": …, "param": …, "code": …}}
 
-The hints of redraft's errors are for people at a shell. A client gets only hints about its own request.
+Most hints of redraft's errors are for people at a shell. A client gets only hints about the request.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _BEFORE_THE_BODY = (
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.TOO_MANY_REQUESTS,
 )
-"""The statuses of refusals that may come before the body has been read."""
+"""Statuses of refusals that may come before the body has been read."""
 
 _CLIENTS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
-"""The statuses by which a model's server reports a wrong request. Repeating the request does not help."""
+"""Statuses with which a model's server rejects a wrong request. Repeating such a request does not help."""
 
 _KINDS = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
@@ -38,11 +38,11 @@ _KINDS = {
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
     HTTPStatus.UNPROCESSABLE_ENTITY: "server_error",  # the answer is at fault, not the request
 }
-"""The `type` of an error by status, on which litellm relies. `Refusal.body` sets the others."""
+"""The `type` of an error, by HTTP status. litellm relies on these types."""
 
 
 class Refusal(errors.RedraftError):
-    """Raised to refuse a request: the reply contains this error."""
+    """Raised to refuse a request. The reply contains the error."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Refusal(errors.RedraftError):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The error in OpenAI's shape."""
+        """The error as OpenAI's JSON object."""
         kind = _KINDS.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
@@ -84,14 +84,14 @@ def told(error: errors.RedraftError) -> str:
 
 
 def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
-    """Return the reply to a refused request. The log gets the error's code, and its field if known."""
+    """Return the reply to a refused request. Add the error's code and field to the request's log entry."""
     param = None if refusal.code == "unknown_field" else refusal.param
     scope["state"].update(error=refusal.code, param=param)
     return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
 
 def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
-    """Return the error that a client sees. `asked_in` is the request's prompt field. Bugs are logged."""
+    """Convert an exception for the client, and log bugs. `asked_in` names the field with the prompt."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, errors.ContextError):

@@ -1,7 +1,7 @@
 """Answer one request to a model, streamed or not.
 
-If the client leaves, the chain and its call in the engine are cancelled, but the usage is still recorded. The
-status of a stream is sent with the first piece, so an earlier error can still have its own status.
+If the client disconnects, the chain and the engine's call are cancelled, but the usage is still recorded. A
+stream's HTTP status is sent with the first piece. An error before the first piece has an error status.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _HEADERS = [
 
 
 class ClientGone(Exception):
-    """Raised if the client closed its connection, or does not read the reply."""
+    """Raised if the client closed the connection, or does not read the reply."""
 
 
 class Exchange(Response):
@@ -63,7 +63,7 @@ class Exchange(Response):
         self._left_out = [(b"x-redraft-left-out", left_out)] if left_out else []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, and record its usage."""
+        """Answer a request, and record the usage."""
         scope["state"]["model"] = self._asked.model
         with parent_of(self._asked.options.trace, scope):
             try:
@@ -163,10 +163,10 @@ class Exchange(Response):
 
 
 async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
-    """Make the chains, one after another, and yield their events.
+    """Make the chains in turn. Yield events, each with the index of an answer.
 
-    If `max_tokens` ends a reply before its answer, or a model that should not revise generates nothing, the
-    answer is empty, as OpenAI's clients expect. Other empty replies are errors: they cannot be revised.
+    The answer is empty, as OpenAI's clients expect, if `max_tokens` ends a reply before its answer, or if a
+    model that should not revise generates nothing. Any other empty reply raises `EmptyReply`.
     """
     for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
@@ -217,10 +217,10 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Do work for a client. If the client leaves, call `leave`; if that returns True, wait for the work.
+    """Await `work`. If the client disconnects and `leave()` is true, let `work` end within `GRACE` seconds.
 
     Raises:
-        ClientGone: The client left before the end. The work has ended, or was cancelled.
+        ClientGone: The client disconnected first. The work has ended, or was cancelled.
     """
 
     async def left() -> None:

@@ -1,7 +1,7 @@
 """Limit how many requests are answered at once and how many wait, and shut the server down.
 
-A request passes the gate before its model is asked. Each engine has its own lane, so that a slow model delays
-no other model. A request for a full lane gets 429. `Gate.drain` shuts the server down.
+A request passes the gate before its model is asked. Each engine has a separate limit and queue, so that a
+slow model delays no other model. A request for a full queue gets status 429.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Gate:
     async def entered(
         self, engine: object, wait: Callable[[], Awaitable[None]] | None = None
     ) -> AsyncIterator[CancelToken]:
-        """Wait for a turn in an engine's lane, and hold it while the body runs.
+        """Wait until the engine may answer another request. The request is active inside the `with` block.
 
-        Call `wait` if all turns are taken. Yield a token that cancels this request; `cut` cancels all tokens.
+        Call `wait` if the request has to wait. Yield a token that cancels the request.
         """
         if self.draining:
             raise unavailable("draining", "the server is shutting down, and accepts no new requests.")
@@ -78,7 +78,7 @@ class Gate:
                 self._empty.set()
 
     async def drain(self, seconds: float, linger: float = 0.0) -> None:
-        """Answer for `linger` more seconds, then admit no requests, and wait `seconds` for the active ones.
+        """Admit requests for `linger` more seconds, then wait up to `seconds` for the active requests.
 
         `ending` is true from the beginning. Requests that are still active at the end are cancelled.
         """
@@ -93,14 +93,14 @@ class Gate:
         empty.cancel()
 
     def cut(self) -> None:
-        """Cancel all chains. `drain` then waits `GRACE` seconds for their last output."""
+        """Cancel all chains. `drain` then waits `GRACE` seconds for the last output."""
         self._cut.set()
         for token in self._tokens:
             token.cancel()
 
 
 def down(engine: object) -> Refusal | None:
-    """Return the refusal of a request for an engine that does not work; None if it works."""
+    """Return the refusal of a request if the engine is down, or None otherwise."""
     if isinstance(engine, WrappedEngine):
         return down(engine.wrapped)
     if isinstance(engine, Watched) and engine.health.resting:
@@ -109,10 +109,10 @@ def down(engine: object) -> Refusal | None:
 
 
 def ending() -> Refusal:
-    """Return the refusal of a request that arrives while the server is shutting down."""
+    """Return the refusal of a request during shutdown."""
     return unavailable("draining", "the server is shutting down.")
 
 
 def unavailable(code: str, message: str) -> Refusal:
-    """Return a refusal with status 503: the server cannot answer now."""
+    """Return a refusal with status 503 (Service Unavailable)."""
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, code, message, wait=WAIT)

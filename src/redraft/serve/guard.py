@@ -1,7 +1,7 @@
 """Check who sends a request, on every route and before the body is read. No CORS headers are sent.
 
-Without keys, only this machine may send requests. A browser on it could still send another site's requests:
-by DNS rebinding (the site's name resolves to 127.0.0.1), or by a plain cross-site request. Both are refused.
+Without keys, only this machine may send requests. Cross-site requests from a browser on this machine are
+refused, including DNS rebinding, where the site's name resolves to 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 @dataclass(frozen=True)
 class Guard:
-    """Checks each request, then passes it to the application or the page."""
+    """Checks each request, then passes the request to the application or the page."""
 
     app: ASGIApp
     keys: Keys | None  # the clients' keys; None for a server that only this machine can reach
@@ -46,7 +46,7 @@ class Guard:
     page: Page | None = None  # the web page, whose files need no key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check and answer a request, and record its usage."""
+        """Check and answer a request, and record the usage."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -1,7 +1,7 @@
 """Check API keys, and limit the models and requests of each key. The server stores only digests of keys.
 
-Each line of a key file contains a key, in plain text or as `sha256:` and its digest, and its limits
-(docs/operate.md). A minute is always the last 60 seconds, and a request counts before its body is read.
+Each line of a key file contains a key and the key's limits (docs/operate.md). The key is plain text, or
+`sha256:` and a digest. Limits per minute cover the last 60 seconds. A request counts before its body is read.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Key:
     used: Used = field(default_factory=Used, repr=False, compare=False)
 
     def allows(self, model: str) -> bool:
-        """Return whether the key may use a model. Other models are invisible to it."""
+        """Return whether the key may see and use a model."""
         return self.models is None or model in self.models
 
     @contextmanager
     def entered(self, seen: Mapping[str, Any]) -> Iterator[None]:
-        """Count a request while the body runs. Raise `Refusal` if it exceeds a limit of the key.
+        """Count a request inside the `with` block. Raise `Refusal` if the request exceeds a limit of the key.
 
-        At the end, `seen` contains the reply's status. A request with status 503 does not count.
+        The caller stores the reply's status in `seen`. A request with status 503 does not count.
         """
         used, came = self.used, monotonic()
         if self.parallel is not None and used.inside >= self.parallel:
@@ -111,11 +111,11 @@ class Keys:
 
     @classmethod
     def once(cls, key: str) -> Self:
-        """Return keys with only this key, which is not in any file."""
+        """Return a `Keys` that has only `key` and no file."""
         return cls((Key(digest_of(key)),), Path())
 
     def find(self, authorization: str) -> Key | None:
-        """Return the key in the value of an `Authorization` header (`Bearer KEY`); None if it is unknown."""
+        """Return the key in an `Authorization` header (`Bearer KEY`), or None if the key is unknown."""
         self._read_again()
         scheme, _, key = authorization.partition(" ")
         given = digest_of(key.strip())
@@ -123,7 +123,7 @@ class Keys:
         return matches[0] if matches and scheme.lower() == "bearer" else None
 
     def now(self, key: Key) -> Key | None:
-        """Return the current settings of a key that was found before; None if the key was revoked."""
+        """Return the current version of a key from the key file, or None if the key was revoked."""
         self._read_again()
         return next((each for each in self.all if each.digest == key.digest), None)
 
@@ -144,7 +144,7 @@ class Keys:
         self.expect(self._served)
 
     def expect(self, served: Sequence[str]) -> None:
-        """Warn about keys of the same name, and keys for models not in `served`, now and at each reading."""
+        """Warn of duplicate key names, and of models not in `served`, now and whenever the file is read."""
         self._served = served
         for name, count in Counter(key.name for key in self.all).items():
             if count > 1 and (b"", name) not in self._told:
@@ -219,5 +219,5 @@ def _digest(word: str, where: str) -> bytes:
 
 
 def digest_of(key: str) -> bytes:
-    """Return the digest that is stored instead of a key or of a login's cookie."""
+    """Return the digest that is stored instead of a key or of a login cookie."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 REQUEST: ContextVar[str] = ContextVar("request")
-"""The id of the request being answered, which every log line about the request contains."""
+"""The id of the current request. Every log line about the request contains the id."""
 
 _CLIENTS = ("method", "path", "model")  # fields with a client's text, which is quoted and cut
 
@@ -33,7 +33,7 @@ class Entry(dict[str, Any]):
 
     @classmethod
     def of(cls, scope: Mapping[str, Any], seconds: float) -> Self:
-        """Return the entry of a request, from the values in its state."""
+        """Return the entry of a request, from the ASGI state of the request."""
         seen = scope["state"]
         chains, key, usage = seen.get("chains") or (), seen.get("key"), seen.get("usage")
         return cls(
@@ -65,13 +65,13 @@ class LineFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
-        """Return one line, with the id of the request unless the line already contains it."""
+        """Return one line. Add the request's id unless the line already contains the id."""
         line, request = super().formatMessage(record), REQUEST.get("")
         line = printable(line.rstrip()).replace("\n", r"\n")  # otherwise a text could forge a log line
         return f"{line} id={request}" if request and not isinstance(record.msg, Entry) else line
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's name)
-        """Return the traceback, indented, because an error's message may have several lines."""
+        """Return the indented traceback, because an error's message may have several lines."""
         return indent(printable(super().formatException(ei)), "  ")
 
 
@@ -79,7 +79,7 @@ class JsonFormatter(logging.Formatter):
     """Formats a log record as one JSON object on a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a request's entry, or a message with the id of its request, as JSON."""
+        """Return a request's entry, or any other message with the request's id, as JSON."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         found: dict[str, Any] = {"time": when, "level": record.levelname.lower()}
         if isinstance(record.msg, Entry):

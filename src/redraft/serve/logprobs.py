@@ -1,7 +1,7 @@
-"""Return log-probabilities of an answer's tokens, in OpenAI's shapes.
+"""Return log-probabilities of an answer's tokens, in OpenAI's formats.
 
-Chains do not contain them, so `Noting`, which wraps the model's engine, asks for them and records them. A
-revised answer has none, because it comes from several calls.
+Chains do not contain log-probabilities, so `Noting` wraps the model's engine, and requests and records them.
+A revised answer has no log-probabilities, because the answer comes from several calls.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_LIKELY = 20  # most alternatives to a token that a request may ask for, as 
 
 
 class Token(NamedTuple):
-    """A token's text, its log-probability (natural logarithm), and the likeliest tokens in its place."""
+    """A token's text, its log-probability (natural logarithm), and the likeliest tokens at that position."""
 
     text: str
     logprob: float
@@ -31,7 +31,7 @@ class Token(NamedTuple):
 
 
 class Noting(WrappedEngine):
-    """An engine that records the log-probabilities of each answer, one answer after another."""
+    """An engine that records the log-probabilities of each answer. Answers must be made one after another."""
 
     def __init__(self, engine: Engine, most: int = 0) -> None:
         super().__init__(engine)
@@ -40,7 +40,7 @@ class Noting(WrappedEngine):
         self._taken: dict[int, tuple[int, int]] = {}
 
     def take(self, index: int) -> tuple[int, list[Token]]:
-        """Return the length of an answer's text up to the last call, and the tokens since then."""
+        """Return the length of an answer's text at the last call, and the tokens generated since then."""
         taken, before = self._taken.get(index, (0, 0))
         tokens = self._answers[index][taken:] if index < len(self._answers) else []  # else it has not begun
         self._taken[index] = taken + len(tokens), before + sum(len(token.text) for token in tokens)
@@ -78,12 +78,12 @@ class Noting(WrappedEngine):
 
 
 def only_answer(options: RevisionOptions) -> bool:
-    """Return whether the first answer is certain to be the final one."""
+    """Return whether the first answer is certain to be the final answer."""
     return options.max_revisions == 0 and options.most_drafts == 1
 
 
 def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[RevisionOptions, Noting]:
-    """Return options whose engine records log-probabilities, and that engine.
+    """Wrap the engine in `options` to record log-probabilities. Return the new options and the new engine.
 
     `most` is the number of likeliest tokens to record at each position.
     """
@@ -100,7 +100,7 @@ def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[Revisio
 
 
 def of_chat(tokens: Sequence[Token]) -> dict[str, Any]:
-    """Return tokens as the `logprobs` of a choice of `/v1/chat/completions`."""
+    """Return tokens as the `logprobs` of one choice in `/v1/chat/completions`."""
     content = [
         {**_named(text, number), "top_logprobs": [_named(*each) for each in likeliest]}
         for text, number, likeliest in tokens
@@ -113,7 +113,7 @@ def _named(text: str, number: float) -> dict[str, Any]:
 
 
 def of_completion(before: int, tokens: Sequence[Token]) -> dict[str, Any]:
-    """Return tokens as `logprobs` of `/v1/completions`. `before` is the length of the text before them."""
+    """Return `logprobs` of `/v1/completions`. `before` is the length of the text before the tokens."""
     tops = [dict(token.likeliest) for token in tokens]
     return {
         "tokens": [token.text for token in tokens],

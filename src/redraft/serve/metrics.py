@@ -1,4 +1,4 @@
-"""Count requests, tokens and the ends of chains, by model, for Prometheus at `/metrics`."""
+"""Count requests, tokens and stop reasons of chains, by model, for Prometheus at `/metrics`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Metrics:
         gauge("requests_inside", "Requests being answered or waiting").set_function(inside)
 
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
-        """Count a request, its usage and its seconds. `seen` is the state of its scope."""
+        """Count a request with its usage and duration. `seen` is the ASGI state of the request."""
         key = seen.get("key", ANYONE).name
         self._requests.labels(str(seen["status"]), key).inc()
         if (model := seen.get("model")) is None:

@@ -1,4 +1,4 @@
-"""List the models that a server offers, each with its name, its engines and the options of its chains."""
+"""Define the models that a server offers: names, engines and options of chains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from redraft.serve.gate import unavailable
 
 
 def watched_in(options: RevisionOptions) -> list[Watched]:
-    """Return the engines in a chain's options that report their health."""
+    """Return the engines in a chain's options that report health."""
     engines: list[Any] = [options.model, options.critic, options.judge]
     return [engine for engine in engines if isinstance(engine, Watched)]
 
@@ -46,7 +46,7 @@ class Model:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The model as `/v1/models` lists it, with its defaults."""
+        """The model's entry in `/v1/models`, with the default options."""
         options = self.options.model_copy(update=self.watch.instead if self.watch else {})
         engine = cast("Engine", options.model)
         does = {
@@ -64,7 +64,7 @@ class Model:
 
 
 class Models:
-    """The models by name. `offer` sets them when they are loaded."""
+    """The models by name. The server calls `offer` when the models are loaded."""
 
     def __init__(self, passes: Mapping[str, frozenset[str]] | None = None) -> None:
         self.passes = passes or {}  # the fields beyond OpenAI's that each model's server accepts
@@ -73,7 +73,7 @@ class Models:
         self._probes: dict[int, asyncio.Task[None]] = {}
 
     def offer(self, models: Iterable[Model], down: Iterable[str] = ()) -> None:
-        """Offer these models from now on."""
+        """Replace the offered models. `down` names models whose servers do not answer yet."""
         self._by_name, self.down = {model.name: model for model in models}, frozenset(down)
 
     def within(self, allowed: Callable[[str], bool]) -> Models:
@@ -85,13 +85,13 @@ class Models:
         return found
 
     def all(self) -> list[Model]:
-        """Return the models. Raise `Refusal` while they are loading."""
+        """Return the models. Raise `Refusal` while the models are loading."""
         if self._by_name is None:
             raise unavailable("loading", "the models are still being loaded.")
         return list(self._by_name.values())
 
     def probe(self) -> None:
-        """Ask engines that are down for one token, in the background, to see whether they work again."""
+        """Check in the background, by asking for one token, whether engines that are down work again."""
         for engine in self._engines():
             last, health = self._probes.get(id(engine)), engine.health
             if health.down and not health.resting and (last is None or last.done()):
@@ -103,7 +103,7 @@ class Models:
         return [*{id(engine): engine for engine in engines}.values()]
 
     def watched(self) -> dict[str, Health]:
-        """Return the health of engines, by engine name. Equal names share one entry."""
+        """Return the health of engines by engine name. Engines with equal names share one entry."""
         found: dict[str, Health] = {}
         for engine in self._engines():
             before, now = found.get(engine.info.name, Health()), engine.health
@@ -111,11 +111,11 @@ class Models:
         return found
 
     def promises(self) -> dict[str, Watch]:
-        """Return the watches of the recipes' promises, by model name."""
+        """Return, by model name, the `Watch` of each recipe's promise."""
         return {model.name: model.watch for model in (self._by_name or {}).values() if model.watch}
 
     def named(self, name: str, param: str = "model") -> Model:
-        """Return the model of this name. Errors name `param`, the request's field that contains the name."""
+        """Return the model of this name. Errors name `param`, the request's field with the name."""
         found = {model.name: model for model in self.all()}
         if name in found:
             return found[name]

@@ -1,7 +1,7 @@
-"""Read a request's body as a JSON object. Its size, its parts, and the memory for all bodies are limited.
+"""Read a request's body as a JSON object, with limits on size, number of values, and memory for all bodies.
 
-Parsed JSON can take 25 times the memory of its text, and each part costs time in every function that handles
-it. So parts are counted before anything is parsed, and large bodies are parsed one after another.
+Parsed JSON can take 25 times the memory of its text, and each value costs time in every function that handles
+the body. So values are counted before parsing, and large bodies are parsed one after another.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VALUES = 1 << 21  # most values, such as token ids: serialising more would block
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """The limits of a server. A request that exceeds one is refused, never cut silently."""
+    """The limits of a server. A request that exceeds a limit is refused, not cut."""
 
     seconds: float = 600.0
     body: int = 8 << 20  # bytes of a request's body
@@ -51,7 +51,7 @@ class Reader:
         self._large, self._threads = asyncio.Lock(), asyncio.Semaphore(THREADS)
 
     async def bytes_of(self, request: Request, most: int | None = None) -> bytes:
-        """Return the body of a request. Its bytes count as held until `release`."""
+        """Return the body of a request. The bytes count toward `limits.held` until `release`."""
         parts, size, limits, seen = [], 0, self.limits, request.scope["state"]
         most = limits.body if most is None else most
         try:
@@ -75,11 +75,11 @@ class Reader:
         return b"".join(parts)
 
     def release(self, seen: dict[str, Any]) -> None:
-        """Stop counting the bytes of a finished request. `seen` is the state of its scope."""
+        """Stop counting the bytes of a finished request. `seen` is the ASGI state of the request."""
         self._held -= seen.pop("held", 0)
 
     async def read(self, request: Request, check: Callable[[dict[str, Any]], T]) -> T:
-        """Return the result of `check` on a request's body. Only a small body is parsed on the event loop."""
+        """Parse a request's body, and return the result of `check`. Large bodies are parsed in a thread."""
         raw = await self.bytes_of(request)
         IN_JSON.set(True)  # for all messages about this request
 
@@ -89,7 +89,7 @@ class Reader:
         return work() if len(raw) <= LIGHT else await self.in_thread(work, len(raw))
 
     async def in_thread(self, work: Callable[[], T], size: int = 0) -> T:
-        """Wait for a free thread, and do the work on a body of `size` bytes in it."""
+        """Wait for a free thread, and call `work` there. `size` is the size of the body in bytes."""
         async with self._large if size > LARGE else self._threads:
             return await in_daemon_thread(work)
 
@@ -98,7 +98,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # alone, or half of a valid pair
 
 
 def object_of(body: bytes) -> dict[str, Any]:
-    """Parse a body as a JSON object, without null fields. Refuse repeated names: parsers differ on them."""
+    """Parse a JSON object, and drop null fields. Refuse repeated names, on which parsers disagree."""
     for signs, most, what in ((b"[{:", PARTS, "lists, objects and names"), (b",", VALUES, "values")):
         if (parts := counted(body, signs, most)) > most:
             message = f"the body contains {parts:,} {what}, but this server allows {most:,} at most."
@@ -121,7 +121,7 @@ def object_of(body: bytes) -> dict[str, Any]:
 
 
 def counted(body: bytes, signs: bytes, most: int) -> int:
-    """Count the `signs` in JSON, outside strings. A result up to `most` may include some signs in strings.
+    """Count the characters of `signs` outside strings in JSON. A result up to `most` may be too high.
 
     Every step runs in C: 8 MiB take at most a tenth of a second.
     """

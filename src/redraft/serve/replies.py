@@ -1,7 +1,7 @@
 """Turn the events of a chain into the objects of OpenAI's API.
 
-Drafts and feedback are reasoning, and the best answer is content. Sent content cannot be taken back, so a
-text is streamed as content only if it is certain to be the answer. Otherwise it is streamed as reasoning, and
+Drafts and feedback are reasoning, and the best answer is content. Sent content cannot be taken back, so only
+a text that is certain to be the answer is streamed as content. Any other text is streamed as reasoning, and
 the best answer follows as content at the end.
 """
 
@@ -29,7 +29,7 @@ from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Accepted
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
-"""Why an answer ended, in OpenAI's words. Any other reason becomes `length`: the answer was cut."""
+"""OpenAI's `finish_reason` for each finish. Any other finish becomes `length`: the answer was cut."""
 
 DONE = b"data: [DONE]\n\n"
 BROKEN_OFF = "\n\n(This text broke off, and is written again.)"
@@ -44,8 +44,7 @@ class Piece(NamedTuple):
 
 
 Place = tuple[str, int, int]
-"""Where a draft, feedback, revision or thought belongs in a chain: its kind, its index, and the number of
-drafts before it."""
+"""The position of a text in a chain: its kind, its index, and the number of drafts before the text."""
 
 
 def _heading(place: Place) -> str:
@@ -57,7 +56,7 @@ def _heading(place: Place) -> str:
 
 @dataclass
 class AnswerMessage:
-    """The message made from one chain."""
+    """The assistant message made from one chain."""
 
     sure: bool  # the first answer is certain to be the final one
     begins: re.Pattern[str] | None = None  # the pattern for the answer's beginning, if it must be JSON
@@ -99,7 +98,7 @@ class AnswerMessage:
         """Process an event, and yield the new text for a client. Sent text cannot be taken back.
 
         Raises:
-            EngineError: The answer has to restart, but a part of it was sent.
+            EngineError: The answer has to restart, but a part was already sent.
         """
         if isinstance(event, Interrupted) and self.sent:
             raise event.error
@@ -171,7 +170,7 @@ class AnswerMessage:
 
     @property
     def usage(self) -> Usage:
-        """The usage of all attempts so far. Each piece since the last reported usage counts as one token."""
+        """The usage of all attempts so far. Each piece after the last reported usage counts as one token."""
         return self._counted + Usage(completion_tokens=self._pieces)
 
     @property
@@ -185,7 +184,7 @@ class AnswerMessage:
 
     @property
     def reasoning_tokens(self) -> int:
-        """All tokens except the final answer's, which are an estimate after thoughts or steering."""
+        """The number of tokens outside the final answer. After thoughts or steering, this is an estimate."""
         chain, step = self.finished, _final(self.finished)
         letters = len(step.answer) / max(len(step.answer + step.reasoning), 1)
         answer = round(self._tokens.get(step.answer, 0) * letters)
@@ -195,7 +194,7 @@ class AnswerMessage:
 
     @property
     def finish_reason(self) -> str:
-        """The reason why the answer ended, in OpenAI's words."""
+        """Why the answer ended, as OpenAI's `finish_reason`."""
         step = _final(self.finished)
         if _calls_cut(step):
             return "length"
@@ -205,7 +204,7 @@ class AnswerMessage:
 
     @property
     def unmet(self) -> dict[str, Any]:
-        """The messages of the checks that the final answer or call fails; empty if it passes."""
+        """The messages of failed checks of the final answer or call, or {} if all checks pass."""
         found = [*_unmet(self.finished), *[CALLS_CUT] * _calls_cut(_final(self.finished))]
         return {"unmet": found} if found else {}
 
@@ -249,14 +248,14 @@ def _unmet(chain: Chain) -> list[str]:
 
 
 def final_answer(chain: Chain) -> str:
-    """Return the final answer, or only its JSON if JSON was asked for. It may be cut or empty."""
+    """Return the final answer or, if JSON was asked for, only its JSON. The answer may be cut or empty."""
     return text_of(chain, _final(chain).answer.strip())
 
 
 def allowed(event: Event, asked: Accepted) -> Event | None:
     """Return the part of an event that a client may see.
 
-    If failing answers are withheld, so are drafts, thoughts and criticism.
+    If failing answers are withheld, drafts, thoughts and criticism are withheld from all answers.
 
     Raises:
         Refusal: The answer does not fit its schema, or a call does not fit its tool.
@@ -309,7 +308,7 @@ class Reply(ABC):
 
     @abstractmethod
     def events(self, index: int, event: Any) -> Iterator[bytes]:
-        """Process an event of an answer, and yield the events to stream."""
+        """Process an event of an answer, and yield the server-sent events."""
 
     def end(self) -> Iterator[bytes]:
         """Yield the end of a stream."""
@@ -318,11 +317,11 @@ class Reply(ABC):
         yield DONE
 
     def waiting(self) -> bytes:
-        """Return the event for a request that waits in the queue; empty without `include_steps`."""
+        """Return the server-sent event for a request in the queue, or b"" without `include_steps`."""
         return b""
 
     def failed(self, refusal: Refusal) -> bytes:
-        """Return the event of an error after the stream has begun."""
+        """Return the server-sent event of an error after the stream has begun."""
         return event_of(refusal.body)
 
     def _head(self, streamed: int = 0) -> dict[str, Any]:
@@ -365,7 +364,7 @@ class ChatReply(Reply):
         return {**self._head(), "choices": choices, "usage": self._usage(), **self._chain()}
 
     def events(self, index: int, event: Event) -> Iterator[bytes]:
-        """Process an event of an answer's chain, and yield the events to stream."""
+        """Process an event of an answer's chain, and yield the server-sent events."""
         message, steps = self.messages[index], self.asked.with_steps
         if steps and (said := step_event(event, live=message.sure)):
             yield self._chunk(index, {"redraft": said})
@@ -393,7 +392,7 @@ class ChatReply(Reply):
             yield self._said(index, Piece(field, text))
 
     def waiting(self) -> bytes:
-        """Return the event for a request that waits in the queue; empty without `include_steps`."""
+        """Return the server-sent event for a request in the queue, or b"" without `include_steps`."""
         return self._chunk(0, {"redraft": {"type": "waiting"}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:
@@ -427,7 +426,7 @@ class ChatReply(Reply):
 
 
 def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
-    """Return an event of a chain for clients that show the steps; None if they do not need the event.
+    """Return an event of a chain as JSON for clients that show the steps, or None for events without a step.
 
     Set `live` if the text of the answer is streamed as content.
     """
@@ -451,19 +450,19 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def event_of(record: Mapping[str, Any]) -> bytes:
-    """Return a record as an event of a stream."""
+    """Return a JSON object as a server-sent event."""
     return b"data: " + _encode(record).encode() + b"\n\n"
 
 
 def usage_of(messages: Sequence[AnswerMessage]) -> dict[str, Any]:
-    """Return the usage of all attempts of all answers, in the form of chat replies."""
+    """Return the usage of all attempts of all answers, in the format of chat completions."""
     thought = sum(message.reasoning_tokens for message in messages)
     used = sum((message.finished.usage for message in messages), Usage())
     return {**counts_of(used), "completion_tokens_details": {"reasoning_tokens": thought}}
 
 
 def counts_of(used: Usage) -> dict[str, Any]:
-    """Return usage in OpenAI's form."""
+    """Return token counts as OpenAI's `usage` object."""
     return {
         "prompt_tokens": used.prompt_tokens,
         "completion_tokens": used.completion_tokens,

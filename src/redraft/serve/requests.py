@@ -65,8 +65,8 @@ _BIASES = {"type": ["object", "null"], "additionalProperties": _BIAS, "maxProper
 _OF_BIASES = f"an object of up to {BIASES:,} token ids, each with a number from -100 to 100"
 _NO_VARIABLES = {"chat_template", "tokenize", "tokenizer_kwargs", "conversation", "messages", "max_length"}
 _NO_VARIABLES |= {"add_generation_prompt", "continue_final_message", "return_dict", "return_tensors", "tools"}
-"""Arguments of transformers' `apply_chat_template` that a request must not set. Servers pass on every field
-that they receive, and `chat_template` is a program, which a client must not supply."""
+"""Arguments of transformers' `apply_chat_template` that a request must not set. Model servers pass on every
+field, and `chat_template` is a program."""
 _OF_TEMPLATE = "an object, in which enable_thinking is true or false, if given"
 
 _LEAST_P = 1e-6  # replaces a `top_p` of 0: only the likeliest token is kept
@@ -129,7 +129,7 @@ class Accepted:
     def sure(self) -> bool:
         """Whether the first text is certain to be the final answer, unchanged.
 
-        Without an enforced schema, JSON may have a fence around it, which is removed at the end.
+        Without an enforced schema, JSON may come in a code fence, which is removed at the end.
         """
         kept = engine_of(self.options).info.schemas and self.options.steer
         checks: Any = self.options.checks
@@ -137,7 +137,7 @@ class Accepted:
 
     @property
     def begins(self) -> re.Pattern[str] | None:
-        """A pattern for the beginning of an allowed JSON object or list; None without a JSON check."""
+        """A pattern for the beginning of an allowed JSON object or list, or None without a JSON check."""
         found = (schema_of(cast("Check", check)) for check in self.options.checks)
         schemas = [schema for schema in found if schema is not None]
         if not schemas:
@@ -146,7 +146,7 @@ class Accepted:
         return re.compile("|".join(map(_BEGINS.__getitem__, kinds)) or "(?!)")
 
     def options_at(self, index: int) -> RevisionOptions:
-        """Return the options for an answer. Each answer has its own seeds."""
+        """Return the options for answer `index`, with different seeds for each answer."""
         seed, engine = self.options.seed, cast("Engine", self.options.model)
         if seed is None and index and engine.info.roles:
             seed = 0  # without a seed, all answers would be the same
@@ -156,12 +156,12 @@ class Accepted:
 
 
 def engine_of(options: RevisionOptions) -> Engine:
-    """Return the engine in a chain's options. On a server, engines are open."""
+    """Return the engine in a chain's options. On a server, the engine is always open."""
     return cast("Engine", options.model)
 
 
 Effort = Annotated[str | None, Field(max_length=40, description="a text, such as 'low'")]
-"""How much a model should reason, in its server's words."""
+"""The reasoning effort, as a word that the model's server knows."""
 
 
 class ModelRequest(Body):
@@ -190,7 +190,7 @@ class ModelRequest(Body):
 
     @property
     def beside(self) -> dict[str, Any]:
-        """The fields that the models' file allows. They are passed to the model's server unchanged."""
+        """The fields to pass to the model's server unchanged, as the models' file allows."""
         return self._beside
 
     @abstractmethod
@@ -198,7 +198,7 @@ class ModelRequest(Body):
         """Return the checked request. Do not call this on the event loop: a large schema may take seconds.
 
         Raises:
-            Refusal: The field `param` is wrong, the model does not exist, or it lacks a requested feature.
+            Refusal: The field `param` is wrong, or the model does not exist or lacks a requested feature.
         """
 
 
@@ -264,8 +264,8 @@ class RevisedRequest(ModelRequest):
     ) -> Accepted:
         """Return the checked request, with the chain to make.
 
-        `wanted` is the format of the answer: its `type`, `schema` and `strict`. `places` names the request's
-        fields that contain the format and its schema.
+        `wanted` is the format of the answer, with `type`, `schema` and `strict`. `places` names the two
+        fields of the request that contain the format and the schema.
         """
         model = models.named(self.model)
         tools = dict(zip(self.places_of_tools(), self.options.get("tools") or (), strict=True))
@@ -420,7 +420,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
 def by_messages(options: RevisionOptions) -> RevisionOptions:
     """Switch the mode from `auto` to `prompted` if a model that accepts messages should not revise.
 
-    The single stream of a natively revising model supports no stop strings, tools or log-probabilities.
+    Stop strings, tools and log-probabilities are unsupported in the mode `native`.
     """
     plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
     return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options
@@ -434,9 +434,9 @@ def _untagged(message: Any) -> Any:
 
 
 def prompt_in(messages: list[Any], param: str) -> Prompt:
-    """Return messages as a prompt.
+    """Return messages as a prompt. Errors name the field `param`.
 
-    If all are system messages, the last one becomes a user message. Errors name `param`.
+    If all messages are system messages, the last message becomes a user message.
     """
     if messages and all(isinstance(each, dict) and is_system(each) for each in messages):
         messages = [*messages[:-1], {**messages[-1], "role": "user"}]
@@ -453,7 +453,7 @@ def chain_options(
     revision: Revision | None,
     wanted: Sequence[Check] = (),
 ) -> RevisionOptions:
-    """Return the options of a chain: the model's own, overridden by the request's."""
+    """Return the options of a chain. The request's options override the model's options."""
     asked = {**given, **(revision.options if revision else {})}
     own = {**model.options.explicit, **(model.watch.instead if model.watch else {})}
     free = revision and not model.watch  # a promise fixes the revisions, even when it is broken
@@ -480,7 +480,7 @@ def chain_options(
 
 
 def read_checks(texts: Sequence[Any]) -> list[Check]:
-    """Read the checks of a request. Kinds that could run programs or read files are unknown here."""
+    """Read the checks of a request. Kinds that could run programs or read files are refused."""
     if wrong := wrong_item("revision.checks", texts, A_TEXT):
         raise invalid(told(wrong), "revision.checks")
     if (size := max(map(len, texts), default=0)) > CHECK:
@@ -539,7 +539,7 @@ _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "l
 def with_passed(
     options: RevisionOptions, given: Mapping[str, Any], model: Model, place: str = ""
 ) -> RevisionOptions:
-    """Return options with fields for the model's engine. Raise `Refusal` if the engine rejects a field."""
+    """Add fields for the model's engine to options. Raise `Refusal` if the engine rejects a field."""
     asked = {name: value for name, value in given.items() if name not in _NEUTRAL or value != _NEUTRAL[name]}
     info = engine_of(options).info
     for name in asked:
@@ -552,7 +552,7 @@ def with_passed(
 
 
 def beside_of(options: RevisionOptions, more: Mapping[str, Any]) -> RevisionOptions:
-    """Return options with more fields for the model's server."""
+    """Add fields for the model's server to options."""
     if not more:
         return options
     return options.model_copy(update={"extra_body": {**(options.extra_body or {}), **more}})

@@ -1,7 +1,7 @@
 """Serve `/v1/responses`, OpenAI's newer API: drafts and feedback are reasoning, and the answer is a message.
 
-A response has every field that the schema of Open Responses requires (ResponseResource in its openapi.json).
-Nothing is stored, so each request contains the whole conversation. Tools are functions of the client.
+A response has every field that Open Responses requires (ResponseResource in openapi.json). Nothing is stored,
+so each request contains the whole conversation. Tools are functions of the client.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TextFormat(Body):
 
 
 class Reasoning(Body):
-    """The options for how much to reason, and how much of that to show."""
+    """The options for how much to reason, and how much reasoning to show."""
 
     effort: requests.Effort = None
     summary: Annotated[Any, only("auto")] = None
@@ -81,7 +81,7 @@ class ResponseRequest(requests.RevisedRequest):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Return the checked body, without tools other than functions, because only OpenAI runs those."""
+        """Return the checked body without tools that only OpenAI can run."""
         tools = given.get("tools")
         kinds = [t.get("type") if isinstance(t, dict) else "" for t in tools] if type(tools) is list else []
         others = [kind for kind in kinds if isinstance(kind, str) and kind.isidentifier() and kind.isascii()]
@@ -216,7 +216,7 @@ class ResponseReply(Reply):
         return self._response(message.finished)
 
     def events(self, _index: int, event: Event) -> Iterator[bytes]:
-        """Process an event of the chain, and yield the events to stream."""
+        """Process an event of the chain, and yield the server-sent events."""
         if not self._number:
             yield self._event("response.created", response=self._response(None))
             yield self._event("response.in_progress", response=self._response(None))
@@ -233,11 +233,11 @@ class ResponseReply(Reply):
             yield self._event(f"response.{response['status']}", response=response)
 
     def end(self) -> Iterator[bytes]:
-        """Yield nothing, because the last event ends the stream."""
+        """Yield nothing, because the last event of the chain ends the stream."""
         return iter(())
 
     def failed(self, refusal: Refusal) -> bytes:
-        """Return the event of an error after the stream has begun. SDKs raise its `error` object."""
+        """Return the event of an error in a stream that has begun. SDKs raise the event's `error` object."""
         error = refusal.body["error"]
         return self._event("error", **{**error, "type": "error"}, error=error)
 

@@ -1,7 +1,7 @@
 """Run the server: listen, load the models, serve, and drain at a signal.
 
-The server listens before its models are loaded, so that `/health` and `/ready` can report. After SIGTERM,
-the server lingers, because the sender, such as a load balancer, may need a while to send requests elsewhere.
+The server listens before the models are loaded, so that `/health` and `/ready` can answer. After SIGTERM, the
+server accepts requests a while longer, because a load balancer needs time to send requests elsewhere.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _IDLE = 30  # seconds that a connection may be idle between two requests
 HEAD_SECONDS = 15.0  # time limit for the head of a request: slow clients would use up connections
 
 logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-"""uvicorn warns of each malformed request or upgrade: any stranger could fill a disk with warnings."""
+"""uvicorn warns of each malformed request or upgrade, so anyone could fill the disk with warnings."""
 
 
 class _Waiting:
@@ -42,7 +42,7 @@ class _Waiting:
         self._of: dict[str, dict[_Protocol, None]] = {}  # by address, the oldest first
 
     def add(self, one: _Protocol) -> None:
-        """Add a connection. If there are too many, close the oldest one of the busiest address."""
+        """Add a connection. If there are too many, close the oldest connection of the busiest address."""
         mine = self._of.setdefault(one.address, {})
         if one in mine:
             return

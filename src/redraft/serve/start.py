@@ -1,4 +1,4 @@
-"""Start a server: open its models and logs, and print its address."""
+"""Start a server: open the models and logs, and print the address."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("redraft.serve")
 
 ModelSettings = tuple[str | None, str, Settings]
-"""A model's name (None: taken from its reference), a suffix for the name, and the model's settings."""
+"""A model's name (None: taken from the reference), a suffix for the name, and the model's settings."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Server:
 
 @dataclass
 class Opening:
-    """Opens models, each engine once. Prefers llama.cpp, where a request's checks can steer sampling."""
+    """Opens models, each engine once. Prefers llama.cpp, where checks of a request can steer sampling."""
 
     stack: AsyncExitStack
     models: Sequence[ModelSettings]
@@ -168,7 +168,7 @@ class Opening:
     _names: set[str] = field(default_factory=set)
 
     async def open(self, name: str | None, behind: str, settings: Settings, **more: Any) -> Model:
-        """Open one of the models. `behind` is a suffix for its name."""
+        """Open one of the models. `behind` is a suffix for the model's name."""
         steered = any(each.get("steer") is not False for *_, each in self.models)
         because = "the checks of requests steer it, unless --no-steer is given" if steered else ""
         options = settings.options()
@@ -195,7 +195,7 @@ class Opening:
 
 
 def usual_name(settings: Settings) -> str:
-    """Return a model's name from its reference; empty if the reference names only a server."""
+    """Return a model's name from its reference, or "" if the reference names only a server."""
     reference, *_ = references_of(settings.references()["model"])
     if "://" in reference:
         return reference.partition("#")[2]
@@ -210,7 +210,7 @@ class ModelKeys(Flags):
     think_tags: bool = option("whether a chat's content begins with thoughts, in <think> tags", default=False)
 
     def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
-        """Return the arguments for `Model`. Raise `UsageError` if one does not fit the model's settings."""
+        """Return the arguments for `Model`. Raise `UsageError` if a key does not fit the model's settings."""
         own = {name for one in (ChatRequest, CompletionRequest, ResponseRequest) for name in one.model_fields}
         if wrong := sorted(own.intersection(self.server_fields) - SAMPLING_FIELDS):
             message = f"{where}server_fields has {wrong[0]!r}, which redraft reads itself."

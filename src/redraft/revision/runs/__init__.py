@@ -1,1 +1,1 @@
-"""Runs that write files item by item. They can resume, have limits, and start from Python or a shell."""
+"""Runs that write files item by item. A run can be resumed, limited, and started from Python or a shell."""

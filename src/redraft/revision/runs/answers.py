@@ -43,14 +43,14 @@ from redraft.revision.words import Summary
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price"}
-"""Options that may differ when a run is resumed: they only affect speed, cost and the room for prompts."""
+"""Options that may differ when a run is resumed: speed, price, and the room for prompts."""
 
 _ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True)
 class Journaled:
-    """A file of replies, and the identities of the models whose replies go into it."""
+    """A file of replies, and the identities of the models that write the replies."""
 
     journal: Journal
     identities: dict[Role, Any]
@@ -139,10 +139,10 @@ def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
 
 @dataclass(frozen=True)
 class FileResult(RunResult):
-    """The result of a run, and counts for its file.
+    """The result of a run, with counts for the whole file.
 
     Attributes:
-        summary: Counts for all chains of the file, including those of earlier runs.
+        summary: Counts for all chains of the file, including chains of earlier runs.
         must_pass: Whether an answer that does not pass its checks makes the exit status 1.
     """
 
@@ -163,7 +163,7 @@ class FileResult(RunResult):
 
 @dataclass
 class AnswerRun:
-    """A run that makes a chain for each record. Subclasses do more with each chain."""
+    """A run that makes a chain for each record. Subclasses process each chain further."""
 
     settings: Settings
     source: Path
@@ -198,7 +198,7 @@ class AnswerRun:
             self.settings = replace(self.settings, stand_ins={"checks": own})
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the options for a record: the run's checks, followed by the record's own."""
+        """Return the options for a record: the run's checks, followed by the record's checks."""
         if not self.must_pass:
             return {}
         try:
@@ -214,7 +214,7 @@ class AnswerRun:
         """Add details to the error of a chain without an answer."""
 
     def end(self) -> None:
-        """Clean up after the output is closed, however the run ended."""
+        """Clean up after the output is closed. `end` is called after errors too."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return further rows for the summary."""
@@ -341,7 +341,7 @@ class AnswerRun:
 
 
 def answer_file(source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]) -> FileResult:
-    """Answer a file of prompts; check and revise each answer. `redraft answer` makes the same files.
+    """Answer a file of prompts, and check and revise each answer. `redraft answer` makes the same files.
 
     After any stop, the same call or command resumes the run. This works in notebooks too.
 
@@ -351,8 +351,8 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
         **options: As listed below; all are optional. Models must be references, not engines.
 
     Raises:
-        UsageError: An option is unknown, or two do not fit together.
-        RecordError: The prompts cannot be read, or two have the same id.
+        UsageError: An option is unknown, or two options do not fit together.
+        RecordError: The prompts cannot be read, or two prompts have the same id.
         OutputError: `output` cannot be written, is in use, or was made with other settings.
         EngineError, CheckError: The run failed. `output` has the results so far.
         KeyboardInterrupt: Ctrl-C ended the run. `output` has the results so far.

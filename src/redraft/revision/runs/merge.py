@@ -1,8 +1,8 @@
 """Merge the outputs of shares (`--shard`): each record once, in the order of the source.
 
 The function is `merge`, and the command `redraft merge`. The result equals the output of one machine,
-including journal, failures and run record, so the job can resume from it, in shares or whole. An existing OUT
-counts as a part. OUT is replaced only at the end, so after any stop the same command starts over.
+including journal, failures and run record, so the job can resume in shares or whole. An existing OUT counts
+as a part. OUT is replaced only at the end, so after any stop the same command starts over.
 
 A table in memory finds each line by a 64-bit hash of its id.
 """
@@ -69,7 +69,7 @@ class Part:
         return self.file.readline()
 
     def lines(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the number, from 1, the offset and the bytes of each complete line."""
+        """Yield the number (from 1), the offset and the bytes of each complete line."""
         self.file.seek(0)
         offset = 0
         for number, line in enumerate(self.file, start=1):
@@ -81,7 +81,7 @@ class Part:
 
 @dataclass
 class Table:
-    """Finds the line of each id."""
+    """Finds the line of each id in all parts."""
 
     parts: Sequence[Part]
     # By a digest of the id: the part's number, and the offset in it.
@@ -89,7 +89,7 @@ class Table:
     again: int = 0
 
     def add(self, part: int) -> int:
-        """Add the lines of a part. Return how many are new."""
+        """Add the lines of a part. Return the number of new ids."""
         before = len(self.places)
         for number, offset, line in self.parts[part].lines():
             name = _id_of(line, self.parts[part].path, number)
@@ -100,7 +100,7 @@ class Table:
         return len(self.places) - before
 
     def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Take these ids from the table, and yield each with its line, or with None if there is no line.
+        """Remove these ids from the table. Yield each id with its line, or with None if no part has the id.
 
         The lines of other ids follow, part by part.
         """
@@ -125,7 +125,7 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
     """Merge the outputs of shares, with their journals, failures and run records.
 
     Args:
-        out: The merged output. If it exists, it counts as a part.
+        out: The merged output. An existing file counts as a part.
         parts: Outputs of shares.
 
     Raises:

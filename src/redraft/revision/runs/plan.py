@@ -1,7 +1,7 @@
-"""Plan a run of any kind: its parallel items, its limits and its stored replies.
+"""Plan a run of any kind: parallel items, limits and stored replies.
 
-Each command that makes a file item by item has a `RunPlan`, which connects the harness of `jobs` to models,
-journal and batches.
+Each command that makes a file item by item has a `RunPlan`, which connects models, journal and batches to the
+harness of `jobs`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class RunResult:
 
     @property
     def failed(self) -> int:
-        """The number of items that failed. The next run tries them again."""
+        """The number of items that failed. The next run tries failed items again."""
         return self.job.causes.total()
 
     @property
@@ -69,7 +69,7 @@ class RunResult:
 
     @property
     def limit(self) -> str:
-        """The limit that ended the run, in words; empty if none did."""
+        """The limit that ended the run, in words, or "" if the run reached no limit."""
         return self.job.counts.limit
 
     @property
@@ -82,7 +82,7 @@ class RunResult:
 
 
 def under_way(batches: Batches | None) -> AbstractContextManager[Any]:
-    """Count a chain as active while it is made. A batch is sent when all active chains wait for it."""
+    """Count a chain as active inside the `with` block. A batch is sent when all active chains wait for it."""
     return batches.chain() if batches else nullcontext()
 
 
@@ -111,9 +111,9 @@ class RunPlan:
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
-        """Return the plan for these `RunOptions`. With `journal`, the run keeps a journal beside the file.
+        """Return the plan for these `RunOptions`. With `journal`, the run keeps a journal next to the file.
 
-        A share has its own files. Files in a store are copied to this machine.
+        A share has a separate file. A file in a store is copied to this machine.
         """
         options, share, file, whole, store = settings.values, None, path_of(out), None, None
         names = ("cache", "batch", "pause", "quiet", "on_event")
@@ -143,7 +143,7 @@ class RunPlan:
         )
 
     def holds(self, record_id: str) -> bool:
-        """Return whether this run is responsible for a record. A share has only its own records."""
+        """Return whether this run is responsible for a record. A share is responsible for some records."""
         return self.share is None or self.share.holds(record_id)
 
     def say(self, message: str) -> None:
@@ -155,7 +155,7 @@ class RunPlan:
 
     @property
     def own_replies(self) -> Path | None:
-        """The path of the run's own journal, or None if it stores no replies or uses a cache."""
+        """The path of this run's journal, or None if the run stores no replies or uses a cache."""
         own, batches = _beside(self.out, ".journal.db"), _beside(self.out, ".batches.jsonl")
         needed = self.keeps_replies or self.batch or self.share or own.exists() or batches.exists()
         return own if needed and not self.cache else None
@@ -200,7 +200,7 @@ class RunPlan:
     async def load(
         self, settings: Settings, session: Session, opened: Opened, role: Role, reference: str
     ) -> Engine:
-        """Open a model. If its server is down, wait, and show the wait in the progress."""
+        """Open a model. If a server is down, wait, and show the wait in the progress."""
         patience = self.patience(settings, session)
         how: Any = {"parallel": self.parallel, "patience": patience, "batches": opened.batches}
         return await settings.load(opened.stack, role, reference, **how)

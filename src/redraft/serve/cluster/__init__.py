@@ -1,1 +1,1 @@
-"""Run redraft's work on the machines of a Ray cluster. This needs the extra `cluster`."""
+"""Run redraft on the machines of a Ray cluster. This package needs the extra `cluster`."""

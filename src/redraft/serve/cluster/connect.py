@@ -1,8 +1,8 @@
-"""Connect to Ray: to a running cluster, or to one that is started here and ends with the work.
+"""Connect to a running Ray cluster, or start a local cluster for the duration of the work.
 
-A cluster started here listens on 127.0.0.1, requires a token, has no dashboard and sends no reports. A
-running cluster has its owner's settings; redraft sends it a token unless the environment says otherwise. This
-process must run on a machine of the cluster: Ray's client (`ray://`) sends pickles, so it is refused.
+A local cluster listens on 127.0.0.1, requires a token, has no dashboard and sends no usage reports. redraft
+does not configure a running cluster. Connections use a token unless `RAY_AUTH_MODE` says otherwise. This
+process must run on a machine of the cluster. Ray's client (`ray://`) is refused, because it sends pickles.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" makes Ray listen only on 
 
 
 class Bounds(NamedTuple):
-    """The smallest and largest number of replicas or processes to start on a cluster: `8`, or `2-8`."""
+    """The smallest and largest number of replicas or processes on a cluster, as in `8` or `2-8`."""
 
     least: int
     most: int
@@ -68,15 +68,15 @@ def is_address(text: str) -> bool:
 
 @contextmanager
 def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
-    """Connect to Ray, and yield its module. At the end, close the connection, and end a cluster started here.
+    """Connect to Ray, and yield the module `ray`. At the end, disconnect, and stop a cluster started here.
 
-    `address` is the HOST:PORT of a head, `auto` for the cluster of this machine, or `local` to start one that
-    offers `cpus` processors (by default, all of the machine).
+    `address` is the HOST:PORT of a head, `auto` for the cluster of this machine, or `local` to start a
+    cluster that offers `cpus` processors (by default, all of the machine).
 
     Raises:
         MissingExtra: Ray is not installed.
         UsageError: `address` is not an address, or is for Ray's client.
-        ClusterError: There is no cluster, it refuses to connect, or a machine has another redraft or Python.
+        ClusterError: No cluster accepts the connection, or a machine has another redraft or Python.
     """
     ray = _module(address)
     how: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
@@ -143,7 +143,7 @@ def versions() -> dict[str, str]:
 
 
 def check_versions(theirs: Mapping[str, Any], machine: str) -> None:
-    """Raise `ClusterError` if a machine has other versions than this one."""
+    """Raise `ClusterError` if the versions of `machine` differ from this machine's versions."""
     for name, ours in versions().items():
         if (found := theirs.get(name)) != ours:
             message = f"{name} is {found or 'not installed'} on the machine {machine}, but {ours} here."
@@ -151,7 +151,7 @@ def check_versions(theirs: Mapping[str, Any], machine: str) -> None:
 
 
 def check_machines(ray: Any) -> None:
-    """Raise `ClusterError` if a machine of the cluster has no redraft, or other versions than this one."""
+    """Raise `ClusterError` if `versions` differ between machines of the cluster, or redraft is missing."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     asked, replies = ray.remote(_versions_as_json), dict[str, Any]()

@@ -1,8 +1,8 @@
 """Run a model on replicas that Ray Serve runs on nodes.
 
-`RayEngine` runs in the server's process, so a chain outlives replicas: if a replica dies in the middle of a
-reply, another one continues the reply after its last token. If an engine cannot continue replies, or a
-schema constrains the whole reply, the call fails, and the chain resumes after its last complete step.
+`RayEngine` runs in the server's process, so a chain survives the death of a replica: another replica
+continues the reply after the last token. If an engine cannot continue replies, or a schema constrains the
+whole reply, the call fails, and the chain resumes after its last complete step.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _Told:
 
 
 class RayEngine(Engine):
-    """A model on replicas. Create it with `connect`."""
+    """A model on replicas, created by `connect`."""
 
     def __init__(self, handle: Any, info: EngineInfo, patience: Patience, *, resumes: bool) -> None:
         self._handle, self._info, self._patience, self._resumes = handle, info, patience, resumes

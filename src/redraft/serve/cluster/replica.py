@@ -1,8 +1,8 @@
 """Run a replica of a model on a node: an engine that another process calls.
 
-A replica gets only the requests to its engine, not the keys and headers of clients. Pieces are sent in
-bundles, so that many streams do not cost one message for each token. A router in Ray Serve sends a chain to
-the replica that read its beginning, unless that replica is much busier.
+Replicas never get the keys and headers of clients. Each message contains several tokens, because one message
+per token is too slow with many streams. A router in Ray Serve sends a chain to the replica that read the
+chain's beginning, unless that replica is much busier than another.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from redraft.errors import RedraftError
 Way = Literal["stream", "chat"]
 
 BETWEEN = 0.02
-"""The seconds between two messages of a reply. The first is sent at once; readers do not notice 20 ms."""
+"""Seconds between two messages of a reply. Readers do not notice 20 ms."""
 
 FACTOR = 2.0
-"""A chain moves if its replica has over `FACTOR` times the streams of the least busy one, plus `SLACK`.
-Reading a prompt again is cheaper than waiting behind twice the streams."""
+"""A chain moves if its replica has over `FACTOR` times the streams of the least busy replica, plus `SLACK`.
+Reading a prompt again is faster than waiting for twice as many streams."""
 
 SLACK = 2  # extra streams allowed, so that a small difference does not move a chain
 HOMES = 10_000  # chains whose replica is remembered
 
 
 class Fault(NamedTuple):
-    """An error of redraft, sent to another process as its class and its attributes."""
+    """The class and attributes of a redraft error, which can be sent to another process."""
 
     kind: type[RedraftError]
     said: Mapping[str, Any]
 
     @classmethod
     def of(cls, error: RedraftError) -> Fault:
-        """Pack an error, without its chain."""
+        """Pack an error, except for its chain."""
         return cls(type(error), {**vars(error), "chain": None})
 
     @property
@@ -61,12 +61,12 @@ class ReplicaPiece(NamedTuple):
 
 
 class Replica:
-    """An engine on a node. Ray Serve creates it, and starts another one when it dies."""
+    """An engine on a node. Ray Serve starts replicas, and replaces dead replicas."""
 
     async def __init__(self, reference: str, how: Mapping[str, Any], folder: str) -> None:  # type: ignore[misc]
-        """Open the engine of a model reference, whose paths are relative to `folder` if it exists here.
+        """Open the engine of a model reference.
 
-        `how` contains arguments of `load_engine`.
+        Paths are relative to `folder`, if that folder exists here. `how` contains arguments of `load_engine`.
         """
         from ray import serve
 
@@ -76,11 +76,11 @@ class Replica:
         self._engine = await load_engine(reference, **how)
 
     async def about(self) -> tuple[EngineInfo, bool]:
-        """Return the engine's info, and whether it can resume replies that other replicas began."""
+        """Return the engine's info, and whether the engine can resume replies that other replicas began."""
         return self._engine.info, isinstance(self._engine, Resumer)
 
     async def ask(self, method: str, *given: Any, **more: Any) -> Any:
-        """Return the result of a method of the engine, or the `Fault` of its error."""
+        """Call a method of the engine. Return the result, or the error as a `Fault`."""
         try:
             return await getattr(self._engine, method)(*given, **more)
         except RedraftError as error:
@@ -109,7 +109,7 @@ class Replica:
             yield ReplicaPiece(self._name, fault=Fault.of(error))
 
     async def __del__(self) -> None:
-        """End the engine. Otherwise its process would outlive a replica that Ray Serve removes."""
+        """End the engine. Otherwise the engine's process would outlive the replica."""
         if engine := getattr(self, "_engine", None):
             await engine.aclose()
 
@@ -144,7 +144,7 @@ async def bundled(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delta
 
 
 class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read Ray
-    """Keeps a chain on one replica. Ray Serve runs this router in the process that sends requests."""
+    """Prefers the same replica for all requests of a chain. Runs in the process that sends requests."""
 
     def initialize_state(self) -> None:
         """Start without any chains."""
@@ -155,7 +155,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Return the preferred replica, then all replicas, the least busy first."""
+        """Return the preferred replica, then all replicas in order of load, the least busy first."""
         if not candidate_replicas:
             return []
         ranked = sorted(candidate_replicas, key=self._streams)
@@ -170,7 +170,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
         replica_id: ReplicaID,
         result: Any,  # noqa: ARG002  (Ray's signature)
     ) -> None:
-        """Remember the replica of a chain."""
+        """Remember which replica got a chain."""
         self._inside[replica_id].add(pending_request.metadata.internal_request_id)
         if chain := _chain_of(pending_request):
             self._homes[chain] = replica_id
@@ -179,7 +179,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
                 self._homes.popitem(last=False)
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
-        """Reduce a replica's count of streams by one."""
+        """Subtract one from the number of streams on a replica."""
         self._inside[replica_id].discard(internal_request_id)
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:

@@ -1,8 +1,8 @@
 """Run the models of `redraft serve --ray`, each as an application of Ray Serve with replicas on nodes.
 
-This process is the ingress, with the event loop, keys, gate and page. It sends requests straight to replicas,
-not through Ray's proxy. The applications end with the process. After a kill, they keep running until the
-next `redraft serve --ray` of the same name ends them.
+This process has the event loop, keys, gate and page, and sends requests straight to replicas, not through
+Ray's proxy. The applications end with the process. If the process is killed, the applications run until the
+next `redraft serve --ray` with the same name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | 
 
 
 def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds) -> Any:
-    """Return the deployment of a model, bound to its reference and the arguments of `load_engine`."""
+    """Return the deployment of a model, bound to the model reference and the arguments of `load_engine`."""
     from ray import serve
     from ray.serve.config import RequestRouterConfig
 
@@ -57,7 +57,7 @@ def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds) -> Any:
 
 
 def needs(reference: str, how: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the resources that a replica needs on a node: processors, and memory for the files it reads."""
+    """Return the resources that a replica needs on a node: processors, and memory for the model's files."""
     size = sum(file.stat().st_size for part in references_of(reference) for file in _files(part))
     return {"num_cpus": how.get("threads") or 1, **({"memory": size} if size else {})}
 
@@ -76,7 +76,7 @@ class Name:
 
 @dataclass
 class Applications:
-    """The models that one server runs on nodes. Their applications are called `name-1`, `name-2`…"""
+    """The models that one server runs on nodes, as the applications `name-1`, `name-2`…"""
 
     ray: Any
     name: str

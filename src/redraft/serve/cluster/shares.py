@@ -1,9 +1,9 @@
-"""Make all shares of a job in processes of Ray, and merge them: `redraft answer … --ray`.
+"""Make all shares of a job in Ray processes, and merge the outputs: `redraft answer … --ray`.
 
-Ray decides where processes run, and notices when one is lost. The files of the shares record what is done, as
-with `--shard`: if the process of a share is lost, the share resumes from its output and its journal. Ray
-Data is not used, because its checkpoints guarantee "at least once", and would be a second ledger beside ours.
-Processes get and return JSON. Each share opens its own model, files and lock.
+Ray decides where processes run, and notices lost processes. As with `--shard`, a share resumes from its
+output and journal if its process is lost. Ray Data is not used: its checkpoints guarantee only "at least
+once", and the outputs already record the finished items. Processes get and return JSON. Each share opens a
+model, files and a lock.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SERVED = {"remote", "script"}  # kinds of models that need no processor of the 
 
 @dataclass(frozen=True)
 class ClusterWork:
-    """The work of a command, for all shares. Each field is a JSON value."""
+    """The work of a command, for all shares, as JSON values."""
 
     function: str  # module and name of the coroutine, such as `redraft.revision.runs.answers:aanswer_file`
     arguments: list[Any]  # its arguments; the last one is the output
@@ -55,7 +55,7 @@ class ClusterWork:
 
     @classmethod
     def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> ClusterWork:
-        """Return the work for these arguments. Local paths among the arguments are its `files`.
+        """Return the work for these arguments and options. `files` contains all local paths among the values.
 
         Options that are None are left out.
         """
@@ -72,14 +72,14 @@ class ClusterWork:
 
 
 class ShareActor:
-    """Makes shares, one at a time, and reports its progress."""
+    """Makes shares, one at a time, and reports progress."""
 
     def __init__(self, work: str) -> None:
         self._work = ClusterWork(**json.loads(work))
         self._at: RunProgress | None = None
 
     async def hello(self) -> str:
-        """Return this machine's versions, name and node, and the first file that it cannot read."""
+        """Return this machine's versions, name and node, and the first file that the machine cannot read."""
         node = os.getppid()  # Ray's process for this node; test clusters have several nodes on one machine
         own = {"machine": socket.gethostname(), "node": node, "lacks": self._lacks()}
         return json.dumps({**versions(), **own})
@@ -139,10 +139,10 @@ def make_shares(
     quiet: bool = False,
     say: Callable[[str], None],
 ) -> SharesResult:
-    """Make all shares of a job on Ray, and merge them into `out`.
+    """Make all shares of a job on Ray, and merge the outputs into `out`.
 
-    `pool` limits the processes that make shares at once. Its least number is requested from Ray, which may
-    start machines for these processes; more are started if there is room. None means as many as fit.
+    `pool` limits the processes that make shares at once. Ray may start machines for `pool.least` processes.
+    More processes start if there is room. Without `pool`, as many processes start as fit.
 
     Raises:
         MissingExtra, ClusterError: Ray is missing, there is no cluster, or the cluster cannot do the work.

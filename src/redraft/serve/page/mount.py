@@ -1,7 +1,7 @@
 """Define the routes of the page: its files, logins, and the votes of comparisons.
 
-The page's policy allows it to load files of this server only, to contact no other host, and to run no script
-in its markup. The address of each file contains a digest of all files, so browsers can cache files forever.
+The Content-Security-Policy header allows only files and requests of this server, and no inline scripts. The
+address of each file contains a digest of all files, so browsers can cache files forever.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ MOST = 10_000  # most logins at a time; the oldest ends first
 
 @dataclass
 class Logins:
-    """The logged-in visitors, by the digests of their cookies, each with a key.
+    """The keys of logged-in visitors, by the digests of their cookies.
 
-    Scripts cannot read a cookie (HttpOnly), and no other site's request carries it (SameSite=Strict).
+    Scripts cannot read a cookie (HttpOnly). Requests from other sites contain no cookie (SameSite=Strict).
     """
 
     keys: Keys
@@ -80,7 +80,7 @@ class Logins:
     _open: OrderedDict[bytes, tuple[float, Key]] = field(default_factory=OrderedDict)
 
     def enter(self, key: str, *, secure: bool) -> str | None:
-        """Log in with a key. Return the value of `Set-Cookie`; None if the key is wrong."""
+        """Log in with a key. Return the value of `Set-Cookie`, or None if the key is wrong."""
         if (found := self.keys.find(f"Bearer {key}")) is None:
             return None
         token = secrets.token_urlsafe(32)
@@ -90,7 +90,7 @@ class Logins:
         return self._cookie(token, LIFETIME, secure=secure)
 
     def key_of(self, cookies: str) -> Key | None:
-        """Return the key of a visitor; None if they are not logged in.
+        """Return the key of a logged-in visitor, or None for other visitors.
 
         Only digests are looked up, so the time taken reveals nothing about tokens.
         """
@@ -122,7 +122,7 @@ class LoginBody(Body):
 
 
 class Ballot(Body):
-    """A vote on two answers to a question, in the order in which they were shown."""
+    """A vote on two answers to a question. Names and answers are in the order shown."""
 
     whole: ClassVar[str] = "a vote"
     id: Annotated[str, Field(pattern=r"^[\w-]{8,64}$", description="8 to 64 letters and digits")]
@@ -136,7 +136,7 @@ class Ballot(Body):
 
 
 class Act(Body):
-    """An action of a voter of `redraft vote`."""
+    """An action of a voter in `redraft vote`."""
 
     whole: ClassVar[str] = "a vote"
     voter: Annotated[str, Field(max_length=1000)] = ""
@@ -156,7 +156,7 @@ class Booth:
 
 
 Store = Callable[[Ballot], bool]
-"""Stores a vote. Returns False if the same comparison has a vote already: the earlier vote stays."""
+"""Stores a vote, unless the comparison has a vote already. Returns whether the vote was stored."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ _LARGEST = 1 << 16  # bytes of a vote: four for each character of a note, and ro
 
 
 def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:
-    """Serve the page of `redraft vote` until a signal, only for this machine. `say` gets the address.
+    """Serve the page of `redraft vote` to this machine until a signal. `say` gets the address.
 
     The address contains the key, so only people who know the address see the pairs.
     """
@@ -314,7 +314,7 @@ def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:
 
 
 def booth_app(booth: Booth, keys: Keys, gate: Gate) -> ASGIApp:
-    """Return an application that serves the page with a booth instead of models."""
+    """Return an application that serves the page of `redraft vote`, without models."""
     reader = Reader(ServerLimits(body=_LARGEST))
     page = Page(reader, Logins(keys, "redraft_vote"), gate, booth=booth)
     return Guard(_nothing, keys, Metrics(lambda: gate.inside, Models()), reader, page)
