@@ -1,8 +1,8 @@
-"""Recognise the exercises that the default model has learnt, before anything is drafted.
+"""Recognise prompts that the default model was trained on, before a draft is written.
 
 A prompt is an exercise if it contains values that the adapters can handle and words that ask for a task, and
-nothing in it asks for more (`_ASKS_MORE`). A prompt with a decimal, a story, code or another language goes to
-the base model. The adapters get the exercise in the wording of their training.
+asks for nothing else (`_ASKS_MORE`). A prompt with a decimal, a story, code or another language goes to the
+base model. The adapters get the exercise in the wording used in training.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ASKED = {
         "{day} {month} plus {days} days is which date?",
     ),
 }
-"""The wordings of each task in training (`train.self.tasks`), in the order in which they are tried."""
+"""The wordings of each task in training (`train.self.tasks`). Earlier wordings are tried first."""
 
 LONGEST = 200
 """Maximum length of an exercise, in characters."""
@@ -65,7 +65,7 @@ def read(prompt: str) -> Exercise | None:
 
 
 def holds(work: str, asked: str) -> bool:
-    """Return whether the criticism `work` solves the exercise `asked` with every step right."""
+    """Return whether every step of the criticism `work` is right, and solves the exercise `asked`."""
     if (found := read(asked)) is None:
         return False
     task, values, _ = found
@@ -229,7 +229,7 @@ _BARE = re.compile(
     r"|pls|in|so|and|what's|whats|what|is|calculate|compute|count|counting|forward|ahead|go|then|of"
     r"|calendar|clock|question|quick|can|you|it|that|would|will|be|get|i|say|how late|now|more)\b"
 )
-"""Words that an exercise may contain besides its date or time."""
+"""Words that an exercise may contain in addition to a date or time."""
 
 
 def _days_after(text: str) -> _Found:
@@ -412,7 +412,7 @@ WORK: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dates": _month_by_month,
     "later": _hour_by_hour,
 }
-"""Functions that write the steps of an exercise from its values, by task. A critic learns these steps."""
+"""For each task, a function that solves an exercise step by step. A critic learns to write these steps."""
 
 
 def _date_after(values: Mapping[str, Any]) -> str:
@@ -438,4 +438,4 @@ RIGHT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dates": _date_after,
     "later": _time_after,
 }
-"""Functions that return the right answer to an exercise from its values, by task."""
+"""For each task, a function that returns the right answer to an exercise."""
