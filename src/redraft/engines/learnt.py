@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 
 class Exercise(NamedTuple):
-    """A prompt that the default model has learnt to answer. `texts` are its wordings in training."""
+    """A prompt that the default model was trained to answer. `texts` are the wordings in training."""
 
     task: str
     values: Mapping[str, Any]
@@ -65,7 +65,7 @@ def read(prompt: str) -> Exercise | None:
 
 
 def holds(work: str, asked: str) -> bool:
-    """Return whether every step of the criticism `work` is right, and solves the exercise `asked`."""
+    """Return whether the criticism `work` solves the exercise `asked` without a wrong step."""
     if (found := read(asked)) is None:
         return False
     task, values, _ = found

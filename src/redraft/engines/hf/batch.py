@@ -45,7 +45,7 @@ def installed() -> bool:
 
 
 class Guide:
-    """Tells which tokens a grammar allows next in one text. If llguidance fails (`lost`), it allows all."""
+    """The tokens that a grammar allows next in one text; all tokens once llguidance has failed (`lost`)."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         from llguidance import LLMatcher
@@ -233,7 +233,7 @@ class Batch:
             raise EngineError("the engine was closed.", hint="Load the model again.")
 
     def hold(self) -> None:
-        """Start no new sequence or scoring until `release`. Active work continues (see `busy`)."""
+        """Start no new sequence or scoring until `release`. Active sequences continue (see `busy`)."""
         with self._changed:
             self._held += 1
 
@@ -244,7 +244,7 @@ class Batch:
             return bool(self._running or self._scoring)
 
     def release(self) -> None:
-        """Resume after `hold`. Empty the cache if no sequence is active: the weights may have changed."""
+        """Resume after `hold`. Empty the cache if no sequence is active, because weights may have changed."""
         with self._changed:
             self._held -= 1
             if not (self._held or self._running):
@@ -396,7 +396,7 @@ class Batch:
 
 
 def alike(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Group the indices of texts by length. A group has at most `most` tokens, including padding."""
+    """Group the indices of texts by length, with at most `most` tokens in a group, including padding."""
     groups: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
         if groups and (len(groups[-1]) + 1) * lengths[number] <= most:

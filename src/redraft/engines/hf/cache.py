@@ -51,7 +51,7 @@ class Pass:
 
 @dataclass
 class _Now:
-    """The current pass. Layers hold this, as a cycle of references to the cache would keep it in memory."""
+    """The current pass. Layers refer to this object, as a reference cycle would keep the cache in memory."""
 
     step: Pass
 
@@ -83,7 +83,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store states of shape (sequences, heads, count, width). Return the states of all positions."""
+        """Store keys and values, shape (sequences, heads, count, width). Return both for all positions."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         step = self.now.step

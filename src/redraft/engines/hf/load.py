@@ -105,7 +105,7 @@ def check_tokenizer(folder: Path) -> None:
 def loading(
     what: str, *, hint: str | None = None, smaller: str = "Use a smaller model, or --gpu-layers 0."
 ) -> Iterator[None]:
-    """Turn all errors into `ModelError`, because transformers raises many kinds for damaged files."""
+    """Turn all errors into `ModelError`. For damaged files, transformers raises many types of exceptions."""
     try:
         yield
     except RedraftError:
@@ -137,7 +137,7 @@ def windows_of(model: Any, context: int) -> Windows:
 
 
 def check_model(model: Any, tokenizer: Tokenizer, windows: Windows) -> None:
-    """Raise `ModelError` if a model does not fit its tokenizer, or its logits change for a text in parts."""
+    """Raise `ModelError` if the tokenizer does not fit, or if reading a text in parts changes the logits."""
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.size > rows:
         raise ModelError(
