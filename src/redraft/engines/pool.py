@@ -171,7 +171,7 @@ class PoolEngine:
     async def _asked(
         self, chain: str, ask: Callable[[Engine], AsyncGenerator[T, None]], is_count: Callable[[T], bool]
     ) -> AsyncGenerator[T, None]:
-        """Ask members until one replies. `is_count` recognises pieces with only a failed reply's counts."""
+        """Ask members until a call succeeds. `is_count` recognises a failed reply's token counts."""
         trial = _Trial()
         while True:
             member, begun, continues = await self._chosen(chain, trial), False, True

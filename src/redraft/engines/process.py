@@ -166,8 +166,8 @@ P = TypeVar("P", bound=ModelProcess)
 class KeptProcess(Generic[P]):
     """A model process that is restarted after a crash.
 
-    The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row, the
-    error is raised. From then on, each call tries one start. After a failed start, calls fail during a pause.
+    The first restart comes at once, later restarts after growing pauses. After `TRIES` crashes in a row, the
+    error is raised. Then each call tries one restart, but in the pause after a failed restart, calls fail.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:

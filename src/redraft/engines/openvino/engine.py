@@ -56,7 +56,7 @@ _Stream = tuple[asyncio.AbstractEventLoop, _Inbox]
 class Child(ModelProcess):
     """A running OpenVINO process. Create one with `start`.
 
-    A thread writes and a thread reads, so that no event loop waits for a pipe. All event loops share both.
+    One thread writes and one reads, so that no event loop waits for the process, which all event loops share.
     """
 
     module = "redraft.engines.openvino.child"

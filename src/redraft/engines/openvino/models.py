@@ -1,4 +1,4 @@
-"""Check GGUF files for OpenVINO, convert number formats that OpenVINO reads inexactly, and make tokenizers.
+"""Check GGUF files for OpenVINO, convert weights that OpenVINO reads inexactly, and make tokenizers.
 
 OpenVINO reads llama, qwen2 and qwen3. Q4_0, Q8_0 and F16 stay exact, but the offsets of Q4_1 and K-quants are
 rounded to whole steps. Of 128 next tokens of the default model, only 79 matched the exact weights' tokens.

@@ -93,7 +93,7 @@ M = TypeVar("M", bound=BaseModel)
 class Batches(AbstractContextManager["Batches"]):
     """The batches of one run, at all servers. `pause` is the longest pause between two polls, in seconds.
 
-    `limit` is called repeatedly. If it returns the name of a reached limit, the run ends with `EngineError`.
+    `limit` is called repeatedly. The name of a reached limit, if returned, ends the run with `EngineError`.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class BatchServer(Server):
     async def asked(
         self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
     ) -> AsyncIterator[httpx.Response | Refusal]:
-        """Send a request in the next batch, and yield its reply. Leaving the context cancels nothing."""
+        """Send a request in the next batch, and yield the reply. Leaving the `with` block cancels nothing."""
         if headers:
             raise UsageError("requests in a batch cannot have their own headers.", hint="Leave them out.")
         if not call_id:
@@ -533,7 +533,7 @@ class BatchFile:
             raise
 
     def pending(self, server: str | None = None) -> list[Sent]:
-        """Return the batches whose replies are not all in the journal, of one server or of all."""
+        """Return the batches with replies missing from the journal, of `server` or (None) of all servers."""
         return [sent for sent in self._pending.values() if server in (None, sent.server)]
 
     def uploaded(self, file: str, server: str, requests: Sequence[str]) -> Sent:

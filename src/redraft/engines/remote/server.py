@@ -69,7 +69,7 @@ class Refusal:
 
     @property
     def of_key(self) -> bool:
-        """Whether the key is missing or refused. OpenRouter's status 403 may come from a content filter."""
+        """Whether the key is missing or refused. A status 403 from a content filter does not count."""
         if self.status == HTTPStatus.FORBIDDEN:
             return not FILTER.search(self.complaint.message)
         return self.status == HTTPStatus.UNAUTHORIZED

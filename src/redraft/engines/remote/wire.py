@@ -42,7 +42,7 @@ class TokenCounts:
 
 BYTES = 3
 """UTF-8 bytes per token, for estimates. An English token has four to five, a token of code or numbers about
-three, and a Chinese character has three. So estimates are rather high, and no limit is exceeded unnoticed."""
+three, and a Chinese character has three. So estimates are rather high, and no limit is exceeded."""
 
 PER_MESSAGE = 4  # tokens that a chat's template puts around a message
 
@@ -66,7 +66,7 @@ def _bytes(text: str) -> int:
 
 @dataclass(frozen=True)
 class CallPiece:
-    """A piece of a tool call. All pieces of a call have the same index; the id and the name come once."""
+    """A piece of a tool call. All pieces of a call have the same index. The id and the name come once."""
 
     index: int
     id: str

@@ -79,7 +79,7 @@ def _with_calls(held: list[Delta], said: str, text: str, names: Container[str], 
 def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[list[tuple[str, str]], int]:
     """Return the consecutive calls from `start` on, and the position after the last call.
 
-    A call is a pair of its tool's name and its arguments as JSON. `names` limits the tools; None allows any.
+    A call is a pair of a tool's name and the arguments as JSON. `names` limits the tools, unless it is None.
     """
     found, end, decode = list[tuple[str, str]](), start, json.JSONDecoder(strict=False).raw_decode
     with suppress(ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""The form of answers that pass a check. An engine gets the form before it generates.
+"""The form of answers that pass a check, which an engine gets before generating.
 
-A form restricts the generated text; it never replaces the check. It does not depend on an engine's syntax:
-`writer` and `grammar` apply it. Demands that a form cannot express are only checked.
+A form restricts the generated text, but never replaces the check. Forms do not depend on an engine: `writer`
+and `grammar` apply forms. Demands that a form cannot express are only checked.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Layout:
         title: Whether the text begins with a title, `<<…>>`.
         parts: The number of parts; 0 for any.
         more: Whether further parts may follow.
-        mark: The text that each part begins with; `{}` is its number.
+        mark: The text that each part begins with; `{}` stands for the part's number.
         between: The text between two parts.
-        first: The number of a part, from 1, and the word that it begins with.
+        first: The number of a part, from 1, and the part's first word.
         slots: Marked words that the text contains, one for each entry: `[…]` or `*…*` for words between these
             marks, `ABC` for a word in capitals.
     """
@@ -88,7 +88,7 @@ class Gap(NamedTuple):
 
     @property
     def number(self) -> str:
-        """The number in the gap, without spaces; empty if a word is in it."""
+        """The number in the gap, without spaces; empty if the gap contains a word."""
         return number_in(self.old)
 
     def takes(self, word: str) -> bool:
@@ -114,16 +114,16 @@ class Form:
         without: Forbidden characters.
         case: `upper` or `lower`, if all letters must have this case.
         lacks: Forbidden words and phrases, in any case.
-        has: Required words and phrases, in any order; one that is listed twice must occur twice.
+        has: Required words and phrases, in any order. A phrase that is listed twice must occur twice.
         opening: The text at the beginning.
         closing: The text at the end.
-        postscript: The start of a postscript, such as `P.S.`. The postscript has a line of its own.
+        postscript: The start of a postscript, such as `P.S.`. The postscript is a separate line.
         limits: Bounds on the number of words, sentences or anything else.
         quoted: Whether the answer is in double quotation marks.
         pattern: A regular expression for the whole answer, `^…$`. It cannot be combined with other demands.
         layout: The title, the parts, and marked words.
         one: Whether the answer is one sentence or one line.
-        gap: A gap to fill with another word or number, or to close. If nothing fits, a sentence is written.
+        gap: A gap to fill with another word or number, or to close. If no text fits, a sentence is written.
     """
 
     without: frozenset[str] = frozenset()
@@ -244,7 +244,7 @@ def _laid_out(first: Layout, second: Layout) -> Layout:
 
 
 def joined(forms: Iterable[tuple[str, Form]]) -> tuple[Form, tuple[str, ...]]:
-    """Join the forms of checks. A form that conflicts with earlier ones is left out.
+    """Join the forms of checks. A form that conflicts with earlier forms is left out.
 
     Args:
         forms: The name and the form of each check.
