@@ -67,13 +67,13 @@ class Sampling:
             `max_tokens` limits thoughts. Needs `EngineInfo.thinks`.
         seed: Makes answers repeatable (see `EngineInfo.steady`); None for a random seed.
         schema: A JSON Schema that an answer to messages should match. Engines with `EngineInfo.schemas`
-            enforce it while they generate. An engine that cannot express the schema logs this once and
-            generates without it, so check the answer.
-        form: The form that an answer to messages should have. Engines with `EngineInfo.forms` enforce it as
-            far as they can, so check the answer. A schema takes precedence.
+            enforce the schema. An engine that cannot express the schema logs a warning and generates without
+            a schema, so check the answer.
+        form: The form that an answer to messages should have. Engines with `EngineInfo.forms` enforce most
+            demands of a form, so check the answer. `schema` takes precedence.
         banned: Tokens that local engines with `EngineInfo.forms` must not generate.
         unending: Whether to also ban the token that ends an answer.
-        likelier: Pairs of a token and an amount to add to its logit, for the same engines as `banned`.
+        likelier: Pairs of a token and an amount to add to the logit, for the same engines as `banned`.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
             With `schema`, `begun` is the start of a JSON text. The engine then adds only one value that
             matches the schema, followed by a comma or bracket.
@@ -114,7 +114,7 @@ class Sampling:
 
     @property
     def left_out(self) -> frozenset[str]:
-        """The parameters that a request omits, so that the server chooses them."""
+        """The sampling parameters that a request omits, so that the server chooses the values."""
         return self.unset - {"top_p"} if self.top_p != 1.0 else self.unset
 
 
@@ -181,7 +181,7 @@ class Price:
                 raise UsageError(f"the price of {name} tokens cannot be {value!r:.60}.", hint=hint)
 
     def cost(self, usage: Usage) -> float:
-        """Return the cost of this usage in USD."""
+        """Return the cost of `usage` in USD."""
         cached = self.prompt if self.cached is None else self.cached
         fresh = max(usage.prompt_tokens - usage.cached_tokens, 0)
         millions = fresh * self.prompt + usage.cached_tokens * cached
@@ -223,7 +223,7 @@ class EngineInfo:
         engine: The kind of engine: llamacpp, openvino, remote, hf or scripted.
         context: Length of the context in tokens; None if unknown.
         continues: Continues raw text (`stream`), which native revision needs.
-        token_ids: Accepts token ids as a prompt, reports them in deltas, and supports `encode` and `decode`.
+        token_ids: Accepts token ids as a prompt, reports token ids, and supports `encode` and `decode`.
         chats: Answers messages (`chat`).
         any_message: Accepts every `Message` of the OpenAI protocol. Other engines accept plain text with the
             roles `system`, `user` and `assistant` (`engines.messages`).
@@ -243,7 +243,7 @@ class EngineInfo:
         shipped: Whether this is redraft's default model, which can judge only answers to the exercises in
             `engines.learnt`.
         dtype: The dtype that the user chose; empty for the default.
-        template: The conversation format that the user chose; empty for the model's own.
+        template: The conversation format that the user chose; empty for the model's chat template.
         format: The number format of most weights in memory, such as Q8_0; empty if unknown.
         steady: Whether a seed always gives the same answer, whatever other streams run. False if unknown.
         adapters: Names of the user's adapters.
@@ -367,7 +367,7 @@ class Resumer(Engine, Protocol):
 async def opened_by_prompt(
     deltas: Replies, splitter: Splitter, known: MutableMapping[Any, str], extra: Mapping[str, Any]
 ) -> Replies:
-    """Yield the deltas, and detect whether the server's chat template ends the prompt with a thought's tag.
+    """Yield deltas, and detect whether the chat template ends the prompt with a thought's opening tag.
 
     `known` stores the results. Keys: whether a request asks for thinking, None if unset. Values: the tag that
     closes the thought, "" for no open thought. `splitter.until` is set to the closing tag. Replies to

@@ -77,7 +77,7 @@ def is_open(schema: Any) -> bool:
 def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """Map each required property that is missing from JSON cut inside a string to the property's schema.
 
-    Return None if the string must not end there.
+    Return None if the schema may not allow the string to end at the cut.
     """
     parts, required = schema.get("properties", {}), schema.get("required", ())
     with suppress(ValueError, KeyError, AttributeError, TypeError):

@@ -55,7 +55,7 @@ _NUMBER = re.compile(r"0|[1-9]\d{0,4}|[1-9]\d?,\d{3}")
 
 
 def read(prompt: str) -> Exercise | None:
-    """Read a prompt as an exercise. Return None if the base model should answer it."""
+    """Read a prompt as an exercise. Return None if the base model should answer the prompt."""
     text = " ".join(prompt.translate(_SIGNS).split())
     numbers = len(re.findall(r"\d+", text))
     if len(prompt) > LONGEST or not 1 <= numbers <= 6 or _OTHER.search(text) or _ASKS_MORE.search(text):
@@ -323,7 +323,7 @@ _KNOWN = frozenset(
     ("time", "minute", "minutes", "hour", "hours", "starts", "called"),
     ("days", "day", "week", "weeks", "year", "years"),
 )
-"""Words to which misspelt words are corrected."""
+"""Words that replace misspelt words in prompts."""
 
 
 # The written steps of each exercise

@@ -297,7 +297,7 @@ async def load_engine(
 
     Raises:
         UsageError: The reference or a setting is wrong, or a needed package is not installed.
-        EngineError: The model cannot be loaded, or its server does not answer.
+        EngineError: The model cannot be loaded, or the server does not answer.
     """
     told = MachineOptions.read(machine)
     if not isinstance(ref, str):

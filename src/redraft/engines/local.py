@@ -90,7 +90,7 @@ class LocalEngine(Engine):
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens spelt out in the text stay text."""
+        """Return the token ids of a text. A text such as `</s>` does not become a control token."""
 
     @abstractmethod
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
@@ -361,7 +361,7 @@ def context_of(model: Path, asked: int | None, trained: int | None) -> int:
 
 
 def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
-    """Read the headers of a GGUF model and its adapters, and check that they are complete and compatible."""
+    """Read the headers of a GGUF model and its adapters. Check that the files are complete and compatible."""
     headers = [read_header(model, whole=True)]
     check_model(model, headers[0])
     for path in adapters:

@@ -264,7 +264,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
 
     @property
     def health(self) -> Health:
-        """The health of the process, with the number of its restarts."""
+        """The health of the process, with the number of restarts."""
         return self._kept.health
 
     async def aclose(self) -> None:

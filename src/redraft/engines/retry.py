@@ -186,7 +186,7 @@ class Schedule:
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Book an amount; a negative amount undoes a booking. At most `catch_up` idle seconds are made up."""
+        """Book an amount; a negative amount undoes a booking. `catch_up` limits the use of idle time."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 
@@ -238,7 +238,7 @@ class RateLimit:
             return turn
 
     def hold(self, seconds: float) -> None:
-        """Make no request for this long, because the server is down or asked for a pause."""
+        """Make no request for `seconds`, because the server is down or asked for a pause."""
         self.held_until = max(self.held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:

@@ -32,7 +32,7 @@ UNBOUND = (
 
 
 class SchemaWatch:
-    """Watches the answers of one engine, and logs one warning if they do not follow the schema."""
+    """Watches the answers of one engine, and logs one warning about answers that ignore the schema."""
 
     def __init__(self) -> None:
         self._warned = False
@@ -116,7 +116,7 @@ def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, An
 
 
 def for_servers_of_llamacpp(schema: Any) -> Any:
-    r"""Return a schema without the parts that llama.cpp's own server and Ollama misread or refuse.
+    r"""Return a schema without the parts that llama.cpp's server and Ollama misread or refuse.
 
     In these servers' grammars, `.` in a pattern may match the closing quote of JSON, and `\d` is missing.
     Lengths above `MOST_REPEATS` are refused. An object with only `patternProperties` would always be `{}`.
@@ -135,7 +135,7 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
 def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
     """Return a schema that XGrammar, OpenVINO's schema library, reads correctly, and the removed keywords.
 
-    XGrammar ignores `multipleOf`, and lengths of texts with a pattern. The check of the answer does not.
+    XGrammar ignores `multipleOf`, and lengths of texts with a pattern. The check of the answer covers both.
     """
     left = set[str]()
 
@@ -168,7 +168,7 @@ _DAY = (
     "^(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
     "|02-(?:0[1-9]|1[0-9]|2[0-8]))|[0-9]{2}(?:[02468][048]|[13579][26])-02-29)$"
 )
-"""Real days: llguidance's own `date` accepts 30 February. Every fourth year counts as a leap year."""
+"""Real days, because llguidance's `date` accepts 30 February. Every fourth year counts as a leap year."""
 
 _MOST = 2**53  # llguidance rounds larger bounds, and refuses bounds from 2^63 on
 _MOST_ITEMS = 10_000  # llguidance refuses 100,000

@@ -91,7 +91,7 @@ class Spelling:
 
 
 def joined(pieces: Sequence[FinalText]) -> FinalText:
-    """Join consecutive pieces. Only the last may end at a stop string."""
+    """Join consecutive pieces. Only the last piece may end at a stop string."""
     text, tokens = "".join(p.text for p in pieces), tuple(token for p in pieces for token in p.tokens)
     return FinalText(text, tokens, pieces[-1].stop_text if pieces else None)
 
@@ -167,7 +167,7 @@ class Tokenizer:
         return self._first + tokens if start and tokens[: len(self._first)] != self._first else tokens
 
     def render(self, messages: Sequence[Message], told: Told = None) -> str:
-        """Render messages with the chat template and its variables `told`, or raise `RecordError`."""
+        """Render messages with the chat template and the variables `told`, or raise `RecordError`."""
         from jinja2 import TemplateError
 
         try:
@@ -194,11 +194,11 @@ class TokenizedEngine(LocalEngine):
         return self._tokenizer.tags
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens spelt out in the text stay text."""
+        """Return the token ids of a text. A text such as `</s>` does not become a control token."""
         return self._tokenizer.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids. Control tokens are written out."""
+        """Return the text of token ids, including control tokens."""
         self._check(tokens)
         return self._tokenizer.decode(tokens)
 

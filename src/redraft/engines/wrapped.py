@@ -29,7 +29,7 @@ Ask = Callable[[Sampling], Replies]
 
 
 class WrappedEngine(ABC):
-    """An engine that wraps another one."""
+    """An engine that wraps another engine."""
 
     def __init__(self, engine: Engine) -> None:
         self.wrapped = engine
@@ -70,7 +70,7 @@ class WrappedEngine(ABC):
 
 
 class GuardedEngine(WrappedEngine):
-    """Wraps a plugin's engine, and turns its exceptions and invalid deltas into `EngineError`."""
+    """Wraps a plugin's engine, and turns the engine's exceptions and invalid deltas into `EngineError`."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.wrapped, name)
@@ -288,7 +288,7 @@ class RoleEngine(WrappedEngine):
 
     @property
     def health(self) -> base.Health:
-        """The worst health of the engines, with the sum of their restarts."""
+        """The worst health of the engines, with the sum of all restarts."""
         found = [each.health for each in self._engines.values() if isinstance(each, base.Watched)]
         worst = max(found, key=lambda each: (each.resting, each.down, each.trouble), default=base.Health())
         return replace(worst, restarts=sum(each.restarts for each in found))

@@ -122,7 +122,7 @@ class Request:
 
     @property
     def left(self) -> int:
-        """Number of tokens that the model has not read yet; 1 while it generates."""
+        """Number of tokens that the model has not read yet; 1 during generation."""
         return len(self.tokens) - len(self.slot.tokens)
 
     @property
@@ -169,7 +169,7 @@ class Batch:
         model: A causal language model that passed `load.check_model`.
         size: Size of the tokenizer's vocabulary. Token ids from `size` on are never drawn.
         windows: Window length of each type of attention layer, in tokens; None for full attention.
-        least: Minimum number of tokens that a sequence generates before it may end.
+        least: Minimum number of generated tokens in a sequence.
         tempered: Whether to report log-probabilities at each sequence's temperature (if above 0), not at 1.
     """
 

@@ -83,7 +83,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store keys and values, shape (sequences, heads, count, width). Return both for all positions."""
+        """Store new keys and values, shape (sequences, heads, count, width). Return all keys and values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         step = self.now.step

@@ -42,7 +42,7 @@ class HfEngine(TokenizedEngine):
         ctx: Context length of one chain in tokens; None for 4,096 or the model's maximum, whichever is less.
         native: Whether the model was trained on chains.
         ends: Tokens that end a text; None for the end tokens of the model and the tokenizer.
-        least: Minimum number of tokens that a text generates before it may end.
+        least: Minimum number of generated tokens in a text.
         tempered: Whether to report log-probabilities at each text's temperature (if above 0), not at 1.
 
     Raises:
@@ -112,7 +112,7 @@ class HfEngine(TokenizedEngine):
         """Load a model folder, with at most one folder of a LoRA adapter.
 
         Raises:
-            ModelError: A file is missing or damaged, does not fit, or is not supported.
+            ModelError: A file is missing, damaged or not supported, or the files do not fit together.
             UsageError: The device is missing, the weights are a pickle, or there is more than one adapter.
         """
         if len(adapters) > 1:

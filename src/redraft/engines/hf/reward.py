@@ -47,7 +47,7 @@ class RewardModel:
 
     @classmethod
     def load(cls, ref: str) -> RewardModel:
-        """Load a reward model without running code in its folder. The last four used are cached."""
+        """Load a reward model without running code in its folder. The last four models are cached."""
         base, adapter = _parts(ref)
         described = Path(ref).expanduser() if adapter is None else adapter
         state = tuple((str(each), each.stat().st_mtime_ns) for each in sorted(described.glob("*.json")))

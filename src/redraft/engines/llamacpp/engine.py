@@ -286,7 +286,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         return super()._formed(asked, prompt, sampling, stop)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens spelt out in the text stay text."""
+        """Return the token ids of a text. A text such as `</s>` does not become a control token."""
         if self._spaced and not special:
             # The text continues another: the tokenizer's space goes before a line break, which is removed.
             mark = await self._tokenize("\n", control=False)
@@ -296,7 +296,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         return await self._tokenize(text, start=special, control=False)
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids. Control tokens are written out."""
+        """Return the text of token ids, including control tokens."""
         return str((await self._post("/detokenize", {"tokens": list(tokens)}))["content"])
 
     async def _once(

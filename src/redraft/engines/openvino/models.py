@@ -34,7 +34,7 @@ _LAYOUT = 1  # increased when copies are made differently
 
 
 class Prepared(NamedTuple):
-    """The input of the process: a model file, and a folder with its tokenizer in OpenVINO's format."""
+    """The input of the process: a model file, and a folder with the tokenizer in OpenVINO's format."""
 
     file: Path
     tokenizer: Path
@@ -111,7 +111,7 @@ _ENDS = (
 
 
 class GGUFTokenizer:
-    """The tokenizer and chat template of a GGUF file, from its full header and without transformers.
+    """The tokenizer and chat template of a GGUF file, made from the full header without transformers.
 
     The class has the methods of transformers' tokenizers that `engines.text.Tokenizer` calls.
     """

@@ -93,7 +93,7 @@ M = TypeVar("M", bound=BaseModel)
 class Batches(AbstractContextManager["Batches"]):
     """The batches of one run, at all servers. `pause` is the longest pause between two polls, in seconds.
 
-    `limit` is called repeatedly. The name of a reached limit, if returned, ends the run with `EngineError`.
+    `limit` returns "", or the name of a reached limit, which ends the run with `EngineError`.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class _Request:
 class BatchServer(Server):
     """A server to which requests are sent in batches.
 
-    Rates per minute do not apply, because batches have their own limits.
+    Rates per minute do not apply, because batches have separate limits.
 
     A provider limits the tokens in all of an account's active batches. A batch above the limit fails as a
     whole, and costs nothing. The requests are then sent again in smaller batches.
@@ -518,7 +518,7 @@ class BatchFile:
     The last line is written when all replies are in the journal. The output's lock covers this file.
 
     Raises:
-        OutputError: The file cannot be written, or one of its lines is damaged.
+        OutputError: The file cannot be written, or a line is damaged.
     """
 
     def __init__(self, path: Path) -> None:

@@ -109,10 +109,10 @@ class RemoteEngine(Engine):
     ) -> Self:
         """Ask the server about a model, and return the model's engine.
 
-        `model` may be omitted if the server has only one. `price_of` returns the price for the model's name.
+        `model` may be omitted if the server has only one model. `price_of` returns the price of a model.
 
         Raises:
-            UsageError: No model is named, and the server has none or several.
+            UsageError: No model is named, and the server has no model or several models.
             ServerError: The server is down, refuses the key, or does not speak the protocol.
         """
         engine = cls(url, model or "", key=key, patience=patience, reach=reach)

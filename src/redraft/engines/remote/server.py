@@ -86,7 +86,7 @@ class Refusal:
 
     @property
     def of_request(self) -> bool:
-        """Whether the request is at fault, although the status is 500, as llama.cpp reports."""
+        """Whether a status 500 means a fault of the request, as for llama.cpp."""
         return self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self.complaint.about_request
 
 
@@ -128,8 +128,8 @@ class Server:
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Post a request, with retries. Leaving the `async with` block cancels the request.
 
-        Yields a 2xx response that is not read yet, or a `Refusal`. `response.extensions["asked_at"]` is the
-        time of the request, on the event loop's clock. Only `BatchServer` uses `call_id`, the call's name.
+        Yields an unread 2xx response, or a `Refusal`. `response.extensions["asked_at"]` is the time of the
+        request, on the event loop's clock. Only `BatchServer` uses `call_id`.
         """
         request = {"method": "POST", "url": self.url + path, "json": body, "headers": headers}
         reply = await self._settled(request, self.patience.first_token)
@@ -204,7 +204,7 @@ class Server:
     async def records(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
         """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
 
-        A broken connection ends the records without an error: callers see that the finish reason is missing.
+        A broken connection ends the records without an error. Callers see that no finish reason came.
         """
         if "json" in response.headers.get("content-type", ""):
             record = self._read_json(await self._read(response))

@@ -386,7 +386,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 class EventParser:
     """Extracts the data of server-sent events from a stream of bytes.
 
-    Only LF, CRLF and CR end a line: httpx's line splitting would also split at a raw U+2028 inside JSON.
+    Only LF, CRLF and CR end a line. httpx's line splitting would also split at a raw U+2028 inside JSON.
     Event names, ids and retry times are ignored.
     """
 
@@ -396,7 +396,7 @@ class EventParser:
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[str]:
-        """Return the data of the events that this piece completes."""
+        """Return the data of the events that `piece` completes."""
         buffer = self._return + piece
         # A CR at the end may be half of a CRLF, so its line waits for the next piece.
         self._return = b"\r" * buffer.endswith(b"\r")
@@ -416,7 +416,7 @@ class EventParser:
         return events
 
     def close(self) -> list[str]:
-        """Return the data of the last event, if no empty line ended it."""
+        """Return the data of the last event, if no empty line ended the event."""
         return self.feed(b"\n\n")
 
 

@@ -132,7 +132,7 @@ class Draft:
             self._hand_on(replace(piece, tokens=tokens))
 
     def ends(self, begin: int, *, whole: bool = False) -> Sequence[int]:
-        """Return where sentences and lines end after `begin`. With `whole`, the text's end counts too."""
+        """Return the indices where sentences and lines end after `begin` (see `ends_of`)."""
         return ends_of(self.text, begin, whole=whole)
 
     @property
@@ -147,7 +147,7 @@ class Draft:
 
     @property
     def is_open(self) -> bool:
-        """Whether the last line is an unfinished sentence after a finished one or a blank line."""
+        """Whether the last line is an unfinished sentence after a finished sentence or a blank line."""
         before, _, last = self.text.rpartition("\n")
         apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)
@@ -225,8 +225,8 @@ def marked(text: str, *, capitals: bool, count: int) -> str:
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
     """Return the begin and end of the sentence, list item, line or table cell around a range, without marker.
 
-    With `led`, the segment begins after the first word of a line. After an empty line, a model might end the
-    answer.
+    With `led`, the segment begins after the first word of a line, because a model might end the answer in an
+    empty line.
     """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     stop = max(len(text[: None if stop < 0 else stop].rstrip()), end)

@@ -1,7 +1,7 @@
 """The form of answers that pass a check, which an engine gets before generating.
 
-A form restricts the generated text, but never replaces the check. Forms do not depend on an engine: `writer`
-and `grammar` apply forms. Demands that a form cannot express are only checked.
+A form restricts the generated text, but never replaces the check. `writer` and `grammar` apply forms. Demands
+that a form cannot express are only checked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Limit:
     """Bounds on a count that never falls while a text grows.
 
     Attributes:
-        count: Returns a count for a text, such as its number of words, with the check's own rules.
+        count: Returns a count for a text, such as the number of words, by the rules of the check.
         low: The least count that passes.
         high: The greatest count that passes; None for any.
     """
@@ -69,7 +69,7 @@ class Layout:
 
 
 class Conflict(Exception):
-    """Raised if forms exclude each other or cannot be combined. A text may still pass both checks."""
+    """Raised if forms exclude each other or cannot be combined. A text may still pass all checks."""
 
 
 def number_in(text: str) -> str:
@@ -78,7 +78,7 @@ def number_in(text: str) -> str:
 
 
 class Gap(NamedTuple):
-    """A replaceable word or number in a sentence: `old`, with its leading space, and the `rest` after it."""
+    """A replaceable word or number in a sentence: `old`, with the leading space, and the following `rest`."""
 
     old: str
     rest: str
@@ -120,7 +120,7 @@ class Form:
         postscript: The start of a postscript, such as `P.S.`. The postscript is a separate line.
         limits: Bounds on the number of words, sentences or anything else.
         quoted: Whether the answer is in double quotation marks.
-        pattern: A regular expression for the whole answer, `^…$`. It cannot be combined with other demands.
+        pattern: A regular expression for the whole answer, `^…$`, without other demands.
         layout: The title, the parts, and marked words.
         one: Whether the answer is one sentence or one line.
         gap: A gap to fill with another word or number, or to close. If no text fits, a sentence is written.
@@ -181,7 +181,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return how much the tightest limit leaves after a text and its missing sentences; may be < 0."""
+        """Return how much the tightest limit leaves after a text and the missing sentences; may be < 0."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         highs = ((each.count, each.high) for each in self.limits if each.high is not None)
@@ -192,7 +192,7 @@ class Form:
         return any(each.count(text) < each.low for each in self.limits)
 
     def check(self) -> None:
-        """Raise `Conflict` if the form demands a text that it forbids, or more than fits into an answer."""
+        """Raise `Conflict` if the form demands a forbidden text, or more than fits into an answer."""
         if self.case not in ("", "upper", "lower"):
             raise ValueError(f"case is {self.case!r}, not 'upper' or 'lower'")
         if not all(map(str.strip, (*self.has, *self.lacks))):
@@ -250,7 +250,7 @@ def joined(forms: Iterable[tuple[str, Form]]) -> tuple[Form, tuple[str, ...]]:
         forms: The name and the form of each check.
 
     Returns:
-        The joined form, and the names of the checks whose forms it contains.
+        The joined form, and the names of the checks whose forms were joined.
     """
     form, names = Form(), []
     for name, each in forms:

@@ -59,9 +59,9 @@ class Source:
 
 
 async def written(form: Form, sampling: Sampling, limit: Finish, source: Source) -> Replies:
-    """Write a text that follows `form`, and yield it.
+    """Write and yield a text that follows `form`.
 
-    The last delta counts all new tokens, including those that were discarded. Its finish is `limit` if
+    The last delta counts all new tokens, including discarded tokens. The finish reason is `limit` if
     `Sampling.max_tokens` ended the text within a sentence. If the reader is cancelled, the error contains a
     delta with the text that was held back.
     """
@@ -341,7 +341,7 @@ class _Writer:
         return next((top for delta in found for top in delta.likeliest), ())
 
     async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:
-        """Continue the text until the model, a limit, `mark` or a forbidden text ends it.
+        """Continue the text up to the model's end, a limit, `mark` or a forbidden text.
 
         A required text is inserted where the required text's first token appears. After `until` tokens, the
         text ends with the sentence. With `mark`, the text ends after `at_most` tokens.
@@ -496,7 +496,7 @@ class _Writer:
         return False
 
     async def _closed(self, begin: int, least: float, closing: str = "", *, enough: bool = False) -> bool:
-        """End the text where a sentence end (or `closing`) is last likely, or most likely.
+        """End the text at the last likely sentence end (or `closing`), or else at the likeliest.
 
         Return whether there is an end that fits and is likelier than `least`. With `enough`, the text up to
         the end must reach the form's lower limits.
@@ -555,7 +555,7 @@ class _Writer:
             said.add(draft.text[begin:].strip())
 
     async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
-        """Write a part that contains a word and is not in `said`. Each try begins with another token.
+        """Write a part that contains a word and is not in `said`. Each try begins with a different token.
 
         `how` contains `mark` and `most` of `_free`. Return False if no try succeeds.
         """
