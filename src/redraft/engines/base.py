@@ -69,8 +69,8 @@ class Sampling:
         schema: A JSON Schema that an answer to messages should match. Engines with `EngineInfo.schemas`
             enforce the schema. An engine that cannot express the schema logs a warning and generates without
             a schema, so check the answer.
-        form: The form that an answer to messages should have. Engines with `EngineInfo.forms` enforce most
-            demands of a form, so check the answer. `schema` takes precedence.
+        form: Demands on the text of an answer to messages. Engines with `EngineInfo.forms` enforce most
+            demands, so check the answer. `schema` takes precedence.
         banned: Tokens that local engines with `EngineInfo.forms` must not generate.
         unending: Whether to also ban the token that ends an answer.
         likelier: Pairs of a token and an amount to add to the logit, for the same engines as `banned`.
@@ -134,14 +134,14 @@ class Delta:
         stop_text: The stop string that ended the stream, which is not in `text`.
         prompt_tokens: Length of the prompt in tokens, including cached tokens; on the last delta.
         cached_tokens: Number of prompt tokens read from the cache.
-        estimated: Whether the counts are estimated from the texts, because the server sent none.
+        estimated: Whether the counts are estimated from the texts, because the server sent no counts.
         unsteered: Whether `Sampling.form` is not enforced from this delta on.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in an assistant message; on the last delta.
         thought: The model's thoughts before the answer, from a reply's field for reasoning or from tags in
             the text (`chain.thoughts`). Thoughts are not in `text`.
         others: Further texts that fit the gap of `Sampling.form`, most probable first; on the last delta.
-        seconds: Time to generate this delta. A journal stores the time, so that a replayed reply reports it.
+        seconds: Time to generate this delta, which a journal stores for replayed replies.
     """
 
     text: str = ""
@@ -230,8 +230,8 @@ class EngineInfo:
         any_request: Accepts any `Sampling.extra_body` and `extra_headers`.
         fields: Without `any_request`, the only fields of `Sampling.extra_body` that are accepted.
         own_sampling: Chooses the sampling parameters in `Sampling.left_out`.
-        schemas: Generates JSON that matches `Sampling.schema`.
-        forms: Generates text in the form of `Sampling.form` (`steering`).
+        schemas: Enforces `Sampling.schema` during generation.
+        forms: Enforces `Sampling.form` during generation (`steering`).
         resumes: Continues a given beginning of an answer (`Sampling.begun`), and enforces `Form.one`.
         thinks: Writes thoughts before answers, in the template's tags, and respects `Sampling.max_thoughts`.
         scores: Scores given texts (`score`).

@@ -19,7 +19,7 @@ from redraft.engines.base import is_number
 
 CHARACTERS, SPACED = 3.0, 2.0
 """Estimated characters per token of JSON, and of JSON with spaces and free property names. English has 4, but
-punctuation marks are separate tokens."""
+JSON's punctuation marks are separate tokens."""
 MARKS = 8  # characters of a value that is not a text, or of the punctuation around a value
 LEAST = 16  # the smallest bound of a text, in characters
 SHORT = 100  # a schema's bound of at most this many characters is kept

@@ -41,7 +41,7 @@ class KeyEntry(OptionModel):
 
     @property
     def variable(self) -> str:
-        """The environment variable that the entry names; empty if the entry contains the key itself."""
+        """The environment variable that the entry names; empty if the entry contains the key."""
         return self.key.removeprefix("env:") if self.key.startswith("env:") else ""
 
 

@@ -110,7 +110,7 @@ class MeteredEngine(WrappedEngine):
     """Add up the usage of an engine's calls.
 
     `ended` is called after a call's usage was added. `writing` is called with the number of new tokens in
-    each piece, and at the end of a call with minus the sum.
+    each piece, and at the end of a call with the negated sum.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class JournaledEngine(WrappedEngine):
     stored. Closing this engine leaves the journal open.
 
     `identity` contains JSON values that identify the model. `scope` is the item's id in a job, and empty in a
-    cache, which all items share. `used` is the number of replies to skip, which a resumed chain contains.
+    cache, which all items share. `used` is the number of replies in a resumed chain, which are skipped.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ Chances = tuple[float, Likeliest]
 
 
 def installed() -> bool:
-    """Return whether llguidance is installed, which enforces forms."""
+    """Return whether llguidance is installed, which enforces `Sampling.form`."""
     return importlib.util.find_spec("llguidance") is not None
 
 

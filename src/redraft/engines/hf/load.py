@@ -84,7 +84,7 @@ def load(
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a folder. Raise `ModelError` for a tokenizer that is not a fast tokenizer."""
+    """Load the fast tokenizer of a folder. Raise `ModelError` if there is no fast tokenizer."""
     check_tokenizer(folder)
     with loading(f"the tokenizer of {folder}"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **CLOSED)

@@ -1,4 +1,4 @@
-"""The form of answers that pass a check, which an engine gets before generating.
+"""Define forms: demands on an answer's text that an engine enforces during generation.
 
 A form restricts the generated text, but never replaces the check. `writer` and `grammar` apply forms. Demands
 that a form cannot express are only checked.
@@ -108,7 +108,7 @@ NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))
 
 @dataclass(frozen=True)
 class Form:
-    """The form of an answer. An empty form allows any text.
+    """Demands on the text of an answer. An empty form allows any text.
 
     Attributes:
         without: Forbidden characters.

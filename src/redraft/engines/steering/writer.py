@@ -1,4 +1,4 @@
-"""Write a text in a form: sample, cut back, remove words, and continue.
+"""Write a text that follows a form: sample, cut back, remove words, and continue.
 
 The model samples freely. A text ends with a sentence or list item, before a limit is exceeded. A forbidden
 word is removed, and the word's first token is banned at that position. A required text is made likelier until
