@@ -1,7 +1,7 @@
 """Read and check the user's config file: defaults for flags, server keys, and model prices.
 
-The path is `$REDRAFT_CONFIG`, or else `redraft/config.toml` in `$XDG_CONFIG_HOME` or `~/.config`. The file is
-optional. `cli` applies the defaults. `engines` uses the keys and prices. docs/engines.md lists the tables.
+The path is `$REDRAFT_CONFIG`, or else `redraft/config.toml` in `$XDG_CONFIG_HOME` or `~/.config`. The file of
+`$REDRAFT_CONFIG` must exist. `cli` applies the defaults, `engines` the rest (docs/engines.md).
 """
 
 from __future__ import annotations
