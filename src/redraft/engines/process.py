@@ -198,7 +198,7 @@ class KeptProcess(Generic[P]):
         """Replace a dead process with a new process, unless another call has replaced the dead process.
 
         If this call is cancelled, the start continues, because a start may take minutes. `crashes` counts the
-        crashes since the caller's last token. Raise `crash` after `TRIES` crashes in a row.
+        crashes since the caller's last token. After `TRIES` crashes in a row, the error is raised.
         """
         if crashes >= TRIES:
             self._crashes = max(crashes, self._crashes)

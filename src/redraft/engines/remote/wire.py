@@ -181,7 +181,7 @@ def _call_piece(place: int, call: Mapping[str, Any]) -> CallPiece:
 
 
 def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
-    """Join the pieces of tool calls. Some servers repeat the name, or do not give each call an index."""
+    """Join the pieces of tool calls. Some servers repeat the name, or give calls the same index or none."""
     calls: list[list[CallPiece]] = []
     at_index: dict[int, tuple[list[CallPiece], str]] = {}  # the latest call, with its arguments so far
     for piece in pieces:
