@@ -1,7 +1,7 @@
-"""Define the engine protocol: continue text or answer messages, token by token.
+"""Define the protocol of engines, which continue text or answer messages token by token.
 
-`EngineInfo` lists an engine's capabilities, and the revision loop adapts to them. Closing a stream stops the
-generation. Engines batch concurrent streams themselves.
+`EngineInfo` lists an engine's capabilities. Closing a stream stops the generation. Engines batch concurrent
+streams.
 """
 
 # ruff: noqa: ARG002  (methods that raise by default)
@@ -22,7 +22,7 @@ from redraft.errors import EngineError, UsageError
 Tokens = tuple[int, ...]
 
 EngineRole = Literal["", "answer", "revise"]
-"""The part of a chain that a model writes: answers, or criticism and revisions. Empty for anything else."""
+"""What a model writes: an answer, a criticism or revision (`revise`), or any other text (empty)."""
 
 OF_TOOLS = ("tool_choice", "parallel_tool_calls")  # fields of `Sampling.extra_body` about tools
 
@@ -30,7 +30,7 @@ OF_TEMPLATE = "chat_template_kwargs"
 """The field of `Sampling.extra_body` that contains arguments for the chat template."""
 
 Likeliest = tuple[tuple[str | int, float], ...]
-"""The likeliest tokens at one position, best first, as pairs (text or id, log-probability)."""
+"""The most probable tokens at one position, in descending order, as pairs (text or id, log-probability)."""
 
 PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids if `EngineInfo.token_ids`
 
@@ -67,28 +67,28 @@ class Sampling:
             `max_tokens` limits thoughts. Needs `EngineInfo.thinks`.
         seed: Makes answers repeatable (see `EngineInfo.steady`); None for a random seed.
         schema: A JSON Schema that an answer to messages should match. Engines with `EngineInfo.schemas`
-            enforce it while they generate. An engine that cannot express the schema logs this once and
-            generates without it, so check the answer.
-        form: The form that an answer to messages should have. Engines with `EngineInfo.forms` enforce it as
-            far as they can, so check the answer. A schema takes precedence.
+            enforce the schema. An engine that cannot express the schema logs a warning and generates without
+            a schema, so check the answer.
+        form: Demands on the text of an answer to messages. Engines with `EngineInfo.forms` enforce most
+            demands, so check the answer. `schema` takes precedence.
         banned: Tokens that local engines with `EngineInfo.forms` must not generate.
         unending: Whether to also ban the token that ends an answer.
-        likelier: Pairs of a token and an amount to add to its logit, for the same engines as `banned`.
+        likelier: Pairs of a token and an amount to add to the logit, for the same engines as `banned`.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
             With `schema`, `begun` is the start of a JSON text. The engine then adds only one value that
-            matches the schema, and the comma or bracket after it.
+            matches the schema, followed by a comma or bracket.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
-        extra_body: Additional request fields, which override redraft's. Without `EngineInfo.any_request`,
-            only those in `EngineInfo.fields` are allowed. Never logged or recorded.
+        extra_body: Additional request fields, which override redraft's fields. Without
+            `EngineInfo.any_request`, only `EngineInfo.fields` are allowed. Never logged or recorded.
         extra_headers: Additional request headers. Needs `EngineInfo.any_request`. Never logged or recorded.
         logprobs: Whether to report the log-probability of each token. Needs `EngineInfo.logprobs`.
         unset: The parameters among `temperature`, `top_p` and `max_tokens` that the user did not set. Engines
-            with `EngineInfo.own_sampling` choose their values. A `top_p` other than 1 counts as set.
-        top_logprobs: Number of likeliest tokens to report at each position, with `logprobs`.
-        role: The part of a chain to write. Engines with `EngineInfo.roles` have weights for each role.
-        call_id: A name of this call that is the same in every run of a job, so that a resumed job recognises
-            the batches that it sent. `JournaledEngine` sets it.
-        chain: A name of this call's chain. A router sends all calls of a chain to the same replica.
+            with `EngineInfo.own_sampling` choose the values. A `top_p` other than 1 counts as set.
+        top_logprobs: Number of most probable tokens to report at each position, with `logprobs`.
+        role: What to write. Engines with `EngineInfo.roles` have different weights for each role.
+        call_id: The call's id, which is the same in every run of a job. A resumed job finds replies to sent
+            batches by this id. `JournaledEngine` sets the id.
+        chain: The id of the call's chain. A router sends all calls of a chain to the same replica.
     """
 
     temperature: float = 0.7
@@ -114,7 +114,7 @@ class Sampling:
 
     @property
     def left_out(self) -> frozenset[str]:
-        """The parameters that a request omits, so that the server chooses them."""
+        """The sampling parameters that a request omits, so that the server chooses the values."""
         return self.unset - {"top_p"} if self.top_p != 1.0 else self.unset
 
 
@@ -122,26 +122,26 @@ class Sampling:
 class Delta:
     """A piece of a stream. The last delta contains `finish` and the token counts.
 
-    Before a stream raises, it may yield a delta with counts but no `finish`: failed replies cost, too.
+    Before an error, a stream may yield a delta with counts but no `finish`, because failed replies cost, too.
 
     Attributes:
         tokens: Token ids of `text` and `thought`, if the engine has token ids. Tokens of a stop string, an
-            incomplete character or a tag may come some deltas before their text.
+            incomplete character or a tag may come in an earlier delta than the text.
         logprobs: The natural logarithm of each token's probability, before temperature and top-p, if
-            `Sampling.logprobs` is set. Each of `tokens` has one, with two exceptions: servers send
-            log-probabilities without token ids, and llama.cpp sends none for a character of several tokens.
-        likeliest: For each of `logprobs`, the likeliest tokens at its position, if `top_logprobs` is set.
-        stop_text: The stop string that ended the stream. It is not part of `text`.
-        prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
+            `Sampling.logprobs` is set. Usually as many as `tokens`. But servers send log-probabilities
+            without token ids, and llama.cpp sends no log-probabilities for a character of several tokens.
+        likeliest: The most probable tokens at each position in `logprobs`, if `Sampling.top_logprobs` is set.
+        stop_text: The stop string that ended the stream, which is not in `text`.
+        prompt_tokens: Length of the prompt in tokens, including cached tokens; on the last delta.
         cached_tokens: Number of prompt tokens read from the cache.
-        estimated: Whether the counts are estimated from the texts, because the server sent none.
+        estimated: Whether the counts are estimated from the texts, because the server sent no counts.
         unsteered: Whether `Sampling.form` is not enforced from this delta on.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in an assistant message; on the last delta.
-        thought: The model's thoughts before its answer, from a server's own field or from tags in the text
-            (`chain.thoughts`). They are not part of `text`.
-        others: Further texts that fit the gap of `Sampling.form`, best first; on the last delta.
-        seconds: How long this delta took to generate. Set with a journal, so that a replay counts it again.
+        thought: The model's thoughts before the answer, from a reply's field for reasoning or from tags in
+            the text (`chain.thoughts`). Thoughts are not in `text`.
+        others: Further texts that fit the gap of `Sampling.form`, most probable first; on the last delta.
+        seconds: Time to generate this delta, which a journal stores for replayed replies.
     """
 
     text: str = ""
@@ -181,7 +181,7 @@ class Price:
                 raise UsageError(f"the price of {name} tokens cannot be {value!r:.60}.", hint=hint)
 
     def cost(self, usage: Usage) -> float:
-        """Return the cost of this usage in USD."""
+        """Return the cost of `usage` in USD."""
         cached = self.prompt if self.cached is None else self.cached
         fresh = max(usage.prompt_tokens - usage.cached_tokens, 0)
         millions = fresh * self.prompt + usage.cached_tokens * cached
@@ -189,7 +189,7 @@ class Price:
 
 
 def price_of(value: Any) -> Price | None:
-    """Make a `Price` from a mapping or a text `PROMPT,COMPLETION[,CACHED]`; None stays None.
+    """Make a `Price` from a mapping or a text `PROMPT,COMPLETION[,CACHED]`. Return None for None.
 
     Raises:
         UsageError: The value is not a price.
@@ -209,7 +209,7 @@ def price_of(value: Any) -> Price | None:
 
 
 def is_number(value: object, *, whole: bool = False) -> bool:
-    """Return whether a value is a finite number, and not a bool. With `whole`, only an int counts."""
+    """Return whether a value is a finite int or float (with `whole`, an int), but not a bool."""
     kinds = int if whole else (int, float)
     return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
@@ -223,29 +223,29 @@ class EngineInfo:
         engine: The kind of engine: llamacpp, openvino, remote, hf or scripted.
         context: Length of the context in tokens; None if unknown.
         continues: Continues raw text (`stream`), which native revision needs.
-        token_ids: Accepts token ids as a prompt, reports them in deltas, and supports `encode` and `decode`.
+        token_ids: Accepts token ids as a prompt, reports token ids, and supports `encode` and `decode`.
         chats: Answers messages (`chat`).
         any_message: Accepts every `Message` of the OpenAI protocol. Other engines accept plain text with the
             roles `system`, `user` and `assistant` (`engines.messages`).
         any_request: Accepts any `Sampling.extra_body` and `extra_headers`.
-        fields: Without `any_request`, the only fields of `Sampling.extra_body` that it accepts.
-        own_sampling: Uses its own values for the sampling parameters in `Sampling.left_out`.
-        schemas: Generates JSON that matches `Sampling.schema`.
-        forms: Generates text in the form of `Sampling.form` (`steering`).
+        fields: Without `any_request`, the only fields of `Sampling.extra_body` that are accepted.
+        own_sampling: Chooses the sampling parameters in `Sampling.left_out`.
+        schemas: Enforces `Sampling.schema` during generation.
+        forms: Enforces `Sampling.form` during generation (`steering`).
         resumes: Continues a given beginning of an answer (`Sampling.begun`), and enforces `Form.one`.
-        thinks: Writes thoughts before answers, in its template's tags, and can limit them (`max_thoughts`).
+        thinks: Writes thoughts before answers, in the template's tags, and respects `Sampling.max_thoughts`.
         scores: Scores given texts (`score`).
         parameters: Number of weights of the model; None if unknown, as for servers.
-        native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
+        native: The model was trained on chains, according to the metadata (`redraft.format = selfee-1`).
         roles: Uses different weights for answers and for criticism and revisions (`Sampling.role`).
-        certain: A criticism counts only if each of its tokens has at least this probability. From the
-            metadata (`redraft.certain`).
-        shipped: Whether this is redraft's own small model, which can judge only its answers to the exercises
-            of `engines.learnt`.
+        certain: The least probability of each token of a criticism. The verdict of a less certain criticism
+            is `unknown`. From the model's metadata (`redraft.certain`).
+        shipped: Whether this is redraft's default model, which can judge only answers to the exercises in
+            `engines.learnt`.
         dtype: The dtype that the user chose; empty for the default.
-        template: The conversation format that the user chose; empty for the model's own.
+        template: The conversation format that the user chose; empty for the model's chat template.
         format: The number format of most weights in memory, such as Q8_0; empty if unknown.
-        steady: Whether a seed gives the same answer, no matter which other streams run. False if uncertain.
+        steady: Whether a seed always gives the same answer, whatever other streams run. False if unknown.
         adapters: Names of the user's adapters.
     """
 
@@ -301,7 +301,7 @@ class Engine(Protocol):
         ...
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text. Closing the generator cancels the work."""
+        """Continue raw text. Closing the generator stops the generation."""
         raise EngineError(f"{self.info.name} supports chat, but not raw text.")
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -315,7 +315,7 @@ class Engine(Protocol):
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
 
-        The numbers are natural logarithms, before temperature and top-p. To score the first token too,
+        Log-probabilities are natural logarithms, before temperature and top-p. To score the first token too,
         prepend BOS (`encode` with `special`).
 
         Raises:
@@ -367,11 +367,11 @@ class Resumer(Engine, Protocol):
 async def opened_by_prompt(
     deltas: Replies, splitter: Splitter, known: MutableMapping[Any, str], extra: Mapping[str, Any]
 ) -> Replies:
-    """Yield the deltas, and find out whether the server's chat template opens a thought in the prompt.
+    """Yield deltas, and detect whether the chat template ends the prompt with a thought's opening tag.
 
-    `known` maps whether a request asks for thinking (None if unset) to the tag that ends this thought; "" if
-    the template opens none. `splitter.until` is set to the tag. Replies to requests with thinking are held
-    back until their tag is known.
+    `known` stores the results. Keys: whether a request asks for thinking, None if unset. Values: the tag that
+    closes the thought, "" for no open thought. `splitter.until` is set to the closing tag. Replies to
+    requests for thinking are held back until the tag is known.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None
@@ -397,7 +397,7 @@ async def opened_by_prompt(
 
 
 async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:
-    """Move tagged thoughts in the deltas of a chat from `text` to `thought`."""
+    """Move thoughts in tags from `text` to `thought`, in the deltas of a chat."""
     answered = thought = False
     async with aclosing(deltas):
         async for delta in deltas:

@@ -1,8 +1,8 @@
-"""Add bounds to JSON schemas, so that an answer is complete before its tokens run out.
+"""Add bounds to JSON schemas, so that an answer is complete before `max_tokens` is reached.
 
-Without bounds, models extend a text, number, name, list or tree until they are cut off, and half an object
-is useless. For local models, each unbounded part gets a bound that the tokens allow. The new schema is
-narrower: JSON that matches it also matches the old one. Parts in `allOf`, or beside `anyOf`, are not changed.
+Without bounds, models may extend a text, number, name, list or tree until the JSON is cut off and invalid.
+For local models, subschemas without bounds get bounds that fit the token limit. JSON that matches the new
+schema also matches the old schema. Subschemas in `allOf`, or next to `anyOf`, are not changed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 from redraft.engines.base import is_number
 
 CHARACTERS, SPACED = 3.0, 2.0
-"""Characters per token of JSON, and of JSON with spaces and free property names. These are estimates: English
-has 4, but punctuation marks are separate tokens."""
+"""Estimated characters per token of JSON, and of JSON with spaces and free property names. English has 4, but
+JSON's punctuation marks are separate tokens."""
 MARKS = 8  # characters of a value that is not a text, or of the punctuation around a value
 LEAST = 16  # the smallest bound of a text, in characters
 SHORT = 100  # a schema's bound of at most this many characters is kept
@@ -32,7 +32,7 @@ MOST_PARTS = 2000  # maximum number of a schema's parts after its references are
 
 _LETTERS = "0-9A-Za-z_À-ÖØ-öø-῿Ⰰ-퟿"
 NAME = f"^[{_LETTERS}.-]{{1,24}}( [{_LETTERS}.-]{{1,24}}){{0,2}}$"
-"""A pattern for property names, where a schema leaves them open."""
+"""A pattern for property names that a schema does not restrict."""
 
 _ANNOTATIONS = frozenset({"title", "description", "default", "examples", "deprecated", "discriminator"})
 _TOP = frozenset({"$defs", "definitions", "$schema", "$id", "x-guidance"})
@@ -42,7 +42,7 @@ _KINDS: Mapping[str, frozenset[str]] = {
     "string": frozenset({"pattern", "format", "minLength", "maxLength"}),
     "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}),
 }
-"""Keywords that imply the type of a value, if the schema names none."""
+"""Keywords that imply the type of a value in a schema without `type`."""
 _OPEN_NAMES = {"propertyNames", "unevaluatedProperties", "not", "if"}
 _OPEN_NAMES |= {"dependentRequired", "dependentSchemas", "dependencies"}
 """Keywords that may require properties that the schema does not name."""
@@ -50,10 +50,10 @@ _LONG_FORMATS = frozenset({"email", "hostname", "uri"})
 
 
 def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
-    """Return a schema with bounds on all its parts, so that about `tokens` tokens suffice for its JSON.
+    """Add bounds to all parts of a schema, so that matching JSON needs about `tokens` tokens at most.
 
-    Existing bounds are kept if the tokens suffice for them. An object with named properties may not have
-    others. A type may contain itself at most three times (`LEVELS`). Emoji may need more tokens.
+    Existing bounds are kept if they fit. An object with named properties may have no further properties. A
+    type may contain itself at most three times (`LEVELS`). Emoji may need more tokens.
     """
     found: Any = None
     free = is_open(schema)
@@ -75,9 +75,9 @@ def is_open(schema: Any) -> bool:
 
 
 def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the missing required properties of JSON that was cut inside a string, with their schemas.
+    """Map each required property that is missing from JSON cut inside a string to the property's schema.
 
-    Return None if the string may not end there.
+    Return None if the schema may not allow the string to end at the cut.
     """
     parts, required = schema.get("properties", {}), schema.get("required", ())
     with suppress(ValueError, KeyError, AttributeError, TypeError):
@@ -107,9 +107,9 @@ class _Bounds:
         self._whole, self._levels, self._text, self.parts = schema, levels, text, 0
 
     def part(self, part: Any, room: int, within: tuple[str, ...]) -> Any:
-        """Return a part bounded to about `room` characters. `within` lists the `$ref`s that led to it.
+        """Return a subschema bounded to about `room` characters. `within` lists the `$ref`s followed so far.
 
-        Return None if no value fits, or if the part contains itself too often.
+        Return None if no value fits, or if the subschema contains itself too often.
         """
         self.parts += 1
         if part is False:

@@ -1,7 +1,7 @@
 """Read and check the user's config file: defaults for flags, server keys, and model prices.
 
-The file is `~/.config/redraft/config.toml` (`$XDG_CONFIG_HOME` moves it, `$REDRAFT_CONFIG` names another) and
-need not exist. `cli` applies the defaults, and `engines` uses the rest. docs/engines.md lists the tables.
+The path is `$REDRAFT_CONFIG`, or else `redraft/config.toml` in `$XDG_CONFIG_HOME` or `~/.config`. The file of
+`$REDRAFT_CONFIG` must exist. `cli` applies the defaults, `engines` the rest (docs/engines.md).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PREFIX = "REDRAFT_KEY_"  # prefix of the environment variables with keys
 
 @dataclass(frozen=True)
 class Key:
-    """The key of a server. `repr` does not show its value."""
+    """A server's API key. `repr` hides the value."""
 
     value: str = field(repr=False)
     source: str
@@ -32,7 +32,7 @@ class Key:
 
 
 class KeyEntry(OptionModel):
-    """An entry of `[keys]`. `repr` does not show the key."""
+    """An entry of the table `[keys]`. `repr` hides the key."""
 
     key: str = option(
         "env:NAME or the key itself", default=..., what="env:NAME or the key itself", repr=False
@@ -41,7 +41,7 @@ class KeyEntry(OptionModel):
 
     @property
     def variable(self) -> str:
-        """The environment variable that the entry names; empty if the entry contains the key itself."""
+        """The environment variable that the entry names; empty if the entry contains the key."""
         return self.key.removeprefix("env:") if self.key.startswith("env:") else ""
 
 
@@ -76,8 +76,8 @@ class Config:
     def key_for(self, url: str) -> Key | None:
         """Return the key for a URL's server, or None.
 
-        A variable `REDRAFT_KEY_…` takes precedence over `[keys]`, and `host:port` over `host`. A variable
-        such as `OPENAI_API_KEY` is sent only to its provider over https (`names`), unless `[keys]` names it.
+        A variable `REDRAFT_KEY_…` takes precedence over `[keys]`, and `host:port` over `host`. By default, a
+        provider's variable, such as `OPENAI_API_KEY`, is sent only to that provider, over https.
         """
         names = _host_names(url)
         entry = next((self.keys[name] for name in names if name in self.keys), None)

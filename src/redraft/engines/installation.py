@@ -1,6 +1,6 @@
-"""Report the installed parts of redraft, their faults on this machine, and commands that fix them.
+"""Report which parts of redraft are installed, faults on this machine, and commands that fix the faults.
 
-Only this machine is examined: no server is asked, and no key is shown. `redraft doctor` prints the report.
+No server is contacted, and no key is shown. `redraft doctor` prints the report.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
 
 
 def extras() -> dict[str, list[str]]:
-    """Map each extra that commands use to its packages, from redraft's metadata."""
+    """Map each extra that commands use to the extra's packages, from redraft's metadata."""
     found: dict[str, list[str]] = {}
     for line in requires("redraft") or ():
         package, _, marker = line.partition(";")

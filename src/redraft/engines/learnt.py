@@ -1,8 +1,8 @@
-"""Recognise the exercises that the default model has learnt, before anything is drafted.
+"""Recognise prompts that the default model was trained on, before a draft is written.
 
 A prompt is an exercise if it contains values that the adapters can handle and words that ask for a task, and
-nothing in it asks for more (`_ASKS_MORE`). A prompt with a decimal, a story, code or another language goes to
-the base model. The adapters get the exercise in the wording of their training.
+asks for nothing else (`_ASKS_MORE`). A prompt with a decimal, a story, code or another language goes to the
+base model. The adapters get the exercise in the wording used in training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 
 class Exercise(NamedTuple):
-    """A prompt that the default model has learnt to answer. `texts` are its wordings in training."""
+    """A prompt that the default model was trained to answer. `texts` are the wordings in training."""
 
     task: str
     values: Mapping[str, Any]
@@ -39,7 +39,7 @@ ASKED = {
         "{day} {month} plus {days} days is which date?",
     ),
 }
-"""The wordings of each task in training (`train.self.tasks`), in the order in which they are tried."""
+"""The wordings of each task in training (`train.self.tasks`). Earlier wordings are tried first."""
 
 LONGEST = 200
 """Maximum length of an exercise, in characters."""
@@ -55,7 +55,7 @@ _NUMBER = re.compile(r"0|[1-9]\d{0,4}|[1-9]\d?,\d{3}")
 
 
 def read(prompt: str) -> Exercise | None:
-    """Read a prompt as an exercise. Return None if the base model should answer it."""
+    """Read a prompt as an exercise. Return None if the base model should answer the prompt."""
     text = " ".join(prompt.translate(_SIGNS).split())
     numbers = len(re.findall(r"\d+", text))
     if len(prompt) > LONGEST or not 1 <= numbers <= 6 or _OTHER.search(text) or _ASKS_MORE.search(text):
@@ -65,7 +65,7 @@ def read(prompt: str) -> Exercise | None:
 
 
 def holds(work: str, asked: str) -> bool:
-    """Return whether the criticism `work` solves the exercise `asked` with every step right."""
+    """Return whether the criticism `work` solves the exercise `asked` without a wrong step."""
     if (found := read(asked)) is None:
         return False
     task, values, _ = found
@@ -229,7 +229,7 @@ _BARE = re.compile(
     r"|pls|in|so|and|what's|whats|what|is|calculate|compute|count|counting|forward|ahead|go|then|of"
     r"|calendar|clock|question|quick|can|you|it|that|would|will|be|get|i|say|how late|now|more)\b"
 )
-"""Words that an exercise may contain besides its date or time."""
+"""Words that an exercise may contain in addition to a date or time."""
 
 
 def _days_after(text: str) -> _Found:
@@ -323,7 +323,7 @@ _KNOWN = frozenset(
     ("time", "minute", "minutes", "hour", "hours", "starts", "called"),
     ("days", "day", "week", "weeks", "year", "years"),
 )
-"""Words to which misspelt words are corrected."""
+"""Words that replace misspelt words in prompts."""
 
 
 # The written steps of each exercise
@@ -412,7 +412,7 @@ WORK: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dates": _month_by_month,
     "later": _hour_by_hour,
 }
-"""Functions that write the steps of an exercise from its values, by task. A critic learns these steps."""
+"""For each task, a function that solves an exercise step by step. A critic learns to write these steps."""
 
 
 def _date_after(values: Mapping[str, Any]) -> str:
@@ -438,4 +438,4 @@ RIGHT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dates": _date_after,
     "later": _time_after,
 }
-"""Functions that return the right answer to an exercise from its values, by task."""
+"""For each task, a function that returns the right answer to an exercise."""

@@ -1,7 +1,7 @@
 """Parse model references (short texts that name a model; see docs/engines.md), and open engines.
 
-References joined by commas name several engines of one model (`pool`). A comma separates references only if
-an address, `NAME:`, a name such as `default` or `small`, or an existing file or folder follows it.
+References joined by commas name several engines of one model (`pool`). A comma separates references only
+before an address, `NAME:`, a name such as `default` or `small`, or an existing file or folder.
 
 Existing files and folders take precedence over models on the hub, and over `small`, `medium` and `large`.
 """
@@ -96,7 +96,7 @@ class EngineKind(Kind):
 
 
 def kind_of(named: ModelReference) -> EngineKind:
-    """Return the kind of a reference. Raise `PluginError` if its package cannot be loaded."""
+    """Return the engine kind of a reference. Raise `PluginError` if the kind's package cannot be loaded."""
     return plugins("redraft.engines")[named.kind].load(EngineKind)
 
 
@@ -148,8 +148,8 @@ def _exists(text: str) -> bool:
 def model_of(ref: str) -> str:
     """Return a reference in the form that run records store.
 
-    For several servers, this is only the model's name: the run may resume with other servers. A name such as
-    `small` is resolved, because a later version may recommend another model.
+    For several servers, return only the model's name, because the run may resume with other servers. A name
+    such as `small` is resolved, because a later version may recommend another model.
     """
     parts = references_of(ref)
     if len(parts) == 1:
@@ -289,15 +289,15 @@ async def load_engine(
     Args:
         ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
         fast: Prefer OpenVINO to llama.cpp for a GGUF file on a CPU, if `engine` is not set and OpenVINO can
-            read the file. It is faster for many streams, but ignores `Sampling.form` and tools.
-        config: The keys and prices; None to read them from the user's config file.
+            read the file. OpenVINO is faster for many streams, but ignores `Sampling.form` and tools.
+        config: Keys and prices; None for the user's config file.
         patience: Time limits and retries, as an `engines.retry.Patience` (docs/engines.md).
         **machine: Options for a local model (docs/options.md): `engine`, `ctx`, `threads`,
             `gpu_layers`, `dtype`, `device`, `speculate` and `chat_template`.
 
     Raises:
         UsageError: The reference or a setting is wrong, or a needed package is not installed.
-        EngineError: The model cannot be loaded, or its server does not answer.
+        EngineError: The model cannot be loaded, or the server does not answer.
     """
     told = MachineOptions.read(machine)
     if not isinstance(ref, str):
@@ -387,7 +387,7 @@ def has_llamacpp() -> bool:
 
 
 def has_openvino() -> bool:
-    """Return whether OpenVINO is installed, with the packages that its engine needs."""
+    """Return whether the packages of the OpenVINO engine are installed."""
     needed = ("openvino_genai", "gguf", "jinja2", "numpy", "tokenizers")
     return os.name == "posix" and all(map(importlib.util.find_spec, needed))
 
@@ -502,10 +502,10 @@ SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(n
 
 
 def identity_of(reference: str) -> Any:
-    """Return JSON values that distinguish a reference's model from every other: server, files, adapters.
+    """Return JSON values that identify a reference's model: server, files, adapters.
 
-    Files are distinguished by path, size and modification time. Call this after loading, when a model from
-    the hub has a file.
+    Files are identified by path, size and modification time. Load the model first, so that a model from the
+    hub has a file.
     """
     if len(parts := references_of(reference)) > 1:
         # It does not matter which of several servers has the model.
@@ -517,7 +517,7 @@ def identity_of(reference: str) -> Any:
 
 
 def fetches(ref: str) -> bool:
-    """Return whether a model has to be fetched before it can be opened."""
+    """Return whether opening a reference would fetch a model."""
     for named in map(parse_reference, references_of(ref)):
         if named.kind == "hub" and hub.find(named.target, named.selects) is None:
             return True
@@ -527,7 +527,7 @@ def fetches(ref: str) -> bool:
 
 
 def local_file(named: ModelReference) -> Path:
-    """Return the file of a `default`, `gguf` or `hub` reference, and fetch it if necessary. This blocks.
+    """Return the file of a `default`, `gguf` or `hub` reference. If necessary, fetch the file. This blocks.
 
     Raises:
         ModelError: The file is missing and cannot be fetched, or is damaged.
@@ -590,7 +590,7 @@ def _no_model(path: Path) -> UsageError:
 
 
 def trained_on(adapter: Path) -> str:
-    """Return the base model that an adapter folder or GGUF file names; empty if it names none."""
+    """Return the name of the base model in an adapter folder or GGUF file, or ""."""
     named = _said_by(adapter, "redraft.base", "base_model_name_or_path")
     return named if isinstance(named, str) else ""
 

@@ -1,7 +1,7 @@
-"""Define the base class of local engines: prompts become token ids, and must leave room for an answer.
+"""Define the base class of local engines, which turn prompts into token ids and check the context length.
 
-Before a model is loaded, settings are checked against its file's header. A context that is too long wastes
-memory, and a model writes noise beyond its trained length.
+Before a model is loaded, settings are checked against the header of the model's file. A context that is too
+long wastes memory. Beyond the context length in training, a model writes noise.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DEFAULT_CONTEXT = 4096
 
 SPARSE = 8
 """Maximum characters per token in common texts: English has four to five, code about three. If a text is too
-long for the context even at this rate, its beginning is encoded first, as a check."""
+long for the context even at this rate, the beginning is encoded first, as a check."""
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
 _CIRCLE = 60  # a thought is a loop if more than this many of its characters repeat earlier ones
@@ -54,7 +54,7 @@ Told = Mapping[str, Any] | None
 
 
 class Room(NamedTuple):
-    """The number of tokens that may be generated, and the finish reason if all of them are generated."""
+    """The maximum number of new tokens, and the finish reason for a reply of that length."""
 
     tokens: int
     limit: Finish
@@ -83,14 +83,14 @@ class LocalEngine(Engine):
         self._info = replace(self._info, certain=certain, shipped=shipped, adapters=names)
 
     def converse(self, template: ConversationTemplate) -> None:
-        """Render messages in this format from now on, instead of the model's own template."""
+        """Render messages in this format from now on, instead of the model's chat template."""
         self._template = template
         fields = self._info.fields - {base.OF_TEMPLATE}
         self._info = replace(self._info, chats=True, template=template.name, tools=False, fields=fields)
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens spelt out in the text stay text."""
+        """Return the token ids of a text. A text such as `</s>` does not become a control token."""
 
     @abstractmethod
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
@@ -106,12 +106,12 @@ class LocalEngine(Engine):
 
     @abstractmethod
     def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
-        """Continue token ids within the given room."""
+        """Continue token ids, with at most `room.tokens` new tokens."""
 
     async def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Continue a prompt after the answer's tokens `said`. Closing the generator frees its slot."""
+        """Continue a prompt after the answer's tokens `said`. Closing the generator stops the generation."""
         if isinstance(prompt, str):
             await self._check_length(prompt)
         tokens = await self.encode(prompt, special=True) if isinstance(prompt, str) else prompt
@@ -122,7 +122,7 @@ class LocalEngine(Engine):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Answer messages. The template of `converse` takes precedence over the model's own."""
+        """Answer messages. The format of `converse` takes precedence over the model's chat template."""
         tokens = await self._asked_tokens(messages, sampling)
         splitter = await self._splitter(tokens)
         splitter.add(await self.decode(said) if said else "")
@@ -361,7 +361,7 @@ def context_of(model: Path, asked: int | None, trained: int | None) -> int:
 
 
 def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
-    """Read the headers of a GGUF model and its adapters, and check that they are complete and compatible."""
+    """Read the headers of a GGUF model and its adapters. Check that the files are complete and compatible."""
     headers = [read_header(model, whole=True)]
     check_model(model, headers[0])
     for path in adapters:
@@ -371,7 +371,7 @@ def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
 
 
 def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
-    """Make the info of a GGUF model. `headers` are its header and those of its adapters."""
+    """Make the info of a GGUF model. `headers` are the headers of the model and the adapters."""
     return EngineInfo(
         name=model.stem,
         engine="",
@@ -393,7 +393,7 @@ def trained_context(header: GGUFHeader) -> int | None:
 
 
 def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *, weights: int = 0) -> None:
-    """Raise `ModelError` if the key-value cache and `weights` bytes do not fit into memory together."""
+    """Raise `ModelError` if the key-value cache plus `weights` bytes do not fit into memory."""
     token = cache_bytes(header) * parallel
     free = max(free_memory() - weights, 0)
     if token * context <= free:

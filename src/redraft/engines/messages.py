@@ -1,7 +1,7 @@
-"""Convert messages, and refuse those with more than text: images, sound, files, tool calls, other roles.
+"""Convert messages, and refuse messages with more than text: images, sound, files, tool calls, other roles.
 
-An engine that renders messages into a prompt itself cannot use such parts. If the engine dropped them, the
-model would answer a different question from the user's.
+An engine that renders messages into a text prompt cannot use such parts. Without the parts, the model would
+answer a different question from the user's.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def message_of(record: Mapping[str, Any]) -> Message:
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
     """Convert messages for an engine that accepts only text, and perhaps tools.
 
-    Text parts are joined, and `developer` becomes `system`. Names are kept: a chat template may use them.
-    Anything else raises `RecordError`.
+    Text parts are joined, and `developer` becomes `system`. Names are kept, because a chat template may use
+    names. Anything else raises `RecordError`.
     """
     found = list(messages)
     for number, message in enumerate(found, start=1):
@@ -64,7 +64,7 @@ def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
 
 
 def with_text(message: Message, *texts: str) -> Message:
-    """Append paragraphs of text to a message. If its content is a list of parts, append parts."""
+    """Append paragraphs of text to a message, or text parts to a message whose content is a list."""
     content = message["content"]
     if isinstance(content, list):
         return {**message, "content": [*content, *({"type": "text", "text": text} for text in texts)]}
@@ -72,7 +72,7 @@ def with_text(message: Message, *texts: str) -> Message:
 
 
 def folded(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Make system messages user messages, drop names and join neighbours, for strict chat templates."""
+    """Turn system messages into user messages, drop names and join turns, for strict chat templates."""
     nameless = [cast(Message, {k: v for k, v in each.items() if k != "name"}) for each in messages]
     return joined([{**each, "role": "user"} if is_system(each) else each for each in nameless])
 
@@ -89,7 +89,7 @@ def template_refuses(model: str, said: str) -> RecordError:
 
 
 def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Join neighbouring plain messages of one role: many chat templates need strictly alternating turns."""
+    """Join consecutive text messages of one role, because many chat templates need alternating roles."""
     runs: list[tuple[Message, list[str]]] = []  # joined at the end, as a run may have thousands of messages
     for message in messages:
         content = message["content"]

@@ -1,7 +1,7 @@
 """Define short names of servers with the OpenAI protocol (`openai:gpt-5-mini`), and of models (`small`).
 
-`names.toml` lists them, and the config file adds servers (`[servers]`). The recommended models answer without
-thinking first, unlike models with a thinking switch, such as Qwen3-8B.
+`names.toml` lists the names, and the config file adds servers (`[servers]`). Models with a thinking switch,
+such as Qwen3-8B, are not recommended.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MODELS = (
     (r"gemini-", "gemini:"),
     (r"(qwen|llama|gemma|mi[sx]tral|phi|deepseek|granite|smollm)[\w.-]*(:[\w.-]+)?$", "ollama:"),
 )
-"""Patterns of model names, and the prefix that each gets in a reference."""
+"""Patterns of model names, and the prefix of matching names in a reference."""
 
 
 def variable_of(host: str) -> str:
@@ -40,7 +40,7 @@ def variable_of(host: str) -> str:
 
 
 def guess(model: str) -> str:
-    """Guess the reference for a bare model name: `gpt-5` gives `openai:gpt-5`. Return "" if none fits."""
+    """Guess the reference for a bare model name, or return "": `gpt-5` gives `openai:gpt-5`."""
     return next((f"{before}{model}" for start, before in _MODELS if re.match(start, model)), "")
 
 

@@ -1,11 +1,11 @@
 """Combine several engines behind one name: `http://a/v1#m,http://b/v1#m`.
 
-A call goes to the member with the fewest active calls. All calls of a chain go to one member, because
-its prompt is cached there. A member that fails is set aside. After a pause, which grows with each failure, a
-single call tests it.
+A call goes to the member with the fewest active calls. All calls of a chain go to one member, which caches
+the chain's prompt. A member that fails gets no calls for a pause, which grows with each failure. Then a
+single call tests the member.
 
-A call that fails before its first piece is silently repeated by another member. A call that fails later
-raises its error with `ready` set: the chain resumes after its last complete step (`revision.driver`).
+If a call fails before the first delta, another member repeats the call silently. A call that fails later
+raises the error with `ready` set, so that the chain resumes after the last complete step (`revision.driver`).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ ONE_MODEL = (
 )
 
 SLACK = 4
-"""A chain moves to the least busy member if its own has over this many more active calls: reading a prompt
-again is cheaper than waiting for four replies."""
+"""A chain moves to the least busy member if the chain's member has over this many more active calls, because
+reading a prompt again is cheaper than waiting for four replies."""
 
 HOMES = 10_000  # the number of latest chains whose member is remembered
 PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after which a server may work again
@@ -59,12 +59,12 @@ class Member:
     trouble: str = ""  # the last error, in words; empty if the member works
 
     def takes(self, now: float) -> bool:
-        """Return whether the member accepts a call. After a failure, it accepts a single call, as a test."""
+        """Return whether the member accepts a call. After a failure, only a single test call is accepted."""
         return not self.failures or (now >= self.aside_until and not self.busy)
 
 
 class PoolEngine:
-    """Several engines of one model. `start` opens them; closing the pool closes them."""
+    """Several engines of one model, opened by `start` and closed by `aclose`."""
 
     def __init__(self, members: Sequence[Member], patience: Patience) -> None:
         self._members, self._patience = members, patience
@@ -75,10 +75,10 @@ class PoolEngine:
 
     @classmethod
     async def start(cls, opens: Sequence[tuple[str, Open]], patience: Patience) -> Self:
-        """Open all engines at once. A member whose server does not answer is set aside.
+        """Open all engines at once. If a server does not answer, the engine is opened later.
 
         Raises:
-            ModelError: The engines differ in their model or its capabilities.
+            ModelError: The engines have different models or capabilities.
             EngineError: No engine can be opened, or a server refuses the request.
         """
 
@@ -171,7 +171,7 @@ class PoolEngine:
     async def _asked(
         self, chain: str, ask: Callable[[Engine], AsyncGenerator[T, None]], is_count: Callable[[T], bool]
     ) -> AsyncGenerator[T, None]:
-        """Ask members until one replies. `is_count` recognises pieces with only a failed reply's counts."""
+        """Ask members until a call succeeds. `is_count` recognises a failed reply's token counts."""
         trial = _Trial()
         while True:
             member, begun, continues = await self._chosen(chain, trial), False, True

@@ -1,6 +1,6 @@
-"""Run a model in its own process: start it, notice its death, restart it, and end it.
+"""Run a model in a separate process, and restart the process after a crash.
 
-A crash in native code does not end the program: a new process continues the reply.
+After a crash in native code, a new process continues the reply.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 class ModelProcess:
     """A running model process. Create one with `start`.
 
-    It reads its settings from standard input as a line of JSON. After loading its model, it writes a JSON
-    object in a line, with `error` if loading failed. It ends when its standard input ends.
+    The process reads the settings from standard input as a line of JSON. After loading the model, the process
+    writes a JSON object in a line, with `error` if loading failed. The process ends when standard input ends.
     """
 
     module: ClassVar[str]  # the module that runs in it
@@ -62,7 +62,7 @@ class ModelProcess:
         """Start the process and wait until the model is loaded.
 
         Raises:
-            ModelError: The library could not load the model; the message contains its reason.
+            ModelError: The library could not load the model. The message contains the library's reason.
         """
         key = secrets.token_hex(16)
         pipe = subprocess.PIPE
@@ -99,7 +99,7 @@ class ModelProcess:
 
     @abstractmethod
     def _opened(self, reply: Mapping[str, Any]) -> None:
-        """Take the reply that the process writes after loading its model."""
+        """Handle the JSON object that the process writes after loading the model."""
 
     def _reason(self, error: str) -> str:
         return error
@@ -164,10 +164,10 @@ P = TypeVar("P", bound=ModelProcess)
 
 
 class KeptProcess(Generic[P]):
-    """A model process that is replaced when it dies.
+    """A model process that is restarted after a crash.
 
-    The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row, the
-    error is raised. From then on, each call tries one start. After a failed start, calls fail during a pause.
+    The first restart comes at once, later restarts after growing pauses. After `TRIES` crashes in a row, the
+    error is raised. Then each call tries one restart, but in the pause after a failed restart, calls fail.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:
@@ -195,10 +195,10 @@ class KeptProcess(Generic[P]):
         self._crashes = 0
 
     async def replace(self, dead: P, crash: EngineCrash, crashes: int) -> None:
-        """Start a process in place of a dead one, unless another call has done so.
+        """Replace a dead process with a new process, unless another call has replaced the dead process.
 
-        If this call is cancelled, the start continues, as it may take minutes. `crashes` counts the caller's
-        crashes since its last token. Raise the error if there were too many in a row.
+        If this call is cancelled, the start continues, because a start may take minutes. `crashes` counts the
+        crashes since the caller's last token. After `TRIES` crashes in a row, the error is raised.
         """
         if crashes >= TRIES:
             self._crashes = max(crashes, self._crashes)
@@ -256,7 +256,7 @@ class KeptProcess(Generic[P]):
 
 
 class ProcessEngine(LocalEngine, Generic[P]):
-    """An engine whose model runs in a process that is replaced when it dies."""
+    """An engine whose model runs in a process that is restarted after a crash."""
 
     def __init__(self, info: EngineInfo, context: int, trained: int | None, kept: KeptProcess[P]) -> None:
         super().__init__(info, context, trained)
@@ -264,7 +264,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
 
     @property
     def health(self) -> Health:
-        """The health of the process, with the number of its restarts."""
+        """The health of the process, with the number of restarts."""
         return self._kept.health
 
     async def aclose(self) -> None:
@@ -273,7 +273,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
 
     @abstractmethod
     def _once(self, child: P, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
-        """Continue token ids in this process."""
+        """Continue token ids in the process `child`."""
 
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
         """Continue token ids. After a crash, a new process writes the rest."""

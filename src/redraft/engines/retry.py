@@ -2,8 +2,8 @@
 
 `Patience` sets limits. `backoff` computes the pauses before a request, a member of a `pool` or a process is
 tried again. All streams to one server share a `Retry`. While the server is down or overloaded, or limits
-requests, all streams wait until one request succeeds. A request that fails while others are served waits
-alone.
+requests, all streams wait until one request succeeds. If a request fails while the server serves other
+requests, only that request waits.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import NamedTuple
 from redraft.engines.base import Health
 
 LONGEST_BACKOFF = 15.0
-"""Longest pause in seconds if the server names none. It is short, to notice the server's restart soon."""
+"""Longest pause in seconds without a `Retry-After`: short, so that a server's restart is noticed soon."""
 
 LONGEST_ASKED = 3600.0
-"""Longest pause in seconds that a job accepts from a server: it waits for an hourly limit, but a daily limit
-ends the job."""
+"""Longest `Retry-After` in seconds that a job obeys. A job waits for an hourly limit, but a daily limit ends
+the job."""
 
 
 def backoff(failures: int, first: float) -> float:
@@ -80,7 +80,7 @@ class Failure:
 
     @property
     def of_server(self) -> bool:
-        """Whether the server itself may have failed, so that other requests would fail too."""
+        """Whether the server may have failed, so that all requests would fail."""
         return self.status in (None, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
     @property
@@ -118,7 +118,7 @@ class Retry:
             self._patience.tell("")
 
     async def waited(self, failure: Failure) -> bool:
-        """Wait before the next try of a failed request. Return False if it should not be tried again."""
+        """Wait before a failed request is repeated. Return False if the request should not be repeated."""
         if (seconds := self._delay(failure)) is None:
             lost = failure.of_server and failure.status != HTTPStatus.TOO_MANY_REQUESTS
             if lost and (self._served_at or 0) <= failure.began and clock() >= self._rests_until:
@@ -171,8 +171,8 @@ SLACK = 1.02
 when a server counts the last 60 s."""
 
 CATCH_UP = 0.5
-"""Seconds of unused rate that waiting calls may catch up, less than the 1.2 s of `SLACK`. A busy
-process wakes up a few ms late for each call. Without this, a tenth of 100 calls a second would be lost."""
+"""Seconds of idle time that waiting calls may catch up, less than the 1.2 s of `SLACK`. A busy process wakes
+up a few ms late for each call, which would lose a tenth of 100 calls a second."""
 
 CUT = 0.7  # factor for the number of active requests after a 429, as in CUBIC (RFC 9438) for congestion
 LATEST = 50  # number of latest calls in the mean of tokens
@@ -186,25 +186,25 @@ class Schedule:
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Book an amount, or undo a booking. At most `catch_up` seconds of idle time can be used later."""
+        """Book an amount; a negative amount undoes a booking. `catch_up` limits the use of idle time."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 
 
 class Turn(NamedTuple):
-    """The permission for a request: its start on the event loop's clock, and its expected tokens."""
+    """The permission for a request: the start on the event loop's clock, and the expected tokens."""
 
     at: float
     tokens: float
 
 
 class RateLimit:
-    """Decides when requests to one server may be made. Two limits delay requests, and retries as well.
+    """Decides when requests to one server may be made. Two limits delay requests and retries.
 
     - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
-      call books the mean of earlier calls, and corrects the booking when it ends.
-    - The limit of active requests begins with the first 429. Each 429 multiplies it by `CUT`, except if that
-      request began before the last cut. Each good reply adds 1/limit.
+      call books the mean of earlier calls, and corrects the booking at the end.
+    - The limit of active requests begins with the first 429. Each 429 multiplies the limit by `CUT`, unless
+      the request began before the last cut. Each good reply adds 1/limit.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
@@ -214,7 +214,7 @@ class RateLimit:
         self._mean, self._calls = 0.0, 0
 
     async def turn(self, most: int) -> Turn:
-        """Wait until a request may be made: first come, first served. Call `over` at its end.
+        """Wait until a request may be made: first come, first served. Call `over` when the request ends.
 
         `most` is the maximum number of tokens of the request, and is booked until a mean is known.
         """
@@ -238,17 +238,17 @@ class RateLimit:
             return turn
 
     def hold(self, seconds: float) -> None:
-        """Make no request for this long, because the server is down or asked for a pause."""
+        """Make no request for `seconds`, because the server is down or asked for a pause."""
         self.held_until = max(self.held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:
-        """Record that a request ended, and give back its expected tokens. `used` books the actual number."""
+        """Record a request's end, and undo the booking of expected tokens. `used` books actual tokens."""
         self._under_way -= 1
         self._tokens.book(-turn.tokens, clock())
         self._left.set()
 
     def used(self, tokens: int) -> None:
-        """Record the tokens of a prompt and its reply."""
+        """Record the number of tokens in a prompt and reply."""
         self._tokens.book(tokens, clock())
         self._calls += 1
         self._mean += (tokens - self._mean) / min(self._calls, LATEST)
@@ -265,7 +265,7 @@ class RateLimit:
 
 
 def clock() -> float:
-    """Return the time of the running event loop, or of the system's clock in code outside a loop."""
+    """Return the time of the running event loop's clock, or of `time.monotonic` outside an event loop."""
     with suppress(RuntimeError):
         return asyncio.get_running_loop().time()
     return monotonic()

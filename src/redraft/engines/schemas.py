@@ -1,6 +1,6 @@
-"""Remove the parts of JSON schemas that grammars misread, and notice answers that ignore their schema.
+"""Remove the parts of JSON schemas that grammars misread, and notice answers that ignore the schema.
 
-Only the check against the user's schema covers keywords that a grammar cannot express.
+Keywords that a grammar cannot express are only checked in the finished answer.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ UNBOUND = (
 
 
 class SchemaWatch:
-    """Watches the answers of one engine, and logs one warning if they do not follow the schema."""
+    """Watches the answers of one engine, and logs one warning about answers that ignore the schema."""
 
     def __init__(self) -> None:
         self._warned = False
         self._left = set[str]()
 
     def leave(self, name: str, keywords: Set[str]) -> None:
-        """Log keywords that a grammar cannot express. Each is logged only once."""
+        """Log keywords that a grammar cannot express. Each keyword is logged only once."""
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))
@@ -61,10 +61,10 @@ class SchemaWatch:
 
 
 class Names:
-    """Follows JSON as it is written, and finds repeated names in an object, which no grammar forbids.
+    """Reads JSON while a model writes, and finds repeated names in an object, which no grammar forbids.
 
     Attributes:
-        member: The start of the member whose name is still being written; -1 for none.
+        member: The index where a member with an unfinished name begins; -1 for none.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Names:
         self._text, self._read, self.member = "", 0, -1
 
     def take(self, text: str) -> str | None:
-        """Add a piece. Return the text before a repeated name, with its brackets closed, or None."""
+        """Add a piece. If a name is repeated, return the text before that member, with closed brackets."""
         self._text += text
         for found in _MARKS.finditer(self._text, self._read):
             mark, names = found[0], self._open[-1] if self._open else None
@@ -95,7 +95,7 @@ class Names:
 
 
 _MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"(?=\s*(\S))|[][{},"]', re.DOTALL)
-"""The tokens that give JSON its shape. A string is read once the character after it is known."""
+"""Structural tokens of JSON. A string is read once the character after the string is known."""
 
 _PARTS = {"items", "additionalItems", "prefixItems", "additionalProperties", "anyOf", "allOf", "oneOf"}
 _MAPS = frozenset({"$defs", "definitions", "properties", "patternProperties"})
@@ -116,11 +116,11 @@ def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, An
 
 
 def for_servers_of_llamacpp(schema: Any) -> Any:
-    r"""Return a schema without the parts that llama.cpp's own server and Ollama misread or refuse.
+    r"""Return a schema without the parts that llama.cpp's server and Ollama misread or refuse.
 
-    In their grammars, `.` in a pattern may match the closing quote of JSON, and `\d` is missing. They refuse
-    lengths above `MOST_REPEATS`. An object with only `patternProperties` would always be `{}`. Replies are
-    still checked against the full schema.
+    In these servers' grammars, `.` in a pattern may match the closing quote of JSON, and `\d` is missing.
+    Lengths above `MOST_REPEATS` are refused. An object with only `patternProperties` would always be `{}`.
+    Replies are still checked against the full schema.
     """
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
 def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
     """Return a schema that XGrammar, OpenVINO's schema library, reads correctly, and the removed keywords.
 
-    XGrammar ignores `multipleOf`, and lengths of texts with a pattern; only the check covers these.
+    XGrammar ignores `multipleOf`, and lengths of texts with a pattern. The check of the answer covers both.
     """
     left = set[str]()
 
@@ -168,7 +168,7 @@ _DAY = (
     "^(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
     "|02-(?:0[1-9]|1[0-9]|2[0-8]))|[0-9]{2}(?:[02468][048]|[13579][26])-02-29)$"
 )
-"""Real days: llguidance's own `date` accepts 30 February. Every fourth year counts as a leap year."""
+"""Real days, because llguidance's `date` accepts 30 February. Every fourth year counts as a leap year."""
 
 _MOST = 2**53  # llguidance rounds larger bounds, and refuses bounds from 2^63 on
 _MOST_ITEMS = 10_000  # llguidance refuses 100,000
@@ -198,7 +198,7 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
 
 
 _INDENT = r"\n {0,8}| "
-"""White space in JSON with free property names, which helps small models to choose names. It may repeat."""
+"""White space in JSON with free property names, which helps small models to choose names."""
 _ANNOTATIONS = frozenset({"format", "$schema"})  # keywords that the check ignores, too
 
 _UNIT = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # an escape, or a class in brackets
@@ -213,7 +213,7 @@ def _usable(pattern: str) -> bool:
     """Return whether llguidance accepts a pattern, with the same meaning as in the check.
 
     llguidance reads the syntax of Rust's `regex`, as pydantic does, without word boundaries, and `^` and `$`
-    only at the ends. Sets in classes (`[a&&b]`) and the flags m and x are refused: their meaning differs.
+    only at the ends. Sets in classes (`[a&&b]`) and the flags m and x have another meaning, and are refused.
     """
     if {"b", "B", "<", ">"} & set(_ESCAPE.findall(pattern)) or "{," in pattern:
         return False
@@ -235,7 +235,7 @@ def _all_required(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG00
 
 
 def _one_family(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    """Return whether there is at most one pattern for names, and a usable one: several may overlap."""
+    """Return whether a schema has at most one pattern for names, which is usable. Patterns may overlap."""
     # `additionalProperties` depends on them: without the patterns it would refuse their properties.
     patterns = schema.get("patternProperties", {})
     return len(patterns) <= 1 and all(map(_usable, patterns))
@@ -258,4 +258,4 @@ _CONDITIONS: Mapping[str, Callable[[Any, Mapping[str, Any]], bool]] = {
     "$ref": lambda value, _: value.startswith("#"),
     "$schema": lambda value, _: "json-schema.org/" in value,
 }
-"""Conditions for keeping a keyword: on its value, and on the schema that contains it."""
+"""For each keyword, a function of the value and the schema that decides whether the keyword is kept."""

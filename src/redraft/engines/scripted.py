@@ -2,9 +2,9 @@
 
     engine = ScriptedEngine(["A first answer.", "Too short. Revision is needed.", "A longer answer."])
 
-Replies are used in order, for chats and raw text alike, and start again after the last. Text is cut into
-pieces of any size; a token is a character, so ids are code points. A `ScriptedReply` may fail or call tools.
-`calls` records every call.
+Replies are used in order, for chats and raw text, and start again after the last reply. Text is cut into
+pieces of any size. A token is a character, and a token id is a code point. A `ScriptedReply` may fail or call
+tools. `calls` records every call.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class ScriptedEngine(base.Engine):
     """An engine that returns canned replies.
 
     Attributes:
-        replies: Replies in order, or a function from a prompt (text or messages) to a reply. A reply that is
-            a plain text ends normally.
+        replies: Replies in order, or a function from a prompt (text or messages) to a reply. A reply given as
+            a text ends normally.
         chunk: Characters per delta, or a sequence of lengths to cycle through.
         context: Length of the context in characters; None for no limit.
         delay: Seconds before each delta.

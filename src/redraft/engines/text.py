@@ -1,8 +1,8 @@
 """Encode texts and detokenize streams, for engines whose tokenizer runs in this process.
 
-A user's text never becomes a control token: only the chat template writes those. A stream yields whole
-characters, and no text that may become a stop string: tokens are held back until their text is final, and
-then yielded with it. So the tokens of a piece always spell its text.
+Only the chat template writes control tokens. A user's text never becomes a control token. A stream yields
+whole characters, and no text that may become a stop string: tokens are held back until the text is final. The
+tokens of a piece always spell the piece's text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONTEXT = 4  # tokens of the prompt that decide whether the first new token kee
 
 @dataclass(frozen=True)
 class FinalText:
-    """Text that is final, with its tokens."""
+    """Final text, with the tokens that spell the text."""
 
     text: str = ""
     tokens: Tokens = ()
@@ -64,7 +64,7 @@ class Spelling:
         return FinalText()
 
     def end(self, *unspoken: int) -> FinalText:
-        """Return the held text at the end of a stream. `unspoken` are tokens without text."""
+        """At the end of a stream, return the text held back. `unspoken` are tokens without text."""
         if self._unspelt:
             start, after = self.decode(self.before), self.decode(self.before + self._unspelt)
             cut = self._release(after.removeprefix(start).rstrip(_BROKEN), len(self._unspelt))
@@ -91,7 +91,7 @@ class Spelling:
 
 
 def joined(pieces: Sequence[FinalText]) -> FinalText:
-    """Join consecutive pieces. Only the last may end at a stop string."""
+    """Join consecutive pieces. Only the last piece may end at a stop string."""
     text, tokens = "".join(p.text for p in pieces), tuple(token for p in pieces for token in p.tokens)
     return FinalText(text, tokens, pieces[-1].stop_text if pieces else None)
 
@@ -130,7 +130,7 @@ class Tokenizer:
         return self._tokenizer.eos_token or ""
 
     def for_grammars(self, ends: frozenset[int]) -> Any:
-        """Return llguidance's tokenizer of the same vocabulary. The first call takes about a second."""
+        """Return llguidance's tokenizer with this vocabulary. The first call takes about a second."""
         from llguidance.hf import from_tokenizer
 
         with self._lock:
@@ -162,12 +162,12 @@ class Tokenizer:
         return text.removeprefix(_MARK) if self._spaced else text
 
     def tokenize(self, text: str, *, start: bool, control: bool) -> Tokens:
-        """Return token ids. `start` prepends BOS unless it is there already, as in llama.cpp and training."""
+        """Return token ids. `start` prepends BOS to a text without BOS, as in llama.cpp and training."""
         tokens = self._ids(text, control=control)
         return self._first + tokens if start and tokens[: len(self._first)] != self._first else tokens
 
     def render(self, messages: Sequence[Message], told: Told = None) -> str:
-        """Render messages with the chat template and its variables `told`, or raise `RecordError`."""
+        """Render messages with the chat template and the variables `told`, or raise `RecordError`."""
         from jinja2 import TemplateError
 
         try:
@@ -194,11 +194,11 @@ class TokenizedEngine(LocalEngine):
         return self._tokenizer.tags
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens spelt out in the text stay text."""
+        """Return the token ids of a text. A text such as `</s>` does not become a control token."""
         return self._tokenizer.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids. Control tokens are written out."""
+        """Return the text of token ids, including control tokens."""
         self._check(tokens)
         return self._tokenizer.decode(tokens)
 

@@ -1,4 +1,4 @@
-"""Wrap engines: handle the replies of another engine, and pass on everything else unchanged."""
+"""Wrap engines: process the replies of another engine, and pass on everything else unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Ask = Callable[[Sampling], Replies]
 
 
 class WrappedEngine(ABC):
-    """An engine that wraps another one."""
+    """An engine that wraps another engine."""
 
     def __init__(self, engine: Engine) -> None:
         self.wrapped = engine
@@ -70,7 +70,7 @@ class WrappedEngine(ABC):
 
 
 class GuardedEngine(WrappedEngine):
-    """Wraps a plugin's engine, and turns its exceptions and invalid deltas into `EngineError`."""
+    """Wraps a plugin's engine, and turns the engine's exceptions and invalid deltas into `EngineError`."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.wrapped, name)
@@ -80,7 +80,7 @@ class GuardedEngine(WrappedEngine):
         return base.thoughts_apart(super().chat(messages, sampling, stop), Splitter())
 
     async def aclose(self) -> None:
-        """Also close the wrapped engine, because nobody else can."""
+        """Also close the wrapped engine, because callers have no reference to the wrapped engine."""
         await self.wrapped.aclose()
 
     async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
@@ -109,8 +109,8 @@ _DELTAS = "Yield Delta('text') for each piece, and Delta(finish='stop', completi
 class MeteredEngine(WrappedEngine):
     """Add up the usage of an engine's calls.
 
-    `ended` is called after a call's usage was added. `writing` gets changes of the number of tokens in
-    progress: the new tokens of each piece, and minus their sum at the end of the call.
+    `ended` is called after a call's usage was added. `writing` is called with the number of new tokens in
+    each piece, and at the end of a call with the negated sum.
     """
 
     def __init__(
@@ -163,12 +163,11 @@ class JournaledEngine(WrappedEngine):
     """Replay the replies that a journal contains, so that equal requests are not paid for twice.
 
     A reply's key contains everything that determines the reply, and the number of earlier equal requests to
-    this engine (a second sample is another reply). Replies that the caller closes early are not stored.
-    Closing this engine leaves the journal open.
+    this engine, because a second sample is a different reply. Replies that the caller closes early are not
+    stored. Closing this engine leaves the journal open.
 
-    `identity` contains JSON values that distinguish this model from every other. `scope` is the item's id in
-    a job, and empty in a cache, which all items share. `used` is the number of replies that a resumed chain
-    already has; they are skipped.
+    `identity` contains JSON values that identify the model. `scope` is the item's id in a job, and empty in a
+    cache, which all items share. `used` is the number of replies in a resumed chain, which are skipped.
     """
 
     def __init__(
@@ -257,7 +256,7 @@ _BOUND = re.compile(r"\+([^+]*?)@(answer|revise)(?=\+|$)")
 
 
 def references_by_role(ref: str) -> dict[EngineRole, str]:
-    """Return each role's reference, without the adapters of other roles; empty if no adapter has a role."""
+    """Map each role to a reference without the adapters of other roles; empty if no adapter has a role."""
 
     def of(role: EngineRole) -> str:
         return _BOUND.sub(lambda found: f"+{found[1]}" if found[2] == role else "", ref)
@@ -266,12 +265,12 @@ def references_by_role(ref: str) -> dict[EngineRole, str]:
 
 
 class RoleEngine(WrappedEngine):
-    """One engine for each role, opened at its first call.
+    """One engine for each role, opened at the role's first call.
 
-    `default+answers.gguf@answer+critic.gguf@revise` binds two adapters: one answers, and the other criticises
-    and revises. Teaching a model to criticise then does not change the weights that answer, so first answers
-    do not get worse. A bound adapter writes only chains: messages are answered without it. An adapter
-    without a role is always used. llama.cpp switches adapters itself; other engines are opened once per role.
+    `default+answers.gguf@answer+critic.gguf@revise` binds two adapters: `answers.gguf` answers, and
+    `critic.gguf` criticises and revises. Training a critic then does not change the weights that write first
+    answers. An adapter with a role is used only in chains. An adapter without a role is always used.
+    llama.cpp switches adapters itself. Other engines are opened once per role.
     """
 
     def __init__(
@@ -284,12 +283,12 @@ class RoleEngine(WrappedEngine):
 
     @property
     def info(self) -> base.EngineInfo:
-        """The info of the engine without a role, marked as a model that writes chains."""
+        """The info of the engine without a role, with `native` and `roles` set."""
         return replace(self.wrapped.info, native=True, roles=True, certain=self._certain)
 
     @property
     def health(self) -> base.Health:
-        """The worst health of the engines, with the sum of their restarts."""
+        """The worst health of the engines, with the sum of all restarts."""
         found = [each.health for each in self._engines.values() if isinstance(each, base.Watched)]
         worst = max(found, key=lambda each: (each.resting, each.down, each.trouble), default=base.Health())
         return replace(worst, restarts=sum(each.restarts for each in found))

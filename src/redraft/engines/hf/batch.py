@@ -1,10 +1,10 @@
 """Run a transformers model with continuous batching, in one thread.
 
-Each step runs one pass of the model, which adds a token to every sequence whose prompt has been read.
-Sequences join and leave between steps. Prompts are read together, `READ` tokens per step, so that many short
-prompts take few passes, and a long prompt does not stop the other sequences. A common prefix is read once.
-Each sequence draws with its own seed; other sequences change only the last bits of its logits. Temperature
-is applied before top-p, as in the other engines. If a text must have a form, llguidance limits its tokens.
+Each step is one forward pass, which adds a token to every sequence whose prompt has been read. Sequences join
+and leave between steps. A step reads up to `READ` tokens of new prompts, so that a long prompt does not block
+the other sequences. A prefix that prompts share is read once. Each sequence has a seed. Other sequences
+change only the last bits of the sequence's logits. Temperature is applied before top-p, as in the other
+engines. llguidance enforces forms (`Sampling.form`).
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _PADDING = 0  # pads the shorter prompts of a pass. No token sees it, and the ne
 
 
 Chances = tuple[float, Likeliest]
-"""The logarithm of a token's probability, and the likeliest tokens at its position."""
+"""The log-probability of a token, and the most probable tokens at the same position."""
 
 
 def installed() -> bool:
-    """Return whether llguidance, which restricts texts to a form, is installed."""
+    """Return whether llguidance is installed, which enforces `Sampling.form`."""
     return importlib.util.find_spec("llguidance") is not None
 
 
 class Guide:
-    """Tells which tokens a grammar allows next in one text. If llguidance fails (`lost`), it allows all."""
+    """The tokens that a grammar allows next in one text; all tokens once llguidance has failed (`lost`)."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         from llguidance import LLMatcher
@@ -60,7 +60,7 @@ class Guide:
             self._matcher = LLMatcher(known, grammar, log_level=0)
 
     def take(self, token: int) -> None:
-        """Advance by a token that was allowed."""
+        """Advance by an allowed token."""
         if not self.lost:
             self._matcher.consume_token(token)
 
@@ -122,7 +122,7 @@ class Request:
 
     @property
     def left(self) -> int:
-        """Number of tokens that the model has not read yet; 1 while it generates."""
+        """Number of tokens that the model has not read yet; 1 during generation."""
         return len(self.tokens) - len(self.slot.tokens)
 
     @property
@@ -163,14 +163,14 @@ class Request:
 
 
 class Batch:
-    """The thread that runs the model, and its sequences.
+    """A thread that runs a model on a batch of sequences.
 
     Args:
         model: A causal language model that passed `load.check_model`.
         size: Size of the tokenizer's vocabulary. Token ids from `size` on are never drawn.
-        windows: Number of visible tokens for each kind of attention; None for all.
-        least: Minimum number of tokens that a sequence generates before it may end.
-        tempered: Whether to report log-probabilities at each sequence's temperature (above 0), not at 1.
+        windows: Window length of each type of attention layer, in tokens; None for full attention.
+        least: Minimum number of generated tokens in a sequence.
+        tempered: Whether to report log-probabilities at each sequence's temperature (if above 0), not at 1.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class Batch:
         self._thread.start()
 
     def add(self, request: Request) -> None:
-        """Add a sequence. Its `cancelled` may be set at any time."""
+        """Add a sequence. To cancel the sequence, set `request.cancelled` at any time."""
         with self._changed:
             self._check_open()
             self._waiting.append(request)
@@ -210,7 +210,7 @@ class Batch:
     def score(self, texts: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
 
-        The numbers are computed in the caller's thread, while sequences continue.
+        The computation runs in the caller's thread, while sequences continue.
         """
         with self._changed:
             while self._held and not self._closed:
@@ -233,7 +233,7 @@ class Batch:
             raise EngineError("the engine was closed.", hint="Load the model again.")
 
     def hold(self) -> None:
-        """Start no new sequence or scoring until `release`. Active work continues (see `busy`)."""
+        """Start no new sequence or scoring until `release`. Active sequences continue (see `busy`)."""
         with self._changed:
             self._held += 1
 
@@ -244,7 +244,7 @@ class Batch:
             return bool(self._running or self._scoring)
 
     def release(self) -> None:
-        """Resume after `hold`. Empty the cache if no sequence is active: the weights may have changed."""
+        """Resume after `hold`. Empty the cache if no sequence is active, because weights may have changed."""
         with self._changed:
             self._held -= 1
             if not (self._held or self._running):
@@ -396,7 +396,7 @@ class Batch:
 
 
 def alike(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Group the indices of texts by length. A group has at most `most` tokens, including padding."""
+    """Group the indices of texts by length, with at most `most` tokens in a group, including padding."""
     groups: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
         if groups and (len(groups[-1]) + 1) * lengths[number] <= most:
@@ -426,8 +426,8 @@ def _scores(model: Any, texts: Sequence[Sequence[int]], size: int, windows: Wind
 def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[float]) -> list[int | None]:
     """Draw one token for each sequence, from logits of the shape (sequences, vocabulary).
 
-    Each of `numbers`, in [0, 1), is the position of a sequence's token in the cumulative probabilities.
-    Return token ids, with None where the logits are not finite.
+    `numbers` are uniform random numbers in [0, 1), one for each sequence. Return token ids, with None where
+    the logits are not finite.
     """
     drawn = logits.argmax(dim=-1)
     for nucleus in (False, True):
@@ -456,9 +456,9 @@ def _drawn(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequenc
 
 
 def _chances(logits: torch.Tensor, drawn: Sequence[int | None], most: int) -> list[Chances]:
-    """Return the log-probability of each drawn token, and the `most` likeliest tokens at its position.
+    """Return each drawn token's log-probability, and the `most` most probable tokens at the same position.
 
-    Where no token could be drawn, the probability is that of token 0.
+    Where `drawn` is None, return the log-probability of token 0.
     """
     ids = torch.tensor([token or 0 for token in drawn], device=logits.device)
     logs = torch.log_softmax(logits, dim=-1)

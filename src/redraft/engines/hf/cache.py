@@ -1,8 +1,8 @@
-"""Store keys and values with a slot for each sequence, so that one pass of a model continues many sequences.
+"""A key-value cache with a slot for each sequence, so that one forward pass continues many sequences.
 
-The caches of transformers are for one batch that begins and ends together, padded on the left. Here,
-sequences join and leave between passes, each begins at position 0 of its slot, and a slot can be continued
-later. Models whose state is not only keys and values, such as recurrent ones, are not supported.
+A cache of transformers holds one left-padded batch, whose sequences begin and end together. Here, sequences
+join and leave between passes, a sequence begins at position 0 of a slot, and a slot can be continued later.
+Models with other state than keys and values, such as recurrent models, are not supported.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Pass:
         return torch.tensor(self.starts, device=device)[:, None] + torch.arange(self.count, device=device)
 
     def mask(self, dtype: torch.dtype, device: torch.device, window: int | None = None) -> torch.Tensor:
-        """Return the attention mask: 0 for visible positions, the dtype's minimum for others.
+        """Return the attention mask: 0 for visible positions, the dtype's minimum for hidden positions.
 
-        `window` is the number of visible tokens, including the new one; None for all. The mask has the shape
-        (sequences, 1, count, length), and is added to the attention scores.
+        `window` is the number of visible tokens, including the new token; None for all tokens. The mask has
+        the shape (sequences, 1, count, length), and is added to the attention scores.
         """
         at = self.places(device)[:, None, :, None]
         seen = torch.arange(self.length, device=device)
@@ -51,7 +51,7 @@ class Pass:
 
 @dataclass
 class _Now:
-    """The current pass. Layers hold this, as a cycle of references to the cache would keep it in memory."""
+    """The current pass. Layers refer to this object, as a reference cycle would keep the cache in memory."""
 
     step: Pass
 
@@ -83,7 +83,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store states of shape (sequences, heads, count, width). Return the states of all positions."""
+        """Store new keys and values, shape (sequences, heads, count, width). Return all keys and values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         step = self.now.step

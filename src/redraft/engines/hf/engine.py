@@ -3,8 +3,8 @@
     engine = await HfEngine.start(Path("my-model"), parallel=8)
     engine = HfEngine(model, tokenizer, name="step 400", native=True)
 
-Streams run as one batch (`batch`). A stream that runs alone gives the same text for the same seed. For speed,
-use a GGUF file or vLLM: nothing is quantised, compiled or spread over several GPUs here.
+Streams run as one batch (`batch`). A stream that runs alone gives the same text for the same seed. This
+engine does not quantise, compile or use several GPUs. For speed, use a GGUF file or vLLM.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ CLOSE_SECONDS = 5.0
 
 
 class HfEngine(TokenizedEngine):
-    """An engine for a transformers model. It puts the model into evaluation mode.
+    """An engine for a transformers model. The constructor puts the model into evaluation mode.
 
     Args:
         model: A causal language model, perhaps wrapped by peft.
-        ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
+        ctx: Context length of one chain in tokens; None for 4,096 or the model's maximum, whichever is less.
         native: Whether the model was trained on chains.
-        ends: Tokens that end a text; None for the model's and the tokenizer's.
-        least: Minimum number of tokens that a text generates before it may end.
-        tempered: Whether to report log-probabilities at each text's temperature (above 0), not at 1.
+        ends: Tokens that end a text; None for the end tokens of the model and the tokenizer.
+        least: Minimum number of generated tokens in a text.
+        tempered: Whether to report log-probabilities at each text's temperature (if above 0), not at 1.
 
     Raises:
         UsageError: The model was trained for shorter contexts than `ctx`.
@@ -109,10 +109,10 @@ class HfEngine(TokenizedEngine):
         machine: MachineOptions = USUAL,
         parallel: int = STREAMS,
     ) -> HfEngine:
-        """Load a model's folder, with at most one folder of a LoRA adapter.
+        """Load a model folder, with at most one folder of a LoRA adapter.
 
         Raises:
-            ModelError: A file is missing or damaged, does not fit, or is not supported.
+            ModelError: A file is missing, damaged or not supported, or the files do not fit together.
             UsageError: The device is missing, the weights are a pickle, or there is more than one adapter.
         """
         if len(adapters) > 1:
@@ -146,8 +146,8 @@ class HfEngine(TokenizedEngine):
     async def paused(self) -> AsyncIterator[None]:
         """Pause the engine while its model's weights change, such as during a training step.
 
-        Active streams and scores first finish with the old weights. New streams and scores wait. At the end,
-        the cache is emptied, and the model is put into evaluation mode.
+        Active streams and scores first finish with the old weights. New streams and scores wait until the
+        `async with` block ends. Then the cache is emptied, and the model is put into evaluation mode.
 
             async with engine.paused():
                 optimizer.step()

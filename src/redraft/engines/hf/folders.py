@@ -1,6 +1,6 @@
 """Provide the folder of a model to train, converted from GGUF or merged with an adapter if needed.
 
-Converted and merged folders are cached under names made from their inputs.
+Converted and merged folders are cached under a hash of the input files' paths, sizes and times.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _CARDS = 2  # increased when the model cards of cached folders change
 def folder_for(ref: str, *, command: str = "") -> str:
     """Return the folder, or org/name on the hub, for a value of `--model_name_or_path`.
 
-    The value may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. A converted
-    or merged folder records `command`.
+    The value may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. `command` is
+    recorded in a converted or merged folder.
     """
     from redraft.jobs.files import locked
     from redraft.jobs.machine import cache_folder

@@ -1,8 +1,7 @@
 """Load a transformers folder, with or without a LoRA adapter.
 
-Code in a folder is never run (`trust_remote_code`) and nothing is unpickled: redraft's checked reader
-(`weights`) reads the weights. An adapter is merged in memory, as by `redraft weights merge-lora`. The hub is
-never used.
+Code in a folder is never run (`trust_remote_code`), and nothing is unpickled: redraft's package `weights`
+reads the weights. An adapter is merged in memory, as by `redraft weights merge-lora`. The hub is never used.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from redraft.weights.lora.merge import merged, plan_merge
 
 _KINDS = {"full_attention", "sliding_attention"}
 _ROUNDING = 0.05
-"""Allowed difference of two equivalent computations, relative to the largest logit; bf16 needs 0.01."""
+"""Allowed difference between equivalent computations, relative to the largest logit. bfloat16 needs 0.01."""
 
 CLOSED: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-"""Arguments for transformers' loaders: fetch nothing, and run no code in the folder."""
+"""Arguments for transformers' loaders that forbid downloads and running code from the folder."""
 
 _ANOTHER = "Get the model again: weights and config.json do not belong together."
 _AS_GGUF = "Run it with llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
@@ -85,7 +84,7 @@ def load(
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a folder. Raise `ModelError` unless it is a fast tokenizer."""
+    """Load the fast tokenizer of a folder. Raise `ModelError` if there is no fast tokenizer."""
     check_tokenizer(folder)
     with loading(f"the tokenizer of {folder}"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **CLOSED)
@@ -106,7 +105,7 @@ def check_tokenizer(folder: Path) -> None:
 def loading(
     what: str, *, hint: str | None = None, smaller: str = "Use a smaller model, or --gpu-layers 0."
 ) -> Iterator[None]:
-    """Turn all errors into `ModelError`, because transformers raises many kinds for damaged files."""
+    """Turn all errors into `ModelError`. For damaged files, transformers raises many types of exceptions."""
     try:
         yield
     except RedraftError:
@@ -118,14 +117,14 @@ def loading(
 
 
 def ends_of(tokenizer: Any, *settings: dict[str, Any]) -> frozenset[int]:
-    """Return the tokens that end a text, which the tokenizer and the model's `settings` name."""
+    """Return the tokens that end a text, according to the tokenizer and the model's `settings`."""
     named = [tokenizer.eos_token_id, *(setting.get("eos_token_id") for setting in settings)]
     listed = [ids if isinstance(ids, list) else [ids] for ids in named]
     return frozenset(token for tokens in listed for token in tokens if isinstance(token, int))
 
 
 def windows_of(model: Any, context: int) -> Windows:
-    """Return the number of visible tokens for each kind of attention; None for the whole context."""
+    """Return the window length of each type of attention layer, in tokens; None for the whole context."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     window = window if isinstance(window, int) and window > 0 else None
@@ -138,7 +137,7 @@ def windows_of(model: Any, context: int) -> Windows:
 
 
 def check_model(model: Any, tokenizer: Tokenizer, windows: Windows) -> None:
-    """Raise `ModelError` if a model does not fit its tokenizer, or its logits change for a text in parts."""
+    """Raise `ModelError` if the tokenizer does not fit, or if reading a text in parts changes the logits."""
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.size > rows:
         raise ModelError(
@@ -169,8 +168,8 @@ def _other_kind(model: Any, why: str) -> ModelError:
 def usual_dtype(stored: torch.dtype | None, device: torch.device) -> torch.dtype:
     """Return the default dtype to compute in.
 
-    On a GPU, it is the dtype of the weights. On a CPU, it is bfloat16 for 16-bit weights if the CPU has
-    instructions for it. Otherwise it is float32, which is exact for every weight.
+    On a GPU, return the dtype of the weights. On a CPU with bfloat16 instructions, return bfloat16 for 16-bit
+    weights. Otherwise return float32, which represents every weight exactly.
     """
     if stored not in (torch.float32, torch.bfloat16, torch.float16):
         return torch.float32
@@ -205,7 +204,7 @@ def _model(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence progress bars and warnings of transformers within the block."""
+    """Silence progress bars and warnings of transformers within the `with` block."""
     logging: Any = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -1,7 +1,7 @@
-"""Score answers with reward models: the score at the last token is higher for better answers.
+"""Score answers with reward models, which give better answers a higher score at the last token.
 
 A model is a transformers folder whose head `score` has one label, or a peft adapter with such a head. Texts
-have the format of its training (`redraft_reward` in the configuration), or else that of its chat template.
+are formatted as in training (`redraft_reward` in the configuration), or else with the chat template.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FORMS = "A reward model is FOLDER, ADAPTER or BASE+ADAPTER, as redraft train re
 
 
 class RewardModel:
-    """A reward model in memory. Several threads may use it.
+    """A reward model in memory, which several threads may use.
 
     Args:
         model: A classifier with a head `score` of one label, perhaps wrapped by peft.
@@ -47,14 +47,14 @@ class RewardModel:
 
     @classmethod
     def load(cls, ref: str) -> RewardModel:
-        """Load a reward model without running code in its folder. The four latest are cached."""
+        """Load a reward model without running code in its folder. The last four models are cached."""
         base, adapter = _parts(ref)
         described = Path(ref).expanduser() if adapter is None else adapter
         state = tuple((str(each), each.stat().st_mtime_ns) for each in sorted(described.glob("*.json")))
         return _loaded(base, adapter, ref, state)
 
     def score(self, asked: Sequence[tuple[Prompt, str]]) -> list[float]:
-        """Return the reward of each answer to its prompt.
+        """Return a reward for each pair of a prompt and an answer.
 
         Raises:
             RecordError: A prompt is empty or too long, or the chat template refuses a prompt or answer.

@@ -1,9 +1,9 @@
 """Run a llama.cpp model in its own process: `python -m redraft.engines.llamacpp.child`.
 
 The process reads `ChildSettings` from standard input, starts xllamacpp's server on 127.0.0.1, and writes one
-line: `{"address": …}` or `{"error": …}`. A second process runs this file with the first one's process id.
-When standard input ends, the second kills the first, so that the first cannot outlive its parent. Only the
-standard library and xllamacpp are imported, for a quick start.
+line: `{"address": …}` or `{"error": …}`. A watcher process, which also runs this file, kills the process when
+standard input ends, so that the process cannot outlive its parent. Only the standard library and xllamacpp
+are imported, for a quick start.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ NGRAM_SIZE = 6
 DRAFT_SIZE = 8
 
 SPIN_COUNT = "3000"
-"""How many times an idle OpenMP thread spins before it sleeps (GOMP_SPINCOUNT). libgomp's default of some
-milliseconds made tokens two to ten times slower on a busy machine, and no faster on an idle one. A value in
-the environment takes precedence."""
+"""How many times an idle OpenMP thread spins before sleeping (GOMP_SPINCOUNT). libgomp's default of some
+milliseconds made tokens two to ten times slower on a busy machine, and no faster on an idle machine. The
+environment variable takes precedence."""
 
 _TERMINATE = 1  # PROCESS_TERMINATE of Windows
 
@@ -64,10 +64,10 @@ def main() -> None:
 
 
 def _watch() -> subprocess.Popen[bytes]:
-    """Start the process that kills this one when standard input ends.
+    """Start a watcher process that kills this process when standard input ends.
 
-    A thread cannot do this: while a model loads, native code holds the interpreter, and no thread runs.
-    Linux's signal at a parent's death comes too early: when the thread that started the child ends.
+    A watcher thread could not run while a model loads, because native code holds the GIL. Linux's
+    parent-death signal comes too early, when the thread that started the child ends.
     """
     nowhere = subprocess.DEVNULL  # an inherited output would stay open when this process ends
     command = [sys.executable, "-I", "-S", __file__, str(os.getpid())]

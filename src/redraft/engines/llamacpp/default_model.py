@@ -1,8 +1,8 @@
 """Fetch, cache and verify the default model.
 
-The model comes in a Python package, so every package index has it. The package is fetched without its
-dependencies, which need a compiler. A verified file is not hashed again while its size and modification time
-stay the same.
+The model comes in a Python package, which every package index serves. The package is fetched without
+dependencies, because the dependencies need a compiler. A verified file is hashed again only if the file's
+size or modification time changes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ ADAPTERS: Mapping[EngineRole, tuple[Path, ...]] = {
     "answer": (_FOLDER / "answers.gguf",),
     "revise": (_FOLDER / "critic.gguf",),
 }
-"""The default model's adapters by role. The README in their folder is their model card."""
+"""The default model's adapters by role. The README in the adapters' folder is the model card."""
 
 _GET = "redraft model get default"
 _WORK, _PACKAGE = ".fetch-", "package"
@@ -72,7 +72,7 @@ def models_folder() -> Path:
 
 
 def cached_default(model: PackagedModel = DEFAULT) -> Path | None:
-    """Return the path of the default model if it is cached, or None. Raise `ModelError` if it is damaged."""
+    """Return the default model's path in the cache, or None. Raise `ModelError` if the file is damaged."""
     if not model.path.exists():
         return None
     if fault := _fault(model):
@@ -81,7 +81,7 @@ def cached_default(model: PackagedModel = DEFAULT) -> Path | None:
 
 
 def fetch_default(model: PackagedModel = DEFAULT) -> Path:
-    """Fetch the default model unless it is cached and intact. Only one process fetches at a time."""
+    """Fetch the default model, unless the cache has an intact copy. Only one process fetches at a time."""
     folder, hint = models_folder(), "Make room, or choose another folder: export REDRAFT_CACHE=…"
     with written_to(folder, "the model", hint), locked(folder / ".lock"):
         for left in folder.glob(_WORK + "*"):  # remains of killed processes

@@ -1,6 +1,6 @@
 """The engine for llama.cpp: a GGUF file, with or without LoRA adapters, in a child process (`child`).
 
-Prompts go to llama.cpp as token ids, so a text never becomes a control token. The sampling settings of a
+Prompts go to llama.cpp as token ids, so that text never becomes a control token. The sampling settings of a
 model file are ignored, as in other engines. The token that ends an answer comes in a delta without text, as
 do tokens of a stop string.
 """
@@ -36,8 +36,8 @@ from redraft.weights.gguf.reader import GGUFHeader
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 
 SPECULATES_UP_TO = 4
-"""Drafts (speculative decoding) are on by default for at most this many streams. They slow down a batch of
-eight fresh texts, and speed up eight copying revisions only a little (benchmarks/RESULTS.md)."""
+"""Speculative decoding is on by default for at most this many streams. With eight streams, speculation slows
+down new texts, and hardly speeds up revisions that copy (benchmarks/RESULTS.md)."""
 
 CALLS = (1, 4, 16)  # limits on the number of required calls; the model picks one. Fewer calls may be longer
 
@@ -45,7 +45,7 @@ _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 
 
 class ChildRefusal(Exception):
-    """A reply whose status is not 200, with its error object."""
+    """A reply with a status other than 200, and the reply's error object."""
 
     def __init__(self, status: int, error: dict[str, Any]) -> None:
         super().__init__(str(error.get("message", error)))
@@ -55,8 +55,8 @@ class ChildRefusal(Exception):
 class Child(ModelProcess):
     """A running llama.cpp process. Create one with `start`.
 
-    Its HTTP client is minimal, for one known server on 127.0.0.1: a general client takes longer per token
-    than the rest of redraft. Each request has its own connection, and closing it cancels the work.
+    The HTTP client is minimal, because a general client takes longer per token than the rest of redraft. Each
+    request has a separate connection. Closing the connection cancels the request.
     """
 
     module = "redraft.engines.llamacpp.child"
@@ -78,7 +78,7 @@ class Child(ModelProcess):
             return json.loads(await reader.read())
 
     async def events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """Send JSON and yield the objects of the event stream. Closing the stream cancels the work."""
+        """Send JSON and yield the objects of the event stream. Closing the stream cancels the request."""
         async with self._exchange(path, body) as reader:
             rest = b""
             while piece := await _chunk(reader):
@@ -286,7 +286,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         return super()._formed(asked, prompt, sampling, stop)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens spelt out in the text stay text."""
+        """Return the token ids of a text. A text such as `</s>` does not become a control token."""
         if self._spaced and not special:
             # The text continues another: the tokenizer's space goes before a line break, which is removed.
             mark = await self._tokenize("\n", control=False)
@@ -296,7 +296,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         return await self._tokenize(text, start=special, control=False)
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids. Control tokens are written out."""
+        """Return the text of token ids, including control tokens."""
         return str((await self._post("/detokenize", {"tokens": list(tokens)}))["content"])
 
     async def _once(
@@ -415,8 +415,8 @@ class LlamaCppEngine(ProcessEngine[Child]):
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
     """Return the first characters of control tokens; None if the file does not give the tokens' types.
 
-    `<` is always included: for llama.cpp, known names such as `<|im_end|>` are control tokens whatever their
-    type in the file (`special_eog_ids` in src/llama-vocab.cpp).
+    `<` is always included, because llama.cpp treats known names such as `<|im_end|>` as control tokens,
+    whatever type the file gives (`special_eog_ids` in src/llama-vocab.cpp).
     """
     texts = header.metadata.get("tokenizer.ggml.tokens")
     kinds = header.metadata.get("tokenizer.ggml.token_type")

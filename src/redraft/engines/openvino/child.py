@@ -1,11 +1,11 @@
 """Run an OpenVINO model in its own process: `python -m redraft.engines.openvino.child`.
 
 The process reads `ChildSettings` from standard input, loads the model, and writes one line: `{}` or
-`{"error": …}`. Then each line of input is a `Request` with a number (`{"id": 1, "tokens": […], …}`), or only
-the number of a request to cancel (`{"id": 1}`). Each line of output is a list of `Event`s.
+`{"error": …}`. Then each line of input is a `Request` with an id (`{"id": 1, "tokens": […], …}`), or only the
+id of a request to cancel (`{"id": 1}`). Each line of output is a list of `Event`s.
 
-One thread does everything, because a step holds the interpreter: requests are read between steps. Only the
-standard library and OpenVINO are imported, for a quick start.
+One thread does everything, because a step holds the GIL. Requests are read between steps. Only the standard
+library and OpenVINO are imported, for a quick start.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 CACHED = "f16"
-"""The number format of the key-value cache. With OpenVINO's default, 8 bits, fewer next tokens matched
-those of the exact weights (107 of 128, instead of 112), and nothing was faster."""
+"""The number format of the key-value cache. With f16, 112 of 128 next tokens matched the exact weights'
+tokens. With OpenVINO's default of 8 bits, only 107 matched, and nothing was faster."""
 
 REFUSED = "the schema is refused: "
 
 Event = tuple[int, list[int], list[float], str]
-"""An update of a stream: its number, new tokens, their log-probabilities if requested, and why it ended:
-`stop`, `length`, an error, or "". `REFUSED` begins an error about a schema, after which the process ends."""
+"""An update of a stream: id, new tokens, log-probabilities if requested, and the finish reason (`stop`,
+`length`, an error, or ""). An error that begins with `REFUSED` is about a schema, and ends the process."""
 
 
 class ChildSettings(TypedDict):
@@ -44,7 +44,7 @@ class ChildSettings(TypedDict):
 
 
 class Request(TypedDict):
-    """A request without its number."""
+    """A request without an id."""
 
     tokens: list[int]
     sampling: dict[str, Any]  # fields of GenerationConfig
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def without_telemetry() -> None:
-    """Keep OpenVINO from reporting its import to Google Analytics, as it does by default."""
+    """Turn off telemetry: by default, OpenVINO reports each import to Google Analytics."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # as if it were not installed
 
 
@@ -83,7 +83,7 @@ class Lines:
         self._rest = b""
 
     def read(self, *, wait: bool) -> list[bytes]:
-        """Return the lines that have arrived; with `wait`, at least one."""
+        """Return the lines that have arrived. With `wait`, wait for at least one line."""
         found: list[bytes] = []
         while select.select([0], [], [], 0 if found or not wait else None)[0]:
             piece = os.read(0, 1 << 20)
@@ -118,7 +118,7 @@ def _load(settings: ChildSettings) -> Any:
 
 
 def _tokenizer(model: Path, folder: Path) -> Any:
-    """Return OpenVINO's tokenizer, stored in `folder`: making it takes longer than loading the model."""
+    """Return OpenVINO's tokenizer. The result is cached in `folder`, because the conversion is slow."""
     import openvino_genai
 
     if folder.exists():

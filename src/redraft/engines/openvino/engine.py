@@ -1,11 +1,11 @@
 """The engine for OpenVINO GenAI: a GGUF file in its own process (`child`).
 
-The child computes many streams as one batch, with the processor's AVX-512, VNNI or AMX instructions. It
-accepts and returns token ids, and this process encodes and decodes, so a text never becomes a control token.
-Tokens in its cache, such as a chain's draft, are not computed again.
+The child computes many streams as one batch, with the processor's AVX-512, VNNI or AMX instructions. The
+child accepts and returns token ids, so that text never becomes a control token. Cached tokens, such as a
+chain's draft, are not computed again.
 
-A grammar enforces a JSON Schema. A form's grammar would take 50 to 100 ms per token, while all streams wait,
-so forms are not supported.
+A grammar enforces JSON schemas. Forms are not supported, because a form's grammar would block all streams for
+50 to 100 ms per token.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _Stream = tuple[asyncio.AbstractEventLoop, _Inbox]
 class Child(ModelProcess):
     """A running OpenVINO process. Create one with `start`.
 
-    One thread writes and one reads, so no event loop waits for a pipe. All event loops share the process.
+    One thread writes and one reads, so that no event loop waits for the process, which all event loops share.
     """
 
     module = "redraft.engines.openvino.child"
@@ -76,7 +76,7 @@ class Child(ModelProcess):
             threading.Thread(target=work, name="redraft-openvino", daemon=True).start()
 
     async def events(self, request: Request) -> AsyncGenerator[Event, None]:
-        """Send a request and yield its events. Closing the stream cancels the work."""
+        """Send a request and yield the request's events. Closing the stream cancels the request."""
         number, inbox = next(self._numbers), _Inbox()
         self._streams[number] = asyncio.get_running_loop(), inbox
         self._send({"id": number, **request})

@@ -1,9 +1,9 @@
-"""Check GGUF files for OpenVINO, copy files that it would read inexactly, and make their tokenizers.
+"""Check GGUF files for OpenVINO, convert weights that OpenVINO reads inexactly, and make tokenizers.
 
-OpenVINO reads llama, qwen2 and qwen3. It keeps Q4_0, Q8_0 and F16 exactly, but rounds the offsets of Q4_1 and
-K-quants to whole steps: of 128 next tokens of the default model, only 79 matched those of the exact weights.
-With the same weights in Q8_0, 107 did, at the same speed. So other formats become Q8_0, in a copy in the
-cache. OpenVINO does not apply adapters to a GGUF file; they are merged into the copy.
+OpenVINO reads llama, qwen2 and qwen3. Q4_0, Q8_0 and F16 stay exact, but the offsets of Q4_1 and K-quants are
+rounded to whole steps. Of 128 next tokens of the default model, only 79 matched the exact weights' tokens.
+With the same weights in Q8_0, 107 matched, at the same speed. Other formats are therefore converted to Q8_0,
+in a cached copy. OpenVINO does not apply adapters to GGUF files, so adapters are merged into the copy.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LAYOUT = 1  # increased when copies are made differently
 
 
 class Prepared(NamedTuple):
-    """The input of the process: a model file, and a folder with its tokenizer in OpenVINO's format."""
+    """The input of the process: a model file, and a folder with the tokenizer in OpenVINO's format."""
 
     file: Path
     tokenizer: Path
@@ -59,9 +59,9 @@ def check(model: Path, headers: Sequence[GGUFHeader]) -> None:
 
 
 def loaded_bytes(header: GGUFHeader) -> int:
-    """Return the bytes of memory that a model's weights need while they are loaded.
+    """Return the memory in bytes that loading a model's weights needs.
 
-    Measured: twice their size (290 MB for a file of 145 MB) while loading, and 1.6 times after that.
+    Measured: twice the file's size (290 MB for 145 MB) while loading, and 1.6 times the size afterwards.
     """
     sizes = (each.size or 0 if _is_exact(each) else prod(each.shape) for each in header.tensors.values())
     return 2 * sum(sizes)
@@ -72,7 +72,7 @@ def _is_exact(tensor: Tensor) -> bool:
 
 
 def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]) -> Prepared:
-    """Return the files to load: a checked model or its copy. Raise `OutputError` if copying fails."""
+    """Return the files to load: the model or a converted copy. Raise `OutputError` if copying fails."""
     files = [path.resolve() for path in (model, *adapters)]
     facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     name = hashlib.sha256(json.dumps([_LAYOUT, facts]).encode()).hexdigest()[:16]
@@ -107,13 +107,13 @@ _ENDS = (
     *("</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>"),
     *("<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"),
 )
-"""Control tokens that end a text, in addition to the file's own, as in llama.cpp (src/llama-vocab.cpp)."""
+"""Control tokens that end a text in addition to the file's EOS, as in llama.cpp (src/llama-vocab.cpp)."""
 
 
 class GGUFTokenizer:
-    """The tokenizer and chat template of a GGUF file, from its full header and without transformers.
+    """The tokenizer and chat template of a GGUF file, made from the full header without transformers.
 
-    It has the methods of transformers' tokenizers that `engines.text.Tokenizer` calls.
+    The class has the methods of transformers' tokenizers that `engines.text.Tokenizer` calls.
     """
 
     def __init__(self, header: GGUFHeader) -> None:

@@ -3,9 +3,9 @@
     with Batches(Path("out.jsonl.batches.jsonl"), journal) as batches:
         engine = await RemoteEngine.connect(url, model, reach=batches.reach)
 
-An engine uses `BatchServer` in place of `Server`, and sends and reads the same JSON. A reply is stored in the
-journal before it is used, even if nobody waits for it yet. A resumed run finds the reply there by the
-`call_id` of its call, which is the `custom_id` in the batch.
+An engine uses `BatchServer` in place of `Server`, with the same JSON. Every reply is first stored in the
+journal, even if no call waits for the reply. A resumed run finds the reply in the journal by the call's
+`call_id`, which is the `custom_id` in the batch.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ PAUSE = 60.0  # default for the longest pause between two polls of a batch, in s
 
 _FIRST_PAUSE, _GROWTH = 2.0, 1.5
 _MOMENT, _LULL = 0.3, 10.0
-"""Seconds without a new request after which a batch is sent: the first if all chains wait, otherwise the
-second. A chain that does not wait is running its checks, or uses a model without batches."""
+"""A batch is sent after this many seconds without a new request: `_MOMENT` if all chains wait for replies,
+else `_LULL`. A chain that does not wait runs checks, or uses a model without batches."""
 
 _MORE = 1.25
-"""Factor by which the limit of active requests grows with each good batch, after one batch was too large."""
+"""After a batch was too large, each good batch multiplies the limit of active requests by this factor."""
 
 _AT_ONCE = 500  # lines of a result that are stored in one transaction
 
@@ -91,9 +91,9 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Batches(AbstractContextManager["Batches"]):
-    """The batches of one run, at all its servers. `pause` is the longest pause between two polls, in seconds.
+    """The batches of one run, at all servers. `pause` is the longest pause between two polls, in seconds.
 
-    `limit` is called repeatedly. If it returns the name of a reached limit, the run ends with `EngineError`.
+    `limit` returns "", or the name of a reached limit, which ends the run with `EngineError`.
     """
 
     def __init__(
@@ -112,14 +112,14 @@ class Batches(AbstractContextManager["Batches"]):
         self._servers: dict[str, BatchServer] = {}
 
     def reach(self, url: str, key: Key | None, patience: Patience) -> BatchServer:
-        """Return the `BatchServer` of an address. All engines there share one."""
+        """Return the `BatchServer` of an address. All engines with this address share the `BatchServer`."""
         if url not in self._servers:
             self._servers[url] = BatchServer(url, key, patience, self)
         return self._servers[url]
 
     @contextmanager
     def chain(self) -> Iterator[None]:
-        """Count a chain as active within the block."""
+        """Count a chain as active within the `with` block."""
         self.chains += 1
         try:
             yield
@@ -127,7 +127,7 @@ class Batches(AbstractContextManager["Batches"]):
             self.chains -= 1
 
     def line(self, sent: Sent, text: str) -> str:
-        """Record a batch's progress ("" removes it), and return the progress line of all batches."""
+        """Set a batch's progress text; "" removes the text. Return the progress line of all batches."""
         self._shown.pop(sent.file, None)
         if text:
             self._shown[sent.file] = f"batch {sent.number}: {text}"
@@ -155,10 +155,10 @@ class _Request:
 class BatchServer(Server):
     """A server to which requests are sent in batches.
 
-    Rates per minute do not apply, because batches have their own limits.
+    Rates per minute do not apply, because batches have separate limits.
 
     A provider limits the tokens in all of an account's active batches. A batch above the limit fails as a
-    whole, and costs nothing. Its requests are then sent again in smaller batches.
+    whole, and costs nothing. The requests are then sent again in smaller batches.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
@@ -181,7 +181,7 @@ class BatchServer(Server):
     async def asked(
         self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
     ) -> AsyncIterator[httpx.Response | Refusal]:
-        """Send a request in the next batch, and yield its reply. Leaving the context cancels nothing."""
+        """Send a request in the next batch, and yield the reply. Leaving the `with` block cancels nothing."""
         if headers:
             raise UsageError("requests in a batch cannot have their own headers.", hint="Leave them out.")
         if not call_id:
@@ -506,10 +506,10 @@ class Sent:
 
 
 class BatchFile:
-    """The batches of a run, in `OUT.batches.jsonl` beside its output. A resumed run finds them there.
+    """The file `OUT.batches.jsonl`, which records the batches of a run for resumed runs.
 
-    Three lines record a batch. The first is written before the server is asked to create the batch. From then
-    on, its requests are never sent twice, even if the process dies before the server answers.
+    Three lines record a batch. The first line is written before the server is asked to create the batch, so
+    that no request is sent twice, even if the process dies before the server answers.
 
         {"file": "file-1", "server": "https://…/v1", "at": 1700000000, "requests": ["ab12…", …]}
         {"file": "file-1", "batch": "batch_1"}
@@ -518,7 +518,7 @@ class BatchFile:
     The last line is written when all replies are in the journal. The output's lock covers this file.
 
     Raises:
-        OutputError: The file cannot be written, or one of its lines is damaged.
+        OutputError: The file cannot be written, or a line is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -533,25 +533,25 @@ class BatchFile:
             raise
 
     def pending(self, server: str | None = None) -> list[Sent]:
-        """Return the batches whose replies are not all in the journal, of one server or of all."""
+        """Return the batches with replies missing from the journal, of `server` or (None) of all servers."""
         return [sent for sent in self._pending.values() if server in (None, sent.server)]
 
     def uploaded(self, file: str, server: str, requests: Sequence[str]) -> Sent:
-        """Record that a batch is about to be created. Raise `OutputError` if that cannot be written."""
+        """Record that a batch is about to be created. Raise `OutputError` if the record cannot be written."""
         self._append({"file": file, "server": server, "at": int(time.time()), "requests": list(requests)})
         return self._pending[file]
 
     def created(self, sent: Sent, batch: str) -> Sent:
-        """Record the id of a batch. Raise `OutputError` if that cannot be written."""
+        """Record the id of a batch. Raise `OutputError` if the record cannot be written."""
         self._append({"file": sent.file, "batch": batch})
         return self._pending[sent.file]
 
     def ended(self, sent: Sent, how: str) -> None:
-        """Record how a batch ended. Raise `OutputError` if that cannot be written."""
+        """Record how a batch ended. Raise `OutputError` if the record cannot be written."""
         self._append({"file": sent.file, "ended": how})
 
     def close(self) -> None:
-        """Sync and close the file. Remove it if it is empty."""
+        """Sync and close the file. Remove an empty file."""
         self._lines.close()
         if not self._lines.size:
             self.path.unlink(missing_ok=True)

@@ -2,9 +2,9 @@
 
     engine = await RemoteEngine.connect("http://localhost:8000/v1", "qwen")
 
-Chats go to `/chat/completions`, raw text to `/completions`. A server without `/completions` is recognised
-at the first request for raw text. Reasoning is not part of the answer, whether the server marks it or the
-model writes it in tags. Token ids are neither sent nor read.
+Chats go to `/chat/completions`, raw text to `/completions`. A server without `/completions` is recognised at
+the first request for raw text. Reasoning in a separate field or in tags is not part of the answer. Token ids
+are neither sent nor read.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _log = logging.getLogger(__name__)
 
 _CHAT, _RAW, _EMBEDDINGS = "/chat/completions", "/completions", "/embeddings"
 _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
-"""Seconds to wait for the counts after the finish reason, and for the connection's end after `[DONE]`."""
+"""Seconds to wait for token counts after the finish reason, and for the connection's end after `[DONE]`."""
 
 Reach = Callable[[str, Key | None, Patience], Server]
 
 _OF_BEGINNING = re.compile(r"(?i)assistant|prefill|continue|last message|generation|roles?\b|alternate|user")
-"""Complaints of servers that cannot continue the beginning of an answer."""
+"""Matches error messages of servers that cannot continue the beginning of an answer."""
 _OF_LLAMACPP = ("llamacpp", "library", "organization_owner")
-"""Owners of models on servers that run llama.cpp: its own server, Ollama and LM Studio."""
+"""Owners of models on servers that run llama.cpp: llama-server, Ollama and LM Studio."""
 _END = object()
 _SEE_LOG = "The server may have stopped, or run out of memory: see its log."
 
@@ -65,7 +65,7 @@ class RemoteEngine(Engine):
         reach: Creates the sender of requests: `Server` sends at once, `batch.BatchServer` in batches.
 
     Raises:
-        UsageError: The address is invalid, or the key would travel unencrypted to another machine.
+        UsageError: The address is invalid, or the key would be sent unencrypted to another machine.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class RemoteEngine(Engine):
         price_of: Callable[[str], Price | None] = lambda _: None,
         reach: Reach = Server,
     ) -> Self:
-        """Ask the server about a model, and return its engine.
+        """Ask the server about a model, and return the model's engine.
 
-        `model` may be omitted if the server has only one. `price_of` returns the price for the model's name.
+        `model` may be omitted if the server has only one model. `price_of` returns the price of a model.
 
         Raises:
-            UsageError: No model is named, and the server has none or several.
+            UsageError: No model is named, and the server has no model or several models.
             ServerError: The server is down, refuses the key, or does not speak the protocol.
         """
         engine = cls(url, model or "", key=key, patience=patience, reach=reach)
@@ -137,11 +137,11 @@ class RemoteEngine(Engine):
         return self._server.retry.health
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text. If a reply breaks off, yield its counts, then raise."""
+        """Continue raw text. If a reply breaks off, yield the token counts, then raise."""
         return self._deltas(_RAW, wire.completion_body(self._info.name, prompt, sampling, stop), sampling)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages. If a reply breaks off, yield its counts, then raise."""
+        """Answer messages. If a reply breaks off, yield the token counts, then raise."""
         if sampling.schema is not None and self._owner in _OF_LLAMACPP:
             sampling = replace(sampling, schema=for_servers_of_llamacpp(sampling.schema))
         body = wire.chat_body(self._info.name, messages, sampling, stop)
@@ -279,7 +279,7 @@ class RemoteEngine(Engine):
             body = changed
 
     def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal]]) -> None:
-        """Leave refused fields out of later requests, once a request without them has succeeded."""
+        """Leave refused fields out of later requests, once a request without the fields has succeeded."""
         for gone, refusal in refusals:
             if gone & wire.GRAMMARS:
                 self._without_forms(refusal.complaint.message)
@@ -446,9 +446,9 @@ class _Reply:
         )
 
     def finish_of(self, limit: float, context: int | None) -> Finish:
-        """Return the finish reason. It is `context` for a reply that was cut below the request's limit.
+        """Return the finish reason: `context` for a reply that was cut below the request's limit.
 
-        If the request has no limit, the reply must have filled the context: a server may have its own limit.
+        Without a limit in the request, `context` means that the reply filled the context.
         """
         if self.finish != "max_tokens":
             return self.finish or "stop"
@@ -462,7 +462,7 @@ class _Reply:
 
 @dataclass(frozen=True)
 class Listed:
-    """A model as `GET /models` lists it. Its owner is `vllm`, `llamacpp`, or another name."""
+    """An entry of `GET /models`. `owner` is `vllm`, `llamacpp`, or another name."""
 
     name: str
     context: int | None = None
@@ -491,7 +491,7 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
     """Return the server's models.
 
     If the list is not `needed`, most failures give an empty list, without retries: `transformers serve`
-    answers chats even if its list fails.
+    answers chats even if `GET /models` fails.
     """
     reply = await server.fetch("GET", server.url + "/models", patient=needed)
     if isinstance(reply, Refusal):
@@ -507,7 +507,7 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
 
 
 def has(names: Sequence[str]) -> str:
-    """Return a sentence that lists the models, with a leading space; empty if there are none."""
+    """Return a sentence that lists the models, with a leading space; empty for no models."""
     shown = [*names[:10], "…"] if len(names) > 10 else names
     return f" It has: {', '.join(shown)}." if shown else ""
 

@@ -1,7 +1,7 @@
 """Send HTTP requests to one server: address and key, retries, time-outs, and errors with hints.
 
 `wire` interprets the JSON, and `engines.retry` decides how long to wait. Redirects are not followed, because
-a key must not be sent to another host. A request is repeated only if none of its reply was read, so that
+a key must not be sent to another host. A request is repeated only if no part of the reply was read, so that
 users never see a text twice.
 """
 
@@ -69,24 +69,24 @@ class Refusal:
 
     @property
     def of_key(self) -> bool:
-        """Whether the key is missing or refused. OpenRouter's status 403 may come from a content filter."""
+        """Whether the key is missing or refused. A status 403 from a content filter does not count."""
         if self.status == HTTPStatus.FORBIDDEN:
             return not FILTER.search(self.complaint.message)
         return self.status == HTTPStatus.UNAUTHORIZED
 
     @property
     def of_account(self) -> bool:
-        """Whether the account is empty. OpenAI reports this as a rate limit, but waiting does not help."""
+        """Whether the account has no credit, which OpenAI reports as a rate limit. Waiting does not help."""
         return self.status == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in self.complaint.code
 
     @property
     def may_pass(self) -> bool:
-        """Whether another try may help."""
+        """Whether repeating the request may succeed."""
         return self.status in RETRIED and not (self.of_account or self.of_request)
 
     @property
     def of_request(self) -> bool:
-        """Whether the request itself is at fault. llama.cpp reports this with status 500, too."""
+        """Whether a status 500 means a fault of the request, as for llama.cpp."""
         return self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self.complaint.about_request
 
 
@@ -94,7 +94,7 @@ class Server:
     """One server that speaks JSON over HTTP/1.1. Creating this object sends nothing.
 
     Raises:
-        UsageError: The address is invalid, or the key would travel unencrypted.
+        UsageError: The address is invalid, or the key would be sent unencrypted.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
@@ -126,10 +126,10 @@ class Server:
         headers: Mapping[str, str] = _NONE,
         call_id: str = "",  # noqa: ARG002  (for `BatchServer`)
     ) -> AsyncIterator[httpx.Response | Refusal]:
-        """Post a request, with retries. Leaving the context drops the connection, which cancels the work.
+        """Post a request, with retries. Leaving the `async with` block cancels the request.
 
-        Yields a 2xx response that is not read yet, or a `Refusal`. `response.extensions["asked_at"]` is the
-        time of the request, on the event loop's clock. Only `BatchServer` uses `call_id`, the call's name.
+        Yields an unread 2xx response, or a `Refusal`. `response.extensions["asked_at"]` is the time of the
+        request, on the event loop's clock. Only `BatchServer` uses `call_id`.
         """
         request = {"method": "POST", "url": self.url + path, "json": body, "headers": headers}
         reply = await self._settled(request, self.patience.first_token)
@@ -147,7 +147,7 @@ class Server:
     ) -> Any:
         """Return the JSON of a small reply, or a `Refusal`. Raise `EngineError` if there is no reply.
 
-        A `file` of JSON lines is posted as a form, together with the fields of `body`.
+        A `file` of JSON lines is posted as multipart form data, together with the fields of `body`.
         """
         request: dict[str, Any] = {"method": method, "url": address, "json": body}
         limit = self.patience.between_tokens
@@ -204,7 +204,7 @@ class Server:
     async def records(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
         """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
 
-        A broken connection ends the records without an error: callers see that the finish reason is missing.
+        A broken connection ends the records without an error. Callers see that no finish reason came.
         """
         if "json" in response.headers.get("content-type", ""):
             record = self._read_json(await self._read(response))
@@ -245,14 +245,14 @@ class Server:
         return self.clean(data if isinstance(data, str) else data.decode(errors="replace"))[:80]
 
     def clean(self, text: str) -> str:
-        """Return a server's text for a message: one short line, without the key."""
+        """Shorten a server's text to one line for a message, and remove the key."""
         text = " ".join(whole(self.without_secrets(text)).split())
         return text if len(text) <= 300 else text[:299] + "…"
 
     def hide(self, *values: Any) -> None:
-        """Hide these values' texts in messages and logs, because a server's error may repeat the request.
+        """Hide the texts in `values` from messages and logs, because a server's error may repeat the request.
 
-        Texts of old requests are forgotten; otherwise a long run would keep all that it has sent.
+        Texts of old requests are forgotten, because a long run must not keep all requests in memory.
         """
         for old in list(self._hidden)[:-HIDDEN]:
             del self._hidden[old]
@@ -270,7 +270,7 @@ class Server:
         return text
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
-        """Return the error for a refused request to this path."""
+        """Return the error for a refused request to `path`."""
         status, host, hint = refusal.status, self.host, None
         reason = self.clean(why_refused(refusal.complaint.message))
         key = f"the key from {self._key.source}" if self._key else ""
@@ -358,7 +358,7 @@ class Server:
             return ServerError(f"no server answers at {self.url}: {reason}", hint=_DOWN_HINT)
 
     def _signed(self, request: httpx.Request) -> httpx.Request:
-        """Add the key at the last moment, so that no request object in our code holds it."""
+        """Add the key just before sending, so that no request object in our code contains the key."""
         assert self._key  # noqa: S101  (others are not signed)
         request.headers["Authorization"] = f"Bearer {self._key.value}"
         return request
@@ -393,7 +393,7 @@ class Server:
 
 
 def check_address(url: str) -> None:
-    """Raise `UsageError` if a text is not the address of a server, or has a user name or password."""
+    """Raise `UsageError` if a URL is not the address of a server, or contains a user name or password."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -448,10 +448,10 @@ def _seconds(header: str | None) -> float | None:
 class Lanes:
     """Connections to one server. `settings` are arguments of `httpx.AsyncClient`.
 
-    Each active request has its own client with one connection, so that hundreds at once stay cheap:
-    httpcore's pool compares all of its connections whenever a request begins or ends. With 200 at once, that
-    takes more time than everything else together (benchmarks/generate.py, row `overhead`). The client freed
-    last is reused first, because its connection is probably still open.
+    Each active request has a separate client with one connection, because httpcore's pool compares all
+    connections whenever a request begins or ends. With 200 active requests, comparing takes more time than
+    everything else together (benchmarks/generate.py, row `overhead`). The client freed last is reused first,
+    because the connection is probably still open.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -462,7 +462,7 @@ class Lanes:
         self.closed = False
 
     async def send(self, *, auth: Sign | None, **request: Any) -> httpx.Response:
-        """Send a request, given as the arguments of `build_request`. `close` frees its connection."""
+        """Send a request, given as the arguments of `build_request`. `close` frees the connection."""
         if self._free:
             lane = self._free.pop()
         else:
@@ -477,7 +477,7 @@ class Lanes:
         return response
 
     async def close(self, response: httpx.Response) -> None:
-        """Close a response, read or not. Closing twice does no harm."""
+        """Close a response, read or not. May be called twice."""
         try:
             await response.aclose()
         finally:

@@ -1,7 +1,7 @@
 """Build requests and read replies of the OpenAI protocol, without I/O.
 
-Servers agree on the core and differ at the edges, so `read_chunk` is lenient. Reasoning resets time-outs, but
-is not part of the answer. Only the first choice is read.
+Servers differ in details, so `read_chunk` is lenient. Reasoning resets time-outs, but is not part of the
+answer. Only the first choice is read.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class TokenCounts:
 
 BYTES = 3
 """UTF-8 bytes per token, for estimates. An English token has four to five, a token of code or numbers about
-three, and a Chinese character has three. So estimates are rather high, and no limit is exceeded unnoticed."""
+three, and a Chinese character has three. So estimates are rather high, and no limit is exceeded."""
 
 PER_MESSAGE = 4  # tokens that a chat's template puts around a message
 
 
 def estimated_counts(body: Body, written: int, least: float = 0) -> TokenCounts:
-    """Estimate the tokens of a call whose server does not count them. Images are not counted.
+    """Estimate a call's token counts for a server that reports no counts. Images are not counted.
 
     The model generated `written` bytes, reasoning included, and at least `least` tokens.
     """
@@ -66,7 +66,7 @@ def _bytes(text: str) -> int:
 
 @dataclass(frozen=True)
 class CallPiece:
-    """A piece of a tool call. All pieces of a call have the same index; the id and the name come once."""
+    """A piece of a tool call. All pieces of a call have the same index. The id and the name come once."""
 
     index: int
     id: str
@@ -94,7 +94,7 @@ class Chunk:
 
 
 def sampling_fields(sampling: Sampling, stop: Sequence[str]) -> Body:
-    """Return the request fields that control generation, without parameters that the server chooses."""
+    """Return the request fields for sampling, without parameters that the server chooses."""
     fields: Body = {"stream": True, "stream_options": {"include_usage": True}}
     for name in ("temperature", "top_p", "max_tokens"):
         if name not in sampling.left_out:
@@ -135,7 +135,7 @@ def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Se
 
 
 def read_chunk(record: Mapping[str, Any]) -> Chunk:
-    """Read one record: a piece of a stream, or a whole reply. Raise `ValueError` if it is malformed."""
+    """Read one record: a piece of a stream, or a whole reply. Raise `ValueError` for malformed records."""
     choices = [] if record.get("choices", "") is None else record.get("choices")
     if not isinstance(choices, list):
         raise ValueError("it has no choices")  # noqa: TRY004  (a wrong shape of data, not of a call)
@@ -181,7 +181,7 @@ def _call_piece(place: int, call: Mapping[str, Any]) -> CallPiece:
 
 
 def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
-    """Join the pieces of tool calls. Some servers give all calls one index or none, or repeat the name."""
+    """Join the pieces of tool calls. Some servers repeat the name, or give calls the same index or none."""
     calls: list[list[CallPiece]] = []
     at_index: dict[int, tuple[list[CallPiece], str]] = {}  # the latest call, with its arguments so far
     for piece in pieces:
@@ -288,7 +288,7 @@ class Complaint:
 
     @property
     def about_request(self) -> bool:
-        """Whether the request itself is at fault, so that it would fail again."""
+        """Whether the request is at fault, so that repeating the request would fail."""
         return bool(_OF_REQUEST.search(self.message))
 
 
@@ -309,7 +309,7 @@ _PROMPT = re.compile(
 
 
 def read_complaint(record: Any) -> Complaint | None:
-    """Read an error record. Return None if its shape is unknown. The known shapes are:
+    """Read an error record. Return None for records of an unknown shape. The known shapes are:
 
     `{"error": {"message", "type", "code"}}` (OpenAI, llama.cpp), `{"error": "…"}`, `{"object": "error",
     "message": …}` (older vLLM) and `{"detail": …}` (FastAPI).
@@ -343,7 +343,7 @@ def in_dialect(body: Body, refused: Collection[str]) -> Body:
 
 
 def adapted(body: Body, complaint: Complaint) -> Body | None:
-    """Return a request that the server may accept, or None if the complaint concerns something else.
+    """Return a changed request that the server may accept, or None if no change is known to help.
 
     After a complaint about the chat template, messages are `folded`. A refused schema, grammar, or field for
     counts or log-probabilities is left out. `max_tokens` is renamed, or lowered to fit after the prompt.
@@ -384,9 +384,9 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class EventParser:
-    """Splits a stream of bytes into the data of its server-sent events.
+    """Extracts the data of server-sent events from a stream of bytes.
 
-    Only LF, CRLF and CR end a line: httpx's line splitting would also split at a raw U+2028 inside JSON.
+    Only LF, CRLF and CR end a line. httpx's line splitting would also split at a raw U+2028 inside JSON.
     Event names, ids and retry times are ignored.
     """
 
@@ -396,7 +396,7 @@ class EventParser:
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[str]:
-        """Return the data of the events that this piece completes."""
+        """Return the data of the events that `piece` completes."""
         buffer = self._return + piece
         # A CR at the end may be half of a CRLF, so its line waits for the next piece.
         self._return = b"\r" * buffer.endswith(b"\r")
@@ -416,7 +416,7 @@ class EventParser:
         return events
 
     def close(self) -> list[str]:
-        """Return the data of the last event, if no empty line ended it."""
+        """Return the data of the last event, if no empty line ended the event."""
         return self.feed(b"\n\n")
 
 
@@ -439,5 +439,5 @@ class Stops:
         return text[:final]
 
     def end(self) -> str:
-        """Return the held text at the end of the stream."""
+        """At the end of the stream, return the text that was held back."""
         return "" if self.found else self._held

@@ -1,9 +1,9 @@
-"""Read tool calls that a model wrote as text, for servers that do not parse them.
+"""Read tool calls that a model wrote as text, for servers that do not parse tool calls.
 
 Formats: `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
-`<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a marker, a call may have any name,
-so that a wrong name gets feedback. Calls in XML or Python stay text, as does JSON without a marker that names
-no offered tool.
+`<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a marker, a call may have any name, so
+that a wrong name gets feedback. Calls in XML or Python stay text. JSON without a marker stays text, too,
+unless the JSON names an offered tool.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def _with_calls(held: list[Delta], said: str, text: str, names: Container[str], 
 
 
 def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[list[tuple[str, str]], int]:
-    """Return the consecutive calls in a text, and the position where they end.
+    """Return the consecutive calls from `start` on, and the position after the last call.
 
-    A call is a pair of its tool's name and its arguments as JSON. `names` limits the tools; None allows any.
+    A call is a pair of a tool's name and the arguments as JSON. `names` limits the tools; None allows all.
     """
     found, end, decode = list[tuple[str, str]](), start, json.JSONDecoder(strict=False).raw_decode
     with suppress(ValueError, RecursionError):

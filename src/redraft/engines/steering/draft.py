@@ -1,4 +1,4 @@
-"""A text while it is written. Parts that were not yet sent to the reader can still be removed."""
+"""A text in progress. Text that has not been sent to the reader can still be removed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SEEN = 1000  # characters that are searched for a repeated sentence
 
 
 class Draft:
-    """The text so far, in pieces with their tokens. The first `sent` characters were sent to the reader."""
+    """The text so far, in pieces with tokens. The first `sent` characters were sent to the reader."""
 
     def __init__(
         self,
@@ -61,14 +61,14 @@ class Draft:
         return len(self.text)
 
     def give(self, text: str) -> None:
-        """Append a text that no model wrote. Its trailing space is left to the next piece."""
+        """Append a text that no model wrote. A trailing space is added with the next piece."""
         if bare := text.rstrip(" "):
             self.add(Delta(text=bare))
         if text:
             self._given, self._due = len(self), text[len(bare) :]
 
     def add(self, delta: Delta) -> None:
-        """Append a piece from the model. Letters that would extend a word from `give` are dropped."""
+        """Append a piece from the model. Letters that would extend a word appended by `give` are dropped."""
         text = delta.text
         if text and len(self) == self._given:
             if self._due:
@@ -132,7 +132,7 @@ class Draft:
             self._hand_on(replace(piece, tokens=tokens))
 
     def ends(self, begin: int, *, whole: bool = False) -> Sequence[int]:
-        """Return where sentences and lines end after `begin`. With `whole`, the text's end counts too."""
+        """Return the indices where sentences and lines end after `begin` (see `ends_of`)."""
         return ends_of(self.text, begin, whole=whole)
 
     @property
@@ -147,7 +147,7 @@ class Draft:
 
     @property
     def is_open(self) -> bool:
-        """Whether the last line is an unfinished sentence after a finished one or a blank line."""
+        """Whether the last line is an unfinished sentence after a finished sentence or a blank line."""
         before, _, last = self.text.rpartition("\n")
         apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)
@@ -159,7 +159,7 @@ class Draft:
         return segment_of(self.text, at, at, led=False)[0]
 
     def repeats(self, begin: int, *, whole: bool) -> int | None:
-        """Return where a sentence or a looping phrase is first repeated, or None."""
+        """Return the index where a sentence or a looping phrase is first repeated, or None."""
         begin = max(begin, len(self) - _SEEN)
         if self.text.count("```") % 2:  # code repeats lines
             return None
@@ -174,7 +174,7 @@ class Draft:
 
 @lru_cache(maxsize=4)  # `segment_of` needs it for each place in a line
 def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
-    """Return where sentences and lines end after `begin`. With `whole`, the end of the text counts too."""
+    """Return the indices where sentences and lines end after `begin`; with `whole`, also the text's end."""
     found: list[int] = []
     for match in _END.finditer(text, begin):
         end = match.end()
@@ -200,7 +200,7 @@ def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
 
 
 def closed(text: str, begin: int) -> tuple[int, str] | None:
-    """Return where to cut unfinished JSON after `begin`, and the quote and brackets to add there; or None."""
+    """Return where unfinished JSON can be cut after `begin`, and the closing marks to add; or None."""
     text = RUN.sub(r"\1", text)
     for found in reversed([*_PLACE.finditer(text, begin)]):
         marks, (outside, quote, _) = "", STRING.sub("", text[: found.start()]).partition('"')
@@ -225,8 +225,8 @@ def marked(text: str, *, capitals: bool, count: int) -> str:
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
     """Return the begin and end of the sentence, list item, line or table cell around a range, without marker.
 
-    With `led`, the segment begins after the first word of a line. If that word were removed, too, a model
-    might end the answer instead of continuing it.
+    With `led`, the segment begins after the first word of a line, because a model might end the answer in an
+    empty line.
     """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     stop = max(len(text[: None if stop < 0 else stop].rstrip()), end)

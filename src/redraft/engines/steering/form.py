@@ -1,7 +1,7 @@
-"""The form of answers that pass a check. An engine gets the form before it generates.
+"""Define forms: demands on an answer's text that an engine enforces during generation.
 
-A form restricts the generated text; it never replaces the check. It does not depend on an engine's syntax:
-`writer` and `grammar` apply it. Demands that a form cannot express are only checked.
+A form restricts the generated text, but never replaces the check. `writer` and `grammar` apply forms. Demands
+that a form cannot express are only checked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Limit:
     """Bounds on a count that never falls while a text grows.
 
     Attributes:
-        count: Returns a count for a text, such as its number of words, with the check's own rules.
+        count: Returns a count for a text, such as the number of words, by the rules of the check.
         low: The least count that passes.
         high: The greatest count that passes; None for any.
     """
@@ -45,9 +45,9 @@ class Layout:
         title: Whether the text begins with a title, `<<…>>`.
         parts: The number of parts; 0 for any.
         more: Whether further parts may follow.
-        mark: The text that each part begins with; `{}` is its number.
+        mark: The text that each part begins with; `{}` stands for the part's number.
         between: The text between two parts.
-        first: The number of a part, from 1, and the word that it begins with.
+        first: The number of a part, from 1, and the part's first word.
         slots: Marked words that the text contains, one for each entry: `[…]` or `*…*` for words between these
             marks, `ABC` for a word in capitals.
     """
@@ -69,7 +69,7 @@ class Layout:
 
 
 class Conflict(Exception):
-    """Raised if forms exclude each other or cannot be combined. A text may still pass both checks."""
+    """Raised if forms exclude each other or cannot be combined. A text may still pass all checks."""
 
 
 def number_in(text: str) -> str:
@@ -78,7 +78,7 @@ def number_in(text: str) -> str:
 
 
 class Gap(NamedTuple):
-    """A replaceable word or number in a sentence: `old`, with its leading space, and the `rest` after it."""
+    """A replaceable word or number in a sentence: `old`, with the leading space, and the following `rest`."""
 
     old: str
     rest: str
@@ -88,7 +88,7 @@ class Gap(NamedTuple):
 
     @property
     def number(self) -> str:
-        """The number in the gap, without spaces; empty if a word is in it."""
+        """The number in the gap, without spaces; empty if the gap contains a word."""
         return number_in(self.old)
 
     def takes(self, word: str) -> bool:
@@ -108,22 +108,22 @@ NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))
 
 @dataclass(frozen=True)
 class Form:
-    """The form of an answer. An empty form allows any text.
+    """Demands on the text of an answer. An empty form allows any text.
 
     Attributes:
         without: Forbidden characters.
         case: `upper` or `lower`, if all letters must have this case.
         lacks: Forbidden words and phrases, in any case.
-        has: Required words and phrases, in any order; one that is listed twice must occur twice.
+        has: Required words and phrases, in any order. A phrase that is listed twice must occur twice.
         opening: The text at the beginning.
         closing: The text at the end.
-        postscript: The start of a postscript, such as `P.S.`. The postscript has a line of its own.
+        postscript: The start of a postscript, such as `P.S.`. The postscript is a separate line.
         limits: Bounds on the number of words, sentences or anything else.
         quoted: Whether the answer is in double quotation marks.
-        pattern: A regular expression for the whole answer, `^…$`. It cannot be combined with other demands.
+        pattern: A regular expression for the whole answer, `^…$`, without other demands.
         layout: The title, the parts, and marked words.
         one: Whether the answer is one sentence or one line.
-        gap: A gap to fill with another word or number, or to close. If nothing fits, a sentence is written.
+        gap: A gap to fill with another word or number, or to close. If no text fits, a sentence is written.
     """
 
     without: frozenset[str] = frozenset()
@@ -181,7 +181,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return how much the tightest limit leaves after a text and its missing sentences; may be < 0."""
+        """Return how much the tightest limit leaves after a text and the missing sentences; may be < 0."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         highs = ((each.count, each.high) for each in self.limits if each.high is not None)
@@ -192,7 +192,7 @@ class Form:
         return any(each.count(text) < each.low for each in self.limits)
 
     def check(self) -> None:
-        """Raise `Conflict` if the form demands a text that it forbids, or more than fits into an answer."""
+        """Raise `Conflict` if the form demands a forbidden text, or more than fits into an answer."""
         if self.case not in ("", "upper", "lower"):
             raise ValueError(f"case is {self.case!r}, not 'upper' or 'lower'")
         if not all(map(str.strip, (*self.has, *self.lacks))):
@@ -244,13 +244,13 @@ def _laid_out(first: Layout, second: Layout) -> Layout:
 
 
 def joined(forms: Iterable[tuple[str, Form]]) -> tuple[Form, tuple[str, ...]]:
-    """Join the forms of checks. A form that conflicts with earlier ones is left out.
+    """Join the forms of checks. A form that conflicts with earlier forms is left out.
 
     Args:
         forms: The name and the form of each check.
 
     Returns:
-        The joined form, and the names of the checks whose forms it contains.
+        The joined form, and the names of the checks whose forms were joined.
     """
     form, names = Form(), []
     for name, each in forms:

@@ -29,9 +29,9 @@ Encode: TypeAlias = Callable[[str], Awaitable[Tokens]]
 
 
 async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> list[str]:
-    """Return texts to replace a gap and the rest after it, likeliest first; empty if nothing fits.
+    """Return texts to replace a gap and the rest of the sentence, most probable first; empty if none fits.
 
-    For a word, at most one text is returned. It may close the gap. `forbidden` returns None for good texts.
+    For a word, at most one text is returned, perhaps `gap.closed`. `forbidden` returns None for good texts.
     """
     if gap.number:
         found = sorted(await _numbers(gap, look, encode), reverse=True)
@@ -76,7 +76,7 @@ async def _at_most(text: str, top: Likeliest, encode: Encode) -> float:
 
 
 async def _goes_on(new: tuple[str, str], old: tuple[str, str], look: Look, encode: Encode) -> bool:
-    """Return whether the rest of the new text goes on about as likely as the rest of the old one."""
+    """Return whether the rest is about as probable after the new text as after the old text."""
     chances = list[float]()
     for text, rest in (new, old):
         first = _FIRST.findall(rest)[0]
@@ -103,7 +103,7 @@ async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, st
 
 
 async def begun(text: str, top: Likeliest, encode: Encode) -> float:
-    """Return the log-probability of a text's first token; -inf if it is not in `top`."""
+    """Return the log-probability of a text's first token; -inf for a token that is not in `top`."""
     first = (await encode(text))[:1]
     for token, chance in [(str(token), chance) for token, chance in top if token]:
         whole = first or len(token) > SHORT or not text[len(token) :][:1].isalnum()

@@ -1,6 +1,6 @@
 r"""Grammars for forbidden characters, regular expressions and JSON.
 
-`writer` handles words, sentences and required phrases: grammars that count these make models break words.
+`writer` handles words, sentences and required phrases, because counting grammars make models break words.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ END_OF_VALUE = r"[ \n]*[,}\]]\n?"
 
 
 def value(schema: Mapping[str, Any]) -> str:
-    """Return the grammar of a JSON value and the punctuation after it, because `",` may be a single token."""
+    """Return the grammar of a JSON value with the next punctuation, because `",` may be a single token."""
     return f"{HEAD}start: value end\nvalue: %json {json.dumps(schema)}\nend: /{END_OF_VALUE}/\n"
 
 
@@ -36,7 +36,7 @@ def lark(form: Form, stop: Sequence[str] = ()) -> str:
 
 
 def gbnf(form: Form) -> str:
-    """Return the grammar of a form's characters in llama.cpp's syntax; empty if all are allowed.
+    """Return the grammar of a form's characters in llama.cpp's syntax; empty if all characters are allowed.
 
     XGrammar misreads `[^…]` beyond ASCII, so the grammar lists the allowed ranges.
     """

@@ -1,4 +1,4 @@
-r"""Translate regular expressions for whole answers to grammars, if llguidance can express them.
+r"""Translate regular expressions for whole answers to llguidance's grammars, if possible.
 
 The grammar may match less than the pattern: `\d` stands for ASCII digits, and repeats are bounded, so that
 the text ends. Every text of the grammar matches the pattern. Patterns with lookaround, references or word
@@ -22,7 +22,7 @@ _ENDS = [(sre.AT, sre.AT_END), (sre.AT, sre.AT_END_STRING)]
 
 
 def pattern_of(pattern: str) -> str:
-    """Translate a `^…$` pattern to llguidance's syntax. Return "" if it is unanchored or inexpressible."""
+    """Translate a `^…$` pattern to llguidance's syntax. Return "" for any other or inexpressible pattern."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -2,8 +2,8 @@
 
 A word is a run of letters, combining marks and digits. Anything else separates words: an apostrophe ("Tom's",
 "l'amour", "Istanbul'da"), a colon, an underscore, a dot. But a negation such as "can't" is one word, as is a
-number with separators (3.14). Scripts without spaces have no boundaries: a phrase is found anywhere in them,
-except that a run of katakana is one word. Korean words may have particles. An inflected form does not count.
+number with separators (3.14). In scripts without spaces, a phrase is found anywhere, but a run of katakana is
+one word. Korean words may have particles. An inflected form does not count.
 """
 
 from __future__ import annotations

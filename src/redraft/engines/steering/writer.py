@@ -1,9 +1,9 @@
-"""Write a text in a form: sample, cut back, remove words, and continue.
+"""Write a text that follows a form: sample, cut back, remove words, and continue.
 
-The model samples freely. A text ends at the end of a sentence or list item, before it exceeds a limit. A
-forbidden word is removed, and its first token is banned there. A required text is made likelier until it is
-written. Missing texts are put into further sentences at the end, or into one sentence if no more fit. Nothing
-is forced letter by letter, so words stay whole; a grammar restricts the characters.
+The model samples freely. A text ends with a sentence or list item, before a limit is exceeded. A forbidden
+word is removed, and the word's first token is banned at that position. A required text is made likelier until
+the model writes the text. Missing texts are put into further sentences at the end, or into one sentence if no
+more fit. Nothing is forced letter by letter, so words stay whole. A grammar restricts the characters.
 
 Text that may still be removed is held back, so a steered text streams sentence by sentence.
 """
@@ -59,9 +59,9 @@ class Source:
 
 
 async def written(form: Form, sampling: Sampling, limit: Finish, source: Source) -> Replies:
-    """Write a text that follows `form`, and yield it.
+    """Write and yield a text that follows `form`.
 
-    The last delta counts all new tokens, including those that were discarded. Its finish is `limit` if
+    The last delta counts all new tokens, including discarded tokens. The finish reason is `limit` if
     `Sampling.max_tokens` ended the text within a sentence. If the reader is cancelled, the error contains a
     delta with the text that was held back.
     """
@@ -341,10 +341,10 @@ class _Writer:
         return next((top for delta in found for top in delta.likeliest), ())
 
     async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:
-        """Continue the text until the model, a limit, `mark` or a forbidden text ends it.
+        """Continue the text up to the model's end, a limit, `mark` or a forbidden text.
 
-        A required text is inserted where its first token appears. Once `until` tokens are spent, the text
-        ends with the sentence. With `mark`, it ends once `at_most` tokens are spent.
+        A required text is inserted where the required text's first token appears. After `until` tokens, the
+        text ends with the sentence. With `mark`, the text ends after `at_most` tokens.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
@@ -405,8 +405,8 @@ class _Writer:
     def _forbidden(self, text: str, old: int, *, whole: bool = True) -> int | None:
         """Return the start of a forbidden phrase's last word, or None.
 
-        The first `old` characters were already searched. If the text is not `whole`, a phrase at its end
-        does not count, because its last word may still grow.
+        The first `old` characters were already searched. If the text is not `whole`, a phrase at the end does
+        not count, because the last word may still grow.
         """
         said = text.replace("’", "'") if self.lacks else ""
         for pattern in self.lacks:
@@ -496,10 +496,10 @@ class _Writer:
         return False
 
     async def _closed(self, begin: int, least: float, closing: str = "", *, enough: bool = False) -> bool:
-        """End the text at the last place where a sentence end (or `closing`) is likely, or at the likeliest.
+        """End the text at the last likely sentence end (or `closing`), or else at the likeliest.
 
         Return whether there is an end that fits and is likelier than `least`. With `enough`, the text up to
-        the end must reach its lower limits.
+        the end must reach the form's lower limits.
         """
         text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, self._dot
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text)]
@@ -555,7 +555,7 @@ class _Writer:
             said.add(draft.text[begin:].strip())
 
     async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
-        """Write a part that contains a word and is not in `said`. Each try begins with another token.
+        """Write a part that contains a word and is not in `said`. Each try begins with a different token.
 
         `how` contains `mark` and `most` of `_free`. Return False if no try succeeds.
         """
