@@ -1,4 +1,4 @@
-"""The errors that redraft raises on purpose. Their hints say what to do or type next.
+"""The errors that redraft raises on purpose. An error's hint says what to do or type next.
 
 RedraftError
 ├── UsageError            wrong arguments, options or files (exit status 2)
@@ -37,7 +37,7 @@ class RedraftError(Exception):
     Attributes:
         message: What is wrong, with the value that was found.
         hint: The next thing to do or type, or None.
-        chain: The unfinished `redraft.Chain`, if the error interrupted one; otherwise None.
+        chain: The unfinished `redraft.Chain`; None if the error did not interrupt a chain.
     """
 
     exit_status = 1
@@ -68,7 +68,7 @@ def fault_of(error: Exception) -> str:
 def crash_of(error: BaseException) -> str:
     """Describe an error and its location: `rules.py:12, in polite: KeyError: 'x'`.
 
-    The location is the last frame in the user's own code or, if there is none, in an installed package.
+    The location is the last frame in the user's code or, if there is none, in an installed package.
     """
     import sysconfig
     import traceback
@@ -131,7 +131,7 @@ lacks: exclude excludes without not avoid avoids
 matches: regex regexp
 starts: begin begins beginswith
 """
-"""Our names for options and checks, each with the names that other programs use."""
+"""redraft's names of options and checks, each with the names that other programs use."""
 
 
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:
@@ -195,7 +195,7 @@ class _Absent(type):
 
 
 def absent(name: str, extra: str) -> type:
-    """Return a class that stands in for a public name. Using it raises `MissingExtra`."""
+    """Return a placeholder for a public name. Using the placeholder raises `MissingExtra`."""
     about = f"Not installed. {install(extra)}"
     return _Absent(name, (), {"__doc__": about, "__module__": "redraft", "_extra": extra})
 
@@ -235,7 +235,7 @@ class EngineError(RedraftError):
 
     @property
     def for_log(self) -> str:
-        """The message up to its first colon. The rest comes from a server and may quote a prompt."""
+        """The message up to the first colon. A server's text after the colon may quote a prompt."""
         return self.message.partition(": ")[0]
 
 

@@ -1,9 +1,9 @@
 """IFEval's 25 types of constraints as checks: `ifeval:keywords:existence {"keywords": ["rain"]}`.
 
-Each type decides as the paper's program does (Zhou et al., arXiv:2311.07911), so that published scores are
+Each type decides as the paper's program (Zhou et al., arXiv:2311.07911), so that published scores are
 comparable. But `segment` replaces nltk for splitting sentences and finding capital words, and fastText
 replaces langdetect for recognising languages: docs/evaluate.md lists the differences. Many types have a form
-that steers a model. Many also detect, while an answer streams, that no continuation can meet the constraint.
+that steers a model, and detect that no continuation of a streaming answer can meet the constraint.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Values = Mapping[str, Any]  # the arguments of a constraint, as in `kwargs` of I
 Decision = tuple[bool, str]  # whether the constraint is met, and the finding: `it has 3 words`
 Decide = Callable[[str, Values], Decision]
 Lost = Callable[[str, Values], bool]
-"""A function of the beginning of an answer. It returns whether no continuation can meet the constraint."""
+"""A function that returns whether no continuation of an answer's beginning can meet the constraint."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _type(
 ) -> Callable[[Decide], Decide]:
     """Return a decorator that registers a type. `values` defaults to the placeholders in `demand`.
 
-    `grows` is for constraints that stay broken once broken. It returns the part of a text that is final.
+    `grows` returns the final part of a streaming text, for constraints that stay broken once broken.
     """
 
     def add(decide: Decide) -> Decide:
@@ -506,7 +506,7 @@ class Constraint:
 
     @property
     def form(self) -> Form | None:
-        """The form that steers a model to meet the constraint; None if there is none."""
+        """A form that steers a model to meet the constraint, or None."""
         make = TYPES[self.kind].form
         return make(self.values) if make else None
 

@@ -37,12 +37,12 @@ class OutputCheck:
 
     @property
     def name(self) -> str:
-        """The name in records; this check has no short form."""
+        """The name in records. The check has no short form."""
         return f"output:{_name_of(self.type)}"
 
     @property
     def schema(self) -> Mapping[str, Any]:
-        """The type's JSON Schema. It forbids additional fields, because weak models would invent some."""
+        """The type's JSON Schema, which forbids additional fields, because weak models invent fields."""
         return cast("Mapping[str, Any]", _closed(self.adapter.json_schema()))
 
     @property
@@ -66,7 +66,7 @@ class OutputCheck:
 
 
 def _places(value: Any, errors: Sequence[Any]) -> Iterator[str]:
-    """Yield the pointers of wrong values. For a union, only the faults of the closest type count.
+    """Yield the JSON pointers of wrong values. For a union, only the faults of the closest type count.
 
     If several types are equally close, yield the pointer of the union's whole value.
     """
@@ -85,7 +85,7 @@ def _places(value: Any, errors: Sequence[Any]) -> Iterator[str]:
 
 
 def _path(value: Any, loc: Sequence[str | int], *, missing: bool) -> tuple[list[str | int], int, Any]:
-    """Split pydantic's `loc`: return its keys, the number of keys before a type name, and that name."""
+    """Return the JSON keys of pydantic's `loc`, the number of keys before a type name, and the name."""
     path, at, tag = list[str | int](), 0, None
     for number, key in enumerate(loc, start=1):
         held = isinstance(value, dict) and (key in value or (missing and number == len(loc)))
@@ -115,7 +115,7 @@ def from_type(output: Any) -> OutputCheck:
     """Return a check that an answer is JSON for a type.
 
     Raises:
-        UsageError: Pydantic cannot read the type from JSON, or it is a function, which pydantic would call.
+        UsageError: Pydantic cannot read the type from JSON, or `output` is a function, to be called.
     """
     if isinstance(output, str | Mapping | list):  # to pydantic these are source code, or its own schemas
         hint = f"Give {_TYPES}. A JSON Schema goes into checks=[…]."

@@ -1,8 +1,8 @@
-"""Checks of an answer's structure: JSON, its keys, and JSON that fits a schema. `json_reading` finds JSON.
+"""Checks of an answer's structure: JSON, keys of an object, and JSON Schema. `json_reading` finds the JSON.
 
 A model is shown the shape of a schema in TypeScript's notation: `{"name": string (at most 40 characters)}`
-has a quarter of the characters of its schema, and weak models follow it better (benchmarks/apps.py). A schema
-that this notation cannot express is shown as it is.
+has a quarter of the characters of the schema, and weak models follow this notation better
+(benchmarks/apps.py). A schema that this notation cannot express is shown unchanged.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Json:
 
 @dataclass(frozen=True)
 class Keys:
-    """`keys:a,b`: the answer is a JSON object with these keys and no others."""
+    """`keys:a,b`: the answer is a JSON object with exactly these keys."""
 
     keys: tuple[str, ...]
 
@@ -81,7 +81,7 @@ class Keys:
         return {"type": "object", "properties": keys, "required": [*keys], "additionalProperties": False}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the keys are exactly these. Another object scores 1/2 or more, depending on its keys."""
+        """Pass if the object has exactly these keys. A wrong object scores 1/2 or more, by right keys."""
         try:
             value, _ = read_json(answer)
         except NotJson as error:
@@ -107,7 +107,7 @@ def _keys(keys: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class JsonSchema:
-    """`json-schema:FILE`: the answer fits a JSON Schema, Draft 2020-12 unless the schema names another."""
+    """`json-schema:FILE`: the answer fits a JSON Schema, Draft 2020-12 unless the schema names a draft."""
 
     file: str
     validator: Validator = field(repr=False, compare=False)
@@ -143,7 +143,7 @@ class JsonSchema:
         return demand_of_schema(self.schema)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the JSON fits. The message lists up to three faults with their JSON paths."""
+        """Pass if the JSON fits. The message lists up to three faults with JSON paths."""
         try:
             value, _ = read_json(answer)
             found = faults(self.validator, value, MAX_COUNTED + 1)
@@ -213,7 +213,7 @@ _BOUNDS = {
     "number": ("minimum", "maximum", ""),
     "integer": ("minimum", "maximum", ""),
 }
-"""For each type, the keywords of the lower and the upper bound, and the unit that they count."""
+"""For each type, the keywords of the lower and the upper bound, and the counted unit."""
 
 _NUMBER = {"exclusiveMinimum": "over {}", "exclusiveMaximum": "under {}", "multipleOf": "a multiple of {}"}
 _OTHERS = {
@@ -222,7 +222,7 @@ _OTHERS = {
     "number": _NUMBER,
     "integer": _NUMBER,
 }
-"""For each type, other keywords with their wordings."""
+"""For each type, further keywords with wordings."""
 
 
 def sketch(schema: Any) -> str | None:

@@ -1,7 +1,7 @@
 """`redraft data`: turn published files into clean chains.
 
 Most commands read records of any known shape from a file or standard input, and write chains to a file or
-standard output, so they can be piped.
+standard output, so commands can be piped.
 """
 
 from __future__ import annotations

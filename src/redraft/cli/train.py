@@ -1,7 +1,7 @@
 """`redraft train`: train a model on chains, so that it writes chains by itself.
 
-`redraft.train.options`, not typer, parses the flags of sft, reward and ppo: they have the names that recipes
-use, and may take several words. `redraft.train.api` does the work.
+`redraft.train.options`, not typer, parses the flags of sft, reward and ppo, because these flags have the
+names that recipes use, and may take several words. `redraft.train.api` runs the training.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`redraft weights`: deltas, conversion, GGUF and adapters, for models of any size.
 
-Each command resolves its arguments (paths, or `org/name` on the hub), calls its module in `redraft.weights`,
+Each command resolves the arguments (paths, or `org/name` on the hub), calls a module in `redraft.weights`,
 and reports the result. Torch is imported only when a command runs.
 """
 
@@ -242,7 +242,7 @@ def info(
 
 @contextmanager
 def progress_over(source: Path, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar for a model's weights. Yield the function that advances it by bytes."""
+    """Show a progress bar for a model's weights. Yield the function that advances the bar by bytes."""
     import torch
 
     from redraft.jobs.progress import ByteProgress
