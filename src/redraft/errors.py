@@ -99,7 +99,7 @@ def shown(value: object) -> str:
 
 
 def path_of(given: object) -> Path:
-    """Return the path of a file. Raise `UsageError` if it does not name a file."""
+    """Convert a value to a path. Raise `UsageError` if the value does not name a file."""
     if not isinstance(given, str | PathLike) or not str(given):
         raise UsageError(f"{shown(given)} does not name a file.", hint="Write its path: 'data.jsonl'.")
     return Path(given)

@@ -9,14 +9,14 @@ sets its help text, default, range and flag:
 - `Haste.read(mapping)` checks names, types and ranges, and returns the frozen model. The errors name
   the wrong value and the allowed values. `read_file` also accepts hyphens in names.
 - Code then reads attributes: `haste.rpm`. `haste.explicit` contains the given values, without defaults.
-  `haste.model_copy(update=...)` replaces values without a check.
+  `haste.model_copy(update=...)` replaces values without validation.
 - `options_of(Haste)` describes the options. `cli.options.takes("redraft.somewhere:Haste")` makes a command's
   flags. The argument is the group's name, so that `redraft --help` does not import pydantic.
 - A group may inherit from other groups: `class More(B, A)` lists A's options, then B's, then new options.
 - `Haste.model_json_schema()` is the group's JSON Schema.
 - For keyword arguments, `revision.keywords` has TypedDicts: `def wait(**options: Unpack[HasteKeywords])`.
 
-A type that pydantic does not know needs a reader: `price: Annotated[Price | None, PlainValidator(price_of)]`.
+Types that pydantic does not know need a validator: `price: Annotated[Price, PlainValidator(price_of)]`.
 """
 
 from __future__ import annotations
@@ -296,10 +296,10 @@ A_HOOK = "a plain function of one argument, not an async one: on_event=print"
 """A description of the values that `on_event` accepts."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-"""The number format in which a transformers model computes, by its name in torch."""
+"""The number format in which a transformers model computes, as torch names the format."""
 
 Device = Literal["cpu", "cuda", "mps"]
-"""The device on which a local model computes, by its name in torch; mps is the GPU of a Mac."""
+"""The device on which a local model computes, as torch names the device; mps is the GPU of a Mac."""
 
 
 EngineName = Literal["llamacpp", "openvino", "hf"]

@@ -1,4 +1,4 @@
-"""Checks: code that judges an answer, scores it, and describes its faults.
+"""Checks: code that judges and scores an answer, and describes the answer's faults.
 
 A check's message must help to correct the answer without revealing a reference answer. A check's *name* may
 contain the reference (`number=42`), so models see only messages. A check that crashes raises `CheckError`.
@@ -34,7 +34,7 @@ MOST_PLACES = 100
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The model's reasoning before the checked answer, for checks that judge the reasoning."""
 DEMANDS: ContextVar[str] = ContextVar("demands", default="")
-"""A person's wishes and all checks' demands, except limits. `grounded` accepts facts in this text."""
+"""A user's wishes and the demands of all checks without `limits`. `grounded` accepts facts in this text."""
 
 Prospect = Literal["open", "lost"]
 """Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
@@ -62,7 +62,7 @@ def passed(message: str, *, score: float = 1.0) -> Outcome:
 
 
 def failed(message: str, *, score: float = 0.0, places: Sequence[Place] = ()) -> Outcome:
-    """Return the outcome of an answer that fails. `score` ranks it among failed answers."""
+    """Return the outcome of an answer that fails. `score` ranks the answer among failed answers."""
     if isinstance(places, str) or [*map(type, places)] == [int, int]:
         raise TypeError(f"places is not a list. Did you mean [{places!r}]?")
     known = tuple(places) if len(places) <= MOST_PLACES else ()
@@ -75,7 +75,7 @@ class Check(Protocol):
 
     @property
     def name(self) -> str:
-        """The name in records, usually the short form, such as `words<=50`."""
+        """The check's name in results, usually the text that `parse_check` accepts: `words<=50`."""
         ...
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
@@ -203,7 +203,7 @@ def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outc
 
 
 async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
-    """Run a check, and return its result for the record."""
+    """Run a check, and convert the outcome to a `CheckResult`, which a chain can store."""
     outcome = await outcome_of(check, answer, prompt)
     if not 0 <= outcome.score <= 1:
         message = f"the check {check.name!r} returned the score {outcome.score}."

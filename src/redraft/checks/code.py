@@ -1,6 +1,6 @@
 """A check that runs a model's Python program against unit tests, in a sandbox.
 
-docs/checks.md lists what a program can fake. The check has no short form: only Python code can create it, so
+docs/checks.md lists what a program can fake. The check has no short form: only Python creates the check, so
 no `--check`, recipe or file can start a program that a model wrote.
 """
 
@@ -54,7 +54,7 @@ class CodeCheck:
 
     @property
     def name(self) -> str:
-        """The name in records, which `parse_check` does not accept."""
+        """The check's name in results, which `parse_check` does not accept."""
         return f"code, {counted(len(self.tests), 'test')}"
 
     @property
@@ -163,7 +163,7 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
 
 
 def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
-    """Return the parts of the program in an answer: functions, outer ones first, and then statements.
+    """Return the parts of the program in an answer: functions, outer before inner, and then statements.
 
     Each part is (lines, begin, end, name). The name is None for a statement that is not a definition. An
     unparsable fenced program is cut before each unindented line, and the names are "".

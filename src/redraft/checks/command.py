@@ -52,7 +52,7 @@ class Command:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `command:pytest -q`."""
         limit = "" if self.seconds == COMMAND_SECONDS else f"[{self.seconds!r}".removesuffix(".0") + "s]"
         return f"command{limit}:{self.line}"
 

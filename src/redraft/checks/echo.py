@@ -39,7 +39,7 @@ _DIGIT, _QUOTED, _NUMBER = regex.compile(r"\d"), regex.compile(r"\"[^\"\n]*\""),
 
 
 def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str = "") -> bool:
-    """Return whether an answer only repeats a message or agrees. Only 20,000 characters are read.
+    """Return whether an answer only repeats a message or agrees. The first 20,000 characters are read.
 
     Args:
         prompt: The prompt. After a system message, the answer may be a copy of the user's text, such as a

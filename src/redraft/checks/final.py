@@ -77,7 +77,7 @@ _PLAIN: tuple[tuple[str, str], ...] = (
     (r"(?<![\w)}\]]\s?)(?:±|\\pm)\s?([0-9]++)(?!\s?[\p{L}%°]|[.,][0-9])", r"\1 or -\1"),
     (r"(?<![0-9)][ ])\bminus[ ](?=[$€£]?[0-9])", "-"),
 )
-"""Patterns of other spellings of numbers, and of powers of units, each with its replacement."""
+"""Patterns of other spellings of numbers, and of powers of units, each with a replacement."""
 
 _ODD = regex.compile(r"(?P<power>[²³¹⁰⁴-⁹]+)|[ ]?(?P<part>[¼½¾⅐-⅞])|[\uff01-\uff5e]|(?![0-9])\p{Nd}")
 
@@ -236,7 +236,7 @@ def _results(run: _Run) -> list[Value]:
 
 
 def final_number(answer: str) -> Value | None:
-    """Return the final number of an answer; None if there is none, or several are offered at once."""
+    """Return the final number of an answer; None if the answer offers no number, or several numbers."""
     found = _offered(answer)
     return found[0] if len(found) == 1 else None
 
@@ -317,7 +317,7 @@ _CHOSEN = (
 
 
 def final_letter(answer: str, letters: str = "ABCDE") -> str | None:
-    """Return the letter that an answer chooses; None if there is none, or several are chosen at once."""
+    """Return the letter that an answer chooses; None if no letter, or several letters, are chosen."""
     for text in _readings(answer):
         if found := _letters_in(text, letters):
             return found.pop() if len(found) == 1 else None
@@ -433,7 +433,7 @@ class Number(_Final):
 
     @property
     def name(self) -> str:
-        """The check's short form. No model may see the short form, because it contains the reference."""
+        """The check as written: `number=42`. No model may see this name, which contains the right result."""
         return f"number={self.reference}" + (f"~{self.tolerance}" if self.tolerance else "")
 
     def read(self, answer: str) -> Value | None:

@@ -65,12 +65,12 @@ class FunctionCheck:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `python:module.function`."""
         return f"python:{self.path}"
 
     @property
     def demand(self) -> str:
-        """The function's attribute `demand`, a sentence for the model; empty if there is none."""
+        """The function's attribute `demand`, a sentence for the model; empty if missing."""
         demand = getattr(self.function, "demand", "")
         return demand if isinstance(demand, str) else ""
 

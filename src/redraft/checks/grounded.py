@@ -1,6 +1,6 @@
 """`grounded`: check by rules that an answer's numbers, names, dates and quotations occur in the prompt.
 
-A number includes its scale, unit, currency and sign; a date includes its weekday and month. A fact
+A number includes the scale, unit, currency and sign. A date includes the weekday and month. A fact
 may have several readings: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
 Nothing is converted: 60 minutes are not an hour. A capitalised word at the beginning of a sentence, label or
 value is a name only if it is not a common English word (`common_words.txt`); in other languages, no such word
@@ -190,7 +190,7 @@ def _things(match: regex.Match[str]) -> str:
 
 
 def amounts_in(text: str) -> Iterator[Amount]:
-    """Yield the readings of all numbers in a text, including those within words."""
+    """Yield the readings of all numbers in a text, including numbers within words."""
     rest = DATE.sub(" . ", text)
     for pattern in (AMOUNT, SPOKEN):
         for match in pattern.finditer(rest):
@@ -409,7 +409,7 @@ class Grounded:
     )
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Pass if all facts occur in the prompt. Otherwise the score is the share that does."""
+        """Pass if all facts occur in the prompt. Otherwise the score is the share of facts found."""
         source = source_of(prompt.said)
         text = _plain(unescaped(answer))
         seen = list(facts_in(text, source))

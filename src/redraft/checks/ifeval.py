@@ -62,7 +62,7 @@ def _type(
 ) -> Callable[[Decide], Decide]:
     """Return a decorator that registers a type. `values` defaults to the placeholders in `demand`.
 
-    `grows` returns the final part of a streaming text, for constraints that stay broken once broken.
+    `grows` returns the part of a streaming text that is final, for constraints that more text cannot fix.
     """
 
     def add(decide: Decide) -> Decide:
@@ -488,7 +488,7 @@ class Constraint:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `ifeval:TYPE {"name": value}`."""
         values = f" {json.dumps(self.values, ensure_ascii=False)}" if self.values else ""
         return f"ifeval:{self.kind}{values}"
 
@@ -501,12 +501,12 @@ class Constraint:
 
     @property
     def schema(self) -> Any:
-        """The JSON Schema, if the constraint demands that the whole answer is JSON."""
+        """A JSON Schema if the constraint demands that the whole answer is JSON; otherwise None."""
         return Json().schema if self.kind == "detectable_format:json_format" else None
 
     @property
     def form(self) -> Form | None:
-        """A form that steers a model to meet the constraint, or None."""
+        """A `Form` that steers a model to meet the constraint, or None."""
         make = TYPES[self.kind].form
         return make(self.values) if make else None
 
@@ -556,7 +556,7 @@ def _misused(kind: str, problem: str) -> CheckSyntaxError:
 def loosened(answer: str) -> list[str]:
     """Return the variants of an answer for IFEval's loose score: without first line, last line or both.
 
-    Each variant is also returned without asterisks. Models often add `Sure, here it is:` and Markdown.
+    Each variant is also returned without asterisks. Models often add a line `Sure, here it is:`, or Markdown.
     """
     lines = answer.split("\n")
     cut = [answer, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]

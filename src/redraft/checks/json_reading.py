@@ -64,7 +64,7 @@ def read_json(answer: str) -> tuple[Any, str]:
 
 
 def text_of(chain: Chain, answer: str) -> str:
-    """Return a chain's answer for other programs: only its JSON, if JSON was requested and found."""
+    """Return a chain's answer for other programs: only the JSON, if JSON was requested and found."""
     return answer if chain.value is None else read_json(answer)[1]
 
 
@@ -189,7 +189,7 @@ def json_in(answer: str) -> tuple[int, str]:
 
 
 def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
-    """Return a place as a character range of an answer; None if the answer lacks the place."""
+    """Convert a place (a range or a JSON pointer) to a range of characters; None if the place is missing."""
     if not isinstance(place, str):
         return place if 0 <= place[0] <= place[1] <= len(answer) else None
     first, text = json_in(answer)

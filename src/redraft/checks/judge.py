@@ -1,4 +1,4 @@
-"""Checks by a model: a judge scores the answer by a rubric, or a reward model scores it directly.
+"""Checks by a model: a judge scores the answer by a rubric, or a reward model scores the answer directly.
 
 The judge explains first and writes the score on the last line. If the score is missing, the judge is asked
 once more. A reward model's score is the logistic function of the reward. Rewards rank answers to the same
@@ -83,7 +83,7 @@ class Judge:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `judge:RUBRIC`."""
         option = ", ".join([str(self.bar)] * (self.bar != JUDGE_BAR) + ["reasoning"] * self.thoughts)
         return f"judge{f'[{option}]' if option else ''}:{self.source}"
 
@@ -162,7 +162,7 @@ class Reward:
 
     @classmethod
     def of(cls, source: str, bar: float = REWARD_BAR) -> Self:
-        """Load a reward model, and return a check by the model."""
+        """Load a reward model, and return a check that uses the model."""
         if not 0 < bar < 1:
             message = f"reward[{bar:g}]: the score must be between 0 and 1."
             raise CheckSyntaxError(message, hint="Write reward[0.7]:PATH")
@@ -174,11 +174,11 @@ class Reward:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `reward:PATH`."""
         return f"reward{'' if self.bar == REWARD_BAR else f'[{self.bar:g}]'}:{self.source}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Pass if the reward model's score reaches the bar."""
+        """Pass if the reward model's score is at least `bar`."""
         reward = self.model.score([(prompt, answer)])[0]
         score = logistic(reward)
         message = f"The reward model gives the answer {score:.2f} of 1 (reward {reward:+.2f})"

@@ -38,7 +38,7 @@ _NAMES = """
     ukrainian:uk urdu:ur vietnamese:vi
 """
 BY_NAME = dict(pair.split(":") for pair in _NAMES.split())
-"""The English names of languages, and their ISO 639 codes."""
+"""Maps the English names of languages to ISO 639 codes."""
 
 NEAR = (
     "da nn no|bs hr sh sr|id jv min ms su|an ast es gl|als bar de lb nds pfl|af fy li nl vls|cs sk|wuu yue zh"
@@ -116,7 +116,7 @@ class Language:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `language:en`."""
         return f"language:{self.code}"
 
     @property

@@ -47,7 +47,7 @@ class OutputCheck:
 
     @property
     def demand(self) -> str:
-        """A sentence that asks for JSON of this schema."""
+        """A sentence that asks for JSON that fits the schema."""
         return demand_of_schema(self.schema)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
@@ -115,7 +115,7 @@ def from_type(output: Any) -> OutputCheck:
     """Return a check that an answer is JSON for a type.
 
     Raises:
-        UsageError: Pydantic cannot read the type from JSON, or `output` is a function, to be called.
+        UsageError: Pydantic cannot read `output` from JSON, or `output` is a function.
     """
     if isinstance(output, str | Mapping | list):  # to pydantic these are source code, or its own schemas
         hint = f"Give {_TYPES}. A JSON Schema goes into checks=[…]."
@@ -164,7 +164,7 @@ def _name_of(output: Any) -> str:
 
 
 def parse_output(check: OutputCheck, answer: str) -> Any:
-    """Return the value in an answer, or None if the answer fails the check."""
+    """Convert an answer to a value of the check's type; None if the answer fails the check."""
     try:
         return check.adapter.validate_json(read_json(answer)[1], context=check.context)
     except (NotJson, ValidationError):

@@ -60,7 +60,7 @@ def readable(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """Compile a pattern. Raise `BadPattern` if the pattern is invalid or too large, or `late`."""
+    """Compile a pattern. Raise `BadPattern` if the pattern is invalid or too large, or the time is over."""
     if reason := late():
         raise BadPattern(f"{reason} to compile this pattern and those before it")
     try:

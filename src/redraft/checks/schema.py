@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from referencing.jsonschema import Schema, SchemaResource
 
 SCHEMA_SECONDS = 10.0
-"""The time limit of a validation, and of checking a schema. Each keyword first tests the limit."""
+"""The time limit of a validation, and of checking a schema. The limit is tested before each keyword."""
 
 MAX_UNEVALUATED = 10_000
 """The most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
@@ -52,7 +52,7 @@ class GivenUp(Exception):
 
 
 def validator_of(schema: Schema, name: str) -> Validator:
-    """Return a validator of a schema. Raise `CheckSyntaxError`, which begins with `name`, if unusable."""
+    """Return a schema's validator. For an unusable schema, raise `CheckSyntaxError` with `name` in front."""
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing.exceptions import NoSuchAnchor, Unresolvable

@@ -37,7 +37,7 @@ class Json:
 
     @property
     def schema(self) -> Schema:
-        """Any object or list. Without a schema, models often answer with a bare number, string or word."""
+        """A schema of any object or list, because models often answer with a bare number, string or word."""
         return {"type": ["object", "array"]}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
@@ -66,7 +66,7 @@ class Keys:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `keys:a,b`."""
         return f"keys:{','.join(self.keys)}"
 
     @property
@@ -76,12 +76,12 @@ class Keys:
 
     @property
     def schema(self) -> Schema:
-        """An object with these keys."""
+        """A schema of an object with exactly these keys."""
         keys: dict[str, Any] = {key: {} for key in self.keys}
         return {"type": "object", "properties": keys, "required": [*keys], "additionalProperties": False}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the object has exactly these keys. A wrong object scores 1/2 or more, by right keys."""
+        """Pass if the object has exactly these keys. An object with some of these keys scores above 1/2."""
         try:
             value, _ = read_json(answer)
         except NotJson as error:
@@ -129,7 +129,7 @@ class JsonSchema:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `json-schema:FILE`."""
         return f"json-schema:{self.file}"
 
     @property
@@ -222,7 +222,7 @@ _OTHERS = {
     "number": _NUMBER,
     "integer": _NUMBER,
 }
-"""For each type, further keywords with wordings."""
+"""For each type, further keywords and the wording of each keyword."""
 
 
 def sketch(schema: Any) -> str | None:

@@ -122,7 +122,7 @@ class Count:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `words<=50`."""
         if self.low == self.high:
             return f"{self.unit}=={self.low}"
         if self.low is None:
@@ -145,7 +145,7 @@ class Count:
 
     @property
     def form(self) -> Form:
-        """The form of an answer within the bounds."""
+        """A `Form` that steers a model to an answer within the bounds."""
         limits = (Limit(COUNTERS[self.unit], self.low or 0, self.high),)
         if not self.low or self.unit not in PARTS:
             return Form(limits=limits)
@@ -229,7 +229,7 @@ class Case:
 
     @property
     def form(self) -> Form:
-        """The form of an answer in capital letters only, or in small letters only."""
+        """A `Form` that steers a model to capital letters only, or to small letters only."""
         return Form(case="upper" if self.name == "uppercase" else "lower")
 
     def prefix(self, text: str) -> Prospect:
@@ -287,7 +287,7 @@ class Contains(_Phrase):
 
     @property
     def form(self) -> Form:
-        """The form of an answer that contains the phrase."""
+        """A `Form` that steers a model to use the phrase."""
         return Form(has=(self.text,))
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
@@ -299,13 +299,13 @@ class Contains(_Phrase):
 
 
 class Lacks(_Phrase):
-    """`lacks:TEXT`: the answer does not contain this word or phrase. `lacks[part]`: not within a word."""
+    """`lacks:TEXT`: the answer lacks this word or phrase. `lacks[part]:TEXT`: also as a part of a word."""
 
     asks = 'Do not use "{}" in the answer'
 
     @property
     def form(self) -> Form | None:
-        """The form of answers without the phrase. For `lacks[part]`, only a mark such as `!` has a form."""
+        """A `Form` that steers a model to avoid the phrase; None for `lacks[part]`, except for marks: `!`."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
@@ -338,7 +338,7 @@ class Starts(_Phrase):
 
     @property
     def form(self) -> Form:
-        """The form of an answer that begins with the phrase."""
+        """A `Form` that steers a model to begin with the phrase."""
         return Form(opening=self.text)
 
     def prefix(self, text: str) -> Prospect:
@@ -362,7 +362,7 @@ class Ends(_Phrase):
 
     @property
     def form(self) -> Form:
-        """The form of an answer that ends with the phrase."""
+        """A `Form` that steers a model to end with the phrase."""
         return Form(closing=self.text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
@@ -488,7 +488,7 @@ class Matches:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `matches:REGEX`."""
         return f"{'lacks[regex]' if self.absent else 'matches'}:{self.pattern}"
 
     @property
@@ -499,7 +499,7 @@ class Matches:
 
     @property
     def form(self) -> Form | None:
-        """The form for the pattern. Only a `^…$` pattern that a grammar can express steers the model."""
+        """A `Form` with the pattern. Only a `^…$` pattern that a grammar can express steers a model."""
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002

@@ -40,7 +40,7 @@ class Flags:
 
     @property
     def options(self) -> DataOptions:
-        """Return the options except `out`, for the functions that do the work."""
+        """Return the options except `out`, as keyword arguments of functions in `redraft.data`."""
         return cast("DataOptions", {name: value for name, value in vars(self).items() if name != "out"})
 
 

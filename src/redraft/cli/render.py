@@ -27,7 +27,7 @@ Spans = Sequence[tuple[int, int]]
 LONGEST = 100_000  # the most characters to show of one text. Laying out 200 MB took minutes.
 _MARKS = {"same": ("{}", ""), "gone": ("[-{}-]", "red strike"), "new": ("{{+{}+}}", "bold green")}
 _MARKS["all"] = ("{}", "green")
-"""Maps each kind of text in a diff to its format without colours and its style with colours."""
+"""Maps each kind of text in a diff to a format without colours and a style with colours."""
 _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
 
@@ -90,7 +90,7 @@ def rule(title: str) -> Rule:
 
 
 def draft(step: Step, name: str) -> Iterator[RenderableType]:
-    """Render one of several drafts with its checks."""
+    """Render a draft and the results of checks."""
     yield rule(name)
     yield answer(step)
     yield from notes(step)
@@ -114,7 +114,7 @@ def outline(step: Step, name: str) -> list[Text]:
 
 
 def notes(step: Step) -> list[Text]:
-    """Return notes on an answer: how much was patched, and whether it is an echo, repetitive or cut."""
+    """Return notes on an answer: how much was patched, or that the answer is an echo, repetitive or cut."""
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
     texts = [(f"Patched: {places}, {tokens}. The rest is unchanged.", "dim")] * bool(step.patch)
     if step.echo:

@@ -95,7 +95,7 @@ _CHANGES = re.compile(
     r"\b(?:by|add|cut|remove|delete|read|teach me|learn|insert|drop|replace|find|count)(?: (?:it|this|that|another|up|out))*\s*$",
     re.IGNORECASE,
 )
-"""Matches the text before an amount that describes the existing text, or something to learn."""
+"""Matches the text before an amount that is not the answer's length: "cut 50 words", "learn 5 words"."""
 _FOLLOWED = re.compile(
     r"(?: of \w+ \w+)? and (?!a m(?:ax|in)imum)(?:an?|one|another|the)\b|[^.;]{0,60}?(?:,|\band)\s(?:then(?! (?:end|finish))|after that|afterwards|followed by|plus)\b"
     r"|[^.;]{0,60}?\band (?:explain|describe|add|go into|an? (?:\d+|[a-z]+)-(?:word|sentence|paragraph|line))\b",

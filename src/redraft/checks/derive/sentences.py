@@ -141,7 +141,7 @@ OF_PARTS = re.compile(
     r"\b(?:each|every|per)\b(?! (?:other|separated|divided))|\b(?:first|second|third|last) (?:paragraph|section|line|stanza|verse)",
     re.IGNORECASE,
 )
-"""Matches sentences that demand something of the parts of an answer."""
+"""Matches sentences with demands on parts of an answer, such as each paragraph."""
 _TOLD = re.compile(
     r"^\W*(?:my|his|her|their|he|she|they|people|everyone|someone|nobody|some|most|many|an? \w+) [^,.;:]*$"
     r"|^\W*(?:the|our|these|most) (?!.*\b(?:should|must|(?:has|have|needs?) to|can|may|shall|limit|max\w*|min\w*)\b)(?:[^\s.;]+ ){2,}$"

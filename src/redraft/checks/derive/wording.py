@@ -309,7 +309,7 @@ _OF_A_THING = re.compile(
     r"|\b(?:who|whose|where)\b[^.;,:]*)$",
     re.I,
 )
-"""Matches the text before a language that is not the answer's, as in "songs in French"."""
+"""Matches the text before a language that is not the answer's language, as in "songs in French"."""
 _PLAIN = (
     "only|entirely|the|simple|plain|good|proper|formal|standard|modern|brazilian|european|simplified|traditional|"
     "mexican|british|american"
