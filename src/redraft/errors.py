@@ -52,7 +52,7 @@ class RedraftError(Exception):
 
 
 def one_line(message: str, hint: str | None) -> str:
-    """Return a message and its hint as sentences on one line."""
+    """Return a message and a hint as sentences on one line."""
     end = "" if message.endswith((".", "!", "?", "…")) else "."
     return f"{message}{end} {hint}" if hint else message
 
@@ -88,7 +88,7 @@ IN_JSON: ContextVar[bool] = ContextVar("in_json", default=False)
 
 
 def shown(value: object) -> str:
-    """Return a value as text for a message. A list or mapping is shown as its type: `a list`."""
+    """Return a value as text for a message. A list or mapping is shown as the type: `a list`."""
     if isinstance(value, list | dict):
         kind = "object" if IN_JSON.get() and isinstance(value, dict) else type(value).__name__
         return f"a{'n' * (kind == 'object')} {kind}" if value else f"an empty {kind}"

@@ -1,7 +1,7 @@
 """Define each option once, for flags, recipes, the config file, keyword arguments and JSON.
 
 An option group is a subclass of `OptionModel`, a frozen pydantic model. Each field has a type, and `option`
-sets its help text, default, range and flag:
+sets the help text, default, range and flag:
 
     class Haste(OptionModel):
         rpm: int | None = option("send at most N requests per minute", SERVER, "N", ge=1)

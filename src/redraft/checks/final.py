@@ -501,6 +501,6 @@ class FinalMaths(_Final):
         return same(found, self.reference)
 
     def said(self, answer: str) -> Hashable:
-        """Return the result in its canonical spelling."""
+        """Return the result in a canonical spelling."""
         found = final_maths(answer)
         return None if found is None else canonical(found)

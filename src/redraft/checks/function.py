@@ -118,7 +118,7 @@ def demands(text: str) -> Callable[[F], F]:
             return "please" in answer.lower()
 
     Raises:
-        UsageError: `text` is not a string, or the decorated object cannot store it.
+        UsageError: `text` is not a string, or the decorated object cannot store a demand.
     """
     if not isinstance(text, str):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""`redraft ask`: answer one prompt, check and revise it, and show each step."""
+"""`redraft ask`: answer one prompt, check and revise the answer, and show each step."""
 
 from __future__ import annotations
 

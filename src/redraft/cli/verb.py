@@ -1,4 +1,4 @@
-"""Define a command for typer, and write its help.
+"""Define a command for typer, and write the command's help.
 
 The help is plain text, the same on a terminal, in a pipe and in docs/cli.md. If a command has many options,
 `--help` shows the common options (`everyday_options`), and `--help-all` shows all options.
@@ -143,7 +143,7 @@ def _name(argument: TyperArgument) -> str:
 
 
 def group(text: str, *commands: Callable[..., None]) -> typer.Typer:
-    """Return a command with subcommands, each named after its function."""
+    """Return a command with subcommands, each named after a function in `commands`."""
     app = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
     for command in commands:
         name = command.__name__.rstrip("_").replace("_", "-")

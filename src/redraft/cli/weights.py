@@ -45,7 +45,7 @@ class Job:
     def run(self, source: Path, model: Path | None = None, ref: str | None = None) -> Iterator[Run]:
         """Yield the `Run` of a command with a progress bar. Then tell how to try `model`, the output.
 
-        `ref` is the reference of an adapter with its base. Warnings about NaN and infinite values are printed
+        `ref` is the reference of an adapter with a base. Warnings about NaN and infinite values are printed
         even with --quiet, and make the exit status 1.
         """
         from redraft.weights.output import Run
@@ -135,7 +135,7 @@ def lora_gguf(
 ) -> None:
     """Convert a LoRA adapter to a GGUF adapter for llama.cpp.
 
-    Use it as MODEL.gguf+ADAPTER.gguf.
+    Use the result as MODEL.gguf+ADAPTER.gguf.
     """
     from redraft.engines.load import local_path, trained_on, with_gguf
     from redraft.weights.lora.gguf import lora_gguf as make
