@@ -37,7 +37,7 @@ MAX_SHOWN = 3  # most failed tests in a message: a model does not correct more a
 
 @dataclass(frozen=True)
 class CodeCheck:
-    """The Python program in an answer passes unit tests."""
+    """A check that the Python program in an answer passes unit tests."""
 
     # Python code, such as `assert f(1) == 2`. Each test runs alone, and passes if it raises nothing.
     tests: tuple[str, ...]

@@ -462,7 +462,7 @@ def _number_of(text: str, written: str) -> Value:
 
 @dataclass(frozen=True)
 class FinalLetter(_Final):
-    """The final answer is the letter `reference`, one of `letters`."""
+    """A check that the final answer is the letter `reference`, out of `letters`."""
 
     reference: str
     letters: str = "ABCDE"
@@ -478,7 +478,7 @@ class FinalLetter(_Final):
 
 @dataclass(frozen=True)
 class FinalMaths(_Final):
-    """The final answer equals the gold answer, in any usual spelling (`maths.same`)."""
+    """A check that the final answer equals the gold answer, in any usual spelling (`maths.same`)."""
 
     reference: str
     kind = "answer"

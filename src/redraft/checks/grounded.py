@@ -318,7 +318,7 @@ class Source:
 
     @classmethod
     def of(cls, text: str) -> Source:
-        """Read a prompt."""
+        """Find the facts of a prompt."""
         plain = regex.sub(r"(?<=\S)\n(?=\S)", " ", _plain(text))  # a line may end within a date
         words = _WORD.findall(plain)
         amounts: dict[Decimal, set[Amount]] = defaultdict(set)

@@ -29,7 +29,7 @@ from redraft.errors import UsageError, shown
 
 @dataclass(frozen=True)
 class OutputCheck:
-    """The answer is JSON that pydantic can turn into a value of a type."""
+    """A check that the answer is JSON that pydantic can convert to a value of a type."""
 
     type: Any  # the user's type: a pydantic model, `list[Model]`, a union, a TypedDict
     adapter: TypeAdapter[Any] = field(repr=False, compare=False)

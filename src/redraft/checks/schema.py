@@ -83,7 +83,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
 
 @lru_cache(512)
 def fault_of(text: str) -> tuple[str, str] | None:
-    """Return the place and description of a fault in a JSON Schema: `.type`, "'x' is not one of …".
+    """Return the path and description of a fault in a JSON Schema: `.type`, "'x' is not one of …".
 
     Return None if the schema is valid by some draft of the standard, or if checking takes too long.
     """
@@ -159,7 +159,7 @@ class _Impossible:
 def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     """Follow `keys` into a schema. Return the number of keys followed, and the schema at the last key.
 
-    The walk ends at the last value that the schema describes. A forbidden value has the schema False.
+    The last key followed is the last that the schema describes. A forbidden value has the schema False.
     Return None if the schema has references that cannot be followed.
     """
     part, used = schema, 0
@@ -178,7 +178,7 @@ def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
 
 
 def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the schema of an object with properties, whose schemas come from `schema_at`."""
+    """Return the schema of an object. `parts` maps each property to a schema from `schema_at`."""
     named = {name: part for each in parts.values() for name, part in each.items() if name in _NAMED}
     values = {name: {k: v for k, v in each.items() if k not in _NAMED} for name, each in parts.items()}
     told = {"type": "object", "properties": values, "required": [*values], "additionalProperties": False}

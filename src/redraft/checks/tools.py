@@ -32,7 +32,7 @@ _SIGNS = {
 
 @dataclass(frozen=True)
 class Bound:
-    """An argument is a number within a bound."""
+    """A check that an argument is a number within a bound."""
 
     name: str
     sign: str
@@ -81,7 +81,7 @@ class ToolCheck:
 
     @property
     def demand(self) -> str:
-        """A sentence about the calls; empty if `inner` has no demand."""
+        """A sentence that tells the model how to call the tool; empty if `inner` has no demand."""
         if self.after:
             return f"Call {self.target} only after {self.after} has answered."
         if self.inner is None:

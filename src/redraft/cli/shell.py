@@ -33,7 +33,7 @@ _EXTRAS = {
     "weights": {"gguf", "numpy", "torch"},
     "train": {"accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"},
 }
-"""Maps each extra, called like the command that needs the extra, to the modules that are installed."""
+"""Maps the extra of each command, which has the command's name, to the modules of the extra."""
 
 
 def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
@@ -51,7 +51,7 @@ def argument(metavar: str, text: str) -> Any:
 
 
 class Verbs(TyperGroup):
-    """The commands. A `RedraftError` becomes a message, a hint and an exit status."""
+    """The group of all commands, which turns a `RedraftError` into a message, a hint and an exit status."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Parse the arguments before the command."""

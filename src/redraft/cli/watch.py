@@ -93,7 +93,7 @@ class Watch:
         self._settle()
 
     def wait(self, title: str = "Waiting for the model") -> None:
-        """Show the title with a clock, until the next text or event is shown."""
+        """Show a title with a clock, until the next text or event is shown."""
         self._settle()
         self._moving.begin(title)
 

@@ -32,7 +32,7 @@ _TWO = re.compile(
 
 
 def checks_in(prompt: str) -> tuple[str, ...]:
-    """Return the short forms of the checks that a prompt demands in plain words, without repeats.
+    """Return the checks that a prompt demands in plain words, as texts (`words<=50`), without repeats.
 
     Contradictory checks are left out. At most `MOST_CHECKS` checks are returned.
     """
