@@ -58,7 +58,7 @@ def one_line(message: str, hint: str | None) -> str:
 
 
 def fault_of(error: Exception) -> str:
-    """Return a parser's error message. Some of Python's messages are reworded."""
+    """Return a parser's error message, reworded if Python's message is unclear."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     said = " ".join(str(error).split())

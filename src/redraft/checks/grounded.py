@@ -203,7 +203,7 @@ def amounts_in(text: str) -> Iterator[Amount]:
 
 @lru_cache(maxsize=16)
 def scales_in(text: str) -> frozenset[int]:
-    """Return the scales that a text names without a number: `in millions`, `(k)`."""
+    """Return the factors in a text without a number: 1,000,000 for `in millions`, 1,000 for `(k)`."""
     found = (match[0].lower().removesuffix("s") for match in _SCALE.finditer(text))
     return frozenset(_SCALES.get(word) or _LETTERS[word] for word in found)
 

@@ -462,7 +462,7 @@ class Constraint:
 
     @classmethod
     def of(cls, kind: object, values: object) -> Self:
-        """Check the type and the arguments. Arguments that are null are left out."""
+        """Validate the type and the arguments of a constraint. Null arguments are left out."""
         if not isinstance(kind, str) or kind not in TYPES:
             hint = f"IFEval's types: {' '.join(TYPES)}"
             raise CheckSyntaxError(f"IFEval has no constraint {shown(kind)}.", hint=hint)

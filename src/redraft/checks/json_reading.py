@@ -189,7 +189,7 @@ def json_in(answer: str) -> tuple[int, str]:
 
 
 def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
-    """Convert a place (a range or a JSON pointer) to a range of characters; None if the place is missing."""
+    """Convert a place (a range or a JSON pointer) to a range of characters; None if not found."""
     if not isinstance(place, str):
         return place if 0 <= place[0] <= place[1] <= len(answer) else None
     first, text = json_in(answer)
@@ -211,10 +211,10 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 
 
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
-    """Return (begin, end, text): the range of the value at `keys` in a JSON text, and "".
+    """Return (begin, end, ""): the range of the value at `keys` in a JSON text.
 
-    If only the last property is missing, the range is empty and says where to insert the property, and the
-    text is the property's name with a colon. Return None if more keys are missing.
+    If only the last property is missing, return the position for the property as an empty range, and the
+    property's name with a colon. Return None if more keys are missing.
     """
     begin, end = _after_space(text, 0), len(text.rstrip())
     for depth, key in enumerate(keys, start=1):

@@ -92,7 +92,7 @@ class Written:
         return argument
 
     def error(self, problem: str) -> CheckSyntaxError:
-        """Return an error whose hint shows the form of this kind of check."""
+        """Return an error whose hint shows how to write such a check."""
         return CheckSyntaxError(f"{problem}.", hint=f"Write {self.form}. {SEE}")
 
 

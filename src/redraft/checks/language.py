@@ -63,7 +63,7 @@ def language_of(text: str) -> str | None:
 
 
 def code_of(written: str) -> str | None:
-    """Return the ISO 639 code of a named language; None if unknown. `Swiss German` counts as German."""
+    """Return the ISO 639 code for a language's name; None if unknown. `Swiss German` counts as German."""
     name = (written.lower().split() or [""])[-1].partition("-")[0]
     return BY_NAME.get(name, name if name in LANGUAGES else None)
 

@@ -37,7 +37,7 @@ class OutputCheck:
 
     @property
     def name(self) -> str:
-        """The name in records. The check has no short form."""
+        """The check's name in results, which `parse_check` does not accept."""
         return f"output:{_name_of(self.type)}"
 
     @property

@@ -54,7 +54,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
 def parse_checks(
     checks: Iterable[str | Check | Mapping[str, Any] | Callable[..., Any]], *, judge: Engine | None = None
 ) -> tuple[Check, ...]:
-    """Convert short forms, JSON Schemas and functions to checks. Errors are as in `parse_check`."""
+    """Convert texts, JSON Schemas and functions to checks. Errors are as in `parse_check`."""
     found: list[Check] = []
     for check in checks:
         if isinstance(check, str):

@@ -159,7 +159,7 @@ class _Impossible:
 def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     """Follow `keys` into a schema. Return the number of keys followed, and the schema at the last key.
 
-    The last key followed is the last that the schema describes. A forbidden value has the schema False.
+    Keys are followed as far as the schema describes values. A forbidden value has the schema False.
     Return None if the schema has references that cannot be followed.
     """
     part, used = schema, 0

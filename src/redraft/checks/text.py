@@ -342,7 +342,7 @@ class Starts(_Phrase):
         return Form(opening=self.text)
 
     def prefix(self, text: str) -> Prospect:
-        """Return `lost` if the answer has as many words as the phrase, but does not begin with the phrase."""
+        """Return `lost` if the answer has enough words, but does not begin with the phrase."""
         begins = plain(settled(text)).lstrip()
         enough = len(begins.split()) >= len(plain(self.text).split())
         return "lost" if enough and not self._pattern(BEGINS).search(begins) else "open"

@@ -106,7 +106,7 @@ Unless = Callable[[Sentence, re.Match[str]], object]
 
 
 def wordings(sentence: Sentence) -> Found:
-    """Yield the checks that `_TABLE` finds."""
+    """Yield the checks of all rows of `_TABLE` that match a sentence."""
     for check, negated, unless, patterns in _TABLE:
         for pattern in patterns:
             for match in sentence.all(pattern, negated=negated):
