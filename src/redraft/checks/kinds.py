@@ -41,7 +41,7 @@ class CheckKind(Kind):
         make: Makes a check, or raises `Written.error`. All that the check needs is read and imported, so that
             faults show before an answer is paid for.
         writer: Who may write such a check. `anyone`: the check needs no file, program or model. `data`: the
-            check may read files. `user`: the check may also run Python functions, programs or a judge.
+            check may read files or load models. `user`: the check may run functions, programs or a judge.
         takes_option: Whether the check may have an option in brackets: `judge[8]:…`.
         asks_judge: Whether the check asks the model that `--judge` names (`Written.judge`).
     """

@@ -52,7 +52,7 @@ class GivenUp(Exception):
 
 
 def validator_of(schema: Schema, name: str) -> Validator:
-    """Return a schema's validator. For an unusable schema, raise `CheckSyntaxError` with `name` in front."""
+    """Return a schema's validator. Raise `CheckSyntaxError` about the check `name` if unusable."""
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing.exceptions import NoSuchAnchor, Unresolvable
