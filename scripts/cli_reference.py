@@ -145,7 +145,7 @@ def example_of(kind: CheckKind, folder: str) -> Check:
 def said(value: object) -> str:
     """Return the first line of a docstring as a table cell."""
     text = (inspect.getdoc(value) or "").split("\n")[0].removesuffix(".")
-    text = text.removeprefix("Return `lost` ").removeprefix("The form of ")
+    text = text.removeprefix("Return `lost` ").removeprefix("A `Form` that steers a model ")
     return f"{text[:1].lower()}{text[1:]}" if text[1:2].islower() else text
 
 

@@ -1,4 +1,4 @@
-"""The errors that redraft raises on purpose. Their hints say what to do or type next.
+"""The errors that redraft raises on purpose. An error's hint says what to do or type next.
 
 RedraftError
 ├── UsageError            wrong arguments, options or files (exit status 2)
@@ -37,7 +37,7 @@ class RedraftError(Exception):
     Attributes:
         message: What is wrong, with the value that was found.
         hint: The next thing to do or type, or None.
-        chain: The unfinished `redraft.Chain`, if the error interrupted one; otherwise None.
+        chain: The unfinished `redraft.Chain`; None if the error did not interrupt a chain.
     """
 
     exit_status = 1
@@ -52,13 +52,13 @@ class RedraftError(Exception):
 
 
 def one_line(message: str, hint: str | None) -> str:
-    """Return a message and its hint as sentences on one line."""
+    """Return a message and a hint as sentences on one line."""
     end = "" if message.endswith((".", "!", "?", "…")) else "."
     return f"{message}{end} {hint}" if hint else message
 
 
 def fault_of(error: Exception) -> str:
-    """Return a parser's error message. Some of Python's messages are reworded."""
+    """Return a parser's error message, reworded if Python's message is unclear."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     said = " ".join(str(error).split())
@@ -68,7 +68,7 @@ def fault_of(error: Exception) -> str:
 def crash_of(error: BaseException) -> str:
     """Describe an error and its location: `rules.py:12, in polite: KeyError: 'x'`.
 
-    The location is the last frame in the user's own code or, if there is none, in an installed package.
+    The location is the last frame in the user's code or, if there is none, in an installed package.
     """
     import sysconfig
     import traceback
@@ -88,7 +88,7 @@ IN_JSON: ContextVar[bool] = ContextVar("in_json", default=False)
 
 
 def shown(value: object) -> str:
-    """Return a value as text for a message. A list or mapping is shown as its type: `a list`."""
+    """Return a value as text for a message. A list or mapping is shown as the type: `a list`."""
     if isinstance(value, list | dict):
         kind = "object" if IN_JSON.get() and isinstance(value, dict) else type(value).__name__
         return f"a{'n' * (kind == 'object')} {kind}" if value else f"an empty {kind}"
@@ -99,7 +99,7 @@ def shown(value: object) -> str:
 
 
 def path_of(given: object) -> Path:
-    """Return the path of a file. Raise `UsageError` if it does not name a file."""
+    """Convert a value to a path. Raise `UsageError` if the value does not name a file."""
     if not isinstance(given, str | PathLike) or not str(given):
         raise UsageError(f"{shown(given)} does not name a file.", hint="Write its path: 'data.jsonl'.")
     return Path(given)
@@ -131,7 +131,7 @@ lacks: exclude excludes without not avoid avoids
 matches: regex regexp
 starts: begin begins beginswith
 """
-"""Our names for options and checks, each with the names that other programs use."""
+"""redraft's names of options and checks, each with the names that other programs use."""
 
 
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:
@@ -195,7 +195,7 @@ class _Absent(type):
 
 
 def absent(name: str, extra: str) -> type:
-    """Return a class that stands in for a public name. Using it raises `MissingExtra`."""
+    """Return a placeholder for a public name. Using the placeholder raises `MissingExtra`."""
     about = f"Not installed. {install(extra)}"
     return _Absent(name, (), {"__doc__": about, "__module__": "redraft", "_extra": extra})
 
@@ -235,7 +235,7 @@ class EngineError(RedraftError):
 
     @property
     def for_log(self) -> str:
-        """The message up to its first colon. The rest comes from a server and may quote a prompt."""
+        """The message up to the first colon. A server's text after the colon may quote a prompt."""
         return self.message.partition(": ")[0]
 
 

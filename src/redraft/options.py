@@ -1,22 +1,22 @@
 """Define each option once, for flags, recipes, the config file, keyword arguments and JSON.
 
 An option group is a subclass of `OptionModel`, a frozen pydantic model. Each field has a type, and `option`
-sets its help text, default, range and flag:
+sets the help text, default, range and flag:
 
     class Haste(OptionModel):
         rpm: int | None = option("send at most N requests per minute", SERVER, "N", ge=1)
 
-- `Haste.read(mapping)` checks names, types and ranges, and returns the frozen model. Its errors name the
-  wrong value and the allowed ones. `read_file` also accepts the hyphens in a file's keys.
+- `Haste.read(mapping)` checks names, types and ranges, and returns the frozen model. The errors name
+  the wrong value and the allowed values. `read_file` also accepts hyphens in names.
 - Code then reads attributes: `haste.rpm`. `haste.explicit` contains the given values, without defaults.
-  `haste.model_copy(update=...)` replaces values, but does not check the new ones.
+  `haste.model_copy(update=...)` replaces values without validation.
 - `options_of(Haste)` describes the options. `cli.options.takes("redraft.somewhere:Haste")` makes a command's
-  flags from them. It takes the group's name, so that `redraft --help` does not import pydantic.
-- A group may inherit from others: `class More(B, A)` lists the options of A, then of B, then those added.
-- `Haste.model_json_schema()` is its JSON Schema.
+  flags. The argument is the group's name, so that `redraft --help` does not import pydantic.
+- A group may inherit from other groups: `class More(B, A)` lists A's options, then B's, then new options.
+- `Haste.model_json_schema()` is the group's JSON Schema.
 - For keyword arguments, `revision.keywords` has TypedDicts: `def wait(**options: Unpack[HasteKeywords])`.
 
-A type that pydantic does not know needs a reader: `price: Annotated[Price | None, PlainValidator(price_of)]`.
+Types that pydantic does not know need a validator: `price: Annotated[Price, PlainValidator(price_of)]`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Option:
 
     Attributes:
         group: The heading above the flag in help texts; empty if the option has no flag.
-        default: The default value; None if there is none, or if only `text` describes it.
+        default: The default value; None if there is none, or if only `text` describes the default.
         what: A description of the allowed values, if the type and range are not enough.
         type: The option's type, which `options_of` fills in.
     """
@@ -71,7 +71,7 @@ class Option:
     type: Any = str
 
     def __call__(self, schema: dict[str, Any]) -> None:
-        """Change nothing. pydantic calls every `json_schema_extra` with the field's JSON Schema."""
+        """Change nothing. pydantic calls the option as the `json_schema_extra` of a field."""
 
 
 def option(
@@ -136,7 +136,7 @@ class OptionModel(BaseModel):
 
     @classmethod
     def read_file(cls, values: Mapping[Any, Any], *, where: str, table: str = "") -> Self:
-        """Do the same as `read`, but accept hyphens in names: `max-tokens`.
+        """Check and convert a mapping as `read` does, but accept hyphens in names: `max-tokens`.
 
         Raises:
             UsageError: A name appears in both spellings, or `read` raises.
@@ -169,7 +169,7 @@ def options_of(group: type[OptionModel]) -> Mapping[str, Option]:
 
 
 def wrong_item(name: str, values: Any, item: Item) -> UsageError | None:
-    """Return an error for the first value that `item` does not allow, or None."""
+    """Return an error for the first value that `item` does not allow; None if all are allowed."""
     fits, what = item
     for number, value in enumerate(values, 1):
         if not fits(value):
@@ -278,7 +278,7 @@ class ModelOption(OptionModel):
 
 
 class ModelOptions(ModelOption):
-    """The options that select the model, its critic and its judge."""
+    """The options that select the model, the critic and the judge."""
 
     critic: str | None = option("let another model write the criticisms", MODEL, "REF", what=A_REFERENCE)
     judge: str | None = option(
@@ -296,10 +296,10 @@ A_HOOK = "a plain function of one argument, not an async one: on_event=print"
 """A description of the values that `on_event` accepts."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-"""The number format in which a transformers model computes, by its name in torch."""
+"""The number format in which a transformers model computes, as torch names the format."""
 
 Device = Literal["cpu", "cuda", "mps"]
-"""The device on which a local model computes, by its name in torch; mps is the GPU of a Mac."""
+"""The device on which a local model computes, as torch names the device; mps is the GPU of a Mac."""
 
 
 EngineName = Literal["llamacpp", "openvino", "hf"]

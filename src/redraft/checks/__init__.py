@@ -1,1 +1,1 @@
-"""Checks: code that judges an answer and describes its faults."""
+"""Checks: code that judges an answer and describes the answer's faults."""

@@ -1,7 +1,7 @@
-"""Checks: code that judges an answer, scores it, and describes its faults.
+"""Checks: code that judges and scores an answer, and describes the answer's faults.
 
-A check's message must help to correct the answer without revealing a reference answer. A check's *name*
-may contain the reference (`number=42`), so models see only messages. A crash raises `CheckError`.
+A check's message must help to correct the answer without revealing a reference answer. A check's *name* may
+contain the reference (`number=42`), so models see only messages. A check that crashes raises `CheckError`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 MOST_PLACES = 100
-"""The most places in an outcome. If there are more, all are dropped: too many to repair one by one."""
+"""The most places in an outcome. Longer lists become empty: so many faults are not repaired one by one."""
 
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
-"""The model's reasoning before the checked answer, for checks that judge it."""
+"""The model's reasoning before the checked answer, for checks that judge the reasoning."""
 DEMANDS: ContextVar[str] = ContextVar("demands", default="")
-"""The demands of a person and of all checks except limits. `grounded` accepts facts in this text."""
+"""A user's wishes and the demands of all checks without `limits`. `grounded` accepts facts in this text."""
 
 Prospect = Literal["open", "lost"]
 """Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
@@ -47,7 +47,7 @@ class Outcome:
     Attributes:
         score: 0 to 1, to rank answers. A passed answer scores 1, unless the check grades, as `judge` does.
         message: What is wrong, where, and by how much. If the answer passes: a finding such as `12 words`.
-        places: The places of all faults, so that only these are rewritten; empty if any is unknown.
+        places: The faults as (begin, end) or JSON pointers; empty if the place of any fault is unknown.
     """
 
     passed: bool
@@ -62,7 +62,7 @@ def passed(message: str, *, score: float = 1.0) -> Outcome:
 
 
 def failed(message: str, *, score: float = 0.0, places: Sequence[Place] = ()) -> Outcome:
-    """Return the outcome of an answer that fails. `score` ranks it among failed answers."""
+    """Return the outcome of an answer that fails. `score` ranks the answer among failed answers."""
     if isinstance(places, str) or [*map(type, places)] == [int, int]:
         raise TypeError(f"places is not a list. Did you mean [{places!r}]?")
     known = tuple(places) if len(places) <= MOST_PLACES else ()
@@ -75,7 +75,7 @@ class Check(Protocol):
 
     @property
     def name(self) -> str:
-        """The name in records, usually the short form, such as `words<=50`."""
+        """The check's name in results, usually the text that `parse_check` accepts: `words<=50`."""
         ...
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
@@ -84,7 +84,7 @@ class Check(Protocol):
 
 
 def demand_of(check: Check) -> str:
-    """Return a check's `demand`, a sentence that tells the model what to do; empty if it has none.
+    """Return a check's `demand`, a sentence that tells the model what to do; empty if there is none.
 
     A demand must not contain a reference answer.
     """
@@ -93,15 +93,15 @@ def demand_of(check: Check) -> str:
 
 
 def schema_of(check: Check) -> Mapping[str, Any] | None:
-    """Return a check's `schema`, the JSON Schema that answers must match; None if it has none."""
+    """Return a check's `schema`, the JSON Schema that answers must match; None if there is none."""
     schema = getattr(check, "schema", None)
     return schema if isinstance(schema, Mapping) else None
 
 
 def form_of(check: Check) -> Form | None:
-    """Return a check's `form`, a description of passing answers; None if it is missing or unusable.
+    """Return a check's `form`, a description of passing answers; None if missing or unusable.
 
-    The form steers a model during generation. It may cover only a part of the check's demand.
+    The form steers a model during generation. A form may cover only a part of the check's demand.
     """
     if (check.name, "form") in _unasked:
         return None
@@ -122,11 +122,11 @@ def form_of(check: Check) -> Form | None:
 class Prefixed(Check, Protocol):
     """A check that can reject the beginning of an answer, because no continuation passes.
 
-    The draft is then stopped at once, if another draft may follow.
+    Once the check rejects a draft's beginning, the draft is stopped, if another draft may follow.
     """
 
     def prefix(self, text: str) -> Prospect:
-        """Judge the beginning of an answer: `lost` if no continuation passes, not even an empty one.
+        """Judge the beginning of an answer: `lost` if no continuation passes, not even an empty text.
 
         The last word may still grow ("light" becomes "lighthouse"), and white space around the answer is
         stripped. This method is called often, so even a few milliseconds are too long.
@@ -139,7 +139,7 @@ _unasked: set[tuple[str, str]] = set()
 
 
 def prefix_of(check: Check, text: str) -> Prospect:
-    """Return a check's verdict on the beginning of an answer; `open` if it has no working `prefix`."""
+    """Return a check's verdict on the beginning of an answer; `open` if the check has no working `prefix`."""
     if not isinstance(check, Prefixed) or (check.name, "prefix") in _unasked:
         return "open"
     try:
@@ -155,14 +155,14 @@ def prefix_of(check: Check, text: str) -> Prospect:
 
 
 def ask_no_more(check: Check, what: str, fault: str) -> None:
-    """Log once how a check's `prefix` or `form` fails, and do not use that attribute again."""
+    """Log once how a check's `prefix` or `form` fails, and stop using the attribute."""
     if (check.name, what) not in _unasked:
         _unasked.add((check.name, what))
         _log.warning("the %s of the check %r %s. This attribute is not used again.", what, check.name, fault)
 
 
 async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
-    """Run a check. Synchronous checks run in a daemon thread, so that they delay neither streams nor exit."""
+    """Run a check. Synchronous checks run in a daemon thread, to delay neither streams nor the exit."""
     try:
         if inspect.iscoroutinefunction(check.check):
             found: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
@@ -203,7 +203,7 @@ def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outc
 
 
 async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
-    """Run a check, and return its result for the record."""
+    """Run a check, and convert the outcome to a `CheckResult`, which a chain can store."""
     outcome = await outcome_of(check, answer, prompt)
     if not 0 <= outcome.score <= 1:
         message = f"the check {check.name!r} returned the score {outcome.score}."
@@ -226,8 +226,8 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Reasoning in tags (`chain.thoughts`) is not judged. If a check has a schema, all checks see only the
-    answer's JSON, as users do (`text_of`); but with a check from IFEval, all see the whole answer. A blank
+    Reasoning in tags (`chain.thoughts`) is not judged. If a check has a schema, all checks get only the
+    answer's JSON (`text_of`). But if any check is from IFEval, all checks get the whole answer. A blank
     answer always fails. `wishes` are the changes that a person asked for.
     """
     checks, (opened, answer) = [*checks], apart(answer)
@@ -252,7 +252,7 @@ async def run_checks(
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines concurrently, and return their results in order.
 
-    If one fails, the others still finish, because their model calls may cost money. If the caller is
+    If a coroutine fails, the rest still finish, because model calls may cost money. If the caller is
     cancelled, all coroutines are cancelled, too.
     """
     tasks = [asyncio.ensure_future(piece) for piece in work]
@@ -267,7 +267,7 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 AT_ONCE = min(32, all_cores())
-"""The most checks that run processes at once. More would slow each other beyond their time limits."""
+"""The most checks that run processes at once. With more, a check might exceed its time limit."""
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 

@@ -1,6 +1,6 @@
 """A check that runs a model's Python program against unit tests, in a sandbox.
 
-docs/checks.md lists what a program can fake. The check has no short form: only Python code can create it, so
+docs/checks.md lists what a program can fake. The check has no short form: only Python creates the check, so
 no `--check`, recipe or file can start a program that a model wrote.
 """
 
@@ -27,7 +27,7 @@ from redraft.jobs.counting import counted
 TEST_SECONDS = 5.0  # the default time limit of a test, and of loading the program
 
 MAX_STARTS = 3
-"""The most starts of a program: after a hang or an exit, it is started again for the remaining tests."""
+"""The most starts of a program. After a hang or an exit, the remaining tests run in a new start."""
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _BREAK = re.compile(r"\r\n?|\n")  # a line break in Python
@@ -37,7 +37,7 @@ MAX_SHOWN = 3  # most failed tests in a message: a model does not correct more a
 
 @dataclass(frozen=True)
 class CodeCheck:
-    """The Python program in an answer passes unit tests."""
+    """A check that the Python program in an answer passes unit tests."""
 
     # Python code, such as `assert f(1) == 2`. Each test runs alone, and passes if it raises nothing.
     tests: tuple[str, ...]
@@ -54,7 +54,7 @@ class CodeCheck:
 
     @property
     def name(self) -> str:
-        """The name in records. It cannot be parsed into a check."""
+        """The check's name in results, which `parse_check` does not accept."""
         return f"code, {counted(len(self.tests), 'test')}"
 
     @property
@@ -100,7 +100,7 @@ class CodeCheck:
 
 
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
-    """Return the check for the `tests` in a record's `meta`, or None if they have no Python assertions.
+    """Return the check for the `tests` in a record's `meta`, or None if there are no Python assertions.
 
     `chain.read` writes MBPP's tests as `{"setup": text, "asserts": [text], "challenge": [text]}`.
     """
@@ -111,7 +111,7 @@ def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
 
 
 def program_of(answer: str) -> tuple[str, bool]:
-    """Return the program in an answer, and whether it was fenced.
+    """Return the program in an answer, and whether the program was fenced.
 
     The program is all blocks marked as Python, or else all unmarked blocks, or else the whole answer. Other
     lines become empty, so that program and answer have the same line numbers.
@@ -163,10 +163,10 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
 
 
 def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
-    """Return the parts of the program in an answer: functions, outer ones first, and then statements.
+    """Return the parts of the program in an answer: functions, outer before inner, and then statements.
 
-    Each part is (lines, begin, end, name). The name is None for a statement that is not a definition. If a
-    fenced program does not parse, it is cut before each unindented line, and the names are "".
+    Each part is (lines, begin, end, name). The name is None for a statement that is not a definition. An
+    unparsable fenced program is cut before each unindented line, and the names are "".
     """
     program, marked_off = program_of(answer)
     found, parts = list[tuple[int, int, str | None]](), list[tuple[range, int, int, str | None]]()

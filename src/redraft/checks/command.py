@@ -1,6 +1,6 @@
 """Checks that run programs: `command:pytest -q tests`. If the exit status is not 0, the output is feedback.
 
-The program runs without a shell, with all rights of the user, and reads the answer on standard input. Its
+The program runs without a shell, with all rights of the user, and reads the answer on standard input. The
 process group is killed when the program ends, when the time is up, or when the check is cancelled.
 """
 
@@ -52,12 +52,12 @@ class Command:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `command:pytest -q`."""
         limit = "" if self.seconds == COMMAND_SECONDS else f"[{self.seconds!r}".removesuffix(".0") + "s]"
         return f"command{limit}:{self.line}"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the program. The message contains its exit status and the end of its output."""
+        """Run the program. The message has the end of the output and, after a failure, the exit status."""
         status, output = await self.run(answer)
         if status is None:
             limit = f"{self.seconds:g} s"
@@ -73,7 +73,7 @@ class Command:
         return failed(f"The check command failed ({how}){printed}")
 
     async def run(self, answer: str) -> tuple[int | None, str]:
-        """Run the program. Return its exit status, or None if it was stopped, and the end of its output."""
+        """Run the program. Return the exit status (None after a timeout) and the end of the output."""
         async with turn():
             with tempfile.TemporaryFile() as given:
                 given.write(answer.encode("utf-8", "replace"))

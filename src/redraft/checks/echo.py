@@ -1,7 +1,7 @@
-"""Recognise a text that is not an answer: it repeats the prompt or a criticism, or only agrees ("Okay.").
+"""Recognise a text that is not an answer, but repeats the prompt or a criticism, or only agrees ("Okay.").
 
-Other small talk passes, so that honest answers in any language are hardly ever lost: benchmarks/RESULTS.md
-has the rate. Callers test for blank texts (`chain.is_blank`).
+Other small talk is not recognised, so that answers are hardly ever rejected: benchmarks/RESULTS.md has the
+rate. Callers test for blank texts (`chain.is_blank`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ASKED = regex.compile(
 )
 _QUESTION = regex.compile(r"[?？؟]")
 _OPEN = regex.compile(r"\b(?:what|why|how|who|whom|whose|which|when|where)\b")
-"""Question words. "Okay." may answer a question without any of them, or a prompt that matches `_ASKED`."""
+"""Question words. "Okay." may answer a question without question words, or a prompt that matches `_ASKED`."""
 
 _LABEL = regex.compile(r"\A\W*+\p{L}+\s*:\s+")
 _OF_FORM = [["the", "answer", verb] for verb in ("has", "contains", "was", "lacks")] + [["not", "in", "the"]]
@@ -39,13 +39,13 @@ _DIGIT, _QUOTED, _NUMBER = regex.compile(r"\d"), regex.compile(r"\"[^\"\n]*\""),
 
 
 def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str = "") -> bool:
-    """Return whether an answer only repeats a message or agrees. Only its first 20,000 characters are read.
+    """Return whether an answer only repeats a message or agrees. The first 20,000 characters are read.
 
     Args:
-        prompt: The prompt. If it has a system message, a copy of the user's text may be the answer, such as
-            a text that needs no correction.
+        prompt: The prompt. After a system message, the answer may be a copy of the user's text, such as a
+            text that needs no correction.
         heard: Earlier criticisms and requests to revise. A copy may differ in numbers and quotations.
-        demand: The demands of checks, which were added to the prompt. A copy of one line is an echo, too.
+        demand: The demands of checks, which were added to the prompt. A copy of one demand is an echo, too.
     """
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
     own = _words(answer)

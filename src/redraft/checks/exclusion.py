@@ -1,7 +1,7 @@
-"""Find checks that no answer can pass: those that exclude each other, or demand more text than is allowed.
+"""Find checks that no answer can pass: contradictory checks, and demands for more text than is allowed.
 
 Only provable conflicts are reported, because the user gets an error instead of an answer. Doubtful pairs are
-allowed, such as `lacks:3` and `contains:3,`: "3,5" passes both, because it is one number.
+allowed, such as `lacks:3` and `contains:3,`: "3,5" passes both checks, because 3,5 is one number.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from redraft.engines.steering.phrase import pattern_for
 from redraft.jobs.counting import counted
 
 TOKEN_WORDS = 3
-"""The most words per token, on average. In Chinese, a token has about two characters, each of them a word."""
+"""The most words per token, on average. In Chinese, a token has about two characters, and each is a word."""
 
 MEMBER = 3  # the fewest tokens of a member of a JSON object: its name, its value, and marks between them
 
 _OF_LINES = dict.fromkeys(("items", "headings", "paragraphs"), "lines")
 _HOLDS = {"sentences": "words", "bullets": "items", **_OF_LINES, "lines": "characters", "words": "characters"}
-"""Maps a unit to a smaller one that it must contain: every sentence contains a word."""
+"""Maps a unit to a smaller unit: every sentence contains a word."""
 
 CHARACTER_WORDS = 2
-"""The most words per character, on average. In Thai, กำ is one character of two letters, each a word."""
+"""The most words per character, on average. In Thai, กำ is one character, but two words."""
 
 _BEGINS_JSON = re.compile(r'^["{\[-]|^(\d[-+.\dE]*|true|false|null)$', re.IGNORECASE)
 _ENDS_JSON = re.compile(r'["}\]]$|^([-+.\dE]*\d|true|false|null)$', re.IGNORECASE)
@@ -132,7 +132,7 @@ def _outside(first: Bounds, second: Bounds) -> str:
 def _has(check: Check, lacked: Lacks) -> bool:
     """Return whether `lacked` rejects every answer that contains the text demanded by `check`.
 
-    Where the text begins or ends with punctuation, it may touch other characters, as "3," does in "3,5".
+    Punctuation at either end of the text may touch other characters, as the comma of "3," does in "3,5".
     """
     if not isinstance(check, Contains | Starts | Ends) or check.part:
         return False

@@ -1,9 +1,9 @@
-r"""Checks that compare an answer's result with the right one: a number, a letter or a formula.
+r"""Checks that compare an answer's result, a number, a letter or a formula, with the right result.
 
 Text after the beginning of another question is ignored, and so are results that the answer retracts or
-denies. The result follows a mark: the last `####`, `\boxed{…}` or "the answer is". Without a mark, it is the
-last number or formula, or the only remaining letter. An answer that offers two results ("42 or 43") has none.
-Units, number words and sums without = are not read. A check's name has the right result, its messages do not.
+denies. The result follows the last `####`, `\boxed{…}` or "the answer is". Otherwise the result is the last
+number or formula, or the only remaining letter. An answer that offers two results ("42 or 43") has no result.
+Units, number words and sums without = are not read. A check's name has the right result; messages do not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Value = Decimal | Fraction  # a number as written: a fraction stays a fraction
 
 
 class Percent(Decimal):
-    """A number before `%`. 25% equals both 25 and 0.25, because questions ask for either."""
+    """A number before `%`. 25% equals 25 and 0.25, because a question may ask for either."""
 
 
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "萬": 4, "亿": 8, "億": 8}
@@ -77,7 +77,7 @@ _PLAIN: tuple[tuple[str, str], ...] = (
     (r"(?<![\w)}\]]\s?)(?:±|\\pm)\s?([0-9]++)(?!\s?[\p{L}%°]|[.,][0-9])", r"\1 or -\1"),
     (r"(?<![0-9)][ ])\bminus[ ](?=[$€£]?[0-9])", "-"),
 )
-"""Patterns of other spellings of numbers, and of powers of units, each with its replacement."""
+"""Patterns of other spellings of numbers, and of powers of units, each with a replacement."""
 
 _ODD = regex.compile(r"(?P<power>[²³¹⁰⁴-⁹]+)|[ ]?(?P<part>[¼½¾⅐-⅞])|[\uff01-\uff5e]|(?![0-9])\p{Nd}")
 
@@ -119,7 +119,7 @@ _NEXT = regex.compile(
     rf"<\|\w+\|>|</s>|\n[ #*]*+(?:{_QUESTION})(?:\s?\d++[*]*+\n|\s?\d*+[*\s]*+:)"
     r"|(?=\n)(?<=(?:####|\\boxed|answer).*)\n[ ]*+\n(?=[^\d\n]*+\d[^?\n]*+\?)"
 )
-"""Matches the beginning of the next question, in a text that continues after its answer."""
+"""Matches the beginning of the next question, in a text that continues after the answer."""
 _MARKS = 20  # most marks to look at, from the end
 _SHORT = 80  # most characters of a bare result
 _ANSWER = r"(?i:(?<!/)\banswer\b|\b(?:antwort|réponse|respuesta|risposta|ответ)\b|答案|答え|정답)"
@@ -186,7 +186,7 @@ _DENIED = regex.compile(
     rf"(?i){_NOT}\s*(?:be\s|equal\s(?:to\s)?)?[$*\\]*[-−]?\d(?:[\d,.]*\d)?(?:\s(?:or|nor)\s\d(?:[\d,.]*\d)?)*+"
 )
 _NOISE = regex.compile(r"\b\d+(?:st|nd|rd|th)\b|^[ ]*\d+[.)][ ]", regex.MULTILINE)
-"""Matches numbers that are not results: ordinals, and the numbers of list items."""
+"""Matches numbers that are not results: ordinals, and numbers of list items."""
 _LEAD = regex.compile(
     r"(?i)(?:[^\p{L}\d.]|\.(?=\d)|\\[a-z]+|\b[a-z]\s?=|\b(?:about|approximately|exactly|only|us|rs\.|but)(?=[\s$]))*+(?=[\d.])"
 )
@@ -196,7 +196,7 @@ _STEP = regex.compile(
 _EITHER = r"(?:\s?[\p{L}%°]++)??,?\s*(?:(?:or|oder|ou)\s(?:\p{L}+\s)?|and\s|或者?)[$€£\\*]*"
 _BEFORE = regex.compile(_EITHER)
 _BEHIND = regex.compile(rf"{_EITHER}|(?:\s?\p{{L}}++)?\sto\s|[\s,;]+[$€£\\*]*")
-"""Match the gap between two possible results: `_BEFORE` in a whole text, `_BEHIND` in a marked statement."""
+"""Match the text between two offered results: `_BEFORE` in a whole text, `_BEHIND` after "the answer is"."""
 _Run = list[regex.Match[str]]
 """Numbers that are joined by signs, such as `5 + 13 = 18`."""
 
@@ -236,7 +236,7 @@ def _results(run: _Run) -> list[Value]:
 
 
 def final_number(answer: str) -> Value | None:
-    """Return the final number of an answer; None if it has none, or offers several at once."""
+    """Return the final number of an answer; None if the answer offers no number, or several numbers."""
     found = _offered(answer)
     return found[0] if len(found) == 1 else None
 
@@ -294,7 +294,7 @@ _REFUSED = regex.compile(
     rf"(?i:{_NOT}\s*(?:be\s|both\s|option\s)?){_LIST}|{_LIST}\s(?i:(?:is|are|was|were)(?:\s(?:all|both|also|clearly))?"
     r"(?:n['’]t|\s(?:not|wrong|incorrect|false|too|impossible|off|out)\b))"
 )
-"""Matches letters that a text denies."""
+"""Matches letters that a text rejects, as in "not B" or "B is wrong"."""
 _BE = r"(?i:is|are|(?:must|should|would|will)\s+be)\b"
 _CHOICE = (
     rf"(?:{_ANSWER}|(?i:\b(?:ans|option|choice|one)\b)|选项)[\s*_\"']*+(?:{_BE}|[:=>是为は은])?+{_OPENS}"
@@ -313,11 +313,11 @@ _CHOSEN = (
     regex.compile(rf"\A[^\w\n]*+(?:{_LETTER}|(?P<letter>[a-z]){_END})(?=[.):])"),
     regex.compile(rf"{_LETTER}\)"),
 )
-"""Patterns of a chosen letter, clearest first. They do not backtrack, so no text takes cubic time."""
+"""Patterns of a chosen letter, clearest first. The patterns do not backtrack, so no text takes cubic time."""
 
 
 def final_letter(answer: str, letters: str = "ABCDE") -> str | None:
-    """Return the letter that an answer chooses; None if it chooses none, or several at once."""
+    """Return the letter that an answer chooses; None if no letter, or several letters, are chosen."""
     for text in _readings(answer):
         if found := _letters_in(text, letters):
             return found.pop() if len(found) == 1 else None
@@ -346,7 +346,7 @@ _CLAUSE = regex.compile(r",?\s(?:because|since|as|so|which|where|when)\s|\s\(|�
 
 
 def final_maths(answer: str) -> str | None:
-    """Return an answer's result as written, or None if it has none. Several results are joined by commas."""
+    """Return an answer's result as written, or None if there is none. Commas join several results."""
     text = _DENIED.sub("", next(_readings(answer))).strip(" *\n")
     for statement, _ in _marked(text):
         if statement:
@@ -380,7 +380,7 @@ _HINT = "Write number=42, or number=3.14~0.01 with a tolerance."
 
 
 class _Final(ABC):
-    """A check of an answer's final result. Its name has the gold answer, so no model may see that name."""
+    """A check of an answer's final result. The name has the gold answer, so no model may see the name."""
 
     reference: Any
     kind: ClassVar[str]
@@ -395,7 +395,7 @@ class _Final(ABC):
 
     @abstractmethod
     def read(self, answer: str) -> Any:
-        """Return the answer's result, or None if it has none."""
+        """Return the answer's result, or None if there is none."""
 
     def is_right(self, found: Any) -> bool:
         return bool(found == self.reference)
@@ -433,7 +433,7 @@ class Number(_Final):
 
     @property
     def name(self) -> str:
-        """The check's short form. It contains the reference, so no model may see it."""
+        """The check as written: `number=42`. No model may see this name, which contains the right result."""
         return f"number={self.reference}" + (f"~{self.tolerance}" if self.tolerance else "")
 
     def read(self, answer: str) -> Value | None:
@@ -448,7 +448,7 @@ class Number(_Final):
         return super().check(answer, prompt)
 
     def is_right(self, found: Value) -> bool:
-        """Return whether the number is within the tolerance."""
+        """Return whether a number equals the reference within the tolerance."""
         meant = {found, found / 100} if isinstance(found, Percent) else {found}
         return any(abs(Fraction(each) - Fraction(self.reference)) <= self.tolerance for each in meant)
 
@@ -462,7 +462,7 @@ def _number_of(text: str, written: str) -> Value:
 
 @dataclass(frozen=True)
 class FinalLetter(_Final):
-    """The final answer is the letter `reference`, one of `letters`."""
+    """A check that the final answer is the letter `reference`, out of `letters`."""
 
     reference: str
     letters: str = "ABCDE"
@@ -478,7 +478,7 @@ class FinalLetter(_Final):
 
 @dataclass(frozen=True)
 class FinalMaths(_Final):
-    """The final answer equals the gold answer, in any usual spelling (`maths.same`)."""
+    """A check that the final answer equals the gold answer, in any usual spelling (`maths.same`)."""
 
     reference: str
     kind = "answer"
@@ -493,7 +493,7 @@ class FinalMaths(_Final):
         return cls(gold)
 
     def read(self, answer: str) -> str | None:
-        """Return the answer's result as it is written."""
+        """Return the answer's result as written."""
         return final_maths(answer)
 
     def is_right(self, found: str) -> bool:
@@ -501,6 +501,6 @@ class FinalMaths(_Final):
         return same(found, self.reference)
 
     def said(self, answer: str) -> Hashable:
-        """Return the result in its canonical spelling."""
+        """Return the result in a canonical spelling."""
         found = final_maths(answer)
         return None if found is None else canonical(found)

@@ -1,7 +1,7 @@
-"""Checks that are Python functions: `python:module.function`, or the function itself from Python.
+"""Checks that are Python functions, written as `python:module.function` or passed as functions.
 
-docs/checks.md describes the arguments and results of such functions. They run in this process, with all its
-rights. Only modules that the user named are imported.
+docs/checks.md describes the arguments and results of such functions. The functions run in this
+process, with all rights. Only modules that the user named are imported.
 """
 
 from __future__ import annotations
@@ -65,17 +65,17 @@ class FunctionCheck:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `python:module.function`."""
         return f"python:{self.path}"
 
     @property
     def demand(self) -> str:
-        """The function's attribute `demand`, a sentence for the model; empty if it has none."""
+        """The function's attribute `demand`, a sentence for the model; empty if missing."""
         demand = getattr(self.function, "demand", "")
         return demand if isinstance(demand, str) else ""
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
-        """Call the function and read its result."""
+        """Call the function, and convert the result to an outcome."""
         result = self.function(answer, prompt) if takes_prompt(self.function) else self.function(answer)
 
         async def later() -> Outcome:
@@ -118,7 +118,7 @@ def demands(text: str) -> Callable[[F], F]:
             return "please" in answer.lower()
 
     Raises:
-        UsageError: `text` is not a string, or the decorated object cannot store it.
+        UsageError: `text` is not a string, or the decorated object cannot store a demand.
     """
     if not isinstance(text, str):
         raise UsageError(
@@ -142,7 +142,7 @@ def imported(name: str, path: str) -> ModuleType:
 
     Raises:
         CheckSyntaxError: There is no such module.
-        CheckError: Importing it failed.
+        CheckError: Importing the module failed.
     """
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -160,7 +160,7 @@ def imported(name: str, path: str) -> ModuleType:
 
 
 def takes_prompt(function: Callable[..., Any]) -> bool:
-    """Return whether a function accepts the prompt: its second parameter is required, or named `prompt`."""
+    """Return whether a function accepts the prompt: the second parameter is required, or named `prompt`."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:  # some C functions have no signature

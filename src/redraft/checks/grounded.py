@@ -1,11 +1,11 @@
-"""`grounded`: check by rules that an answer's numbers, names, dates and quotations occur in its prompt.
+"""`grounded`: check by rules that an answer's numbers, names, dates and quotations occur in the prompt.
 
-A number includes its scale, unit, currency and sign; a date includes its weekday and month. A fact
+A number includes the scale, unit, currency and sign. A date includes the weekday and month. A fact
 may have several readings: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
 Nothing is converted: 60 minutes are not an hour. A capitalised word at the beginning of a sentence, label or
-value is a name only if it is not a common English word (`common_words.txt`); in other languages, it is not
-checked. Relations between facts, and `one` to `twelve` without a unit, are not checked. The prompt is read
-generously: a name in it may be in lower case, and a date may lack its weekday, or have its year elsewhere.
+value is a name only if it is not a common English word (`common_words.txt`); in other languages, no such word
+is checked. Relations between facts, and `one` to `twelve` without a unit, are not checked. The prompt's names
+may be in lower case, and the prompt's dates may lack the weekday, or have the year elsewhere.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TABLES = files("redraft.checks").joinpath("calendar.txt").read_text("utf-8").sp
 _ROWS = [[line.split() for line in table.splitlines() if line[:1] != "#"] for table in _TABLES]
 MONTHS, DAYS = ([names[0] for names in rows] for rows in _ROWS)
 MONTH_OF, DAY_OF = ({name: place for place, names in enumerate(rows) for name in names} for rows in _ROWS)
-"""The names of months and days in seven languages, and the number of each, from 0."""
+"""Map the names of months and days in seven languages to numbers, from 0."""
 ENGLISH = {name: names[0] for rows in _ROWS for names in rows for name in names}
 _SMALL = _list(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -130,7 +130,7 @@ _COUNT = frozenset(("count",))
 
 
 class Amount(NamedTuple):
-    """A number in one of its possible readings."""
+    """A possible reading of a number."""
 
     value: Decimal
     scale: int = 1
@@ -154,7 +154,7 @@ class Date(NamedTuple):
 
     @property
     def falls_on(self) -> int | None:
-        """The weekday, if it is given or can be computed."""
+        """The weekday, given or computed; None if unknown."""
         try:
             follows = date(self.year or 0, self.month, self.day or 0).weekday()
         except ValueError:
@@ -190,7 +190,7 @@ def _things(match: regex.Match[str]) -> str:
 
 
 def amounts_in(text: str) -> Iterator[Amount]:
-    """Yield the readings of all numbers in a text, including those within words."""
+    """Yield the readings of all numbers in a text, including numbers within words."""
     rest = DATE.sub(" . ", text)
     for pattern in (AMOUNT, SPOKEN):
         for match in pattern.finditer(rest):
@@ -203,7 +203,7 @@ def amounts_in(text: str) -> Iterator[Amount]:
 
 @lru_cache(maxsize=16)
 def scales_in(text: str) -> frozenset[int]:
-    """Return the scales that a text names without a number: `in millions`, `(k)`."""
+    """Return the factors in a text without a number: 1,000,000 for `in millions`, 1,000 for `(k)`."""
     found = (match[0].lower().removesuffix("s") for match in _SCALE.finditer(text))
     return frozenset(_SCALES.get(word) or _LETTERS[word] for word in found)
 
@@ -223,7 +223,7 @@ def _readings(text: str) -> Iterator[Decimal]:
 
 
 def spoken(text: str) -> list[Decimal]:
-    """Return the numbers that words name: `two hundred and five` is one number, `two and five` are two."""
+    """Return the numbers in words: `two hundred and five` is one number, `two and five` are two numbers."""
     found = list[Decimal]()
     total = group = Decimal(0)
     for word in regex.findall(r"[a-z]+", text.lower()):
@@ -318,7 +318,7 @@ class Source:
 
     @classmethod
     def of(cls, text: str) -> Source:
-        """Read a prompt."""
+        """Find the facts of a prompt."""
         plain = regex.sub(r"(?<=\S)\n(?=\S)", " ", _plain(text))  # a line may end within a date
         words = _WORD.findall(plain)
         amounts: dict[Decimal, set[Amount]] = defaultdict(set)
@@ -345,20 +345,20 @@ class Source:
         )
 
     def has(self, text: str) -> bool:
-        """Return whether a text occurs as a whole, ignoring punctuation and spaces between its words."""
+        """Return whether a whole text occurs in the prompt, ignoring punctuation and spaces between words."""
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
     def has_word(self, word: str) -> bool:
-        """Return whether a word occurs in some form. A word in capitals may stand for initials or a unit."""
+        """Return whether the prompt has any form of a word. Capitals may stand for initials or a unit."""
         initials = "US" if word == "USA" else word
         unit = UNITS.get(word.lower(), frozenset())
         others = word.isupper() and (initials in self.initials or not unit.isdisjoint(self.units))
         return others or not self.words.isdisjoint(_stems(word))
 
     def has_amount(self, amount: Amount, scales: frozenset[int]) -> bool:
-        """Return whether the prompt has a number with its unit and sign.
+        """Return whether the prompt has an amount, with the same unit and sign.
 
-        A number without a scale may have one of `scales`, which the answer states elsewhere: `in millions`.
+        A number without a scale may have any of `scales`, which the answer states elsewhere: `in millions`.
         """
         vague = frozenset() if self.english else _COUNT  # `24 heures` are 24 hours
         known, free = self.units | DURATIONS | _COUNT, self.units - self.used  # `in euros: 80 covers it`
@@ -381,7 +381,7 @@ class Source:
         return found.scale == 1 and amount.scale in self.scales
 
     def has_date(self, date: Date) -> bool:
-        """Return whether a date occurs with all its known parts. The prompt may give the year elsewhere."""
+        """Return whether a date's known parts occur in the prompt. The year may occur elsewhere."""
         for other in self.dates:
             apart = other.year is None and Decimal(date.year or 0) in self.amounts
             year = apart or date.year in (None, other.year)
@@ -393,7 +393,7 @@ class Source:
 
 @lru_cache(maxsize=16)
 def source_of(prompt: str) -> Source:
-    """Return the facts of a prompt. They are cached, so that further answers take less time."""
+    """Return the facts of a prompt. The facts are cached for further answers."""
     return Source.of(prompt)
 
 
@@ -409,7 +409,7 @@ class Grounded:
     )
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Pass if all facts occur in the prompt. Otherwise the score is the share of facts that occur."""
+        """Pass if all facts occur in the prompt. Otherwise the score is the share of facts found."""
         source = source_of(prompt.said)
         text = _plain(unescaped(answer))
         seen = list(facts_in(text, source))
@@ -434,7 +434,7 @@ class Grounded:
 
 
 def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int, int]]]:
-    """Yield each quotation, date, number and name as (description, whether the source has it, place)."""
+    """Yield each quotation, date, number and name as (description, whether known, (begin, end))."""
     rest = _LIST_MARK.sub(_end, _PLACEHOLDER.sub(_end, answer))
     for what, pattern, holds in _KINDS:
         kept, pieces = 0, list[str]()
@@ -489,7 +489,7 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
     (_NUMBER + "{}", AMOUNT, _number),
     (_NUMBER + "{}", SPOKEN, _spoken),
 )
-"""For each kind of fact: its description, its pattern, and a function that looks it up (None if unsure)."""
+"""Rows of a description, a pattern of facts, and a function that looks up a fact (None if unsure)."""
 
 
 def _names(text: str, source: Source) -> Iterator[tuple[str, tuple[int, int]]]:

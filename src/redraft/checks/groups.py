@@ -1,4 +1,4 @@
-r"""Combine checks as `any(A; B)` and `all(A; B)`, and parse and write their parts.
+r"""Combine checks as `any(A; B)` and `all(A; B)`, and parse and write such groups.
 
 Outside parentheses, a check's argument is the rest of the text, unchanged. Inside, a backslash escapes `;`,
 an unbalanced parenthesis, and a backslash.
@@ -48,7 +48,7 @@ class AllOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """The joined forms of the parts, without those that conflict."""
+        """The joined `Form`s of the parts, without conflicting `Form`s."""
         form, _ = joined((part.name, form) for part in self.parts if (form := form_of(part)))
         return form
 
@@ -57,7 +57,7 @@ class AllOf(_Group):
         return "lost" if any(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Run all parts concurrently, and join the messages of those that fail."""
+        """Run all parts concurrently, and join the messages of the parts that fail."""
         outcomes = await base.together([outcome_of(part, answer, prompt) for part in self.parts])
         score = fsum(outcome.score for outcome in outcomes) / len(outcomes)
         if faults := [outcome for outcome in outcomes if not outcome.passed]:
@@ -74,13 +74,13 @@ class AnyOf(_Group):
 
     @property
     def demand(self) -> str:
-        """The demands of the parts; empty if a part has none, because passing that part may suffice."""
+        """The demands of the parts; empty if any part has no demand, because passing any part suffices."""
         demands = [demand_of(part) for part in self.parts]
         return f"Do one of these: {' Or: '.join(demands)}" if all(demands) else ""
 
     @property
     def form(self) -> Form | None:
-        """The form of the first part that has one."""
+        """The `Form` of the first part that has a `Form`, or None."""
         return next(filter(None, map(form_of, self.parts)), None)
 
     def prefix(self, text: str) -> Prospect:
@@ -88,7 +88,7 @@ class AnyOf(_Group):
         return "lost" if all(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Run the parts in turn until one passes. If none passes, join all their messages."""
+        """Run the parts in turn until one passes. If no part passes, join all messages."""
         outcomes: list[Outcome] = []
         for part in self.parts:
             outcomes.append(await outcome_of(part, answer, prompt))
@@ -102,7 +102,7 @@ class AnyOf(_Group):
 class Auto:
     """`auto`: the answer meets the demands that rules find in the prompt.
 
-    A chain replaces `auto` with the checks derived from its prompt. In a group or a reward, `auto` runs them.
+    A chain replaces `auto` with checks derived from the prompt. A group or a reward runs `auto` as a check.
     """
 
     name: str = "auto"
@@ -119,7 +119,7 @@ class Auto:
 def derived(prompt: Prompt) -> tuple[Check, ...]:
     """Return the checks demanded by a prompt's instruction or, in a conversation, by the user's last message.
 
-    A check that needs a package which is not installed is left out, with a warning.
+    A check whose package is not installed is left out, with a warning.
     """
     from redraft.checks.derive import checks_in
     from redraft.checks.parse import parse_check
@@ -143,7 +143,7 @@ def without_auto(checks: Iterable[Any], prompt: Prompt) -> tuple[Any, ...]:
 
 
 def group_of(written: Written) -> AllOf | AnyOf:
-    """Parse the parts of a group."""
+    """Parse `any(A; B)` or `all(A; B)`."""
     kind, rest = written.kind, written.rest
     if not rest.startswith("("):
         raise written.error(f"{kind} needs its checks in parentheses")
@@ -164,7 +164,7 @@ def group_of(written: Written) -> AllOf | AnyOf:
 
 
 def closing(text: str) -> int | None:
-    """Return the position of the parenthesis that closes the one at the start of a text, or None."""
+    """Return the position of the parenthesis that closes a text's first parenthesis, or None."""
     return next((index for index, _, depth in _nested(text) if depth == 0), None)
 
 

@@ -1,9 +1,9 @@
 """IFEval's 25 types of constraints as checks: `ifeval:keywords:existence {"keywords": ["rain"]}`.
 
-Each type decides as the paper's program does (Zhou et al., arXiv:2311.07911), so that published scores are
+Each type decides as the paper's program (Zhou et al., arXiv:2311.07911), so that published scores are
 comparable. But `segment` replaces nltk for splitting sentences and finding capital words, and fastText
 replaces langdetect for recognising languages: docs/evaluate.md lists the differences. Many types have a form
-that steers a model. Many also detect, while an answer streams, that no continuation can meet the constraint.
+that steers a model, and detect that no continuation of a streaming answer can meet the constraint.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Values = Mapping[str, Any]  # the arguments of a constraint, as in `kwargs` of I
 Decision = tuple[bool, str]  # whether the constraint is met, and the finding: `it has 3 words`
 Decide = Callable[[str, Values], Decision]
 Lost = Callable[[str, Values], bool]
-"""A function of the beginning of an answer. It returns whether no continuation can meet the constraint."""
+"""A function that returns whether no continuation of an answer's beginning can meet the constraint."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _type(
 ) -> Callable[[Decide], Decide]:
     """Return a decorator that registers a type. `values` defaults to the placeholders in `demand`.
 
-    `grows` is for constraints that stay broken once broken. It returns the part of a text that is final.
+    `grows` returns the part of a streaming text that is final, for constraints that more text cannot fix.
     """
 
     def add(decide: Decide) -> Decide:
@@ -462,7 +462,7 @@ class Constraint:
 
     @classmethod
     def of(cls, kind: object, values: object) -> Self:
-        """Check the type and the arguments. Arguments that are null are left out."""
+        """Validate the type and the arguments of a constraint. Null arguments are left out."""
         if not isinstance(kind, str) or kind not in TYPES:
             hint = f"IFEval's types: {' '.join(TYPES)}"
             raise CheckSyntaxError(f"IFEval has no constraint {shown(kind)}.", hint=hint)
@@ -488,7 +488,7 @@ class Constraint:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `ifeval:TYPE {"name": value}`."""
         values = f" {json.dumps(self.values, ensure_ascii=False)}" if self.values else ""
         return f"ifeval:{self.kind}{values}"
 
@@ -501,12 +501,12 @@ class Constraint:
 
     @property
     def schema(self) -> Any:
-        """The JSON Schema, if the constraint demands that the whole answer is JSON."""
+        """A JSON Schema if the constraint demands that the whole answer is JSON; otherwise None."""
         return Json().schema if self.kind == "detectable_format:json_format" else None
 
     @property
     def form(self) -> Form | None:
-        """The form that steers a model to meet the constraint; None if there is none."""
+        """A `Form` that steers a model to meet the constraint, or None."""
         make = TYPES[self.kind].form
         return make(self.values) if make else None
 
@@ -556,7 +556,7 @@ def _misused(kind: str, problem: str) -> CheckSyntaxError:
 def loosened(answer: str) -> list[str]:
     """Return the variants of an answer for IFEval's loose score: without first line, last line or both.
 
-    Each variant is also returned without asterisks. Models often add `Sure, here it is:` and Markdown.
+    Each variant is also returned without asterisks. Models often add a line `Sure, here it is:`, or Markdown.
     """
     lines = answer.split("\n")
     cut = [answer, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]

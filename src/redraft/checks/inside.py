@@ -1,8 +1,8 @@
-"""Run a program and its tests. `sandbox` starts this file inside the sandbox.
+"""Run a program and tests of the program. `sandbox` starts this file inside the sandbox.
 
-The job is read from standard input. A line of JSON is written when this script is ready, when the program is
-loaded, and after each test. Program and tests share this interpreter; docs/checks.md lists what a program
-could fake because of that. Only the standard library is available.
+The program and tests are read from standard input, as JSON. A line of JSON is written when this script is
+ready, when the program is loaded, and after each test. Because program and tests share this interpreter, a
+program can fake results (docs/checks.md). Only the standard library is available.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DISK = 64 * 1024 * 1024  # most bytes in a file, and in /tmp
 
 
 def main(seconds: int) -> None:
-    """Run the job within `seconds` of CPU time."""
+    """Run the program and tests within `seconds` of CPU time."""
     job = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     _limit(seconds)

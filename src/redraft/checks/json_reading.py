@@ -1,8 +1,8 @@
 """Find and read the JSON in a text, in the same way for checks, `output=`, criticisms and the server.
 
 Models put fences and sentences around JSON. The JSON of a text is the first of these that exists: the whole
-text, the only block marked as json, the content of a fence around the text, the only object or list. Broken
-JSON, or an object with a repeated name, is never skipped for other JSON. Several objects are an error.
+text, the only block marked as json, the content of a fence around the text, the only object or list. Several
+objects are an error, and so is broken JSON or a repeated name, even if other JSON follows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LONG = 1000  # characters: text that is valid JSON for this long is meant as JSO
 _SPACE = re.compile(r"[\s\ufeff]*")
 _START = re.compile(r"""\{(?=\s*["'}\w])|\[(?=\]|\s*(?:["{\[\]\d-]|true|false|null))""")
 _MEANT = re.compile(r"""(?:\[\s*)?\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*"[^"\n]*"\s*,""")
-"""Matches text that can only be meant as JSON. If it cannot be read, the JSON is broken."""
+"""Matches text that can only be meant as JSON. If the text cannot be read, the JSON is broken."""
 
 
 class NotJson(ValueError):
@@ -37,7 +37,7 @@ class NotJson(ValueError):
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, such as `json`, and the range of its content."""
+    """A fenced block: the language, such as `json`, and the range of the content."""
 
     mark: str
     begin: int
@@ -64,7 +64,7 @@ def read_json(answer: str) -> tuple[Any, str]:
 
 
 def text_of(chain: Chain, answer: str) -> str:
-    """Return a chain's answer for other programs: only its JSON, if JSON was requested and found."""
+    """Return a chain's answer for other programs: only the JSON, if JSON was requested and found."""
     return answer if chain.value is None else read_json(answer)[1]
 
 
@@ -72,7 +72,7 @@ _BEGINS = re.compile(r"[{\[]")
 
 
 def json_so_far(text: str) -> Any:
-    """Return the value of unfinished JSON so far; None if it has not begun or is broken."""
+    """Return the value of unfinished JSON so far; None if the JSON has not begun or is broken."""
     marked = [block.begin for block in fenced(text) if block.mark == "json"]
     begin = _BEGINS.search(text, marked[0] if marked else 0)
     if begin is None:
@@ -87,7 +87,7 @@ def json_so_far(text: str) -> Any:
 
 
 def fenced(text: str) -> list[Block]:
-    """Return the fenced blocks of a text. The last one may be unclosed."""
+    """Return the fenced blocks of a text. The last block may be unclosed."""
     found: list[Block] = []
     fence, mark, begin, at = "", "", 0, 0
     for line in text.split("\n"):
@@ -189,7 +189,7 @@ def json_in(answer: str) -> tuple[int, str]:
 
 
 def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
-    """Return the character range of a place in an answer; None if the answer has no such place."""
+    """Convert a place (a range or a JSON pointer) to a range of characters; None if not found."""
     if not isinstance(place, str):
         return place if 0 <= place[0] <= place[1] <= len(answer) else None
     first, text = json_in(answer)
@@ -198,7 +198,7 @@ def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
 
 
 def pointer_at(answer: str, begin: int, end: int) -> str | None:
-    """Return the pointer of the smallest value that covers these characters of an answer, or None."""
+    """Return the pointer of the smallest JSON value that covers a range of an answer, or None."""
     (first, text), path, at = json_in(answer), list[str | int](), 0
     if first < 0 or not first <= begin <= end <= first + len(text):
         return None
@@ -211,10 +211,10 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 
 
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
-    """Return the start and end of the value at `keys` in a JSON text, and the text to insert before it.
+    """Return (begin, end, ""): the range of the value at `keys` in a JSON text.
 
-    If only the last property is missing, the range is where to insert it, and the text is its name; otherwise
-    the text is empty. Return None if more is missing.
+    If only the last property is missing, return the position for the property as an empty range, and the
+    property's name with a colon. Return None if more keys are missing.
     """
     begin, end = _after_space(text, 0), len(text.rstrip())
     for depth, key in enumerate(keys, start=1):
@@ -231,7 +231,7 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
 
 
 def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the span of a member and its comma. If the member is first, `others` after it are included."""
+    """Return the range of a member and a comma. The range of a first member includes `others` that follow."""
     around = span_of(text, keys[:-1])
     members = [*_members(text, around[0])] if around and not around[2] else []
     names = [str(name) for name, *_ in members]
@@ -247,7 +247,7 @@ def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]
 
 
 def with_last(text: str, names: Collection[str]) -> str:
-    """Return the text of an object, with the members of these names moved to its end."""
+    """Return the text of an object, with the members called `names` moved to the end."""
     found = sorted(_members(text, _after_space(text, 0)), key=lambda member: member[0] in names)
     parts = (f"{json.dumps(name, ensure_ascii=False)}: {text[begin:end]}" for name, begin, end in found)
     return f"{{{', '.join(parts)}}}"

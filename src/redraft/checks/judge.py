@@ -1,6 +1,6 @@
-"""Checks by a model: a judge scores the answer by a rubric, or a reward model scores it directly.
+"""Checks by a model: a judge scores the answer by a rubric, or a reward model scores the answer directly.
 
-The judge explains first and writes its score on the last line. If the score is missing, the judge is asked
+The judge explains first and writes the score on the last line. If the score is missing, the judge is asked
 once more. A reward model's score is the logistic function of the reward. Rewards rank answers to the same
 prompt, so a threshold suits only one model and one kind of prompt.
 """
@@ -74,7 +74,7 @@ class Judge:
 
     @classmethod
     def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR, *, thoughts: bool = False) -> Self:
-        """Return the check. Its rubric is the content of the file `source`, or else `source` itself."""
+        """Return a check with a rubric: the content of the file `source`, or else `source` itself."""
         if engine is None:
             raise CheckSyntaxError(f"judge:{source:.60}: there is no judge model.", hint=_HINT)
         if not 1 <= bar <= MAX_SCORE:
@@ -83,12 +83,12 @@ class Judge:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `judge:RUBRIC`."""
         option = ", ".join([str(self.bar)] * (self.bar != JUDGE_BAR) + ["reasoning"] * self.thoughts)
         return f"judge{f'[{option}]' if option else ''}:{self.source}"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Ask the judge. Its reasons become the message, and (score - 1) / 9 becomes the score.
+        """Ask the judge. The judge's reasons become the message, and (score - 1) / 9 becomes the score.
 
         Raise `NoScore` if the judge's replies end without a score, even after a reminder.
         """
@@ -162,7 +162,7 @@ class Reward:
 
     @classmethod
     def of(cls, source: str, bar: float = REWARD_BAR) -> Self:
-        """Load a reward model, and return its check."""
+        """Load a reward model, and return a check that uses the model."""
         if not 0 < bar < 1:
             message = f"reward[{bar:g}]: the score must be between 0 and 1."
             raise CheckSyntaxError(message, hint="Write reward[0.7]:PATH")
@@ -174,11 +174,11 @@ class Reward:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `reward:PATH`."""
         return f"reward{'' if self.bar == REWARD_BAR else f'[{self.bar:g}]'}:{self.source}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Pass if the reward model's score reaches the bar."""
+        """Pass if the reward model's score is at least `bar`."""
         reward = self.model.score([(prompt, answer)])[0]
         score = logistic(reward)
         message = f"The reward model gives the answer {score:.2f} of 1 (reward {reward:+.2f})"

@@ -1,4 +1,4 @@
-"""Define the kinds of checks: their written forms, their lines in `--help`, and how to make a check.
+"""Define the kinds of checks: the written form, the line in `--help`, and a function that makes a check.
 
 A kind is a plugin of the group `redraft.checks`. redraft's own kinds are here. The module of a check is
 imported when the check is made, so that `--help` stays fast.
@@ -36,14 +36,14 @@ class CheckKind(Kind):
     """A kind of check.
 
     Attributes:
-        form: Its written form, such as `contains:TEXT`.
+        form: The written form, such as `contains:TEXT`.
         about: The condition that an answer must meet, for `--help`.
-        make: Makes a check, or raises `Written.error`. It reads and imports all that the check needs, so that
+        make: Makes a check, or raises `Written.error`. All that the check needs is read and imported, so that
             faults show before an answer is paid for.
-        writer: Who may write such a check. `anyone`: it computes on the answer's text alone, runs nothing,
-            reads no file and asks no model. `data`: it may read files. `user`: it may run programs.
-        takes_option: Whether it may have an option in brackets: `judge[8]:…`.
-        asks_judge: Whether it asks the model that `--judge` names (`Written.judge`).
+        writer: Who may write such a check. `anyone`: the check needs no file, program or model. `data`: the
+            check may read files or load models. `user`: the check may run functions, programs or a judge.
+        takes_option: Whether the check may have an option in brackets: `judge[8]:…`.
+        asks_judge: Whether the check asks the model that `--judge` names (`Written.judge`).
     """
 
     form: str
@@ -60,14 +60,14 @@ class CheckKind(Kind):
             raise ValueError(f"CheckKind.writer is {self.writer!r:.60}, not one of {known}")
 
     def allows(self, writer: Writer) -> bool:
-        """Return whether a writer may use this kind. The user may use all kinds."""
+        """Return whether a writer may use the kind. The user may use all kinds."""
         order = get_args(Writer)
         return order.index(self.writer) <= order.index(writer)
 
 
 @dataclass(frozen=True)
 class Written:
-    """A check split into its parts: `command`, `10s` and `:pytest -q`, from `command[10s]:pytest -q`."""
+    """The parts of a check's short form: `command`, `10s` and `:pytest -q`, of `command[10s]:pytest -q`."""
 
     kind: str
     form: str  # the written form of its kind, for errors
@@ -92,13 +92,13 @@ class Written:
         return argument
 
     def error(self, problem: str) -> CheckSyntaxError:
-        """Return an error whose hint shows the form of this kind of check."""
+        """Return an error whose hint shows how to write such a check."""
         return CheckSyntaxError(f"{problem}.", hint=f"Write {self.form}. {SEE}")
 
 
 @cache
 def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
-    """Return the kinds that a writer may use, by name: redraft's in this module's order, then plugins'."""
+    """Return the kinds that a writer may use, by name. redraft's kinds come first, in this module's order."""
     found = load_all("redraft.checks", CheckKind)
     places = {id(value): place for place, value in enumerate(globals().values())}
     names = sorted(found, key=lambda name: places.get(id(found[name]), len(places)))
@@ -106,7 +106,7 @@ def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
 
 
 def may_ask_judge(check: str) -> bool:
-    """Return whether the short form of a check names a kind that asks a judge."""
+    """Return whether a check as text, such as `judge:RUBRIC`, may ask a judge model."""
     known = plugins("redraft.checks")
     for name in known.keys() & set(re.findall(r"[\w-]+", check)):
         with suppress(RedraftError):  # a kind that does not load asks no judge

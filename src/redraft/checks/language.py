@@ -38,7 +38,7 @@ _NAMES = """
     ukrainian:uk urdu:ur vietnamese:vi
 """
 BY_NAME = dict(pair.split(":") for pair in _NAMES.split())
-"""The English names of languages, and their ISO 639 codes."""
+"""Maps the English names of languages to ISO 639 codes."""
 
 NEAR = (
     "da nn no|bs hr sh sr|id jv min ms su|an ast es gl|als bar de lb nds pfl|af fy li nl vls|cs sk|wuu yue zh"
@@ -46,7 +46,7 @@ NEAR = (
 )
 """Families of languages that the model confuses in short texts."""
 LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}
-"""Maps a language to those that the model often finds in its place."""
+"""Maps a language to languages that the model often reports instead."""
 
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
 PROBABLE = 0.5  # least probability to trust
@@ -63,19 +63,19 @@ def language_of(text: str) -> str | None:
 
 
 def code_of(written: str) -> str | None:
-    """Return the ISO 639 code of a named language; None if unknown. `Swiss German` counts as German."""
+    """Return the ISO 639 code for a language's name; None if unknown. `Swiss German` counts as German."""
     name = (written.lower().split() or [""])[-1].partition("-")[0]
     return BY_NAME.get(name, name if name in LANGUAGES else None)
 
 
 def near(code: str) -> frozenset[str]:
-    """Return the codes of a language and of those that the model confuses with it in short texts."""
+    """Return all codes of a language's family in `NEAR`, or only the language's code."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))
     return next((family for family in families if code in family), frozenset([code]))
 
 
 def probabilities(text: str) -> dict[str, float]:
-    """Return the probability that a text is in each language, by the language's code."""
+    """Return the probability of each language for a text, by language code."""
     return {str(item["lang"]): float(item["score"]) for item in _detector().detect(text, k=len(LANGUAGES))}
 
 
@@ -116,7 +116,7 @@ class Language:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `language:en`."""
         return f"language:{self.code}"
 
     @property
@@ -125,7 +125,7 @@ class Language:
         return f"Write the answer in {language_name(self.code)}."
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Fail if the answer is clearly in another language. The score is the probability of the right one.
+        """Fail if the answer is clearly in another language. The score is the right language's probability.
 
         The threshold grows with the length, because a name or a foreign word misleads in a short text.
         """
@@ -176,7 +176,7 @@ class Language:
 
 
 def language_name(code: str) -> str:
-    """Return the name of a language, or a description with its code."""
+    """Return the English name of a language or, if unknown, a description with the code."""
     names = {code: name.capitalize() for name, code in BY_NAME.items()}
     return names.get(code, f"the language with the ISO 639 code {code}")
 

@@ -1,8 +1,8 @@
 r"""Decide whether two texts are the same mathematical answer, as `\frac12`, `1/2` and `$\dfrac{1}{2}$` are.
 
-Spellings are brought to one form, and formulas are computed. Units, a leading `x =` and a list's order do
-not count. Rational numbers stay exact; others are compared to nine digits. Formulas with letters are the same
-if they agree for three sets of values, which is wrong less than once in a million.
+Spellings are normalised, and formulas are computed. Units, a leading `x =` and a list's order do not count.
+Rational numbers are compared exactly, other numbers to nine digits. Formulas with letters are the same if the
+values are equal for three substitutions of the letters, which is wrong less than once in a million.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fractions import Fraction
 import regex
 
 MOST_CHARACTERS = 500
-"""The most characters to parse, because brackets may nest too deeply. MATH's longest answer has 63."""
+"""The most characters to parse: longer texts may nest too deeply. MATH's longest answer has 63 characters."""
 
 _BRACES = r"(?P<{0}>\{{(?:[^{{}}]|(?&{0}))*\}})"
 _A, _B = _BRACES.format("a"), _BRACES.format("b")
@@ -177,7 +177,7 @@ _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
 def value_of(formula: str) -> Hashable | None:
     """Return a value that is equal for equal formulas; None if the text is not a formula.
 
-    The value of an equation or inequality is the difference of its sides, up to a factor.
+    The value of an equation or inequality is the difference of the sides, up to a factor.
     """
     try:
         found = [_Reader(_TOKEN.findall(formula), point).whole() for point in range(_POINTS)]
@@ -215,7 +215,7 @@ class _Reader:
         return self.tokens[self.place]
 
     def take(self, *wanted: str) -> str:
-        """Return the next token and advance, if it is one of `wanted` (default: any); otherwise return ""."""
+        """Return the next token and advance, if the token is in `wanted` (default: any), or return ""."""
         found = self.next
         if not found or (wanted and found not in wanted):
             return ""
@@ -227,7 +227,7 @@ class _Reader:
             raise ValueError(self.next)
 
     def whole(self) -> tuple[Scalar, str]:
-        """Return the value of the formula, and its relation, such as `=`; "" if it has no relation."""
+        """Return the value of the formula and the relation, such as `=`; "" if there is no relation."""
         value, relation = self.sum(), self.take("=", "<", ">")
         if relation:
             relation += self.take("=")
@@ -262,7 +262,7 @@ class _Reader:
         return -self.signed() if self.take("-") else self.mixed()
 
     def mixed(self) -> Scalar:
-        r"""Read a factor. A whole number before a fraction is added to it: `1\frac{3}{4}`."""
+        r"""Read a factor. A whole number before a fraction is added to the fraction: `1\frac{3}{4}`."""
         whole = self.next.isdecimal()
         value = self.power()
         if whole and self.next == r"\frac" and isinstance(value, Fraction):
@@ -355,7 +355,7 @@ def _choose(total: Scalar, chosen: Scalar) -> Fraction:
 
 
 def raised(base: Scalar, power: Scalar) -> Scalar:
-    """Return a power, exact if it is rational."""
+    """Return a power, exact if the power is rational."""
     if isinstance(base, Fraction) and isinstance(power, Fraction):
         root = _root(base, power.denominator)
         bits = max(root.numerator.bit_length(), root.denominator.bit_length()) if root is not None else 0

@@ -29,7 +29,7 @@ from redraft.errors import UsageError, shown
 
 @dataclass(frozen=True)
 class OutputCheck:
-    """The answer is JSON that pydantic can turn into a value of a type."""
+    """A check that the answer is JSON that pydantic can convert to a value of a type."""
 
     type: Any  # the user's type: a pydantic model, `list[Model]`, a union, a TypedDict
     adapter: TypeAdapter[Any] = field(repr=False, compare=False)
@@ -37,17 +37,17 @@ class OutputCheck:
 
     @property
     def name(self) -> str:
-        """The name in records; this check has no short form."""
+        """The check's name in results, which `parse_check` does not accept."""
         return f"output:{_name_of(self.type)}"
 
     @property
     def schema(self) -> Mapping[str, Any]:
-        """The type's JSON Schema. It forbids additional fields, because weak models would invent some."""
+        """The type's JSON Schema, which forbids additional fields, because weak models invent fields."""
         return cast("Mapping[str, Any]", _closed(self.adapter.json_schema()))
 
     @property
     def demand(self) -> str:
-        """A sentence that asks for JSON of this schema."""
+        """A sentence that asks for JSON that fits the schema."""
         return demand_of_schema(self.schema)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
@@ -66,7 +66,7 @@ class OutputCheck:
 
 
 def _places(value: Any, errors: Sequence[Any]) -> Iterator[str]:
-    """Yield the pointers of wrong values. For a union, only the faults of the closest type count.
+    """Yield the JSON pointers of wrong values. For a union, only the faults of the closest type count.
 
     If several types are equally close, yield the pointer of the union's whole value.
     """
@@ -85,7 +85,7 @@ def _places(value: Any, errors: Sequence[Any]) -> Iterator[str]:
 
 
 def _path(value: Any, loc: Sequence[str | int], *, missing: bool) -> tuple[list[str | int], int, Any]:
-    """Split pydantic's `loc`: return its keys, the number of keys before a type name, and that name."""
+    """Return the JSON keys of pydantic's `loc`, the number of keys before a type name, and the name."""
     path, at, tag = list[str | int](), 0, None
     for number, key in enumerate(loc, start=1):
         held = isinstance(value, dict) and (key in value or (missing and number == len(loc)))
@@ -115,7 +115,7 @@ def from_type(output: Any) -> OutputCheck:
     """Return a check that an answer is JSON for a type.
 
     Raises:
-        UsageError: Pydantic cannot read the type from JSON, or it is a function, which pydantic would call.
+        UsageError: Pydantic cannot read `output` from JSON, or `output` is a function.
     """
     if isinstance(output, str | Mapping | list):  # to pydantic these are source code, or its own schemas
         hint = f"Give {_TYPES}. A JSON Schema goes into checks=[…]."
@@ -164,7 +164,7 @@ def _name_of(output: Any) -> str:
 
 
 def parse_output(check: OutputCheck, answer: str) -> Any:
-    """Return the value in an answer, or None if the answer fails the check."""
+    """Convert an answer to a value of the check's type; None if the answer fails the check."""
     try:
         return check.adapter.validate_json(read_json(answer)[1], context=check.context)
     except (NotJson, ValidationError):

@@ -3,7 +3,7 @@
     check     = kind | kind op value | kind [ "[" option "]" ] ":" text | group
     group     = ( "any" | "all" ) "(" check { ";" check } ")"
 
-Parsing does everything that can fail without an answer: it reads files, compiles patterns, imports modules.
+Parsing reads files, compiles patterns and imports modules, so that a check's faults show before an answer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
         writer: Who wrote the check, which decides the allowed kinds (`CheckKind.writer`).
 
     Raises:
-        CheckSyntaxError: The kind is unknown or not allowed, or its form is wrong.
+        CheckSyntaxError: The kind is unknown or not allowed, or the form is wrong.
         PluginError: The package that provides the kind is broken.
         MissingExtra: A check needs a package that is not installed.
         CheckError: Importing a module of `python:` failed.
@@ -54,7 +54,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
 def parse_checks(
     checks: Iterable[str | Check | Mapping[str, Any] | Callable[..., Any]], *, judge: Engine | None = None
 ) -> tuple[Check, ...]:
-    """Parse short forms, `Check` values, JSON Schemas and functions. Errors are as in `parse_check`."""
+    """Convert texts, JSON Schemas and functions to checks. Errors are as in `parse_check`."""
     found: list[Check] = []
     for check in checks:
         if isinstance(check, str):
@@ -77,7 +77,7 @@ def checks_in(record: Chain) -> tuple[Check, ...]:
     """Parse the `checks` field of a record. Data may not start programs or ask a judge.
 
     Raises:
-        CheckSyntaxError: The field is not a text or a list of texts, or one of them is wrong.
+        CheckSyntaxError: The field is not a text or a list of texts, or a text is not an allowed check.
     """
     source = record.meta.get("source")
     found = source.get("checks") if isinstance(source, Mapping) else None

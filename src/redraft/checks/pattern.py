@@ -1,7 +1,7 @@
 """Search a model's text for a user's regular expression, within a time limit.
 
 A pattern such as `^(a+)+$` backtracks forever on some texts. Python's `re` blocks the interpreter meanwhile,
-so neither Ctrl-C nor a budget can stop it. The module `regex` has a time limit and lets other threads run.
+so neither Ctrl-C nor a budget stops a search. The module `regex` has a time limit and lets other threads run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import regex
 REGEX_SECONDS = 2.0  # time limit of a search, in processor time, so that other work does not count
 
 MAX_EXPANDED = 100_000
-"""The most characters of a pattern with counts expanded: `a{9}` has 9. Compiling these takes about 100 MB."""
+"""The longest pattern, with counts expanded: `a{9}` has 9 characters. Compiling takes up to about 100 MB."""
 
 BACKTRACKS = "The pattern backtracks without end: look for a repeat within a repeat, such as (a+)+."
 """The hint for a search that took too long."""
@@ -31,10 +31,10 @@ _limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("in
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Limit this thread's processor time for compiling patterns and for checking and applying schemas.
+    """Limit the thread's processor time in a `with` block that compiles patterns or applies schemas.
 
-    A schema may have thousands of patterns, each taking up to a second. If limits are nested, the earliest
-    end counts.
+    A schema may have thousands of patterns, each taking up to a second. In nested blocks, the
+    earliest end counts.
     """
     before = _limit.set(min(_limit.get(), (time.thread_time() + seconds, seconds)))
     try:
@@ -44,7 +44,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def late() -> str:
-    """Describe the timeout if the time of `within` is over; otherwise return an empty text."""
+    """Return "it took longer than …" if the time of `within` is over; otherwise return an empty text."""
     deadline, seconds = _limit.get()
     return f"it took longer than {seconds:g} s" if time.thread_time() > deadline else ""
 
@@ -60,7 +60,7 @@ def readable(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """Compile a pattern. Raise `BadPattern` if it is invalid or too large, or if `within` has ended."""
+    """Compile a pattern. Raise `BadPattern` if the pattern is invalid or too large, or the time is over."""
     if reason := late():
         raise BadPattern(f"{reason} to compile this pattern and those before it")
     try:

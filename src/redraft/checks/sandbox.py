@@ -39,9 +39,9 @@ Report = dict[str, Any]  # a test's result: `passed` and, if False, the report o
 
 
 async def run_job(job: Job, seconds: float) -> list[Report]:
-    """Load a program and run its tests, each for at most `seconds`.
+    """Load a program and run tests of the program, each for at most `seconds`.
 
-    Return a report on loading, and one on each test, up to the first test in which the program hung or ended.
+    Return a report on loading, and a report on each test, up to the first hang or exit of the program.
     """
     cpu = int(seconds * (len(job["tests"]) + 1)) + 5
     async with turn():
@@ -83,7 +83,7 @@ async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
 
 @contextlib.contextmanager
 def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
-    """Run `inside` in the sandbox, and kill it at the end."""
+    """Run `inside` in the sandbox during a `with` block, and kill the process at the end."""
     with filtering() as number:
         process = subprocess.Popen(  # noqa: S603  (asyncio's subprocesses hang if cancelled early)
             jail(number, cpu),
@@ -174,8 +174,8 @@ memfd_secret 447 447 | shmget 29 194 | msgget 68 186 | semget 64 190 | mq_open 2
 """
 """System calls with their numbers on x86-64 and ARM64, from asm/unistd.h; - stands for no number.
 
-These calls start processes (each would have a memory limit of its own), take memory that no limit counts, or
-reach parts of the kernel that namespaces do not isolate. All fail with EPERM.
+These calls start processes (each with another memory limit), take memory that no limit counts, or reach parts
+of the kernel that namespaces do not isolate. All of these calls fail with EPERM.
 """
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _CLONE_THREAD = 0x00010000
@@ -186,7 +186,7 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000  # from linux/seccomp
 
 @contextlib.contextmanager
 def filtering() -> Iterator[int]:
-    """Yield the descriptor of a file that contains the filter for bubblewrap.
+    """Yield the descriptor of a file that contains bubblewrap's filter of system calls.
 
     The filter is a BPF program on `struct seccomp_data`, which has the call at byte 0, the architecture at 4,
     and the first argument at 16.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from referencing.jsonschema import Schema, SchemaResource
 
 SCHEMA_SECONDS = 10.0
-"""The time limit of a validation, and of checking a schema. It is tested before each keyword."""
+"""The time limit of a validation, and of checking a schema. The limit is tested before each keyword."""
 
 MAX_UNEVALUATED = 10_000
 """The most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
@@ -52,7 +52,7 @@ class GivenUp(Exception):
 
 
 def validator_of(schema: Schema, name: str) -> Validator:
-    """Return a validator. Raise a `CheckSyntaxError` that begins with `name` if the schema is unusable."""
+    """Return a schema's validator. Raise `CheckSyntaxError` about the check `name` if unusable."""
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing.exceptions import NoSuchAnchor, Unresolvable
@@ -83,7 +83,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
 
 @lru_cache(512)
 def fault_of(text: str) -> tuple[str, str] | None:
-    """Return the place and description of a fault in a JSON Schema: `.type`, "'x' is not one of …".
+    """Return the path and description of a fault in a JSON Schema: `.type`, "'x' is not one of …".
 
     Return None if the schema is valid by some draft of the standard, or if checking takes too long.
     """
@@ -157,9 +157,9 @@ class _Impossible:
 
 
 def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
-    """Follow `keys` into a schema. Return the number of keys followed, and the schema of the value there.
+    """Follow `keys` into a schema. Return the number of keys followed, and the schema at the last key.
 
-    The walk ends at the last value that the schema describes. A forbidden value has the schema False.
+    Keys are followed as far as the schema describes values. A forbidden value has the schema False.
     Return None if the schema has references that cannot be followed.
     """
     part, used = schema, 0
@@ -178,7 +178,7 @@ def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
 
 
 def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the schema of an object with these properties. Their schemas come from `schema_at`."""
+    """Return the schema of an object. `parts` maps each property to a schema from `schema_at`."""
     named = {name: part for each in parts.values() for name, part in each.items() if name in _NAMED}
     values = {name: {k: v for k, v in each.items() if k not in _NAMED} for name, each in parts.items()}
     told = {"type": "object", "properties": values, "required": [*values], "additionalProperties": False}
@@ -207,7 +207,7 @@ def _within(schema: Any, part: Any, key: str) -> Any:
 
 
 def target_of(schema: Any, reference: str) -> Any:
-    """Return the part of a schema to which an internal reference points; None if there is none."""
+    """Return the part of a schema to which an internal reference points, or None."""
     for step in reference.split("/")[1:]:
         schema = schema.get(step) if isinstance(schema, Mapping) else None
     return schema
@@ -232,7 +232,7 @@ def _checked(kind: Any, schema: Schema, name: str) -> Validator:
 
 
 def faults(validator: Validator, value: Any, most: int) -> list[Any]:
-    """Return up to `most` `ValidationError`s of a value. Raise `GivenUp` if that takes too long."""
+    """Return up to `most` `ValidationError`s of a value. Raise `GivenUp` if validation takes too long."""
     with within(SCHEMA_SECONDS):
         return list(islice(validator.iter_errors(value), most))
 

@@ -1,8 +1,8 @@
 """Split a text into words, sentences, characters and paragraphs, by rules, so that a count can be explained.
 
-Words follow Unicode's word boundaries (UAX 29): `can't` and `3.14` are one word, `well-known` is two, and
-each Chinese character or kana is one. Punctuation and emoji are not words. In scripts without boundaries,
-such as Thai, each letter counts as a word.
+Words follow Unicode's word boundaries (UAX 29): `can't` is one word, `3.14` is one word, `well-known` is two
+words, and each Chinese character or kana is one word. Punctuation and emoji are not words. In scripts without
+boundaries, such as Thai, each letter counts as a word.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def paragraphs(text: str) -> list[str]:
 def sentences(text: str) -> list[str]:
     """Return the sentences of a text.
 
-    A sentence has a word. It ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？` anywhere, at
-    a blank line, and at the end of a heading or list item. It does not end after a title, an initial or an
+    A sentence has a word. A sentence ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？`, at a
+    blank line, and at the end of a heading or list item. No sentence ends after a title, an initial or an
     abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop.
     """
     found = []
@@ -79,7 +79,7 @@ def sentences(text: str) -> list[str]:
 
 
 def settled(text: str) -> str:
-    """Return the complete words of a streaming text, up to its last white space or Chinese full stop."""
+    """Return the complete words of a streaming text, up to the last white space or Chinese full stop."""
     return text[: max(map(text.rfind, " \n\t。！？｡")) + 1]
 
 
@@ -89,7 +89,7 @@ def line_of(text: str, position: int) -> int:
 
 
 def unix(text: str) -> str:
-    """Return a text with line feeds as its only line breaks."""
+    """Return a text with all line breaks as line feeds."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

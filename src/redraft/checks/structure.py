@@ -1,8 +1,8 @@
-"""Checks of an answer's structure: JSON, its keys, and JSON that fits a schema. `json_reading` finds JSON.
+"""Checks of an answer's structure: JSON, keys of an object, and JSON Schema. `json_reading` finds the JSON.
 
 A model is shown the shape of a schema in TypeScript's notation: `{"name": string (at most 40 characters)}`
-has a quarter of the characters of its schema, and weak models follow it better (benchmarks/apps.py). A schema
-that this notation cannot express is shown as it is.
+has a quarter of the characters of the schema, and weak models follow this notation better
+(benchmarks/apps.py). A schema that this notation cannot express is shown unchanged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Json:
 
     @property
     def schema(self) -> Schema:
-        """Any object or list. Without a schema, models often answer with a bare number, string or word."""
+        """A schema of any object or list, because models often answer with a bare number, string or word."""
         return {"type": ["object", "array"]}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
@@ -51,7 +51,7 @@ class Json:
 
 @dataclass(frozen=True)
 class Keys:
-    """`keys:a,b`: the answer is a JSON object with these keys and no others."""
+    """`keys:a,b`: the answer is a JSON object with exactly these keys."""
 
     keys: tuple[str, ...]
 
@@ -66,7 +66,7 @@ class Keys:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `keys:a,b`."""
         return f"keys:{','.join(self.keys)}"
 
     @property
@@ -76,12 +76,12 @@ class Keys:
 
     @property
     def schema(self) -> Schema:
-        """An object with these keys."""
+        """A schema of an object with exactly these keys."""
         keys: dict[str, Any] = {key: {} for key in self.keys}
         return {"type": "object", "properties": keys, "required": [*keys], "additionalProperties": False}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the keys are exactly these. Another object scores 1/2 or more, depending on its keys."""
+        """Pass if the object has exactly these keys. An object with some of these keys scores above 1/2."""
         try:
             value, _ = read_json(answer)
         except NotJson as error:
@@ -107,7 +107,7 @@ def _keys(keys: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class JsonSchema:
-    """`json-schema:FILE`: the answer fits a JSON Schema, Draft 2020-12 unless the schema names another."""
+    """`json-schema:FILE`: the answer fits a JSON Schema, Draft 2020-12 unless the schema names a draft."""
 
     file: str
     validator: Validator = field(repr=False, compare=False)
@@ -129,7 +129,7 @@ class JsonSchema:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `json-schema:FILE`."""
         return f"json-schema:{self.file}"
 
     @property
@@ -143,7 +143,7 @@ class JsonSchema:
         return demand_of_schema(self.schema)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the JSON fits. The message lists up to three faults with their JSON paths."""
+        """Pass if the JSON fits. The message lists up to three faults with JSON paths."""
         try:
             value, _ = read_json(answer)
             found = faults(self.validator, value, MAX_COUNTED + 1)
@@ -213,7 +213,7 @@ _BOUNDS = {
     "number": ("minimum", "maximum", ""),
     "integer": ("minimum", "maximum", ""),
 }
-"""For each type, the keywords of the lower and the upper bound, and the unit that they count."""
+"""For each type, the keywords of the lower and the upper bound, and the counted unit."""
 
 _NUMBER = {"exclusiveMinimum": "over {}", "exclusiveMaximum": "under {}", "multipleOf": "a multiple of {}"}
 _OTHERS = {
@@ -222,7 +222,7 @@ _OTHERS = {
     "number": _NUMBER,
     "integer": _NUMBER,
 }
-"""For each type, other keywords with their wordings."""
+"""For each type, further keywords and the wording of each keyword."""
 
 
 def sketch(schema: Any) -> str | None:

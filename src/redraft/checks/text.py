@@ -1,7 +1,7 @@
-"""Checks of an answer's text: its length, lines and case, phrases in it, its beginning and its end.
+"""Checks of an answer's text: length, lines, case, phrases, beginning and end.
 
-A line within a code fence is not a bullet, item or heading: `# x` is a comment there. Later text never
-changes how a line counts, so counts only grow.
+A line within a code fence, such as the comment `# x`, is not a bullet, item or heading. Later text never
+changes whether a line is counted, so counts only grow.
 
 Phrases match whole words (`steering.phrase`): `lacks:light` finds "Light" and "light's", but neither
 "lighthouse" nor "light2". Case, the kind of apostrophe, spacing, Unicode normalisation, invisible characters
@@ -38,7 +38,7 @@ _NUMBERED = regex.compile(r"\s*(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?\s+\S")
 _HEADING = regex.compile(r"\s*#{1,6}\s+\S")
 _MARK = regex.compile(r"\s*(?:(?:[-*+–]|#{1,6}|(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?)\s+|[•‣◦▪●]\s*)*")
 _OTHER = {"uppercase": regex.compile(r"\p{Ll}+"), "lowercase": regex.compile(r"\p{Lu}+")}
-"""For each check of case, a pattern of letters in the other case."""
+"""For each check of case, a pattern of letters in the wrong case."""
 _CASED = regex.compile(r"[\p{Ll}\p{Lu}]")
 _SAYS = regex.compile(r"[\p{L}\p{N}]")
 _MARKS = regex.compile(r"(?!-\Z)\s*\p{P}[\s\p{P}]*")  # only punctuation, such as `...`; a lone `-` is a sign
@@ -92,17 +92,17 @@ COUNTERS: dict[str, Callable[[str], int]] = {
     "items": items,
     "headings": headings,
 }
-"""The function that counts each unit of a `Count`."""
+"""Maps each unit of a `Count` to a function that counts the unit."""
 
 LEAST: dict[str, Callable[[str], int]] = {**COUNTERS, "sentences": lambda text: len(sentences(settled(text)))}
-"""For each unit, the function that returns its least count in any continuation of a text."""
+"""For each unit, a function that returns the least count in any continuation of a text."""
 
 WRITTEN = {
     "bullets": 'A bullet is a line that begins with "- ".',
     "items": 'An item is a line that begins with "- ", or with a number such as "1. ".',
     "headings": 'A heading is a line that begins with "# " or "## ".',
 }
-"""For each unit, a sentence that describes its notation."""
+"""For each unit, a sentence that describes the notation."""
 
 _NO_WORD = "The answer has no word."
 PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("{}. ", "\n")}
@@ -113,7 +113,7 @@ PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"
 class Count:
     """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for no limit.
 
-    If the answer is JSON with strings, only their text counts. `lines` counts all lines.
+    If the answer is JSON with strings, only the strings' text is counted. `lines` counts all lines.
     """
 
     unit: str
@@ -122,7 +122,7 @@ class Count:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `words<=50`."""
         if self.low == self.high:
             return f"{self.unit}=={self.low}"
         if self.low is None:
@@ -145,7 +145,7 @@ class Count:
 
     @property
     def form(self) -> Form:
-        """The form of an answer within the bounds."""
+        """A `Form` that steers a model to an answer within the bounds."""
         limits = (Limit(COUNTERS[self.unit], self.low or 0, self.high),)
         if not self.low or self.unit not in PARTS:
             return Form(limits=limits)
@@ -192,9 +192,9 @@ def _strings(value: Any) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Unique:
-    """`unique`: no line occurs twice. Case, spacing and the marks of lists and headings make no difference.
+    """`unique`: no line occurs twice. Case, spacing and the marks of lists and headings are ignored.
 
-    Lines without a letter or digit do not count.
+    Lines without a letter or digit may be repeated.
     """
 
     name: str = field(default="unique", init=False)
@@ -205,7 +205,7 @@ class Unique:
         return "lost" if next(_repeats(unix(text).rpartition("\n")[0]), None) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if no line occurs twice. One repeat scores 1/2, two score 1/3, and so on."""
+        """Pass if no line occurs twice. One repeat scores 1/2, two repeats score 1/3, and so on."""
         if not (found := list(_repeats(answer))):
             return passed("No line occurs twice.")
         lines = [f'{again} ("{line[:40].rstrip()}", as line {first})' for first, again, line, _ in found[:3]]
@@ -229,15 +229,15 @@ class Case:
 
     @property
     def form(self) -> Form:
-        """The form of an answer in capital letters only, or in small letters only."""
+        """A `Form` that steers a model to capital letters only, or to small letters only."""
         return Form(case="upper" if self.name == "uppercase" else "lower")
 
     def prefix(self, text: str) -> Prospect:
-        """Return `lost` if there is a letter of the other case."""
+        """Return `lost` if a letter has the wrong case."""
         return "lost" if _OTHER[self.name].search(text) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if no letter has the other case. Otherwise the score is the share of right letters."""
+        """Pass if no letter has the wrong case. The score is the share of letters in the right case."""
         places = [match.span() for match in _OTHER[self.name].finditer(answer)]
         if not places:
             return failed(_NO_WORD) if _MARKS.fullmatch(answer) else passed(f"All letters are {self.name}.")
@@ -287,7 +287,7 @@ class Contains(_Phrase):
 
     @property
     def form(self) -> Form:
-        """The form of an answer that contains the phrase."""
+        """A `Form` that steers a model to use the phrase."""
         return Form(has=(self.text,))
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
@@ -299,13 +299,13 @@ class Contains(_Phrase):
 
 
 class Lacks(_Phrase):
-    """`lacks:TEXT`: the answer does not contain this word or phrase; `lacks[part]:`: nor within a word."""
+    """`lacks:TEXT`: the answer lacks this word or phrase. `lacks[part]:TEXT`: also as a part of a word."""
 
     asks = 'Do not use "{}" in the answer'
 
     @property
     def form(self) -> Form | None:
-        """The form of answers without the phrase; `lacks[part]` has a form only for a mark, such as `!`."""
+        """A `Form` that steers a model to avoid the phrase; None for `lacks[part]`, except for marks."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
@@ -316,7 +316,7 @@ class Lacks(_Phrase):
         return "lost" if self._pattern().search(plain(settled(text))) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the phrase is not found. One occurrence scores 1/2, two score 1/3, and so on."""
+        """Pass if the phrase is not found. One occurrence scores 1/2, two occurrences 1/3, and so on."""
         readable = plain(answer)
         places = [match.span() for match in self._pattern().finditer(readable)]
         if not places:
@@ -338,11 +338,11 @@ class Starts(_Phrase):
 
     @property
     def form(self) -> Form:
-        """The form of an answer that begins with the phrase."""
+        """A `Form` that steers a model to begin with the phrase."""
         return Form(opening=self.text)
 
     def prefix(self, text: str) -> Prospect:
-        """Return `lost` if the answer has as many words as the phrase, but does not begin with it."""
+        """Return `lost` if the answer has enough words, but does not begin with the phrase."""
         begins = plain(settled(text)).lstrip()
         enough = len(begins.split()) >= len(plain(self.text).split())
         return "lost" if enough and not self._pattern(BEGINS).search(begins) else "open"
@@ -362,7 +362,7 @@ class Ends(_Phrase):
 
     @property
     def form(self) -> Form:
-        """The form of an answer that ends with the phrase."""
+        """A `Form` that steers a model to end with the phrase."""
         return Form(closing=self.text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
@@ -396,7 +396,7 @@ _QUOTES = [(pair[0], pair[1]) for pair in ('""', "''", "“”", "‘’", "„�
 
 
 def unwrapped(text: str) -> str:
-    """Remove the quotation marks around a phrase, unless they enclose only parts: `"a", "b"`."""
+    """Remove quotation marks around a whole phrase, but not around parts of a phrase: `"a", "b"`."""
     for first, last in _QUOTES:
         inside = text[1:-1]
         one = not {first, last} & {*inside} or (inside[0] == first and inside[-1] == last and len(inside) > 1)
@@ -414,13 +414,13 @@ _TWO = regex.compile(r"[\w'’.+#-]+, [\w'’.+#-]+")
 def _is_list(text: str, kind: str) -> bool:
     """Return whether a text looks like a list, not a phrase: `a,b`, `"a", "b"` or `a, b, c`.
 
-    `contains:Hello, world` is a phrase; but `lacks:Tom, Ann` would never find one of its words alone.
+    Two words are a phrase for `contains` (`Hello, world`), but a list for `lacks` (`Tom, Ann`).
     """
     return any(each.fullmatch(text) for each in (_QUOTED_LIST, _WORD_LIST, *[_TWO] * (kind == "lacks")))
 
 
 def quoted(text: str, kind: str) -> str:
-    """Return a phrase as it is written in the short form of its check: quoted if necessary."""
+    """Return a phrase as written in a check's short form, with quotation marks if necessary."""
     free = (pair for pair in _QUOTES if not {*pair} & {*text})
     first, last = next(free, _QUOTES[0]) if unwrapped(text) != text or _is_list(text, kind) else ("", "")
     return f"{first}{text}{last}"
@@ -430,7 +430,7 @@ _ONE = str.maketrans(dict.fromkeys("’‘ʼʻ′", "'") | dict.fromkeys("‐‑
 
 
 def plain(text: str) -> str:
-    """Normalise a text's characters, so that phrases can be found in it. JSON escapes are replaced."""
+    """Normalise a text's characters, and replace JSON escapes, so that phrases can be found."""
     text = visible(unescaped(text))
     if not text.isascii():  # superscripts are not changed: "light²" and "light™" contain the word "light"
         kept = (
@@ -448,7 +448,7 @@ _ESCAPE = regex.compile(r"\\(?:u([\da-fA-F]{4})|(.))")
 
 
 def unescaped(text: str) -> str:
-    """Return a JSON text with its escapes replaced, surrogates by spaces. Return other texts unchanged."""
+    """Replace the escapes in a JSON text, surrogates by spaces. Return a text without JSON unchanged."""
     return _ESCAPE.sub(_said, text) if "\\" in text and is_json(text) else text
 
 
@@ -477,7 +477,7 @@ class Matches:
 
     @classmethod
     def of(cls, pattern: str, *, absent: bool = False) -> Self:
-        """Compile the pattern, so that an invalid one fails before anything is generated."""
+        """Compile the pattern, so that an invalid pattern fails before anything is generated."""
         try:
             compiled(pattern)
         except BadPattern as problem:
@@ -488,22 +488,22 @@ class Matches:
 
     @property
     def name(self) -> str:
-        """The check's short form."""
+        """The check as written: `matches:REGEX`."""
         return f"{'lacks[regex]' if self.absent else 'matches'}:{self.pattern}"
 
     @property
     def demand(self) -> str:
-        """A sentence with the pattern, which must match or, if `absent`, must not."""
+        """A sentence with the pattern, which must match or, if `absent`, must not match."""
         some = "No part of the answer may" if self.absent else "Some part of the answer has to"
         return f"{some} match the regular expression {self.pattern}"
 
     @property
     def form(self) -> Form | None:
-        """The form for the pattern. Only a `^…$` pattern that a grammar can express steers the model."""
+        """A `Form` that steers a model to match a `^…$` pattern, if a grammar can express the pattern."""
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Search for the pattern. If `absent`, one match scores 1/2, two score 1/3, and so on."""
+        """Search for the pattern. If `absent`, one match scores 1/2, two matches score 1/3, and so on."""
         try:
             found = search(self.pattern, answer, most=MOST_PLACES + 1 if self.absent else 1)
         except TimeoutError:

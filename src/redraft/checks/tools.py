@@ -32,7 +32,7 @@ _SIGNS = {
 
 @dataclass(frozen=True)
 class Bound:
-    """An argument is a number within a bound."""
+    """A check that an argument is a number within a bound."""
 
     name: str
     sign: str
@@ -44,7 +44,7 @@ class Bound:
         return f"{_SIGNS[self.sign][0]} {self.limit:g}"
 
     def check(self, answer: Any, _: Prompt) -> Outcome:
-        """Compare a number with the bound. The text "45" counts as a number, as tools may accept texts."""
+        """Compare a number with the bound. The text "45" counts as a number, for tools that accept texts."""
         value, text = answer, "the text " * isinstance(answer, str)
         with suppress(TypeError, ValueError, RecursionError):
             value = json.loads(answer)
@@ -81,7 +81,7 @@ class ToolCheck:
 
     @property
     def demand(self) -> str:
-        """A sentence about the calls; empty if `inner` has no demand."""
+        """A sentence that tells the model how to call the tool; empty if `inner` has no demand."""
         if self.after:
             return f"Call {self.target} only after {self.after} has answered."
         if self.inner is None:
@@ -100,7 +100,7 @@ class ToolCheck:
     async def of_call(
         self, tool: str, arguments: Any, before: Sequence[str], answered: Sequence[str], prompt: Prompt
     ) -> Outcome:
-        """Judge a call. `before` are the tools called earlier, and `answered` are those that have replied."""
+        """Judge a call. `before` are the tools called earlier, and `answered` the tools that have replied."""
         if self.after:
             early = f"Call {self.after} first, and {tool} when it has answered."
             return passed("") if self.after in answered else failed(early)
@@ -122,7 +122,7 @@ _MOST = 65_536  # most characters of a schema to check
 
 
 def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return the first fault in tools, and its place, such as `tools[0].name`; None if there is none.
+    """Return the first fault in tools, and the faulty field, such as `tools[0].name`, or None.
 
     A function must have a unique name that models can write in a call, and a JSON Schema for its parameters.
     """
@@ -150,12 +150,12 @@ def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | 
 
 
 def tool_check(target: str, function: Callable[..., Any]) -> Check:
-    """Return a check of calls by a function: `tool_check("pay.amount", lambda amount: amount <= 100)`.
+    """Return a check of tool calls: `tool_check("pay.amount", lambda amount: amount <= 100)`.
 
     Args:
-        target: A tool, or an argument of it.
+        target: A tool, or an argument of a tool.
         function: Called with all arguments of the tool as a dict, or with the value of the argument that
-            `target` names. It returns the same as a function that checks answers.
+            `target` names. The results are as in `FunctionCheck`.
 
     Raises:
         CheckSyntaxError: The target does not name a tool, or the function cannot be called with one value.
@@ -168,7 +168,7 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
 
 
 def bounds_of(checks: Iterable[Check]) -> dict[str, dict[str, float]]:
-    """Return bounds as JSON Schema keywords, by argument: `{"pay.amount": {"maximum": 100}}`."""
+    """Return the bounds in checks as JSON Schema keywords by argument: `{"pay.amount": {"maximum": 100}}`."""
     found = dict[str, dict[str, float]]()
     for check in checks:
         if isinstance(check, ToolCheck) and isinstance(bound := check.inner, Bound):
@@ -177,7 +177,7 @@ def bounds_of(checks: Iterable[Check]) -> dict[str, dict[str, float]]:
 
 
 def stricter(schema: Mapping[str, Any], bounds: Mapping[str, float]) -> dict[str, Any]:
-    """Return a schema with bounds added. Of two values of a keyword, the stricter one is kept."""
+    """Return a schema with bounds added. Of two values of a keyword, the stricter value is kept."""
     holds = {keyword: holds for _, holds, keyword in _SIGNS.values()}
     new = {key: n for key, n in bounds.items() if key not in schema or holds[key](n, schema[key])}
     return {**schema, **new}

@@ -1,7 +1,7 @@
-"""The command line: one small file for each command. Commands import heavy modules inside their functions.
+"""The command line: one small file for each command. Heavy modules are imported inside functions.
 
-`redraft --help` imports neither an engine nor pydantic; a test checks this. Ctrl-C is handled before the
-other imports, so that it shows no traceback after the first 40 ms, in which Python starts.
+A test checks that `redraft --help` imports neither an engine nor pydantic. Ctrl-C is handled before the other
+imports, and shows no traceback after the first 40 ms, in which Python starts.
 """
 
 from __future__ import annotations

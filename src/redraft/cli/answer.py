@@ -31,8 +31,8 @@ def answer(
     batch API, and the run may be resumed days later. With --cache, equal requests share a reply, even in runs
     with other outputs.
 
-    A record may have checks of its own: {"prompt": "Describe rain.", "checks": ["words<=50"]}. The exit
-    status is 1 if an answer in FILE does not pass its checks.
+    A record may have checks: {"prompt": "Describe rain.", "checks": ["words<=50"]}. The exit status is 1 if
+    an answer in FILE fails a check.
     """
     from redraft.revision.runs.answers import AnswerRun
 

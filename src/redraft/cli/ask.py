@@ -1,4 +1,4 @@
-"""`redraft ask`: answer one prompt, check and revise it, and show each step."""
+"""`redraft ask`: answer one prompt, check and revise the answer, and show each step."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ async def _make(settings: Settings, prompt: Asked, *, watch: bool, steps: bool =
 
 
 def one_text(words: Sequence[str], verb: str) -> str:
-    """Return the prompt. Raise `UsageError` if it is several `words`, because quotes are missing."""
+    """Return the prompt. Raise `UsageError` for several `words`, because quotes are missing."""
     if len(words) > 1:
         quoted = '"{}"'.format(re.sub(r'(["\\$`])', r"\\\1", " ".join(words)))
         hint = f"Put quotes around it: redraft {verb} {quoted}"
@@ -219,7 +219,7 @@ def one_text(words: Sequence[str], verb: str) -> str:
 def read_piped(*, beside: bool) -> str:
     """Return the text from the pipe, or "" at a terminal. Bytes that are not UTF-8 become surrogates.
 
-    `beside` means that there is also a prompt. Then a message says that redraft waits for the pipe.
+    If there is also a prompt (`beside`), a message says that redraft waits for the pipe.
     """
     if sys.stdin.isatty():
         return ""
@@ -238,7 +238,7 @@ def say_wait(reason: str) -> None:
 def say_faults(chain: Chain, checks: Iterable[Any] | None, *, shown: bool = False) -> int:
     """Print the faults of the best answer to standard error, and return the exit status.
 
-    If the chain was `shown`, print nothing, because its display lists the faults.
+    If the chain was `shown`, print nothing, because the display of the chain lists the faults.
     """
     from redraft.checks.groups import without_auto
     from redraft.revision.words import exit_status_of, faults_of

@@ -1,6 +1,6 @@
-"""`redraft chat`: a conversation in the terminal. Each turn is a chain, shown while it is made.
+"""`redraft chat`: a conversation in the terminal. Each turn is a chain, shown while the model writes.
 
-Lines are read between the turns, outside of asyncio, so that the terminal's own editing works. Without a
+Lines are read between the turns, outside of asyncio, so that the terminal's line editing works. Without a
 terminal, each line is a turn, and only the answers are printed. `redraft.revision.session` does the work.
 """
 
@@ -159,7 +159,7 @@ class Chat:
 
 
 def read_terminal(do: Callable[[str], bool]) -> None:
-    """Pass each line to `do` until it returns False or the input ends. Ctrl-C does not end the loop."""
+    """Pass each line to `do` until `do` returns False or the input ends. Ctrl-C does not end the loop."""
     with suppress(ImportError):  # some Pythons lack it
         import readline
 
@@ -187,4 +187,4 @@ def _typed() -> str | None:
 
 
 def _ignore(*_: object) -> None:
-    """Ignore Ctrl-C. This is a function because child processes would inherit SIG_IGN."""
+    """Ignore Ctrl-C. SIG_IGN would also be inherited by child processes."""

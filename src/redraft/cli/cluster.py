@@ -34,7 +34,7 @@ class RayFlags:
     ] = None
 
     def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:
-        """With `--ray`, make all shares on the cluster and merge them. Exit if some items are not done.
+        """With `--ray`, run all shares on the cluster and merge the outputs. Exit if items are not done.
 
         `function` is the `module:name` of the coroutine function that is called with `inputs`, `out` and
         `options` for each share. Every path in `inputs` and `options` is a file to read.
@@ -74,7 +74,7 @@ class NodeFlags:
 
     @contextmanager
     def entered(self) -> Iterator[Applications | None]:
-        """Connect to the cluster, and yield its applications; without `--ray`, yield None."""
+        """Connect to the cluster, and yield the applications on the cluster; without `--ray`, yield None."""
         if self.ray is None:
             if self != NodeFlags():
                 raise UsageError("--replicas and --app need --ray.", hint="Add --ray.")

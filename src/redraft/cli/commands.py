@@ -1,4 +1,4 @@
-"""The command line: all commands in one app. A command is imported when it is called or its help is shown."""
+"""The command line: all commands in one app. A command is imported for a call or for the command's help."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class _App(Verbs):
         return super().parse_args(ctx, [*args[1:], "--help"] if asks else args)
 
     def format_commands(self, _ctx: Context, formatter: HelpFormatter) -> None:
-        """List each command with the first sentence of its help, without building its options."""
+        """List each command with the first sentence of the help, without building the command's options."""
         longest, there = max(map(len, verbs())), set(verbs())
         for title, names in {**_GROUPS, "From other packages": sorted(there.difference(_FIRST))}.items():
             shown = [

@@ -1,7 +1,7 @@
 """`redraft data`: turn published files into clean chains.
 
 Most commands read records of any known shape from a file or standard input, and write chains to a file or
-standard output, so they can be piped.
+standard output, so commands can be piped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Flags:
 
     @property
     def options(self) -> DataOptions:
-        """Return the options except `out`, for the functions that do the work."""
+        """Return the options except `out`, as keyword arguments of functions in `redraft.data`."""
         return cast("DataOptions", {name: value for name, value in vars(self).items() if name != "out"})
 
 

@@ -43,8 +43,8 @@ def diagnose(
 
     With --tasks, each model answers each task in several ways, which are compared at equal tokens
     (docs/diagnose.md). The folder CHAINS gets the chains, table.json and index.html. The same command resumes
-    after any stop; with more models, tasks, ways or seeds, it adds to the folder. Without --tasks, table and
-    page are made again. Revisions are guided by --check or, without it, by the tasks' own checks. A limit
+    after any stop, and adds more models, tasks, ways or seeds to the folder. Without --tasks, table and page
+    are made again. Revisions are guided by --check or else by the tasks' own checks. A limit
     ends the command with exit status 4. --choose way.yaml writes the best way to that file; without --tasks,
     CHAINS then names the tasks, and the folder is way. With --judge, a model compares the answers, so prompts
     need no checks. To recompute the promise in way.yaml: redraft diagnose way.yaml --verify

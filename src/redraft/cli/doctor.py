@@ -1,6 +1,6 @@
-"""`redraft doctor`: show what is installed, what works, and what to type. It changes nothing.
+"""`redraft doctor`: show what is installed, what works, and what to type. Nothing is changed.
 
-It prints plain lines, not a table, so that long paths and commands stay whole.
+The output is plain lines, not a table, so that long paths and commands stay whole.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def instructions(
 
     FILE gets a chain for each task; for Alpaca's shape: redraft data export FILE --to alpaca. After any stop,
     the same command resumes, and a larger --count adds tasks. Each reply is stored in FILE.journal.db before
-    it is used, so none is paid for twice.
+    it is used, so no reply is paid for twice.
 
     Rejected tasks are in FILE.rejected.jsonl, with the rule and the nearest instruction. FILE.run.json
     records how FILE was made.

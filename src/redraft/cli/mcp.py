@@ -9,9 +9,9 @@ from redraft.cli.options import Given, fill_in, takes
 def mcp(flags: Given) -> None:
     """Offer ask and check to other programs as tools (MCP).
 
-    It speaks the Model Context Protocol on standard input and output. A client, such as an editor or an
-    agent, starts it. The client chooses the prompt and the checks, which may not run programs or read files;
-    the options decide the rest. The model is loaded at the first question. Needs the extra 'mcp'.
+    A client, such as an editor or an agent, starts the command and speaks the Model Context Protocol on
+    standard input and output. The client chooses the prompt and the checks, which may not run programs or
+    read files; the options decide the rest. The model is loaded at the first question. Needs the extra 'mcp'.
     """
     import asyncio
 

@@ -38,8 +38,8 @@ def get(
 def list_() -> None:
     """List the models on this machine, and recommended ones.
 
-    Each line has the reference for --model, the size, and the path. Standard error lists models to fetch:
-    their memory, their uses, and the IFEval scores that their publishers report.
+    Each line has the reference for --model, the size, and the path. Standard error lists models to fetch,
+    with memory, uses, and the IFEval scores that publishers report.
     """
     from redraft.engines.llamacpp.default_model import DEFAULT
     from redraft.engines.names import RECOMMENDED

@@ -1,7 +1,7 @@
 """Define the flags that commands share, and fill in values that were not given.
 
-A value comes from the flag; otherwise from the recipe, the config file or redraft's default, in this order.
-The options are defined in `redraft.options`; `takes` adds them to a command.
+A value comes from the flag, the recipe, the config file or redraft's default, in this order.
+`takes` adds the options of `redraft.options` to a command.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ USUAL = "redraft.options:Flags"  # the options of `ask`, `chat` and `answer`
 
 
 def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
-    """Return the settings from flags, recipe and config file. `group` names the options, as in `takes`."""
+    """Return the settings from flags, recipe and config file. `group` is as in `takes`."""
     from redraft.engines.config import load_config
     from redraft.revision.settings import Settings
 
@@ -39,10 +39,10 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
 
 
 def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the options of an `OptionModel`, and `--recipe`, to a command, which receives them as `flags`.
+    """Return a decorator that adds the options of an `OptionModel`, and `--recipe`, to a command, as `flags`.
 
     `group` is the `module:name` of the `OptionModel`, which is imported only when the command is used.
-    `repeated` is the name of a flag that can be given several times; its value is a list.
+    `repeated` is the name of a flag that can be given several times, and whose value is a list.
     """
 
     def parameters() -> list[inspect.Parameter]:
@@ -81,9 +81,9 @@ def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect
 
 
 class WithOptions:
-    """A command with additional options: those that `options()` returns when typer reads them.
+    """A command with additional options, which `options()` returns when typer reads the signature.
 
-    A parameter whose type is a dataclass becomes one option for each of its fields. The parameter
+    A parameter whose type is a dataclass becomes an option for each field of the dataclass. The parameter
     `flags: Given` receives the values of `options` that the user gave.
     """
 

@@ -27,7 +27,7 @@ Spans = Sequence[tuple[int, int]]
 LONGEST = 100_000  # the most characters to show of one text. Laying out 200 MB took minutes.
 _MARKS = {"same": ("{}", ""), "gone": ("[-{}-]", "red strike"), "new": ("{{+{}+}}", "bold green")}
 _MARKS["all"] = ("{}", "green")
-"""Maps each kind of text in a diff to its format without colours and its style with colours."""
+"""Maps each kind of text in a diff to a format without colours and a style with colours."""
 _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
 
@@ -53,7 +53,7 @@ def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Sp
 
 
 def faults_in(step: Step) -> list[tuple[int, int]]:
-    """Return the faults that checks found in an answer, as spans of its displayed text."""
+    """Return (begin, end) of each fault that checks found in an answer, in the displayed text."""
     answer, failed = step.answer, [result for result in step.checks if not result.passed]
     places = [place for result in failed for place in result.places if len(answer) <= LONGEST][:MOST_PLACES]
     spans = filter(None, (characters_of(answer, place) for place in places))
@@ -78,7 +78,7 @@ def shown(text: str) -> str:
 def heading(index: int, *, best: bool = False, chosen: bool = False, same: bool = False) -> RenderableType:
     """Return the line above an answer.
 
-    `chosen` marks the best of several drafts. `same` marks an answer equal to the one before.
+    `chosen` marks the best of several drafts. `same` marks an answer equal to the previous answer.
     """
     marks = " · the same text again" * same + " · best draft" * chosen + " · best" * best
     return rule(name_of(index) + marks)
@@ -90,7 +90,7 @@ def rule(title: str) -> Rule:
 
 
 def draft(step: Step, name: str) -> Iterator[RenderableType]:
-    """Render one of several drafts with its checks."""
+    """Render a draft and the results of checks."""
     yield rule(name)
     yield answer(step)
     yield from notes(step)
@@ -114,7 +114,7 @@ def outline(step: Step, name: str) -> list[Text]:
 
 
 def notes(step: Step) -> list[Text]:
-    """Return notes on an answer: how much was patched, and whether it is an echo, repetitive or cut."""
+    """Return notes on an answer: how much was patched, or that the answer is an echo, repetitive or cut."""
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
     texts = [(f"Patched: {places}, {tokens}. The rest is unchanged.", "dim")] * bool(step.patch)
     if step.echo:
@@ -152,7 +152,7 @@ def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text
 
 
 def ending(chain: Chain) -> list[RenderableType]:
-    """Render the summary of a chain below an empty line. Feedback already ends with an empty line."""
+    """Render the summary of a chain, after an empty line if the last step has no feedback."""
     return [*([] if chain.steps and chain.steps[-1].feedback else [Text()]), summary(chain)]
 
 

@@ -20,13 +20,13 @@ def report(
 ) -> None:
     """Describe the verdicts of judges, or the scores of models.
 
-    For reviews (redraft judge A B) it prints the ratio of scores and the win rate with 95 % intervals over
-    questions, wins and losses in both orders, and the influence of order and length on the judge. The figures
-    are for the first model: that of the first --answers or, without it, of the first review's first answer.
+    Reviews (redraft judge A B) give the ratio of scores and the win rate with 95 % intervals over questions,
+    wins and losses in both orders, and the influence of order and length on the judge. The figures are for
+    the model of the first --answers or, without --answers, of the first review's first answer.
 
-    For grades (redraft judge A) it prints their mean by model and judge. For chains (redraft answer, eval) it
-    prints the share of right answers, revisions, stops and cost. Several files are compared record by record.
-    All files have to be of one kind.
+    Grades (redraft judge A) give the mean by model and judge. Chains (redraft answer, eval) give the share of
+    right answers, revisions, stops and cost. Several files are compared record by record. All files have to
+    be of the same kind.
     """
     import json
 

@@ -26,7 +26,7 @@ ReplacePage = Annotated[bool, switch("Replace the page if it exists.", "--force"
 
 
 def print_result(run: Callable[[], RunResult | Generated], *, quiet: bool) -> NoReturn:
-    """Call `run`, print the summary of its result (if `quiet`, only the failures), and exit."""
+    """Call `run`, print the summary of the result (if `quiet`, only the number of failures), and exit."""
     with only_ours():
         result = run()
     if quiet:
@@ -43,7 +43,7 @@ def tell_failures(job: JobResult) -> None:
 
 
 def check_files(out: Path, example: str, source: Path | None = None) -> None:
-    """Raise `UsageError` for a path '-': a stopped run resumes from its files. The hint shows `example`."""
+    """Raise `UsageError` for a path '-', because runs resume from files. The hint shows `example`."""
     if str(out) == "-":
         hint = f"A stopped run resumes from it. Write {example}"
         raise UsageError("the output has to be a file, not '-'.", hint=hint)

@@ -33,11 +33,11 @@ _EXTRAS = {
     "weights": {"gguf", "numpy", "torch"},
     "train": {"accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"},
 }
-"""Maps extras to the modules that they install. Each extra has the name of the command that needs it."""
+"""Maps the extra of each command, which has the command's name, to the modules of the extra."""
 
 
 def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
-    """Return an option of a command. The help shows its default only if `text` names it."""
+    """Return an option of a command. The help shows the default only if `text` names the default."""
     return typer.Option(*names, metavar=metavar, help=text, **{"show_default": False, **more})
 
 
@@ -51,7 +51,7 @@ def argument(metavar: str, text: str) -> Any:
 
 
 class Verbs(TyperGroup):
-    """The commands. A `RedraftError` becomes a message, a hint and an exit status."""
+    """The group of all commands, which turns a `RedraftError` into a message, a hint and an exit status."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Parse the arguments before the command."""
@@ -105,7 +105,7 @@ def _in_our_words() -> Iterator[None]:
 def write(text: str, *, table: bool = False) -> None:
     """Write a text and a line break to standard output. On a terminal, make the text printable.
 
-    With `table`, a row that is too wide for the terminal continues below its last column.
+    With `table`, a row that is too wide for the terminal continues below the last column.
     """
     if sys.stdout.isatty():
         rows = printable(text).split("\n")
@@ -127,7 +127,7 @@ def command_line() -> str:
 
 @contextmanager
 def debug_log() -> Iterator[None]:
-    """Write redraft's log, with debug messages, to standard error within the block."""
+    """Write redraft's log, with debug messages, to standard error in a `with` block."""
     import logging
 
     log, handler = logging.getLogger("redraft"), logging.StreamHandler()
@@ -144,9 +144,9 @@ def debug_log() -> Iterator[None]:
 
 @contextmanager
 def only_ours() -> Iterator[None]:
-    """Redirect standard output to standard error within the block, where a user's check may print.
+    """Redirect standard output to standard error in a `with` block, in which a user's check may print.
 
-    Only the answer may go to standard output, which may be a pipe. It is written after the block.
+    Only the answer may go to standard output, which may be a pipe. The answer is written after the block.
     """
     sys.stdout.flush()
     kept = os.dup(1)

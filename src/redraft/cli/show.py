@@ -29,8 +29,8 @@ def show(
     """Show the chains of a file.
 
     Shows each answer, its feedback, and what the next answer changes. The best answer is marked. Failed
-    chains (FILE.errors.jsonl) and unfinished ones (FILE.unfinished.jsonl) are shown as far as they got. In a
-    pipe, the output is plain text. Texts are cut after 100,000 characters; --json prints them whole.
+    chains (FILE.errors.jsonl) and unfinished chains (FILE.unfinished.jsonl) are shown, too. In a pipe,
+    the output is plain text. Texts are cut after 100,000 characters; --json prints whole texts.
 
     With --html, writes one self-contained page: each chain as a timeline, with filters and search.
     """

@@ -1,7 +1,7 @@
 """`redraft train`: train a model on chains, so that it writes chains by itself.
 
-`redraft.train.options`, not typer, parses the flags of sft, reward and ppo: they have the names that recipes
-use, and may take several words. `redraft.train.api` does the work.
+`redraft.train.options`, not typer, parses the flags of sft, reward and ppo, because these flags have the
+names that recipes use, and may take several words. `redraft.train.api` runs the training.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Words = Annotated[
 def sft(words: Words = None) -> None:
     """Train a model to answer, criticise itself, and revise.
 
-    A recipe is a YAML file with the same names as the flags, or the name of a shipped one. Flags override it.
+    A recipe is a YAML file with the flags' names, or the name of a shipped recipe. Flags override recipes.
     The flags of Alpaca's, Vicuna's and SelFee's training commands can be used unchanged. To resume a stopped
     run, type the same command again.
     """
@@ -131,10 +131,10 @@ def self_(
 ) -> None:
     """Train a model to check and revise its own answers to tasks.
 
-    Each task draws prompts, and has an exact check that shows its work. One adapter learns right answers. It
-    drafts answers to other prompts, the check criticises them, and a second adapter learns to criticise and
-    revise. The model's first and revised answers are then tested on prompts that are worded differently.
-    All files are in DIR, with a model card. To resume a stopped run, type the same command again. With
+    Each task draws prompts, and has an exact check that shows its work. One adapter learns right answers, and
+    drafts answers to other prompts. The check criticises the drafts, and a second adapter learns to criticise
+    and revise. First and revised answers are then tested on prompts that are worded differently. All files
+    are in DIR, with a model card. To resume a stopped run, type the same command again. With
     --from, the model learns the tasks of --task besides its old ones, which are rehearsed.
     """
     from redraft.train.options import LARGE

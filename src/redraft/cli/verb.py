@@ -1,7 +1,7 @@
-"""Define a command for typer, and write its help.
+"""Define a command for typer, and write the command's help.
 
 The help is plain text, the same on a terminal, in a pipe and in docs/cli.md. If a command has many options,
-`--help` shows the common ones (`everyday_options`), and `--help-all` shows all.
+`--help` shows the common options (`everyday_options`), and `--help-all` shows all options.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ _EVERYDAY = {
 
 
 def everyday_options(command: str) -> frozenset[str]:
-    """Return the names of the options that a command's `--help` shows; empty if it shows all."""
+    """Return the names of the options that a command's `--help` shows; empty if all are shown."""
     return frozenset(_EVERYDAY.get(command, "").split())
 
 
 Sections = dict[str, list[tuple[str, tuple[str, str]]]]
-"""Maps a heading to its options: the name of each option, and the two columns of its help."""
+"""Maps a heading to options: the name of each option, and the two columns of the option's help."""
 
 
 class Verb(TyperCommand):
-    """A command whose help lists options under their `rich_help_panel`, without boxes."""
+    """A command whose help lists options under headings (`rich_help_panel`), without boxes."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Parse the arguments. Errors explain a misplaced `--debug`, and `--x=no` instead of `--no-x`."""
@@ -95,7 +95,7 @@ class Verb(TyperCommand):
         return [*filter(None, [self.options_metavar]), *names]
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Write arguments, then options, then further groups in the order of their first option."""
+        """Write arguments, then options, then further groups in the order of each group's first option."""
         sections, often = self.sections(ctx), everyday_options(self.name or "")
         count = sum(len(lines) for title, lines in sections.items() if title != "Arguments")
         if often:
@@ -143,7 +143,7 @@ def _name(argument: TyperArgument) -> str:
 
 
 def group(text: str, *commands: Callable[..., None]) -> typer.Typer:
-    """Return a command with subcommands, each named after its function."""
+    """Return a command with subcommands, each named after a function in `commands`."""
     app = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
     for command in commands:
         name = command.__name__.rstrip("_").replace("_", "-")

@@ -26,8 +26,8 @@ def vote(
 ) -> None:
     """Judge the answers of two models blindly: which is better?
 
-    Shows pairs without the models' names. Their order and sides are drawn for each voter. The page is on this
-    machine only, and is served until Ctrl-C.
+    Shows pairs without the models' names. The order of pairs and the sides of answers are drawn for each
+    voter. The page is on this machine only, and is served until Ctrl-C.
 
     Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same
     command resumes. Several voters may share FILE.

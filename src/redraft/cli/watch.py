@@ -1,4 +1,4 @@
-"""Show a chain on the terminal while it is made: unfinished text is redrawn, complete answers stay."""
+"""Show a chain on the terminal as the model writes: unfinished text is redrawn, complete answers stay."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from redraft.revision.words import name_of
 
 
 class Moving:
-    """The display of the text that is being written. It disappears once the text is complete."""
+    """The display of unfinished text, which disappears once the text is complete."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -72,8 +72,8 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` has the steps of the chain that were shown before. With `steps`, each text is shown, not just a
-    line about it. The best answer comes last, unless it is the only text and was shown already.
+    `earlier` has the steps of the chain that were shown before. With `steps`, texts are shown; otherwise a
+    line describes each text. The best answer comes last, unless it is the only text and was shown already.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Watch:
         self._settle()
 
     def wait(self, title: str = "Waiting for the model") -> None:
-        """Show the title with a clock, until the next text or event is shown."""
+        """Show a title with a clock, until the next text or event is shown."""
         self._settle()
         self._moving.begin(title)
 
@@ -190,7 +190,7 @@ async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made
 
 
 def loading(load: Load, watch: Watch) -> Load:
-    """Wrap `load` to show which model is being loaded. A download shows its own progress instead."""
+    """Wrap `load` to show the role of the model that is loading, unless a download shows progress."""
 
     async def shown(role: Role, reference: str) -> Engine:
         if not fetches(reference):
@@ -205,7 +205,7 @@ def loading(load: Load, watch: Watch) -> Load:
 
 @contextmanager
 def without_echo() -> Iterator[None]:
-    """Hide typed keys while the text is redrawn. They appear at the next prompt, even after Ctrl-C."""
+    """Hide typed keys in a `with` block. The keys appear at the next prompt, even after Ctrl-C."""
     if not (sys.stdin.isatty() and find_spec("termios")):  # Windows has no termios
         yield
         return

@@ -1,6 +1,6 @@
 """`redraft weights`: deltas, conversion, GGUF and adapters, for models of any size.
 
-Each command resolves its arguments (paths, or `org/name` on the hub), calls its module in `redraft.weights`,
+Each command resolves the arguments (paths, or `org/name` on the hub), calls a module in `redraft.weights`,
 and reports the result. Torch is imported only when a command runs.
 """
 
@@ -45,7 +45,7 @@ class Job:
     def run(self, source: Path, model: Path | None = None, ref: str | None = None) -> Iterator[Run]:
         """Yield the `Run` of a command with a progress bar. Then tell how to try `model`, the output.
 
-        `ref` is the reference of an adapter with its base. Warnings about NaN and infinite values are printed
+        `ref` is the reference of an adapter with a base. Warnings about NaN and infinite values are printed
         even with --quiet, and make the exit status 1.
         """
         from redraft.weights.output import Run
@@ -135,7 +135,7 @@ def lora_gguf(
 ) -> None:
     """Convert a LoRA adapter to a GGUF adapter for llama.cpp.
 
-    Use it as MODEL.gguf+ADAPTER.gguf.
+    Use the result as MODEL.gguf+ADAPTER.gguf.
     """
     from redraft.engines.load import local_path, trained_on, with_gguf
     from redraft.weights.lora.gguf import lora_gguf as make
@@ -242,7 +242,7 @@ def info(
 
 @contextmanager
 def progress_over(source: Path, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar for a model's weights. Yield the function that advances it by bytes."""
+    """Show a progress bar for a model's weights. Yield the function that advances the bar by bytes."""
     import torch
 
     from redraft.jobs.progress import ByteProgress

@@ -1,7 +1,7 @@
 """Derive checks from a prompt, by rules for common phrases: "at most 50 words" yields `words<=50`.
 
-A rule that is unsure yields nothing: a wrong check spoils answers, a missing one does no harm. To add a
-rule, put a function into `RULES`: it is called with each sentence (`Sentence`).
+An unsure rule yields nothing, because a wrong check spoils answers and a missing check does no harm. To
+add a rule, put a function into `RULES`. Each rule is called with each `Sentence`.
 
 To bound the time, only the beginning and end of a long text are read, and long sentences are skipped.
 """
@@ -16,7 +16,7 @@ from redraft.checks.derive.sentences import CODE, Rule, Text
 from redraft.checks.derive.wording import choices, in_json, language, wordings
 
 READ = 20_000
-"""The most characters to read. If a prompt is longer, half are from its beginning and half from its end."""
+"""The most characters to read. Of a longer prompt, half are from the beginning and half from the end."""
 MOST_CHECKS = 50
 NOTHING = "no demand was found in this prompt. Only English prompts are read."
 
@@ -28,13 +28,13 @@ _UNIT = r" (words|sentences|characters|lines|paragraphs|bullets|bullet points)\b
 _TWO = re.compile(
     rf"(?i)\b({_BOUND})(?:{_UNIT})?(,? (?:but|and|yet) {_BOUND})(?(2)(?= ?(?:[.,;:!?)]|\Z))|{_UNIT})"
 )
-"""Matches two bounds, one of them without a unit: "at least 30 words but fewer than 50"."""
+"""Matches two bounds that share a unit: "at least 30 words but fewer than 50"."""
 
 
 def checks_in(prompt: str) -> tuple[str, ...]:
-    """Return the short forms of the checks that a prompt demands in plain words, without repeats.
+    """Return the checks that a prompt demands in plain words, as texts (`words<=50`), without repeats.
 
-    There are at most 50. Checks that contradict each other are left out.
+    Contradictory checks are left out. At most `MOST_CHECKS` checks are returned.
     """
     if len(prompt) > READ:
         prompt = f"{prompt[: READ // 2]}\n\n{prompt[-READ // 2 :]}"
@@ -48,7 +48,7 @@ def checks_in(prompt: str) -> tuple[str, ...]:
 
 
 RULES: tuple[Rule, ...] = (lengths, lists, shapes, wordings, choices, language, in_json)
-"""The rules that read each sentence. A rule yields checks, or nothing if it is unsure."""
+"""The rules, each called with each sentence. A rule yields checks; an unsure rule yields nothing."""
 
 _SOME = re.compile(r"(bullets|items|headings)>=1").fullmatch
 _COUNT = re.compile(r"([a-z]+)(<=|>=|==|=)(\d+)(?:\.\.(\d+))?")
@@ -56,7 +56,7 @@ _ONE_ONLY = ("language:", "uppercase", "lowercase", "json", "keys:", "starts:", 
 
 
 def consistent(found: list[str]) -> list[str]:
-    """Drop counts that conflict, kinds in `_ONE_ONLY` found twice, and demands for forbidden words."""
+    """Drop conflicting counts, repeated kinds of `_ONE_ONLY`, and demands for forbidden words."""
     counted = {_listed(match[1]) for match in map(_COUNT.fullmatch, found) if match and not _SOME(match[0])}
     found = [each for each in found if not (some := _SOME(each)) or _listed(some[1]) not in counted]
     of_unit: dict[str, list[str]] = {}

@@ -35,7 +35,7 @@ _BEFORE = {
         r"|list|make|create|provide|produce|to|into"
     ),
 }
-"""Patterns of the words before a number. `("least", 1)`: "more than 5" sets the least number, 5 + 1."""
+"""Patterns of the words before a number. `("least", 1)` adds 1: "more than 5" means at least 6."""
 _LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at ?least|\+"
 _MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?:the )?most|tops?|limit"
 
@@ -58,13 +58,13 @@ UNITS = {
     "items": r"(?:clearly )?numbered (?:[a-z]+ )?(?:steps|items|points|tips|lines|instructions)\b",
     "headings": rf"{_KIND_OF}(?:sub)?-?head(?:ing|er)s?\b{_NOT_ALL}",
 }
-"""Patterns for the names of each unit, with usual misspellings."""
+"""A pattern for each unit's names, with usual misspellings."""
 _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
-"""With these units, "in three" means exactly three, whereas "in 50 words" may mean about 50."""
+"""Units for which "in three" means exactly three. "In 50 words" may mean about 50."""
 _SHORT = 3
-"""The most words for which "in two words" means exactly two."""
+"""The highest N for which "in N words" means exactly N."""
 _GREETED = {"sentences", "paragraphs", "lines"}
-"""Units in which a letter's greeting and signature count, too, so that an upper bound is unsure."""
+"""Units that also count a letter's greeting and signature, so that an upper bound is unsure."""
 _LETTER = (
     r"\b(?:write|draft|compose|need|send|make|help|create|prepare|reply to|answer)\b[^.?!]{0,60}"
     r"(?<!case )(?<!capital )(?<!small )(?<!all )(?<!the )\b(?:letter|e-?mail)s?\b(?! [a-z]\b)"
@@ -95,7 +95,7 @@ _CHANGES = re.compile(
     r"\b(?:by|add|cut|remove|delete|read|teach me|learn|insert|drop|replace|find|count)(?: (?:it|this|that|another|up|out))*\s*$",
     re.IGNORECASE,
 )
-"""Matches the text before an amount that describes the existing text, or something to learn."""
+"""Matches the text before an amount that is not the answer's length: "cut 50 words", "learn 5 words"."""
 _FOLLOWED = re.compile(
     r"(?: of \w+ \w+)? and (?!a m(?:ax|in)imum)(?:an?|one|another|the)\b|[^.;]{0,60}?(?:,|\band)\s(?:then(?! (?:end|finish))|after that|afterwards|followed by|plus)\b"
     r"|[^.;]{0,60}?\band (?:explain|describe|add|go into|an? (?:\d+|[a-z]+)-(?:word|sentence|paragraph|line))\b",
@@ -106,10 +106,10 @@ _OTHER_UNITS = {
     "characters": r"\b(?:story|stories|play|novel|script|film|book|comic|scene|drama|plot|tale|fable|dialogue|movie|game)\b",
     "words": r"\b(?:synonyms?|antonyms?|rhymes?|vocabulary|words (?:that|which|meaning))\b",
 }
-"""Matches prompts in which a unit may mean another thing: a story's characters, words to learn."""
+"""Patterns of prompts in which a unit's name may have another meaning: a story's characters."""
 _OPEN = re.compile(r"(?:^|[,(:;–—-]|\bplease)\s*$", re.IGNORECASE)
 _SHUT = re.compile(r"(?:\s*(?:only|please|pls|plz|thanks|total|long))*\s*(?:$|[,.:;!?)–—-])", re.IGNORECASE)
-"""Match the texts before and after an amount that stands by itself: "a rap about tea, 8 lines"."""
+"""Match the texts before and after an amount in a separate phrase: "a rap about tea, 8 lines"."""
 
 Bounds = tuple[int | None, int | None]
 

@@ -1,4 +1,4 @@
-"""Split a prompt into sentences that may be demands. Quotations are hidden, and never read as demands."""
+"""Split a prompt into sentences that may be demands. Quotations are never read as demands."""
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
 from __future__ import annotations
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from functools import cache
 
 MOST_SENTENCES = 150
-"""The most sentences to read at the beginning, and as many at the end. The others are skipped."""
+"""The most sentences to read at each end of a prompt. Sentences in the middle are skipped."""
 LONGEST_SENTENCE = 1200
-"""The most characters of a sentence. Longer sentences are skipped, because they are hardly demands."""
+"""The most characters of a sentence that may be a demand. Longer sentences are skipped."""
 LONGEST_PHRASE = 300
 
 BASE, LAST = 0xF0000, 0xFFFF0
 HIDDEN = f"{chr(BASE)}-{chr(LAST)}"
 QUOTED = f"[{chr(BASE)}-{chr(LAST - 1)}]"
-"""A pattern fragment that matches a hidden quotation."""
+"""A pattern fragment that matches the character that replaces a quotation."""
 _QUOTATION = re.compile(
     r"""```.*?```|"[^"\n]*"|“[^”\n]{0,2000}”|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)""", re.S
 )
@@ -28,7 +28,7 @@ _MATERIAL = re.compile(
     r"original|notes|message|draft))\s?:)(?: *\n(?![\U000F0000-\U000FFFF0])(?:.+\n?)+| *[^\n\s\U000F0000-\U000FFFF0].*)",
     re.IGNORECASE | re.MULTILINE,
 )
-"""Matches an instruction to work on a text, and that text: the rest of the line, or the lines below."""
+"""Matches an instruction to work on a text, and the text itself: the rest of the line, or the lines below."""
 _STOPS, _NEW = (".", "!", "?"), re.compile(r"\s+[A-Z]")
 _PRIVATE = re.compile(r"[\U000F0000-\U0010FFFF]")
 _END = re.compile(
@@ -47,7 +47,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Replace each quotation with a character, from `BASE` on. The 65,521st and later become `LAST`."""
+        """Replace the quotations with the characters `BASE`, `BASE + 1` and so on, but at most `LAST`."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:
@@ -69,7 +69,7 @@ class Text:
                 yield Sentence(line, self)
 
     def shown(self, masked: str) -> str:
-        """Return a part of the masked text as originally written."""
+        """Return a part of the masked text with the quotations restored."""
         return re.sub(QUOTED, lambda m: self.hidden[ord(m[0]) - BASE], masked)
 
     def has(self, pattern: str) -> bool:
@@ -81,7 +81,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of a prompt, with its quotations hidden."""
+    """A sentence of a prompt, in which each quotation is replaced by one character."""
 
     text: str
     of: Text
@@ -114,7 +114,7 @@ class Sentence:
         return self.text[max(0, match.start() - 80) : match.start()]
 
     def phrase(self, masked: str) -> str:
-        """Return a phrase without its quotation marks; empty if it is too long, or code."""
+        """Return the original text of a phrase, without quotation marks; empty if too long, or code."""
         text = self.of.shown(masked).strip()
         if len(text) > 1 and (text[0] + text[-1]) in ('""', "''", "“”", "‘’"):
             text = text[1:-1].strip()
@@ -123,7 +123,7 @@ class Sentence:
 
 @cache
 def compiled(pattern: str) -> re.Pattern[str]:
-    """Compile a rule's pattern, once."""
+    """Compile a rule's pattern, or return the compiled pattern of an earlier call."""
     return re.compile(pattern, re.IGNORECASE)
 
 
@@ -141,7 +141,7 @@ OF_PARTS = re.compile(
     r"\b(?:each|every|per)\b(?! (?:other|separated|divided))|\b(?:first|second|third|last) (?:paragraph|section|line|stanza|verse)",
     re.IGNORECASE,
 )
-"""Matches sentences that demand something of the parts of an answer."""
+"""Matches sentences with demands on parts of an answer, such as each paragraph."""
 _TOLD = re.compile(
     r"^\W*(?:my|his|her|their|he|she|they|people|everyone|someone|nobody|some|most|many|an? \w+) [^,.;:]*$"
     r"|^\W*(?:the|our|these|most) (?!.*\b(?:should|must|(?:has|have|needs?) to|can|may|shall|limit|max\w*|min\w*)\b)(?:[^\s.;]+ ){2,}$"
@@ -188,7 +188,7 @@ def is_negated(before: str) -> bool:
 
 Found = Iterator[str]
 Rule = Callable[[Sentence], Found]
-"""A function that yields the checks that a sentence demands, or nothing if it is unsure."""
+"""A function that yields the checks that a sentence demands. An unsure rule yields nothing."""
 
 _LANGUAGE = (
     r"(?:python|java(?:script)?|typescript|c\+\+|c#|sql|mongodb|bash|shell|html|css|php|ruby|rust|golang|kotlin"
@@ -202,4 +202,4 @@ CODE = re.compile(
     r"|(?:script|program|class|method) (?:that|which|to))(?!\w)",
     re.IGNORECASE,
 )
-"""Matches a prompt that asks for a program. Its demands then concern the program, not the answer."""
+"""Matches a prompt that asks for a program. No checks are derived, because demands concern the program."""

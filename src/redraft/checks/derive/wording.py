@@ -1,6 +1,6 @@
-"""Derive checks from one table: words to use or avoid, beginning and end, case, and punctuation marks.
+"""Derive checks of wording: words to use or avoid, beginning and end, case, and punctuation marks.
 
-Below the table are the rules for JSON, for choices such as yes or no, and for the language.
+Other rules derive checks of JSON, of choices such as yes or no, and of the language.
 """
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
@@ -14,7 +14,7 @@ from redraft.checks.language import BY_NAME
 from redraft.checks.text import quoted
 
 MOST_WORDS = 20
-"""The most words in a list of words to use or avoid. A longer match is hardly such a list."""
+"""The most words in a list of words to use or avoid."""
 
 _FUNCTION = (
     "in|the|your|and|or|at|should|must|is|are|to|of|with|for|that|which|anywhere|not|a|an|it|as|be|count|counts|"
@@ -51,7 +51,7 @@ _TEXTS = (
 
 
 def is_of_a_thing(sentence: Sentence, match: re.Match[str]) -> bool:
-    """Return whether a match concerns things in the answer ("countries that end with"), not the answer."""
+    """Return whether a match concerns things in the answer, as in "countries that end with"."""
     before = sentence.before(match)
     clause = re.search(r"^(.*)\b(?:that|which)\s(?:[^.;,]{0,60}\sand\s)?(?:\w+\s)?$", before, re.I)
     return clause is not None and not re.search(_TEXTS, clause[1], re.I)
@@ -106,7 +106,7 @@ Unless = Callable[[Sentence, re.Match[str]], object]
 
 
 def wordings(sentence: Sentence) -> Found:
-    """Yield the checks that `_TABLE` finds."""
+    """Yield the checks of all rows of `_TABLE` that match a sentence."""
     for check, negated, unless, patterns in _TABLE:
         for pattern in patterns:
             for match in sentence.all(pattern, negated=negated):
@@ -116,7 +116,7 @@ def wordings(sentence: Sentence) -> Found:
 
 
 def _phrases(sentence: Sentence, match: re.Match[str], check: str) -> list[str]:
-    """Return the phrases in a match, from its groups `list` (quotations), `bare` (words) or `what` (one phrase).
+    """Return the phrases in a match. The group is `list` (quotations), `bare` (words) or `what` (a phrase).
 
     Return nothing if a phrase is unusable, such as one character in `starts:` or `ends:`.
     """
@@ -227,8 +227,8 @@ _TABLE = (
     _said('starts:"', _WRAP),
     _said('ends:"', _WRAP),
 )
-"""Each row has a check, in which `{}` is a phrase; whether matches after a "not" count; a test that excludes
-matches; and the patterns.
+"""Each row has a check, in which `{}` stands for a phrase; whether matches after a "not" count; a function
+that excludes matches; and the patterns.
 """
 
 _ASKED = (
@@ -247,7 +247,7 @@ _JSON_LIST = r"\bJSON (?:list|array)\b|\b(?:list|array) of (?:JSON )?objects\b"
 
 
 def in_json(sentence: Sentence) -> Found:
-    """Yield the check for JSON, with its keys if the prompt lists them."""
+    """Yield the check for JSON, with the keys that the prompt lists."""
     asked = re.search(_ASKS, sentence.text, re.I) and any(sentence.all(_ASKED))
     if asked or any(sentence.all(_LISTED_AS)):
         keys = compiled(_KEYS).search(sentence.of.masked)
@@ -290,7 +290,7 @@ _DECIDES = re.compile(r"^\W*(?:is|are|do|does|did|can|could|should|will|would|wa
 
 
 def choice(options: list[str], *, alone: bool = False) -> str:
-    """Return the check that an answer begins with an option or, if `alone`, consists of one."""
+    """Return the check that an answer begins with an option or, if `alone`, is an option and nothing else."""
     words = "|".join(re.escape(each.lower() if len(each) > 1 else each) for each in options)
     end = r"\W*$" if alone else r"\b"
     return rf"matches:(?i)^\W*({words}){end}"
@@ -309,7 +309,7 @@ _OF_A_THING = re.compile(
     r"|\b(?:who|whose|where)\b[^.;,:]*)$",
     re.I,
 )
-"""Matches the text before a language that is not the answer's, as in "songs in French"."""
+"""Matches the text before a language that is not the answer's language, as in "songs in French"."""
 _PLAIN = (
     "only|entirely|the|simple|plain|good|proper|formal|standard|modern|brazilian|european|simplified|traditional|"
     "mexican|british|american"
