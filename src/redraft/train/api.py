@@ -70,7 +70,7 @@ class TrainResult:
 def train_sft(recipe: str | Path | None = None, *, on_event: OnEvent = None, **settings: Any) -> TrainResult:
     """Train a model to answer, and to criticise and revise answers, like `redraft train sft`.
 
-    The same call resumes a stopped run. So does the command with the same settings.
+    The same call, or the command with the same settings, resumes a stopped run.
 
     Args:
         recipe: The name of a shipped recipe, or the path of a YAML file.

@@ -1,4 +1,4 @@
-"""Keep the examples of a packed row apart: tokens attend only to their own example.
+"""Separate the examples of a packed row: a token attends only to tokens of the same example.
 
 Positions restart at 0 with each example, but this does not separate examples: in transformers' attention with
 a cache, an example also attends to earlier examples (logits differed by 0.6). On a GPU in 16 bits, a call of
@@ -92,7 +92,7 @@ def attend(
         scaling: Factor for the scores, by default 1 / sqrt(width).
         sliding_window: Number of tokens to which a token attends, including the token.
         softcap: Soft limit for the size of scores (Gemma 2).
-        position_ids: [1, tokens]; used if `cu_seq_lens_q` is not given.
+        position_ids: [1, tokens]. Used only without `cu_seq_lens_q`.
         cu_seq_lens_q: See `segments`.
         max_length_q: See `segments`.
         branches: For a tree (`rl.policy`): the length of each branch, and the indices of preceding branches.

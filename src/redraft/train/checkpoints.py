@@ -1,4 +1,4 @@
-"""Save checkpoints atomically, and find the one to resume from.
+"""Save checkpoints atomically, and find the checkpoint to resume from.
 
 A checkpoint is written into a temporary folder. The file `complete.json` is written last, and lists all other
 files with size and CRC-32. Then the folder is renamed, so a run that is killed while saving loses only this
@@ -111,7 +111,7 @@ _MOST = 1 << 24  # maximum bytes of `complete.json`. A thousand shards need abou
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A checkpoint's folder, and its missing or damaged files."""
+    """A checkpoint's folder, step, and missing or damaged files."""
 
     folder: Path
     step: int
@@ -241,7 +241,7 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
 def prune(output: Path, limit: int | None) -> None:
     """Delete partly saved checkpoints. With `limit`, keep only the `limit` newest complete checkpoints.
 
-    A folder without `complete.json` is kept, because another trainer may have made it.
+    A checkpoint without `complete.json` is kept, because another trainer may have saved the checkpoint.
     """
     for broken in output.glob(f"{_ASIDE}*"):
         shutil.rmtree(broken, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Load a model and its tokenizer, add an adapter, and save weights. Untrainable models are refused.
 
-transformers accepts three faults that are errors here: missing weights, which it initialises at random; a
-tokenizer without an end-of-text token, so that the model never learns to stop; and another model's tokenizer.
+transformers accepts three faults for which this module raises: missing weights, because transformers would
+use random values; a tokenizer without end-of-text token; and the tokenizer of another model.
 Code in a model's folder is never run, and pickled weights are not read.
 """
 

@@ -41,13 +41,13 @@ from redraft.train.trained import Trained, part_of
 
 
 def peak_memory() -> int:
-    """Return the peak memory in bytes: of the GPU if one is used, otherwise of this process."""
+    """Return the peak memory of the GPU or, if no GPU is used, of this process, in bytes."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return torch.cuda.max_memory_allocated() or own
 
 
 class Log:
-    """The log of a run. The first process writes it to `log.jsonl` and shows progress."""
+    """The log of a run. The first process writes `log.jsonl` and shows progress."""
 
     def __init__(self, folder: Path, *, leads: bool = True, quiet: bool = False) -> None:
         self._path = folder / LOG if leads else None

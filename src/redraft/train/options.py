@@ -27,7 +27,7 @@ MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"
 
 _Home = AfterValidator(lambda value: value and os.path.expanduser(value))  # noqa: PTH111
 Place = Annotated[str, _Home]
-"""A path with `~` expanded, because no shell expands `~` in a recipe; or a name on the hub (org/name)."""
+"""A name on the hub (org/name), or a path with `~` expanded, because no shell expands `~` in a recipe."""
 MaybePlace = Annotated[str | None, _Home]
 
 _Several = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)

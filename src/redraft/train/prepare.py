@@ -236,7 +236,7 @@ class Encodes(Protocol):
 
 
 Encoded = list[tuple[str, tuple[str, str], tuple[Example, ...] | Skipped]]
-"""For each chain: the id; data set (or file) and licence; and the examples, or why the chain has none."""
+"""A tuple for each chain: id, (data set or file, licence), and examples or why the chain has no example."""
 
 
 def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[Encoded]:

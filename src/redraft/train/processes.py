@@ -63,7 +63,7 @@ def place() -> tuple[int, int]:
 
 
 def gathered(mine: T) -> list[T]:
-    """Return the values of `mine` from all processes, in rank order. Every process must call this.
+    """Return the values of `mine` from all processes, in rank order. Every process must call this function.
 
     Values are pickled, because the processes of a run trust each other.
     """

@@ -154,7 +154,7 @@ class Reward(Verb[RewardOptions]):
                 say(line)
 
     def following(self, own: RewardOptions, base: str) -> str:  # noqa: ARG002
-        """Return a line with the next command for the result."""
+        """Return a line with the next command for the trained model."""
         form = f"{own.model_name_or_path}+{own.output_dir}" if own.lora else own.output_dir
         return f"Try it: redraft ask … --mode best-of --check {shlex.quote(f'reward:{form}')}"
 

@@ -159,7 +159,7 @@ def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
 
 
 def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
-    """Return `own.lora`, by default whether to train an adapter because full training does not fit."""
+    """Return whether to train an adapter: `own.lora` or, if None, whether full training would not fit."""
     if own.lora is not None:
         return own.lora
     parameters = sum(each.numel() for each in skeleton(model).parameters())
@@ -270,7 +270,7 @@ class Ready:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the checkpoint to resume from is that of the last step."""
+        """Whether the checkpoint to resume from was saved after the last step."""
         return self.checkpoint is not None and self.checkpoint.step >= self.loop.steps
 
     @property
@@ -285,7 +285,7 @@ class Ready:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """Settings and inputs that determine the trained weights. Files are identified by their SHA-256."""
+        """Settings and inputs that determine the trained weights. Files are identified by SHA-256."""
         ours = {name: each for name, each in vars(self.own).items() if name not in _ELSEWHERE}
         return {
             **ours,
@@ -327,7 +327,7 @@ class Ready:
         return f"\n{scores}`redraft train {self.own.verb}` trained it on {of}: {self.plan}.\n"
 
     def say_first(self, say: Say) -> None:
-        """Announce the first step, because it may take a minute."""
+        """Announce the first step, because the first step may take a minute."""
         if not self.is_complete:
             say(f"step {self.checkpoint.step + 1 if self.checkpoint else 1} begins.")
 

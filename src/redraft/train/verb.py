@@ -37,7 +37,7 @@ class Verb(ABC, Generic[Own]):
     scores = False  # whether the model is a classifier with one label, which does not pad with end-of-text
 
     def check(self, own: Own, model: str) -> None:
-        """Raise `RedraftError` if settings contradict each other. This runs before anything is loaded."""
+        """Raise `RedraftError` if settings contradict each other. Called before anything is loaded."""
 
     @abstractmethod
     def encoder(self, own: Own, tokenizer: Tokenizer) -> Encodes:
@@ -58,7 +58,7 @@ class Verb(ABC, Generic[Own]):
         return data, None
 
     def finish(self, own: Own, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:
-        """Finish a run after its last step. This is called in all processes."""
+        """Finish a run after the last step. Called in all processes."""
 
     def following(self, own: Own, base: str) -> str:
         """Return a line with the next command for the trained model."""

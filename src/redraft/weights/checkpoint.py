@@ -88,7 +88,7 @@ class Checkpoint:
     def chunks(self, name: str, size: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield start and stop of chunks, in elements. A chunk has at most `size` bytes (default: `CHUNK`).
 
-        Only rows of more than `size` bytes are cut.
+        Only rows of more than `size` bytes are split.
         """
         tensor = self.tensors[name]
         fit = max((size or CHUNK) // header.dtype_size(tensor.dtype), 1)
@@ -97,7 +97,7 @@ class Checkpoint:
             yield start, min(start + step, tensor.count)
 
     def json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the folder, such as `config.json`. A missing file counts as empty."""
+        """Read a JSON file of the folder, such as `config.json`. Return an empty dict without the file."""
         return read_json(self.folder / name)
 
     @cached_property
@@ -110,7 +110,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
 
     Raises:
         UsageError: There are only `.bin` files, and `allow_pickle` is not set.
-        ModelError: There are no weights, or a file is missing, damaged or a link out of the folder.
+        ModelError: There are no weights, or a file is missing, damaged, or a link to another folder.
     """
     folder = path if path.is_dir() else path.parent
     if folder == path:
@@ -173,7 +173,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_small(path: Path) -> bytes:
-    """Read a small file, such as a configuration. Reject large files, devices and links to other folders."""
+    """Read a small file, such as config.json. Raise if the file is large, a device, or a link to another folder."""
     try:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:
@@ -302,7 +302,7 @@ def places(tensor: header.TensorInfo) -> Iterator[int]:
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
-    """Return the bytes of a tensor, without a copy if it is contiguous."""
+    """Return the bytes of a tensor. A contiguous tensor is not copied."""
     import torch
 
     return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -17,7 +17,7 @@ from redraft.weights.output import BY_DEFAULT, Run, new_folder
 def convert(src: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None) -> None:
     """Write a model's folder, or a single file of weights, as a folder of safetensors files.
 
-    `dtype` is F32, F16 or BF16; None keeps the dtype of each tensor.
+    `dtype` is F32, F16, BF16, or None to keep the dtype of each tensor.
     """
     source = open_checkpoint(src, allow_pickle=run.allow_pickle)
     refuse_adapter(source)

@@ -2,9 +2,9 @@
 
 A plain delta stores `target - base` in the target's dtype, like the released deltas of SelFee, Alpaca, Vicuna
 and StableVicuna, and restores the target up to rounding. An exact delta stores the difference of the bit
-patterns as integers that wrap around, and restores the target bit for bit in any dtype. A tensor of booleans
-or 8-bit floats is stored whole. So is a tensor whose dtype differs between base and target, unless both
-dtypes are floats. The header of each file contains the `Recipe` of the delta.
+patterns as integers that wrap around, and restores the target bit for bit in any dtype. Tensors of booleans
+or 8-bit floats are stored whole. Tensors whose dtype differs between base and target are also stored whole,
+unless both dtypes are floats. The header of each file contains the `Recipe` of the delta.
 
 A tuned model often has a few tokens, such as `[PAD]`, that the base lacks. The delta then has rows that
 the base lacks. The release scripts of these models use two conventions:

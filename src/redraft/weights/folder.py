@@ -62,7 +62,7 @@ def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = Tru
 
 
 def same_layout(checkpoint: Checkpoint, tensors: Iterable[TensorInfo]) -> list[Shard]:
-    """Distribute tensors over as many files as in the checkpoint, with transformers' names."""
+    """Assign tensors to the same shards as in the checkpoint. Shards are named as in transformers."""
     groups: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
         groups.setdefault(checkpoint.tensors[tensor.name].file, []).append(tensor)

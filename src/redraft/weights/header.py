@@ -1,4 +1,4 @@
-"""Read and write the header of a safetensors file: names, shapes and offsets of tensors, not their values.
+"""Read and write the header of a safetensors file: names, shapes and offsets of tensors, but not values.
 
 Files are untrusted. The safetensors library checks names, shapes and offsets. The library allows headers of
 100 MB, but parsed JSON can take many times as much memory, so bytes and values are counted first. The largest
@@ -122,7 +122,7 @@ def read_safetensors_header(path: Path) -> tuple[list[TensorInfo], Mapping[str, 
 
 
 def size_of_file(path: Path) -> int:
-    """Return the size of a file in bytes. Raise if it is a device or a pipe."""
+    """Return the size of a file in bytes. Raise if the file is a device or a pipe."""
     info = path.stat()
     if not stat.S_ISREG(info.st_mode):
         raise ModelError(f"{path} is not a regular file.", hint=AGAIN)

@@ -38,7 +38,7 @@ _IN_GGUF = {
 
 
 class Use(NamedTuple):
-    """The number and size of the tensors of one dtype."""
+    """The number and size of all tensors that have the same dtype."""
 
     dtype: str
     tensors: int

@@ -56,8 +56,8 @@ class Losses:
 def not_finite(values: torch.Tensor) -> tuple[int, int]:
     """Return the number of NaN values, and the number of infinite values.
 
-    The bit patterns are compared as integers without the sign bit, in which NaN and infinity are largest.
-    For 16-bit floats, this is far faster than `torch.isfinite`.
+    The bit patterns without the sign are compared as integers. NaN and infinity are the largest integers.
+    For 16-bit floats, integer comparison is far faster than `torch.isfinite`.
     """
     dtype = dtype_name(values.dtype)
     if dtype not in _NAN or not values.numel():

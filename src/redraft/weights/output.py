@@ -1,4 +1,4 @@
-"""Write a checkpoint under a temporary name, and rename the checkpoint when it is complete.
+"""Write a checkpoint under a temporary name, and rename the complete checkpoint.
 
 A folder `OUT` is written as `OUT.partial`, a single file as `FILE.redraft-partial`. Then the index and the
 manifest are written (`redraft.json`, or `FILE.redraft.json`, with inputs, command, version, checksums), and

@@ -1,6 +1,6 @@
 """Lock outputs, replace outputs in one step, and refuse to replace anything that redraft did not make.
 
-redraft made a file if `FILE.redraft.json` names the file, and a folder if its redraft.json names all files.
+Only files named in `FILE.redraft.json`, or in the file `redraft.json` of a folder, are replaced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LIBC = libc()
 
 @contextmanager
 def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
-    """Lock an output, and yield a temporary path. Remove the temporary file or folder unless it was renamed.
+    """Lock an output, and yield a temporary path. At the end, delete any file or folder at this path.
 
     The unfinished output of a killed run is removed first. Raise OutputError if output and input overlap.
     """

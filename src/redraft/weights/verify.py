@@ -1,4 +1,4 @@
-"""Verify a checkpoint or a GGUF file, and list its faults.
+"""Verify a checkpoint or a GGUF file, and list all faults.
 
 An input is sound if all files are complete, index and headers agree, no value is NaN or infinite, and
 checksums match the manifest, if there is a manifest. The values of GGUF files are not read: redraft checks

@@ -147,7 +147,7 @@ def _plain(layer: Any) -> nn.Module:
 
 @contextmanager
 def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
-    """Replace modules of a model by the modules in `others`, by name, and undo this at the end."""
+    """Replace modules of a model by the modules in `others`, by name. Restore the old modules at the end."""
     own = {name: model.get_submodule(name) for name in others}
     try:
         for name, each in others.items():

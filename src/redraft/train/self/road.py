@@ -1,8 +1,8 @@
 """Train a base model to answer, and to check and revise these answers, in stages that can be resumed.
 
-The adapter `answers` answers, and the adapter `critic` criticises and revises. Separate adapters keep training
-of criticism from making first answers worse. Each stage applies a verb of redraft to files in the run's
-folder. A record of each file says how the file was made, so that the same call resumes a stopped run.
+An adapter `answers` answers, and an adapter `critic` criticises and revises. With two adapters, training the
+critic does not make first answers worse. Each stage applies a verb of redraft to files in the run's folder.
+A record of each file says how the file was made, so that the same call resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}  # files of dra
 
 @dataclass(frozen=True)
 class Scale:
-    """The numbers of exercises per task, and of the optimizer's steps."""
+    """The numbers of exercises per task, and the numbers of optimizer steps."""
 
     answers: int = 1600  # to learn answers from
     drafts: int = 2400  # to draft, criticise and revise
@@ -133,12 +133,12 @@ class Road:
 
     @property
     def answering(self) -> str:
-        """The reference of the base with the adapter that answers."""
+        """The base with the adapter `answers`, as a value of `--model`."""
         return f"{self.model}+{self.folder.resolve() / 'answers.gguf'}"
 
     @property
     def revising(self) -> str:
-        """The reference of the base with both adapters."""
+        """The base with both adapters, as a value of `--model`."""
         return f"{self.answering}@answer+{self.folder.resolve() / 'critic.gguf'}@revise"
 
     def walk(self) -> str:
@@ -148,7 +148,7 @@ class Road:
             UsageError: `answer_steps` is 0 without `start`, `everyday` is empty, or `model` is not trainable.
             ModelError: The base model is missing.
             OutputError: The folder contains a run with other settings.
-            EndedBySignal: A signal ended the run. The same call resumes it.
+            EndedBySignal: A signal ended the run. The same call resumes the run.
         """
         if not self.scale.answer_steps and self.start is None:
             hint = "Add --from default, --from FOLDER or --answer-steps 150."

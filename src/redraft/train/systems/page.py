@@ -1,4 +1,4 @@
-"""Write the page of a run, `index.html`, and its model card, `README.md`.
+"""Write the HTML page (`index.html`) and the model card (`README.md`) of a run.
 
 Page and card show the inputs and the time of each stage, the stages' reports, and all licences. The page
 links to HTML pages written by stages.

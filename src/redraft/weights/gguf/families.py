@@ -110,12 +110,12 @@ def family_in_gguf(architecture: object) -> Family:
 
 
 def gguf_name(hf_name: str) -> str | None:
-    """Convert `model.layers.3.self_attn.q_proj.weight` to `blk.3.attn_q.weight`; unknown names to None."""
+    """Convert `model.layers.3.self_attn.q_proj.weight` to `blk.3.attn_q.weight`, unknown names to None."""
     return _renamed(hf_name, _HF_BLOCK, _BLOCK, _TOP, "blk")
 
 
 def hf_name(gguf_name: str) -> str | None:
-    """Convert `blk.3.attn_q.weight` to `model.layers.3.self_attn.q_proj.weight`; unknown names to None."""
+    """Convert `blk.3.attn_q.weight` to `model.layers.3.self_attn.q_proj.weight`, unknown names to None."""
     return _renamed(gguf_name, _GGUF_BLOCK, _BLOCK_BACK, _TOP_BACK, "model.layers")
 
 

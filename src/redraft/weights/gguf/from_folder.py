@@ -40,7 +40,7 @@ _SAME = {"F32": Kind.F32, "F16": Kind.F16, "BF16": Kind.BF16}
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of the output file."""
+    """A tensor of the GGUF file to write."""
 
     name: str  # the name in GGUF
     shape: tuple[int, ...]  # rows first

@@ -54,7 +54,7 @@ def quant_named(name: str) -> Kind:
 
 
 def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> Kind:
-    """Choose the GGML type of a tensor by its name in GGUF and its shape, rows first.
+    """Choose the GGML type of the tensor with this GGUF name and this shape (rows first).
 
     Vectors (norms, biases) are F32, as llama.cpp requires. A matrix whose row length is not a multiple of 32
     is F16. The output matrix (the embedding, if `tied`) is at least Q8_0, because rounding errors in this

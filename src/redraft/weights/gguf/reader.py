@@ -1,4 +1,4 @@
-"""Read the header of a GGUF file: its metadata, and the names, shapes and offsets of its tensors.
+"""Read the header of a GGUF file: the metadata, and the names, shapes and offsets of tensors.
 
 Files are untrusted, and llama.cpp's reader has crashed on crafted files. So every count, length and offset
 is checked against the file's size before use, and any inconsistency raises a `ModelError`. The file is
@@ -125,7 +125,7 @@ def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
 
 
 def is_gguf(path: Path) -> bool:
-    """Return whether a file is GGUF, by its suffix or its first bytes."""
+    """Return whether a file's suffix or first bytes say that the file is GGUF."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -36,7 +36,7 @@ _IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
 @dataclass(frozen=True)
 class SourceTensor:
-    """A tensor of the output folder."""
+    """A tensor of the folder to write."""
 
     info: TensorInfo  # its name, dtype and shape in the folder
     tensor: Tensor  # the tensor in the file

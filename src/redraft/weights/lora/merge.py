@@ -29,7 +29,7 @@ _INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 @dataclass(frozen=True)
 class Target:
-    """A tensor of the merged model, and the tensors from which it is computed."""
+    """A tensor of the merged model, with the source tensor and the change to add."""
 
     info: TensorInfo  # its name, dtype and shape, and its file in the base
     source: Checkpoint  # the checkpoint with its values before the change: the base or the adapter
@@ -104,7 +104,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """Untie tied embeddings if the adapter changes only one. Return whether; None if not tied."""
+        """Untie embeddings that the adapter changes differently. Return True if untied, None if not tied."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:
@@ -167,9 +167,9 @@ def merge_lora(
 ) -> None:
     """Merge an adapter into a base model, and write the merged model as a folder.
 
-    The configuration comes from the base, and `redraft_format` from the adapter's settings. If the adapter's
-    folder contains a tokenizer, it is used, because training may have added tokens; otherwise the base's is.
-    `dtype` is for example "BF16"; None keeps the dtype of each tensor.
+    The configuration comes from the base, and `redraft_format` from the adapter's settings. A tokenizer in
+    the adapter's folder replaces the base's tokenizer, because training may have added tokens. `dtype` is
+    for example "BF16", or None to keep the dtype of each tensor.
     """
     model = open_checkpoint(base, allow_pickle=run.allow_pickle)
     lora = peft.read_adapter(adapter, allow_pickle=run.allow_pickle)
