@@ -54,7 +54,7 @@ def segments(position_ids: Tensor) -> dict[str, Any]:
 
 
 def use_segments(model: PreTrainedModel) -> None:
-    """Make a model use `attend`. Raise `ModelError` if a packed example could still attend to another."""
+    """Make a model use `attend`. Raise `ModelError` if packed examples would still attend to each other."""
     others = sorted(set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - _KINDS)
     hookable = model._supports_attention_backend and model._supports_flash_attn  # noqa: SLF001 - their flags
     if others or not hookable:

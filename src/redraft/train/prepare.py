@@ -99,7 +99,7 @@ class DataReport:
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, name: str, origin: tuple[str, str], found: tuple[Example, ...] | Skipped) -> None:
-        """Count a record. `origin` is the record's data set, or file without a data set, and licence."""
+        """Count a record. `origin` is the name of the data set (or file) and the licence."""
         self.records += 1
         if isinstance(found, Skipped):
             known = found.reason in self.skipped or len(self.skipped) < _REASONS

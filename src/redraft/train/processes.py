@@ -31,7 +31,7 @@ def parting() -> Iterator[None]:
     """Leave torch's process group, if one exists, when the `with` block ends.
 
     If the block succeeds, wait for all processes first. If the block fails, all other processes fail too.
-    Otherwise, torch's threads would still run when the process exits, and make the process abort.
+    A process that exits without leaving the group aborts, because torch's threads still run.
     """
     from torch import distributed  # slow to import, and not needed to tokenise
 

@@ -89,7 +89,7 @@ def can_join(model: PreTrainedModel, *, say: Say, needed: bool = False) -> bool:
 
 
 def what_follows(own: RunOptions, base: str, gguf: str | None = None) -> str:
-    """Return a line with the next command for a trained model or adapter. `gguf` is a GGUF copy."""
+    """Return a line with the next command for a trained model or adapter. `gguf` is the GGUF file, if any."""
     named, output = own.model_name_or_path, str(own.output_dir)
     if not own.lora:
         return _try(gguf or output)

@@ -97,7 +97,7 @@ class Checkpoint:
             yield start, min(start + step, tensor.count)
 
     def json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the folder, such as `config.json`. Return an empty dict without the file."""
+        """Read a JSON file of the folder, such as `config.json`. A missing file gives an empty dict."""
         return read_json(self.folder / name)
 
     @cached_property
@@ -173,7 +173,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_small(path: Path) -> bytes:
-    """Read a small file, such as config.json. Raise if the file is large, a device, or a link to another folder."""
+    """Read a small file. Raise if the file is large, a device, or a link to another folder."""
     try:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:

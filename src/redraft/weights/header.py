@@ -79,7 +79,7 @@ class TensorInfo:
         return prod(self.shape[1:])
 
     def rounded(self, dtype: str | None) -> TensorInfo:
-        """Return the description with `dtype`, or unchanged if `dtype` is None or the tensor is no float."""
+        """Return the description with `dtype` if given and if the tensor has floats, otherwise unchanged."""
         return replace(self, dtype=dtype) if dtype and self.dtype in FLOATS else self
 
 

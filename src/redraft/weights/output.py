@@ -174,7 +174,7 @@ def _stamp(command: str) -> dict[str, Any]:
 def new_file(
     path: Path, run: Run = BY_DEFAULT, *, manifest: Mapping[str, Any], size: int = 0
 ) -> Iterator[FileWriter]:
-    """Open a writer for a file of `size` bytes. When the `with` block ends, rename the file to `path`."""
+    """Open a writer for a file of `size` bytes. At the end, write the manifest, and rename the file."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")
     with begun(path, ".redraft-partial", manifest.get("inputs"), folder=False, force=run.force) as aside:

@@ -3,7 +3,7 @@
 The functions are in the order of a step: scores of whole texts become rewards of tokens, rewards and values
 become advantages, and advantages weigh the losses. The caller keeps β and the optimizer.
 
-Tensors of tokens are [sequences, tokens]. They contain response tokens only, padded on the right. `mask` is
+Tensors of tokens are [sequences, tokens], with response tokens only, padded on the right. `mask` is
 bool and true at real tokens, including EOS. Padding may contain anything, even NaN, and is never read.
 At padding, results are 0 and importance weights 1. Computation is in 32 bits, or in 64 if the inputs have 64.
 Statistics of a group are always in 64 bits, so that equal numbers have a deviation of 0. Log-probabilities
@@ -32,8 +32,7 @@ MAX_LOG_RATIO = 20.0
 EPSILON = 1e-8  # added to a variance before the division, as in all trainers derived from Ziegler et al
 
 ROUNDING = 1e-12
-"""Relative difference up to which numbers count as equal. It exceeds the rounding errors of 64 bits,
-1.1e-16 per operation."""
+"""Relative difference up to which numbers count as equal, for rounding errors of 1.1e-16 per operation."""
 
 
 def log_probs_and_entropy(
@@ -41,7 +40,7 @@ def log_probs_and_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Return log π of the given tokens and the policy's entropy, both [sequences, tokens].
 
-    log π is differentiable once. The entropy is not differentiable, and only for monitoring. `chunk` tokens
+    log π is differentiable once. The entropy is for monitoring, and not differentiable. `chunk` tokens
     are computed at a time, and again in the backward pass, so that the 32-bit softmax of all tokens is never
     in memory. TRL divides logits by temperature + 1e-7. trlX does not divide logits.
 

@@ -32,7 +32,7 @@ class Outcome:
     Attributes:
         first: Whether answer 0 is right.
         final: Whether the chain's final answer is right.
-        judged: Whether the verdict on answer 0 accepts or rejects a right or wrong answer.
+        judged: The verdict on answer 0, in the form that `stats.balanced` takes.
         unknown: The number of verdicts on answer 0 that neither accept nor reject.
         tokens: The number of generated tokens.
     """

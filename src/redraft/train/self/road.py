@@ -1,6 +1,6 @@
 """Train a base model to answer, and to check and revise these answers, in stages that can be resumed.
 
-An adapter `answers` answers, and an adapter `critic` criticises and revises. With two adapters, training the
+The adapter `answers` answers prompts, and `critic` criticises and revises. With two adapters, training the
 critic does not make first answers worse. Each stage applies a verb of redraft to files in the run's folder.
 A record of each file says how the file was made, so that the same call resumes a stopped run.
 """
@@ -46,14 +46,14 @@ REHEARSED = 2
 old tasks (benchmarks/LOST.md)."""
 RANKS = {"answers": 4, "critic": 15}  # adapters' ranks. The adapters take 12 MB in 16 bits.
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
-"""Settings to train an earlier run's adapters further: a lower learning rate, and steps of 1,000 tokens."""
+"""Settings to train an earlier run's adapters: a lower learning rate, and steps of about 1,000 tokens."""
 DRAFTING = 1.0  # temperature of the drafts to criticise: it brings out more of the model's own faults than 0
 DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}  # files of drafts, by their files of prompts
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The numbers of exercises per task, and the numbers of optimizer steps."""
+    """The amount of training and testing: numbers of exercises per task, and of optimizer steps."""
 
     answers: int = 1600  # to learn answers from
     drafts: int = 2400  # to draft, criticise and revise

@@ -104,7 +104,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """Untie embeddings that the adapter changes differently. Return True if untied, None if not tied."""
+        """Untie embeddings if the adapter needs this. Return True if untied, None if never tied."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:

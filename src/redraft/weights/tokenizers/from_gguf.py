@@ -237,12 +237,12 @@ class TokenCount:
         return self.within(text, -1)
 
     def within(self, text: str, limit: int) -> int:
-        """Count a text's tokens, or return an upper bound if a quickly computed bound is at most `limit`."""
+        """Return a text's token count, or a quickly computed upper bound if the bound is at most `limit`."""
         count, most = _loaded(self.path), limit if len(text) <= _PART else -1
         return sum(count(text[i : i + _PART], most) for i in range(0, len(text), _PART))
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return path, size and SHA-256 of the tokenizer.json, which for a GGUF file is made first."""
+        """Return path, size and SHA-256 of tokenizer.json. A GGUF file's tokenizer is converted first."""
         if self.path.name == "tokenizer.json":
             return fingerprint([self.path])
         written = tokenizer_json(self.path).encode()
