@@ -185,7 +185,7 @@ class Source(ABC):
 
     @abstractmethod
     def counted(self, batch: Batch) -> int:
-        """Return the number of items in a batch that the loss is divided by, such as trained tokens."""
+        """Return the number by which a batch's loss is divided, such as the number of trained tokens."""
 
     def metrics(self) -> dict[str, float]:
         """Return further metrics for the log, computed since the last call."""

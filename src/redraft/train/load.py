@@ -1,8 +1,8 @@
 """Load a model and its tokenizer, add an adapter, and save weights. Untrainable models are refused.
 
 transformers accepts three faults for which this module raises: missing weights, because transformers would
-use random values; a tokenizer without end-of-text token; and the tokenizer of another model.
-Code in a model's folder is never run, and pickled weights are not read.
+use random values; a tokenizer without end-of-text token; and the tokenizer of another model. Code in a
+model's folder is never run, and pickled weights are not read.
 """
 
 from __future__ import annotations

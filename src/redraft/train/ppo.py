@@ -9,7 +9,7 @@
 4. Updates: `--ppo_epochs` passes over the answers in minibatches. `Learner` computes a minibatch's loss.
 
 A checkpoint contains the rollout batch, so a run can resume between the updates of a batch. An unfinished
-rollout batch is sampled again. Processes divide the chunks among themselves, and later each minibatch.
+rollout batch is sampled again. Several processes divide the chunks and, later, each minibatch.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def leads() -> bool:
 def parting() -> Iterator[None]:
     """Leave torch's process group, if one exists, when the `with` block ends.
 
-    If the block succeeds, wait for all processes first. If the block fails, all other processes fail too.
-    A process that exits without leaving the group aborts, because torch's threads still run.
+    If the block succeeds, wait for all processes first. If the block fails, all other processes fail too. A
+    process that exits without leaving the group aborts, because torch's threads still run.
     """
     from torch import distributed  # slow to import, and not needed to tokenise
 

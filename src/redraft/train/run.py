@@ -172,7 +172,7 @@ def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
 
 
 def settled(own: RunOptions, *, lora: bool, gpu: bool) -> RunOptions:
-    """Resolve every `auto`, so that another machine can resume the run."""
+    """Replace `auto` settings by the values for this machine, so that another machine can resume the run."""
     dtype: Any = str(weights_dtype(own.dtype, lora=lora, gpu=gpu)).removeprefix("torch.")
     return own.model_copy(update={"lora": lora, "dtype": dtype})
 

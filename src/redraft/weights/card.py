@@ -118,8 +118,8 @@ def is_known(sources: Iterable[Source]) -> bool:
 def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     """Report the licences of an output, and write a card that lists the sources of both inputs.
 
-    No card is written if the card of `first` lists all sources, or if no licence is known. A base without
-    a known licence does not count as a source.
+    No card is written if the card of `first` lists all sources, or if no licence is known. A base without a
+    known licence does not count as a source.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)

@@ -1,9 +1,9 @@
 """Read a checkpoint in parts, from a Hugging Face folder or from a single file of weights.
 
 Opening a checkpoint reads and checks only the headers. `read` returns a range of elements, so memory does not
-grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). A symbolic link
-in a folder must not lead out of the folder (`redraft.jobs.files`). A file named by the user may be a link.
-For GGUF files, see `gguf.reader`.
+grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). A symbolic link in a
+folder must not lead out of the folder (`redraft.jobs.files`). A file named by the user may be a link. For
+GGUF files, see `gguf.reader`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Checkpoint:
         return raw.view(header.torch_dtype(tensor.dtype))
 
     def chunks(self, name: str, size: int | None = None) -> Iterator[tuple[int, int]]:
-        """Yield start and stop of chunks, in elements. A chunk has at most `size` bytes (default: `CHUNK`).
+        """Yield the start and stop index of each chunk. A chunk has at most `size` bytes (default: `CHUNK`).
 
         Only rows of more than `size` bytes are split.
         """
@@ -144,7 +144,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
 
 
 def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:
-    """Yield the start and stop row of each portion, about `size` bytes in float32. A row has `row` elements.
+    """Yield start and stop row of portions that take about `size` bytes in float32. A row has `row` elements.
 
     If `heads` is given, portions contain whole heads, so that rows can be permuted within each head.
     """

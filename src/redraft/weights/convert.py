@@ -1,7 +1,7 @@
 """Convert a checkpoint to another dtype, or `.bin` files to safetensors. The number of files stays the same.
 
-Values that become infinite or zero in the new dtype are counted and reported. Integers, booleans and
-8-bit floats are not converted. For GGUF, see `gguf`.
+Values that become infinite or zero in the new dtype are counted and reported. Integers, booleans and 8-bit
+floats are not converted. For GGUF, see `gguf`.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ patterns as integers that wrap around, and restores the target bit for bit in an
 or 8-bit floats are stored whole. Tensors whose dtype differs between base and target are also stored whole,
 unless both dtypes are floats. The header of each file contains the `Recipe` of the delta.
 
-A tuned model often has a few tokens, such as `[PAD]`, that the base lacks. The delta then has rows that
-the base lacks. The release scripts of these models use two conventions:
+A tuned model often has a few tokens, such as `[PAD]`, that the base lacks. The delta then has rows that the
+base lacks. The release scripts of these models use two conventions:
 
 - `zero`: the missing row counts as zero, so the delta contains the new row itself (Vicuna 0, StableVicuna)
 - `mean`: the missing row counts as the mean of all rows of the base (Alpaca, SelFee)

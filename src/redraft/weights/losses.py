@@ -23,7 +23,7 @@ _NAN |= {"F16": ("int16", (0x1F << 10) + 1), "BF16": ("int16", (0xFF << 7) + 1)}
 
 @dataclass(frozen=True)
 class Losses:
-    """Counts, by tensor, of values that are not finite or that rounding lost."""
+    """Counts, by tensor name, of values lost in rounding, and of values that were not finite before."""
 
     odd: dict[str, int] = field(default_factory=dict)  # NaN or infinite before rounding
     infinite: dict[str, int] = field(default_factory=dict)  # infinite or NaN only after rounding
@@ -56,8 +56,8 @@ class Losses:
 def not_finite(values: torch.Tensor) -> tuple[int, int]:
     """Return the number of NaN values, and the number of infinite values.
 
-    The bit patterns without the sign are compared as integers. NaN and infinity are the largest integers.
-    For 16-bit floats, integer comparison is far faster than `torch.isfinite`.
+    The bit patterns without the sign are compared as integers. NaN and infinity are the largest integers. For
+    16-bit floats, integer comparison is far faster than `torch.isfinite`.
     """
     dtype = dtype_name(values.dtype)
     if dtype not in _NAN or not values.numel():

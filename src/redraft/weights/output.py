@@ -41,7 +41,7 @@ Progress = Callable[[int], None]  # called with a number of bytes when they are 
 
 @dataclass(frozen=True)
 class Run:
-    """Settings that all functions which write weights share."""
+    """Settings shared by all functions that write weights."""
 
     force: bool = False  # replace an output that redraft made
     allow_pickle: bool = False  # read `.bin` files
@@ -124,8 +124,8 @@ class OutputFolder:
     ) -> None:
         """Write all shards, rounded to the dtypes in `shards`. Report values that rounding loses.
 
-        `parts` yields the values of a tensor before rounding. `size` returns the number of bytes from which
-        a tensor is made, for the progress display.
+        `parts` yields the values of a tensor before rounding. `size` returns the number of input bytes for a
+        tensor, to show progress.
         """
         losses = Losses()
         for shard in self.planned(shards):

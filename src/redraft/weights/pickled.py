@@ -124,7 +124,7 @@ class _Scan(pickle._Unpickler):  # noqa: SLF001 - see above
         self.storages: dict[str, int] = {}  # bytes by record name
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ARG002 - the standard library's signature
-        """Return a class that does nothing. For torch's storages, `width` is the bytes of an element."""
+        """Return a class that does nothing. For torch's storages, `width` is an element's size in bytes."""
         return type("_Inert", (_Inert,), {"width": _WIDTHS.get(name, 1)})
 
     def persistent_load(self, pid: Any) -> _Inert:

@@ -3,11 +3,11 @@
 The functions are in the order of a step: scores of whole texts become rewards of tokens, rewards and values
 become advantages, and advantages weigh the losses. The caller keeps β and the optimizer.
 
-Tensors of tokens are [sequences, tokens], with response tokens only, padded on the right. `mask` is
-bool and true at real tokens, including EOS. Padding may contain anything, even NaN, and is never read.
-At padding, results are 0 and importance weights 1. Computation is in 32 bits, or in 64 if the inputs have 64.
-Statistics of a group are always in 64 bits, so that equal numbers have a deviation of 0. Log-probabilities
-and KL are in nats.
+Tensors of tokens are [sequences, tokens], with response tokens only, padded on the right. `mask` is bool and
+true at real tokens, including EOS. Padding may contain anything, even NaN, and is never read. At padding,
+results are 0 and importance weights 1. Computation is in 32 bits, or in 64 if the inputs have 64. Statistics
+of a group are always in 64 bits, so that equal numbers have deviation 0. Log-probabilities and KL are in
+nats.
 
 Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, GRPO 2402.03300, and Schulman,
 "Approximating KL Divergence" (2020).
@@ -40,9 +40,9 @@ def log_probs_and_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Return log π of the given tokens and the policy's entropy, both [sequences, tokens].
 
-    log π is differentiable once. The entropy is for monitoring, and not differentiable. `chunk` tokens
-    are computed at a time, and again in the backward pass, so that the 32-bit softmax of all tokens is never
-    in memory. TRL divides logits by temperature + 1e-7. trlX does not divide logits.
+    log π is differentiable once. The entropy is for monitoring, and not differentiable. `chunk` tokens are
+    computed at a time, and again in the backward pass, so that the 32-bit softmax of all tokens is never in
+    memory. TRL divides logits by temperature + 1e-7. trlX does not divide logits.
 
     Args:
         logits: [sequences, tokens, vocabulary]. Logits and the predicted token have the same index.
@@ -217,7 +217,7 @@ def rloo_advantages(scores: Tensor) -> Tensor:
 
 
 def grpo_advantages(scores: Tensor) -> Tensor:
-    """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; 0 if all are equal.
+    """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; 0 for equal scores.
 
     2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. Dr. GRPO
     (2503.20783) does not divide by std: division gives too much weight to prompts that are nearly always or
@@ -236,7 +236,7 @@ def grpo_advantages(scores: Tensor) -> Tensor:
 def policy_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, cliprange: float = 0.2
 ) -> tuple[Tensor, Tensor]:
-    """Return Σ max(−A·ρ, −A·clip(ρ, 1 ± ε)) with ρ = π / π_old, and the number of clipped tokens; scalars.
+    """Return Σ max(−A·ρ, −A·clip(ρ, 1 ± ε)) with ρ = π / π_old, and the number of clipped tokens, as scalars.
 
     1707.06347 equation 7, negated as a loss. A log-ratio beyond ±20 has no gradient (`MAX_LOG_RATIO`).
     The GRPO paper takes the mean over each sequence's tokens first, which favours short correct responses.
@@ -249,9 +249,9 @@ def policy_loss(
 def value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, cliprange_value: float = 0.2
 ) -> tuple[Tensor, Tensor]:
-    """Return ½·Σ max((V − R)², (clip(V, V_old ± c) − R)²), and the number of clipped tokens; scalars.
+    """Return ½·Σ max((V − R)², (clip(V, V_old ± c) − R)²), and the number of clipped tokens, as scalars.
 
-    This is not in the PPO paper, but in OpenAI's baselines (`ppo2`), with the ½. An infinite c clips nothing.
+    The formula is from OpenAI's baselines (`ppo2`), not from the PPO paper. An infinite c clips nothing.
     """
     values, old_values, returns = (_real(each, mask) for each in (values, old_values, returns))
     clipped = values.clamp(old_values - cliprange_value, old_values + cliprange_value)

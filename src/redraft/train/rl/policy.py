@@ -235,7 +235,7 @@ class Response:
 
 
 class Sampler:
-    """Samples responses with the transformers engine, using the weights in training.
+    """Samples responses with the transformers engine and the weights that are being trained.
 
     The prompts of a chunk begin together, and all end before the next chunk begins. So a rollout batch that
     is repeated after a stop has the same responses. `ctx` is the maximum number of tokens in a prompt and

@@ -1,8 +1,8 @@
 """Train a base model to answer, and to check and revise these answers, in stages that can be resumed.
 
 The adapter `answers` answers prompts, and `critic` criticises and revises. With two adapters, training the
-critic does not make first answers worse. Each stage applies a verb of redraft to files in the run's folder.
-A record of each file says how the file was made, so that the same call resumes a stopped run.
+critic does not make first answers worse. Each stage applies a verb of redraft to files in the run's folder. A
+record of each file says how the file was made, so that the same call resumes a stopped run.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class SystemKeys(OptionModel):
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a system: a verb with its options, or a command."""
+    """A stage of a recipe: a verb with options, or a shell command."""
 
     name: str
     verb: str

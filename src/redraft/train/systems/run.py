@@ -38,7 +38,7 @@ class StageError(RedraftError):
 
 @dataclass
 class Run:
-    """A run of a system in a folder."""
+    """A run of a recipe in a folder."""
 
     system: System
     folder: Path
@@ -73,7 +73,7 @@ class Run:
 
         Raises:
             StageError: A stage failed. No later stage was started.
-            OutputError: Another run is working in the folder, or the folder belongs to another system.
+            OutputError: Another run is working in the folder, or the folder belongs to another recipe.
             RedraftError: `Plan.check` found a fault.
         """
         (self.folder / ".run").mkdir(parents=True, exist_ok=True)

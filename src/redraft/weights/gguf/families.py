@@ -2,8 +2,8 @@
 
 Four architectures have nearly the same blocks: Llama, Mistral, Qwen2, Qwen3. In GGUF, Llama and Mistral are
 the same architecture, "llama", with interleaved rotary halves in each head (`permute`). Qwen's heads are not
-permuted. Sources: llama.cpp's conversion/llama.py and conversion/qwen.py, and the tables of the gguf
-package (tensor_mapping.py).
+permuted. Sources: llama.cpp's conversion/llama.py and conversion/qwen.py, and the tables of the gguf package
+(tensor_mapping.py).
 
 For other architectures, mixtures of experts and vision models, the error names a tool that converts such
 models. For other settings of a model, see `config`.
@@ -130,7 +130,7 @@ def permuted_heads(family: Family, gguf_name: str, heads: int, kv_heads: int) ->
 def permute(rows: Array, heads: int) -> Array:
     """Reorder rows for GGUF: in each head, rows i and d/2 + i become rows 2i and 2i + 1.
 
-    `rows` is a weight, a bias, or the B of a LoRA pair, of shape (heads · d, …), d even.
+    `rows` is a weight, a bias, or the B of a LoRA pair, of shape (heads · d, …), where d is even.
     """
     return rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
@@ -180,7 +180,7 @@ class Sizes:
             raise ModelError(f"{found} are impossible: {rule}.")
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:
-        """Yield the GGUF name and the shape (rows first) of each tensor in `layers` (default: all layers)."""
+        """Yield GGUF name and shape (rows first) of each tensor. `layers` selects layers (default: all)."""
         yield "token_embd.weight", (self.vocabulary, self.width)
         for layer in range(self.layers) if layers is None else layers:
             for name, shape in self._block():
@@ -321,7 +321,7 @@ def shortest(value: float) -> float:
 
 
 def positive(value: Any, what: str) -> float:
-    """Return `value` if it is a number between `LEAST` and `MOST`. Otherwise raise, naming `what`."""
+    """Return `value` if it is a number between `LEAST` and `MOST`. Otherwise raise an error about `what`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < MOST:
         raise ModelError(f"{what} is {value!r:.40}, which is not a positive number of a sensible size.")
     return float(value)

@@ -57,8 +57,8 @@ class Part:
 def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f16") -> None:
     """Write a model's folder as a GGUF file with tokenizer and chat template. Write a manifest of the file.
 
-    `quant` is f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors become F32. Matrices whose row length is
-    not a multiple of 32 become F16, and are reported.
+    `quant` is f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors become F32. Matrices whose row length is not
+    a multiple of 32 become F16, and are reported.
     """
     chosen = ggml.quant_named(quant)
     if is_gguf(src):

@@ -1,9 +1,8 @@
 """Read the header of a GGUF file: the metadata, and the names, shapes and offsets of tensors.
 
-Files are untrusted, and llama.cpp's reader has crashed on crafted files. So every count, length and offset
-is checked against the file's size before use, and any inconsistency raises a `ModelError`. The file is
-mapped, so a header that claims a billion strings takes no memory. Long arrays, such as a vocabulary, are
-skipped by default.
+Files are untrusted, and llama.cpp's reader has crashed on crafted files. So every count, length and offset is
+checked against the file's size before use, and faults raise a `ModelError`. The file is mapped, so a header
+that claims a billion strings takes no memory. Long arrays, such as a vocabulary, are skipped by default.
 
 Format: the GGUF specification, versions 2 and 3, little endian (ggml, docs/gguf.md).
 """
@@ -139,7 +138,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def check_model(path: Path, header: GGUFHeader) -> None:
-    """Raise `ModelError` if a file contains an adapter, or no model."""
+    """Raise `ModelError` unless a GGUF file contains a model, not an adapter."""
     if header.text("general.type") == "adapter":
         raise ModelError(f"{path} is an adapter, not a model.", hint=f"Name its model too: MODEL.gguf+{path}")
     if not header.tensors or header.text("general.architecture") is None:

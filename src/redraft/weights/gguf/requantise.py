@@ -27,8 +27,8 @@ _Change = tuple[Rows, Rows, np.float32]  # A, B and the scale of an adapter's ch
 def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> None:
     """Merge adapters into a model. Write matrices as Q8_0, or as F16 if 32 does not divide the row length.
 
-    The caller must have checked that the adapters fit (`reader.check_adapter`). Adapters of the embedding
-    are not supported, because such adapters are stored transposed.
+    The caller must have checked that the adapters fit (`reader.check_adapter`). Adapters of the embedding are
+    not supported, because such adapters are stored transposed.
 
     Raises:
         ModelError: A tensor has a type that cannot be read.

@@ -168,8 +168,8 @@ def merge_lora(
     """Merge an adapter into a base model, and write the merged model as a folder.
 
     The configuration comes from the base, and `redraft_format` from the adapter's settings. A tokenizer in
-    the adapter's folder replaces the base's tokenizer, because training may have added tokens. `dtype` is
-    for example "BF16", or None to keep the dtype of each tensor.
+    the adapter's folder replaces the base's tokenizer, because training may have added tokens. `dtype` is for
+    example "BF16", or None to keep the dtype of each tensor.
     """
     model = open_checkpoint(base, allow_pickle=run.allow_pickle)
     lora = peft.read_adapter(adapter, allow_pickle=run.allow_pickle)

@@ -85,7 +85,7 @@ class TokenizerFolder:
         self.texts[number], self.kinds[number], self.ids[text] = text, kind, number
 
     def put_added(self) -> None:
-        """Add the folder's added tokens (transformers' term), such as control tokens."""
+        """Add the tokens that the folder's files list as added, such as control tokens."""
         for number, text, special in self._added():
             if not self.fast and text not in self.ids and number in self.texts:
                 # The added token replaces a piece of tokenizer.model, as in transformers.

@@ -1,8 +1,8 @@
 """Convert the tokenizer of a Hugging Face folder to the metadata of a GGUF file.
 
 Two kinds are supported: byte-level BPE (Llama 3, Qwen, SmolLM, Mistral Nemo) and SentencePiece BPE (Llama 2,
-Mistral, SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless
-llama.cpp is known to make the same ids as transformers.
+Mistral, SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless llama.cpp is
+known to make the same ids as transformers.
 
 A GGUF file cannot store the flags of added tokens for spaces and whole words, normalisation to NFC, or chat
 templates other than the default. Without a tokenizer.model, SentencePiece scores are derived from the order
