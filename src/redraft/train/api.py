@@ -1,7 +1,7 @@
 """Run `redraft train` with given settings, from the command line or from Python.
 
-Every run calls `train`, which finds the model, prepares the data, trains, writes the run's record beside the
-output, and measures or exports the result.
+Every run calls `train`, which finds the model, prepares the data, trains, writes a record of the run, and
+measures or exports the trained model.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TrainStep:
     Attributes:
         step: The number of steps done so far.
         steps: The number of steps in the whole run.
-        numbers: Values by name: `loss` (in nats), `learning_rate`, `tokens_per_second` …, or `eval_loss`.
+        numbers: Metrics by name: `loss` (in nats), `learning_rate`, `tokens_per_second` …, or `eval_loss`.
     """
 
     step: int
@@ -53,11 +53,11 @@ class TrainResult:
     """The result of a training run.
 
     Attributes:
-        folder: The output folder, with the trained model or adapter, its checkpoints and its log.
-        steps: The number of steps done, including those before the run was resumed.
-        loss: The last logged loss, or the mean loss if none was logged. None if this call did no step.
-        stopped_by: The signal that ended the run early, or None. After a signal, the same call resumes it.
-        message: A line for the user that names the result and the next command.
+        folder: The output folder, with the trained model or adapter, the checkpoints and the log.
+        steps: The number of steps done, including the steps before the run was resumed.
+        loss: The last logged loss, or the mean loss if no loss was logged. None if this call did no step.
+        stopped_by: The signal that ended the run early, or None. The same call resumes a stopped run.
+        message: A line for the user that names the output folder and the next command.
     """
 
     folder: Path
@@ -68,13 +68,13 @@ class TrainResult:
 
 
 def train_sft(recipe: str | Path | None = None, *, on_event: OnEvent = None, **settings: Any) -> TrainResult:
-    """Train a model to answer, criticise itself and revise, like `redraft train sft`.
+    """Train a model to answer, and to criticise and revise answers, like `redraft train sft`.
 
-    If the run is stopped, the same call resumes it, and so does the command with the same settings.
+    The same call, or the command with the same settings, resumes a stopped run.
 
     Args:
         recipe: The name of a shipped recipe, or the path of a YAML file.
-        on_event: A function that is called with each step and message. By default, both are printed.
+        on_event: A function that is called with each step and message. By default, events are printed.
         **settings: The command's flags, by name.
 
     Raises:
@@ -126,7 +126,7 @@ def _plain(value: Any) -> Any:
 
 
 def found_model(own: RunOptions, command: str) -> str:
-    """Check the settings of data, output and rewards. Return the model's folder, or its name on the hub."""
+    """Check the settings of data, output and rewards. Return the model's folder or name on the hub."""
     if not own.data_path:
         raise UsageError("there is no data to train on.", hint="--data_path FILE")
     for option, paths in (("data", own.data_path), ("eval_data", vars(own).get("eval_data_path", ()))):
@@ -159,9 +159,9 @@ def _ignore(_: str) -> None: ...
 def train(
     own: RunOptions, *, tell: Say, on_step: Callable[[TrainStep], object] | None = None, command: str
 ) -> TrainResult:
-    """Train, and write a record of the run beside the output.
+    """Train, and write a record of the run next to the output folder.
 
-    `on_step` is called with each line of the log. If it is given, no progress is shown.
+    `on_step` is called with each line of the log. With `on_step`, no progress is shown.
     """
     say = tell if leads() and not own.quiet else _ignore
     model = found_model(own, command)

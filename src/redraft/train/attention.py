@@ -1,9 +1,9 @@
-"""Keep the examples of a packed row apart: tokens attend only to their own example.
+"""Separate the examples of a packed row: a token attends only to tokens of the same example.
 
-Positions restart at 0 with each example. That alone does not separate examples: in stock attention with a
-cache, an example also attends to earlier ones (logits differed by 0.6). On a GPU in 16 bits, one call of
-torch's variable-length flash attention computes all examples. Elsewhere, a loop computes one at a time. Rows
-that are not packed use `sdpa`. Models whose attention would leak (linear, chunked, sinks) are refused.
+Positions restart at 0 with each example, but this does not separate examples: in transformers' attention with
+a cache, an example also attends to earlier examples (logits differed by 0.6). On a GPU in 16 bits, a call of
+torch's variable-length flash attention computes all examples. Elsewhere, a loop computes example by example.
+Rows that are not packed use `sdpa`. Models with linear or chunked attention or attention sinks are refused.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _KINDS = {"full_attention", "sliding_attention"}
 _HALVES = {torch.float16, torch.bfloat16}
 
 LONG = 512
-"""Number of tokens from which attention on a CPU is faster in 16 bits than in 32. In 16 bits, oneDNN also
-makes and caches kernels for every length: some 20 MB per step."""
+"""For this many tokens or more, attention on a CPU is faster in 16 bits than in 32. In 16 bits, oneDNN also
+makes and caches a kernel for every length: some 20 MB per step."""
 
 
 class _Scoring(NamedTuple):
@@ -41,8 +41,8 @@ def segments(position_ids: Tensor) -> dict[str, Any]:
     """Return where the examples of a packed row begin and end, as arguments of transformers' attention.
 
     An example begins where `position_ids`, [1, tokens], restart. `cu_seq_lens_q` contains the start of each
-    example and the end of the last one, int32 [examples + 1]; `max_length_q` is the longest length. The
-    arguments with `k` are the same. Call this once per batch: it waits for the GPU.
+    example and the end of the last example, int32 [examples + 1]. `max_length_q` is the greatest length. The
+    arguments with `k` are the same. Call this once per batch, because the call waits for the GPU.
     """
     positions = position_ids.flatten()
     begins = torch.ones_like(positions, dtype=torch.bool)
@@ -54,7 +54,7 @@ def segments(position_ids: Tensor) -> dict[str, Any]:
 
 
 def use_segments(model: PreTrainedModel) -> None:
-    """Make a model use `attend`. Raise `ModelError` if packed examples would still see each other."""
+    """Make a model use `attend`. Raise `ModelError` if packed examples would still attend to each other."""
     others = sorted(set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - _KINDS)
     hookable = model._supports_attention_backend and model._supports_flash_attn  # noqa: SLF001 - their flags
     if others or not hookable:
@@ -82,23 +82,23 @@ def attend(
     branches: Sequence[tuple[int, Sequence[int]]] | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Compute causal attention within each example. The arguments are those that transformers passes.
+    """Compute causal attention within each example. transformers passes the arguments.
 
     Args:
         query: [batch, heads, tokens, width].
         key: [batch, key heads, tokens, width]. The number of heads is a multiple of the key heads.
-        value: Like `key`; its width may differ.
+        value: [batch, key heads, tokens, value width].
         attention_mask: The result of `_mask` (None for packed rows), or a caller's mask.
         scaling: Factor for the scores, by default 1 / sqrt(width).
-        sliding_window: Number of tokens that a token sees, itself included.
+        sliding_window: Number of tokens to which a token attends, including the token.
         softcap: Soft limit for the size of scores (Gemma 2).
-        position_ids: [1, tokens]; used if `cu_seq_lens_q` is not given.
+        position_ids: [1, tokens]. Used only without `cu_seq_lens_q`.
         cu_seq_lens_q: See `segments`.
         max_length_q: See `segments`.
-        branches: If the row is a tree (`rl.policy`): each branch's length, and the branches above it.
+        branches: For a tree (`rl.policy`): the length of each branch, and the indices of preceding branches.
 
     Returns:
-        The output, [batch, tokens, heads, width], and None in place of attention weights.
+        The output, [batch, tokens, heads, value width], and None in place of attention weights.
     """
     if attention_mask is not None or len(query) != 1 or query.shape[2] != key.shape[2]:
         return _masked(module, query, key, value, attention_mask, _Scoring(dropout, scaling, softcap))

@@ -1,9 +1,9 @@
 """Make batches of examples: assign examples to rows, order the rows, and build tensors.
 
-Examples in one row must not see each other: `attention` separates them where position ids restart. Each batch
-is divided among the ranks, so a step of 32 rows reads the same rows with one process as with eight. The last
-step of an epoch reads the remaining rows, and a rank without rows gets one token without loss. Labels are not
-shifted here, but by the code that computes the loss.
+Examples in the same row must not attend to each other: `attention` separates examples where position ids
+restart. Each batch is divided among the ranks, so a step of 32 rows reads the same rows with one process as
+with eight. The last step of an epoch reads the remaining rows, and a rank without rows gets a token without
+loss. The code that computes the loss shifts the labels.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ class Rows:
 
     @property
     def efficiency(self) -> float:
-        """The filled fraction of the rows' capacity, 0 to 1."""
+        """The fraction of the rows' capacity that is filled, from 0 to 1."""
         return float(self.lengths.sum()) / (len(self) * self.capacity) if len(self) else 1.0
 
 
 def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
     """Pack examples into rows of at most `capacity` tokens, by best-fit decreasing.
 
-    Longest first, each example goes into the fullest row with room for it. This needs at most 2/9
-    more rows than the optimum (D. S. Johnson et al., "Worst-case performance bounds for simple
+    Examples are placed from longest to shortest, each into the fullest row with enough room. The result has
+    at most 2/9 more rows than the optimum (D. S. Johnson et al., "Worst-case performance bounds for simple
     one-dimensional packing algorithms", SIAM J. Comput. 3(4), 1974).
 
     Args:
-        lengths: int64 [examples]: tokens of each example.
+        lengths: The number of tokens of each example, int64 [examples].
         seed: Decides which examples of equal length share a row.
     """
     _check_lengths(lengths, capacity)
@@ -82,14 +82,14 @@ def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
 
 
 def one_a_row(lengths: Ints, capacity: int) -> Rows:
-    """Put each example into a row of its own, in order."""
+    """Put one example into each row, in order."""
     _check_lengths(lengths, capacity)
     count = len(lengths)
     return Rows(np.arange(count, dtype=np.int64), np.arange(count + 1, dtype=np.int64), lengths, capacity)
 
 
 def two_a_row(lengths: Ints, capacity: int) -> Rows:
-    """Put each pair of consecutive examples into a row of its own, in order."""
+    """Put two consecutive examples into each row, in order."""
     single = one_a_row(lengths, capacity)
     starts = np.arange(0, len(single) + 1, 2)
     return Rows(single.members, starts, lengths.reshape(-1, 2).sum(1), 2 * capacity, "pair")
@@ -112,7 +112,7 @@ _NOTHING = Stored(np.zeros(1, np.int64), np.zeros(1, np.bool_))
 
 
 class Order:
-    """The batches of row numbers that one rank reads. Their order depends only on seed and epoch."""
+    """The batches of row indices that one rank reads. Only seed and epoch determine the order."""
 
     def __init__(self, rows: int, size: int, *, seed: int, rank: int = 0, ranks: int = 1) -> None:
         self._rows, self._size = rows, size * ranks
@@ -122,32 +122,32 @@ class Order:
         return -(-self._rows // self._size)
 
     def rows(self, epoch: int) -> Ints:
-        """Return the numbers of all rows, in the order of an epoch."""
+        """Return the indices of all rows, in the order of an epoch."""
         return np.random.default_rng((self._seed, epoch)).permutation(self._rows)
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[list[int]]:
-        """Yield the row numbers of each batch in an epoch, starting with batch `first` (0-based)."""
+        """Yield the row indices of each batch in an epoch, starting with batch `first` (0-based)."""
         order = self.rows(epoch)
         for start in range(first * self._size, self._rows, self._size):
             yield order[start : start + self._size][self._rank :: self._ranks].tolist()
 
 
 def counted_in(batch: Batch) -> int:
-    """Return the number of a batch's pairs or, without pairs, of its tokens with loss."""
+    """Return the number of pairs in a batch or, without pairs, the number of tokens with loss."""
     return int(batch["pairs"]) if "pairs" in batch else int((batch["labels"][..., 1:] != IGNORED).sum())
 
 
 class SharedMeans:
     """Sums over steps and processes, which are logged as means: each sum divided by the sum named `count`.
 
-    The sums stay on their device until they are read.
+    The sums stay on the values' device until `take` is called.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor | float) -> None:
-        """Add a value to the sum with this name."""
+        """Add a value to the sum called `name`."""
         value = torch.as_tensor(value)
         self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach()
 
@@ -172,7 +172,7 @@ class Source(ABC):
     def batches(self, epoch: int, first: int = 0, stops: Callable[[], bool] = ...) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch, starting with batch `first` (0-based).
 
-        A slow source should call `stops` now and then, and yield nothing more if `stops()` is true.
+        A slow source should call `stops` now and then, and stop yielding when `stops()` returns True.
         """
 
     @abstractmethod
@@ -185,10 +185,10 @@ class Source(ABC):
 
     @abstractmethod
     def counted(self, batch: Batch) -> int:
-        """Return the number of items in a batch over which the loss is averaged, such as trained tokens."""
+        """Return the number by which a batch's loss is divided, such as the number of trained tokens."""
 
     def metrics(self) -> dict[str, float]:
-        """Return more numbers for the next line of the log, computed since the last call."""
+        """Return further metrics for the log, computed since the last call."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Data(Source):
-    """A source that makes batches from rows of prepared examples, in a given order."""
+    """A source of batches made from rows of prepared examples. `order` decides the order of rows."""
 
     prepared: Prepared
     rows: Rows
@@ -232,7 +232,7 @@ class Data(Source):
 
 
 def collated(rows: Sequence[Row], *, pad: int | None, pairs: bool = False) -> Batch:
-    """Make a batch of rows: padded with the token `pad`, or joined without padding if `pad` is None.
+    """Make a batch of rows, padded with the token `pad`, or joined without padding if `pad` is None.
 
     If `pairs` is true, the batch also contains the number of pairs, a scalar.
     """
@@ -248,7 +248,7 @@ def joined(rows: Sequence[Row]) -> Batch:
     Returns:
         `input_ids`, `labels` and `position_ids`, each int64 [1, tokens]. Positions restart at 0 with each
         example. A label is the token's id, or -100 if the token has no loss. An example's first token has no
-        loss, because nothing predicts it. Without rows, the batch is one token without loss.
+        loss, because no token predicts the first. Without rows, the batch is one token without loss.
     """
     examples = [example for row in rows for example in row] or [_NOTHING]
     ids, labels, positions = (np.concatenate(each) for each in zip(*map(_parts, examples), strict=True))
@@ -256,10 +256,10 @@ def joined(rows: Sequence[Row]) -> Batch:
 
 
 def padded(rows: Sequence[Row], *, pad: int) -> Batch:
-    """Put one example into each row, padded on the right to the longest.
+    """Put one example into each row, and pad rows on the right to the longest example.
 
     Returns:
-        The tensors of `joined` and `attention_mask`, each int64 [rows, longest].
+        `input_ids`, `labels`, `position_ids` and `attention_mask`, each int64 [rows, longest].
     """
     examples = [example for row in rows for example in row] or [_NOTHING]
     longest = max(len(example.ids) for example in examples)

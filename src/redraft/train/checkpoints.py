@@ -1,9 +1,9 @@
-"""Save checkpoints atomically, and find the one to resume from.
+"""Save checkpoints atomically, and find the checkpoint to resume from.
 
-A checkpoint is written into a temporary folder. Its last file, `complete.json`, lists the others with size
-and CRC-32. Then the folder is renamed, so a run that is killed while saving loses only that checkpoint. A
-state, such as the optimizer's, is a safetensors file whose header contains everything except tensors. Without
-FSDP, nothing is pickled, so a stranger's checkpoint can at worst contain wrong numbers.
+A checkpoint is written into a temporary folder. The file `complete.json` is written last, and lists all other
+files with size and CRC-32. Then the folder is renamed, so a run that is killed while saving loses only this
+checkpoint. A state, such as the optimizer's, is a safetensors file whose header contains everything except
+tensors. Without FSDP, nothing is pickled, so a stranger's checkpoint can at worst contain wrong numbers.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _HEAD = "state"
 
 
 def save_state(path: Path, state: Any) -> None:
-    """Write a state, a tree of dicts, lists, tensors and plain values, to a file."""
+    """Write a state to a file. A state is a tree of dicts, lists, tuples, tensors and plain values."""
     tensors: dict[str, torch.Tensor] = {}
     save_file(tensors, path, metadata={_HEAD: json.dumps(_pack(state, tensors))})
 
 
 def load_state(path: Path) -> Any:
-    """Read a state written by `save_state`. Raise `ModelError` if it is damaged."""
+    """Read a state written by `save_state`. Raise `ModelError` if the file is damaged."""
     try:
         with safe_open(path, "pt") as file:
             return _unpack(json.loads(file.metadata()[_HEAD]), file)
@@ -81,7 +81,7 @@ def _unpack(tree: Any, file: Any) -> Any:
 
 
 def random_state() -> dict[str, Any]:
-    """Return the states of all random generators of this process and its GPUs."""
+    """Return the states of the random generators of Python, numpy and torch, on CPU and GPUs."""
     kind, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -111,7 +111,7 @@ _MOST = 1 << 24  # maximum bytes of `complete.json`. A thousand shards need abou
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A checkpoint's folder, and its missing or damaged files."""
+    """A checkpoint's folder, step, and missing or damaged files."""
 
     folder: Path
     step: int
@@ -184,9 +184,9 @@ def _sum(path: Path) -> int:
 
 
 def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
-    """Return the newest intact checkpoint, or None, and a remark on each newer one that is damaged.
+    """Return the newest intact checkpoint or None, and a remark on each newer damaged checkpoint.
 
-    Raise `ModelError` if none is intact, but at least one has `complete.json`.
+    Raise `ModelError` if no checkpoint is intact, but at least one has `complete.json`.
     """
     found = checkpoints(output)
     whole = None
@@ -207,7 +207,7 @@ def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
 
 @contextmanager
 def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]:
-    """Yield a temporary folder for a checkpoint, and rename it to the final name if the block succeeds."""
+    """Yield a temporary folder for a checkpoint, and rename the folder if the `with` block succeeds."""
     aside = output / f"{_ASIDE}{step}"
     try:
         if leads:
@@ -239,9 +239,9 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
 
 
 def prune(output: Path, limit: int | None) -> None:
-    """Delete partly saved checkpoints. With `limit`, also delete all but the `limit` newest complete ones.
+    """Delete partly saved checkpoints. With `limit`, keep only the `limit` newest complete checkpoints.
 
-    A folder without `complete.json` is kept, because another trainer may have made it.
+    A checkpoint without `complete.json` is kept, because another trainer may have saved the checkpoint.
     """
     for broken in output.glob(f"{_ASIDE}*"):
         shutil.rmtree(broken, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Stop a run that has gone wrong. The error names the step, its records, and what to try.
+"""Stop a run that has gone wrong. The error names the step, the records of the step, and what to try.
 
-A loss or gradient that is not finite stops a run before the optimizer's step. A loss that stays far above its
-lowest mean for many steps also stops it.
+A loss or gradient that is not finite stops a run before the optimizer's step. A loss that stays far above the
+lowest mean loss for many steps also stops the run.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ STRETCH = 20  # the number of steps in a mean loss
 
 SEARCH = 25
 """In fp16, this many steps in a row may have non-finite gradients while a loss scale is searched. The scale
-starts at 2^16 and halves each time. After 25 steps, it is below 1, so the scale is not the cause."""
+starts at 2^16 and halves each time. After 25 steps, the scale is below 1, so the fault is elsewhere."""
 
 _NAMED = 8  # maximum records named in a message
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The figures of one step, for error messages."""
+    """The loss, gradient norm, learning rate and records of a step, for error messages."""
 
     step: int  # counted from 1
     loss: float  # mean loss of a trained token in nats, over all processes
@@ -57,10 +57,10 @@ class Moment:
 
 
 def unsound(model: Any) -> tuple[str, bool] | None:
-    """Describe the first weight with numbers that are not finite, and return whether it is trained.
+    """Find the first weight that is not finite. Return a description, and whether the weight is trained.
 
-    Return None if all are finite. Frozen weights are searched first. If weights are sharded, only this
-    process's shards are searched. Buffers are skipped, because masks may be infinite.
+    Return None if all weights are finite. Frozen weights are searched first. If weights are sharded, only
+    this process's shards are searched. Buffers are skipped, because masks may be infinite.
     """
     for name, tensor in sorted(model.named_parameters(), key=lambda each: each[1].requires_grad):
         part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
@@ -71,7 +71,7 @@ def unsound(model: Any) -> tuple[str, bool] | None:
 
 
 def no_number(moment: Moment, found: tuple[str, bool] | None = None) -> ModelError:
-    """Return the error for a loss or gradient that is NaN or infinite. `found` comes from `unsound`."""
+    """Return the error for a loss or gradient that is NaN or infinite. `found` is the result of `unsound`."""
     what = "the gradient" if isfinite(moment.loss) else "the loss"
     again = f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}"
     fault, trained = found or ("", False)
@@ -97,7 +97,7 @@ def no_number(moment: Moment, found: tuple[str, bool] | None = None) -> ModelErr
 
 @dataclass
 class Divergence:
-    """Detect a loss that has been far above its lowest mean for too long."""
+    """Detect a loss that stays far above the lowest mean loss for too many steps."""
 
     patience: int  # steps in a row; 0 for never
     best: float = float("inf")  # the lowest mean over `STRETCH` steps so far, in nats
@@ -118,7 +118,7 @@ class Divergence:
 
 
 def diverged(moment: Moment, divergence: Divergence) -> ModelError:
-    """Return the error for a loss that has been too high for too long."""
+    """Return the error for a loss that has been too high for too many steps."""
     hint = f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}, "
     hint += "--warmup_ratio 0.1 or --max_grad_norm 0.5. --divergence_steps 0 turns this guard off."
     return ModelError(f"step {moment.step}: training diverges. {divergence} ({moment}).", hint=hint)

@@ -1,8 +1,8 @@
 """Load a model and its tokenizer, add an adapter, and save weights. Untrainable models are refused.
 
-transformers accepts three faults that are errors here: missing weights, which it initialises at random; a
-tokenizer without an end-of-text token, so that the model never learns to stop; and another model's tokenizer.
-Code that comes with a model is never run, and pickled weights are not read.
+transformers accepts three faults for which this module raises: missing weights, because transformers would
+use random values; a tokenizer without end-of-text token; and the tokenizer of another model. Code in a
+model's folder is never run, and pickled weights are not read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SHOWN = 12  # maximum files named in a message
 
 
 def model_folder(ref: str, check: Callable[[Path], object]) -> Path | None:
-    """Return the folder that a model reference names, after `check(folder)`; None for a model on the hub."""
+    """Return a model's folder after calling `check(folder)`, or None for a model on the hub."""
     if path := local_folder(ref):
         check_model_links(path)
         check(path)
@@ -55,7 +55,7 @@ def contents(folder: Path) -> str:
 
 
 def check_weights(folder: Path) -> None:
-    """Raise `ModelError` if a folder's weights cannot be opened, or are only a delta."""
+    """Raise `ModelError` if a folder's weights cannot be opened or are a delta."""
     check_config(folder)
     try:
         hint = f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
@@ -89,7 +89,7 @@ def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>", "<|endoftext|>")
-"""Common padding tokens, then tokens that models leave unused."""
+"""Tokens to pad with, in order of preference: common padding tokens, then tokens that models do not use."""
 
 _HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a language model lacks
 
@@ -97,9 +97,9 @@ _HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a l
 def load_tokenizer(ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say) -> Tokenizer:
     """Load a tokenizer with an end-of-text and a padding token.
 
-    If it has no padding token, `pad_token` is used, or by default another token of its vocabulary, so that
-    the embedding needs no new row. With `apart`, padding and end-of-text must differ: transformers reads a
-    reward at the last token that is not padding, and would miss the end.
+    A tokenizer without a padding token gets `pad_token`, or by default another token of the vocabulary, so
+    that the embedding needs no new row. With `apart`, padding and end-of-text must differ: transformers reads
+    a reward at the last token that is not padding, which should be end-of-text.
     """
     folder = model_folder(ref, check_tokenizer)
     with _loading(ref, "tokenizer"):
@@ -133,8 +133,8 @@ def computes_bf16(*, gpu: bool = True) -> bool:
 def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     """Return the dtype of the weights during training.
 
-    By default, trained weights have 32 bits, because a step of 2e-5 is too small for bf16. Weights below an
-    adapter do not change, so they are in bf16 if the machine has instructions for bf16.
+    If `name` is "auto", trained weights have 32 bits, because a learning rate of 2e-5 is too small for bf16.
+    With an adapter, the model's frozen weights are in bf16 if the machine has instructions for bf16.
     """
     if name == "float16" and not lora:
         found = "weights in float16 cannot be trained: the range of float16 is too small for gradients."
@@ -147,7 +147,7 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
 def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transformers.PreTrainedModel:
     """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to the model.
 
-    With `scores`, load a reward model: a classifier with one label. Its head may be new, with random values.
+    With `scores`, load a reward model: a classifier with one label. A missing head gets random values.
     """
     folder = model_folder(ref, check_weights)
     task = "SequenceClassification" if scores else "CausalLM"
@@ -175,9 +175,9 @@ def load_trained(
     note: Mapping[str, Any] | None = None,
     scores: bool = False,
 ) -> transformers.PreTrainedModel | peft.PeftModel:
-    """Load the model to train, with an adapter if the settings say so.
+    """Load the model to train, and add an adapter if `own.lora` is set.
 
-    `note` contains redraft's fields for the configuration of the result. With `scores`, load a reward model.
+    `note` contains fields to add to the saved configuration. With `scores`, load a reward model.
     """
     transformers.set_seed(own.seed)  # a classifier's head may be new
     loaded = load_model(ref, dtype=DTYPES[own.dtype], scores=scores)
@@ -191,7 +191,7 @@ def load_trained(
 
 
 def skeleton(ref: str) -> transformers.PreTrainedModel:
-    """Return a model's modules without weights, on torch's `meta` device, to count parameters."""
+    """Return a model without weights, on torch's `meta` device, to count parameters."""
     folder = model_folder(ref, check_config)
     loader: Any = transformers.AutoModelForCausalLM
     with _loading(ref, "model"), torch.device("meta"):
@@ -209,7 +209,7 @@ def _loading(ref: str, what: str) -> AbstractContextManager[None]:
 
 
 def fit_vocabulary(model: Any, tokenizer: Tokenizer, *, ref: str) -> bool:
-    """Make sure that each token has a row in the embedding. Return whether a row for padding was added."""
+    """Ensure that each token has an embedding row. Return whether a row for the padding token was added."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids = tokenizer.get_vocab().values()
     needed = max(ids, default=-1) + 1
@@ -237,7 +237,7 @@ ALL = "all-linear"  # every linear layer except the head
 def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
     """Return whether to train an adapter because full training would not fit, and the reason in words.
 
-    `gpu_bytes` is the memory of the GPU, or of all GPUs that share the model; None without a GPU.
+    `gpu_bytes` is the memory of the GPU, or of all GPUs among which the model is sharded; None without a GPU.
     """
     if gpu_bytes is None:
         return True, "no GPU is used"
@@ -263,7 +263,7 @@ def add_adapter(
 ) -> peft.PeftModel:
     """Add an adapter with 32-bit weights to a model, and freeze the model's weights.
 
-    The adapter's initial values are random, so seed torch first. `task` is peft's task type: with SEQ_CLS,
+    The adapter's initial values are random, so seed torch first. `task` is peft's task type. With SEQ_CLS,
     the head is trained too.
     """
     _check_layers(model, own.lora_target_modules)
@@ -290,10 +290,10 @@ def add_adapter(
 
 
 def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
-    """Copy the weights of another adapter into a new one, whose rank may be larger.
+    """Copy the weights of the adapter in `adapter` into `added`, whose rank may be larger.
 
-    Rows of `lora_A` that the other adapter lacks stay random. The matching columns of `lora_B` are 0, so
-    these rows change nothing yet. An adapter with alpha 0 is not scaled.
+    Additional rows of `lora_A` stay random. The matching columns of `lora_B` are 0, so the additional rows
+    have no effect before training. An adapter with alpha 0 is not scaled.
     """
     if adapter.is_dir():
         theirs = peft.load_peft_weights(str(adapter), device="cpu")
@@ -321,9 +321,9 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
 
 
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
-    """Keep peft from casting an adapter's input to 32 bits, which autocast would only round again.
+    """Keep peft from casting an adapter's input to 32 bits, because autocast would round the input again.
 
-    Use this only while the model is called under autocast, and undo it with `leave=False`.
+    Use this only while the model is called under autocast. `leave=False` turns the casts on again.
     """
     for module in model.modules():
         if isinstance(module, LoraLayer):

@@ -1,11 +1,11 @@
-"""Look at a run before it begins: its training data as the model will see it, and its cost.
+"""Preview the training data of a run, and estimate the run's time, memory and cost.
 
-A preview decodes the stored tokens, not the records. So it shows a missing stop token, a prompt with loss, or
-a control token that was tokenised as text. No model is loaded.
+A preview decodes the stored tokens, not the records. So a preview shows a missing stop token, a prompt with
+loss, or a control token that was tokenised as text. No model is loaded.
 
-An estimate does two steps in a temporary folder, with at most two batches each, and extrapolates. The speed
-is that of the second step, because the first also allocates and compiles. In the second step, gradients
-already exist, so its peak memory is that of the run. A run with rollouts first writes a whole rollout batch.
+An estimate runs two steps in a temporary folder, with at most two batches each, and extrapolates. Speed is
+measured in the second step, because the first step also allocates and compiles. The second step reaches the
+peak memory of a run, because gradients already exist. A run with rollouts first writes a whole rollout batch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OPEN, CLOSE = "⟦", "⟧"  # around marked text
 
 
 def preview(own: RunOptions, model: str, cache: Path, *, show: Say, say: Say) -> None:
-    """Show the first records of a run."""
+    """Show the tokens of a run's first records as text."""
     verb = verb_of(type(own))
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, apart=verb.scores, say=say)
     prepared = prepare_all(own.data_path, own, tokenizer, verb, cache, say=say)
@@ -65,7 +65,7 @@ def _pieces(example: Stored, tokenizer: Any) -> Iterator[tuple[bool, str]]:
     before = tokenizer.encode("a", add_special_tokens=False)[-1:]
 
     def decoded(ids: list[int]) -> str:
-        """Decode after a letter, because SentencePiece drops the space of a first token."""
+        """Decode `ids` after a letter, because SentencePiece drops the space of a first token."""
         text: str = tokenizer.decode([*before, *ids], clean_up_tokenization_spaces=False)
         return visible(text.removeprefix(tokenizer.decode(before)))
 
@@ -119,7 +119,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """The time of the whole run."""
+        """The estimated time of the whole run, in seconds."""
         return self.tokens / self.tokens_per_second + self.rollouts * self.writing
 
     def lines(self, price: float | None) -> list[str]:
@@ -141,13 +141,13 @@ class Estimate:
 
 
 def thrown_away(own: RunOptions, folder: Path) -> RunOptions:
-    """Return the settings, changed so that a run writes only to `folder`."""
+    """Return a copy of the settings with which a run writes only to `folder`."""
     changed = {**_THROWN_AWAY, "output_dir": str(folder)}
     return own.model_copy(update={name: changed[name] for name in changed.keys() & vars(own).keys()})
 
 
 def estimate(ready: Ready) -> Estimate | None:
-    """Estimate a run that has the settings of `thrown_away`, by training its model for two steps.
+    """Estimate a run made with the settings of `thrown_away`, by training for two steps.
 
     Return None if a signal stopped the run, and in all processes except the first.
     """

@@ -1,11 +1,11 @@
 """The training loop: steps, guards, evaluations, checkpoints, and the log.
 
-A step sums the loss of its batches and divides it by their number of trained tokens, over all processes. So
-the result does not depend on how rows are divided among batches and processes. After a step, transformers'
-callbacks decide what to do next (`DefaultFlowCallback`) and report to TensorBoard and others.
+The loss of a step is the sum over all batches and processes, divided by the number of trained tokens. So the
+loss does not depend on how rows are divided among batches and processes. After a step, callbacks of
+transformers decide what to do next (`DefaultFlowCallback`), and report to TensorBoard and similar tools.
 
-`log.jsonl` contains a JSON line per logged step. A resumed run drops the lines of steps that it repeats, so
-the log reads like that of a run that never stopped.
+`log.jsonl` contains a JSON line per logged step. A resumed run deletes the lines of steps that are repeated,
+so the log reads like the log of a run that never stopped.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from redraft.train.trained import Trained, part_of
 
 
 def peak_memory() -> int:
-    """Return the peak memory in bytes: of the GPU if one is used, otherwise of this process."""
+    """Return the peak memory of the GPU or, if no GPU is used, of this process, in bytes."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return torch.cuda.max_memory_allocated() or own
 
 
 class Log:
-    """The log of a run. The first process writes it to `log.jsonl` and shows progress."""
+    """The log of a run. The first process writes `log.jsonl` and shows progress."""
 
     def __init__(self, folder: Path, *, leads: bool = True, quiet: bool = False) -> None:
         self._path = folder / LOG if leads else None
@@ -57,7 +57,7 @@ class Log:
 
     @contextmanager
     def opened(self, step: int) -> Iterator[None]:
-        """Open the log for a `with` block, and keep only its lines up to `step`."""
+        """Open the log for a `with` block, and delete the lines of steps after `step`."""
         try:
             if self._path:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ class Log:
                 self._file.close()
 
     def write(self, step: int, steps: int, numbers: Mapping[str, Any]) -> None:
-        """Write the numbers of a step or an evaluation. Numbers without a loss are ignored."""
+        """Write the metrics of a step or an evaluation. Metrics without a loss are ignored."""
         if self._file and {"loss", "eval_loss"} & numbers.keys():
             # JSON has no infinity, which is the norm of the first gradients with fp16.
             finite = {name: each if isfinite(each) else None for name, each in numbers.items()}
@@ -90,7 +90,7 @@ class Log:
             self._progress.update()
 
     def report(self, to: Callable[[int, int, Mapping[str, Any]], object]) -> None:
-        """Call `to` with each line's step, number of steps and numbers, instead of showing progress."""
+        """Call `to` with the step, the number of steps and the metrics of each line. Show no progress."""
         self._show = to
 
 
@@ -111,7 +111,7 @@ class StepCounts:
         self.longest = max(self.longest, longest)
 
     def take(self) -> dict[str, float]:
-        """Return the numbers for a line of the log, and reset the counts."""
+        """Return the metrics for a line of the log, and reset the counts."""
         now = time.monotonic()
         taken = {
             "tokens": self.tokens,
@@ -131,7 +131,7 @@ class StepProgress(ProgressLine):
     note = ""  # what the run does before the next step
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
-        """Show a step's numbers, or print an evaluation's numbers as a line."""
+        """Show a step's metrics, or print an evaluation's metrics as a line."""
         if "loss" not in logs:
             found = (f"{name} {each:.4f}" for name, each in logs.items() if name.startswith("eval_"))
             self.print(" · ".join((f"step {step} of {total}", *found)))
@@ -143,7 +143,7 @@ class StepProgress(ProgressLine):
         self.update(now=first or step == total)
 
     def parts(self) -> list[str]:
-        """Return the step, its numbers, tokens per second, memory, and the time left."""
+        """Return the step, the step's metrics, tokens per second, memory, and the time left."""
         if not (logs := self._logs) or self.note:
             return [f"step {self.done} of {self.total}" if logs else "", self.note]
         return [
@@ -164,12 +164,12 @@ SOURCE = "source.safetensors"  # the state of the source of batches, the same in
 RANDOM = "random-{}.safetensors"  # the states of a process's random generators
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
-"""Signals that stop a run. If processes got different ones, SIGTERM wins: schedulers send it,
-and restart the run."""
+"""Signals that stop a run. If processes receive different signals, SIGTERM takes precedence, because
+schedulers send SIGTERM, and restart the run."""
 
 
 class Loop:
-    """Trains a model on data. The loop's `state` is a `TrainerState`, as in transformers' Trainer."""
+    """Trains a model on data. `state` is a `TrainerState`, as in transformers' Trainer."""
 
     def __init__(
         self,
@@ -358,7 +358,7 @@ class Loop:
         )
 
     def records(self, step: int) -> list[str]:
-        """Return the ids of the records that this process reads in a step (1-based)."""
+        """Return the ids of the records that this process reads in step number `step` (1-based)."""
         times = self.args.gradient_accumulation_steps
         epoch, number = divmod(step - 1, self.steps_an_epoch)
         batches = range(number * times, min((number + 1) * times, len(self.data)))
@@ -396,9 +396,9 @@ class Loop:
         self.log.write(self.state.global_step, self.steps, logs)
 
     def evaluate(self) -> float:
-        """Return the mean loss on the evaluation data, over all processes; infinity without such data.
+        """Return the mean loss on the evaluation data, over all processes; infinity without evaluation data.
 
-        If the model's output has further `sums`, their means are logged too.
+        If the model's output has `sums`, the means of these sums are logged too.
         """
         if self.eval_data is None:
             return math.inf

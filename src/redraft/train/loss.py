@@ -1,10 +1,10 @@
 """Compute the loss of trained tokens without keeping the logits of a whole batch in memory.
 
 Only hidden states that predict a trained token go through the head, one slice at a time, and each slice's
-gradient is computed while its logits are in memory. torch has `linear_cross_entropy` for this. With torch
-2.13 on a CPU (1,024 tokens, a head of 49,152 x 576) it took 2 to 16 times as long, and its bf16 sum
-was off by half a percent. If the head is not a plain matrix, or the model changes its logits (a
-bound, a scale), the model computes the logits itself: for a single row, only those of trained tokens.
+gradient is computed while the slice's logits are in memory. torch's `linear_cross_entropy` is not used. With
+torch 2.13 on a CPU (1,024 tokens, a head of 49,152 x 576), `linear_cross_entropy` took 2 to 16 times as long,
+and the bf16 sum was off by half a percent. If the head is not a plain matrix, or the model bounds or scales
+logits, the model's `forward` computes the logits: for a single row, only logits of trained tokens.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from redraft.train.batches import IGNORED
 
 
 def fuse(model: PreTrainedModel | PeftModel) -> bool:
-    """Make a model compute its loss with this module when it is called with labels.
+    """Make a model compute the loss with this module when the model is called with labels.
 
-    Call this once, after adding adapters. The model then also accepts `num_items_in_batch`: the number of
-    trained tokens to divide by (default: those in the batch). Calls without labels work as before. Return
-    whether logits are computed one slice at a time. If not, all of them are in memory at once.
+    Call this once, after adding adapters. The model then also accepts `num_items_in_batch`, by which the
+    summed loss is divided (default: the number of trained tokens in the batch). Calls without labels do not
+    change. Return True if logits are computed one slice at a time, and False if all are in memory at once.
     """
     inner = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
     plain = has_plain_head(inner)
@@ -70,7 +70,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def signature_of(whole: Callable[..., Any]) -> Signature:
-    """Return the signature of a `forward` that replaces `whole`. Libraries look for `position_ids` in it."""
+    """Return the signature of a `forward` that replaces `whole`. Libraries look for `position_ids` there."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),
@@ -84,7 +84,7 @@ def signature_of(whole: Callable[..., Any]) -> Signature:
 
 
 def inputs_of(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return the model's inputs, with the cache off and with the bounds of a packed row's examples."""
+    """Return a model's inputs with the cache turned off. For a packed row, add the bounds of the examples."""
     found: dict[str, Any] = {}
     positions = inputs.get("position_ids")
     packed = model.config._attn_implementation == attention.NAME  # noqa: SLF001 - the only way to ask
@@ -95,7 +95,7 @@ def inputs_of(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any])
 
 @contextmanager
 def _taking_loss(head: Any, targets: Tensor) -> Iterator[None]:
-    """Make a head return the summed loss, because FSDP gathers the matrix only during the head's forward."""
+    """Make a head return the summed loss, because FSDP gathers the matrix only in the head's `forward`."""
     whole, own = head.forward, vars(head).get("forward")
 
     def forward(self: Any, hidden: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def _by_logits(whole: Callable[..., Any], inputs: dict[str, Any], targets: Tenso
 
 
 def summed_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-    """Return the summed cross entropy as a scalar, in 32 bits, or in 64 if its inputs have 64.
+    """Return the summed cross entropy, a scalar in 32 bits, or in 64 bits if the inputs have 64.
 
     Args:
         hidden: [tokens, width].
@@ -207,9 +207,9 @@ def _is_here(head: Any) -> bool:
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:
-    """Return whether a model's logits are exactly its last hidden states times the head's matrix.
+    """Return whether a model's logits are exactly the last hidden states times the head's matrix.
 
-    This is tested on one token: large numbers replace the head's output, and the model must return them
+    To test this on one token, large numbers replace the head's output. The model must return the numbers
     unchanged.
     """
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]

@@ -3,9 +3,9 @@
     redraft train VERB RECIPE --name value --switch --list a b
 
 Settings of optimizer, schedule, checkpoints and logs are named like fields of transformers'
-`TrainingArguments`, which `train/trained.py` makes from them. Other fields of that class cannot be set. Flags
-override the recipe. The commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` maps their names to
-current ones. Nothing heavy is imported here.
+`TrainingArguments`, which `train/trained.py` makes. Other fields of `TrainingArguments` cannot be set. Flags
+override the recipe. The commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` maps old setting names to
+current names. This module imports no module that is slow to import.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"
 
 _Home = AfterValidator(lambda value: value and os.path.expanduser(value))  # noqa: PTH111
 Place = Annotated[str, _Home]
-"""A path with `~` expanded, because no shell does that in a recipe. A text, because it may be org/name."""
+"""A name on the hub (org/name), or a path with `~` expanded, because no shell expands `~` in a recipe."""
 MaybePlace = Annotated[str | None, _Home]
 
 _Several = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
@@ -133,7 +133,7 @@ class RunOptions(OptionModel):
 
     @property
     def fsdp_words(self) -> list[str]:
-        """The words given to `--fsdp`; empty if it is off."""
+        """The values given to `--fsdp`; empty if FSDP is off."""
         words = self.fsdp.replace(",", " ").split()
         return [] if [word.lower() for word in words] == ["false"] else words
 
@@ -145,11 +145,11 @@ FSDP = {
     "auto_wrap": {},  # layers are wrapped one by one anyway
     "True": {},
 }
-"""The words of `--fsdp` in the commands of SelFee, Alpaca and Vicuna, with FSDP 2's settings for each."""
+"""Maps the values of `--fsdp` in commands of SelFee, Alpaca and Vicuna to settings of FSDP 2."""
 
 
 class LossOptions(RunOptions):
-    """Settings of the verbs that train on given texts, sft and reward."""
+    """Settings of `redraft train sft` and `redraft train reward`, which train on given texts."""
 
     eval_data_path: Places = option("evaluate the loss on these files (--eval_strategy)", DATA, default=())
     eval_strategy: Strategy = option("when to evaluate (also: --evaluation_strategy)", RUN, default="no")
@@ -210,11 +210,11 @@ class RewardOptions(LossOptions):
 
 LARGE = 4 << 20
 """`redraft train` returns freed memory blocks of this many bytes or more to the system. With 2 MB, a step of
-the default model took twice as long: its activations (2,048 tokens in bf16) are slightly larger, so they were
-mapped anew each time, in small pages."""
+the default model took twice as long: activations (2,048 tokens in bf16) are slightly larger than 2 MB, so
+memory was mapped anew each time, in small pages."""
 
 LEARNING_RATE = {"full": 2e-5, "lora": 2e-4}
-"""The default learning rates: as in SelFee, Alpaca and Vicuna for all weights, and ten times as much for
+"""The default learning rates: for all weights as in SelFee, Alpaca and Vicuna, and ten times this rate for
 adapters (Schulman et al., "LoRA Without Regret", 2025)."""
 
 
@@ -330,17 +330,17 @@ class PpoOptions(RunOptions):
 
     @property
     def longest(self) -> int:
-        """The maximum tokens of a prompt with its answer."""
+        """The maximum number of tokens in a prompt and answer together."""
         return self.max_length or self.model_max_length
 
     @property
     def longest_flag(self) -> str:
-        """The flag that sets `longest`."""
+        """The flag with which the user sets `longest`."""
         return "--max_length" if self.max_length else "--model_max_length"
 
     @property
     def least(self) -> int:
-        """The tokens that a prompt must leave for an answer."""
+        """The number of tokens that a prompt must leave for an answer."""
         return max(self.min_new_tokens, 1) if self.max_length else self.max_new_tokens
 
     def _check_rollouts(self) -> None:
@@ -372,7 +372,7 @@ def samples_each(own: PpoOptions) -> int:
 Own = TypeVar("Own", bound=RunOptions)
 
 _DATA = (".jsonl", ".json", ".txt", ".gz", ".csv", ".parquet")
-"""Extensions of data files. Users sometimes type such a file in place of a recipe."""
+"""Extensions of data files. Users sometimes type a data file in place of a recipe."""
 
 LAZY = "lazy_preprocess"  # FastChat's switch that turns packing off: each row is one record
 OLD = {
@@ -380,7 +380,7 @@ OLD = {
     "gradient_checkpointing": "activation_checkpointing",
     LAZY: "packing",
 }
-"""Setting names in the commands of 2023, and their current names."""
+"""Maps names of settings in commands of 2023 to current names."""
 
 
 def parse(words: Sequence[str], options: type[Own]) -> Own:
@@ -390,7 +390,7 @@ def parse(words: Sequence[str], options: type[Own]) -> Own:
 
 
 def settings_of(options: type[Own], recipe: str | None, given: Callable[[], Mapping[str, Any]]) -> Own:
-    """Return the recipe's settings, overridden by `given()`, which is called after the recipe is read."""
+    """Return the recipe's settings, overridden by the result of `given()`. The recipe is read first."""
     merged = _by_current_names(read_recipe(recipe, options)) if recipe else {}
     merged |= _by_current_names(given())
     for name in merged.keys() - options_of(options).keys():
@@ -414,7 +414,7 @@ def _by_current_names(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_flags(words: Sequence[str], options: type[RunOptions]) -> dict[str, Any]:
-    """Parse flags into names and values. The words after a flag are its values.
+    """Parse flags into names and values. The words after a flag are the flag's values.
 
     A flag without values is a switch. A repeated flag adds to a list, or replaces a single value.
     """
@@ -463,7 +463,7 @@ def _value(name: str, words: list[str], option: Option, options: type[RunOptions
 
 
 def no_setting(name: str, options: type[RunOptions], shown: str, *, prefix: str = "") -> UsageError:
-    """Return the error for an unknown setting, with the nearest known one."""
+    """Return the error for an unknown setting. The hint suggests a similar name."""
     near = nearest(name, _known(options), prefix)
     others = [each.verb for each in VERBS.values() if name in options_of(each)]
     elsewhere = [f"redraft train {verb} has that setting." for verb in others]
@@ -473,7 +473,7 @@ def no_setting(name: str, options: type[RunOptions], shown: str, *, prefix: str 
 
 
 def read_recipe(ref: str, options: type[RunOptions]) -> dict[str, Any]:
-    """Return the settings in a recipe, without the key `about`. `ref` is its name or path."""
+    """Return the settings in a recipe, without the key `about`. `ref` is the recipe's name or path."""
     if ref.lower().endswith(_DATA):
         raise UsageError(f"{ref} looks like a data file, not a recipe.", hint=f"--data_path {ref}")
     _, document = recipe_of(ref, "train")

@@ -1,15 +1,15 @@
 """PPO, RLOO and GRPO from top to bottom: rollouts, rewards, advantages, updates.
 
-The loop (`loop`) reads batches from `Ppo`. Each epoch of the loop is a rollout batch:
+`train.loop` reads batches from `Ppo`. Each epoch of the loop is a rollout batch:
 
 1. Rollouts: the policy answers prompts, a chunk at a time (`policy`).
-2. Rewards: each chunk is judged (`rewards`) and written to `samples.jsonl`.
+2. Rewards: the answers of each chunk are judged (`rewards`) and written to `samples.jsonl`.
 3. Advantages: after the last chunk, `Experience` makes tensors of all answers. `--algorithm` decides how
-   scores become advantages (`algorithm`). β, the KL coefficient, is adapted after each batch.
-4. Updates: `--ppo_epochs` passes over the answers in minibatches. The loop calls `Learner` for their loss.
+   scores become advantages (`algorithm`). β, the KL coefficient, is adapted after each rollout batch.
+4. Updates: `--ppo_epochs` passes over the answers in minibatches. `Learner` computes a minibatch's loss.
 
-A rollout batch is part of a checkpoint, so a run can resume in the middle of its steps. An unfinished batch
-is written again. Several processes divide the chunks among themselves, and later each minibatch.
+A checkpoint contains the rollout batch, so a run can resume between the updates of a batch. An unfinished
+rollout batch is sampled again. Several processes divide the chunks and, later, each minibatch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ BETA = (1e-8, 1e8)  # bounds of β, because multiplication cannot change 0 or in
 
 @dataclass(frozen=True)
 class RolloutPrompt:
-    """A prompt to train on: its record without answers, and its tokens."""
+    """A prompt to train on, as a record without answers and as tokens."""
 
     record: Chain
     tokens: Tokens
@@ -72,7 +72,7 @@ class PpoVerb(Verb[PpoOptions]):
         return PromptEncoder(tokenizer, own.format, own.longest, own.least)
 
     def rows(self, lengths: Ints, own: PpoOptions) -> Rows:
-        """Put each prompt into a row of its own."""
+        """Put one prompt into each row."""
         return one_a_row(lengths, own.longest)
 
     def model(self, own: PpoOptions, ref: str, tokenizer: Tokenizer, *, say: Say) -> Made:  # noqa: ARG002
@@ -87,7 +87,7 @@ class PpoVerb(Verb[PpoOptions]):
     def source(
         self, model: PeftModel, data: Data, own: PpoOptions, args: TrainingArguments, tokenizer: Tokenizer
     ) -> tuple[Ppo, Learner]:
-        """Return the source of rollout batches, and the policy that writes them."""
+        """Return the source of rollout batches, and the policy that answers the prompts."""
         longest = int(data.rows.lengths.max())
         trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if trained and longest + (answer := room(own, longest)) > trained:
@@ -129,7 +129,7 @@ class Ppo(Source):
     """A source of minibatches, which makes a rollout batch at the start of each epoch.
 
     `size` is the number of sequences in a minibatch of this process. `samples.jsonl` is written to `folder`.
-    The seed decides the order of prompts and minibatches, and sampling.
+    `seed` determines the order of prompts, the minibatches, and the sampled answers.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Ppo(Source):
     def batches(
         self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[Batch]:
-        """Make a rollout batch if needed, and yield its minibatches. `stops` is called between chunks."""
+        """Make a rollout batch if needed, and yield minibatches. `stops` is called between chunks."""
         if self._epoch != epoch and not self._made(epoch, stops):
             return
         for number in range(first, len(self)):
@@ -271,7 +271,7 @@ class Ppo(Source):
         return [asked[row].record.id for row in self._rows(epoch, number)[self._rank :: self._ranks]]
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics of the policy's steps since the last call, and of a new rollout batch."""
+        """Return the metrics of all updates since the last call, and of a new rollout batch."""
         taken, self._experience.metrics = {**self._experience.metrics, **self.policy.sums.take()}, {}
         return taken
 
@@ -288,7 +288,7 @@ class Ppo(Source):
 class Experience:
     """Converts rollout batches to tensors, and adapts β after each batch.
 
-    The policy that wrote the responses computes their log-probabilities and values, once.
+    The policy computes the log-probabilities and values of the responses once, before the updates.
     """
 
     def __init__(self, policy: Learner, own: PpoOptions, *, size: int, bf16: bool) -> None:
@@ -309,7 +309,7 @@ class Experience:
     def complete(
         self, asked: Sequence[RolloutPrompt], responses: Sequence[Response], scores: Sequence[_Score]
     ) -> Batch:
-        """Return the tensors of a rollout batch: all arguments of `Learner.forward` except the last."""
+        """Return a rollout batch as the arguments of `Learner.forward`, except `num_items_in_batch`."""
         own, batch = self._own, padded(asked, responses)
         mask = batch["mask"]
         ended = torch.tensor([each.ended for each in responses])
@@ -409,7 +409,7 @@ def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Bat
 
 
 def of_scores(scores: Sequence[_Score], finals: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return figures of rewards and lengths. If there are several rewards, also return the mean of each."""
+    """Return metrics of rewards and lengths. With several rewards, add the mean of each reward."""
     tokens = mask.sum(1)
     varies = all(float(algorithm.deviation(each)) for each in (finals, tokens))
     tied = torch.corrcoef(torch.stack([finals, tokens.double()]))[0, 1] if varies else torch.zeros(())
@@ -435,14 +435,14 @@ def of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
 
 
 def of_sampler(log_probs: Tensor, drawn: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return the mean KL per token between sampler and trainer, in nats; empty if `drawn` is all NaN."""
+    """Return the mean KL per token between sampler and trainer, in nats. Empty if `drawn` is all NaN."""
     if not (known := mask & ~drawn.isnan()).any():
         return {}
     return {"sampler_kl": float(algorithm.masked_mean(algorithm.kl_k3(drawn, log_probs, known), known))}
 
 
 def of_groups(scores: Tensor, samples: int) -> dict[str, float]:
-    """Return the share of prompts whose answers all score the same; empty with one answer per prompt."""
+    """Return the share of prompts whose answers all have equal scores. Empty with one answer per prompt."""
     if samples == 1:
         return {}
     alike = [not algorithm.deviation(each) for each in scores.view(-1, samples)]
@@ -469,7 +469,7 @@ class Learner(Policy):
         returns: Tensor,
         num_items_in_batch: Any,
     ) -> CausalLMOutput:
-        """Return the loss summed over real tokens and divided by `num_items_in_batch`."""
+        """Return the loss, summed over response tokens and divided by `num_items_in_batch`."""
         own, count = self.own, max(int(num_items_in_batch), 1)
         now = self.see(input_ids, starts, mask)
         loss, clipped = algorithm.policy_loss(now.log_probs, log_probs, advantages, mask, own.cliprange)

@@ -1,9 +1,9 @@
 """Prepare training data: read, render and tokenise files of records once, then map the tokens into memory.
 
-Workers return arrays in order (`jobs/parallel.py`), so their number does not affect the result. The prepared
-data is cached in a folder named by a hash of everything that determines it: the bytes read, the tokenizer,
-format, objective and length, and the code that turns a record into tokens. The folder contains three arrays
-and `prepared.json` with a hash of each, so that incomplete and damaged folders are recognised and replaced.
+Workers return arrays in order (`jobs/parallel.py`), so the number of workers does not affect the result. The
+prepared data is cached in a folder named by a hash of everything that determines the data: the files' bytes,
+tokenizer, format, objective, length, and the code that turns a record into tokens. The folder contains three
+arrays, and `prepared.json` with the arrays' hashes, so that incomplete and damaged folders are replaced.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Stored(NamedTuple):
 
 @dataclass
 class RecordTally:
-    """A count of records, with the ids of the first few."""
+    """A count of records, with the ids of the first `FIRST` records."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
@@ -76,7 +76,7 @@ class RecordTally:
 
 @dataclass
 class DataReport:
-    """Counts of prepared records."""
+    """Counts of prepared records and tokens, for the user."""
 
     records: int = 0
     examples: int = 0  # records to train on. Each is one example, or one pair
@@ -99,7 +99,7 @@ class DataReport:
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, name: str, origin: tuple[str, str], found: tuple[Example, ...] | Skipped) -> None:
-        """Count a record. `origin` is its data set (or, without one, its file) and its licence."""
+        """Count a record. `origin` is the name of the data set (or file) and the licence."""
         self.records += 1
         if isinstance(found, Skipped):
             known = found.reason in self.skipped or len(self.skipped) < _REASONS
@@ -125,7 +125,7 @@ class DataReport:
         of[one] = of.get(one, 0) + 1
 
     def lines(self, marked: str = "with loss") -> list[str]:
-        """Return the report as lines of text. `marked` describes tokens with loss; "" leaves them out."""
+        """Return the report as lines of text. `marked` describes tokens with loss; "" omits the count."""
         share = self.trained / max(self.tokens, 1)
         of_them = f", {self.trained:,} of them {marked} ({share:.0%})" if marked else ""
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
@@ -147,7 +147,7 @@ class DataReport:
 
 
 class Prepared:
-    """Prepared examples in a folder."""
+    """The prepared examples in a folder."""
 
     def __init__(self, folder: Path, report: DataReport) -> None:
         self.folder, self.report = folder, report
@@ -172,7 +172,7 @@ class Prepared:
 
 
 def open_prepared(folder: Path, key: str) -> Prepared | None:
-    """Return the data in a folder; None if it is missing or damaged, or was prepared with another key."""
+    """Return the prepared data in a folder, or None if the data is missing, damaged, or has another key."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         about = json.loads((folder / ABOUT).read_bytes())
         if about["key"] == key and all(about["files"][name] == sha256_of(folder / name) for name in _FILES):
@@ -190,7 +190,7 @@ class Writer:
         self._files[OFFSETS].write(self._ends.tobytes())
 
     def add(self, name: str, ids: NDArray[Any], trained: NDArray[np.bool_]) -> None:
-        """Add an example. `name` is the id of its record."""
+        """Add an example. `name` is the id of the example's record."""
         encoded = name.encode()
         self._ends += (len(ids), len(encoded))
         marked = ids.astype(np.uint32) | np.where(trained, TRAINED, np.uint32(0))
@@ -220,23 +220,23 @@ WORTH_A_PROCESS = 1 << 22  # bytes of records per worker: tokenising them takes 
 
 
 class Encodes(Protocol):
-    """An encoder that turns records into examples. It must be picklable."""
+    """A picklable encoder that turns records into examples."""
 
     wanted: str  # a description of suitable records, for a hint
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all settings that determine a record's examples. Code is not included."""
+        """A hash of all settings that determine a record's examples. The hash does not include the code."""
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
         """Return the chains in a record that should become examples."""
 
     def encode(self, chain: Chain) -> Example | tuple[Example, ...] | Skipped:
-        """Return the examples of a chain, or the reason why it has none."""
+        """Return the examples of a chain, or the reason why the chain has no example."""
 
 
 Encoded = list[tuple[str, tuple[str, str], tuple[Example, ...] | Skipped]]
-"""For each chain: its id, its data set (or file) and licence, and its examples or why it has none."""
+"""A tuple for each chain: id, (data set or file, licence), and examples or why the chain has no example."""
 
 
 def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[Encoded]:
@@ -264,10 +264,10 @@ _SOURCES = ("chain/**/*.py", "jobs/licences.py", "train/prepare.py")  # code tha
 def prepare(
     paths: Sequence[Path], encoder: Encodes, cache: Path, *, workers: int = 1, say: Say = lambda _: None
 ) -> Prepared:
-    """Return the records of some files as tokens, from the cache if possible.
+    """Return the records of files as tokens, from the cache if possible.
 
-    If several processes need the same data, one prepares it and the others wait. At most `workers` processes
-    tokenise; for little data, only one. `say` is called with lines of progress.
+    If several processes need the same data, only one process prepares the data while the rest wait. Up to
+    `workers` processes tokenise, fewer if there is little data. `say` is called with lines of progress.
     """
     # Workers import the main script. If it called this function then, script and workers would wait for each
     # other forever. multiprocessing makes the same test before it starts a process.

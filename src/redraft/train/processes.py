@@ -1,4 +1,4 @@
-"""Coordinate the processes of a distributed run: count them, share work and results, and end together."""
+"""Coordinate the processes of a distributed run, which share work and results, and end together."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def ranks() -> int:
 
 
 def leads() -> bool:
-    """Return whether this process prints for all: it is the first or the only one."""
+    """Return whether this process is the first or only process, which prints for all."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def parting() -> Iterator[None]:
-    """Leave torch's process group, if there is one, when the block ends.
+    """Leave torch's process group, if one exists, when the `with` block ends.
 
-    If the block succeeds, wait for all processes first. If it fails, the others notice and fail too. Without
-    this, torch's threads would still run when the process exits, and make it abort.
+    If the block succeeds, wait for all processes first. If the block fails, all other processes fail too. A
+    process that exits without leaving the group aborts, because torch's threads still run.
     """
     from torch import distributed  # slow to import, and not needed to tokenise
 
@@ -56,16 +56,16 @@ def parting() -> Iterator[None]:
 
 
 def place() -> tuple[int, int]:
-    """Return this process's rank in its group, and the group's size; (0, 1) without a group."""
+    """Return this process's rank in torch's process group, and the group's size; (0, 1) without a group."""
     from torch import distributed
 
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
 def gathered(mine: T) -> list[T]:
-    """Return the values of `mine` from all processes, in rank order. Every process must call this.
+    """Return the values of `mine` from all processes, in rank order. Every process must call this function.
 
-    Values are pickled: the processes of a run trust each other.
+    Values are pickled, because the processes of a run trust each other.
     """
     from torch import distributed
 
@@ -76,7 +76,7 @@ def gathered(mine: T) -> list[T]:
 
 
 def shared_out(items: Sequence[T], compute: Callable[[T], R]) -> list[R]:
-    """Compute each item in one of the processes, and return all results, in order, in every process."""
+    """Divide `items` among the processes, and return all results of `compute` in every process, in order."""
     rank, count = place()
     parts = gathered([compute(each) for each in items[rank::count]])
     return [parts[number % count][number // count] for number in range(len(items))]
@@ -85,7 +85,7 @@ def shared_out(items: Sequence[T], compute: Callable[[T], R]) -> list[R]:
 def check_same_start(found: Sequence[tuple[int, str, int]]) -> None:
     """Raise `UsageError` if processes have different checkpoints or data.
 
-    `found` has, for each process, the step to resume from, the hash of its tokens, and its number of rows.
+    `found` has, for each process, the step to resume from, a hash of the tokens, and the number of rows.
     """
     if len(set(found)) > 1:
         starts = [f"step {step:,}, {counted(rows, 'row')}, hash {hashed}" for step, hashed, rows in found]

@@ -8,10 +8,10 @@ This is the negative log-likelihood of Bradley and Terry's model (Biometrika 39,
 (Ouyang et al. 2022, equation 1), where r is the model's output at the last token. Examples are in the order
 chosen, rejected, chosen, rejected.
 
-Plain transformers and peft load the result, and read its reward at the last token that is not padding. So the
-padding token must differ from end-of-text. The configuration records the format of texts (`redraft_reward`).
-The figures on held-out pairs go into `eval.json`, each with its 95 % interval over pairs. Intervals are too
-narrow if several pairs have the same prompt.
+transformers and peft can load a trained reward model. Both read the reward at the last token that is not
+padding, so the padding token must differ from end-of-text. The configuration contains the format of texts
+(`redraft_reward`). The figures on held-out pairs are written to `eval.json`, with 95 % intervals over pairs.
+Intervals are too narrow if several pairs have the same prompt.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor,
     """Return where texts start and end in the flattened tokens of a batch, both [texts].
 
     Args:
-        position_ids: [rows, tokens]. In a joined row they restart with each text.
+        position_ids: [rows, tokens]. In a joined row, positions restart with each text.
         attention_mask: [rows, tokens] of padded rows, with 0 for padding; None for a joined row.
     """
     if attention_mask is None:
@@ -79,11 +79,11 @@ def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor,
 
 
 def compare(model: PreTrainedModel) -> None:
-    """Make a reward model compute the loss of pairs when it is called with labels.
+    """Make a reward model compute the loss of pairs when the model is called with labels.
 
-    The model then accepts batches of pairs. `num_items_in_batch` is the number of pairs to divide the loss by
-    (default: those in the batch). Calls without labels work as before. Rewards have 32 bits: in 16, many
-    would tie.
+    The model then accepts batches of pairs. The summed loss is divided by `num_items_in_batch` (default: the
+    number of pairs in the batch). Calls without labels do not change. Rewards have 32 bits, because in 16
+    bits many rewards would be equal.
     """
     if not isinstance(getattr(model, "score", None), torch.nn.Module):
         name = type(model).__name__
@@ -143,7 +143,7 @@ class Reward(Verb[RewardOptions]):
         return model, can_join(bare_of(model), say=say)
 
     def finish(self, own: RewardOptions, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
-        """Measure the result on the evaluation data."""
+        """Measure the trained model on the evaluation data."""
         if isinstance(loop.eval_data, Data):
             learnt = set(map(os.path.realpath, own.data_path)) & set(
                 map(os.path.realpath, own.eval_data_path)
@@ -154,7 +154,7 @@ class Reward(Verb[RewardOptions]):
                 say(line)
 
     def following(self, own: RewardOptions, base: str) -> str:  # noqa: ARG002
-        """Return a line with the next command for the result."""
+        """Return a line with the next command for the trained model."""
         form = f"{own.model_name_or_path}+{own.output_dir}" if own.lora else own.output_dir
         return f"Try it: redraft ask … --mode best-of --check {shlex.quote(f'reward:{form}')}"
 
@@ -163,7 +163,7 @@ VERB = Reward()
 
 
 EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Edges of the calibration bins: probabilities that the model gives to the answer it prefers."""
+"""Edges of the calibration bins: probabilities that the model gives to the preferred answer."""
 
 CHANCE = 0.5
 
@@ -172,7 +172,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bin:
-    """Pairs for which the model was about equally sure."""
+    """A calibration bin: pairs for which the model was about equally sure."""
 
     low: float
     high: float
@@ -219,7 +219,7 @@ class Measured:
 
 
 def measured(loop: Loop, data: Data) -> Measured:
-    """Measure the model of a run on its evaluation data, in every process, and write `eval.json`."""
+    """Measure a run's model on `data`, in all processes together, and write `eval.json`."""
     model, batches = loop.trained.model, []
     model.eval()
     with torch.no_grad():
@@ -237,11 +237,11 @@ def measured(loop: Loop, data: Data) -> Measured:
 
 
 def measure(rewards: Numbers, tokens: Numbers) -> Measured:
-    """Compute the figures for given rewards.
+    """Compute accuracy, calibration and the effect of length from the rewards of pairs.
 
     Args:
-        rewards: [pairs, 2]: the rewards of the chosen and the rejected answer.
-        tokens: [pairs, 2]: the lengths of the two answers, without their common beginning.
+        rewards: The rewards of the chosen and the rejected answer, [pairs, 2].
+        tokens: The lengths of the two answers without the common beginning, [pairs, 2].
     """
     gap, longer = rewards[:, 0] - rewards[:, 1], np.sign(tokens[:, 0] - tokens[:, 1])
     hits = (np.sign(gap) + 1) / 2

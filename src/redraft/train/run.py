@@ -1,10 +1,10 @@
 """Do a whole training run, from settings to an output folder.
 
 `get_ready` loads the tokenizer, prepares the data, loads the model and makes the loop, so that mistakes are
-found before the first step. `Ready.train` does the steps and saves the result. The caller finds the model and
-the cache folder, and writes the run's record beside the output.
+found before the first step. `Ready.train` trains, and saves the trained model. The caller finds the model and
+the cache folder, and writes a record of the run.
 
-A result is written into a temporary folder and moved into place, `config.json` last.
+A trained model is written into a temporary folder and moved to the output folder, `config.json` last.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from redraft.train.verb import Verb, verb_of
 from redraft.weights.card import CARD, bases_of, card_text, is_known, is_ours, model_name, sources_of
 
 _RESULT = re.compile(r"((adapter|generation)_)?config\.json|(adapter_)?model.*\.safetensors(\.index\.json)?")
-"""Names of the files of a trained model or adapter."""
+"""Matches the names of a trained model's or adapter's files."""
 
 
 def check_output(output: Path, *refs: str) -> None:
@@ -74,7 +74,7 @@ def _parts(ref: str) -> Iterator[Path]:
 def save(loop: Loop, checkpoint: Path | None = None) -> None:
     """Save the trained model or adapter into the output folder, `config.json` last.
 
-    With `checkpoint`, the model is copied from that folder. By default, the loop's own model is saved.
+    With `checkpoint`, the model is copied from this folder. By default, the model in memory is saved.
     """
     output = loop.folder
     aside = output / ".saving-result"
@@ -104,7 +104,7 @@ def save(loop: Loop, checkpoint: Path | None = None) -> None:
 
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
-    """Lock an output folder for a `with` block. The lock also ends with the process."""
+    """Lock an output folder for a `with` block. If the process ends, the lock is released."""
     handle = os.open(output, os.O_RDONLY)
     try:
         if not lock(handle):
@@ -125,7 +125,7 @@ def _decides(path: Path) -> bool:
 
 
 def remove_result(output: Path) -> None:
-    """Delete an earlier result, so that an old adapter is not used with new weights."""
+    """Delete an earlier model or adapter, so that an old adapter is not used with new weights."""
     try:
         card = [output / CARD] if (output / CARD).is_file() and is_ours(output) else []
         for path in sorted([*results_in(output), *card], key=_decides, reverse=True):
@@ -138,7 +138,7 @@ def remove_result(output: Path) -> None:
 def licensed(
     title: str, model: str, prepared: Prepared, paths: Sequence[str]
 ) -> tuple[tuple[Source, ...], str | None]:
-    """Return the sources of a result, and the text of its card (None if no licence is known)."""
+    """Return a trained model's sources, and the text of the model card (None if no licence is known)."""
     path = Path(model).expanduser()
     here = path.is_dir()
     folder = path if here else fetch_card(model)
@@ -159,7 +159,7 @@ def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
 
 
 def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
-    """Return whether to train an adapter: as `lora` says or, by default, if full training does not fit."""
+    """Return whether to train an adapter: `own.lora` or, if None, whether full training would not fit."""
     if own.lora is not None:
         return own.lora
     parameters = sum(each.numel() for each in skeleton(model).parameters())
@@ -172,7 +172,7 @@ def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
 
 
 def settled(own: RunOptions, *, lora: bool, gpu: bool) -> RunOptions:
-    """Resolve every `auto`, so that another machine can resume the run."""
+    """Replace `auto` settings by the values for this machine, so that another machine can resume the run."""
     dtype: Any = str(weights_dtype(own.dtype, lora=lora, gpu=gpu)).removeprefix("torch.")
     return own.model_copy(update={"lora": lora, "dtype": dtype})
 
@@ -186,7 +186,7 @@ def prepare_all(
     *,
     say: Say,
 ) -> Prepared:
-    """Prepare the data as the settings say. `say` is called with lines of progress."""
+    """Prepare the data in `paths` with these settings. `say` is called with lines of progress."""
     files, folder = list(map(Path, paths)), Path(own.cache_dir) if own.cache_dir else cache
     return prepare(files, verb.encoder(own, tokenizer), folder, workers=own.workers or all_cores(), say=say)
 
@@ -238,7 +238,7 @@ _ELSEWHERE = {
     *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
     *("torch_compile", "divergence_steps", "max_steps", "num_train_epochs"),
 }
-"""Settings that do not affect the trained weights, or are recorded in another form."""
+"""Settings that do not affect the trained weights, or that `Ready.config` includes in another form."""
 
 
 @dataclass(frozen=True)
@@ -270,22 +270,22 @@ class Ready:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run resumes from the checkpoint of its last step."""
+        """Whether the checkpoint to resume from was saved after the last step."""
         return self.checkpoint is not None and self.checkpoint.step >= self.loop.steps
 
     @property
     def writes(self) -> bool:
-        """Whether the run writes its own training data (rollouts)."""
+        """Whether the run trains on rollouts, which the model writes during the run."""
         return not isinstance(self.loop.data, Data)
 
     @cached_property
     def tokens_sha256(self) -> str:
-        """The hash of the tokens to train on."""
+        """The SHA-256 of the tokens to train on."""
         return str(json.loads((self.prepared.folder / ABOUT).read_bytes())["files"][TOKENS])
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """Everything that determines the trained weights, as JSON. Files are identified by content."""
+        """Settings and inputs that determine the trained weights. Files are identified by SHA-256."""
         ours = {name: each for name, each in vars(self.own).items() if name not in _ELSEWHERE}
         return {
             **ours,
@@ -299,7 +299,7 @@ class Ready:
 
     @property
     def replaces(self) -> bool:
-        """Whether an earlier output is replaced although `--overwrite_output_dir` is not given."""
+        """Whether an earlier output without checkpoint is replaced, even without `--overwrite_output_dir`."""
         if self.checkpoint or self.own.overwrite_output_dir:
             return False
         output = self.loop.folder
@@ -327,12 +327,12 @@ class Ready:
         return f"\n{scores}`redraft train {self.own.verb}` trained it on {of}: {self.plan}.\n"
 
     def say_first(self, say: Say) -> None:
-        """Announce the first step, because it may take a minute."""
+        """Announce the first step, because the first step may take a minute."""
         if not self.is_complete:
             say(f"step {self.checkpoint.step + 1 if self.checkpoint else 1} begins.")
 
     def lines(self) -> list[str]:
-        """Return the plan of the run, and remarks on its data, as lines of text."""
+        """Return the plan of the run, and remarks on the data, as lines of text."""
         lines = [*self.prepared.report.lines(self.verb.marked[0]), self.plan]
         if is_known(self.sources) and not clash(self.sources):
             lines.append(remark(self.sources))
@@ -347,11 +347,11 @@ class Ready:
 
     @property
     def caution(self) -> str:
-        """A warning against publishing the result, if licences clash; otherwise empty."""
+        """A warning against publishing the trained model, if licences clash; otherwise empty."""
         return remark(self.sources) if clash(self.sources) else ""
 
     def train(self, begin: Callable[[], object] | None = None) -> int:
-        """Train, and save the result unless a signal stopped the run. `begin` is called before any step."""
+        """Train, and save the model unless a signal stopped the run. `begin` is called before any step."""
         with alone(self.loop.folder) if self.args.should_save else nullcontext():
             step = self.checkpoint.step if self.checkpoint else 0
             check_same_start(gathered((step, self.tokens_sha256[:12], len(self.data.rows))))
@@ -373,7 +373,7 @@ class Ready:
         return self.loop.stopped is not None and done < self.loop.steps
 
     def steps_alone(self) -> int:
-        """Train without saving a result, and return the number of steps done."""
+        """Train without saving the trained model, and return the number of steps done."""
         try:
             return self.loop.run(self.checkpoint)
         except (OSError, SafetensorError) as error:

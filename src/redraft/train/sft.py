@@ -42,7 +42,7 @@ class Sft(Verb[SftOptions]):
         return Encoder(tokenizer, own.format, own.training_objective, own.model_max_length, first=first)
 
     def rows(self, lengths: Ints, own: SftOptions) -> Rows:
-        """Fill each row with as many examples as fit or, without packing, with one."""
+        """Put as many examples as fit into each row or, without packing, one example."""
         if own.packing:
             return pack(lengths, own.model_max_length, own.seed)
         return one_a_row(lengths, own.model_max_length)
@@ -70,7 +70,7 @@ class Sft(Verb[SftOptions]):
             export_gguf(loop.folder, target, run)
 
     def following(self, own: SftOptions, base: str) -> str:
-        """Return a line with the next command for the result."""
+        """Return a line with the next command for the trained model."""
         return what_follows(own, base, own.gguf)
 
 

@@ -1,11 +1,11 @@
 """Make, save and load a model with its optimizer and schedule, on top of accelerate.
 
 accelerate handles DDP, FSDP and number formats. Without FSDP, a model is saved as safetensors, and nothing is
-pickled; FSDP has a format of its own. For `--optim`, transformers' public function chooses the class of the
-optimizer and its settings.
+pickled. FSDP has another format. For `--optim`, a public function of transformers chooses the optimizer's
+class and settings.
 
-The settings become `TrainingArguments` that fit this machine. A remark is printed for everything that is left
-out or done differently, because accelerate may not report it: on a CPU, its `fsdp` silently shards nothing.
+Settings become `TrainingArguments` that fit this machine. A remark is printed for each ignored or changed
+setting, because accelerate may ignore settings silently: on a CPU, `fsdp` shards nothing.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _THEIRS = (
     *("save_strategy", "save_steps", "save_total_limit", "run_name"),
     *("logging_steps", "eval_strategy", "eval_steps"),
 )
-"""Settings that transformers gets unchanged."""
+"""Settings that are passed to transformers unchanged."""
 
 
 def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArguments:
-    """Return transformers' arguments, changed where this machine needs it."""
+    """Return transformers' arguments for these settings, adapted to this machine."""
     share = own.warmup_ratio if own.warmup_steps is None else own.warmup_steps
     eval_size = getattr(own, "per_device_eval_batch_size", None)
     usual = LEARNING_RATE["lora" if lora else "full"]
@@ -140,9 +140,9 @@ OPTIMIZER = "optimizer.safetensors"  # the states of optimizer, schedule and fp1
 class Trained:
     """A model in training, with its optimizer and schedule.
 
-    `around` is the module that computes the loss: the model itself, or a module around it with weights of its
-    own, such as a value head. These weights are saved with the optimizer's state, because the result does not
-    need them. `wrapped` is the module to call for gradients; it may be a DDP wrapper.
+    `around` is the module that computes the loss: the model, or a module that contains the model and further
+    weights, such as a value head. Further weights are saved with the optimizer's state, not with the model.
+    `wrapped` is the module to call for gradients, such as a DDP wrapper.
     """
 
     card: str | None = None  # the text of the model card, or None
@@ -197,7 +197,7 @@ class Trained:
             self.model = self.wrapped
 
     def learning_rate(self) -> float:
-        """Return the learning rate of the next step of the optimizer."""
+        """Return the learning rate of the optimizer's next step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def sums(self, numbers: Sequence[float]) -> list[float]:
@@ -274,7 +274,7 @@ class Trained:
             raise unreadable(folder, error) from error
 
     def check_way(self, folder: Path) -> None:
-        """Raise `ModelError` if a checkpoint was saved with FSDP and this run has none, or the reverse."""
+        """Raise `ModelError` unless the checkpoint and this run both use FSDP, or both do not."""
         ways = {True: "with FSDP", False: "without FSDP"}
         ours, theirs = ways[bool(self.fsdp)], ways[any(folder.glob("pytorch_model_fsdp*"))]
         if ours != theirs:
@@ -284,7 +284,7 @@ class Trained:
 
 
 def part_of(folder: Path, name: str) -> Path:
-    """Return the path of a checkpoint's file. Raise `ModelError` if it is missing."""
+    """Return the path of a checkpoint's file. Raise `ModelError` if the file is missing."""
     path = folder / name
     if not path.is_file():
         message = f"{folder} has no {name}, so a run cannot resume from it ({contents(folder)})."

@@ -1,4 +1,4 @@
-"""Define what each verb of `redraft train` provides, such as its data and its loss."""
+"""Define what each verb of `redraft train` provides, such as an encoder and a model with a loss."""
 
 # ruff: noqa: ARG002  (most verbs need few of these arguments)
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Verb(ABC, Generic[Own]):
     scores = False  # whether the model is a classifier with one label, which does not pad with end-of-text
 
     def check(self, own: Own, model: str) -> None:
-        """Raise `RedraftError` if settings contradict each other. This runs before anything is loaded."""
+        """Raise `RedraftError` if settings contradict each other. Called before anything is loaded."""
 
     @abstractmethod
     def encoder(self, own: Own, tokenizer: Tokenizer) -> Encodes:
@@ -54,19 +54,19 @@ class Verb(ABC, Generic[Own]):
     def source(
         self, model: Any, data: Data, own: Own, args: TrainingArguments, tokenizer: Tokenizer
     ) -> tuple[Source, Any]:
-        """Return the loop's data, and a module that computes the loss; None if the model does."""
+        """Return the loop's data, and a module that computes the loss (None if `model` computes the loss)."""
         return data, None
 
     def finish(self, own: Own, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:
-        """Finish a run after its last step. This is called in all processes."""
+        """Finish a run after the last step. Called in all processes."""
 
     def following(self, own: Own, base: str) -> str:
-        """Return a line with the next command for the result."""
+        """Return a line with the next command for the trained model."""
         return what_follows(own, base)
 
 
 def verb_of(options: type[RunOptions]) -> Verb[Any]:
-    """Return the verb of these settings. Verbs are imported late, because they need different libraries."""
+    """Import and return the verb of these settings. Different verbs need different libraries."""
     found: Verb[Any] = resolve_name(f"redraft.train.{options.verb}:VERB")
     return found
 
@@ -89,7 +89,7 @@ def can_join(model: PreTrainedModel, *, say: Say, needed: bool = False) -> bool:
 
 
 def what_follows(own: RunOptions, base: str, gguf: str | None = None) -> str:
-    """Return a line with the next command for a trained model or adapter. `gguf` is its GGUF file."""
+    """Return a line with the next command for a trained model or adapter. `gguf` is the GGUF file, if any."""
     named, output = own.model_name_or_path, str(own.output_dir)
     if not own.lora:
         return _try(gguf or output)

@@ -1,8 +1,8 @@
 """Read and write model cards (the front matter of README.md): licence, base models, data, sources.
 
-A model made from several sources gets a card that lists them with their licences (`redraft_sources`). In
-GGUF, a key stores this list, so that the card can be restored. The other keys are as in llama.cpp's
-converter (gguf-py, metadata.py). Cards are untrusted: only plain texts and lists of such texts are read.
+The card of a model made from several sources lists the sources with licences (`redraft_sources`). A GGUF key
+stores this list, so that `card_of` can restore the card. The other GGUF keys are as in llama.cpp's converter
+(gguf-py, metadata.py). Cards are untrusted, so only short plain strings and lists of strings are read.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _LISTED = re.compile(
     r"|(creativeml-|bigscience-)?openrail(-m|\+\+)?|(bigscience-bloom|bigcode-openrail)-.*|odc-by|odbl|pddl|c-uda"
     r"|cdla-.*|llama[234](\.[123])?|gemma|unknown"
 )
-"""Licences that have an id on the hub (huggingface.co/docs/hub/repositories-licenses)."""
+"""Matches the licence ids of the Hugging Face Hub (huggingface.co/docs/hub/repositories-licenses)."""
 _CACHED = re.compile(r"-[0-9a-f]{16}$")  # suffix of folders that `engines.hf.folders` makes
 
 Part = tuple[Checkpoint, str]  # a checkpoint and its kind: base, adapter or delta
 
 
 def card_metadata(folder: Path) -> dict[str, Any]:
-    """Return the GGUF keys for the licence, the base models and the sources that a card names."""
+    """Return GGUF metadata with the licence, base models and sources from a folder's model card."""
     fields = _fields(folder)
     keys: dict[str, Any] = {key: fields[name][0] for name, key in _KEYS.items() if fields.get(name)}
     listed = _listed(fields)
@@ -61,7 +61,7 @@ def card_metadata(folder: Path) -> dict[str, Any]:
 
 
 def card_of(metadata: Mapping[str, Any]) -> str | None:
-    """Return a card with the licence, base models and sources of a GGUF file, or None if it has none."""
+    """Return a model card with the licence, base models and sources in GGUF metadata; None if absent."""
     urls = [_plain(metadata.get(f"general.base_model.{i}.repo_url")) for i in range(_MOST_BASES)]
     bases = [url.removeprefix(_HUB) for url in urls if url and url.startswith(_HUB)]
     title = _plain(metadata.get("general.name"))
@@ -76,7 +76,7 @@ def card_of(metadata: Mapping[str, Any]) -> str | None:
 
 
 def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) -> str:
-    """Return a card (README.md) that lists the sources of a result, and its base models, as org/name."""
+    """Return a model card (README.md) that lists sources and base models. `bases` are names like org/name."""
     name, listed = _licence(sources)
     licence = [f"license: {name}"] if listed else [f"license: {OTHER}", f"license_name: {name}"]
     data = dict.fromkeys(each.name for each in sources if each.kind == "data" and " " not in each.name)
@@ -89,7 +89,7 @@ def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) 
 
 
 def sources_of(folder: Path, kind: str, name: str = "") -> tuple[Source, ...]:
-    """Return the sources that a folder's card lists, or the model itself if the list is missing or wrong."""
+    """Return the sources in a folder's card. Without a valid list, return the model as the only source."""
     fields = _fields(folder)
     own, listed = fields.get("license", []), _listed(fields)
     mixed = own == [OTHER] and len(ids_of(listed)) > 1
@@ -101,7 +101,7 @@ def sources_of(folder: Path, kind: str, name: str = "") -> tuple[Source, ...]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Return whether the card in a folder lists sources, as only redraft's cards do."""
+    """Return whether the card in a folder has the key `redraft_sources`, as only redraft's cards do."""
     return _SOURCES in _fields(folder)
 
 
@@ -116,10 +116,10 @@ def is_known(sources: Iterable[Source]) -> bool:
 
 
 def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
-    """Report the licences of an output, and replace its card by one that lists the sources of both inputs.
+    """Report the licences of an output, and write a card that lists the sources of both inputs.
 
-    The card of `first` stays if it lists all sources, or if no licence is known. A base without a known
-    licence does not count as a source.
+    No card is written if the card of `first` lists all sources, or if no licence is known. A base without a
+    known licence does not count as a source.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)
@@ -145,13 +145,13 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
 
 
 def say_licences(sources: Sequence[Source], run: Run) -> None:
-    """Report the licences of an output, even in a quiet run if they clash."""
+    """Report the licences of an output's sources. Licences that clash are reported even in a quiet run."""
     if text := remark(sources):
         (run.caution if clash(sources) else run.tell)(text)
 
 
 def model_name(folder: Path) -> str:
-    """Return the name of a model in a folder, which is org/name for a folder in the hub's cache."""
+    """Return a model's name: org/name for a folder in the hub's cache, otherwise the folder's name."""
     path = folder.resolve()
     owner = path.parent.parent.name
     if path.parent.name == "snapshots" and owner.startswith("models--"):

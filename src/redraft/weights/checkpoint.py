@@ -1,9 +1,9 @@
-"""Read a checkpoint in parts, from a Hugging Face folder or from one of its files.
+"""Read a checkpoint in parts, from a Hugging Face folder or from a single file of weights.
 
 Opening a checkpoint reads and checks only the headers. `read` returns a range of elements, so memory does not
-grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). Links in a folder may
-not lead out of it (`redraft.jobs.files`), but a single file that the user names may be a link.
-For GGUF files, see `gguf.reader`.
+grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). A symbolic link in a
+folder must not lead out of the folder (`redraft.jobs.files`). A file named by the user may be a link. For
+GGUF files, see `gguf.reader`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ SAFETENSORS: Final = ".safetensors"
 BIN: Final = ".bin"
 MAX_JSON = 64 << 20
 _MOST_VALUES, _MOST_IN_TOKENIZER = 1 << 21, 3 << 21
-"""The most values in a JSON file, and in a tokenizer. An index of 140,000 tensors has 0.3 million, Gemma 3's
-tokenizer 2.2 million. With these limits, parsing takes up to 0.3 GB (measured)."""
+"""The most values in a JSON file, and in a tokenizer. An index of 140,000 tensors has 0.3 million values, and
+Gemma 3's tokenizer has 2.2 million. With these limits, parsing takes up to 0.3 GB (measured)."""
 
 SAMPLES, SAMPLE = 4, 1024  # places sampled in each tensor for its fingerprint, and elements read at each
 
@@ -64,7 +64,7 @@ class Checkpoint:
         return sum(tensor.size for tensor in self.tensors.values())
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Read elements `start` to `stop` of a tensor as a flat copy in its dtype."""
+        """Return a copy of elements `start` to `stop` of a tensor, as a vector in the tensor's dtype."""
         tensor = self.tensors[name]
         stop = tensor.count if stop is None else stop
         if tensor.file.endswith(BIN):
@@ -86,9 +86,9 @@ class Checkpoint:
         return raw.view(header.torch_dtype(tensor.dtype))
 
     def chunks(self, name: str, size: int | None = None) -> Iterator[tuple[int, int]]:
-        """Yield start and stop of chunks, in elements. A chunk has at most `size` bytes (default: `CHUNK`).
+        """Yield the start and stop index of each chunk. A chunk has at most `size` bytes (default: `CHUNK`).
 
-        Only rows of more than `size` bytes are cut.
+        Only rows of more than `size` bytes are split.
         """
         tensor = self.tensors[name]
         fit = max((size or CHUNK) // header.dtype_size(tensor.dtype), 1)
@@ -97,7 +97,7 @@ class Checkpoint:
             yield start, min(start + step, tensor.count)
 
     def json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the folder, such as `config.json`. A missing file counts as empty."""
+        """Read a JSON file of the folder, such as `config.json`. A missing file gives an empty dict."""
         return read_json(self.folder / name)
 
     @cached_property
@@ -106,11 +106,11 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
-    """Open a folder, or a single `.safetensors` or `.bin` file. In a folder with both, safetensors is read.
+    """Open a folder, or a single `.safetensors` or `.bin` file. In a folder, `.safetensors` takes precedence.
 
     Raises:
         UsageError: There are only `.bin` files, and `allow_pickle` is not set.
-        ModelError: There are no weights, or a file is missing, damaged or a link out of the folder.
+        ModelError: There are no weights, or a file is missing, damaged, or a link to another folder.
     """
     folder = path if path.is_dir() else path.parent
     if folder == path:
@@ -144,7 +144,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
 
 
 def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:
-    """Yield the start and stop row of portions of about `size` bytes in float32. A row has `row` elements.
+    """Yield start and stop row of portions that take about `size` bytes in float32. A row has `row` elements.
 
     If `heads` is given, portions contain whole heads, so that rows can be permuted within each head.
     """
@@ -173,7 +173,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_small(path: Path) -> bytes:
-    """Read a small file, such as a configuration. Reject large files, devices and links to other folders."""
+    """Read a small file. Raise if the file is large, a device, or a link to another folder."""
     try:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:
@@ -188,7 +188,7 @@ def read_small(path: Path) -> bytes:
 
 
 def find_files(path: Path) -> dict[str, str]:
-    """Map each tensor's name to its file. Without an index, the only entry is "" with the only file."""
+    """Map each tensor's name to the tensor's file. Without an index, the result is `{"": file}`."""
     if path.is_file():
         if path.suffix not in (SAFETENSORS, BIN):
             message = f"{path} is not a checkpoint: the file must end in .safetensors or .bin."
@@ -247,9 +247,9 @@ def _cut(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items of an iterator in order, while a thread produces the next two.
+    """Yield the items of an iterator in order, while a thread produces the next two items.
 
-    The iterator's errors are raised here. The thread ends when this generator is closed.
+    Errors of the iterator are raised to the caller. The thread ends when this generator is closed.
     """
     end: Any = object()
     thread = ThreadPoolExecutor(1)
@@ -263,9 +263,9 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """Return the SHA-256 of names, dtypes and shapes of all tensors, and of samples of each.
+    """Return the SHA-256 of the names, dtypes and shapes of all tensors, and of samples of each tensor.
 
-    Training changes this fingerprint. A change of a few bytes may leave it the same; checksums detect that.
+    Training changes the fingerprint. A change of a few bytes may not change the fingerprint.
     """
     digest = hashlib.sha256()
     for name in sorted(checkpoint.tensors):
@@ -277,7 +277,7 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the manifest's entry for an input: path, contents, fingerprint and files."""
+    """Return the manifest's entry for an input: path, sizes, dtypes, fingerprint and files."""
     files = {file: (checkpoint.folder / file).stat() for file in checkpoint.files}
     return {
         "path": str(checkpoint.path),
@@ -291,18 +291,18 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def dtypes_of(checkpoint: Checkpoint) -> str:
-    """Return the dtypes of all tensors, separated by spaces."""
+    """Return the distinct dtypes of all tensors, sorted and separated by spaces."""
     return " ".join(sorted({tensor.dtype for tensor in checkpoint.tensors.values()}))
 
 
 def places(tensor: header.TensorInfo) -> Iterator[int]:
-    """Yield the start of each sample, in elements. Samples are spread evenly over a tensor."""
+    """Yield the index of the first element of each sample. Samples are spread evenly over a tensor."""
     last = max(tensor.count - SAMPLE, 0)
     yield from sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)})
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
-    """Return the bytes of a tensor, without a copy if it is contiguous."""
+    """Return the bytes of a tensor. A contiguous tensor is not copied."""
     import torch
 
     return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)

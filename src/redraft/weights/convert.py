@@ -1,7 +1,7 @@
-"""Convert a checkpoint to another dtype, or `.bin` files to safetensors. Each file becomes one file.
+"""Convert a checkpoint to another dtype, or `.bin` files to safetensors. The number of files stays the same.
 
-Values that become infinite or zero in the new dtype are counted and reported. Integers, booleans and
-8-bit floats stay unchanged. For GGUF, see `gguf`.
+Values that become infinite or zero in the new dtype are counted and reported. Integers, booleans and 8-bit
+floats are not converted. For GGUF, see `gguf`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from redraft.weights.output import BY_DEFAULT, Run, new_folder
 
 
 def convert(src: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None) -> None:
-    """Convert a model's folder, or a single file, to a folder with configuration and tokenizer.
+    """Write a model's folder, or a single file of weights, as a folder of safetensors files.
 
-    `dtype` is F32, F16 or BF16; None keeps the dtype of each tensor.
+    `dtype` is F32, F16, BF16, or None to keep the dtype of each tensor.
     """
     source = open_checkpoint(src, allow_pickle=run.allow_pickle)
     refuse_adapter(source)

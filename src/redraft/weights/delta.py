@@ -1,12 +1,12 @@
-"""Make deltas, which are differences between a tuned model and its base, and add them to a base.
+"""Compute the delta (difference) between a tuned model and the model's base, or add a delta to a base.
 
 A plain delta stores `target - base` in the target's dtype, like the released deltas of SelFee, Alpaca, Vicuna
 and StableVicuna, and restores the target up to rounding. An exact delta stores the difference of the bit
-patterns as integers that wrap around, and restores the target bit for bit in any dtype. A tensor of the
-target is stored whole if it contains booleans or 8-bit floats, or if its dtype differs from the base's
-and one of the two is not a float. The recipe of a delta is in the header of each file.
+patterns as integers that wrap around, and restores the target bit for bit in any dtype. Tensors of booleans
+or 8-bit floats are stored whole. Tensors whose dtype differs between base and target are also stored whole,
+unless both dtypes are floats. The header of each file contains the `Recipe` of the delta.
 
-A tuned model often has a few tokens more than its base, such as `[PAD]`. Its delta then has rows that the
+A tuned model often has a few tokens, such as `[PAD]`, that the base lacks. The delta then has rows that the
 base lacks. The release scripts of these models use two conventions:
 
 - `zero`: the missing row counts as zero, so the delta contains the new row itself (Vicuna 0, StableVicuna)
@@ -54,14 +54,14 @@ _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 _CODES = ("BOOL", "F8_E4M3", "F8_E5M2")
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _InPlace = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Changes and returns its first tensor, as `torch.Tensor.add_` does."""
+"""A function such as `torch.Tensor.add_`, which changes and returns its first argument."""
 
 _COMPUTED = "rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it themselves.
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The facts about a delta that are needed to apply it."""
+    """The facts that `apply` needs about a delta."""
 
     exact: bool  # whether it holds differences of bit patterns
     vocabulary: Convention  # the convention for rows that the base lacks
@@ -73,8 +73,8 @@ class Recipe:
 def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: bool = False) -> None:
     """Write `target - base` as a folder with the target's layout, configuration and tokenizer.
 
-    Tensors are processed in pieces of 8 MiB, so memory does not grow with the model. With `exact`, bit
-    patterns are subtracted.
+    Tensors are processed in pieces of 8 MiB, so memory does not grow with the model. With `exact`, the
+    tensors' bit patterns are subtracted instead of the values.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(target, allow_pickle=run.allow_pickle)
@@ -102,9 +102,9 @@ def apply(
 ) -> None:
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
-    A wrong base is rejected before anything is written: by its fingerprint if redraft made the delta, by its
-    shapes and configuration otherwise. `vocab` is the convention for rows that the base lacks, if the delta
-    records none.
+    A wrong base is rejected before anything is written. If redraft made the delta, the base's fingerprint is
+    checked, otherwise the shapes and the configuration. `vocab` is the convention for rows that the base
+    lacks, if the delta does not record a convention.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
@@ -232,7 +232,7 @@ def _other_base(base: Checkpoint, delta: Checkpoint) -> UsageError:
 
 
 def recorded_recipe(delta: Checkpoint) -> Recipe | None:
-    """Return the recipe in the header of a delta, or None if redraft did not make it."""
+    """Return the recipe in the header of a delta, or None if redraft did not make the delta."""
     if (text := delta.metadata.get(KEY)) is None:
         return None
     try:
@@ -276,7 +276,7 @@ def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str
 
 
 def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
-    """Map each embedding (or output matrix) that has more rows than in the base to the number of new rows."""
+    """Return the number of added rows for each embedding or output matrix with more rows than in the base."""
     added = {}
     for name in other.tensors:
         if name not in base.tensors or not name.endswith(_TABLES):
@@ -288,9 +288,9 @@ def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
 
 
 def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
-    """Return the mean of a table's rows, shape (row,), in float32; in float64 for a float64 table.
+    """Return the mean of a tensor's rows, shape (row,), in float32, or in float64 for a float64 tensor.
 
-    The sum is in float64. Like Alpaca's weight_diff.py, this does not round the mean to the table's dtype.
+    The sum is in float64. The mean is not rounded to the tensor's dtype, as in Alpaca's weight_diff.py.
     """
     tensor = base.tensors[name]
     total = torch.zeros(tensor.row, dtype=torch.float64)
@@ -303,8 +303,8 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
     """Return the convention for a delta's added rows, and the reason as a phrase.
 
-    `asked` is the user's choice. It must fit the shapes, and is required if the delta adds rows, because the
-    rows do not show what was subtracted from them.
+    `asked` is the convention chosen by the user, which must fit the shapes. If the delta adds rows, `asked`
+    is required, because the rows do not show what was subtracted.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}

@@ -1,4 +1,4 @@
-"""Copy the files beside a model's weights, and keep the layout of its shards."""
+"""Copy configuration, card and tokenizer of a model, and keep the assignment of tensors to shards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ADAPTER = "adapter_model"  # the file name of a peft adapter's weights, without 
 def refuse_delta(
     checkpoint: Checkpoint, *, hint: str = "Apply it first: redraft weights apply BASE DELTA"
 ) -> None:
-    """Raise if a checkpoint is a delta made by redraft. Other deltas cannot be distinguished from models."""
+    """Raise if a checkpoint is a delta made by redraft. Deltas made by other tools look like models."""
     if DELTA in checkpoint.metadata:
         raise ModelError(f"{checkpoint.path} is a delta, not a model.", hint=hint)
 
@@ -42,14 +42,14 @@ def refuse_quantised(checkpoint: Checkpoint) -> None:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Return whether a folder contains a vocabulary."""
+    """Return whether a folder contains a tokenizer's vocabulary."""
     return any(any(folder.glob(pattern)) for pattern in _VOCABULARIES)
 
 
 def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = True) -> None:
     """Copy configuration, card, licence and tokenizer, if the checkpoint is a folder.
 
-    Without `tokenizer`, all tokenizer files are left out: files of two tokenizers must not be mixed.
+    If `tokenizer` is false, no tokenizer file is copied: files of two tokenizers must not be mixed.
     """
     if checkpoint.path != checkpoint.folder:
         return
@@ -62,7 +62,7 @@ def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = Tru
 
 
 def same_layout(checkpoint: Checkpoint, tensors: Iterable[TensorInfo]) -> list[Shard]:
-    """Distribute tensors over as many files as in the checkpoint, with transformers' names."""
+    """Assign tensors to the same shards as in the checkpoint. Shards are named as in transformers."""
     groups: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
         groups.setdefault(checkpoint.tensors[tensor.name].file, []).append(tensor)
@@ -70,7 +70,7 @@ def same_layout(checkpoint: Checkpoint, tensors: Iterable[TensorInfo]) -> list[S
 
 
 def set_dtype(folder: Path, tensors: Iterable[TensorInfo]) -> None:
-    """Set the dtype in `config.json` to the dtype of most weights."""
+    """Set the dtype in `config.json` to the most common dtype of the weights."""
     config = read_json(folder / "config.json")
     counts: dict[str, int] = {}
     for tensor in tensors:

@@ -1,8 +1,8 @@
-"""Read and write the header of a safetensors file: names, shapes and offsets of tensors, not their values.
+"""Read and write the header of a safetensors file: names, shapes and offsets of tensors, but not values.
 
-Files are untrusted. The safetensors library checks names, shapes and offsets. It allows headers of 100 MB,
-but parsed JSON can take many times as much memory, so bytes and values are counted first. The largest model,
-Kimi K2 with 140,000 tensors, would have a header of 20 MB in a single file.
+Files are untrusted. The safetensors library checks names, shapes and offsets. The library allows headers of
+100 MB, but parsed JSON can take many times as much memory, so bytes and values are counted first. The largest
+model, Kimi K2 with 140,000 tensors, would have a header of 20 MB in a single file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_HEADER = 64 << 20
 MAX_TENSORS = 1 << 18  # tensors in a file, as for GGUF
 
 MAX_VALUES = 1 << 22
-"""The most values in a header: sixteen per tensor. With these limits, parsing takes up to 0.2 GB."""
+"""The most JSON values in a header: sixteen per tensor. Parsing a header then takes up to 0.2 GB."""
 
 MAX_DIMENSIONS = 64
 
@@ -42,12 +42,12 @@ def by(shape: Sequence[int]) -> str:
 
 
 def count_values(raw: bytes) -> int:
-    """Return an upper bound of the number of values in a JSON text: each follows `[`, `{`, `,` or `:`."""
+    """Return an upper bound of the number of values in JSON: each value follows `[`, `{`, `,` or `:`."""
     return 1 + sum(raw.count(mark) for mark in (b"[", b"{", b",", b":"))
 
 
 def refuse_pointer(path: Path, head: bytes) -> None:
-    """Raise if a file's first bytes show that it is a git-lfs pointer."""
+    """Raise if `head`, the first bytes of a file, is a git-lfs pointer."""
     if head.startswith(_POINTER):
         hint = f"git -C {path.parent} lfs pull"
         raise ModelError(f"{path} is a git-lfs pointer: the file itself was not fetched.", hint=hint)
@@ -55,7 +55,7 @@ def refuse_pointer(path: Path, head: bytes) -> None:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a checkpoint."""
+    """The description of a tensor in a checkpoint."""
 
     name: str  # such as `model.layers.0.self_attn.q_proj.weight`
     dtype: str  # the name that safetensors uses: `F32`, `BF16`…
@@ -75,16 +75,16 @@ class TensorInfo:
 
     @property
     def row(self) -> int:
-        """The number of elements in a row, the product of all dimensions but the first; 1 for a vector."""
+        """The number of elements in a row: the product of all dimensions except the first; 1 for a vector."""
         return prod(self.shape[1:])
 
     def rounded(self, dtype: str | None) -> TensorInfo:
-        """Return the entry with another dtype, if one is given and the tensor has floats."""
+        """Return the description with `dtype` if given and if the tensor has floats, otherwise unchanged."""
         return replace(self, dtype=dtype) if dtype and self.dtype in FLOATS else self
 
 
 def read_safetensors_header(path: Path) -> tuple[list[TensorInfo], Mapping[str, str]]:
-    """Read the header of a safetensors file: its tensors in the order of their offsets, and its metadata."""
+    """Read the header of a safetensors file: the tensors in order of offset, and the metadata."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -122,7 +122,7 @@ def read_safetensors_header(path: Path) -> tuple[list[TensorInfo], Mapping[str, 
 
 
 def size_of_file(path: Path) -> int:
-    """Return the size of a file in bytes. Raise if it is a device or a pipe."""
+    """Return the size of a file in bytes. Raise if the file is a device or a pipe."""
     info = path.stat()
     if not stat.S_ISREG(info.st_mode):
         raise ModelError(f"{path} is not a regular file.", hint=AGAIN)
@@ -130,7 +130,7 @@ def size_of_file(path: Path) -> int:
 
 
 def safetensors_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
-    """Return the header of a file with these tensors in order, padded to a multiple of eight bytes."""
+    """Return the header of a safetensors file with these tensors, padded to a multiple of eight bytes."""
     entries: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
     at = 0
     for tensor in tensors:
@@ -168,7 +168,7 @@ _DTYPES = {
 _NAMES = {torch_name: name for name, (torch_name, _) in _DTYPES.items()}
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-"""The dtypes of weights, which are rounded and added. 8-bit floats are codes, which are only copied."""
+"""The dtypes of weights that can be rounded and added. Tensors of 8-bit floats are only copied."""
 
 FLAGS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}  # values of `--dtype`
 
@@ -179,7 +179,7 @@ def dtype_size(name: str) -> int:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """Return the torch dtype for a safetensors name."""
+    """Return the torch dtype for a safetensors dtype name."""
     import torch
 
     dtype: torch.dtype = getattr(torch, _DTYPES[name][0])
@@ -187,5 +187,5 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def dtype_name(dtype: torch.dtype) -> str | None:
-    """Return the safetensors name of a torch dtype, or None if there is none."""
+    """Return the safetensors name of a torch dtype, or None if safetensors does not have the dtype."""
     return _NAMES.get(str(dtype).removeprefix("torch."))

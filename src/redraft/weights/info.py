@@ -1,7 +1,6 @@
 """Describe a checkpoint, adapter, delta or GGUF file from its headers and configuration.
 
-Torch is needed only for `.bin` files, whose tensors are listed if pickles are allowed. To check the values,
-see `verify`.
+Only reading `.bin` files needs torch. To check the values of tensors, see `verify`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Fact = tuple[str, str]
 _LINE = 500  # maximum characters of a line
 
 _NO_PARAMETERS = ("rotary_emb.inv_freq", "rope_freqs.weight", ".masked_bias", ".attn.bias")
-"""Names of buffers in checkpoints, which are not parameters."""
+"""Endings of the names of buffers in checkpoints. Buffers are not parameters."""
 
 _IN_GGUF = {
     "num_hidden_layers": "block_count",
@@ -35,11 +34,11 @@ _IN_GGUF = {
     "intermediate_size": "feed_forward_length",
     "max_position_embeddings": "context_length",
 }
-"""Keys of config.json, and their names in GGUF without the architecture as prefix (`llama.`)."""
+"""Maps keys of config.json to GGUF keys without the architecture's prefix (`llama.`)."""
 
 
 class Use(NamedTuple):
-    """The number and size of the tensors of one dtype."""
+    """The number and size of all tensors that have the same dtype."""
 
     dtype: str
     tensors: int
@@ -60,7 +59,7 @@ class Description:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """Return the description as a table of plain text."""
+        """Return the description as the lines of a plain text table."""
         rows = [("what", self.kind)]
         if self.parameters is not None:
             rows.append(("parameters", f"{self.parameters:,}"))
@@ -245,6 +244,6 @@ def _delta_facts(recipe: str) -> Iterator[Fact]:
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line without control characters, cut if it is too long."""
+    """Return a text as one line without control characters, shortened if the line is too long."""
     text = "".join(char if char.isprintable() else " " for char in text).strip()
     return text if len(text) <= _LINE else text[: _LINE - 1] + "…"

@@ -1,6 +1,6 @@
-"""Count, per tensor, the values that become infinite or zero when they are rounded to another dtype.
+"""Count, per tensor, the values that become infinite or zero when a tensor is rounded to another dtype.
 
-Values that were NaN or infinite before are counted separately. Other rounding errors are not counted.
+Values that were NaN or infinite before rounding are counted separately. Other errors are not counted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAN |= {"F16": ("int16", (0x1F << 10) + 1), "BF16": ("int16", (0xFF << 7) + 1)}
 
 @dataclass(frozen=True)
 class Losses:
-    """Counts of values, by tensor."""
+    """Counts, by tensor name, of values lost in rounding, and of values that were not finite before."""
 
     odd: dict[str, int] = field(default_factory=dict)  # NaN or infinite before rounding
     infinite: dict[str, int] = field(default_factory=dict)  # infinite or NaN only after rounding
@@ -38,7 +38,7 @@ class Losses:
             self.add(name, infinite=sum(not_finite(after)) - odd, zero=zero)
 
     def add(self, name: str, *, odd: int = 0, infinite: int = 0, zero: int = 0) -> None:
-        """Add to the counts of a tensor."""
+        """Add these numbers to the counts of a tensor."""
         for counts, more in ((self.odd, odd), (self.infinite, infinite), (self.zero, zero)):
             if more > 0:
                 counts[name] = counts.get(name, 0) + more
@@ -54,10 +54,10 @@ class Losses:
 
 
 def not_finite(values: torch.Tensor) -> tuple[int, int]:
-    """Return the number of NaN values, and the number of infinite ones.
+    """Return the number of NaN values, and the number of infinite values.
 
-    Read as integers without their sign bit, values that are not finite are the largest. Comparing integers is
-    far faster than `torch.isfinite` for 16-bit floats.
+    The bit patterns without the sign are compared as integers. NaN and infinity are the largest integers. For
+    16-bit floats, integer comparison is far faster than `torch.isfinite`.
     """
     dtype = dtype_name(values.dtype)
     if dtype not in _NAN or not values.numel():

@@ -1,9 +1,9 @@
-"""Write checkpoints under a temporary name, and rename them when they are complete.
+"""Write a checkpoint under a temporary name, and rename the complete checkpoint.
 
 A folder `OUT` is written as `OUT.partial`, a single file as `FILE.redraft-partial`. Then the index and the
 manifest are written (`redraft.json`, or `FILE.redraft.json`, with inputs, command, version, checksums), and
-the output is renamed. A failed output is removed. The remains of a killed run are recognised by its lock, and
-removed. For the rules of replacing finished outputs, see `replace`.
+the output is renamed. A failed output is removed. A killed run leaves a lock file, so the next run removes
+the unfinished output. For the rules of replacing finished outputs, see `replace`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from redraft.weights.replace import MANIFEST, begun, check_room, replace_folder,
 
 INDEX = "model.safetensors.index.json"
 SHARD_SIZE = 5_000_000_000
-"""The most bytes of a file: the hub's limit for a shard. A kept layout (`same_layout`) may exceed it."""
+"""The most bytes of a file: the hub's limit for a shard. Shards made by `same_layout` may be larger."""
 
 _LIBC = libc()
 Progress = Callable[[int], None]  # called with a number of bytes when they are processed
@@ -41,7 +41,7 @@ Progress = Callable[[int], None]  # called with a number of bytes when they are 
 
 @dataclass(frozen=True)
 class Run:
-    """The settings of every job on weights."""
+    """Settings shared by all functions that write weights."""
 
     force: bool = False  # replace an output that redraft made
     allow_pickle: bool = False  # read `.bin` files
@@ -58,7 +58,7 @@ BY_DEFAULT = Run()
 
 @dataclass(frozen=True)
 class Shard:
-    """One output file and its tensors in order. The tensors' `file` and `offset` are not used."""
+    """An output file and its tensors, in order. `TensorInfo.file` and `TensorInfo.offset` are not used."""
 
     file: str
     tensors: Sequence[TensorInfo]
@@ -70,7 +70,7 @@ class Shard:
 
 
 def layout(tensors: Iterable[TensorInfo], size: int = SHARD_SIZE) -> list[Shard]:
-    """Distribute tensors in order over files of at most `size` bytes. A larger tensor gets its own file."""
+    """Distribute tensors in order over files of at most `size` bytes. A larger tensor is alone in a file."""
     groups: list[list[TensorInfo]] = [[]]
     filled = 0
     for tensor in tensors:
@@ -98,14 +98,14 @@ class OutputFolder:
     _sums: dict[str, str] = field(default_factory=dict)  # SHA-256 of the finished shards
 
     def planned(self, shards: Sequence[Shard]) -> Sequence[Shard]:
-        """Remember the shards to write, and return them. Raise if the disk has no room."""
+        """Store and return the shards to write. Raise `OutputError` if the disk has too little space."""
         self._shards = shards
         check_room(self.path, sum(shard.size for shard in shards))
         return shards
 
     @contextmanager
     def shard(self, shard: Shard, metadata: Mapping[str, str] | None = None) -> Iterator[FileWriter]:
-        """Open a writer for the tensors of a shard, which are written in order."""
+        """Open a writer for a shard. The caller writes the shard's tensors in order."""
         head = safetensors_header(shard.tensors, metadata or {})
         with _written(self.aside / shard.file) as writer:
             writer.write(head)
@@ -122,10 +122,10 @@ class OutputFolder:
         size: Callable[[TensorInfo], int],
         count: bool = True,
     ) -> None:
-        """Write all shards, rounded to the dtypes of their tensors, and report the values that are lost.
+        """Write all shards, rounded to the dtypes in `shards`. Report values that rounding loses.
 
-        `parts` yields the values of a tensor before rounding. `size` returns the bytes of a tensor's source,
-        for the progress.
+        `parts` yields the values of a tensor before rounding. `size` returns the number of input bytes for a
+        tensor, to show progress.
         """
         losses = Losses()
         for shard in self.planned(shards):
@@ -156,7 +156,7 @@ class OutputFolder:
 
 @contextmanager
 def new_folder(path: Path, run: Run = BY_DEFAULT, *, manifest: Mapping[str, Any]) -> Iterator[OutputFolder]:
-    """Open a folder to write. At the end, write its manifest and rename it to `path`."""
+    """Open a temporary folder. When the `with` block ends, write the manifest and rename the folder."""
     with begun(path, ".partial", manifest.get("inputs"), folder=True, force=run.force) as aside:
         aside.mkdir()
         out = OutputFolder(path, aside, run)
@@ -174,7 +174,7 @@ def _stamp(command: str) -> dict[str, Any]:
 def new_file(
     path: Path, run: Run = BY_DEFAULT, *, manifest: Mapping[str, Any], size: int = 0
 ) -> Iterator[FileWriter]:
-    """Open a writer for a file of `size` bytes. At the end, write its manifest and rename it to `path`."""
+    """Open a writer for a file of `size` bytes. At the end, write the manifest, and rename the file."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")
     with begun(path, ".redraft-partial", manifest.get("inputs"), folder=False, force=run.force) as aside:
@@ -199,7 +199,7 @@ def _written(path: Path) -> Iterator[FileWriter]:
 
 
 class FileWriter:
-    """Write the parts of a file in order. `size` is the number of bytes so far."""
+    """Write and hash a file in threads, part by part. `size` is the number of bytes queued so far."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -209,14 +209,14 @@ class FileWriter:
         self.size = 0
 
     def write(self, part: bytes | memoryview | torch.Tensor) -> None:
-        """Queue bytes or a tensor, which must not change afterwards."""
+        """Queue bytes or a tensor to be written. `part` must not change afterwards."""
         view = memoryview(part if isinstance(part, bytes | memoryview) else raw_bytes(part)).cast("B")
         self.size += len(view)
         self._queued.extend(thread.submit(work, view) for work, thread in self._threads)
         self._wait(6)  # three parts for each of the two threads
 
     def finish(self) -> str:
-        """Return the SHA-256 of the file, after all of it is on the disk."""
+        """Wait until the whole file is on the disk, and return the file's SHA-256."""
         self._wait(0)
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -1,9 +1,9 @@
 """Read `.bin` files, the pickled form of a checkpoint.
 
-Torch's restricted loader maps the files into memory. It then does not check that each record of the zip is as
-long as its tensors need, so that is checked here. The records' checksums (CRC-32) are not read: that would
-take a second pass over the weights, and torch can be configured to write none. Files from before torch 1.6
-are not zip files and are read whole.
+Torch's restricted loader maps the files into memory, but does not check the lengths of a zip file's records.
+This module checks that each record is as long as the record's tensors need. The checksums (CRC-32) are not
+read: reading would take a second pass over the weights, and torch can be configured to write no checksums.
+Files written before torch 1.6 are not zip files, and are read whole.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WIDTHS |= {"ComplexDoubleStorage": 16}
 
 
 def read_pickled(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a `.bin` file by name, mapped if it is a zip file (torch 1.6 and later)."""
+    """Return the tensors of a `.bin` file by name. A zip file (torch 1.6 and later) is mapped into memory."""
     import torch
 
     try:
@@ -124,11 +124,11 @@ class _Scan(pickle._Unpickler):  # noqa: SLF001 - see above
         self.storages: dict[str, int] = {}  # bytes by record name
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ARG002 - the standard library's signature
-        """Return an inert class. For torch's storages, `width` is the bytes of an element."""
+        """Return a class that does nothing. For torch's storages, `width` is an element's size in bytes."""
         return type("_Inert", (_Inert,), {"width": _WIDTHS.get(name, 1)})
 
     def persistent_load(self, pid: Any) -> _Inert:
-        """Record a storage's bytes. `pid` is ("storage", kind, record, device, elements) (torch.save)."""
+        """Record the size of a storage. `pid` is torch.save's ("storage", kind, record, device, elements)."""
         _, kind, key, _, count = pid
         self.storages[str(key)] = count * kind.width
         return _Inert()

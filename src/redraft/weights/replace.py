@@ -1,6 +1,6 @@
-"""Replace outputs in one step, lock them, and refuse to replace anything that redraft did not make.
+"""Lock outputs, replace outputs in one step, and refuse to replace anything that redraft did not make.
 
-A file counts as redraft's if a manifest beside it names the file; a folder, if its manifest names all files.
+Only files named in `FILE.redraft.json`, or in the file `redraft.json` of a folder, are replaced.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _LIBC = libc()
 
 @contextmanager
 def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
-    """Lock an output, and yield a temporary path, which is removed if the caller has not renamed it.
+    """Lock an output, and yield a temporary path. Afterwards, delete any file left at this path.
 
-    Remains of a killed run are removed first. An output that overlaps an input raises an OutputError.
+    The unfinished output of a killed run is removed first. Raise OutputError if output and input overlap.
     """
     if not path.name or path.name == "..":
         raise OutputError(f"{path} does not name a new file or folder.", hint="-o NAME")
@@ -98,7 +98,7 @@ def _within(path: Path, folder: Path) -> bool:
 
 
 def check_room(path: Path, size: int) -> None:
-    """Raise if the disk has too little space for an output, whose parent folder must exist."""
+    """Raise `OutputError` if the disk has less than `size` bytes free. The parent of `path` must exist."""
     free = shutil.disk_usage(path.parent).free
     if free < size:
         need, has = f"{size / 1e6:,.2f}", f"{free / 1e6:,.2f}"
@@ -107,7 +107,7 @@ def check_room(path: Path, size: int) -> None:
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Rename folder `new` to `old`, and remove an existing `old`. Linux swaps the two in one step."""
+    """Rename folder `new` to `old`, and remove an existing `old`. On Linux, the exchange is atomic."""
     if not os.path.lexists(old):
         new.rename(old)
     elif _exchange(new, old):
@@ -165,6 +165,6 @@ def _output_errors(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a small JSON file, all of it or nothing."""
+    """Write a small JSON file atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     replace_file(path, text.encode("utf-8", "replace"))  # paths need not be UTF-8

@@ -1,9 +1,9 @@
-"""Verify a checkpoint or a GGUF file, and list its faults.
+"""Verify a checkpoint or a GGUF file, and list all faults.
 
 An input is sound if all files are complete, index and headers agree, no value is NaN or infinite, and
-checksums match the manifest, if there is one. The values of GGUF files are not read: redraft checks them
-while writing, and llama.cpp with `--check-tensors`. Whether tensors, configuration, tokenizer and base fit
-each other is checked by the conversions. A change to both a file and its manifest goes unnoticed.
+checksums match the manifest, if there is a manifest. The values of GGUF files are not read: redraft checks
+values while writing, and llama.cpp with `--check-tensors`. The conversions check whether tensors, tokenizer,
+configuration and base fit together. A change to both a file and the manifest goes unnoticed.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Verdict:
         return [one_line(line) for line in (*self.findings, f"{self.path}: {verdict} ({found})")]
 
     def add(self, faults: list[str], kind: str) -> None:
-        """List the first `SHOWN` faults of one kind, and count the others."""
+        """Add the first `SHOWN` faults of one kind to the findings, and the number of remaining faults."""
         self.findings += faults[:SHOWN]
         if len(faults) > SHOWN:
             self.findings.append(f"… and {len(faults) - SHOWN:,} more {kind}")
 
 
 def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DEFAULT.progress) -> Verdict:
-    """Verify a folder, a single file of weights, or a GGUF file. `.bin` files need `allow_pickle`."""
+    """Verify a folder, a file of weights, or a GGUF file. Reading `.bin` files needs `allow_pickle`."""
     report = Verdict(path)
     folder = path if path.is_dir() else path.parent
     try:

@@ -1,1 +1,1 @@
-"""Train by reinforcement learning: the algorithm as pure functions, and the code that runs it."""
+"""Train by reinforcement learning: algorithms as pure functions, and the code that calls the functions."""

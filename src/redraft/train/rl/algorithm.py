@@ -3,10 +3,10 @@
 The functions are in the order of a step: scores of whole texts become rewards of tokens, rewards and values
 become advantages, and advantages weigh the losses. The caller keeps β and the optimizer.
 
-Tensors of tokens are [sequences, tokens]. They contain response tokens only, padded on the right. `mask` is
-bool and true at real tokens, including EOS. Padding may contain anything, even NaN: it is never read.
-At padding, results are 0 and importance weights 1. Computation is in 32 bits, or in 64 if the inputs have 64.
-Statistics of a group are always in 64, so that equal numbers have no spread. Log-probabilities and KL are in
+Tensors of tokens are [sequences, tokens], with response tokens only, padded on the right. `mask` is bool and
+true at real tokens, including EOS. Padding may contain anything, even NaN, and is never read. At padding,
+results are 0 and importance weights 1. Computation is in 32 bits, or in 64 if the inputs have 64. Statistics
+of a group are always in 64 bits, so that equal numbers have deviation 0. Log-probabilities and KL are in
 nats.
 
 Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, GRPO 2402.03300, and Schulman,
@@ -24,16 +24,15 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 MIN_LOG_PROB = -1e3
-"""Lower log-probabilities are raised to this. A forbidden token (logit −inf) then gives no NaN."""
+"""The lower bound of log-probabilities, so that a forbidden token (logit −inf) gives no NaN."""
 
 MAX_LOG_RATIO = 20.0
-"""Before `exp`, log-ratios are clamped to this, as in verl. e^20 is 5e8; e^89 overflows 32 bits."""
+"""Log-ratios are clamped to ±20 before `exp`, as in verl. e^20 is 5e8, and e^89 overflows 32 bits."""
 
 EPSILON = 1e-8  # added to a variance before the division, as in all trainers derived from Ziegler et al
 
 ROUNDING = 1e-12
-"""Relative difference up to which numbers count as equal. It covers 64-bit rounding errors of
-1.1e-16 per operation."""
+"""Relative difference up to which numbers count as equal, for rounding errors of 1.1e-16 per operation."""
 
 
 def log_probs_and_entropy(
@@ -41,13 +40,12 @@ def log_probs_and_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Return log π of the given tokens and the policy's entropy, both [sequences, tokens].
 
-    log π is differentiable once. The entropy is not: it is only for monitoring. `chunk` tokens are computed
-    at a time, and again in the backward pass, so the 32-bit softmax of all tokens is never in memory at once.
-
-    TRL divides by temperature + 1e-7. trlX does not divide: its ratios are those of temperature 1.
+    log π is differentiable once. The entropy is for monitoring, and not differentiable. `chunk` tokens are
+    computed at a time, and again in the backward pass, so that the 32-bit softmax of all tokens is never in
+    memory. TRL divides logits by temperature + 1e-7. trlX does not divide logits.
 
     Args:
-        logits: [sequences, tokens, vocabulary]; each row predicts the token at the same position in `tokens`.
+        logits: [sequences, tokens, vocabulary]. Logits and the predicted token have the same index.
     """
     found = _LogProbs.apply(logits.flatten(0, 1), tokens.flatten(), temperature, chunk)  # type: ignore[no-untyped-call]
     log_probs, entropy = (each.view(tokens.shape) for each in found)
@@ -91,14 +89,14 @@ def _scaled(logits: Tensor, temperature: float) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean over real tokens, a scalar; 0 if there are none."""
+    """Return the mean over real tokens, a scalar; 0 without real tokens."""
     return _real(values, mask).sum() / mask.sum().clamp(min=1)
 
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
     """Return (x − μ) / √(σ² + 1e-8) of real tokens.
 
-    μ and σ² (population variance) come from the given tensor, so pass the rollout batch of all processes. A
+    μ and σ² (population variance) are computed from `values`, so pass the rollout batch of all processes. A
     single token, or equal values, give 0. From Ziegler et al.'s code (`whiten` in lm-human-preferences).
 
     TRL and verl divide by n − 1, OpenRLHF by n. trlX includes padding.
@@ -110,7 +108,7 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """Return 1 − Var(R − V) / Var(R) over real tokens, a scalar: 1 is perfect, 0 no better than a constant.
+    """Return 1 − Var(R − V) / Var(R) over real tokens, a scalar. V = R gives 1, and a constant V gives 0.
 
     The result is 0 if the returns do not vary. Other libraries then return NaN.
     """
@@ -141,7 +139,7 @@ def kl_k1(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
     """Return lr = log π − log π_ref of each token, [sequences, tokens].
 
     Schulman (2020), k1: unbiased for KL(π ‖ π_ref), but noisy, and negative for some tokens. The KL of a
-    sequence is the sum over its tokens.
+    sequence is the sum over the sequence's tokens.
     """
     return _log_ratio(log_probs, ref_log_probs, mask)
 
@@ -159,8 +157,8 @@ def kl_k3(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
 def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: float) -> float:
     """Return β·(1 + clip(KL / target − 1, ±0.2)·n / horizon), the coefficient for the next rollout batch.
 
-    1909.08593 section 2.2, with K_β = n / horizon as in its code. n / horizon above 1 counts as 1, so that β
-    never turns negative. A KL of NaN leaves β unchanged. Call this once per rollout batch.
+    1909.08593 section 2.2, with K_β = n / horizon as in the authors' code. n / horizon is at most 1, so
+    that β never turns negative. A KL of NaN leaves β unchanged. Call this once per rollout batch.
 
     Args:
         kl: The measured KL of a sequence, in nats: `kl_k1(…).sum(1).mean()` over the rollout batch.
@@ -175,12 +173,12 @@ def token_rewards(
 ) -> Tensor:
     """Return r_t = −β·(log π − log π_ref), plus the score on the last real token, [sequences, tokens].
 
-    1909.08593 equation 2, with its KL term spread over tokens as in its code. A sequence without real tokens
-    gets no reward, and its score is lost. trlX adds the score up to two positions after EOS, where V is never
-    trained. TRL's PPOv2 adds it one position after EOS, unless the response fills the width.
+    1909.08593 equation 2, with the KL term spread over tokens as in the authors' code. The score of an empty
+    sequence is dropped. trlX adds the score up to two positions after EOS, where V is never
+    trained. TRL's PPOv2 adds the score one position after EOS, unless the response fills the width.
 
     Args:
-        beta: The KL coefficient, per nat: one, or one for each token, [sequences, tokens].
+        beta: The KL coefficient, per nat: a scalar, or [sequences, tokens].
     """
     ratios = _log_ratio(log_probs, ref_log_probs, mask)
     return -beta * ratios + _real(_wide(scores)[:, None], mask & ~pad(mask[:, 1:], (0, 1)))
@@ -195,7 +193,7 @@ def gae(
     A_t = δ_t + γλ·A_{t+1} with δ_t = r_t + γ·V_{t+1} − V_t, and R_t = A_t + V_t: 1506.02438 equation 16,
     1707.06347 equations 11 and 12. V and A are 0 after the last real token, even if the response was cut off.
 
-    TRL's PPOv2 keeps V at the position after the last real token, where it also adds the score.
+    TRL's PPOv2 keeps V at the position after the last real token, and adds the score at this position.
 
     Args:
         values: V of the state before each token, from the policy that sampled.
@@ -209,22 +207,22 @@ def gae(
 
 
 def rloo_advantages(scores: Tensor) -> Tensor:
-    """Return each score minus the mean of the prompt's other scores, [prompts, samples].
+    """Return each score minus the mean of the prompt's remaining scores, [prompts, samples].
 
-    The RLOO estimator of 2402.14740. The paper and TRL first subtract β times the sequence's summed log-ratio
-    from its score. TRL clips the loss, the paper does not. All tokens of a sequence get its advantage.
+    The RLOO estimator of 2402.14740. The paper and TRL first subtract β times a sequence's summed log-ratio
+    from the score. TRL clips the loss; the paper does not. All tokens of a sequence have the same advantage.
     """
     count, (_, centred) = scores.shape[1], _centred(scores, (1,))
     return (centred * count / (count - 1)).to(_wide(scores).dtype)  # x − (Σ − x) / (n − 1), with Σ = n·μ
 
 
 def grpo_advantages(scores: Tensor) -> Tensor:
-    """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; 0 if all are equal.
+    """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; 0 for equal scores.
 
     2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. Dr. GRPO
-    (2503.20783) does not divide by std, because that gives too much weight to prompts that are nearly always
-    or never solved. In 32 bits, as in TRL, rounding would give −0.07 to each of eight scores of 64.2. All
-    tokens of a sequence get its advantage. The paper adds its KL term, `kl_k3`, to the loss, not the reward.
+    (2503.20783) does not divide by std: division gives too much weight to prompts that are nearly always or
+    never solved. In 32 bits, as in TRL, rounding would give −0.07 to each of eight scores of 64.2. All tokens
+    of a sequence have the same advantage. The paper adds the KL term, `kl_k3`, to the loss, not the reward.
     """
     count, (_, centred) = scores.shape[1], _centred(scores, (1,))
     spread = (centred.square().sum(1, keepdim=True) / (count - 1)).sqrt()
@@ -238,10 +236,10 @@ def grpo_advantages(scores: Tensor) -> Tensor:
 def policy_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, cliprange: float = 0.2
 ) -> tuple[Tensor, Tensor]:
-    """Return Σ max(−A·ρ, −A·clip(ρ, 1 ± ε)) with ρ = π / π_old, and the number of clipped tokens; scalars.
+    """Return Σ max(−A·ρ, −A·clip(ρ, 1 ± ε)) with ρ = π / π_old, and the number of clipped tokens, as scalars.
 
     1707.06347 equation 7, negated as a loss. A log-ratio beyond ±20 has no gradient (`MAX_LOG_RATIO`).
-    GRPO as published first takes the mean over each sequence's tokens, which favours short correct responses.
+    The GRPO paper takes the mean over each sequence's tokens first, which favours short correct responses.
     """
     advantages = _real(advantages, mask)
     ratio = _log_ratio(log_probs, old_log_probs, mask).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
@@ -251,9 +249,9 @@ def policy_loss(
 def value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, cliprange_value: float = 0.2
 ) -> tuple[Tensor, Tensor]:
-    """Return ½·Σ max((V − R)², (clip(V, V_old ± c) − R)²), and the number of clipped tokens; scalars.
+    """Return ½·Σ max((V − R)², (clip(V, V_old ± c) − R)²), and the number of clipped tokens, as scalars.
 
-    This is not in the PPO paper, but in OpenAI's baselines (`ppo2`), with the ½. An infinite c clips nothing.
+    The formula is from OpenAI's baselines (`ppo2`), not from the PPO paper. An infinite c clips nothing.
     """
     values, old_values, returns = (_real(each, mask) for each in (values, old_values, returns))
     clipped = values.clamp(old_values - cliprange_value, old_values + cliprange_value)
@@ -265,8 +263,8 @@ def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max:
     """Return min(π / μ, `clip_max`), which corrects for tokens drawn by μ instead of π; 1 at padding.
 
     μ is the sampler, which uses the same weights but computes in another order, in other batches or in
-    another number format. The expectation of a weighted loss is that of a loss on π's tokens, except where
-    clipped. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
+    another number format. Except where clipped, a weighted loss has the same expectation as a loss on tokens
+    drawn by π. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
     truncate at 2, like verl's `rollout_is: token` and TRL's `vllm_importance_sampling_mode="token_truncate"`.
 
     Args:

@@ -1,8 +1,8 @@
 """Define the policy with its value head, the reference policy, and the sampler of responses.
 
-The value head reads the policy's own last hidden state (a shared trunk). The reference policy is the same
-model with its adapter switched off, so that no weights are stored twice. While rollouts are written,
-`unwrapped` replaces peft's layers by plain ones.
+The value head reads the policy's last hidden state (a shared trunk). The reference policy is the same model
+with the adapter switched off, so that no weights are stored twice. While responses are sampled, `unwrapped`
+replaces peft's layers by plain layers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from redraft.train.verb import bare_of
 
 
 class Seen(NamedTuple):
-    """The outputs of a policy on given responses: each [sequences, tokens], 0 at padding."""
+    """A policy's outputs for given responses, each of shape [sequences, tokens] and 0 at padding."""
 
     log_probs: Tensor
     entropy: Tensor
@@ -59,9 +59,9 @@ class Policy(nn.Module):
         """Compute log-probabilities, entropy and values of responses.
 
         Args:
-            input_ids: Prompts and responses, [sequences, length], padded on the right. A causal model sees no
-                padding after a token, so no attention mask is needed.
-            starts: Where each response begins, [sequences].
+            input_ids: Prompts and responses, [sequences, length], padded on the right. No token attends to
+                padding on the right, so no attention mask is needed.
+            starts: The index of each response's first token, [sequences].
             mask: Real tokens of the responses, bool [sequences, tokens].
         """
         places = starts[:, None] + torch.arange(mask.shape[1], device=mask.device)
@@ -93,7 +93,7 @@ class Policy(nn.Module):
 
     @property
     def branches(self) -> bool:
-        """Whether prefixes shared by several rows are computed only once. On a GPU, that would be slower."""
+        """Whether a prefix shared by several rows is computed only once, which would be slower on a GPU."""
         bare = bare_of(self.model)
         attends: str = bare.config._attn_implementation  # noqa: SLF001 - the only way to ask
         return bare.device.type == "cpu" and attends == attention.NAME
@@ -106,11 +106,11 @@ class Policy(nn.Module):
 
 @contextmanager
 def unwrapped(model: Any) -> Iterator[Any]:
-    """Yield the bare model with plain layers in place of adapted ones, and restore it at the end.
+    """Yield the model with plain layers in place of peft's layers. Restore peft's layers at the end.
 
-    If weights have 32 bits, the adapter is merged into copies of them, which is fastest. 16-bit weights
-    are too coarse: after a step with a learning rate of 2e-4, merging would leave 95 % of them unchanged. So
-    the adapter is computed beside them, in their dtype, as under autocast.
+    32-bit weights are copied, and the adapter is merged into the copies, which is fastest. 16-bit weights
+    are too coarse: after a step with a learning rate of 2e-4, merging would leave 95 % of the weights
+    unchanged. So the adapter is computed separately and added, in the weights' dtype, as under autocast.
     """
     bare = bare_of(model)
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
@@ -147,7 +147,7 @@ def _plain(layer: Any) -> nn.Module:
 
 @contextmanager
 def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
-    """Yield a model with some modules replaced, given by name, and restore it at the end."""
+    """Replace modules of a model by the modules in `others`, by name. Restore the old modules at the end."""
     own = {name: model.get_submodule(name) for name in others}
     try:
         for name, each in others.items():
@@ -166,14 +166,14 @@ WORTH = 4  # minimum tokens of a shared prefix, because each branch costs a call
 
 
 class Branch(NamedTuple):
-    """Consecutive tokens that the same rows share."""
+    """Consecutive tokens that occur in the same rows."""
 
     tokens: int  # the number of tokens
     above: tuple[int, ...]  # the indices of the branches before them
 
 
 class Tree(NamedTuple):
-    """Rows of tokens with each shared prefix stored once. Each token comes after its predecessor."""
+    """Rows of tokens in which each shared prefix is stored once, before the tokens that follow."""
 
     ids: Tensor  # int64 [1, tokens]
     positions: Tensor  # the position of each token in its rows, int64 [1, tokens]
@@ -235,11 +235,11 @@ class Response:
 
 
 class Sampler:
-    """Samples responses with the transformers engine, using the weights in training.
+    """Samples responses with the transformers engine and the weights that are being trained.
 
     The prompts of a chunk begin together, and all end before the next chunk begins. So a rollout batch that
-    is repeated after a stop has the same responses. `ctx` is the maximum number of tokens in a prompt with
-    its response, and `least` the minimum in a response.
+    is repeated after a stop has the same responses. `ctx` is the maximum number of tokens in a prompt and
+    response together, and `least` is the minimum number in a response.
     """
 
     ended = tokens = 0  # counts of all responses
@@ -253,7 +253,7 @@ class Sampler:
         )
 
     async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
-        """Write a response to each prompt, in shared batches."""
+        """Sample a response to each prompt, in shared batches."""
         async with self._engine.paused():  # the cache is empty, and no prompt begins before all are queued
             begun = [asyncio.ensure_future(self._one(*pair)) for pair in zip(prompts, samplings, strict=True)]
             await asyncio.sleep(0)
@@ -282,7 +282,7 @@ class Sampler:
 
 
 def recorded(record: Chain, response: Response) -> Chain:
-    """Return a record with the response as its answer."""
+    """Return a copy of a record with the response as the answer."""
     finish: Finish = "stop" if response.ended else "max_tokens"
     return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
 
@@ -298,7 +298,7 @@ class Samples:
         self._file: LineFile | None = None
 
     def open(self, since: int) -> None:
-        """Open the file, and delete the lines of rollout batch `since` and of later ones."""
+        """Open the file, and delete the lines of rollout batch `since` and all later batches."""
         if self._file:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -319,7 +319,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write the responses of a chunk. A score maps each value of `--reward` to its weighted reward."""
+        """Write the responses of a chunk. `scores` map each value of `--reward` to a weighted reward."""
         lines = [
             {
                 "rollout": rollout,

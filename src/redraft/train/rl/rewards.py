@@ -1,7 +1,7 @@
 """Judge answers by a reward, or by a weighted sum of rewards (docs/rlhf.md lists the kinds).
 
-A reward receives an answer as a record: the prompt, the answer as the best step, and the data's other fields
-in `meta`. A Python function may instead take the answer's text, with or without the prompt.
+A reward receives an answer as a record: the prompt, the answer as the best step, and further fields of the
+data in `meta`. A Python function may instead take the answer's text, with or without the prompt.
 
 A reward that is not a finite number stops the run, because training on NaN would destroy the model.
 """
@@ -34,7 +34,7 @@ _HINT = "--reward words<=50, reward:MODEL or python:module.function; a weighted 
 
 
 Reward = Callable[[Sequence[Chain]], Coroutine[Any, Any, Sequence[float]]]
-"""An async function that judges the answers of records, and returns a number for each."""
+"""An async function that returns a number for the answer of each record."""
 
 
 async def _checked(check: Check, chains: Sequence[Chain]) -> list[float]:
@@ -90,7 +90,7 @@ class Rewards:
     parts: Mapping[str, tuple[float, Reward]]  # weights and rewards, by the values of `--reward`
 
     async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:
-        """Return the weighted rewards of each answer, by the values of `--reward`."""
+        """For each answer, map the values of `--reward` to weighted rewards."""
         found = await together([reward(chains) for _, reward in self.parts.values()])
         weights = [weight for weight, _ in self.parts.values()]
         return [

@@ -1,9 +1,9 @@
 """Find how certain a critic must be before an answer is revised.
 
 Certainty is the probability of a criticism's least likely token. When a small critic computes a wrong value,
-which would make a right answer wrong, it is seldom certain. So verdicts below a threshold are `unknown`
-(`EngineInfo.certain`). The adapter stores the threshold: the lowest at which revising makes hardly any right
-answers wrong, plus a margin.
+which would make a right answer wrong, the certainty is usually low. So a verdict below a threshold counts as
+`unknown` (`EngineInfo.certain`). The adapter's settings contain the threshold: the lowest at which revising
+makes hardly any right answers wrong, plus a margin.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from redraft.train.self import lessons
 from redraft.train.self.tasks.task import Task
 
 MOST_BROKEN = 0.02
-"""The largest share of a task's exercises that revising may make wrong before `MARGIN` is added."""
+"""The largest share of a task's exercises that revising may make wrong. `MARGIN` is added afterwards."""
 EXERCISES = 100  # exercises per task. With fewer, one answer made wrong by chance would decide.
 MARGIN = 3
-"""Steps to add to the threshold, because critics are more often certain of a mistake in new wordings: one
-critic made 10 of 63 right answers wrong without the margin, and 1 with it (benchmarks/LOST.md)."""
+"""Steps of 0.05 to add to the threshold, because critics are more often certain of a mistake in new wordings:
+a critic made 10 of 63 right answers wrong without the margin, and 1 with the margin (benchmarks/LOST.md)."""
 _STEPS = tuple(number / 20 for number in range(20))
 
 
 @dataclass(frozen=True)
 class Revised:
-    """A revision of answer 0."""
+    """The revision of a chain's first answer (answer 0)."""
 
     task: str
     certain: float  # the probability of the least likely token of its criticism
@@ -40,10 +40,10 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the threshold: the lowest that satisfies `MOST_BROKEN` for all tasks, plus `MARGIN`.
+    """Return the lowest threshold that satisfies `MOST_BROKEN` for all tasks, plus `MARGIN`.
 
     Args:
-        found: The revisions.
+        found: The revisions, which were made without a threshold.
         counts: The number of exercises of each task.
     """
 
@@ -56,7 +56,7 @@ def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
 
 
 def revised(tasks: Iterable[Task], chains: Sequence[Chain], model: str) -> list[Revised]:
-    """Return the revisions of answer 0, each with the certainty of its criticism.
+    """Return the revisions of each chain's first answer, with the certainty of the criticisms.
 
     Args:
         tasks: The tasks of the chains.

@@ -1,7 +1,7 @@
 """Make training and test records: answers to random exercises, and chains that begin with a model's drafts.
 
-Half of the chains begin with a wrong draft. If the model wrote too few wrong drafts, others are made wrong on
-purpose. Feedback is always true, because the task's check writes it.
+Half of the chains begin with a wrong draft. If the model wrote too few wrong drafts, `Task.spoil` makes more.
+The task's check writes the feedback, so the feedback is always true.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from redraft.train.self.tasks.task import HELD_OUT, Judged, Task
 
 LONGEST_DRAFT = 200  # characters. Longer wrong drafts are replaced: feedback should not discuss them.
 PHRASES = {True: "Revision is not needed.", False: "Revision is needed."}
-"""The verdicts, in SelFee's words (reference/selfee.md)."""
+"""The verdicts on a right and a wrong answer, in SelFee's words (reference/selfee.md)."""
 UNKNOWN = "This cannot be worked out here step by step, so it stays unchecked."
-"""The critic's feedback on an answer outside its tasks. It contains no verdict."""
+"""The critic's feedback on an answer to a prompt that belongs to no task. The feedback has no verdict."""
 _DRAWS = 100  # draws per exercise, after which a task counts as exhausted
 
 
 def held_out(task: Task, count: int, seed: int) -> list[Chain]:
-    """Return `count` exercises to test on, no two with the same values.
+    """Return `count` exercises to test on, which all have different values.
 
     Args:
         task: The task of the exercises.
         count: The number of exercises.
-        seed: Another seed draws other exercises.
+        seed: Determines which exercises are drawn.
 
     Raises:
-        UsageError: The task has fewer different exercises.
+        UsageError: The task has fewer than `count` different exercises.
     """
     found: dict[str, Chain] = {}
     rng = Random(f"{seed}/{task.name}/held-out")
@@ -46,7 +46,7 @@ def held_out(task: Task, count: int, seed: int) -> list[Chain]:
 
 
 def training(task: Task, part: str, count: int, seed: int, without: set[str]) -> Iterator[Chain]:
-    """Yield `count` exercises whose keys are not in `without`. Raise `UsageError` if there are too few."""
+    """Yield `count` exercises whose keys are not in `without`. Raise `UsageError` if the task has too few."""
     rng = Random(f"{seed}/{task.name}/{part}")
     made = 0
     for _ in range(count * _DRAWS):
@@ -61,7 +61,7 @@ def training(task: Task, part: str, count: int, seed: int, without: set[str]) ->
 
 
 def key(chain: Chain) -> str:
-    """Return the same key for exercises with the same task and values, however they are worded."""
+    """Return a key that exercises with the same task and values share, regardless of wording."""
     return f"{chain.meta['task']} {sorted(chain.meta['values'].items())}"
 
 
@@ -73,7 +73,7 @@ def _asked(task: Task, rng: Random, wordings: Sequence[str], name: str) -> Chain
 
 
 def answered(task: Task, chain: Chain) -> Chain:
-    """Return an exercise with a right answer, and no feedback."""
+    """Return an exercise with a right answer and without feedback."""
     return _with(chain, (Step(answer=task.right(chain.meta["values"])),))
 
 
@@ -83,7 +83,7 @@ def passes(task: Task, chain: Chain, answer: str) -> bool:
 
 
 def chains_on(task: Task, drafted: Sequence[Chain]) -> Iterator[Chain]:
-    """Turn a model's answers to a task's exercises into chains. Half of them begin with a wrong answer."""
+    """Turn a model's answers to a task's exercises into chains, half of which begin with a wrong answer."""
     for place, chain in enumerate(sorted(drafted, key=lambda chain: _own_fault(task, chain), reverse=True)):
         right = task.right(chain.meta["values"])
         if place < len(drafted) // 2:
@@ -114,7 +114,7 @@ def _judged(task: Task, chain: Chain, answer: str) -> Step:
 
 
 def unchecked(chain: Chain) -> Chain:
-    """Return an answered record that belongs to no task, with feedback whose verdict is `unknown`."""
+    """Add feedback with the verdict `unknown` to an answered record that belongs to no task."""
     step = Step(answer=chain.answer, feedback=Feedback(text=UNKNOWN, verdict="unknown", by="checks"))
     return _with(chain, (step,))
 

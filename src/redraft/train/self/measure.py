@@ -1,7 +1,7 @@
 """Test a revising model on held-out exercises, task by task.
 
-A chain is judged by its task's check, never by the model's own verdict. If a test is stopped, the same call
-resumes it.
+The task's check judges whether answers are right, not the model's verdict. The same call resumes a stopped
+test.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ HEAD = ["task", "answer 0", "final", "gain", *_CHANGES, "verdicts", "unknown", "
 
 @dataclass(frozen=True)
 class Outcome:
-    """The results of a task's chains. Each tuple has one entry per chain, in the order of their ids.
+    """The results of a task's chains. Each tuple has one entry per chain, in order of chain id.
 
     Attributes:
         first: Whether answer 0 is right.
         final: Whether the chain's final answer is right.
-        judged: The verdicts on answer 0.
-        unknown: The number of verdicts on answer 0 that neither accept nor reject it.
+        judged: The verdict on answer 0, in the form that `stats.balanced` takes.
+        unknown: The number of verdicts on answer 0 that neither accept nor reject.
         tokens: The number of generated tokens.
     """
 
@@ -74,7 +74,7 @@ class Outcome:
 
 
 def by_task(chains: Iterable[Chain]) -> Mapping[str, list[Chain]]:
-    """Return the chains of each task, in the order of their ids."""
+    """Return the chains of each task, in order of chain id."""
     found: dict[str, list[Chain]] = {}
     for chain in sorted(chains, key=lambda chain: chain.id):
         found.setdefault(chain.meta["task"], []).append(chain)
@@ -82,12 +82,12 @@ def by_task(chains: Iterable[Chain]) -> Mapping[str, list[Chain]]:
 
 
 def share(hits: Sequence[bool]) -> str:
-    """Return the share of hits in per cent, with its interval."""
+    """Return the share of hits in per cent, with a confidence interval."""
     return shown(stats.proportion(sum(hits), len(hits)).times(100), " %")
 
 
 def shown(found: Estimate, unit: str = "") -> str:
-    """Return an estimate with its interval, if it has one."""
+    """Return an estimate as text, with the confidence interval if known."""
     if math.isnan(found.value):
         return "none to count"
     interval = "" if math.isnan(found.low) else f" ({found.low:.1f} to {found.high:.1f})"
@@ -95,7 +95,7 @@ def shown(found: Estimate, unit: str = "") -> str:
 
 
 def changes(found: Iterable[tuple[str, Outcome]]) -> str:
-    """Return a table of the results of revising, in Markdown."""
+    """Return a Markdown table of what revising changed, with a row for each task."""
     rows = (
         (
             name,
@@ -118,14 +118,14 @@ LONGEST_ANSWER = 64  # tokens of an answer to an exercise; the longest right one
 
 @dataclass(frozen=True)
 class Asking:
-    """Writes files of exercises and answers in one folder. Each file is written only once."""
+    """Writes files of exercises and answers into a folder. Existing files are not written again."""
 
     folder: Path
     seed: int = 1
     parallel: int = 32
 
     def write(self, name: str, chains: Iterable[Chain]) -> None:
-        """Write chains to a file, unless it exists."""
+        """Write chains to a file, unless the file exists."""
         if not (self.folder / name).exists():
             write_jsonl(self.folder / name, list(chains))
 

@@ -1,8 +1,8 @@
-"""Train a base model to check and revise its own answers, in stages that can be resumed.
+"""Train a base model to answer, and to check and revise these answers, in stages that can be resumed.
 
-Two adapters share one base: one answers, the other criticises and revises. So first answers do not get worse
-when criticism is trained. Each stage applies a verb of redraft to files in one folder. Each file records how
-it was made, so the same call resumes.
+The adapter `answers` answers prompts, and `critic` criticises and revises. With two adapters, training the
+critic does not make first answers worse. Each stage applies a verb of redraft to files in the run's folder. A
+record of each file says how the file was made, so that the same call resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ LONGEST_EVERYDAY = 320  # tokens of an answer to an everyday prompt
 LONGEST_CHAIN = 512  # tokens of a chain; the longest feedback has about 200
 REVISIONS = 1  # as in training, because a second criticism would repeat the first
 EVERYDAY = Path(__file__).with_name("everyday.jsonl")
-"""Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
+"""Prompts of Self-Instruct and OASST1 (Apache-2.0), without answers."""
 FEWEST_EVERYDAY = 400  # minimum number of answers to everyday prompts to train on
 REHEARSED = 2
-"""Exercises of a new task per exercise that rehearses an old task. With six, the model forgot much
-(benchmarks/LOST.md)."""
+"""The number of exercises of a new task per exercise of an old task. With six, the model forgot much of the
+old tasks (benchmarks/LOST.md)."""
 RANKS = {"answers": 4, "critic": 15}  # adapters' ranks. The adapters take 12 MB in 16 bits.
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
-"""Settings to train an earlier run's adapters further: steps of about 1,000 tokens, and a lower rate."""
+"""Settings to train an earlier run's adapters: a lower learning rate, and steps of about 1,000 tokens."""
 DRAFTING = 1.0  # temperature of the drafts to criticise: it brings out more of the model's own faults than 0
 DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}  # files of drafts, by their files of prompts
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The amount of training and testing: exercises per task, and steps of the optimizer."""
+    """The amount of training and testing: numbers of exercises per task, and of optimizer steps."""
 
     answers: int = 1600  # to learn answers from
     drafts: int = 2400  # to draft, criticise and revise
@@ -64,7 +64,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Start:
-    """The adapters of an earlier run, and its tasks."""
+    """The adapters and tasks of an earlier run."""
 
     answers: Path  # a GGUF file
     critic: Path  # a GGUF file: the adapter that criticises and revises
@@ -75,7 +75,7 @@ class Start:
         """Return the adapters of the default model, or of a folder of `redraft train self`.
 
         Raises:
-            UsageError: There is no such run, or it did not make both adapters.
+            UsageError: The folder contains no run of `redraft train self` with both adapters.
         """
         if name == "default":
             [answers], [critic] = ADAPTERS["answer"], ADAPTERS["revise"]
@@ -91,7 +91,7 @@ class Start:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """A record of the adapters' contents and the names of the learnt tasks."""
+        """A hash of the adapters, and the names of the learnt tasks, for the run's record."""
         made = fingerprint([self.answers, self.critic])
         return {"sha256": made["sha256"], "learnt": [task.name for task in self.learnt]}
 
@@ -113,13 +113,13 @@ class Road:
 
     @cached_property
     def rehearsed(self) -> Sequence[Task]:
-        """The tasks of the earlier run, except those that this run trains."""
+        """The tasks of the earlier run that are not tasks of this run."""
         names = {task.name for task in self.tasks}
         return [task for task in (self.start.learnt if self.start else ()) if task.name not in names]
 
     @cached_property
     def all(self) -> Mapping[str, Task]:
-        """All tasks, by name."""
+        """All tasks to train or rehearse, by name."""
         return {task.name: task for task in (*self.tasks, *self.rehearsed)}
 
     @cached_property
@@ -128,27 +128,27 @@ class Road:
 
     @property
     def files(self) -> Asking:
-        """The files of exercises and answers."""
+        """The writer of files of exercises and answers."""
         return Asking(self.folder, self.seed, self.parallel)
 
     @property
     def answering(self) -> str:
-        """The reference of the base with the adapter that answers."""
+        """The base with the adapter `answers`, as a value of `--model`."""
         return f"{self.model}+{self.folder.resolve() / 'answers.gguf'}"
 
     @property
     def revising(self) -> str:
-        """The reference of the base with both adapters."""
+        """The base with both adapters, as a value of `--model`."""
         return f"{self.answering}@answer+{self.folder.resolve() / 'critic.gguf'}@revise"
 
     def walk(self) -> str:
-        """Do the remaining stages. Return the report of the test, which is also in the model card.
+        """Run the remaining stages, and return the test report, which the model card also contains.
 
         Raises:
             UsageError: `answer_steps` is 0 without `start`, `everyday` is empty, or `model` is not trainable.
-            ModelError: The base is missing.
+            ModelError: The base model is missing.
             OutputError: The folder contains a run with other settings.
-            EndedBySignal: A signal ended the run. The same call resumes it.
+            EndedBySignal: A signal ended the run. The same call resumes the run.
         """
         if not self.scale.answer_steps and self.start is None:
             hint = "Add --from default, --from FOLDER or --answer-steps 150."

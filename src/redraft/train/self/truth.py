@@ -1,6 +1,6 @@
 """Define the task `exercises` of `redraft eval`: the exercises of `redraft train self`.
 
-The check reports only whether an answer is right, because the feedback of `Task.judge` reveals the answer.
+The check reports only whether an answer is right: the feedback of `Task.judge` would reveal the right answer.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Solved:
         return f"exercise {self.task.name}"
 
     def check(self, answer: str, _: Prompt) -> Outcome:
-        """Judge an answer by the task's own check."""
+        """Return whether `Task.judge` accepts an answer."""
         right = self.task.judge(self.values, answer).passed
         return passed("right") if right else failed("This is not the right answer.")
 
     def said(self, answer: str) -> Hashable:
-        """Return the answer on one line, as the key for counting votes; None if it is empty."""
+        """Return the answer on one line, as the key for counting votes; None for an empty answer."""
         return plain(answer) or None
 
 

@@ -1,1 +1,1 @@
-"""Make whole systems with one command, `redraft run`. A recipe lists the stages, which can be resumed."""
+"""Run the stages of a recipe with one command, `redraft run`, which resumes a stopped run."""

@@ -1,7 +1,7 @@
-"""Write the page of a run, `index.html`, and its model card, `README.md`.
+"""Write the HTML page (`index.html`) and the model card (`README.md`) of a run.
 
-Both show the provenance of each result, the time it took, the reports of stages, and all licences. The page
-links to the pages that stages wrote themselves.
+Page and card show the inputs and the time of each stage, the stages' reports, and all licences. The page
+links to HTML pages written by stages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PAGE, CARD = "index.html", "README.md"
 
 
 def write_pages(system: System, ledger: Ledger, plan: Plan) -> Path:
-    """Write the page and the card of a run, and return the path of the page."""
+    """Write the HTML page and the model card of a run, and return the path of the page."""
     sources = _sources(ledger.folder) or _files(system)
     title = f"{system.name}{', small' if system.small else ''}"
     parts = [_whole(ledger, plan), *(_of_stage(ledger, row) for row in plan.rows), _licences(sources)]

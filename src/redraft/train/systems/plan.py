@@ -1,7 +1,7 @@
-"""Plan a run: find the finished stages, and the time, disk space and money that the others need.
+"""Plan a run: find the finished stages, and the time, disk space and money for the remaining stages.
 
-A record of each stage is kept in `DIR/.run`. A stage is done if its record is complete, and its options and
-the content of all its inputs are as recorded. The verbs themselves resume unfinished outputs.
+A record of each stage is kept in `DIR/.run`. A stage is done if the record is complete, and the options and
+the content of all inputs are as recorded. To resume an unfinished output, the stage's verb runs again.
 
 The recipe states hours, sizes and tokens. Costs are computed from the tokens and the price of the stage's
 model: the option `price`, or the price in the config file. Local models cost nothing.
@@ -30,7 +30,7 @@ _SHORT = 16  # digits of a hash in a record: 64 bits
 
 
 class Kind(Enum):
-    """The state of a stage. Its value is the word that a plan shows for the stage."""
+    """The state of a stage. The value is the word that a plan shows for the stage."""
 
     NEW = "make"
     BEGUN = "resume"
@@ -39,21 +39,21 @@ class Kind(Enum):
 
 
 class State(NamedTuple):
-    """The state of a stage, and a remark: the reason to make it again, or "edited" for an edited output."""
+    """The state of a stage, and a remark: why the stage runs again, or "edited" for an edited output."""
 
     kind: Kind
     why: str = ""
 
 
 class Ledger:
-    """The records of a run's stages, which are kept in the run's folder."""
+    """The records of a run's stages, stored in the run's folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.hashes = ContentHashes(folder / ".run" / "hashes.json")
 
     def out(self, stage: Stage) -> Path:
-        """Return the output of a stage."""
+        """Return the path of a stage's output."""
         return self.folder / stage.out
 
     def record(self, stage: Stage) -> RunFile:
@@ -61,17 +61,17 @@ class Ledger:
         return RunFile(self.folder / ".run" / stage.name)
 
     def edited(self, stage: Stage) -> str:
-        """Return a remark if the run used an edited output of a stage; otherwise ""."""
+        """Return a remark if the run used an output that the user had edited; otherwise ""."""
         return ", then edited" if (self.record(stage).read() or {}).get("edited") else ""
 
     def provenance(self, stage: Stage, read: Mapping[str, str | None]) -> Provenance:
-        """Return the provenance of a stage's output. `read` maps the names of its inputs to their hashes."""
+        """Return the provenance of a stage's output. `read` maps the names of inputs to hashes."""
         content = {f"the content of {name}": (each or "")[:_SHORT] for name, each in read.items()}
         config = {**stage.options, **content}
         return Provenance(stage.verb, config | ({"command": stage.command} if stage.command else {}))
 
     def state(self, stage: Stage, made: Provenance) -> State:
-        """Return the state of a stage. Raise `OutputError` if its output exists, but no run made it."""
+        """Return the state of a stage. Raise `OutputError` if an output exists that no run made."""
         record, out = self.record(stage).read(), self.out(stage)
         if record is None:
             if out.exists():
@@ -88,7 +88,7 @@ class Ledger:
         return State(Kind.DONE, "" if found == record["made"] else "edited")
 
     def set_aside(self, stage: Stage) -> None:
-        """Move an old output and its side files into `before`, but keep its journal of paid replies."""
+        """Move an old output and its side files into `before`, except the journal of paid replies."""
         out = self.out(stage)
         aside = [each for each in out.parent.glob(f"{out.name}.*") if ".journal.db" not in each.name]
         if beside := [*out.parent.glob(out.name), *aside]:
@@ -103,7 +103,7 @@ class Ledger:
 
 
 def spent(record: Mapping[str, Any] | None) -> dict[str, float]:
-    """Return the seconds, tokens and USD spent in all sessions of a stage's record."""
+    """Return the sums of seconds, tokens and USD over all sessions in a stage's record."""
     total = {"seconds": 0.0, "tokens": 0.0, "usd": 0.0}
     for session in (record or {}).get("sessions", ()):
         for name in total:
@@ -132,7 +132,7 @@ class Row:
 
 
 def price(options: Mapping[str, Any]) -> Price | None:
-    """Return the price of a stage's model: `FREE` if it runs here, None if unknown."""
+    """Return the price of a stage's model: `FREE` for a local model, None if unknown."""
     if options.get("price"):
         return price_of(options["price"])
     models = options.get("model") or "default"
@@ -168,7 +168,7 @@ class Plan:
         yield f"{'all':{width}}  {len(self.ahead)} of {len(self.rows)} stages  {_figures(hours, gb, total)}"
 
     def check(self, system: System, folder: Path) -> None:
-        """Raise `UsageError` or `OutputError` for faults that can be found before the first stage."""
+        """Raise `UsageError` or `OutputError` for wrong options, missing files, or too little disk space."""
         for row in self.ahead:
             row.stage.check()
         names = dict.fromkeys(name for row in self.ahead for name in row.stage.reads if name in system.files)

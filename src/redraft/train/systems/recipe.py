@@ -1,7 +1,7 @@
-"""Read system recipes: named stages, each a verb with options, that refer to each other's outputs by name.
+"""Read recipes for `redraft run`. A recipe has named stages, and each stage is a verb with options.
 
 `{NAME}` in an option is replaced by a value, or by the path of a user's file or a stage's output. A stage
-runs after the stages that it reads. Write `{{` for a literal brace. `small` lists what --small changes.
+runs after the stages whose outputs are read. Write `{{` for a brace. `small` lists what --small changes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDER = "systems"  # the folder of shipped recipes
 
 
 class Needs(OptionModel):
-    """The resources of a stage, as its recipe estimates them."""
+    """The resources of a stage, as estimated by the recipe."""
 
     hours: float = option("wall-clock time that the stage needs, in hours", default=0.0, ge=0)
     gb: float = option("disk space that the stage needs, in units of 10^9 bytes", default=0.0, ge=0)
@@ -54,7 +54,7 @@ class FileKeys(OptionModel):
 
 
 class SystemKeys(OptionModel):
-    """The keys of a recipe."""
+    """The keys of a recipe for `redraft run`."""
 
     values: dict[str, Any] | None = option("values for `{NAME}`; --set changes them", what="names and values")
     files: dict[str, Any] | None = option("the files that you supply, by name", what="names and paths")
@@ -64,7 +64,7 @@ class SystemKeys(OptionModel):
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a system: a verb with its options, or a command."""
+    """A stage of a recipe: a verb with options, or a shell command."""
 
     name: str
     verb: str
@@ -82,13 +82,13 @@ class Stage:
 
     @property
     def paths(self) -> Iterator[Path]:
-        """The local files and folders in its options and its command."""
+        """The local files and folders that the stage's options and command name."""
         yield from paths_in({name: each for name, each in self.options.items() if name != "cache_dir"})
         with suppress(ValueError):  # quotes that only the shell can read
             yield from paths_in(shlex.split(self.command)[1:])
 
     def check(self) -> None:
-        """Raise `UsageError` if an option of its verb is unknown or missing, or has a wrong value."""
+        """Raise `UsageError` if an option of the stage's verb is unknown or missing, or has a wrong value."""
         if self.command:
             return
         try:
@@ -99,7 +99,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class System:
-    """A recipe with its values filled in."""
+    """A recipe in which `{NAME}` has been replaced by values."""
 
     name: str  # the name of the recipe
     stages: Mapping[str, Stage]  # each stage after those that it reads
@@ -108,28 +108,28 @@ class System:
     about: str = ""
 
     def upstream(self, name: str) -> set[str]:
-        """Return the names of a stage and of all stages that it needs."""
+        """Return the names of a stage and of all stages on which the stage depends."""
         found = {name}
         for each in self.stages[name].reads:
             found |= self.upstream(each) if each in self.stages else set()
         return found
 
     def stage(self, name: str) -> Stage:
-        """Return a stage by its name. Raise `UsageError` if there is none."""
+        """Return the stage called `name`. Raise `UsageError` if no stage has this name."""
         if found := self.stages.get(name):
             return found
         raise UsageError(f"there is no stage {name!r:.80}.", hint=f"Stages: {', '.join(self.stages)}")
 
 
 def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] | None = None) -> System:
-    """Read a recipe, by its name or path.
+    """Read a recipe by name or path.
 
     Args:
-        small: Apply the changes under `small`.
-        values: New values, by name, in place of the recipe's.
+        small: Apply the changes in the recipe's key `small`.
+        values: New values, by name, in place of the recipe's values.
 
     Raises:
-        UsageError: The recipe has a fault; the message names the stage.
+        UsageError: The recipe has a fault.
     """
     path, document = recipe_of(recipe, FOLDER)
     about = yaml_of(text_of_settings(Path(path)), path).get("about", "")

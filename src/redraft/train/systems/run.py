@@ -1,4 +1,4 @@
-"""Do the remaining stages of a system, in order."""
+"""Run the remaining stages of a recipe, in order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Tell = Callable[[str], None]
 
 
 class StageError(RedraftError):
-    """A stage failed. The error has the exit status of the stage."""
+    """A stage failed. `exit_status` is the exit status of the stage."""
 
     def __init__(self, message: str, status: int) -> None:
         mend = "fix the fault, then " if status == UsageError.exit_status else ""
@@ -38,7 +38,7 @@ class StageError(RedraftError):
 
 @dataclass
 class Run:
-    """A run of a system in a folder."""
+    """A run of a recipe in a folder."""
 
     system: System
     folder: Path
@@ -53,12 +53,12 @@ class Run:
 
     @property
     def wanted(self) -> list[Stage]:
-        """The stage `until` and those that it needs, or all stages if `until` is empty."""
+        """The stage `until` and all stages on which `until` depends, or all stages if `until` is empty."""
         names = self.system.upstream(self.system.stage(self.until).name) if self.until else self.system.stages
         return [each for each in self.system.stages.values() if each.name in names]
 
     def plan(self) -> Plan:
-        """Return the plan of the wanted stages. Stages that read an unfinished one count as unfinished."""
+        """Return the plan of the wanted stages. Stages that read an unfinished stage count as unfinished."""
         again, rows = set[str](), list[Row]()
         for stage in self.wanted:
             state = self.ledger.state(stage, self._made(stage))
@@ -69,11 +69,11 @@ class Run:
         return Plan(rows)
 
     def run(self) -> None:
-        """Do the remaining stages.
+        """Run the remaining stages, and write the page of the run.
 
         Raises:
             StageError: A stage failed. No later stage was started.
-            OutputError: Another run is working in the folder, or the folder belongs to another system.
+            OutputError: Another run is working in the folder, or the folder belongs to another recipe.
             RedraftError: `Plan.check` found a fault.
         """
         (self.folder / ".run").mkdir(parents=True, exist_ok=True)

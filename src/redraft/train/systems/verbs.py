@@ -1,7 +1,7 @@
 """Call the function of a stage's verb with the stage's options and output.
 
-Most functions are those of redraft's Python API (docs/python.md). Functions that need more than plain values
-are wrapped here.
+Most functions belong to redraft's Python API (docs/python.md). Functions that need more than plain values
+have wrappers in this module.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _GIVEN = {"force", "run", "on_event"}  # parameters that are not options of a st
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb's function, and how a stage calls it."""
+    """A verb's function, and how a stage calls the function."""
 
     function: str  # module and name
     out: str = "out"  # the parameter that takes the output
@@ -85,7 +85,7 @@ VERBS: Mapping[str, Verb] = {
 
 
 def find_verb(name: str) -> Verb:
-    """Return a verb by its name. Raise `UsageError` if there is none."""
+    """Return the verb called `name`. Raise `UsageError` if no verb has this name."""
     if name in VERBS:
         return VERBS[name]
     hint = nearest(name, VERBS) or f"Verbs for stages: {', '.join(VERBS)}"
@@ -95,8 +95,8 @@ def find_verb(name: str) -> Verb:
 def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     """Raise `UsageError` if an option of a verb is unknown or missing, or has a wrong value.
 
-    Values that contain `{NAME}` are not checked. The other values of `train` and of verbs that cost money
-    are. For all other verbs, only options with fixed choices are checked.
+    Values that contain `{NAME}` are not checked. For `train` and verbs that cost money, all remaining values
+    are checked. For all other verbs, only values of options with fixed choices are checked.
     """
     whole = {name: each for name, each in options.items() if not any(names_in(each))}
     known: dict[str, None] = {}
@@ -160,7 +160,7 @@ def split(
     format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
     force: bool = False,
 ) -> Any:
-    """Split long conversations. `tokenizer` (`default`, a GGUF file or a folder) counts their tokens."""
+    """Split long conversations. `tokenizer` (`default`, a GGUF file or a folder) counts tokens."""
     from redraft.data.split import split as parted
     from redraft.engines.load import token_count
 
@@ -178,7 +178,7 @@ def train_self(
     seed: int = 1,
     parallel: int = 32,
 ) -> str:
-    """Run `redraft train self`, and return its report. `scale` sets fields of `Scale`."""
+    """Run `redraft train self`, and return the test report. `scale` sets fields of `Scale`."""
     from redraft.train.self.road import Road, Scale
     from redraft.train.self.tasks import TASKS, find_task
 
@@ -188,7 +188,7 @@ def train_self(
 
 
 def report(files: list[str], out: str, *, answers: list[str] | None = None, questions: str = "") -> str:
-    """Write the page of a report, and its figures as JSON beside it. Return its table."""
+    """Write a report's page, and the figures as a JSON file of the same name. Return the report as text."""
     from redraft import __version__
     from redraft.evaluation.reports.report import describe, write_page
     from redraft.evaluation.tables import as_text
@@ -208,7 +208,7 @@ _NAME = re.compile(r"\{\{|\}\}|\{([a-z][\w-]*)\}")
 
 
 def filled(value: Any, names: Mapping[str, Any]) -> Any:
-    """Replace each `{NAME}` in an option by its value in `names`, if it has one. Doubled braces stay."""
+    """Replace each `{NAME}` in an option by the value in `names`, if present. Doubled braces stay."""
 
     def fill(text: str) -> Any:
         if (whole := _NAME.fullmatch(text)) and whole[1] in names:
@@ -219,7 +219,7 @@ def filled(value: Any, names: Mapping[str, Any]) -> Any:
 
 
 def unbraced(value: Any) -> Any:
-    """Replace doubled braces in an option by single ones."""
+    """Replace doubled braces in an option by single braces."""
     return _texts(value, lambda text: text.replace("{{", "{").replace("}}", "}"))
 
 
@@ -254,7 +254,7 @@ def _end_with_the_run() -> None:
 
 
 def work(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a stage, and return its exit status, its figures and its summary."""
+    """Run a stage, and return the exit status, a summary, and the tokens and money spent."""
     if command := job["command"]:
         status = subprocess.run(command, shell=True, check=False).returncode  # noqa: S602  (the user's own)
         return {"status": status, "says": ""}
@@ -275,7 +275,7 @@ def work(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do the job given as JSON in the first argument."""
+    """Run the stage given as JSON in the first argument, and print the result as JSON."""
     result = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # all other prints go to standard error
     threading.Thread(target=_end_with_the_run, daemon=True).start()

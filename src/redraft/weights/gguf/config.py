@@ -1,9 +1,9 @@
 """Convert between config.json and the keys of a GGUF file.
 
-Both are read into `ModelNumbers`, whose numbers have been checked. For sizes and tensors, see `families`.
+Both formats are read into `ModelNumbers`, and all numbers are checked. For sizes and tensors, see `families`.
 
 Sliding windows are not converted. llama.cpp attends to the whole context in these architectures, so a model
-trained with a window (Mistral 7B v0.1) attends to more tokens than in training.
+trained with a sliding window (Mistral 7B v0.1) attends to more tokens than in training.
 Sources: transformers' configuration files of the families; llama.cpp's conversion/base.py and src/models.
 """
 
@@ -28,7 +28,7 @@ _LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_p
 
 @dataclass(frozen=True)
 class Rope:
-    """Base and scaling of a rotary embedding."""
+    """Base and scaling of a rotary position embedding."""
 
     theta: float
     kind: str = "default"  # `default`, `linear` or `llama3`
@@ -37,7 +37,7 @@ class Rope:
 
 @dataclass(frozen=True)
 class ModelNumbers:
-    """The numbers that describe a model."""
+    """The numbers that both config.json and GGUF metadata contain."""
 
     sizes: families.Sizes
     context: int  # `max_position_embeddings`, in tokens
@@ -46,7 +46,7 @@ class ModelNumbers:
 
 
 def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
-    """Return the checked numbers of a config.json."""
+    """Read and check the numbers of a config.json."""
     sizes = families.sizes_from_config(config)
     family = sizes.family
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
@@ -62,7 +62,7 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
 
 
 def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
-    """Return the keys of a GGUF file. Llama 3's rotary scaling has no key: see `rope_factors`."""
+    """Return GGUF metadata for these numbers. Llama 3's rotary scaling has no key: see `rope_factors`."""
     sizes, rope = numbers.sizes, numbers.rope
     keys: dict[str, int | float | str] = {
         "block_count": sizes.layers,
@@ -86,9 +86,9 @@ def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
 def numbers_from_metadata(
     metadata: Mapping[str, Any], shapes: Mapping[str, families.Shape], factors: tuple[float, ...] = ()
 ) -> ModelNumbers:
-    """Return the checked numbers of a GGUF file's keys and tensors. Shapes are rows first.
+    """Read and check the numbers of a GGUF file, from metadata and tensor shapes (rows first).
 
-    `factors` are the values of the tensor `rope_freqs.weight`, if there is one.
+    `factors` are the values of the tensor `rope_freqs.weight`, if the file has this tensor.
     """
     family = families.family_in_gguf(metadata.get("general.architecture"))
     prefix = family.gguf + "."
@@ -107,7 +107,7 @@ def numbers_from_metadata(
 
 
 def config_of(numbers: ModelNumbers, dtype: str) -> dict[str, Any]:
-    """Return a config.json for these numbers and a dtype of torch: float32, float16 or bfloat16."""
+    """Return the content of a config.json. `dtype` is torch's name: float32, float16 or bfloat16."""
     sizes, rope = numbers.sizes, numbers.rope
     scaling = {key: int(n) if key.startswith("original") else n for key, n in rope.numbers.items()}
     config: dict[str, Any] = {
@@ -139,11 +139,11 @@ SAMPLING = {
     "min_p": "min_p",
     "repetition_penalty": "penalty_repeat",
 }
-"""Settings of generation_config.json, and their names after `general.sampling.` in GGUF (gguf.Keys)."""
+"""Maps settings of generation_config.json to GGUF keys without the prefix `general.sampling.` (gguf.Keys)."""
 
 
 def sampling_metadata(generation: Mapping[str, Any]) -> dict[str, int | float]:
-    """Return the sampling settings that a generation_config.json recommends, as keys of a GGUF file."""
+    """Return GGUF metadata with the sampling settings that a generation_config.json recommends."""
     given = {theirs: generation.get(ours) for ours, theirs in SAMPLING.items()}
     known = {key: n for key, n in given.items() if isinstance(n, int | float) and 0 <= n < 2**31}
     return {f"general.sampling.{key}": int(n) if key == "top_k" else float(n) for key, n in known.items()}
@@ -188,7 +188,7 @@ def _rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], h
 
 
 def rope_factors(rope: Rope, head: int) -> list[float]:
-    """Return Llama 3's divisors of rotary frequencies, from 1 (high) to `factor` (low). Length: head / 2."""
+    """Return Llama 3's divisors of the head / 2 rotary frequencies, from 1 (high) to `factor` (low)."""
     factor, low, high, original = (rope.numbers[key] for key in _LLAMA3_KEYS)
     if not low < high:
         below = f"{low:g}, which is not below high_freq_factor {high:g}"

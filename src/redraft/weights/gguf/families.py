@@ -1,12 +1,12 @@
 """Describe the architectures that can be converted: sizes, and names, shapes and row order of tensors.
 
 Four architectures have nearly the same blocks: Llama, Mistral, Qwen2, Qwen3. In GGUF, Llama and Mistral are
-one architecture, "llama", in which the rotary halves of each head are interleaved (`permute`). Qwen's heads
-are not permuted. Sources: llama.cpp's conversion/llama.py and conversion/qwen.py, and the tables of the gguf
-package (tensor_mapping.py).
+the same architecture, "llama", with interleaved rotary halves in each head (`permute`). Qwen's heads are not
+permuted. Sources: llama.cpp's conversion/llama.py and conversion/qwen.py, and the tables of the gguf package
+(tensor_mapping.py).
 
-For other architectures, mixtures of experts and vision models, the error names a tool that supports them. For
-other settings of a model, see `config`.
+For other architectures, mixtures of experts and vision models, the error names a tool that converts such
+models. For other settings of a model, see `config`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """Return the architecture of a config.json, named by `architectures` or, without it, by `model_type`."""
+    """Return the architecture that a config.json names in `architectures` or, if missing, in `model_type`."""
     named = config.get("architectures")
     first = named[0] if isinstance(named, list) and named else None
     known = {family.architecture: family for family in FAMILIES} | _OLD
@@ -100,7 +100,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 
 def family_in_gguf(architecture: object) -> Family:
-    """Return the architecture for a GGUF file's `general.architecture`: Llama, not Mistral, for "llama"."""
+    """Return the architecture for a GGUF file's `general.architecture`. "llama" gives Llama, not Mistral."""
     for family in FAMILIES:
         if family.gguf == architecture:
             return family
@@ -110,12 +110,12 @@ def family_in_gguf(architecture: object) -> Family:
 
 
 def gguf_name(hf_name: str) -> str | None:
-    """Convert `model.layers.3.self_attn.q_proj.weight` to `blk.3.attn_q.weight`; None for other names."""
+    """Convert `model.layers.3.self_attn.q_proj.weight` to `blk.3.attn_q.weight`, unknown names to None."""
     return _renamed(hf_name, _HF_BLOCK, _BLOCK, _TOP, "blk")
 
 
 def hf_name(gguf_name: str) -> str | None:
-    """Convert `blk.3.attn_q.weight` to `model.layers.3.self_attn.q_proj.weight`; None for other names."""
+    """Convert `blk.3.attn_q.weight` to `model.layers.3.self_attn.q_proj.weight`, unknown names to None."""
     return _renamed(gguf_name, _GGUF_BLOCK, _BLOCK_BACK, _TOP_BACK, "model.layers")
 
 
@@ -130,7 +130,7 @@ def permuted_heads(family: Family, gguf_name: str, heads: int, kv_heads: int) ->
 def permute(rows: Array, heads: int) -> Array:
     """Reorder rows for GGUF: in each head, rows i and d/2 + i become rows 2i and 2i + 1.
 
-    `rows` is a weight, a bias, or the B of a LoRA pair, of shape (heads · d, …), d even.
+    `rows` is a weight, a bias, or the B of a LoRA pair, of shape (heads · d, …), where d is even.
     """
     return rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
@@ -159,7 +159,7 @@ def _refused(what: str) -> ModelError:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The numbers that determine a model's tensors."""
+    """The numbers that determine the names and shapes of a model's tensors."""
 
     family: Family
     layers: int  # `num_hidden_layers`
@@ -180,7 +180,7 @@ class Sizes:
             raise ModelError(f"{found} are impossible: {rule}.")
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:
-        """Yield the GGUF name and the shape (rows first) of each tensor. None selects all layers."""
+        """Yield GGUF name and shape (rows first) of each tensor. `layers` selects layers (default: all)."""
         yield "token_embd.weight", (self.vocabulary, self.width)
         for layer in range(self.layers) if layers is None else layers:
             for name, shape in self._block():
@@ -211,7 +211,7 @@ class Sizes:
 
 
 def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
-    """Return the checked sizes of a config.json."""
+    """Read and check the sizes in a config.json."""
     family = family_of(config)
     read = Numbers(config, "config.json")
     heads, width = read.whole("num_attention_heads"), read.whole("hidden_size")
@@ -231,7 +231,7 @@ def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
 
 
 def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shape]) -> Sizes:
-    """Return the checked sizes from a GGUF file's tensors and its keys, without their prefix."""
+    """Read and check the sizes of a GGUF model. Keys in `read` lack the architecture's prefix."""
     heads, width = read.whole("attention.head_count"), read.whole("embedding_length")
     return Sizes(
         family,
@@ -256,12 +256,12 @@ def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = N
 
 
 def layers_of(names: Iterable[str]) -> set[int]:
-    """Return the indices of the layers of tensors, given the tensors' names in GGUF."""
+    """Return the layer indices that occur in GGUF tensor names."""
     return {int(match[1]) for name in names if (match := _LAYER.match(name))}
 
 
 def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf: bool) -> None:
-    """Check that the model in `where` has exactly the tensors of its configuration.
+    """Raise unless the model in `where` has exactly the tensors that `sizes` describes.
 
     `found` maps GGUF names to shapes, rows first. If `in_hf`, messages use Hugging Face's names.
     """
@@ -291,20 +291,20 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
 
 @dataclass(frozen=True)
 class Numbers:
-    """Untrusted numbers by key. A value None counts as missing, as in transformers."""
+    """Untrusted numbers by key. A value of None counts as missing, as in transformers."""
 
     values: Mapping[str, Any]
     where: str
 
     def whole(self, key: str, default: int | None = None) -> int:
-        """Return a positive integer. Raise for any other value."""
+        """Return the value of a key if it is a positive integer. Raise for any other value."""
         value = self._value(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MOST_TOKENS:
             raise ModelError(f"{self.where} sets {key} {value!r:.40}, which is not a positive whole number.")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        """Return a positive number. Raise for any other value."""
+        """Return the value of a key if it is a positive number. Raise for any other value."""
         return positive(self._value(key, default), f"{key} of {self.where}")
 
     def _value(self, key: str, default: float | None) -> Any:
@@ -315,13 +315,13 @@ class Numbers:
 
 
 def shortest(value: float) -> float:
-    """Return the shortest decimal that rounds to a float32: 1e-05, not 9.999999747378752e-06."""
+    """Return the shortest decimal that rounds to the same float32: 1e-05, not 9.999999747378752e-06."""
     with np.errstate(over="ignore"):  # a float64 may become infinite, and is refused later
         return float(str(np.float32(value)))
 
 
 def positive(value: Any, what: str) -> float:
-    """Return `value` if it is a number between `LEAST` and `MOST`. Otherwise raise, naming `what`."""
+    """Return `value` if it is a number between `LEAST` and `MOST`. Otherwise raise an error about `what`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < MOST:
         raise ModelError(f"{what} is {value!r:.40}, which is not a positive number of a sensible size.")
     return float(value)

@@ -1,7 +1,7 @@
 """Convert a Hugging Face folder to a GGUF file in bounded memory, for the architectures of `families`.
 
-The file's header and size follow from the checkpoint's headers, so the file is written from front to back:
-tensors are read, reordered and quantised some rows at a time while earlier rows are written.
+The checkpoint's headers determine the GGUF file's header and size, so the file is written from front to back.
+Tensors are read, reordered and quantised some rows at a time while earlier rows are written.
 
 `quant.kind_for` decides which tensors are quantised. K-quants, split files and other architectures are not
 supported.
@@ -40,7 +40,7 @@ _SAME = {"F32": Kind.F32, "F16": Kind.F16, "BF16": Kind.BF16}
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of the output file."""
+    """A tensor of the GGUF file to write."""
 
     name: str  # the name in GGUF
     shape: tuple[int, ...]  # rows first
@@ -50,15 +50,15 @@ class Part:
 
     @property
     def row(self) -> int:
-        """The number of elements in a row. A vector is one row or, if it is permuted, has rows of 1."""
+        """The number of elements in a row. A vector is one row or, if permuted, one row per element."""
         return self.shape[-1] if len(self.shape) > 1 or not self.heads else 1
 
 
 def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f16") -> None:
-    """Write a model's folder as one GGUF file, with tokenizer and chat template, and a manifest beside it.
+    """Write a model's folder as a GGUF file with tokenizer and chat template. Write a manifest of the file.
 
-    `quant` is f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors stay F32; matrices whose rows are not a
-    multiple of 32 become F16, which is reported.
+    `quant` is f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors become F32. Matrices whose row length is not
+    a multiple of 32 become F16, and are reported.
     """
     chosen = ggml.quant_named(quant)
     if is_gguf(src):
@@ -106,7 +106,7 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
 
 
 def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
-    """Yield a tensor's values in GGUF's row order and the checkpoint's dtype. Shape: (rows, elements)."""
+    """Yield a tensor's values in GGUF's row order and the checkpoint's dtype, shape (rows, elements)."""
     count = part.source.count // part.row
     for start, stop in portions(count, part.row, part.heads):
         rows = checkpoint.read(part.source.name, start * part.row, stop * part.row).reshape(-1, part.row)

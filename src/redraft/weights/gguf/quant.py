@@ -1,8 +1,8 @@
 """Choose the GGML type of each tensor, quantise and dequantise rows, and make the header of a file.
 
-The gguf package quantises and dequantises. Its writer needs whole tensors in memory, so callers write the
-tensors themselves. Blocks of 32 elements lie within a row, so any number of rows can be processed at a time.
-The package can read K-quants, but only llama-quantize makes them.
+The gguf package quantises and dequantises. The package's writer needs whole tensors in memory, so callers of
+this module write the tensors. Blocks of 32 elements lie within a row, so any number of rows can be processed
+at a time. The gguf package can read K-quants, but only llama-quantize makes K-quants.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def quant_named(name: str) -> Kind:
 
 
 def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> Kind:
-    """Choose the GGML type of a tensor by its name in GGUF and its shape, rows first.
+    """Choose the GGML type of the tensor with this GGUF name and this shape (rows first).
 
-    Vectors (norms, biases) are F32, as llama.cpp requires. A matrix whose rows are not a multiple of 32 is
-    F16. The output matrix (the embedding, if `tied`) is at least Q8_0, as its errors directly affect the
-    probabilities. llama-quantize also gives this matrix more bits.
+    Vectors (norms, biases) are F32, as llama.cpp requires. A matrix whose row length is not a multiple of 32
+    is F16. The output matrix (the embedding, if `tied`) is at least Q8_0, because rounding errors in this
+    matrix directly affect the probabilities. llama-quantize also gives this matrix more bits.
     """
     if len(shape) < 2:
         return Kind.F32
@@ -76,14 +76,14 @@ def size_of(shape: tuple[int, ...], kind: Kind) -> int:
 
 
 def quantize(rows: Rows, kind: Kind) -> Raw:
-    """Quantise rows, shape (rows, elements), to the bytes of a file."""
+    """Quantise rows of shape (rows, elements), and return the bytes to write to a file."""
     # The caller counts NaN and values out of range, so numpy need not warn.
     with np.errstate(all="ignore"):
         return np.ascontiguousarray(quants.quantize(rows, kind)).view(np.uint8)
 
 
 def lost(raw: Raw, kind: Kind) -> int:
-    """Count the values that are not finite: all values of a block if its scale is not finite."""
+    """Count values that are not finite. If a block's scale is not finite, count all values of the block."""
     elements, size = GGML_QUANT_SIZES[kind]
     integer, exponent = _EXPONENTS.get(kind, ("<u2", 0x7C00))
     width = _SCALES.get(kind, 1) * np.dtype(integer).itemsize
@@ -92,7 +92,7 @@ def lost(raw: Raw, kind: Kind) -> int:
 
 
 def dequantize(raw: Raw, kind: Kind, row: int) -> Rows:
-    """Dequantise the bytes of whole rows to float32, shape (rows, `row`)."""
+    """Dequantise the bytes of whole rows, and return float32 values of shape (rows, `row`)."""
     elements, size = GGML_QUANT_SIZES[kind]
     try:
         with np.errstate(all="ignore"):
@@ -138,10 +138,10 @@ class TensorReader:
 def header_bytes(
     architecture: str, metadata: Mapping[str, Any], tensors: Iterable[tuple[str, tuple[int, ...], Kind]]
 ) -> bytes:
-    """Return the bytes before the tensors: keys, then names, shapes and offsets. Shapes are rows first.
+    """Return a file's header: metadata, then names, shapes and offsets of tensors. Shapes are rows first.
 
     Values of `metadata` are of type bool, int (u32), float (f32), str, or a list of ints (i32), floats or
-    texts. Empty texts and lists are left out: an empty list has no type.
+    strings. Empty strings and lists are left out, because an empty list has no element type.
     """
     writer = GGUFWriter(None, architecture)
     for key, value in metadata.items():
@@ -160,5 +160,5 @@ def header_bytes(
 
 
 def pad(file: FileWriter) -> None:
-    """Write zeros up to the start of the next tensor."""
+    """Write zeros up to the aligned offset at which the next tensor starts."""
     file.write(bytes(-file.size % DEFAULT_ALIGNMENT))

@@ -1,9 +1,8 @@
-"""Read the header of a GGUF file: its metadata, and the names, shapes and offsets of its tensors.
+"""Read the header of a GGUF file: the metadata, and the names, shapes and offsets of tensors.
 
-Files are untrusted, and llama.cpp's own reader has crashed on crafted ones. So every count, length and offset
-is checked against the file's size before it is used, and anything inconsistent is a `ModelError`. The file is
-mapped, so a header that claims a billion strings takes no memory. Long arrays, such as a vocabulary, are
-skipped by default.
+Files are untrusted, and llama.cpp's reader has crashed on crafted files. So every count, length and offset is
+checked against the file's size before use, and faults raise a `ModelError`. The file is mapped, so a header
+that claims a billion strings takes no memory. Long arrays, such as a vocabulary, are skipped by default.
 
 Format: the GGUF specification, versions 2 and 3, little endian (ggml, docs/gguf.md).
 """
@@ -28,7 +27,7 @@ MAX_ARRAY_KEPT = 256
 MAX_ENTRIES = 1 << 18  # maximum keys, and maximum tensors: three times those of the largest models
 
 MAX_ELEMENTS, MAX_TEXT = 1 << 22, 1 << 28
-"""The most array elements, and the most bytes of text, in a file. Gemma 3 has 1.3 million elements."""
+"""The most array elements, and the most bytes of text, in a header. Gemma 3 has 1.3 million elements."""
 
 MAX_DIMENSIONS = 4
 DEFAULT_ALIGNMENT = 32
@@ -56,7 +55,7 @@ _BLOCKS = {kind: (n, size) for n, sizes in _BLOCK_BYTES.items() for kind, size i
 
 @dataclass(frozen=True)
 class LongArray:
-    """A long array that was skipped, such as a vocabulary."""
+    """Stands for a long array that was not read, such as a vocabulary."""
 
     length: int
 
@@ -90,7 +89,7 @@ class GGUFHeader:
         return sum(prod(tensor.shape) for tensor in self.tensors.values())
 
     def text(self, key: str) -> str | None:
-        """Return the value of a key if it is a text, otherwise None."""
+        """Return the value of a key if it is a string, otherwise None."""
         value = self.metadata.get(key)
         return value if isinstance(value, str) else None
 
@@ -101,7 +100,7 @@ class GGUFHeader:
 
     @property
     def format(self) -> str:
-        """The number format of most weights, such as Q4_1; empty without tensors."""
+        """The most common number format of the weights, such as Q4_1; empty without tensors."""
         numbers: Counter[int] = Counter()
         for tensor in self.tensors.values():
             numbers[tensor.kind] += prod(tensor.shape)
@@ -125,7 +124,7 @@ def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
 
 
 def is_gguf(path: Path) -> bool:
-    """Return whether a file is GGUF, by its suffix or its first bytes."""
+    """Return whether a file's suffix or first bytes say that the file is GGUF."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -133,13 +132,13 @@ def is_gguf(path: Path) -> bool:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Return the entry of a manifest for a GGUF input: path, bytes, and time of modification."""
+    """Return the manifest's entry for a GGUF input: path, bytes, and time of modification."""
     info = path.stat()
     return {"path": str(path), "bytes": info.st_size, "modified": info.st_mtime_ns}
 
 
 def check_model(path: Path, header: GGUFHeader) -> None:
-    """Raise `ModelError` if a file contains an adapter, or no model."""
+    """Raise `ModelError` unless a GGUF file contains a model, not an adapter."""
     if header.text("general.type") == "adapter":
         raise ModelError(f"{path} is an adapter, not a model.", hint=f"Name its model too: MODEL.gguf+{path}")
     if not header.tensors or header.text("general.architecture") is None:
@@ -148,7 +147,7 @@ def check_model(path: Path, header: GGUFHeader) -> None:
 
 
 def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader) -> None:
-    """Check that a LoRA adapter fits a model: the same architecture, and matching shapes."""
+    """Raise unless a LoRA adapter and a model have the same architecture and matching shapes."""
     kind, found = header.text("adapter.type"), header.text("general.type")
     if kind != "lora":
         raise ModelError(
@@ -188,7 +187,7 @@ def adapter_header(path: Path) -> GGUFHeader:
 
 
 def adapter_faults(header: GGUFHeader) -> Iterator[str]:
-    """Yield the faults in a LoRA adapter's file: a wrong alpha, A without B, or ranks that differ."""
+    """Yield descriptions of a LoRA adapter's faults: a wrong alpha, A without B, or ranks that differ."""
     alpha = header.metadata.get("adapter.lora.alpha", 0.0)
     if not isinstance(alpha, int | float) or not isfinite(alpha):
         yield f"adapter.lora.alpha is {alpha!r:.40}, which is not a number"

@@ -1,6 +1,6 @@
-"""Rewrite a GGUF file: its matrices become Q8_0, and LoRA adapters are merged.
+"""Rewrite a GGUF file: convert matrices to Q8_0, and merge LoRA adapters.
 
-The result is for engines that read few formats without loss, or that support no adapters. Metadata and
+The new file is for engines that read few formats without loss, or that support no adapters. Metadata and
 vectors are copied byte for byte. The gguf package quantises in numpy, so torch is not needed.
 """
 
@@ -25,10 +25,10 @@ _Change = tuple[Rows, Rows, np.float32]  # A, B and the scale of an adapter's ch
 
 
 def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> None:
-    """Merge adapters into a model. Write its matrices as Q8_0, or as F16 if a row is not a multiple of 32.
+    """Merge adapters into a model. Write matrices as Q8_0, or as F16 if 32 does not divide the row length.
 
-    The caller must have checked that the adapters fit (`reader.check_adapter`). Adapters of the embedding
-    are not supported, because they are stored transposed.
+    The caller must have checked that the adapters fit (`reader.check_adapter`). Adapters of the embedding are
+    not supported, because such adapters are stored transposed.
 
     Raises:
         ModelError: A tensor has a type that cannot be read.

@@ -1,7 +1,7 @@
 """Convert a GGUF file to a Hugging Face folder that can be trained, in bounded memory.
 
-The gguf package dequantises values to float32, which are rounded once to the dtype of the folder. The rows of
-q and k get their original order again. Quantisation errors remain.
+The gguf package dequantises values to float32. This module rounds the values once, to the folder's dtype, and
+puts the rows of q and k back into Hugging Face's order. Quantisation errors remain.
 
 Split files (llama-gguf-split joins them), other architectures and adapters are not supported.
 """
@@ -29,14 +29,14 @@ from redraft.weights.replace import write_json
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
 MOST_FACTORS = 1 << 12
-"""The most frequency divisors in a file. Models have far fewer: half as many as a head has elements."""
+"""The most frequency divisors in a file. A model has half as many divisors as a head has elements."""
 
 _IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
 
 @dataclass(frozen=True)
 class SourceTensor:
-    """A tensor of the output folder."""
+    """A tensor of the folder to write."""
 
     info: TensorInfo  # its name, dtype and shape in the folder
     tensor: Tensor  # the tensor in the file
@@ -44,10 +44,10 @@ class SourceTensor:
 
 
 def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None) -> None:
-    """Write a GGUF file as a model's folder: weights, config.json, generation_config.json and tokenizer.
+    """Convert a GGUF file to a model's folder: weights, config.json, generation_config.json and tokenizer.
 
     Weights are safetensors files of 5 GB at most. `dtype` is F32, F16 or BF16. The default is the type of the
-    file's matrices, or F16 if they are quantised, because it has 11 bits and a block's values only 4 to 8.
+    file's matrices. For quantised matrices of 4 to 8 bits, the default is F16, which has 11 significant bits.
     """
     header = read_header(file, whole=True)
     check_model(file, header)
@@ -80,7 +80,7 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
 
 
 def values_of(reader: TensorReader, source: SourceTensor) -> Iterator[torch.Tensor]:
-    """Yield a tensor's values in float32, in the folder's row order, as rows or as one vector."""
+    """Yield a tensor's values in float32 and Hugging Face's row order, as blocks of rows or as one vector."""
     if len(source.info.shape) == 1:
         vector = torch.from_numpy(reader.rows(source.tensor)[0])
         yield unpermute(vector, source.heads) if source.heads else vector

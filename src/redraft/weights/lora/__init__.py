@@ -1,1 +1,1 @@
-"""Read peft's LoRA adapters, merge them into their base, or convert them to GGUF adapters."""
+"""Read peft's LoRA adapters, merge an adapter into a model, and convert between peft and GGUF adapters."""

@@ -1,8 +1,8 @@
-"""Read a LoRA adapter saved by peft: its settings, and the effect of each tensor on the base.
+"""Read a LoRA adapter saved by peft: the settings, and the effect of each tensor on the base model.
 
-Plain and rank-stabilised adapters of linear layers, modules saved whole, and biases are supported. Anything
-else is an error, because an incomplete merge makes a wrong model that looks right; peft can merge such
-adapters. `merge` and `gguf` check whether an adapter fits its base.
+Plain and rank-stabilised adapters of linear layers, modules saved whole, and biases are supported. Other
+adapters raise an error that recommends peft: an incomplete merge would make a wrong model that looks right.
+`merge` and `gguf` check whether an adapter fits the base.
 
 Format: peft 0.21, `LoraConfig` (tuners/lora/config.py), `get_peft_model_state_dict` (utils/save_and_load.py).
 """
@@ -65,7 +65,7 @@ class Change:
 
     @property
     def rank(self) -> int:
-        """The number of rows of A, and of columns of B."""
+        """The number of rows of A, which is the number of columns of B."""
         return self.a.shape[0]
 
     @property
@@ -86,19 +86,19 @@ class LoraAdapter:
     replaced: Mapping[str, TensorInfo]
 
     def rows(self, info: TensorInfo, start: int, stop: int) -> torch.Tensor:
-        """Read rows `start` to `stop` of a matrix, in its dtype."""
+        """Read rows `start` to `stop` of a matrix, in the matrix's dtype."""
         width = info.shape[1]
         return self.weights.read(info.name, start * width, stop * width).reshape(-1, width)
 
     @property
     def format(self) -> str | None:
-        """The format of revisions that the adapter was trained on (`redraft_format`), or None."""
+        """The revision format used to train the adapter (the setting `redraft_format`), or None."""
         value = self.config.get("redraft_format")
         return value if isinstance(value, str) else None
 
     @property
     def certain(self) -> float | None:
-        """The lowest token probability at which the model's criticism counts (`redraft_certain`), or None."""
+        """The minimum probability of a criticism's least likely token (`redraft_certain`), or None."""
         value = self.config.get("redraft_certain")
         return value if isinstance(value, float) and 0 <= value <= 1 else None
 
@@ -128,7 +128,7 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
 
 
 def check_finite(adapter: LoraAdapter) -> None:
-    """Raise `ModelError` if an adapter has NaN or infinite values, as after failed training."""
+    """Raise `ModelError` if an adapter has NaN or infinite values, for example after failed training."""
     weights = adapter.weights
     for name in weights.tensors:
         if bad := sum(sum(not_finite(weights.read(name, *part))) for part in weights.chunks(name)):
@@ -143,14 +143,14 @@ def refuse_adapter(checkpoint: Checkpoint) -> None:
 
 
 def other_model(adapter: LoraAdapter, base: Path, why: str) -> ModelError:
-    """Return the error for an adapter that does not fit the base."""
+    """Return the error for an adapter that does not fit `base`."""
     trained = adapter.config.get("base_model_name_or_path")
     hint = f"It was trained on {trained!r:.120}." if trained else "Name the model that it was trained on."
     return ModelError(f"the adapter {adapter.folder} is for another model than {base}: {why}.", hint=hint)
 
 
 def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
-    """Return a phrase that says how the shape of a change differs from that of the base's tensor."""
+    """Return a phrase that compares the shape of an adapter's change with the shape of the base's tensor."""
     return f"it changes {name!r:.120} as {by(theirs)}, but the model has {by(ours)}"
 
 

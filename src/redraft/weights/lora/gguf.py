@@ -1,10 +1,10 @@
 """Convert a peft LoRA adapter to a GGUF adapter, which llama.cpp applies without merging, and back.
 
-The two matrices of each change, A and B, are written in float32, which rounds no value, or in float16.
-llama.cpp scales each change by one common alpha, divided by the change's rank. If a change needs another
-scale, its B is multiplied by the quotient. The rows of B are permuted like the rows of q and k.
+The matrices A and B of each module are written in float32, which rounds no value, or in float16. llama.cpp
+scales each product B·A by one alpha for all modules, divided by the product's rank. If a module needs another
+scale, B is multiplied by the quotient. The rows of B are permuted like the rows of q and k.
 
-Modules saved whole and biases cannot be stored: the error recommends `merge-lora`.
+Modules saved whole and biases cannot be stored. The error then recommends `merge-lora`.
 Format: llama.cpp, src/llama-adapter.cpp.
 """
 
@@ -46,7 +46,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Half:
-    """One of the two matrices of a change, A or B, as a tensor of the GGUF file."""
+    """The matrix A or B of a module, as a tensor of the GGUF file."""
 
     name: str  # such as `blk.0.attn_q.weight.lora_b`
     shape: tuple[int, ...]  # rows first
@@ -60,8 +60,8 @@ def lora_gguf(
 ) -> None:
     """Convert a peft adapter to a GGUF adapter.
 
-    `base` is the model that the adapter was trained on: a folder with config.json, or a GGUF file. If None,
-    the adapter's settings name it. With `f16`, values are rounded to float16.
+    `base` is the model that the adapter was trained on: a folder with config.json, or a GGUF file. By
+    default, `base` is the model named in the adapter's settings. With `f16`, values are rounded to float16.
     """
     lora = read_adapter(adapter, allow_pickle=run.allow_pickle)
     model = _base(lora, base)
@@ -161,7 +161,7 @@ def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> I
 
 
 def parts_of(adapter: LoraAdapter, half: Half, size: int = CHUNK) -> Iterator[torch.Tensor]:
-    """Yield the values of A or B in float32, some rows at a time, or whole heads if rows are permuted."""
+    """Yield the values of A or B in float32, some rows at a time. Permuted rows come in whole heads."""
     rows, width = half.shape
     for start, stop in portions(rows, width, half.heads, size):
         part = adapter.rows(half.source, start, stop).float() * half.factor
@@ -172,9 +172,9 @@ _HALVES = {".lora_a": "lora_A", ".lora_b": "lora_B"}
 
 
 def lora_weights(file: Path, sizes: families.Sizes) -> tuple[dict[str, torch.Tensor], float]:
-    """Return the tensors of a GGUF adapter in float32, and its alpha (0: changes are not scaled).
+    """Return the tensors of a GGUF adapter in float32, and alpha (0 if B·A is not scaled).
 
-    Names and shapes are as in peft: A (rank, in), B (out, rank). `sizes` are the base's.
+    Names and shapes are as in peft: A (rank, in), B (out, rank). `sizes` describes the base model.
 
     Raises:
         ModelError: The file is damaged, or changes more than linear layers.

@@ -1,6 +1,6 @@
-"""Merge a LoRA adapter into its base: W + scale·B·A, rounded once.
+"""Merge a LoRA adapter into the base model: W + scale·B·A, rounded once.
 
-`plan_merge` first decides how each tensor is made, and rejects adapters that do not fit. Sums are computed in
+`plan_merge` decides how each tensor is made, and rejects adapters that do not fit. Sums are computed in
 float32, some rows at a time, so memory holds only A, B and a few chunks, for models of any size.
 """
 
@@ -29,7 +29,7 @@ _INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 @dataclass(frozen=True)
 class Target:
-    """A tensor of the merged model, and how it is made."""
+    """A tensor of the merged model, with the source tensor and the change to add."""
 
     info: TensorInfo  # its name, dtype and shape, and its file in the base
     source: Checkpoint  # the checkpoint with its values before the change: the base or the adapter
@@ -38,20 +38,20 @@ class Target:
 
     @property
     def size(self) -> int:
-        """The number of bytes in the source."""
+        """The number of bytes of the tensor in `source`."""
         return self.source.tensors[self.origin].size
 
 
 @dataclass(frozen=True)
 class MergePlan:
-    """All tensors of the merged model in the base's order, and the changes to config.json."""
+    """All tensors of the merged model, in the base's order, and the changes to config.json."""
 
     targets: Mapping[str, Target]
     config: Mapping[str, Any]
 
 
 def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> MergePlan:
-    """Plan a merge. The result's floats have `dtype`, such as "BF16"; None keeps the dtype of each tensor."""
+    """Plan a merge. Float tensors get `dtype`, such as "BF16"; None keeps the dtype of each tensor."""
     peft.refuse_adapter(base)
     refuse_delta(base)
     refuse_quantised(base)
@@ -104,7 +104,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """Untie embeddings that the adapter changes differently. Return whether it does; None if not tied."""
+        """Untie embeddings if the adapter needs this. Return True if untied, None if never tied."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:
@@ -147,7 +147,7 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
 def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
     """Yield a tensor of the merged model before rounding, in flat parts of about `size` bytes in float32.
 
-    A changed tensor is in float32 (in float64 if the result is), an unchanged one in its source's dtype.
+    A changed tensor is in float32, or in float64 if the merged tensor is. Other tensors keep their dtype.
     """
     source, origin, change = target.source, target.origin, target.change
     if change is None:
@@ -165,11 +165,11 @@ def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[
 def merge_lora(
     base: Path, adapter: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None
 ) -> None:
-    """Write the base with the adapter merged in, as a folder that runs without the adapter.
+    """Merge an adapter into a base model, and write the merged model as a folder.
 
-    The configuration is the base's, with `redraft_format` from the adapter's settings. The tokenizer is the
-    adapter's, if its folder contains one, because training may have added tokens; otherwise it is the base's.
-    `dtype` is for example "BF16"; None keeps the dtype of each tensor.
+    The configuration comes from the base, and `redraft_format` from the adapter's settings. A tokenizer in
+    the adapter's folder replaces the base's tokenizer, because training may have added tokens. `dtype` is for
+    example "BF16", or None to keep the dtype of each tensor.
     """
     model = open_checkpoint(base, allow_pickle=run.allow_pickle)
     lora = peft.read_adapter(adapter, allow_pickle=run.allow_pickle)

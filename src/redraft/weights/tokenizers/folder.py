@@ -1,8 +1,8 @@
 """Read the tokenizer files of a Hugging Face folder into one vocabulary.
 
 A vocabulary is spread over tokenizer.json or tokenizer.model, and up to four files with added and special
-tokens. These files are combined as in transformers. If they contradict each other or the embedding, a
-`ModelError` is raised. They are untrusted, so each value is checked before it is used.
+tokens. The files are combined as in transformers. Contradictions between the files or with the embedding
+raise a `ModelError`. The files are untrusted, so each value is checked before use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redraft.weights.header import AGAIN
 from redraft.weights.tokenizers import sentencepiece as sp
 
 ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-"""The names of special tokens in transformers, and in GGUF."""
+"""Maps the names of special tokens in transformers to GGUF's names."""
 
 GENERATION = "generation_config.json"
 
@@ -28,7 +28,7 @@ ELSEWHERE = "llama.cpp's convert_hf_to_gguf.py supports more tokenizers."
 
 @dataclass
 class TokenizerFolder:
-    """A folder, and the vocabulary collected from it so far."""
+    """A folder, and the vocabulary collected so far from the folder's files."""
 
     folder: Path
     rows: int  # rows of the embedding
@@ -38,22 +38,22 @@ class TokenizerFolder:
 
     @cached_property
     def fast(self) -> Mapping[str, Any]:
-        """The content of tokenizer.json; empty if there is none."""
+        """The content of tokenizer.json; empty if the file does not exist."""
         return read_json(self.folder / "tokenizer.json")
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """The content of tokenizer_config.json; empty if there is none."""
+        """The content of tokenizer_config.json; empty if the file does not exist."""
         return read_json(self.folder / "tokenizer_config.json")
 
     @cached_property
     def special(self) -> Mapping[str, Any]:
-        """The content of special_tokens_map.json; empty if there is none."""
+        """The content of special_tokens_map.json; empty if the file does not exist."""
         return read_json(self.folder / "special_tokens_map.json")
 
     @cached_property
     def pieces(self) -> sp.SentencePiece | None:
-        """The content of tokenizer.model, or None if there is none."""
+        """The content of tokenizer.model, or None if the file does not exist."""
         path = self.folder / "tokenizer.model"
         return sp.read_sentencepiece(path) if path.exists() else None
 
@@ -71,7 +71,7 @@ class TokenizerFolder:
         raise ModelError(f"{self.folder}: {what}.", hint=ELSEWHERE)
 
     def put(self, number: object, text: object, kind: int) -> None:
-        """Add a token, or change the type of an existing one."""
+        """Add a token, or change the type of an existing token."""
         if not isinstance(number, int) or isinstance(number, bool) or not isinstance(text, str):
             self.bad(f"the vocabulary has {text!r:.60} with the id {number!r:.20}")
         if not 0 <= number < self.rows:
@@ -85,7 +85,7 @@ class TokenizerFolder:
         self.texts[number], self.kinds[number], self.ids[text] = text, kind, number
 
     def put_added(self) -> None:
-        """Add the tokens that were added to the model's vocabulary, such as control tokens."""
+        """Add the tokens that the folder's files list as added, such as control tokens."""
         for number, text, special in self._added():
             if not self.fast and text not in self.ids and number in self.texts:
                 # The added token replaces a piece of tokenizer.model, as in transformers.
@@ -94,7 +94,7 @@ class TokenizerFolder:
                 self.put(number, text, sp.CONTROL if special else sp.USER_DEFINED)
 
     def filled(self) -> tuple[list[str], list[int]]:
-        """Return the token and its type for each row. Rows without a token get an unused one."""
+        """Return the tokens and types of all rows. A row without a token gets an unused token."""
         texts: list[str] = []
         for row in range(self.rows):
             unused = f"[PAD{row}]"
@@ -104,7 +104,7 @@ class TokenizerFolder:
         return texts, [self.kinds.get(row, sp.UNUSED) for row in range(self.rows)]
 
     def special_id(self, role: str) -> int | None:
-        """Return the id of the `bos`, `eos`, `unk` or `pad` token, from the first file that contains one."""
+        """Return the id of the `bos`, `eos`, `unk` or `pad` token, or None if no file defines the token."""
         for place in (self.config, self.special):
             text = _text_of(place.get(f"{role}_token"))
             if text in self.ids:
@@ -117,13 +117,13 @@ class TokenizerFolder:
         return number if isinstance(number, int) and 0 <= number < self.rows else None
 
     def ends(self) -> list[int]:
-        """Return the ids in the first list of end tokens in generation_config.json and config.json."""
+        """Return the list of end token ids in generation_config.json or, if missing, in config.json."""
         found = [read_json(self.folder / name).get("eos_token_id") for name in (GENERATION, "config.json")]
         listed = next((each for each in found if isinstance(each, list)), [])
         return [each for each in listed if isinstance(each, int) and 0 <= each < self.rows]
 
     def put_around(self, role: str) -> bool:
-        """Return whether `bos` is put before each text or, for the role `eos`, `eos` after it."""
+        """Return whether the tokenizer prepends BOS (role `bos`) or appends EOS (role `eos`) to each text."""
         setting = self.config.get(f"add_{role}_token")
         if isinstance(setting, bool):
             return setting
@@ -135,7 +135,7 @@ class TokenizerFolder:
         return bool(end)
 
     def template(self) -> str | None:
-        """Return the chat template, from its own file or from tokenizer_config.json."""
+        """Return the chat template, from chat_template.jinja, tokenizer_config.json or chat_template.json."""
         try:
             return read_small(self.folder / "chat_template.jinja").decode("utf-8")
         except FileNotFoundError:

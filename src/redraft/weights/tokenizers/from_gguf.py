@@ -1,11 +1,11 @@
 """Convert the tokenizer in a GGUF file's metadata to the files that transformers loads.
 
-The result gives the same ids as llama.cpp with three exceptions. Texts are normalised to NFC if models with
-the file's pre-tokenizer do so. SentencePiece tokens of equal score, which llama.cpp merges from the left, are
-merged in the order of their ids. Pieces on both sides of a byte that the vocabulary lacks may be merged, as
-the library `tokenizers` does that. Unused rows of the vocabulary (`[PAD…]`) get no token.
+The new tokenizer gives the same ids as llama.cpp with three exceptions. Texts are normalised to NFC if models
+with the file's pre-tokenizer normalise. SentencePiece tokens of equal score, which llama.cpp merges from the
+left, are merged in order of id. The library `tokenizers` may merge the pieces on both sides of a byte that
+the vocabulary lacks. Unused rows of the vocabulary (`[PAD…]`) get no token.
 
-Metadata is untrusted: types, lengths and ids are checked, and anything inconsistent is a `ModelError`.
+Metadata is untrusted: types, lengths and ids are checked, and inconsistencies raise a `ModelError`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _AGAIN = "The file is damaged: download it again, or use the tokenizer of the mo
 def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
     """Write tokenizer.json, tokenizer_config.json and, if there is a template, chat_template.jinja.
 
-    `metadata` must contain long arrays, as from `read_header(…, whole=True)`.
+    `metadata` must contain long arrays: use `read_header(…, whole=True)`.
     """
     for name, value in tokenizer_files(metadata).items():
         write_json(folder / name, value)
@@ -48,7 +48,7 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
 
 
 def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the contents of tokenizer.json and tokenizer_config.json, by the file's name."""
+    """Return the contents of tokenizer.json and tokenizer_config.json, by file name."""
     tokens = _tokens(metadata)
     rule = rules.pre_tokenizer_named(metadata.get("tokenizer.ggml.pre")) if tokens.kind == "gpt2" else None
     special = _special(metadata, tokens)
@@ -225,9 +225,9 @@ _KNOWN, _LONGEST = 1 << 16, 1000  # the most cached words, and their greatest le
 
 @dataclass(frozen=True)
 class TokenCount:
-    """Count tokens with the tokenizer of a tokenizer.json or GGUF file, which each process loads once.
+    """Count tokens with the tokenizer of a tokenizer.json or GGUF file. Each process loads the file once.
 
-    A text over 65,536 characters is counted in parts, which may add a token at each cut.
+    A text over 65,536 characters is counted in parts. Each cut between parts may add a token.
     """
 
     path: Path
@@ -237,12 +237,12 @@ class TokenCount:
         return self.within(text, -1)
 
     def within(self, text: str, limit: int) -> int:
-        """Return the number of tokens in a text, or a quicker upper bound that is at most `limit`."""
+        """Return a text's token count, or a quickly computed upper bound if the bound is at most `limit`."""
         count, most = _loaded(self.path), limit if len(text) <= _PART else -1
         return sum(count(text[i : i + _PART], most) for i in range(0, len(text), _PART))
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return path, bytes and SHA-256 of the tokenizer.json. A GGUF file is converted to one first."""
+        """Return path, size and SHA-256 of tokenizer.json. A GGUF file's tokenizer is converted first."""
         if self.path.name == "tokenizer.json":
             return fingerprint([self.path])
         written = tokenizer_json(self.path).encode()
@@ -294,7 +294,7 @@ def _most_tokens(text: str) -> int:
 
 
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
-    """Return whether texts can be cut at single spaces without a change of their tokens."""
+    """Return whether cutting a text at single spaces does not change the tokens."""
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
     except ModelError:

@@ -1,14 +1,14 @@
 r"""Convert the pre-tokenizers of byte-level BPE between tokenizer.json and llama.cpp's names.
 
-llama.cpp has the rules built in, and a GGUF file names one of them (`tokenizer.ggml.pre`), while
-tokenizer.json spells them out. The table holds the rules of the supported architectures. A rule is recognised
-by its regular expressions, to which the steps `Digits`, `Split` and `ByteLevel` are converted.
+A GGUF file names one of llama.cpp's built-in rules (`tokenizer.ggml.pre`). A tokenizer.json defines a rule by
+the steps `Digits`, `Split` and `ByteLevel`. `PRE_TOKENIZERS` has the rules of the supported architectures as
+regular expressions. The steps of a tokenizer.json are converted to regular expressions to find the rule.
 
-Some differences cannot be avoided. llama.cpp does not normalise to NFC. Its `tekken` ignores marks (`\p{M}`)
-and the case of letters outside ASCII. The libraries know different versions of Unicode, so recent letters may
-count as letters in only one of them.
+Some differences cannot be avoided. llama.cpp does not normalise to NFC. llama.cpp's `tekken` ignores marks
+(`\p{M}`) and the case of letters outside ASCII. The libraries know different versions of Unicode, so only one
+library may treat a recent letter as a letter.
 
-Sources: llama.cpp, src/llama-vocab.cpp (names and their settings); the models' own tokenizer.json.
+Sources: llama.cpp, src/llama-vocab.cpp (names and settings); the tokenizer.json files of the models.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """One of llama.cpp's rules for splitting texts before BPE."""
+    """A rule of llama.cpp for splitting texts before BPE."""
 
     name: str  # the value of `tokenizer.ggml.pre`
     splits: tuple[str, ...]  # regular expressions; each splits the pieces of the one before
@@ -97,7 +97,7 @@ def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
 
 
 def pre_tokenizer_json(rule: PreTokenizer) -> dict[str, Any]:
-    """Return the field `pre_tokenizer` of a tokenizer.json for a rule, as in models with that rule."""
+    """Return the field `pre_tokenizer` of a tokenizer.json for a rule, as in the models that use the rule."""
     splits = list(rule.splits)
     if regex := splits[-1] == GPT2:
         splits.pop()

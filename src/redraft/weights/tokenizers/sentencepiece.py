@@ -1,10 +1,10 @@
-"""Read a SentencePiece model (`tokenizer.model`): its pieces, and how it treats spaces.
+"""Read a SentencePiece model (`tokenizer.model`): the pieces, and how the model treats spaces.
 
-The file is a protocol buffer. Only a dozen fields are needed, so it is parsed here without a dependency.
-Files are untrusted: every length is checked, and anything inconsistent is a `ModelError`.
+The file is a protocol buffer. Only a dozen fields are needed, so this module parses the file without a
+dependency. Files are untrusted: every length is checked, and inconsistencies raise a `ModelError`.
 
 Format: sentencepiece_model.proto of SentencePiece (field numbers and defaults), and the wire format of
-protocol buffers. The numbers of the piece types are also those of GGUF's `tokenizer.ggml.token_type`.
+protocol buffers. GGUF's `tokenizer.ggml.token_type` uses the same numbers for the types of pieces.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Convert the tokenizer of a Hugging Face folder to the metadata of a GGUF file.
 
 Two kinds are supported: byte-level BPE (Llama 3, Qwen, SmolLM, Mistral Nemo) and SentencePiece BPE (Llama 2,
-Mistral, SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless
-llama.cpp is known to make the same ids as transformers.
+Mistral, SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless llama.cpp is
+known to make the same ids as transformers.
 
 A GGUF file cannot store the flags of added tokens for spaces and whole words, normalisation to NFC, or chat
 templates other than the default. Without a tokenizer.model, SentencePiece scores are derived from the order
-of merges. The ids are then the same if every pair of tokens that forms a token is a merge, as in files made
+of merges. The ids are then the same if every pair of tokens that forms a token is a merge, as in a file made
 from a SentencePiece model. Otherwise, rare texts may be split differently.
 """
 
@@ -27,7 +27,7 @@ MAX_ROWS = 1 << 22  # rows of an embedding: fifteen times the largest vocabulary
 
 
 def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
-    """Return the GGUF keys of a folder's tokenizer, in the order of the file.
+    """Return GGUF metadata for the tokenizer of a folder. `rows` is the number of embedding rows.
 
     An embedding row without a token gets an unused token, `[PAD…]`.
     """

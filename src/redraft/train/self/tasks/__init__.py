@@ -1,4 +1,4 @@
-"""Find the tasks that redraft ships, and tasks in a user's module."""
+"""Find tasks that redraft ships, and tasks in a user's module."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TASKS = {task.name: replace(task, licence="Apache-2.0") for task in _SHIPPED}
 
 
 def find_task(name: str) -> Task:
-    """Return a task by its name if it is shipped, or by `python:module.TASK`.
+    """Return a shipped task by name, or a user's task by `python:module.TASK`.
 
     Raises:
-        UsageError: There is no such task.
+        UsageError: No task has this name.
         CheckError: The module cannot be imported.
     """
     hint = f"Known tasks: {', '.join(TASKS)}; or python:module.TASK (docs/self_tasks.md)."

@@ -1,4 +1,4 @@
-"""Define tasks that are solved step by step in writing: sums, differences, products, totals, dates, times."""
+"""Define tasks to solve step by step in writing: sums, differences, products, totals, dates and times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redraft.train.self.tasks.task import SAID, Task, Values, equal_to
 
 
 def spoiled_number(number: int, rng: Random) -> str:
-    """Return a number with a wrong carry, a replaced digit, two exchanged digits, or a missing digit."""
+    """Return `number` with a wrong carry, a replaced digit, two exchanged digits, or a missing digit."""
     digits = list(str(number))
     place = rng.randrange(len(digits))
     kind = rng.choice(("carry", "carry", "carry", "digit", "exchange", "drop"))

@@ -1,8 +1,8 @@
-"""Define a task: random prompts, a right answer to each, and an exact check that shows its work.
+"""Define a task: random prompts, right answers, and an exact check whose feedback shows the calculation.
 
-A small critic learns to judge by working in writing: it recomputes, states both values, compares them in
-words ("the same", "different"), and only then gives the verdict. When feedback had a tick in place of this
-work, a small model learnt to accept everything.
+A small critic learns to recompute the answer in writing, to state both values, to compare the values in words
+("the same", "different"), and only then to give the verdict. When feedback had a tick in place of the
+calculation, a small model learnt to accept everything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redraft.jobs.licences import UNKNOWN
 Values = Mapping[str, Any]  # the values of an exercise: JSON, for a chain's `meta`
 
 SAID: Mapping[str, Any] = json.loads(Path(__file__).with_name("wordings.json").read_text("utf-8"))
-"""The wordings of the tasks that redraft ships, by their names."""
+"""The wordings of prompts, by the name of a task that redraft ships."""
 
 HELD_OUT = 5  # this many of a task's wordings, the last ones, are kept for testing
 SHOWN = 120  # maximum characters of an answer that feedback quotes
@@ -47,7 +47,7 @@ class Task:
     licence: str = UNKNOWN  # licence of the exercises, for the card of a model trained on them
 
     def example(self, seed: int) -> str:
-        """Return a random prompt, drawn with this seed."""
+        """Return a random prompt. `seed` determines the prompt."""
         rng = Random(seed)
         return rng.choice(self.wordings).format(**self.draw(rng))
 
@@ -58,7 +58,7 @@ def plain(answer: str) -> str:
 
 
 def quoted(answer: str) -> str:
-    """Return an answer as feedback quotes it: on one line, and shortened."""
+    """Return an answer on one line and shortened, to be quoted in feedback."""
     text = plain(answer) or "nothing"
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
@@ -70,7 +70,7 @@ def equal_to(
 
     Args:
         right: Returns the right answer.
-        work: Returns the steps to find that answer, in writing.
+        work: Returns the calculation of the right answer, as text.
     """
 
     def judge(values: Values, answer: str) -> Judged:
