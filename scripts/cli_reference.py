@@ -145,7 +145,8 @@ def example_of(kind: CheckKind, folder: str) -> Check:
 def said(value: object) -> str:
     """Return the first line of a docstring as a table cell."""
     text = (inspect.getdoc(value) or "").split("\n")[0].removesuffix(".")
-    text = text.removeprefix("Return `lost` ").removeprefix("A `Form` that steers a model ")
+    for prefix in ("Return `lost` ", "A `Form` that steers a model ", "A schema of "):
+        text = text.removeprefix(prefix)
     return f"{text[:1].lower()}{text[1:]}" if text[1:2].islower() else text
 
 

@@ -48,7 +48,7 @@ class AllOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """The joined `Form`s of the parts, without conflicting `Form`s."""
+        """A `Form` that steers a model to pass all parts, except parts whose forms conflict."""
         form, _ = joined((part.name, form) for part in self.parts if (form := form_of(part)))
         return form
 
@@ -80,7 +80,7 @@ class AnyOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """The `Form` of the first part that has a `Form`, or None."""
+        """A `Form` that steers a model to pass the first part that can steer, or None."""
         return next(filter(None, map(form_of, self.parts)), None)
 
     def prefix(self, text: str) -> Prospect:

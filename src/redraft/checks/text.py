@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that steers a model to avoid the phrase; None for `lacks[part]`, except for marks."""
+        """A `Form` that steers a model to avoid the phrase. For `lacks[part]`, only marks steer."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
