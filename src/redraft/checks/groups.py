@@ -80,7 +80,7 @@ class AnyOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that steers a model to pass the first part that can steer, or None."""
+        """A `Form` that steers a model to pass the first part that can steer."""
         return next(filter(None, map(form_of, self.parts)), None)
 
     def prefix(self, text: str) -> Prospect:
