@@ -29,7 +29,7 @@ except ModuleNotFoundError:
 
 
 class Tools:
-    """The tools `ask` and `check`. The model is opened at the first question, and closed with `stack`."""
+    """The tools `ask` and `check`. The first question opens the model, and `stack` closes the model."""
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self._settings, self._stack = settings, stack

@@ -42,7 +42,7 @@ def chains(request: pytest.FixtureRequest) -> list[Chain]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Generate the answers before the body of a marked test runs."""
+    """Generate answers before a marked test runs. Fail the test if too few answers pass."""
     if mark := pyfuncitem.get_closest_marker("redraft"):
         from redraft.errors import RedraftError
 
