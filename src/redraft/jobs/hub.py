@@ -1,7 +1,7 @@
 """Fetch models and datasets from the Hugging Face hub, and raise redraft's errors.
 
-Code in a repository is never fetched or run. Files are stored in huggingface_hub's cache, which other
-programs share. Offline, only the cache is used. `HF_HOME` sets the cache's folder, `HF_ENDPOINT` the hub's address.
+Code in a repository is never fetched or run. Files are stored in the cache of huggingface_hub. Offline, only
+the cache is used. `HF_HOME` sets the cache's folder, and `HF_ENDPOINT` sets the hub's address.
 
 The configurations and splits of a dataset may share questions. So if the file names show several, the user
 must choose one.

@@ -118,7 +118,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         is_last: Callable[[dict[str, Any]], bool] = lambda _: True,
         on_found: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        """Open and lock the file, remove an incomplete end, and find finished items. Arguments are as in `Job`.
+        """Open and lock the file, cut off an incomplete result, and find the finished items.
 
         Raises:
             OutputError: The file cannot be written, is in use by another process, was made with other
