@@ -139,7 +139,7 @@ def task_named(name: str) -> Task:
 
 
 def task_of(name: str, *, run_code: bool = False) -> Task:
-    """Return the task with this name. If it runs the model's programs, require `run_code` and a sandbox."""
+    """Return the task with this name. Tasks that run the model's programs need `run_code` and a sandbox."""
     task = task_named(name)
     if task.runs_code:
         if not run_code:
@@ -181,22 +181,22 @@ def unanswered(record: Chain) -> Chain:
 
 
 def is_answer(step: Step) -> bool:
-    """Return whether a step is an answer. An echo or an empty text is not, and fails every check."""
+    """Return whether a step is an answer, not an echo or an empty text, which fail every check."""
     return not step.echo and not is_blank(step.answer)
 
 
 def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
-    """Yield a chain for each empty answer in the `.errors.jsonl` of an output, unless its id is in `done`."""
+    """Yield a chain for each empty answer in an output's `.errors.jsonl`, except for ids in `done`."""
     for name, failure in failures(file).items():
         if failure["error"] == "EmptyReply" and name not in done:
             yield unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
 
 
 async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
-    """Return a chain with the truth about each of its answers in `meta["eval"]`.
+    """Return a chain with the check results of each answer in `meta["eval"]`.
 
     The field contains the task, the record's groups, and the check results of each step and of each draft
-    that was not chosen. If the task has a loose score, the field also lists which checks each step passes
+    that was not chosen. If the task has a loose score, the field also lists the checks that each step passes
     loosely.
     """
     task = task_named(name)
