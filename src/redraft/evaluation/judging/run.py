@@ -63,7 +63,7 @@ class JudgeRun:
 
     @classmethod
     def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
-        """Return the run for these settings. Unless the judge is `named`, the config file chooses the judge."""
+        """Return the run for these settings. Unless the judge is `named`, the config file names the judge."""
         model = settings.get("model") or "default"
         if not named:
             model = load_config().defaults.get("judge", model)
@@ -219,7 +219,7 @@ def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywo
     Args:
         answers: A file of answers or chains, or a pair of files for a model and an opponent.
         output: The file for the reviews.
-        **options: As listed below, all optional. `model` is the judge.
+        **options: As listed below; all are optional. `model` is the judge.
 
     Raises:
         UsageError: An option is unknown, or two options conflict.
