@@ -42,5 +42,5 @@ def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def listed(ids: Sequence[str], most: int = 20) -> str:
-    """Join the first ids with commas; add `…` if there are more than `most`."""
+    """Join the first `most` ids with commas, and add `…` if ids are left out."""
     return ", ".join(ids[:most]) + " …" * (len(ids) > most)

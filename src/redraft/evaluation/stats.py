@@ -1,4 +1,4 @@
-"""Estimate figures over questions, each figure with its 95 % interval.
+"""Estimate figures over questions, each figure with a 95 % interval.
 
 Questions are the random sample: each question is resampled with all reviews, because two reviews of the same
 question are not independent. Figures are functions of sums over questions, so that a resample costs one
@@ -57,7 +57,7 @@ Figure = Callable[[Numbers], Numbers]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval.
+    """A figure and a 95 % interval.
 
     The value is NaN if nothing was counted. For figures without bounds, the ends are also NaN if there is
     only one question or all questions agree.
@@ -193,14 +193,14 @@ def _columns(*columns: Sequence[float]) -> Numbers:
 
 
 def ratio_of(sums: Numbers) -> Numbers:
-    """Return the first column's sum divided by the second's."""
+    """Return the first column's sum divided by the second column's sum."""
     return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 def mean(
     values: Sequence[float], clusters: Sequence[Hashable] | None = None, bounds: Bounds | None = None
 ) -> Estimate:
-    """Estimate a mean. `bounds` are its lowest and highest possible values."""
+    """Estimate a mean. `bounds` are the lowest and highest possible values."""
     rows = _columns(values, np.ones(len(values)).tolist())
     return Bootstrap(clustered(rows, clusters)).estimate(ratio_of, bounds)
 
@@ -263,8 +263,8 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
     from random sign flips, and is `LEAST` if no flip was as extreme. With a NaN, the p-value is NaN.
 
     Sources: McNemar, Psychometrika 12 (1947), 153; Fisher, The Design of Experiments (1935), §21. Counting
-    the observed signs among the random ones keeps the level: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol.
-    9 (2010), 39.
+    the observed signs among the random signs keeps the level: Phipson and Smyth, Stat. Appl. Genet. Mol.
+    Biol. 9 (2010), 39.
     """
     table = _columns(before, after)
     gaps = table[:, 1] - table[:, 0]
@@ -365,7 +365,7 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
 
     Args:
         wins: The share of wins on each question, 0 to 1; a tie counts as half.
-        lengths: The length of the model's answer minus its opponent's for each question, in any unit.
+        lengths: The length of the model's answer minus the opponent's, for each question, in any unit.
     """
     y, gap = np.asarray(wins, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
     if len(y) < 3 or gap.std() == 0 or y.std() == 0:

@@ -223,7 +223,7 @@ class Booth:
 
 
 class PageVotes:
-    """Votes from the page of `redraft serve`, where people compare two models on their own questions.
+    """Votes from the page of `redraft serve`, where people ask two models and compare the answers.
 
     A vote contains the question and both answers, which are stored nowhere else.
     """
@@ -241,8 +241,8 @@ class PageVotes:
             id: The unique id of the question.
             voter: The voter's name.
             bad: Whether both answers are bad.
-            **vote: `question`; `answers` and `names` in the randomly drawn order in which they were shown;
-                `winner`; and `swapped`, whether the first model was shown second.
+            **vote: `question`; `answers` and `names` in the random order shown to the voter; `winner`; and
+                `swapped`, whether the first model was shown second.
         """
         told = {name: vote[name] for name in ("swapped", "question")} | {"answers": list(vote["answers"])}
         review = Review(

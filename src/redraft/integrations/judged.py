@@ -28,7 +28,7 @@ class Judged(NamedTuple):
 
 
 def checks_of(given: Sequence[Given]) -> tuple[Check, ...]:
-    """Parse checks. Raise a `UsageError` if there are none."""
+    """Parse checks. Raise `UsageError` if the sequence is empty."""
     if not given:
         raise UsageError("there are no checks.", hint='Give some: "words<=50"')
     return parse_checks(given)

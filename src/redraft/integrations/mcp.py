@@ -1,6 +1,6 @@
 """Offer `ask` and `check` as tools of the Model Context Protocol (`redraft mcp`).
 
-A client is not trusted with this machine: it may use only checks that compute on texts. The user who starts
+Clients are not trusted with this machine, and may use only checks that compute on texts. The user who starts
 the server sets the model and all limits.
 """
 

@@ -8,7 +8,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
 
 
 def printable(text: str) -> str:
-    """Replace the characters of a text that could control a terminal or a page."""
+    """Replace characters that could control a terminal or a page."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 

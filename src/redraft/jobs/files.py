@@ -3,7 +3,7 @@
 A model's folder is untrusted, because links in the folder may point to any file of the user. A folder for
 outputs may be shared, so another user may have created a file or link with the name of redraft's lock.
 Therefore files outside a model's folder are not read, redraft's lock files are never opened through links,
-and outputs are synced before they are renamed. Changes to a folder during a read are not covered.
+and new files are synced before renaming. Changes to a folder during a read are not covered.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def create(path: Path) -> BinaryIO:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a temporary file with a random name. After the `with` block, sync it and rename it to `path`.
+    """Yield a temporary file. After the `with` block, sync the file to the disk and rename it to `path`.
 
     If `path` is a link, the link is replaced, not the link's target.
     """
@@ -229,7 +229,7 @@ def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
 
 @contextmanager
 def written_to(folder: Path, what: str, hint: str) -> Iterator[None]:
-    """Create a folder, and turn an `OSError` in the `with` block, which writes `what`, into `OutputError`."""
+    """Create a folder for a `with` block. Turn an `OSError` into `OutputError` with `what` and `hint`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

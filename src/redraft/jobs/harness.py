@@ -48,7 +48,7 @@ class _Item(Protocol):
 T = TypeVar("T", bound=_Item)
 
 Work = Callable[[T], Awaitable[list[str] | None]]
-"""Process an item and return the lines of its result. Return None to leave the item unfinished."""
+"""A function that processes an item, and returns lines of JSON, or None to leave the item unfinished."""
 
 
 @dataclass
@@ -99,7 +99,7 @@ class Session:
 
 
 Start = Callable[[Session], AbstractAsyncContextManager[Work[T]]]
-"""Return a context that opens resources, such as a model, and yields the function that processes an item."""
+"""A function that returns a context manager, which opens resources, such as a model, and yields a `Work`."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """The items to process, the output for their results, and the limits."""
+    """The items to process, the output for the results, and the limits."""
 
     # Returns all items, in the same order each time. Called twice: to count the items, and to process
     # them. With a goal, it is called once.

@@ -3,8 +3,7 @@
 Code in a repository is never fetched or run. Files are stored in the cache of huggingface_hub. Offline, only
 the cache is used. `HF_HOME` sets the cache's folder, and `HF_ENDPOINT` sets the hub's address.
 
-The configurations and splits of a dataset may share questions. So if the file names show several, the user
-must choose one.
+Configurations and splits of a dataset may share questions. If a dataset has several, the user must choose.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class Cached:
 
 
 def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
-    """Choose a GGUF file or the parts of one. `selects` is a quantisation (Q4_K_M), a file name or None."""
+    """Choose a GGUF file, with all parts. `selects` is a quantisation (Q4_K_M), a file name or None."""
     ggufs = sorted(name for name in files if _is_model(name))
     firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
     wanted = selects or PREFERRED
@@ -103,7 +102,7 @@ def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
     free. `memory` is the number of bytes that the model needs, or 0 if only the file's size is known.
 
     Raises:
-        ModelError: The repository or file does not exist or may not be read, the checksum is wrong, or the
+        ModelError: The repository or file does not exist or is not accessible, the checksum is wrong, or the
             hub cannot be reached and the file is not cached.
     """
     from huggingface_hub import try_to_load_from_cache as in_cache
@@ -160,7 +159,7 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
     """Fetch the weights, configuration and tokenizer of a model, delta or adapter, unless cached.
 
     Raises:
-        ModelError: The repository does not exist, may not be read or has no usable weights, or the hub
+        ModelError: The repository does not exist, is not accessible or has no usable weights, or the hub
             cannot be reached and the files are not cached.
     """
     kinds = (SAFE, PICKLED) if pickle else (SAFE,)
@@ -287,7 +286,7 @@ def is_dataset_name(text: str) -> bool:
 
 
 def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
-    """Fetch files of a dataset, unless they are in the cache.
+    """Fetch files of a dataset, unless cached.
 
     Args:
         name: `org/name`.

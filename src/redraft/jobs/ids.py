@@ -37,7 +37,7 @@ class IdSet:
         return self._table[self._slot(digest)] == digest
 
     def add(self, item_id: str) -> bool:
-        """Add an id. Return whether it is new."""
+        """Add an id. Return whether the id is new."""
         digest = digest_of(item_id)
         slot = self._slot(digest)
         if self._table[slot] == digest:

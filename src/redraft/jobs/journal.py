@@ -5,10 +5,10 @@ received reply. The reply is synced before the caller gets it, so that nobody pa
 sync takes milliseconds, so a thread syncs all replies that arrived during the last sync together. Several
 processes may use the same file.
 
-SQLite's own sync would delay every reply. So SQLite syncs only when it moves the log into the database
+SQLite's sync would delay every reply. So SQLite syncs only when it moves the log into the database
 (`synchronous = NORMAL`), and this module syncs the log `-wal`.
 
-The journal stores JSON and does not depend on models: `redraft.engines.wrapped` stores replies in it.
+The journal stores JSON and does not depend on models. `redraft.engines.wrapped` stores replies in a journal.
 Replies are compressed, because most of a reply is the same few field names, repeated for each token.
 """
 
@@ -38,7 +38,7 @@ _PAGE = 8192  # bytes of a page: rows of 1 to 4 kB would waste much of SQLite's 
 
 
 def key_of(asked: Any) -> str:
-    """Return the key of a request: the SHA-256 of its canonical JSON, as hexadecimal digits.
+    """Return the key of a request: the SHA-256 of the request's canonical JSON, as hexadecimal digits.
 
     Args:
         asked: The request as JSON values and sets, with everything that may change the reply.

@@ -107,7 +107,7 @@ def being_written(path: Path, run: RunFile) -> InUse:
 
 
 class Ledger(AbstractContextManager["Ledger"]):
-    """An open output file, to which one process adds results."""
+    """An open output file, to which one process adds results. See `Job` for the arguments."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ _SETS = {"AVX2": {"avx2"}, "AVX-512": {"avx512f"}, "VNNI": {"avx512_vnni", "avx_
 
 
 def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, bool] | None:
-    """Return which instruction sets an x86 processor has. Return None if the system does not report flags."""
+    """Return which instruction sets an x86 processor has. Return None if /proc/cpuinfo has no flags."""
     try:
         lines = cpuinfo.read_text("utf-8").splitlines()
     except (OSError, ValueError):
@@ -43,7 +43,7 @@ def lacks_avx2() -> bool:
 
 
 def many_streams(has: Mapping[str, bool] | None) -> int:
-    """Return the least number of streams at which OpenVINO is faster. `has` comes from `instructions`.
+    """Return how many streams make OpenVINO faster than llama.cpp. `has` comes from `instructions`.
 
     Measured with the default model: OpenVINO's tokens per second divided by llama.cpp's. On one thread with
     AVX-512 and VNNI: 0.9 with 1 stream, 2.0 with 4, 2.4 with 8. On two cores with only AVX2: 0.5 with 1
@@ -80,7 +80,7 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def libc() -> Any:
-    """Return the C library. Some of its functions exist only on Linux."""
+    """Return the C library. Some functions exist only on Linux."""
     import ctypes
 
     return ctypes.CDLL(None if os.name == "posix" else "msvcrt")

@@ -1,7 +1,7 @@
 """Find and load plugins of redraft and other packages: engines, checks, rewards, formats, tasks, commands.
 
-A package declares its plugins as entry points; `pyproject.toml` lists redraft's. The names are read from the
-packages' metadata, and a plugin is imported only when it is used. See docs/extending.md for an example.
+Packages declare plugins as entry points, as in redraft's `pyproject.toml`. The names are read from package
+metadata, and a plugin is imported only when it is used. See docs/extending.md for an example.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ KINDS: Mapping[str, str] = {
     "redraft.tasks": "redraft.evaluation.tasks.tasks:Task",
     "redraft.commands": "collections.abc:Callable",
 }
-"""The type of the plugins in each group."""
+"""Maps each group to the type of the group's plugins."""
 
 
 class PluginError(UsageError):

@@ -85,7 +85,7 @@ class ProgressLine:
         return printable(" · ".join(filter(None, self.parts())))  # a server's text may be in it
 
     def update(self, *, now: bool = False) -> None:
-        """Show the line if it is due; with `now`, always."""
+        """Show the line if an update is due or `now` is True."""
         if self._quiet:
             return
         seconds = self.seconds
@@ -155,7 +155,7 @@ class ItemProgress(ProgressLine):
         self.current: list[str] = []  # ids of the active items, in the order of their start
 
     def update(self, *, now: bool = False) -> None:
-        """Show the line if it is due; with `now`, always."""
+        """Show the line if an update is due or `now` is True."""
         if self.on_update is not None:
             self.on_update()
         super().update(now=now)

@@ -1,4 +1,4 @@
-"""Record the provenance of an output in `OUT.run.json`: its settings, its input, and each session.
+"""Record the provenance of an output in `OUT.run.json`: settings, input, and each session.
 
 Only the same command with the same settings and input may add to an output, so that all results are
 comparable. The input may have new lines at the end, but the earlier lines must be the same, because ids are
@@ -49,7 +49,7 @@ class Provenance:
 
 
 class RunFile:
-    """The file `OUT.run.json`. Only the session that has locked the output writes to it.
+    """The file `OUT.run.json`. Only the session that has locked the output writes to this file.
 
     Two arguments are used in hints of error messages: `elsewhere` names another output, and `start_over`
     says how to start over (by default, by deleting the output).
@@ -172,7 +172,7 @@ def fingerprint(
 
     Args:
         files: The files.
-        name: The recorded name. It defaults to the path of the first file.
+        name: The recorded name. The default is the path of the first file.
         lengths: The number of bytes to read from a file, if not all.
     """
     name = name or ("standard input" if str(files[0]) == "-" else str(files[0]))

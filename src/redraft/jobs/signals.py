@@ -1,4 +1,4 @@
-"""On Ctrl-C or SIGTERM, end the work between two lines of its output, or after the current step.
+"""On Ctrl-C or SIGTERM, end the work between two lines of output, or after the current step.
 
 SIGKILL cannot be caught, but does not damage outputs.
 """
@@ -36,7 +36,7 @@ class EndedBySignal(KeyboardInterrupt):
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine like `asyncio.run`, but cancel it on a signal. A second signal cancels the clean-up.
 
-    If a loop is already running, as in a notebook, the coroutine runs in a new thread until Ctrl-C.
+    If a loop is already running, as in a notebook, the coroutine runs in a new thread and ends at Ctrl-C.
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001  (the public one raises)
         return _run_in_thread(work)

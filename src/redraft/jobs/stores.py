@@ -1,7 +1,7 @@
 """Work on files in object stores, such as `s3://bucket/out.jsonl`, through copies on this machine.
 
 All paths that fsspec supports are accepted; `s3://` and `gs://` need an extra. Inputs and existing outputs
-are downloaded before the work. After the work, outputs are uploaded with their run record, errors and
+are downloaded before the work. After the work, outputs are uploaded with the run record, errors and
 journal. A killed run resumes on the same machine from the copy in `~/.cache/redraft/stores`.
 """
 

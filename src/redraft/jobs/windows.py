@@ -55,7 +55,7 @@ def open_file(path: str, flags: int) -> int:
 
 
 def lock(handle: int, *, wait: bool, shared: bool) -> None:
-    """Lock an open file until it is closed. Raise `BlockingIOError` if another process holds the lock."""
+    """Lock an open file until closed. Raise `BlockingIOError` if another process holds the lock."""
     how = (0 if shared else _EXCLUSIVE) | (0 if wait else _FAIL_IMMEDIATELY)
     place = _Overlapped(OffsetHigh=_FAR)
     file = wintypes.HANDLE(msvcrt.get_osfhandle(handle))

@@ -166,7 +166,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The verdicts of feedback, compared with the right verdicts on the answers."""
+    """The verdicts of feedback on answers that are known to be right or wrong."""
 
     IN_JSON: ClassVar = "total unknown precision recall balanced"
 

@@ -1,6 +1,6 @@
 """Make the runs of `redraft diagnose --tasks`: each model answers each task, by strategy and seed.
 
-    DIR/runs.json                         the models and tasks, by the names of their folders
+    DIR/runs.json                         the models and tasks, by folder name
     DIR/tasks/add.jsonl                   copies of the task files that were answered
     DIR/runs/MODEL/TASK/seed-0/revise-2.jsonl  a run, in the format of `redraft eval`
     DIR/runs/MODEL/TASK/seed-0/pairs.reviews-2.jsonl  reviews of --judge, in the format of `redraft judge`
@@ -45,7 +45,7 @@ PLAN, RUNS = "runs.json", "runs"
 
 @dataclass(frozen=True)
 class TaskFile:
-    """A task and its file."""
+    """A task and the file with the task's records."""
 
     name: str  # used for its folder and in tables
     task: str  # the name of a `redraft.tasks` plugin

@@ -60,7 +60,7 @@ CONTROLS = ("blind", "shuffled")  # ways that only measure the effect of feedbac
 
 @dataclass(frozen=True)
 class Table:
-    """All figures, in the order in which the page shows them."""
+    """All figures, in the order of the page."""
 
     cells: Sequence[Curves]  # first over `ALL`, for each model with several tasks; then for each task
     comparisons: Sequence[Versus]  # comparisons over all tasks come first
@@ -72,7 +72,7 @@ class Table:
 
 
 def table_of(folder: Path, by: Cost = "tokens") -> Table:
-    """Return the figures of a folder at equal cost. Raise `UsageError` if it contains no finished runs."""
+    """Return the figures of a folder at equal cost. Raise `UsageError` if there are no finished runs."""
     plan, cells, over, remarks = read_plan(folder), list[Curves](), list[Curves](), list[str]()
     for name, model in plan["models"].items():
         of_model = []

@@ -230,7 +230,7 @@ def _grade(item: ReviewItem, judge: str, prompt_id: str, reply: Reply) -> dict[s
 
 @dataclass
 class ReviewTally:
-    """Counts of reviews, including those of earlier runs."""
+    """Counts of reviews, including reviews of earlier runs."""
 
     reviews: int = 0
     same: int = 0  # ties of identical texts, which are not counted as reviews

@@ -1,4 +1,4 @@
-"""Match the answers of models by question (`question_id` or, without it, the record's id), for a judge.
+"""Match the answers of models by question, for a judge. The key is `question_id` or else the record's id.
 
 Answers without a match are an error, because figures from half of the questions, or from answers to different
 questions, would look right but be wrong.

@@ -3,7 +3,7 @@
 Reading and writing a review preserves unknown fields and numeric ids. A line of MT-bench's pair judgements
 becomes two reviews, one for each order. Grades have the format of MT-bench's single judgements.
 
-If a record has no field for scores or a verdict, they are parsed from its text, and never made up. Judges are
+If a record has no field for scores or a verdict, the text is parsed. Scores are never guessed. Judges are
 asked for two numbers on the first line or in brackets at the end. The text may also quote answers, which may
 contain numbers, tuples and scores.
 """

@@ -29,7 +29,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-a
 
 
 def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:
-    """Return a complete page, with `below` under its title and `made` in its footer."""
+    """Return a complete page, with `below` under the title and `made` in the footer."""
     scripts = ("elements.js", "diff.js", "browse.js") if any(part.records for part in parts) else ()
     texts = {"title": title, "below": below, "parts": parts, "made": made}
     return filled("page.html", ("page.css",), scripts, **texts)

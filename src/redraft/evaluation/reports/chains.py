@@ -1,4 +1,4 @@
-"""Write a page that shows each chain as a timeline of its drafts, with feedback and changes.
+"""Write a page that shows each chain as a timeline of drafts, with feedback and changes.
 
 The page contains an index of all chains, and the chains in compressed blocks. `chains.js` of `pages` unpacks
 a block only to show or search a chain, so even a page of 100,000 chains opens at once. A report's page links

@@ -1,4 +1,4 @@
-"""Compute figures from reviews: a model's results against its opponent, and the biases of the judge.
+"""Compute figures from reviews: a model's results against an opponent, and the biases of the judge.
 
 Judges favour answers by position. So a question counts only with readable reviews in both orders, and a model
 wins a question only by winning in both orders. If no question has both orders, all questions count, and the
@@ -173,7 +173,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The comparison of a model with its opponent."""
+    """The comparison of a model with an opponent."""
 
     IN_JSON: ClassVar = (
         "model opponent whole.questions whole.ratio whole.win_rate whole.reviews whole.both sums p drawn "
@@ -229,7 +229,7 @@ class Comparison:
         return self._result(self.sample)
 
     def by_category(self, questions: Mapping[str, AskedQuestion]) -> dict[str, Result]:
-        """Map each category to its result, in the order of `questions`. Return {} without questions."""
+        """Map each category to the model's result, in the order of `questions`; {} without questions."""
         places: dict[str, list[int]] = {question.category: [] for question in questions.values()}
         for place, question_id in enumerate(self.question_ids if questions else ()):
             places[questions[question_id].category].append(place)
@@ -336,7 +336,7 @@ def _win_rate(sums: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one model leads another when both face the same opponent on the same questions."""
+    """A model's lead over another model, against the same opponent on the same questions."""
 
     model: str
     other: str
@@ -345,7 +345,7 @@ class Difference:
 
 
 def difference(model: Comparison, other: Comparison) -> Difference | None:
-    """Return the difference of two models' ratios, paired by question; None if they share no question."""
+    """Return the difference of two models' ratios, paired by question; None without shared questions."""
     places = {question_id: place for place, question_id in enumerate(other.question_ids)}
     pairs = [(place, places[id_]) for place, id_ in enumerate(model.question_ids) if id_ in places]
     if not pairs or model.whole.ratio is None or other.whole.ratio is None:

@@ -48,7 +48,7 @@ def opened(path: Path) -> Input:
 
 
 def record_kind(record: Any, where: str) -> Kind:
-    """Return the kind of a file from its first record. Raise `RecordError` if no report can read it."""
+    """Return the kind of a file, given the first record. Raise `RecordError` if no report reads this kind."""
     if not isinstance(record, Mapping):
         raise RecordError(f"{where}: the record is {shown(record)}, which no report can read.", hint=_HINT)
     if "g1_winner" in record or "answer1_id" in record:

@@ -27,7 +27,7 @@ AnyReport = Report | GradeReport | RunReport
 _SIGNS = {1: "won", 0: "tied", -1: "lost"}
 
 Entry = dict[str, Any]
-"""A record as `browse.js` shows it: `about`, `question`, `row` for the list, `kind` for its colour, `kinds`
+"""A record for `browse.js`: `about`, `question`, `row` for the list, `kind` for the colour, `kinds`
 to filter by, `answers` (`name`, `text`, and an optional link `chain`), and `notes` on the answers (`kind`,
 `title`, `by`, `text` or null)."""
 

@@ -64,7 +64,7 @@ class Run:
 
 @dataclass
 class Shown:
-    """A record for the page, with its chains in all runs."""
+    """A record for the page, with the record's chains in all runs."""
 
     question: str
     category: str

@@ -206,7 +206,7 @@ def truth_of(chain: Chain) -> Truth | None:
 
 
 def results_of(chain: Chain) -> Sequence[Judged]:
-    """Return the best answer's results of the task's checks or, without a task, of the chain's checks.
+    """Return the results of the task's checks or, without a task, the chain's checks on the best answer.
 
     All results fail for an echo or an empty text (`is_answer`), and for a task's chain without a best answer.
     """

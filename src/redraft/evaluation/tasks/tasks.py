@@ -1,6 +1,6 @@
-"""Define tasks (plugins of `redraft.tasks`): the prompts for their records, and the checks for answers.
+"""Define tasks (plugins of `redraft.tasks`): the prompts for records, and the checks for answers.
 
-The published files are read unchanged. The prompts use redraft's own wording, without examples. The results
+The published files are read unchanged. The prompts use redraft's wording, without examples. The results
 of a task's checks are stored in the chain's `meta["eval"]`, apart from the results of the guiding checks.
 """
 
@@ -32,7 +32,7 @@ UNSCORED = "any prompts"  # the name of a task without checks, for a judge. No p
 
 @dataclass(frozen=True)
 class Task(Kind):
-    """A task: the prompts for its records, and the checks that score the answers."""
+    """A task: the prompts for records, and the checks that score the answers."""
 
     has: str  # the fields that its records should have, as text for errors
     checks: Callable[[str, Chain], Sequence[Check]]  # returns the scoring checks for (gold answer, record)
@@ -121,7 +121,7 @@ _UNSCORED = Task("a `prompt` alone. With checks, leave out --judge", lambda _, r
 
 
 def task_named(name: str) -> Task:
-    """Return the task with this name. Raise `UsageError` if there is none."""
+    """Return the task with this name. Raise `UsageError` for an unknown name."""
     if name == UNSCORED:
         return _UNSCORED
     known = plugins("redraft.tasks")
@@ -176,7 +176,7 @@ def asked(
 
 
 def unanswered(record: Chain) -> Chain:
-    """Return a record's chain with an empty answer as its only step."""
+    """Return a record's chain with an empty answer as the only step."""
     return record.model_copy(update={"steps": (Step(answer=""),), "best": 0})
 
 
