@@ -258,7 +258,7 @@ def reviews_in(folder: Path) -> Iterator[Review]:
 
 
 def preferences(file: Path) -> dict[str, float]:
-    """Map ids to 1 if the answer in `file` beat the single answer in both orders, -1 if it lost, else 0."""
+    """Map ids to 1 if `file`'s answer beat the single answer in both orders, -1 if beaten twice, else 0."""
     said, found = dict[Any, int](), dict[str, float]()
     for review in reviews_in(file.parent):
         first, second = review.score or (0, 0)  # an unreadable review is a tie
