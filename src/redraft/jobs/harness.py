@@ -82,7 +82,7 @@ RunEvent = RunProgress | RunMessage
 
 @dataclass(frozen=True)
 class Session:
-    """The state of a run, shared by all tasks that process items."""
+    """The state of a run, shared by all workers."""
 
     unfinished: Unfinished
     progress: ItemProgress

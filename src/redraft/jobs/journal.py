@@ -2,8 +2,8 @@
 
 A journal is one SQLite file in WAL mode. A reply is written at once, so that a killed process loses no
 received reply. The reply is synced before the caller gets it, so that nobody pays twice after a power cut. A
-sync takes milliseconds, so a thread syncs all replies that arrived during the last sync together. Several
-processes may use the same file.
+sync takes milliseconds, so one sync in a thread covers all replies that arrived during the previous sync.
+Several processes may use the same file.
 
 SQLite's sync would delay every reply. So SQLite syncs only when it moves the log into the database
 (`synchronous = NORMAL`), and this module syncs the log `-wal`.

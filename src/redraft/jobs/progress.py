@@ -1,4 +1,4 @@
-"""Show progress: a line that is redrawn on a terminal, or else a line after 3 seconds and every 15 seconds.
+"""Show progress: on a terminal, a line that is redrawn; elsewhere, lines after 3 seconds and then every 15.
 
 Rates and the time left do not include earlier runs.
 """

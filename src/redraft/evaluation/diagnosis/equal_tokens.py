@@ -272,7 +272,7 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if no run revises.
 
-    The first seed determines the strategies. Seeds with missing runs are left out, and so are missing items.
+    The first seed determines the strategies. Seeds that lack runs, and items that a run lacks, are left out.
     """
     by_seed: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):

@@ -173,7 +173,7 @@ _GIVE = "Give chains: the output of redraft eval or redraft answer."
 
 
 def known(chains: Iterable[Chain]) -> Material:
-    """Find out which answers are right from `meta["eval"]` or, if no chain has it, from the checks."""
+    """Find out which answers are right from `meta["eval"]` or, if no chain has it, the chains' checks."""
     found = list(chains)
     read = _told if any(_about(chain) for chain in found) else _own
     good, left_out = [], dict[str, list[str]]()

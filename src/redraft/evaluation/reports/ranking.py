@@ -2,8 +2,8 @@
 
 A model's probability of winning is a logistic function of the lead in strength. A tie is half a win for both.
 
-Source: Bradley and Terry, Biometrika 39 (1952), 324. Unlike the source, a penalty keeps the strength of a
-model that always wins finite.
+Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty, which the source lacks, keeps the strength
+of a model that always wins finite.
 """
 
 from __future__ import annotations

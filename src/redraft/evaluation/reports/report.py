@@ -1,4 +1,4 @@
-"""Make the report of `redraft report` for a kind of records, and render the report's page."""
+"""Choose the report that fits the kind of records, and render the report's page."""
 
 from __future__ import annotations
 

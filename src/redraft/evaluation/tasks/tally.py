@@ -230,7 +230,7 @@ def outcome_of(chain: Chain) -> bool | None:
     """Return whether a chain's best answer is right or, without a task, passed all checks; None if unknown.
 
     With a task, a chain without a best answer is wrong. Without a task, such a chain is wrong if an answer is
-    an echo. A chain without a task or any text is unknown.
+    an echo, otherwise unknown. A chain with neither task nor text is unknown.
     """
     if truth_of(chain):
         return all_pass(results_of(chain))
