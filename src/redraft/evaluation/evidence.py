@@ -1,7 +1,7 @@
 """Compute evidence that may be checked after every item and is valid at any stopping time.
 
 An e-value is the wealth of a gambler who starts with 1 and bets against a hypothesis. If the hypothesis is
-true, the wealth ever reaches 1/a with probability at most a (Ville's inequality), however often one looks.
+true, the probability that the wealth ever reaches 1/a is at most a (Ville's inequality).
 
 Sources: Ville, Étude critique de la notion de collectif (1939); Waudby-Smith and Ramdas, "Estimating means of
 bounded random variables by betting", JRSS B 86 (2024), 1, for bets on a mean; Krichevsky and Trofimov, IEEE
@@ -19,13 +19,13 @@ from scipy import special
 
 _PARTS = (np.arange(64) + 0.5) / 64
 BETS = special.betaincinv(0.5, 0.5, _PARTS)
-"""Bets, as shares of the wealth at stake. The wealth is split equally among them.
+"""Bets, as shares of the wealth at stake. The wealth is split equally among the bets.
 
-They follow the arcsine law (Krichevsky and Trofimov's mixture). If all values are alike, the largest bet is
-the best, and evenly spaced bets would contain few large ones.
+The bets follow the arcsine law (Krichevsky and Trofimov's mixture). If all values are alike, the largest bet
+is the best, and evenly spaced bets would contain few large bets.
 """
 MIDDLING = special.betaincinv(3.0, 3.0, _PARTS)
-"""Bets on differences between ways: most are near 0.5, which needs a fifth fewer items than `BETS`."""
+"""Bets on differences between strategies. Most bets are near 0.5, so that a fifth fewer items are needed."""
 _HALVINGS = 30  # bisections of the interval that contains a bound, for a precision of 1e-9
 
 
@@ -33,7 +33,7 @@ def log_evidence(values: Sequence[float], mean: float, bets: Any = BETS) -> floa
     """Return the log of the e-value against "the mean is at most `mean`".
 
     Args:
-        values: The drawn values, each at least 0. Their order does not matter.
+        values: The drawn values, each at least 0, in any order.
         mean: The largest mean under the hypothesis, above 0.
         bets: Shares of the wealth to bet, above 0 and below 1.
     """

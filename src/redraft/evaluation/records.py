@@ -20,8 +20,8 @@ def question_id(chain: Chain) -> str:
 def item_of(chain: Chain) -> str:
     """Return the item of a chain. All runs and turns of a question are one item.
 
-    The item is the chain's id; a `question_id` in the record replaces the last part of the id. Further
-    answers to a record (`redraft eval --samples`) belong to the record's item.
+    The item is the chain's id, with the last part replaced by a `question_id` in the record. Further answers
+    to a record (`redraft eval --samples`) belong to the record's item.
     """
     if of := chain.meta.get(SAMPLE_OF):
         return str(of)
@@ -30,17 +30,17 @@ def item_of(chain: Chain) -> str:
 
 
 def text_in_source(chain: Chain, name: str) -> str | None:
-    """Return a field of a chain's source record as text; None if the record lacks it."""
+    """Return a field of a chain's source record as text, or None if the field is missing."""
     value = meta_of(chain, "source").get(name)
     return None if value is None else str(value)
 
 
 def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Return a name for each file: the stem if no other file has it, otherwise the full name."""
+    """Return a name for each file: the stem if unique, otherwise the full name."""
     stems = Counter(stem_of(path) for path in paths)
     return tuple(stem_of(path) if stems[stem_of(path)] == 1 else name_of(path) for path in paths)
 
 
 def listed(ids: Sequence[str], most: int = 20) -> str:
-    """Join the first ids with commas; add `…` if there are more than `most`."""
+    """Join the first `most` ids with commas, and add `…` if ids are left out."""
     return ", ".join(ids[:most]) + " …" * (len(ids) > most)

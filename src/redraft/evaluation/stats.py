@@ -1,10 +1,10 @@
-"""Estimate figures over questions, each figure with its 95 % interval.
+"""Estimate figures over questions, each figure with a 95 % interval.
 
-Questions are the random sample: each is resampled with all of its reviews, because two reviews of the same
+Questions are the random sample: each question is resampled with all reviews, because two reviews of the same
 question are not independent. Figures are functions of sums over questions, so that a resample costs one
 row of a matrix product. With fewer than `FEW` questions, the interval is Student's instead. A proportion of
-independent hits has Wilson's interval, which is valid at 0 % and 100 %, unlike the bootstrap's. Only `holm`
-corrects for several comparisons. Only `scipy.special` is imported: importing `scipy.stats` takes two seconds.
+independent hits has Wilson's interval, which is valid at 0 % and 100 %, unlike a bootstrap interval. Only
+`holm` corrects for several comparisons. `scipy.stats` is not imported, because the import takes two seconds.
 
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13 for percentile intervals and
 ch. 11 for the jackknife; Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician
@@ -57,10 +57,10 @@ Figure = Callable[[Numbers], Numbers]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval.
+    """A figure and a 95 % interval.
 
-    The value is NaN if nothing was counted. The ends are also NaN if there is only one question or all
-    questions agree, but only for figures without given bounds.
+    The value is NaN if nothing was counted. For figures without bounds, the ends are also NaN if there is
+    only one question or all questions agree.
     """
 
     value: float
@@ -79,7 +79,7 @@ _SCALES: dict[Scale, tuple[Figure, Figure]] = {
     "ratio": (np.log, np.exp),
     "correlation": (lambda values: np.arctanh(np.clip(values, -_ALMOST_1, _ALMOST_1)), np.tanh),
 }
-"""The function to each scale and its inverse. For correlations, these are Fisher's z and tanh."""
+"""The function to each scale, and the inverse function: Fisher's z and tanh for correlations."""
 
 
 class Bootstrap:
@@ -88,7 +88,7 @@ class Bootstrap:
     Args:
         rows: The counts of each question, shape [questions, columns].
         draws: The number of resamples.
-        seed: Decides the resamples, which are the same for all tables with equally many questions.
+        seed: The random seed. Tables with the same number of questions get the same resamples.
     """
 
     def __init__(self, rows: npt.ArrayLike, *, draws: int = DRAWS, seed: int = SEED) -> None:
@@ -110,7 +110,7 @@ class Bootstrap:
 
     @property
     def others(self) -> float:
-        """The largest share of all questions that may differ if all seen ones agree (see `estimate`)."""
+        """The largest share of questions that may differ if all seen questions agree (see `estimate`)."""
         return 1 - float(_TAIL ** (1 / self.questions))
 
     def fitted(self, fit: Figure) -> Bootstrap:
@@ -125,10 +125,10 @@ class Bootstrap:
         """Return a figure with its interval: expanded percentiles, or Student's if there are few questions.
 
         Resamples with an undefined figure are left out. If questions are few, and the figure is undefined
-        without one of them, the interval is the whole range between the bounds.
+        without some question, the interval is the whole range between the bounds.
 
-        If all n questions agree, up to 1 - 0.025^(1/n) of the unseen ones may still differ, with 97.5 %
-        confidence. The interval allows for that (Clopper and Pearson, Biometrika 26 (1934), 404).
+        If all n questions agree, up to 1 - 0.025^(1/n) of unseen questions may still differ, with 97.5 %
+        confidence, and the interval is widened (Clopper and Pearson, Biometrika 26 (1934), 404).
 
         Args:
             figure: The function from sums to the figure.
@@ -193,14 +193,14 @@ def _columns(*columns: Sequence[float]) -> Numbers:
 
 
 def ratio_of(sums: Numbers) -> Numbers:
-    """Return the first column's sum divided by the second's."""
+    """Return the first column's sum divided by the second column's sum."""
     return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 def mean(
     values: Sequence[float], clusters: Sequence[Hashable] | None = None, bounds: Bounds | None = None
 ) -> Estimate:
-    """Estimate a mean. `bounds` are its lowest and highest possible values."""
+    """Estimate a mean. `bounds` are the lowest and highest possible values."""
     rows = _columns(values, np.ones(len(values)).tolist())
     return Bootstrap(clustered(rows, clusters)).estimate(ratio_of, bounds)
 
@@ -238,8 +238,8 @@ def proportions(
     """Estimate the share of hits among all trials, from the hits and trials of each row.
 
     The interval is Wilson's if no cluster has more than one trial, otherwise the bootstrap's over clusters.
-    For few clusters it is Wilson's for the effective number of equally large clusters (Kish, Journal of
-    Official Statistics 8 (1992), 183).
+    For few clusters, the interval is Wilson's for the effective number of equally large clusters (Kish,
+    Journal of Official Statistics 8 (1992), 183).
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]
@@ -251,7 +251,7 @@ def proportions(
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Return the exact two-sided p-value of the sign test, for a split at least this uneven."""
+    """Return the exact two-sided p-value of the sign test."""
     changed = wins + losses
     return min(1.0, 2 * float(special.bdtr(min(wins, losses), changed, 0.5))) if changed else 1.0
 
@@ -259,12 +259,12 @@ def sign_test(wins: int, losses: int) -> float:
 def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAWS, seed: int = SEED) -> float:
     """Return the two-sided p-value of the mean difference, by a test that swaps the values of pairs.
 
-    It is exact for pairs of 0 and 1 (McNemar's test) and for few pairs. Otherwise it comes from random sign
-    flips, and is `LEAST` if no flip was as extreme. It is NaN if a value is NaN.
+    The p-value is exact for pairs of 0 and 1 (McNemar's test) and for few pairs. Otherwise the p-value comes
+    from random sign flips, and is `LEAST` if no flip was as extreme. With a NaN, the p-value is NaN.
 
     Sources: McNemar, Psychometrika 12 (1947), 153; Fisher, The Design of Experiments (1935), §21. Counting
-    the observed signs among the random ones keeps the level: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol.
-    9 (2010), 39.
+    the observed signs among the random signs keeps the level: Phipson and Smyth, Stat. Appl. Genet. Mol.
+    Biol. 9 (2010), 39.
     """
     table = _columns(before, after)
     gaps = table[:, 1] - table[:, 0]
@@ -285,7 +285,7 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Correct p-values for their number: without effects, the chance that any is below 5 % is at most 5 %.
+    """Correct p-values for multiple tests. Without effects, any is below 5 % with a chance of at most 5 %.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65.
     """
@@ -354,7 +354,7 @@ def balanced(judged: Sequence[Judged]) -> Estimate:
 
 
 def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estimate:
-    """Estimate the win rate that would result if each answer were as long as its opponent's.
+    """Estimate the win rate that would result if each answer were as long as the opponent's answer.
 
     A logistic regression of wins on tanh(length difference / its standard deviation) gives the estimate at a
     difference of 0. The interval is Wald's, with Huber and White's standard error. Return `NOTHING` for
@@ -365,7 +365,7 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
 
     Args:
         wins: The share of wins on each question, 0 to 1; a tie counts as half.
-        lengths: The length of the model's answer minus its opponent's for each question, in any unit.
+        lengths: The length of the model's answer minus the opponent's, for each question, in any unit.
     """
     y, gap = np.asarray(wins, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
     if len(y) < 3 or gap.std() == 0 or y.std() == 0:
@@ -408,7 +408,7 @@ def logistic(x: Numbers, y: Numbers, weight: Numbers, penalty: float = 0.0) -> N
 def without_nan(values: Any) -> dict[str, Any]:
     """Return a mapping, dataclass or model as JSON values, with None for numbers that are not finite.
 
-    If a class lists attributes in `IN_JSON`, only these are included. Otherwise a dataclass's fields are.
+    Only the attributes listed in a class's `IN_JSON` are included. The default is all fields.
     """
     found: dict[str, Any] = _json(values)
     return found

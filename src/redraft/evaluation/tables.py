@@ -1,4 +1,4 @@
-"""Define the parts of a report, which the terminal and the page both show: titles with rows of figures.
+"""Define the parts of a report for the terminal and the page: titles with rows of figures.
 
 An undefined figure is a dash in a table and null in JSON.
 """
@@ -14,7 +14,7 @@ from redraft.evaluation.stats import LEAST, Estimate
 
 
 class Line(NamedTuple):
-    """A table row of texts: its name, the figure, its interval, and the counts behind it."""
+    """A table row of texts: name, figure, interval, and counts."""
 
     name: str
     value: str = ""
@@ -55,7 +55,7 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
 
 
 def claimed(name: str, other: str, lead: Estimate, level: float, told: str) -> str:
-    """Compare two models in a sentence. They differ if the interval of `lead` excludes `level`."""
+    """Compare two models in a sentence. The models differ if the interval of `lead` excludes `level`."""
     better = "is better than" if lead.low > level else "is not shown to differ from"
     return f"{name} {'is worse than' if lead.high < level else better} {other}: {told}."
 
@@ -66,7 +66,7 @@ def p_value(p: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """Return a p-value with its name: `p = 0.33`."""
+    """Return a p-value as text with a name: `p = 0.33`."""
     return f"p {p_value(p)}" if p == LEAST else f"p = {p_value(p)}"
 
 

@@ -1,10 +1,10 @@
 """Collect blind votes by people on pairs of answers, as in Alpaca's evaluation. The page is in `serve.page`.
 
-Answers are shown without names. Each voter gets their own order of questions and sides. Both are drawn from a
-seed and the names of the output and the voter, so a restart does not change them. Each model is on the left
-in half of the questions. A vote is a review: its judge is the voter, and its text is the voter's note. The
-file has one vote per line. Several voters and processes can add votes at once: each opens the file only to
-read or change it, under a lock file beside it. A vote is on the disk before the next pair is shown.
+Answers are shown without names. Each voter gets a different order of questions and sides, drawn from a seed
+and the names of the output and the voter, so a restart does not change the order. Each model is on the left
+in half of the questions. A vote is a review with the voter as the judge and the voter's note as the text. The
+file has one vote per line. Several voters and processes can add votes at once, because a lock file protects
+each access to the file. A vote is on the disk before the next pair is shown.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class VoteStore:
     """The votes of all voters, in one file."""
 
     def __init__(self, path: Path, provenance: Provenance) -> None:
-        """Open or create the file. Raise `OutputError` if its votes are on other answers."""
+        """Open or create the file. Raise `OutputError` if the file contains votes on other answers."""
         LineFile(path).close()  # raises if the path cannot be used
         self.path = path.resolve()
         with self._open() as (file, lines):
@@ -59,14 +59,14 @@ class VoteStore:
             return Counter(vote["judge"] for vote in map(self._vote, lines))
 
     def add(self, vote: Review) -> bool:
-        """Add a vote. If the voter judged the pair before, keep the earlier vote and return False."""
+        """Add a vote. If the voter has already judged the pair, keep the earlier vote and return False."""
         with self._open() as (file, lines):
             if is_new := all(each["review_id"] != vote.review_id for each in map(self._vote, lines)):
                 file.append(vote.to_json())
         return is_new
 
     def undo(self, voter: str) -> Vote | None:
-        """Remove a voter's last vote from the file and return it. Return None if the voter has no votes."""
+        """Remove and return a voter's last vote. Return None if the voter has no votes."""
         with self._open() as (_, lines):
             for place in reversed(range(len(lines))):
                 vote = self._vote(lines[place])
@@ -115,7 +115,7 @@ def _whole(file: LineFile) -> list[bytes]:
 
 
 WINNERS: Mapping[str, Winner] = {"1": "1", "2": "2", "=": "tie"}
-"""The verdict of each key on the page: the first answer is better, the second, or neither."""
+"""The verdict for each key on the page: first answer better, second answer better, or tie."""
 
 LONGEST_NAME = 100  # characters
 
@@ -131,7 +131,7 @@ def voter_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """A question and its two answers as they are shown, without the answers' names and ids."""
+    """A question with two answers as shown to a voter, without the answers' names and ids."""
 
     id: str  # the vote's id
     questions: tuple[str, ...]  # the turns of the question. The answers to the last turn are judged
@@ -150,7 +150,7 @@ class State:
 
 
 class Ballots:
-    """The pairs for one voter to judge. Only the store records which of them are judged."""
+    """The pairs for a voter to judge. Only the store knows which pairs are already judged."""
 
     def __init__(self, matches: Sequence[Match], store: VoteStore, voter: str, seed: int) -> None:
         self.voter = voter
@@ -223,9 +223,9 @@ class Booth:
 
 
 class PageVotes:
-    """Votes from the page of `redraft serve`, where people compare two models on their own questions.
+    """Votes from the page of `redraft serve`, where people ask two models and compare the answers.
 
-    A vote contains the question and both answers, because they are stored nowhere else.
+    A vote contains the question and both answers, which are stored nowhere else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -233,7 +233,7 @@ class PageVotes:
         self._store: VoteStore | None = None
 
     def add(self, *, id: str, voter: str, bad: bool, **vote: Any) -> bool:  # noqa: A002
-        """Store a vote. If the question already has a vote, keep the earlier one and return False.
+        """Store a vote. If the question already has a vote, keep the earlier vote and return False.
 
         Raise an error if the file contains votes of another kind, or if the voter's name is not valid.
 
@@ -241,8 +241,8 @@ class PageVotes:
             id: The unique id of the question.
             voter: The voter's name.
             bad: Whether both answers are bad.
-            **vote: `question`; `answers` and `names` in the randomly drawn order in which they were shown;
-                `winner`; and `swapped`, whether the first model was shown second.
+            **vote: `question`; `answers` and `names` in the random order shown to the voter; `winner`; and
+                `swapped`, whether the first model was shown second.
         """
         told = {name: vote[name] for name in ("swapped", "question")} | {"answers": list(vote["answers"])}
         review = Review(

@@ -28,14 +28,14 @@ class Judged(NamedTuple):
 
 
 def checks_of(given: Sequence[Given]) -> tuple[Check, ...]:
-    """Parse checks. Raise a `UsageError` if there are none."""
+    """Parse checks. Raise `UsageError` if the sequence is empty."""
     if not given:
         raise UsageError("there are no checks.", hint='Give some: "words<=50"')
     return parse_checks(given)
 
 
 async def judged(checks: Sequence[Check], answer: object, prompt: object = "") -> Judged:
-    """Judge an answer to a prompt, each a text or chat messages. Of an answer, the last message counts."""
+    """Judge an answer: a text, or the last of several chat messages. The prompt may be chat messages too."""
     asked = Prompt(instruction=str(prompt))
     if isinstance(prompt, Sequence) and not isinstance(prompt, str):
         asked = Prompt(messages=tuple(dict(message) for message in prompt))
@@ -51,6 +51,6 @@ def _text_of(reply: object) -> str:
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in a thread, so that the caller may already run an event loop."""
+    """Run a coroutine in a new thread, so that the caller's thread may run an event loop."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()

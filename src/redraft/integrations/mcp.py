@@ -1,6 +1,6 @@
 """Offer `ask` and `check` as tools of the Model Context Protocol (`redraft mcp`).
 
-A client is not trusted with this machine: it may use only checks that compute on texts. The user who starts
+Clients are not trusted with this machine, and may use only checks that compute on texts. The user who starts
 the server sets the model and all limits.
 """
 
@@ -29,7 +29,7 @@ except ModuleNotFoundError:
 
 
 class Tools:
-    """The tools `ask` and `check`. The model is opened at the first question, and closed with `stack`."""
+    """The tools `ask` and `check`. The first question opens the model, and `stack` closes the model."""
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self._settings, self._stack = settings, stack

@@ -1,4 +1,4 @@
-"""A pytest plugin: a test sends a prompt several times, and a share of the answers must pass its checks.
+"""A pytest plugin: a test sends a prompt several times, and a share of the answers must pass the checks.
 
     @pytest.mark.redraft("Describe rain.", checks=["words<=10"], model="default", times=20, share=0.8)
     def test_rain(chains): ...
@@ -42,7 +42,7 @@ def chains(request: pytest.FixtureRequest) -> list[Chain]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Generate the answers before the body of a marked test runs."""
+    """Generate answers before a marked test runs. Fail the test if too few answers pass."""
     if mark := pyfuncitem.get_closest_marker("redraft"):
         from redraft.errors import RedraftError
 
@@ -75,7 +75,7 @@ def _ask(item: pytest.Item, prompt: Any, *, times: int = 10, share: float = 1.0,
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the results, including those of tests that passed."""
+    """Print the results of all marked tests, including passed tests."""
     if found := config.stash[_FOUND]:
         terminalreporter.section("redraft")
         terminalreporter.write_line("\n".join(found))

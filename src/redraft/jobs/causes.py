@@ -1,4 +1,4 @@
-"""Name the causes of failed items for counting, and decide whether an error affects other items too."""
+"""Name the causes of failed items, and decide whether an error affects only one item or the whole job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redraft import errors
 FILTER = re.compile(
     r"content[ _-]?(filter|policy|management|exists risk)|moderation|usage polic|inappropriate content", re.I
 )
-"""Matches the messages of servers that refuse a text because of its content."""
+"""Matches the error messages of content filters."""
 
 UNFIT = "bad prompt"  # the cause of an item that always fails, whatever the model does
 _REFUSED = frozenset({400, 413, 422})  # HTTP statuses by which a server refuses a request for its content
@@ -52,19 +52,19 @@ def is_of_item(error: errors.RedraftError) -> bool:
 
 
 def is_refusal(error: errors.RedraftError) -> bool:
-    """Return whether a server refused a request's content. A wrong model name may give the same status."""
+    """Return whether a server refused a request, such as for the content or a wrong model name."""
     if not isinstance(error, errors.ServerError):
         return False
     return error.status in _REFUSED or (error.status == 403 and is_filtered(error))
 
 
 def is_filtered(error: errors.RedraftError) -> bool:
-    """Return whether a content filter refused a request. Other requests are not affected."""
+    """Return whether a content filter refused a request."""
     return isinstance(error, errors.ServerError) and bool(FILTER.search(error.message))
 
 
 def is_doubtful(error: errors.RedraftError) -> bool:
-    """Return whether an error may concern one item or the whole job. Later items show which."""
+    """Return whether it is unclear if an error concerns one item or the whole job."""
     if isinstance(error, errors.ServerError):
         return error.status not in _REFUSED | _HOPELESS
     return isinstance(error, (errors.EngineTimeout, errors.CheckError))

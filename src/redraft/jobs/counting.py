@@ -4,16 +4,16 @@ import re
 import sys
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Line separators, marks of the writing direction, and control characters except tab and line feed."""
+"""Line separators, bidirectional formatting characters, and control characters except tab and LF."""
 
 
 def printable(text: str) -> str:
-    """Replace the characters of a text that could control a terminal or a page."""
+    """Replace characters that could control a terminal or a page."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def tell(message: str, hint: str | None = None) -> None:
-    """Print a message and a hint below it to standard error, if that is open."""
+    """Print a message and a hint to standard error. Do nothing if standard error is closed."""
     if sys.stderr is None:  # `print` would write to standard output
         return
     lines = [f"redraft: {message}", *(f"  {line}" for line in (hint or "").splitlines())]
@@ -21,7 +21,7 @@ def tell(message: str, hint: str | None = None) -> None:
 
 
 def begin_line() -> None:
-    """Begin a new line on a terminal, because Ctrl-C printed ^C on the current one."""
+    """Begin a new line on a terminal, because Ctrl-C printed ^C on the current line."""
     if sys.stderr is not None and sys.stderr.isatty():
         print(file=sys.stderr, flush=True)
 
@@ -35,5 +35,5 @@ def size_in_words(size: int) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a count with its noun, whose plural ends in s: `1 row`, `2,000 rows`."""
+    """Return a count and a noun, with a plural s if needed: `1 row`, `2,000 rows`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,9 +1,9 @@
 """Open, lock and replace files safely in folders that other people can write to.
 
-A model's folder is untrusted: its links may point to any file of the user. A folder for outputs may be
-shared, so the name of a lock or a partial file may be taken. Therefore a model's files are read only if they
-lie in its folder, redraft's own files are never opened through links, and a file is renamed into place only
-when all of it is on the disk. Changes to a folder during a read are not covered.
+A model's folder is untrusted, because links in the folder may point to any file of the user. A folder for
+outputs may be shared, so another user may have created a file or link with the name of redraft's lock.
+Therefore files outside a model's folder are not read, redraft's lock files are never opened through links,
+and new files are synced before renaming. Changes to a folder during a read are not covered.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ _TEMPLATES = "additional_chat_templates"  # the folder where transformers looks 
 
 
 def inside(path: Path) -> Path:
-    """Return the real path of a file in a model's folder. Raise if it is a link that leads out of the folder.
+    """Return the real path of a file in a model's folder. Raise `ModelError` for a link out of the folder.
 
-    In the hub's cache, files in `snapshots/REVISION` are links to `blobs`, beside `snapshots`. These links
-    are allowed.
+    Links from `snapshots/REVISION` to `blobs`, as in the cache of huggingface_hub, are allowed.
     """
     real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
     blobs = [parent.with_name("blobs") for parent in folder.parents if parent.name == "snapshots"]
@@ -46,13 +45,13 @@ def inside(path: Path) -> Path:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Return the sorted files in a folder that belong to a model, including additional chat templates."""
+    """Return a model's files in a folder, sorted, including additional chat templates."""
     patterns = (*_MODEL_FILES, _TEMPLATES, f"{_TEMPLATES}/*")
     return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
 def check_model_links(folder: Path) -> None:
-    """Raise if a link leads out of a model's folder. Call this before another library reads the folder."""
+    """Raise `ModelError` for a link out of a model's folder. Call this before a library reads the folder."""
     for path in model_files(folder):
         inside(path)
 
@@ -61,7 +60,7 @@ def open_inside(path: Path) -> BinaryIO:
     """Open a file in a model's folder for reading.
 
     Raises:
-        ModelError: The file is a link that leads out of its folder, or a device, a pipe or a folder.
+        ModelError: The file is a link that leads out of the folder, or a device, a pipe or a folder.
     """
     handle = open_plain(inside(path), os.O_RDONLY)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -80,10 +79,10 @@ def open_plain(path: Path, flags: int) -> int:
 
 
 def open_own(path: Path, flags: int = 0) -> int:
-    """Open one of redraft's own files, such as a lock, for reading and writing. Create it if it is missing.
+    """Open or create one of redraft's own files, such as a lock, for reading and writing.
 
     Raises:
-        OutputError: The existing file is a link, is not regular, is another user's, or has another hard link.
+        OutputError: The path is a link or not a regular file, or has another owner or several hard links.
     """
     try:
         handle = open_plain(path, flags | os.O_RDWR | os.O_CREAT)
@@ -119,10 +118,10 @@ def _in_the_way(path: Path, what: str) -> OutputError:
 
 
 def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
-    """Lock an open file or folder. The lock ends when the file is closed, or with the process.
+    """Lock an open file or folder. The lock ends when the file is closed or the process ends.
 
-    A `shared` lock, for reading, excludes only exclusive locks. Without support by the file system, the file
-    is not locked, and the result is True.
+    A `shared` lock, for reading, excludes only exclusive locks. If the file system does not support locks,
+    return True without locking.
 
     Returns:
         False if another process holds the lock.
@@ -140,12 +139,12 @@ def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
 
 
 def open_locked(path: Path, *, wait: bool = False) -> int | None:
-    """Open and lock one of redraft's own files. Create it if it is missing.
+    """Open or create one of redraft's own files, and lock the file.
 
     Returns:
         The file descriptor, or None if another process has locked the file.
 
-    It raises the same errors as `open_own`.
+    Errors are as in `open_own`.
     """
     while True:
         handle = open_own(path)
@@ -166,9 +165,9 @@ def open_locked(path: Path, *, wait: bool = False) -> int | None:
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Lock one of redraft's own files within the block. If the lock is taken, call `on_wait` and wait.
+    """Hold the lock on one of redraft's own files in a `with` block. Call `on_wait` before waiting.
 
-    It raises the same errors as `open_own`.
+    Errors are as in `open_own`.
     """
     if (handle := open_locked(path)) is None:
         on_wait()
@@ -181,7 +180,7 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
 
 
 def remove_own(path: Path) -> None:
-    """Remove one of redraft's own files that an earlier run left behind, if it exists."""
+    """Remove one of redraft's own files, such as a leftover of an earlier run. A missing file is no error."""
     with suppress(FileNotFoundError):
         found = path.lstat()
         if fault := "a link" if stat.S_ISLNK(found.st_mode) else _fault(found, path):
@@ -190,15 +189,15 @@ def remove_own(path: Path) -> None:
 
 
 def create(path: Path) -> BinaryIO:
-    """Create a file for writing. Raise `FileExistsError` if its name is taken, even by a broken link."""
+    """Create a file for writing. Raise `FileExistsError` if the path exists, even as a broken link."""
     return os.fdopen(open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write to a temporary file with a random name, and rename it into place once it is on the disk.
+    """Yield a temporary file. After the `with` block, sync the file to the disk and rename it to `path`.
 
-    If `path` is a link, the link is replaced, not its target.
+    If `path` is a link, the link is replaced, not the link's target.
     """
     aside = path.parent.joinpath(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
@@ -215,13 +214,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a small file completely or not at all, as `replacing` does."""
+    """Write a small file completely or not at all, replacing an earlier file."""
     with replacing(path) as file:
         file.write(data)
 
 
 def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
-    """Call `replace_file`, and raise `OutputError` with this hint if the file cannot be written."""
+    """Call `replace_file`. Raise `OutputError` with `hint` if the file cannot be written."""
     try:
         replace_file(path, data)
     except OSError as error:
@@ -230,7 +229,7 @@ def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
 
 @contextmanager
 def written_to(folder: Path, what: str, hint: str) -> Iterator[None]:
-    """Create a folder that the block writes `what` to. Raise `OutputError` with this hint if that fails."""
+    """Create a folder for a `with` block. Turn an `OSError` into `OutputError` with `what` and `hint`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -257,7 +256,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk, if its file system supports that."""
+    """Flush a folder's entries to the disk. Do nothing if the file system cannot do that."""
     with suppress(OSError):
         sync(folder)
 

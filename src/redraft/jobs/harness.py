@@ -1,13 +1,13 @@
-"""Process many items, each once, and write the results to one output, which is its own ledger.
+"""Process many items, each once, and write the results to one output file.
 
-A command supplies the items, the work on one item, and texts for messages. The harness does the rest:
-parallel work, finished items, failures and retries, the limits of the run, progress, signals, the lock, the
-provenance record, and the figures at the end. An item is read only when a worker is free for it, so memory
-does not grow with the number of items.
+A command supplies the items, a function that processes one item, and texts for messages. The harness runs
+items in parallel, skips finished items, handles failures and signals, limits the run, shows progress, locks
+the output, and writes the provenance record. An item is read only when a worker is free, so memory does not
+grow with the number of items.
 
-An error may concern only its item (a prompt that is too long), be doubtful (a server fails; the job ends if
-the next items fail too), or end the job (an empty account, a full disk). An item whose reply broke off is
-tried again at once. Waiting for a server is left to the engine (`engines.retry`).
+An error may fail only one item (a prompt that is too long), be doubtful (a server fails: the job ends if the
+next items fail too), or end the job (an empty account, a full disk). After a transient error, such as an
+interrupted reply, an item is retried at once. The engine waits for servers (`engines.retry`).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.stores import Store
 
 _PATIENCE = 3
-"""The number of doubtful failures in a row that end the job; `parallel` if that is larger. If no item is done
-yet, the same number of refused requests also ends the job."""
+"""The number of consecutive doubtful failures that end the job, or `parallel` if larger. Before the first
+finished item, the same number of refused requests also ends the job."""
 
 GO_ON = "run the same command again to resume"
 
@@ -42,18 +42,18 @@ GO_ON = "run the same command again to resume"
 class _Item(Protocol):
     @property
     def id(self) -> str:
-        """The item's name in the ledger, unique within a job."""
+        """The item's id, unique within a job."""
 
 
 T = TypeVar("T", bound=_Item)
 
 Work = Callable[[T], Awaitable[list[str] | None]]
-"""Process an item and return the lines of its result. Return None to leave the item unfinished."""
+"""A function that processes an item, and returns lines of JSON, or None to leave the item unfinished."""
 
 
 @dataclass
 class ItemCounts:
-    """The counts of items in this run, and the limit or error that ended it."""
+    """The counts of items in this run, and the limit or error that ended the run."""
 
     added: int = 0
     failed: int = 0
@@ -82,7 +82,7 @@ RunEvent = RunProgress | RunMessage
 
 @dataclass(frozen=True)
 class Session:
-    """The state of a run, shared by the work on its items."""
+    """The state of a run, shared by all workers."""
 
     unfinished: Unfinished
     progress: ItemProgress
@@ -91,7 +91,7 @@ class Session:
     counts: ItemCounts  # setting its `error` ends the run once active items are finished
 
     def pay(self, tokens: int, usd: float | None, *, estimated: bool = False) -> None:
-        """Add tokens and money to the amounts of this run, for the limits and the progress line."""
+        """Add the tokens and cost of a reply to the totals of this run."""
         self.spent.estimated |= estimated
         self.spent.tokens += tokens
         self.spent.usd += usd or 0.0
@@ -99,7 +99,7 @@ class Session:
 
 
 Start = Callable[[Session], AbstractAsyncContextManager[Work[T]]]
-"""Return a context that opens resources, such as a model, and yields the function that processes an item."""
+"""A function that returns a context manager, which opens resources, such as a model, and yields a `Work`."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class JobResult:
 
 @dataclass(frozen=True)
 class Goal:
-    """The number of results that a job of unknown length needs, and a function that counts its results."""
+    """The number of results that ends a job of unknown length, and a function that counts the results."""
 
     total: int
     done: Callable[[], int]
@@ -150,7 +150,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """The items to process, the output for their results, and the limits."""
+    """The items to process, the output for the results, and the limits."""
 
     # Returns all items, in the same order each time. Called twice: to count the items, and to process
     # them. With a goal, it is called once.
@@ -186,8 +186,8 @@ class Job(Generic[T]):
         Raises:
             RecordError: There are no items, or two items have the same id.
             OutputError: The output cannot be written, is in use, or was made with other settings.
-            RedraftError: An error ended the job. All results until then are in the output.
-            EndedBySignal: A signal ended the run. All results until then are in the output.
+            RedraftError: An error ended the job. The output contains the results so far.
+            EndedBySignal: A signal ended the run. The output contains the results so far.
         """
         with self._opened() as opened:
             if opened.session:

@@ -1,10 +1,9 @@
-"""Fetch models and datasets from the Hugging Face hub, and turn its errors into redraft's.
+"""Fetch models and datasets from the Hugging Face hub, and raise redraft's errors.
 
-Code in a repository is never fetched or run. Files are stored in the cache of huggingface_hub, which other
-programs share. Offline, only the cache is used. `HF_HOME` sets its folder, `HF_ENDPOINT` the hub's address.
+Code in a repository is never fetched or run. Files are stored in the cache of huggingface_hub. Offline, only
+the cache is used. `HF_HOME` sets the cache's folder, and `HF_ENDPOINT` sets the hub's address.
 
-A dataset may have several sets (configurations and splits), which may share questions. So if the names of
-its files show more than one set, the user must name one.
+Configurations and splits of a dataset may share questions. If a dataset has several, the user must choose.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _CARD = "README.md"
 _SHARD = re.compile(r"(-\d{5}-of-\d{5})?(-[0-9a-f]{16})?(\.[a-z]+)+$")
-"""The end of a file's name that differs between the files of a set, as named by the `datasets` library."""
+"""Matches the shard number, hash and endings of a file name in the style of the `datasets` library."""
 
 _EVALUATION = frozenset({"test", "tests", "validation", "valid", "val", "dev", "eval", "evaluation"})
 _SHOWN = 12  # sets to name in an error
@@ -54,7 +53,7 @@ class _OutOfReach(Exception):
 
 @dataclass(frozen=True)
 class Cached:
-    """A GGUF file in the cache: its repository, its name in the repository, its path, and its bytes."""
+    """A GGUF file in the cache: repository, name in the repository, path, and size in bytes."""
 
     repo: str
     name: str
@@ -63,7 +62,7 @@ class Cached:
 
 
 def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
-    """Return the GGUF file or its parts for `selects`: a quantisation (Q4_K_M), a file name, or None."""
+    """Choose a GGUF file, with all parts. `selects` is a quantisation (Q4_K_M), a file name or None."""
     ggufs = sorted(name for name in files if _is_model(name))
     firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
     wanted = selects or PREFERRED
@@ -88,7 +87,7 @@ FETCHING = Event()  # set while a file is being fetched
 
 @contextmanager
 def fetching() -> Iterator[None]:
-    """Set `FETCHING` within the block. A download shows its own progress, so no other line is drawn."""
+    """Set `FETCHING` in a `with` block, so that no line is drawn into the download's progress bar."""
     FETCHING.set()
     try:
         yield
@@ -97,14 +96,14 @@ def fetching() -> Iterator[None]:
 
 
 def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
-    """Fetch a GGUF file unless it is cached, and check it. huggingface_hub shows the progress.
+    """Fetch a GGUF file unless it is cached, and verify the checksum. huggingface_hub shows the progress.
 
-    First, size and licence are printed, and a warning if the machine has less free memory than the model
-    needs. `memory` is the number of bytes that the model needs, or 0 if only the file's size is known.
+    Before a download, size and licence are printed, and a warning if the model needs more memory than is
+    free. `memory` is the number of bytes that the model needs, or 0 if only the file's size is known.
 
     Raises:
-        ModelError: There is no such repository or file, no permission, a wrong checksum, or no connection and
-            nothing in the cache.
+        ModelError: The repository or file does not exist or is not accessible, the checksum is wrong, or the
+            hub cannot be reached and the file is not cached.
     """
     from huggingface_hub import try_to_load_from_cache as in_cache
 
@@ -157,11 +156,11 @@ def _downloaded(repo: str, file: Any, *, check: bool) -> Path:
 
 
 def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
-    """Fetch weights, configuration and tokenizer of a model, delta or adapter, unless they are cached.
+    """Fetch the weights, configuration and tokenizer of a model, delta or adapter, unless cached.
 
     Raises:
-        ModelError: There is no such repository, no usable weights in it, no permission, or no connection and
-            nothing in the cache.
+        ModelError: The repository does not exist, is not accessible or has no usable weights, or the hub
+            cannot be reached and the files are not cached.
     """
     kinds = (SAFE, PICKLED) if pickle else (SAFE,)
     try:
@@ -177,7 +176,7 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
 
 
 def fetch_card(repo: str) -> Path | None:
-    """Fetch a model's card unless it is cached. Return its folder, or None if it cannot be fetched."""
+    """Fetch a model's card unless cached. Return the card's folder, or None if the card cannot be fetched."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -287,11 +286,11 @@ def is_dataset_name(text: str) -> bool:
 
 
 def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
-    """Fetch files of a dataset, unless they are in the cache.
+    """Fetch files of a dataset, unless cached.
 
     Args:
         name: `org/name`.
-        inside: A folder or file in the dataset, or the start of file names; empty for all files.
+        inside: A folder, a file or the beginning of file names in the dataset. Empty means all files.
         endings: The endings of the files to fetch.
     """
     from huggingface_hub import snapshot_download

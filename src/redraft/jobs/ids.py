@@ -1,10 +1,10 @@
 """Keep sets of ids in little memory (17 MB for a million, not 130 MB), and divide jobs into shares by ids.
 
-A table with open addressing contains a 64-bit hash of each id. Among a million ids, two share a hash with a
-probability of 3·10⁻⁸; the second would then count as a repetition of the first.
+A table with open addressing contains a 64-bit hash of each id. Among a million ids, two have the same hash
+with a probability of 3·10⁻⁸. The second id would then count as a repetition of the first.
 
-An id's hash decides to which share of a job its item belongs, so a new item moves no other item. Shares are
-numbered from 0, like ranks of Slurm, Kubernetes, torchrun and SkyPilot (docs/cluster.md).
+The hash of an item's id decides the share to which the item belongs, so a new item moves no other item.
+Shares are numbered from 0, like ranks of Slurm, Kubernetes, torchrun and SkyPilot (docs/cluster.md).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class IdSet:
         return self._table[self._slot(digest)] == digest
 
     def add(self, item_id: str) -> bool:
-        """Add an id. Return whether it is new."""
+        """Add an id. Return whether the id is new."""
         digest = digest_of(item_id)
         slot = self._slot(digest)
         if self._table[slot] == digest:
@@ -65,13 +65,13 @@ class IdSet:
 
 
 def digest_of(item_id: object) -> int:
-    """Return a text's 64-bit hash. It is the same in each process, and never 0, which marks an empty slot."""
+    """Return a text's 64-bit hash, equal in every process. The hash is never 0, which marks an empty slot."""
     digest = hashlib.blake2b(str(item_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True) or 1
 
 
 def derived_seed(seed: int, item_id: str) -> int:
-    """Derive an item's own 31-bit seed from the job's seed and the item's id."""
+    """Derive a 31-bit seed for an item from the job's seed and the item's id."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{item_id}".encode(), digest_size=4).digest()) >> 1
 
 

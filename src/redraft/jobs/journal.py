@@ -1,15 +1,15 @@
 """Store paid replies on disk, each under a key made from everything that determines the reply.
 
-A journal is one SQLite file in WAL mode. A reply is written to it at once, so that a killed process loses no
-received reply. The reply is synced before the caller uses it, so that nobody pays twice after a power cut. A
-sync takes milliseconds, so one sync in a thread covers all replies that arrived meanwhile. Several
-processes may use one file.
+A journal is one SQLite file in WAL mode. A reply is written at once, so that a killed process loses no
+received reply. The reply is synced before the caller gets it, so that nobody pays twice after a power cut. A
+sync takes milliseconds, so one sync in a thread covers all replies that arrived during the previous sync.
+Several processes may use the same file.
 
-SQLite's own sync would delay every reply. So SQLite syncs only when it moves the log into the database
+SQLite's sync would delay every reply. So SQLite syncs only when it moves the log into the database
 (`synchronous = NORMAL`), and this module syncs the log `-wal`.
 
-The journal stores JSON and does not depend on models: `redraft.engines.wrapped` stores replies in it.
-Replies are compressed, because most of a reply is the same few field names, repeated for every token.
+The journal stores JSON and does not depend on models. `redraft.engines.wrapped` stores replies in a journal.
+Replies are compressed, because most of a reply is the same few field names, repeated for each token.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PAGE = 8192  # bytes of a page: rows of 1 to 4 kB would waste much of SQLite's 
 
 
 def key_of(asked: Any) -> str:
-    """Return the key of a request: the SHA-256 of its canonical JSON, as hexadecimal digits.
+    """Return the key of a request: the SHA-256 of the request's canonical JSON, as hexadecimal digits.
 
     Args:
         asked: The request as JSON values and sets, with everything that may change the reply.
@@ -48,7 +48,7 @@ def key_of(asked: Any) -> str:
 
 
 def raw_key(key: str) -> str:
-    """Return the key of a raw reply. The raw reply is deleted when its parsed reply is stored under `key`."""
+    """Return the key of a raw reply, which is deleted when the parsed reply is stored under `key`."""
     return key_of(["batch", key])
 
 
@@ -58,7 +58,7 @@ class Journal(AbstractContextManager["Journal"]):
     replayed = 0  # replies taken from the journal instead of being paid for; callers count them
 
     def __init__(self, path: Path, *, base: Path | None = None) -> None:
-        """Open the file, or create it. `get` also looks in the journal `base`, which must not change.
+        """Open or create the file. `get` also searches the journal `base`, which must not change.
 
         Raises:
             OutputError: A file cannot be written, is not a journal, or has another version.
@@ -84,7 +84,7 @@ class Journal(AbstractContextManager["Journal"]):
         sync_folder(path.parent)
 
     def get(self, key: str) -> Any:
-        """Return the reply stored under a key, or None. Raise `OutputError` if it cannot be read."""
+        """Return the reply stored under a key, or None. Raise `OutputError` if the reply cannot be read."""
         found, named = None, (bytes.fromhex(key),)
         with self._usable():
             for table in self._tables:
@@ -97,19 +97,19 @@ class Journal(AbstractContextManager["Journal"]):
             raise self.unusable("a reply in it is damaged") from None
 
     def put(self, replies: Mapping[str, Any]) -> None:
-        """Store replies under their keys, all or none. A key keeps its first reply, which may be in use."""
+        """Store replies by key, all or none. Existing replies may be in use, and are not replaced."""
         self._write(replies)
         self._sync()
 
     async def store(self, key: str, reply: Any) -> None:
-        """Store a reply as `put` does, and sync it together with the replies of other tasks."""
+        """Store a reply like `put`. Replies of several tasks are synced together."""
         self._write({key: reply})
         if self._next is None:
             self._next = asyncio.ensure_future(self._sync_all())
         await asyncio.shield(self._next)
 
     def add_all(self, other: Path) -> None:
-        """Add the replies of another journal. A key keeps its first reply."""
+        """Add the replies of another journal. Existing replies are not replaced."""
         with Journal(other):  # opening it moves the log of a killed process into the database
             pass
         with self._usable():

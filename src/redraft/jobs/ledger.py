@@ -1,17 +1,17 @@
-"""Use an output file as its own ledger: an item is done if its result is in the file.
+"""Use the output file of a job as the only record of finished items.
 
-An item's result is one line of JSON with the item's id, or several lines with a mark on the last.
-No other file records the finished items, so none can disagree with the output. The next run processes all
-items without a result.
+An item is finished if the output contains the item's result: one or several lines of JSON with the item's
+id. No other file lists the finished items, so no list can disagree with the output. The next run processes
+all items without a result.
 
-A killed process leaves at most one torn result, and the next run cuts it off. The file is locked while it is
-open. Failed items are written to `OUT.errors.jsonl`, and the next run tries them again. Results are in the
-order in which they were finished. A power cut may lose the last lines, which are synced on closing.
+A killed process leaves at most one incomplete result, which the next run removes. The output is locked while
+open. Failed items are written to `OUT.errors.jsonl`, and the next run retries the items. Results are stored
+in the order of completion. A power cut may lose the last lines, which are synced on closing.
 
-Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice. If
-an item has several lines there, the last counts. That file never breaks a run: torn or damaged lines, and
-lines from runs with other settings, are skipped. If the file cannot be written, no work is kept. Lines are
-written at once and synced once a second, so a power cut costs only the last second's work.
+Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run does not pay twice. If an item has
+several lines in that file, the last line counts. Incomplete or damaged lines, and lines from runs with other
+settings, are skipped. If the file cannot be written, no work is kept. Lines are written at once and synced
+once a second, so a power cut costs only the last second's work.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from redraft.jobs.lines import LineFile, own_lines, parse_line, read_lines
 from redraft.jobs.provenance import Provenance, RunFile
 
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
-"""File endings of compressed files, which cannot grow line by line."""
+"""Endings of compressed files, to which a job cannot append lines."""
 
 
 def record_id(record: dict[str, Any]) -> str:
@@ -45,7 +45,7 @@ def record_id(record: dict[str, Any]) -> str:
 
 
 def check_ending(path: Path) -> None:
-    """Raise if an output is named like a compressed file or a table."""
+    """Raise `OutputError` if an output has the ending of a compressed file or a table."""
     if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
         message = f"{path} is named like a table, but a job writes lines of JSON."
         raise OutputError(message, hint=f"Write -o {path.with_suffix('.jsonl')}")
@@ -56,7 +56,7 @@ def check_ending(path: Path) -> None:
 
 
 def failures(output: Path) -> dict[str, dict[str, Any]]:
-    """Return each item's last failure by id, from `OUT.errors.jsonl`. Other lines in it are skipped."""
+    """Map the ids of items to their last failures in `OUT.errors.jsonl`. Invalid lines are skipped."""
     return {
         record["id"]: record
         for record in map(parse_line, read_lines(output.with_name(f"{output.name}.errors.jsonl")))
@@ -69,7 +69,7 @@ def done_in(path: Path, provenance: Provenance, key: Callable[[dict[str, Any]], 
 
     Raises:
         OutputError: The output is being written, or was made with other settings.
-        RecordError: A line in it is not a result.
+        RecordError: A line is not a result.
     """
     run = RunFile(path)
     with path.open("rb") as file:
@@ -107,7 +107,7 @@ def being_written(path: Path, run: RunFile) -> InUse:
 
 
 class Ledger(AbstractContextManager["Ledger"]):
-    """An open output file, to which one process adds results."""
+    """An open output file, to which one process adds results. See `Job` for the arguments."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         is_last: Callable[[dict[str, Any]], bool] = lambda _: True,
         on_found: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        """Open and lock the file, cut off a torn end, and find the finished items. Arguments are as in `Job`.
+        """Open and lock the file, cut off an incomplete result, and find the finished items.
 
         Raises:
             OutputError: The file cannot be written, is in use by another process, was made with other
@@ -160,7 +160,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self.found = len(self.done)  # items that earlier runs finished
 
     def append(self, item_id: str, *lines: str) -> None:
-        """Add the result of an item: lines of JSON, without line breaks.
+        """Append the result of an item: lines of JSON, without line breaks.
 
         Raises:
             OutputError: The result cannot be written. The output is unchanged.
@@ -169,7 +169,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self.done.add(item_id)
 
     def fail(self, item_id: str, error: RedraftError) -> None:
-        """Record that an item failed, with its chain so far. The next run tries the item again."""
+        """Write an item's failure and unfinished chain to the errors file. The next run retries the item."""
         if self._errors is None:
             self._errors = LineFile(self._errors_path, made_up=True)
             self._errors.cut(sum(len(line) for line in read_lines(self._errors_path) if line.endswith(b"\n")))
@@ -180,7 +180,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self._failed += 1
 
     def close(self) -> None:
-        """Sync the output, remove the failures of items that are done, and release the lock."""
+        """Sync the output, remove failures of finished items from the errors file, and release the lock."""
         if self._errors:
             self._errors.close()
         # On a full disk, these two fail too, and an earlier error has said so.
@@ -233,7 +233,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
 
 TIDIED_AT = 4 << 20
-"""File size in bytes at which finished items are removed first, and again whenever the size has doubled."""
+"""File size in bytes at which finished items are first removed, and again whenever the size has doubled."""
 
 _LONGEST = 64 << 20  # longest line in bytes that is read
 SYNCED_EVERY = 1.0  # seconds between two syncs. All streams wait during a sync.
@@ -244,9 +244,9 @@ class Unfinished(AbstractContextManager["Unfinished"]):
 
     Args:
         output: The output file, locked by this process.
-        provenance: How the output is made. Work that was done with other settings is not used.
-        done: Ids of finished items, kept up to date by the caller.
-        forget: Remove the file, because the output is gone.
+        provenance: The output's settings. Work from runs with other settings is not used.
+        done: Ids of finished items, which the caller keeps up to date.
+        forget: Whether to remove the file of unfinished work, because the output was deleted.
     """
 
     def __init__(
@@ -269,11 +269,11 @@ class Unfinished(AbstractContextManager["Unfinished"]):
                 self.path.unlink()
 
     def get(self, item_id: str) -> Any:
-        """Return the last JSON value kept for an item, or None."""
+        """Return an item's unfinished work, a JSON value, or None."""
         return json.loads(self._kept[item_id])["work"] if item_id in self._kept else None
 
     def keep(self, item_id: str, work: str) -> None:
-        """Keep the work on an item as one JSON value, which replaces the earlier one."""
+        """Store an item's unfinished work, a JSON value, in place of the earlier value."""
         if not self._usable:
             return
         head = json.dumps({"id": item_id, "settings": self._settings})[:-1]

@@ -1,6 +1,6 @@
-"""Read and count the licences of records and models, and join them if a result has several sources.
+"""Read the licences of records and models, and combine the licences of a result's sources.
 
-Licences are passed on without judgement. Only names that forbid commercial use are recognised.
+Licences are copied unchanged. Only names that forbid commercial use are recognised.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
 
 def licence_in(origin: Any) -> str:
-    """Return an origin's licences as one text, or `UNKNOWN`."""
+    """Return the licences in a record's `origin` field as one text, or `UNKNOWN`."""
     value = origin.get("licence") if isinstance(origin, Mapping) else None
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
     are_names = all(len(name.strip()) <= _LONGEST for name in text.split(","))
@@ -45,7 +45,7 @@ def origin_of(meta: Mapping[str, Any], file: str) -> tuple[str, str]:
 
 
 def rest_of(licence: str) -> str:
-    """Return the name under which a licence is counted if there are too many licences."""
+    """Return a collective name for a licence, used if there are too many licences to count by name."""
     return OTHERS[forbids_commerce(licence)]
 
 
@@ -65,13 +65,13 @@ def ids_of(sources: Iterable[Source]) -> dict[str, list[Source]]:
 
 
 def clash(sources: Sequence[Source]) -> bool:
-    """Return whether known licences differ, or one forbids commercial use."""
+    """Return whether known licences differ or any licence forbids commercial use."""
     names = ids_of(sources).keys() - {UNKNOWN}
     return len(names) > 1 or any(map(forbids_commerce, names))
 
 
 def remark(sources: Sequence[Source]) -> str:
-    """Return a remark on the licences of sources if they differ or forbid commercial use, otherwise ""."""
+    """Return a remark if the sources' licences differ or forbid commercial use, otherwise ""."""
     found = ids_of(sources)
     listed = "; ".join(f"{name} ({_named(of)})" for name, of in found.items())
     closed = [name for name in found if forbids_commerce(name)]

@@ -1,7 +1,7 @@
 """Limit the money, tokens and time of one run of a job.
 
-A run that reaches a limit starts no new item and finishes the active ones. So it exceeds the limit by at most
-the cost of those items. A budget (`revision.options.Budget`) is the limit of a single item.
+A run that reaches a limit starts no new item and finishes the active items. So the run exceeds the limit by
+at most the cost of the active items. A budget (`revision.options.Budget`) is the limit of a single item.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class Spent:
     estimated: bool = False  # tokens and money are estimates, at least in part
 
     def plus(self, other: Spent) -> Spent:
-        """Return the sum of both amounts."""
+        """Return the sum of two amounts."""
         replayed, estimated = self.replayed + other.replayed, self.estimated or other.estimated
         return Spent(self.tokens + other.tokens, self.usd + other.usd, replayed, estimated)
 
     def figures(self) -> dict[str, float]:
-        """Return the amounts as fields for the record of a session."""
+        """Return the amounts as fields of the run record."""
         return {"tokens": self.tokens, "usd": self.usd, **({"estimated": True} if self.estimated else {})}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one run may use: money, generated tokens, and wall-clock time. None means no limit."""
+    """The limits of one run on cost, generated tokens and wall-clock time. None means no limit."""
 
     usd: float | None = None
     tokens: int | None = None
@@ -61,13 +61,13 @@ class Limits:
         return ""
 
     def after(self, spent: Spent, seconds: float) -> Limits:
-        """Return the limits for the run's next job, given the cost and time of this job."""
+        """Return the limits for the run's next job, given the cost and duration of this job."""
         before = self.seconds_before + seconds
         return replace(self, spent_before=self.spent_before.plus(spent), seconds_before=before)
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Raise `EngineTimeout` if the block exceeds the time limit. The job has run for `seconds` so far."""
+        """Raise `EngineTimeout` if a `with` block exceeds the time limit. `seconds` is the time so far."""
         left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
             async with asyncio.timeout(left) as opening:

@@ -1,4 +1,4 @@
-"""Open files safely, append whole lines to them, and read them back after a process was killed."""
+"""Append whole lines to files, and read the lines, even after a process was killed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _GO_ON = "The file contains all finished results. Make room, and run the same co
 
 
 class LineFile:
-    """A file to which whole lines are appended. `size` is its length in bytes."""
+    """A file to which whole lines are appended. `size` is the file's length in bytes."""
 
     def __init__(self, path: Path, *, made_up: bool = False) -> None:
-        """Open the file, or create it. If redraft chose its name (`made_up`), a link is not followed.
+        """Open or create the file. With `made_up` (redraft chose the name), links are not followed.
 
         Raises:
             OutputError: The file cannot be written, or is not a plain file.
@@ -52,9 +52,9 @@ class LineFile:
         self.size = found.st_size
 
     def append(self, *lines: str) -> None:
-        """Append all lines, or none if they cannot be written.
+        """Append all lines, or no line if writing fails.
 
-        A killed process may leave some of them, and part of a line.
+        A killed process may leave only some of the lines, and part of a line.
 
         Raises:
             OutputError: The lines cannot be written. The file is unchanged.
@@ -77,12 +77,12 @@ class LineFile:
         return True
 
     def cut(self, size: int) -> None:
-        """Cut the file to `size` bytes."""
+        """Truncate the file to `size` bytes."""
         os.ftruncate(self._fd, size)
         self.size = size
 
     def sync(self) -> None:
-        """Wait until the file is on the disk."""
+        """Flush the file to the disk."""
         os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in a whole line, or None for a torn or damaged line."""
+    """Return the JSON object in a line, or None if the line is incomplete or damaged."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -117,15 +117,15 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -> Iterator[dict[str, Any]]:
     """Yield the records of a file whose name redraft chose, or nothing if there is no file.
 
-    A torn last line, which a killed process left, is skipped.
+    An incomplete last line, left by a killed process, is skipped.
 
     Args:
         path: The file.
-        what: A noun for its records, used in the message.
-        fits: Returns whether an object is such a record.
+        what: A noun for the records, used in the error message.
+        fits: Returns whether a JSON object is a record of this file.
 
     Raises:
-        OutputError: The file contains something else, so it belongs to the user.
+        OutputError: A line is not a record, so the file belongs to the user.
     """
     for number, line in enumerate(read_lines(path), start=1):
         record = parse_line(line)

@@ -1,4 +1,4 @@
-"""Report the processors and memory of this machine, and return freed memory to it."""
+"""Report the processors and memory of this machine, and return freed memory to the system."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def all_cores() -> int:
 
 
 _SETS = {"AVX2": {"avx2"}, "AVX-512": {"avx512f"}, "VNNI": {"avx512_vnni", "avx_vnni"}, "AMX": {"amx_tile"}}
-"""Sets of instructions that engines use, with their names in /proc/cpuinfo."""
+"""Instruction sets that engines use, and their flags in /proc/cpuinfo."""
 
 
 def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, bool] | None:
-    """Return the instruction sets of an x86 processor; None where the system does not report them."""
+    """Return which instruction sets an x86 processor has. Return None if /proc/cpuinfo has no flags."""
     try:
         lines = cpuinfo.read_text("utf-8").splitlines()
     except (OSError, ValueError):
@@ -37,23 +37,23 @@ def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, bool] | Non
 def lacks_avx2() -> bool:
     """Return whether the processor is known to lack AVX2, without which llama.cpp and OpenVINO crash.
 
-    Both were tried on an emulated Westmere (qemu 7.2). On a Haswell, whose widest set is AVX2, both work.
+    Both engines crash on an emulated Westmere (qemu 7.2), and work on a Haswell, which has AVX2.
     """
     return (instructions() or {}).get("AVX2") is False
 
 
 def many_streams(has: Mapping[str, bool] | None) -> int:
-    """Return the number of streams from which OpenVINO is faster than llama.cpp. `has`: `instructions()`.
+    """Return how many streams make OpenVINO faster than llama.cpp. `has` comes from `instructions`.
 
     Measured with the default model: OpenVINO's tokens per second divided by llama.cpp's. On one thread with
     AVX-512 and VNNI: 0.9 with 1 stream, 2.0 with 4, 2.4 with 8. On two cores with only AVX2: 0.5 with 1
-    stream, 1.2 with 8 (24 answers, OpenVINO's later start included), 1.7 with 12, 2.6 with 16.
+    stream, 1.2 with 8 (24 answers, including OpenVINO's longer start), 1.7 with 12, 2.6 with 16.
     """
     return 8 if has and not (has["AVX-512"] or has["VNNI"]) else 4
 
 
 def has_gpu() -> bool:
-    """Return whether this machine seems to have a GPU: a Mac's own, or one with NVIDIA's driver."""
+    """Return whether this machine seems to have a GPU: an Apple GPU, or an NVIDIA GPU with a driver."""
     mac = platform.system() == "Darwin" and platform.machine() == "arm64"
     return mac or shutil.which("nvidia-smi") is not None
 
@@ -61,8 +61,8 @@ def has_gpu() -> bool:
 def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the bytes of memory that new work may use without swapping.
 
-    A container's limit counts. Cached files count as free, as in MemAvailable. Without /proc, all memory
-    of the machine counts as free.
+    In a container, the container's limit applies. Cached files count as free, as in MemAvailable. On macOS,
+    all memory of the machine counts as free.
     """
     if sys.platform == "win32":
         return windows.free_memory()
@@ -80,7 +80,7 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def libc() -> Any:
-    """Return the C library. Some of its functions exist only on Linux."""
+    """Return the C library. Some functions exist only on Linux."""
     import ctypes
 
     return ctypes.CDLL(None if os.name == "posix" else "msvcrt")
@@ -97,22 +97,22 @@ _MMAP_THRESHOLD = -3  # glibc's `M_MMAP_THRESHOLD`, the bytes from which a block
 
 
 def give_back_large(least: int) -> None:
-    """Return blocks of at least `least` bytes to the system as soon as they are freed."""
+    """Let the C library return freed blocks of at least `least` bytes to the system at once."""
     if mallopt := getattr(libc(), "mallopt", None):
         mallopt(_MMAP_THRESHOLD, least)
 
 
 def keep_few_kernels() -> None:
-    """Let oneDNN cache 128 kernels, enough for a step or two, instead of 1,024.
+    """Let oneDNN cache 128 kernels instead of 1,024, enough for a training step or two.
 
-    oneDNN makes a kernel for each shape, and packed rows have hundreds of lengths. Call this before torch is
-    imported. A value that the user has set is kept.
+    oneDNN makes a kernel for each tensor shape, and packed rows have hundreds of lengths. Call this before
+    torch is imported. A value that the user has set is kept.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 
 
 def use_large_pages() -> None:
-    """Let torch use large pages for large tensors, which makes it cheap to map them.
+    """Let torch allocate large tensors in large pages, because many small pages are slow to map.
 
     Call this before torch is imported. A value that the user has set is kept.
     """
@@ -128,7 +128,7 @@ def is_loopback(host: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """Return the folder for files that can be fetched again."""
+    """Return redraft's cache folder."""
     if named := os.environ.get("REDRAFT_CACHE"):
         return Path(named).expanduser()
     home = os.environ.get("XDG_CACHE_HOME")

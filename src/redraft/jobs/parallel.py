@@ -1,4 +1,4 @@
-"""Distribute work on many records over processes, in order and in bounded memory.
+"""Process many records in several processes, in order and in bounded memory.
 
 Results keep the order of the records for any number of processes, so every run writes the same bytes.
 """
@@ -32,12 +32,12 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
     """Yield the function's result for each item, in order.
 
     Args:
-        function: With several workers, it must be a module's function or a `partial` of one.
-        items: The inputs, read only as they are needed.
+        function: With several workers, a module-level function or a `partial` of a module-level function.
+        items: The inputs, read lazily.
         workers: The number of processes. A single worker runs in this process.
 
     Raises:
-        Exception: An exception of the function, raised in place of the item's result.
+        Exception: The function raised this exception for an item.
         RedraftError: A process was killed or could not start.
     """
     if workers <= 1:
@@ -70,7 +70,7 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
 
 
 def _begin() -> None:
-    """Leave Ctrl-C to the parent process, and end when the parent ends, even if it is killed."""
+    """Ignore Ctrl-C, which the parent process handles, and exit when the parent exits or is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def end() -> None:
@@ -87,7 +87,7 @@ def _results(function: Callable[[T], R], batch: list[T]) -> list[R]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM while a process may start: the pool can only end processes it knows."""
+    """Delay Ctrl-C and SIGTERM while a process starts, because the pool cannot end a process before that."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -102,7 +102,7 @@ def _uninterrupted() -> Iterator[None]:
 def batches(
     items: Iterable[T], size_of: Callable[[T], int], most: int, most_bytes: int
 ) -> Iterator[tuple[list[T], int]]:
-    """Yield batches of at most `most` items, each with its size. A batch also ends at `most_bytes`."""
+    """Yield batches with sizes in bytes. A batch ends at `most` items, or once `most_bytes` are reached."""
     batch: list[T] = []
     size = 0
     for item in items:

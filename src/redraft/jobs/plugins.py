@@ -1,7 +1,7 @@
 """Find and load plugins of redraft and other packages: engines, checks, rewards, formats, tasks, commands.
 
-A package declares its plugins as entry points; `pyproject.toml` lists redraft's. The names are read from the
-packages' metadata, and a plugin is imported only when it is used. docs/extending.md shows how to write one.
+Packages declare plugins as entry points, as in redraft's `pyproject.toml`. The names are read from package
+metadata, and a plugin is imported only when it is used. See docs/extending.md for an example.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ KINDS: Mapping[str, str] = {
     "redraft.tasks": "redraft.evaluation.tasks.tasks:Task",
     "redraft.commands": "collections.abc:Callable",
 }
-"""The type of the plugins in each group."""
+"""Maps each group to the type of the group's plugins."""
 
 
 class PluginError(UsageError):
@@ -68,7 +68,7 @@ _TYPES: Mapping[str, tuple[Any, str]] = {
 
 
 class Kind:
-    """The base class of plugin dataclasses. It raises `TypeError` if a field has a value of a wrong type."""
+    """The base class of plugin dataclasses. A field with a value of a wrong type raises `TypeError`."""
 
     def __post_init__(self) -> None:
         for each in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
@@ -80,7 +80,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that is declared as an entry point, and is imported by `load`."""
+    """A plugin declared as an entry point. `load` imports the plugin."""
 
     group: str
     name: str
@@ -96,7 +96,7 @@ class Plugin:
         """Import the plugin.
 
         Raises:
-            PluginError: The plugin's name is taken or not valid, its import failed, or its type is wrong.
+            PluginError: The name is not valid or not unique, the import failed, or the type is wrong.
             RedraftError: The plugin raised this error.
         """
         if self.rivals:
@@ -112,7 +112,7 @@ class Plugin:
         return found
 
     def guarded(self, function: F, kind: Any, passing: tuple[type[BaseException], ...] = ()) -> F:
-        """Wrap a function of the plugin. Raise `PluginError` if it crashes or returns a wrong type."""
+        """Wrap a function of the plugin, so that crashes and results of a wrong type raise `PluginError`."""
         if self.package == OWN:
             return function
 
@@ -130,7 +130,7 @@ class Plugin:
     def running(
         self, fails: str = "crashed", passing: tuple[type[BaseException], ...] = ()
     ) -> Iterator[None]:
-        """Turn errors of a plugin into a `PluginError`, except `RedraftError` and the types in `passing`."""
+        """Turn errors in a `with` block into `PluginError`, except `RedraftError` and types in `passing`."""
         try:
             yield
         except (Exception, SystemExit) as error:
@@ -151,10 +151,10 @@ class Plugin:
 
 
 def plugins(group: Group) -> Mapping[str, Plugin]:
-    """Return the plugins of a group by name, redraft's own first. None of them is imported.
+    """Return the plugins of a group by name, without importing any plugin. redraft's plugins come first.
 
     Raises:
-        UsageError: redraft is not installed, or its installation is too old: its own plugins are missing.
+        UsageError: redraft's plugins are missing, because redraft is not installed or is out of date.
     """
     found = _installed(tuple(sys.path)).get(group, {})
     if not any(each.package == OWN for each in found.values()):

@@ -1,6 +1,6 @@
-"""Show progress: on a terminal, a line that is redrawn; elsewhere, a line after 3 seconds, then every 15.
+"""Show progress: on a terminal, a line that is redrawn; elsewhere, lines after 3 seconds and then every 15.
 
-Rates and the time left are computed from this run only.
+Rates and the time left do not include earlier runs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ProgressLine:
     """Show a count within a `with` block. The caller sets `done`, and then calls `update`.
 
     Args:
-        total: The whole amount to do; None or 0 if it is unknown.
+        total: The total amount to do. None or 0 means unknown.
         before: The amount done before this run.
         transient: Remove the line from the terminal at the end.
     """
@@ -64,28 +64,28 @@ class ProgressLine:
 
     @property
     def left(self) -> float | None:
-        """Seconds until the end at this pace; None if the time is unknown or nothing is left."""
+        """Estimated seconds until the end; None if the time is unknown or nothing is left."""
         new = self.done - self.before
         if not self.total or new <= 0 or self.done >= self.total:
             return None
         return self.seconds / new * (self.total - self.done)
 
     def per_second(self, count: float) -> float:
-        """Return a count of this run as a rate per second."""
+        """Return a count divided by the seconds since the run began."""
         seconds = self.seconds
         return count / seconds if seconds > 0 else 0.0
 
     def parts(self) -> list[str]:
-        """Return the parts of the line. Empty parts are not shown."""
+        """Return the parts of the progress line. Empty parts are not shown."""
         of = "" if self.total is None else f" of {self.total}"
         return [f"{self.done}{of} done", self._time_left()]
 
     def line(self) -> str:
-        """Return the line, such as `120 of 500 done · 310 tokens/s · 4:10 left · 96 passed`."""
+        """Return the progress line, such as `120 of 500 done · 310 tokens/s · 4:10 left · 96 passed`."""
         return printable(" · ".join(filter(None, self.parts())))  # a server's text may be in it
 
     def update(self, *, now: bool = False) -> None:
-        """Show the line if it is due; with `now`, always."""
+        """Show the line if an update is due or `now` is True."""
         if self._quiet:
             return
         seconds = self.seconds
@@ -98,12 +98,12 @@ class ProgressLine:
             self.print(self.line())
 
     def print(self, text: str) -> None:
-        """Print a line above the redrawn line."""
+        """Print a text above the progress line."""
         if not self._quiet:
             self._console.print(Text(printable(f"redraft: {text}")), soft_wrap=True)
 
     def open(self) -> None:
-        """Start showing the line on a terminal."""
+        """Start showing the progress line on a terminal."""
         if self._quiet or self._live or not self._console.is_terminal:
             return
         self._live = Live(
@@ -116,7 +116,7 @@ class ProgressLine:
         self._live.start(refresh=True)
 
     def close(self) -> None:
-        """Draw the line for the last time, and stop redrawing it."""
+        """Draw the progress line for the last time."""
         if self._live:
             self._live.stop()
             self._live = None
@@ -155,13 +155,13 @@ class ItemProgress(ProgressLine):
         self.current: list[str] = []  # ids of the active items, in the order of their start
 
     def update(self, *, now: bool = False) -> None:
-        """Show the line if it is due; with `now`, always."""
+        """Show the line if an update is due or `now` is True."""
         if self.on_update is not None:
             self.on_update()
         super().update(now=now)
 
     def parts(self) -> list[str]:
-        """Return the items done, tokens per second, the time, the note, and the current item or wait."""
+        """Return the items done, tokens per second, the time, the note, and the current item or `waiting`."""
         done, left = super().parts()
         pace = f"{self.per_second(self.tokens + self.writing):.0f} tokens/s"
         if self.opening:
@@ -178,25 +178,25 @@ class ItemProgress(ProgressLine):
         return f"item {name}" + (f" +{len(others)}" if others else "")
 
     def tick(self) -> None:
-        """Redraw the line, because its clock has moved on."""
+        """Redraw the progress line to update the time."""
         super().update()
 
     def write(self, tokens: int) -> None:
-        """Add to the tokens of unfinished replies. When a reply ends, the number is negative."""
+        """Add tokens of unfinished replies. A negative number removes the tokens of a finished reply."""
         self.writing += tokens
 
     def wait(self, reason: str) -> None:
-        """Show the reason for a wait. An empty text ends the wait."""
+        """Show a reason for waiting, such as a server that is down. An empty reason ends the message."""
         begins = bool(reason and not self.waiting)
         self.waiting = reason
         self.update(now=begins or self._live is not None)
 
 
 class ByteProgress(ProgressLine):
-    """The progress in bytes of large files."""
+    """The progress of large files in bytes."""
 
     def parts(self) -> list[str]:
-        """Return the bytes done, their rate, and the time left."""
+        """Return the bytes done, bytes per second, and the time left."""
         done, pace = f"{self.done / 1e9:.1f}", self.per_second(self.done) / 1e6
         return [f"{done} of {(self.total or 0) / 1e9:.1f} GB", f"{pace:.0f} MB/s", self._time_left()]
 
@@ -207,7 +207,7 @@ class ByteProgress(ProgressLine):
 
 
 class RecordProgress(ProgressLine):
-    """Progress in reading the records of files. `done` counts bytes read. At the end, the line disappears."""
+    """The progress of reading records from files, in bytes. The line disappears at the end."""
 
     def __init__(self, total: int | None = None, out: Path | None = None, *, quiet: bool = False) -> None:
         console = Console(stderr=True)
@@ -218,7 +218,7 @@ class RecordProgress(ProgressLine):
         self._compared: tuple[int, int] | None = None
 
     def parts(self) -> list[str]:
-        """Return the records read, their rate, the bytes read, and the results."""
+        """Return the records read, records per second, the bytes read, and a note on the results."""
         if self._compared:
             return ["{:,} of {:,} records compared".format(*self._compared)]
         read = f"{self.done / 1e6:,.0f} MB"
@@ -235,13 +235,13 @@ class RecordProgress(ProgressLine):
         self.update()
 
     def compare(self, done: int, total: int) -> None:
-        """Once all records have been read, show how many of them have been compared with the others."""
+        """Show that `done` of `total` records have been compared. Call this after all records are read."""
         self._compared = done, total
         self.update()
 
 
 def size_of(paths: Sequence[Path]) -> int | None:
-    """Return the size of files in bytes, or None if any is compressed or not a file."""
+    """Return the total size of files in bytes, or None if any file is compressed or not a regular file."""
     if any(path.suffix not in _PLAIN or not path.is_file() for path in paths):
         return None
     return sum(path.stat().st_size for path in paths)
@@ -262,7 +262,7 @@ def clock_time(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class RunMessage:
-    """A message for the user, such as a limit that was reached, with a hint below it."""
+    """A message for the user, such as a limit that was reached, and an optional hint."""
 
     text: str
     hint: str | None = None

@@ -1,8 +1,8 @@
-"""Record the provenance of an output in `OUT.run.json`: its settings, its input, and each session.
+"""Record the provenance of an output in `OUT.run.json`: settings, input, and each session.
 
-Only the same command with the same settings and input may add to an output, so that all results are made
-alike. The input may have new lines at its end, but its earlier lines must be the same, because ids are often
-line numbers. Options that only change the speed (`--parallel`, threads) are not recorded as settings.
+Only the same command with the same settings and input may add to an output, so that all results are
+comparable. The input may have new lines at the end, but the earlier lines must be the same, because ids are
+often line numbers. Options that only change the speed (`--parallel`, threads) are not recorded as settings.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class Provenance:
     name: str | None = None
 
     def fingerprint(self, length: int | None = None) -> dict[str, Any] | None:
-        """Return name, size in bytes and SHA-256 of the source, or of its first `length` bytes."""
+        """Return name, size in bytes and SHA-256 of the source, or of the source's first `length` bytes."""
         return None if self.source is None else fingerprint([self.source], self.name, {self.source: length})
 
 
 class RunFile:
-    """The file `OUT.run.json`. Only the session that has locked the output writes to it.
+    """The file `OUT.run.json`. Only the session that has locked the output writes to this file.
 
-    Two arguments are texts for hints: `elsewhere` names another output, and `start_over` says how to start
-    over (by default, by deleting the output).
+    Two arguments are used in hints of error messages: `elsewhere` names another output, and `start_over`
+    says how to start over (by default, by deleting the output).
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RunFile:
         self.record: dict[str, Any] = {}
 
     def read(self) -> dict[str, Any] | None:
-        """Return the record, or None if there is none or it is damaged."""
+        """Return the run record, or None if the file is missing or damaged."""
         try:
             record = json.loads(self.path.read_bytes())
         except (OSError, ValueError, RecursionError):
@@ -72,12 +72,12 @@ class RunFile:
         return record if _is_record(record) else None
 
     def holder(self) -> int | None:
-        """Return the process id of the last session if it has not ended, otherwise None."""
+        """Return the process id of an unfinished last session, otherwise None."""
         sessions = (self.read() or {}).get("sessions") or [{}]
         return None if "ended" in sessions[-1] else sessions[-1].get("pid")
 
     def paid(self) -> str:
-        """Return a text with the cost of all sessions, or an empty text if there was only one session."""
+        """Describe the cost of all sessions. Return an empty text for a single session."""
         sessions = (self.read() or {}).get("sessions") or []
         if len(sessions) < 2:
             return ""
@@ -88,7 +88,7 @@ class RunFile:
         return f"{least}{tokens:,} new tokens{money}{how} in {len(sessions)} runs, failures included"
 
     def check(self, provenance: Provenance) -> None:
-        """Raise `OutputError` if existing results were made with other settings, or have no record."""
+        """Raise `OutputError` if existing results have other settings or input, or no run record."""
         if (before := self.read()) is None:
             name = self.path.name
             why = f"{name} cannot be read" if self.path.exists() else f"its record {name} is missing"
@@ -114,28 +114,28 @@ class RunFile:
 
         Args:
             provenance: The command, settings and input.
-            resume: Keep the earlier sessions, because they wrote results of the output or paid for some.
-            about: More fields for this session. They are never compared.
+            resume: Whether to keep earlier sessions, because they wrote or paid for results.
+            about: More fields for this session, which are never compared.
         """
         before = self.read() if resume else None
         sessions = [*(before or {}).get("sessions", ()), _session() | about]
         self.write(_record(provenance, provenance.fingerprint(), sessions))
 
     def end(self, **figures: float) -> None:
-        """Record the end of the session, with figures of its work."""
+        """Record the end of the session and figures of the session, such as the number of failed items."""
         self.record["sessions"][-1] |= {"ended": now(), **figures}
         self.write(self.record)
 
     def note(self, **about: Any) -> None:
-        """Add fields to the record of an output, as JSON values."""
+        """Add fields to the run record, as JSON values."""
         self.write((self.read() or {}) | about)
 
     def put(
         self, provenance: Provenance, *, source: dict[str, Any] | None, about: dict[str, Any], **figures: Any
     ) -> None:
-        """Write the record of a finished output that was made in one session.
+        """Write the run record of a finished output that was made in one session.
 
-        `about` contains more fields for the record, and `figures` for the session.
+        `about` contains more fields for the record, and `figures` contains more fields for the session.
         """
         self.write(_record(provenance, source, [_session() | {"ended": now()} | figures]) | about)
 
@@ -158,7 +158,7 @@ def _is_record(record: Any) -> bool:
 
 
 def licences_beside(output: Path) -> list[str]:
-    """Return the licences of an output's sources from its record."""
+    """Return the licences of a file's sources, from the file's provenance record."""
     found = (RunFile(output).read() or {}).get("licences")
     return sorted(map(str, found)) if isinstance(found, dict) else []
 
@@ -166,13 +166,13 @@ def licences_beside(output: Path) -> list[str]:
 def fingerprint(
     files: Sequence[Path], name: str | None = None, lengths: Mapping[Path, int | None] | None = None
 ) -> dict[str, Any]:
-    """Return name, size in bytes and SHA-256 of a file, or of several files joined in this order.
+    """Return name, size in bytes and SHA-256 of a file, or of several files joined in the given order.
 
-    For a stream, which cannot be read twice, or a missing file, return only the name.
+    For a missing file, or a stream that cannot be read twice, return only the name.
 
     Args:
         files: The files.
-        name: The recorded name. It defaults to the path of the first file.
+        name: The recorded name. The default is the path of the first file.
         lengths: The number of bytes to read from a file, if not all.
     """
     name = name or ("standard input" if str(files[0]) == "-" else str(files[0]))
@@ -196,7 +196,7 @@ def fingerprint(
 
 
 class ContentHashes:
-    """Hash files and folders with SHA-256. Files with unchanged size and time are not read again."""
+    """Hash files and folders with SHA-256. A file is read again if its size or time has changed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -205,7 +205,7 @@ class ContentHashes:
             self._known = dict(json.loads(path.read_bytes()).items())
 
     def of(self, path: Path) -> str | None:
-        """Return the hash of a file, or of a folder's files with their names; None without files."""
+        """Return the hash of a file, or of a folder's file names and contents; None if there are no files."""
         inside = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else []
         names = [(each.relative_to(path).as_posix(), each) for each in inside]
         files = sorted(pair for pair in names if not _NOT_RESULTS.search(pair[0]))
@@ -229,9 +229,9 @@ def _hash(lines: Iterator[str]) -> str:
 
 
 def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
-    """Return the hashes of the files and folders that options name, for the record's settings.
+    """Return the hashes of the files and folders that options name, for the settings in the run record.
 
-    A script of replies is left out: it stands in for a server, so its replies may change between runs.
+    Scripts of replies (`script:FILE`) are skipped. Like a server, a script may change between runs.
     """
     hashes = ContentHashes(cache_folder() / "hashes.json")
     files = {name: each for name, each in named.items() if not str(each).startswith("script:")}
@@ -240,7 +240,7 @@ def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
 
 
 def paths_in(value: Any) -> Iterator[Path]:
-    """Yield the existing paths that a value names: both parts of `base+adapter`, and FILE in `judge:FILE`."""
+    """Yield the existing paths in an option: both parts of `base+adapter`, and FILE in `judge:FILE`."""
     if isinstance(value, list | tuple | Mapping):
         for each in value.values() if isinstance(value, Mapping) else value:
             yield from paths_in(each)
@@ -254,7 +254,7 @@ def paths_in(value: Any) -> Iterator[Path]:
 
 
 def content(file: Path) -> dict[str, Any]:
-    """Return a file's name without its folder, and the size and hash of its content."""
+    """Return a file's name without the folder, size in bytes, and SHA-256."""
     return {**fingerprint([file]), "path": file.name}
 
 
@@ -284,7 +284,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
 def differences(first: dict[str, Any], other: dict[str, Any], source: Path | None) -> Iterator[str]:
     """Yield a text for each difference between the run records of two outputs.
 
-    `source` is the longer of the two inputs, to see whether the other is its beginning.
+    `source` is the longer input, to check whether the shorter input is the beginning of the longer input.
     """
     yield from _changed(first, other)
     for name in _INPUTS:
@@ -303,7 +303,7 @@ def differences(first: dict[str, Any], other: dict[str, Any], source: Path | Non
 
 
 def united(records: Sequence[dict[str, Any]], counted: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the run record of merged outputs. Licences and dropped records are counted in `counted`."""
+    """Return the run record of merged outputs. Counts of licences and dropped records come from `counted`."""
     sessions = {json.dumps(each, sort_keys=True): each for r in records for each in r.get("sessions", ())}
     ordered = sorted(sessions.values(), key=lambda session: str(session.get("started")))
     longest = max(records, key=lambda record: (record.get("source") or {}).get("bytes") or 0)
@@ -354,5 +354,5 @@ def _session() -> dict[str, Any]:
 
 
 def now() -> str:
-    """Return the current UTC time with seconds, in the format of records."""
+    """Return the current UTC time in ISO format, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,6 +1,6 @@
-"""On Ctrl-C or SIGTERM, end the work between two lines of its output, or after the current step.
+"""On Ctrl-C or SIGTERM, end the work between two lines of output, or after the current step.
 
-SIGKILL cannot be caught, but outputs survive it.
+SIGKILL cannot be caught, but does not damage outputs.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class EndedBySignal(KeyboardInterrupt):
 
 
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine like `asyncio.run`, and cancel it on a signal. A second signal cancels its clean-up.
+    """Run a coroutine like `asyncio.run`, but cancel it on a signal. A second signal cancels the clean-up.
 
-    If a loop is already running, as in a notebook, the coroutine runs in its own thread, and Ctrl-C ends it.
+    If a loop is already running, as in a notebook, the coroutine runs in a new thread and ends at Ctrl-C.
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001  (the public one raises)
         return _run_in_thread(work)
@@ -63,7 +63,7 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
 
 
 def on_signal(signum: int, do: Callable[[], None]) -> Callable[[], object]:
-    """Call `do` in the running loop at each signal. Return a function that restores the old handling."""
+    """Call `do` in the running event loop at each signal. Return a function that removes this handler."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signum, do)
@@ -94,7 +94,7 @@ def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end work in this thread as Ctrl-C does, so that partial outputs are removed."""
+    """Let SIGTERM raise `SystemExit` in a `with` block, so that partial outputs are removed."""
 
     def end(signum: int, _: FrameType | None) -> None:
         raise SystemExit(128 + signum)
@@ -104,9 +104,9 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 class Signals(ExitStack):
-    """Note the first signal inside a `with` block, so that the work can be saved after its current step.
+    """Store the first signal in a `with` block, so that the work can be saved after the current step.
 
-    Programs get SIGTERM before their machine is preempted. Schedulers repeat SIGTERM, so later ones are
+    Programs get SIGTERM before a machine is preempted. Schedulers repeat SIGTERM, so each later SIGTERM is
     ignored. Ctrl-C after the first signal stops at once, without saving.
     """
 
@@ -133,9 +133,9 @@ class Signals(ExitStack):
 
 
 async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:
-    """Return the result of some work, or None if it does not end soon after `Signals` has noted a signal.
+    """Return a coroutine's result, or None if the coroutine does not end soon after a signal to `Signals`.
 
-    Use it for work that may never end by itself, such as waiting for a server that is down.
+    Use this for a coroutine that may never end, such as waiting for a server that is down.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -151,7 +151,7 @@ _noting: list[Signals] = []  # instances inside their `with` block
 
 
 def exit_status(signum: int) -> int:
-    """Return the exit status of work that was saved and stopped after a signal."""
+    """Return the exit status for a program that saved its work and stopped after a signal."""
     return AGAIN if signum == signal.SIGTERM else 128 + signum
 
 
@@ -172,8 +172,8 @@ def handled(handler: Callable[[int, FrameType | None], None], *signums: int) -> 
 def in_daemon_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     """Run `work` in a new daemon thread. Cancelling the future does not stop the work.
 
-    The interpreter waits for threads of `asyncio.to_thread` at exit, so a hanging download or check would
-    keep the program from ending, even after Ctrl-C. It does not wait for daemon threads.
+    At exit, the interpreter waits for threads of `asyncio.to_thread`, but not for daemon threads. So a
+    hanging download or check does not keep the program from ending after Ctrl-C.
     """
     result: Future[T] = Future()
     result.set_running_or_notify_cancel()

@@ -1,8 +1,8 @@
 """Work on files in object stores, such as `s3://bucket/out.jsonl`, through copies on this machine.
 
-All paths that fsspec supports are accepted: `s3://` and `gs://` with an extra, `hf://` without. Inputs and
-existing outputs are fetched before the work. After the work, outputs are sent whole, with the files beside
-them. A killed run resumes on the same machine from its copy in `~/.cache/redraft/stores`.
+All paths that fsspec supports are accepted; `s3://` and `gs://` need an extra. Inputs and existing outputs
+are downloaded before the work. After the work, outputs are uploaded with the run record, errors and
+journal. A killed run resumes on the same machine from the copy in `~/.cache/redraft/stores`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from redraft.jobs.machine import cache_folder
 
 _BESIDE = (".run.json", ".errors.jsonl", ".journal.db")
 _URL = re.compile(r"(?!file:)([a-z][a-z0-9+]+):/+(.+)", re.DOTALL)
-"""An address in a store. In a `Path`, the two slashes that the user wrote have become one."""
+"""Matches the URL of a file in a store, even if `Path` has reduced `//` to `/`."""
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 def url_of(path: str | Path) -> str | None:
-    """Return a path's address in a store, or None for a local path."""
+    """Return a path's URL in a store, or None for a local path."""
     found = _URL.fullmatch(str(path))
     return f"{found[1]}://{found[2]}" if found else None
 
@@ -46,7 +46,7 @@ def here(path: str | Path) -> Path:
 
 
 def matching(path: Path) -> list[Path]:
-    """Return the files that match a pattern such as `s3://bucket/out-*`. Return any other path as it is."""
+    """Return the files that match a pattern such as `s3://bucket/out-*`. Return any other path unchanged."""
     if (url := url_of(path)) is None or "*" not in url:
         return [path]
     with _reading(url):
@@ -55,7 +55,7 @@ def matching(path: Path) -> list[Path]:
 
 
 class Store:
-    """An output in a store, with its copy on this machine."""
+    """An output in a store, with a copy on this machine."""
 
     def __init__(self, url: str, base: Store | None = None) -> None:
         self.url, self.base = url, base
@@ -68,7 +68,7 @@ class Store:
             return bool(self._system.exists(self._key))
 
     def pull(self) -> None:
-        """Fetch the output and the files beside it, or raise `UsageError`. A longer local copy is kept."""
+        """Download the output, run record, errors and journal, unless the local output is longer."""
         if self.base:
             self.base.pull()
         with _reading(self.url):
@@ -83,11 +83,11 @@ class Store:
                     self._system.get_file(self._key + ending, str(file))
 
     def begin(self) -> None:
-        """Send the run record before anything is paid for. Raise `OutputError` if the store refuses it."""
+        """Upload the run record before the first paid request. Raise `OutputError` if the upload fails."""
         self._send(".run.json")
 
     def close(self) -> None:
-        """Send the output and the files beside it. Raise `OutputError` if the store refuses them."""
+        """Upload the output, run record, errors and journal. Raise `OutputError` if the upload fails."""
         if self.copy.exists():
             self._send(*_BESIDE, "")
 

@@ -1,4 +1,4 @@
-"""Call Windows for files that others may rename while they are open, for locks, and for free memory.
+"""Call the Windows API to open files that other processes may rename, lock files, and read free memory.
 
 Import this module only on Windows. Names and numbers come from fileapi.h, minwinbase.h and sysinfoapi.h.
 """
@@ -47,7 +47,7 @@ class _Memory(ctypes.Structure):
 
 
 def open_file(path: str, flags: int) -> int:
-    """Open a file as POSIX's `os.open` does. Links are not followed, and others may rename the file."""
+    """Open a file like POSIX's `os.open`, but without following links. The file may be renamed while open."""
     access = _winapi.GENERIC_READ | (_winapi.GENERIC_WRITE if flags & (os.O_RDWR | os.O_WRONLY) else 0)
     how = _CREATE_NEW if flags & os.O_EXCL else _OPEN_ALWAYS if flags & os.O_CREAT else _OPEN_EXISTING
     handle = _winapi.CreateFile(path, access, _SHARE_ALL, 0, how, _NORMAL | _OPEN_REPARSE_POINT, 0)
@@ -55,7 +55,7 @@ def open_file(path: str, flags: int) -> int:
 
 
 def lock(handle: int, *, wait: bool, shared: bool) -> None:
-    """Lock an open file until it is closed. Raise `BlockingIOError` if another process holds the lock."""
+    """Lock an open file until closed. Raise `BlockingIOError` if another process holds the lock."""
     how = (0 if shared else _EXCLUSIVE) | (0 if wait else _FAIL_IMMEDIATELY)
     place = _Overlapped(OffsetHigh=_FAR)
     file = wintypes.HANDLE(msvcrt.get_osfhandle(handle))

@@ -1,1 +1,1 @@
-"""Measure the effect of revising on answers, and compare it with other ways to spend the same tokens."""
+"""Measure the effect of revising, and compare revising with other ways to spend the same tokens."""

@@ -1,14 +1,14 @@
-"""Choose one of several ways to answer prompts, such as best of 4 (`redraft diagnose --choose`).
+"""Choose a strategy for answering prompts, such as best of 4 (`redraft diagnose --choose`).
 
-The ways answer the prompts in blocks. After each block, a way is dropped if it is certainly not ahead of the
-leading way by the margin; it may return if another way leads. The runs end as soon as some way is certainly
-less than the margin behind every other, and the cheapest such way is chosen. Otherwise they end at the last
-prompt or at a limit.
+The strategies answer the prompts in blocks. After each block, a strategy is dropped if it is certainly not
+ahead of the leader by the margin. A dropped strategy may return if the leader changes. The runs end as soon
+as some strategy is certainly less than the margin behind every other strategy, or at the last prompt or a
+limit. The cheapest strategy that is certainly less than the margin behind is chosen.
 
-A choice is false if it was `certain` but is behind the best way by the margin or more. The probability is at
-most 5 %, divided among the ways that could be chosen falsely: all except the best one and those in `NEVER`.
-All bounds of the promise and of the gains also hold with 95 % confidence. Both guarantees are valid however
-often the results are checked (`evaluation.evidence`).
+A choice is false if `certain` was True, but the best strategy is ahead by the margin or more. The probability
+of a false choice is at most 5 %, divided among all strategies except the best and those in `NEVER`. All
+bounds of the promise and of the gains also hold with 95 % confidence. Both guarantees are valid no matter
+how often the results are checked (`evaluation.evidence`).
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ A vote is never chosen: no other command counts votes. To vote, run redraft answ
 with --seed 1, 2, 3 and so on, and take the most frequent answer to each prompt."""
 _CONTROLS = "Blind retry and shuffled feedback are never chosen: they only measure the effect of feedback."
 NEVER = {"vote": _VOTES, "early": _VOTES, "blind": _CONTROLS, "shuffled": _CONTROLS}
-"""The kinds of ways that are compared but never chosen, each with the reason."""
+"""The kinds of strategies that are compared but never chosen, each with the reason."""
 CHOICE = "choice.json"  # in the folder of the chains: the chosen way, and hashes of the files behind it
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
-"""The results of each way on each item: one for each seed and turn. A way may have no items."""
+"""The results of each strategy on each item, for each seed and turn. A strategy may have no items."""
 Runs = tuple[Path, Iterable[Strategy], Container[str] | None]
-"""A task's folder, its ways, and the ids of the records to count (None: all records)."""
+"""A task's folder, the task's strategies, and the ids of the records to count (None: all records)."""
 
 
 def blocks(items: int) -> Iterable[int]:
@@ -71,7 +71,7 @@ def blocks(items: int) -> Iterable[int]:
 
 
 def seen_in(tasks: Iterable[Runs]) -> Seen:
-    """Return the results of all runs of the given tasks, by way and item."""
+    """Return the results of all runs of the given tasks, by strategy and item."""
     found: dict[Strategy, dict[str, list[Spent]]] = {}
     for folder, way, asked in ((folder, way, asked) for folder, ways, asked in tasks for way in ways):
         made = results_in(sorted(folder.glob(f"seed-*/{way.name}.jsonl")), asked)
@@ -81,7 +81,7 @@ def seen_in(tasks: Iterable[Runs]) -> Seen:
 
 @dataclass(frozen=True)
 class Promise:
-    """The promised results of a way: bounds (0 to 1) with 95 % confidence, and mean costs."""
+    """The promised results of a strategy: bounds (0 to 1) with 95 % confidence, and mean costs."""
 
     right: float  # lower bound on the share of right answers
     gain: float  # lower bound on the gain over one answer
@@ -93,7 +93,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Race:
-    """The ways that are compared, with their results so far."""
+    """The compared strategies and the results so far."""
 
     seen: Seen
     margin: float  # the chosen way may be behind the best one by less than this
@@ -101,23 +101,23 @@ class Race:
 
     @cached_property
     def ways(self) -> list[Strategy]:
-        """All ways that have answered an item, cheapest first."""
+        """The strategies that have answered an item, cheapest first."""
         made = (way for way, items in self.seen.items() if items)
         return sorted(made, key=lambda way: (self.spent(way).tokens, way.place))
 
     def spent(self, way: Strategy) -> Spent:
-        """Return the mean score and costs over all answers. Unknown tokens become infinity."""
+        """Return a strategy's mean score and costs over all answers. Unknown tokens become infinity."""
         mean = Spent.mean(run for runs in self.seen[way].values() for run in runs)
         return mean._replace(tokens=math.inf) if math.isnan(mean.tokens) else mean
 
     @cached_property
     def usable(self) -> list[Strategy]:
-        """All ways that have answered an item and may be chosen, cheapest first."""
+        """The strategies that have answered an item and may be chosen, cheapest first."""
         return [way for way in self.ways if way.kind not in NEVER]
 
     @cached_property
     def scores(self) -> Mapping[Strategy, Mapping[str, float]]:
-        """Each way's score on each item: the mean over its runs."""
+        """Each strategy's mean score on each item."""
         return {
             way: {name: fmean(run.score for run in runs) for name, runs in items.items()}
             for way, items in self.seen.items()
@@ -125,19 +125,19 @@ class Race:
         }
 
     def gains(self, way: Strategy, other: Strategy, *, ties: bool = True) -> list[float]:
-        """Return `way`'s score minus `other`'s for each item. Without `ties`, skip items where both are 0."""
+        """Return `way`'s score minus `other`'s score for each item. Without `ties`, skip pairs of zeros."""
         ours, theirs = self.scores[way], self.scores[other]
         both = (name for name in ours if name in theirs and (ties or ours[name] or theirs[name]))
         return [ours[name] - theirs[name] for name in both]
 
     @cached_property
     def leader(self) -> Strategy:
-        """The usable way with the largest mean gain over `ONE` so far; at equal gains, the cheapest."""
+        """The usable strategy with the largest mean gain over `ONE`, and the cheapest among equal gains."""
         return max(self.usable, key=lambda way: fmean(self.gains(way, ONE) or [-1.0]))
 
     @cached_property
     def left(self) -> list[Strategy]:
-        """The leader, and the ways that may be ahead of the leader by the margin, cheapest first."""
+        """The leader, and the strategies that may be ahead of the leader by the margin, cheapest first."""
         leader = self.leader
         return [way for way in self.ways if way == leader or not self._keeps_up(leader, way)]
 
@@ -148,7 +148,7 @@ class Race:
 
     @property
     def risk(self) -> float:
-        """The error probability allowed in each comparison of two ways."""
+        """The error probability allowed in each comparison of two strategies."""
         return ERROR / max(sum(each.kind not in NEVER for each in self.seen) - 1, 1)
 
     @cached_property
@@ -160,12 +160,12 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether some usable way is certainly less than the margin behind every other."""
+        """Whether some usable strategy is certainly less than the margin behind every other strategy."""
         return bool(self._safe)
 
     @property
     def chosen(self) -> Strategy:
-        """The cheapest way that is certainly less than the margin behind every other, or else the leader."""
+        """The cheapest strategy that is certainly less than the margin behind the best, or the leader."""
         return next(iter(self._safe), self.leader)
 
     @property
@@ -179,11 +179,11 @@ class Race:
         return Estimate(fmean(gains or [math.nan]), *ends)
 
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
-        """Return the gain of `way` over another kind of way at equal cost; None if they cannot be compared.
+        """Return the gain of `way` over a kind of strategy at equal cost; None if costs cannot be compared.
 
-        `way` is compared with a random choice of the same mean cost: between two ways of that kind, or one
-        such way and `ONE`. The gain and its bounds are weighted means of those over the two ways. All bounds
-        hold together with 95 % confidence.
+        `way` is compared with a random choice between two strategies, of this kind or `ONE`, at the same
+        mean cost. The gain and the bounds are weighted means over the two strategies. All bounds hold
+        together with 95 % confidence.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))
@@ -196,7 +196,7 @@ class Race:
         return Estimate(*((1 - part) * a + part * b for a, b in zip(*both, strict=True)))
 
     def finding(self, way: Strategy) -> str:
-        """Compare a way with `ONE`: `better`, `worse`, `equal` (within the margin), or `open` (unclear)."""
+        """Compare a strategy with `ONE`: `better`, `worse`, `equal` (within the margin), or `open`."""
         gain = self.gain(way)
         if gain.low > 0:
             return "better"
@@ -205,7 +205,7 @@ class Race:
         return "equal" if max(-gain.low, gain.high) < self.margin and not self.judge else "open"
 
     def promise(self, way: Strategy) -> Promise:
-        """Return bounds on a way's share of right answers, gain and harm, with its mean costs."""
+        """Return bounds on a strategy's share of right answers, gain and harm, and the mean costs."""
         scores, spent = [*self.scores[way].values()], self.spent(way)
         right = 0.0 if self.judge else least_mean(scores, self._error)
         took = spent.tokens, spent.seconds, spent.money
@@ -221,7 +221,7 @@ class Race:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The chosen way, its promise, and the settings of the comparison, as JSON values."""
+        """The chosen strategy, the promised results, and the comparison's settings, as JSON values."""
         return {
             "way": self.chosen.called,
             **{
@@ -239,7 +239,7 @@ class Race:
 
 @dataclass(frozen=True)
 class Choice:
-    """The result of comparing the ways."""
+    """The result of comparing strategies."""
 
     race: Race
     matrix: Matrix  # the runs of all ways
@@ -298,7 +298,7 @@ class Choice:
 
     @property
     def sentence(self) -> str:
-        """The chosen way and its promise, in words."""
+        """A text with the chosen strategy and the promised results."""
         race, promise = self.race, self.race.promise(self.race.chosen)
         seen = f"{len(race.seen[ONE]):,} of {counted(self.items, 'prompt')}"
         points, name = f"{race.margin * 100:g} points", titled(race.chosen)
@@ -321,7 +321,7 @@ class Choice:
         return f"{said} It promises {promised}, with {tokens_text(promise.tokens)} new tokens an answer."
 
     def put(self, file: Path) -> str:
-        """Write the recipe to `file`, and its evidence to the folder of runs. Return the recipe as JSON."""
+        """Write the recipe to `file` and the evidence to the folder of runs. Return the recipe as JSON."""
         record, folder = self._recipe, self.matrix.plan.out
         keep_edited(file, folder)
         write_file(file, _yaml(record).encode())
@@ -383,7 +383,7 @@ def _steers_nothing(seen: Seen) -> bool:
 
 
 def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[int, Choice | None]:
-    """Run the ways block by block, until one can be chosen. After any stop, the same call resumes the runs.
+    """Run the strategies block by block until the choice is certain. The same call resumes stopped runs.
 
     Return the exit status and the choice after the last complete block. The choice is None if a limit is
     reached before the first block is complete.
@@ -429,7 +429,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
 
 
 def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
-    """Recompute the promise of a recipe from its evidence, and compare it with the recipe's file.
+    """Recompute a recipe's promise from the evidence, and compare the promise with the recipe's file.
 
     Return the differences, and a sentence that sums up the result.
 

@@ -41,12 +41,12 @@ class Diagnosis(Figures):
 def diagnose(
     chains: str | Path | Iterable[Chain], *, score: Iterable[str | Check | Callable[..., Any]] = ()
 ) -> Diagnosis:
-    """Measure how revising changed the answers in chains, such as the share of right ones.
+    """Measure how revising changed the answers in chains, such as the share of right answers.
 
     Args:
         chains: Chains, or a file of chains.
-        score: Checks that decide which answers are right. By default, the results of `redraft eval` in the
-            chains decide. If there are none, the guiding checks do, which makes a gain nearly automatic.
+        score: Checks that decide which answers are right. The default is the results of `redraft eval` in
+            the chains or, without them, the guiding checks, which make a gain nearly automatic.
 
     Raises:
         RecordError: Nothing decides which answers are right, or a file cannot be read.

@@ -1,12 +1,12 @@
-"""Compare ways to spend tokens, seconds or money on an answer: their scores by cost, and at equal cost.
+"""Compare strategies, such as revising and best of N, at equal tokens, seconds or money.
 
-Each size of a way, such as best of 4, is a point: its mean score and cost over all seeds. The points of a way
-and the lines between them form its curve. A place on a line stands for a random choice between the two sizes
-at its ends, for each prompt. Two ways are compared at the highest cost that both curves reach. Curves that
-share no cost cannot be compared at equal cost. All generated tokens count, including those of criticism.
+Each size of a strategy, such as best of 4, is a point: mean score and mean cost over all seeds. Lines join
+the points to a curve. A position on a line stands for a random choice between the sizes at both ends, for
+each prompt. Two strategies are compared at the highest cost that both curves reach. Curves without a common
+cost cannot be compared at equal cost. All generated tokens count, including tokens of criticism.
 Costs vary by chance, often together with scores. So each item's score is moved along the line, from the
 item's cost to the cost of the comparison (net benefit: Stinnett and Mullahy, Medical Decision Making 18
-(1998), S68). The mean gain stays the same, and by the delta method the variance includes that of the costs.
+(1998), S68). The mean gain stays the same. By the delta method, the variance of costs is included.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Find `at` among ascending `costs`: the indices below and above, and the position between, 0 to 1."""
+    """Return the indices of the ascending `costs` below and above `at`, and the position between, 0 to 1."""
     low = max(bisect_left(costs, at) - 1, 0)  # below `at` if possible, so that there is a line to it
     high = max(bisect_right(costs, at) - 1, min(low + 1, len(costs) - 1))
     gap = costs[high] - costs[low]
@@ -51,7 +51,7 @@ def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
 
 
 class Spent(NamedTuple):
-    """A way's score and costs on one item, or their mean over runs or items."""
+    """A strategy's score and costs on an item, or means over runs or items."""
 
     score: float  # 1 if the answer is right, else 0; from a judge, -1 to 1 (`preferences`)
     tokens: float  # new tokens of all texts; NaN if a chain has texts but no usage
@@ -80,7 +80,7 @@ class Spent(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """The text after a token count, such as ` (partly estimated), 1.2 s, 0.000100 USD`; may be empty."""
+        """Text to append to a token count, such as ` (partly estimated), 1.2 s, 0.000100 USD`, or ""."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
         partly = " (partly estimated)" * (self.estimated > 0)
         return partly + seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
@@ -88,7 +88,7 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """The results of one way on the items that all ways answered. All points have the same order of items."""
+    """A strategy's results on the items that all strategies answered, in the same order for all points."""
 
     IN_JSON: ClassVar = "way.kind way.texts score mean.tokens mean.prompts mean.seconds mean.money"
 
@@ -113,12 +113,12 @@ class Point:
 
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
-"""The second way's cost compared with the first way's; `unknown` if either cost is unknown."""
+"""The second strategy's cost compared with the first strategy's; `unknown` if a cost is unknown."""
 
 
 @dataclass(frozen=True)
 class Versus:
-    """A comparison of one way to spend tokens, such as revising, with another."""
+    """A comparison of two strategies, such as revising and best of N."""
 
     IN_JSON: ClassVar = "model task by ours kind basis cost at decision p finding"
 
@@ -136,14 +136,14 @@ class Versus:
 
     @property
     def other(self) -> str:
-        """The second way's name in tables."""
+        """The second strategy's name in tables."""
         return named(self.kind) + _OF_BASE * self.base
 
     @property
     def finding(self) -> Literal["better", "worse", "open", "not comparable"]:
-        """Whether the first way is better or worse than the second.
+        """Whether the first strategy is better or worse than the second strategy.
 
-        At unequal cost, only the cheaper way can be found better.
+        At unequal cost, only the cheaper strategy can be found better.
         """
         if self.basis == "unknown":
             return "not comparable"
@@ -156,7 +156,7 @@ class Versus:
 
 @dataclass(frozen=True)
 class Curves:
-    """All results of a model on a task, with a point for each way."""
+    """All results of a model on a task, with a point for each strategy."""
 
     IN_JSON: ClassVar = "model task by items seeds left_out unfinished points"
 
@@ -176,22 +176,22 @@ class Curves:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of ways, without repeats."""
+        """The kinds of strategies, without repeats."""
         return list(dict.fromkeys(point.way.kind for point in self.points))
 
     def last(self, kind: str) -> Point:
-        """Return the point of this kind with the most answers per prompt."""
+        """Return the point of a kind of strategy with the most answers per prompt."""
         return next(point for point in reversed(self.points) if point.way.kind == kind)
 
     @property
     def native(self) -> int:
-        """The number of items on which `revise` equals `alone`: the model revised without feedback."""
+        """The number of items on which `revise` equals `alone`, as the model revised without feedback."""
         one, other = ([p.spent for p in self.points if p.way.kind == kind] for kind in ("revise", "alone"))
         return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
     @property
     def trained(self) -> int:
-        """The number of items where the base model gave the single answer, but adapters gave another."""
+        """The number of items where the base model wrote the single answer, but an adapter wrote another."""
         each = zip(*(point.spent for point in self.points if self.points[0].base), strict=True)
         return sum(any(other.base < one.base for other in rest) for one, *rest in each)
 
@@ -201,14 +201,14 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points by cost. The single answer comes first if it is cheaper and comparable."""
+        """Return the points of a kind by cost. Begin with the single answer if cheaper and comparable."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (one for one in self.points if one.way.kind == "plain" and not one.base and kind != "alone")
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare two kinds of ways at the highest cost that both reach, or else at similar costs."""
+        """Compare two kinds of strategies at the highest cost that both reach, or else at similar costs."""
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:
@@ -259,7 +259,7 @@ def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:
 
 
 def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> dict[str, list[Spent]]:
-    """Return each item's results in all runs of a way. `asked` are the ids to count; None means all."""
+    """Return each item's results in a strategy's runs. `asked` holds the ids to count; None means all ids."""
     items: dict[str, list[Spent]] = {}
     for file in files:
         scores = preferences(file)
@@ -272,7 +272,7 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if no run revises.
 
-    The first seed determines the ways. Seeds with missing runs and items missing from a run are left out.
+    The first seed determines the strategies. Seeds that lack runs, and items that a run lacks, are left out.
     """
     by_seed: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):
@@ -303,7 +303,7 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
-    """Return each way's points for a chart: (cost, score, low, high, tooltip), with scores in per cent."""
+    """Return the chart points of each kind: (cost, score, low, high, tooltip), with scores in per cent."""
     drawn: dict[str, list[tuple[float, float, float, float, str]]] = {}
     for kind in sorted(found.kinds, key=lambda kind: kind == "revise"):  # revise is drawn last, on top
         points = drawn[named(kind) + _OF_BASE * found.last(kind).base] = []
@@ -315,13 +315,13 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
 
 
 def point_line(point: Point) -> Line:
-    """Return a table row with a way's score and costs."""
+    """Return a table row with a strategy's score and costs."""
     note = f"{tokens_text(point.mean.tokens)} new tokens a prompt, {point.mean.prompts:,.0f} prompt tokens"
     return Line(titled(point.way) + _OF_BASE * point.base, *percent(point.score, 1), note + point.mean.beside)
 
 
 def titled(way: Strategy) -> str:
-    """Return a way's title with its size, such as `best of 4`."""
+    """Return a strategy's title with the size, such as `best of 4`."""
     if way.kind in {*NAMES}.difference(SAMPLED) and way.texts > 1:
         texts = f", {counted(way.texts - 1, 'revision')}"
     else:
@@ -383,7 +383,7 @@ def _apart(versus: Sequence[Versus]) -> str:
 
 
 def named(kind: str) -> str:
-    """Return the name of a kind of way in tables."""
+    """Return the name of a kind of strategy in tables."""
     return printable(NAMES.get(kind, kind))
 
 

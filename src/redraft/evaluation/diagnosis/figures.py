@@ -1,8 +1,8 @@
 """Compute the figures of a diagnosis: how revising changed right and wrong answers.
 
 Items are the random sample: an item with several runs or turns counts once in intervals and tests. ECR is the
-share of wrong answers that a revision makes right; EIR is the share of right answers that it makes wrong.
-Revising raises the share of right answers, Acc, as long as ECR/EIR > Acc/(1 - Acc).
+share of wrong answers that a revision makes right. EIR is the share of right answers that a revision makes
+wrong. Revising raises Acc, the share of right answers, as long as ECR/EIR > Acc/(1 - Acc).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and afte
 
 @dataclass(frozen=True)
 class Decision:
-    """The result of comparing paired scores of two ways."""
+    """The result of comparing two lists of scores for the same items."""
 
     IN_JSON: ClassVar = "items better worse gain p outcome"
 
@@ -39,26 +39,26 @@ class Decision:
 
     @property
     def outcome(self) -> Literal["better", "worse", "undecided"]:
-        """Whether the second way is better or worse; `undecided` if p is not below `LEVEL`."""
+        """Whether the second scores are better or worse; `undecided` if p is not below `LEVEL`."""
         if self.p >= LEVEL:
             return "undecided"
         return "better" if self.gain.value > 0 else "worse"
 
 
 def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
-    """Compare two ways by their scores (0 to 1) on the same items, given in the same order."""
+    """Compare two lists of scores (0 to 1) for the same items in the same order."""
     gain = stats.difference(one, other, bounds=stats.CHANGE)
     return Decision(len(one), *split(one, other), gain, stats.paired(one, other))
 
 
 def split(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:
-    """Return the number of items with a higher score in `other`, and the number with a lower score there."""
+    """Return the number of items with a higher score in `other`, and the number with a lower score."""
     pairs = list(zip(one, other, strict=True))
     return sum(after > before for before, after in pairs), sum(after < before for before, after in pairs)
 
 
 def sentence(decision: Decision) -> str:
-    """Return a sentence on whether revised answers beat first answers. It ignores costs."""
+    """Return a sentence on whether revised answers beat first answers, regardless of costs."""
     split = f"better in {decision.better:,} of {counted(decision.items, 'item')}, worse in {decision.worse:,}"
     tested = f"{split}, {p_text(decision.p)}"
     points, found = points_of(decision.gain), decision.outcome
@@ -73,7 +73,7 @@ def sentence(decision: Decision) -> str:
 
 
 def points_of(gain: Estimate) -> str:
-    """Return the size of a gain or loss without its sign, and the interval: `6.7 points (3.1 to 16.4)`."""
+    """Return the size of a gain or loss without the sign, and the interval: `6.7 points (3.1 to 16.4)`."""
     size = gain if gain.value >= 0 else Estimate(-gain.value, -gain.high, -gain.low)
     value, interval = plain(size.times(100), 1)
     return f"{value} points" + f" ({interval})" * bool(interval)
@@ -147,7 +147,7 @@ class Changes:
 
 
 def by_item(scores: Iterable[tuple[float, Hashable]]) -> list[float]:
-    """Return each item's mean score over its runs, with items in the order of their first appearance."""
+    """Return the mean score of each item, in the order in which items first appear."""
     found: dict[Hashable, list[float]] = {}
     for score, item in scores:
         found.setdefault(item, []).append(float(score))
@@ -166,7 +166,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The verdicts of feedback, compared with the truth about the answers."""
+    """The verdicts of feedback on answers that are known to be right or wrong."""
 
     IN_JSON: ClassVar = "total unknown precision recall balanced"
 
@@ -212,7 +212,7 @@ class Figures:
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks, in the order of their first appearance."""
+        """The tasks, in order of appearance."""
         return list(dict.fromkeys(each.truth.task for each in self.chains))
 
     @cached_property
@@ -233,7 +233,7 @@ class Figures:
 
     @cached_property
     def revisions(self) -> tuple[Changes, ...]:
-        """The effect of each revision up to `MOST`, over the chains with that revision."""
+        """The effects of the first revision, the second revision and so on, up to `MOST`."""
         found = []
         for n in range(1, min(self.most, MOST) + 1):
             longer = (each for each in self.chains if each.chain.revisions >= n)
@@ -242,12 +242,12 @@ class Figures:
 
     @cached_property
     def whole(self) -> Changes:
-        """The change from the first answer to the best one, over all chains."""
+        """The change from the first answer to the best answer, over all chains."""
         return Changes(tuple((each.first, each.best, each.item) for each in self.chains))
 
     @cached_property
     def of_revised(self) -> Changes:
-        """The change from the first answer to the best one, over the chains with a revision."""
+        """The change from the first answer to the best answer, over the chains with a revision."""
         return Changes(tuple((each.first, each.best, each.item) for each in self.revised))
 
     @cached_property
@@ -277,7 +277,7 @@ class Figures:
 
     @cached_property
     def verdicts(self) -> Verdicts:
-        """The verdicts on answers, without those of the scoring checks, which cannot err."""
+        """The verdicts on answers, except verdicts of the scoring checks, which are right by definition."""
         said: dict[str, list[tuple[str, bool]]] = {}
         for each in self.chains:
             said.setdefault(each.item, []).extend(

@@ -1,13 +1,13 @@
-"""Make the runs of `redraft diagnose --tasks`: each model answers each task in each way, once per seed.
+"""Make the runs of `redraft diagnose --tasks`: each model answers each task, by strategy and seed.
 
-    DIR/runs.json                         the models and tasks, by the names of their folders
+    DIR/runs.json                         the models and tasks, by folder name
     DIR/tasks/add.jsonl                   copies of the task files that were answered
     DIR/runs/MODEL/TASK/seed-0/revise-2.jsonl  a run, in the format of `redraft eval`
     DIR/runs/MODEL/TASK/seed-0/pairs.reviews-2.jsonl  reviews of --judge, in the format of `redraft judge`
     DIR/table.json, index.html            the figures, and the page
-    DIR/choice.json                       the recipe that --choose wrote, and hashes of the files behind it
+    DIR/choice.json                       the recipe that --choose wrote, and hashes of the run files
 
-The same command resumes after any stop. A command with more models, tasks, ways or seeds adds to the folder.
+The same command resumes stopped runs. A command with more models, tasks, ways or seeds adds to the folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
 WAYS = {{"plain": "one", "best-of": "best"}.get(kind, kind): kind for kind in NAMES}
-"""Map each way's name on the command line to its kind (`evaluation.diagnosis.strategies`)."""
+"""Map names in the option `--ways` to kinds of strategies (`evaluation.diagnosis.strategies`)."""
 ALWAYS = ("one", "revise")  # ways that always run. The others may spend as many tokens as revising does
 RACED = "one,revise,best,steered"  # the default ways of --choose
 DRAWN, EXERCISES = 50, 1  # default number of exercises of a shipped task; the seed that draws them
@@ -45,7 +45,7 @@ PLAN, RUNS = "runs.json", "runs"
 
 @dataclass(frozen=True)
 class TaskFile:
-    """A task and its file."""
+    """A task and the file with the task's records."""
 
     name: str  # used for its folder and in tables
     task: str  # the name of a `redraft.tasks` plugin
@@ -67,7 +67,7 @@ class TaskFile:
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
     def put(self, folder: Path, limit: int | None) -> Path:
-        """Copy the task to a folder, and return the copy. Raise `OutputError` if answered records changed."""
+        """Copy the task's file to a folder, and return the path. Raise `OutputError` if records changed."""
         if self.source is None:
             file, drawn = folder / f"{self.name}.jsonl", _drawn()[self.name][1](limit or DRAWN, EXERCISES)
             if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # a longer draw only adds
@@ -91,7 +91,7 @@ def _drawn() -> dict[str, tuple[str, Callable[[int, int], Sequence[Chain]]]]:
 
 @dataclass(frozen=True)
 class Matrix:
-    """All runs in a folder: models × tasks × ways × seeds."""
+    """All runs in a folder: models × tasks × strategies × seeds."""
 
     settings: Settings  # of `DiagnoseOptions`
     plan: RunPlan  # the plan of each run. `out` is the folder; the limits apply to all runs together
@@ -132,7 +132,7 @@ class Matrix:
         """Make every run that is not finished. Call `prepare` first.
 
         Args:
-            share: The part of each task's records to answer, 0 to 1, drawn at random. None means all records.
+            share: The fraction of each task's records to answer, drawn at random. None means all records.
 
         Raises:
             OutputError: The folder contains runs with other settings, or is in use.
@@ -152,7 +152,7 @@ class Matrix:
         return ended
 
     def prepare(self, *, run_code: bool) -> int:
-        """Check everything that needs no model, write the `PLAN`, and return the number of prompts."""
+        """Check settings and tasks, write the file `PLAN`, and return the number of prompts."""
         if unknown := [way for way in self.ways if way not in WAYS]:
             raise UsageError(f"no way is called {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
         _check_options(self.settings, self.models)
@@ -198,7 +198,7 @@ def _split(texts: Iterable[str]) -> list[str]:
 
 
 def folders(models: Sequence[str]) -> dict[str, str]:
-    """Map each model to the name of its folder. Raise `UsageError` if two models would share a folder."""
+    """Map models to folder names. Raise `UsageError` if two models would share a folder."""
     found = {model: re.sub(r"[^\w.+-]+", "-", model).strip("-.") for model in models}
     if len({*found.values()}) < len(found):
         raise UsageError(f"two models would share a folder: {', '.join(found)}.", hint="Rename one.")
@@ -206,7 +206,7 @@ def folders(models: Sequence[str]) -> dict[str, str]:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Return the models and tasks of a folder, by name. Raise `OutputError` if its `PLAN` is damaged."""
+    """Return the models and tasks of a folder, by name. Raise `OutputError` if the file `PLAN` is damaged."""
     file, none = folder / PLAN, dict[str, Any](models={}, tasks={})
     if found := stored(file, *none) if file.exists() else none:
         return found

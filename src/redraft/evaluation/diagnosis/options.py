@@ -1,4 +1,4 @@
-"""Define the options of `redraft diagnose`. This module is imported for `--help`, so it imports little."""
+"""Define the options of `redraft diagnose`. To keep `--help` fast, this module imports little."""
 
 from __future__ import annotations
 

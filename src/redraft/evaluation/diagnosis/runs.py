@@ -1,6 +1,6 @@
 """Make the runs of a model on a task: each strategy answers the records, once for each seed.
 
-A run is like `redraft eval` with a strategy's options (`strategies`), and has its own file. All runs
+A run is like `redraft eval` with a strategy's options (`strategies`), and writes a separate file. All runs
 share a cache, so no reply is requested twice. All strategies but `alone` start with the same first answers.
 """
 
@@ -60,7 +60,7 @@ class StrategyRun(ScoredRun):
         return strategies.strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the checks that guide a record's chain. Some strategies hide or replace the messages."""
+        """Return the guiding checks for a record. Some strategies hide or replace the checks' messages."""
         if self.strategy.kind == "alone":
             return {"checks": ()}
         checks = self.guides or self.checks(record)
@@ -71,7 +71,7 @@ class StrategyRun(ScoredRun):
         return {"checks": checks}
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
-        """Count the votes if the strategy has any, then add the truth about the answers to the chain."""
+        """Hold the vote if the strategy has one, then add the check results of all answers to the chain."""
         early = self.strategy.kind == "early"
         said = strategies.reader_of(self.checks(record)) if early or self.strategy.kind == "vote" else None
         return await super().finish(strategies.voted(chain, said, early=early) if said else chain, record)
@@ -128,7 +128,7 @@ class StrategyRuns:
         return Ended(status, "", limits)
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:
-        """Return False if the same way with fewer drafts already takes as many tokens as the others."""
+        """Return False if fewer drafts already take as many tokens as the strategies without drafts."""
         if strategy.kind not in SAMPLED:
             return True
         first = self.settings.get("seed") or 0
@@ -169,13 +169,13 @@ class StrategyRuns:
 
     @cached_property
     def voteless(self) -> list[str]:
-        """The ids of the records whose checks read no result, so that votes cannot be counted."""
+        """The ids of records for which votes cannot be counted, because no check reads a result."""
         asks = ((record.id, checks_of(task_named(self.task), record)) for record in self.records)
         return [name for name, checks in asks if strategies.reader_of(checks) is None]
 
     @cached_property
     def strategies(self) -> list[Strategy]:
-        """The strategies for the task. `steered` is left out if it would change nothing."""
+        """The strategies for the task, without `steered` if steering would change nothing."""
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         if len(kinds) < len(self.kinds) and not self.plan.quiet:

@@ -1,11 +1,11 @@
-"""Define the ways to spend tokens on an answer that `redraft diagnose --tasks` compares at equal tokens.
+"""Define the strategies that `redraft diagnose --tasks` compares at equal tokens, such as best of N.
 
-Each way runs `revise` with other options. Revising alone uses no checks. All others use the same guiding
-checks, but some hide the messages, or continue after a pass.
+Each strategy runs `revise` with different options. The strategy `alone` uses no checks. All other strategies
+use the same guiding checks, but some hide the checks' messages or continue after a pass.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
 majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171);
-early vote, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), by its Beta criterion.
+early vote, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), with the Beta criterion.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ NAMES = {
     "blind": "blind retry",
     "shuffled": "shuffled feedback",
 }
-"""The kinds of ways and their names, in the order of tables. Other kinds come last, under their own names."""
+"""Maps kinds of strategies to names, in the order of tables. Unlisted kinds come last in tables."""
 SAMPLED = ("best-of", "vote", "early", "steered")
-"""The kinds with several drafts, whose number can be chosen to match the tokens of another way."""
+"""The kinds with several drafts. The number of drafts can match the tokens of another strategy."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ class Strategy:
 
     @property
     def name(self) -> str:
-        """The name of the way's files, such as `best-of-4`."""
+        """The name of the strategy's files, such as `best-of-4`."""
         return self.kind if self.kind == "plain" else f"{self.kind}-{self.texts}"
 
     @property
     def called(self) -> str:
-        """The name that people type and read: `one`, `the judge`, or the name of the files."""
+        """The name in messages and on the command line: `one`, `the judge`, or the name of the files."""
         return {"plain": "one", "pairs.reviews": "the judge"}.get(self.kind, self.name)
 
     @classmethod
     def of(cls, name: str) -> Self:
-        """Parse a way's `name` or `called`, such as `best-of-4` or `one`."""
+        """Parse a strategy's `name` or `called`, such as `best-of-4` or `one`."""
         name = "plain" if name == "one" else name
         kind, _, texts = name.rpartition("-")
         return cls(kind, int(texts)) if kind and texts.isdecimal() else cls(name, 1)
@@ -70,7 +70,7 @@ class Strategy:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options that make `revise` work in this way."""
+        """The options of `revise` for this strategy."""
         if self.kind in SAMPLED:
             steered = {"steer": True} if self.kind == "steered" else {}
             return {"mode": "best-of", "drafts": self.texts, **steered}
@@ -86,10 +86,10 @@ REVIEWED = Strategy("pairs.reviews", 2)  # stands for a judge's reviews of the a
 def strategies_of(
     kinds: Iterable[str], revisions: int, drawn: Sequence[int], *, voting: bool
 ) -> list[Strategy]:
-    """Return the ways of these kinds, in the order in which they must run.
+    """Return the strategies of the given kinds, in the order of running.
 
-    Ways with several drafts come last, because the number of drafts depends on the tokens of the other ways.
-    Shuffled feedback comes after `revise`, whose feedback it uses.
+    Strategies with several drafts come last, because the number of drafts depends on the tokens of the other
+    strategies. `shuffled` comes after `revise`, because `shuffled` uses feedback from `revise`.
 
     Args:
         kinds: Keys of `NAMES`.
@@ -123,7 +123,7 @@ class Retold:
 
     @property
     def demand(self) -> str:
-        """The demand of the original check, so that every way sends the same first request."""
+        """The demand of the original check, so that every strategy sends the same first request."""
         return demand_of(self.part)
 
     @property
@@ -140,20 +140,20 @@ class Retold:
 
 
 def retold(checks: Iterable[Check], message: str = "", *, never: bool = False) -> tuple[Check, ...]:
-    """Return the checks, each with `message` as its only message; `never` makes them fail every answer."""
+    """Return the checks with `message` as the only message. With `never`, the checks fail every answer."""
     return tuple(Retold(check, message, never) for check in checks)
 
 
 def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
-    """Return a check's function that reads an answer's result, such as `42`; None if no check has one."""
+    """Return a function that reads an answer's result, such as `42`; None if no check reads results."""
     return next((getattr(check, "said") for check in checks if hasattr(check, "said")), None)  # noqa: B009
 
 
 def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False) -> Chain:
-    """Hold a vote among a chain's samples: its answer becomes the first with the most frequent result.
+    """Choose a chain's answer by vote: the first sample with the most frequent result.
 
     A sample without a result does not vote. At equal votes, the earliest result wins. With `early`, the
-    chain keeps only the samples that settled the vote, and their usage.
+    chain keeps only the samples, and the token usage, until the vote was settled.
     """
     # Their feedback only made the model draw all samples (`Retold.never`).
     samples = [step.model_copy(update={"feedback": None}) for step in (*chain.steps[:1], *chain.drafts)]
@@ -176,9 +176,9 @@ def settled(votes: Iterable[Hashable]) -> bool:
 
 
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
-    """Map the ids of chains with a criticised first answer to the feedback of another such chain.
+    """Map the ids of chains with a criticised first answer to the feedback on another chain's first answer.
 
-    Each gets the feedback of the chain before it; the first gets the last one's. A single chain gets none.
+    Feedback moves to the next chain, and from the last chain to the first. A single chain gets no feedback.
     """
     told = {
         chain.id: step.feedback.text

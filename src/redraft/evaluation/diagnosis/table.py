@@ -1,8 +1,8 @@
-"""Compute the table and the page of a folder of runs from its chains, and verify them.
+"""Compute the table and the page of a folder of runs, and verify both files.
 
-A way is compared with the others at equal tokens (`equal_tokens`): within each task, and over all tasks
-together, where all prompts have equal weight. Holm's procedure corrects the p-values in two families: the
-comparisons within tasks, and those over all tasks. The way `alone` is compared only with `UNGUIDED` ways.
+Strategies are compared at equal tokens (`equal_tokens`) within each task, and over all tasks together with
+equal weight for all prompts. Holm's procedure corrects the p-values in two families: comparisons within
+tasks, and comparisons over all tasks. The strategy `alone` is compared only with `UNGUIDED` strategies.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ CONTROLS = ("blind", "shuffled")  # ways that only measure the effect of feedbac
 
 @dataclass(frozen=True)
 class Table:
-    """All figures, in the order in which the page shows them."""
+    """All figures, in the order of the page."""
 
     cells: Sequence[Curves]  # first over `ALL`, for each model with several tasks; then for each task
     comparisons: Sequence[Versus]  # comparisons over all tasks come first
@@ -72,7 +72,7 @@ class Table:
 
 
 def table_of(folder: Path, by: Cost = "tokens") -> Table:
-    """Return the figures of a folder at equal cost. Raise `UsageError` if it contains no finished runs."""
+    """Return the figures of a folder at equal cost. Raise `UsageError` if there are no finished runs."""
     plan, cells, over, remarks = read_plan(folder), list[Curves](), list[Curves](), list[str]()
     for name, model in plan["models"].items():
         of_model = []
@@ -133,9 +133,9 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
 
 
 def pooled(each: Sequence[Curves]) -> Curves:
-    """Combine the curves of a model's tasks, for the kinds of ways that ran on every task.
+    """Combine the curves of a model's tasks, for the kinds of strategies that ran on every task.
 
-    If a task lacks a size of a way, such as best of 4, the next smaller one counts, or else the smallest.
+    If a task lacks a size, such as best of 4, the next smaller size counts, or else the smallest size.
     """
     kinds = set.intersection(*({point.way.kind for point in one.points} for one in each))
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}
@@ -166,7 +166,7 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
 
 
 def _of_one_model(curves: Curves, *kinds: str) -> Curves:
-    """Leave out the items that the base model answered in only one of these kinds of ways."""
+    """Leave out the items that the base model answered with some of these kinds of strategies but not all."""
     answers = zip(*(point.spent for point in curves.points if point.way.kind in kinds), strict=True)
     same = [len({spent.base for spent in item}) == 1 for item in answers]
     points = (replace(each, spent=tuple(compress(each.spent, same)), base=False) for each in curves.points)
@@ -226,7 +226,7 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
 
 
 def sentences(table: Table) -> Iterator[str]:
-    """Yield a conclusion for each model and each way to revise."""
+    """Yield a conclusion for each model and each strategy that revises."""
     for model in dict.fromkeys(each.model for each in table.cells):
         cells = [each for each in table.cells if each.model == model and not each.stopped]
         if not cells:
@@ -244,16 +244,16 @@ def sentences(table: Table) -> Iterator[str]:
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
-    """Return the hashes of the files behind a folder's figures, by relative path."""
+    """Return the hashes of the files from which a folder's figures are computed, by relative path."""
     files = [folder / PLAN, *folder.glob("tasks/*"), *(folder / RUNS).glob("*/*/seed-*/*.jsonl")]
     return {file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(files) if file.is_file()}
 
 
 def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
-    """Recompute a folder's figures. Return the faults found, and a sentence that sums up the result.
+    """Recompute a folder's figures. Return messages about faults, and a sentence that sums up the result.
 
     Raises:
-        OutputError: There is no table, or it is damaged.
+        OutputError: The table is missing or damaged.
         UsageError: The folder does not exist, or a task runs a model's programs without `run_code`.
     """
     file, way = folder / TABLE, Path(f"{folder}.yaml")
@@ -289,7 +289,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
 
 
 def changes(folder: Path, before: Mapping[str, str]) -> list[str]:
-    """Return a fault for each file that was added, removed or changed since the hashes were stored."""
+    """Return a message for each file that was added, removed or changed since the hashes were stored."""
     hashes = hashes_of(folder)
     faults = [f"{name} was added afterwards." for name in hashes if name not in before]
     faults += [f"{name} is gone." for name in before if name not in hashes]
@@ -298,7 +298,7 @@ def changes(folder: Path, before: Mapping[str, str]) -> list[str]:
 
 
 def differences(name: object, told: Any, made: Any) -> list[str]:
-    """Return a fault for each value of `told`, read from the file `name`, that differs in `made`."""
+    """Return a message for each value that differs between `told`, from the file `name`, and `made`."""
     before, now = ({place: repr(value) for place, value in _leaves(each, "")} for each in (told, made))
     faults = []
     for place in before | now:
@@ -311,12 +311,12 @@ def differences(name: object, told: Any, made: Any) -> list[str]:
 
 
 def some(faults: list[str]) -> list[str]:
-    """Return the first faults, and one line with the number of the others."""
+    """Return the first messages, and a line with the number of omitted messages."""
     return [*faults[:_MOST], *[f"Differences not shown: {len(faults) - _MOST:,}."] * (len(faults) > _MOST)]
 
 
 def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
-    """Check all answers again. Return the number of answers, and the faults of the stored results."""
+    """Check all answers again. Return the number of answers, and a message for each wrong stored result."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
         if not (files := sorted((folder / RUNS).glob(f"*/{escape(name)}/seed-*/*.jsonl"))):

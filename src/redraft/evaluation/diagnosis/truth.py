@@ -1,7 +1,7 @@
-"""Find out whether a chain's answers are right, by its task, by given checks or by the chain's own checks.
+"""Find out which answers of a chain are right, by the task's checks, given checks or the chain's checks.
 
-The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo, an empty text (`is_answer`) or a `lost`
-text is never right, even if a check passes it. `preferences` reads the verdicts of a judge instead.
+`evaluation.tasks` stores the check results in `meta["eval"]`. An echo, an empty text (`is_answer`) or a
+`lost` text is never right, even if all checks pass. `preferences` reads the verdicts of a judge instead.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SCORE = "given checks"  # the task name of chains that are scored by checks of t
 
 @dataclass(frozen=True)
 class Known:
-    """A chain with the truth about each of its answers."""
+    """A chain with the check results that decide which answers are right."""
 
     chain: Chain
     truth: Truth  # by its task, by the user's checks (`SCORE`) or by its own (`OWN`)
@@ -50,7 +50,7 @@ class Known:
 
     @cached_property
     def passes(self) -> tuple[bool, ...]:
-        """Whether each answer passes all scoring checks. An echo may pass, though it is never right."""
+        """Whether each answer passes all scoring checks. An echo may pass but is never right."""
         return tuple(map(all_pass, self.truth.steps))
 
     @property
@@ -80,12 +80,12 @@ class Known:
 
     @property
     def guided(self) -> Set[str]:
-        """The names of the checks that guided revising, in their order."""
+        """The names of the checks that guided revising, in order."""
         return dict.fromkeys(result.name for step in self.chain.steps for result in step.checks).keys()
 
     @property
     def scored(self) -> Set[str]:
-        """The names of the checks that decide which answers are right, in their order."""
+        """The names of the checks that decide which answers are right, in order."""
         return dict.fromkeys(each.name for found in self.truth.steps for each in found).keys()
 
 
@@ -99,7 +99,7 @@ class Material(NamedTuple):
 def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
     """Yield the chains of files with their original ids. Chains with the same id are one item.
 
-    Raise `RecordError` if there is no answer, or if runs of one input differ in more than their seed.
+    Raise `RecordError` if there is no answer, or if runs with the same input differ in more than the seed.
     """
     _check_alike(files)
     count, answered = 0, False
@@ -132,7 +132,7 @@ def _check_alike(files: Sequence[Path]) -> None:
 
 
 def chains_of(file: Path) -> Iterator[Chain]:
-    """Yield a file's chains, then a chain for each empty answer in its `.errors.jsonl` (`empty_answers`)."""
+    """Yield a file's chains, then a chain for each empty answer in the file's `.errors.jsonl`."""
     done = set[str]()
     for raw in raw_records(file):
         if not raw.number:
@@ -144,7 +144,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def leaked(files: Iterable[Path]) -> str:
-    """Return a scoring check that told the model its text, such as `contains:rain`; "" if none did."""
+    """Return a scoring check that revealed the wanted text to the model, such as `contains:rain`, or ""."""
     answered = ([*chains_of(file)] for file in files)
     for each in (each for made in answered if any(c.steps for c in made) for each in known(made).chains):
         for name in each.guided & each.scored:
@@ -173,7 +173,7 @@ _GIVE = "Give chains: the output of redraft eval or redraft answer."
 
 
 def known(chains: Iterable[Chain]) -> Material:
-    """Return the truth about chains from `meta["eval"]`; if no chain has it, from the chains' own checks."""
+    """Find out which answers are right from `meta["eval"]` or, if no chain has it, the chains' checks."""
     found = list(chains)
     read = _told if any(_about(chain) for chain in found) else _own
     good, left_out = [], dict[str, list[str]]()
@@ -232,14 +232,14 @@ def _checked_steps(chain: Chain) -> Iterator[Step]:
 
 
 def with_checks(chains: Iterable[Chain], checks: Sequence[Check]) -> Iterator[Chain]:
-    """Yield chains with the results of checks as their truth."""
+    """Yield the chains with the results of `checks` in `meta["eval"]`, to decide which answers are right."""
     for chain in chains:
         about = {"task": SCORE, "steps": asyncio.run(results_of(checks, chain.steps, chain.prompt))}
         yield chain.model_copy(update={"meta": {**chain.meta, KEY: about}})
 
 
 def pairs_in(file: Path) -> Iterator[Match]:
-    """Pair the single answer to each prompt with the way's answer in `file`, unless the two are equal."""
+    """Pair the single answer to each prompt with the answer in `file`, unless both answers are equal."""
     ones = {chain.id: chain.answer for chain in chains_of(file.with_name("plain.jsonl"))}
     for chain in chains_of(file):
         if ones.get(chain.id, chain.answer) != chain.answer:
@@ -258,7 +258,7 @@ def reviews_in(folder: Path) -> Iterator[Review]:
 
 
 def preferences(file: Path) -> dict[str, float]:
-    """Map ids to 1 if the way's answer beat the single one in both orders, -1 if it lost in both, else 0."""
+    """Map ids to 1 if `file`'s answer beat the single answer in both orders, -1 if beaten twice, else 0."""
     said, found = dict[Any, int](), dict[str, float]()
     for review in reviews_in(file.parent):
         first, second = review.score or (0, 0)  # an unreadable review is a tie

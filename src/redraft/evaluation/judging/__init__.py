@@ -1,1 +1,1 @@
-"""Judge answers: the review record, the parser of its scores, and the judge model that writes it."""
+"""Judge answers: the review record, the parser of scores, and the judge model."""

@@ -1,8 +1,8 @@
 """Have a judge review answers: one review for each question, turn and order.
 
 If the judge's engine enforces schemas, the judge writes JSON, otherwise text. If a reply contains no scores,
-the judge is asked for them once more. If they are still missing, the review is stored without scores. A score
-is never made up.
+the judge is asked again for the scores. If the second reply contains no scores either, the review is stored
+without scores. Scores are never guessed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from redraft.jobs.ids import derived_seed
 from redraft.jobs.journal import Journal
 
 TEMPERATURE, MAX_TOKENS = 0.0, 1024
-"""Default sampling: greedy, for repeatable reviews. The token limit is that of FastChat's reviewers."""
+"""Default sampling: greedy, for repeatable reviews, with the token limit of FastChat's reviewers."""
 
 TRIED = 20  # a run may stop after this many reviews, if most of them cannot be read
 Said = tuple[float, ...] | reviews.Winner  # a judge's decision: two scores, one grade, or a verdict
@@ -39,7 +39,7 @@ _OF_SCORES = regex.compile(
     r"(?i)(?:[\W\d_]++|\b(?:my|the|final|overall|scores?|ratings?|grades?|verdict|winner|better|is|are|and|of|for|out|"
     r"tie|so|thus|therefore|result|assistants?|[abc])\b)*+"
 )
-"""Matches a line of numbers and punctuation, with no words except those that usually accompany scores."""
+"""Matches a line of numbers, punctuation and words that usually accompany scores."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ReviewItem:
 
     @property
     def answers(self) -> Sequence[Any]:
-        """The answers in the order in which they are shown."""
+        """The answers in the order shown to the judge."""
         return self.match.answers[::-1] if self.swapped else self.match.answers
 
     def review(self, **said: Any) -> reviews.Review:
@@ -66,7 +66,7 @@ class ReviewItem:
 
 
 def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any) -> Iterator[ReviewItem]:
-    """Yield every review to make. The ids depend on `about`: JSON values that affect the replies."""
+    """Yield every review to make. Ids also depend on `about`, JSON values that affect the replies."""
     for match in matches:
         for turn in range(1, len(match.question.turns) + 1):
             for swapped in (False, True) if both_orders and len(match.answers) > 1 else (False,):
@@ -78,7 +78,7 @@ def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any
 def read_reply(reply: str, way: Way) -> Said:
     """Return the scores or verdict in a reply, or raise `Unreadable`.
 
-    They must be in JSON or alone on the last line, because other numbers may be quoted from the answers.
+    Only JSON, or a last line without other words, is read, because other numbers may be quotes from answers.
     """
     text, fields = _bare(reply), None
     with suppress(ValueError, RecursionError):
@@ -113,7 +113,7 @@ def _bare(reply: str) -> str:
 
 @dataclass(frozen=True)
 class Reply:
-    """A judge's text, its scores or verdict (None if unreadable), and its usage."""
+    """A judge's text, the scores or verdict (None if unreadable), and the token usage."""
 
     text: str
     said: Said | None
@@ -136,7 +136,7 @@ class Judging:
     calling: Callable[[], AbstractContextManager[Any]]  # returns a context manager for making a review
 
     async def line(self, item: ReviewItem) -> str:
-        """Make a review, and return it as a line of JSON. Identical answers tie without a request."""
+        """Return a review as a line of JSON. Identical answers are a tie, without a request to the judge."""
         one, *other = (answer.turns[: item.turn] for answer in item.answers)
         if other == [one]:
             return item.review(winner="tie", metadata={reviews.SAME: True}).to_json()
@@ -230,7 +230,7 @@ def _grade(item: ReviewItem, judge: str, prompt_id: str, reply: Reply) -> dict[s
 
 @dataclass
 class ReviewTally:
-    """Counts of reviews, including those of earlier runs."""
+    """Counts of reviews, including reviews of earlier runs."""
 
     reviews: int = 0
     same: int = 0  # ties of identical texts, which are not counted as reviews
@@ -241,7 +241,7 @@ class ReviewTally:
     last: str = ""  # the text of the last unreadable review
 
     def stop(self) -> str:
-        """Return the reason to stop the run if most of its reviews are unreadable, otherwise ""."""
+        """Return the reason to stop the run if most reviews of this run are unreadable, otherwise ""."""
         made, bad = self.reviews - self.before, len(self.unreadable) - self.unreadable_before
         if made < TRIED or 2 * bad <= made:
             return ""

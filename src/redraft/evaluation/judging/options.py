@@ -13,7 +13,7 @@ JUDGING = "Judging"  # the heading of the flags on how to judge
 
 
 class JudgeOptions(options.ServerOptions, options.MachineOptions):
-    """The options that choose the judge and its task."""
+    """The options that choose the judge and the judge's task."""
 
     model: str | None = option(
         "the judge: default, a GGUF file, org/name, http://host/v1#name", MODEL, "REF", "-m", what=A_REFERENCE

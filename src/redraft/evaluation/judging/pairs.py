@@ -1,4 +1,4 @@
-"""Match the answers of models by question (`question_id` or, without it, the record's id), for a judge.
+"""Match the answers of models by question, for a judge. The key is `question_id` or else the record's id.
 
 Answers without a match are an error, because figures from half of the questions, or from answers to different
 questions, would look right but be wrong.
@@ -32,7 +32,7 @@ class AskedQuestion:
 
 @dataclass(frozen=True)
 class GivenAnswer:
-    """A model's answer, one text per turn. `name` is its file's name."""
+    """A model's answer, one text per turn. `name` is the name of the file with the answer."""
 
     id: int | str
     name: str
@@ -51,7 +51,7 @@ Found = tuple[Chain, GivenAnswer]  # a record, and the answer in it
 
 
 def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[Match]:
-    """Return each question with its answers by one or two models, one file each, in the questions' order."""
+    """Return the questions in order, each with the answers of one or two models, from one file per model."""
     if len({file.resolve() for file in files}) < len(files):
         raise UsageError(f"{files[0]} is given twice.", hint="Give the answers of two models.")
     tables = [_answers(file, name) for file, name in zip(files, names_of(files), strict=True)]

@@ -1,7 +1,7 @@
 """Write the requests to a judge.
 
-The judge must give its reasons first, because a score that comes first cannot rest on them. Answers are put
-between lines with a mark that no answer can contain. The judge is told to obey no request in an answer.
+The judge must give reasons first, because a score that comes first cannot rest on reasons. Answers are put
+between marker lines that no answer can contain. The judge is told to obey no request in an answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CATEGORIES: Mapping[str, Category] = {
 
 
 def category_of(name: str) -> Category:
-    """Map a question's category to one with criteria: `program` to `coding`; unknown ones to `general`."""
+    """Map a question's category to a category with criteria: `program` to `coding`, unknown to `general`."""
     return _CATEGORIES.get(name.strip().lower(), "general")
 
 
@@ -95,11 +95,11 @@ FIELDS: Mapping[Way, Mapping[str, Any]] = {
     "verdicts": {"verdict": {"type": "string", "enum": ["A", "B", "C"]}},
     "grades": {"score": _SCORE},
 }
-"""The fields for the decision in a JSON reply, which follow `review`."""
+"""The fields for the judge's decision in a JSON reply, after the field `review`."""
 
 
 def schema_of(way: Way, *, review: bool = True) -> dict[str, Any]:
-    """Return the JSON Schema of a reply. With `review`, the review comes first so that scores rest on it."""
+    """Return the JSON Schema of a reply. With `review`, a review comes before the scores."""
     fields = {**({"review": {"type": "string"}} if review else {}), **FIELDS[way]}
     return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
 

@@ -3,9 +3,9 @@
 Reading and writing a review preserves unknown fields and numeric ids. A line of MT-bench's pair judgements
 becomes two reviews, one for each order. Grades have the format of MT-bench's single judgements.
 
-If a record has no field for scores or a verdict, they are parsed from its text, and never made up. Judges are
-asked for two numbers on the first line or in brackets at the end. Their text may also quote the answers, with
-numbers, tuples and perhaps scores in them.
+If a record has no field for scores or a verdict, the text is parsed. Scores are never guessed. Judges are
+asked for two numbers on the first line or in brackets at the end. The text may also quote answers, which may
+contain numbers, tuples and scores.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Unreadable(ValueError):
 
 
 def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the scores if all are on the scale. Otherwise raise `Unreadable`."""
+    """Return the scores. Raise `Unreadable` if a score is not on the scale."""
     if not all(LOWEST <= score <= HIGHEST for score in scores):
         shown = " and ".join(f"{score:g}" for score in scores)
         raise Unreadable(f"scores outside {LOWEST:g} to {HIGHEST:g}: {shown}")
@@ -56,12 +56,11 @@ def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
 def scores_in(text: str) -> tuple[float, ...]:
     """Return the scores in a review's text: two, or one for a grade.
 
-    It tries, in this order: a first line of two numbers, because the text below may quote others; MT-bench's
-    `[[8]]` or `[[8, 9]]` on the last line that contains one; a first or last line that is clearly one score,
-    such as `Score: 8` or `8 out of 10`.
+    The first match counts: a first line of two numbers; MT-bench's `[[8]]` or `[[8, 9]]` on the last line
+    with such brackets; a first or last line that is clearly one score, such as `Score: 8` or `8 out of 10`.
 
     Raises:
-        Unreadable: No scores are found, they are not on the scale, or a line has several: `[[8]] or [[9]]`.
+        Unreadable: No score is found, a score is off the scale, or a line has several: `[[8]] or [[9]]`.
     """
     first, last = (text.strip(_BLANK).split("\n")[place] for place in (0, -1))
     match = _FIRST_LINE.fullmatch(first)
@@ -73,10 +72,10 @@ def scores_in(text: str) -> tuple[float, ...]:
 
 
 def winner_in(text: str) -> Winner:
-    """Return MT-bench's verdict: the `[[A]]`, `[[B]]` or `[[C]]` (a tie) on the last line that contains one.
+    """Return MT-bench's verdict: `[[A]]`, `[[B]]` or `[[C]]` (a tie) on the last line with a verdict.
 
     FastChat decides for A if `[[A]]` is anywhere, even if a judge only repeats the request. Here, a text
-    without a verdict, or with several on that line, such as `[[A]] or [[B]]`, raises `Unreadable`.
+    without a verdict, or with several verdicts on that line, raises `Unreadable`.
     """
     if found := _on_last_line(_VERDICT, text):
         return WINNERS[found[0]]
@@ -120,14 +119,14 @@ class Review(BaseModel):
 
     @classmethod
     def of(cls, record: Mapping[str, Any], where: str = "review") -> Review:
-        """Validate a decoded record. `where` names it in errors."""
+        """Validate a decoded record. `where` names the record in errors."""
         try:
             return cls.model_validate(record)
         except ValidationError as error:
             raise RecordError(f"{where}: {describe(error)}", hint=_HINT) from None
 
     def to_json(self) -> str:
-        """Return the review as a line of JSON, without the names and verdict that are unknown."""
+        """Return the review as a line of JSON, without unknown names and an unknown verdict."""
         absent = {name for name in {"winner", "model_1", "model_2", "judge"} if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
 
@@ -137,7 +136,7 @@ class Review(BaseModel):
         return self.metadata.get("sides") == "drawn"
 
     def verdict(self) -> int:
-        """Return 1 if the first answer won, -1 if the second did, 0 for a tie. May raise `Unreadable`."""
+        """Return 1 if the first answer won, -1 if the second won, 0 for a tie. May raise `Unreadable`."""
         if self.score is None and self.winner is not None:
             if self.winner == "error":
                 raise Unreadable("the judge's verdict could not be read")
@@ -146,10 +145,10 @@ class Review(BaseModel):
         return (first > second) - (first < second)
 
     def scores(self) -> tuple[float, float]:
-        """Return the scores of the first and the second answer, from the field or, without it, from the text.
+        """Return the scores of the first and the second answer, from the field `score` or else from the text.
 
-        FastChat writes [-1, -1] if it could not read a review: then the text is read. Raise `Unreadable` if
-        there are no two scores on the scale.
+        The text is also read if the field contains FastChat's [-1, -1] for an unreadable review. Raise
+        `Unreadable` if there are no two scores on the scale.
         """
         found = checked(self.score) if self.score and self.score != (-1, -1) else scores_in(self.text)
         if len(found) != 2:
@@ -158,7 +157,7 @@ class Review(BaseModel):
 
 
 def read_reviews(records: Iterable[RawRecord]) -> Iterator[tuple[str, Review]]:
-    """Yield each review with its place, such as `file.jsonl:3`."""
+    """Yield each review with the file and line number, such as `file.jsonl:3`."""
     for raw in records:
         record = decode(raw.data, raw.where)
         if not isinstance(record, dict):

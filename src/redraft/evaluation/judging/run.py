@@ -38,7 +38,7 @@ _FEW = 5  # ids to name
 
 @dataclass(frozen=True)
 class JudgeResult(RunResult):
-    """The result of a judge's run, and counts over its file."""
+    """The result of a judge's run, and counts over all reviews in the output."""
 
     tally: ReviewTally  # counts over all reviews in the file, including those of earlier runs
     width = 11
@@ -63,7 +63,7 @@ class JudgeRun:
 
     @classmethod
     def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
-        """Return the run that these settings describe. If not `named`, the config file chooses the judge."""
+        """Return the run for these settings. Unless the judge is `named`, the config file names the judge."""
         model = settings.get("model") or "default"
         if not named:
             model = load_config().defaults.get("judge", model)
@@ -214,16 +214,16 @@ Answers = str | Path | tuple[str | Path, str | Path]  # a file of answers, or tw
 def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywords]) -> JudgeResult:
     """Have a model judge the answers of one or two models. `redraft judge` reads and writes the same files.
 
-    After any stop, the same call or command resumes the run. This works in notebooks too.
+    The same call or command resumes a stopped run. The function works in notebooks too.
 
     Args:
-        answers: A file of answers or chains, or a pair of files: a model's and its opponent's.
+        answers: A file of answers or chains, or a pair of files for a model and an opponent.
         output: The file for the reviews.
-        **options: As listed below; all can be left out. `model` is the judge.
+        **options: As listed below; all are optional. `model` is the judge.
 
     Raises:
         UsageError: An option is unknown, or two options conflict.
-        RecordError: The answers cannot be read, or are not to the same questions.
+        RecordError: The answers cannot be read, or belong to different questions.
         OutputError: `output` cannot be written, is in use, or was made with other settings.
         EngineError: The run failed. `output` contains the results so far.
         KeyboardInterrupt: Ctrl-C ended the run. `output` contains the results so far.

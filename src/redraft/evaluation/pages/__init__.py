@@ -1,1 +1,1 @@
-"""Render reports as HTML pages: `page` fills their shared template, and `charts` draws the charts."""
+"""Render reports as HTML pages: `page` fills the shared template, and `charts` draws the charts."""

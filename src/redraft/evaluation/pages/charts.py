@@ -36,8 +36,8 @@ def curves(
 ) -> str:
     """Return an SVG chart with a line for each series, in the stylesheet's colours `--s0` to `--s7`.
 
-    Each point is (x, value, lower end, upper end, tooltip); the ends are NaN if there is no interval. Lines
-    are shifted slightly so that equal ones stay visible, and each has its own dashes and marks.
+    Each point is (x, value, low, high, tooltip). Without an interval, low and high are NaN. Lines are shifted
+    slightly so that equal lines stay visible, and differ in dashes and point shapes.
     """
     xs = [x for points in series.values() for x, *_ in points]
     left, right = min(xs, default=0.0), max(xs, default=1.0)

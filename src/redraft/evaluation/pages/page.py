@@ -1,8 +1,8 @@
 """Fill the template of all reports: one HTML page that needs no other files, in light and dark.
 
-The texts of records may be hostile, so all are escaped. The page's security policy forbids all requests, and
-all scripts except redraft's own, which it names by hash. Records to browse are JSON in a block that is not
-executed, and `browse.js` puts them into text nodes.
+The texts of records may be hostile, so all texts are escaped. The Content-Security-Policy forbids all
+requests, and all scripts except redraft's scripts, which are listed by hash. Records to browse are JSON in a
+block that is not executed, and `browse.js` puts the records into text nodes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-a
 
 
 def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:
-    """Return a complete page, with `below` under its title and `made` in its footer."""
+    """Return a complete page, with `below` under the title and `made` in the footer."""
     scripts = ("elements.js", "diff.js", "browse.js") if any(part.records for part in parts) else ()
     texts = {"title": title, "below": below, "parts": parts, "made": made}
     return filled("page.html", ("page.css",), scripts, **texts)
 
 
 def filled(name: str, styles: Sequence[str], scripts: Sequence[str], **texts: Any) -> str:
-    """Render a template as a page with styles and scripts inlined. The page's policy blocks other scripts."""
+    """Render a template with inlined styles and scripts. The Content-Security-Policy blocks other scripts."""
     style, script = ("".join(map(asset, names)) for names in (styles, scripts))
     allowed = f"; script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" * bool(script)
     texts |= {"style": Markup(style), "script": Markup(script), "policy": POLICY + allowed}

@@ -1,8 +1,8 @@
-"""Write a page that shows each chain as a timeline of its drafts, with feedback and changes.
+"""Write a page that shows each chain as a timeline of drafts, with feedback and changes.
 
 The page contains an index of all chains, and the chains in compressed blocks. `chains.js` of `pages` unpacks
-a block only when a chain in it is shown or searched, so even a page of 100,000 chains opens at once. Reports
-write this page beside their own page, and link to the chains by name.
+a block only to show or search a chain, so even a page of 100,000 chains opens at once. A report's page links
+to the chains by name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MOST_CHECKS = 30  # most checks to filter by
 
 
 class Listed(NamedTuple):
-    """A chain with its unique name on the page, and labels that readers can filter by."""
+    """A chain with a unique name on the page, and labels to filter by."""
 
     name: str
     chain: Chain
@@ -41,20 +41,20 @@ class Listed(NamedTuple):
 
 
 def entries(chains: Iterable[Chain]) -> Iterator[Listed]:
-    """Name chains by their ids. Repeated ids get numbers."""
+    """Name chains by id. Repeated ids get numbers."""
     ids = Ids()
     return (Listed(ids.new(chain.id), chain) for chain in chains)
 
 
 @dataclass(frozen=True)
 class Links:
-    """The links from a report's page to the page of its chains beside it."""
+    """The links from a report's page to the page of the report's chains."""
 
     file: str = ""  # the file name of the chains' page; empty if there is none
 
     @classmethod
     def write(cls, page: Path, title: str, chains: Sequence[Listed], made: str, *, force: bool) -> Links:
-        """Write the page of these chains beside `page`, if there are chains and `page` is a file."""
+        """Write a page of the chains to the folder of `page`, if there are chains and `page` is a file."""
         if not chains or str(page) == STDIO or (page.exists() and not page.is_file()):
             return cls()
         beside = page.with_name(f"{stem_of(page)}.chains.html")
@@ -63,13 +63,13 @@ class Links:
         return cls(beside.name)
 
     def to(self, *name: str) -> str:
-        """Return the link to the chain called `"/".join(name)`. Without a name, link to the page."""
+        """Return the link to the chain `"/".join(name)` or, without a name, to the page."""
         place = printable("/".join(name))
         return self.file and quote(self.file) + "#" * bool(name) + quote(place, safe="")
 
 
 def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
-    """Return the page as HTML. `made`, the text of its footer, says how the page was made."""
+    """Return the page as HTML. `made`, the text in the footer, says how the page was made."""
     index: list[list[object]] = []
     blocks, kinds = [], Counter[str]()
     left = iter(chains)
@@ -106,7 +106,7 @@ def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
 
 
 def kinds_of(chain: Chain, rights: Sequence[bool | None]) -> Iterator[str]:
-    """Yield a chain's labels, such as `repaired`. `rights` are its answers' outcomes, None if unknown."""
+    """Yield a chain's labels, such as `repaired`. `rights` tells which answers are right (None: unknown)."""
     best = None if chain.best is None else chain.steps[chain.best]
     right = None if chain.best is None else rights[chain.best]
     if rights[:1] == [False] and right:

@@ -1,9 +1,9 @@
-"""Compute figures from reviews: a model's results against its opponent, and the biases of the judge.
+"""Compute figures from reviews: a model's results against an opponent, and the biases of the judge.
 
-Judges favour answers by their position. So a question counts only if it has readable reviews in both orders,
-and a model wins a question only by winning in both orders. If no question has both orders, all questions
-count, and the report says so. People judge a pair once, in random order: such votes always count. An item is
-a question or one turn of it. Intervals are over questions (`stats`). Figures of a comparison share resamples.
+Judges favour answers by position. So a question counts only with readable reviews in both orders, and a model
+wins a question only by winning in both orders. If no question has both orders, all questions count, and the
+report says so. Votes by people, in random order, always count. An item is a question or a turn of a question.
+Intervals are over questions (`stats`). All figures of a comparison use the same resamples.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Game:
-    """A readable review, with its result seen from the model's side: a win, a tie or a loss."""
+    """A readable review, as a win, a tie or a loss of the model."""
 
     placed: Placed
     second: bool  # whether the model's answer was shown second
@@ -107,7 +107,7 @@ class Game:
 
     @property
     def lengths(self) -> tuple[int, int] | None:
-        """The numbers of characters in the model's and the opponent's answer; None if they were not given."""
+        """The lengths of the model's and the opponent's answer in characters; None without the answers."""
         if self.placed.answers is None:
             return None
         first, second = (len(answer.text) for answer in self.placed.answers)
@@ -115,13 +115,13 @@ class Game:
 
     @property
     def turned(self) -> Game:
-        """The same review from the opponent's side."""
+        """The same review, with model and opponent swapped."""
         return Game(self.placed, not self.second, self.scores and self.scores[::-1], -self.sign)
 
 
 @dataclass(frozen=True)
 class Item:
-    """A question, or one turn of it, with its readable reviews."""
+    """A question, or a turn of a question, with the readable reviews."""
 
     question_id: str
     turn: int
@@ -139,7 +139,7 @@ class Item:
 
     @property
     def both(self) -> int | None:
-        """1 if the model won in both orders, -1 if it lost in both, else 0. None if an order is missing."""
+        """1 for a win in both orders, -1 for a loss in both orders, else 0; None if an order is missing."""
         one, other = self.sign(second=False), self.sign(second=True)
         if one is None or other is None:
             return None
@@ -173,7 +173,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The comparison of a model with its opponent."""
+    """The comparison of a model with an opponent."""
 
     IN_JSON: ClassVar = (
         "model opponent whole.questions whole.ratio whole.win_rate whole.reviews whole.both sums p drawn "
@@ -217,7 +217,7 @@ class Comparison:
 
     @cached_property
     def sample(self) -> Bootstrap:
-        """The sums over questions and their resamples, which all figures share."""
+        """The sums over questions and over resamples, which all figures share."""
         table = self.table
         if self._gaps is not None:
             table = np.hstack([table, stats.moments(self._gaps, self._leads)])
@@ -229,7 +229,7 @@ class Comparison:
         return self._result(self.sample)
 
     def by_category(self, questions: Mapping[str, AskedQuestion]) -> dict[str, Result]:
-        """Map each category to its result, in the order of `questions`. Return {} without questions."""
+        """Map each category to the model's result, in the order of `questions`; {} without questions."""
         places: dict[str, list[int]] = {question.category: [] for question in questions.values()}
         for place, question_id in enumerate(self.question_ids if questions else ()):
             places[questions[question_id].category].append(place)
@@ -300,7 +300,7 @@ class Comparison:
 
     @property
     def outcomes(self) -> list[int]:
-        """For each question: 1 if the model won (in both orders, if there are two), -1 if it lost, else 0."""
+        """For each question: 1 for a win (in both orders, if there are two), -1 for a loss, else 0."""
         prefix = "both_" if self.in_both_orders else ""
         return [int(gap) for gap in np.sign(self._of(f"{prefix}wins") - self._of(f"{prefix}losses"))]
 
@@ -336,7 +336,7 @@ def _win_rate(sums: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one model leads another when both face the same opponent on the same questions."""
+    """A model's lead over another model, against the same opponent on the same questions."""
 
     model: str
     other: str
@@ -345,7 +345,7 @@ class Difference:
 
 
 def difference(model: Comparison, other: Comparison) -> Difference | None:
-    """Return the difference of two models' ratios, paired by question; None if they share no question."""
+    """Return the difference of two models' ratios, paired by question; None without shared questions."""
     places = {question_id: place for place, question_id in enumerate(other.question_ids)}
     pairs = [(place, places[id_]) for place, id_ in enumerate(model.question_ids) if id_ in places]
     if not pairs or model.whole.ratio is None or other.whole.ratio is None:
@@ -370,8 +370,8 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    Each comparison's `model` is the one that comes earlier in `first`. If neither is in `first`, the model
-    shown first in the pair's first review is used (second if the review is `swapped`).
+    Each comparison's `model` is the model that comes earlier in `first`. If neither model is in `first`, the
+    model shown first in the pair's first review is used (second if the review is `swapped`).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:
@@ -385,7 +385,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
 
 
 def shared(comparisons: Iterable[Comparison]) -> str:
-    """Return the common opponent, a model in all comparisons; "" if there is none or only one pair."""
+    """Return the model that is in all comparisons; "" without such a model or with only one pair."""
     pairs = {frozenset((each.model, each.opponent)) for each in comparisons}
     return next(iter(frozenset.intersection(*pairs)), "") if len(pairs) > 1 else ""
 

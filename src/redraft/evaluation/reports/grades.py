@@ -1,6 +1,6 @@
 """Report on grades of single answers: means by model and judge, with intervals over questions.
 
-A grade without a score on the scale is counted and listed as unreadable. No score is guessed from its text.
+A grade without a score on the scale is counted and listed as unreadable. No score is guessed from the text.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Grades:
 
     @property
     def unreadable(self) -> list[str]:
-        """The places, such as `grades.jsonl:3`, of the grades without a readable score."""
+        """The files and lines of the grades without a readable score, such as `grades.jsonl:3`."""
         return [where for where, each in self.found if not each.is_readable]
 
     @property
@@ -61,7 +61,7 @@ class Grades:
         return stats.mean([values[key] for key in chosen], [question for question, _ in chosen], _SCALE)
 
     def categories(self, material: Material) -> dict[str, tuple[int, Estimate]]:
-        """Map each category to its number of questions and its mean score, in the order of the questions."""
+        """Map each category to the number of questions and the mean score, in the order of the questions."""
         keys: dict[str, list[Key]] = {each.category: [] for each in material.questions.values()}
         for key in self.scores.values if keys else ():
             keys[material.questions[key[0]].category].append(key)
@@ -97,7 +97,7 @@ class Grades:
 
 
 def graded(places: Iterable[tuple[str, Grade]]) -> tuple[Grades, ...]:
-    """Group the grades by model and judge, in the order of their first appearance."""
+    """Group the grades by model and judge, in order of appearance."""
     groups: defaultdict[tuple[str, str], list[tuple[str, Grade]]] = defaultdict(list)
     for where, each in places:
         groups[each.model, each.judge_name].append((where, each))

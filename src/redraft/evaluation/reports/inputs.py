@@ -1,8 +1,8 @@
-"""Read the inputs of a report: files of one kind of record, and the answers and questions behind them.
+"""Read the inputs of a report: files of one kind of record, the judged answers, and the questions.
 
-The names of a review's models come from the first of these sources: the files of answers; the review's own
-`model_1` and `model_2`; the name of its file (`NEW_vs_OLD.jsonl`); answer ids alone. With ids alone, the
-first answer of the first review belongs to A, and all answers that are compared with A's belong to B.
+The names of a review's models come from the first of these sources: the files of answers; the review's
+`model_1` and `model_2`; the file's name (`NEW_vs_OLD.jsonl`); answer ids alone. With ids alone, the first
+answer of the first review belongs to A, and all answers compared with answers of A belong to B.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Names = tuple[str, str]  # the models of the answers that a review shows first a
 
 
 class Input(NamedTuple):
-    """A file, its records, and the kind of its first record (None if it is empty)."""
+    """A file, the records, and the kind of the first record (None for an empty file)."""
 
     path: Path
     records: Iterable[RawRecord]
@@ -40,7 +40,7 @@ class Input(NamedTuple):
 
 
 def opened(path: Path) -> Input:
-    """Open a file or standard input, and find its kind by the first record, which is kept in `records`."""
+    """Open a file or standard input, and detect the kind of records from the first record."""
     records = raw_records(path)
     if (first := next(records, None)) is None:
         return Input(path, (), None)
@@ -48,7 +48,7 @@ def opened(path: Path) -> Input:
 
 
 def record_kind(record: Any, where: str) -> Kind:
-    """Return the kind of a file from its first record. Raise `RecordError` if no report can read it."""
+    """Return the kind of a file, given the first record. Raise `RecordError` if no report reads this kind."""
     if not isinstance(record, Mapping):
         raise RecordError(f"{where}: the record is {shown(record)}, which no report can read.", hint=_HINT)
     if "g1_winner" in record or "answer1_id" in record:
@@ -80,7 +80,7 @@ def kind_of(inputs: Sequence[Input]) -> Kind:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that was judged. `name` is its file's name, and `model` comes from its record."""
+    """An answer that was judged. `name` is the name of the file, and `model` comes from the record."""
 
     name: str
     model: str
@@ -90,7 +90,7 @@ class Answer:
 
 @dataclass
 class Material:
-    """The answers by id and file name, and the questions by id. Without such files, they are empty."""
+    """Answers by id and file name, and questions by id. Both may be empty."""
 
     names: tuple[str, ...] = ()
     answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Placed:
-    """A review with the names of the models whose answers it shows, and the answers if they were given."""
+    """A review with the names of both models, and with both answers if available."""
 
     where: str
     review: Review
@@ -148,11 +148,11 @@ class Placed:
 
 
 def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
-    """Read reviews, and find the models of each. A file's name may contain the models' names: `NEW_vs_OLD`.
+    """Read reviews, and find the models of each review, such as from a file's name: `NEW_vs_OLD`.
 
     Raises:
-        RecordError: A file cannot be read, or a review is repeated, has unclear models, or lacks its question
-            or answers.
+        RecordError: A file cannot be read, or a review is repeated, has unclear models, or has no question or
+            answers.
     """
     ids, sides = dict[str, str](), dict[str, str]()
     for given in inputs:

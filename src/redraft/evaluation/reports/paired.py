@@ -1,4 +1,4 @@
-"""Compare two runs over the records they share: which is better, by how much, and on which records.
+"""Compare two runs over shared records: which run is better, by how much, and on which records.
 
 A run is a set of scores by record: grades, or 1 and 0 for right and wrong answers. For scores of 1 and 0, the
 sign test is McNemar's.
@@ -32,7 +32,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Paired:
-    """The comparison of a run with another on the records they share."""
+    """The comparison of two runs on shared records."""
 
     name: str
     other: str  # the name of the other run
@@ -48,7 +48,7 @@ class Paired:
 
 
 def paired(run: Scores, other: Scores) -> Paired | None:
-    """Return the comparison of two runs; None if they share no records."""
+    """Return the comparison of two runs; None without shared records."""
     if not (keys := [key for key in run.values if key in other.values]):
         return None
     before, after = ([each.values[key] for key in keys] for each in (other, run))
@@ -66,7 +66,7 @@ def paired(run: Scores, other: Scores) -> Paired | None:
 
 
 def side_by_side(runs: Sequence[Scores]) -> tuple[Paired, ...]:
-    """Compare all pairs of runs of a task or judge, later minus earlier. Holm's procedure corrects p."""
+    """Compare each run with all earlier runs of the task or judge. Holm's procedure corrects the p-values."""
     pairs = ((two, one) for one, two in combinations(runs, 2) if one.about == two.about)
     found = [each for pair in pairs if (each := paired(*pair))]
     corrected = holm([each.p for each in found])

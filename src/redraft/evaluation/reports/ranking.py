@@ -1,9 +1,9 @@
 """Rank many models on one scale, by Bradley and Terry's model.
 
-A model's probability of winning is a logistic function of its lead in strength. A tie is half a win for each.
+A model's probability of winning is a logistic function of the lead in strength. A tie is half a win for both.
 
-Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty is ours: it keeps the strength of a model
-that always wins finite.
+Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty, which the source lacks, keeps the strength
+of a model that always wins finite.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Battles:
-    """All readable reviews, each as a battle of two models."""
+    """All readable reviews, as battles of two models."""
 
     names: tuple[str, ...]  # the models' names
     wins: Numbers  # shape [games]: 1 if the model won, 0 if its opponent did, ½ for a tie
@@ -66,7 +66,7 @@ class Battles:
         return [self._rate(sample, place, against) for place in range(len(self.names))]
 
     def _rate(self, sample: Bootstrap, place: int, against: str) -> Estimate:
-        """Return a rate and its interval, which is widened for unseen questions if all resamples agree."""
+        """Return a rate with an interval, which is widened for unseen questions if all resamples agree."""
         names, mine = self.names, self.met[:, place]
 
         def rate(fits: Numbers) -> Numbers:
@@ -87,7 +87,7 @@ class Battles:
 
 
 def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
-    """Return the models' ranking; None for fewer than three models, or if battles do not connect them all.
+    """Return the models' ranking; None for fewer than three models, or if battles do not connect all models.
 
     Intervals are at 95 % over questions: all reviews of a question are resampled together.
     """

@@ -1,4 +1,4 @@
-"""Make the report of `redraft report` that fits the files' kind of records, and render its page."""
+"""Choose the report that fits the kind of records, and render the report's page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AnyReport = Report | GradeReport | RunReport
 _SIGNS = {1: "won", 0: "tied", -1: "lost"}
 
 Entry = dict[str, Any]
-"""A record as `browse.js` shows it: `about`, `question`, `row` for the list, `kind` for its colour, `kinds`
+"""A record for `browse.js`: `about`, `question`, `row` for the list, `kind` for the colour, `kinds`
 to filter by, `answers` (`name`, `text`, and an optional link `chain`), and `notes` on the answers (`kind`,
 `title`, `by`, `text` or null)."""
 
@@ -188,7 +188,7 @@ def _checked(title: str, chain: Chain, kind: str) -> Entry:
 
 
 def write_page(path: Path, report: AnyReport, made: str, *, force: bool) -> list[Path]:
-    """Write the page of a report and, beside it, the page of its chains. Return the paths of both."""
+    """Write the page of a report and, if there are chains, a page of chains. Return the written paths."""
     with open_output(path, force=force, flag="--html") as file:
         title, version = f"{report.title}: chains", made.partition(" ·")[0]
         links = Links.write(path, title, [*chains_of(report)], version, force=force)

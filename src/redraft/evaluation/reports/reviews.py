@@ -24,7 +24,7 @@ _MOSTLY = 0.8  # if one side is longer in a larger share of questions, equal len
 
 @dataclass(frozen=True)
 class Report:
-    """The comparisons, and the differences between models if one opponent is in all comparisons."""
+    """Comparisons, and differences between models if all comparisons have the same opponent."""
 
     files: tuple[str, ...]
     material: Material

@@ -1,7 +1,7 @@
 """Report on runs, which are files of chains from `redraft answer` and `redraft eval`.
 
-For each file, show the share of answers that are right or passed their checks, revisions, stops and cost. For
-files of the same task, show the differences over the records that they share.
+For each file, show the share of answers that are right or passed all checks, revisions, stops and cost. For
+files of the same task, show the differences over shared records.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Run:
         return Scores(self.name, self.tally.task, values, self.tally.items)
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Yield other facts, each as name and text: revisions, stops, cost, failures and wrong records."""
+        """Yield facts as name and text: revisions, stops, cost, failures and wrong records."""
         tally = self.tally
         if self.made:
             yield "model", self.made
@@ -64,7 +64,7 @@ class Run:
 
 @dataclass
 class Shown:
-    """A record for the page, with its chains in all runs."""
+    """A record for the page, with the record's chains in all runs."""
 
     question: str
     category: str
@@ -73,7 +73,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class RunReport:
-    """The runs and the differences between them."""
+    """Runs, and differences between runs."""
 
     files: tuple[str, ...]
     runs: tuple[Run, ...]

@@ -1,7 +1,7 @@
 """Answer the records of a task, and score the answers: into a file or in memory.
 
-`evaluate_file` does the same as `redraft eval`, and its file can be resumed. `evaluate` is for regression
-suites in Python; with the option `cache`, it requests each reply only once.
+`evaluate_file` does the same as `redraft eval`, and can resume a stopped run. `evaluate` is for regression
+suites in Python. With the option `cache`, `evaluate` requests each reply only once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from redraft.revision.settings import Settings
 
 @dataclass
 class ScoredRun(AnswerRun):
-    """A run that stores the truth about each answer in its chain."""
+    """A run that stores the check results of each answer in the chain."""
 
     task: str = "checks"
     must_pass = False
@@ -52,11 +52,11 @@ class ScoredRun(AnswerRun):
         return tasks.checks_of(tasks.task_named(self.task), record)
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
-        """Return the chain with the truth about its answers."""
+        """Return the chain with the check results of all answers."""
         return await tasks.scored(chain, self.task, self.checks(record))
 
     async def finish_empty(self, error: EmptyReply, record: Chain) -> None:
-        """Add the truth about the empty answer, which is wrong, to the error's chain."""
+        """Store in the error's chain that the empty answer is wrong."""
         if error.chain is not None:
             truth = await tasks.scored(tasks.unanswered(record), self.task, self.checks(record))
             error.chain = error.chain.model_copy(update={"meta": {**truth.meta, **error.chain.meta}})
@@ -77,7 +77,7 @@ class EvalRun(ScoredRun):
             self.settings = replace(self.settings, stand_ins={"checks": (*self.guides, "words>=1")})
 
     def records(self) -> Iterator[Chain]:
-        """Yield each record once per sample. Copies get their own ids and therefore their own seeds."""
+        """Yield each record once per sample. Each copy gets a different id and therefore a different seed."""
         count = self.settings.get("samples") or 1
         for record in super().records():
             yield record
@@ -95,11 +95,11 @@ class EvalRun(ScoredRun):
         return super()._job()
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the options for a record. If `guided`, these are the checks: `guides` and the task's own."""
+        """Return the options for a record: if `guided`, the checks `guides` and the task's checks."""
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return notes for the result: why nothing was revised, and that answers differ without a seed."""
+        """Return notes for the result: why nothing was revised, and that no seed was set."""
         told, rows = self.settings.get, []
         single = {*self.summary.stops} == {"max_revisions"} and told("mode") != "best-of"
         if single and self.summary.revisions == 0 != told("max_revisions"):
@@ -109,7 +109,7 @@ class EvalRun(ScoredRun):
         return rows
 
     def end(self) -> None:
-        """Count empty answers as wrong, though the run lists them as failures."""
+        """Count empty answers, which the run lists as failures, as wrong."""
         for chain in tasks.empty_answers(self.plan.out, self.summary.outcomes):
             self.summary.add(chain)
 
@@ -119,17 +119,17 @@ def evaluate_file(
 ) -> FileResult:
     """Answer a task's file, and score the answers. `redraft eval` reads and writes the same files.
 
-    After any stop, the same call or command resumes the run. This works in notebooks too.
+    The same call or command resumes a stopped run. The function works in notebooks too.
 
     Args:
         task: The name of a task, as for `redraft eval`.
         source: The task's file.
-        output: The file for the chains, with the truth about each answer in `meta["eval"]`.
-        **options: As listed below; all can be left out. Models must be references, not engines.
+        output: The file for the chains, with the check results of each answer in `meta["eval"]`.
+        **options: As listed below; all are optional. Models must be references, not engines.
 
     Returns:
-        The result of the run. Its `summary` is the `Tally`, and `summary.score.rate` is the share of right
-        answers with its 95 % interval.
+        The result of the run, with a `Tally` as `summary`. `summary.score.rate` is the share of right answers
+        with a 95 % interval.
 
     Raises:
         UsageError: The task is unknown or needs `run_code`, or an option is wrong.
@@ -167,7 +167,7 @@ class Evaluation:
 
     @property
     def rate(self) -> Estimate:
-        """The share of right answers, 0 to 1, as `value` with its 95 % interval from `low` to `high`."""
+        """The share of right answers, 0 to 1, as `value`, with a 95 % interval from `low` to `high`."""
         return self.tally.score.rate
 
     @property
@@ -209,10 +209,10 @@ def evaluate(
     Args:
         task: The name of a task, as for `redraft eval`; or records with `prompt` and `checks`, which may
             include functions and check objects.
-        records: The task's file, or its records.
+        records: The task's file or records.
         parallel: The number of chains to make at once.
         limit: The largest number of records to answer.
-        guided: Whether the task's own checks guide revising too.
+        guided: Whether the task's checks also guide revising.
         run_code: Whether humaneval and mbpp may run the model's programs, in a sandbox.
         **options: The same as for `redraft.revise`. `checks` guide revising but do not score.
 

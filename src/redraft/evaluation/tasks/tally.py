@@ -1,8 +1,8 @@
-"""Compute the score of a run: the share of right answers with its interval, overall and by group.
+"""Compute the score of a run: the share of right answers with an interval, overall and by group.
 
-An answer is right if it passes every check of its task, no matter which checks guided revising. Without a
-task, only checked chains are counted, and an answer is right if it passed its checks. Intervals are over
-items.
+An answer is right if it passes every check of the task, no matter which checks guided revising. Without a
+task, only checked chains are counted, and an answer is right if it passed the chain's checks. Intervals are
+over items.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Share:
 
     @property
     def rate(self) -> Estimate:
-        """The share, 0 to 1, with its 95 % interval over items."""
+        """The share, 0 to 1, with a 95 % interval over items."""
         return proportions(*zip(*self.by_item.values(), strict=True)) if self.by_item else NOTHING
 
     def record(self) -> dict[str, Any]:
-        """Return the rate and its counts as JSON values."""
+        """Return the rate and the counts as JSON values."""
         return {**vars(self.rate), "hits": self.hits, "count": self.count}
 
 
@@ -61,7 +61,7 @@ def _shares() -> dict[str, Share]:
 
 
 FIRST, LOOSE, SINGLE = "first answers", "loose", "constraints"
-"""The names of shares besides the score: first answers, and IFEval's loose score and constraints met."""
+"""The names of further shares: right first answers, IFEval's loose score, and constraints met."""
 
 _COUNTS = ("chains", "revisions", "unrevised", "stops", "usage", "failed", "costs", "unpriced")
 
@@ -99,7 +99,7 @@ class Tally(Summary):
         return [name for name, right in self.outcomes.items() if not right]
 
     def add(self, chain: Chain, groups: Iterable[str] = (), name: str = "") -> None:
-        """Count a chain. `groups` are used if its task has no groups. `name` replaces a repeated id."""
+        """Count a chain. `groups` are used if the task has no groups. `name` replaces a repeated id."""
         super().add(chain)
         self.cut += chain.best is not None and chain.steps[chain.best].finish == "max_tokens"
         name, item = name or chain.id, item_of(chain)
@@ -197,7 +197,7 @@ class Truth(BaseModel):
 
 
 def truth_of(chain: Chain) -> Truth | None:
-    """Return the truth that `tasks.scored` stored in a chain; None if the chain has no task."""
+    """Return the check results that `tasks.scored` stored in a chain; None if the chain has no task."""
     found = chain.meta.get(KEY)
     try:
         return None if found is None else Truth.model_validate(found)
@@ -206,9 +206,9 @@ def truth_of(chain: Chain) -> Truth | None:
 
 
 def results_of(chain: Chain) -> Sequence[Judged]:
-    """Return the check results of the best answer: of the task's checks or, without a task, of the chain's.
+    """Return the results of the task's checks or, without a task, the chain's checks on the best answer.
 
-    All of them fail for an echo or an empty text (`is_answer`), and for a chain without a best answer.
+    All results fail for an echo or an empty text (`is_answer`), and for a task's chain without a best answer.
     """
     place = chain.best or 0
     if truth := truth_of(chain):
@@ -227,10 +227,10 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 
 
 def outcome_of(chain: Chain) -> bool | None:
-    """Return whether a chain's best answer is right or, without a task, passed its checks; None if unknown.
+    """Return whether a chain's best answer is right or, without a task, passed all checks; None if unknown.
 
-    With a task, a chain without a best answer is wrong. Without a task, it is wrong if one of its answers is
-    an echo, and a chain without any text is unknown.
+    With a task, a chain without a best answer is wrong. Without a task, such a chain is wrong if an answer is
+    an echo, otherwise unknown. A chain with neither task nor text is unknown.
     """
     if truth_of(chain):
         return all_pass(results_of(chain))
@@ -242,7 +242,7 @@ def outcome_of(chain: Chain) -> bool | None:
 
 
 def rights_of(chain: Chain) -> Iterator[bool | None]:
-    """Yield whether each answer is right or, without a task, passed its checks; None if unknown."""
+    """Yield whether each answer is right or, without a task, passed all checks; None if unknown."""
     if truth := truth_of(chain):
         yield from (all_pass(_met(*each)) for each in zip(truth.steps, chain.steps, strict=False))
     else:
@@ -250,7 +250,7 @@ def rights_of(chain: Chain) -> Iterator[bool | None]:
 
 
 def all_pass(results: Sequence[Judged]) -> bool:
-    """Return whether there are results and all of them passed."""
+    """Return whether there are results and all results passed."""
     return bool(results) and all(result.passed for result in results)
 
 
@@ -261,7 +261,7 @@ def _line(name: str, share: Share) -> Line:
 def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:
     """Estimate pass@k: the probability that at least one of `k` answers to an item is right.
 
-    If c of n answers are right, the unbiased estimate is 1 - C(n-c, k) / C(n, k). It is averaged over
+    If c of n answers are right, the unbiased estimate is 1 - C(n-c, k) / C(n, k). The result is the mean over
     the items with at least `k` answers, with an interval over items.
 
     Source: Chen et al., Evaluating Large Language Models Trained on Code (2021, arXiv 2107.03374), eq. 1.

@@ -1,6 +1,6 @@
-"""Define tasks (plugins of `redraft.tasks`): the prompts for their records, and the checks for answers.
+"""Define tasks (plugins of `redraft.tasks`): the prompts for records, and the checks for answers.
 
-The published files are read unchanged. The prompts use redraft's own wording, without examples. The results
+The published files are read unchanged. The prompts use redraft's wording, without examples. The results
 of a task's checks are stored in the chain's `meta["eval"]`, apart from the results of the guiding checks.
 """
 
@@ -32,7 +32,7 @@ UNSCORED = "any prompts"  # the name of a task without checks, for a judge. No p
 
 @dataclass(frozen=True)
 class Task(Kind):
-    """A task: the prompts for its records, and the checks that score the answers."""
+    """A task: the prompts for records, and the checks that score the answers."""
 
     has: str  # the fields that its records should have, as text for errors
     checks: Callable[[str, Chain], Sequence[Check]]  # returns the scoring checks for (gold answer, record)
@@ -121,7 +121,7 @@ _UNSCORED = Task("a `prompt` alone. With checks, leave out --judge", lambda _, r
 
 
 def task_named(name: str) -> Task:
-    """Return the task with this name. Raise `UsageError` if there is none."""
+    """Return the task with this name. Raise `UsageError` for an unknown name."""
     if name == UNSCORED:
         return _UNSCORED
     known = plugins("redraft.tasks")
@@ -139,7 +139,7 @@ def task_named(name: str) -> Task:
 
 
 def task_of(name: str, *, run_code: bool = False) -> Task:
-    """Return the task with this name. If it runs the model's programs, require `run_code` and a sandbox."""
+    """Return the task with this name. Tasks that run the model's programs need `run_code` and a sandbox."""
     task = task_named(name)
     if task.runs_code:
         if not run_code:
@@ -176,27 +176,27 @@ def asked(
 
 
 def unanswered(record: Chain) -> Chain:
-    """Return a record's chain with an empty answer as its only step."""
+    """Return a record's chain with an empty answer as the only step."""
     return record.model_copy(update={"steps": (Step(answer=""),), "best": 0})
 
 
 def is_answer(step: Step) -> bool:
-    """Return whether a step is an answer. An echo or an empty text is not, and fails every check."""
+    """Return whether a step is an answer, not an echo or an empty text, which fail every check."""
     return not step.echo and not is_blank(step.answer)
 
 
 def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
-    """Yield a chain for each empty answer in the `.errors.jsonl` of an output, unless its id is in `done`."""
+    """Yield a chain for each empty answer in an output's `.errors.jsonl`, except for ids in `done`."""
     for name, failure in failures(file).items():
         if failure["error"] == "EmptyReply" and name not in done:
             yield unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
 
 
 async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
-    """Return a chain with the truth about each of its answers in `meta["eval"]`.
+    """Return a chain with the check results of each answer in `meta["eval"]`.
 
     The field contains the task, the record's groups, and the check results of each step and of each draft
-    that was not chosen. If the task has a loose score, the field also lists which checks each step passes
+    that was not chosen. If the task has a loose score, the field also lists the checks that each step passes
     loosely.
     """
     task = task_named(name)
