@@ -44,7 +44,7 @@ def words(text: str) -> list[str]:
 
 
 def normalised(text: str) -> str:
-    """Return a text case-folded, in NFKC, with single spaces, as `exact` in `dedupe` compares it."""
+    """Return a text case-folded, in NFKC, and with single spaces, for exact comparison."""
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
@@ -60,7 +60,7 @@ def word_hashes(parts: Sequence[str]) -> Hashes:
 
 
 def window_hashes(hashes: Hashes, size: int) -> Hashes:
-    """Hash all n-grams of `size` words, given by their hashes. Shape: (n-grams,)."""
+    """Hash all n-grams of `size` words. `hashes` are the hashes of the words. Shape: (n-grams,)."""
     ends = np.arange(size, len(hashes) + 1)
     return span_hashes(hashes, ends - size, ends)
 
