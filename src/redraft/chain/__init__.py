@@ -39,7 +39,7 @@ Stop = Literal[_Ended, _BrokenOff]
 """The reason why a chain ended."""
 
 Role = Literal["writer", "critic", "judge"]
-"""The role of a model: the writer answers, the critic criticises, and the judge decides `judge:` checks."""
+"""The role of a model. A writer answers, a critic gives feedback, and a judge decides checks."""
 
 Place = tuple[int, int] | str
 """A place in an answer: the start and end of a character range, or the JSON pointer of a value."""
@@ -147,7 +147,7 @@ class Step(_Record):
             `answer` to `reasoning`.
         tool_calls: Tool calls, as in an assistant message.
         fresh: The answer is a new draft, not a revision.
-        steered: Names of the checks that steered the model while it wrote.
+        steered: Names of the checks that steered the model during generation.
         patch: The rewritten parts of the answer. All other text equals the previous answer.
     """
 
@@ -238,7 +238,7 @@ class Prompt(_Record):
 
     @property
     def said(self) -> str:
-        """The whole text of the prompt: all its messages, or instruction and input."""
+        """The whole text of the prompt: all messages, or instruction and input."""
         return "\n\n".join(map(content_of, self.messages)) if self.messages else self.text
 
 
@@ -372,7 +372,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def missing_revisions(self) -> int:
-        """The number of revisions still missing from `min_revisions`, as recorded in `meta`."""
+        """The number of revisions by which the chain falls short of `min_revisions`, from `meta`."""
         missing = self.meta.get(MISSING)
         return missing if isinstance(missing, int) else 0
 
@@ -441,13 +441,13 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """If a text ends in a phrase written three times, return the first phrase's end, otherwise None."""
+    """Return the index after the first of three equal phrases at the end of a text, or None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 
 
 def meta_of(chain: Chain, name: str) -> dict[str, Any]:
-    """Return the object `name` of a chain's `meta`, or an empty dict if the field is missing or no object."""
+    """Return the object `name` in a chain's `meta`, or an empty dict if there is no such object."""
     value = chain.meta.get(name)
     return value if isinstance(value, dict) else {}
 

@@ -199,7 +199,7 @@ def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
 
 
 def _lead(backend: Tokenizer, mark: str) -> str:
-    """Return a prefix that keeps SentencePiece from adding a space, or an empty text if none is needed.
+    """Return a prefix that keeps SentencePiece from adding a space, or an empty text if not needed.
 
     A mark is such a prefix, except with older tokenizer files. With older files, a line break works, because
     a line break is a byte token and merges with no other token.
@@ -252,7 +252,7 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class Uncut:
-    """An example before it is cut to the length limit. Positions are in tokens."""
+    """An example that is not yet cut to the length limit. Positions are in tokens."""
 
     ids: NDArray[np.uint32]
     trained: NDArray[np.bool_]
@@ -326,7 +326,7 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the settings, but not of the code, from which examples are made."""
+        """A hash of all settings that affect the examples. The code is not hashed."""
         parts = [self.vocabulary.fingerprint, self.format, self.objective, self.max_length, self.first]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -435,7 +435,7 @@ def _inside(tokens: Tokens, start: int, end: int) -> Place:
 
 
 class PromptEncoder(Encoder):
-    """Turn chains into the tokens of their prompts, without answers. An encoder can be pickled."""
+    """Turn chains into the tokens of the prompts, without answers. An encoder can be pickled."""
 
     wanted = 'A record is {"instruction": "…"}, or a conversation.'
 
@@ -448,7 +448,7 @@ class PromptEncoder(Encoder):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the settings, but not of the code, from which prompts are encoded."""
+        """A hash of all settings that affect the prompts. The code is not hashed."""
         return hashlib.sha256(f"prompts {super().fingerprint} {self._most}".encode()).hexdigest()
 
     def encode(self, chain: Chain) -> Example | Skipped:
@@ -486,7 +486,7 @@ class PairEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the settings, but not of the code, from which pairs are made."""
+        """A hash of all settings that affect the pairs. The code is not hashed."""
         return hashlib.sha256(repr(["pairs", self._encoder.fingerprint]).encode()).hexdigest()
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:

@@ -76,7 +76,7 @@ def known_turns(prompt: Prompt, roles: Sequence[str] = (*_ROLES, "tool")) -> lis
 
 
 def only_text(chain: Chain) -> Chain:
-    """Return the chain, or raise `RecordError` if it contains tools, tool calls or thoughts."""
+    """Return the chain, or raise a RecordError if the chain contains tools, tool calls or thoughts."""
     messages = [*(turn.message or {} for turn in known_turns(chain.prompt, _ROLES)), answer_message(chain)]
     for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
         if any(map(found, messages)):
@@ -111,7 +111,7 @@ def is_learnt(message: Mapping[str, Any]) -> bool:
 
 
 def last_turn(chain: Chain, objective: Objective) -> list[Span]:
-    """Return the spans of the assistant's last turn: the best answer for `answer`, otherwise all steps."""
+    """Return the spans of the last turn: the best answer for the objective `answer`, otherwise all steps."""
     if objective == "answer":
         return best_answer(chain, objective)
     return whole_chain(chain, objective, plain=True)
@@ -192,7 +192,7 @@ def led_by_space(spans: Sequence[Span]) -> list[Span]:
 
 
 def rejected(step: Step) -> bool:
-    """Return whether an answer failed its checks, or its feedback asks for a revision."""
+    """Return whether an answer failed the checks, or the feedback asks for a revision."""
     return step.passed is False or bool(step.feedback and step.feedback.verdict == "revise")
 
 

@@ -1,9 +1,9 @@
 """Parse and render the text that a SelFee model reads and writes, streaming or not.
 
 A prompt has Alpaca's preamble and ends with `### Answer:`. The model then writes answer 0, `### Feedback 1:`,
-`### Revision 1:`, `### Feedback 2:` and so on. Sections have the numbers of the headings: feedback *k* judges
-answer *k - 1*, and revision *k* is answer *k*. The strings come from the SelFee repository. Models were
-trained on these strings, so no character may change.
+`### Revision 1:`, `### Feedback 2:` and so on. Feedback *k* judges answer *k - 1*, and revision *k* is answer
+*k*. The strings come from the SelFee repository. Models were trained on these strings, so no character may
+change.
 
 Headings are recognised only in generated text, at the start of a line. The heading that is due next, with or
 without a number (`### Revision:`), opens the next section. Any other heading remains text. The heading of a
@@ -271,8 +271,8 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
     """Parse the complete text of a chain.
 
     `text` is the whole text of a chain, or only the part after the prompt. If `prompt` is given, the rendered
-    prompt is removed from the start. Otherwise the preamble shows that there is a prompt, which ends at the
-    last `### Answer:` that a chain can follow. The last nonempty answer is the best answer.
+    prompt is removed from the start. Otherwise, a prompt is recognised by the preamble, and ends at the last
+    `### Answer:` that a chain can follow. The last nonempty answer is the best answer.
     """
     if prompt is None:
         prompt, written = _split(text)

@@ -3,7 +3,7 @@
 A format decides how prompt and answer are written. An objective decides which spans carry loss (`loss_mask`).
 In formats of one instruction and one reply, several messages become one instruction
 (`chain.selfee.instruction_of`). The strings of SelFee and Alpaca must not change: SelFee's reply begins on a
-new line, Alpaca's right after the colon.
+new line, Alpaca's reply right after the colon.
 
 In plain-text conversations, each assistant turn carries loss, including the stop token. The last turn has all
 steps of the chain, as SelFee's text. Vicuna 1.1 is `{system} USER: {…} ASSISTANT: {…}</s>USER: …` (FastChat,
@@ -131,7 +131,7 @@ _MAKERS: dict[TrainingFormat, Callable[[Chain, Objective], list[Span]]] = {
 }
 
 _ONE_TURN: frozenset[TrainingFormat] = frozenset({"alpaca", "selfee"})
-"""Formats in which all turns before the last answer are the prompt."""
+"""Formats whose prompt contains all turns before the last answer."""
 
 
 def check_parts(format: TrainingFormat, objective: Objective) -> None:

@@ -138,12 +138,12 @@ def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
 
 
 def gold_answers(chain: Chain) -> list[str]:
-    """Return the gold answers that are not blank: one, or one per turn."""
+    """Return the gold answers that are not blank. A chain has one gold answer, or one per turn."""
     return _texts(chain.meta.get("reference"))
 
 
 def rationales(chain: Chain) -> list[str]:
-    """Return the rationales that are not blank: one, or one per turn."""
+    """Return the rationales that are not blank. A chain has one rationale, or one per turn."""
     return _texts(chain.meta.get("rationale"))
 
 
@@ -158,7 +158,7 @@ def gold_text(chain: Chain) -> str:
     """Return the gold answer as training text, or an empty text without a gold answer.
 
     Models learn mathematics from worked steps, so the rationale comes first, and the gold answer follows as a
-    separate paragraph. A rationale that already boxes the answer is left unchanged.
+    separate paragraph. A rationale with the boxed answer is left unchanged.
     """
     gold, way = gold_answers(chain)[:1], rationales(chain)[:1]
     if not gold or not way:

@@ -1,9 +1,9 @@
 """Separate a model's thoughts in tags from the answer.
 
 `<think>hm</think>Rain.` is the answer "Rain." with the reasoning "hm". Engines split streamed text
-(`Splitter`), and a `Step` splits a whole text (`apart`). A tag counts only at the start of a line and outside
-code fences, so prose about tags is kept. `PAIRS` lists the tags of many models. `tags_of` adds the tags
-around the reasoning in a chat template.
+(`Splitter`), and a `Step` splits a whole text (`apart`). A tag is recognised only at the start of a line and
+outside code fences, so prose about tags is kept. `PAIRS` lists the tags of many models. `tags_of` adds the
+tags around the reasoning in a chat template.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def to_selfee(chain: Chain) -> Record | Unfit:
     """Return a record in the format of SelFee's training data. Fields imported from SelFee are unchanged.
 
     Lost: the id, the roles of messages, the checks, which answer is best, cost, model, settings, and all
-    other `meta`. Reading the record infers the verdicts from the feedback.
+    other `meta`. When the record is read, verdicts are inferred from the feedback.
     """
     steps = chain.steps
     if all(is_blank(step.answer) for step in steps):
@@ -86,7 +86,7 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 def to_sharegpt(chain: Chain) -> Record | Unfit:
     """Return a ShareGPT conversation that ends in the best answer or, if missing, in the gold answer.
 
-    Lost: everything except the id and the texts of the turns, such as drafts and feedback. Instruction and
+    Lost: drafts, feedback, and everything else except the id and the texts of the turns. Instruction and
     input become one text. Conversations with tools or images are rejected.
     """
     turns = asked_turns(chain.prompt)
@@ -104,7 +104,7 @@ def to_messages(chain: Chain) -> Record | Unfit:
     """Return chat messages that end in the best answer or, if missing, in the gold answer.
 
     Lost: drafts, feedback, the division into instruction and input, cost, model, settings, and all of `meta`
-    except the tools and the fields of the answer's message. Reading drops other fields of a single question.
+    except the tools and the fields of the answer's message. Reading keeps only the text of a single question.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):
@@ -114,7 +114,7 @@ def to_messages(chain: Chain) -> Record | Unfit:
 
 
 def to_preference(chain: Chain) -> Record | Unfit:
-    """Return a preference pair: the first answer is rejected, the correction that was judged best is chosen.
+    """Return a preference pair: the first answer (rejected), and the correction judged best (chosen).
 
     A correction must be judged better than the first answer. Without any feedback, as in an imported pair,
     the best answer is chosen. `prompt`, `chosen` and `rejected` are lists of messages, as in TRL. Lost: the

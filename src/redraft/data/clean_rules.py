@@ -46,7 +46,7 @@ _ALPACA = """
 """
 _WORDS = (*_ALPACA.split(), "go to")
 ALPACA = WordList("alpaca", regex.compile(r"(?<!\w)\L<words>(?!\w)", words=_WORDS), _WORDS, asked_only=True)
-"""Words for which an instruction needs more than text, from Alpaca's `generate_instruction.py`."""
+"""Words that show that an instruction needs more than text, from Alpaca's `generate_instruction.py`."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
 

@@ -72,7 +72,7 @@ def dedupe(
         by: What duplicates share: all texts (exact), the first question (query), the input and most of the
             instruction (rouge), or most 3-word shingles (minhash).
         threshold: The minimum similarity of duplicates. With rouge, the similarity must be higher.
-        against: More files, whose duplicates in `source` are dropped too.
+        against: Files to compare with. Duplicates of records in these files are dropped too.
         **options: See `DataOptions`.
 
     Raises:
@@ -130,7 +130,7 @@ class Entry(NamedTuple):
 
 
 def examine(chain: Chain, where: str, like: Likeness) -> Entry:
-    """Return the entry of a record, with its id, rank and key."""
+    """Return the entry of a record."""
     texts, line = texts_in(chain), chain.to_json()
     rank, key = rank_of(chain, texts, line), key_of(chain, texts, like)
     return Entry(chain.id, rank, key, where, line.encode() + b"\n")

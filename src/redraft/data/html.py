@@ -263,7 +263,7 @@ class _Line:
         self._waiting = again + self._waiting
 
     def take(self) -> str:
-        """End the paragraph and return its text. Open marks begin again in the next paragraph."""
+        """End the paragraph and return the text. Open marks begin again in the next paragraph."""
         self._gap, self._broken = 0, False
         if not self.parts:
             return ""

@@ -24,7 +24,7 @@ BLOCKS = (
 )
 """Elements that begin and end a paragraph."""
 SKIPPED = "script style svg button head title template iframe object video audio canvas noscript select map"
-"""Elements that are left out with their contents."""
+"""Elements that are left out, including the contents."""
 _OTHERS = "span br img pre ul ol menu li table tr td th blockquote h1 h2 h3 h4 h5 h6 hr math"
 
 NAMES = tuple(f"{_OTHERS} {_MARKS} {CODE} {BLOCKS} {SKIPPED} {_PLAIN}".split())  # the elements of HTML
@@ -68,7 +68,7 @@ def attribute(attributes: str, name: str) -> str:
 
 
 def number(attributes: str, name: str, default: int) -> int:
-    """Return an attribute's value if it is a number of at most nine digits, otherwise the default."""
+    """Return the value of an attribute as an integer of at most nine digits, otherwise the default."""
     value = attribute(attributes, name)
     return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else default
 
@@ -155,10 +155,10 @@ def class_language(attributes: str) -> str:
 
 
 def code_block(inside: str, attributes: str = "") -> str:
-    """Return the contents of a `<pre>` as a fenced block, or an empty text without contents.
+    """Return the contents of a `<pre>` as a fenced block, or an empty text for a blank `<pre>`.
 
     A bar above the code, with the language and a copy button, is left out. If no class names the language,
-    the bar's label does.
+    the bar's label names the language.
     """
     inside = inside.removeprefix("\n")  # HTML does not show a line break that begins a <pre>
     language, code = class_language(attributes), inside

@@ -111,7 +111,7 @@ class MixRecipe(OptionModel):
 
 
 def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
-    """Return the path of a recipe, and whether redraft ships it."""
+    """Return the path of a recipe, and whether the recipe is shipped with redraft."""
     shipped = shipped_recipes("data")
     if (path := Path(recipe) if Path(recipe).is_file() else shipped.get(str(recipe))) is None:
         hint = f"Give a YAML file, or one of: {', '.join(shipped)}"
@@ -306,7 +306,7 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
 
 
 def sources_in(taken: Sequence[Taken]) -> list[Source]:
-    """Return the sources of a mix with their licences."""
+    """Return the sources and licences of a mix."""
     return [Source("data", each.part.name, licence) for each in taken for licence in sorted(each.licences)]
 
 

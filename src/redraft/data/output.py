@@ -86,7 +86,7 @@ class Dropped:
         self._side, self._tell = side, tell
 
     def add(self, drop: Drop) -> None:
-        """Count and write a drop. Records with invalid or too deeply nested JSON are written as text."""
+        """Count and write a dropped record. Invalid or too deeply nested JSON is written as text."""
         reason = drop.reason.removeprefix(f"{drop.where}: ")
         self.counts[drop.rule] += 1
         if drop.rule == DAMAGED:
@@ -107,7 +107,7 @@ class Dropped:
         self._side.write(written)
 
     def without(self, results: Iterable[T | Drop]) -> Iterator[T]:
-        """Yield the results that are not drops, and count the drops."""
+        """Yield the results, except `Drop` objects, which are counted."""
         for each in results:
             if isinstance(each, Drop):
                 self.add(each)
@@ -239,7 +239,7 @@ class DataOutput:
         return spread(read, self.watch(lines), self.run.processes)
 
     def watch(self, lines: Iterable[L]) -> Iterator[L]:
-        """Yield the records, and advance the progress display by the bytes of each."""
+        """Yield the records, and advance the progress display by each record's size."""
         for line in lines:
             data = getattr(line, "data", b"")
             self.progress.advance(len(data) + 1 if isinstance(data, bytes) else 0)

@@ -66,7 +66,7 @@ class FieldMap:
                 raise UsageError(f"{where}: {name!r} would replace the field {known!r}.", hint=hint)
 
     def renamed(self, record: Any) -> Any:
-        """Rename the fields of a record. Mapped numbers become texts; mapped nulls are left out."""
+        """Rename the fields of a record. Mapped numbers become texts, and mapped nulls are left out."""
         if not isinstance(record, dict):
             return record
         taken = self.fields.values()

@@ -55,7 +55,7 @@ class Pool:
         self._having: defaultdict[tuple[int, int], array[int]] = defaultdict(lambda: array("i"))
 
     def add(self, text: str) -> None:
-        """Add a text without comparing it."""
+        """Add a text without a comparison."""
         coded = array("I", [self._ids.setdefault(word, len(self._ids)) for word in words(text)[:_LONGEST]])
         for key in _counted(coded):
             self._having[key].append(len(self._texts))
@@ -161,9 +161,9 @@ def _begins(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
-    """Return, for each set, the index of the first set in its cluster. Shape: (sets,).
+    """Return, for each set, the index of the first set in the same cluster. Shape: (sets,).
 
-    A cluster is a connected component in the graph of similar pairs. A pair is similar if its Jaccard
+    A cluster is a connected component in the graph of similar pairs. A pair is similar if the Jaccard
     similarity is at least `threshold`, which is above 0. An empty set is similar to no set.
     """
     # The sum of a set's mixed numbers identifies it, because its numbers are hashes.
@@ -198,7 +198,7 @@ def equals(full: NDArray[np.bool_], *columns: Hashes) -> _Ints:
 
 
 def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
-    """Return the exact Jaccard similarity of pairs of sets, given by their indices. Shape: (pairs,)."""
+    """Return the exact Jaccard similarity of pairs of sets, given by indices. Shape: (pairs,)."""
     sizes, result = sets.sizes, np.zeros(len(left))
     for part in _parts(sizes[left] + sizes[right], _PAIRS):
         one, other = left[part], right[part]

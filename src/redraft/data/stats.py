@@ -75,7 +75,7 @@ class DataSummary:
         kinds[name if name in kinds or len(kinds) < _MOST else OTHERS] += times
 
     def warn(self, about: str, where: str) -> None:
-        """Count a record for a warning, and keep its location as an example."""
+        """Count a record for a warning, and keep the record's location as an example."""
         self.totals[about] += 1
         places = self.examples[about]
         if len(places) < EXAMPLES and where not in places:
@@ -224,7 +224,7 @@ _LEVELS: tuple[_Level, ...] = ("fault", "warning", "note")
 
 @dataclass(frozen=True)
 class DataFinding:
-    """A finding: its level, the number of records concerned, and advice."""
+    """A finding: the level, the number of records concerned, and advice."""
 
     name: str
     level: _Level

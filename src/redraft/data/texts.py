@@ -31,7 +31,7 @@ def texts_in(chain: Chain) -> list[str]:
 
 
 def gold_of(chain: Chain) -> list[str]:
-    """Return the gold answers and rationales."""
+    """Return the gold answers and rationales of a chain."""
     return gold_answers(chain) + rationales(chain)
 
 
@@ -51,7 +51,7 @@ GOLD_LENGTH = 8  # fewest characters of a gold answer to search in feedback: sho
 
 
 def leaking(chain: Chain) -> tuple[int, int]:
-    """Return the number of feedbacks that quote a gold answer: in total, and where the answer quotes none."""
+    """Return the number of feedbacks that quote a gold answer: in total, and on answers without a quote."""
     golds = [gold.strip() for gold in gold_answers(chain) if len(gold.strip()) >= GOLD_LENGTH]
     told = [step for step in chain.steps if any(gold in step.criticism for gold in golds)]
     return len(told), sum(not any(gold in step.answer for gold in golds) for step in told)
@@ -84,7 +84,7 @@ def with_texts(chain: Chain, change: _Change) -> Chain:
 
 
 def spoken_texts(chain: Chain) -> list[tuple[_Speaker, str]]:
-    """Return the texts that `with_texts` would change, each with its speaker."""
+    """Return the texts that `with_texts` would change, as pairs of speaker and text."""
     found: list[tuple[_Speaker, str]] = []
 
     def collect(speaker: _Speaker, text: str) -> str:

@@ -24,7 +24,7 @@ class Fields:
     where: str  # the record's location, for errors
 
     def text(self, name: str) -> str:
-        """Return a text field. Raise a RecordError if the field is missing or no text."""
+        """Return a text field. Raise a RecordError if the field is missing or not a text."""
         value = self._take(name)
         if not isinstance(value, str):
             self.fail(name, "should be a text", value)
@@ -35,7 +35,7 @@ class Fields:
         return self.text(name) if self.rest.get(name) is not None else self.rest.pop(name, None) or ""
 
     def number(self, name: str) -> int:
-        """Return an integer field. Raise a RecordError if the field is missing or no integer."""
+        """Return an integer field. Raise a RecordError if the field is missing or not an integer."""
         value = self._take(name)
         if not isinstance(value, int) or isinstance(value, bool):
             self.fail(name, "should be a whole number", value)
@@ -56,7 +56,7 @@ class Fields:
         return self.items(name, kind) if self.rest.get(name) is not None else self.rest.pop(name, None) or []
 
     def inner(self, name: str) -> Fields:
-        """Return an object field as `Fields`. Raise a RecordError if the field is missing or no object."""
+        """Return an object as `Fields`. Raise a RecordError if the field is missing or not an object."""
         return self.nested(name, self._take(name))
 
     def nested(self, name: str, value: Any) -> Fields:
@@ -88,7 +88,7 @@ def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) 
 
 
 def gold(reference: str | list[str] | None) -> dict[str, Any]:
-    """Return the field of `meta` for a gold answer, or for a list with one per turn. Empty for None."""
+    """Return `{"reference": reference}` for `meta`, or {} for None. A list has a gold answer per turn."""
     return {} if reference is None else {"reference": reference}
 
 

@@ -1,4 +1,4 @@
-"""Read and write files of records: JSON Lines or one JSON array, plain or gzipped, or `-`.
+"""Read and write JSON Lines and JSON arrays, plain or gzipped. `-` is standard input or output.
 
 Records are read one at a time, so memory does not grow with the file. In a damaged array, reading ends at the
 damage, because nothing marks the start of the next record. Output goes to a temporary file, which is renamed
@@ -32,7 +32,7 @@ STDIO = "-"  # the path of standard input or output
 TABLES = (".csv", ".tsv", ".parquet")
 ENDINGS = (".json", ".jsonl", ".ndjson", *TABLES)
 OF_FILES = (*ENDINGS, ".txt", ".gz", ".yaml", ".yml")
-"""Endings of files. A path with such an ending is never looked up on the hub."""
+"""Endings of local files. Paths with these endings are never looked up on the hub."""
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -77,7 +77,7 @@ def check_records(path: Path) -> None:
 
 
 def named_on_hub(path: Path) -> tuple[str, str] | None:
-    """Split a path into a hub dataset and a path inside. Return None if the path can only be local."""
+    """Split a path into a hub dataset and a path in the dataset. Return None if the path must be local."""
     from redraft.jobs.hub import is_dataset_name  # imported here, because few paths need it
 
     name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])

@@ -95,9 +95,9 @@ class RawRecord(NamedTuple):
 
 
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
-    """Read a file's records without decoding them.
+    """Yield the undecoded records of a file.
 
-    With `damaged`, damage after the first record is not raised. A last record without data has the error.
+    With `damaged`, an error after the first record is not raised, but is the `damage` of a last record.
     """
     stem, number = stem_of(path), -1
     try:

@@ -119,7 +119,7 @@ PROMPTS = Format(order=5, shapes=(Shape("prompt", {"prompt"}, _prompt),))
 
 @cache
 def shapes() -> tuple[Shape, ...]:
-    """Return the shapes of all plugins of `redraft.formats`, in the order in which they are tried."""
+    """Return the shapes of all plugins of `redraft.formats`, in order of precedence."""
     found = sorted(load_all("redraft.formats", Format).items(), key=lambda item: (item[1].order, item[0]))
     known = plugins("redraft.formats")
     return tuple(

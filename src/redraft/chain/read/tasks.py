@@ -162,7 +162,7 @@ def instances(fields: Fields) -> Chain:
 
 
 def alpaca(fields: Fields) -> Chain:
-    """Read the format of Alpaca, or of Dolly, with `context` and `response` for `input` and `output`."""
+    """Read the format of Alpaca, or of Dolly (`context` and `response` instead of `input` and `output`)."""
     asked, extra = fields.text("instruction"), fields.text_or("input") or _text_in(fields, "context")
     empty = "" if isinstance(fields.rest.get("output"), str) else None  # an empty cell of a table
     return task(asked, fields.text_or("output") or one_of(fields, "response") or empty, extra)

@@ -70,7 +70,7 @@ class ChainRun(AnswerRun):
             self.plan.say(remark(sources))
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return a summary row with the cost of all runs, if there were several."""
+        """Return a summary row with the total cost, if there were several runs."""
         paid = RunFile(self.plan.out).paid()
         return [("paid", paid)] if paid else []
 

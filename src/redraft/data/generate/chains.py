@@ -63,7 +63,7 @@ class ChainCounts(Summary):
         self.sources.add(source if known else Source("data", "other data", rest_of(source.licence)))
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the lines of the summary, each a name and a text."""
+        """Return the lines of the summary, as pairs of a name and a text."""
         parts = [("answer", "best answer"), ("feedback", "feedback")]
         where = ", ".join(counted(self.refusals[part], name) for part, name in parts if self.refusals[part])
         quotes = f"{counted(self.leaking, 'chain')} with a quote of the gold answer"

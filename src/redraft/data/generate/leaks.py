@@ -1,4 +1,4 @@
-"""Find feedback and revisions that give away a gold answer by quoting it.
+"""Find feedback and revisions that give away a gold answer in a quotation.
 
 A critic that sees the gold answer may quote the answer, and the writer may copy the quotation. A model
 trained on such chains learns to wait for the answer. Paraphrases are not found, only quotations of a whole

@@ -63,7 +63,7 @@ class Teacher:
         `scope` is the id of a request. Equal texts in different scopes get separate replies and seeds.
 
         Raises:
-            LimitReached: A limit of the run is reached, or an error has ended it.
+            LimitReached: A limit of the run is reached, or an error has ended the run.
         """
         seed = derived_seed(sampling.seed or 0, f"{scope}: {text}")
         async with self.slots:
@@ -112,7 +112,7 @@ _KIND_TOKENS = 16  # maximum tokens of a yes-or-no reply
 
 @dataclass(frozen=True)
 class Request:
-    """A request, identified by its number from 0."""
+    """A request, identified by a number from 0."""
 
     number: int
 
@@ -124,7 +124,7 @@ class Request:
 
 @dataclass
 class Made:
-    """The results of a request so far: kept tasks with their origins, records of rejects, and refusals."""
+    """The results of a request so far: kept tasks with origins, records of rejected tasks, and refusals."""
 
     kept: list[tuple[Task, Origin]] = field(default_factory=list)
     rejects: list[dict[str, Any]] = field(default_factory=list)
@@ -157,7 +157,7 @@ class Flow:
 
     @property
     def dry(self) -> bool:
-        """Whether the last `DRY` requests, failed ones included, added no task."""
+        """Whether the last `DRY` requests, including failed requests, added no task."""
         return self.commits.next - 1 - self.pool.last >= DRY
 
     async def work(self, request: Request) -> list[str] | None:

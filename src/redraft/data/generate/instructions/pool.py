@@ -52,7 +52,7 @@ class TaskPool:
         return self._made[-1][0] if self._made else -1
 
     def add(self, instruction: str) -> None:
-        """Add an instruction without comparing it."""
+        """Add an instruction without a comparison."""
         self._near.add(instruction)
         self._texts.append(instruction)
 
@@ -64,7 +64,7 @@ class TaskPool:
         return Fault("similar", f"ROUGE-L with another one: {near.score:.2f}"), self._texts[near.place]
 
     def keep(self, request: int, number: int, instruction: str) -> None:
-        """Record that an instruction is kept. `number` is its position in the reply to `request`."""
+        """Record that an instruction is kept. `number` is the position in the reply to `request`."""
         insort(self._made, (request, number, instruction))
         self.kept += 1
 
@@ -102,12 +102,12 @@ class Turns:
         return self._end < inf
 
     def passed(self, number: int) -> None:
-        """Mark a request as over, whether it succeeded or failed. A second call does nothing."""
+        """Mark a request as over, after success or failure. A second call does nothing."""
         self._over.add(number)
         self._advance()
 
     def ended(self, number: int) -> None:
-        """Leave a request, and all later ones, to a later run."""
+        """Leave a request and all later requests to a later run."""
         self._end = min(self._end, number)
         self._advance()
 

@@ -118,7 +118,7 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
 def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:
     """Return the instances of one instruction, each with a fault or None.
 
-    An input with several outputs, and an instance that repeats an earlier instance, are faults too.
+    Several outputs for one input, and repeated instances, are faults too.
     """
     outputs: dict[str, set[str]] = {}
     for task in tasks:
@@ -227,7 +227,7 @@ def read_tasks(reply: str, *, cut: bool) -> list[Found]:
 
 
 def read_instructions(reply: str, *, cut: bool) -> list[Found]:
-    """Return the numbered instructions of a reply. In a cut reply, the last has the fault `cut`."""
+    """Return the numbered instructions of a reply. A cut reply's last instruction has the fault `cut`."""
     texts: list[list[str]] = []
     fenced = False
     for line in reply.splitlines():

@@ -98,7 +98,7 @@ def generate_instructions(
     function works in notebooks too.
 
     Args:
-        output: The file of tasks. If it exists, the run continues it.
+        output: The file of tasks. The run continues an existing file.
         model: The teacher, as a model reference or an open engine, which stays open.
         **options: As listed below; all are optional.
 
@@ -153,7 +153,7 @@ class InstructionRun:
         return values
 
     def run(self) -> Generated:
-        """Generate until there are enough instructions. In the main thread, signals end the run."""
+        """Generate instructions until there are enough. In the main thread, signals end the run."""
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> Generated:

@@ -1,4 +1,4 @@
-"""Write the requests to the teacher, for both methods, with Alpaca's requirements in our own words.
+"""Write the requests to the teacher, for both methods, with Alpaca's requirements in our words.
 
 The provenance of an output contains a digest of the wording. After a change of the wording, replies in the
 journal are not used again, because the keys of replies contain the whole request.
@@ -28,7 +28,7 @@ KINDS_SHOWN, INSTANCES_SHOWN = 20, 2  # examples in the requests for a kind and 
 INSTANCES = 5  # most instances of an instruction
 
 LEAST_WORDS, MOST_WORDS = 4, 150
-"""Alpaca drops instructions of 3 words or fewer, and of over 150 (`generate_instruction.py`)."""
+"""Alpaca drops instructions with fewer than 4 or more than 150 words (`generate_instruction.py`)."""
 
 AFTER_TASKS = (f"\nTask {_LAST + 1}", f"\n{_LAST + 1}. Instruction")
 AFTER_INSTANCES = (f"\nExample {INSTANCES + 1}", "\nInstruction:")
@@ -61,7 +61,7 @@ _REQUESTS = ("tasks", "instructions", "kind", "input_first", "output_first")
 
 
 def digest() -> str:
-    """Return the SHA-256 of all wordings."""
+    """Return the SHA-256 of the texts of all requests."""
     return hashlib.sha256("\0".join([*map(_TEXTS.__getitem__, _REQUESTS), *_VARIETY]).encode()).hexdigest()
 
 
@@ -98,7 +98,7 @@ def ask_kind(instruction: str, examples: Sequence[Task]) -> str:
 def ask_instances(task: Task, examples: Sequence[Task], wanted: Wanted) -> str:
     """Return the request for instances of an instruction: inputs with outputs.
 
-    For a classification, labels come first, because a teacher would invent inputs for only one label.
+    For a classification, labels come first. Otherwise, a teacher invents inputs for only one label.
     """
     name, shown = ("output_first", _labelled) if task.is_classification else ("input_first", _solved)
     return str(_TEXTS[name]).format(
