@@ -91,7 +91,7 @@ def _judged(checked: Iterable[CheckedRecord], items: Items, seen: Counter[int]) 
 
 
 class Match(NamedTuple):
-    """An item found in a record: its index, the first shared n-gram, and the number of shared n-grams."""
+    """An item found in a record, with the first shared n-gram and the number of shared n-grams."""
 
     item: int
     ngram: str
