@@ -1,8 +1,8 @@
 """Convert chains to the formats of other programs.
 
 Reading a record back and converting the chain again yields the same record. Every format stores less than a
-chain. Each function lists what is lost. Texts are unchanged. Without any other answer, the gold answer is
-written.
+chain. Each function lists what is lost. Texts are unchanged. A chain without an answer is written with the
+gold answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Define the cleaning rules, in the order in which they are applied.
+"""Define the cleaning rules, in the order of application.
 
 A rule returns the chain, changed or not, or a reason to drop. Rules that choose turns or repair texts come
 before rules that only drop. Question words are recognised in English, question marks in several scripts.
@@ -293,7 +293,7 @@ RULES = (
     _Rule("answer-question", _answer_question),
     _Rule("language", _language),
 )
-"""All rules, in the order in which they are applied."""
+"""All rules, in the order of application."""
 
 NAMES = tuple(rule.name for rule in RULES)
 

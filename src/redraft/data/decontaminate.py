@@ -1,6 +1,6 @@
 """Find records that contain evaluation items, by shared runs of words.
 
-A record matches an item if both contain the same 13 consecutive words (GPT-3: Brown and others 2020, appendix
+A record matches an item that contains the same 13 consecutive words (GPT-3: Brown and others 2020, appendix
 C). System messages of items are ignored. An item's question of 8 to 12 words matches if a text of the record
 contains the whole question. Questions of fewer than 8 words (GPT-3's minimum) must equal a whole turn of the
 record's prompt. Gold answers of fewer than 13 words, such as numbers, are ignored. Matching records are

@@ -2,8 +2,8 @@
 
 A record's fields, or the user's field map, decide how the record is read. The user names the source (`--as`),
 or the source is recognised by fields that no other source has. A format that many data sets share, such as
-Alpaca's, reveals no source, so the licence is `unknown`. Names, fields and licences come from the sources'
-own pages. Records are not cleaned, and licences are not judged.
+Alpaca's, reveals no source, so the licence is `unknown`. Names, fields and licences come from the pages of
+the sources. Records are not cleaned, and licences are not judged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Return the texts of a chain, or change them."""
+"""Return or change the texts of a chain."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Split texts into words to compare them, and hash runs of words.
+"""Split texts into words, and hash runs of words, to compare texts.
 
 A word is a run of letters, digits and combining marks. Case is ignored, and texts are normalised to NFKC, so
 that full-width and composed forms are equal. In scripts without spaces between words (Chinese, Japanese,
-Thai…) each character is a word. For ASCII text, the words are those of `rouge_score` 0.1.2 without stemming.
+Thai…) each character is a word. ASCII text is split as in `rouge_score` 0.1.2 without stemming.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def _json(record: dict[str, Any], where: str) -> bytes:
 
 
 def id_of(record: Any, stem: str, index: int) -> str:
-    """Return the id of a record: `stem`, then the record's own id or, without an own id, the index."""
+    """Return the id of a record: `stem`, then the id in the record's fields or, if missing, the index."""
     table = record if isinstance(record, dict) else {}
     if name := logged(table):
         return name

@@ -130,7 +130,7 @@ def shapes() -> tuple[Shape, ...]:
 
 
 def is_chain(record: Mapping[str, Any]) -> bool:
-    """Return whether a record is a chain of redraft's own format."""
+    """Return whether a record is a chain in redraft's format."""
     return "version" in record and "steps" in record
 
 

@@ -57,7 +57,7 @@ class ChainRun(AnswerRun):
             self.plan.say("The `checks` of the records are not used. To check all answers: --check.")
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the options that a record sets for its chain."""
+        """Return the options of a chain that come from the record."""
         return self.making.options(record)
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
