@@ -271,8 +271,8 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
     """Parse the complete text of a chain.
 
     `text` is the whole text of a chain, or only the part after the prompt. If `prompt` is given, the rendered
-    prompt is removed from the start. Otherwise, a prompt is recognised by the preamble, and ends at the last
-    `### Answer:` that a chain can follow. The last nonempty answer is the best answer.
+    prompt is removed from the start. Otherwise, a prompt is recognised by `### Instruction:`, and ends at the
+    last `### Answer:` that a chain can follow. The last nonempty answer is the best answer.
     """
     if prompt is None:
         prompt, written = _split(text)

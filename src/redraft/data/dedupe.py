@@ -64,7 +64,7 @@ def dedupe(
 ) -> DataResult:
     """Keep one of several duplicates. Same as `redraft data dedupe`, with the same output files.
 
-    A temporary copy of the input is written to the folder of the output.
+    A temporary copy of the input is written into the folder of the output.
 
     Args:
         source: Records of any known shape.

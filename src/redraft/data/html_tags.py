@@ -1,7 +1,7 @@
 """Find HTML tags, entities, attributes and code in linear time.
 
-Only names of HTML elements make tags: `#include <stdio.h>` and `List<String>` are text. No regular expression
-reads past the next `<`, or backtracks. Code is unchanged. Formulas become TeX.
+Only names of HTML elements make tags: `#include <stdio.h>` and `List<String>` are text. The pattern of a tag
+never reads past the next `<`. Code is unchanged. Formulas become TeX.
 """
 
 from __future__ import annotations
