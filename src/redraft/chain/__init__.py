@@ -1,7 +1,7 @@
-"""The chain record: a prompt and all its steps. All parts of redraft read and write such records.
+"""The chain record: a prompt, and answers with feedback. All parts of redraft read and write chains.
 
-A file has one JSON object per line, in UTF-8. Unknown fields survive a round trip. Records are frozen: a
-changed chain is a new chain. `chain.selfee` renders a chain as text for a model, and `revise` makes chains.
+A file of chains has one JSON object per line, in UTF-8. Unknown fields are kept. Records are immutable:
+`model_copy` returns a changed chain. `chain.selfee` renders a chain as text for a model.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ VERSION = 1
 T_co = TypeVar("T_co", covariant=True, default=Any)  # the type of a chain's value
 
 Verdict = Literal["accept", "revise", "unknown"]
-"""The verdict of a feedback; `unknown` if its text contains none."""
+"""The verdict of a feedback, or `unknown` if the text of the feedback contains no verdict."""
 
 Finish = Literal["stop", "max_tokens", "context", "filtered", "lost", "cancelled", "error"]
-"""The reason why a step's text ended. `lost`: no continuation of the text could pass the checks."""
+"""The reason why a model stopped writing. `lost`: no continuation of the text could pass the checks."""
 
 _BrokenOff = Literal["max_tokens", "context", "malformed", "cancelled", "error"]
 _Ended = Literal["accepted", "passed", "ended", "tool_calls", "max_revisions", "budget", "unchanged"]
@@ -39,10 +39,10 @@ Stop = Literal[_Ended, _BrokenOff]
 """The reason why a chain ended."""
 
 Role = Literal["writer", "critic", "judge"]
-"""The role of a model: the writer answers, the critic criticises, and the judge decides `judge:` checks."""
+"""The role of a model. A writer answers, a critic gives feedback, and a judge decides checks."""
 
 Place = tuple[int, int] | str
-"""A place in an answer: start and end of a range of characters, or the JSON pointer of a value."""
+"""A place in an answer: the start and end of a character range, or the JSON pointer of a value."""
 
 MISSING = "missing_revisions"  # key in `meta`: see `Chain.missing_revisions`
 UNCHANGED = "unchanged"  # key in `meta`: see `Chain.unchanged`
@@ -63,16 +63,16 @@ _rare = partial(Field, exclude_if=not_)  # a field that records leave out while 
 
 ESTIMATED = "estimated: the server reports no usage"
 PARTLY = "partly estimated: unfinished replies report no usage"
-"""Shown beside estimated tokens and costs (`Usage.estimated`)."""
+"""Explains to users why tokens and costs are estimated (`Usage.estimated`)."""
 
 
 class Usage(_Record):
-    """Tokens, seconds and cost of all attempts.
+    """The tokens, time and cost of generating a text, failed attempts included.
 
     Attributes:
-        cached_tokens: Prompt tokens that were not computed again.
-        seconds: Of a chain, its wall-clock time. Of a step from a cache, the time that its writing took.
-        estimated: Some tokens are estimated from the texts, because a server did not count them.
+        cached_tokens: Prompt tokens that were read from a cache.
+        seconds: The wall-clock time. A step from a cache has the time of the original call.
+        estimated: Some tokens are estimated from the texts, because a server reported no usage.
     """
 
     prompt_tokens: int = 0
@@ -95,18 +95,18 @@ class Usage(_Record):
 
 
 class RoleUsage(Usage):
-    """The usage of one role's calls, and the name of its model."""
+    """The usage of all calls in one role, and the name of the model."""
 
     model: str = ""
 
 
 class CheckResult(_Record):
-    """The result of one check of one answer.
+    """The result of one check on one answer.
 
     Attributes:
         score: 0 to 1.
-        message: The fault and its place or, if the check passed, a finding such as `12 words`.
-        places: All places of the fault, if the check knows them.
+        message: The fault with a location or, if the check passed, a finding such as `12 words`.
+        places: Where the fault occurs, if the check reports locations.
     """
 
     name: str
@@ -122,11 +122,11 @@ def score_of(results: Sequence[CheckResult]) -> float | None:
 
 
 class Feedback(_Record):
-    """A criticism of an answer: a text and its verdict.
+    """A criticism of an answer: a text and a verdict.
 
     Attributes:
-        by: The author: a model, the checks, both, or a person. A person's requests are in `checks`.
-        reasoning: The model's thoughts before it wrote `text`.
+        by: The author. `both` means a model and the checks. A person's requests for changes are in `checks`.
+        reasoning: The model's thoughts before `text`.
     """
 
     text: str
@@ -137,18 +137,18 @@ class Feedback(_Record):
 
 
 class Step(_Record):
-    """An answer with its feedback.
+    """An answer with feedback.
 
     Attributes:
-        finish: The reason why the answer ended; if a model's feedback was cut, why the feedback ended.
-        echo: The text is not an answer: it repeats the prompt or the feedback, only acknowledges them, or
-            replaces a tool call that is due. An echo never passes, and ranks below every other answer.
-        reasoning: The model's thoughts before the answer. Thoughts in tags (`chain.thoughts`) are moved here
-            from `answer`.
+        finish: The reason why the answer ended or, if a model's feedback was cut, why the feedback ended.
+        echo: The text is no answer. For example, the text only repeats the prompt, acknowledges the feedback,
+            or takes the place of a required tool call. An echo never passes, and ranks last.
+        reasoning: The model's thoughts before the answer. Thoughts in tags, such as `<think>`, are moved from
+            `answer` to `reasoning`.
         tool_calls: Tool calls, as in an assistant message.
-        fresh: The answer is another draft, not a revision.
-        steered: Names of the checks that steered the model while it wrote.
-        patch: The places of this answer that were rewritten. The rest equals the previous answer.
+        fresh: The answer is a new draft, not a revision.
+        steered: Names of the checks that steered the model during generation.
+        patch: The rewritten parts of the answer. All other text equals the previous answer.
     """
 
     answer: str
@@ -172,7 +172,7 @@ class Step(_Record):
 
     @property
     def complete(self) -> bool:
-        """Whether the answer was written to its end."""
+        """Whether the model finished the answer."""
         # A model criticises only complete answers; `finish` may then be the feedback's.
         return self.finish == "stop" or (self.feedback is not None and self.feedback.by == "model")
 
@@ -183,27 +183,27 @@ class Step(_Record):
 
     @property
     def criticism(self) -> str:
-        """The text of the feedback; empty if there is none."""
+        """The text of the feedback, or an empty text without feedback."""
         return self.feedback.text if self.feedback else ""
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of the feedback; `unknown` if there is none."""
+        """The verdict of the feedback, or `unknown` without feedback."""
         return self.feedback.verdict if self.feedback else "unknown"
 
     @property
     def checks(self) -> tuple[CheckResult, ...]:
-        """The results of the checks; empty if nothing was checked."""
+        """The results of the checks, empty without checks."""
         return self.feedback.checks if self.feedback else ()
 
     @property
     def score(self) -> float | None:
-        """The mean of the checks' scores, 0 to 1; None if nothing was checked."""
+        """The mean score of the checks, 0 to 1, or None without checks."""
         return score_of(self.checks)
 
     @property
     def passed(self) -> bool | None:
-        """Whether every check passed; None if nothing was checked. An echo or a cut answer never passes."""
+        """Whether every check passed, or None without checks. Echoes and cut answers never pass."""
         if self.echo:
             return False
         return self.complete and all(c.passed for c in self.checks) if self.checks else None
@@ -226,7 +226,7 @@ class Prompt(_Record):
 
     @property
     def lack(self) -> str:
-        """The reason why the prompt cannot be answered; empty if it can be."""
+        """The reason why the prompt cannot be answered, or an empty text."""
         messages = self.messages or ()
         users = [message for message in messages if message.get("role") == "user"]
         if self.text.strip() or any(map(other_parts, users)):
@@ -238,17 +238,17 @@ class Prompt(_Record):
 
     @property
     def said(self) -> str:
-        """The whole text of the prompt: all its messages, or instruction and input."""
+        """The whole text of the prompt: all messages, or instruction and input."""
         return "\n\n".join(map(content_of, self.messages)) if self.messages else self.text
 
 
 def is_system(message: Mapping[str, Any]) -> bool:
-    """Return whether a message is a system message. OpenAI's newer name for this role is `developer`."""
+    """Return whether a message has the role `system`, or `developer` (OpenAI's newer name for `system`)."""
     return message.get("role") in ("system", "developer")
 
 
 def content_of(message: Mapping[str, Any]) -> str:
-    """Return a message's text. OpenAI clients may send it as a list of parts."""
+    """Return the text of a message, whose content may be a list of parts (OpenAI's protocol)."""
     content = message.get("content") or ""
     if not isinstance(content, list):
         return str(content)
@@ -272,17 +272,17 @@ def calls_of(message: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
 
 
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-"""Message fields for thoughts: of DeepSeek and Qwen, of vLLM and OpenRouter, and of gpt-oss."""
+"""Message fields with thoughts, as written by DeepSeek and Qwen, by vLLM and OpenRouter, and by gpt-oss."""
 
 
 def thoughts_of(message: Mapping[str, Any]) -> str:
-    """Return the thoughts in a message, from one of the fields `THOUGHTS`; empty if there are none."""
+    """Return a message's thoughts: the first text in the fields `THOUGHTS`, or an empty text."""
     found = (message.get(name) for name in THOUGHTS)
     return next((text for text in found if isinstance(text, str) and not is_blank(text)), "")
 
 
 def visible(text: str) -> str:
-    """Return a text without invisible characters: zero-width, soft hyphens, direction marks."""
+    """Return a text without invisible characters, such as soft hyphens and direction marks."""
     return text if text.isascii() else "".join(char for char in text if unicodedata.category(char) != "Cf")
 
 
@@ -297,13 +297,13 @@ def is_blank(text: str) -> bool:
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[\w+.#-]*[ \t]*$", re.MULTILINE)
 _FILLERS = "\u034f\u115f\u1160\u2800\u3164\uffa0\ufe0e\ufe0f"
-"""Invisible characters outside the categories Cf and Cc, such as fillers and an empty Braille cell."""
+"""Invisible characters outside the Unicode categories Cf and Cc, such as the empty Braille cell."""
 
 
 def whole(text: str) -> str:
-    """Return the text with U+FFFD for each lone surrogate, which UTF-8 cannot encode.
+    """Replace lone surrogates, which UTF-8 cannot encode, with U+FFFD.
 
-    Two surrogates that form a pair become their character.
+    Surrogate pairs are joined into characters.
     """
     if text.isascii():
         return text
@@ -311,20 +311,20 @@ def whole(text: str) -> str:
 
 
 class Chain(_Record, Generic[T_co]):
-    """A prompt, all its steps, the reason why the chain ended, and the best answer.
+    """A prompt, the answers with feedback, the best answer, and the reason why the chain ended.
 
     `Chain[Person]` is a chain whose `value` is a Person. Only type checkers use the type.
 
     Attributes:
-        steps: The answers. Each revises the one before it, unless it is `fresh`.
-        drafts: Drafts of the first answer that were not chosen.
+        steps: The answers. Each answer revises the previous answer, unless `fresh` is set.
+        drafts: Rejected drafts of the first answer.
         best: Index into `steps` of the best answer (`best_step`), or None if there is no answer.
-        stop: The reason why the chain ended; None if the record does not contain it.
+        stop: The reason why the chain ended, or None if unknown.
         model: `name`, `engine` and `revision_mode` of the writer.
         sampling: The sampling options.
-        usage: The usage of all models, for everything that they generated.
-        usage_by_role: The usage of `writer`, `critic` and `judge`; empty if only the writer was asked.
-        value: The parsed object, if JSON was requested; plain JSON if the chain was read from a file.
+        usage: The total usage of all models, unused drafts included.
+        usage_by_role: The usage by role, empty if only the writer was called.
+        value: The parsed object, if JSON was requested. A chain read from a file has plain JSON instead.
     """
 
     version: int = VERSION
@@ -357,34 +357,34 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def answer(self) -> str:
-        """The best answer; empty if there is none."""
+        """The best answer, or an empty text."""
         return "" if self.best is None else self.steps[self.best].answer
 
     @property
     def passed(self) -> bool | None:
-        """Whether the best answer passed every check; None if it was not checked."""
+        """Whether the best answer passed every check, or None without checks."""
         return None if self.best is None else self.steps[self.best].passed
 
     @property
     def revisions(self) -> int:
-        """Number of answers after the first."""
+        """The number of answers after the first."""
         return max(len(self.steps) - 1, 0)
 
     @property
     def missing_revisions(self) -> int:
-        """The number of revisions that the chain lacks to reach `min_revisions`, from `meta`."""
+        """The number of revisions by which the chain falls short of `min_revisions`, from `meta`."""
         missing = self.meta.get(MISSING)
         return missing if isinstance(missing, int) else 0
 
     @property
     def unchanged(self) -> list[dict[str, Any]]:
-        """The requested changes that were not made, from `meta`: each has `place`, `passage` and `why`."""
+        """The requested changes that were not made, each with `place`, `passage` and `why`."""
         found = self.meta.get(UNCHANGED)
         return found if isinstance(found, list) else []
 
     @property
     def echoes(self) -> int:
-        """Number of answers that are echoes."""
+        """The number of echoes among the answers."""
         return sum(step.echo for step in self.steps)
 
     @property
@@ -393,7 +393,7 @@ class Chain(_Record, Generic[T_co]):
         return cast("T_co | None", (self.__pydantic_private__ or {}).get("_value"))
 
     def with_value(self, value: Any) -> Chain:
-        """Return a copy of the chain with this parsed object."""
+        """Return a copy of the chain with the parsed object `value`."""
         return self.model_copy()._keep(value)  # noqa: SLF001  (its own, on a fresh copy)
 
     def _keep(self, value: Any) -> Self:  # a field of pydantic's would make each chain a fifth slower
@@ -401,15 +401,15 @@ class Chain(_Record, Generic[T_co]):
         return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy, without the value if `steps` or `best` changes."""
+        """Return a copy. Updating `steps` or `best` removes the copy's `value`."""
         copy = super().model_copy(update=update, deep=deep)
         other = update and not update.keys().isdisjoint(("steps", "best"))
         return copy._keep(None) if other else copy  # noqa: SLF001  (its own)
 
     def to_json(self) -> str:
-        """Return one line of JSON, without the line break.
+        """Return the chain as one line of JSON, without a line break.
 
-        `answer` and `passed` are written for other programs; `from_json` ignores them.
+        The fields `answer` and `passed` are for other programs, and ignored by `from_json`.
         """
         empty = {name for name in ("drafts", "usage_by_role") if not getattr(self, name)}
         own = self.__pydantic_serializer__.to_json(self, exclude=empty)  # faster than `model_dump_json`
@@ -424,10 +424,10 @@ class Chain(_Record, Generic[T_co]):
 
         Args:
             line: The JSON text.
-            where: The name of the line in errors, such as `out.jsonl:12`.
+            where: The location of the line for error messages, such as `out.jsonl:12`.
 
         Raises:
-            RecordError: The line is not JSON, or its version or a field is wrong. Messages name the field.
+            RecordError: The line is not JSON, or the version or another field is wrong.
         """
         try:
             return cls.model_validate_json(line)
@@ -441,13 +441,13 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return where the repetitions begin if a text ends with a phrase three times, otherwise None."""
+    """Return the index after the first of three equal phrases at the end of a text, or None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 
 
 def meta_of(chain: Chain, name: str) -> dict[str, Any]:
-    """Return the object `name` in a chain's `meta`; empty if it is missing or not an object."""
+    """Return the object `name` in a chain's `meta`, or an empty dict if there is no such object."""
     value = chain.meta.get(name)
     return value if isinstance(value, dict) else {}
 
@@ -458,12 +458,12 @@ def has_answer(steps: Sequence[Step]) -> bool:
 
 
 def best_step(steps: Sequence[Step]) -> int | None:
-    """Return the index of the best answer, or None if there is none (`has_answer`).
+    """Return the index of the best answer, or None if no step has an answer (`has_answer`).
 
     Checked answers are ranked by these criteria, in turn: all checks passed, no loop at the end, not `lost`,
-    complete, higher score, earlier. Without checks, the last complete answer is best; an answer without a
-    verdict counts as incomplete if a fresh draft follows. Echoes rank last. An answer that a person wanted
-    changed, and all answers before it, rank just above echoes.
+    complete, higher score, earlier. Without checks, the last complete answer is best. An answer without a
+    verdict counts as incomplete if a fresh draft follows. Echoes rank last. Answers up to a person's last
+    request for changes rank just above echoes.
     """
     if not has_answer(steps):
         return None
@@ -489,7 +489,7 @@ _DERIVED = ("answer", "passed", "value")  # written to JSON, but not fields of `
 
 
 def describe(error: ValidationError) -> str:
-    """Return a validation error as one line that names each field, its problem and its value."""
+    """Return a validation error as one line with each field, the problem and the value."""
     parts = []
     for item in error.errors(include_url=False)[:3]:
         field = ".".join(str(part) for part in item["loc"])
@@ -501,7 +501,7 @@ def describe(error: ValidationError) -> str:
 
 
 def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:
-    """Write chains, one per line. A temporary file is renamed at the end, so `path` is never half written.
+    """Write chains to a file, one per line. `path` is replaced only when all chains are written.
 
     Raises:
         OutputError: The file cannot be written.
@@ -521,7 +521,7 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
     """Read chains, one per line, skipping empty lines.
 
     Raises:
-        RecordError: A line is not a chain of this version. The message names file and line.
+        RecordError: A line is not a chain of this version. The message names the file and the line.
         UsageError: The file cannot be read.
     """
     try:
@@ -534,10 +534,10 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
 
 
 def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
-    """Return the chain with this id or, for `12`, the only chain whose id ends in `/12`.
+    """Return the chain with the id `chain_id` or, for `12`, the only chain whose id ends in `/12`.
 
     Raises:
-        UsageError: No chain has that id, or several do. The message names the source, `where`.
+        UsageError: No chain or more than one chain matches. The message names the file, `where`.
     """
     ids, ending = [], []
     for chain in chains:

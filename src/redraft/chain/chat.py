@@ -1,11 +1,11 @@
 """Render training texts with a model's own chat template, and put loss on the parts that the model writes.
 
-Most templates do not mark what the model writes, so this module finds it. It inserts a numbered mark into the
-middle of each text, where templates that trim or compare texts do not notice it. The marks in the rendered
-text show the position of each text; a missing mark means that the template left the text out. A turn of the
-model begins after its prompt and ends with a control token. If a later message changes the turn, for example
-by dropping its thoughts, the turn carries no loss. Control tokens spelled out in a text stay text: a
-character inserted into them (`BREAK`) hides them from the template and from the search for control tokens.
+Most templates do not mark what the model writes. So this module inserts a numbered mark into the middle of
+each text, where templates that trim or compare texts do not notice the mark. In the rendered text, the marks
+show the position of each text. A missing mark means that the template left a text out. A turn of the model
+begins after the rendered prompt and ends with a control token. If a later message changes a turn, for example
+by dropping thoughts, the turn carries no loss. Control tokens spelled out in a text stay text: a `BREAK` in
+the middle hides each token from the template and from the search for control tokens.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Messages = list[Message]
 Place = tuple[int, int]  # start and end
 
 Render = Callable[..., str]
-"""Renders messages and `tools`. With `answer_follows=True`, the text ends with the beginning of an answer.
+"""Renders messages and `tools` as text. `answer_follows=True` adds the generation prompt.
 
 Raises a RecordError if the template refuses the messages.
 """
@@ -64,12 +64,12 @@ class ChatTemplate:
 
     @cached_property
     def found(self) -> re.Pattern[str]:
-        """A pattern that matches control tokens, preferring longer ones."""
+        """A pattern that matches control tokens, trying longer tokens first."""
         return re.compile("|".join(map(re.escape, sorted(self.controls, key=len, reverse=True))) or r"(?!)")
 
     @cached_property
     def takes_parts(self) -> bool:
-        """Whether the template wants message contents as lists of parts, as vision models' templates do."""
+        """Whether the template needs message contents as lists of parts, like vision models' templates."""
         try:
             return _PROBE not in self.render(_probe(_PROBE))
         except RecordError:
@@ -80,7 +80,7 @@ class ChatTemplate:
         """The control token after a plain answer.
 
         Raises:
-            UsageError: The template leaves out answers, or writes no control token after them.
+            UsageError: The template leaves out answers, or writes no control token after an answer.
         """
         text = self.render(_probe(_in_parts(_PROBE) if self.takes_parts else _PROBE))
         if _PROBE not in text:
@@ -101,7 +101,7 @@ def chat_spans(chain: Chain, objective: Objective, template: ChatTemplate) -> li
     """Return the spans of a conversation, rendered with the model's template.
 
     Raises:
-        RecordError: The template refuses the messages, changes their words, or leaves some out.
+        RecordError: The template refuses the messages, changes words, or leaves out a text.
     """
     own, asked_for = last_turn(chain, objective), known_turns(chain.prompt)
     given = answer_message(chain)
@@ -137,7 +137,7 @@ class _LostThoughts(RecordError):
 
 
 class _Form(NamedTuple):
-    """A format for messages with tool calls. Templates do not declare which format they need."""
+    """A format of messages with tool calls. No template declares which format is required."""
 
     empty: str | None  # the content of a message that has calls but no text
     arguments_as_text: bool
@@ -147,7 +147,7 @@ _FORMS = tuple(_Form(empty, as_text) for as_text in (False, True) for empty in (
 
 
 class _Text(NamedTuple):
-    """A text of message number `turn`, or of a tool (-1). Its mark is inserted after `at` characters."""
+    """A text of message number `turn`, or of a tool if `turn` is -1. The mark goes after `at` characters."""
 
     turn: int
     what: str
@@ -259,7 +259,7 @@ class _Layout:
     # What the model writes.
 
     def regions(self) -> dict[int, Place]:
-        """Map each turn that the model writes to its start and end. Turns that change later are left out."""
+        """Return the start and end of each turn of the model, except turns that later messages change."""
         found = {turn: region for turn in self._answers if (region := self._region(turn))}
         shown = {leaf.of for leaf in self.leaves}
         for text in self._texts:
@@ -312,7 +312,7 @@ class _Layout:
     # The spans.
 
     def spans(self, own: Sequence[Span], objective: Objective) -> list[Span]:
-        """Return the spans of the whole text. `own` are the spans of the last message's content."""
+        """Return the spans of the rendered text. `own` are the spans of the last message's content."""
         regions, last = self.regions(), self._last
         if any(leaf.of.turn == last and leaf.of.what == _ANSWER and not leaf.exact for leaf in self.leaves):
             raise RecordError(_CHANGED)

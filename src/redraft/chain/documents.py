@@ -1,7 +1,7 @@
-"""Parse YAML settings, and reject repeated names.
+"""Parse YAML settings, and reject duplicate keys.
 
-PyYAML silently keeps the last value of a repeated name, so an edit of an earlier one would have no effect.
-Names that come from a YAML merge (`<<`) may be overridden. Callers check which names are allowed.
+PyYAML silently keeps only the last value of a duplicate key. Keys from a YAML merge (`<<`) may be overridden.
+Callers check which keys are allowed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def text_of_settings(path: Path) -> str:
 
 
 def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
-    """Return the path of a recipe, and its settings without `about`.
+    """Return a recipe's path, and the recipe's settings without `about`.
 
     Args:
         name: The name of a recipe that redraft ships, or the path of a YAML file.
@@ -52,18 +52,18 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
 
 
 def shipped_recipes(folder: str = "") -> dict[str, Path]:
-    """Map the names of the recipes in a folder of `redraft/recipes` to their paths."""
+    """Map recipe names to paths, for a subfolder of `redraft/recipes`."""
     found = Path(__file__).parent.parent.joinpath("recipes", folder).glob("*.yaml")
     return {path.stem: path for path in sorted(found)}
 
 
 def yaml_of(text: str | bytes, name: object) -> Any:
-    """Parse a YAML text, which error messages call `name`."""
+    """Parse a YAML text. `name` identifies the text in error messages."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-            """Reject repeated names, before merges (`<<`) are applied."""
+            """Reject duplicate keys, before merges (`<<`) are applied."""
             node = super().compose_mapping_node(anchor)
             lines: dict[tuple[str, str], int] = {}
             for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):

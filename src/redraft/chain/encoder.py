@@ -1,17 +1,17 @@
 """Turn chains into training examples: token ids, with a mask of the tokens that carry loss.
 
-A text is tokenised as a whole, as the model will see it, with one exception. At inference the prompt is
-tokenised before any answer exists, so its tokens must not depend on the answer. Where they would, the text is
-split after the prompt. A token carries loss if all of its characters do.
+A text is tokenised as a whole, except where the prompt's tokens would then depend on the answer. There, the
+text is split after the prompt, because at inference the prompt is tokenised before any answer exists. A token
+carries loss if all characters of the token do.
 
-A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers. It loses the stop
-token too, because the model must not learn to stop there. If the prompt is long, up to half of the length
-stays reserved for the first turn with loss: the middle of the longest user or system text is dropped.
+A record that is too long is cut at the end, as in the trainers of SelFee, Alpaca and FastChat. The stop token
+is dropped too, because the model must not learn to stop at the cut. If the prompt is long, up to half of the
+length is reserved for the first turn with loss, and the longest user or system text loses the middle.
 
 A `Vocabulary` is copied once from a transformers tokenizer, so that workers load transformers and torch only
 to render chat templates. Control tokens typed by users must stay text, but the tokenizers library reads
-either all of them as control tokens or none. So each control token gets a second name, a mark: its id between
-code points that no text may contain (U+FDD0 and U+FDD1). Formats write the mark where they need the token.
+either all control tokens or none. So each control token gets a second name, a mark: the token's id between
+code points that no text may contain (U+FDD0 and U+FDD1). Formats write marks for control tokens.
 """
 
 # ruff: noqa: A002  (`format` is an option)
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 
 
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
-"""Noncharacters: Unicode reserves them for a program's own use."""
+"""Noncharacters, which Unicode reserves for use inside programs."""
 
 
 class Tokens(NamedTuple):
-    """A text as tokens: ids, and each token's start and end in characters, all of shape [n]."""
+    """A text as tokens: ids, and the start and end of each token in characters, all of shape [n]."""
 
     ids: NDArray[np.uint32]
     starts: NDArray[np.int64]
@@ -123,7 +123,7 @@ class Vocabulary:
     def encode(self, text: str, *, within: bool = False) -> Tokens:
         """Tokenise a text in which marks replace control tokens, without adding beginning-of-text.
 
-        If `within`, the text continues another one, so no space is added before it.
+        If `within`, the text continues another text, so no space is added at the start.
 
         Raises:
             RecordError: The tokenizer finds a control token where the text has no mark.
@@ -149,7 +149,7 @@ class Vocabulary:
         return Tokens(meant, starts, ends)
 
     def mark_controls(self, text: str) -> str:
-        """Replace control tokens with marks. A control token that a `BREAK` splits stays text."""
+        """Replace control tokens with marks. A control token that contains a `BREAK` stays text."""
         return self._controls.sub(lambda control: self.marks[control[0]], text).replace(BREAK, "")
 
 
@@ -199,10 +199,10 @@ def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
 
 
 def _lead(backend: Tokenizer, mark: str) -> str:
-    """Return a prefix that keeps SentencePiece from adding a space to a text; empty if none would be added.
+    """Return a prefix that keeps SentencePiece from adding a space, or an empty text if not needed.
 
-    A mark is such a prefix, except with older files. With these, a line break helps: it is a byte token and
-    merges with nothing.
+    A mark is such a prefix, except with older tokenizer files. With older files, a line break works, because
+    a line break is a byte token and merges with no other token.
     """
     alone = backend.encode("a")
     if "".join(alone.tokens) == "a":
@@ -222,7 +222,7 @@ Place = tuple[int, int]  # start and end
 
 
 class Cut(NamedTuple):
-    """How many tokens and answers an example lost to the length limit."""
+    """The number of tokens and answers that the length limit cut from an example."""
 
     tokens: int = 0
     prompt: int = 0  # tokens dropped from the prompt; the rest of `tokens` was dropped from the end
@@ -252,7 +252,7 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class Uncut:
-    """An example before it is cut to the length limit. Positions are in tokens."""
+    """An example that is not yet cut to the length limit. Positions are in tokens."""
 
     ids: NDArray[np.uint32]
     trained: NDArray[np.bool_]
@@ -262,17 +262,17 @@ class Uncut:
 
     @property
     def first(self) -> int:
-        """The index of the first token with loss. Token 0 does not count: nothing predicts it."""
+        """The index of the first token with loss, ignoring token 0, which is never predicted."""
         return int(np.argmax(self.trained[1:])) + 1
 
     @property
     def learnt(self) -> int:
-        """The length of the first turn with loss, from its first token with loss to its last."""
+        """The number of tokens in the first turn with loss, from the first to the last token with loss."""
         turn = next(end for end in self.turns if end > self.first)
         return int(np.flatnonzero(self.trained[self.first : turn])[-1]) + 1
 
     def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
-        """Return the example, cut to at most `limit` tokens.
+        """Return the example, cut to `limit` tokens.
 
         The prompt is cut to leave room for `learnt` tokens (default: `self.learnt`), at most half the limit.
         """
@@ -312,7 +312,7 @@ class Encoder:
         *,
         first: bool = False,
     ) -> None:
-        """Read the tokenizer. With `first`, only answer 0 is trained on, even if it was rejected."""
+        """Read the tokenizer. With `first`, only answer 0 is trained on, even if rejected."""
         check_parts(format, objective)
         if max_length < SHORTEST:
             raise UsageError(f"--model_max_length {max_length} is too short: it must be at least {SHORTEST}.")
@@ -326,16 +326,16 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all settings that determine a chain's example. It does not cover the code."""
+        """A hash of all settings that affect the examples. The code is not hashed."""
         parts = [self.vocabulary.fingerprint, self.format, self.objective, self.max_length, self.first]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
-        """Return the chains of a record that become examples."""
+        """Return the chains of a record."""
         return (record.chain(),)
 
     def encode(self, chain: Chain) -> Example | Skipped:
-        """Return the example of a chain, or the reason why there is none."""
+        """Return a chain's example, or the reason why the chain is skipped."""
         try:
             chain = ending_in_answer(first_alone(chain) if self.first else chain)
             spans = spans_of(chain, self.format, self.objective, self.vocabulary.template)
@@ -435,7 +435,7 @@ def _inside(tokens: Tokens, start: int, end: int) -> Place:
 
 
 class PromptEncoder(Encoder):
-    """Turn chains into the tokens of their prompts, without answers. An encoder can be pickled."""
+    """Turn chains into the tokens of the prompts, without answers. An encoder can be pickled."""
 
     wanted = 'A record is {"instruction": "…"}, or a conversation.'
 
@@ -448,11 +448,11 @@ class PromptEncoder(Encoder):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all settings that determine a prompt's tokens. It does not cover the code."""
+        """A hash of all settings that affect the prompts. The code is not hashed."""
         return hashlib.sha256(f"prompts {super().fingerprint} {self._most}".encode()).hexdigest()
 
     def encode(self, chain: Chain) -> Example | Skipped:
-        """Return the tokens of a chain's prompt, or the reason why there are none."""
+        """Return the tokens of a chain's prompt, or the reason why the chain is skipped."""
         vocabulary = self.vocabulary
         try:
             spans = spans_of(_answered(chain, "a"), self.format, "answer", vocabulary.template)
@@ -486,15 +486,15 @@ class PairEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all settings that determine a chain's pair. It does not cover the code."""
+        """A hash of all settings that affect the pairs. The code is not hashed."""
         return hashlib.sha256(repr(["pairs", self._encoder.fingerprint]).encode()).hexdigest()
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
-        """Return a record's chains that become pairs. An OASST1 tree yields each pair of ranked replies."""
+        """Return a record's chains. An OASST1 tree yields a chain for each pair of ranked replies."""
         return record.pairs()
 
     def encode(self, chain: Chain) -> Pair | Skipped:
-        """Return the pair of a chain, or the reason why there is none."""
+        """Return a chain's pair, or the reason why the chain is skipped."""
         try:
             chosen, rejected = answers_of(chain)
             uncut = [self._uncut(_answered(chain, answer)) for answer in (chosen, rejected)]
@@ -507,7 +507,7 @@ class PairEncoder:
         return _parted(*found)  # type: ignore[arg-type]  # none is skipped
 
     def read(self, prompt: Prompt, answer: str) -> Example:
-        """Return the tokens of a prompt and its answer. An empty answer yields only the stop token."""
+        """Return the tokens of a prompt and an answer. For an empty answer, only the stop token is added."""
         empty = is_blank(answer)
         # Formats reject empty answers, so the answer is "a", whose tokens are then removed.
         uncut = self._uncut(_answered(Chain(prompt=prompt), "a" if empty else answer))
@@ -532,7 +532,7 @@ class PairEncoder:
 
 
 def answers_of(chain: Chain) -> tuple[str, str]:
-    """Return the answers that `to_preference` chooses and rejects. Raise a RecordError if there are none."""
+    """Return the answers that `to_preference` chooses and rejects. Raise a RecordError without a pair."""
     if isinstance(meta_of(chain, "source").get("chosen"), list):
         raise RecordError("a pair has a tool call or thoughts, but this training supports only text")
     if any(is_blank(step.answer) for step in chain.steps):

@@ -1,8 +1,8 @@
-"""Render a chain's answers and feedbacks as spans, and mark those that an objective trains on.
+"""Render a chain's answers and feedbacks as spans, and mark the spans that an objective trains on.
 
 A chain is written as SelFee's text (`chain.selfee`), then the stop token. A section that was cut during
-generation is left out, and so is the stop token, because the text does not end there. Each format adds its
-own prompt.
+generation is left out, together with the stop token, because the model did not stop there. Each format adds a
+prompt.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def asked_span(text: str) -> Span:
 
 
 def answer_spans(text: str, *, trained: bool) -> list[Span]:
-    """Return the spans of an answer and of the stop token after it."""
+    """Return the spans of an answer and of the stop token."""
     return [Span(text, trained, answer=True), Span("", trained, stop=True)]
 
 
 def known_turns(prompt: Prompt, roles: Sequence[str] = (*_ROLES, "tool")) -> list[Turn]:
-    """Return the turns before the answer. Raise a RecordError for other roles, or content besides text."""
+    """Return a prompt's turns. Raise a RecordError for a role not in `roles`, or for content besides text."""
     turns = [turn._replace(role=_RENAMED.get(turn.role, turn.role)) for turn in asked_turns(prompt)]
     for turn in turns:
         if turn.role not in roles:
@@ -76,7 +76,7 @@ def known_turns(prompt: Prompt, roles: Sequence[str] = (*_ROLES, "tool")) -> lis
 
 
 def only_text(chain: Chain) -> Chain:
-    """Return the chain, or raise `RecordError` if it contains tools, tool calls or thoughts."""
+    """Return the chain, or raise a RecordError if the chain contains tools, tool calls or thoughts."""
     messages = [*(turn.message or {} for turn in known_turns(chain.prompt, _ROLES)), answer_message(chain)]
     for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
         if any(map(found, messages)):
@@ -87,7 +87,7 @@ def only_text(chain: Chain) -> Chain:
 
 
 def ending_in_answer(chain: Chain) -> Chain:
-    """If a chain has no answer, make its last assistant message the answer and drop all turns after that."""
+    """If a chain has no answer, use the prompt's last assistant message, and drop all later turns."""
     if chain.steps or gold_text(chain):
         return chain
     turns = chain.prompt.messages or ()
@@ -99,7 +99,7 @@ def ending_in_answer(chain: Chain) -> Chain:
 
 
 def is_learnt(message: Mapping[str, Any]) -> bool:
-    """Return whether an assistant's message is trained on. `weight` 0 (OpenAI's) or `train` false exclude it.
+    """Return whether an assistant message is trained on: not if `weight` is 0 (OpenAI) or `train` is false.
 
     Raises:
         RecordError: The weight is neither 0 nor 1.
@@ -111,14 +111,14 @@ def is_learnt(message: Mapping[str, Any]) -> bool:
 
 
 def last_turn(chain: Chain, objective: Objective) -> list[Span]:
-    """Return the spans of the assistant's last turn: of one answer or, for most objectives, of all steps."""
+    """Return the spans of the last turn: the best answer for the objective `answer`, otherwise all steps."""
     if objective == "answer":
         return best_answer(chain, objective)
     return whole_chain(chain, objective, plain=True)
 
 
 def first_alone(chain: Chain) -> Chain:
-    """Return the chain with answer 0 alone, without its feedback.
+    """Return the chain with only answer 0, without feedback.
 
     A preference pair, and a chain that has only a gold answer, are returned unchanged.
     """
@@ -131,9 +131,9 @@ def first_alone(chain: Chain) -> Chain:
 
 
 def best_answer(chain: Chain, objective: Objective) -> list[Span]:
-    """Return the spans of the best answer or, if it was rejected, of the last accepted one.
+    """Return the spans of the best answer or, if rejected, of the last accepted answer.
 
-    If all were rejected, the objective `full` trains on the best one; others raise a RecordError.
+    If all answers were rejected, `full` trains on the best answer. Other objectives raise a RecordError.
     """
     steps = _steps(chain)
     best = steps[chain.best] if chain.best is not None and chain.best < len(steps) else steps[-1]
@@ -154,7 +154,7 @@ def _fault(step: Step) -> str | None:
 
 
 def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> list[Span]:
-    """Return every step as SelFee's text, without cut sections."""
+    """Return the spans of all steps, as SelFee's text without cut sections."""
     steps = _steps(chain)
     learnt = [_trains(objective, k, step) for k, step in enumerate(steps)]
     last = steps[-1]
@@ -192,7 +192,7 @@ def led_by_space(spans: Sequence[Span]) -> list[Span]:
 
 
 def rejected(step: Step) -> bool:
-    """Return whether an answer failed its checks, or its feedback asks for a revision."""
+    """Return whether an answer failed the checks, or the feedback asks for a revision."""
     return step.passed is False or bool(step.feedback and step.feedback.verdict == "revise")
 
 

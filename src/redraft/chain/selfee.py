@@ -1,15 +1,14 @@
 """Parse and render the text that a SelFee model reads and writes, streaming or not.
 
 A prompt has Alpaca's preamble and ends with `### Answer:`. The model then writes answer 0, `### Feedback 1:`,
-`### Revision 1:`, `### Feedback 2:` and so on. Sections are numbered like their headings: feedback *k* judges
-answer *k - 1*, and revision *k* is answer *k*. The strings are wire format (the SelFee repository): models
-were trained on them, so no character may change.
+`### Revision 1:`, `### Feedback 2:` and so on. Feedback *k* judges answer *k - 1*, and revision *k* is answer
+*k*. The strings come from the SelFee repository. Models were trained on these strings, so no character may
+change.
 
 Headings are recognised only in generated text, at the start of a line. The heading that is due next, with or
-without its number (`### Revision:`), opens the next section. Any other heading remains text. An earlier one
-counts as a quotation; a later one is a sign that steps are missing, and `Parser.malformed` reports it. When a
-chain is rendered, lines of its texts that look like headings get a backslash, so any chain survives a round
-trip.
+without a number (`### Revision:`), opens the next section. Any other heading remains text. The heading of a
+later section means that steps are missing, and is reported in `Parser.malformed`. `render` puts a backslash
+before lines that look like headings, so parsing returns the same texts.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict, content_
 SectionKind = Literal["answer", "feedback"]
 
 NATIVE_FORMAT = "selfee-1"
-"""`redraft_format` in the config of a model trained on this text, and `redraft.format` in its GGUF file."""
+"""Marks models of this format: `redraft_format` in a config, `redraft.format` in a GGUF file."""
 
 _DONE = (
     # Three phrases that the released server looks for.
@@ -47,7 +46,7 @@ DONE_PHRASES: tuple[str, ...] = (
     "Revision Not Needed",
     "Revision is Not Needed",
 )
-"""Phrases with which a model accepts its answer. If a revision is enforced, they are stop strings."""
+"""Phrases that accept an answer. If a revision is enforced, the phrases are stop strings."""
 
 REVISE_PHRASE = "Revision is needed"  # replaces a done phrase, so that the model writes a revision
 
@@ -68,7 +67,7 @@ def render(chain: Chain) -> str:
 
 
 def render_prompt(prompt: Prompt) -> str:
-    """Render a prompt for a SelFee model, up to `### Answer:` and its line break."""
+    """Render a prompt for a SelFee model, up to `### Answer:` and a line break."""
     instruction = instruction_of(prompt)
     if prompt.input and not prompt.messages:
         return f"{_PREAMBLE_INPUT}{_INSTRUCTION}{instruction}{_INPUT}{prompt.input}{_ANSWER}"
@@ -87,17 +86,17 @@ def instruction_of(prompt: Prompt) -> str:
 
 
 def feedback_heading(k: int) -> str:
-    """Return the heading between answer `k - 1` and its feedback; `k` starts at 1."""
+    """Return the heading of feedback `k`, which follows answer `k - 1`. `k` starts at 1."""
     return f"\n\n### Feedback {k}:\n"
 
 
 def revision_heading(k: int) -> str:
-    """Return the heading between feedback `k` and answer `k`; `k` starts at 1."""
+    """Return the heading of revision `k`, which follows feedback `k`. `k` starts at 1."""
     return f"\n\n### Revision {k}:\n"
 
 
 def render_steps(steps: Sequence[Step]) -> str:
-    """Render the text after the prompt. `Parser` reads this text back, with each section stripped."""
+    """Render steps as the text after a prompt. `Parser` reads the same steps back, with texts stripped."""
     parts: list[str] = []
     for k, step in enumerate(steps):
         parts += [revision_heading(k) if k else "", escape(step.answer)]
@@ -108,7 +107,7 @@ def render_steps(steps: Sequence[Step]) -> str:
 
 _DIGITS = 9
 _HEADING = re.compile(rf"^(\\*)### (?:Answer|(Feedback|Revision)(?: ([0-9]{{1,{_DIGITS}}}))?):", re.MULTILINE)
-"""Matches a heading, plain or escaped. Groups: backslashes, kind (none for `Answer`), number (if any)."""
+"""Matches a heading, plain or escaped. The groups are backslashes, kind and number, if present."""
 
 
 def escape(text: str) -> str:
@@ -144,10 +143,10 @@ def score_of(text: str) -> float | None:
 
 
 def verdict_of(text: str) -> Verdict:
-    """Return the verdict in the last phrase about a revision, or `unknown` if there is no such phrase.
+    """Return the verdict in the last phrase about a revision, or `unknown` without such a phrase.
 
-    Recognises the released phrases and variants in the released training chains ("There is no need for
-    revision", "No further revisions are necessary", "Revision is recommended").
+    Recognises the phrases of SelFee's server and variants in the released training chains ("There is no need
+    for revision", "No further revisions are necessary", "Revision is recommended").
     """
     text = text.lower()
     at = len(text)
@@ -163,7 +162,7 @@ def verdict_of(text: str) -> Verdict:
 
 @dataclass(frozen=True)
 class SectionText:
-    """A piece of a section that no later text can change. Joined pieces are the section's stripped text."""
+    """A piece of a section that later text cannot change. The joined pieces are the stripped section."""
 
     kind: SectionKind
     index: int  # as headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2
@@ -171,10 +170,10 @@ class SectionText:
 
 
 class Parser:
-    """Parse generated text, without its prompt, in chunks of any size.
+    """Parse generated text, without the prompt, in chunks of any size.
 
-    Text is held back only while it may begin a heading, or is white space that may end a section. The time is
-    linear in the length of the text.
+    Only the possible start of a heading, and white space at the end, are held back. The time is linear in the
+    length of the text.
     """
 
     def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
@@ -188,7 +187,7 @@ class Parser:
         self._line_start = True
 
     def feed(self, text: str) -> list[SectionText]:
-        """Parse more text, and return the pieces that are now certain."""
+        """Parse more text, and return the pieces that later text cannot change."""
         pieces: list[SectionText] = []
         text = self._held + text
         done = 0
@@ -209,14 +208,14 @@ class Parser:
         return pieces
 
     def close(self) -> list[SectionText]:
-        """End the text. Return the pieces that were held back, without trailing white space."""
+        """End the text, and return the held-back pieces without trailing white space."""
         pieces: list[SectionText] = []
         self._emit(self._held, pieces)
         self._held = ""
         return pieces
 
     def steps(self) -> tuple[Step, ...]:
-        """Return the steps so far, including the open section; empty before the first text."""
+        """Return the steps so far, including an unfinished section."""
         text = "".join(self._text)
         if self.kind == "feedback":
             return (*self._steps, judged(self._answer, text))
@@ -262,18 +261,18 @@ def _may_be_heading(line: str) -> bool:
 
 
 def judged(answer: str, feedback: str | None) -> Step:
-    """Return an answer as a step, with its feedback and the verdict in the feedback's text."""
+    """Return a step with the answer, the feedback, and the verdict in the feedback's text."""
     if feedback is None:
         return Step(answer=answer)
     return Step(answer=answer, feedback=Feedback(text=feedback, verdict=verdict_of(feedback)))
 
 
 def parse(text: str, prompt: Prompt | None = None) -> Chain:
-    """Parse a complete text with the same parser as a stream.
+    """Parse the complete text of a chain.
 
-    `text` is the whole text of a chain, or only the part after the prompt. If `prompt` is given, its text is
-    removed from the start. Otherwise the prompt is found by its preamble and ends at the last `### Answer:`
-    that a chain can follow. The best answer is the last nonempty one.
+    `text` is the whole text of a chain, or only the part after the prompt. If `prompt` is given, the rendered
+    prompt is removed from the start. Otherwise, a prompt is recognised by `### Instruction:`, and ends at the
+    last `### Answer:` that a chain can follow. The last nonempty answer is the best answer.
     """
     if prompt is None:
         prompt, written = _split(text)
@@ -291,7 +290,7 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
 
 
 def last_answer(steps: Sequence[Step]) -> int | None:
-    """Return the index of the last nonempty answer or, if all are empty, of the last one."""
+    """Return the index of the last nonempty answer or, if all answers are empty, of the last answer."""
     written = [i for i, step in enumerate(steps) if not is_blank(step.answer)]
     return written[-1] if written else len(steps) - 1 if steps else None
 

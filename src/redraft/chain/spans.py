@@ -1,15 +1,15 @@
 """Render a chain as a training text, in spans that mark which parts carry loss.
 
-A format decides how prompt and answer are written; an objective decides which spans carry loss
-(`loss_mask`). In formats of one instruction and one reply, several messages become one instruction
-(`chain.selfee.instruction_of`). The strings of SelFee and Alpaca are wire format: SelFee's reply begins on
-a new line, Alpaca's right after the colon.
+A format decides how prompt and answer are written. An objective decides which spans carry loss (`loss_mask`).
+In formats of one instruction and one reply, several messages become one instruction
+(`chain.selfee.instruction_of`). The strings of SelFee and Alpaca must not change: SelFee's reply begins on a
+new line, Alpaca's reply right after the colon.
 
-In plain-text conversations, each of the assistant's turns carries loss, with its stop token. The last turn
-has all steps of the chain, as SelFee's text. Vicuna, version 1.1: `{system} USER: {…} ASSISTANT:
-{…}</s>USER: …` (FastChat, `vicuna_v1.1`). StableVicuna: `### Human: {…}`, a line break, `### Assistant: {…}`
-(its model card). The card shows only one turn, without a system message. So the stop token and line break
-after a turn, and the empty line after a system message, are redraft's choice.
+In plain-text conversations, each assistant turn carries loss, including the stop token. The last turn has all
+steps of the chain, as SelFee's text. Vicuna 1.1 is `{system} USER: {…} ASSISTANT: {…}</s>USER: …` (FastChat,
+`vicuna_v1.1`). StableVicuna is `### Human: {…}`, a line break, `### Assistant: {…}` (model card). The model
+card shows only one turn, without a system message. So redraft chose the stop token and line break after a
+turn, and the empty line after a system message.
 """
 
 # ruff: noqa: A002  (`format` is an option)
@@ -31,7 +31,7 @@ from redraft.jobs.formats import Objective, TrainingFormat
 _GAP = "\0"
 _ALONE = render_prompt(Prompt(instruction=_GAP)).split(_GAP)
 _WITH_INPUT = render_prompt(Prompt(instruction=_GAP, input=_GAP)).split(_GAP)
-"""The texts around a prompt's instruction and input."""
+"""The texts around the instruction and the input of a prompt."""
 
 _RESPONSE = "\n\n### Response:"
 
@@ -99,14 +99,14 @@ def _before(turns: Sequence[Turn], style: _Style, *, trained: bool) -> list[Span
 
 @dataclass(frozen=True)
 class ConversationTemplate:
-    """A conversation format, by its name in `--chat-template`."""
+    """A conversation format, which `--chat-template` selects by name."""
 
     name: str
     style: _Style | None  # the texts around turns; None for SelFee's format
     stops: tuple[str, ...] = ()  # texts that end an answer, besides the model's stop token
 
     def text(self, prompt: Prompt, end: str) -> str:
-        """Return the text of a prompt, in which the model's stop token `end` follows each earlier answer.
+        """Return the text of a prompt, with the stop token `end` after each earlier answer.
 
         Raises:
             RecordError: User and assistant do not take turns.
@@ -131,11 +131,11 @@ _MAKERS: dict[TrainingFormat, Callable[[Chain, Objective], list[Span]]] = {
 }
 
 _ONE_TURN: frozenset[TrainingFormat] = frozenset({"alpaca", "selfee"})
-"""Formats in which all turns before the last answer are the prompt."""
+"""Formats whose prompt contains all turns before the last answer."""
 
 
 def check_parts(format: TrainingFormat, objective: Objective) -> None:
-    """Raise a `UsageError` if the objective trains on feedback but the format has none."""
+    """Raise a UsageError if the objective trains on feedback, but the format leaves feedback out."""
     if format == "alpaca" and objective in ("revision", "critic"):
         found = f"--training_objective {objective} trains on feedback, which --format {format} does not have."
         raise UsageError(found, hint="Use --format selfee, chat or vicuna, or --training_objective answer.")
@@ -151,9 +151,9 @@ def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, s
 def spans_of(
     chain: Chain, format: TrainingFormat, objective: Objective, template: ChatTemplate | None = None
 ) -> list[Span]:
-    """Return the spans of a chain. Joined, they are the text that the model reads and writes.
+    """Return the spans of a chain. The joined spans are the text that the model reads and writes.
 
-    The format `chat` needs the model's `template`. A chain without anything to train on raises a RecordError.
+    The format `chat` needs the model's `template`. A chain with nothing to train on raises a RecordError.
     """
     check_parts(format, objective)
     if not asks(chain.prompt):

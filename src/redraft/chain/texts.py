@@ -1,7 +1,7 @@
-"""Return and replace the texts of a chain: the turns of its conversation, and its gold answers.
+"""Return and replace the texts of a chain: the turns of the conversation, and the gold answers.
 
-The last turn is the best answer; other answers and feedback are not turns. In `meta`, gold answers are
-`reference`, and their derivations are `rationale`. `is_refusal` recognises an answer that declines.
+The last turn is the best answer. Other answers and feedback are not turns. `meta.reference` has the gold
+answers, `meta.rationale` the derivations. `is_refusal` recognises refusals.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FOLLOWS = {
     "assistant": ("user", "tool"),
     "tool": ("assistant", "tool"),
 }
-"""Roles that may follow each role; the empty role is the start. A system message may come first."""
+"""The roles that may follow each role, or start a conversation (""). A system message may come first."""
 
 _CANNOT = r"\b(?:cannot|can ?not|can'?t|won'?t|will not|unable|not able|not possible)\b"
 _REFUSAL = re.compile(
@@ -49,7 +49,7 @@ class Turn(NamedTuple):
 
     @property
     def told(self) -> dict[str, Any]:
-        """The turn's role and text, as fields of a message."""
+        """The turn as a message with `role` and `content`."""
         return {"role": self.role, "content": self.text}
 
     @property
@@ -60,7 +60,7 @@ class Turn(NamedTuple):
 
 
 def answer_message(chain: Chain) -> dict[str, Any]:
-    """Return the answer (`answer_of`) as a message with all its fields, or {} if there is no answer."""
+    """Return the answer (`answer_of`) as a message with all fields, or {} without an answer."""
     step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else _UNANSWERED
     message = {**meta_of(chain, "message"), **step_message(step)}
     calls, text = calls_of(message), answer_of(chain)
@@ -81,10 +81,10 @@ def shows(message: Mapping[str, Any]) -> bool:
 
 
 def tools_of(chain: Chain) -> list[dict[str, Any]]:
-    """Return the tools of a chain's record. OpenAI's older field `functions` is converted.
+    """Return the tools of a chain, from the field `tools` or OpenAI's older field `functions`.
 
     Raises:
-        RecordError: The tools are neither a list of objects nor the JSON text of one.
+        RecordError: The tools are neither a list of objects nor a JSON text of such a list.
     """
     source = meta_of(chain, "source")
     found = source.get("tools") or source.get("functions") or []
@@ -97,7 +97,7 @@ def tools_of(chain: Chain) -> list[dict[str, Any]]:
 
 
 def asked_turns(prompt: Prompt) -> tuple[Turn, ...]:
-    """Return the prompt's messages, or its instruction and input as one turn."""
+    """Return the messages of a prompt as turns, or instruction and input as one turn."""
     if prompt.messages is None:
         return (Turn("user", prompt.text),) if prompt.text else ()
     return tuple(
@@ -107,16 +107,16 @@ def asked_turns(prompt: Prompt) -> tuple[Turn, ...]:
 
 
 def turns_of(chain: Chain) -> tuple[Turn, ...]:
-    """Return the turns of the prompt and, if there is one, the best answer."""
+    """Return the turns of the prompt, and the best answer, if any, as the last turn."""
     asked = asked_turns(chain.prompt)
     return (*asked, Turn("assistant", chain.answer)) if chain.steps else asked
 
 
 def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
-    """Return the chain with its turns replaced by others.
+    """Return the chain with new turns.
 
-    If the last turn is the assistant's, it replaces the best answer or, without one, becomes the only step.
-    Otherwise the new chain has no steps.
+    If the last turn is the assistant's, the turn replaces the best answer or, without a best answer, becomes
+    the only step. Otherwise the new chain has no steps.
     """
     if tuple(turns) == turns_of(chain):
         return chain
@@ -138,27 +138,27 @@ def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
 
 
 def gold_answers(chain: Chain) -> list[str]:
-    """Return the gold answers that are not blank: one, or one per turn."""
+    """Return the gold answers that are not blank. A chain has one gold answer, or one per turn."""
     return _texts(chain.meta.get("reference"))
 
 
 def rationales(chain: Chain) -> list[str]:
-    """Return the rationales that are not blank: one, or one per turn."""
+    """Return the rationales that are not blank. A chain has one rationale, or one per turn."""
     return _texts(chain.meta.get("rationale"))
 
 
 def gold_texts(chain: Chain) -> list[str]:
-    """Return all texts that reveal a gold answer: gold answers, rationales, and the source's answers."""
+    """Return all texts that reveal a gold answer: gold answers, rationales, and answers in `meta.source`."""
     source = meta_of(chain, "source")
     kept = [source.get(name) for name in ("answer", "answers")]
     return [*gold_answers(chain), *rationales(chain), *texts_in(kept)]
 
 
 def gold_text(chain: Chain) -> str:
-    """Return the gold answer as training text; empty if there is none.
+    """Return the gold answer as training text, or an empty text without a gold answer.
 
     Models learn mathematics from worked steps, so the rationale comes first, and the gold answer follows as a
-    separate paragraph. A rationale that already boxes the answer is left unchanged.
+    separate paragraph. A rationale with the boxed answer is left unchanged.
     """
     gold, way = gold_answers(chain)[:1], rationales(chain)[:1]
     if not gold or not way:
@@ -167,7 +167,7 @@ def gold_text(chain: Chain) -> str:
 
 
 def answer_of(chain: Chain) -> str:
-    """Return the best answer or, if it is blank, the gold answer with its rationale (`gold_text`)."""
+    """Return the best answer or, if blank, the gold answer with the rationale (`gold_text`)."""
     return gold_text(chain) if is_blank(chain.answer) else chain.answer
 
 

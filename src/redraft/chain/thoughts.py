@@ -1,9 +1,9 @@
-"""Separate a model's thoughts, which it writes in tags, from its answer.
+"""Separate a model's thoughts in tags from the answer.
 
-`<think>hm</think>Rain.` is the answer "Rain." with the reasoning "hm". Engines split while a text streams
-(`Splitter`), and a `Step` splits its whole text (`apart`). A tag counts only at the start of a line and
+`<think>hm</think>Rain.` is the answer "Rain." with the reasoning "hm". Engines split streamed text
+(`Splitter`), and a `Step` splits a whole text (`apart`). A tag is recognised only at the start of a line and
 outside code fences, so prose about tags is kept. `PAIRS` lists the tags of many models. `tags_of` adds the
-tags around the reasoning in a model's own template.
+tags around the reasoning in a chat template.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAIRS: Pairs = (
     ("<|begin_of_solution|>", ""),
     ("<|end_of_solution|>", ""),
 )
-"""The tags that open and close a thought. An opening tag without a closing one only surrounds an answer."""
+"""Pairs of tags that open and close a thought. Unpaired tags surround an answer."""
 
 _TAG = re.compile("|".join(re.escape(tag) for pair in PAIRS for tag in pair if tag))
 OPENING = tuple(opens for opens, _ in PAIRS)
@@ -45,42 +45,42 @@ _BARE = re.compile(r"\s*analysis(?=\S)(.*?)assistantfinal(.*)", re.DOTALL)
 """Matches Harmony's channels in a text whose control tokens the server left out."""
 
 _GOES_ON = re.compile(r"[ \t]*[,.;:)`'\"]|[ \t]+[a-z]")
-"""Matches what follows a tag that a sentence only mentions, such as a comma."""
+"""Matches text after a tag, such as a comma, if a sentence only mentions the tag."""
 
 _NAMED = re.compile(
     r"""(<[^<>\s'"{}]{1,40}>|\[[A-Z_]{1,40}\])(?:\\n|\s)*(?:['"]\s*[+~]\s*|-?%}|\{\{-?)"""
     r"""[^<>]{0,80}?(?:reason|think|thought)[^<>\[]{0,80}?"""
     r"""(<[^<>\s'"{}]{1,40}>|\[/[A-Z_]{1,40}\])"""
 )
-"""Matches, in a chat template, the two tags around a variable for the reasoning."""
+"""Matches, in a chat template, the tags before and after a variable for the reasoning."""
 
 _TOKEN = re.compile(r"<[^<>]+>|\[[^\[\]]+\]|◁[^◁▷]+▷")
 
 
 class Tags(NamedTuple):
-    """A model's tags for thoughts. `written` are those that occur in its chat template."""
+    """A model's tags for thoughts. `written` are the tags in the model's chat template."""
 
     pairs: Pairs = PAIRS
     written: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The tags in the template that may be control tokens. Decoding must keep them."""
+        """Possible control tokens in the tags of the chat template. Decoding must keep these tokens."""
         return tuple(dict.fromkeys(found[0] for tag in self.written for found in _TOKEN.finditer(tag)))
 
     @property
     def final(self) -> str:
-        """The text before an answer in Harmony, the format of gpt-oss; empty for other models."""
+        """The text before an answer in Harmony, gpt-oss's format, or an empty text for other models."""
         return _FINAL if _FINAL in self.written else ""
 
     def opened(self, prompt: str) -> str:
-        """If a prompt ends with a tag that opens a thought, return the tag that closes it, otherwise ""."""
+        """Return the tag that closes a thought opened at the end of the prompt, or an empty text."""
         end = prompt.rstrip()
         return next((close for start, close in self.pairs if close and end.endswith(start)), "")
 
 
 def tags_of(template: str) -> Tags:
-    """Return a model's tags, given the Jinja source of its chat template."""
+    """Return the thought tags of a model, given the Jinja source of the model's chat template."""
     named = tuple((start, close) for start, close in _NAMED.findall(template) if "/" not in start)
     pairs = (*PAIRS, *(pair for pair in dict.fromkeys(named) if pair not in PAIRS))
     return Tags(pairs, tuple(tag for pair in pairs for tag in pair if tag and tag in template))
@@ -90,7 +90,7 @@ def tags_of(template: str) -> Tags:
 class Splitter:
     """Split a text that arrives in pieces into thoughts and an answer.
 
-    `until` is the tag that closes a thought which the prompt opened.
+    `until` is the closing tag of a thought that began in the prompt.
     """
 
     pairs: Pairs = PAIRS
@@ -104,7 +104,7 @@ class Splitter:
     _answered: bool = False
 
     def add(self, text: str, *, last: bool = False) -> tuple[str, str]:
-        """Add a piece. Return the thoughts and the answer in it, except an end that may become a tag."""
+        """Return the thoughts and the answer in the next piece, holding back the possible start of a tag."""
         if self._fresh and not (last or self.until or self._held or text.strip()):
             self._blanks.append(text)  # a model in a loop writes thousands of line breaks
             return "", ""
@@ -156,7 +156,7 @@ class Splitter:
 def apart(text: str) -> tuple[str, str]:
     """Return the thoughts and the answer in a whole text.
 
-    If the first tag closes a thought that the prompt opened, all text before this tag is the thought.
+    If the first tag closes a thought that began in the prompt, all text before the tag is the thought.
     """
     if bare := _BARE.fullmatch(text):
         return bare[1].strip(), bare[2].strip()
@@ -167,7 +167,7 @@ def apart(text: str) -> tuple[str, str]:
 
 
 def opened_before(text: str) -> str:
-    """Return the tag that closes a thought which began before the text, or "". Tags in code do not count."""
+    """Return the closing tag of a thought that began before the text, or "". Tags in code are ignored."""
     for start, close in PAIRS[:13]:  # the closing tags of the others end more than thoughts
         at = text.find(close)
         if at < 0 or start in text[:at] or text[:at].count("```") % 2:
@@ -179,5 +179,5 @@ def opened_before(text: str) -> str:
 
 
 def together(reasoning: str, answer: str) -> str:
-    """Return an answer after its reasoning in `<think>` tags, which most models know."""
+    """Return the reasoning in `<think>` tags, which most models know, then the answer."""
     return f"<think>\n{reasoning}\n</think>\n\n{answer}" if reasoning else answer

@@ -1,8 +1,8 @@
-"""Write chains in the formats of other programs.
+"""Convert chains to the formats of other programs.
 
-A written record can be read back, and writing it again yields the same record. Every format stores less than
-a chain; each function lists its losses. Texts are written unchanged. The gold answer is written if there is
-no other answer.
+Reading a record back and converting the chain again yields the same record. Every format stores less than a
+chain. Each function lists what is lost. Texts are unchanged. A chain without an answer is written with the
+gold answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from redraft.chain.texts import answer_message, answer_of, asked_turns, gold_ans
 from redraft.jobs.formats import ExportFormat
 
 Loss = Literal["turns", "tools", "fields", "answers"]
-"""A part of a chain that a format loses: roles, tools, other fields of messages, or later answers."""
+"""A part of a chain that a format cannot store: roles, tools, other fields of messages, or later answers."""
 
 Record = dict[str, Any]
 
@@ -40,10 +40,10 @@ _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 
 
 def to_selfee(chain: Chain) -> Record | Unfit:
-    """Return a record in the format of SelFee's training data. Fields imported from that data are unchanged.
+    """Return a record in the format of SelFee's training data. Fields imported from SelFee are unchanged.
 
-    Lost: the id; the roles of several messages, which become one text; the checks, and which answer is best;
-    cost, model and settings; all other `meta`. Reading infers the verdicts from the feedback.
+    Lost: the id, the roles of messages, the checks, which answer is best, cost, model, settings, and all
+    other `meta`. When the record is read, verdicts are inferred from the feedback.
     """
     steps = chain.steps
     if all(is_blank(step.answer) for step in steps):
@@ -71,9 +71,9 @@ def to_selfee(chain: Chain) -> Record | Unfit:
 
 
 def to_alpaca(chain: Chain) -> Record | Unfit:
-    """Return an Alpaca record. The output is the best answer or, without one, the gold answer.
+    """Return an Alpaca record. The output is the best answer or, if missing, the gold answer.
 
-    Lost: everything except the prompt and this answer, which is read back as a gold answer.
+    Lost: everything except the prompt and the output. The output is read back as a gold answer.
     """
     if not (output := _written(chain)):
         return NO_ANSWER
@@ -84,10 +84,10 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 
 
 def to_sharegpt(chain: Chain) -> Record | Unfit:
-    """Return a ShareGPT conversation that ends in the best answer or, without one, in the gold answer.
+    """Return a ShareGPT conversation that ends in the best answer or, if missing, in the gold answer.
 
-    Lost: everything except the id and the texts of the turns. Drafts and feedback are lost, and instruction
-    and input become one text. Conversations with tools or images are rejected.
+    Lost: drafts, feedback, and everything else except the id and the texts of the turns. Instruction and
+    input become one text. Conversations with tools or images are rejected.
     """
     turns = asked_turns(chain.prompt)
     if strange := next((turn.role for turn in turns if turn.role not in _SPEAKERS), None):
@@ -101,10 +101,10 @@ def to_sharegpt(chain: Chain) -> Record | Unfit:
 
 
 def to_messages(chain: Chain) -> Record | Unfit:
-    """Return chat messages that end in the best answer or, without one, in the gold answer.
+    """Return chat messages that end in the best answer or, if missing, in the gold answer.
 
-    Lost: drafts, feedback, the division into instruction and input, cost, model and settings; all of `meta`
-    except the tools and the fields of the answer's message. Reading drops the fields of a single question.
+    Lost: drafts, feedback, the division into instruction and input, cost, model, settings, and all of `meta`
+    except the tools and the fields of the answer's message. Reading keeps only the text of a single question.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):
@@ -114,11 +114,11 @@ def to_messages(chain: Chain) -> Record | Unfit:
 
 
 def to_preference(chain: Chain) -> Record | Unfit:
-    """Return a preference pair: the first answer is rejected, the correction that was judged best is chosen.
+    """Return a preference pair: the first answer (rejected), and the correction judged best (chosen).
 
-    There is no pair if no correction was judged better than the first answer. Without any feedback, as in an
-    imported pair, the best answer is chosen. `prompt`, `chosen` and `rejected` are lists of messages, as in
-    TRL. Lost: the other answers, feedback, cost, model, settings and `meta`, except data set and licence.
+    A correction must be judged better than the first answer. Without any feedback, as in an imported pair,
+    the best answer is chosen. `prompt`, `chosen` and `rejected` are lists of messages, as in TRL. Lost: the
+    other answers, feedback, cost, model, settings and `meta`, except data set and licence.
     """
     if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
         no_pair = Unfit("no-pair", "the best answer is the first one, or equals it")
@@ -188,7 +188,7 @@ def _rank(step: Step) -> tuple[bool, bool, float]:
 
 
 def teacher_score(feedback: Feedback | None) -> float | None:
-    """Return the score that a teacher gave, 0 to 10 (the feedback's extra field `score`), or None."""
+    """Return the score from 0 to 10 that a teacher gave (the feedback's extra field `score`), or None."""
     score = getattr(feedback, "score", None)
     return score if isinstance(score, int | float) and not isinstance(score, bool) else None
 
@@ -203,7 +203,7 @@ MAKERS: dict[ExportFormat, Callable[[Chain], Record | Unfit]] = {
 }
 
 ARRAYS: frozenset[ExportFormat] = frozenset({"alpaca", "sharegpt"})
-"""Formats that are one JSON array, as published. The others are JSON lines."""
+"""Formats that are one JSON array, as in the published data. Other formats are JSON Lines."""
 
 _LOSSES: dict[ExportFormat, frozenset[Loss]] = {
     "selfee": frozenset({"turns", "tools", "fields"}),

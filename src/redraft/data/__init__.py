@@ -1,4 +1,4 @@
 """Turn published data into clean chains for training.
 
-`published` imports records; `clean`, `dedupe` and `merge` select and change them; `output` writes them.
+`published` imports records. `clean`, `dedupe` and `merge` select and change records. `output` writes files.
 """

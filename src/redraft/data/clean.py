@@ -35,9 +35,9 @@ def clean(
 
     Args:
         source: Records of any known shape.
-        out: The file to write the chains to. It appears only when it is complete.
-        like: Use the rules that cleaned Vicuna's data (fastchat) or SelFee's (selfee).
-        rules: Apply only these rules; `usual` stands for the default rules.
+        out: The file to write the chains to, which appears only when complete.
+        like: Use the rules for Vicuna's data (fastchat) or for SelFee's data (selfee).
+        rules: Apply only these rules. `usual` stands for the default rules.
         skip: Leave these rules out.
         languages: Keep only these languages, by name or ISO 639 code (rule `language`).
         blocked: Word lists for the rule `blocked`: fastchat, alpaca.
@@ -45,8 +45,8 @@ def clean(
 
     Raises:
         UsageError: A name is unknown, or two options contradict each other.
-        RecordError: No record can be read or, with `strict`, some record cannot.
-        OutputError: `out` exists and `force` is not set, or it cannot be written.
+        RecordError: No record can be read or, with `strict`, a record cannot be read.
+        OutputError: `out` exists and `force` is not set, or `out` cannot be written.
     """
     plan, run = _plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options)
     config: dict[str, Any] = {
@@ -126,7 +126,7 @@ class Cleaned(NamedTuple):
 
 
 def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings) -> Cleaned | Drop:
-    """Apply the named rules to a chain in the order of `RULES`. Return a `Drop` if one rejects the chain."""
+    """Apply the named rules in the order of `RULES`. Return a `Drop` if a rule rejects the chain."""
     cleaned, turns = chain, answered_turns(chain)
     for rule in (rule for rule in RULES if rule.name in names):
         outcome = rule.apply(cleaned, turns, settings)

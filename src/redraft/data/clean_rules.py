@@ -1,7 +1,7 @@
-"""Define the cleaning rules, in the order in which they are applied.
+"""Define the cleaning rules, in the order of application.
 
-A rule returns the chain, changed or not, or the reason to drop it. Rules that choose turns or repair texts
-come before rules that only drop. Question words are recognised in English, question marks in several scripts.
+A rule returns the chain, changed or not, or a reason to drop. Rules that choose turns or repair texts come
+before rules that only drop. Question words are recognised in English, question marks in several scripts.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _ALPACA = """
 """
 _WORDS = (*_ALPACA.split(), "go to")
 ALPACA = WordList("alpaca", regex.compile(r"(?<!\w)\L<words>(?!\w)", words=_WORDS), _WORDS, asked_only=True)
-"""Words of instructions that need more than text, from Alpaca's `generate_instruction.py`."""
+"""Words that show that an instruction needs more than text, from Alpaca's `generate_instruction.py`."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
 
@@ -241,7 +241,7 @@ def is_question(text: str) -> bool:
 
 
 def ends_in_question(text: str) -> bool:
-    """Return whether a text ends in a question mark, ignoring quotes, brackets and emoji after it."""
+    """Return whether a text ends in a question mark, ignoring quotes, brackets and emoji at the end."""
     for char in reversed(text):
         if char in _MARKS:
             return True
@@ -293,7 +293,7 @@ RULES = (
     _Rule("answer-question", _answer_question),
     _Rule("language", _language),
 )
-"""All rules, in the order in which they are applied."""
+"""All rules, in the order of application."""
 
 NAMES = tuple(rule.name for rule in RULES)
 

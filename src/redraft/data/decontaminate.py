@@ -1,10 +1,10 @@
 """Find records that contain evaluation items, by shared runs of words.
 
-A record matches an item if both contain the same 13 consecutive words (GPT-3: Brown and others 2020, appendix
+A record matches an item that contains the same 13 consecutive words (GPT-3: Brown and others 2020, appendix
 C). System messages of items are ignored. An item's question of 8 to 12 words matches if a text of the record
-contains all of it. Questions of fewer than 8 words (GPT-3's minimum) must equal a whole turn of the record's
-prompt. Gold answers of fewer than 13 words, such as numbers, are ignored. GPT-3 removed the matching text;
-here the whole record is dropped. The n-grams are memory-mapped hashes, 32 to 48 bytes each.
+contains the whole question. Questions of fewer than 8 words (GPT-3's minimum) must equal a whole turn of the
+record's prompt. Gold answers of fewer than 13 words, such as numbers, are ignored. Matching records are
+dropped, whereas GPT-3 removed only matching text. The n-grams are memory-mapped hashes, 32 to 48 bytes each.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def decontaminate(
 ) -> DataResult:
     """Drop the records that contain evaluation items. Same as `redraft data decontaminate`.
 
-    A match needs `ngram` consecutive words. The file of dropped records lists the matches of each record.
+    A match needs `ngram` consecutive words. The file of dropped records lists each record's matches.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options)
     items, seen = Items(ngram), Counter[int]()
@@ -91,7 +91,7 @@ def _judged(checked: Iterable[CheckedRecord], items: Items, seen: Counter[int]) 
 
 
 class Match(NamedTuple):
-    """An item found in a record: its index, the first shared n-gram, and the number of shared n-grams."""
+    """An item found in a record, with the first shared n-gram and the number of shared n-grams."""
 
     item: int
     ngram: str
@@ -99,7 +99,7 @@ class Match(NamedTuple):
 
 
 class CheckedRecord(NamedTuple):
-    """A record as a line of JSON, with its matches."""
+    """A record as a line of JSON, and the items found in the record."""
 
     id: str
     where: str
@@ -109,7 +109,7 @@ class CheckedRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Contaminated(Drop):
-    """A record dropped because of its matches, each with the keys `eval`, `file`, `ngram` and `count`."""
+    """A record dropped because of matches. Each match has the keys `eval`, `file`, `ngram` and `count`."""
 
     matches: tuple[dict[str, Any], ...] = ()
 
@@ -118,7 +118,7 @@ _ARRAYS = ("hashes", "owners", "sieve", "sizes")  # also the names of their file
 
 
 class Items:
-    """Evaluation items, with the hashes of their n-grams of `size` words."""
+    """Evaluation items, and the hashes of all n-grams of `size` words."""
 
     def __init__(self, size: int = _RUN) -> None:
         self.names: list[str] = []
@@ -140,7 +140,7 @@ class Items:
             raise UsageError(f"{name_of(path)} contains no question to search for.", hint=hint)
 
     def save(self, folder: Path) -> None:
-        """Write the arrays that `Runs` reads. An n-gram found in several items counts only for the first."""
+        """Write the arrays that `Runs` reads. An n-gram of several items is assigned to the first item."""
         owners = np.repeat(np.arange(len(self.names)), [len(each) for each in self._hashes])
         hashes, first = np.unique(np.concatenate(self._hashes), return_index=True)
         bits = (len(hashes) * _SLOTS).bit_length()
@@ -179,7 +179,7 @@ class Runs:
         self._shift = np.uint64(65 - len(self._sieve).bit_length())
 
     def matches(self, chains: Sequence[Chain]) -> list[tuple[Match, ...]]:
-        """Return the matches of each chain: one per item in its texts, in the order of the items."""
+        """Return the matches of each chain: one per item found in the chain, in the order of the items."""
         owners, parts, whole = list[int](), list[list[str]](), list[bool]()
         for place, chain in enumerate(chains):
             turns = {turn.text for turn in asked_turns(chain.prompt)}
@@ -217,7 +217,7 @@ class Runs:
 
 
 def check(lines: Sequence[RawRecord], folder: Path, *, strict: bool) -> list[CheckedRecord | Drop]:
-    """Check records against the items saved in a folder. Return a drop for each unreadable record."""
+    """Check records against the items saved in a folder. Return a `Drop` for each unreadable record."""
     read = [chain_or_drop(line, strict=strict) for line in lines]
     matches = iter(_runs_in(folder).matches([each for each in read if not isinstance(each, Drop)]))
     return [
@@ -232,7 +232,7 @@ _runs_in = lru_cache(maxsize=1)(Runs)
 
 
 def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
-    """Turn a record that has matches into a drop."""
+    """Return a record with matches as a dropped record."""
     matches: tuple[dict[str, Any], ...] = tuple(
         {"eval": items.names[item], "file": items.files[item], "ngram": ngram, "count": total}
         for item, ngram, total in record.matches

@@ -1,12 +1,12 @@
-"""Keep one of several duplicates: the same one, whatever the order of the input.
+"""Keep one of several duplicates. The choice does not depend on the order of the input.
 
-The duplicate that ranks first is kept. Answered records rank before unanswered ones, then longer ones before
-shorter ones, then by a hash of the content. Equal contents rank by data set and licence, then by id, and
-finally by the rest of the origin. All records of `against` rank before the others. Records are compared in
-the order of their ranks, because the result of `rouge` depends on the order.
+The duplicate that ranks first is kept. Answered records rank before unanswered records, then longer before
+shorter records, then by a hash of the content. Records with equal contents rank by data set and licence, then
+by id, then by the rest of the origin. Records of `against` rank before all other records. Records are
+compared in the order of the ranks, because the result of `rouge` depends on the order.
 
-There are two passes. The first spools each record to disk, and keeps its id, rank and key in memory: about
-250 bytes per record, and with `rouge` and `minhash` about 40 more per word.
+There are two passes. The first pass copies each record to disk, and keeps id, rank and key in memory: about
+250 bytes per record and, with `rouge` and `minhash`, 40 more bytes per word.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _WAYS: dict[By, tuple[Part, float, str]] = {
     "rouge": ("instruction", 0.7, "ROUGE-L {similarity:.3f} with {kept}"),
     "minhash": ("all", 0.8, "Jaccard {similarity:.3f} with {kept}"),
 }
-"""For each method: the part to compare, the default threshold, and the reason given for a drop."""
+"""For each method: the part to compare, the default threshold, and the reason for dropping a duplicate."""
 
 
 def dedupe(
@@ -64,21 +64,21 @@ def dedupe(
 ) -> DataResult:
     """Keep one of several duplicates. Same as `redraft data dedupe`, with the same output files.
 
-    The input is spooled to disk beside the output.
+    A temporary copy of the input is written into the folder of the output.
 
     Args:
         source: Records of any known shape.
-        out: The file to write the chains to. It appears only when it is complete.
-        by: What duplicates have in common: all texts (exact), the first question (query), the input and
-            most of the instruction (rouge), or most 3-word shingles (minhash).
-        threshold: The least similarity of duplicates. With rouge, the similarity must exceed it.
-        against: More files. A record that duplicates one in these files is dropped too.
+        out: The file to write the chains to, which appears only when complete.
+        by: What duplicates share: all texts (exact), the first question (query), the input and most of the
+            instruction (rouge), or most 3-word shingles (minhash).
+        threshold: The minimum similarity of duplicates. With rouge, the similarity must be higher.
+        against: Files to compare with. Duplicates of records in these files are dropped too.
         **options: See `DataOptions`.
 
     Raises:
         UsageError: An option is unknown, has a wrong value, or has no effect.
-        RecordError: No record can be read or, with `strict`, some record cannot.
-        OutputError: `out` exists and `force` is not set, or it cannot be written.
+        RecordError: No record can be read or, with `strict`, a record cannot be read.
+        OutputError: `out` exists and `force` is not set, or `out` cannot be written.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options)
     one_of("by", [by], [*_WAYS])
@@ -120,7 +120,7 @@ class Likeness:
 
 
 class Entry(NamedTuple):
-    """A record's data in memory, and its line for the spool."""
+    """The data of a record that stay in memory, and the line that is copied to disk."""
 
     id: str
     rank: bytes  # sorts records, the best first
@@ -130,14 +130,14 @@ class Entry(NamedTuple):
 
 
 def examine(chain: Chain, where: str, like: Likeness) -> Entry:
-    """Return the entry of a record, with its id, rank and key."""
+    """Return the entry of a record."""
     texts, line = texts_in(chain), chain.to_json()
     rank, key = rank_of(chain, texts, line), key_of(chain, texts, like)
     return Entry(chain.id, rank, key, where, line.encode() + b"\n")
 
 
 def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
-    """Return a chain's sort key: answered chains first, then longer ones, then by hash, then by id."""
+    """Return a chain's sort key: answered before unanswered, long before short, then by hash, then by id."""
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
         begin, _, rest = line.rpartition(f'"origin":{to_json(origin, inf_nan_mode="null").decode()}')
@@ -151,7 +151,7 @@ def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
 
 
 def key_of(chain: Chain, texts: Sequence[str], like: Likeness) -> bytes:
-    """Return the key to compare, empty if there is nothing to compare."""
+    """Return the key by which a chain is compared, or empty bytes if the chain lacks the compared part."""
     parts = texts if like.of == "all" else [text_of(chain, like.of)]
     if like.by == "minhash":
         return coded("\n".join(parts))
@@ -169,11 +169,11 @@ def sift(
     against: Iterable[Entry] = (),
     compared: Callable[[int, int], None] | None = None,
 ) -> Iterator[bytes | Duplicate]:
-    """Yield the lines of kept records and the drops of duplicates, in the order of the input.
+    """Yield kept records as lines, and duplicates as `Duplicate`, in the order of the input.
 
-    All records are read into `spool` before the first result. The best of several duplicates is kept. Records
-    of `against` rank before all others, are always kept, and are not yielded. `compared` is called at
-    intervals with the number of compared records and the total.
+    All records are written to `spool` before the first result. The best of several duplicates is kept.
+    Records of `against` rank before all other records, are always kept, and are not yielded. `compared` is
+    called at intervals with the number of compared records and the total.
     """
     ids, ranks, keys = _Column(), _Column(), _Column()
     for spooled, given in ((False, against), (True, entries)):
@@ -213,7 +213,7 @@ def _ordered(ranks: Sequence[bytes], start: int, stop: int) -> Iterator[int]:
 
 
 class _Column(Sequence[bytes]):
-    """A list of byte strings in one buffer: 8 bytes beyond the length of each, instead of a list's 41."""
+    """A sequence of byte strings in one buffer. The overhead per string is 8 bytes, not 41 as in a list."""
 
     def __init__(self, values: Iterable[bytes] = ()) -> None:
         self.data, self._ends = bytearray(), array("q", [0])

@@ -26,7 +26,7 @@ _LOST: dict[Loss, tuple[str, str]] = {
     "tools": ("tools are left out of", "messages"),
     "turns": ("the turns become one instruction in", "messages or sharegpt"),
 }
-"""For each kind of loss, the words that report it, and the formats that avoid it."""
+"""For each kind of loss, the message about the loss, and the formats that avoid the loss."""
 
 
 def export(
@@ -66,7 +66,7 @@ class Exported(NamedTuple):
 
 
 def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
-    """Convert a record to another format, or return a drop with the reason why it does not fit."""
+    """Convert a record to another format, or return a `Drop` if the format cannot store the record."""
     made = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
     one = to in ("alpaca", "sharegpt", "messages")  # these formats cannot mark an answer as rejected
     best = chain.steps[chain.best] if one and chain.best is not None else None
@@ -79,7 +79,7 @@ def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
 
 
 def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:
-    """Yield the records as lines. A record whose id was used before gets the id of its chain instead."""
+    """Yield the records as lines. A record id that occurred before is replaced by the chain's id."""
     ids = Ids()
     for record in records:
         own = str(record.own)

@@ -1,12 +1,12 @@
-"""Convert an HTML page to markdown, in one pass over its tags.
+"""Convert an HTML page to markdown, in one pass over the page's tags.
 
-Code blocks keep their text and language. Inline code, headings, nested lists with their numbers, tables,
-quotes, links, emphasis, the TeX of formulas, and the alternative texts of pictures are kept. Scripts, styles,
-buttons and drawings are left out. Nothing is escaped, not even `2 * 3`, because models read the plain text.
+Code blocks keep text and language. Inline code, headings, nested and numbered lists, tables, quotes, links,
+emphasis, the TeX of formulas, and the alternative texts of pictures are kept. Scripts, styles, buttons and
+drawings are left out. Nothing is escaped, not even `2 * 3`, because models read the plain text.
 
-Lists, quotes and tables are frames. When a frame closes, it becomes a block of the frame around it. No tree
-is built, and at most `DEPTH` frames are open; deeper ones are flattened into the innermost. So neither time
-nor text grows with the square of a hostile page's nesting. Invalid pages are parsed much as in browsers.
+Lists, quotes and tables are frames. A closed frame becomes a block of the enclosing frame. No tree is built.
+At most `DEPTH` frames are open, and deeper frames are flattened into the innermost open frame. So neither
+time nor text grows with the square of a hostile page's nesting. Invalid pages are parsed much as in browsers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from redraft.data import html_tags as tags
 DEPTH = 32  # most frames that are open at once
 
 COLUMNS = 50
-"""The most columns to which spanning cells may extend a row. A span's other columns are empty cells."""
+"""The number of columns to which cells with `colspan` may extend a row, by adding empty cells."""
 
 FrameKind = Literal["document", "quote", "ul", "ol", "li", "table", "tr", "cell"]
 _LISTS: tuple[FrameKind, ...] = ("ul", "ol")
@@ -49,7 +49,7 @@ class Frame:
 
 
 class Frames:
-    """The open frames. The outermost is the document."""
+    """The open frames. The outermost frame is the document."""
 
     def __init__(self) -> None:
         self._frames = [Frame("document")]
@@ -61,7 +61,7 @@ class Frames:
         return self._frames[-1]
 
     def add(self, block: _Block) -> None:
-        """Add a block. Directly in a list, it becomes an item; between cells, it is put before the table."""
+        """Add a block. In a list, a block becomes an item. Between cells, a block goes before the table."""
         top = self._frames[-1]
         if top.kind in _LISTS and block.kind != "list":
             _close_item(Frame("li", top.number, [block]), top)
@@ -79,14 +79,14 @@ class Frames:
             self._beyond[kind] += 1
 
     def leave(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
-        """Close the innermost frame of these kinds. Close nothing if that frame was too deep to be opened."""
+        """Close the innermost frame of `kinds`, unless the frame was too deep to be opened."""
         if deep := next((kind for kind in kinds if self._beyond[kind]), None):
             self._beyond[deep] -= 1
         else:
             self.close(kinds, *fences)
 
     def close(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
-        """Close the innermost frame of these kinds with its contents, unless a frame of `fences` is in it."""
+        """Close the innermost frame of `kinds` and all inner frames, unless a frame of `fences` is inside."""
         for place in range(len(self._frames) - 1, 0, -1):
             if self._frames[place].kind in kinds:
                 while len(self._frames) > place:
@@ -96,7 +96,7 @@ class Frames:
                 return
 
     def item(self, number: int | None) -> None:
-        """Open an item of the innermost list. Without a list, open one."""
+        """Open an item of the innermost list. If no list is open, open a list first."""
         self.close(("li",), "ul", "ol", "quote", "cell")
         if self.top.kind not in _LISTS:
             self.push("ul")
@@ -110,7 +110,7 @@ class Frames:
             self.push("tr")
 
     def cell(self, span: int) -> None:
-        """Open a cell of the row. Without a row, open one."""
+        """Open a cell of the innermost row. If no row is open, open a row first."""
         if not self._in_table():
             return
         self.close(("cell",), "table")
@@ -251,7 +251,7 @@ class _Line:
             self._waiting.append(mark)
 
     def finish(self, kind: str) -> None:
-        """End a mark. Marks that began after it end too, and begin again."""
+        """End a mark. Marks that began later end too, and begin again."""
         if all(mark.kind != kind for mark in self._open):
             self._waiting = [mark for mark in self._waiting if mark.kind != kind]
             return
@@ -263,7 +263,7 @@ class _Line:
         self._waiting = again + self._waiting
 
     def take(self) -> str:
-        """End the paragraph and return its text. Open marks begin again in the next paragraph."""
+        """End the paragraph and return the text. Open marks begin again in the next paragraph."""
         self._gap, self._broken = 0, False
         if not self.parts:
             return ""
@@ -295,7 +295,7 @@ _SKIPPED = frozenset(tags.SKIPPED.split())
 
 
 def markdown_of(html: str) -> str:
-    """Convert an HTML text to markdown, without white space at its ends."""
+    """Convert an HTML text to markdown, without leading or trailing white space."""
     return _Page(html.replace("\r\n", "\n")).read()
 
 
@@ -509,5 +509,5 @@ _BARE = {
     for end in ("", "/")
     for written in (f"{end}{name}", f"{end}{name.upper()}")
 } | dict.fromkeys(("br/", "br /"), (_STARTS["br"], "br"))
-"""Handlers of tags without attributes, which are the most frequent, by the text between `<` and `>`."""
+"""Handlers of tags without attributes, the most frequent tags, by the text between `<` and `>`."""
 _WIDTH = 2 + max(map(len, _BARE))

@@ -1,9 +1,9 @@
-"""Decide which texts of a conversation are HTML. Markdown and code may contain tags too, and stay unchanged.
+"""Decide which texts of a conversation are HTML. Markdown and code stay unchanged, even with tags.
 
-A shared page is recognised by its CSS classes. Without them, answers are HTML only if all of them look like
-HTML: every `<` begins a prose tag, open tags are closed, no tag is used as a word, and there is no markdown
-or code. If a question mentions HTML or asks for a page, HTML in the answers is code. Words such as "page"
-have other meanings: if a question has only such words, answers with a paragraph of prose are HTML.
+A shared page is recognised by CSS classes. Without the classes, answers are HTML only if every answer with
+tags looks like HTML: every `<` begins a prose tag, open tags are closed, no tag is used as a word, and there
+is no markdown or code. If a question mentions HTML or asks for a page, HTML in the answers is code. After a
+question with only vaguer words, such as "page", answers with a paragraph of prose are HTML.
 
 If the answers are HTML, a question in `<p>` tags is HTML too, and a fully escaped question is decoded.
 """
@@ -76,7 +76,7 @@ class Evidence:
         return cls(shared=False, pages=pages and not _is_code(questions, answers), questions=questions)
 
     def convert(self, speaker: str, text: str) -> str:
-        """Convert a message to markdown if it is HTML; decode it if it is fully escaped."""
+        """Convert an HTML message to markdown, or decode a fully escaped message."""
         if speaker == "assistant":
             is_html = _wrapped(text) if self.shared else "<" in text
         else:
@@ -137,7 +137,7 @@ def _matched(text: str, *, wrapped: bool) -> bool:
 
 
 def has_tags(text: str) -> bool:
-    """Return whether a text has end tags of prose elements outside its code."""
+    """Return whether a text has end tags of prose elements outside code."""
     return "</" in text and bool(_END.search(_MARKED.sub("", text)))
 
 

@@ -1,7 +1,7 @@
 """Find HTML tags, entities, attributes and code in linear time.
 
-Only names of HTML elements make tags: `#include <stdio.h>` and `List<String>` are text. No regular expression
-looks beyond the next `<`, or back at text that it has passed. Code is kept unchanged; formulas become TeX.
+Only names of HTML elements make tags: `#include <stdio.h>` and `List<String>` are text. The pattern of a tag
+never reads past the next `<`. Code is unchanged. Formulas become TeX.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BLOCKS = (
 )
 """Elements that begin and end a paragraph."""
 SKIPPED = "script style svg button head title template iframe object video audio canvas noscript select map"
-"""Elements that are left out with their contents."""
+"""Elements that are left out, including the contents."""
 _OTHERS = "span br img pre ul ol menu li table tr td th blockquote h1 h2 h3 h4 h5 h6 hr math"
 
 NAMES = tuple(f"{_OTHERS} {_MARKS} {CODE} {BLOCKS} {SKIPPED} {_PLAIN}".split())  # the elements of HTML
@@ -40,7 +40,7 @@ TAG = (
     rf"(?=[\s/]*>|\s[^<>=]*=|{_BARE})"
     r"""(?P<attributes>(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*(?=>)|[^<>]*+)>"""
 )
-"""A start tag, an end tag or an empty tag. The tag's end closes open quotes. `a <b and c> d` has no tag."""
+"""Matches a start, end or empty tag. An unclosed quote ends with the tag. `a <b and c> d` has no tag."""
 ANY_TAG = re.compile(TAG)
 TOKEN = re.compile(rf"{TAG}|<!--|<!(?:doctype|DOCTYPE)[^<>]*>")
 
@@ -53,7 +53,7 @@ _ATTRIBUTE = {
 
 
 def decoded(text: str) -> str:
-    """Decode entities such as `&lt;`. An entity needs its semicolon: `?a=1&copy=2` is left unchanged."""
+    """Decode entities such as `&lt;`. An entity must end in a semicolon: `?a=1&copy=2` is left unchanged."""
     if "&" not in text:
         return text
     for entity, char in _USUAL:  # much faster than a regular expression
@@ -62,13 +62,13 @@ def decoded(text: str) -> str:
 
 
 def attribute(attributes: str, name: str) -> str:
-    """Return the value of an attribute (one of `_ATTRIBUTE`), or an empty text."""
+    """Return the value of an attribute in `_ATTRIBUTE`, or an empty text."""
     found = _ATTRIBUTE[name].search(attributes)
     return decoded(next(filter(None, found.groups()), "")).strip() if found else ""
 
 
 def number(attributes: str, name: str, default: int) -> int:
-    """Return an attribute's value if it is a number of at most nine digits, otherwise the default."""
+    """Return the value of an attribute as an integer of at most nine digits, otherwise the default."""
     value = attribute(attributes, name)
     return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else default
 
@@ -98,7 +98,7 @@ class Elements:
         return self._html[start : found.start()], over + 1 if over >= 0 else len(self._html)
 
     def behind(self, name: str, start: int) -> int:
-        """Return the index after an element and its nested namesakes; `start` if there is no end tag."""
+        """Return the index after an element, or `start` without an end tag. Elements may nest."""
         if name in self._never:
             return start
         depth = 1
@@ -124,7 +124,7 @@ _LONG = 10_001  # HTML of this many characters is not a bar above code. ChatGPT'
 
 
 def plain(source: str) -> str:
-    """Return code without its tags. Line breaks and spaces are kept."""
+    """Return code without HTML tags. Line breaks and spaces are kept."""
     if "<" in source:
         plain = "".join(_COLOURS.split(source))
         source = ANY_TAG.sub("", _BREAK.sub("\n", source)) if "<" in plain else plain
@@ -132,13 +132,13 @@ def plain(source: str) -> str:
 
 
 def fenced(code: str, language: str = "") -> str:
-    """Return a code block. Its fence is longer than any run of backticks in the code."""
+    """Return a code block, whose fence is longer than any run of backticks in the code."""
     fence, end = "`" * max(3, 1 + _longest(code)), "" if code.endswith("\n") else "\n"
     return f"{fence}{language}\n{code}{end}{fence}"
 
 
 def spanned(code: str) -> str:
-    """Return inline code, delimited by more backticks than any run in the code has."""
+    """Return inline code, with more backticks around the code than in any run inside."""
     ticks = "`" * (1 + _longest(code))
     room = " " if code.startswith("`") or code.endswith("`") else ""
     return f"{ticks}{room}{code}{room}{ticks}"
@@ -155,10 +155,10 @@ def class_language(attributes: str) -> str:
 
 
 def code_block(inside: str, attributes: str = "") -> str:
-    """Return the contents of a `<pre>` as a fenced block, or an empty text if they are blank.
+    """Return the contents of a `<pre>` as a fenced block, or an empty text for a blank `<pre>`.
 
     A bar above the code, with the language and a copy button, is left out. If no class names the language,
-    the bar's label is used.
+    the bar's label names the language.
     """
     inside = inside.removeprefix("\n")  # HTML does not show a line break that begins a <pre>
     language, code = class_language(attributes), inside
@@ -190,7 +190,7 @@ def _bar(source: str) -> str | None:
 
 
 def tex_of(inside: str) -> str | None:
-    """Return the TeX source of a `<math>`, if it has one."""
+    """Return the TeX source of a `<math>` element, or None."""
     place = inside.find("application/x-tex")
     begin = inside.find(">", place)
     return None if place < 0 or begin < 0 else decoded(inside[begin + 1 : inside.find("<", begin)]).strip()

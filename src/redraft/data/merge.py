@@ -1,13 +1,13 @@
 """Mix files of chains by a recipe (docs/data.md), in an order that depends on a seed.
 
-Each record gets two numbers from a hash of seed, part and position in its file. Each part takes the records
-with the smallest first numbers, without replacement. The output is sorted by the second numbers. So the
-result depends only on the recipe and the files, and changing a part does not affect the draws of other parts.
+A hash of the seed, the part's name and the record's index gives each record two numbers. Each part takes the
+records with the smallest first numbers, without replacement. The output is sorted by the second numbers. So
+the result depends only on the recipe and the files, and a part does not affect the draws of other parts.
 
-The files are read once. Records that may be taken go to 128 scratch files by their position in the output,
-and the scratch files are sorted one at a time. Memory: one scratch file, about 80 bytes per output id, and 44
-per record of a part with a count. Disk: the output once more, and records that later draws displaced. If an
-id such as `train/0` occurs again, it becomes `train/0~2`.
+The files are read once. Records that may be taken go to 128 scratch files by position in the output, sorted
+one at a time. Memory: one scratch file, about 80 bytes per output id, and 44 bytes per record taken from a
+part with a count. Disk: a copy of the output, and records displaced by later draws. A repeated id such as
+`train/0` becomes `train/0~2`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class MixRecipe(OptionModel):
 
 
 def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
-    """Return the path of a recipe, and whether redraft ships it."""
+    """Return the path of a recipe, and whether the recipe is shipped with redraft."""
     shipped = shipped_recipes("data")
     if (path := Path(recipe) if Path(recipe).is_file() else shipped.get(str(recipe))) is None:
         hint = f"Give a YAML file, or one of: {', '.join(shipped)}"
@@ -120,7 +120,7 @@ def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
 
 
 def parts_folder(path: Path, folder: str | Path | None, *, shipped: bool) -> Path:
-    """Return `folder`. It defaults to the recipe's folder, or the current one for a shipped recipe."""
+    """Return `folder`, by default the recipe's folder or, for a shipped recipe, the current folder."""
     return Path(folder) if folder is not None else Path() if shipped else path.parent
 
 
@@ -183,7 +183,7 @@ class Taken:
 
     @property
     def short(self) -> int:
-        """The number of records that are missing for the part's count."""
+        """The number of records that the part lacks to reach the recipe's count."""
         return 0 if self.part.count is None else self.part.count * self.groups - self.count
 
     def written(self, folder: Path) -> dict[str, object]:
@@ -213,7 +213,7 @@ def merge(
     """Mix files of chains by a recipe. Same as `redraft data merge`. Return the result for each part.
 
     `recipe` is a YAML file, or the name of a recipe that redraft ships. `folder` contains the parts' files.
-    It defaults to the recipe's folder, or to the current folder for a shipped recipe.
+    The default is the recipe's folder or, for a shipped recipe, the current folder.
     """
     path, shipped = recipe_path(recipe)
     run, plan = DataRun.of(out, options), read_recipe(path)
@@ -266,7 +266,7 @@ def _remark(taken: Taken) -> str:
 def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:
     """Write the mix of the files in a folder, and return the result for each part.
 
-    Drawn records that are unreadable, or lack the field that `per` names, are dropped.
+    Drawn records that are unreadable, or lack a field named by `per`, are dropped.
     """
     taken = [
         Taken(part, missing=part.identity is None and not (folder / part.file).is_file())
@@ -306,12 +306,12 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
 
 
 def sources_in(taken: Sequence[Taken]) -> list[Source]:
-    """Return the sources of a mix with their licences."""
+    """Return the sources and licences of a mix."""
     return [Source("data", each.part.name, licence) for each in taken for licence in sorted(each.licences)]
 
 
 class Candidate(NamedTuple):
-    """A record that may be drawn. A worker process decodes it."""
+    """A record that may be drawn, for a worker process to decode."""
 
     at: int  # the index of the part
     part: MixPart
@@ -321,7 +321,7 @@ class Candidate(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A drawn record, as it will be written."""
+    """A drawn record, with the data to write."""
 
     at: int
     number: int
@@ -333,7 +333,7 @@ class Drawn(NamedTuple):
 
 
 class Undrawable(NamedTuple):
-    """A record that cannot be used. It is reported only if it would have been drawn."""
+    """An unusable record, reported only if the record would have been drawn."""
 
     at: int
     number: int

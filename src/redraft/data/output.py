@@ -1,7 +1,7 @@
 """Run the commands of `redraft data`: write, drop, count and report records.
 
-A command passes its records to a `DataOutput`. The records are written to a temporary file, which is renamed
-to the output's name when it is complete. `OUT.run.json` then records how the output was made.
+A command passes records to a `DataOutput`. The records go to a temporary file, which is renamed to the
+output's name when complete. `OUT.run.json` then describes how the output was made.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Drop:
 
 
 def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
-    """Return a record's chain. If the record cannot be read, return a drop or, with `strict`, raise."""
+    """Return a record's chain. For an unreadable record, return a `Drop` or, with `strict`, raise."""
     try:
         return raw.chain()
     except RecordError as error:
@@ -65,7 +65,7 @@ def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
 
 
 def unread(error: RecordError, where: str, data: bytes | None) -> Drop:
-    """Return the drop for a record that cannot be read, or for the lost rest of a damaged file."""
+    """Return the `Drop` for an unreadable record, or for the lost rest of a damaged file."""
     if isinstance(error, Damage):
         return Drop(DAMAGED, error.message, where)
     return Drop(UNREADABLE, error.message, where, record=data)
@@ -77,7 +77,7 @@ def _worked(work: Callable[[Chain, str], R], raw: RawRecord, *, strict: bool) ->
 
 
 class Dropped:
-    """Count drops, write each to `side`, and report the first unreadable records through `tell`."""
+    """Count dropped records, write each to `side`, and report the first unreadable records by `tell`."""
 
     def __init__(self, side: IO[bytes] | None = None, tell: Callable[[str], None] | None = None) -> None:
         self.counts: Counter[str] = Counter()
@@ -86,7 +86,7 @@ class Dropped:
         self._side, self._tell = side, tell
 
     def add(self, drop: Drop) -> None:
-        """Count and write a drop. A record that is not JSON, or is nested too deeply, is written as text."""
+        """Count and write a dropped record. Invalid or too deeply nested JSON is written as text."""
         reason = drop.reason.removeprefix(f"{drop.where}: ")
         self.counts[drop.rule] += 1
         if drop.rule == DAMAGED:
@@ -107,7 +107,7 @@ class Dropped:
         self._side.write(written)
 
     def without(self, results: Iterable[T | Drop]) -> Iterator[T]:
-        """Yield the results that are not drops, and count the drops."""
+        """Yield the results, except `Drop` objects, which are counted."""
         for each in results:
             if isinstance(each, Drop):
                 self.add(each)
@@ -115,14 +115,14 @@ class Dropped:
                 yield each
 
     def advice(self, by_map: str) -> str | None:
-        """Return a hint for a run that read no record, or None; `by_map` if a field map may help."""
+        """Return a hint if no record could be read, or None. `by_map` is the hint about field maps."""
         if not all(map(_OF_THE_WHOLE.match, self._unread)) or not self._unread:
             return by_map
         broken = ("this is not JSON", "this cannot be read as JSON")
         return NOT_JSON if any(reason.startswith(broken) for reason in self._unread) else None
 
     def lines(self) -> list[str]:
-        """Return a line for each rule with its count, most frequent first, then by name."""
+        """Return a line with the count of each rule, most frequent first, then by name."""
         width = max((len(rule) for rule in self.counts), default=0)
         ordered = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
         return [f"{rule:{width}}  {count:>9,}" for rule, count in ordered]
@@ -151,7 +151,7 @@ class DataResult:
 
 @dataclass(frozen=True)
 class DataRun:
-    """The settings of one run: its output and its `DataOptions`."""
+    """The settings of a run: the output and the `DataOptions`."""
 
     out: Path
     dropped: Path | None = None
@@ -163,7 +163,7 @@ class DataRun:
 
     @classmethod
     def of(cls, out: str | Path, options: DataOptions) -> Self:
-        """Check the options, and return a run with them."""
+        """Check the options, and return the run."""
         given: dict[str, Any] = {**options}
         one_of("the name of an option", [*given], [*DataOptions.__annotations__])
         out, side = path_of(out), given.pop("dropped", None)
@@ -182,7 +182,7 @@ class DataRun:
         return run
 
     def provenance(self, command: str, source: str | Path, **config: Any) -> Provenance:
-        """Return the provenance of an output made from one file, which may be in a store."""
+        """Return the provenance of an output made from one file, which may be in an object store."""
         return Provenance(command, {**config, "strict": self.strict}, here(source), url_of(source))
 
     @staticmethod
@@ -197,7 +197,7 @@ class DataRun:
 
     @property
     def disk(self) -> Path | None:
-        """The folder for large temporary files; None means the system's default."""
+        """The folder for large temporary files, or None for the system's default."""
         return None if self.out == _STREAM else self.out.parent
 
     def tell(self, text: str, hint: str | None = None) -> None:
@@ -207,7 +207,7 @@ class DataRun:
 
 
 def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None:
-    """Raise a UsageError if a value is not among the known ones."""
+    """Raise a UsageError if a value is not in `known`."""
     for value in values:
         if value not in known:
             allowed = ", ".join("None" if each is None else str(each) for each in known)
@@ -215,7 +215,7 @@ def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None
 
 
 def paths_beside(source: str | Path, paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Return `paths` as a list. Raise if standard input is named twice, the source included."""
+    """Return `paths` as a list. Raise if `source` and `paths` name standard input more than once."""
     others = [path_of(paths)] if isinstance(paths, str | Path) else [*map(path_of, paths)]
     not_twice(path_of(source), others)
     return others
@@ -234,19 +234,19 @@ class DataOutput:
     def spread(
         self, work: Callable[[Chain, str], R], lines: Iterable[RawRecord], *, strict: bool | None = None
     ) -> Iterator[R | Drop]:
-        """Yield `work(chain, where)` for each record in order, or a drop if the record is unreadable."""
+        """Yield `work(chain, where)` for each record in order, or a `Drop` for an unreadable record."""
         read = partial(_worked, work, strict=self.run.strict if strict is None else strict)
         return spread(read, self.watch(lines), self.run.processes)
 
     def watch(self, lines: Iterable[L]) -> Iterator[L]:
-        """Yield the records, and advance the progress display by the bytes of each."""
+        """Yield the records, and advance the progress display by each record's size."""
         for line in lines:
             data = getattr(line, "data", b"")
             self.progress.advance(len(data) + 1 if isinstance(data, bytes) else 0)
             yield line
 
     def passing(self, results: Iterable[T | Drop]) -> Iterator[T]:
-        """Yield kept records, and count kept and dropped ones."""
+        """Yield the kept records, and count kept and dropped records."""
         for record in self.gone.without(results):
             self.kept += 1
             yield record
@@ -276,11 +276,11 @@ def writing(
     beside: Sequence[Path] = (),
     about: Callable[[], dict[str, Any]] = dict,
 ) -> Iterator[DataOutput]:
-    """Open a run's outputs, show its progress, and write the output's provenance at the end.
+    """Open a run's outputs, show progress, and write the provenance of the output at the end.
 
-    `reads` are all files that will be read; None means only the provenance's source. The output may replace
-    a single input, but not one of several, and no file of `beside` or `against`. The provenance lists
-    `against`. `about` returns more fields of the provenance; it is called before an input is replaced.
+    `reads` are all files that will be read, by default the provenance's source. The output may replace a
+    single input, but not one of several inputs, and no file of `beside` or `against`. The provenance lists
+    `against`, and the fields that `about` returns. `about` is called before an input is replaced.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # imports rich, which no worker process needs
 

@@ -1,9 +1,9 @@
-"""Import published data as chains with their origin and licence.
+"""Import published data as chains with origin and licence.
 
-A record's fields, or the user's field map, decide how it is read. The source is named by the user (`--as`) or
-recognised by fields that only one source has. A format that many data sets share, such as Alpaca's, reveals
-no source, so the licence is `unknown`. Names, fields and licences come from the sources' own pages. Records
-are not cleaned, and licences are not judged.
+A record's fields, or the user's field map, decide how the record is read. The user names the source (`--as`),
+or the source is recognised by fields that no other source has. A format that many data sets share, such as
+Alpaca's, reveals no source, so the licence is `unknown`. Names, fields and licences come from the pages of
+the sources. Records are not cleaned, and licences are not judged.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FieldMap:
                 raise UsageError(f"{where}: {name!r} would replace the field {known!r}.", hint=hint)
 
     def renamed(self, record: Any) -> Any:
-        """Rename the fields of a record. Mapped numbers become texts; mapped nulls are left out."""
+        """Rename the fields of a record. Mapped numbers become texts, and mapped nulls are left out."""
         if not isinstance(record, dict):
             return record
         taken = self.fields.values()
@@ -122,7 +122,7 @@ _NEEDS = {name: frozenset((*each.fields, *each.holds)) for name, each in SOURCES
 
 
 def source_named(name: str) -> Published:
-    """Return the source with this name. Raise a UsageError if there is none."""
+    """Return the source with the given name. Raise a UsageError for an unknown name."""
     if name not in SOURCES:
         hint = f"Sources: {' '.join(SOURCES)}. Read other data without --as, or with --map."
         raise UsageError(f"no source is called {name!r}. {nearest(name, SOURCES)}".rstrip(), hint=hint)
@@ -139,7 +139,7 @@ class Reader:
     paths: Literal["best", "all"] = "best"  # the paths to read from a tree
 
     def chains(self, record: Any, item: ImportItem) -> Iterator[Chain]:
-        """Yield the chains in a record. Their ids may not be unique."""
+        """Yield the chains in a record. The chains' ids may not be unique."""
         given, record = record, self.fields.renamed(record) if self.fields else record
         try:
             read = list(self._read(record, item))
@@ -201,7 +201,7 @@ class Imported(NamedTuple):
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
-    """Yield the records of files. After the records of a damaged file, yield its error."""
+    """Yield the records of files. The last record of a damaged file is an error."""
     for file in files:
         number = -1
         try:
@@ -216,7 +216,7 @@ def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
 def import_all(
     items: Iterable[ImportItem], reader: Reader, *, workers: int = 1, strict: bool = False
 ) -> Iterator[Imported | Drop]:
-    """Yield each record's chains with unique ids, or its drop. With `strict`, raise if it is unreadable."""
+    """Yield each record's chains with unique ids, or a `Drop`. With `strict`, unreadable records raise."""
     ids, work = Ids(), partial(_import, reader, strict=strict)
     for results in spread(work, _checked(items, reader.fields), workers):
         for each in results:
@@ -285,8 +285,8 @@ def import_files(
 ) -> DataResult:
     """Import files, folders or hub datasets as chains. Same as `redraft data import`.
 
-    `name` is the source, if the fields do not reveal it. `fields` are maps such as `instruction=question`.
-    `which` selects the paths to read from a tree.
+    `name` is the source, if fields do not reveal the source. `fields` are maps such as
+    `instruction=question`. `which` selects the paths to read from an OASST1 tree.
     """
     given, run = [*map(here, paths)], DataRun.of(out, options)
     places = [place for place in given if not place.name.endswith(".run.json")] or given

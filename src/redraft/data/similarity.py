@@ -2,17 +2,17 @@
 
 `Pool` is a fast version of the filter of Self-Instruct and Alpaca. F = 2·P·R / (P + R), where P and R are the
 length of the longest common subsequence divided by the number of words of each text. The filter drops a text
-if its F with a kept text is above 0.7. F is computed in the same steps as in `rouge_score`, so every decision
-is the same. A common subsequence cannot be longer than the number of words that the texts share. So an index
-from words to texts first rules out nearly all of the pool, and only the rest is compared word by word. The
-pool needs about 30 bytes per word. As in both filters, words are not stemmed.
+if F with a kept text is above 0.7. F is computed in the same steps as in `rouge_score`, so every decision is
+the same. A common subsequence cannot be longer than the number of shared words. So an index from words to
+texts first rules out nearly all of the pool, and only the remaining texts are compared word by word. The pool
+needs about 30 bytes per word. As in Self-Instruct and Alpaca, words are not stemmed.
 
 `clusters` finds pairs of texts with a Jaccard similarity of at least *t*. A text is represented by the set of
-its word 3-shingles, each a 48-bit number. Two sets of similarity t share one of the (1 - t)·n + 1 rarest
-shingles of either set, where n is its size (prefix filtering, Chaudhuri, Ganti, Kaushik 2006). So only texts
-that share a rare shingle are compared, exactly; MinHash would miss a few pairs. If more than 129 texts share
-a shingle, such as a template's first words, each is compared only with the next 32, so that time stays
-linear, and some pairs may be missed. Memory: about 30 bytes per shingle and 100 per text.
+word 3-shingles, each a 48-bit number. Two sets of similarity t share one of the (1 - t)·n + 1 rarest shingles
+of either set, where n is the set's size (prefix filtering, Chaudhuri, Ganti, Kaushik 2006). So only texts
+that share a rare shingle are compared. The comparison is exact, whereas MinHash would miss a few pairs. If
+over 129 texts share a shingle, such as a template's first words, each text is compared only with the next 32
+texts. So time stays linear, but pairs may be missed. Memory: about 30 bytes per shingle and 100 per text.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Floats = NDArray[np.float64]
 
 
 class Near(NamedTuple):
-    """A similar text in the pool: its index, and its F as `score`."""
+    """A similar text in the pool: the index, and the ROUGE-L F as `score`."""
 
     place: int
     score: float
 
 
 class Pool:
-    """Texts to compare new texts with. Two texts are similar if their F is above `threshold`."""
+    """Texts to compare new texts with. Two texts are similar if the ROUGE-L F is above `threshold`."""
 
     def __init__(self, threshold: float = ALPACA) -> None:
         self.threshold = threshold
@@ -55,7 +55,7 @@ class Pool:
         self._having: defaultdict[tuple[int, int], array[int]] = defaultdict(lambda: array("i"))
 
     def add(self, text: str) -> None:
-        """Add a text without comparing it."""
+        """Add a text without a comparison."""
         coded = array("I", [self._ids.setdefault(word, len(self._ids)) for word in words(text)[:_LONGEST]])
         for key in _counted(coded):
             self._having[key].append(len(self._texts))
@@ -63,7 +63,7 @@ class Pool:
         self._lengths.append(len(coded))
 
     def nearest(self, text: str) -> Near | None:
-        """Return the most similar text of the pool (on a tie, the oldest), or None if none is similar."""
+        """Return the most similar text of the pool (on a tie, the oldest), or None without similar texts."""
         return max(self.near(text), key=lambda near: (near.score, -near.place), default=None)
 
     def near(self, text: str) -> list[Near]:
@@ -128,9 +128,9 @@ class Sets(NamedTuple):
 
 
 def coded(text: str) -> bytes:
-    """Return a text's words, joined by single spaces. `sets_of` turns them into a set of shingles.
+    """Return a text's words, joined by single spaces, for `sets_of`.
 
-    A text of fewer than three words, or of none (such as an emoji), is one shingle, so it is similar only
+    A text of fewer than three words, or of no words (such as an emoji), is one shingle, and so similar only
     to equal texts. A blank text has no shingle, and is similar to no text.
     """
     if parts := words(text):
@@ -161,10 +161,10 @@ def _begins(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
-    """Return, for each set, the index of the first set in its cluster. Shape: (sets,).
+    """Return, for each set, the index of the first set in the same cluster. Shape: (sets,).
 
-    Sets are in one cluster if similar pairs connect them. A pair is similar if its Jaccard similarity is at
-    least `threshold`, which is above 0. An empty set is similar to no set.
+    A cluster is a connected component in the graph of similar pairs. A pair is similar if the Jaccard
+    similarity is at least `threshold`, which is above 0. An empty set is similar to no set.
     """
     # The sum of a set's mixed numbers identifies it, because its numbers are hashes.
     mixed, full = sets.values * _MIX, sets.sizes > 0
@@ -188,7 +188,7 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
 def equals(full: NDArray[np.bool_], *columns: Hashes) -> _Ints:
     """Return, for each item, the index of the first item with equal values. Shape: (items,).
 
-    `full` marks the items that have values, which are in `columns`. Every other item equals only itself.
+    `full` marks the items with values in `columns`. An item without values equals no other item.
     """
     labels, places = np.arange(len(full)), np.flatnonzero(full)
     order = np.lexsort(columns)
@@ -198,7 +198,7 @@ def equals(full: NDArray[np.bool_], *columns: Hashes) -> _Ints:
 
 
 def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
-    """Return the exact Jaccard similarity of pairs of sets, given by their indices. Shape: (pairs,)."""
+    """Return the exact Jaccard similarity of pairs of sets, given by indices. Shape: (pairs,)."""
     sizes, result = sets.sizes, np.zeros(len(left))
     for part in _parts(sizes[left] + sizes[right], _PAIRS):
         one, other = left[part], right[part]

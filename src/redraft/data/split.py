@@ -1,8 +1,8 @@
 """Split long conversations between exchanges, so that each part fits a training sequence.
 
 An exchange is one or more user turns and everything up to the next user turn. Each part contains as many
-exchanges as fit. An exchange that is too long by itself stays whole; the caller decides what to do with it.
-No turn is lost, whereas Vicuna's released splitter drops an overflowing end.
+exchanges as fit. An exchange that is too long stays whole, in a part that exceeds the limit. No turn is lost,
+whereas Vicuna's released splitter drops an overflowing end.
 """
 
 # ruff: noqa: A002  (`format` is an option)
@@ -47,8 +47,8 @@ def split(
 ) -> DataResult:
     """Split long conversations between exchanges. Same as `redraft data split`.
 
-    `count` returns the number of tokens in a text. With several workers, it must be a module-level
-    function. The provenance records `tokenizer`, a name, and the result of `count.fingerprint()`, if any.
+    `count` returns the number of tokens in a text. With several workers, `count` must be a module-level
+    function. The provenance records the name `tokenizer`, and `count.fingerprint()`, if defined.
     """
     run, total = DataRun.of(out, options), Counter[str]()
     work, lines = partial(_pieces, count=count, limit=limit, format=format), run.lines(source)
@@ -78,7 +78,7 @@ def _pieces(chain: Chain, _: str, *, limit: int, **how: Any) -> list[_Piece]:
 
 
 class SplitPart(NamedTuple):
-    """A conversation, or a part with an id that ends in `#1`, `#2`…, and an upper bound of its tokens."""
+    """A conversation or part (with an id that ends in `#1`, `#2`…), and an upper bound of the token count."""
 
     chain: Chain
     tokens: int
@@ -91,10 +91,10 @@ def parts_of(
 
     A chain that fits or cannot be cut is returned unchanged. Otherwise each part repeats the leading system
     message and the fields `_WHOLE` of `meta`. Everything else, such as steps, cost and gold answer, goes to
-    the last part. The answer of an earlier part is a step without feedback; the other fields of its message
-    are in `meta.message`.
+    the last part. In earlier parts, the answer is a step without feedback, and `meta.message` has the other
+    fields of the answer's message.
 
-    Each part begins with a user turn; the first may begin with other turns, which `clean` removes.
+    Each later part begins with a user turn. The first part may begin with other turns, which `clean` removes.
 
     Tokens are counted in the text that `format` writes. For `chat`, whose template depends on the model, and
     for chains that a format cannot write, the turns' texts are counted, plus `TURN_TOKENS` per turn.

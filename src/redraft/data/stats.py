@@ -1,11 +1,11 @@
 """Describe files of chains: totals, tables and findings.
 
-Findings turn counts into advice, with the texts in `findings.yaml`. A fault spoils training, a warning
-deserves a look, and a note informs. Verdicts and scores follow SelFee's rules. Whether a record is true or
-useful is not judged.
+Findings turn counts into advice, with texts from `findings.yaml`. A fault spoils training, a warning deserves
+a look, and a note informs. Verdicts and scores follow SelFee's rules. Whether a record is true or useful is
+not judged.
 
-Memory grows by two hashes per record (16 bytes) and one number per distinct length. The hashes find the same
-repeats as `redraft data dedupe` with `exact` and `query`. The number of distinct names is limited.
+Memory grows by two hashes per record (16 bytes) and one number per distinct length. Repeated hashes are the
+duplicates of `redraft data dedupe` with `exact` and `query`. The number of distinct names is limited.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _MOST, _NAME, _MESSAGE = 1000, 60, 300  # most names to count; most characters o
 _HEAD = 400  # characters of a question and of an answer for language detection
 
 _Count = Callable[[str], int]
-"""Returns the length of a text. With several workers, use a module-level function or a `partial` of one."""
+"""Returns the length of a text. With several workers, the function must be picklable."""
 
 
 @dataclass
@@ -70,12 +70,12 @@ class DataSummary:
     texts: array[int] = field(default_factory=lambda: array("q"))
 
     def name(self, table: str, name: str, times: int = 1) -> None:
-        """Count a name from the data, shortened. After a thousand names, new ones are counted as `OTHERS`."""
+        """Count a shortened name in a table. After a thousand names, new names are counted as `OTHERS`."""
         kinds, name = self.tables[table], name[:_NAME]
         kinds[name if name in kinds or len(kinds) < _MOST else OTHERS] += times
 
     def warn(self, about: str, where: str) -> None:
-        """Count a record for a warning, and keep its location as an example."""
+        """Count a record for a warning, and keep the record's location as an example."""
         self.totals[about] += 1
         places = self.examples[about]
         if len(places) < EXAMPLES and where not in places:
@@ -97,7 +97,7 @@ class DataSummary:
 
 
 def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _Count) -> None:
-    """Add a record to a summary. `source` is its data set, unless the record names another."""
+    """Add a record to a summary. `source` is the data set, unless the record names a data set."""
     turns = turns_of(chain)
     asked = turns[:-1] if chain.steps else turns
     origin = chain.meta.get("origin")
@@ -196,7 +196,7 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def score_in(feedback: Feedback) -> float | None:
-    """Return the score in a feedback's field or, without one, in its text. None if neither has a score."""
+    """Return the score in a feedback's field or, if missing, in the text. Return None without a score."""
     score = teacher_score(feedback)
     return score_of(feedback.text) if score is None else score
 
@@ -224,7 +224,7 @@ _LEVELS: tuple[_Level, ...] = ("fault", "warning", "note")
 
 @dataclass(frozen=True)
 class DataFinding:
-    """A finding: its level, the number of records concerned, and advice."""
+    """A finding: the level, the number of records concerned, and advice."""
 
     name: str
     level: _Level
@@ -255,7 +255,7 @@ def describe(
 ) -> DataReport:
     """Describe files of any known shape. Each file is read once. `count` returns a text's length in `unit`.
 
-    `read` is called with the size of each record in bytes. A damaged file is an error if it yields no record.
+    `read` is called with the size of each record in bytes. A damaged file raises if no record is readable.
     """
     total, lines = DataSummary(), _read(paths, read)
     blocks = iter(lambda: tuple(islice(lines, _BLOCK)), ())
@@ -292,7 +292,7 @@ def ranked(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def quantile(counts: Counter[Any], share: float) -> Any:
-    """Return a quantile of counted values, such as the median for a share of 0.5; None without values."""
+    """Return a quantile of counted values, such as the median for a share of 0.5, or None without values."""
     values, least = sorted(counts), share * counts.total()
     reached = zip(values, accumulate(map(counts.__getitem__, values)), strict=True)
     return next((value for value, seen in reached if seen >= least), None)
@@ -373,7 +373,7 @@ def findings(summary: DataSummary, unit: str) -> list[DataFinding]:
 
 
 def repeats(hashes: array[int]) -> int:
-    """Count the hashes that repeat an earlier one."""
+    """Count the hashes that repeat an earlier hash."""
     import numpy as np
 
     return int(np.sum(np.diff(np.sort(np.frombuffer(hashes, dtype=np.int64))) == 0))

@@ -1,4 +1,4 @@
-"""Return the texts of a chain, or change them."""
+"""Return or change the texts of a chain."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from redraft.chain import Chain, Prompt, Step, meta_of
 from redraft.chain.texts import Turn, answer_of, asked_turns, gold_answers, rationales, turns_of
 
 Part = Literal["all", "query", "instruction"]
-"""The part of a chain to compare: all texts, the first user turn, or that turn without its input."""
+"""The part of a chain to compare: all texts, the first user turn, or the instruction without the input."""
 
 
 def text_of(chain: Chain, part: Part) -> str:
-    """Return a part of a chain as one text. It is empty if the chain lacks the part."""
+    """Return a part of a chain as one text, or an empty text if the chain lacks the part."""
     if part == "all":
         return "\n".join(texts_in(chain))
     if part == "instruction" and chain.prompt.messages is None:
@@ -24,14 +24,14 @@ def text_of(chain: Chain, part: Part) -> str:
 
 
 def texts_in(chain: Chain) -> list[str]:
-    """Return all texts of a chain that are not blank, then its gold answers and rationales."""
+    """Return all texts of a chain that are not blank, then the gold answers and rationales."""
     asked = (turn.text for turn in asked_turns(chain.prompt))
     replies = (text for step in chain.steps for text in (step.answer, step.criticism))
     return [*filter(str.strip, (*asked, *replies)), *gold_of(chain)]
 
 
 def gold_of(chain: Chain) -> list[str]:
-    """Return the gold answers and rationales."""
+    """Return the gold answers and rationales of a chain."""
     return gold_answers(chain) + rationales(chain)
 
 
@@ -42,7 +42,7 @@ def is_answered(chain: Chain) -> bool:
 
 
 def answered_turns(chain: Chain) -> tuple[Turn, ...]:
-    """Return the turns. If the chain has no steps, its gold answer is appended as an assistant turn."""
+    """Return the turns of a chain. Without steps, the gold answer is the last assistant turn."""
     turns, gold = turns_of(chain), "" if chain.steps else answer_of(chain)
     return (*turns, Turn("assistant", gold)) if gold else turns
 
@@ -51,21 +51,21 @@ GOLD_LENGTH = 8  # fewest characters of a gold answer to search in feedback: sho
 
 
 def leaking(chain: Chain) -> tuple[int, int]:
-    """Return two counts of feedbacks: all that quote a gold answer, and those whose answer quotes none."""
+    """Return the number of feedbacks that quote a gold answer: in total, and on answers without a quote."""
     golds = [gold.strip() for gold in gold_answers(chain) if len(gold.strip()) >= GOLD_LENGTH]
     told = [step for step in chain.steps if any(gold in step.criticism for gold in golds)]
     return len(told), sum(not any(gold in step.answer for gold in golds) for step in told)
 
 
 def generated(chain: Chain, name: str) -> bool:
-    """Return whether `redraft generate chains` put a mark such as `leaks` into the chain's `meta`."""
+    """Return whether `redraft generate chains` recorded `name`, such as `leaks`, in the chain's `meta`."""
     return bool(meta_of(chain, "generated").get(name))
 
 
 Record = TypeVar("Record", bound=BaseModel)
 _Speaker = Literal["user", "assistant"]
 _Change = Callable[[_Speaker, str], str]
-"""Returns the changed text of a speaker. System messages count as the user's: the model reads both."""
+"""Returns the changed text of a speaker. System messages are changed like user messages."""
 
 GOLD = ("reference", "rationale")
 """Fields of `meta` that contain texts of the assistant: one text, or a list with one per turn."""
@@ -84,7 +84,7 @@ def with_texts(chain: Chain, change: _Change) -> Chain:
 
 
 def spoken_texts(chain: Chain) -> list[tuple[_Speaker, str]]:
-    """Return the texts that `with_texts` would change, each with its speaker."""
+    """Return the texts that `with_texts` would change, as pairs of speaker and text."""
     found: list[tuple[_Speaker, str]] = []
 
     def collect(speaker: _Speaker, text: str) -> str:

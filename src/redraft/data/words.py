@@ -1,8 +1,8 @@
-"""Split texts into words to compare them, and hash runs of words.
+"""Split texts into words, and hash runs of words, to compare texts.
 
 A word is a run of letters, digits and combining marks. Case is ignored, and texts are normalised to NFKC, so
 that full-width and composed forms are equal. In scripts without spaces between words (Chinese, Japanese,
-Thai…) each character is a word. For ASCII text, the words are those of `rouge_score` 0.1.2 without stemming.
+Thai…) each character is a word. ASCII text is split as in `rouge_score` 0.1.2 without stemming.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def words(text: str) -> list[str]:
 
 
 def normalised(text: str) -> str:
-    """Return a text case-folded, in NFKC, with single spaces, as `exact` in `dedupe` compares it."""
+    """Return a text case-folded, in NFKC, and with single spaces, for exact comparison."""
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
@@ -60,7 +60,7 @@ def word_hashes(parts: Sequence[str]) -> Hashes:
 
 
 def window_hashes(hashes: Hashes, size: int) -> Hashes:
-    """Hash all n-grams of `size` words, given by their hashes. Shape: (n-grams,)."""
+    """Hash all n-grams of `size` words. `hashes` are the hashes of the words. Shape: (n-grams,)."""
     ends = np.arange(size, len(hashes) + 1)
     return span_hashes(hashes, ends - size, ends)
 

@@ -1,1 +1,1 @@
-"""Read records of published shapes as chains."""
+"""Read records in the formats of published data sets as chains."""

@@ -1,8 +1,8 @@
 """Read conversations and preference pairs.
 
-If the last turn is the assistant's, it becomes the answer, and the turns before it the prompt. User and
-assistant need not take turns. A preference pair becomes a chain of two steps, the rejected answer and the
-chosen one. `preference` in `meta` distinguishes such a chain from a revision.
+If the last turn is the assistant's, that turn becomes the answer, and the earlier turns become the prompt.
+User and assistant need not alternate. A preference pair becomes a chain of two steps, the rejected answer and
+the chosen answer. The field `preference` of `meta` distinguishes a pair from a revision.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SPEAKERS = {
     "tool": ("tool", "observation", "function_response", "tool_response"),
 }
 _ROLES = {name: role for role, names in _SPEAKERS.items() for name in names}
-"""Speakers of ShareGPT, OASST and the OpenAI protocol, in lower case, by role."""
+"""Maps the speakers of ShareGPT, OASST and OpenAI, in lower case, to OpenAI's roles."""
 
 
 def conversation(fields: Fields) -> Chain:
@@ -59,7 +59,7 @@ def _calls(value: Any) -> list[dict[str, Any]]:
 
 
 def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
-    """Take a list of messages from the field `name`. Roles such as `gpt` get OpenAI's names."""
+    """Read the list of messages in the field `name`. Roles such as `gpt` are renamed to OpenAI's roles."""
     taken = []
     for i, message in enumerate(fields.items(name)):
         inner = fields.nested(f"{name}.{i}", message)
@@ -74,7 +74,7 @@ def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
 
 
 def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Chain:
-    """Return messages as a chain. If the last message is the assistant's, it becomes the answer."""
+    """Return messages as a chain. A final assistant message becomes the answer."""
     if not turns:
         fields.fail(name, "is empty")
     system = fields.rest.get("system")
@@ -93,7 +93,7 @@ def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Chain:
 
 
 def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
-    """Return messages as a prompt. A single question in plain text becomes its instruction."""
+    """Return messages as a prompt. A single user message in plain text becomes the instruction."""
     single = len(turns) == 1 and turns[0]["role"] == "user" and not turns[0].get("name")
     if single and isinstance(turns[0].get("content"), str):
         return Prompt(instruction=turns[0]["content"])
@@ -101,7 +101,7 @@ def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
 
 
 def asks(prompt: Prompt) -> bool:
-    """Return whether a prompt contains a question. In files of answers, such as FastChat's, it is empty."""
+    """Return whether a prompt contains a question. The prompts in FastChat's answer files are empty."""
     if prompt.messages is None:
         return not is_blank(prompt.text)
     others = [turn for turn in prompt.messages if turn.get("role") != "assistant"]
@@ -110,7 +110,7 @@ def asks(prompt: Prompt) -> bool:
 
 @dataclass
 class TreeMessage:
-    """A message of an OASST1 tree with its undeleted replies, the best first."""
+    """A message of an OASST1 tree, with the replies that are not deleted, the best first."""
 
     id: str
     role: str
@@ -122,7 +122,7 @@ class TreeMessage:
 
 
 def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
-    """Yield each path of an OASST1 tree as the id of its last message and a chain."""
+    """Yield the id of the last message, and a chain, for each path of an OASST1 tree."""
     for path in _paths(_grown(fields)):
         chain = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
         lang = {"lang": path[-1].lang} if path[-1].lang else {}
@@ -143,7 +143,7 @@ def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
 
 
 def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
-    """Yield paths, better ones first, without recursion: hostile trees may be too deep for it."""
+    """Yield paths, the best first, without recursion, because a hostile tree may be too deep."""
     waiting: list[tuple[TreeMessage, ...]] = [(root,)]
     while waiting:
         path = waiting.pop()

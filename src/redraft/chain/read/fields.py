@@ -1,6 +1,6 @@
-"""Define the shapes of published records, and how readers take the fields of a record, one by one.
+"""Define how the fields of published records are read, one by one.
 
-Fields that no reader takes are kept in the chain's `meta`. Errors name record, field and value.
+Fields that no reader uses are kept in the chain's `meta`. Errors name the record, the field and the value.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ _KINDS: dict[type, str] = {dict: "an object", str: "a text", int: "a whole numbe
 
 @dataclass
 class Fields:
-    """The fields of one record. Taking a field removes it from `rest`."""
+    """The fields of one record. Fields that were read are removed from `rest`."""
 
     rest: dict[str, Any]
     where: str  # the record's location, for errors
 
     def text(self, name: str) -> str:
-        """Take a text. Raise if it is missing."""
+        """Return a text field. Raise a RecordError if the field is missing or not a text."""
         value = self._take(name)
         if not isinstance(value, str):
             self.fail(name, "should be a text", value)
         return value
 
     def text_or(self, name: str) -> str:
-        """Take a text. Return an empty one if it is missing or null."""
+        """Return a text field, or an empty text if the field is missing or null."""
         return self.text(name) if self.rest.get(name) is not None else self.rest.pop(name, None) or ""
 
     def number(self, name: str) -> int:
-        """Take a whole number. Raise if it is missing."""
+        """Return an integer field. Raise a RecordError if the field is missing or not an integer."""
         value = self._take(name)
         if not isinstance(value, int) or isinstance(value, bool):
             self.fail(name, "should be a whole number", value)
         return value
 
     def items(self, name: str, kind: type = dict) -> list[Any]:
-        """Take a list whose items are of type `kind`. Raise if it is missing."""
+        """Return a list field. Raise a RecordError unless the field is a list with items of type `kind`."""
         value = self._take(name)
         if not isinstance(value, list):
             self.fail(name, "should be a list", value)
@@ -52,21 +52,21 @@ class Fields:
         return value
 
     def items_or(self, name: str, kind: type = dict) -> list[Any]:
-        """Take a list. Return an empty one if it is missing or null."""
+        """Return a list field, or an empty list if the field is missing or null."""
         return self.items(name, kind) if self.rest.get(name) is not None else self.rest.pop(name, None) or []
 
     def inner(self, name: str) -> Fields:
-        """Take an object. Raise if it is missing."""
+        """Return an object as `Fields`. Raise a RecordError if the field is missing or not an object."""
         return self.nested(name, self._take(name))
 
     def nested(self, name: str, value: Any) -> Fields:
-        """Return the fields of an object inside this record."""
+        """Return an object inside the record as `Fields`."""
         if not isinstance(value, dict):
             self.fail(name, "should be an object", value)
         return Fields(dict(value), f"{self.where}: {name}")
 
     def fail(self, name: str, problem: str, *found: Any) -> NoReturn:
-        """Raise the error for a field."""
+        """Raise a RecordError about a field."""
         shown = f" (found {found[0]!r:.60})" if found else ""
         raise RecordError(f"{self.where}: {name} {problem}{shown}.")
 
@@ -77,24 +77,24 @@ class Fields:
 
 
 def answered(prompt: Prompt, answer: str, model: str | None = None) -> Chain:
-    """Return a chain with one answer, by the model of this name."""
+    """Return a chain with one answer, written by the model with the name `model`."""
     return Chain(prompt=prompt, steps=(Step(answer=answer),), best=0, model={"name": model} if model else {})
 
 
 def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) -> Chain:
-    """Return a chain without steps. `extra` is the input of its prompt, `reference` its gold answer."""
+    """Return a chain without steps. `extra` is the input of the prompt, `reference` the gold answer."""
     kept = {name: value for name, value in meta.items() if value}
     return Chain(prompt=Prompt(instruction=instruction, input=extra), meta={**gold(reference), **kept})
 
 
 def gold(reference: str | list[str] | None) -> dict[str, Any]:
-    """Return the entry of `meta` for a gold answer, or for a list of one per turn; empty for None."""
+    """Return `{"reference": reference}` for `meta`, or {} for None. A list has a gold answer per turn."""
     return {} if reference is None else {"reference": reference}
 
 
 @dataclass(frozen=True)
 class Shape(Kind):
-    """A shape of records: the fields that identify it, and its reader."""
+    """A record shape, identified by field names, and the function that reads the record."""
 
     name: str
     needs: Set[str]

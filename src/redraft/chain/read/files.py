@@ -1,8 +1,8 @@
-"""Read and write files of records: JSON lines or one JSON array, plain or `.gz`, a path or `-`.
+"""Read and write JSON Lines and JSON arrays, plain or gzipped. `-` is standard input or output.
 
-Records are read one at a time, so memory does not grow with a file. Reading ends at damage to an array,
-because nothing marks where its next record begins. Output is written to a temporary file and renamed when it
-is complete; only pipes and other special files are written directly.
+Records are read one at a time, so memory does not grow with the file. In a damaged array, reading ends at the
+damage, because nothing marks the start of the next record. Output goes to a temporary file, which is renamed
+when complete. Only pipes and other special files are written directly.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STDIO = "-"  # the path of standard input or output
 TABLES = (".csv", ".tsv", ".parquet")
 ENDINGS = (".json", ".jsonl", ".ndjson", *TABLES)
 OF_FILES = (*ENDINGS, ".txt", ".gz", ".yaml", ".yml")
-"""File endings. A path that ends in one of them is never looked up on the hub."""
+"""Endings of local files. Paths with these endings are never looked up on the hub."""
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -53,9 +53,9 @@ BROKEN = (
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the location and the undecoded JSON of each record, so that other processes can decode it.
+    """Yield each record's location and undecoded JSON, so that other processes can decode the JSON.
 
-    The records of an array are its items. Lines of a `.txt` file become JSON texts.
+    The items of an array are records. The lines of a `.txt` file become JSON strings.
     """
     check_records(path)
     with reading(path), open_input(path) as file:
@@ -77,7 +77,7 @@ def check_records(path: Path) -> None:
 
 
 def named_on_hub(path: Path) -> tuple[str, str] | None:
-    """Return the hub dataset that a path names, and the path in it; None if the path can only be local."""
+    """Split a path into a hub dataset and a path in the dataset. Return None if the path must be local."""
     from redraft.jobs.hub import is_dataset_name  # imported here, because few paths need it
 
     name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])
@@ -104,7 +104,7 @@ def name_of(path: Path) -> str:
 
 
 def check_utf8(path: Path, start: bytes) -> None:
-    """Raise if a file begins like UTF-16. Otherwise each of its lines would raise."""
+    """Raise one error for a UTF-16 file, instead of an error for each line."""
     name = name_of(path)
     if start.startswith(_UTF16):
         raise RecordError(f"{name} is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name} > NEW")
@@ -125,13 +125,13 @@ def ending_of(path: Path) -> str:
 
 
 def stem_of(path: Path) -> str:
-    """Return the prefix of a file's ids: `a` for `data/a.jsonl.gz`."""
+    """Return the prefix of the record ids of a file: `a` for `data/a.jsonl.gz`."""
     return "stdin" if str(path) == STDIO else name_of(Path(Path(plain_name(path)).stem))
 
 
 @contextmanager
 def open_input(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file or standard input. Decompress it if its name or first bytes show that it is gzip."""
+    """Open a file or standard input, and decompress gzip, recognised by the name or the first bytes."""
     with nullcontext(sys.stdin.buffer) if str(path) == STDIO else path.open("rb") as raw:
         packed = path.suffix.lower() == ".gz" or cast(io.BufferedReader, raw).peek(2).startswith(_GZIP)
         with _packed(raw, "rb", packed=packed) as file:
@@ -140,7 +140,7 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
-    """Open a new file, or standard output. The file gets its name when it is complete.
+    """Open a new file, or standard output. A temporary file is renamed to `path` when complete.
 
     Special files, such as /dev/null or a named pipe, are written directly. Hints name the option `flag`.
     """
@@ -160,12 +160,12 @@ def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterato
 
 
 def to_line(record: Any) -> bytes:
-    """Return a record as a line of JSON in UTF-8, with its line feed."""
+    """Return a record as a line of JSON in UTF-8, with a line feed."""
     return _compact(record).encode() + b"\n"
 
 
 def decode(data: bytes, where: str) -> Any:
-    """Decode a JSON text. NaN and infinity are accepted, although JSON lacks them.
+    """Decode a JSON text. NaN and Infinity are accepted, although not valid JSON.
 
     Raises:
         RecordError: The text is not UTF-8 or not JSON, is nested too deeply, or has a lone surrogate.

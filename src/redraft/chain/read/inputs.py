@@ -1,10 +1,10 @@
 """Read any supported file, table, folder or hub dataset as lines of JSON.
 
-Files in a folder are read in the order of their names, so a folder always yields the same records. Licences,
+Files in a folder are read in the order of file names, so a folder always yields the same records. Licences,
 redraft's `*.run.json` and other files without records are ignored.
 
-Each row of a table becomes a line of JSON, like other records. Dates become ISO 8601 texts; bytes that are
-not text, such as images, become null.
+Each row of a table becomes a line of JSON. Dates become ISO 8601 strings. Bytes that are not UTF-8, such as
+images, become null.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LONGEST = 1 << 28  # bytes of the longest line and of the longest cell, as for 
 
 
 def read_csv(path: Path) -> Iterator[InputRow]:
-    """Read the rows of a table with a header and cells separated by commas, semicolons, tabs or bars."""
+    """Read the rows of a table with a header and with commas, semicolons, tabs or bars between cells."""
     csv.field_size_limit(_LONGEST)
     with files.reading(path), files.open_input(path) as file:
         start = file.readline(_LONGEST)
@@ -117,7 +117,7 @@ class Input(NamedTuple):
     offline: bool = False  # whether it comes from the cache because the hub could not be reached
 
     def rows(self) -> Iterator[InputRow]:
-        """Yield the file's records."""
+        """Yield the records of the file."""
         return _TABLES.get(files.ending_of(self.path), files.read_lines)(self.path)
 
 
@@ -170,7 +170,7 @@ def _stem(path: Path) -> str:
 def licensed_records(
     file: Path, limit: int | None = None, *, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[Chain]:
-    """Read records as `read_records` does. Those without a licence get all licences in `FILE.run.json`."""
+    """Read records like `read_records`. Records without a licence get all licences in `FILE.run.json`."""
     licences = [name for name in licences_beside(file) if name != UNKNOWN]
     for chain in read_records(file, limit, wanted=wanted):
         origin = chain.meta.get("origin")

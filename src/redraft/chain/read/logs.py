@@ -1,9 +1,9 @@
-"""Read the logs of other evaluations: samples of lm-eval and inspect, instances of Every Eval Ever.
+"""Read evaluation logs: samples of lm-eval and inspect, and instances of Every Eval Ever.
 
-Each record becomes a chain of one answer with the verdict in `meta["eval"]`, so that reports can compare logs
-with each other and with redraft's chains. A chain's id is the sample's id and a hash of the question, so that
-a question has the same id in all logs of a task, and another id in other tasks. Only a sample's first score
-counts; its name is part of the task's. The score must mean right or wrong, as reports compare accuracies.
+Each record becomes a chain of one answer, with right or wrong in `meta["eval"]`. So reports can compare logs
+with each other and with redraft's chains. A chain's id contains the sample's id and a hash of the question,
+so a question has the same id in all logs of a task. Only a sample's first score is used, and the task's name
+contains the score's name. The score must mean right or wrong, because reports compare accuracies.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ _NEEDS = [shape.needs for shape in LOGS]
 
 
 def logged(record: Log) -> str:
-    """Return the id of a record from an evaluation log; empty for other records."""
+    """Return the id of a record of an evaluation log, or an empty text for other records."""
     if not any(map(record.keys().__ge__, _NEEDS)):
         return ""
     return _item(record) + (f"#{record['epoch']}" if record.get("epoch", 1) != 1 else "")

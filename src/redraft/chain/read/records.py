@@ -1,7 +1,7 @@
-"""Read files of records of any published shape as chains.
+"""Read files of records of any known shape as chains.
 
-Every chain gets an id that is the same in every run: `vicuna_80/12` is the record of `vicuna_80.jsonl` with
-the id 12 or, if the records have no ids, at index 12 (from 0). Texts are not cleaned.
+A chain's id is the same in every run. `vicuna_80/12` is the record of `vicuna_80.jsonl` with the id 12 or, if
+the record has no id, the record at index 12 (from 0). Texts are not cleaned.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ ID_FIELDS = ("question_id", "id", "task_id", "key", "unique_id", "message_tree_i
 
 
 class Damage(RecordError):
-    """A file cannot be read any further. The records before the damage are good."""
+    """The rest of a file cannot be read. Earlier records of the file are valid."""
 
 
 class RawRecord(NamedTuple):
-    """An undecoded record of a file. Other processes may decode it."""
+    """An undecoded record of a file, which another process can decode."""
 
     where: str  # its location in error messages, such as `a.jsonl:12`
     stem: str  # the file's name without endings, which begins the ids
@@ -46,7 +46,7 @@ class RawRecord(NamedTuple):
     damage: Damage | None = None  # only in the last record of a damaged file, which has no data
 
     def chain(self) -> Chain:
-        """Decode the record as a chain with an id, which may not be unique in its file.
+        """Decode the record as a chain with an id. The id may not be unique in the file.
 
         Raises:
             RecordError: The record is damaged, not a chain, or nested too deeply to be written again.
@@ -82,7 +82,7 @@ class RawRecord(NamedTuple):
         return own if own and isinstance(own, str) else id_of(record, self.stem, self.number)
 
     def pairs(self) -> Iterator[Chain]:
-        """Yield chains that may be preference pairs: several from an OASST1 tree, otherwise one."""
+        """Yield chains that may be preference pairs: several for an OASST1 tree, otherwise one."""
         record: Any = None if self.damage else decode(self.data, self.where)
         shape = shape_of(record) if isinstance(record, dict) and not is_chain(record) else None
         if shape and shape.name == TREE:
@@ -95,9 +95,9 @@ class RawRecord(NamedTuple):
 
 
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
-    """Read a file's records without decoding them.
+    """Yield the undecoded records of a file.
 
-    With `damaged`, damage after the first record is not raised, but yielded in a last record without data.
+    With `damaged`, an error after the first record is not raised, but is the `damage` of a last record.
     """
     stem, number = stem_of(path), -1
     try:
@@ -116,11 +116,11 @@ def read_records(
 
     Args:
         path: The file.
-        limit: Read only this many records, from the first.
-        wanted: Decides by a record's id whether to read it. Other records are decoded only for their ids.
+        limit: Read only the first `limit` records.
+        wanted: Returns whether to read the record with the given id.
 
     Raises:
-        RecordError: The file or a record cannot be read; the message names file, line and field.
+        RecordError: The file or a record cannot be read. The message names the file, the line and the field.
     """
     ids = Ids()
     for raw in islice(raw_records(path), limit):
@@ -132,7 +132,7 @@ def read_records(
 
 
 def ids_of(path: Path) -> Iterator[str]:
-    """Yield the ids of the chains that `read_records` yields, skipping unreadable records."""
+    """Yield the ids that `read_records` gives to the chains of a file. Unreadable records are skipped."""
     ids = Ids()
     for raw in raw_records(path, damaged=True):
         with suppress(RecordError):
@@ -140,14 +140,14 @@ def ids_of(path: Path) -> Iterator[str]:
 
 
 def place_of(path: Path, name: str) -> str:
-    """Return the location of the record with this id, such as `a.jsonl:12`, or the id if no record has it."""
+    """Return the location of the record with the id `name`, such as `a.jsonl:12`, or `name` if not found."""
     ids = Ids()
     raws = raw_records(path) if path.is_file() else ()  # a pipe cannot be read again
     return next((raw.where for raw in raws if ids.new(raw.id()) == name), name)
 
 
 def sample_id(record: str, number: int) -> str:
-    """Return the id of an answer to a record: `a` for answer 1 to the record `a`, `a#2` for answer 2."""
+    """Return the id of an answer to a record: `a` for answer 1 to the record `a`, then `a#2`, `a#3`…"""
     return record if number == 1 else f"{record}#{number}"
 
 
@@ -198,7 +198,7 @@ def _json(record: dict[str, Any], where: str) -> bytes:
 
 
 def id_of(record: Any, stem: str, index: int) -> str:
-    """Return a record's id: the file's name, then the record's own id or, if it has none, its index."""
+    """Return the id of a record: `stem`, then the id in the record's fields or, if missing, the index."""
     table = record if isinstance(record, dict) else {}
     if name := logged(table):
         return name
@@ -208,14 +208,14 @@ def id_of(record: Any, stem: str, index: int) -> str:
 
 
 class Ids:
-    """The ids in use, stored as hashes. An id whose hash is taken by another id gets a needless `~2`."""
+    """The ids in use, stored as hashes. After a hash collision, an id gets a needless `~2`."""
 
     def __init__(self) -> None:
         self._used = IdSet()
         self._repeats: dict[int, int] = {}
 
     def new(self, name: str) -> str:
-        """Return the name, or the first unused of `name~2`, `name~3`…"""
+        """Return the id `name`, or the first unused of `name~2`, `name~3`…"""
         if self._used.add(name):
             return name
         key = digest_of(name)

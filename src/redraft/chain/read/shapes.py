@@ -1,8 +1,8 @@
-"""Recognise the shape of a published record by its fields, and read it as a chain.
+"""Recognise the shape of a record by the record's fields, and read the record as a chain.
 
-The first of `shapes()` that matches is used; plugins may add shapes. A record's fields become the prompt,
-the steps, and the values `reference` (the gold answer), `rationale`, `tests` and `lang` of `meta`. All other
-fields go to `meta.source`, so that nothing is lost. The readers here are for answers and prompts.
+The first match in `shapes()` is used. Plugins may add shapes. A record's fields become the prompt, the steps,
+and the fields `reference` (the gold answer), `rationale`, `tests` and `lang` of `meta`. All other fields are
+kept in `meta.source`. The readers in this module are for answers and prompts.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ ANSWERS = Format(
         Shape("question", {"question_id", "text"}, lambda f: task(f.text("text"), None)),
     ),
 )
-"""The shapes of model answers, and of their questions."""
+"""The shapes of records with a model's answer, or with a question of a benchmark."""
 
 PROMPTS = Format(order=5, shapes=(Shape("prompt", {"prompt"}, _prompt),))
 """The shape of a record that has a prompt but matches no other shape."""
@@ -119,7 +119,7 @@ PROMPTS = Format(order=5, shapes=(Shape("prompt", {"prompt"}, _prompt),))
 
 @cache
 def shapes() -> tuple[Shape, ...]:
-    """Return the shapes of all plugins of `redraft.formats`, in the order in which they are tried."""
+    """Return the shapes of all plugins of `redraft.formats`, in order of precedence."""
     found = sorted(load_all("redraft.formats", Format).items(), key=lambda item: (item[1].order, item[0]))
     known = plugins("redraft.formats")
     return tuple(
@@ -130,7 +130,7 @@ def shapes() -> tuple[Shape, ...]:
 
 
 def is_chain(record: Mapping[str, Any]) -> bool:
-    """Return whether a record is a chain of redraft's own format."""
+    """Return whether a record is a chain in redraft's format."""
     return "version" in record and "steps" in record
 
 
@@ -141,7 +141,7 @@ def shape_of(record: Mapping[str, Any]) -> Shape | None:
 
 
 def known_shape(record: Mapping[str, Any], where: str) -> Shape:
-    """Return a record's shape. Raise if none matches or if the record is a review."""
+    """Return a record's shape. Raise a RecordError if no shape matches or if the record is a review."""
     if "review_id" in record:
         raise _refused("a review", where)
     if shape := shape_of(record):
@@ -160,7 +160,7 @@ def known_shape(record: Mapping[str, Any], where: str) -> Shape:
 
 
 def read_shape(record: Mapping[str, Any], where: str) -> Chain:
-    """Read a record of a known shape as a chain without an id. Raise if it is no prompt, answer or chain."""
+    """Read a record as a chain without an id. Raise if the record is no prompt, answer or chain."""
     shape = known_shape(record, where)
     if shape.refused:
         raise _refused(shape.refused, where)
@@ -179,14 +179,14 @@ def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
 
 
 def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
-    """Yield each path of an OASST1 tree as the id of its last message and a chain without an id."""
+    """Yield the id of the last message, and a chain without an id, for each path of an OASST1 tree."""
     fields = Fields(dict(record), where)
     for leaf, chain in conversations.every_path(fields):
         yield leaf, _with_source(chain, fields)
 
 
 def names(record: Mapping[str, Any]) -> str:
-    """Return the names of a record's first fields, for errors."""
+    """Return the names of a record's first fields, for error messages."""
     return ", ".join(f"{name!r:.60}" for name in list(record)[:8]) or "none"
 
 

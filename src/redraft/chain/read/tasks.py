@@ -1,7 +1,7 @@
 """Read tasks with a gold answer, such as mathematics and code.
 
-In `meta`, the gold answer becomes `reference`, its derivation `rationale`, and its tests `tests`. Nothing is
-computed or run here.
+The gold answer becomes `meta.reference`, the derivation `meta.rationale`, and the unit tests `meta.tests`. No
+code is run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's calculator annotations: `48
 
 
 def conala(fields: Fields) -> Chain:
-    """Read CoNaLa. The instruction is the rewritten intent or, without one, the intent."""
+    """Read CoNaLa. The instruction is the rewritten intent or, if missing, the intent."""
     intent, rewritten = fields.text("intent"), fields.text_or("rewritten_intent")
     if rewritten:
         fields.rest["intent"] = intent
@@ -25,7 +25,7 @@ def conala(fields: Fields) -> Chain:
 
 
 def aqua(fields: Fields) -> Chain:
-    """Read AQuA-RAT: a question with one option per line. The reference is the letter."""
+    """Read AQuA-RAT: a question with one option per line. The reference is the correct option's letter."""
     options = fields.items("options", str)
     fields.rest["options"] = options
     question = "\n".join([fields.text("question"), *options])
@@ -33,9 +33,9 @@ def aqua(fields: Fields) -> Chain:
 
 
 def question(fields: Fields) -> Chain:
-    """Read a question. In GSM8K, the reference is the number after `####`; in other data, the whole answer.
+    """Read a question. In GSM8K, the reference is the number after `####`.
 
-    In other data, `context` becomes the input, and the reference may be the first of several `answers`.
+    In other data, the reference is the answer or the first of several `answers`, and `context` is the input.
     """
     asked = fields.text("question")
     answer = "" if isinstance(fields.rest.get("answer"), list | Mapping) else fields.text_or("answer")
@@ -60,7 +60,7 @@ _MARK = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<open>\{)|(?P<bare>[^\s{}$\\]+))|\
 def boxed(solution: str) -> str | None:
     r"""Return the content of the last closed `\boxed{…}` or `\fbox{…}`, or of `\boxed x` without braces.
 
-    Braces may nest; escaped braces do not count. The time is linear, even with many unclosed boxes.
+    Braces may nest. Escaped braces are ignored. The time is linear, even with many unclosed boxes.
     """
     begun: list[int | None] = []
     found = (-1, "")
@@ -77,7 +77,7 @@ def boxed(solution: str) -> str | None:
 
 
 def mbpp(fields: Fields) -> Chain:
-    """Read MBPP. `tests` has its setup code, its assertions, and its harder assertions (`challenge`)."""
+    """Read MBPP. `meta.tests` has the setup code, the assertions, and harder assertions (`challenge`)."""
     asked = fields.text("text" if "text" in fields.rest else "prompt")
     tests = {
         "setup": fields.text_or("test_setup_code"),
@@ -88,7 +88,7 @@ def mbpp(fields: Fields) -> Chain:
 
 
 def human_eval(fields: Fields) -> Chain:
-    """Read HumanEval: the prompt is the beginning of a function, which the function `check` tests."""
+    """Read HumanEval. The prompt is the beginning of a function. The tests call the function `check`."""
     asked, name, test = fields.text("prompt"), fields.rest["entry_point"], fields.rest["test"]
     tests = None
     if isinstance(name, str) and name.isidentifier() and isinstance(test, str) and "def check(" in test:
@@ -103,7 +103,7 @@ _IN_PYTHON = ("3", "python3")  # names of Python 3 among CodeContests' languages
 def code_contests(fields: Fields) -> Chain:
     """Read CodeContests. The reference is a correct solution, preferably in Python 3.
 
-    The tests and all solutions are kept in `source`.
+    The tests and all solutions are kept in `meta.source`.
     """
     whole, codes, best = fields.rest.get("solutions"), [], None
     if whole is not None:
@@ -125,7 +125,7 @@ _MOST_INDENT = 100
 def repair(fields: Fields) -> Chain:
     """Read DrRepair: a program with one broken line, and the compiler's message.
 
-    Records seem to number lines from 0: the message then names the broken line in 767 of 1,000 of them.
+    Line numbers are assumed to start at 0. The message then names the broken line in 767 of 1,000 records.
     """
     broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
     width = len(str(len(broken)))
@@ -152,7 +152,7 @@ def _program(fields: Fields, name: str) -> list[str]:
 
 
 def instances(fields: Fields) -> Chain:
-    """Read a Self-Instruct record. The first instance is used; if there are more, `source` keeps all."""
+    """Read the first instance of a Self-Instruct record. If there are several, `meta.source` keeps all."""
     if not (found := fields.items("instances")):
         return task(fields.text("instruction"), None)
     first = fields.nested("instances.0", found[0])
@@ -162,14 +162,14 @@ def instances(fields: Fields) -> Chain:
 
 
 def alpaca(fields: Fields) -> Chain:
-    """Read Alpaca's format, or Dolly's, which calls input and output `context` and `response`."""
+    """Read the format of Alpaca, or of Dolly (`context` and `response` instead of `input` and `output`)."""
     asked, extra = fields.text("instruction"), fields.text_or("input") or _text_in(fields, "context")
     empty = "" if isinstance(fields.rest.get("output"), str) else None  # an empty cell of a table
     return task(asked, fields.text_or("output") or one_of(fields, "response") or empty, extra)
 
 
 def with_system(fields: Fields) -> Chain:
-    """Read OpenOrca: a system message, a question, and the response as its gold answer."""
+    """Read OpenOrca: a system message, a question, and the response as the gold answer."""
     system, asked = fields.text_or("system_prompt"), fields.text("question")
     turns = [("system", system)] * bool(system.strip()) + [("user", asked)]
     prompt = conversations.asked([{"role": role, "content": text} for role, text in turns])
@@ -177,7 +177,7 @@ def with_system(fields: Fields) -> Chain:
 
 
 def completion(fields: Fields) -> Chain:
-    """Read a prompt and its completion, as texts or lists of messages. Raise if KTO's `label` is false."""
+    """Read a prompt and a completion, as texts or lists of messages. Raise if KTO's `label` is false."""
     if str(fields.rest.get("label")).lower() == "false":
         fields.fail("label", "is false: the completion was rejected. `redraft data import` drops the record")
     if isinstance(fields.rest["prompt"], list):
@@ -187,9 +187,9 @@ def completion(fields: Fields) -> Chain:
 
 
 def one_of(fields: Fields, *names: str) -> str | None:
-    """Return the gold answer in the first field that contains one: a text, or the first text of a list.
+    """Return the first gold answer in the fields `names`: a text, or the first text of a list.
 
-    The field may also be an object with `text` (SQuAD) or `value` (TriviaQA). `source` then keeps it.
+    A field may also be an object with `text` (SQuAD) or `value` (TriviaQA). `meta.source` keeps the object.
     """
     for name in names:
         given = value = fields.rest.get(name)

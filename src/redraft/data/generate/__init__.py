@@ -9,6 +9,6 @@ USUAL = {
     "feedback_tokens": 256,
     "max_revisions": 4,
 }
-"""SelFee's settings, except `feedback_tokens`: 128, as in SelFee, would cut off one verdict in ten."""
+"""SelFee's settings, except `feedback_tokens`. SelFee's limit of 128 would cut off one verdict in ten."""
 
 ACCEPT_SCORE = 9.0  # SelFee's value, and the default if the critic is asked for a score.

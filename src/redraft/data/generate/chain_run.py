@@ -34,7 +34,7 @@ class ChainRun(AnswerRun):
 
     @classmethod
     def of(cls, settings: Settings, source: str | Path, output: str | Path) -> Self:
-        """Return the run that these options describe, or raise `UsageError`."""
+        """Return a run with the given settings, or raise a UsageError."""
         values = settings.values
         making = ChainMaking.of(values.explicit, run_code=values.run_code)
         if not making.verify and wording_of(values.prompts).scores and values.accept_score is None:
@@ -50,18 +50,18 @@ class ChainRun(AnswerRun):
         return cls(settings, path_of(source), plan, limit=values.limit, making=making)
 
     def prepare(self) -> None:
-        """Warn if the first record contains checks, which are not used."""
+        """Warn that checks in the records are not used, if the first record contains checks."""
         super().prepare()
         first = next(self.records(), None)
         if first is not None and "checks" in meta_of(first, "source"):
             self.plan.say("The `checks` of the records are not used. To check all answers: --check.")
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the options that a record sets for its chain."""
+        """Return the options of a chain that come from the record."""
         return self.making.options(record)
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
-        """Clean up a chain, and mark the leaks and refusals in it."""
+        """Clean up a chain, and record leaks and refusals in `meta`."""
         return self.making.finished(chain, record)
 
     def end(self) -> None:
@@ -70,7 +70,7 @@ class ChainRun(AnswerRun):
             self.plan.say(remark(sources))
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return a summary row with the cost of all runs, if there were several."""
+        """Return a summary row with the total cost, if there were several runs."""
         paid = RunFile(self.plan.out).paid()
         return [("paid", paid)] if paid else []
 
@@ -78,7 +78,7 @@ class ChainRun(AnswerRun):
 def generate_chains(source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]) -> FileResult:
     """Make feedback chains with a teacher. Same as `redraft generate chains`, with the same files.
 
-    If a run stops, the same call or command resumes it. The function works in notebooks too.
+    The same call or command resumes an unfinished run. The function works in notebooks too.
 
     Args:
         source: A file of records, of any known shape.
@@ -89,8 +89,8 @@ def generate_chains(source: str | Path, output: str | Path, **options: Unpack[Ch
         UsageError: An option is unknown, or two options contradict each other.
         RecordError: The records cannot be read, or lack a field that an option needs.
         OutputError: `output` cannot be written, is in use, or was made with other settings.
-        EngineError, CheckError: The run failed. Chains made until then are in `output`.
-        KeyboardInterrupt: Ctrl-C ended the run. Chains made until then are in `output`.
+        EngineError, CheckError: The run failed. Finished chains are in `output`.
+        KeyboardInterrupt: Ctrl-C ended the run. Finished chains are in `output`.
     """
     return _run_of(source, output, options).run()
 

@@ -1,8 +1,8 @@
-"""Set the options of feedback chains from their records, and clean up the finished chains.
+"""Set the options of a feedback chain from a record, and clean up finished chains.
 
-`revise` makes the chain itself. SelFee's three methods are combinations of two settings: `gold` shows the
-critic the record's gold answer, and `first` takes the first answer from the record. `verify` replaces the
-teacher's opinion with a check that knows the gold answer.
+`revise` makes the chain. SelFee's three methods are combinations of two settings. `gold` shows the critic the
+record's gold answer. `first` takes the first answer from the record. With `verify`, a check that knows the
+gold answer decides the verdicts, and no teacher is asked for an opinion.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from redraft.jobs.licences import MOST_ORIGINS, Source, origin_of, rest_of
 from redraft.revision.words import Summary
 
 Verify = Literal["number", "code"]
-"""The check that gives verdicts: the answer's last number is the gold one, or the unit tests pass."""
+"""The check that decides the verdicts: the last number equals the gold number, or the unit tests pass."""
 
 _KEY = "generated"  # the field of `meta` for the marks that `generate chains` puts on a chain
 
@@ -63,7 +63,7 @@ class ChainCounts(Summary):
         self.sources.add(source if known else Source("data", "other data", rest_of(source.licence)))
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the lines of the summary, each a name and a text."""
+        """Return the lines of the summary, as pairs of a name and a text."""
         parts = [("answer", "best answer"), ("feedback", "feedback")]
         where = ", ".join(counted(self.refusals[part], name) for part, name in parts if self.refusals[part])
         quotes = f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
@@ -91,7 +91,7 @@ class ChainMaking:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
-        """Return the settings that the flags in `values` describe, or raise `UsageError`."""
+        """Return the settings given by the flags in `values`, or raise a UsageError."""
         asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
         asking["--accept-score"] = values.get("accept_score") is not None
         asking["--mode prompted"] = values.get("mode") == "prompted"
@@ -110,7 +110,7 @@ class ChainMaking:
 
     @property
     def stand_ins(self) -> dict[str, Any]:
-        """Placeholders for the options that each record gives."""
+        """Placeholders for the options whose values come from each record."""
         found: dict[str, Any] = {"gold": "?"} if self.gold else {}
         if self.first:
             found["given"] = "?"
@@ -148,7 +148,7 @@ class ChainMaking:
         raise RecordError(f"{record.id}: there is no {what} for {flag}.", hint=hint)
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
-        """Clean up a chain, and record the changes, leaks and refusals in its `meta`."""
+        """Clean up a chain, and record the changes, leaks and refusals in the chain's `meta`."""
         for step in chain.steps:  # `filtered` may refer to the criticism of the step
             if step.finish == "filtered" and (step.feedback is None or step.feedback.by == "checks"):
                 raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
@@ -201,16 +201,16 @@ _REMARK = re.compile(
     rf"|\bhere(?:'s| is| are) (?:the|my|a|an) (?:\w+ )?(?:{_CHANGED}|new)\b",
     re.IGNORECASE,
 )
-"""Matches talk about the revision, but not "The corrected answer is 42." or "The changes of the tide"."""
+"""Matches remarks about the revision, but not "The corrected answer is 42." or "The changes of the tide"."""
 
 _LONGEST = 500
-"""Most characters of a remark. A longer text, such as a model's loop, would take quadratic time."""
+"""The maximum length of a remark. Matching a longer text would take quadratic time."""
 
 _CONTENT = re.compile(r":\s*\S")
 
 
 def without_apologies(text: str) -> str:
-    """Return an answer without its first sentence, if that is only an apology."""
+    """Return an answer without a first sentence that only apologises."""
     found = _START.match(text)
     removed = found and _APOLOGY.match(found[1]) and not _SAYS_MORE.search(found[1])
     return text[found.end() :] if found and removed else text

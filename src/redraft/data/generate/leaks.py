@@ -1,8 +1,8 @@
-"""Find feedback and revisions that give away a gold answer by quoting it.
+"""Find feedback and revisions that give away a gold answer in a quotation.
 
-A critic that sees the gold answer may copy it into its feedback, and the writer may copy it from there. A
-model trained on such chains learns to wait for the answer. Paraphrases are not found, only quotations of a
-whole gold text or of 30 characters of a longer one. Text that is also in the prompt does not count.
+A critic that sees the gold answer may quote the answer, and the writer may copy the quotation. A model
+trained on such chains learns to wait for the answer. Paraphrases are not found, only quotations of a whole
+gold text, or of 30 characters of a longer gold text. Text that is also in the prompt is ignored.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ PART = 30
 
 
 class Marked(NamedTuple):
-    """A marked text of a chain: the answer or the feedback of a step."""
+    """The position of a text in a chain: the answer or the feedback of a step."""
 
     step: int
     part: Literal["feedback", "answer"]
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield feedback that quotes gold text missing from its answer, and later answers with the quote."""
+    """Yield feedback with gold text that the judged answer lacks, and later answers with the same text."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= _LEAST)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()
@@ -50,7 +50,7 @@ def _quoted(quotes: set[str], text: str) -> set[str]:
 
 
 def refusals(chain: Chain) -> Iterator[Marked]:
-    """Yield the refusals that a model would learn: in the best answer, and in feedback of a model."""
+    """Yield the refusals that a model would learn: in the best answer, and in a model's feedback."""
     for index, step in enumerate(chain.steps):
         if index == chain.best and is_refusal(step.answer):
             yield Marked(index, "answer")

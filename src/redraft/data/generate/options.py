@@ -14,7 +14,7 @@ TEACHER = "Teacher"
 
 
 class ChainFlags(options.Flags):
-    """The options of `generate chains` that its recipes may set."""
+    """The options of `generate chains` that a recipe may set."""
 
     gold: bool = option(
         "show the critic the record's gold answer, which the writer never sees", TEACHER, default=False
@@ -80,7 +80,7 @@ class TaskOptions(options.ServerOptions, options.MachineOptions):
 
 
 class TaskFlags(options.ModelOption, TaskOptions):
-    """The options of `generate instructions` that its recipes may set."""
+    """The options of `generate instructions` that a recipe may set."""
 
 
 class InstructionOptions(RunOptions, TaskFlags):

@@ -1,6 +1,6 @@
 """Make the tasks of one request, by Alpaca's or Self-Instruct's method.
 
-Each reply of the teacher is stored before it is used, so that it is paid for only once.
+Each reply of the teacher is stored before use, so no reply is paid for twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from redraft.jobs.journal import Journal
 
 
 class LimitReached(Exception):
-    """Raised instead of a call if a limit is reached, or an error has ended the run."""
+    """Raised instead of calling the teacher if a limit is reached, or if an error has ended the run."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Reply:
 
 @dataclass
 class Teacher:
-    """An engine, and the settings that its calls share."""
+    """An engine, and the settings of all calls to the engine."""
 
     engine: Engine
     identity: Any  # JSON values that identify the model
@@ -60,10 +60,10 @@ class Teacher:
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> _Reply:
         """Return the teacher's reply to a text. The reply is empty if the model writes nothing.
 
-        `scope` is the id of a request. In two scopes, equal texts get separate replies and seeds.
+        `scope` is the id of a request. Equal texts in different scopes get separate replies and seeds.
 
         Raises:
-            LimitReached: A limit of the run is reached, or an error has ended it.
+            LimitReached: A limit of the run is reached, or an error has ended the run.
         """
         seed = derived_seed(sampling.seed or 0, f"{scope}: {text}")
         async with self.slots:
@@ -105,26 +105,26 @@ class Teacher:
 
 
 DRY = 25
-"""After this many requests in a row without a new task, none is sent. At 17 tasks each, that is 425 tasks."""
+"""The run ends after this many requests in a row without a new task. At 17 tasks each, that is 425 tasks."""
 
 _KIND_TOKENS = 16  # maximum tokens of a yes-or-no reply
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request, identified by its number from 0."""
+    """A request, identified by a number from 0."""
 
     number: int
 
     @property
     def id(self) -> str:
-        """The request's id in the ledger, which is also the scope of its replies in the journal."""
+        """The request's id in the ledger, and the scope of the request's replies in the journal."""
         return str(self.number)
 
 
 @dataclass
 class Made:
-    """The results of a request so far: kept tasks with their origins, records of rejects, and refusals."""
+    """The results of a request so far: kept tasks with origins, records of rejected tasks, and refusals."""
 
     kept: list[tuple[Task, Origin]] = field(default_factory=list)
     rejects: list[dict[str, Any]] = field(default_factory=list)
@@ -133,7 +133,7 @@ class Made:
     def reject(
         self, task: Task, origin: Origin, fault: Fault, nearest: str | None = None, *, claimed: bool = False
     ) -> None:
-        """Add a reject. If `claimed`, its instruction stays in the pool: later instructions must differ."""
+        """Add a rejected task. If `claimed`, later instructions must differ from the task's instruction."""
         about = {"id": origin.id, "request": origin.request, "number": origin.number}
         near = {} if nearest is None else {"nearest": nearest}
         more = {"claimed": True} if claimed else {}
@@ -142,7 +142,7 @@ class Made:
 
 @dataclass
 class Flow:
-    """The work on the requests of a run, and their shared state."""
+    """The processing of a run's requests, and the state that the requests share."""
 
     way: Way
     wanted: Wanted
@@ -157,13 +157,13 @@ class Flow:
 
     @property
     def dry(self) -> bool:
-        """Whether the last `DRY` requests, failed ones included, added no task."""
+        """Whether the last `DRY` requests, including failed requests, added no task."""
         return self.commits.next - 1 - self.pool.last >= DRY
 
     async def work(self, request: Request) -> list[str] | None:
-        """Return a request's tasks as lines.
+        """Return the tasks of a request as lines of JSON.
 
-        Return None to leave the request to a later run: there are enough tasks, or a limit is reached.
+        Return None if there are enough tasks or a limit is reached. A later run then makes the request.
         """
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False
@@ -249,7 +249,7 @@ class Flow:
         return self._commit(request, reply, made)
 
     def _shown(self, request: Request) -> list[str]:
-        """Return the examples to show. A resumed request shows the same ones, because its reply is stored."""
+        """Return the examples to show. A resumed request shows the examples of the first try."""
         unfinished = self.teacher.session.unfinished
         before = unfinished.get(request.id)
         if isinstance(before, list) and all(isinstance(text, str) for text in before):

@@ -1,7 +1,7 @@
-"""Keep the pool of seed and generated instructions. A new instruction must differ from all of them.
+"""Keep the pool of seed and generated instructions. A new instruction must differ from the whole pool.
 
-A request shows seeds, and tasks from requests at least `LAG` before it. Requests are judged in the order of
-their numbers (`Turns`). So the same replies give the same output, at any parallelism and after any stop.
+A request shows seeds, and tasks of requests at least `LAG` earlier. Replies are judged in the order of the
+request numbers (`Turns`). So the same replies give the same output, at any parallelism and after any stop.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from redraft.jobs.files import replacing
 from redraft.jobs.lines import LineFile, own_lines
 
 LAG = 32
-"""A request shows tasks only from requests at least 32 earlier, so 32 requests can run at once."""
+"""A request shows only tasks of requests at least 32 earlier, so 32 requests can run at once."""
 
 
 class TaskPool:
     """The seeds and the generated instructions. `wanted` is the number of instructions to generate.
 
-    An instruction is not new if its ROUGE-L F with another is above `similar`.
+    An instruction is new if the ROUGE-L F with every instruction of the pool is at most `similar`.
     """
 
     def __init__(self, seeds: Sequence[Task], wanted: int, similar: float) -> None:
@@ -43,33 +43,33 @@ class TaskPool:
 
     @property
     def missing(self) -> int:
-        """The number of instructions that are still to be generated."""
+        """The number of instructions still to generate."""
         return max(self.wanted - self.kept, 0)
 
     @property
     def last(self) -> int:
-        """The number of the last request with a kept instruction; -1 if there is none."""
+        """The number of the last request with a kept instruction, or -1."""
         return self._made[-1][0] if self._made else -1
 
     def add(self, instruction: str) -> None:
-        """Add an instruction without comparing it."""
+        """Add an instruction without a comparison."""
         self._near.add(instruction)
         self._texts.append(instruction)
 
     def claim(self, instruction: str) -> tuple[Fault, str] | None:
-        """Add an instruction if it is new. Otherwise return the fault and the most similar instruction."""
+        """Add an instruction. If similar instructions exist, return a fault and the most similar instead."""
         if (near := self._near.nearest(instruction)) is None:
             self.add(instruction)
             return None
         return Fault("similar", f"ROUGE-L with another one: {near.score:.2f}"), self._texts[near.place]
 
     def keep(self, request: int, number: int, instruction: str) -> None:
-        """Record that an instruction is kept. `number` is its position in the reply to `request`."""
+        """Record that an instruction is kept. `number` is the position in the reply to `request`."""
         insort(self._made, (request, number, instruction))
         self.kept += 1
 
     def made_before(self, request: int, most: int, rng: Random) -> list[str]:
-        """Draw up to `most` kept instructions from requests at least `LAG` before this one."""
+        """Draw up to `most` kept instructions of requests at least `LAG` before `request`."""
         ready = bisect_left(self._made, (request - LAG + 1,))
         return [self._made[i][2] for i in rng.sample(range(ready), min(most, ready))]
 
@@ -80,7 +80,7 @@ def drawn(tasks: Sequence[Task], most: int, rng: Random) -> list[Task]:
 
 
 class Turns:
-    """Let numbered requests take turns in order. `next` is the lowest number whose request is not over.
+    """Let numbered requests take turns in order. `next` is the lowest number of an unfinished request.
 
     `before` contains the numbers, as strings, of requests that earlier runs finished.
     """
@@ -91,7 +91,7 @@ class Turns:
         self._advance()
 
     async def wait(self, number: int) -> bool:
-        """Wait until all earlier requests are over. Return False if one of them is left to a later run."""
+        """Wait for all earlier requests. Return False if an earlier request is left to a later run."""
         while self.next < number <= self._end:
             await self._moved.wait()
         return number <= self._end
@@ -102,12 +102,12 @@ class Turns:
         return self._end < inf
 
     def passed(self, number: int) -> None:
-        """Mark a request as over, whether it succeeded or failed. A second call does nothing."""
+        """Mark a request as over, after success or failure. A second call does nothing."""
         self._over.add(number)
         self._advance()
 
     def ended(self, number: int) -> None:
-        """Leave a request, and all later ones, to a later run."""
+        """Leave a request and all later requests to a later run."""
         self._end = min(self._end, number)
         self._advance()
 
@@ -120,9 +120,9 @@ class Turns:
 
 
 class Rejects(AbstractContextManager["Rejects"]):
-    """The rejects of an output that this process has locked, in `OUT.rejected.jsonl`.
+    """The rejected tasks of an output that this process has locked, in `OUT.rejected.jsonl`.
 
-    Unless `complete`, rejects of requests missing from `done` are removed, because these requests run again.
+    Unless `complete`, rejects of requests that are not in `done` are removed, because the requests run again.
 
     Raises:
         OutputError: The file cannot be written, or contains other records.
@@ -151,7 +151,7 @@ class Rejects(AbstractContextManager["Rejects"]):
             self.claimed.append((record["request"], record["number"], record["record"]["instruction"]))
 
     def add(self, *records: dict[str, Any]) -> None:
-        """Count and write the rejects of a request."""
+        """Count and write the rejected tasks of a request."""
         if not records:
             return
         if self._lines is None:

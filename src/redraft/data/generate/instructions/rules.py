@@ -1,14 +1,14 @@
 """Parse a teacher's replies, and reject unsuitable tasks by named rules. Rejects are counted by rule.
 
-Alpaca's rules are `short`, `long`, `blocked`, `program`, `start`, `similar` and `cut`; Self-Instruct's are
-`same`, `colon` and `conflict`. The other rules catch faults of chat models: refusals, loops, format markers.
-The first rule that finds a fault rejects the task. Whether an answer is right is not judged.
+Alpaca's rules are `short`, `long`, `blocked`, `program`, `start`, `similar` and `cut`. Self-Instruct's rules
+are `same`, `colon` and `conflict`. The other rules catch faults of chat models: refusals, loops, format
+markers. The first rule that finds a fault rejects the task. Whether an answer is right is not judged.
 
 Replies are labelled blocks, such as `Instruction: … Input: … Output: …`, or numbered lists. A label counts
-only in its order and at the start of a line: after `Output:`, a line `Input:` is text of the output. If the
-heading of the first block has a number, other blocks need one too, because an output may contain an
+only in order and at the start of a line: after `Output:`, a line `Input:` is text of the output. If the
+heading of the first block has a number, all blocks need a number, because an output may contain an
 instruction. Numbers, Markdown and lines around labels, and fences around replies, are removed. The patterns
-are possessive: otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
+are possessive, because backtracking over a line of ten thousand spaces or dashes would take hours.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Fault(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A task in a reply, and its fault, if any."""
+    """A task in a reply, with a fault if a rule rejects the task."""
 
     task: Task
     fault: Fault | None = None
@@ -58,7 +58,7 @@ def repeats(text: str) -> str:
 
 
 def fault_of_reply(text: str, *, cut: bool) -> Fault:
-    """Return the fault of a reply that contains no task. `cut` means that the token limit ended it."""
+    """Return the fault of a reply that contains no task. `cut` means that the token limit ended the reply."""
     if not text.strip():
         return Fault("empty", "the reply is empty")
     if is_refusal(text):
@@ -116,9 +116,9 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
 
 
 def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:
-    """Return the instances of one instruction, each with its fault.
+    """Return the instances of one instruction, each with a fault or None.
 
-    An instance is also faulty if its input has several outputs, or if it repeats an earlier instance.
+    Several outputs for one input, and repeated instances, are faults too.
     """
     outputs: dict[str, set[str]] = {}
     for task in tasks:
@@ -153,7 +153,7 @@ _Block = dict[str, str]  # the texts of a block by label, without missing labels
 
 
 def read_blocks(text: str, labels: Sequence[str]) -> list[_Block]:
-    """Return the blocks of a reply. `labels` are in lower case, and the first of them begins a block.
+    """Return the blocks of a reply. `labels` are in lower case. The first label begins a block.
 
     Text before the first label is left out.
     """
@@ -210,7 +210,7 @@ def _end(lines: list[str], *, fenced: bool) -> int:
 
 
 def input_of(text: str) -> str:
-    """Return the text of an input, or "" if the text only says that there is none, such as `N/A`."""
+    """Return the text of an input, or "" if the text means that there is no input, such as `N/A`."""
     return "" if len(text) < 40 and _NO_INPUT.fullmatch(text) else text
 
 
@@ -227,7 +227,7 @@ def read_tasks(reply: str, *, cut: bool) -> list[Found]:
 
 
 def read_instructions(reply: str, *, cut: bool) -> list[Found]:
-    """Return the numbered instructions of a reply. If the reply was cut, the last has the fault `cut`."""
+    """Return the numbered instructions of a reply. A cut reply's last instruction has the fault `cut`."""
     texts: list[list[str]] = []
     fenced = False
     for line in reply.splitlines():
@@ -246,7 +246,7 @@ def read_instructions(reply: str, *, cut: bool) -> list[Found]:
 
 
 def read_kind(reply: str) -> bool | None:
-    """Return whether the first "yes" or "no" of a reply is a yes; None if the reply has neither."""
+    """Return whether "yes" comes before "no" in a reply, or None if the reply has neither word."""
     found = _YES_OR_NO.search(reply)
     return found[1].lower() == "yes" if found else None
 

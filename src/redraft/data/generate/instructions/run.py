@@ -1,6 +1,6 @@
-"""Generate instructions into a file. A later run adds instructions that differ from the earlier ones.
+"""Generate instructions into a file. A later run adds new instructions.
 
-The files beside the output contain the paid replies, the rejects, the ids of finished requests, and the
+Files named after the output contain the replies, the rejects, the ids of finished requests, and the
 provenance. `jobs.harness` runs the requests.
 """
 
@@ -40,16 +40,16 @@ OF_THE_RESULT = (
     *("way", "language", "topic", "similar"),
     *("temperature", "top_p", "max_tokens", "seed", "model"),
 )
-"""Options that affect the results. `count` is not one of them: a larger count continues the output."""
+"""Options that affect the results. `count` is missing, because a larger count continues the output."""
 
 _SAMPLED: dict[str, dict[str, Any]] = {
     "alpaca": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 3072},
     "self-instruct": {"temperature": 0.7, "top_p": 0.5, "max_tokens": 1024},
 }
-"""The original scripts' sampling, except Self-Instruct's token limit: five instances fit in 1,024 tokens."""
+"""The original scripts' sampling. Only Self-Instruct's token limit differs, to fit five instances."""
 
 _PRESENCE_PENALTY = 2.0
-"""Self-Instruct's penalty for new instructions. It is left out for engines that accept no extra fields."""
+"""Self-Instruct's penalty for new instructions, left out if an engine accepts no extra fields."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Generated:
 
     @property
     def exit_status(self) -> int:
-        """The job's exit status; 3 if the job succeeded, but the teacher ran out of new instructions."""
+        """The job's exit status, or 3 if the job succeeded but the teacher ran out of new instructions."""
         return self.job.exit_status or (3 if self.dry else 0)
 
     def __str__(self) -> str:
@@ -94,19 +94,19 @@ def generate_instructions(
 ) -> Generated:
     """Generate instructions with inputs and outputs, from seeds and the tasks already in `output`.
 
-    Same as `redraft generate instructions`, with the same files, so either can resume the other's run. The
+    Same as `redraft generate instructions`, with the same files, so that the command can resume the run. The
     function works in notebooks too.
 
     Args:
-        output: The file of tasks. If it exists, the run continues it.
-        model: The teacher, as a model reference or an open engine, which is not closed.
+        output: The file of tasks. The run continues an existing file.
+        model: The teacher, as a model reference or an open engine, which stays open.
         **options: As listed below; all are optional.
 
     Raises:
         UsageError: An option or the seeds are wrong.
         OutputError: `output` cannot be written, is in use, or was made with other settings.
-        EngineError: The model or its server failed. Replies that were paid for are in the journal.
-        KeyboardInterrupt: Ctrl-C ended the run. Tasks made until then are in `output`.
+        EngineError: The model or the server failed. Finished replies are in the journal.
+        KeyboardInterrupt: Ctrl-C ended the run. Finished tasks are in `output`.
     """
     return _run_of(output, model, options).run()
 
@@ -140,7 +140,7 @@ class InstructionRun:
 
     @classmethod
     def of(cls, settings: Settings, output: str | Path) -> Self:
-        """Return the run that these `InstructionOptions` describe."""
+        """Return a run with the given settings."""
         usual = {"model": "default", **_SAMPLED[settings.values.way]}
         lacking = {name: value for name, value in usual.items() if getattr(settings.values, name) is None}
         settings = settings.over(**lacking)
@@ -153,7 +153,7 @@ class InstructionRun:
         return values
 
     def run(self) -> Generated:
-        """Generate until there are enough instructions. In the main thread, signals end the run."""
+        """Generate instructions until there are enough. In the main thread, signals end the run."""
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> Generated:

@@ -1,7 +1,7 @@
 """Read seeds, and write tasks. A task is an instruction, an optional input, and an output.
 
-Seeds are read from a file of any known shape. We wrote the shipped seeds, for tests and first runs.
-A kept task is written as a chain with one step, so that every command of `redraft data` reads it.
+Seeds are read from a file of any known shape. We wrote the shipped seeds, for tests and first runs. A kept
+task becomes a chain with one step, which every command of `redraft data` can read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GENERATED = "generated"  # the field of a chain's `meta` that says how a task wa
 
 @dataclass(frozen=True)
 class Task:
-    """An instruction with its input and output."""
+    """An instruction with an input and an output."""
 
     instruction: str
     input: str = ""
@@ -50,7 +50,7 @@ class Origin:
 
     @property
     def id(self) -> str:
-        """The task's id, unique in its file."""
+        """The id of the task, unique in the output file."""
         more = f"-{self.instance}" if self.instance > 1 else ""
         return f"{self.way}/{self.request}-{self.number}{more}"
 
@@ -64,9 +64,9 @@ def to_chain(
     *,
     is_last: bool = False,
 ) -> Chain:
-    """Return the chain record of a kept task. `seeds` becomes the record's `meta.origin`, with the licence.
+    """Return a kept task as a chain. `seeds` becomes `meta.origin`, which contains the licence.
 
-    `is_last` marks a request's last task, by which a later run recognises that the request is done.
+    `is_last` marks the last task of a request. A later run then knows that the request is finished.
     """
     about = asdict(origin) | {"is_last": is_last}
     if task.is_classification is not None:
@@ -84,7 +84,7 @@ def to_chain(
 
 
 def generated_in(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record's `meta.generated`, which names the request that generated its task."""
+    """Return a record's `meta.generated`, which names the request that generated the task."""
     meta = record.get("meta")
     about = meta.get(GENERATED) if isinstance(meta, dict) else None
     wanted = {"request": int, "number": int, "is_last": bool}
@@ -106,7 +106,7 @@ class Seeds:
 
 
 def read_seeds(path: Path | None) -> Seeds:
-    """Return the tasks of a file, or the shipped ones, without repeated instructions.
+    """Return the tasks of a file, or the shipped tasks, without repeated instructions.
 
     Raises:
         RecordError: The file cannot be read, or a seed has no instruction.

@@ -1,7 +1,7 @@
-"""Write the requests to the teacher, for both methods. The wording is ours; the requirements are Alpaca's.
+"""Write the requests to the teacher, for both methods, with Alpaca's requirements in our words.
 
 The provenance of an output contains a digest of the wording. After a change of the wording, replies in the
-journal are not used again, because their keys contain the whole request.
+journal are not used again, because the keys of replies contain the whole request.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from redraft.chain.documents import yaml_of
 from redraft.data.generate.instructions.tasks import Task
 
 SHOWN, _LAST = 3, 20
-"""Seeds in a request for tasks, and the number of its last task (Alpaca's `generate_instruction.py`)."""
+"""Seeds in a request for tasks, and the last task's number (Alpaca's `generate_instruction.py`)."""
 
 NEW_TASKS = _LAST - SHOWN  # most new tasks of a reply
 
 SEEDS_SHOWN, MADE_SHOWN, NEW = 6, 2, 8
-"""Numbers of seeds, of earlier, and of new instructions in a request (Self-Instruct, section 2.2)."""
+"""Seeds, generated examples, and new instructions per request (Self-Instruct, section 2.2)."""
 
 KINDS_SHOWN, INSTANCES_SHOWN = 20, 2  # examples in the requests for a kind and for instances
 
 INSTANCES = 5  # most instances of an instruction
 
 LEAST_WORDS, MOST_WORDS = 4, 150
-"""Alpaca drops instructions of 3 words or fewer, and of over 150 (`generate_instruction.py`)."""
+"""Alpaca drops instructions with fewer than 4 or more than 150 words (`generate_instruction.py`)."""
 
 AFTER_TASKS = (f"\nTask {_LAST + 1}", f"\n{_LAST + 1}. Instruction")
 AFTER_INSTANCES = (f"\nExample {INSTANCES + 1}", "\nInstruction:")
-"""Stop strings: texts with which a teacher would begin more tasks or examples than requested."""
+"""Stop strings that begin more tasks or examples than requested."""
 
 NO_INPUT = "<noinput>"  # stands for an empty input in requests and replies, as in Alpaca
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The language and the topic that tasks should have. An empty topic allows any."""
+    """The language and the topic that tasks should have. An empty topic allows any topic."""
 
     language: str
     topic: str = ""
@@ -61,7 +61,7 @@ _REQUESTS = ("tasks", "instructions", "kind", "input_first", "output_first")
 
 
 def digest() -> str:
-    """Return the SHA-256 of all wordings."""
+    """Return the SHA-256 of the texts of all requests."""
     return hashlib.sha256("\0".join([*map(_TEXTS.__getitem__, _REQUESTS), *_VARIETY]).encode()).hexdigest()
 
 
@@ -98,7 +98,7 @@ def ask_kind(instruction: str, examples: Sequence[Task]) -> str:
 def ask_instances(task: Task, examples: Sequence[Task], wanted: Wanted) -> str:
     """Return the request for instances of an instruction: inputs with outputs.
 
-    For a classification, labels come first: otherwise a teacher invents inputs for only one label.
+    For a classification, labels come first. Otherwise, a teacher invents inputs for only one label.
     """
     name, shown = ("output_first", _labelled) if task.is_classification else ("input_first", _solved)
     return str(_TEXTS[name]).format(
