@@ -69,7 +69,7 @@ def test_what_somebody_else_made_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"it contains notes.txt, which redraft did not make"):
         make(tmp_path / "out", force=True)
-    no_file(tmp_path, "is a folder, but the output is a file")
+    no_file(tmp_path, "is a folder, but the output must be a file")
     with pytest.raises(OutputError, match="cannot be written: File exists"):
         make(tmp_path / "mine" / "thesis.txt" / "out")
     kept = [(tmp_path / "mine" / "thesis.txt").read_text(), (tmp_path / "out" / "notes.txt").read_text()]

@@ -441,7 +441,7 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return the index after the first of three equal phrases at the end of a text, or None."""
+    """Return where the first of three equal phrases at the end of a text ends, or None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 

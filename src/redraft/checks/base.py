@@ -47,7 +47,7 @@ class Outcome:
     Attributes:
         score: 0 to 1, to rank answers. A passed answer scores 1, unless the check grades, as `judge` does.
         message: What is wrong, where, and by how much. If the answer passes: a finding such as `12 words`.
-        places: The faults as (begin, end) or JSON pointers; empty if the place of any fault is unknown.
+        places: The faults as (begin, end) or JSON pointers; empty if the place of some fault is unknown.
     """
 
     passed: bool

@@ -106,7 +106,7 @@ def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
 
 
 def may_ask_judge(check: str) -> bool:
-    """Return whether a check as text, such as `judge:RUBRIC`, may ask a judge model."""
+    """Return whether a check, given as text such as `judge:RUBRIC`, may ask a judge model."""
     known = plugins("redraft.checks")
     for name in known.keys() & set(re.findall(r"[\w-]+", check)):
         with suppress(RedraftError):  # a kind that does not load asks no judge

@@ -44,7 +44,7 @@ Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
 
 
 class GivenUp(Exception):
-    """A validation was stopped. `reason` is a clause, and `hint` says how to change the schema."""
+    """Raised if validation is stopped. `reason` says why, and `hint` says how to change the schema."""
 
     def __init__(self, reason: str, hint: str) -> None:
         super().__init__(reason)

@@ -74,6 +74,6 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
         message = f"a vote compares two files of answers, not {len(answers)}."
         raise UsageError(message, hint="Name two files: A B")
     if "-" in map(str, [*answers, questions, out]):
-        raise UsageError("'-' cannot be used here.", hint="Name files for answers, questions, votes.")
+        raise UsageError("'-' cannot be used here.", hint="Name files for the answers, questions and votes.")
     not_an_input({"--out": out}, filter(None, [*answers, questions]))
     check_ending(out)

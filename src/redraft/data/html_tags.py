@@ -62,7 +62,7 @@ def decoded(text: str) -> str:
 
 
 def attribute(attributes: str, name: str) -> str:
-    """Return the value of an attribute in `_ATTRIBUTE`, or an empty text."""
+    """Return the value of an HTML attribute that `_ATTRIBUTE` matches, or an empty text."""
     found = _ATTRIBUTE[name].search(attributes)
     return decoded(next(filter(None, found.groups()), "")).strip() if found else ""
 

@@ -24,7 +24,7 @@ _OF_TOOLS = ("tool_calls", "tool_call_id")
 
 
 def message_of(record: Mapping[str, Any]) -> Message:
-    """Return a recorded message without fields outside the protocol."""
+    """Return a recorded message with only the fields of the protocol."""
     more = {name: record[name] for name in FIELDS if record.get(name)}
     content = record.get("content")
     content = "" if content is None and not more else content

@@ -36,7 +36,7 @@ def backoff(failures: int, first: float) -> float:
 
 @dataclass(frozen=True)
 class Patience:
-    """Time limits in seconds, retries and rates."""
+    """How long and how often to try a server again: seconds, numbers of tries, and requests a minute."""
 
     connect: float = 10.0
     # Limit from the request to the first token. Long, because a server may load the model.

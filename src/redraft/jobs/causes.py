@@ -52,7 +52,7 @@ def is_of_item(error: errors.RedraftError) -> bool:
 
 
 def is_refusal(error: errors.RedraftError) -> bool:
-    """Return whether a server refused a request, such as for the content or a wrong model name."""
+    """Return whether a server refused a request, for example for its content or a wrong model name."""
     if not isinstance(error, errors.ServerError):
         return False
     return error.status in _REFUSED or (error.status == 403 and is_filtered(error))

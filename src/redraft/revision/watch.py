@@ -20,7 +20,7 @@ FORM_SECONDS = 10.0  # the same limit for a `form`, which is asked for once
 
 
 class Watch:
-    """Asks checks, while an answer grows, whether the answer can still pass."""
+    """Finds out, while an answer grows, whether the answer can still pass the checks."""
 
     def __init__(self, checks: Sequence[Check], prompt: Prompt) -> None:
         self._checks = [check for check in checks if isinstance(check, Prefixed)]

@@ -108,7 +108,7 @@ def otlp_provider() -> TracerProvider:
 
 @contextmanager
 def parent_of(provider: Any, scope: Scope) -> Iterator[None]:
-    """Use the span in a request's `traceparent` header as the parent of its chains' spans."""
+    """Make the span in a request's `traceparent` header the parent of the spans that the request creates."""
     if not provider:
         yield
         return

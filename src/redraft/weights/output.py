@@ -176,7 +176,7 @@ def new_file(
 ) -> Iterator[FileWriter]:
     """Open a writer for a file of `size` bytes. At the end, write the manifest, and rename the file."""
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")
+        raise OutputError(f"{path} is a folder, but the output must be a file.", hint=f"-o {path}/NAME")
     with begun(path, ".redraft-partial", manifest.get("inputs"), folder=False, force=run.force) as aside:
         check_room(path, size)
         with _written(aside) as writer:

@@ -272,7 +272,7 @@ class TestOutput:
     @pytest.mark.parametrize("name", ["", ".", ".."])
     def test_a_folder_is_no_output(self, tmp_path: Path, name: str) -> None:
         with (
-            pytest.raises(OutputError, match="is a folder, but the output is a file"),
+            pytest.raises(OutputError, match="is a folder, but the output must be a file"),
             open_output(tmp_path / name, force=True),
         ):
             pass

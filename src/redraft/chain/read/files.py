@@ -149,7 +149,7 @@ def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterato
         sys.stdout.buffer.flush()
         return
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"{flag} {path}/NAME")
+        raise OutputError(f"{path} is a folder, but the output must be a file.", hint=f"{flag} {path}/NAME")
     if path.exists() and not force and path.is_file():
         raise OutputError(f"{path} exists.", hint=f"Name another with {flag}, or replace it with --force.")
     with _writing(path):

@@ -81,7 +81,7 @@ def seen_in(tasks: Iterable[Runs]) -> Seen:
 
 @dataclass(frozen=True)
 class Promise:
-    """The promised results of a strategy: bounds (0 to 1) with 95 % confidence, and mean costs."""
+    """The promised results of a strategy: rates (0 to 1) that hold with 95 % confidence, and mean costs."""
 
     right: float  # lower bound on the share of right answers
     gain: float  # lower bound on the gain over one answer

@@ -98,7 +98,7 @@ class StrategyRuns:
     share: float | None = None
 
     def run(self, so_far: Ended) -> Ended:
-        """Make every unfinished run, and return the combined result of `so_far` and these runs.
+        """Execute every unfinished run, and return the combined result of `so_far` and these runs.
 
         Raises:
             OutputError: The folder contains runs with other settings, or is in use.

@@ -202,7 +202,7 @@ def _same_origin(parts: Sequence[Part]) -> Path | None:
     for part in parts:
         if found := next(differences(first.run, part.run, origin), None):
             hint = "Parts of one job have the same command, settings and input. Leave other parts out."
-            raise OutputError(f"{part.path} belongs to another job than {first.path}: {found}.", hint=hint)
+            raise OutputError(f"{part.path} and {first.path} belong to different jobs: {found}.", hint=hint)
     return origin
 
 
