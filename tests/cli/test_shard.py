@@ -159,7 +159,7 @@ def test_parts_of_another_job_are_refused_with_the_first_difference() -> None:
     shares(2)
     answer("--shard", "0/3", "--seed", 4)
     answer("--shard", "1/3", "--max-tokens", 4)
-    refused(merge(*parts(2), parts(3)[0]), "belongs to another job", "seed was not set and is 4")
+    refused(merge(*parts(2), parts(3)[0]), "belong to different jobs", "seed was not set and is 4")
     Path("other").mkdir()
     Path("other/prompts.txt").write_text("Describe snow.\n" * 3)
     redraft("answer", "other/prompts.txt", "-o", "x.jsonl", "-m", "script:script.jsonl", "--shard", "0/2")

@@ -229,7 +229,7 @@ def _check_options(settings: Settings, models: Sequence[str]) -> None:
             hint = "Use --samples and --max-revisions."
             raise UsageError(f"{flag} was given, but each way sets its own value.", hint=hint)
     if not settings.get("max_revisions"):
-        raise UsageError("--max-revisions is 0, but the chosen ways need revisions.", hint="Set it to 1 or more.")
+        raise UsageError("--max-revisions is 0, but these ways need revisions.", hint="Set 1 or more.")
     if (mode := settings.get("mode")) in ("best-of", "repair"):
         raise UsageError(f"--mode {mode} is one of the ways.", hint="Name it in --ways instead.")
     for model in models:
