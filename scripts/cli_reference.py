@@ -173,7 +173,7 @@ def tables_of_checks() -> str:
         f"`{name}`" for name in sorted(TYPES) if not (TYPES[name].form or Constraint(name).schema)
     )
     end = ", ".join(f"`{name}`" for name in sorted(TYPES) if not TYPES[name].lost)
-    rows.append(f"All types of `ifeval` steer, except {steer}.")
+    rows.append(f"Each type of `ifeval` steers the model, except {steer}.")
     rows.append(f"All types end a text that can no longer pass, except {end}.")
     return "\n".join(row.replace("  ", " ") for row in rows)
 

@@ -196,7 +196,7 @@ def test_keys_are_added_and_revoked_at_run_time(tmp_path: Path, caplog: pytest.L
         path.write_text("# none\n")
         assert statuses() == [401, 401]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [text.partition(": ")[0] for text in warnings] == ["the earlier keys stay valid"] * 2
+    assert [text.rpartition(". ")[2] for text in warnings] == ["The earlier keys stay valid."] * 2
     assert "paralel" in warnings[0]
     assert BOB not in caplog.text
 

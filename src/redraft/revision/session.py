@@ -49,7 +49,7 @@ class Conversation:
     def undo(self) -> None:
         """Undo the last turn, or its last revision."""
         if not self._earlier:
-            raise UsageError("there is nothing to undo.", hint="No question has been answered yet.")
+            raise UsageError("there is nothing to undo.", hint="The conversation has no answered question.")
         self.turns = self._earlier.pop()
 
     def again(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Session:
         """Save the conversation as one chain for each turn, and return the path."""
         path = Path(os.path.expanduser(file))  # noqa: PTH111  (Path's own raises for an unknown ~user)
         if not self.talk.turns:
-            raise UsageError("there is nothing to save.", hint="No question has been answered yet.")
+            raise UsageError("there is nothing to save.", hint="The conversation has no answered question.")
         try:
             if path.exists() and path.resolve() not in self.saved:
                 raise UsageError(f"{path} exists already.", hint="Name another file.")

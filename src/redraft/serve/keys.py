@@ -134,7 +134,7 @@ class Keys:
         try:
             found = _read(self.path)
         except UsageError as error:
-            _log.warning("the earlier keys stay valid: %s", error.message)
+            _log.warning("%s The earlier keys stay valid.", error.message)
             return
         before = {key.digest: key.used for key in self.all}
         for key in found:
