@@ -138,14 +138,14 @@ def test_a_turn_that_others_leave_out_is_read_and_not_learnt(chosen: str, mute: 
         )
         assert "One." in text
     assert shown(encoded(messages(user("Q"), said("A", **mute)), CHATML, chosen)) == (
-        "no answer to learn: weight 0 or train false"
+        "no answer to train on: weight 0 or train false"
     )
 
 
 @pytest.mark.parametrize("chosen", ["selfee", "alpaca"])
 def test_an_answer_that_is_not_to_be_learnt_is_left_out_of_formats_of_one_turn(chosen: str) -> None:
     record = messages(user("Q"), said("One."), user("And?"), said("Two.", weight=0))
-    assert shown(encoded(record, CHATML, chosen)) == "no answer to learn: weight 0 or train false"
+    assert shown(encoded(record, CHATML, chosen)) == "no answer to train on: weight 0 or train false"
 
 
 IMAGE = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "data:"}}]
@@ -154,8 +154,8 @@ IMAGE = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_u
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (messages(user(IMAGE), said("A cat.")), "a message contains image_url, but only text is trained on"),
-        (messages(user("<image>?"), said("A cat."), images=["a.png"]), "images cannot be learnt, only text"),
+        (messages(user(IMAGE), said("A cat.")), "training supports only text, not image_url"),
+        (messages(user("<image>?"), said("A"), images=["a.png"]), "training supports only text, not images"),
         (messages(user("Q"), said("A", reasoning_content="hm")), f"{LOST} thoughts"),
         (messages(user("Q"), said("I look.", tool_calls=[CALL])), f"{LOST} a tool call"),
         (messages(user("Q"), said(None, tool_calls=[CALL])), f"{LOST} a tool call"),
@@ -173,7 +173,7 @@ def test_what_a_template_cannot_say_leaves_the_record_out(record: dict[str, Any]
 @pytest.mark.parametrize(
     ("record", "what"),
     [
-        (messages(user(IMAGE), said("A cat.")), "a message contains image_url"),
+        (messages(user(IMAGE), said("A cat.")), "training supports only text"),
         (messages(user("Q"), said("A", reasoning_content="hm")), "thoughts"),
         (messages(user("Q"), said("A", reasoning_content="hm"), user("And?"), said("B")), "thoughts"),
         (messages(user("Q"), said("I look.", tool_calls=[CALL])), "a tool call"),

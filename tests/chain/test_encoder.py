@@ -290,7 +290,7 @@ def test_earlier_answers_that_a_format_has_no_place_for_are_told(
 @pytest.mark.parametrize("first", [False, True])
 def test_without_a_token_with_loss_there_is_no_example(first: bool) -> None:
     whole = Uncut(np.zeros(40, np.uint32), np.arange(40) < first, [], [], [40])
-    assert whole.fitted(16) == Skipped("no token carries loss")
+    assert whole.fitted(16) == Skipped("there is no token to train on")
 
 
 STOP = f"{OPEN}1{CLOSE}"

@@ -193,8 +193,8 @@ def test_every_format_learns_the_accepted_answer(made: Chain, chosen: TrainingFo
     [
         (judged("A0", REVISE), "every answer was rejected"),
         (judged("A0", REVISE, finish="max_tokens"), "every answer was rejected"),
-        (Step(answer="A0", finish="max_tokens"), "its answer was cut"),
-        (Step(answer=REVISE, echo=True), "its answer only repeats the feedback"),
+        (Step(answer="A0", finish="max_tokens"), "the answer was cut"),
+        (Step(answer=REVISE, echo=True), "the answer only repeats the feedback"),
         (Step(answer=" \n"), "no answer"),
     ],
 )

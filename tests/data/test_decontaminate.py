@@ -163,7 +163,7 @@ def test_a_record_is_checked_and_its_drop_names_what_it_has(tmp_path: Path) -> N
     assert isinstance(drop, Contaminated)
     assert (drop.rule, drop.id, drop.where) == ("contaminated", "in/r1", "in.jsonl:1")
     assert drop.record["id"] == "in/r1"
-    assert drop.reason == "shares with eval/q7: natalia sold clips to 48 of her friends in april and then she"
+    assert drop.reason == "quotes eval/q7: natalia sold clips to 48 of her friends in april and then she"
     assert [(match["eval"], match["count"]) for match in drop.matches] == [("eval/q7", 8), ("eval/1", 1)]
     assert {match["file"] for match in drop.matches} == {str(tmp_path / "eval.jsonl")}
 

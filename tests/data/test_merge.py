@@ -301,7 +301,7 @@ parts:
         ("parts: [{identity: {name: a, maker: ' '}}]", "parts.0.identity is a dict", "a name and a maker"),
         ("parts: [{identity: {name: a, maker: 3}}]", "parts.0.identity is a dict", "a name and a maker"),
         ("parts: [{identity: a}]", "parts.0.identity is 'a'", "a name and a maker"),
-        ("parts: [{file: a, identity: {name: a, maker: b}}]", "file and identity must be in two", None),
+        ("parts: [{file: a, identity: {name: a, maker: b}}]", "a part may have only one", None),
         ("parts: [{file: 3}]", "parts.0.file is 3", "a text"),
         ("parts: [{file: a, count: 0}]", "parts.0.count is 0", "a whole number above 0, or all"),
         ("parts: [{file: a, count: true}]", "parts.0.count is True", None),

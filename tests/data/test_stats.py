@@ -334,7 +334,7 @@ def test_faults_come_first(tmp_path: Path) -> None:
 def test_repeats_are_counted_beyond_the_first(tmp_path: Path) -> None:
     said = found(tmp_path, *[{"prompt": "Why?"}] * 3, {"prompt": " WHY? "}, {"prompt": "How?"})
     assert said["repeated"].count == 3
-    assert said["repeated"].text.startswith("3 records with the first question of an earlier record, 3 with")
+    assert said["repeated"].text.startswith("3 records with the same first question as an earlier record, 3")
 
 
 def test_records_not_for_commercial_use_are_a_warning(tmp_path: Path) -> None:

@@ -90,9 +90,9 @@ class Vocabulary:
         marks = {text: f"{OPEN}{number}{CLOSE}" for text, (number, _) in controls.items()}
         if stop not in marks:
             why = f"eos_token is {tokenizer.eos_token!r:.60}, which is not a control token"
-            message = f"the tokenizer has no stop token, so a model would never learn to stop: {why}."
-            hint = 'Name a stop token as "eos_token" in tokenizer_config.json'
-            raise ModelError(message, hint=f"{hint}, and again in added_tokens of tokenizer.json.")
+            message = f"the tokenizer's {why}. So a model would never learn to stop."
+            hint = 'Set "eos_token" in tokenizer_config.json to a stop token'
+            raise ModelError(message, hint=f"{hint}, and add the token to added_tokens in tokenizer.json.")
         backend = _backend(written, {marks[text]: token for text, (_, token) in controls.items()})
         meant = _meant(backend, {marks[text]: number for text, (number, _) in controls.items()})
         control = np.zeros(len(meant), np.bool_)
@@ -277,7 +277,7 @@ class Uncut:
         The prompt is cut to leave room for `learnt` tokens (default: `self.learnt`), at most half the limit.
         """
         if not self.trained[1:].any():
-            return Skipped("no token carries loss")
+            return Skipped("there is no token to train on")
         over = max(0, self.first + min(self.learnt if learnt is None else learnt, limit // 2) - limit)
         size = len(self.ids)
         if not over and size <= limit:

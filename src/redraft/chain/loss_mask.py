@@ -25,7 +25,7 @@ _ROLES = ("system", "user", "assistant")
 _RENAMED: Mapping[str, Speaker] = {"developer": "system", "function": "tool"}
 
 _NONE = "no answer"
-_CUT = "its answer was cut"
+_CUT = "the answer was cut"
 _REJECTED = "every answer was rejected"
 
 MISSING_LOSS: dict[Objective, str] = {
@@ -71,7 +71,7 @@ def known_turns(prompt: Prompt, roles: Sequence[str] = (*_ROLES, "tool")) -> lis
         if turn.role not in roles:
             raise RecordError(f"a message has the role {turn.role!r:.40}, which this format does not know")
         if parts := other_parts(turn.message or {}):
-            raise RecordError(f"a message contains {parts[0]:.40}, but only text is trained on")
+            raise RecordError(f"training supports only text, not {parts[0]:.40}")
     return turns
 
 
@@ -147,7 +147,7 @@ def _fault(step: Step) -> str | None:
     if not has_answer([step]):
         return _NONE
     if step.echo:
-        return "its answer only repeats the feedback"
+        return "the answer only repeats the feedback"
     if not step.complete:
         return _CUT
     return _REJECTED if rejected(step) else None

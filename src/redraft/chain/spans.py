@@ -161,7 +161,7 @@ def spans_of(
     chain = loss_mask.ending_in_answer(chain)
     source = meta_of(chain, "source")
     if shown := next((name for name in ("images", "videos", "audios", "image") if source.get(name)), None):
-        raise RecordError(f"{shown} cannot be learnt, only text")
+        raise RecordError(f"training supports only text, not {shown}")
     earlier = [message for message in chain.prompt.messages or () if message.get("role") == "assistant"]
     learnt = [is_learnt(message) for message in (*earlier, answer_message(chain))]
     if format == "chat":
@@ -175,6 +175,6 @@ def spans_of(
             end = max((k for k, span in enumerate(spans) if span.given), default=0)
             spans = [replace(span, trained=span.trained and k < end) for k, span in enumerate(spans)]
     if not any(span.trained for span in spans):
-        muted = "" if all(learnt) else "no answer to learn: weight 0 or train false"
+        muted = "" if all(learnt) else "no answer to train on: weight 0 or train false"
         raise RecordError(muted or loss_mask.MISSING_LOSS[objective])
     return spans

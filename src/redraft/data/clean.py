@@ -81,7 +81,7 @@ def _plan_of(
     like: str | None, rules: RuleNames | None, skip: RuleNames, languages: RuleNames, blocked: RuleNames
 ) -> Preset:
     if like and rules is not None:
-        hint = "Use --skip to leave out rules of --like."
+        hint = "Give only one. To leave out some rules of --like: --skip"
         raise UsageError("--like and --rules both choose the rules.", hint=hint)
     one_of("like", [like], [None, *PRESETS])
     usual = PRESETS[like] if like else USUAL

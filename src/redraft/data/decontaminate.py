@@ -71,7 +71,7 @@ def decontaminate(
     output.tell_counts()
     by_file = Counter(items.files[item] for item in seen)
     counts = (f"{by_file[name]:,} of {count:,}  {name}" for name, count in Counter(items.files).items())
-    run.tell("items found", "\n".join(counts))
+    run.tell("evaluation items found", "\n".join(counts))
     lost = output.gone.counts["contaminated"]
     if lost > _MANY * (output.kept + lost):
         [(item, times)] = seen.most_common(1)
@@ -136,7 +136,7 @@ class Items:
             self.names.append(chain.id)
             self.files.append(name_of(path))
         if not any(map(len, self._hashes[before:])):
-            hint = "Name files of evaluation items with questions: --against FILE"
+            hint = "Give a file of evaluation items with questions: --against FILE"
             raise UsageError(f"{name_of(path)} contains no question to search for.", hint=hint)
 
     def save(self, folder: Path) -> None:
@@ -238,6 +238,6 @@ def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
         for item, ngram, total in record.matches
     )
     most = max(matches, key=lambda match: match["count"])
-    reason = f"shares with {most['eval']}: {most['ngram'][:_SHOWN]}"
+    reason = f"quotes {most['eval']}: {most['ngram'][:_SHOWN]}"
     value = decode(record.line, record.where)
     return Contaminated("contaminated", reason, record.where, record.id, value, matches)

@@ -85,7 +85,7 @@ def dedupe(
     if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
         raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
     if threshold is not None and by in ("exact", "query"):
-        raise UsageError(f"--threshold does nothing with --by {by}.", hint="It applies to rouge and minhash.")
+        raise UsageError(f"--threshold does nothing with --by {by}.", hint="Use --by rouge or --by minhash.")
     part, usual, _ = _WAYS[by]
     like = Likeness(by, part, threshold or usual)
     pool, lines = run.lines(*others), run.lines(source)

@@ -156,7 +156,7 @@ def _part(values: Any, at: str) -> MixPart:
     part = MixPart.read(_mapping(values, at.rstrip(".")), table=at)
     generated = part.identity is not None
     if generated and "file" in values:
-        raise UsageError(f"{at}file and identity must be in two separate parts.")
+        raise UsageError(f"{at}file and {at}identity: a part may have only one of them.")
     if not (file := IDENTITY if generated else part.file):
         raise UsageError(f"{at}file is missing: each part needs a file or an identity.")
     if part.per and part.count is None:
@@ -257,10 +257,10 @@ def _remark(taken: Taken) -> str:
     if taken.missing:
         wanted = "all" if taken.part.count is None else f"{taken.part.count:,}"
         each = f" of each {taken.part.per}" if taken.part.per else ""
-        return f"missing: {wanted}{each} wanted from {taken.part.file} ({licences})"
+        return f"{taken.part.file} is missing; wanted: {wanted}{each} ({licences})"
     if not taken.found:
         return f"no record in {taken.part.file}"
-    return f"{licences}; {taken.short:,} short" if taken.short else licences
+    return f"{licences}; {taken.short:,} too few" if taken.short else licences
 
 
 def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:

@@ -39,7 +39,7 @@ _STREAM = Path(STDIO)
 UNREADABLE = "unreadable"  # the rule that drops unreadable records
 DAMAGED = "damaged"  # the rule for the rest of a damaged file, which cannot be read
 # Beginnings of error messages that name no field.
-_OF_THE_WHOLE = re.compile("this |it has|the record (?:should be|is (?!not a valid))")
+_OF_THE_WHOLE = re.compile("this |it has|the record (?:should be|is) ")
 _SHOWN = 5  # unreadable records to report one by one; all are counted and written to --dropped
 
 
@@ -178,7 +178,7 @@ class DataRun:
         run = cls(out, side, **given)
         count = run.workers
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-            raise UsageError(f"workers is {shown(count)}.", hint="Write None or a whole number above 0.")
+            raise UsageError(f"workers is {shown(count)}.", hint="Give None or a whole number above 0.")
         return run
 
     def provenance(self, command: str, source: str | Path, **config: Any) -> Provenance:
@@ -297,7 +297,7 @@ def writing(
             progress.results = output.counts
             yield output
             if not output.kept and gone.counts.keys() == {UNREADABLE}:
-                way = "Read records of another shape with a field map: redraft data import FILE --map …"
+                way = "If the fields have other names, map them: redraft data import FILE --map …"
                 raise RecordError("no record could be read.", hint=gone.advice(way))
         if is_file:
             read = fingerprint([source], provenance.name) if source else None

@@ -298,7 +298,7 @@ def import_files(
     for place in places:
         if str(place) in SOURCES and not place.exists():
             hint = f"redraft data import FILE --as {place}"
-            raise UsageError(f"{place} is the name of a source, but not of a file.", hint=hint)
+            raise UsageError(f"{place} is the name of a source. No file has this name.", hint=hint)
     # A file without a licence takes the licences in the .run.json file beside it.
     found = {
         str(place): [
@@ -310,7 +310,7 @@ def import_files(
     files = [file for each in found.values() for file in each]
     made = [file.name for file in files if "dropped" in (RunFile(file.path).read() or {})]
     if 0 < len(made) < len(files):
-        run.tell(f"files made by redraft data, perhaps from the other files: {', '.join(made)}")
+        run.tell(f"redraft data made {', '.join(made)}, perhaps from the other files here.")
     for dataset in dict.fromkeys(file.dataset for file in files if file.offline):
         run.tell(f"{dataset}: the hub cannot be reached; reading the cached copy.")
     listed = None if fields is None else list(fields)

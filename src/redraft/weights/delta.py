@@ -175,7 +175,7 @@ def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bo
     # NaN propagates to the extremes, and finding these is fifty times as fast as `isfinite`.
     if not all(math.isfinite(value) for value in result.aminmax()):
         message = f"{piece.name!r:.120}: the result has NaN or infinite values, near element {piece.start:,}."
-        hint = "Find them with redraft weights verify DIR. An --exact delta keeps them."
+        hint = "Look for them in the inputs: redraft weights verify DIR. An --exact delta keeps them."
         raise ModelError(message, hint=hint)
     return result
 
@@ -209,8 +209,8 @@ def _found_recipe(
         convention, why = settle(base, delta, vocab)
         recipe = Recipe(exact=False, vocabulary=convention)
     elif vocab not in (None, recipe.vocabulary):
-        hint = "Leave --vocab out."
-        raise UsageError(f"--vocab {vocab} does not fit: this delta records {recipe.vocabulary}.", hint=hint)
+        hint = f"Leave --vocab out: the delta's header says {recipe.vocabulary}."
+        raise UsageError(f"--vocab {vocab} is not the convention of {delta.path}.", hint=hint)
     else:
         why = "as the delta records"
     tell(f"convention for added tokens: {recipe.vocabulary} ({why})")
@@ -310,7 +310,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
     if len(set(rows.values())) > 1:
         found = ", ".join(f"{name} {ours:,} → {theirs:,}" for name, (ours, theirs) in rows.items())
-        message = f"{delta.path} fits no convention for added tokens: its tables grow differently ({found})."
+        message = f"{delta.path} fits no convention for added tokens: embeddings grow differently ({found})."
         raise ModelError(message, hint="Check that base and delta belong together.")
     if not added:
         if asked not in (None, "none"):
@@ -319,7 +319,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
         return "none", "as many rows as the base"
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
-        message = f"{delta.path} has {theirs:,} embedding rows, and the base {ours:,}: choose a convention."
-        hint = "--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)"
+        message = f"{delta.path} has {theirs:,} embedding rows, but the base has {ours:,}."
+        hint = "Say how the delta was made: --vocab mean (Alpaca, SelFee) or zero (Vicuna 0, StableVicuna)"
         raise UsageError(message, hint=hint)
     return asked, f"{counted(theirs - ours, 'row')} more than the base"

@@ -48,7 +48,7 @@ class Losses:
         if self.odd:
             warn(f"{_counted(self.odd, 'had an infinite or NaN value')}: the source is damaged.")
         if self.infinite:
-            warn(f"{_counted(self.infinite, 'became infinite')}: {wider} allows larger ones.")
+            warn(f"{_counted(self.infinite, 'became infinite')}: {wider} allows larger numbers.")
         if self.zero:
             tell(f"{_counted(self.zero, 'became zero')}: too small for the dtype. A few do no harm.")
 
@@ -75,5 +75,5 @@ def _counted(counts: Mapping[str, int], became: str) -> str:
     numbers = counted(sum(counts.values()), "number")
     if len(counts) == 1:
         return f"{numbers} in {worst!r:.80} {became}"
-    most = f"at most {counts[worst]:,} in one of them, {worst!r:.80}"
+    most = f"{counts[worst]:,} of them in {worst!r:.80}"
     return f"{numbers} in {len(counts):,} tensors {became}, {most}"

@@ -129,7 +129,7 @@ class TestDamagedFiles:
         assert [value["n"] for value in read] == list(range(len(read)))
 
     def test_a_pattern_is_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(RecordError, match="No file matches this pattern, or quotation marks keep"):
+        with pytest.raises(RecordError, match="Check the pattern, and leave out any quotation marks"):
             list(values_of(tmp_path / "*.jsonl"))
 
     def test_what_is_not_compressed_so_is_an_error(self, tmp_path: Path) -> None:

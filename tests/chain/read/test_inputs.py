@@ -46,7 +46,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no file or folder .*x\.jsonl"):
         inputs_of(tmp_path / "x.jsonl")
     put(tmp_path / "README.md")
-    with pytest.raises(UsageError, match=r"this folder contains no files of records.\n.* \.json \.jsonl"):
+    with pytest.raises(UsageError, match=r" contains no file to read.\n.* \.json \.jsonl"):
         inputs_of(tmp_path)
 
 
@@ -176,7 +176,7 @@ class TestOtherVerbs:
 
     def test_a_folder_of_comparisons_is_read_by_diagnose(self, here: Path) -> None:
         put(here / "pays" / "runs.json")
-        with pytest.raises(UsageError, match="pays is a folder of redraft diagnose") as caught:
+        with pytest.raises(UsageError, match="pays is the output of redraft diagnose") as caught:
             next(read_lines(Path("pays")))
         assert caught.value.hint == "redraft diagnose pays"
 

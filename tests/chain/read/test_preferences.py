@@ -53,12 +53,12 @@ class TestDialogues:
     @pytest.mark.parametrize(
         ("chosen", "rejected", "message"),
         [
-            ("a", dialogue("a", "b"), "chosen should be a dialogue of"),
-            (dialogue("a", "b"), "", "rejected should be a dialogue of"),
+            ("a", dialogue("a", "b"), "chosen should have turns that begin"),
+            (dialogue("a", "b"), "", "rejected should have turns that begin"),
             (
                 dialogue("a", "b"),
                 dialogue("c", "b"),
-                "chosen should first differ from the other dialogue in an",
+                "chosen and the other dialogue should be equal up to an",
             ),
             (3, dialogue("a"), "chosen should be a text (found 3)"),
             (dialogue("a", "b"), None, "rejected should be a text (found None)"),

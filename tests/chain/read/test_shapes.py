@@ -191,7 +191,7 @@ USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "conte
         ({"message": [{}]}, "its fields: 'message'; 'message' is a list of objects: name it 'messages'."),
         (
             {"a": 1},
-            'with the answer to learn it is {"instruction": "…", "output": "…"} or {"messages": […]}.',
+            'A prompt with an answer is {"instruction": "…", "output": "…"} or {"messages": […]}.',
         ),
         ({"version": 9, "steps": []}, "f:1: version is 9, but this redraft reads version 1\n  A newer"),
         ({"version": 1, "steps": [{}]}, "f:1: steps.0.answer: Field required"),

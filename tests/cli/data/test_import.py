@@ -89,7 +89,7 @@ def test_records_of_runs_are_skipped_and_outputs_read_again_are_named(data: Path
     result = run(*map(str, data.glob("*.json*")), "-o", "all.jsonl")
     assert [chain.id for chain in read_records(data / "all.jsonl")].count("mixed/0~2") == 1
     assert "redraft: skipped 1 run record (*.run.json)\n" in result.stderr
-    assert "redraft: files made by redraft data, perhaps from the other files: made.json\n" in result.stderr
+    assert "redraft: redraft data made made.json, perhaps from the other files here.\n" in result.stderr
     assert "no known shape" not in result.stderr + run(str(data)).stderr
 
 

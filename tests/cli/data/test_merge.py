@@ -70,8 +70,8 @@ def test_a_mix_says_what_it_is_made_of_and_what_fell_short(recipe: Path, tmp_pat
     assert result.stderr.splitlines() == [
         "redraft: 9 records",
         "  sums          5  MIT",
-        "  chat          4  CC BY-NC 4.0; 5 short",
-        "  more          0  missing: all wanted from more.jsonl (MIT)",
+        "  chat          4  CC BY-NC 4.0; 5 too few",
+        "  more          0  more.jsonl is missing; wanted: all (MIT)",
         MIXED,
     ]
     making = json.loads((tmp_path / "out.jsonl.run.json").read_bytes())
@@ -125,7 +125,7 @@ def test_a_shipped_recipe_looks_for_its_parts_here(tmp_path: Path) -> None:
     (tmp_path / "alpaca.jsonl").write_bytes(to_line({"instruction": "a", "output": "b"}))
     result = merge("alpaca", "-o", "mix.jsonl")
     assert result.exit_code == 0
-    assert "CC BY-NC 4.0; 52,001 short" in result.stderr
+    assert "CC BY-NC 4.0; 52,001 too few" in result.stderr
     assert json.loads((tmp_path / "mix.jsonl").read_bytes())["meta"]["origin"]["dataset"] == "alpaca"
 
 

@@ -193,14 +193,14 @@ def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
 @pytest.mark.parametrize(
     ("record", "flags", "said"),
     [
-        ({"instruction": "Hi"}, ["--gold"], "there is no gold answer for --gold"),
-        ({"instruction": "Hi"}, ["--first"], "there is no answer for --first"),
+        ({"instruction": "Hi"}, ["--gold"], "--gold needs a gold answer, but there is none"),
+        ({"instruction": "Hi"}, ["--first"], "--first needs an answer, but there is none"),
         (
             {"instruction": "Hi", "output": "six"},
             ["--verify", "number"],
             "the gold answer 'six' is not a number",
         ),
-        ({"instruction": "Hi", "output": "Ho"}, ["--first", "--gold"], "no answer except the gold one"),
+        ({"instruction": "Hi", "output": "Ho"}, ["--first", "--gold"], "an answer except the gold one"),
     ],
 )
 def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list[str], said: str) -> None:
@@ -308,7 +308,7 @@ def test_records_that_do_not_fit_the_flags_are_explained() -> None:
     result = generate(["A bird.", GOOD], "--verify", "number")
     assert result.exit_code == 2
     said = result.stdout
-    assert re.search(r"  first: records/\d: there is no gold answer for --verify. Put such records", said)
-    assert "into another file, and run it without --verify.\n" in said
+    assert re.search(r"  first: records/\d: --verify needs a gold answer, but there is none. Leave out", said)
+    assert "move records like this one to another file.\n" in said
     assert "see out.jsonl.errors.jsonl" in said
     assert "run the same command again" not in said

@@ -230,8 +230,8 @@ def said(folder: Path, file: Path, quant: str) -> tuple[list[str], list[str]]:
 def test_rows_that_are_no_blocks_stay_f16_and_that_is_told(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "hf", intermediate_size=100)
     (told,), _ = said(folder, tmp_path / "m.gguf", "q4_0")
-    assert "2 of the matrices become F16, because their rows are not a multiple of 32: " in told
-    assert told.endswith("blk.0.ffn_down.weight has rows of 100.")
+    assert "2 of the matrices become F16. Their row length is not a multiple of 32: " in told
+    assert told.endswith("blk.0.ffn_down.weight has rows of 100 values.")
     header, found = header_and_bytes(tmp_path / "m.gguf")
     assert header.tensors["blk.0.ffn_down.weight"].kind == gguf.GGMLQuantizationType.F16
     assert header.tensors["blk.0.ffn_up.weight"].kind == gguf.GGMLQuantizationType.Q4_0
@@ -247,7 +247,7 @@ def test_what_overflows_and_what_was_broken_is_a_warning(tmp_path: Path) -> None
     new = torch.zeros(128, 64, dtype=torch.bfloat16)
     new[0, :5] = torch.tensor([1e5, -1e6, torch.inf, torch.nan, 65000])
     change_weight(folder, NAME, new)
-    lost = f"2 numbers in {NAME!r} became infinite: --quant bf16 allows larger ones."
+    lost = f"2 numbers in {NAME!r} became infinite: --quant bf16 allows larger numbers."
     assert said(folder, tmp_path / "m.gguf", "f16") == ([], [DAMAGED, lost])
     assert said(folder, tmp_path / "b.gguf", "bf16")[1] == [DAMAGED]
 
@@ -260,7 +260,7 @@ def test_a_block_without_a_scale_is_lost_whole(quant: str, room: int, tmp_path: 
     new[0, 3], new[2, 40] = -60000 * room, -70000 * room
     change_weight(folder, NAME, new)
     assert said(folder, tmp_path / "m.gguf", quant)[1] == [
-        f"32 numbers in {NAME!r} became infinite: --quant bf16 allows larger ones."
+        f"32 numbers in {NAME!r} became infinite: --quant bf16 allows larger numbers."
     ]
     values = {each.name: each for each in gguf.GGUFReader(tmp_path / "m.gguf").tensors}["blk.0.ffn_up.weight"]
     with np.errstate(all="ignore"):
@@ -307,7 +307,7 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
         ({"attention_bias": True}, "model.layers.0.self_attn.q_proj.bias is missing"),
         (
             {"architectures": ["Qwen3ForCausalLM"], "attention_bias": True},
-            "attention_bias, which llama.cpp's",
+            "attention_bias, which llama.cpp does not support",
         ),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "scaling of the kind 'dynamic'"),
         ({"rope_parameters": {"rope_type": ["yarn"]}}, "rotary scaling of the kind ['yarn']"),

@@ -175,16 +175,16 @@ def test_an_adapter_that_fits(tmp_path: Path) -> None:
 
 def test_an_adapter_for_another_model(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "m.gguf")
-    other = f"is for another model than {model}:"
+    other = f"does not fit the model {model}:"
     adapter = lora(tmp_path / "a.gguf", architecture="gemma3")
     assert (
         misfit(adapter, model)
         == f"the adapter {adapter} {other} it is for 'gemma3', but the model is 'llama'."
     )
-    said = "it changes 'blk.0.attn_q.weight' as 576 × 576, but the model has 32 × 32."
+    said = "'blk.0.attn_q.weight' is 576 × 576 in the adapter and 32 × 32 in the model."
     assert misfit(lora(tmp_path / "a.gguf"), model).endswith(f"{other} {said}")
     adapter = lora(tmp_path / "a.gguf", tensor="blk.9.attn_q.weight", size=(32, 32))
-    said = "it changes 'blk.9.attn_q.weight', which the model does not have."
+    said = "the model has no 'blk.9.attn_q.weight'."
     assert misfit(adapter, model).endswith(f"{other} {said}")
 
 

@@ -201,8 +201,8 @@ def test_a_format_that_is_not_known(tmp_path: Path) -> None:
     refused(file, "'blk.0.ffn_up.weight' has the unknown type 99")
 
 
-_MOST = "10 numbers in 2 tensors became infinite, at most 7 in one of them, 'lm_head.weight'"
-OVERFLOW = f"{_MOST}: --dtype bf16 allows larger ones."
+_MOST = "10 numbers in 2 tensors became infinite, 7 of them in 'lm_head.weight'"
+OVERFLOW = f"{_MOST}: --dtype bf16 allows larger numbers."
 
 
 def test_what_overflows_is_a_warning(tmp_path: Path) -> None:

@@ -127,8 +127,8 @@ def test_another_dtype_and_what_does_not_fit_it(base: Path, plain: Path, tmp_pat
     norms = {name: torch.full_like(each, 9e4) for name, each in weights(base).items() if "norm" in name}
     save_file(weights(base) | norms, large)
     merge_lora(large, plain, tmp_path / "lost", say, dtype="F16")
-    worst = "at most 64 in one of them, 'model.layers.0.input_layernorm.weight'"
-    assert told == [f"320 numbers in 5 tensors became infinite, {worst}: --dtype bf16 allows larger ones."]
+    worst = "64 of them in 'model.layers.0.input_layernorm.weight'"
+    assert told == [f"320 numbers in 5 tensors became infinite, {worst}: --dtype bf16 allows larger numbers."]
 
 
 # Embeddings
@@ -264,11 +264,11 @@ def test_a_weight_that_is_changed_under_two_names(base: Path, plain: Path, tmp_p
 
 def test_an_adapter_of_another_model(plain: Path, tmp_path: Path) -> None:
     message = refusal(tiny(tmp_path / "narrow", hidden_size=32), plain)
-    assert message.startswith("the adapter ADAPTER is for another model than BASE: it changes 'model.layers.")
-    assert ", but the model has " in message
-    assert "\n  It was trained on '" in message
+    assert message.startswith("the adapter ADAPTER does not fit the model BASE: 'model.layers.")
+    assert "in the adapter and " in message
+    assert "\n  Use the model that it was trained on: '" in message
     message = refusal(tiny(tmp_path / "short", num_hidden_layers=1), plain)
-    assert "it changes 'model.layers.1.mlp.down_proj.weight', which that model does not have." in message
+    assert "the model has no 'model.layers.1.mlp.down_proj.weight'." in message
 
 
 def test_pickled_weights(base: Path, plain: Path, tmp_path: Path) -> None:

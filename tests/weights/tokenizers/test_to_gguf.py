@@ -190,7 +190,7 @@ def test_what_is_put_around_a_text(processor: Any, told: Any, added: Any, plain:
 def test_another_first_token_is_refused(plain: Path) -> None:
     changed(plain, "tokenizer.json", lambda value: {**value, "post_processor": around(SPECIAL[1], None)})
     write(plain, "tokenizer_config.json", {"bos_token": SPECIAL[0]})
-    with pytest.raises(ModelError, match="but its bos token is another"):
+    with pytest.raises(ModelError, match="but that is not the bos token"):
         tokenizer_metadata(plain, ROWS)
 
 

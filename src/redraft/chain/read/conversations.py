@@ -225,7 +225,7 @@ def chosen_rejected(fields: Fields) -> Chain:
     same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])
     for name, turns in (("chosen", ours), ("rejected", theirs)):
         if turns[same][0]["role"] != "assistant":
-            fields.fail(name, "should first differ from the other dialogue in an assistant's turn")
+            fields.fail(name, "and the other dialogue should be equal up to an assistant's turn")
     prompt = asked([turn for turn, _ in ours[:same]])
     return preferred(prompt, rejected[theirs[same][1] :].strip(), chosen[ours[same][1] :].strip())
 
@@ -257,7 +257,7 @@ def _message_lists(fields: Fields) -> Chain:
 def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], int]]:
     marks = list(_SPEAKER.finditer(text))
     if not marks or text[: marks[0].start()].strip():
-        fields.fail(name, r"should be a dialogue of turns after '\n\nHuman: ' and '\n\nAssistant: '", text)
+        fields.fail(name, r"should have turns that begin with '\n\nHuman: ' and '\n\nAssistant: '", text)
     return [
         ({"role": _ROLES[mark[1].lower()], "content": text[mark.end() : end].strip()}, mark.end())
         for mark, end in zip(marks, [mark.start() for mark in marks[1:]] + [len(text)], strict=True)

@@ -43,9 +43,9 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # the first bytes of compressed
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """Matches the start of an object whose first field is a list with one record per line."""
 _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # the start of inspect's logs
-_PATTERN = "No file matches this pattern, or quotation marks keep the shell from finding the files."
+_PATTERN = "Check the pattern, and leave out any quotation marks around it."
 
-NOT_JSON = "Write one JSON object or text per line, or one array. A file of plain prompts is named *.txt."
+NOT_JSON = "Write one JSON object or text per line, or one array. A file of plain prompts must end in .txt."
 BROKEN = (
     "Correct or delete that record. For prompts, conversations and chains, "
     "redraft data import FILE -o OTHER.jsonl leaves it out."
@@ -67,7 +67,7 @@ def check_records(path: Path) -> None:
     if str(path) == STDIO:
         return
     if (path / "runs.json").exists():
-        raise UsageError(f"{path} is a folder of redraft diagnose.", hint=f"redraft diagnose {path}")
+        raise UsageError(f"{path} is the output of redraft diagnose.", hint=f"redraft diagnose {path}")
     kind = "is a folder" if path.is_dir() else "is a table" if ending_of(path) in TABLES else ""
     if not path.exists() and named_on_hub(path):
         kind = "is not a file here, but may be a dataset on the hub"

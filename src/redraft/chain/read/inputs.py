@@ -137,8 +137,8 @@ def inputs_of(path: Path) -> list[Input]:
         plain = (Path(parent, each) for each in sorted(names) if not each.startswith("."))
         found += [each for each in plain if files.ending_of(each) in files.ENDINGS]
     if not found:
-        hint = f"Files of records end in: {' '.join(files.ENDINGS)} (if compressed, followed by .gz)."
-        raise UsageError(f"{files.name_of(path)}: this folder contains no files of records.", hint=hint)
+        hint = f"File names must end in one of: {' '.join(files.ENDINGS)}, or the same with .gz."
+        raise UsageError(f"the folder {files.name_of(path)} contains no file to read.", hint=hint)
     root = path.resolve().name
     return [_within(path, each, root) for each in found]
 

@@ -175,7 +175,7 @@ def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
     except PluginError as error:
         raise RecordError(f"{where}: {error.message}", hint=error.hint) from error
     except ValidationError as error:
-        raise RecordError(f"{where}: the record is not a valid {shape.name}: {describe(error)}") from None
+        raise RecordError(f"{where}: the record does not fit {shape.name!r}: {describe(error)}") from None
 
 
 def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
@@ -204,6 +204,6 @@ def _refused(what: str, where: str) -> RecordError:
 
 
 _HINT = (
-    'A prompt is a text, {"prompt": "…"} or {"instruction": "…", "input": "…"}, one per line; with the '
-    'answer to learn it is {"instruction": "…", "output": "…"} or {"messages": […]}.'
+    'A prompt is a text, {"prompt": "…"} or {"instruction": "…", "input": "…"}, one per line. '
+    'A prompt with an answer is {"instruction": "…", "output": "…"} or {"messages": […]}.'
 )

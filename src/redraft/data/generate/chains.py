@@ -122,17 +122,17 @@ class ChainMaking:
         """Return the options of `revise` for a record."""
         options: dict[str, Any] = {}
         if self.gold:
-            options["gold"] = self._needed(gold_text(record), record, "gold answer", "--gold")
+            options["gold"] = self._needed(gold_text(record), record, "a gold answer", "--gold")
         if self.first:
             # The writer sees the first answer, so it must not be a gold answer that judges the chain.
             secret = bool(self.gold or self.verify)
-            what = "answer except the gold one" if secret and gold_text(record) else "answer"
+            what = "an answer except the gold one" if secret and gold_text(record) else "an answer"
             first = record.answer if secret else answer_of(record)
             options["given"] = self._needed(first, record, what, "--first")
         if self.verify == "code":
             options["checks"] = (*self.checks, _code(record))
         elif self.verify:
-            gold = self._needed("".join(gold_answers(record)[:1]), record, "gold answer", "--verify")
+            gold = self._needed("".join(gold_answers(record)[:1]), record, "a gold answer", "--verify")
             try:
                 options["checks"] = (*self.checks, Number.of(gold))
             except CheckSyntaxError:
@@ -144,8 +144,8 @@ class ChainMaking:
     def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
         if text.strip():
             return text
-        hint = f"Put such records into another file, and run it without {flag}."
-        raise RecordError(f"{record.id}: there is no {what} for {flag}.", hint=hint)
+        hint = f"Leave out {flag}, or move records like this one to another file."
+        raise RecordError(f"{record.id}: {flag} needs {what}, but there is none.", hint=hint)
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
         """Clean up a chain, and record the changes, leaks and refusals in the chain's `meta`."""

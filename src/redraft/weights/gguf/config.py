@@ -53,7 +53,7 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
         message = f"config.json sets hidden_act {act!r:.40}; only silu can be converted to GGUF."
         raise ModelError(message, hint=families.OTHER_TOOL)
     if family is not families.LLAMA and config.get("attention_bias") and not family.bias:
-        message = f"config.json sets attention_bias, which llama.cpp's {family.gguf} lacks."
+        message = f"config.json sets attention_bias, which llama.cpp does not support for {family.gguf}."
         raise ModelError(message, hint=families.OTHER_TOOL)
     read = families.Numbers(config, "config.json")
     context = "max_position_embeddings" if "max_position_embeddings" in config else "max_sequence_length"

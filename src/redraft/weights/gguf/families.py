@@ -176,7 +176,7 @@ class Sizes:
     def __post_init__(self) -> None:
         if self.head % 2 or self.heads % self.kv_heads:
             found = f"{self.heads} heads of {self.head} elements with {self.kv_heads} key-value heads"
-            rule = "the head size must be even, and the heads a multiple of the key-value heads"
+            rule = "the head size must be even, and the number of heads a multiple of the key-value heads"
             raise ModelError(f"{found} are impossible: {rule}.")
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:

@@ -83,8 +83,8 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
         metadata["redraft.format"] = native
     if odd := [part for part in parts if part.kind is Kind.F16 is not chosen]:
         run.tell(
-            f"{len(odd)} of the matrices become F16, because their rows are not a multiple of {ggml.BLOCK}: "
-            f"{odd[0].name} has rows of {odd[0].shape[-1]}."
+            f"{len(odd)} of the matrices become F16. Their row length is not a multiple of {ggml.BLOCK}: "
+            f"{odd[0].name} has rows of {odd[0].shape[-1]} values."
         )
     say_licences(sources_of(checkpoint.folder, "model"), run)
     divisors = b""

@@ -165,14 +165,14 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
         name = a.name.removesuffix(".lora_a")
         b, target = header.tensors[name + ".lora_b"], base.tensors.get(name)  # (in, rank) and (rank, out)
         if target is None:
-            raise _other_model(path, model, f"it changes {name!r:.80}, which the model does not have")
+            raise _other_model(path, model, f"the model has no {name!r:.80}")
         if len(target.shape) < 2:
-            raise _other_model(path, model, f"it changes {name!r:.80}, which is not a matrix in the model")
+            raise _other_model(path, model, f"{name!r:.80} is not a matrix in the model")
         # The A of an embedding is stored transposed.
         changes = (b.shape[1], a.shape[1]) if name.startswith("token_embd") else (a.shape[0], b.shape[1])
         if changes != target.shape[:2]:
-            sizes = f"{by(changes)}, but the model has {by(target.shape[:2])}"
-            raise _other_model(path, model, f"it changes {name!r:.80} as {sizes}")
+            sizes = f"{by(changes)} in the adapter and {by(target.shape[:2])} in the model"
+            raise _other_model(path, model, f"{name!r:.80} is {sizes}")
 
 
 def adapter_header(path: Path) -> GGUFHeader:
@@ -209,7 +209,7 @@ def adapter_faults(header: GGUFHeader) -> Iterator[str]:
 
 def _other_model(path: Path, model: Path, why: str) -> ModelError:
     hint = "Name the model that the adapter was trained on: MODEL.gguf+ADAPTER.gguf"
-    return ModelError(f"the adapter {path} is for another model than {model}: {why}.", hint=hint)
+    return ModelError(f"the adapter {path} does not fit the model {model}: {why}.", hint=hint)
 
 
 class _Reader:

@@ -96,7 +96,7 @@ def _read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]
     factors: tuple[float, ...] = ()
     if divisors := reader.header.tensors.get(ROPE_FACTORS):
         if len(divisors.shape) != 1 or not 0 < divisors.shape[0] <= MOST_FACTORS:
-            found, wanted = f"has the shape {divisors.shape}", f"one dimension of 1 to {MOST_FACTORS}"
+            found, wanted = f"has the shape {divisors.shape}", f"one dimension of 1 to {MOST_FACTORS} values"
             raise ModelError(f"{reader.path}: {ROPE_FACTORS} {found}, but needs {wanted}.")
         factors = tuple(reader.rows(divisors)[0].tolist())
     numbers = numbers_from_metadata(reader.header.metadata, shapes, factors)

@@ -145,13 +145,13 @@ def refuse_adapter(checkpoint: Checkpoint) -> None:
 def other_model(adapter: LoraAdapter, base: Path, why: str) -> ModelError:
     """Return the error for an adapter that does not fit `base`."""
     trained = adapter.config.get("base_model_name_or_path")
-    hint = f"It was trained on {trained!r:.120}." if trained else "Name the model that it was trained on."
-    return ModelError(f"the adapter {adapter.folder} is for another model than {base}: {why}.", hint=hint)
+    hint = "Use the model that it was trained on" + (f": {trained!r:.120}" if trained else ".")
+    return ModelError(f"the adapter {adapter.folder} does not fit the model {base}: {why}.", hint=hint)
 
 
 def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
     """Return a phrase that compares the shape of an adapter's change with the shape of the base's tensor."""
-    return f"it changes {name!r:.120} as {by(theirs)}, but the model has {by(ours)}"
+    return f"{name!r:.120} is {by(theirs)} in the adapter and {by(ours)} in the model"
 
 
 def _not_merged_here(folder: Path, what: str) -> ModelError:

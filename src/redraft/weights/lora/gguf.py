@@ -112,14 +112,14 @@ def _base(adapter: LoraAdapter, given: Path | None) -> Base:
     named = adapter.config.get("base_model_name_or_path")
     path = given or (Path(named) if isinstance(named, str) and named else None)
     if path is None or not path.exists():
-        sought = given or named or "which its settings do not name"
+        sought = f"there is no path {path!s:.120}" if path else "adapter_config.json does not name it"
         raise UsageError(
-            f"the base of {adapter.folder}, {sought!s:.120}, was not found. Its configuration is needed.",
-            hint="Name the base, a GGUF file or a folder with config.json: --base PATH",
+            f"the base model of {adapter.folder} was not found: {sought}.",
+            hint="Give the base model, as a GGUF file or a folder with config.json: --base PATH",
         )
     if path.is_dir():
         if not (config := read_json(path / "config.json")):
-            hint = "Name the folder of the base model: --base PATH"
+            hint = "Give the folder of the base model: --base PATH"
             raise ModelError(f"{path} has no config.json.", hint=hint)
         sizes = families.sizes_from_config(config)
         # Only the changed layers: a configuration may claim a billion.
@@ -147,7 +147,7 @@ def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> I
         hint = f"Merge it: redraft weights merge-lora {base.path} {adapter.folder} -o DIR"
         raise ModelError(f"{adapter.folder} changes {change.module!r:.80}, but {why}.", hint=hint)
     if shape is None:
-        why = f"it changes {change.module!r:.120}, which that model does not have"
+        why = f"the model has no {change.module!r:.120}"
         raise other_model(adapter, base.path, why)
     if change.product != shape:
         raise other_model(adapter, base.path, sizes(change.module, change.product, shape))

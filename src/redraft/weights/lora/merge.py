@@ -75,7 +75,7 @@ class _Planner:
     def target_of(self, name: str) -> Target:
         candidates = (name, f"model.{name}", name.partition(".")[2])  # names may differ by a prefix
         if (found := next((each for each in candidates if each in self.targets), None)) is None:
-            raise self.unfit(f"it changes {name!r:.120}, which that model does not have")
+            raise self.unfit(f"the model has no {name!r:.120}")
         if (info := self.targets[found].info).dtype not in FLOATS:
             message = f"{self.base.path} stores {info.name!r:.120} as {info.dtype}, which cannot be merged."
             raise ModelError(message, hint="Merge into the unquantised model, then quantise the result.")
@@ -139,7 +139,7 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
     new = set(rows.values())
     if len(new) > 1:
         listed = ", ".join(f"{name}: {count}" for name, count in rows.items())
-        hint = "Train it again with both embeddings in modules_to_save."
+        hint = "Train the adapter again with both embeddings in modules_to_save."
         raise ModelError(f"the adapter has embeddings of different sizes ({listed}).", hint=hint)
     return {"vocab_size": new.pop()} if new and new != old else {}
 

@@ -131,7 +131,7 @@ class TokenizerFolder:
             return role == "bos"  # as in training of Llama's SentencePiece models
         end = self._template_end(0 if role == "bos" else -1)
         if end and self.ids.get(end) != self.special_id(role):
-            self.elsewhere(f"tokenizer.json puts {end!r:.40} around a text, but its {role} token is another")
+            self.elsewhere(f"tokenizer.json adds {end!r:.40} to each text, but that is not the {role} token")
         return bool(end)
 
     def template(self) -> str | None:

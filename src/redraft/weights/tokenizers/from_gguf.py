@@ -100,13 +100,13 @@ def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
     typed = "tokenizer.ggml.token_type" in metadata
     kinds = _array(metadata, "token_type", int) if typed else [sp.NORMAL] * len(texts)
     if len(kinds) != len(texts):
-        raise _bad(f"{len(texts)} tokens and {len(kinds)} token types")
+        raise _bad(f"{len(texts)} tokens but {len(kinds)} token types")
     ids: dict[str, int] = {}
     for number, text in enumerate(texts):
         if kinds[number] == sp.UNUSED and text == f"[PAD{number}]":
             continue
         if text in ids:
-            raise _bad(f"the token {text!r:.60} twice, as {ids[text]} and {number}")
+            raise _bad(f"the token {text!r:.60} twice, with the ids {ids[text]} and {number}")
         ids[text] = number
     return _Tokens(kind, ids, kinds)
 
@@ -127,7 +127,7 @@ def _byte_level(metadata: Mapping[str, Any], tokens: _Tokens, rule: rules.PreTok
 def _sentencepiece(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, Any]:
     scores = _array(metadata, "scores", float)
     if len(scores) < len(tokens.kinds):
-        raise _bad(f"{len(tokens.kinds)} tokens and {len(scores)} scores")
+        raise _bad(f"{len(tokens.kinds)} tokens but {len(scores)} scores")
     if not all(map(isfinite, scores)):
         raise _bad("scores that are not finite")
     adds_space = _flag(metadata, "add_space_prefix", usual=True)
@@ -209,7 +209,7 @@ def _array(metadata: Mapping[str, Any], name: str, kind: type) -> Sequence[Any]:
         raise _bad(f"no {name}")
     for each in value:
         if not isinstance(each, kind):
-            raise _bad(f"{each!r:.60} among its {name}")
+            raise _bad(f"{each!r:.60} among its {name}, which has the wrong type")
     return value
 
 

@@ -284,7 +284,7 @@ def test_seeds_without_outputs_are_for_self_instruct_alone(tmp_path: Path) -> No
     records = [{"instruction": f"Name a {word}."} for word in ("river", "town")]
     seeds = write(tmp_path / "seeds.jsonl", records)
     engine = teacher()
-    with pytest.raises(UsageError, match=r"0 of the 2 tasks in .* came with an output") as caught:
+    with pytest.raises(UsageError, match=r"0 of the 2 tasks in .* have an output") as caught:
         made(tmp_path / "out.jsonl", engine, seeds=str(seeds))
     assert "--way self-instruct" in str(caught.value.hint)
     assert engine.calls == []

@@ -61,7 +61,7 @@ class TaskPool:
         if (near := self._near.nearest(instruction)) is None:
             self.add(instruction)
             return None
-        return Fault("similar", f"ROUGE-L with another one: {near.score:.2f}"), self._texts[near.place]
+        return Fault("similar", f"ROUGE-L {near.score:.2f} with another instruction"), self._texts[near.place]
 
     def keep(self, request: int, number: int, instruction: str) -> None:
         """Record that an instruction is kept. `number` is the position in the reply to `request`."""

@@ -173,7 +173,7 @@ class InstructionRun:
             hint = "To continue the output, leave out --seeds. Or name another file."
             raise UsageError(f"{out} cannot be both the seeds and the output.", hint=hint)
         if code_of(options.language) is None:
-            listed = f"An ISO 639 code, or one of: {', '.join(BY_NAME)}"
+            listed = f"Give an ISO 639 code, or one of: {', '.join(BY_NAME)}"
             hint = nearest(options.language.lower(), BY_NAME) or listed
             raise UsageError(f"--language: {options.language!r} is not a known language.", hint=hint)
         price_of(options.price)
@@ -185,8 +185,8 @@ class InstructionRun:
             self.plan.say(f"repeated seeds in {path} are left out: {self._seeds.repeats:,}.")
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
         if self.options.way == "alpaca" and solved < tasks.FEWEST:
-            needs = f"--way alpaca needs at least {tasks.FEWEST} such tasks"
-            message = f"{solved} of the {total} tasks in {path} came with an output, but {needs}."
+            needs = f"--way alpaca needs {tasks.FEWEST} or more"
+            message = f"{solved} of the {total} tasks in {path} have an output, but {needs}."
             raise UsageError(message, hint="Add outputs, or use --way self-instruct.")
 
     def _job(self) -> Job[Request]:
