@@ -311,7 +311,7 @@ def test_files_that_hold_no_questions_are_refused(whole: Path) -> None:
     refused(run("empty.jsonl"), "empty.jsonl has no record.")
     refused(run("empty.jsonl", "--choose", "w.yaml"), "empty.jsonl has no record.")
     write("answered.jsonl", [json.loads(next(iter(whole.rglob("plain.jsonl"))).read_text().splitlines()[0])])
-    refused(run("gsm8k:answered.jsonl"), "has chains of redraft eval")
+    refused(run("gsm8k:answered.jsonl"), "has answers of redraft eval")
 
 
 def prompts(count: int) -> None:
@@ -405,7 +405,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     Path("d").rename("elsewhere")
     refused(redraft("diagnose", "way.yaml", "--verify"), "d: choice.json or answers are missing or damaged.")
     for edit, said in (
-        ("evidence: " + "d" * 5000, "d lacks choice.json or the answers"),
+        ("evidence: " + "d" * 5000, "d: choice.json or answers are"),
         ("more: &a [*a]\n  evidence: d", "way.yaml has a YAML alias"),
         ("\n  ".join(f"x{n}: 1" for n in range(50)) + "\n  evidence: elsewhere", "not shown: 30."),
     ):
@@ -507,10 +507,10 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     prompts(3)
     refused(chosen(ways="one,vote,best"), "there are no votes to count.", "numbers or other short answers")
     refused(chosen("--tasks", GSM8K), "the checks of gsm8k need the right answers", "--check")
-    refused(chosen("--tasks", "add"), "the checks of add need", "--check 'matches:[0-9]' and no --judge")
+    refused(chosen("--tasks", "add"), "the checks of add need", "--check 'matches:[0-9]', and leave")
     other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)
     assert redraft(*other).exit_code == 0
-    refused(redraft(*other, "--choose", "x.yaml"), "has runs without --choose")
+    refused(redraft(*other, "--choose", "x.yaml"), "e has runs without it.")
     script("rain")
     assert chosen(ways="one").exit_code == 0
     edited = Path("way.yaml").read_text() + "# my own\n"

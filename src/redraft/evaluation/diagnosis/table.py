@@ -118,7 +118,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
             yield f"{equal_tokens.named(kind)} changed none of {counted(len(made), 'first answer')}: {why}."
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, the base model gave the single answer, an adapter others. Training may cause gains."
+        yield f"{where}, the base model gave one answer, and an adapter gave others: training may add gains."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
         yield f"{name} scores, but the model knew its text. To hide the text, guide by another --check."
     own, told = (
