@@ -117,14 +117,14 @@ def test_long_answers_have_no_majority() -> None:
     assert "contains:rain scores" not in result.stdout, "the prompt asks for it"
     refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "Give --samples 3")
     write("test.jsonl", [{"prompt": "Describe rain.", "checks": ["contains:rain"]}])
-    refused(run("test.jsonl", "--ways", "vote"), "no votes to count.", "unlike test/0 in test.")
+    refused(run("test.jsonl", "--ways", "vote"), "no votes to count.", "without: test/0 in test.")
     both = run("add,own.jsonl", "--ways", "one,vote")
-    assert "numbers or letters, unlike own/0, own/1 in own.\n" in both.stderr
+    assert "short answers. Prompts without: own/0, own/1 in own.\n" in both.stderr
     assert {file.parent.parent.name for file in Path("d").rglob("vote-*.jsonl")} == {"add"}
     write("test.jsonl", [{"prompt": "Describe fog.", "checks": ["contains:rain"]}])
     redone = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "one,revise", "--quiet")
     assert redone.exit_code == 0, "a refused command has answered nothing, so the file may change"
-    assert "test: contains:rain scores, but told the model its text." in redone.stdout
+    assert "test: contains:rain scores, but the model knew its text." in redone.stdout
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
@@ -155,7 +155,7 @@ def test_an_unfinished_task_leaves_the_verdict_to_the_others_and_can_be_dropped(
     assert run(BOTH, "--ways", "one,revise").exit_code == 0
     [cut] = Path("d/runs").glob("*/test/seed-0/plain.jsonl")
     cut.write_bytes(cut.read_bytes().splitlines(keepends=True)[0])
-    said = r"(?s)(?!.*all tasks).*test: unfinished, so the verdict leaves it out; continue it.*, revise: "
+    said = r"(?s)(?!.*all tasks).*test: unfinished, so the verdict leaves this task out.*, revise: "
     assert re.match(said, redraft("diagnose", "d").stdout)
     rmtree(cut.parent.parent)
     Path("d/tasks/test.jsonl").unlink()
@@ -192,14 +192,14 @@ def test_quiet_says_nothing_but_the_result() -> None:
     said = [f"redraft: {way}, seed 0: run {number} of at most 3" for number, way in ways]
     assert run(GSM8K, "--ways", "blind").stderr.splitlines() == ["redraft: script:script.jsonl, test", *said]
     *_, last = run(GSM8K, "--ways", "best", "--samples", "9").stderr.splitlines()
-    assert re.match(r"redraft: \d of 10 runs are not needed: with fewer drafts, these ways", last)
+    assert re.match(r"redraft: \d of 10 runs are not needed: fewer drafts already", last)
 
 
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
         (('"passed":false', '"passed":true'), "the stored results disagree with the task's checks"),
-        (("(1)", "(7)"), "the task has another prompt"),
+        (("(1)", "(7)"), "another prompt of the task has this id"),
     ],
 )
 def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str) -> None:
@@ -266,13 +266,13 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
         (("add", "--models", "no.gguf"), ("a file of the model 'no.gguf' is missing", "Correct its path.")),
         (("subtraction",), ("there is no task or file named 'subtraction'", GSM8K)),
         (("test.jsonl",), ("the record has no list of `checks`",)),
-        (("add", "--ways", "one,guess"), ("no way is called 'guess'", "Ways: one, revise")),
+        (("add", "--ways", "one,guess"), ("--ways does not know 'guess'", "Ways: one, revise")),
         (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
         (("humaneval:test.jsonl",), ("--run-code",)),
         ((GSM8K, "--score", "words<=5"), ("--score needs files of chains",)),
         ((GSM8K, "test.jsonl"), ("a folder of runs was given with other files",)),
-        ((GSM8K, "--drafts", "2"), ("--drafts was given, but each way sets its own value",)),
-        ((GSM8K, "--mode", "best-of"), ("--mode best-of is one of the ways",)),
+        ((GSM8K, "--drafts", "2"), ("--drafts cannot be set, because each way has its own value",)),
+        ((GSM8K, "--mode", "best-of"), ("--mode best-of cannot be set", "--ways best")),
         ((GSM8K, "--max-revisions", "0"), ("--max-revisions is 0",)),
         ((GSM8K, "--check", "judge[7]:Is it kind?", "--judge", "default"), ("asks a judge",)),
     ],
@@ -311,7 +311,7 @@ def test_files_that_hold_no_questions_are_refused(whole: Path) -> None:
     refused(run("empty.jsonl"), "empty.jsonl has no record.")
     refused(run("empty.jsonl", "--choose", "w.yaml"), "empty.jsonl has no record.")
     write("answered.jsonl", [json.loads(next(iter(whole.rglob("plain.jsonl"))).read_text().splitlines()[0])])
-    refused(run("gsm8k:answered.jsonl"), "has chains of redraft eval")
+    refused(run("gsm8k:answered.jsonl"), "has answers of redraft eval")
 
 
 def prompts(count: int) -> None:
@@ -387,7 +387,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     Path("way.yaml").write_text(text.replace("drift: tell", "drift: one"))
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its user may set that"
     Path("way.yaml").write_text(text.replace("evidence: d", "evidence: []"))
-    refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise with evidence to verify")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise.evidence to verify")
     Path("way.yaml").write_text(text)
     Path("way").mkdir()
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its evidence is in d, not beside it"
@@ -403,9 +403,9 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     assert f"{file.relative_to('d')} was changed afterwards." in verified()
     file.write_text(chains)
     Path("d").rename("elsewhere")
-    refused(redraft("diagnose", "way.yaml", "--verify"), "d lacks choice.json or the answers for way.yaml")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "d: choice.json or answers are missing or damaged.")
     for edit, said in (
-        ("evidence: " + "d" * 5000, "d lacks choice.json or the answers"),
+        ("evidence: " + "d" * 5000, "d: choice.json or answers are"),
         ("more: &a [*a]\n  evidence: d", "way.yaml has a YAML alias"),
         ("\n  ".join(f"x{n}: 1" for n in range(50)) + "\n  evidence: elsewhere", "not shown: 30."),
     ):
@@ -423,7 +423,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     rmtree("of/d/tasks")
     refused(redraft("diagnose", "of/way.yaml", "--verify"), "own.jsonl cannot be read")
     rmtree("of/d/runs")
-    lacks = "lacks choice.json or the answers for of/way.yaml"
+    lacks = "d: choice.json or answers are missing or damaged."
     for damage in ("[" * 20_000, '{"files": {}, "way": {}}', ""):
         refused(redraft("diagnose", "of/way.yaml", "--verify"), lacks)
         Path("of/d/choice.json").write_text(damage)
@@ -505,12 +505,12 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
 
 def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> None:
     prompts(3)
-    refused(chosen(ways="one,vote,best"), "there are no votes to count.", "such as numbers or letters")
+    refused(chosen(ways="one,vote,best"), "there are no votes to count.", "numbers or other short answers")
     refused(chosen("--tasks", GSM8K), "the checks of gsm8k need the right answers", "--check")
-    refused(chosen("--tasks", "add"), "the checks of add need", "--check 'matches:[0-9]' and no --judge")
+    refused(chosen("--tasks", "add"), "the checks of add need", "--check 'matches:[0-9]', and leave")
     other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)
     assert redraft(*other).exit_code == 0
-    refused(redraft(*other, "--choose", "x.yaml"), "has runs without --choose")
+    refused(redraft(*other, "--choose", "x.yaml"), "e has runs without it.")
     script("rain")
     assert chosen(ways="one").exit_code == 0
     edited = Path("way.yaml").read_text() + "# my own\n"
@@ -520,7 +520,7 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     Path("way.yaml").write_text("check: [words<=9]\n")
     refused(chosen(), "way.yaml exists, and is not the recipe that --choose wrote from d.", "Move it away")
     refused(chosen("--verify"), "--verify cannot be combined", "redraft diagnose way.yaml --verify")
-    refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise with evidence to verify")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise.evidence to verify")
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d is also the folder of the runs.", "d.yaml")
 
 
@@ -638,7 +638,7 @@ def test_without_checks_a_judge_compares_the_answers_and_what_it_said_is_kept() 
         assert (by_judge(server), len(server.messages)) == (result, paid)
     assert (f"  judge: {server.model}\n" in way, "\njudge:" in way) == (True, False), "not asked in use"
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0
-    said = "a judge compared the answers in way, and no checks scored them, so no table is made."
+    said = "a judge compared the answers in way, so there are no scores for a table."
     refused(redraft("diagnose", "way"), said)
     file.write_text(text.replace('"score":[6.0,5.0]', '"score":[1.0,1.0]'))
     edited = redraft("diagnose", "way.yaml", "--verify").stdout
@@ -675,9 +675,9 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     prompts(2)
     refused(chosen("--judge", "a", "--judge", "b"), "--judge was given twice.", "--judge a")
     refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")
-    refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "and no --judge")
+    refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "leave --judge out")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
-    refused(chosen(), "no list of `checks`", "Without checks, --choose takes --judge MODEL.")
+    refused(chosen(), "no list of `checks`", "--choose with --judge MODEL.")
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered")
     assert "redraft: best-of-2, seed 0: 20 prompts\n" in judged.stderr
     assert "no pair was judged, because all answers equal the single answers; " in judged.stdout

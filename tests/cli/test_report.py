@@ -157,7 +157,7 @@ SAME = {"model_1": "same", "model_2": "same"}
         (PAIR, ["--answers", "new.jsonl"], ["r.jsonl:1: the answer 'old-1' is not in new"]),
         (PAIR, [*ANSWERS, "--answers", "copy.jsonl"], ["'new-1' is in new and copy; it is unclear which"]),
         (PAIR, ["--answers", "again.jsonl"], ["again.jsonl has the answer", "twice"]),
-        (PAIR, ["--answers", "new.jsonl", "--answers", "of_7.jsonl"], ["of of_7 is to question '7'"]),
+        (PAIR, ["--answers", "new.jsonl", "--answers", "of_7.jsonl"], ["of of_7 belongs to question '7'"]),
         (PAIR, ["--html", "r.jsonl", "--force"], ["--html would replace the input"]),
     ],
 )

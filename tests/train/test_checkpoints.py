@@ -72,8 +72,8 @@ FAULTS: list[tuple[Callable[[Path], object], str]] = [
     (lose, "model.safetensors is missing or truncated (the folder has: complete.json, sub)"),
     (lambda folder: (folder / "sub" / "part").write_text(""), "sub/part is missing or truncated"),
     (lambda folder: (folder / "sub" / "part").write_text("y"), CHANGED),
-    (unmark, "it has no complete.json, so it is incomplete (the folder has: model.safetensors, sub)"),
-    (lambda folder: (folder / checkpoints.MARKER).write_text('{"files": 3}'), "it has no complete.json"),
+    (unmark, "complete.json is missing or damaged (the folder has: model.safetensors, sub)"),
+    (lambda folder: (folder / checkpoints.MARKER).write_text('{"files": 3}'), "complete.json is missing"),
 ]
 
 
@@ -91,7 +91,7 @@ def test_where_none_was_ever_whole_a_run_begins_anew(tmp_path: Path) -> None:
     unmark(save(tmp_path, 20))
     found, said = checkpoints.newest(tmp_path)
     assert found is None
-    assert "checkpoint-20 is skipped: it has no complete.json" in said[0]
+    assert "checkpoint-20 is skipped: complete.json is missing" in said[0]
     assert said[1] == "there is no other checkpoint: the run starts over."
 
 
@@ -112,7 +112,7 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match=r"cannot be written: No space left on device\.\n") as error:
         fail()
-    assert error.value.hint == "Make room, and type the same command again."
+    assert error.value.hint == "Make room or allow writing, and type the same command again."
     save(tmp_path, 10)
     with pytest.raises(OutputError, match=r"No space .* The earlier checkpoints are intact\.\n") as error:
         fail()

@@ -66,7 +66,7 @@ def test_weights_have_the_dtype_that_was_asked_for(folder: Path, dtype: torch.dt
 
 def test_no_end_of_text_is_an_error_that_names_one(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", eos_token=None)
-    with pytest.raises(ModelError, match=r'(?s)would never stop.*"eos_token": '):
+    with pytest.raises(ModelError, match=r'(?s)would never stop.*"eos_token" to'):
         load.load_tokenizer(str(folder), say=silent)
 
 
@@ -117,7 +117,7 @@ def test_a_tokenizer_that_is_damaged_is_an_error(folder: Path) -> None:
 def test_one_row_too_few_is_filled_for_a_new_padding_token_alone(folder: Path, tmp_path: Path) -> None:
     short = tiny_folder(tmp_path / "short", dtype=torch.float32, vocab_size=VOCABULARY - 1)
     tokenizer = load.load_tokenizer(str(folder), say=silent)
-    with pytest.raises(ModelError, match=r"ids up to 259, but the model has 259 rows"):
+    with pytest.raises(ModelError, match=r"ids up to 259, but the model has 259 emb"):
         fitted(short, tokenizer)
 
 

@@ -59,7 +59,7 @@ def use_segments(model: PreTrainedModel) -> None:
     hookable = model._supports_attention_backend and model._supports_flash_attn  # noqa: SLF001 - their flags
     if others or not hookable:
         why = f"has {', '.join(others)} layers" if others else "has its own attention code"
-        raise _unpacked(model, f"{why}: examples packed into one row would see each other.")
+        raise _unpacked(model, f"{why}, so examples packed into one row would see each other.")
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, _mask)
     model.set_attn_implementation(NAME)

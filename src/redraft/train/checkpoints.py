@@ -127,7 +127,7 @@ class SavedCheckpoint:
     def fault(self) -> str:
         """A description of what is missing or damaged."""
         if self.missing is None:
-            return f"it has no {MARKER}, so it is incomplete ({contents(self.folder)})"
+            return f"{MARKER} is missing or damaged ({contents(self.folder)})"
         named = self.missing or self.changed
         shown = named if len(named) < 4 else (*named[:2], f"{len(named) - 2} more")
         files = " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
@@ -233,8 +233,8 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
     why = (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"  # SafetensorError has none
     whole = any(each.complete for each in checkpoints(output))
     left = " The earlier checkpoints are intact." if whole else ""
-    resumes = ", without --overwrite_output_dir: the run resumes from the newest one" if whole else ""
-    hint = f"Make room, and type the same command again{resumes}."
+    resumes = ", without --overwrite_output_dir: the run resumes from the newest checkpoint" if whole else ""
+    hint = f"Make room or allow writing, and type the same command again{resumes}."
     return OutputError(f"{part or output} cannot be written: {why}.{left}", hint=hint)
 
 

@@ -72,7 +72,7 @@ def check_config(folder: Path) -> None:
         raise ModelError(f"{folder} contains an adapter, not a model.", hint=hint)
     if not (folder / "config.json").is_file():
         files = sorted(folder.glob("*.gguf"))
-        hint = f"--model_name_or_path {files[0]}" if files else "Name the folder that contains config.json."
+        hint = f"--model_name_or_path {files[0]}" if files else "Give a folder that contains config.json."
         raise ModelError(f"{folder} is not a model: it has no config.json ({contents(folder)}).", hint=hint)
 
 
@@ -107,7 +107,7 @@ def load_tokenizer(ref: str, *, pad_token: str | None = None, apart: bool = Fals
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"the tokenizer of {ref} has no end-of-text token, so a model trained with it would never stop.",
-            hint='Name one from its vocabulary in tokenizer_config.json: "eos_token": "…"',
+            hint='In tokenizer_config.json, set "eos_token" to a token of the vocabulary.',
         )
     same = apart and tokenizer.pad_token_id == tokenizer.eos_token_id
     if tokenizer.pad_token is None or same:
@@ -162,7 +162,7 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transfo
         hint = f"Does config.json belong to another model? Check with: redraft weights info {ref}"
         raise ModelError(f"{ref} {lacks}, such as {', '.join(missing[:3])}.", hint=hint)
     if getattr(model, "is_quantized", False):
-        hint = "Start from the model that it was quantised from."
+        hint = "Start from the original model, which is not quantised."
         raise ModelError(f"{ref} is quantised, and quantised weights cannot be trained.", hint=hint)
     return model  # type: ignore[no-any-return]
 
@@ -216,9 +216,9 @@ def fit_vocabulary(model: Any, tokenizer: Tokenizer, *, ref: str) -> bool:
     grows: bool = needed > rows
     if grows:
         if sum(each >= rows for each in ids) > 1 or tokenizer.pad_token_id != rows:
-            found = f"the tokenizer of {ref} has ids up to {needed - 1:,}, but the model has {rows:,} rows"
+            found = f"the tokenizer of {ref} has ids up to {needed - 1:,}, but the model has {rows:,}"
             hint = "Use the tokenizer files that came with the model."
-            raise ModelError(f"{found}: tokenizer and model do not belong together.", hint=hint)
+            raise ModelError(f"{found} embeddings: tokenizer and model do not belong together.", hint=hint)
         model.resize_token_embeddings(needed, mean_resizing=False)
         head = model.get_output_embeddings()
         # Each new row is the mean of the existing ones, as in SelFee and Alpaca. The tables may be tied.
@@ -243,7 +243,7 @@ def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
         return True, "no GPU is used"
     full = parameters * 16.0  # bytes: 32-bit weight, gradient and AdamW's two moments
     has = f"the GPU has {gpu_bytes / 1e9:.0f} GB"
-    asks = f"full training takes {full / 1e9:.1f} GB before activations, and {has}"
+    asks = f"full training needs {full / 1e9:.1f} GB plus activations, and {has}"
     return full > gpu_bytes * 0.75, asks  # the rest is for activations
 
 

@@ -304,7 +304,7 @@ class PpoOptions(RunOptions):
         """Raise `UsageError` if settings contradict each other."""
         super().check()
         if not self.lora:
-            hint = "Merge later: redraft weights merge-lora"
+            hint = "Merge the adapter afterwards: redraft weights merge-lora"
             raise UsageError("PPO trains only adapters; set --lora True.", hint=hint)
         if not self.do_sample:
             raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")
@@ -352,7 +352,7 @@ class PpoOptions(RunOptions):
             "--num_generations": samples_each(self),
         }.items():
             if self.num_rollouts % size:
-                message = f"--num_rollouts {self.num_rollouts} must be a multiple of {name}, {size}."
+                message = f"--num_rollouts {self.num_rollouts} must be a multiple of {size} ({name})."
                 raise UsageError(message, hint=f"--num_rollouts {-(-self.num_rollouts // size) * size}")
 
 

@@ -143,7 +143,7 @@ class DataReport:
             *((f"skipped, {reason}", tally) for reason, tally in skipped),
         ]
         counts = [f"{tally.count:,} {what}: {tally}" for what, tally in tallies if tally.count]
-        return [f"{read}: {loss}; the longest has {self.longest:,}", *counts]
+        return [f"{read}: {loss}; the longest example has {self.longest:,}", *counts]
 
 
 class Prepared:

@@ -278,7 +278,7 @@ class Trained:
         ways = {True: "with FSDP", False: "without FSDP"}
         ours, theirs = ways[bool(self.fsdp)], ways[any(folder.glob("pytorch_model_fsdp*"))]
         if ours != theirs:
-            hint = f"Resume {theirs}, or start a new run from it, with another --output_dir: "
+            hint = f"Resume {theirs}, or start a new run from the checkpoint, with another --output_dir: "
             hint += f"--model_name_or_path {folder}"
             raise ModelError(f"{folder} was saved {theirs}, but this run is {ours}.", hint=hint)
 

@@ -58,7 +58,7 @@ def test_another_reward_is_another_run() -> None:
     [
         (
             ("--num_rollouts", "6"),
-            "--num_rollouts 6 must be a multiple of --chunk_size, 4",
+            "--num_rollouts 6 must be a multiple of 4 (--chunk_size)",
             "--num_rollouts 8",
         ),
         (("--min_new_tokens", "9"), "--min_new_tokens 9 is above --max_new_tokens 6", "--max_new_tokens 9"),
@@ -118,7 +118,7 @@ def test_prompts_longer_than_the_model_can_read_are_said_before_it_writes(
 
 def test_a_preview_shows_prompts_up_to_where_the_model_writes() -> None:
     said = done("--preview", "2")
-    assert "6 records read, 6 to train on: 104 tokens; the longest has 18" in said
+    assert "6 records read, 6 to train on: 104 tokens; the longest example has 18" in said
     assert "a prompt, up to the start of the answer, ⟨control token⟩, ↵ line end" in said
     assert said.count("assistant↵") == len(re.findall(r"── \S+: \d+ tokens", said)) == 2
     assert not {"⟦", "loss"} & set(said.split())

@@ -288,7 +288,7 @@ def test_what_is_wrong_is_a_message(here: Path, words: str, said: str) -> None:
         ("ppo --data_path chains.jsonl --reward wrods<=3", "no check is called 'wrods'."),
         ("ppo --data_path chains.jsonl --num_rollouts 6", "--num_rollouts 6 must be a mul"),
         ("ppo --data_path chains.jsonl --min_new_tokens 999", "--min_new_tokens 999 is above"),
-        ("self out --model nowhere", "--model nowhere: only default and GGUF files can be trained."),
+        ("self out --model nowhere", "--model must be default or a GGUF file, not nowhere."),
     ],
 )
 def test_a_mistake_is_said_before_torch_is_loaded(here: Path, words: str, said: str) -> None:

@@ -118,7 +118,7 @@ def test_verdicts_against_the_truth() -> None:
     assert (total.rejected, total.wrong, total.accepted, total.right, total.alarms) == (1, 3, 1, 2, 1)
     shown = rows(found, "verdicts: finding answers that need revision")
     assert shown["precision"][0] == "50.0 %"
-    assert (shown["recall"][0], shown["recall"][2]) == ("33.3 %", "1 of 3 wrong are rejected")
+    assert (shown["recall"][0], shown["recall"][2]) == ("33.3 %", "1 of 3 wrong answers are rejected")
     assert shown["balanced accuracy"][2].startswith(
         "mean of recall and of right answers accepted, 1 of 2; unknown verdicts: 1; "
     )
@@ -138,8 +138,8 @@ def test_what_is_broken_in_the_end() -> None:
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [
-        ("01", "no right answer was revised, so nothing could be lost"),
-        ("10", "no wrong answer was revised, so nothing could be gained"),
+        ("01", "only wrong answers were revised, so none could get worse"),
+        ("10", "only right answers were revised, so none could get better"),
         ("00 11", "nothing changed"),
         ("01 01 10", "above Acc/(1 - Acc) = 0.50: undecided, p = 1"),
         ("01 " * 9 + "11", "above Acc/(1 - Acc) = 0.11: it gained, p = 0.0039"),
@@ -154,7 +154,7 @@ def test_whether_iterating_pays_is_said_in_words(pairs: str, words: str) -> None
 
 def test_chains_without_a_revision_say_nothing_about_revising() -> None:
     found = diagnose([told("a", "1"), told("b", "0")])
-    assert verdict(found) == "Nothing was revised, so these figures show nothing about revising."
+    assert verdict(found) == "No answer was revised, so the effect of revising is unknown."
     assert [part.title for part in sections(found)] == ["right answers"]
 
 
@@ -169,7 +169,7 @@ def test_what_to_know_is_said() -> None:
         "Intervals and p-values are for single rows, not corrected for multiple comparisons.",
         "Chains without a best answer, which count as wrong: 7 (m0, m1, m2, m3, m4 …).",
         "Chains that ended early: 1 (f).",
-        "1 revision is not an answer, and counts as wrong; 1 would pass the checks.",
+        "1 revision only echoes a message, and counts as wrong; 1 would pass the checks.",
     ]
 
 

@@ -77,7 +77,7 @@ def test_prompts_and_seeds_that_lack_a_run_are_named(tmp_path: Path) -> None:
     write_run(folder / "runs" / "m" / "t", "plain", 100, shares(8), 2)
     table = table_of(folder)
     assert list(table.remarks) == [
-        "m, t: not counted: 2 prompts that some run did not answer.",
+        "m, t: not counted, because a run did not answer them: 2 prompts.",
         "m, t: these seeds lack runs and are not counted: seed-2 (revise-2, best-of-2, best-of-3, blind-2).",
     ]
     # The prompts that a stopped run answered may be the easy ones. Prompts that failed are no such choice.
@@ -108,7 +108,7 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     assert pairs == [("revise", "best-of"), ("alone", "plain"), ("alone", "vote")]
     [part, *_] = parts_of(table)
     assert part.claim.startswith("No way has more right answers than revise, 1 revision or revise alone, ")
-    assert "m, t: in 40 of 40 prompts, the model revised by itself, without feedback, so" in str(table)
+    assert "m, t: in 40 of 40 prompts, the model revised without feedback, so" in str(table)
 
 
 def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(t
     table = table_of(folder)
     assert "revise minus one answer of the base model " in str(table)
     assert " to one answer of the base model, for 100 tokens more" in "".join(sentences(table))
-    assert "m, t: in 40 of 40 prompts, the base model gave the single answer, but" in str(table)
+    assert "m, t: in 40 of 40 prompts, the base model gave one answer, and an" in str(table)
     assert "revise minus blind retry" not in str(table)
     drawn = {name: len(points) for name, points in series(table.cells[0]).items()}
     assert drawn == {"one answer of the base model": 1, "best of N": 2, "blind retry": 1, "revise": 1}
@@ -132,7 +132,7 @@ def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(t
     assert " 200 tokens against 150 tokens; " in str(table_of(folder)), "as in the chart"
     for way in ("revise-2", "shuffled-2"):
         write_jsonl(file.with_name(f"{way}.jsonl"), [told(f"i{n:03}", "01", "r") for n in range(40)])
-    assert "m, t: the shuffled feedback was the same text in 40 of 40 chains." in table_of(folder).remarks
+    assert "m, t: shuffled feedback equalled real feedback in 40 of 40 chains." in table_of(folder).remarks
 
 
 def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_no_reward_and_an_unknown_one_are_errors() -> None:
         parse_rewards(())
     with pytest.raises(CheckSyntaxError, match="no check is called"):
         parse_rewards(("wrods<=3",))
-    with pytest.raises(UsageError, match="a judge is not a reward"):
+    with pytest.raises(UsageError, match="cannot be a reward"):
         parse_rewards(("2*judge[reasoning]:kind",))
     with pytest.raises(UsageError, match="too large"):
         parse_rewards(("1e999*words<=3",))

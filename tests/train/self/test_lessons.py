@@ -38,7 +38,7 @@ def test_a_task_with_too_few_exercises_is_named() -> None:
     with pytest.raises(UsageError, match="'add' draws only 3 different exercises, but 4"):
         lessons.held_out(few, 4, 1)
     apart = {lessons.key(chain) for chain in lessons.held_out(few, 3, 1)}
-    with pytest.raises(UsageError, match="almost all exercises"):
+    with pytest.raises(UsageError, match="too few exercises"):
         list(lessons.training(few, "answers", 1, 1, apart))
 
 

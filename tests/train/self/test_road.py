@@ -71,7 +71,7 @@ def test_a_folder_without_both_adapters_is_no_start(tmp_path: Path) -> None:
     [
         ({"scale": replace(SMALL, answer_steps=0)}, UsageError, "needs an earlier .* none is named"),
         ({"model": "missing.gguf"}, ModelError, "cannot be read: No such file"),
-        ({"model": "ollama:qwen3"}, UsageError, "only default and GGUF files can be trained"),
+        ({"model": "ollama:qwen3"}, UsageError, "--model must be default or a GGUF file"),
         ({"everyday": Path("missing.jsonl")}, UsageError, "missing.jsonl cannot be read"),
         ({"everyday": Path(os.devnull)}, UsageError, "/dev/null has no prompts"),
     ],

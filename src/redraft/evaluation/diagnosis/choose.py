@@ -396,7 +396,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         raise UsageError("--choose takes only one model.", hint="Run it once per model, in separate folders.")
     others = [t.task if t.source else t.name for t in matrix.tasks if t.task not in ("checks", UNSCORED)]
     if others and (settings.get("judge") or not settings.get("check")):
-        hint = "Give --check 'matches:[0-9]' and no --judge. The task's own checks then only score."
+        hint = "Add a check of your own, such as --check 'matches:[0-9]', and leave --judge out."
         said = f"the checks of {others[0]} need the right answers, which are unknown in later use."
         raise UsageError(said, hint=hint)
     # More prompts are worth more than more answers per prompt, and fewer ways need less evidence.
@@ -438,11 +438,11 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     """
     told = yaml_of(text := text_of_settings(file), file)
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may expand to any size
-        raise UsageError(f"{file} has a YAML alias, which --choose never writes.", hint="Write the value.")
+        raise UsageError(f"{file} has a YAML alias, which --choose never writes.", hint="Write its value.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
-        hint = "Give a file that --choose wrote: its promise.evidence is the name of a folder."
-        raise UsageError(f"{file} has no promise with evidence to verify.", hint=hint)
+        hint = "Give a file that --choose wrote. Its promise.evidence is the folder of the runs."
+        raise UsageError(f"{file} has no promise.evidence to verify.", hint=hint)
     places = [file.parent / promise["evidence"], file.with_suffix(""), Path(promise["evidence"])]
     found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
     folder, choice = next((each for each in found if each[1]), (places[-1], {}))
@@ -461,7 +461,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # evidence is damaged or missing
         hint = "Restore the files, or run the command with --choose again to make the missing ones."
-        raise UsageError(f"{folder!s:.200} lacks {CHOICE} or the answers for {file}.", hint=hint) from None
+        raise UsageError(f"{folder!s:.200}: {CHOICE} or answers are missing or damaged.", hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."

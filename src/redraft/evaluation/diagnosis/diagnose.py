@@ -82,7 +82,7 @@ def notes(found: Figures) -> Iterator[str]:
             for each in found.chains
             for passes, step in zip(each.passes, each.chain.steps, strict=True)
         )
-        are = "is not an answer, and counts" if echoes == 1 else "are not answers, and count"
+        are = "only echoes a message, and counts" if echoes == 1 else "only echo a message, and count"
         yield f"{counted(echoes, 'revision')} {are} as wrong; {passing:,} would pass the checks."
 
 
@@ -125,9 +125,9 @@ def _ratio(value: float) -> str:
 
 def _paying(changes: Changes) -> str:
     if not changes.right:
-        return "no right answer was revised, so nothing could be lost"
+        return "only wrong answers were revised, so none could get worse"
     if not changes.wrong:
-        return "no wrong answer was revised, so nothing could be gained"
+        return "only right answers were revised, so none could get better"
     if not changes.fixed and not changes.broken:
         return "nothing changed"
     side, result = "equal to", "no difference"
@@ -139,9 +139,9 @@ def _paying(changes: Changes) -> str:
 
 def _verdicts(found: Figures) -> Iterator[Line]:
     verdicts, total = found.verdicts, found.verdicts.total
-    note = f"{total.rejected:,} of {total.rejected + total.alarms:,} rejected are wrong"
+    note = f"{total.rejected:,} of {total.rejected + total.alarms:,} rejected answers are wrong"
     yield Line("precision", *percent(verdicts.precision, 1), note)
-    note = f"{total.rejected:,} of {total.wrong:,} wrong are rejected"
+    note = f"{total.rejected:,} of {total.wrong:,} wrong answers are rejected"
     yield Line("recall", *percent(verdicts.recall, 1), note)
     unknown = f"; unknown verdicts: {verdicts.unknown:,}" * bool(verdicts.unknown)
     note = f"mean of recall and of right answers accepted, {total.accepted:,} of {total.right:,}{unknown}"
@@ -152,7 +152,7 @@ def _verdicts(found: Figures) -> Iterator[Line]:
 def verdict(found: Figures) -> str:
     """Return the conclusion: the gain from revising, and the cost in tokens."""
     if not found.revised:
-        return "Nothing was revised, so these figures show nothing about revising."
+        return "No answer was revised, so the effect of revising is unknown."
     said = sentence(found.decision)
     if found.same and found.decision.gain.value > 0:
         said = f"The checks that score also guided revising, which makes a gain nearly automatic. {said}"

@@ -289,7 +289,7 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     common = [name for name in items if len({len(of_way.get(name, ())) for of_way in runs.values()}) == 1]
     if not common:
         hint = "Run the same command again to continue."
-        raise UsageError(f"{folder}: no item has an answer in every run.", hint=hint)
+        raise UsageError(f"{folder}: each prompt still lacks an answer in some run.", hint=hint)
     points = [Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first]
     if any(point.mean.base < points[0].mean.base == 1 for point in points):
         points[0] = replace(points[0], base=True)

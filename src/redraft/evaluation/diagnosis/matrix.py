@@ -62,7 +62,7 @@ class TaskFile:
             return cls(text, drawn[text][0], None)
         if not Path(text).is_file():
             forms = "a file of prompts with checks; TASK:FILE, such as gsm8k:test.jsonl; or one of"
-            hint = f"Name {forms} {', '.join(drawn)}."
+            hint = f"Give {forms} {', '.join(drawn)}."
             raise UsageError(f"there is no task or file named {text!r:.80}.", hint=hint)
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
@@ -154,16 +154,16 @@ class Matrix:
     def prepare(self, *, run_code: bool) -> int:
         """Check settings and tasks, write the file `PLAN`, and return the number of prompts."""
         if unknown := [way for way in self.ways if way not in WAYS]:
-            raise UsageError(f"no way is called {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
+            raise UsageError(f"--ways does not know {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
         _check_options(self.settings, self.models)
         names = [task.name for task in self.tasks]
         if twice := {name for name in names if names.count(name) > 1}:
             raise UsageError(f"two tasks are called {twice.pop()!r}.", hint="Rename one of the files.")
         if self.plan.store:
-            raise UsageError(f"{self.plan.store.url} is not a folder.", hint="Name a folder on this machine.")
+            raise UsageError(f"{self.plan.store.url} is not a folder.", hint="Give a folder on this machine.")
         folder = self.plan.out
         if folder.is_file():
-            raise UsageError(f"{folder} is a file.", hint="Name a folder for the runs.")
+            raise UsageError(f"{folder} is a file, not a folder.", hint="Give a folder for the runs.")
         for task in self.tasks:
             ask = task_of(task.task, run_code=run_code)
             if task.source and not sum(1 for _ in asked(ask, read_records(task.source))):
@@ -174,7 +174,7 @@ class Matrix:
         if self.settings.get("ways") and (votes := {"vote", "early"}.intersection(self.ways)):
             self._check_votes(votes, made, 3 + choosing)
         if before["tasks"] and before.get("choosing", False) != choosing:
-            said = f"{folder} has runs with{'out' * choosing} --choose, which takes prompts in another order."
+            said = f"--choose changes the order of prompts, and {folder} has runs with{'out' * choosing} it."
             raise OutputError(said, hint="Name another folder.")
         models = {name: model for model, name in folders(self.models).items()}
         named = {name: {"task": runs.task, "file": runs.source.name} for name, runs in made.items()}
@@ -185,10 +185,10 @@ class Matrix:
 
     def _check_votes(self, votes: set[str], made: Mapping[str, StrategyRuns], least: int) -> None:
         lacking = [f"{listed(runs.voteless, 5)} in {name}" for name, runs in made.items() if runs.voteless]
-        why = f"Votes need short answers, such as numbers or letters, unlike {'; '.join(lacking)}."
+        why = f"Votes need checks of numbers or other short answers. Prompts without: {'; '.join(lacking)}."
         if votes - {way.kind for runs in made.values() for way in runs.strategies}:
             hint = why if len(lacking) == len(made) else f"Give --samples {least} or more."
-            raise UsageError("there are no votes to count.", hint=f"{hint} Or leave out the votes.")
+            raise UsageError("there are no votes to count.", hint=f"{hint} Or leave the votes out of --ways.")
         if lacking and not self.plan.quiet:
             self.settings.tell(why)
 
@@ -226,12 +226,12 @@ def _check_options(settings: Settings, models: Sequence[str]) -> None:
     for name in ("drafts", "min_revisions"):
         if settings.get(name) is not None:
             flag = f"--{name.replace('_', '-')}"
-            hint = "Use --samples and --max-revisions."
-            raise UsageError(f"{flag} was given, but each way sets its own value.", hint=hint)
+            hint = "Set --samples or --max-revisions."
+            raise UsageError(f"{flag} cannot be set, because each way has its own value.", hint=hint)
     if not settings.get("max_revisions"):
-        raise UsageError("--max-revisions is 0, but these ways need revisions.", hint="Set 1 or more.")
+        raise UsageError("--max-revisions is 0, so no answer would be revised.", hint="Set 1 or more.")
     if (mode := settings.get("mode")) in ("best-of", "repair"):
-        raise UsageError(f"--mode {mode} is one of the ways.", hint="Name it in --ways instead.")
+        raise UsageError(f"--mode {mode} cannot be set here.", hint=f"--ways {mode.removesuffix('-of')}")
     for model in models:
         named = parse_reference(model)
         files = [*([Path(named.target)] if named.kind in ("gguf", "script") else []), *named.adapters]

@@ -123,7 +123,7 @@ class StrategyRuns:
                 return Ended(status, result.counts.limit, limits)
             limits = limits.after(result.spent, result.seconds)
         if told and number < len(runs):
-            why = "with fewer drafts, these ways already used as many tokens as the others"
+            why = "fewer drafts already took as many tokens as the ways without drafts"
             self.plan.say(f"{len(runs) - number} of {len(runs)} runs are not needed: {why}.")
         return Ended(status, "", limits)
 
@@ -151,8 +151,8 @@ class StrategyRuns:
         task, limit = task_named(self.task), self.settings.values.limit
         records = [*asked(task, read_records(self.source), limit, file=self.source)][::-1]
         if any(KEY in record.meta for record in records):
-            said = f"{self.source} has chains of redraft eval, but --tasks needs the records to answer."
-            hint = f"Give the file that was answered, or write: redraft diagnose {self.source}"
+            said = f"{self.source} has answers of redraft eval, but --tasks needs prompts to answer."
+            hint = f"Give a file of prompts. To diagnose these answers: redraft diagnose {self.source}"
             raise UsageError(said, hint=hint)
         asks = (f"{each.prompt!r} {[check.name for check in checks_of(task, each)]}" for each in records)
         found = tuple(dict(zip(asks, records, strict=True)).values())[::-1]  # the first of equal records

@@ -86,8 +86,8 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
         if len(whole := [each for each in of_model if not each.stopped]) > 1:
             over.append(pooled(whole))
         for task in (each.task for each in of_model if each.stopped and whole):
-            drop = f"continue it, or delete {folder / RUNS / name / task} to drop it"
-            remarks.append(f"{model}, {task}: unfinished, so the verdict leaves it out; {drop}.")
+            drop = f"Continue its runs, or delete {folder / RUNS / name / task}."
+            remarks.append(f"{model}, {task}: unfinished, so the verdict leaves this task out. {drop}")
         cells += of_model
     if plan.get("choosing"):
         remarks.append("--choose may stop early once it is certain. These tests do not correct for that.")
@@ -102,12 +102,12 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
 
 def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     if curves.left_out:
-        yield f"not counted: {counted(curves.left_out, 'prompt')} that some run did not answer."
+        yield f"not counted, because a run did not answer them: {counted(curves.left_out, 'prompt')}."
     if curves.unfinished:
         yield f"these seeds lack runs and are not counted: {', '.join(curves.unfinished)}."
     if 2 * curves.native >= curves.items:
         where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, the model revised by itself, without feedback, so `revise` equals `alone`."
+        yield f"{where}, the model revised without feedback, so `revise` equals `alone`."
     for kind in REVISING:
         files = runs.glob(f"seed-*/{kind}-*[0-9].jsonl")
         made = [chain.steps for file in files for chain in chains_of(file) if chain.steps]
@@ -118,15 +118,15 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
             yield f"{equal_tokens.named(kind)} changed none of {counted(len(made), 'first answer')}: {why}."
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, the base model gave the single answer, but not all others: gains may be training's."
+        yield f"{where}, the base model gave one answer, and an adapter gave others: training may add gains."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
-        yield f"{name} scores, but told the model its text. To keep that secret, guide by another --check."
+        yield f"{name} scores, but the model knew its text. To hide the text, guide by another --check."
     own, told = (
         {(f.parent, c.id, c.steps[0].criticism) for f in files for c in chains_of(f) if c.revisions}
         for files in (runs.glob(f"seed-*/{kind}-2.jsonl") for kind in ("revise", "shuffled"))
     )
     if same := len(own & told):
-        yield f"the shuffled feedback was the same text in {same:,} of {counted(len(told), 'chain')}."
+        yield f"shuffled feedback equalled real feedback in {same:,} of {counted(len(told), 'chain')}."
     steered = [*runs.glob("seed-*/steered-*[0-9].jsonl")]
     if steered and not any(step.steered for f in steered for made in chains_of(f) for step in made.steps):
         yield f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
@@ -177,11 +177,11 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
     """Write the table and the page of a folder, and return the table."""
     if any(task["task"] == UNSCORED for task in read_plan(folder)["tasks"].values()):
         hint = f"To check the judge's choice: redraft diagnose {folder}.yaml --verify"
-        found = f"a judge compared the answers in {folder}, and no checks scored them, so no table is made."
+        found = f"a judge compared the answers in {folder}, so there are no scores for a table."
         raise UsageError(found, hint=hint)
     table = table_of(folder, by)
     if by != "tokens" and all(each.basis == "unknown" for each in table.comparisons):
-        raise UsageError(f"no two ways in {folder} record {by}.", hint="Money needs --price IN,OUT.")
+        raise UsageError(f"no two ways in {folder} record {by}.", hint="For money, add --price IN,OUT.")
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     write_file(folder / PAGE, _page(table).encode())
@@ -334,7 +334,7 @@ def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
 
 def _faults(chain: Chain, record: Chain | None, task: str, file: Path) -> Iterator[str]:
     if record is None or chain.prompt != record.prompt:
-        yield f"{file}, {chain.id}: the task has {'no such record' if record is None else 'another prompt'}."
+        yield f"{file}, {chain.id}: {'no' if record is None else 'another'} prompt of the task has this id."
         return
     bare = chain.model_copy(update={"meta": {k: v for k, v in chain.meta.items() if k != KEY}})
     now = asyncio.run(scored(bare, task, checks_of(task_of(task, run_code=True), record))).meta[KEY]

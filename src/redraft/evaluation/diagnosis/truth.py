@@ -165,7 +165,7 @@ def _check_kind(first: RawRecord, file: Path) -> None:
         first.chain()
     except RecordError as error:
         is_way = file.suffix == ".yaml"
-        error.hint = f"To verify a way: redraft diagnose {file} --verify" if is_way else _GIVE
+        error.hint = f"To verify a file of --choose: redraft diagnose {file} --verify" if is_way else _GIVE
         raise
 
 
@@ -189,7 +189,7 @@ def known(chains: Iterable[Chain]) -> Material:
         raise RecordError("there is no chain with an answer.", hint="Give an output file of `redraft answer`.")
     raise RecordError(
         "nothing decides which answers are right: the chains have neither scores nor checks.",
-        hint="Name a check: --score 'words<=50'. Or answer a task: redraft eval gsm8k test.jsonl -o a.jsonl",
+        hint="Give a check: --score 'words<=50'. Or answer a task: redraft eval gsm8k test.jsonl -o a.jsonl",
     )
 
 

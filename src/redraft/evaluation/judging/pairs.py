@@ -68,7 +68,7 @@ def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[M
             raise RecordError(
                 f"{name} has no answer to {len(missing):,} of {len(asked):,} questions of {wanted}: "
                 f"{listed(missing, 5)}.",
-                hint="To retry failed prompts, run the same redraft answer again. "
+                hint="To retry failed prompts, run the same redraft answer command again. "
                 f"Or remove these questions from {wanted}.",
             )
         for key, question in asked.items():
@@ -151,5 +151,5 @@ def _match(question: AskedQuestion, answers: tuple[GivenAnswer, ...], names: Seq
     if counts or turns not in (1, len(question.turns)):
         shown = " and ".join(f"{len(each.turns)} in {n}" for each, n in zip(answers, names, strict=True))
         said = f"the number of turns is {len(question.turns)} in question {question.id}, but {shown}."
-        raise RecordError(said, hint="Answer every turn, or the first one only.")
+        raise RecordError(said, hint="Give answers to every turn, or to the first one only.")
     return Match(replace(question, turns=question.turns[:turns]), answers)

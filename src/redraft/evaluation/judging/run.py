@@ -70,7 +70,7 @@ class JudgeRun:
         answers = [here(path) for path in answers]
         questions = here(path) if (path := settings.get("questions")) else None
         if len(answers) not in (1, 2):
-            hint = "Judge one or two models at a time: A B"
+            hint = "Give one or two files at a time: A B"
             raise UsageError(f"{len(answers)} files of answers were given, not 1 or 2.", hint=hint)
         return cls(settings.over(model=model), answers, RunPlan.of(out, settings, journal=True), questions)
 

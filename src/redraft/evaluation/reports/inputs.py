@@ -184,8 +184,8 @@ def _placed(
         for answer in answers:
             if answer.question_id != str(review.question_id):
                 raise RecordError(
-                    f"{where}: the review is of question {review.question_id!r}, but the answer of "
-                    f"{answer.name} is to question {answer.question_id!r}.",
+                    f"{where}: the review is about question {review.question_id!r}, but the answer of "
+                    f"{answer.name} belongs to question {answer.question_id!r}.",
                     hint="Give the answers that were judged: --answers FILE",
                 )
     elif hints:

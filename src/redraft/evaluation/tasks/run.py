@@ -103,9 +103,9 @@ class EvalRun(ScoredRun):
         told, rows = self.settings.get, []
         single = {*self.summary.stops} == {"max_revisions"} and told("mode") != "best-of"
         if single and self.summary.revisions == 0 != told("max_revisions"):
-            rows.append(("guides", "none, so no answer was revised (--guided or --check gives some)"))
+            rows.append(("guides", "none, so no answer was revised (add --guided or --check)"))
         if told("seed") is None and told("temperature") != 0:
-            rows.append(("seed", "none: another run gives other answers (--seed 0 repeats them)"))
+            rows.append(("seed", "none: each run gives other answers (repeatable with --seed 0)"))
         return rows
 
     def end(self) -> None:

@@ -79,7 +79,7 @@ def _own_checks(_: str, record: Chain) -> Sequence[Check]:
     if not (found := checks_in(record)):
         empty = meta_of(record, "source").get("checks") == []
         said = f"the record has {'an empty' if empty else 'no'} list of `checks`."
-        raise CheckSyntaxError(said, hint="Without checks, --choose takes --judge MODEL.")
+        raise CheckSyntaxError(said, hint="Add checks, or use redraft diagnose --choose with --judge MODEL.")
     return found
 
 

@@ -154,8 +154,8 @@ class Road:
             hint = "Add --from default, --from FOLDER or --answer-steps 150."
             raise UsageError("--answer-steps 0 needs an earlier adapter, but none is named.", hint=hint)
         if self.model not in DEFAULTS and not self.model.lower().endswith(".gguf"):
-            hint = "Leave --model out, or name a file: --model qwen3-0.6b-q8_0.gguf"
-            raise UsageError(f"--model {self.model}: only default and GGUF files can be trained.", hint=hint)
+            hint = "Leave --model out, or give a GGUF file: --model qwen3-0.6b-q8_0.gguf"
+            raise UsageError(f"--model must be default or a GGUF file, not {self.model}.", hint=hint)
         if not self._prompts:
             hint = "Omit --everyday to use redraft's prompts."
             raise UsageError(f"{self.everyday} has no prompts.", hint=hint)

@@ -43,7 +43,7 @@ class Solved:
 def _checks(_: str, record: Chain) -> Sequence[Check]:
     task, values = TASKS.get(str(record.meta.get("task"))), record.meta.get("values")
     if task is None or not isinstance(values, dict):
-        raise CheckSyntaxError("its `meta` has no known `task`, or lacks the `values` of the exercise.")
+        raise CheckSyntaxError("`meta.task` is not a shipped task, or `meta.values` is not an object.")
     return [Solved(task, values)]
 
 
