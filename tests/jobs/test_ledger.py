@@ -211,7 +211,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(OutputError, match=rf"being written by another redraft \(process {holder.pid}\)"):
+        with pytest.raises(OutputError, match=rf"being written by another redraft process \({holder.pid}\)"):
             Ledger(out, Provenance("answer"))
         holder.communicate("")
     with Ledger(out, Provenance("answer")):

@@ -18,8 +18,8 @@ TRAIN = (
     "--cache_dir cache --bf16 False --quiet --data_path"
 )
 CLASH = (
-    "the sources have different licences, so the result's licence is 'other': apache-2.0 (base base); "
-    "cc-by-nc-4.0 (data alpaca). Commercial use is forbidden by cc-by-nc-4.0."
+    "the sources have different licences: apache-2.0 (base base); cc-by-nc-4.0 (data alpaca). "
+    "So the result's licence is 'other'. Commercial use is forbidden by cc-by-nc-4.0."
 )
 
 
