@@ -119,7 +119,7 @@ def test_what_is_read(text: str, check: Check) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "form"),
     [
-        ("words<=x", "'words' is followed by '<=x', but needs a comparison with a whole number.", "words<=5"),
+        ("words<x", "'words' is followed by '<x', but needs a comparison with a whole number.", "words<=50"),
         ("words", "'words' has no value, but needs a comparison with a whole number.", "words<=50"),
         ("words<=5.5", "words<=5 is followed by '.5'.", "words<=50"),
         ("words=20..10", "no answer can pass words=20..10.", "words=10..20"),

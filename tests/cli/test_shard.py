@@ -183,7 +183,7 @@ def test_a_damaged_line_is_refused_with_its_place() -> None:
     part = parts(2)[0]
     whole = part.read_bytes().splitlines(keepends=True)
     part.write_bytes(whole[0] + b"{}\n" + b"".join(whole[1:]))
-    refused(merge(*parts(2)), f"{part}:2: id is missing")
+    refused(merge(*parts(2)), f"{part}:2: the field 'id' is missing")
 
 
 def test_two_runs_of_one_share_and_a_merge_meanwhile_are_refused() -> None:

@@ -271,7 +271,7 @@ def test_an_import_that_exits_or_prints(installs: Installs, capfd: pytest.Captur
 @pytest.mark.parametrize("name", ["my check", "1st", "a.b", "_x"])
 def test_a_name_that_nobody_can_type(name: str, installs: Installs) -> None:
     installs("redraft-odd", name)
-    with pytest.raises(PluginError, match="does not load: a name begins with a letter"):
+    with pytest.raises(PluginError, match="does not load: names have letters"):
         plugins(GROUP)[name].load(Task)
 
 

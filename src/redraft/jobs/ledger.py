@@ -86,7 +86,7 @@ def id_in(
     record: dict[str, Any] | None, path: Path, number: int, key: Callable[[dict[str, Any]], str]
 ) -> str:
     """Return the item's id from a line of an output. Raise `RecordError` if the line is not a result."""
-    hint = f"Correct or remove the line. If redraft did not write {path}, move it away."
+    hint = "Correct or remove the line. If redraft did not write the file, move it away."
     if record is None:
         raise RecordError(f"{path}:{number}: the line is not a JSON object.", hint=hint)
     try:
