@@ -104,9 +104,7 @@ class TestHub:
 
     def test_no_connection_is_said(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
-        with pytest.raises(
-            UsageError, match="neither a local path nor completely cached, and the hub"
-        ):
+        with pytest.raises(UsageError, match="neither a local path nor completely cached, and the hub"):
             inputs_of(Path("org/questions"))
 
     def test_without_a_connection_the_copy_in_the_cache_is_read(
