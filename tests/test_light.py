@@ -56,7 +56,7 @@ def test_using_it_says_what_to_install() -> None:
     uses = [f"try: {use}\nexcept redraft.RedraftError as error: print(repr(str(error)))\n" for use in USES]
     for said, extra in zip(light("".join(uses)).splitlines(), USES.values(), strict=True):
         assert f"needs the extra '{extra}'" in said
-        assert f"pip install '.[{extra}]', in the checkout of redraft" in said
+        assert f"pip install '.[{extra}]' (in the checkout of redraft)" in said
 
 
 def test_a_core_dependency_that_is_broken_is_named() -> None:

@@ -101,7 +101,7 @@ def shown(value: object) -> str:
 def path_of(given: object) -> Path:
     """Convert a value to a path. Raise `UsageError` if the value does not name a file."""
     if not isinstance(given, str | PathLike) or not str(given):
-        raise UsageError(f"{shown(given)} does not name a file.", hint="Write its path: 'data.jsonl'.")
+        raise UsageError(f"{shown(given)} does not name a file.", hint="Write a path, such as 'data.jsonl'.")
     return Path(given)
 
 
@@ -169,10 +169,10 @@ class CheckSyntaxError(UsageError):
 
 def install(extra: str) -> str:
     """Return the command that installs an extra from a checkout, because there is no release yet."""
-    return f"pip install '.[{extra}]', in the checkout of redraft"
+    return f"pip install '.[{extra}]' (in the checkout of redraft)"
 
 
-NEWER = "git pull && pip install ., in the checkout of redraft"  # the command that installs a newer redraft
+NEWER = "git pull && pip install . (in the checkout of redraft)"  # the command that installs a newer redraft
 
 
 class MissingExtra(UsageError, ImportError):
@@ -261,7 +261,7 @@ class ContextError(EngineError):
             hint += f", or ask for a longer context: --ctx {min(prompt_tokens + 1024, trained)}"
         elif trained is not None:
             hint += f": the model was trained for {trained} tokens, prompt and answer together"
-            hint += f". The context can be extended to that: --ctx {trained}" * (context < trained)
+            hint += f". To extend the context: --ctx {trained}" * (context < trained)
         found = f"the prompt has {'about ' * about}{prompt_tokens} tokens and the context holds {context}."
         super().__init__(found, hint=f"{hint}.")
         self.about, self.prompt_tokens, self.context = about, prompt_tokens, context

@@ -105,7 +105,7 @@ def test_a_function_can_demand_something() -> None:
 
 @pytest.mark.parametrize(
     ("demand", "function", "problem"),
-    [("Say please.", "".upper, "cannot be given a demand"), ("Say please.", len, "cannot be given a demand")],
+    [("Say please.", "".upper, "cannot store a demand"), ("Say please.", len, "cannot store a demand")],
 )
 def test_a_demand_is_a_text_that_the_function_can_keep(demand: Any, function: Any, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):

@@ -125,5 +125,5 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
         Language.of("en")
     assert str(caught.value) == (
         "the check 'language' needs the extra 'data', which is not installed.\n"
-        "  pip install '.[data]', in the checkout of redraft"
+        "  pip install '.[data]' (in the checkout of redraft)"
     )

@@ -521,7 +521,7 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     refused(chosen(), "way.yaml exists, and is not the recipe that --choose wrote from d.", "Move it away")
     refused(chosen("--verify"), "--verify cannot be combined", "redraft diagnose way.yaml --verify")
     refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise.evidence to verify")
-    refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d is also the folder of the runs.", "d.yaml")
+    refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d is the folder of the runs, not", "d.yaml")
 
 
 def test_a_way_without_checks_is_chosen_and_kept(caplog: pytest.LogCaptureFixture) -> None:

@@ -183,7 +183,7 @@ def test_a_damaged_line_is_refused_with_its_place() -> None:
     part = parts(2)[0]
     whole = part.read_bytes().splitlines(keepends=True)
     part.write_bytes(whole[0] + b"{}\n" + b"".join(whole[1:]))
-    refused(merge(*parts(2)), f"{part}:2: id is missing")
+    refused(merge(*parts(2)), f"{part}:2: the field 'id' is missing")
 
 
 def test_two_runs_of_one_share_and_a_merge_meanwhile_are_refused() -> None:
@@ -191,7 +191,7 @@ def test_two_runs_of_one_share_and_a_merge_meanwhile_are_refused() -> None:
     with part.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         refused(answer("--shard", "0/1"), f"{part} is being written by another redraft")
-        refused(merge(part), f"{part} is being written by another redraft. Wait until it is done.")
+        refused(merge(part), f"{part} is being written by another redraft process. Wait for that process.")
     merge(part)
     with OUT.open("rb") as read:  # as another share does that looks at what is done
         fcntl.flock(read, fcntl.LOCK_SH)

@@ -38,7 +38,7 @@ def raising(error: BaseException) -> object:
 
 LANGUAGE = """\
 redraft: language needs the extra 'data', which is not installed.
-  pip install '.[data]', in the checkout of redraft
+  pip install '.[data]' (in the checkout of redraft)
 """
 TOO_LONG = """\
 redraft: the prompt has 5000 tokens and the context holds 4096.

@@ -82,7 +82,7 @@ def test_votes_are_reviews_and_the_command_says_how_to_see_the_report(vote: Visi
 
 def test_who_has_pairs_left_is_said_and_the_same_command_goes_on(vote: Visit) -> None:
     vote("11", voter="ali")
-    assert "not all pairs are judged: ali 2 of 4. The same command resumes." in vote("12=1").stderr
+    assert "not all pairs are judged: ali 2 of 4. Run the same command to resume." in vote("12=1").stderr
     assert "votes.jsonl has 8 votes." in vote("1=", voter="ali").stderr
     assert len({(each.judge, each.question_id) for each in votes()}) == 8
 
@@ -107,8 +107,8 @@ def test_bad_options_are_refused(vote: Visit) -> None:
             "a vote compares two files of answers, not 3",
         ),
         (["new.jsonl", "new.jsonl", "-o", "v.jsonl"], "is given twice"),
-        (["new.jsonl", "-", "-o", "v.jsonl"], "'-' cannot be used"),
-        (["new.jsonl", "old.jsonl", "-o", "-"], "'-' cannot be used"),
+        (["new.jsonl", "-", "-o", "v.jsonl"], "files, not '-'"),
+        (["new.jsonl", "old.jsonl", "-o", "-"], "files, not '-'"),
         (["new.jsonl", "old.jsonl", "-o", "old.jsonl"], "would replace the input old.jsonl"),
         (["new.jsonl", "old.jsonl", "-o", "v.jsonl.gz"], "named like a compressed file"),
         (["new.jsonl", "old.jsonl", "-o", "no/v.jsonl", "--questions", "questions.jsonl"], "mkdir -p no"),

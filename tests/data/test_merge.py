@@ -184,8 +184,8 @@ def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_
     }
     assert taken.licences == {"CC BY-NC 4.0": 1, "MIT": 3}
     assert remark(sources_in([taken])) == (
-        "the sources have different licences, so the result's licence is 'other': cc-by-nc-4.0 (data a); "
-        "mit (data a). Commercial use is forbidden by cc-by-nc-4.0."
+        "the sources have different licences: cc-by-nc-4.0 (data a); mit (data a). "
+        "So the result's licence is 'other'. Commercial use is forbidden by cc-by-nc-4.0."
     )
 
 

@@ -62,9 +62,9 @@ class TestChoose:
         [
             (["a.safetensors"], None, "org/x has no GGUF file."),
             (["a-Q2_K.gguf", "b.gguf"], None, "org/x has several GGUF files. It has: a-Q2_K.gguf, b.gguf."),
-            (["a-Q2_K.gguf"], "Q8_0", "org/x has no single file for 'Q8_0'. It has: a-Q2_K.gguf."),
+            (["a-Q2_K.gguf"], "Q8_0", "org/x has no files for 'Q8_0'. It has: a-Q2_K.gguf."),
             (["a-Q4_0.gguf", "b-Q4_0.gguf"], "Q4_0",
-             "org/x has no single file for 'Q4_0'. It has: a-Q4_0.gguf, b-Q4_0.gguf."),
+             "org/x has 2 files for 'Q4_0'. It has: a-Q4_0.gguf, b-Q4_0.gguf."),
         ],
     )  # fmt: skip
     def test_none_or_several(self, files: list[str], selects: str | None, message: str) -> None:
@@ -136,7 +136,7 @@ class TestFetch:
 
     @pytest.mark.parametrize("fetch", [hub.fetch_folder, lambda name: hub.fetch(name, None)])
     def test_no_such_repository(self, server: FakeServer, fetch: Callable[[str], Path]) -> None:
-        with pytest.raises(ModelError, match=r"the hub has no such model or denies access \(404\)"):
+        with pytest.raises(ModelError, match=r"the hub lacks this model or denies access \(404\)"):
             fetch("org/none")
         assert list(hub.cached()) == []
 

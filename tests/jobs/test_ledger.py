@@ -113,7 +113,7 @@ def test_a_bad_line_in_the_middle_is_an_error_and_stays(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r":1: the line is not a JSON object\."):
         fill(out, ["b"])
     out.write_text('{"name": "a"}\n')
-    with pytest.raises(RecordError, match=r":1: id is missing\."):
+    with pytest.raises(RecordError, match=r":1: the field 'id' is missing\."):
         fill(out, ["b"])
     assert out.read_text() == '{"name": "a"}\n'
 
@@ -211,7 +211,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(OutputError, match=rf"being written by another redraft \(process {holder.pid}\)"):
+        with pytest.raises(OutputError, match=rf"being written by another redraft process \({holder.pid}\)"):
             Ledger(out, Provenance("answer"))
         holder.communicate("")
     with Ledger(out, Provenance("answer")):

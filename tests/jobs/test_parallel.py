@@ -111,7 +111,7 @@ def leave(_: int) -> None:
 
 @pytest.mark.parametrize("end", [kill, leave])
 def test_a_process_that_ended_is_told(end: Callable[[int], None]) -> None:
-    with pytest.raises(RedraftError, match=r"a process was killed.*memory.*could not start.*\n.*--workers 1"):
+    with pytest.raises(RedraftError, match=r"a process ended early.*memory.*above.*\n.*--workers 1"):
         list(spread(end, range(3), 2))
 
 

@@ -213,11 +213,11 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
         found = {"name": check.name, "score": outcome.score, "message": whole(outcome.message)}
         result = CheckResult.model_validate({**found, "passed": outcome.passed, "places": outcome.places})
     except ValidationError as error:
-        said = f"{check.name!r} returned an invalid outcome: {describe(error)}."
+        said = f"the check {check.name!r} returned an invalid outcome: {describe(error)}."
         raise CheckError(said, hint=hint) from None
     for at in result.places:
         if not (at[:1] in ("", "/") if isinstance(at, str) else 0 <= at[0] <= at[1] <= len(answer)):
-            raise CheckError(f"{check.name!r} returned the invalid place {at!r:.60}.", hint=hint)
+            raise CheckError(f"the check {check.name!r} returned the invalid place {at!r:.60}.", hint=hint)
     return result
 
 

@@ -86,7 +86,7 @@ def _clash(one: Check, other: Check) -> str:
             continue
         emphasis = {one.text.strip()[edge], other.text.strip()[edge]} & {"*", "_"}
         if not (emphasis or one.check(other.text, _ANY).passed or other.check(one.text, _ANY).passed):
-            return f"it {kind.__name__.lower()} with {one.text!r} or with {other.text!r}"
+            return f"none {kind.__name__.lower()} with both {one.text!r} and {other.text!r}"
     if isinstance(one, Lacks) and _has(other, one):
         return f"one demands {one.text!r}, the other forbids it"
     if isinstance(one, Lacks | Constraint):
@@ -125,8 +125,9 @@ def _outside(first: Bounds, second: Bounds) -> str:
     most = high and high * (CHARACTER_WORDS if other == "characters" != what else 1)
     if not held or most is None or low <= most:
         return ""
-    each = "" if what == other else f", and each of the {what} has {other} of its own"
-    return f"one demands at least {low}, the other at most {high}{each}"
+    each = "" if what == other else f", and every {what[:-1]} has its own {other}"
+    least, top = counted(low, what[:-1]), counted(high or 0, other[:-1])
+    return f"one demands at least {least}, the other at most {top}{each}"
 
 
 def _has(check: Check, lacked: Lacks) -> bool:

@@ -130,8 +130,8 @@ def demands(text: str) -> Callable[[F], F]:
         try:
             function.demand = text  # type: ignore[attr-defined]
         except AttributeError:
-            found = f"{shown(function)} cannot be given a demand."
-            raise UsageError(found, hint="Write a function that calls it.") from None
+            found = f"{shown(function)} cannot store a demand."
+            raise UsageError(found, hint="Decorate a function that calls it.") from None
         return function
 
     return decorate

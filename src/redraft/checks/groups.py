@@ -146,7 +146,7 @@ def group_of(written: Written) -> AllOf | AnyOf:
     """Parse `any(A; B)` or `all(A; B)`."""
     kind, rest = written.kind, written.rest
     if not rest.startswith("("):
-        raise written.error(f"{kind} needs its checks in parentheses")
+        raise written.error(f"{kind!r} needs its checks in parentheses")
     end = closing(rest)
     if end is None:
         message = f"{kind}{rest}: the parenthesis at character {len(kind) + 1} is not closed."

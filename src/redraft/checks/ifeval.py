@@ -535,7 +535,7 @@ def _wrong(kind: str, given: Values) -> str:
     wanted = TYPES[kind].values
     for name, form in wanted.items():
         if name not in given:
-            return f"{name!r} is missing"
+            return f"the argument {name!r} is missing"
         value = given[name]
         good = value in form.split("|") if isinstance(form, str) else type(value) is form
         if form is list:

@@ -79,7 +79,7 @@ class Written:
     @property
     def found(self) -> str:
         """A description of the text after the kind, for errors."""
-        return f"{self.kind} is followed by {self.rest[:30]!r}" if self.rest else f"{self.kind} has no value"
+        return f"{self.kind!r} " + (f"is followed by {self.rest[:30]!r}" if self.rest else "has no value")
 
     @property
     def text(self) -> str:
@@ -88,7 +88,7 @@ class Written:
         if not self.rest.startswith(":"):
             raise self.error(f"{self.found}, but needs a colon and a text")
         if not argument:
-            raise self.error(f"{self.kind}: has no text after the colon")
+            raise self.error(f"'{self.kind}:' has no text after the colon")
         return argument
 
     def error(self, problem: str) -> CheckSyntaxError:
@@ -130,7 +130,7 @@ def _plain(module: str, maker: str, *given: str, guess: str = "") -> Callable[[W
     def make(written: Written) -> Check:
         if written.rest:
             guessed = f" ({guess})" if guess and written.rest.startswith(":") else ""
-            problem = f"{written.kind} takes no argument, but is followed by {written.rest[:30]!r}{guessed}"
+            problem = f"{written.kind!r} takes no argument, but is followed by {written.rest[:30]!r}{guessed}"
             raise written.error(problem)
         found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))(*given)
         return found

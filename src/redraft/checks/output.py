@@ -122,7 +122,7 @@ def from_type(output: Any) -> OutputCheck:
         raise UsageError(f"output is {shown(output)}, which is not a type.", hint=hint)
     if isroutine(output) or isinstance(output, partial):
         raise UsageError(
-            f"output is the function {_name_of(output):.80}: pydantic would call it with the model's answer.",
+            f"output is {_name_of(output):.80}, which is not a type.",
             hint=f"Give {_TYPES}. A function that judges the answer goes into checks=[…].",
         )
     try:

@@ -125,7 +125,7 @@ class _Parser:
         if self.depth and name == "tool":
             raise written.error("tool:… cannot be used inside any(…) or all(…)")
         if written.option is not None and not kind.takes_option:
-            raise written.error(f"{name} takes no option in brackets")
+            raise written.error(f"{name!r} takes no option in brackets")
         return known[name].guarded(kind.make, Check)(written)
 
     def nested(self, text: str, *, escaped: bool = True) -> Check:

@@ -62,10 +62,10 @@ def readable(text: str) -> str:
 def compiled(pattern: str) -> regex.Pattern[str]:
     """Compile a pattern. Raise `BadPattern` if the pattern is invalid or too large, or the time is over."""
     if reason := late():
-        raise BadPattern(f"{reason} to compile this pattern and those before it")
+        raise BadPattern(f"{reason} to compile this pattern and the earlier ones")
     try:
         if _expanded(pattern) > MAX_EXPANDED:
-            raise BadPattern(f"it is too long with its counts expanded ({MAX_EXPANDED} characters at most)")
+            raise BadPattern(f"it has more than {MAX_EXPANDED:,} characters with counts expanded")
         # The cache of `regex` would draw from the user's `random` to evict entries.
         return regex.compile(pattern, cache_pattern=False)
     except RecursionError:

@@ -65,7 +65,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
         if not impossible(schema):
             return found
         problem = "no JSON fits it: a required part allows no value, is too long, or contains itself"
-        hint = "Look for `not`, `false`, a minimum above the maximum or 500,000, or a type within itself."
+        hint = "Look for `not`, `false`, a type within itself, or a minimum above 500,000 or the maximum."
     except SchemaError as error:
         fault = error.context[0] if error.context else error
         problem = f"it is not a JSON Schema: {fault.json_path}: {fault.message}"
@@ -282,7 +282,7 @@ def _timed(name: str, keyword: Keyword) -> Keyword:
         _check_time()
         if unevaluated and isinstance(instance, list | dict) and len(instance) > MAX_UNEVALUATED:
             message = f"redraft checks {name} only in values of at most {MAX_UNEVALUATED:,} entries"
-            raise GivenUp(message, "Limit them with maxItems or maxProperties.")
+            raise GivenUp(message, "Limit the entries with maxItems or maxProperties.")
         return keyword(validator, value, instance, schema)
 
     return within

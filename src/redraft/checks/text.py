@@ -383,7 +383,7 @@ def phrase_of(written: Written) -> Contains | Lacks | Starts | Ends | Matches:
     if (kind, written.option) == ("lacks", "regex"):
         return Matches.of(written.text, absent=True)
     if written.option not in (None, "part"):
-        raise written.error(f"{kind}[{written.option}]: write {kind}[part]: for a part of a word")
+        raise written.error(f"{kind}[{written.option}]: write {kind}[part]:TEXT for a part of a word")
     if text == written.text and kind in ("contains", "lacks") and _is_list(text, kind):
         first = regex.split(r"\s*[,;|、]\s*", text)[0]
         hint = f"For several words, write a check for each: {kind}:{unwrapped(first)}. For the text itself,"

@@ -122,7 +122,7 @@ def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) 
 
     file = Path(settings.values.choose)
     if file == folder:
-        raise UsageError(f"{file} is also the folder of the runs.", hint=f"Name a file: {file}.yaml")
+        raise UsageError(f"{file} is the folder of the runs, not a file.", hint=f"Name a file: {file}.yaml")
     with only_ours():
         keep_edited(file, folder)
         status, found = choose(Matrix.of(folder, settings), settings.values.margin / 100, run_code=run_code)

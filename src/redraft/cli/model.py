@@ -29,7 +29,7 @@ def get(
     if named.kind not in ("default", "hub") or named.adapters:
         raise UsageError(
             f"{ref} is not a model that redraft fetches.",
-            hint="It fetches default, small, medium and large, and GGUF files of the hub: org/name, "
+            hint="redraft fetches default, small, medium and large, and GGUF files of the hub: org/name, "
             "org/name:Q4_K_M or org/name/file.gguf",
         )
     typer.echo(default_model.fetch_default() if named.kind == "default" else local_file(named))

@@ -148,7 +148,7 @@ def self_(
     scale = Scale(answers, drafts, held_out, answer_steps, chain_steps)
     road = Road(folder, chosen, everyday, scale, model, seed, parallel, Start.of(start) if start else None)
     write(road.walk())
-    tell(f'Ask it: redraft ask "{chosen[0].example(seed)}" --model {road.revising}')
+    tell(f'Ask the model: redraft ask "{chosen[0].example(seed)}" --model {road.revising}')
 
 
 class _Trains(Verb):

@@ -50,14 +50,14 @@ def vote(
     booth = Voters(lambda name: Ballots(matches, store, voter_of(name), seed))
     with suppress(KeyboardInterrupt):  # Ctrl-C ends the page
         known = Booth("" if voter is None else voter_of(voter), voter is not None, booth.act)
-        run_booth(known, port, lambda at: tell(f"vote at {at}", "Ctrl-C ends it."))
+        run_booth(known, port, lambda at: tell(f"vote at {at}", "Ctrl-C ends the vote."))
     typer.echo(err=True)
     pairs, counts = sum(len(match.question.turns) for match in matches), store.counts()
     short = [f"{name} {count:,} of {pairs:,}" for name, count in counts.items() if count < pairs]
     given = [word for file in answers for word in ("--answers", str(file))]
     given += ["--questions", str(questions)] if questions else []
     tell(
-        f"not all pairs are judged: {', '.join(short)}. The same command resumes."
+        f"not all pairs are judged: {', '.join(short)}. Run the same command to resume."
         if short
         else f"{out} has {counted(counts.total(), 'vote')}."
         if counts
@@ -74,6 +74,6 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
         message = f"a vote compares two files of answers, not {len(answers)}."
         raise UsageError(message, hint="Name two files: A B")
     if "-" in map(str, [*answers, questions, out]):
-        raise UsageError("'-' cannot be used here.", hint="Name files for the answers, questions and votes.")
+        raise UsageError("a vote reads and writes files, not '-'.", hint="Write a file's path and not '-'.")
     not_an_input({"--out": out}, filter(None, [*answers, questions]))
     check_ending(out)

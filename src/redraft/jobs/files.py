@@ -39,7 +39,7 @@ def inside(path: Path) -> Path:
     real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
     blobs = [parent.with_name("blobs") for parent in folder.parents if parent.name == "snapshots"]
     if not any(map(real.is_relative_to, [folder, *blobs])):
-        hint = "If you trust it, replace the link with a copy: a link could expose any of your files."
+        hint = "If you trust the target, replace the link with a copy. A link could expose any of your files."
         raise ModelError(f"{path} is a link to {real}, outside of its folder.", hint=hint)
     return real
 

@@ -212,7 +212,7 @@ class Job(Generic[T]):
             closing.enter_context(ledger)
             (self.store.begin if self.store else bool)()
             if ledger.torn and not self.quiet:
-                self.tell(f"{self.out}: the last line is torn ({ledger.torn} bytes); its item is done again.")
+                self.tell(f"{self.out}: the last line is incomplete. Its item is done again.")
             opened, spent = _OpenJob(self, ledger, total), Spent()
             ledger.figures = spent.figures
             if total == ledger.found and not self.goal:

@@ -75,7 +75,7 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
         hint = "Look for a repository of the same model named …-GGUF."
         raise ModelError(f"{repo} has no GGUF file.", hint=hint)
     if len(found) != 1:
-        wanted = f"no single file for {selects!r}" if selects else "several GGUF files"
+        wanted = f"{len(found) or 'no'} files for {selects!r}" if selects else "several GGUF files"
         hint = f"Name one of them: --model {repo}/{firsts[0]}"
         raise ModelError(f"{repo} has {wanted}. It has: {', '.join(firsts)}.", hint=hint)
     stem = _PART.sub("", found[0])
@@ -256,7 +256,7 @@ def _is_model(name: str) -> bool:
 
 def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
     if _holds(names, PICKLED):
-        hint = "If you trust the author, add --allow-pickle: torch's restricted loader then reads them."
+        hint = "If you trust the author, let torch's restricted loader read the files: --allow-pickle"
         return ModelError(f"{repo} has no safetensors, only .bin files, which are pickles.", hint=hint)
     if any(_is_model(name) for name in names):
         hint = f"redraft model get {repo}, and then: redraft weights from-gguf"
@@ -320,8 +320,7 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
         place = snapshot_download(name, repo_type="dataset", allow_patterns=patterns, local_files_only=True)
     except OSError:
         raise UsageError(
-            f"{name} is not a local file or folder, the hub cannot be reached, and the cache lacks "
-            f"parts of the dataset: {error}",
+            f"{name} is neither a local path nor completely cached, and the hub cannot be reached: {error}",
             hint="Check the path or the connection, or copy the files here: redraft data import FOLDER",
         ) from None
     folder = Path(place)
@@ -335,9 +334,9 @@ def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]
     known = sorted(file for file in there if file.endswith(tuple(endings)) and not file.startswith("."))
     within = tuple(inside + mark for mark in "/-.")
     if not (files := [file for file in known if not inside or file == inside or file.startswith(within)]):
-        what = f"no {inside}" if known else "no files of records"
+        what = f"no {inside!r}" if known else "no files of records"
         has = ", ".join((_sets(known) or list(there))[:_SHOWN]) or "nothing"
-        hint = f"Such files end in: {' '.join(endings)}"
+        hint = f"Files of records end in: {' '.join(endings)}"
         raise UsageError(f"{name} has {what}. It has: {has}.", hint=None if known else hint)
     for_evaluation = [file for file in files if _evaluates(file)]
     folders = {PurePosixPath(file).parent for file in files}
@@ -380,7 +379,7 @@ def _asking(name: str, kind: RepoKind) -> Iterator[None]:
     except HfHubHTTPError as error:
         status, failed = error.response.status_code, _ERRORS[kind]
         if status in (401, 403, 404):
-            message = f"there is no file {name}, and the hub has no such {kind} or denies access ({status})."
+            message = f"there is no file {name}, and the hub lacks this {kind} or denies access ({status})."
             hint = f"Check the name. For a gated {kind}, accept its terms on its page, then: hf auth login"
             raise failed(message, hint=hint) from None
         raise failed(f"the hub failed with status {status} for {name}.", hint="Try again later.") from None
@@ -389,6 +388,6 @@ def _asking(name: str, kind: RepoKind) -> Iterator[None]:
         raise _ERRORS[kind](message, hint="Write it as org/name.") from None
     except (no_reply, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "Free some room, or keep the cache on another disk with HF_HOME."
+            hint = "Make room, or set HF_HOME to a folder on another disk."
             raise _ERRORS[kind](f"the disk is full: no room for {name}.", hint=hint) from None
         raise _OutOfReach(str(error)) from None

@@ -108,6 +108,6 @@ def share_of(text: str) -> Share:
         raise UsageError(f"the share {text} is not possible.", hint=f"There can be 1 to {_MOST:,} shares.")
     if index >= count:
         last = f"{count - 1}/{count}"
-        hint = f"Shares are numbered from 0, as ranks are: 0/{count}{f' to {last}' if count > 1 else ''}."
+        hint = f"Shares are numbered from 0: 0/{count}{f' to {last}' if count > 1 else ''}."
         raise UsageError(f"there is no share {text}.", hint=hint)
     return Share(index, count)

@@ -31,7 +31,7 @@ from redraft.jobs.files import sync, sync_folder
 
 _VERSION = 2  # the version of the layout, in SQLite's `user_version`. Files with another version are refused.
 APPLICATION = 0x52656466  # SQLite's `application_id` of a journal: `Redf` in ASCII
-_MOVE = "Name another file, or move this one away. Its replies are then paid for again."
+_MOVE = "Name another file, or move this one away. Replies in it have to be paid for again."
 _BUSY_SECONDS = 30.0  # maximum wait for another process that is writing
 _FIND = "SELECT reply FROM {} WHERE key = ?"
 _PAGE = 8192  # bytes of a page: rows of 1 to 4 kB would waste much of SQLite's usual 4,096
@@ -195,7 +195,7 @@ class Journal(AbstractContextManager["Journal"]):
         try:
             yield
         except (sqlite3.OperationalError, OSError) as error:  # the disk's fault, not the file's
-            raise self.unusable(str(error), "Its folder must exist, be writable and have room.") from None
+            raise self.unusable(str(error), "The folder must exist, be writable and have room.") from None
         except sqlite3.Error as error:
             raise self.unusable(str(error)) from None
 

@@ -51,7 +51,7 @@ def check_ending(path: Path) -> None:
         raise OutputError(message, hint=f"Write -o {path.with_suffix('.jsonl')}")
     if path.suffix.lower() in _COMPRESSED:
         message = f"{path} is named like a compressed file, but a job writes plain lines of JSON."
-        hint = f"Write -o {path.with_suffix('')}, and compress it when it is complete."
+        hint = f"Write -o {path.with_suffix('')}, and compress the file when the job is done."
         raise OutputError(message, hint=hint)
 
 
@@ -86,13 +86,13 @@ def id_in(
     record: dict[str, Any] | None, path: Path, number: int, key: Callable[[dict[str, Any]], str]
 ) -> str:
     """Return the item's id from a line of an output. Raise `RecordError` if the line is not a result."""
-    hint = f"Was it written by redraft? Correct or remove the line, or move {path} away."
+    hint = "Correct or remove the line. If redraft did not write the file, move it away."
     if record is None:
         raise RecordError(f"{path}:{number}: the line is not a JSON object.", hint=hint)
     try:
         return key(record)
     except KeyError as field:
-        raise RecordError(f"{path}:{number}: {field.args[0]} is missing.", hint=hint) from None
+        raise RecordError(f"{path}:{number}: the field {field.args[0]!r} is missing.", hint=hint) from None
 
 
 class InUse(OutputError):
@@ -102,8 +102,8 @@ class InUse(OutputError):
 def being_written(path: Path, run: RunFile) -> InUse:
     """Return the error for an output that another process has locked."""
     holder = run.holder()
-    message = f"{path} is being written by another redraft{f' (process {holder})' if holder else ''}."
-    return InUse(message, hint="Wait until it is done.")
+    message = f"{path} is being written by another redraft process{f' ({holder})' if holder else ''}."
+    return InUse(message, hint="Wait for that process.")
 
 
 class Ledger(AbstractContextManager["Ledger"]):

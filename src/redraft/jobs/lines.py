@@ -93,8 +93,8 @@ class LineFile:
 
 
 def _not_plain(path: Path) -> OutputError:
-    message = f"{path} is not a plain file, but a job needs one to resume from."
-    return OutputError(message, hint="Name one: -o out.jsonl")
+    message = f"{path} is not a plain file, and a job can resume only from a plain file."
+    return OutputError(message, hint="Name a file: -o out.jsonl")
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
@@ -132,5 +132,5 @@ def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -
         if record is not None and fits(record):
             yield record
         elif line.endswith(b"\n"):
-            message = f"{path} is the file for {what}, but line {number} is something else."
-            raise OutputError(message, hint="Move it away, or write to another file with -o.")
+            message = f"{path} should contain only {what}, but line {number} is something else."
+            raise OutputError(message, hint="Move the file away, or write to another file with -o.")

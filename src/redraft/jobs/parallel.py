@@ -58,7 +58,7 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
             yield from waiting.popleft()[0].result()
     except BrokenProcessPool:
         raise RedraftError(
-            "a process was killed, often because memory was full, or could not start (its error is above).",
+            "a process ended early, often because memory was full. Its error, if any, is above.",
             hint="Use fewer processes: --workers 1. Processes import your script, so put its code under: "
             'if __name__ == "__main__":',
         ) from None

@@ -104,7 +104,7 @@ class Plugin:
             hint = f"pip uninstall {self.rivals[-1]}"
             raise PluginError(f"{self} is in {packages}, but only one package may define it.", hint=hint)
         if not re.fullmatch(_NAME, self.name, re.ASCII):
-            raise self.fault("does not load: a name begins with a letter; letters, digits, _ and - follow.")
+            raise self.fault("does not load: names have letters, digits, _ and -, and begin with a letter.")
         with self.running("does not load"), redirect_stdout(sys.stderr):  # standard output is for answers
             found: object = resolve_name(self.target.removesuffix(":"))
         if not isinstance(found, kind):
@@ -146,7 +146,7 @@ class Plugin:
         return PluginError(
             f"{self} of the package {self.package} {self.version} {what}",
             hint=f"Install another version of the package, or remove it: pip uninstall {self.package}\n"
-            "If it is yours, see docs/extending.md, and run redraft --debug … for the traceback.",
+            "If the package is yours, see docs/extending.md, and run redraft --debug … for the traceback.",
         )
 
 
@@ -159,8 +159,8 @@ def plugins(group: Group) -> Mapping[str, Plugin]:
     found = _installed(tuple(sys.path)).get(group, {})
     if not any(each.package == OWN for each in found.values()):
         raise UsageError(
-            f"{group} has no plugins of redraft: redraft is not installed, or its installation is too old.",
-            hint="pip install --no-deps --editable ., in the checkout of redraft",
+            f"the {group} plugins are missing: redraft is not installed, or its installation is too old.",
+            hint="pip install --no-deps --editable . (in the checkout of redraft)",
         )
     return found
 

@@ -96,7 +96,7 @@ class RunFile:
             raise OutputError(f"{self.output} is not empty, but {why}.", hint=hint)
         if found := list(_differences(before, provenance)):
             journal = self.path.with_name(f"{self.path.name.removesuffix('.run.json')}.journal.db")
-            kept = f"\n{journal} has the replies, so equal requests cost nothing again."
+            kept = f"\n{journal} has the replies, so the same requests cost nothing."
             raise OutputError(
                 f"{self.output} was made differently: {'; '.join(found)}.",
                 hint=f"Run it as before to resume, write {self._elsewhere}, or "

@@ -95,7 +95,7 @@ class TestHub:
             inputs_of(Path("org/code"))
 
     @pytest.mark.parametrize(
-        ("status", "message"), [(401, "no such dataset or denies access"), (500, "failed with status 500")]
+        ("status", "message"), [(401, "lacks this dataset or denies access"), (500, "failed with status 500")]
     )
     def test_a_refusal_is_said(self, server: FakeServer, status: int, message: str) -> None:
         server.on("GET /api/datasets/org/none", Reply(status))
@@ -104,9 +104,7 @@ class TestHub:
 
     def test_no_connection_is_said(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
-        with pytest.raises(
-            UsageError, match="not a local file or folder, the hub cannot be reached, and the cache"
-        ):
+        with pytest.raises(UsageError, match="neither a local path nor completely cached, and the hub"):
             inputs_of(Path("org/questions"))
 
     def test_without_a_connection_the_copy_in_the_cache_is_read(
@@ -118,7 +116,7 @@ class TestHub:
         again = inputs_of(Path("org/sets/main/train"))
         assert [file.path for file in again] == [file.path for file in fetched]
         assert {(file.offline, file.licence, file.revision) for file in again} == {(True, "mit", COMMIT)}
-        with pytest.raises(UsageError, match="the cache lacks parts of the dataset"):
+        with pytest.raises(UsageError, match="neither a local path nor completely cached"):
             inputs_of(Path("org/sets/socratic/train"))
 
     @pytest.mark.parametrize(

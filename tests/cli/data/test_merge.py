@@ -25,8 +25,8 @@ parts:
 """
 
 MIXED = (
-    "redraft: the sources have different licences, so the result's licence is 'other': cc-by-nc-4.0 "
-    "(data chat); mit (data sums). Commercial use is forbidden by cc-by-nc-4.0."
+    "redraft: the sources have different licences: cc-by-nc-4.0 (data chat); mit (data sums). "
+    "So the result's licence is 'other'. Commercial use is forbidden by cc-by-nc-4.0."
 )
 
 SHIPPED = shipped_recipes("data")

@@ -18,8 +18,8 @@ TRAIN = (
     "--cache_dir cache --bf16 False --quiet --data_path"
 )
 CLASH = (
-    "the sources have different licences, so the result's licence is 'other': apache-2.0 (base base); "
-    "cc-by-nc-4.0 (data alpaca). Commercial use is forbidden by cc-by-nc-4.0."
+    "the sources have different licences: apache-2.0 (base base); cc-by-nc-4.0 (data alpaca). "
+    "So the result's licence is 'other'. Commercial use is forbidden by cc-by-nc-4.0."
 )
 
 
@@ -89,7 +89,7 @@ def test_a_model_trained_further_keeps_what_its_adapter_was_made_of() -> None:
     data("MIT")
     further = TRAIN.replace("_path base", "_path base+out").replace("dir out", "dir two")
     said = redraft(further, "data.jsonl --lora False").stderr
-    assert "(data alpaca); mit (data alpaca). Commercial use is forbidden by cc-by-nc-4.0." in said
+    assert "(data alpaca); mit (data alpaca). So the result's licence is 'other'. Commercial use is" in said
     assert card("two")[1] == "license_name: apache-2.0-and-cc-by-nc-4.0-and-mit"
     assert Path("two/config.json").is_file()
 
@@ -104,7 +104,7 @@ def test_one_licence_of_all_stays_and_is_no_news() -> None:
 
 def test_data_without_a_licence_are_told_and_the_bases_is_not_claimed() -> None:
     said = redraft(TRAIN.replace("--quiet", ""), "plain.jsonl --lora True").stderr
-    assert "apache-2.0 (base base); unknown (data plain). Find out the unknown licence" in said
+    assert "(data plain). So the result's licence is 'other'. Find out the unknown licence" in said
     assert card("out")[:2] == ["license: other", "license_name: apache-2.0-and-unknown"]
 
 

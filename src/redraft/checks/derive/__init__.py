@@ -18,7 +18,7 @@ from redraft.checks.derive.wording import choices, in_json, language, wordings
 READ = 20_000
 """The most characters to read. Of a longer prompt, half are from the beginning and half from the end."""
 MOST_CHECKS = 50
-NOTHING = "no demand was found in this prompt. Only English prompts are read."
+NOTHING = "no demand was found in this prompt. redraft reads only English demands."
 
 _BOUND = (
     r"(?:at (?:least|most)|a (?:min|max)imum of|(?:no |not )?(?:more|less|fewer|longer|shorter) than|under"
