@@ -70,7 +70,7 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
             MANY,
             {"check": ["words<=9"]},
             LLAMACPP,
-            ["{} runs on llama.cpp: checks steer it (or add --no-steer). --engine openvino is faster, but"],
+            ["{} runs on llama.cpp: checks steer it. Faster, but unsteered: --engine openvino"],
         ),
         (MANY, {"check": ["auto"]}, LLAMACPP, ["checks steer it"]),
         (MANY, {"check": ["judge:Is it kind?", "words<=9"], "judge": "x.gguf"}, LLAMACPP, ["checks steer"]),
