@@ -82,9 +82,9 @@ def test_a_default_is_a_value_that_is_allowed() -> None:
 
 
 def test_parts_that_a_budget_does_not_have_are_refused() -> None:
-    with pytest.raises(UsageError, match="the budget sets 'token'") as caught:
+    with pytest.raises(UsageError, match="a budget cannot limit 'token'") as caught:
         check_options({"budget": {"token": 5}})
-    assert caught.value.hint == "It may set tokens, seconds, usd."
+    assert caught.value.hint == "Limits: tokens, seconds, usd"
 
 
 def test_every_option_has_one_sentence_of_help() -> None:

@@ -348,7 +348,7 @@ def test_a_way_is_chosen_early_and_other_verbs_go_it(caplog: pytest.LogCaptureFi
     assert not caplog.messages
     recipe("way.yaml", ["lacks:sun"])
     recipe("way.yaml")
-    said = "way.yaml promises nothing for answers with{} check{}. Covered checks: contains.{}"
+    said = "the promise of way.yaml does not cover answers with{} check{}. Covered checks: contains.{}"
     give = " Give them here: redraft.recipe('way.yaml', checks)"
     assert caplog.messages == [said.format(" the", " lacks", ""), said.format("out", "s", give)]
 
@@ -436,16 +436,16 @@ def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
     script("rain", name="other")
     asked = ("ask", "Describe rain.", "--recipe", "way.yaml", "--check")
     other = redraft(*asked, "contains:rain", "--model", "script:other.jsonl")
-    assert "promise of way.yaml does not apply here: its model is script:script.jsonl, and" in other.stderr
+    assert "does not apply here: the recipe's model is script:script.jsonl, but" in other.stderr
     assert "here: the recipe was chosen without the check lacks." in redraft(*asked, "lacks:sun").stderr
     warmer = redraft(*asked, "contains:rain", "--temperature", "1.5").stderr
-    assert "its temperature is not set, and 1.5 was given" in warmer
+    assert "the recipe's temperature is not set, but 1.5 was given" in warmer
     text = Path("way.yaml").read_text()
     Path("way.yaml").write_text(text.replace("drafts: 4", "drafts: 2"))
-    assert "not apply here: its options were edited (" in redraft(*asked, "contains:rain").stderr
+    assert "not apply here: the recipe's options were edited (" in redraft(*asked, "contains:rain").stderr
     Path("way.yaml").write_text(text)
     script("rain", "and more")
-    assert "the files of its model have changed" in redraft(*asked, "contains:rain").stderr
+    assert "the files of the recipe's model have changed" in redraft(*asked, "contains:rain").stderr
 
 
 @pytest.mark.parametrize("words", [("ask", "Describe rain."), ("chat",)])
@@ -454,7 +454,7 @@ def test_a_use_without_checks_is_told(words: tuple[str, ...]) -> None:
     script("rain")
     assert chosen(ways="one").exit_code == 0
     asked = (*words, "--recipe", "way.yaml")
-    said = "way.yaml promises nothing for answers without checks. Covered checks: contains."
+    said = "the promise of way.yaml does not cover answers without checks. Covered checks: contains."
     assert redraft(*asked, stdin="Describe rain.\n").stderr.count(said) == 1
     assert said not in redraft(*asked, "--check", "contains:rain", stdin="Describe rain.\n").stderr
 
@@ -536,7 +536,7 @@ def test_a_way_without_checks_is_chosen_and_kept(caplog: pytest.LogCaptureFixtur
     assert "checks" not in recipe("way.yaml")
     assert (alone.stderr, caplog.messages) == ("", [])
     assert "without the check contains." in redraft(*asked, "--check", "contains:rain").stderr
-    said = "nothing for answers with the check contains. Covered checks: none, as in redraft eval."
+    said = "does not cover answers with the check contains. Covered checks: none, as in redraft eval."
     done = redraft("answer", "own.jsonl", "-o", "out.jsonl", "--recipe", "way.yaml", "-j", "1")
     assert done.stderr.count(said) == 1
     done = redraft("eval", "checks", "own.jsonl", "-o", "eval.jsonl", "--recipe", "way.yaml")

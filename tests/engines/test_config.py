@@ -78,7 +78,7 @@ def test_all_three_tables(tmp_path: Path) -> None:
         ("[keys]\n'a.b' = ['x', 'y']\n", 'keys."a.b" should be a table.'),
         ("[keys]\n'a.b' = {key = 'x', plain_http = 1}\n", 'keys."a.b".plain_http is 1.'),
         ("[servers]\nlab = 8000\n", "servers is a dict."),
-        ("[prices.'a.b']\nprompt = 1\ncompletion = 1\n", 'prices."a.b" names no model.'),
+        ("[prices.'a.b']\nprompt = 1\ncompletion = 1\n", 'prices."a.b" does not name a model.'),
         ("[prices.'a.b#m']\nprompt = 1\n", 'prices."a.b#m".completion is missing.'),
         (f"[prices.'a.b#m']\nprompt = {10**400}\ncompletion = 1\n", 'prices."a.b#m".prompt is '),
         ("[prices.'a.b#m']\nprompt = nan\ncompletion = 1\n", 'prices."a.b#m".prompt is '),

@@ -145,9 +145,9 @@ def test_what_is_no_reference(here: Path, ref: str) -> None:
 @pytest.mark.parametrize(
     ("ref", "hint"),
     [
-        ("gpt-4o", "Did you mean 'openai:gpt-4o'? Its key is in $OPENAI_API_KEY."),
-        ("o3-mini", "Did you mean 'openai:o3-mini'? Its key is in $OPENAI_API_KEY."),
-        ("claude-x", "Did you mean 'openrouter:anthropic/claude-x'? Its key is in $OPENROUTER_API_KEY."),
+        ("gpt-4o", "Did you mean 'openai:gpt-4o'? Put its key into $OPENAI_API_KEY."),
+        ("o3-mini", "Did you mean 'openai:o3-mini'? Put its key into $OPENAI_API_KEY."),
+        ("claude-x", "Did you mean 'openrouter:anthropic/claude-x'? Put its key into $OPENROUTER_API_KEY."),
         ("qwen3:4b", "Did you mean 'ollama:qwen3:4b'?"),
         ("qwen,llama", "redraft serve --models FILE"),
         ("opnai:gpt-4o", "Did you mean 'openai:gpt-4o'?"),
@@ -266,7 +266,7 @@ def refused(ref: str) -> RedraftError:
 @pytest.mark.parametrize(
     ("files", "message", "hint"),
     [
-        (["m.gguf"], "models is a folder. It contains m.gguf.", "--model models/m.gguf"),
+        (["m.gguf"], "models is a folder of GGUF files: m.gguf.", "--model models/m.gguf"),
         (
             [f"checkpoint-{step}/config.json" for step in (2, 10, 9)],
             "models contains checkpoints, but no model.",
@@ -377,8 +377,8 @@ def test_a_script_that_is_not_there_is_a_missing_model() -> None:
 @pytest.mark.parametrize(
     ("ref", "settings", "said"),
     [
-        ("http://localhost:1/v1#m", {"chat_template": "vicuna"}, "a server formats its prompts itself"),
-        ("script:replies.jsonl", {"chat_template": "vicuna"}, "a server formats its prompts itself"),
+        ("http://localhost:1/v1#m", {"chat_template": "vicuna"}, "a server does not use it"),
+        ("script:replies.jsonl", {"chat_template": "vicuna"}, "a script does not use it"),
         ("m.gguf", {"device": "cpu", "gpu_layers": 4}, "device is cpu, but gpu_layers is 4"),
         ("m.gguf", {"device": "tpu"}, "device is 'tpu'"),
         ("m.gguf", {"chat_template": "vicunia"}, "chat_template is 'vicunia'"),
@@ -414,7 +414,7 @@ def test_an_engine_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert "echo:NAME" in forms()
     with pytest.raises(PluginError, match=r"the engine 'broken' of the package redraft-echo 1\.0"):
         asyncio.run(load_engine("broken:x"))
-    with pytest.raises(UsageError, match="the engine 'echo' formats its prompts itself"):
+    with pytest.raises(UsageError, match="the engine 'echo' does not use it"):
         asyncio.run(load_engine("echo:x", chat_template="vicuna"))
 
 

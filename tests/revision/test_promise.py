@@ -94,7 +94,7 @@ def test_a_damaged_file_of_counts_begins_anew_and_one_that_cannot_be_written_is_
 def test_answers_made_otherwise_or_for_nobody_do_not_count() -> None:
     watch = Watch(PROMISE, "way.yaml")
     assert [each for each in [watch.add(answer(passed=False), "max_tokens") for _ in range(20)] if each] == [
-        "way.yaml promises nothing for answers with another max_tokens."
+        "the promise of way.yaml does not cover answers with another max_tokens."
     ]
     assert (watch.add(answer(passed=False).model_copy(update={"stop": "cancelled"})), watch.count) == ("", 0)
 

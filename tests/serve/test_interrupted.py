@@ -57,7 +57,7 @@ def test_a_revising_model_shows_the_text_again_and_goes_on(caplog: pytest.LogCap
     assert thought.count(f"Draft:\n{LONG}") == 1
     revised = f"Revision 1:\nRain is{AGAIN}\n\nRevision 1:\nRain{AGAIN}\n\nRevision 1:\n{SHORT}"
     assert thought.endswith(f"\n\n{revised}")
-    told = "a reply broke off (EngineError); its chain continues"
+    told = "a reply broke off (EngineError), but the chain continues"
     assert [record.getMessage() for record in caplog.records] == [told] * 2
 
 

@@ -51,16 +51,16 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "said", "hint"),
     [
-        (f"{ALICE} model=plain", "keys.txt:1: a key has no setting 'model=plain'", "Did you mean models=…?"),
-        (f"{ALICE} plain", "a key has no setting 'plain'", "Settings: name=… models=…"),
-        (f"{BOB} {ALICE}", "a key has no setting like that", "Settings: name=… models=…"),
+        (f"{ALICE} model=plain", "keys.txt:1: 'model=plain' is not a valid", "Did you mean models=…?"),
+        (f"{ALICE} plain", "'plain' is not a valid setting", "Settings: name=… models=…"),
+        (f"{BOB} {ALICE}", "one word is not a valid setting", "Settings: name=… models=…"),
         (f"{ALICE} parallel={'9' * 5000}", "parallel is '999", "a whole number above 0"),
-        (f"{ALICE} models=", "a key has no setting 'models='", "Did you mean models=…?"),
+        (f"{ALICE} models=", "'models=' is not a valid setting", "Did you mean models=…?"),
         (f"{ALICE} parallel=0", "parallel is '0'", "a whole number above 0"),
         (f"{ALICE} name=a name=b", "keys.txt:1: name appears twice", "Keep one"),
         ("", "contains no key", "secrets.token_urlsafe"),
         ("short\n", "keys.txt:1: the key has 5 characters, but needs at least 16", "Make one"),
-        (f"sha256:{'0' * 63}", "keys.txt:1: the sha256 digest, of 63 characters,", "sha256sum"),
+        (f"sha256:{'0' * 63}", "keys.txt:1: the digest has 63 characters, but needs 64", "sha256sum"),
         (f"{ALICE}\n{ALICE} name=alice", "keys.txt:2: the key appears twice", "Keep one"),
     ],
 )

@@ -74,8 +74,8 @@ def test_a_broken_promise_is_a_figure_a_line_and_one_answer_from_then_on(
         assert [asked() // len(LONG) for _ in range(5)] == [4, 4, 4, 1, 1]
         found = figures(server)
     assert (found["redraft_promise_answers", "way"], found["redraft_promise_broken", "way"]) == (3, 1)
-    other, line = [record.message for record in caplog.records if "promises" in record.message]
-    assert other == "way.yaml promises nothing for answers with another max_tokens."
+    other, line = [record.message for record in caplog.records if "promise" in record.message]
+    assert other == "the promise of way.yaml does not cover answers with another max_tokens."
     said = "way.yaml promises that at least 90.0 % of answers pass, but 0 of 3 do. From now on"
     assert line.startswith(said)
 

@@ -213,7 +213,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (
         RESPONSE,
         {"tools": [FUNCTION], "tool_choice": some_of({"name": "x"})},
-        'tool_choice names "x"; the tools are',
+        'tool_choice names "x". The request',
     ),
     (
         CHAT,

@@ -131,7 +131,7 @@ def load_config(path: Path | None = None) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not TOML: {fault_of(error)}.", hint='Write name = "text"') from None
+        raise UsageError(f"{path} is not TOML: {fault_of(error)}.", hint='Example: name = "text"') from None
     tables, where = _Tables.read(document, where=f"{path}: "), f"{path}: "
     return Config(
         path,
@@ -163,7 +163,7 @@ def _price(where: str, price: Any, name: str) -> tuple[str, Mapping[str, float]]
     table = f'prices."{name}"'
     if "#" not in name:
         hint = f'Write [prices."{name}#model"] for a server. For a model on this machine, use --price IN,OUT'
-        raise UsageError(f"{where}{table} names no model.", hint=hint)
+        raise UsageError(f"{where}{table} does not name a model.", hint=hint)
     found = PriceEntry.read(_entry(price, where + table), where=where, table=f"{table}.")
     host, _, model = name.partition("#")
     return f"{host.lower()}#{model}", found.explicit

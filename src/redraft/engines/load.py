@@ -176,7 +176,7 @@ def parse_reference(ref: str) -> ModelReference:
     try:
         text, *others = references_of(ref)
         if others:
-            raise UsageError(f"{ref!r:.120} names several engines, but one is needed.", hint="Name one.")
+            raise UsageError(f"{ref!r:.120} names several engines, but one is needed.", hint="Give only one.")
         if _is_address(text):
             address, _, model = text.partition("#")
             return ModelReference("remote", address, model or None)
@@ -269,7 +269,7 @@ def _meant(ref: str) -> str:
         return f"Did you mean {f'{close[0]}:{model}'!r}?"
     if guessed := guess(ref):
         server = SERVERS[guessed.partition(":")[0]]
-        key = f" Its key is in ${server.variable}." if server.variable else ""
+        key = f" Put its key into ${server.variable}." if server.variable else ""
         return f"Did you mean {guessed!r}?{key}"
     return f"The forms: {forms()}"
 
@@ -307,7 +307,7 @@ async def load_engine(
     opening = Opening(ref, told, parallel, fast, config, patience or Patience(), batches)
     if len(parts := references_of(ref)) > 1:
         if batches:
-            raise UsageError("batches need exactly one server.", hint="Name one, or leave out --batch.")
+            raise UsageError("batches need exactly one server.", hint="Give one, or leave out --batch.")
         from redraft.engines.pool import PoolEngine
 
         # Only the pool waits and reports the wait, and only if no member works.
@@ -354,9 +354,10 @@ def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kin
         message = f"device is cpu, but gpu_layers is {machine.gpu_layers}, which needs a GPU."
         raise UsageError(message, hint="Leave out one of the two.")
     if machine.chat_template and not kind.renders:
-        what = "a server" if named.kind in ("remote", "script") else f"the engine {named.kind!r}"
-        message = f"chat_template is {machine.chat_template!r}, but {what} formats its prompts itself."
-        hint = "Set the template in the server, or load the model here: --model path/model.gguf"
+        what = {"remote": "a server", "script": "a script"}.get(named.kind, f"the engine {named.kind!r}")
+        message = f"chat_template is {machine.chat_template!r}, but {what} does not use it."
+        own = "Set the template in the server" if named.kind == "remote" else "Leave it out"
+        hint = f"{own}, or load a model here: --model path/model.gguf"
         raise UsageError(message, hint=hint)
 
 
@@ -572,7 +573,7 @@ def token_count(ref: str) -> TokenCount:
 
 def _no_model(path: Path) -> UsageError:
     if files := sorted(each.name for each in path.glob("*.gguf")):
-        message = f"{path} is a folder. It contains {', '.join(files)}."
+        message = f"{path} is a folder of GGUF files: {', '.join(files)}."
         return UsageError(message, hint=f"--model {path / files[0]}")
     if (path / _ADAPTER).exists():
         base = trained_on(path)

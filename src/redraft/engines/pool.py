@@ -33,7 +33,7 @@ T = TypeVar("T")
 Open = Callable[[], Awaitable[Engine]]
 
 ONE_MODEL = (
-    "A,B names one model on several servers. For two models, name one at a time, or serve both: "
+    "A,B means one model on several servers. To use two models, give one at a time, or serve both: "
     "redraft serve --models FILE (docs/serve.md)."
 )
 
@@ -228,7 +228,7 @@ class PoolEngine:
         given_up = lasts and len(trial.tried) == len(self._members)
         if given_up or pause > patience.longest or now - trial.since >= limit:
             down = f"no server of {self._info.name} works. {self.health.trouble}"
-            hint = "Start one of them, or raise the patience."
+            hint = "Start a server, or raise the patience."
             raise trial.error or ServerError(down, hint=hint)
         trial.rounds += failed
         trial.tried.clear()

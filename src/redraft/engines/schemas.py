@@ -25,9 +25,7 @@ _COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 
 FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
 
-UNBOUND = (
-    "answers are checked after they are written, and a critic's reply is read as plain text, not as JSON"
-)
+UNBOUND = "answers are only checked afterwards, and a critic's reply is read as plain text"
 """What happens to replies if the schema is not enforced."""
 
 
@@ -43,7 +41,7 @@ class SchemaWatch:
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))
-            _log.warning("%s cannot enforce these schema keywords; only checks cover them: %s.", name, words)
+            _log.warning("%s cannot enforce the schema keywords %s. Only checks apply them.", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
         """Warn about the first answer that is not JSON. JSON that was cut off is accepted."""

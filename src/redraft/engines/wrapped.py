@@ -220,7 +220,7 @@ class JournaledEngine(WrappedEngine):
             except ValueError:
                 whole = None
             if not whole:
-                raise self._journal.unusable("a reply in it is damaged, or from another redraft version")
+                raise self._journal.unusable("one is damaged, or from another redraft version")
             for delta in found:
                 yield delta
             return

@@ -125,9 +125,9 @@ def budget_of(value: Any) -> Budget:
     try:
         return Budget(**value)
     except TypeError:
-        parts = ", ".join(inspect.signature(Budget).parameters)
-        found = ", ".join(map(repr, value))
-        raise UsageError(f"the budget sets {found:.80}.", hint=f"It may set {parts}.") from None
+        parts = inspect.signature(Budget).parameters
+        found = ", ".join(repr(name) for name in value if name not in parts)
+        raise UsageError(f"a budget cannot limit {found:.80}.", hint=f"Limits: {', '.join(parts)}") from None
 
 
 def _is_engine(value: Any) -> bool:

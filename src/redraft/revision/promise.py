@@ -55,16 +55,16 @@ def types_of(checks: Iterable[Any]) -> list[str]:
 def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
     """Yield the reasons why a recipe's promise does not apply to its `own` and `asked` options."""
     if promise.options not in ("", _digest(own)):
-        yield "its options were edited (redraft diagnose FILE --verify names them)"
+        yield "the recipe's options were edited (to see which: redraft diagnose FILE --verify)"
     for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:
         if asked[name] != own.get(name):
-            had = f"its {name.replace('_', '-')} is {own.get(name, 'not set')!s:.80}"
-            yield f"{had}, and {asked[name]!s:.80} was given"
+            had = f"the recipe's {name.replace('_', '-')} is {own.get(name, 'not set')!s:.80}"
+            yield f"{had}, but {asked[name]!s:.80} was given"
     if new := {*types_of(asked.get("check", ()))} - {*promise.checks}:
         yield f"the recipe was chosen without the check {new.pop()}"
     model = own.get("model", "default")
     if asked.get("model", model) == model and not fetches(model) and promise.model != digest_of(model):
-        yield "the files of its model have changed"
+        yield "the files of the recipe's model have changed"
 
 
 class Promise(OptionModel):
@@ -129,12 +129,12 @@ class Watch:
         types = {*types_of(getattr(check, "name", check) for check in checks)}
         if changed:
             which = changed.replace("checks", "check")
-            return f"{self.recipe} promises nothing for answers with another {which}."
+            return f"the promise of {self.recipe} does not cover answers with another {which}."
         if not (new := types.difference(self.checks)) and (types or not self.checks):
             return ""
         which = f"with the check {min(new)}" if types else "without checks"
         its = ", ".join(self.checks) or "none, as in redraft eval"
-        return f"{self.recipe} promises nothing for answers {which}. Covered checks: {its}."
+        return f"the promise of {self.recipe} does not cover answers {which}. Covered checks: {its}."
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
         """Continue the counts of earlier runs, stored in a file in `folder`. Return a warning, or ""."""

@@ -132,8 +132,8 @@ def _check_template(name: str, template: Any) -> None:
         raise UsageError(f"the template {name} lacks {{found}}, the placeholder for faults.", hint=_EXAMPLE)
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(
-            f"the template {name} asks for nothing if no fault is found.",
-            hint="Paragraphs with {found} are then left out. Add a paragraph without {found}.",
+            f"the template {name} lacks a request for answers without faults.",
+            hint="Add a paragraph without {found}. Paragraphs with {found} are sent only with faults.",
         )
 
 

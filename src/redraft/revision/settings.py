@@ -195,7 +195,7 @@ class Settings:
             other = f"To use llama.cpp,{seed} add --engine llamacpp."
             self.tell(f"{reference} runs on OpenVINO, for speed. {other}")
         elif computes == "llamacpp" and reason:
-            self.tell(f"{reference} runs on llama.cpp: {reason}. --engine openvino is faster, but unsteered.")
+            self.tell(f"{reference} runs on llama.cpp: {reason}. Faster, but unsteered: --engine openvino")
         return engine
 
     async def _steering(self) -> str:
@@ -203,7 +203,7 @@ class Settings:
             return ""
         checks = parse_checks(self.options().checks, judge=ScriptedEngine([""]))
         steer = any(isinstance(check, Auto) for check in checks) or await forms_of(checks)
-        return "checks steer it (or add --no-steer)" if steer and not any(map(schema_of, checks)) else ""
+        return "checks steer it" if steer and not any(map(schema_of, checks)) else ""
 
     async def opened(self, stack: AsyncExitStack, **how: Any) -> RevisionOptions:
         """Check all values, open the models, and return the options with the open engines.

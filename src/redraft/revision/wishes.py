@@ -92,7 +92,7 @@ def _plain(answer: str, wish: str) -> list[tuple[tuple[int, int], str]]:
         if not (place >= 0 or _FINAL.search(bare) or answer[:at].endswith("\n\n")):
             return []  # the last sentence may lack its full stop
     if 0 < len(spans) <= place:
-        raise UsageError(f"the text has no {nth[1]} {kind}.", hint=f"It has {len(spans)}.")
+        raise UsageError(f"the text has no {nth[1]} {kind}.", hint=f"Number of {kind}s: {len(spans)}.")
     return [(spans[place], "remove it")] if len(spans) > 1 else []
 
 

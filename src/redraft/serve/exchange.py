@@ -194,7 +194,7 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
 
 def _note(event: Event, asked: Accepted) -> None:
     if isinstance(event, Interrupted):
-        _log.warning("a reply broke off (%s); its chain continues", type(event.error).__name__)
+        _log.warning("a reply broke off (%s), but the chain continues", type(event.error).__name__)
     if isinstance(event, Finished) and (told := asked.count(event.chain)):
         _log.warning(told)
 

@@ -190,8 +190,8 @@ def _key(words: list[str], where: str) -> Key:
         if name not in _SETTINGS or not value:
             near = get_close_matches(name, _SETTINGS, n=1)
             hint = f"Did you mean {near[0]}=…?" if near else f"Settings: {'=… '.join(_SETTINGS)}=…"
-            shown = repr(word) if near or len(word) < SHORTEST else "like that"  # it may be a key
-            raise UsageError(f"{where}: a key has no setting {shown:.40}.", hint=hint)
+            shown = repr(word) if near or len(word) < SHORTEST else "one word"  # it may be a key
+            raise UsageError(f"{where}: {shown:.40} is not a valid setting of a key.", hint=hint)
         if (attribute := name.removesuffix("-per-minute")) in found:
             raise UsageError(f"{where}: {name} appears twice.", hint="Keep one.")
         found[attribute] = _value(name, value, where)
@@ -210,7 +210,7 @@ def _digest(word: str, where: str) -> bytes:
     if digest := _DIGEST.fullmatch(word):
         return bytes.fromhex(digest[1])
     if word.lower().startswith("sha256:"):
-        message = f"{where}: the sha256 digest, of {len(word) - 7} characters, is not 64 hexadecimal digits."
+        message = f"{where}: the digest has {len(word) - 7} characters, but needs 64 hexadecimal digits."
         raise UsageError(message, hint="Make the 64 digits: printf %s KEY | sha256sum")
     if len(word) < SHORTEST:
         message = f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}."

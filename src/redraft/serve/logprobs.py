@@ -90,7 +90,8 @@ def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[Revisio
     engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
     if not only_answer(options) or (engine.info.native and options.mode in ("auto", "native")):
-        message = f"logprobs need a single answer, but {model!r:.100} revises answers. Set revision.max to 0."
+        message = f"the model {model!r:.100} revises or compares answers, which logprobs do not allow."
+        message += ' Leave them out, or send "revision": {"max": 0, "drafts": 1, "mode": "prompted"}.'
         raise invalid(message, "logprobs", code="unsupported")
     if not engine.info.logprobs:
         message = f"the engine of {model!r:.100} cannot return logprobs. Leave them out."

@@ -318,12 +318,12 @@ class RevisedRequest(ModelRequest):
             return options
         info, names = engine_of(options).info, [each.get("name") for each in functions_of(options)]
         if not info.tools:
-            message = f"the model {model.name!r} takes no tools. Leave them out. For JSON: response_format."
+            message = f"the model {model.name!r} accepts no tools. Leave them out. For JSON: response_format."
             raise invalid(message, "tools", code="unsupported")
         wanted = [] if info.any_request and named and choice["type"] == "custom" else _wanted(choice)
         if wrong := [name for name in wanted if name not in names]:
             found = "no tool" if wrong[0] is None else shown(wrong[0])
-            message = f"tool_choice names {found}; the tools are {', '.join(map(str, names)):.200}."
+            message = f"tool_choice names {found}. The request's tools are {', '.join(map(str, names)):.200}."
             raise invalid(message, "tool_choice")
         if named and choice["type"] == "allowed_tools" and not info.any_request:
             kept = [each for each in options.tools if _wanted(each)[0] in wanted]
@@ -513,7 +513,7 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
         raise invalid(f"{place} is {shown(schema)}. It should be an object: a JSON Schema.", place)
     size = accumulate(map(len, json.JSONEncoder(ensure_ascii=False).iterencode(schema)))
     if any(each > SCHEMA for each in size):  # the rest is not counted: it may be long
-        raise invalid(f"the schema has more than {SCHEMA:,} characters, the most allowed here.", place)
+        raise invalid(f"the schema is too long: this server allows {SCHEMA:,} characters.", place)
     try:
         return [JsonSchema(param, validator_of(schema, param))]
     except UsageError as error:

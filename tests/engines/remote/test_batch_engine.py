@@ -76,7 +76,7 @@ def test_schemas_stop_texts_and_tools_travel_and_come_back() -> None:
 
 def test_headers_of_one_request_and_engines_without_a_journal_are_refused() -> None:
     with BatchServer() as server:
-        with pytest.raises(UsageError, match="cannot have their own headers"):
+        with pytest.raises(UsageError, match="a batch cannot send extra_headers"):
             ask(server, Sampling(extra_headers={"X-Team": "birds"}))
 
         async def plainly() -> None:

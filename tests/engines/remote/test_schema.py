@@ -83,7 +83,7 @@ def test_a_server_without_schemas_is_told_of(server: FakeServer, caplog: pytest.
     assert list(map(text_of, deltas)) == [GOOD, GOOD]
     assert ["response_format" in body for body in bodies(server)] == [True, False, False]
     (record,) = caplog.records
-    assert "checked after they are written" in record.getMessage()
+    assert "only checked afterwards" in record.getMessage()
 
 
 def test_a_schema_that_is_refused_leaves_the_next_one_its_chance(server: FakeServer) -> None:
@@ -104,7 +104,7 @@ def test_an_ignored_schema_is_revised_for(server: FakeServer, caplog: pytest.Log
     assert (chain.value, chain.revisions) == (Person(born=1815), 2)
     assert all("response_format" in body for body in bodies(server))
     (record,) = caplog.records
-    said = "does not follow the JSON schema, so answers are checked after they are written, and a critic"
+    said = "does not follow the JSON schema, so answers are only checked afterwards, and a critic"
     assert said in record.getMessage()
 
 

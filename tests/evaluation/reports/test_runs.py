@@ -58,7 +58,7 @@ def test_a_run_of_a_task(tmp_path: Path) -> None:
         "first answers 50.0 % 15.0 to 85.0 2 of 4",
         "level 1 100.0 % 34.2 to 100.0 2 of 2",
         "level 2 50.0 % 9.5 to 90.5 1 of 2",
-        "revisions 4, 1.0 an answer",
+        "revisions 4, 1.0 per answer",
         "stopped passed 3 · out of revisions 1",
         "tokens 20 new, 40 in prompts (0 % cached)",
         "cost 0.0400 USD",

@@ -89,7 +89,7 @@ def load_tokenizer(folder: Path) -> Any:
     with loading(f"the tokenizer of {folder}"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **CLOSED)
     if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(f"{folder} has a slow tokenizer, without tokenizer.json.")
+        raise ModelError(f"{folder} has a slow tokenizer, but redraft needs a fast one (tokenizer.json).")
     return tokenizer
 
 
@@ -131,7 +131,7 @@ def windows_of(model: Any, context: int) -> Windows:
     usual = ["sliding_attention" if window else "full_attention"]
     kinds = set(getattr(config, "layer_types", None) or usual)
     if not kinds <= _KINDS:
-        raise _other_kind(model, f"it has layers of {', '.join(sorted(kinds - _KINDS))}")
+        raise _other_kind(model, f"it has layers of the type {', '.join(sorted(kinds - _KINDS))}")
     sees = window if window is not None and window < context else None
     return {kind: sees if kind == "sliding_attention" else None for kind in sorted(kinds)}
 
@@ -141,7 +141,7 @@ def check_model(model: Any, tokenizer: Tokenizer, windows: Windows) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.size > rows:
         raise ModelError(
-            f"the tokenizer has {tokenizer.size} tokens and the model {rows}: they do not belong together.",
+            f"the tokenizer has {tokenizer.size} tokens, but the model has only {rows}.",
             hint="Use the tokenizer in the folder of the weights.",
         )
     needed = {"position_ids", cache_argument(model), "logits_to_keep"}
@@ -158,7 +158,7 @@ def check_model(model: Any, tokenizer: Tokenizer, windows: Windows) -> None:
         except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise _other_kind(model, _reason(error)) from None
     if whole.isfinite().all() and (whole - parts).abs().max() > _ROUNDING * whole.abs().max():
-        raise _other_kind(model, "its logits change if a text is computed in two parts")
+        raise _other_kind(model, "its logits differ when redraft caches part of the text")
 
 
 def _other_kind(model: Any, why: str) -> ModelError:
@@ -196,8 +196,8 @@ def _model(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
         if names := sorted(report["missing_keys"]):
-            shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
-            message = f"{folder} lacks tensors that its config.json asks for ({len(names)}): {shown}."
+            shown = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' * (len(names) > 3)}"
+            message = f"{folder} lacks tensors that its config.json asks for: {shown}."
             raise ModelError(message, hint=_ANOTHER)
         return model.to(device)
 

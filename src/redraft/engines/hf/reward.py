@@ -31,7 +31,7 @@ BATCH_TOKENS = 4096  # maximum tokens of a pass with several texts, including pa
 
 _ONE = threading.Lock()  # one pass at a time, because each uses all processors
 _ADAPTER = "adapter_config.json"
-_FORMS = "A reward model is FOLDER, ADAPTER or BASE+ADAPTER, as redraft train reward writes it."
+_FORMS = "A reward model is FOLDER, ADAPTER or BASE+ADAPTER. To make one: redraft train reward"
 
 
 class RewardModel:
@@ -114,7 +114,7 @@ def _loaded(base: str, adapter: Path | None, ref: str, state: object) -> RewardM
     form = note.get("format", "chat")
     length = note.get("max_length", config.get("max_position_embeddings") or 2048)
     if form not in get_args(TrainingFormat) or not isinstance(length, int):
-        raise ModelError(f"{described} has the unknown redraft_reward {note!r:.80}.", hint=_FORMS)
+        raise ModelError(f"the redraft_reward of {described} cannot be read: {note!r:.80}.", hint=_FORMS)
     with loading(f"the reward model {ref}", hint=_FORMS), quiet():
         tokenizer = load_tokenizer(described)
         encoder = PairEncoder(tokenizer, form, length)
@@ -135,7 +135,7 @@ def _model(folder: Path, adapter: Path | None, tokens: int) -> Any:
     )
     missing = [name for name in report["missing_keys"] if adapter is None or not name.startswith("score.")]
     if missing or not isinstance(getattr(model, "score", None), torch.nn.Module):
-        raise ModelError(f"{folder} has no {min(missing, default='head score')}.", hint=_FORMS)
+        raise ModelError(f"{folder} has no {min(missing, default='head called score')}.", hint=_FORMS)
     if adapter is not None:
         from peft import PeftModel
 

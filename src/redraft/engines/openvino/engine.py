@@ -253,5 +253,5 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         schema = json.dumps(sampling.schema)
         if schema not in self._refused:
             self._refused.add(schema)
-            _log.warning("%s cannot enforce a schema, so only checks cover it: %s", self._info.name, reason)
+            _log.warning("%s cannot enforce a schema, so only checks apply it: %s", self._info.name, reason)
         raise EngineCrash(f"the process of {self._info.name} ended: {reason}")

@@ -47,7 +47,7 @@ def check(model: Path, headers: Sequence[GGUFHeader]) -> None:
     scaling = header.text(f"{architecture}.rope.scaling.type") or "none"
     names, others = header.tensors, [name for each in adapters for name in each.tensors]
     faults = {
-        f"its architecture, {architecture!r:.40}, is not {', '.join(READ)}": architecture not in READ,
+        f"its architecture is {architecture!r:.40}, not {' or '.join(READ)}": architecture not in READ,
         "it is a mixture of experts": header.number(f"{architecture}.expert_count"),
         "its rotary positions are scaled": scaling != "none" or "rope_freqs.weight" in names,
         "it is one part of several": (header.number("split.count") or 1) > 1,

@@ -183,7 +183,7 @@ class BatchServer(Server):
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Send a request in the next batch, and yield the reply. Leaving the `with` block cancels nothing."""
         if headers:
-            raise UsageError("requests in a batch cannot have their own headers.", hint="Leave them out.")
+            raise UsageError("a batch cannot send extra_headers.", hint="Leave them out.")
         if not call_id:
             raise UsageError("batches need a journal.", hint="Wrap the engine in a JournaledEngine.")
         if (stored := self._batches.journal.get(raw_key(call_id))) is not None:
@@ -447,8 +447,8 @@ class BatchServer(Server):
     @property
     def _forget(self) -> str:
         return (
-            f"If the replies are gone, remove the batch's lines from {self._batches.file.path}: its "
-            "requests are then sent, and paid for, again."
+            f"If the server has lost the batch, remove its lines from {self._batches.file.path}. "
+            "The requests are then sent, and paid for, again."
         )
 
     def _words(self, errors: Sequence[_Fault]) -> str:

@@ -96,7 +96,7 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
 def _module(address: str) -> Any:
     if address.startswith(_CLIENT):
         hint = "Run the command on a machine of the cluster, with --ray auto."
-        raise UsageError(f"{address} is for Ray's client, which sends pickles and is refused.", hint=hint)
+        raise UsageError(f"redraft refuses Ray's client, because it sends pickles: {address}.", hint=hint)
     if not is_address(address):
         hint = "Write --ray HOST:6379, --ray auto, or just --ray for this machine."
         raise UsageError(f"--ray: {address!r:.80} is not an address.", hint=hint)
