@@ -186,7 +186,7 @@ def known(chains: Iterable[Chain]) -> Material:
     if good:
         return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()})
     if not any(step.answer.strip() for chain in found for step in chain.steps):
-        raise RecordError("there is no chain with an answer.", hint="Give an output file of `redraft answer`.")
+        raise RecordError("no chain has an answer.", hint="Give an output file of `redraft answer`.")
     raise RecordError(
         "nothing decides which answers are right: the chains have neither scores nor checks.",
         hint="Give a check: --score 'words<=50'. Or answer a task: redraft eval gsm8k test.jsonl -o a.jsonl",
