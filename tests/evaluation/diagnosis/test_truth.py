@@ -93,7 +93,7 @@ def test_what_does_not_count_is_listed_by_reason() -> None:
 
 @pytest.mark.parametrize(
     ("chains", "words"),
-    [([], "no chain with an answer"), ([Chain(id="a", steps=(Step(answer="x"),), best=0)], "decides")],
+    [([], "no chain has an answer"), ([Chain(id="a", steps=(Step(answer="x"),), best=0)], "decides")],
 )
 def test_chains_without_truth_are_refused(chains: list[Chain], words: str) -> None:
     with pytest.raises(RecordError, match=words):
