@@ -80,7 +80,7 @@ def test_a_damaged_reply_is_said(tmp_path: Path, reply: bytes | str) -> None:
     with Journal(tmp_path / "j.db") as journal:
         journal.put({A: "x" * 400})
         journal._db.execute("UPDATE packed SET reply = ?", (reply,))
-        with pytest.raises(OutputError, match=r"j\.db cannot be used: a reply in it is damaged"):
+        with pytest.raises(OutputError, match=r"j\.db cannot be used: one is damaged"):
             journal.get(A)
 
 

@@ -297,7 +297,7 @@ def test_a_check_that_cannot_be_made(make: str, why: str, installs: Installs) ->
     {
         "lambda fields: 1 / 0": "a.jsonl:1: the format 'odd' of the package redraft-odd 1.0 crashed: ",
         "lambda fields: 'x'": "a.jsonl:1: the format 'odd' of the package redraft-odd 1.0 returned 'x', ",
-        "lambda fields: Chain(prompt='x')": "a.jsonl:1: the record is not a valid card: prompt: ",
+        "lambda fields: Chain(prompt='x')": "a.jsonl:1: the record does not fit 'card': prompt: ",
     }.items(),
 )
 def test_a_reader_of_nonsense_names_the_record(reader: str, why: str, installs: Installs) -> None:

@@ -93,8 +93,8 @@ def replies_are(text: str) -> str:
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        (replies_are("[5]"), "a reply in it is damaged"),
-        (replies_are('[{"text": ["a"], "finish": "stop"}]'), "a reply in it is damaged"),
+        (replies_are("[5]"), "one is damaged"),
+        (replies_are('[{"text": ["a"], "finish": "stop"}]'), "one is damaged"),
         (replies_are('[{"text": "a", "novel": 1, "finish": "stop"}]'), "from another redraft"),
         (replies_are('[{"text": "a", "finish": "later"}]'), "another redraft"),
         (replies_are('[{"text": "a"}]'), "another redraft"),

@@ -94,7 +94,7 @@ class Journal(AbstractContextManager["Journal"]):
         try:
             return json.loads(zlib.decompress(found[0]))
         except (zlib.error, TypeError, ValueError, RecursionError):
-            raise self.unusable("a reply in it is damaged") from None
+            raise self.unusable("one is damaged") from None
 
     def put(self, replies: Mapping[str, Any]) -> None:
         """Store replies by key, all or none. Existing replies may be in use, and are not replaced."""
