@@ -14,7 +14,7 @@
     unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
     context: "the context is full", malformed: "the model broke the format", cancelled: "it was stopped", error: "an error",
   };
-  const SIGNS = { "2": ["", ""], "1": ["won", "✓"], "0": ["lost", "✗"], "-1": ["", "·"] }; // 2: passes its checks, without a task
+  const SIGNS = { "2": ["", ""], "1": ["won", "✓"], "0": ["lost", "✗"], "-1": ["", "·"] }; // 2: nothing says that it is right
 
   async function block(number) {
     if (!held.has(number)) {
