@@ -81,7 +81,7 @@ def test_a_run_is_not_resumed_on_another_base(settings: dict[str, Any]) -> None:
     settings["max_steps"], said = 5, "steps was 4 and is 5; the content of model_name_or_path changed."
     with pytest.raises(OutputError, match=f"differently: {said}") as caught:
         redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings)
-    assert "--lora_from out trains on" in str(caught.value.hint)
+    assert "--lora_from out trains that" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

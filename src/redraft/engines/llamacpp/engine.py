@@ -409,7 +409,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
                 await self._kept.replace(child, crash, crashes)
 
     def _refused(self, refusal: ChildRefusal) -> EngineError:
-        return ModelError(f"{self._info.name}: llama.cpp refuses the request ({refusal.status}): {refusal}.")
+        return ModelError(f"{self._info.name}: llama.cpp refuses: {refusal} (status {refusal.status}).")
 
 
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
