@@ -189,7 +189,7 @@ def test_any_deltas_are_replayed_as_they_were(
 
 @pytest.mark.slow
 def test_a_reply_takes_little_more_than_its_text(tmp_path: Path) -> None:
-    """Of 1 to 2 kB with token ids, which are most of it: each word of a page is a token here."""
+    """Of 1 to 2 kB, with token ids and times: each word of a page is a token here."""
     words = re.findall(r"\s?\w+|\s*[^\w\s]+", Path("CONTRIBUTING.md").read_text("utf-8"))
     ids = {word: 16 * number for number, word in enumerate(dict.fromkeys(words))}
     whole = [Delta(word, (ids[word],)) for word in words]
@@ -200,7 +200,7 @@ def test_a_reply_takes_little_more_than_its_text(tmp_path: Path) -> None:
             ask(journaled(Fixed(reply), journal), str(number))
     text = sum(len(text_of(reply).encode()) for reply in replies)
     assert text / len(replies) < 2000
-    assert (tmp_path / "j.db").stat().st_size < 1.5 * text
+    assert (tmp_path / "j.db").stat().st_size < 1.75 * text
 
 
 @pytest.mark.parametrize(("text", "finish"), [("", "stop"), (" \n", "stop"), ("x" * 99, "context")])

@@ -224,12 +224,13 @@ class JournaledEngine(WrappedEngine):
             for delta in found:
                 yield delta
             return
-        deltas, last = list[Delta](), time.monotonic()
+        deltas, start, passed = list[Delta](), time.monotonic(), 0.0
         try:
             async with aclosing(ask()) as stream:
                 async for each in stream:
-                    last, before = time.monotonic(), last
-                    deltas.append(delta := replace(each, seconds=round(last - before, 6)))
+                    # Milliseconds, because more digits would not compress.
+                    before, passed = passed, round(time.monotonic() - start, 3)
+                    deltas.append(delta := replace(each, seconds=round(passed - before, 3)))
                     # A reply that was cut or has no text is not stored: another call may give more.
                     if delta.finish not in (None, "context", "filtered") and any(
                         each.text.strip() or each.tool_calls for each in deltas

@@ -57,7 +57,7 @@ def test_two_processes_train_as_one_does() -> None:
     assert one("one", "--per_device_train_batch_size", "2").returncode == 0
     done = ended(two("two", "--per_device_train_batch_size", "1", "--fsdp", "full_shard auto_wrap"))
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("--fsdp is ignored: each of the 2 processes loads the whole model") == 1
+    assert done.stderr.count("--fsdp is ignored, so each of the 2 processes loads the whole model") == 1
     assert done.stderr.count("records read") == 1
     for each, other in zip(curve(Path("one")), curve(Path("two")), strict=True):
         assert each == pytest.approx(other, rel=1e-5)
