@@ -156,8 +156,7 @@ def test_a_server(elsewhere: dict[str, str], tmp_path: Path) -> None:
     with subprocess.Popen(command, env=elsewhere, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr
         try:
-            found = re.search(r"http://127\.0\.0\.1:\d+", server.stderr.readline())
-            assert found, server.stderr.read()
+            found = next(filter(None, map(re.compile(r"http://127\.0\.0\.1:\d+").search, server.stderr)))
             [name, _] = [each["id"] for each in httpx.get(f"{found[0]}/v1/models").json()["data"]]
             body = {"model": name, "messages": [{"role": "user", "content": "Describe rain."}]}
             asked = httpx.post(f"{found[0]}/v1/chat/completions", json=body, timeout=60)

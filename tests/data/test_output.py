@@ -63,6 +63,12 @@ def test_a_line_that_could_not_be_read_is_kept_as_text(line: bytes, text: Any) -
     assert (found["reason"], found["record"]) == ("not JSON", text)
 
 
+def test_a_damaged_file_is_named_once() -> None:
+    gone = Dropped()
+    gone.add(Drop("damaged", "in.jsonl.gz cannot be read: it ends early.", "in.jsonl.gz"))
+    assert gone.damage == ["in.jsonl.gz: cannot be read: it ends early."]
+
+
 def test_the_first_that_cannot_be_read_are_told_and_where() -> None:
     said: list[str] = []
     gone = Dropped(tell=said.append)

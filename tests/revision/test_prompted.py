@@ -249,12 +249,13 @@ def test_parts_of_a_message_stay_parts() -> None:
     assert [m["content"] for m in asked.messages] == [text]
 
 
-def test_demands_follow_what_the_user_said_not_the_answer_that_is_begun() -> None:
-    messages = ({"role": "user", "content": "Greet me."}, {"role": "assistant", "content": "Hello, "})
+@pytest.mark.parametrize(("role", "said"), [("assistant", 0), ("tool", 0), ("system", 1), ("user", 1)])
+def test_demands_follow_the_last_message_unless_it_is_an_answer(role: str, said: int) -> None:
+    messages = ({"role": "user", "content": "Greet me."}, {"role": role, "content": "Hello, "})
     a_plan = plan(prompt=Prompt(messages=messages), demand="Use 5 words.", max_revisions=0)
     asked = play(a_plan, ["all."]).asked[0]
     assert isinstance(asked, Ask)
-    assert [m["content"] for m in asked.messages] == ["Greet me.\n\nUse 5 words.", "Hello, "]
+    assert ["Use 5 words." in str(m["content"]) for m in asked.messages] == [said == 0, said == 1]
 
 
 def test_a_draft_that_is_cut_is_revised_where_a_revision_is_demanded() -> None:

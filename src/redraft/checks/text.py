@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that steers a model to avoid the phrase. For `lacks[part]`, only marks steer."""
+        """A `Form` that steers a model to avoid the phrase. For `lacks[part]`, only a single mark steers."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))

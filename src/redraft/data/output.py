@@ -87,7 +87,7 @@ class Dropped:
 
     def add(self, drop: Drop) -> None:
         """Count and write a dropped record. Invalid or too deeply nested JSON is written as text."""
-        reason = drop.reason.removeprefix(f"{drop.where}: ")
+        reason = drop.reason.removeprefix(drop.where).lstrip(": ")
         self.counts[drop.rule] += 1
         if drop.rule == DAMAGED:
             self.damage.append(f"{drop.where}: {reason}")

@@ -350,7 +350,7 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 def _to_mend(state: State, base: Step, step: Step) -> ops.Loop[tuple[Sequence[Place], str]]:
     """Return the places to rewrite in `step`, a person's edit of `base`, and the faults at these places.
 
-    Faults that `base` has too are left out.
+    Faults of `base` stay, unless a failed check has no place and its score is 0 or rose.
     """
     places = {each: list[Place](patch.faults_of(each, step, base.answer)) for each in step.checks}
     if failed := [each for each in step.checks if not (each.passed or each.places)]:

@@ -344,14 +344,17 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Append a text to a prompt's last user message or, without a user message, to the last message."""
+    """Append a text to a prompt's last message.
+
+    If the assistant or a tool wrote the last message, the text goes to the last user message.
+    """
     if not text:
         return prompt
     if not prompt.messages:
         return prompt.model_copy(update={"instruction": f"{prompt.instruction}\n\n{text}"})
     messages: list[Any] = [*prompt.messages]
     roles = [each.get("role") for each in reversed(messages)]
-    at = -1 - (roles.index("user") if "user" in roles else 0)
+    at = -1 - (roles.index("user") if roles[0] in ("assistant", "tool") and "user" in roles else 0)
     messages[at] = with_text(message_of(messages[at]), text)
     return prompt.model_copy(update={"messages": tuple(messages)})
 
@@ -375,7 +378,10 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps to resume from. The last answer is judged again, unless feedback rejected it."""
+    """Return the steps to resume from.
+
+    The last answer is judged again, unless it was rejected, or accepted by an adapter.
+    """
     if not chain.steps:
         return ()
     *before, last = chain.steps

@@ -2,7 +2,8 @@
 
 A plain delta stores `target - base` in the target's dtype, like the released deltas of SelFee, Alpaca, Vicuna
 and StableVicuna, and restores the target up to rounding. An exact delta stores the difference of the bit
-patterns as integers that wrap around, and restores the target bit for bit in any dtype. Tensors of booleans
+patterns as integers that wrap around, and restores the target bit for bit in any dtype. Quantised models can
+have only an exact delta, because the difference of codes has no meaning. Tensors of booleans
 or 8-bit floats are stored whole. Tensors whose dtype differs between base and target are also stored whole,
 unless both dtypes are floats. The header of each file contains the `Recipe` of the delta.
 
