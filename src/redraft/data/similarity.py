@@ -63,7 +63,7 @@ class Pool:
         self._lengths.append(len(coded))
 
     def nearest(self, text: str) -> Near | None:
-        """Return the most similar text of the pool (on a tie, the oldest), or None without similar texts."""
+        """Return the most similar text of the pool (on a tie, the oldest), or None if no text is similar."""
         return max(self.near(text), key=lambda near: (near.score, -near.place), default=None)
 
     def near(self, text: str) -> list[Near]:

@@ -175,7 +175,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics(request: Request) -> Response:
-        """Return the server's metrics for Prometheus. Only a key for all models may read the metrics."""
+        """Return the server's metrics for Prometheus. The request needs a key for all models."""
         if request.state.key.models is not None:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", "metrics need a key that may use all models.")
         return Response(metrics.text(), media_type=CONTENT_TYPE)

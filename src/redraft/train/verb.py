@@ -66,7 +66,7 @@ class Verb(ABC, Generic[Own]):
 
 
 def verb_of(options: type[RunOptions]) -> Verb[Any]:
-    """Import and return the verb of these settings. Different verbs need different libraries."""
+    """Import and return the command that these settings are for, such as `train sft`."""
     found: Verb[Any] = resolve_name(f"redraft.train.{options.verb}:VERB")
     return found
 

@@ -201,7 +201,7 @@ class Comparison:
 
     @property
     def shown_first(self) -> Tally:
-        """The numbers of reviews in which the answer shown first won, tied and lost."""
+        """The numbers of reviews in which the first answer on the page won, tied and lost."""
         return Tally.of(self.sample.sums, "first")
 
     @cached_property

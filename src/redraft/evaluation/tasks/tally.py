@@ -27,7 +27,7 @@ from redraft.revision.words import Summary
 
 @dataclass
 class Share:
-    """A share of hits among trials, counted by item."""
+    """The share of trials that succeed, with the counts of each item."""
 
     by_item: dict[str, tuple[int, int]] = field(default_factory=dict)  # hits and trials
 

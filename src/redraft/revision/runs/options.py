@@ -31,7 +31,7 @@ A_PATH = PlainValidator(_path, json_schema_input_type=str | Path | None)
 
 
 class SpendOptions(OptionModel):
-    """The options for parallel items and for limits."""
+    """Options of a run: how many items to make in parallel, and limits."""
 
     parallel: int | None = option(f"make N items at once [{PARALLEL}]", RUN, "N", "-j", ge=1)
     quiet: bool = option("show no progress and no summary", RUN, short="-q", default=False)

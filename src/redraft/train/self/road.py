@@ -53,7 +53,7 @@ DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}  # files of dra
 
 @dataclass(frozen=True)
 class Scale:
-    """The amount of training and testing: numbers of exercises per task, and of optimizer steps."""
+    """The amount of training and testing: exercises per task, and optimizer steps."""
 
     answers: int = 1600  # to learn answers from
     drafts: int = 2400  # to draft, criticise and revise
