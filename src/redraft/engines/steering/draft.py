@@ -38,7 +38,6 @@ _ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A
 _LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")
 _TITLE = 6  # words; a longer last line is a sentence
 _LEFT = 8  # a JSON string this many characters short of its bound may have been cut
-_FAR = 1 << 40  # behind the end of any text
 _SEEN = 1000  # characters that are searched for a repeated sentence
 
 
@@ -196,7 +195,7 @@ def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
         if any(0 <= bound + 2 - len(found[0]) < _LEFT for bound in bounds)
     ]
     begin = cut[0].start() if cut else text.rfind('"')
-    return cut, begin + min(bounds, default=_FAR) // 2
+    return cut, begin + min(bounds, default=2 * len(text)) // 2
 
 
 def closed(text: str, begin: int) -> tuple[int, str] | None:

@@ -200,29 +200,24 @@ class _Writer:
 
     async def _json(self) -> None:
         draft, place, free, rest = self.draft, None, is_open(self.schema), None
-        schema = self.schema or {}
-        reserved = VALUE * len(schema.get("required", ()))
         for left in reversed(range(TRIES)):
             draft.cut(0)
             most = max(self.room - self.spent - SENTENCE * len(self._missing()), self.room // 3)
             asked, old = self._request(most, schema=self.schema, likelier=()), 0
-            bounded = json.dumps(within(schema, asked.max_tokens), ensure_ascii=False)
-            safe = cut_texts("", bounded)[1]
+            bounded = json.dumps(within(self.schema or {}, asked.max_tokens), ensure_ascii=False)
             async with aclosing(self._more(asked)) as deltas:
                 async for delta in deltas:
                     place = self._forbidden(draft.text, old, whole=bool(delta.finish))
                     old, self.stop_text = len(draft), delta.stop_text
                     run = free and RUN.search(draft.text)
-                    ending = self.room - self.spent <= reserved or delta.finish
-                    rest = unwritten(draft.text, schema) if ending and not free else None
+                    rest = None if free else unwritten(draft.text, self.schema or {})
                     late = bool(rest) and self.room - self.spent <= VALUE * len(rest or ())
                     self.cut_short = bool(run) or late or delta.finish in ("max_tokens", "context")
                     if run or late or (place is not None and left):
                         break
                     if not (self.form.lacks or self.form.has):
                         last = draft.text.rfind(",") if free else len(draft)
-                        safe = cut_texts(draft.text, bounded)[1] if '"' in delta.text else safe
-                        await draft.release(min(safe, last))
+                        await draft.release(min(cut_texts(draft.text, bounded)[1], last))
             if place is None or self._is_over:
                 break
             self.banned |= draft.token_at(place)
