@@ -29,7 +29,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 MOST_PLACES = 100
-"""The most places in an outcome. Longer lists become empty: so many faults are not repaired one by one."""
+"""The most places in an outcome. A longer list becomes empty: its faults are not repaired one by one."""
 
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The model's reasoning before the checked answer, for checks that judge the reasoning."""

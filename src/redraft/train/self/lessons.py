@@ -83,7 +83,7 @@ def passes(task: Task, chain: Chain, answer: str) -> bool:
 
 
 def chains_on(task: Task, drafted: Sequence[Chain]) -> Iterator[Chain]:
-    """Turn a model's answers to a task's exercises into chains, half of which begin with a wrong answer."""
+    """Turn a model's answers to a task's exercises into chains. Half begin with a wrong answer."""
     for place, chain in enumerate(sorted(drafted, key=lambda chain: _own_fault(task, chain), reverse=True)):
         right = task.right(chain.meta["values"])
         if place < len(drafted) // 2:
