@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -194,6 +195,11 @@ def test_checks_of_a_caller_score() -> None:
     scored = redraft.diagnose(MIXED, score=[lambda answer: "1" in answer, "words<=2"])
     assert scored.tasks == ["given checks"]
     assert scored.whole.fixed == 2
+
+
+def test_files_of_several_seeds_are_read_together(tmp_path: Path) -> None:
+    redraft.write_jsonl(tmp_path / "0.jsonl", MIXED)
+    assert len(diagnose([tmp_path / "0.jsonl"] * 2).chains) == 2 * len(MIXED)
 
 
 def columns(better: int, worse: int, same: int) -> tuple[list[float], list[float]]:

@@ -39,12 +39,14 @@ class Diagnosis(Figures):
 
 
 def diagnose(
-    chains: str | Path | Iterable[Chain], *, score: Iterable[str | Check | Callable[..., Any]] = ()
+    chains: str | Path | Iterable[Chain | str | Path],
+    *,
+    score: Iterable[str | Check | Callable[..., Any]] = (),
 ) -> Diagnosis:
     """Measure how revising changed the answers in chains, such as the share of right answers.
 
     Args:
-        chains: Chains, or a file of chains.
+        chains: Chains, a file of chains, or several files: of each seed, for example.
         score: Checks that decide which answers are right. The default is the results of `redraft eval` in
             the chains or, without them, the guiding checks, which make a gain nearly automatic.
 
@@ -52,9 +54,9 @@ def diagnose(
         RecordError: Nothing decides which answers are right, or a file cannot be read.
         CheckError: A check crashed.
     """
-    if isinstance(chains, str) or not isinstance(chains, Iterable):
-        chains = chains_in([path_of(chains)])
-    given = list(chains)
+    given: list[Any] = [chains] if isinstance(chains, str) or not isinstance(chains, Iterable) else [*chains]
+    if given and not any(isinstance(each, Chain) for each in given):
+        given = [*chains_in([*map(path_of, given)])]
     if others := [each for each in given if not isinstance(each, Chain)]:
         raise RecordError(f"{shown(others[0])} is not a chain.", hint="Give chains, or a file of them.")
     checks = parse_checks(score)
