@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from redraft.chain import Chain
-from redraft.chain.read.records import chain_of, read_records, sample_id
+from redraft.chain.read.records import Ids, chain_of, id_of, read_records, sample_id, with_id
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
 from redraft.errors import EmptyReply, RecordError, UsageError, path_of, shown
@@ -254,11 +254,11 @@ def evaluate(
 
 
 def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[Chain, tuple[Check, ...]]]:
-    task = tasks.task_named(name)
+    task, ids = tasks.task_named(name), Ids()
     if isinstance(records, str | Path) or not isinstance(records, Iterable):
         records = read_records(path_of(records))
     for number, record in enumerate(records, start=1):
-        where, own = f"record {number}", None
+        where, own, given = f"record {number}", None, record
         if isinstance(record, Mapping):
             fields = dict(record)
             if name == "checks" and isinstance(fields.get("checks"), list | tuple):
@@ -266,7 +266,7 @@ def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[
             record = chain_of(fields, where)
         elif not isinstance(record, Chain):
             raise RecordError(f"{where} is {shown(record)}, not a record.", hint="Give chains or mappings.")
-        chain = record if record.id else record.model_copy(update={"id": where})
+        chain = record if record.id else with_id(record, ids.new(id_of(given, "", where)))
         if own is None:
             chain = next(tasks.asked(task, [chain]))
             own = tasks.checks_of(task, chain)
