@@ -265,8 +265,10 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
         (("add", "--models", "defualt"), ("defualt", "Did you mean 'default'?")),
         (("add", "--models", "no.gguf"), ("a file of the model 'no.gguf' is missing", "Correct its path.")),
         (("subtraction",), ("there is no task or file named 'subtraction'", GSM8K)),
-        (("test.jsonl",), ("the record has no list of `checks`",)),
-        (("add", "--ways", "one,guess"), ("--ways does not know 'guess'", "Ways: one, revise")),
+        (("test.jsonl",), ("the record has no list of `checks`", "use --choose with --judge MODEL.")),
+        (("add", "--ways", "one,guess"), ("--ways does not know 'guess'. Ways: one, revise",)),
+        (("add", "--ways", "best-of"), ("--ways does not know 'best-of'. Did you mean 'best'? Ways: one",)),
+        (("add", "--equal", "money"), ("--equal money needs a price", "--price IN,OUT")),
         (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
         (("humaneval:test.jsonl",), ("--run-code",)),
         ((GSM8K, "--score", "words<=5"), ("--score needs files of chains",)),
@@ -677,7 +679,6 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "leave --judge out")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
-    refused(chosen(), "no list of `checks`", "--choose with --judge MODEL.")
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered")
     assert "redraft: best-of-2, seed 0: 20 prompts\n" in judged.stderr
     assert "no pair was judged, because all answers equal the single answers; " in judged.stdout
