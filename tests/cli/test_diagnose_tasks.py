@@ -189,8 +189,9 @@ def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
 def test_quiet_says_nothing_but_the_result() -> None:
     assert run(GSM8K, "--ways", "blind", "--quiet").stderr == ""
     ways = enumerate(("one", "revise-2", "blind-2"), 1)
-    said = [f"redraft: {way}, seed 0: run {number} of at most 3" for number, way in ways]
-    assert run(GSM8K, "--ways", "blind").stderr.splitlines() == ["redraft: script:script.jsonl, test", *said]
+    said = ["redraft: script:script.jsonl, test: a run for each way, number of answers and seed"]
+    said += [f"redraft: {way}, seed 0: run {number} of at most 3" for number, way in ways]
+    assert run(GSM8K, "--ways", "blind").stderr.splitlines() == said
     *_, last = run(GSM8K, "--ways", "best", "--samples", "9").stderr.splitlines()
     assert re.match(r"redraft: \d of 10 runs are not needed: fewer drafts already", last)
 

@@ -141,7 +141,7 @@ class Matrix:
         ended = Ended(0, "", self.plan.limits)
         for name, runs in self.runs(share):
             if not self.plan.quiet and share is None:
-                self.plan.say(name)
+                self.plan.say(f"{name}: a run for each way, number of answers and seed")
             try:
                 ended = runs.run(ended)
             except OutputError as error:

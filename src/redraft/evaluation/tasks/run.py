@@ -92,7 +92,7 @@ class EvalRun(ScoredRun):
                 raise UsageError("at temperature 0, all samples would be the same answer.", hint=hint)
             if self.settings.get("seed") is None:  # without a seed, a cache would give all samples one reply
                 self.settings = self.settings.over(seed=0)
-        return super()._job()
+        return replace(super()._job(), needs=f"A record should have {tasks.task_named(self.task).has}.")
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the options for a record: if `guided`, the checks `guides` and the task's checks."""
