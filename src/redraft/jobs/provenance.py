@@ -273,18 +273,14 @@ def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     if before.get("command") != after.get("command"):
         yield f"by {before.get('command')}, not by {after.get('command')}"
-    old, new = map(_config_of, (before, after))
+    old, new = before.get("config") or {}, after.get("config") or {}
     for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            was, now_is = _in_words(old.get(name)), _in_words(new.get(name))
+        usual = "default" if name == "model" else None  # earlier versions stored null for the default model
+        pair = [usual if each.get(name) is None else each[name] for each in (old, new)]
+        if pair[0] != pair[1]:
+            was, now_is = map(_in_words, pair)
             said = f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
             yield f"{name} changed" if name.startswith(_CONTENT) else said  # hashes say nothing
-
-
-def _config_of(record: dict[str, Any]) -> dict[str, Any]:
-    config: dict[str, Any] = record.get("config") or {}
-    # Earlier versions stored null for the default model.
-    return config | {"model": "default"} if config.get("model", "") is None else config
 
 
 def differences(first: dict[str, Any], other: dict[str, Any], source: Path | None) -> Iterator[str]:

@@ -96,7 +96,7 @@ def test_a_task_by_name_with_its_file_or_its_records(tmp_path: Path) -> None:
     ("given", "options", "error", "said"),
     [
         (([],), {}, RecordError, "there is no record"),
-        (([{"prompt": "x", "checks": []}],), {}, RecordError, "record 1 has no checks"),
+        (([{"prompt": "x", "checks": []}],), {}, RecordError, "record 1: .* an empty list of `checks`"),
         (([{"prompt": "x"}],), {}, RecordError, r"record 1: .* no list of `checks`\.\s+A record should"),
         (([{"prompt": "x", "check": []}],), {}, RecordError, "'check' is not read. Did you mean 'checks'"),
         (("gsm8k", [{"question": "?", "answer": "x"}]), {}, RecordError, "record 1: the gold answer 'x'"),

@@ -11,7 +11,7 @@ from typing import Any
 from redraft.chain import Chain
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
-from redraft.errors import RecordError, path_of, shown
+from redraft.errors import path_of
 from redraft.evaluation.diagnosis.figures import LEVEL, Changes, Figures, sentence
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.records import listed
@@ -55,12 +55,11 @@ def diagnose(
         CheckError: A check crashed.
     """
     given: list[Any] = [chains] if isinstance(chains, str) or not isinstance(chains, Iterable) else [*chains]
-    if given and not any(isinstance(each, Chain) for each in given):
-        given = [*chains_in([*map(path_of, given)])]
-    if others := [each for each in given if not isinstance(each, Chain)]:
-        raise RecordError(f"{shown(others[0])} is not a chain.", hint="Give chains, or a file of them.")
+    found = [each for each in given if isinstance(each, Chain)]
+    if files := [path_of(each) for each in given if not isinstance(each, Chain)]:
+        found += chains_in(files)
     checks = parse_checks(score)
-    return Diagnosis(*known(with_checks(given, checks) if checks else given))
+    return Diagnosis(*known(with_checks(found, checks) if checks else found))
 
 
 def notes(found: Figures) -> Iterator[str]:

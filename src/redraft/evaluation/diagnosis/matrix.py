@@ -25,7 +25,7 @@ from redraft.chain import Chain, read_jsonl, write_jsonl
 from redraft.chain.read.files import stem_of
 from redraft.chain.read.records import read_records
 from redraft.engines.config import load_config
-from redraft.engines.load import ModelReference, parse_reference
+from redraft.engines.load import parse_reference
 from redraft.errors import OutputError, UsageError, nearest
 from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
 from redraft.evaluation.diagnosis.strategies import NAMES
@@ -238,8 +238,10 @@ def _check_options(settings: Settings, models: Sequence[str]) -> None:
     if (mode := settings.get("mode")) in ("best-of", "repair"):
         raise UsageError(f"--mode {mode} cannot be set here.", hint=f"--ways {mode.removesuffix('-of')}")
     parsed = {model: parse_reference(model) for model in models}
-    priced = settings.get("price") or any(map(_may_cost, parsed.values()))
-    if settings.values.equal == "money" and not priced:
+    # The price of a server's unnamed model is known once the server is asked.
+    servers = [(n.target, n.selects) for n in parsed.values() if n.kind == "remote"]
+    priced = any(not name or load_config().price_for(url, name) for url, name in servers)
+    if settings.values.equal == "money" and not (priced or settings.get("price")):
         hint = "Add --price IN,OUT, or [prices] in the config file."
         raise UsageError("--equal money needs a price, but no model has one.", hint=hint)
     for model, named in parsed.items():
@@ -247,8 +249,3 @@ def _check_options(settings: Settings, models: Sequence[str]) -> None:
         if missing := [file for file in files if not file.exists()]:
             said = f"a file of the model {model!r:.80} is missing: {missing[0]}."
             raise UsageError(said, hint="Correct its path.")
-
-
-def _may_cost(named: ModelReference) -> bool:
-    known = not named.selects or load_config().price_for(named.target, named.selects)
-    return named.kind == "remote" and bool(known)  # an unnamed model is known once the server is asked

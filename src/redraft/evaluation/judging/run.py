@@ -190,8 +190,8 @@ class JudgeRun:
         noun = "grades" if self.way == "grades" else "reviews"
         rows = job.rows(noun, tally.before, tally.reviews - tally.before)
         if tally.same:
-            same = counted(tally.same, "more line")
-            rows.append(("same text", f"{same}: identical answers tie without a review"))
+            same = f"{counted(tally.same, 'more line')}: identical answers tie without a review"
+            rows.append(("same text", same))
         if tally.asked_again:
             rows.append(("asked again", f"{tally.asked_again:,} could not be read at first"))
         if tally.unreadable:

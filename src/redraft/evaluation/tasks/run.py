@@ -209,7 +209,7 @@ def evaluate(
     Args:
         task: The name of a task, as for `redraft eval`; or records with `prompt` and `checks`, which may
             include functions and check objects.
-        records: The task's file or records.
+        records: The task's file or records. Chains keep the ids; a file's name begins its ids: `test/7`.
         parallel: The number of chains to make at once.
         limit: The largest number of records to answer.
         guided: Whether the task's checks also guide revising.
@@ -261,7 +261,7 @@ def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[
         where, own, given = f"record {number}", None, record
         if isinstance(record, Mapping):
             fields = dict(record)
-            if name == "checks" and isinstance(fields.get("checks"), list | tuple):
+            if name == "checks" and isinstance(fields.get("checks"), list | tuple) and fields["checks"]:
                 own = parse_checks(fields.pop("checks"))  # from the caller's code, so of any kind
             record = chain_of(fields, where)
         elif not isinstance(record, Chain):
@@ -270,7 +270,4 @@ def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[
         if own is None:
             chain = next(tasks.asked(task, [chain]))
             own = tasks.checks_of(task, chain)
-        elif not own:
-            hint = 'Write {"prompt": "…", "checks": ["words<=50"]}.'
-            raise RecordError(f"{where} has no checks.", hint=hint)
         yield chain, own

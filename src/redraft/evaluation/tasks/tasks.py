@@ -79,9 +79,9 @@ def _own_checks(_: str, record: Chain) -> Sequence[Check]:
     if not (found := checks_in(record)):
         source = meta_of(record, "source")
         said = f"the record has {'an empty' if source.get('checks') == [] else 'no'} list of `checks`."
-        near = next((name for name in source if name != "checks" and nearest(str(name), ["checks"])), "")
-        hint = f"The field {near!r} is not read. Did you mean 'checks'?" if near else None
-        raise CheckSyntaxError(said, hint=hint)
+        near = (name for name in source if name != "checks" and nearest(str(name), ["checks"]))
+        hints = (f"The field {name!r} is not read. Did you mean 'checks'?" for name in near)
+        raise CheckSyntaxError(said, hint=next(hints, None))
     return found
 
 
