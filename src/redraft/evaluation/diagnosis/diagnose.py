@@ -88,11 +88,7 @@ def notes(found: Figures) -> Iterator[str]:
 
 
 def _named(ids: Sequence[str]) -> str:
-    return f"{len(ids):,} ({_few(ids)})"
-
-
-def _few(names: Sequence[str]) -> str:
-    return printable(listed(names, _FEW))
+    return f"{len(ids):,} ({printable(listed(ids, _FEW))})"
 
 
 def sections(found: Figures) -> Iterator[Part]:
@@ -117,7 +113,8 @@ def _transitions(found: Figures) -> Iterator[Line]:
         yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
         yield Line("  ECR/EIR", _ratio(changes.ratio), "", _paying(changes))
     if found.broken:
-        yield Line("right → wrong", f"{len(found.broken):,}", "", f"first to best: {_few(found.broken)}")
+        named = printable(listed(found.broken, _FEW))
+        yield Line("right → wrong", f"{len(found.broken):,}", "", f"first to best: {named}")
 
 
 def _ratio(value: float) -> str:
