@@ -46,7 +46,7 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     assert file.read_bytes() == text.encode()
     none = ask("--edit", file, "Use euros.", "-m", verbs.script("[2] 12 dollars a day."))
     assert (none.stdout, none.exit_code) == ("", 1)
-    assert "the same text came back.\n  Say what the new text is, or name the passage: --at" in none.stderr
+    assert 'the same text came back.\n  Quote the words, as in: change "banners" to' in none.stderr
     none = ask("--edit", file, "-c", "words<=3", "-m", verbs.script("No."))
     assert "nothing was changed: no passage to change was found for words<=3." in none.stderr
     none = ask("--edit", file, "-c", "lacks:day", "-m", verbs.script("12 dollars each day."))

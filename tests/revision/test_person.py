@@ -240,7 +240,7 @@ def test_of_several_wishes_those_not_met_are_asked_for_once_more_and_then_named(
     assert (chain.unchanged, chain.revisions, "[1] castle" in str(engine.calls[1])) == ([], 1, False)
     chain = patched("[1] ruin", "[1] 12 dollars", **options)
     assert chain.answer == TOWN.replace("castle", "ruin")
-    left = [("12 dollars", "the same text came back"), ("Dogs", "the reply has no new text for it")]
+    left = [("12 dollars", "the same text came back"), ("Dogs", "the reply has no new text")]
     assert [(each["passage"], each["why"]) for each in chain.unchanged] == left
     assert redraft.Chain.from_json(chain.to_json()).unchanged[0]["place"] == [38, 48]
     chain = patched("No.", **options)
@@ -567,6 +567,7 @@ LIST = "Pack:\n\n1. bread\n2. olives\n3. tea\n\nDone."
         (MAIL, "Drop the last line.", "\nTom", ""),
         (MAIL, "delete the first paragraph", "Dear Ms Lee,\n\n", ""),
         (LIST, "remove the second item", "2. olives\n3", "2"),
+        (MAIL, 'remove "It costs 49 EUR."', " It costs 49 EUR.", ""),
     ],
 )
 def test_a_plain_wish_for_the_whole_text_needs_no_model(text: str, wish: str, old: str, new: str) -> None:

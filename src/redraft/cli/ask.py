@@ -148,7 +148,7 @@ def say_unchanged(chain: Chain, where: str) -> int:
     failed = [each for each in chain.steps[-1].checks if not each.passed]
     placeless = [each.name for each in failed if not each.places]
     why = "; ".join({each["why"]: 1 for each in chain.unchanged})
-    hint = f"Say what the new text is, or name the passage: {where}."
+    hint = f'To change words, quote them: change "banners" to "flags". Or name the passage: {where}.'
     if chain.stop == "context":
         why, hint = "the context is full", "Give less text, or a longer context: --ctx N"
     elif not where:
