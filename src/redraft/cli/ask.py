@@ -155,7 +155,6 @@ def say_unchanged(chain: Chain, where: str) -> int:
         hint = "To give the new text itself, put it in quotation marks, as in “59 EUR”."
     elif not why and chain.revisions:
         why = f"the model's new text still fails {', '.join(each.name for each in failed)}"
-        hint = "Say what the new text is."
     elif not why and placeless:
         why = f"no passage to change was found for {', '.join(placeless)}"
     tell(f"nothing was changed{f': {why}' * bool(why)}.", hint)

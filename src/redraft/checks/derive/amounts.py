@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from redraft.checks.derive.sentences import OF_PARTS, Found, Sentence, compiled, is_negated
 from redraft.checks.derive.wording import NO
@@ -103,8 +102,6 @@ _FOLLOWED = re.compile(
     re.IGNORECASE,
 )
 """Matches the text after an amount that limits only the first part of the answer."""
-_EACH = re.compile(r"(?:,| \() ?(?:with )?each\b[^?]*", re.IGNORECASE)
-"""Matches a demand on each counted part: "3 bullets, each under 10 words". With two counts it is unsure."""
 _OTHER_UNITS = {
     "characters": r"\b(?:story|stories|play|novel|script|film|book|comic|scene|drama|plot|tale|fable|dialogue|movie|game)\b",
     "words": r"\b(?:synonyms?|antonyms?|rhymes?|vocabulary|words (?:that|which|meaning))\b",
@@ -124,9 +121,10 @@ def number(word: str) -> int:
 
 def lengths(sentence: Sentence) -> Found:
     """Yield checks of the answer's length."""
-    counted = _EACH.sub("", sentence.text)
+    # "3 bullets, each under 10 words": after one count, "each" can only mean the counted parts.
+    counted = compiled(r"(?:,| \() ?(?:with )?each\b[^?]*").sub("", sentence.text)
     if [number(each) > 1 for each in compiled(rf"\b{NUMBER}\b").findall(counted)] == [True]:
-        sentence = replace(sentence, text=counted)
+        sentence = Sentence(counted, sentence.of)
     if OF_PARTS.search(sentence.text):
         return
     for unit, noun in UNITS.items():
