@@ -121,12 +121,10 @@ def test_a_rule_about_an_argument_that_the_schema_leaves_open_keeps_the_others(p
 
 
 def test_a_patch_that_does_not_help_is_followed_by_another_call() -> None:
-    wrong = call({"unit": "EUR", "amount": "three", "day": "2024-02-29", "note": "x"})
+    wrong = call({"unit": "EUR", "amount": "three", "day": "2024-02-29"})
     replies = [ScriptedReply(tool_calls=[wrong]), '{"/amount": "3"}', ScriptedReply(tool_calls=[call(GOOD)])]
-    engine = ScriptedEngine(replies)
-    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=3)
+    chain = redraft.revise("Pay.", model=ScriptedEngine(replies), tools=[PAY], max_revisions=3)
     assert (chain.stop, chain.passed, len(chain.steps)) == ("tool_calls", True, 3)
-    assert "\nWrong: 'three' is not of type 'number'.\n\n" in engine.calls[1][-1]["content"]  # type: ignore[operator]
 
 
 def test_arguments_under_other_names_are_kept_where_no_right_one_comes() -> None:

@@ -556,9 +556,7 @@ def test_a_server_writes_values_by_pointer(schemas: bool) -> None:
         ("/born", "/trade"),
         1,
     )
-    asked = engine.calls[0][-1]["content"]
-    assert "\nWrong: Input should be a valid string (found 7).\n\nWrite one" in asked  # type: ignore[operator]
-    assert "Person" not in asked  # type: ignore[operator]
+    assert '"/born": "long ago"\n"/trade": 7\nWrong: ' in engine.calls[0][-1]["content"]  # type: ignore[index]
     if schemas:
         schema: Any = engine.asked[-1].schema
         assert schema["properties"]["/born"]["type"] == "integer"

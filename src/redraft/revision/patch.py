@@ -533,7 +533,7 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
     parts, schemas = list[str](), dict[str, Any]()
     for number, edit in enumerate(edits, start=1):
         spans = replace(edit, pointer=None)  # a value's fault may have characters for its place
-        said = [_said(it, edit) for it in base.checks if any(e.touches(it.places) for e in (edit, spans))]
+        said = [each.message for each in base.checks if any(e.touches(each.places) for e in (edit, spans))]
         head = f"[{number}] " if edit.pointer is None else f"{json.dumps(edit.pointer, ensure_ascii=False)}: "
         old = base.answer[edit.begin : edit.end] or "(missing)"
         old = at_margin(base.answer, edit.begin, edit.end) if edit.code else old
@@ -556,18 +556,6 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
         begun="",
         place=None if edits[1:] else edits[0].place,
     )
-
-
-def _said(result: CheckResult, edit: Edit) -> str:
-    """Return the faults that a message names for a value, or the whole message if it names none."""
-    places, own = [keys_of(str(place)) for place in result.places], keys_of(edit.pointer or "")
-    paths = [r"\]?[.[]".join(map(re.escape, keys)) for each in places for keys in (each, each[:-1])]
-    known = "|".join(sorted(paths, key=len, reverse=True))
-    told = re.sub(r"(; and [\w ]+ more)?\.$", "", result.message)
-    _, *parts = re.split(rf"(?:^[^:]*: |; )\$?\.?({known})\]?(?:\.[^\s:;]*)?: ", told)
-    found = zip((re.findall(r"[^][.]+", path) for path in parts[::2]), parts[1::2], strict=True)
-    said = [fault for path, fault in found if path == own or (path == own[:-1] and repr(own[-1]) in fault)]
-    return f"{'; '.join(said)}." if said and own else result.message
 
 
 def _bounded(state: State, most: int) -> int:
