@@ -218,7 +218,10 @@ def eval_rows(
     say: Say,
 ) -> Data | None:
     """Return the data to evaluate on, or None if there is no evaluation."""
-    if not isinstance(own, LossOptions) or (own.eval_strategy == "no" and not verb.measures):
+    if not isinstance(own, LossOptions):
+        return None
+    if own.eval_data_path and own.eval_strategy == "no" and not verb.measures:
+        say("--eval_data_path is not used. To evaluate, add --eval_strategy steps or --eval_strategy epoch.")
         return None
     if own.eval_data_path:
         prepared = prepare_all(own.eval_data_path, own, tokenizer, verb, cache, say=say)
