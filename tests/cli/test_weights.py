@@ -219,6 +219,7 @@ def test_faults_end_with_status_1(models: Path) -> None:
     [
         (2, ("gguf", "model", "-o", "out", "--quant", "q4_k_m"), "--quant q4_k_m is not supported; "),
         (2, ("gguf", "none", "-o", "out"), "there is no none."),
+        (2, ("merge-lora", "model", "none", "-o", "out"), "there is no none."),
         (2, ("merge-lora", "mine", "adapter", "-o", "out"), "mine is not a checkpoint"),
         (2, ("merge-lora", "empty", "adapter", "-o", "out"), "empty has no weights"),
         (2, ("merge-lora", "model", "half", "-o", "out"), "half has no weights"),
