@@ -6,7 +6,6 @@ float32, some rows at a time, so memory holds only A, B and a few chunks, for mo
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,8 +76,7 @@ def _refuse_without_first(base: Checkpoint, adapter: LoraAdapter) -> None:
     merged = inputs.get("adapter") if isinstance(inputs, dict) else None
     if not isinstance(merged, dict) or Path(str(merged.get("path"))).name != Path(first).name:
         message = f"{adapter.folder} was trained on {trained}, but {base.path} has no record of {first}."
-        words = shlex.join(["redraft", "weights", "merge-lora", trained, str(adapter.folder)])
-        raise ModelError(message, hint=f"{words} -o FOLDER")
+        raise ModelError(message, hint=f"redraft weights merge-lora {trained} {adapter.folder} -o FOLDER")
 
 
 @dataclass(frozen=True)
