@@ -57,7 +57,7 @@ def test_a_revising_model_shows_the_text_again_and_goes_on(caplog: pytest.LogCap
     assert thought.count(f"Draft:\n{LONG}") == 1
     revised = f"Revision 1:\nRain is{AGAIN}\n\nRevision 1:\nRain{AGAIN}\n\nRevision 1:\n{SHORT}"
     assert thought.endswith(f"\n\n{revised}")
-    told = "a reply broke off (EngineError), but the chain continues"
+    told = "a reply broke off, but the chain continues: the process died"
     assert [record.getMessage() for record in caplog.records] == [told] * 2
 
 
@@ -73,13 +73,14 @@ def test_a_whole_reply_shows_only_what_counts() -> None:
     assert whole["usage"]["completion_tokens"] == len("Rain, " + LONG + "Rain is" + SHORT)
 
 
-def test_a_plain_answer_that_was_streamed_cannot_be_taken_back() -> None:
+def test_a_plain_answer_that_was_streamed_cannot_be_taken_back(caplog: pytest.LogCaptureFixture) -> None:
     with served({"plain": plain(ScriptedEngine([broken("Rain"), LONG]))}) as server:
         text, error = (json.loads(each) for each in events_of(server.post({"stream": True}).text))
         assert server.post().json()["choices"][0]["message"]["content"] == LONG
         with server.client() as client, pytest.raises(openai.APIError, match="the process died"):
             list(client.chat.completions.create(model="plain", messages=ASK, stream=True))
     assert text["choices"][0]["delta"]["content"] == "Rain"
+    assert "continues" not in caplog.text.partition("a model failed")[0]
     assert error["error"]["code"] == "engine_error"
 
 
@@ -120,6 +121,7 @@ def test_engines_of_one_name_are_added_up_and_each_counts_once() -> None:
     one.health, two.health = Health(restarts=3, trouble="it was killed"), Health(restarts=1)
     with served({"plain": plain(one), "short": short(one), "other": plain(two)}) as server:
         ready, found = httpx.get(f"{server.root}/ready").json(), figures(server)
+        assert is_true(lambda: one.calls)  # to see whether it works again
     assert ready == {"status": "degraded"}
     assert found["redraft_engine_restarts_total", "scripted"] == 4
     assert found["redraft_engine_trouble", "scripted"] == 1
