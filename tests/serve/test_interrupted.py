@@ -100,29 +100,21 @@ def test_an_engine_that_never_recovers_is_an_error() -> None:
     assert (reply.status_code, reply.json()["error"]["code"]) == (502, "engine_error")
 
 
-def test_what_an_engine_says_of_itself_is_told() -> None:
-    engine, other = Watched([LONG], name="one"), ScriptedEngine([LONG])
-    with served({"one": plain(engine), "other": plain(other)}) as server:
+def test_what_engines_say_of_themselves_is_told_and_each_counts_once() -> None:
+    one, two = Watched([LONG]), Watched([LONG])
+    with served({"plain": plain(one), "short": short(one), "other": plain(two)}) as server:
 
         def ready() -> tuple[int, Any]:
             reply = httpx.get(f"{server.root}/ready")
             return reply.status_code, reply.json()
 
         assert ready() == (200, {"status": "ready"})
-        engine.health = Health(restarts=3, trouble="/secret/path.gguf was killed", down=True)
+        one.health, two.health = Health(restarts=3, trouble="it was killed"), Health(restarts=1)
+        assert ready() == (200, {"status": "degraded"})
+        assert is_true(lambda: one.calls)  # to see whether it works again
+        one.health = Health(restarts=3, trouble="it was killed", down=True)
         assert ready() == (200, {"status": "degraded"})  # the other model answers
         found = figures(server)
-    assert found["redraft_engine_restarts_total", "one"] == 3
-    assert found["redraft_engine_trouble", "one"] == 1
-
-
-def test_engines_of_one_name_are_added_up_and_each_counts_once() -> None:
-    one, two = Watched([LONG]), Watched([LONG])
-    one.health, two.health = Health(restarts=3, trouble="it was killed"), Health(restarts=1)
-    with served({"plain": plain(one), "short": short(one), "other": plain(two)}) as server:
-        ready, found = httpx.get(f"{server.root}/ready").json(), figures(server)
-        assert is_true(lambda: one.calls)  # to see whether it works again
-    assert ready == {"status": "degraded"}
     assert found["redraft_engine_restarts_total", "scripted"] == 4
     assert found["redraft_engine_trouble", "scripted"] == 1
 
