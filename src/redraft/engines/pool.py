@@ -127,7 +127,7 @@ class PoolEngine:
             restarts=sum(each.restarts for each in found),
             trouble="; ".join(troubles or [each.trouble for each in found if each.trouble]),
             down=all(member.trouble for member in self._members),
-            resting=all(member.trouble and not member.takes(clock()) for member in self._members),
+            resting=bool(troubles) and not any(each.takes(clock()) for each in self._members if each.trouble),
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -209,7 +209,7 @@ class PoolEngine:
             now = clock()
             able = [each for each in self._members if each.takes(now) and each not in trial.tried]
             if able:
-                least = min(able, key=lambda member: (member.busy, member.calls))
+                least = min(able, key=lambda member: (member.busy, not member.failures, member.calls))
                 home = self._homes.get(chain, least)
                 return home if home in able and home.busy - least.busy <= SLACK else least
             await self._wait(trial, now)

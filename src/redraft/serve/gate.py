@@ -103,7 +103,7 @@ def down(engine: object) -> Refusal | None:
     """Return the refusal of a request if the engine is down, or None otherwise."""
     if isinstance(engine, WrappedEngine):
         return down(engine.wrapped)
-    if isinstance(engine, Watched) and engine.health.resting:
+    if isinstance(engine, Watched) and engine.health.down and engine.health.resting:
         return unavailable("engine_down", "the model does not answer now.")  # its name is not for clients
     return None
 

@@ -91,10 +91,10 @@ class Models:
         return list(self._by_name.values())
 
     def probe(self) -> None:
-        """Check in the background, by asking for one token, whether engines that are down work again."""
+        """Check in the background, by asking for one token, whether engines in trouble work again."""
         for engine in self._engines():
             last, health = self._probes.get(id(engine)), engine.health
-            if health.down and not health.resting and (last is None or last.done()):
+            if health.trouble and not health.resting and (last is None or last.done()):
                 self._probes[id(engine)] = asyncio.create_task(_one_token(engine))
 
     def _engines(self) -> list[Watched]:

@@ -8,6 +8,7 @@ the best answer follows as content at the end.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import time
@@ -28,6 +29,8 @@ from redraft.revision.words import written
 from redraft.serve.errors import Refusal
 from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Accepted
+
+_log = logging.getLogger(__name__)
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
 """OpenAI's `finish_reason` for each finish. Any other finish becomes `length`: the answer was cut."""
@@ -90,6 +93,7 @@ class AnswerMessage:
             if said and not (calls and self._sections and self._sections[-1][1] == [said]):  # not twice
                 yield from self._think(Text("feedback", event.index, said))
         elif isinstance(event, Interrupted):
+            _log.warning("a reply broke off, but the chain continues: %s", event.error.for_log)
             yield from self._begin_again(event.chain)
         elif isinstance(event, Finished):
             self.chain, answer = event.chain, final_answer(event.chain)
