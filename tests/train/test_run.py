@@ -127,6 +127,9 @@ def test_an_evaluation_needs_data(model: str, here: Path) -> None:
     with pytest.raises(UsageError, match="--eval_strategy steps needs data") as error:
         ready(model, "--eval_strategy", "steps")
     assert error.value.hint == "--eval_data_path FILE, or --eval_strategy no"
+    said: list[str] = []
+    assert ready(model, "--eval_data_path", "chains.jsonl", said=said).loop.eval_data is None
+    assert any(line.startswith("--eval_data_path is not used. To evaluate, add --eval_st") for line in said)
 
 
 def test_an_evaluation_takes_batches_of_its_own_size(model: str, here: Path) -> None:

@@ -111,15 +111,16 @@ def apply(
 
 
 def merge_lora(base: Base, adapter: Adapter, out: Out, dtype: Dtype = None, *, job: Job) -> None:
-    """Merge a peft LoRA adapter into its base. `default` and GGUF files are dequantised first."""
+    """Merge a peft LoRA adapter into its base. `default` and GGUF files are dequantised first.
+
+    BASE+FIRST merges the adapter FIRST before ADAPTER.
+    """
     from redraft.engines.hf.folders import folder_for
-    from redraft.engines.load import DEFAULTS
     from redraft.weights.header import FLAGS
     from redraft.weights.lora.merge import merge_lora as make
 
-    if base in DEFAULTS or base.lower().endswith(".gguf"):
-        base = folder_for(base, command=command_line())
-    model, change = model_of(base, job.allow_pickle), model_of(adapter, job.allow_pickle)
+    folder = folder_for(base, command=command_line())
+    model, change = model_of(folder, job.allow_pickle), model_of(adapter, job.allow_pickle)
     with job.run(model, out) as run:
         make(model, change, out, run, dtype=FLAGS.get(dtype or ""))
 

@@ -55,7 +55,7 @@ _DETERMINER = re.compile(
 _OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # replacements for forbidden punctuation
 _GAP = re.compile(r"\n(?=[ \t\r]*\n|[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t])")  # before a blank line or an item
 GONE = "\0"  # in a reply: a part to remove
-SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "the reply has no new text for it"
+SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "the reply has no new text"
 
 
 @dataclass(frozen=True)

@@ -329,10 +329,10 @@ def _by_person(state: State) -> ops.Loop[Stop]:
         _warn("the default model seldom makes the requested edit. Name a larger model, such as 'small'.")
     base = state.criticised(wishes.feedback_of(state.steps[-1].answer, edits))
     yield ops.StepDone(state.last, base)
-    end: Stop = "max_revisions" if state.plan.checks else "ended"
     while True:
         before = state.steps[-1]
         stop = yield from _patch(state, edits)
+        end: Stop = "ended" if rules.another(state) or not state.plan.checks else "max_revisions"
         if (step := state.steps[-1]) is before:
             return stop or ("unchanged" if before is base else end)
         yield ops.StepDone(state.last, step)

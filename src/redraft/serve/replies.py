@@ -24,6 +24,7 @@ from redraft.engines.remote.wire import estimated_counts
 from redraft.revision.calls import NONE
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
 from redraft.revision.state import complete_drafts, complete_steps
+from redraft.revision.words import written
 from redraft.serve.errors import Refusal
 from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Accepted
@@ -84,7 +85,9 @@ class AnswerMessage:
         elif isinstance(event, DraftDone):
             self._drafts += 1
         elif isinstance(event, StepDone) and event.step.feedback is not None:
-            if said := _said_by_checks(event.step.feedback):
+            calls, said = written("", event.step.tool_calls), _said_by_checks(event.step.feedback)
+            said = f"{calls}\n{said}" if calls and said else said
+            if said and not (calls and self._sections and self._sections[-1][1] == [said]):  # not twice
                 yield from self._think(Text("feedback", event.index, said))
         elif isinstance(event, Interrupted):
             yield from self._begin_again(event.chain)

@@ -218,11 +218,13 @@ def eval_rows(
     say: Say,
 ) -> Data | None:
     """Return the data to evaluate on, or None if there is no evaluation."""
-    if not isinstance(own, LossOptions) or (own.eval_strategy == "no" and not verb.measures):
+    if not isinstance(own, LossOptions):
         return None
-    if own.eval_data_path:
+    if own.eval_data_path and (own.eval_strategy != "no" or verb.measures):
         prepared = prepare_all(own.eval_data_path, own, tokenizer, verb, cache, say=say)
         return rows_of(prepared, own, args, verb, pad=pad, size=args.eval_batch_size)
+    if own.eval_data_path:
+        say("--eval_data_path is not used. To evaluate, add --eval_strategy steps or --eval_strategy epoch.")
     if own.eval_strategy == "no":
         return None
     hint = "--eval_data_path FILE, or --eval_strategy no"
@@ -361,7 +363,10 @@ class Ready:
             if begin:
                 begin()
             if self.checkpoint and self.is_complete:
-                return self._finish(self.checkpoint)
+                if not (shared := self.loop.trained.fsdp):
+                    self.loop.trained.load_model(self.checkpoint.folder)
+                save(self.loop, self.checkpoint.folder if shared else None)
+                return step
             done = self.steps_alone()
             if not self.stopped_early(done):
                 with self.loop.signals:  # schedulers repeat signals, and saving is quick
@@ -382,12 +387,6 @@ class Ready:
             if not is_out_of_memory(error):
                 raise
             raise out_of_memory(error, self.own, self.loop.counts.longest) from error
-
-    def _finish(self, checkpoint: SavedCheckpoint) -> int:
-        if not (shared := self.loop.trained.fsdp):
-            self.loop.trained.load_model(checkpoint.folder)
-        save(self.loop, checkpoint.folder if shared else None)
-        return checkpoint.step
 
 
 def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say | None = None) -> Ready:

@@ -116,7 +116,9 @@ def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(dat
         "redraft: no answer was found in 2 records (odd.jsonl:1, odd.jsonl:2); fields not used: reply",
         "  If one of these fields contains the answer: --map instruction=FIELD,output=FIELD",
     ]
-    assert "no answer" not in run("odd.jsonl", "--map", "instruction=question,output=reply").stderr
+    mapped = run("odd.jsonl", "--map", "instruction=question,output=reply,feedback=votes").stderr
+    assert "no answer" not in mapped
+    assert "redraft: --map: fields not used, but kept in meta.source: feedback\n" in mapped
     assert run("odd.jsonl", "--quiet").stderr == ""
 
 
