@@ -100,8 +100,9 @@ class PoolEngine:
 
     @classmethod
     def _of(cls, members: Sequence[Member], errors: Sequence[EngineError | None], patience: Patience) -> Self:
-        if all(errors):
-            raise next(filter(None, errors))
+        if len(failed := [error for error in errors if error]) == len(members):
+            failed[0].message = "; ".join(error.message for error in failed)
+            raise failed[0]
         pool = cls(members, patience)
         for member, error in zip(members, errors, strict=True):
             if error:

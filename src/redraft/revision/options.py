@@ -57,7 +57,7 @@ class Budget:
             whole = name == "tokens"
             if value is not None and not (is_number(value, whole=whole) and value > 0):
                 raise UsageError(
-                    f"the budget of {name} is {value!r:.60}, which cannot be a limit.",
+                    f"budget.{name} is {value!r:.60}, which cannot be a limit.",
                     hint=f"Give a {'whole ' * whole}number above zero, or leave it out.",
                 )
 

@@ -257,6 +257,7 @@ class Summary:
         if not usage.completion_tokens and not usage.prompt_tokens:
             return ""
         tokens = f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
+        tokens += ", over all runs" * bool(self.before)
         if usage.estimated:
             return f"{tokens}; {ESTIMATED if self.unreported else PARTLY}"
         cached = 100 * usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0

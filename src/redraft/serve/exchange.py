@@ -88,7 +88,7 @@ class Exchange(Response):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             told = partial(self._tell, send)
-            async with self._gate.entered(self._asked.options.model, told) as self._cancel:
+            async with self._gate.entered(self._asked.options.model, told, self._asked.model) as self._cancel:
                 await (self._stream if self._asked.stream else self._whole)(scope, receive, send)
         except ClientGone:
             raise
@@ -98,7 +98,8 @@ class Exchange(Response):
                 scope["state"]["error"] = refusal.code
                 await self._send(send, self._reply.failed(refusal), more=False)
             else:
-                stopped = down(self._asked.options.model) if isinstance(error, EngineError) else None
+                failed = isinstance(error, EngineError)
+                stopped = down(self._asked.options.model, self._asked.model) if failed else None
                 await reply_of(stopped or refusal, scope)(scope, receive, send)
 
     async def _events(self) -> AsyncGenerator[tuple[int, Any], None]:

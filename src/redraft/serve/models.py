@@ -121,6 +121,7 @@ class Models:
             return found[name]
         if name in self.down:
             raise unavailable("engine_down", f"the server of the model {name!r:.100} does not answer.")
-        hint = nearest(name, found) or f"Models: {', '.join(found)}"
+        near = nearest(name, found) or nearest(name.removesuffix("-revise"), found)
+        hint = near or f"Models: {', '.join(found)}"
         message = f"the model {name!r:.100} does not exist. {hint}"
         raise Refusal(HTTPStatus.NOT_FOUND, "model_not_found", message, param=param)

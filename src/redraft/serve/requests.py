@@ -510,7 +510,8 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
         found = f"{param}.type is {shown(kind)}"
         raise invalid(f"{found}. It should be text, json_object or json_schema.", f"{param}.type")
     if not isinstance(schema, dict):
-        raise invalid(f"{place} is {shown(schema)}. It should be an object: a JSON Schema.", place)
+        found = "missing" if schema is None else shown(schema)
+        raise invalid(f"{place} is {found}. It should be an object: a JSON Schema.", place)
     size = accumulate(map(len, json.JSONEncoder(ensure_ascii=False).iterencode(schema)))
     if any(each > SCHEMA for each in size):  # the rest is not counted: it may be long
         raise invalid(f"the schema is too long: this server allows {SCHEMA:,} characters.", place)

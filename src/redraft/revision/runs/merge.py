@@ -48,7 +48,7 @@ class MergeResult:
         order = f"in the order of {self.source}" if self.source else "in the order of the parts"
         rows = [f"merged     {counted(self.records, 'record')} in {self.path}, {order}"]
         if self.again:
-            rows.append(f"repeated   {counted(self.again, 'line')}")
+            rows.append(f"skipped    {counted(self.again, 'line')} that were already there")
         if self.missing:
             left = counted(self.missing, "record")
             rows.append(f"missing    {left}: run the shares again, or the whole job on OUT")
