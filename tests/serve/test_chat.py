@@ -74,10 +74,12 @@ def test_feedback_of_a_model_and_of_checks_is_reasoning() -> None:
 
 
 def test_a_persons_wish_is_no_thought_of_the_model() -> None:
-    revision = {"given": "Rain is wet.", "places": [["wet", "say how warm"]]}
-    with served({"plain": {"model": ScriptedEngine(["cold"])}}) as server:
-        message = server.post({"model": "plain", "revision": revision}).json()["choices"][0]["message"]
+    revision = {"given": "Rain is wet.", "places": [["wet", "say how warm"], ["Rain", "longer"]]}
+    with served({"plain": {"model": ScriptedEngine(["[2] cold", "Rain"])}}) as server:
+        choice = server.post({"model": "plain", "revision": revision}).json()["choices"][0]
+    message = choice["message"]
     assert (message["content"], "say how warm" in str(message)) == ("Rain is cold.", False)
+    assert choice["unmet"] == ["longer"]
 
 
 def test_drafts_that_were_not_chosen_are_reasoning() -> None:

@@ -362,7 +362,9 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def passed(self) -> bool | None:
-        """Whether the best answer passed every check, or None without checks."""
+        """Whether the best answer passed every check, or None without checks. False if `unchanged`."""
+        if self.unchanged:
+            return False
         return None if self.best is None else self.steps[self.best].passed
 
     @property
@@ -378,7 +380,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def unchanged(self) -> list[dict[str, Any]]:
-        """The requested changes that were not made, each with `place`, `passage` and `why`."""
+        """The requested changes that were not made, each with `place`, `passage`, `wish` and `why`."""
         found = self.meta.get(UNCHANGED)
         return found if isinstance(found, list) else []
 

@@ -337,10 +337,11 @@ def _by_person(state: State) -> ops.Loop[Stop]:
             return stop or ("unchanged" if before is base else end)
         yield ops.StepDone(state.last, step)
         if step.answer == base.answer:  # a correction took the wish back
-            state.left = [{"place": [0, len(step.answer)], "passage": step.answer, "why": patch.SAME}]
+            place, wish = [0, len(step.answer)], base.criticism
+            state.left = [{"place": place, "passage": step.answer, "wish": wish, "why": patch.SAME}]
         better = before is base or (step.score or 0) > (before.score or 0)
         if step.passed or stop or not (better and edits[0].anywhere and rules.another(state)):
-            return "passed" if step.passed else stop or end
+            return "passed" if step.passed and not state.left else stop or end
         places, faults = yield from _to_mend(state, base, step)
         found = wishes.marked(step.answer, [f"{base.criticism}\n{faults}"])
         if not (edits := [each for each in found if each.touches(places)]):

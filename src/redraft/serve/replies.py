@@ -244,7 +244,8 @@ def _unmet(chain: Chain) -> list[str]:
     step = _final(chain)
     if step.tool_calls and not step.checks and chain.stop != "tool_calls":
         return ["The budget ended before the call was checked."]
-    return [check.message for check in step.checks if not check.passed]
+    failed = [check.message for check in step.checks if not check.passed]
+    return [*dict.fromkeys((*failed, *(each["wish"] for each in chain.unchanged)))]
 
 
 def final_answer(chain: Chain) -> str:
