@@ -100,6 +100,10 @@ def test_the_best_answer_is_sent_and_not_the_last() -> None:
     assert whole["choices"][0]["message"]["content"] == "a b c d e f"
     deltas = [json.loads(line)["choices"][0]["delta"] for line in events_of(stream)[:-1]]
     assert [delta["content"] for delta in deltas if "content" in delta] == ["a b c d e f"]
+    for more, answer in (({}, "One."), ({"prefer_last": True}, "Two.")):  # a tie
+        with served({"short": short(ScriptedEngine(["Dull. Revision is needed.", "Two."]))}) as server:
+            revision = {"given": "One.", "min": 1, "max": 1, **more}
+            assert content_of(server.post({"model": "short", "revision": revision})) == answer
 
 
 @pytest.mark.parametrize("stream", [True, False])

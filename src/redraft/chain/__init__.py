@@ -459,13 +459,13 @@ def has_answer(steps: Sequence[Step]) -> bool:
     return any(step.tool_calls or not is_blank(step.answer) for step in steps)
 
 
-def best_step(steps: Sequence[Step]) -> int | None:
+def best_step(steps: Sequence[Step], *, prefer_last: bool = False) -> int | None:
     """Return the index of the best answer, or None if no step has an answer (`has_answer`).
 
     Checked answers are ranked by these criteria, in turn: all checks passed, no loop at the end, not `lost`,
-    complete, higher score, earlier. Without checks, the last complete answer is best. An answer without a
-    verdict counts as incomplete if a fresh draft follows. Echoes rank last. Answers up to a person's last
-    request for changes rank just above echoes.
+    complete, higher score, last (with `prefer_last`), earlier. Without checks, the last complete answer is
+    best. An answer without a verdict counts as incomplete if a fresh draft follows. Echoes rank last. Answers
+    up to a person's last request for changes rank just above echoes.
     """
     if not has_answer(steps):
         return None
@@ -482,7 +482,8 @@ def best_step(steps: Sequence[Step]) -> int | None:
             return (real, after, False, False, True, step.complete and not unjudged, 0.0, index)
         score = -1.0 if step.score is None else step.score
         ends, lost = loop(step.answer) is None, step.finish == "lost"
-        return (real, after, bool(step.passed), ends, not lost, step.complete, score, -index)
+        place = 1 if prefer_last and index == len(steps) - 1 else -index
+        return (real, after, bool(step.passed), ends, not lost, step.complete, score, place)
 
     return max(range(len(steps)), key=rank)
 

@@ -73,6 +73,7 @@ MODELS: dict[str, Any] = {
     "edited": {"replies": ["It is 🌧 wet. It is **very wet**.", "cold"], "max-revisions": 0},
     "kept": {"replies": ["It is 🌧 wet. It is **very wet**."] + ["wet"] * 4, "check": ["sentences>=2"]},
     "kind": {"replies": [SHORT]},
+    "tied": {"replies": [SHORT, "It is dull. Revision is needed.", "It drips."], "check": ["words<=5"]},
     "wordy": {"replies": [DRAFT] * 4, "check": ["words<=5", "contains:rain"], "max-revisions": 1},
     "rich": {"replies": [RICH], "max-revisions": 0},
     "huge": {
