@@ -80,6 +80,20 @@ def test_a_tool_that_does_not_exist_is_named_with_those_that_do() -> None:
         assert (found.passed, found.message) == (False, f"There is no tool 'fly'. {there}")
 
 
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (call({**GOOD, "amount": "x"}), "Call it again with arguments that fit."),
+        (call(GOOD, "fly"), "This call was not run. There is no tool 'fly'. There are: pay."),
+        (call(GOOD), "This call was not run. Call fly first, and pay when it has answered."),
+    ],
+)
+def test_other_arguments_are_asked_for_only_where_arguments_are_wrong(made: Any, said: str) -> None:
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[made]), "No.", "No."])
+    redraft.revise("Pay.", model=engine, tools=[PAY], checks=["tool:pay after fly"], max_revisions=1)
+    assert engine.calls[-1][-1]["content"].endswith(said)
+
+
 @pytest.mark.parametrize("form", [{"type": "function", "parameters": {}}, {"input_schema": {}}])
 def test_a_tool_in_the_form_of_another_api_reaches_the_model_in_the_form_of_chats(form: Any) -> None:
     engine = Able([ScriptedReply(tool_calls=[call(GOOD)])])
