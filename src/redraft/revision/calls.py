@@ -205,6 +205,14 @@ async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> t
     return tuple(found)
 
 
+def joined(fits: CheckResult, own: CheckResult) -> CheckResult:
+    """Join the results of a tool's schema and of its checks, if they are about different arguments."""
+    if fits.passed or not (fits.places and own.places) or {*fits.places} & {*own.places}:
+        return own if fits.passed else fits
+    both = {"message": f"{fits.message} {own.message}", "places": fits.places + own.places}
+    return fits.model_copy(update=both)
+
+
 def _name_of(call: Any) -> str:
     function = call.get("function") if isinstance(call, Mapping) else None
     return str(function.get("name")) if isinstance(function, Mapping) else ""

@@ -209,8 +209,7 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
         checked = yield from ops.run_checks(ops.RunChecks("", made, reasoning), partial(_pay_judge, state))
         if checked.given_up:
             return rules.of_finish(state, "cancelled")
-        pairs = zip(results, checked.results, strict=True)
-        results = tuple(second if first.passed else first for first, second in pairs)
+        results = tuple(map(calls.joined, results, checked.results))
     good = all(result.passed for result in results)
     if not good or state.revisions or checked:
         text = "" if good else prompts.complaint(results, "stop")
