@@ -286,6 +286,13 @@ def test_a_call_that_was_not_judged_or_by_another_program_is_judged_when_resumed
         assert len(engine.calls) == replies
 
 
+def test_a_first_call_that_fits_has_passed_whatever_the_checks_of_answers() -> None:
+    for checks in ([], ["words<=3"]):
+        engine = ScriptedEngine([ScriptedReply(tool_calls=[call(GOOD)])])
+        chain = redraft.revise("Pay.", model=engine, tools=[PAY], checks=checks)
+        assert (chain.stop, chain.passed, chain.steps[0].verdict) == ("tool_calls", True, "accept")
+
+
 def test_a_call_that_cannot_be_read_is_demanded_again_and_not_quoted() -> None:
     engine = Able([ScriptedReply(tool_calls=[call('{"amount": 3,')]), ScriptedReply(tool_calls=[call(GOOD)])])
     other = {**PAY, "function": {**PAY["function"], "name": "other"}}

@@ -204,17 +204,15 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
 def _judge_calls(state: State) -> ops.Loop[Stop | None]:
     made, reasoning = state.steps[-1].tool_calls, state.steps[-1].reasoning
     results = calls.judged(made, state.plan.options.tools, state.plan.sampling.extra_body)
-    checked = None
     if any(name.startswith("tool:") for name in state.plan.checks):
         checked = yield from ops.run_checks(ops.RunChecks("", made, reasoning), partial(_pay_judge, state))
         if checked.given_up:
             return rules.of_finish(state, "cancelled")
         results = tuple(map(calls.joined, results, checked.results))
     good = all(result.passed for result in results)
-    if not good or state.revisions or checked:
-        text = "" if good else prompts.complaint(results, "stop")
-        verdict: Verdict = "accept" if good else "revise"
-        state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
+    verdict: Verdict = "accept" if good else "revise"
+    text = "" if good else prompts.complaint(results, "stop")
+    state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
     return "tool_calls" if good else rules.when_resumed(state)
 
 
