@@ -36,7 +36,6 @@ NEAR = 6  # words before and after a replaced word; the new word repeats none of
 ROOM = 48
 """The token limit of a new sentence or value, in addition to one token for every two characters of the old
 text. Each try doubles the limit."""
-MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
 LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words that ask for a list
 
 _TEXT = r'"(?:[^"\\]|\\.)*"'
@@ -509,7 +508,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     copied = any(answer[edit.begin : edit.end] in reply.text for edit in wanted)
     long = 2 * len(reply.text) >= len(answer) and not copied
     if long and not any(new.values()) and wanted[0].pointer is None and not edits[0].wish:
-        whole = reply.text if MARK.search(answer) else MARK.sub("", reply.text)
+        whole = reply.text if ops.MARK.search(answer) else ops.MARK.sub("", reply.text)
         yield ops.Text("answer", state.last + 1, whole)
         return Step(answer=whole, finish=reply.finish, **more)
     lack = NOTHING if reply.finish == "stop" else CUT
