@@ -363,9 +363,7 @@ class Chain(_Record, Generic[T_co]):
     @property
     def passed(self) -> bool | None:
         """Whether the best answer passed every check, or None without checks. False if `unchanged`."""
-        if self.unchanged:
-            return False
-        return None if self.best is None else self.steps[self.best].passed
+        return None if self.best is None else not self.unchanged and self.steps[self.best].passed
 
     @property
     def revisions(self) -> int:

@@ -278,8 +278,8 @@ class State:
         """Return the index of the best answer, or None. Answers of adapters must pass, unless `holds`."""
         steps, options = self.steps, self.plan.options
         if self.plan.exercises and not self.holds:
-            rest = enumerate(steps)
-            steps = [step if i >= self.own or step.passed else Step(answer="") for i, step in rest]
+            own = [step if step.passed else Step(answer="") for step in steps[: self.own]]
+            steps = own + steps[self.own :]
         return best_step(steps, prefer_last=options.prefer_last and not self.forced(self.revisions))
 
     def check_answered(self, stop: Stop | None, aside: str = "", *, by_itself: bool = False) -> None:

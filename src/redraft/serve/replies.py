@@ -289,8 +289,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
 def _said_by_checks(feedback: Feedback) -> str:
     if feedback.by in ("checks", "person"):  # a person's wish is not part of the reasoning
         return feedback.text * (feedback.by == "checks")
-    failed = [check.message for check in feedback.checks if not check.passed]
-    return "\n" + "\n".join(failed) if failed else ""
+    return "".join(f"\n{check.message}" for check in feedback.checks if not check.passed)
 
 
 class Reply(ABC):
