@@ -116,7 +116,7 @@ def test_revise_goes_on_with_the_last_answer_and_undo_takes_it_back() -> None:
     model = script("Water.", "Too short. Revision is needed.", "Drops.")
     lines = "/revise\n/undo\nRain?\n/revise\n/save a.jsonl\n/undo\n/save b.jsonl\n/undo\n"
     done = chat(lines, "-m", model, "-c", "words<=9")
-    assert done.stdout == "Water.\nWater.\n", "the best answer is the first that passes"
+    assert done.stdout == "Water.\nDrops.\n", "the revision that was asked for wins the tie"
     assert "there is no answer to revise" in done.stderr
     assert "there is nothing to undo" in done.stderr
     assert "took back the last /revise or /edit." in done.stderr

@@ -238,10 +238,13 @@ def test_of_several_wishes_those_not_met_are_asked_for_once_more_and_then_named(
     chain = redraft.patch(TOWN, model=engine, **options)
     assert chain.answer == "The town has a ruin. A ticket costs 11 euros. Cats stay outside."
     assert (chain.unchanged, chain.revisions, "[1] castle" in str(engine.calls[1])) == ([], 1, False)
+    chain = patched("[1] ruin", "[1] 12 dollars", **options, checks=["words<=20"])
+    assert (chain.answer, chain.stop) == (TOWN.replace("castle", "ruin"), "max_revisions")
+    assert (chain.passed, chain.steps[-1].passed) == (False, True)
     chain = patched("[1] ruin", "[1] 12 dollars", **options)
-    assert chain.answer == TOWN.replace("castle", "ruin")
     left = [("12 dollars", "the same text came back"), ("Dogs", "the reply has no new text")]
     assert [(each["passage"], each["why"]) for each in chain.unchanged] == left
+    assert (chain.passed, [each["wish"] for each in chain.unchanged]) == (False, ["in euros", "Cats"])
     assert redraft.Chain.from_json(chain.to_json()).unchanged[0]["place"] == [38, 48]
     chain = patched("No.", **options)
     assert (chain.stop, len(chain.unchanged), chain.usage.completion_tokens) == ("unchanged", 3, 3)

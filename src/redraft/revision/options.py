@@ -241,6 +241,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
     )
+    prefer_last: bool = option("of equally good answers, choose the last and not the first", default=False)
     id: str = option("the id to give the chain", default="")
     cancel: Annotated[CancelToken | None, PlainValidator(_or_none(lambda v: isinstance(v, CancelToken)))] = (
         option("a token that can end the chain early, from outside", what="a CancelToken")

@@ -251,7 +251,8 @@ def _unmet(chain: Chain) -> list[str]:
     step = _final(chain)
     if step.tool_calls and not step.checks and chain.stop != "tool_calls":
         return ["The budget ended before the call was checked."]
-    return [check.message for check in step.checks if not check.passed]
+    failed = [check.message for check in step.checks if not check.passed]
+    return [*dict.fromkeys((*failed, *(each["wish"] for each in chain.unchanged)))]
 
 
 def final_answer(chain: Chain) -> str:
@@ -295,8 +296,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
 def _said_by_checks(feedback: Feedback) -> str:
     if feedback.by in ("checks", "person"):  # a person's wish is not part of the reasoning
         return feedback.text * (feedback.by == "checks")
-    failed = [check.message for check in feedback.checks if not check.passed]
-    return "\n" + "\n".join(failed) if failed else ""
+    return "".join(f"\n{check.message}" for check in feedback.checks if not check.passed)
 
 
 class Reply(ABC):

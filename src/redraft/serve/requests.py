@@ -239,6 +239,7 @@ class Revision(Body):
     drafts: Annotated[Any, option("drafts", DRAFTS)] = None
     given: Annotated[Any, option("given", schema=TEXT)] = None
     places: Annotated[Any, option("places", schema={"type": "array"})] = None
+    prefer_last: Annotated[Any, option("prefer_last", schema={"type": "boolean"})] = None
     critic: Annotated[str | None, Field(description="the name of a model")] = None
     checks: Annotated[Any, option("checks", CHECKS, schema=_CHECKS)] = None
     budget: Annotated[Any, option("budget", schema=_BUDGET)] = None

@@ -228,7 +228,12 @@ def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) ->
                 file.write(line)
                 failed.pop(name, None)
             left = [json.dumps(record, ensure_ascii=False) for record in failed.values()]
-            _replace(out.with_name(f"{out.name}.errors.jsonl"), left)
+            errors = out.with_name(f"{out.name}.errors.jsonl")
+            if left:
+                with replacing(errors) as beside:
+                    beside.writelines(f"{line}\n".encode() for line in left)
+            else:
+                errors.unlink(missing_ok=True)
             RunFile(out).write(united([part.run for part in table.parts], [part.run for part in new]))
     except OSError as error:
         hint = "Free some space, or choose another place. The parts are unchanged."
@@ -245,11 +250,3 @@ def _unite_journals(out: Path, files: Iterable[Path]) -> None:
         for file in journals:
             journal.add_all(file)
     aside.replace(out)
-
-
-def _replace(path: Path, lines: Sequence[str]) -> None:
-    if not lines:
-        path.unlink(missing_ok=True)
-        return
-    with replacing(path) as file:
-        file.writelines(f"{line}\n".encode() for line in lines)
