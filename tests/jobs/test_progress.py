@@ -51,7 +51,7 @@ def test_tokens_that_are_being_written_and_the_items_under_way_are_shown() -> No
     assert progress.line() == f"0 of 9 done · 10 tokens/s · 0:05 elapsed · now item …{'1' * 23}"
     progress.write(-40)
     progress.current.pop()
-    assert progress.line() == f"0 of 9 done · 2 tokens/s · 0:05 elapsed · item …{'1' * 23}"
+    assert progress.line() == f"0 of 9 done · 2 tokens/s · 0:05 elapsed · now item …{'1' * 23}"
 
 
 def test_without_a_total_nothing_is_promised() -> None:
