@@ -100,7 +100,7 @@ def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
 def test_data_that_packed_is_smaller_than_a_step_is_not_packed(model: str, here: Path) -> None:
     said: list[str] = []
     made = ready(model, "--lora", "False", "--gradient_accumulation_steps", "6", said=said)
-    assert (len(made.data.rows), made.own.packing, "fewer rows than a step, 24." in said[-1]) == (
+    assert (len(made.data.rows), made.config["packing"], "fewer rows than a step, 24." in said[-1]) == (
         24,
         False,
         True,
