@@ -181,8 +181,8 @@ def test_an_adapter_of_the_default_model(
     monkeypatch.setattr("redraft.engines.llamacpp.default_model.cached_default", lambda: models / "m.gguf")
     config = models / "adapter" / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": trained_on}))
+    assert "(BASE.gguf is" in weights("lora-gguf", "adapter", "-o", "b.gguf", "--base", "model").stderr
     made = weights("lora-gguf", "adapter", "-o", "a.gguf")
-    assert made.exit_code == 0
     ref = trained_on.replace("+first", "+first.gguf").replace("default", "default-base") + "+a.gguf"
     assert made.stderr.startswith("redraft: a.gguf contains an adapter of ")
     assert made.stderr.endswith(f"Try it: redraft ask … --model {ref}\n")

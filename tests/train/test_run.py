@@ -55,7 +55,7 @@ def test_a_model_comes_out_that_transformers_loads(model: str, here: Path) -> No
 def test_an_adapter_comes_out_that_names_its_base(model: str, here: Path) -> None:
     said: list[str] = []
     made = ready(model, "--model_name_or_path", "default", said=said)
-    assert "an adapter is trained: no GPU is used (--lora True or False to choose)." in said
+    assert "training an adapter, because no GPU is used (--lora False trains all weights)." in said
     made.train()
     config = json.loads(Path("out/adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["redraft_format"]) == ("default", "selfee-1")
@@ -95,6 +95,14 @@ def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
     for more, told in ((), 1), (("--training_objective", "answer"), 0):
         lines = ready(model, "--packing", "False", *more).lines()
         assert sum("24 without feedback (for a model" in line for line in lines) == told
+
+
+def test_data_that_packed_is_smaller_than_a_step_is_not_packed(model: str, here: Path) -> None:
+    said: list[str] = []
+    usual = USUAL.replace("128", "512 --gradient_accumulation_steps 6")
+    made = ready(model, "--lora", "False", said=said, usual=usual)
+    assert (len(made.data.rows), made.config["packing"]) == (24, False)
+    assert any("fewer rows than a step, 24." in line for line in said)
 
 
 def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> None:

@@ -58,11 +58,12 @@ class Job:
 
         remark: Callable[[str], None] = (lambda _: None) if self.quiet else tell
         with progress_over(source, self.quiet) as progress:
-            yield Run(self.force, self.allow_pickle, command_line(), progress, remark, warn, caution=tell)
+            yield Run(self.force, self.allow_pickle, command_line(), progress, remark, warn)
         if model and not self.quiet:
             what, size = "an adapter" if ref else "a model", size_in_words(_weight_bytes(model))
             tried = f"Try it: redraft ask … --model {shlex.quote(ref or str(model))}"
-            tell(f"{model} contains {what} of {size}. {tried}")
+            note = " (BASE.gguf is the base as a GGUF file)" * ("BASE.gguf+" in tried)
+            tell(f"{model} contains {what} of {size}. {tried}{note}")
         if warnings:
             raise typer.Exit(1)
 

@@ -171,13 +171,15 @@ class Reader:
         # With a field map, the names of fields do not reveal the source.
         tells = not self.fields and isinstance(record, dict)
         source = named or next((each for each in SOURCES.values() if tells and each.has_made(record)), None)
-        licences = (self.licence, named and named.licence, item.file.licence, source and source.licence)
+        # A recorded licence stays: the named source supplies only a missing one.
+        licences = (self.licence, item.file.licence, source and source.licence)
         dataset = source.name if source else item.file.dataset
-        licence = next(filter(None, licences), UNKNOWN)
+        licence = next((each for each in licences if each and each != UNKNOWN), UNKNOWN)
         made = {"dataset": dataset, "licence": licence, "file": item.file.name, "record": item.number}
         if not isinstance(before, dict):
             return made
-        overruled = {"dataset": self.source is not None, "licence": self.source or self.licence}
+        unknown = self.source and licence_in(before) == UNKNOWN
+        overruled = {"dataset": self.source is not None, "licence": self.licence or unknown}
         return {**made, **before, **{name: made[name] for name, wanted in overruled.items() if wanted}}
 
 

@@ -198,7 +198,7 @@ class Measured:
     def lines(self) -> list[str]:
         """Return the figures as lines of text."""
         said = " · ".join(
-            f"{each.said:.0%} sure, {each.right.value:.0%} right ({counted(each.pairs, 'pair')})"
+            f"{each.said:.0%} sure, {each.right.value:.0%} right in {counted(each.pairs, 'pair')}"
             for each in self.calibration
         )
         right, length = self.accuracy, self.length
@@ -208,7 +208,7 @@ class Measured:
         longer = f"the reward prefers the longer answer in {preferred:.1%} of pairs, the data in {chosen:.1%}"
         lines = [f"{counted(self.pairs, 'pair')}: {share}, loss {self.loss:.3f} (chance: 0.693)"]
         if self.pairs >= FEW:
-            lines.append(f"calibration: {said}; off by {self.miscalibration:.1%} on average")
+            lines.append(f"calibration, on average: {said} · mean difference {self.miscalibration:.1%}")
             lines.append(f"length: its correlation with the reward is {span}; {longer}")
         if self.accuracy.high < CHANCE:
             swapped = "chosen and rejected may be swapped in --data_path or in --eval_data_path"

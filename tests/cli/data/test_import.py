@@ -104,6 +104,13 @@ def test_it_stands_in_a_pipe(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_recorded_licence_stays_where_a_source_is_named(data: Path) -> None:
+    run("mixed.jsonl", "--licence", "CC0", "-o", "a.jsonl")
+    redraft("data", "export", "a.jsonl", "--to", "alpaca", "-o", "b.json")
+    [origin, _] = [each["meta"]["origin"] for each in chains(run("b.json", "--as", "alpaca").stdout)]
+    assert (origin["dataset"], origin["licence"]) == ("alpaca", "CC0")
+
+
 def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(data: Path) -> None:
     records = [
         {"id": "a", "question": "Why?", "reply": "So.", "votes": 3},

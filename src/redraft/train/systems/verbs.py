@@ -53,7 +53,7 @@ class Verb:
             of = inspect.signature(function).parameters
             paths = (name for name in given if str(of[name].annotation).startswith("Path"))
             given |= {name: local_path(given[name]) for name in paths}
-            given["run"] = Run(force=True, command="redraft run", tell=tell, warn=tell, caution=tell)
+            given["run"] = Run(force=True, command="redraft run", tell=tell, warn=tell)
         return function(**given, **(_DATA if self.kind == "data" else {}))
 
 
