@@ -220,3 +220,11 @@ def test_undecided_gives_no_number_of_items_to_collect() -> None:
     assert said.endswith("over the first answers so far; better in 6 of 40 items, worse in 2, p = 0.29.")
     assert "loses 10.0 points" in sentence(decide(other, one))
     assert sentence(decide(*columns(0, 0, 6))) == "Undecided: revising changes no item's score."
+
+
+def test_answers_that_the_token_limit_cut_off_are_counted_and_warned_of() -> None:
+    cut = step("x", guide="1", finish="max_tokens")
+    chains = [told(f"t/{n}", "10").model_copy(update={"steps": (cut, step("y", guide="1"))}) for n in range(3)]
+    assert rows(found := diagnose(chains), "right answers")["first answer"][2] == "3 of 3; 3 cut off"
+    assert "--max-tokens is too small: it cut off up to 100.0 % of the answers, so" in str(found)
+    assert "cut off" not in str(diagnose(MIXED))

@@ -12,7 +12,7 @@ from redraft.chain import Chain
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
 from redraft.errors import RecordError, path_of, shown
-from redraft.evaluation.diagnosis.figures import LEVEL, Changes, Figures, sentence
+from redraft.evaluation.diagnosis.figures import LEVEL, Changes, Figures, Level, cut_off, sentence
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.records import listed
 from redraft.evaluation.stats import without_nan
@@ -76,6 +76,7 @@ def notes(found: Figures) -> Iterator[str]:
     stopped = (each for each in found.chains if each.chain.stop in ("error", "cancelled"))
     if cut := [each.chain.id for each in stopped if not each.empty]:
         yield f"Chains that ended early: {_named(cut)}."
+    yield from cut_off(level.cut / level.count for level in found.levels)
     if echoes := sum(each.chain.echoes for each in found.chains):
         passing = sum(
             passes and step.echo
@@ -96,13 +97,16 @@ def _few(names: Sequence[str]) -> str:
 
 def sections(found: Figures) -> Iterator[Part]:
     """Yield the tables: right answers, the effect of revising, and verdicts."""
-    rows = ((level, percent(level.right, 1)) for level in found.levels)
-    lines = [Line(level.name, *right, f"{level.hits:,} of {level.count:,}") for level, right in rows]
-    yield Part("right answers", lines=lines)
+    yield Part("right answers", lines=[*map(_level, found.levels)])
     if found.revised:
         yield Part("effect of revising", lines=[*_transitions(found)])
     if any(judged.right or judged.wrong for judged in found.verdicts.judged):
         yield Part("verdicts: finding answers that need revision", lines=[*_verdicts(found)])
+
+
+def _level(level: Level) -> Line:
+    cut = f"; {level.cut:,} cut off" * (level.cut > 0)
+    return Line(level.name, *percent(level.right, 1), f"{level.hits:,} of {level.count:,}{cut}")
 
 
 def _transitions(found: Figures) -> Iterator[Line]:

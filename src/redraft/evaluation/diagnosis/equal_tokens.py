@@ -60,6 +60,7 @@ class Spent(NamedTuple):
     money: float = math.nan  # in USD; NaN without a price
     estimated: float = 0.0  # 1 if some tokens are estimates (`Usage.estimated`)
     base: float = 0.0  # 1 if the base model of a model with adapters answered
+    cut: float = 0.0  # 1 if the token limit cut off the best answer
 
     @classmethod
     def of(cls, known: Known, score: float | None = None) -> Self:
@@ -71,7 +72,8 @@ class Spent(NamedTuple):
         prompts = chain.usage.prompt_tokens
         usd, score = math.nan if usd is None else usd, known.best if score is None else score
         base = chain.meta.get(ANSWERED) == "the base model"
-        return cls(score, known.tokens, prompts, seconds, usd, chain.usage.estimated, base)
+        cut = chain.best is not None and known.cuts[chain.best]
+        return cls(score, known.tokens, prompts, seconds, usd, chain.usage.estimated, base, cut)
 
     @classmethod
     def mean(cls, found: Iterable[Self]) -> Self:
@@ -83,7 +85,8 @@ class Spent(NamedTuple):
         """Text to append to a token count, such as ` (partly estimated), 1.2 s, 0.000100 USD`, or ""."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
         partly = " (partly estimated)" * (self.estimated > 0)
-        return partly + seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
+        money = f", {amount(self.money, 'money')}" * (self.money > 0)
+        return partly + seconds + money + f", {self.cut * 100:.1f} % cut off" * (self.cut > 0)
 
 
 @dataclass(frozen=True)

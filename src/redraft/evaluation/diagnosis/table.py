@@ -24,6 +24,7 @@ from redraft.chain.read.records import read_records
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Cost, Curves, Point, Versus, corrected
+from redraft.evaluation.diagnosis.figures import cut_off
 from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_of, leaked
@@ -108,6 +109,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     if 2 * curves.native >= curves.items:
         where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
         yield f"{where}, the model revised without feedback, so `revise` equals `alone`."
+    yield from cut_off(point.mean.cut for point in curves.points)
     for kind in REVISING:
         files = runs.glob(f"seed-*/{kind}-*[0-9].jsonl")
         made = [chain.steps for file in files for chain in chains_of(file) if chain.steps]

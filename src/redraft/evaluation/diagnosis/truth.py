@@ -53,6 +53,11 @@ class Known:
         """Whether each answer passes all scoring checks. An echo may pass but is never right."""
         return tuple(map(all_pass, self.truth.steps))
 
+    @cached_property
+    def cuts(self) -> tuple[bool, ...]:
+        """Whether the token limit cut off each answer."""
+        return tuple(step.finish == "max_tokens" and not step.complete for step in self.chain.steps)
+
     @property
     def first(self) -> bool:
         """Whether the first answer is right."""
