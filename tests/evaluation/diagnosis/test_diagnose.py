@@ -224,7 +224,9 @@ def test_undecided_gives_no_number_of_items_to_collect() -> None:
 
 def test_answers_that_the_token_limit_cut_off_are_counted_and_warned_of() -> None:
     cut = step("x", guide="1", finish="max_tokens")
-    chains = [told(f"t/{n}", "10").model_copy(update={"steps": (cut, step("y", guide="1"))}) for n in range(3)]
+    chains = [
+        told(f"t/{n}", "10").model_copy(update={"steps": (cut, step("y", guide="1"))}) for n in range(3)
+    ]
     assert rows(found := diagnose(chains), "right answers")["first answer"][2] == "3 of 3; 3 cut off"
     assert "--max-tokens is too small: it cut off up to 100.0 % of the answers, so" in str(found)
     assert "cut off" not in str(diagnose(MIXED))

@@ -222,6 +222,7 @@ def test_a_folder_without_an_item_in_every_run_is_refused(tmp_path: Path) -> Non
     assert equal_tokens.curves_in(tmp_path, "m", "t") is None
     write(tmp_path, "revise-2", 1, [True])
     write(tmp_path, "plain", 1, [])
+    (tmp_path / "seed-1/plain.jsonl.errors.jsonl").write_text('{"id": "i000", "cause": "c", "error": "e"}\n')
     with pytest.raises(UsageError, match="each prompt still lacks an answer in some run"):
         curves_in(tmp_path)
 

@@ -168,10 +168,9 @@ class Curves:
     points: tuple[Point, ...]
     seeds: int  # number of seeds that are counted
     left_out: int = 0  # number of items that are missing from some run
-    unfinished: tuple[str, ...] = ()  # seeds with missing runs, such as `seed-2 (vote-4)`
+    unfinished: tuple[str, ...] = ()  # seeds with missing or partial runs, such as `seed-2 (vote-4)`
     settings: str = ""  # sampling settings of the first run, and the counted seeds
     by: Cost = "tokens"
-    stopped: bool = False  # whether a run has untried prompts: the others may be the easy ones
 
     def cost(self, point: Point) -> float:
         """Return a point's mean cost per item, in the unit of `by`."""
@@ -272,20 +271,27 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
     return items
 
 
-def curves_in(folder: Path, model: str, task: str) -> Curves | None:
+def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Curves | None:
     """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if no run revises.
 
     The first seed determines the strategies. Seeds that lack runs, and items that a run lacks, are left out.
+    Runs with untried items are left out unless `parts`, because the tried items may be the easy ones.
     """
     by_seed: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):
         files = {Strategy.of(file.stem): file for file in seed.glob("*.jsonl") if "." not in file.stem}
         by_seed[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
+    every = [file for files in by_seed.values() for file in files.values()]
+    tried = {file: len({*failures(file), *(each.id for each in chains_of(file))}) for file in every}
+    least, begun = 0 if parts else max(tried.values(), default=0), next(iter(by_seed.values()), {})
+    for seed, files in by_seed.items():
+        by_seed[seed] = {way: file for way, file in files.items() if tried[file] >= least}
     first = next(iter(by_seed.values()), {})
     if not any(way.kind == "revise" for way in first):
         return None
-    whole = [files for files in by_seed.values() if files.keys() >= first.keys()]
-    missing = {seed: [way.called for way in first if way not in files] for seed, files in by_seed.items()}
+    seeds = [seed for seed, files in by_seed.items() if files.keys() >= first.keys()]
+    whole = [by_seed[seed] for seed in seeds]
+    missing = {seed: [way.called for way in begun if way not in files] for seed, files in by_seed.items()}
     unfinished = tuple(f"{seed} ({', '.join(ways)})" for seed, ways in missing.items() if ways)
     runs = {way: results_in(files[way] for files in whole) for way in first}
     items = dict.fromkeys(name for of_way in runs.values() for name in of_way)
@@ -296,13 +302,10 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     points = [Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first]
     if any(point.mean.base < points[0].mean.base == 1 for point in points):
         points[0] = replace(points[0], base=True)
-    every = (file for run in whole for file in run.values())
-    tried = ({*failures(file), *(each.id for each in chains_of(file))} for file in every)
-    stopped, left_out = len({*map(len, tried)}) > 1, len(items) - len(common)
     drawn = next(chain for files in whole for chain in chains_of(files[points[0].way])).sampling
-    drawn = {**drawn, "seed": None, "seeds": " ".join(seed[5:] for seed, ways in missing.items() if not ways)}
+    drawn = {**drawn, "seed": None, "seeds": " ".join(seed[5:] for seed in seeds)}
     settings = ", ".join(f"{name} {value}" for name, value in drawn.items() if value is not None)
-    return Curves(model, task, tuple(points), len(whole), left_out, unfinished, settings, stopped=stopped)
+    return Curves(model, task, tuple(points), len(whole), len(items) - len(common), unfinished, settings)
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
