@@ -53,6 +53,7 @@ def test_what_is_wrong_is_said_with_what_to_type() -> None:
     refused(run("run.jsonl", "--score", "word<=3"), "word")
     refused(run("run.jsonl", "--score", "judge:Is it kind?"), "asks a judge, which diagnose does not support")
     refused(run("missing.jsonl"), "missing.jsonl")
+    refused(run("run.jsonl", "./run.jsonl"), "run.jsonl was given twice.")
 
 
 def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:

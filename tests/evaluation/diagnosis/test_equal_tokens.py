@@ -155,11 +155,12 @@ def test_at_equal_seconds_other_runs_are_compared_than_at_equal_tokens(tmp_path:
     )
     timed_curves = replace(found, points=timed, by="seconds")
     assert found.against("revise", "best-of").decision.gain.value == 0, "half-way from 10 to 30 right"
+    assert "at 200 tokens; in the nearest runs, better in 0 prompts, worse in 10" in text_of(found)
     row = timed_curves.against("revise", "best-of")
     assert (row.basis, row.at, row.decision.gain.value) == ("equal", 2.0, -0.25)
     said = "Don't revise here: at equal seconds best of N does better, by 25.0 points"
     assert verdict(versus(timed_curves)).startswith(said)
-    assert "at 2.0 s; better in 0 prompts, worse in 10" in text_of(timed_curves)
+    assert "at 2.0 s; in the nearest runs, better in 0 prompts, worse in 10" in text_of(timed_curves)
     assert timed_curves.against("revise", "plain").basis == "fewer"
     assert equal_tokens.series(timed_curves)["revise"][0][0] == 1.0, "the picture's axis has seconds"
 

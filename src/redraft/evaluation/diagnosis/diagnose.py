@@ -69,6 +69,8 @@ def notes(found: Figures) -> Iterator[str]:
         yield f"Not counted ({why}): {_named(ids)}."
     if len(found.revisions) > 1:
         yield "Intervals and p-values are for single rows, not corrected for multiple comparisons."
+    if found.revised and len(found.chains) > found.items:
+        yield "The p-values are from sign-flip tests on each item's mean over its runs."
     if none := [each.chain.id for each in found.chains if each.chain.best is None]:
         yield f"Chains without a best answer, which count as wrong: {_named(none)}."
     if empty := [each.chain.id for each in found.chains if each.empty]:

@@ -294,7 +294,7 @@ def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Cu
     missing = {seed: [way.called for way in begun if way not in files] for seed, files in by_seed.items()}
     unfinished = tuple(f"{seed} ({', '.join(ways)})" for seed, ways in missing.items() if ways)
     runs = {way: results_in(files[way] for files in whole) for way in first}
-    items = dict.fromkeys(name for of_way in runs.values() for name in of_way)
+    items = sorted({name for of_way in runs.values() for name in of_way})
     common = [name for name in items if len({len(of_way.get(name, ())) for of_way in runs.values()}) == 1]
     if not common:
         hint = "Run the same command again to continue."
@@ -341,6 +341,7 @@ def versus_line(versus: Versus) -> Line:
     counts = f"better in {counted(decision.better, 'prompt')}, worse in {decision.worse:,}"
     if versus.basis == "equal":
         at = f"at {amount(versus.at, versus.by)}"
+        counts = f"in the nearest runs, {counts}"
     elif versus.basis == "unknown":
         which = named(versus.ours) if math.isnan(versus.cost) else versus.other
         at = f"some chains of {which} do not record {versus.by}"

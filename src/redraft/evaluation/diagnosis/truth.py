@@ -106,6 +106,8 @@ def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
 
     Raise `RecordError` if there is no answer, or if runs with the same input differ in more than the seed.
     """
+    if twice := [file for file in files if sum(each.resolve() == file.resolve() for each in files) > 1]:
+        raise RecordError(f"{twice[0]} was given twice.", hint="Give each file once.")
     _check_alike(files)
     count, answered = 0, False
     for file in files:
@@ -189,6 +191,7 @@ def known(chains: Iterable[Chain]) -> Material:
         else:
             left_out.setdefault(one, []).append(chain.id)
     if good:
+        good.sort(key=lambda each: each.item)  # else intervals, which are random, depend on the files' order
         return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()})
     if not any(step.answer.strip() for chain in found for step in chain.steps):
         raise RecordError("no chain has an answer.", hint="Give an output file of `redraft answer`.")
