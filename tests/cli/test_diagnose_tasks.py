@@ -255,7 +255,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     redraft("diagnose", "d")
     [*_, last] = map(Path, files())
     last.unlink()
-    assert f"{last.relative_to('d')} is gone." in verify().stdout
+    assert verify().stdout == f"{last.relative_to('d')} is gone.\nNot verified.\n"
     refused(redraft("diagnose", "d/runs", "--verify"), "d/runs contains no table.json.", "diagnose d/runs")
     refused(redraft("diagnose", "no.yaml", "--verify"), "there is no file or folder 'no.yaml'", "--choose")
 
@@ -495,6 +495,7 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
     script("rain")
     result = chosen()
     assert "So far, choose one answer: after 20 of 20 prompts" in result.stdout
+    assert "With 95 % confidence: at least " in result.stdout
     ways = ("--ways", "one,best", "--margin", "10")
     shorter = ("--models", "script:script.jsonl", *ways, "--choose", "d.yaml")
     assert redraft("diagnose", "own.jsonl", *shorter, "-j", "1").stdout.startswith(result.stdout[:300])

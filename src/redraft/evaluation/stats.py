@@ -237,8 +237,7 @@ def proportions(
 ) -> Estimate:
     """Estimate the share of hits among all trials, from the hits and trials of each row.
 
-    The interval is Wilson's if clusters are equally large, each with only hits or only misses, otherwise the
-    bootstrap's over clusters.
+    The interval is Wilson's if equal clusters have all hits or none, otherwise the bootstrap's over clusters.
     For few clusters, the interval is Wilson's for the effective number of equally large clusters (Kish,
     Journal of Official Statistics 8 (1992), 183).
     """

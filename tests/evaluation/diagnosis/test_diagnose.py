@@ -233,8 +233,9 @@ def test_undecided_gives_no_number_of_items_to_collect() -> None:
     found = decide(one, other)
     assert found.outcome == "undecided"
     said = sentence(found)
-    assert said.endswith("over the first answers so far; better in 6 of 40 items, worse in 2, p = 0.29.")
-    assert "loses 10.0 points" in sentence(decide(other, one))
+    assert said.endswith("(-2.5 to +25.0); better in 6 of 40 items, worse in 2, p = 0.29.")
+    said = "Undecided: so far, revising changes the score by -10.0 points (-25.0 to +2.5); better in 2 of "
+    assert sentence(decide(other, one)).startswith(said)
     assert sentence(decide(*columns(0, 0, 6))) == "Undecided: revising changes no item's score."
 
 

@@ -12,7 +12,7 @@ from redraft.chain import Chain
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
 from redraft.errors import RecordError, path_of, shown
-from redraft.evaluation.diagnosis.figures import LEVEL, Changes, Figures, Level, cut_off, sentence
+from redraft.evaluation.diagnosis.figures import LEVEL, Changes, Figures, cut_off, sentence
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.records import listed
 from redraft.evaluation.stats import without_nan
@@ -90,25 +90,20 @@ def notes(found: Figures) -> Iterator[str]:
 
 
 def _named(ids: Sequence[str]) -> str:
-    return f"{len(ids):,} ({_few(ids)})"
-
-
-def _few(names: Sequence[str]) -> str:
-    return printable(listed(names, _FEW))
+    return f"{len(ids):,} ({printable(listed(ids, _FEW))})"
 
 
 def sections(found: Figures) -> Iterator[Part]:
     """Yield the tables: right answers, the effect of revising, and verdicts."""
-    yield Part("right answers", lines=[*map(_level, found.levels)])
+    rows = (
+        (each, percent(each.right, 1), f"; {each.cut:,} cut off" * (each.cut > 0)) for each in found.levels
+    )
+    lines = [Line(each.name, *right, f"{each.hits:,} of {each.count:,}{cut}") for each, right, cut in rows]
+    yield Part("right answers", lines=lines)
     if found.revised:
         yield Part("effect of revising", lines=[*_transitions(found)])
     if any(judged.right or judged.wrong for judged in found.verdicts.judged):
         yield Part("verdicts: finding answers that need revision", lines=[*_verdicts(found)])
-
-
-def _level(level: Level) -> Line:
-    cut = f"; {level.cut:,} cut off" * (level.cut > 0)
-    return Line(level.name, *percent(level.right, 1), f"{level.hits:,} of {level.count:,}{cut}")
 
 
 def _transitions(found: Figures) -> Iterator[Line]:
@@ -122,7 +117,8 @@ def _transitions(found: Figures) -> Iterator[Line]:
         yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
         yield Line("  ECR/EIR", _ratio(changes.ratio), "", _paying(changes))
     if found.broken:
-        yield Line("right → wrong", f"{len(found.broken):,}", "", f"first to best: {_few(found.broken)}")
+        names = printable(listed(found.broken, _FEW))
+        yield Line("right → wrong", f"{len(found.broken):,}", "", f"first to best: {names}")
 
 
 def _ratio(value: float) -> str:

@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import ClassVar, Literal, NamedTuple, Self
 
-from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of, split
 from redraft.evaluation.diagnosis.strategies import NAMES, SAMPLED, Strategy
@@ -272,40 +271,37 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 
 
 def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Curves | None:
-    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if no run revises.
+    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if they are unfinished.
 
     The first seed determines the strategies. Seeds that lack runs, and items that a run lacks, are left out.
     Runs with untried items are left out unless `parts`, because the tried items may be the easy ones.
     """
-    by_seed: dict[str, dict[Strategy, Path]] = {}
+    made: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):
         files = {Strategy.of(file.stem): file for file in seed.glob("*.jsonl") if "." not in file.stem}
-        by_seed[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
-    every = [file for files in by_seed.values() for file in files.values()]
+        made[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
+    every = [file for files in made.values() for file in files.values()]
     tried = {file: len({*failures(file), *(each.id for each in chains_of(file))}) for file in every}
-    least, begun = 0 if parts else max(tried.values(), default=0), next(iter(by_seed.values()), {})
-    for seed, files in by_seed.items():
-        by_seed[seed] = {way: file for way, file in files.items() if tried[file] >= least}
-    first = next(iter(by_seed.values()), {})
+    least = 0 if parts else max(tried.values(), default=0)
+    whole = {seed: {way: file for way, file in made[seed].items() if tried[file] >= least} for seed in made}
+    begun, first = (next(iter(each.values()), {}) for each in (made, whole))
     if not any(way.kind == "revise" for way in first):
         return None
-    seeds = [seed for seed, files in by_seed.items() if files.keys() >= first.keys()]
-    whole = [by_seed[seed] for seed in seeds]
-    missing = {seed: [way.called for way in begun if way not in files] for seed, files in by_seed.items()}
+    seeds = [seed for seed, files in whole.items() if files.keys() >= first.keys()]
+    missing = {seed: [way.called for way in begun if way not in files] for seed, files in whole.items()}
     unfinished = tuple(f"{seed} ({', '.join(ways)})" for seed, ways in missing.items() if ways)
-    runs = {way: results_in(files[way] for files in whole) for way in first}
+    runs = {way: results_in(whole[seed][way] for seed in seeds) for way in first}
     items = sorted({name for of_way in runs.values() for name in of_way})
     common = [name for name in items if len({len(of_way.get(name, ())) for of_way in runs.values()}) == 1]
     if not common:
-        hint = "Run the same command again to continue."
-        raise UsageError(f"{folder}: each prompt still lacks an answer in some run.", hint=hint)
+        return None
     points = [Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first]
     if any(point.mean.base < points[0].mean.base == 1 for point in points):
         points[0] = replace(points[0], base=True)
-    drawn = next(chain for files in whole for chain in chains_of(files[points[0].way])).sampling
+    drawn = next(chain for seed in seeds for chain in chains_of(whole[seed][points[0].way])).sampling
     drawn = {**drawn, "seed": None, "seeds": " ".join(seed[5:] for seed in seeds)}
     settings = ", ".join(f"{name} {value}" for name, value in drawn.items() if value is not None)
-    return Curves(model, task, tuple(points), len(whole), len(items) - len(common), unfinished, settings)
+    return Curves(model, task, tuple(points), len(seeds), len(items) - len(common), unfinished, settings)
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
@@ -368,7 +364,7 @@ def verdict(versus: Sequence[Versus]) -> str:
         )
         return f"Don't revise here: {'; '.join(ways)}.{apart}"
     if open_:
-        return f"Undecided: revising is not shown to do better than {_names(open_)}.{apart}"
+        return f"Undecided: revising is not shown to do better than {_names(open_, 'or')}.{apart}"
     if not beaten:
         return f"Undecided: no other way can be compared at {equal}.{apart}"
     at = f"at {equal}" if all(each.basis == "equal" for each in beaten) else f"at equal or {less}"
@@ -394,6 +390,6 @@ def named(kind: str) -> str:
     return printable(NAMES.get(kind, kind))
 
 
-def _names(found: Sequence[Versus]) -> str:
+def _names(found: Sequence[Versus], word: str = "and") -> str:
     *most, last = (each.other for each in found) if found else ("",)
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{', '.join(most)} {word} {last}" if most else last

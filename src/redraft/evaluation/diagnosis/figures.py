@@ -68,8 +68,8 @@ def sentence(decision: Decision) -> str:
         return f"Don't revise: it loses {points} against the first answers; {tested}."
     if not decision.better + decision.worse:
         return "Undecided: revising changes no item's score."
-    verb, to = ("adds", "over") if decision.gain.value > 0 else ("loses", "against")
-    return f"Undecided: revising {verb} {points} {to} the first answers so far; {tested}."
+    value, interval = plain(decision.gain.times(100), 1, sign=True)
+    return f"Undecided: so far, revising changes the score by {value} points ({interval}); {tested}."
 
 
 def points_of(gain: Estimate) -> str:

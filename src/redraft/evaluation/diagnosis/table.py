@@ -263,6 +263,8 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     if (table := stored(file, "files")) is None:
         raise OutputError(f"{file} is not a table of redraft diagnose.", hint=hint)
     faults = changes(folder, table["files"])
+    if gone := [fault for fault in faults if fault.endswith(" is gone.")]:
+        return some(gone), "Not verified."  # all further differences follow from that
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults += some(wrong)
     try:

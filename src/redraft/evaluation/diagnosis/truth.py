@@ -219,7 +219,10 @@ def _told(chain: Chain) -> Known | str:
 
 
 def _own(chain: Chain) -> Known | str:
-    checked = list(_checked_steps(chain))
+    checked = list[Step]()
+    for step in chain.steps:
+        same = checked and not step.feedback and step.answer == checked[-1].answer
+        checked.append(checked[-1] if same else step)
     if not any(step.answer.strip() for step in chain.steps):
         return "empty"
     if not all(step.checks or step.echo for step in checked):
@@ -229,14 +232,6 @@ def _own(chain: Chain) -> Known | str:
         for step in checked
     ]
     return Known(chain, Truth(task=OWN, steps=steps))
-
-
-def _checked_steps(chain: Chain) -> Iterator[Step]:
-    before: Step | None = None
-    for step in chain.steps:
-        same = before and not step.feedback and step.answer == before.answer
-        before = before if same else step
-        yield before or step
 
 
 def with_checks(chains: Iterable[Chain], checks: Sequence[Check]) -> Iterator[Chain]:
