@@ -72,7 +72,7 @@ class Usage(_Record):
     Attributes:
         cached_tokens: Prompt tokens that were read from a cache.
         seconds: The wall-clock time. A step from a cache has the time of the original call.
-        estimated: Some tokens are estimated from the texts, because a server reported no usage.
+        estimated: Some tokens are estimated, because a server reported no usage or a text was stopped early.
     """
 
     prompt_tokens: int = 0
