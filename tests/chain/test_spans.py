@@ -415,8 +415,9 @@ def test_a_template_that_changes_words_leaves_the_record_out() -> None:
 @pytest.mark.parametrize("nothing", ["", " \n", "\u200b", "\ufeff\u2060", "```\n```"])
 def test_a_text_that_shows_nothing_is_no_answer_anywhere(nothing: str) -> None:
     made = chain(Step(answer=nothing))
-    with pytest.raises(RecordError, match="no answer"):
-        spans_of(made, "vicuna", "full")
+    for steps in ((), (judged("A0", REVISE),)):
+        with pytest.raises(RecordError, match="no answer"):
+            spans_of(chain(*steps, Step(answer=nothing)), "vicuna", "full")
     assert [to_selfee(made), to_alpaca(made), to_messages(made)] == [NO_ANSWER] * 3
     with pytest.raises(RecordError, match="an empty answer"):
         answers_of(chain(Step(answer=nothing), Step(answer="B")))

@@ -95,6 +95,9 @@ FOUND = {
     ),
     "Write a plain text without headings.": ("headings==0",),
     "Write an email of at most 3 sentences and at most 60 words.": ("words<=60",),
+    "Use exactly three bullet points, each under 10 words.": ("bullets==3",),
+    "Give JSON with the keys name and price.": ("keys:name,price",),
+    "Answer as JSON with keys name and price, no exclamation marks.": ("lacks:!", "keys:name,price"),
     "Summarise this in two sentences:\nUse at least 90 words.": ("sentences==2",),
 }
 LEFT_ALONE = [
@@ -117,6 +120,7 @@ LEFT_ALONE = [
     "Write five true or false questions.", "Tell me a child's first words in German.",
     "Cut it by at least 20 words.", "Start with a one-sentence summary, then go into detail.",
     "Write a SQL query. It should return at most 5 lines.",
+    "Name 3 rivers with 2 sentences, each on its bank.", "Give JSON examples of a tree.",
     "Write at least 50 words. Write at least 80 words.", "Use at least 80 words. Use at most 20 words.",
 ]  # fmt: skip
 

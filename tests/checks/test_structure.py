@@ -44,7 +44,7 @@ class TestSchema:
             (PERSON, '{"name": "Ada", "age": 36}', "The answer is JSON that fits the schema."),
             ({"items": {"type": "string"}}, "[1, 2, 3, 4, 5]", "; and 2 more."),
             ({"type": "object"}, json.dumps(["x" * 10_000]), "is not of type 'object'."),
-            ({"enum": ["km", None]}, '["é"]', '$: ["é"] is not one of "km", null.'),
+            ({"enum": ["km", None]}, '["é"]', 'schema: ["é"] is not one of "km", null.'),
             (
                 {"anyOf": [{"type": "string"}, {"properties": {"a": {"type": "integer"}}}]},
                 '{"a": "x"}',

@@ -67,11 +67,14 @@ def test_a_function_judges_the_value_itself() -> None:
     assert found.message.endswith(" rejects the answer.")
 
 
-def test_a_wrong_argument_is_mended_beside_one_that_the_tool_has_not() -> None:
-    made = call("pay", amount=500, to="Ann", note="lunch")
-    chain = asked(["tool:pay.amount<=100"], [made], '{"/amount": 50}')
+@pytest.mark.parametrize(
+    ("wrong", "reply"), [({"to": "Ann", "note": "lunch"}, ""), ({"to": 7}, ', "/to": "Ann"')]
+)
+def test_arguments_that_break_the_schema_or_a_check_are_mended_at_once(wrong: Any, reply: str) -> None:
+    made = call("pay", amount=500, **wrong)
+    chain = asked(["tool:pay.amount<=100"], [made], f'{{"/amount": 50{reply}}}')
     assert chain.steps[-1].tool_calls[0]["function"]["arguments"] == '{"amount": 50, "to": "Ann"}'
-    assert (chain.passed, len(chain.steps)) == (True, 3)
+    assert (chain.passed, len(chain.steps)) == (True, 2)
 
 
 def test_a_call_that_passes_is_left_alone_and_so_is_a_text() -> None:

@@ -46,11 +46,11 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     assert file.read_bytes() == text.encode()
     none = ask("--edit", file, "Use euros.", "-m", verbs.script("[2] 12 dollars a day."))
     assert (none.stdout, none.exit_code) == ("", 1)
-    assert "the same text came back.\n  Say what the new text is, or name the passage: --at" in none.stderr
+    assert "the same text came back.\n  To change words, quote them: change" in none.stderr
     none = ask("--edit", file, "-c", "words<=3", "-m", verbs.script("No."))
     assert "nothing was changed: no passage to change was found for words<=3." in none.stderr
     none = ask("--edit", file, "-c", "lacks:day", "-m", verbs.script("12 dollars each day."))
-    assert "the model's new text still fails lacks:day.\n  Say what the new text is.\n" in none.stderr
+    assert "the model's new text still fails lacks:day.\n  To change words, quote" in none.stderr
     none = ask("--edit", file, "Use euros.", "--at", "12 dollars", "-m", verbs.script("12 dollars"))
     assert "changed: the same text came back.\n  To give the new text itself, put it in quot" in none.stderr
     verbs.refused(ask("--edit", file, "Use euros.", "--at", "13 dollars"), "lacks the passage")

@@ -27,7 +27,7 @@ def test_the_table_ends_in_a_sentence() -> None:
     assert lines[0] == "gsm8k: 8 items, 8 revised"
     assert "first answer 0.0 % 0.0 to 32.4 0 of 8" in lines
     assert "revision 1 8 answers 2 wrong → right, 0 right → wrong, 0 right → right, 6 wrong → wrong" in lines
-    assert lines[-1].startswith("Undecided: revising adds 25.0 points")
+    assert lines[-1].startswith("Undecided: so far, revising changes the score by +25.0 points")
     assert "worse in 0, p = 0.5. Not at equal tokens:" in lines[-1]
 
 
@@ -53,6 +53,7 @@ def test_what_is_wrong_is_said_with_what_to_type() -> None:
     refused(run("run.jsonl", "--score", "word<=3"), "word")
     refused(run("run.jsonl", "--score", "judge:Is it kind?"), "asks a judge, which diagnose does not support")
     refused(run("missing.jsonl"), "missing.jsonl")
+    refused(run("run.jsonl", "./run.jsonl"), "run.jsonl was given twice.")
 
 
 def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:

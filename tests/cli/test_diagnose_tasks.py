@@ -153,13 +153,14 @@ def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:
 
 def test_an_unfinished_task_leaves_the_verdict_to_the_others_and_can_be_dropped() -> None:
     assert run(BOTH, "--ways", "one,revise").exit_code == 0
-    [cut] = Path("d/runs").glob("*/test/seed-0/plain.jsonl")
+    [cut] = Path("d/runs").glob("*/test/seed-0/revise-2.jsonl")
     cut.write_bytes(cut.read_bytes().splitlines(keepends=True)[0])
-    said = r"(?s)(?!.*all tasks).*test: unfinished, so the verdict leaves this task out.*, revise: "
+    said = r"(?s)(?!.*all tasks).*test: there are no finished runs.*, revise: "
     assert re.match(said, redraft("diagnose", "d").stdout)
+    assert verify().stdout.endswith(" answers. UNFINISHED runs are not counted.\n")
     rmtree(cut.parent.parent)
     Path("d/tasks/test.jsonl").unlink()
-    assert "unfinished" not in redraft("diagnose", "d").stdout
+    assert redraft("diagnose", "d").exit_code == 0
     assert verify().exit_code == 0, verify().output
 
 
@@ -255,7 +256,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     redraft("diagnose", "d")
     [*_, last] = map(Path, files())
     last.unlink()
-    assert f"{last.relative_to('d')} is gone." in verify().stdout
+    assert verify().stdout == f"{last.relative_to('d')} is gone.\nNot verified.\n"
     refused(redraft("diagnose", "d/runs", "--verify"), "d/runs contains no table.json.", "diagnose d/runs")
     refused(redraft("diagnose", "no.yaml", "--verify"), "there is no file or folder 'no.yaml'", "--choose")
 
@@ -497,6 +498,7 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
     script("rain")
     result = chosen()
     assert "So far, choose one answer: after 20 of 20 prompts" in result.stdout
+    assert "With 95 % confidence: at least " in result.stdout
     ways = ("--ways", "one,best", "--margin", "10")
     shorter = ("--models", "script:script.jsonl", *ways, "--choose", "d.yaml")
     assert redraft("diagnose", "own.jsonl", *shorter, "-j", "1").stdout.startswith(result.stdout[:300])

@@ -80,7 +80,7 @@ def test_merging_twice_and_in_other_shares_loses_and_doubles_nothing() -> None:
     assert sum(len(lines(part)) for part in parts(5)) == 20 - had
     assert merge(*parts(5)).exit_code == 0
     before = OUT.read_bytes()
-    assert "repeated" in merge(*parts(2), *parts(5)).stdout
+    assert " lines that were already there" in merge(*parts(2), *parts(5)).stdout
     assert (OUT.read_bytes(), ids()) == (before, IDS)
     sessions = json.loads(Path("out.jsonl.run.json").read_text())["sessions"]
     assert 1 < len(sessions) == len({json.dumps(session) for session in sessions})

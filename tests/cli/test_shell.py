@@ -154,6 +154,7 @@ def test_a_wrong_flag_is_a_usage_error_with_the_one_that_is_meant(typed: str, hi
 def test_what_needs_no_verb() -> None:
     mistyped = redraft("doktor")
     assert (mistyped.exit_code, "redraft: no such command 'doktor'" in mistyped.stderr) == (2, True)
+    assert redraft("train", "dpo").stderr.endswith("pairs: see docs/rlhf.md.\n")
     assert {redraft(flag).stdout for flag in ("--version", "-V", "-v")} == {f"redraft {__version__}\n"}
     assert redraft("help").stdout == redraft("--help").stdout
     assert redraft("help", "data", "stats").stdout == redraft("data", "stats", "--help").stdout

@@ -181,15 +181,23 @@ def test_an_adapter_of_the_default_model(
     monkeypatch.setattr("redraft.engines.llamacpp.default_model.cached_default", lambda: models / "m.gguf")
     config = models / "adapter" / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": trained_on}))
+    assert "(BASE.gguf is" in weights("lora-gguf", "adapter", "-o", "b.gguf", "--base", "model").stderr
     made = weights("lora-gguf", "adapter", "-o", "a.gguf")
-    assert made.exit_code == 0
     ref = trained_on.replace("+first", "+first.gguf").replace("default", "default-base") + "+a.gguf"
     assert made.stderr.startswith("redraft: a.gguf contains an adapter of ")
     assert made.stderr.endswith(f"Try it: redraft ask … --model {ref}\n")
     named = json.loads((models / "a.gguf.redraft.json").read_text())["inputs"]["base"]["path"]
     assert Path(named).name == "m.gguf"
     assert "lora adapter for llama.cpp (GGUF)" in succeeds("info", "a.gguf")
-    for base, merged in (("default", "merged"), ("model", "same")):
+    shutil.copytree("adapter", "first")
+    (models / "first" / "adapter_config.json").write_text(config.read_text().replace("+first", ""))
+    if trained_on == "default+first":
+        refused = weights("merge-lora", "model", "adapter", "-o", "wrong")
+        assert "adapter was trained on default+first, but model has no record of first.\n" in refused.stderr
+        assert "  redraft weights merge-lora default+first adapter -o FOLDER\n" in refused.stderr
+        succeeds("merge-lora", "model", "first", "-o", "with-first", "-q")
+    base_of_same = "with-first" if "+" in trained_on else "model"
+    for base, merged in ((trained_on, "merged"), (base_of_same, "same")):
         succeeds("merge-lora", base, "adapter", "-o", merged, "-q", "--dtype", "fp16")
     merged, same = (load_file(models / name / "model.safetensors") for name in ("merged", "same"))
     assert all(torch.equal(merged[name], same[name]) for name in same)
@@ -211,6 +219,7 @@ def test_faults_end_with_status_1(models: Path) -> None:
     [
         (2, ("gguf", "model", "-o", "out", "--quant", "q4_k_m"), "--quant q4_k_m is not supported; "),
         (2, ("gguf", "none", "-o", "out"), "there is no none."),
+        (2, ("merge-lora", "model", "none", "-o", "out"), "there is no none."),
         (2, ("merge-lora", "mine", "adapter", "-o", "out"), "mine is not a checkpoint"),
         (2, ("merge-lora", "empty", "adapter", "-o", "out"), "empty has no weights"),
         (2, ("merge-lora", "model", "half", "-o", "out"), "half has no weights"),

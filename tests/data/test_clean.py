@@ -78,7 +78,9 @@ def test_rules_that_leave_nothing_say_so_and_a_wrong_name_is_an_error(source: Pa
     [
         (redraft.clean, {"like": "foo"}, "like is 'foo'", "one of: None, fastchat, selfee"),
         (redraft.clean, {"workers": 0}, "workers is 0", "above 0"),
-        (redraft.clean, {"wokers": 1}, "the name of an option is 'wokers'", "one of: dropped, workers"),
+        (redraft.clean, {"wokers": 1}, "there is no option 'wokers'", "Did you mean 'workers'?"),
+        (redraft.clean, {"language": "en"}, "there is no option 'language'", "Did you mean 'languages'?"),
+        (redraft.dedupe, {"bye": "query"}, "there is no option 'bye'", "Did you mean 'by'?"),
         (redraft.dedupe, {"by": "foo"}, "by is 'foo'", "one of: exact, query, rouge, minhash"),
         (redraft.dedupe, {"by": ["exact"]}, "by is a list", "one of: exact"),
         (redraft.dedupe, {"by": "rouge", "threshold": 70}, "threshold is 70", "from 0.1 to 1"),

@@ -139,6 +139,8 @@ class TestOrigin:
         assert (chain.id, chain.meta["origin"]) == ("a/1", origin)
         [chain], _ = read(path, Reader(licence="CC0"))
         assert chain.meta["origin"] == {**origin, "licence": "CC0"}
+        [chain], _ = read(path, Reader(source="alpaca"))
+        assert chain.meta["origin"] == {**origin, "dataset": "alpaca"}
 
     def test_an_unknown_source_is_refused_with_the_nearest(self) -> None:
         with pytest.raises(

@@ -110,11 +110,13 @@ async def test_a_chain_leaves_a_server_that_is_much_busier() -> None:
 
 
 async def test_a_server_that_fails_is_set_aside_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    with server(error_reply(503, "busy"), chat_reply("Hello.")) as bad, server() as good:
+    hello = chat_reply("Hello.")
+    with server(hello, hello, error_reply(503, "busy"), hello) as bad, server() as good:
         async with opened(bad, good) as engine:
-            assert (await said(engine, "first"), calls(bad, good)) == ("Hello.", [1, 1])
+            assert [await said(engine, str(number), "chain") for number in range(3)] == ["Hello."] * 3
+            assert calls(bad, good) == [3, 1]
             await asyncio.sleep(0.05)
-            assert (await said(engine, "again"), calls(bad, good)) == ("Hello.", [2, 1])
+            assert (await said(engine, "again"), calls(bad, good)) == ("Hello.", [4, 1])
         address = f"{bad.url}#m"
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert told[0].startswith(f"{address} is set aside: ")
@@ -215,7 +217,7 @@ async def test_a_server_that_is_down_at_the_start_joins_when_it_is_up() -> None:
 
 
 def test_when_none_is_up_at_the_start_that_is_an_error() -> None:
-    with pytest.raises(ServerError, match="no server answers at"):
+    with pytest.raises(ServerError, match=r"no server answers at .*; no server answers at"):
         asyncio.run(load_engine(f"{FlakyServer().model},{FlakyServer().model}"))
 
 

@@ -33,6 +33,7 @@ async def test_replies_are_used_in_order_and_from_the_first_again(tmp_path: Path
         ('{"a": 1}', "there is no option 'a'"),
         ('{"text": "One.", "delay": 1}', "there is no option 'delay'"),
         ("3", "a reply must be a string or an object, not 3"),
+        ("A reply.", "this is not JSON"),
         ('{"finish": "soon"}', "finish is 'soon'"),
     ],
 )
@@ -40,7 +41,7 @@ def test_what_is_no_reply_is_refused(tmp_path: Path, line: str, message: str) ->
     with pytest.raises(RecordError) as caught:
         script(tmp_path, f'"One."\n{line}\n')
     assert caught.value.message.startswith(f"{tmp_path}/script.jsonl:2: {message}")
-    assert caught.value.hint
+    assert str(caught.value.hint).partition("Write one ")[2].startswith("reply per line, as a JSON string")
 
 
 def test_a_reply_that_calls_a_tool_ends_the_chain(tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ def test_a_share_of_independent_trials_is_wilsons_and_one_of_clusters_is_wider()
     hits, trials = [1.0, 0, 1, 0, 0], [1.0, 1, 1, 0, 1]
     assert stats.proportions(hits, trials) == stats.proportion(2, 4)
     assert stats.proportions(hits, trials, list("abcde")) == stats.proportion(2, 4)
+    assert stats.proportions([2] * 30, [2] * 30) == stats.proportion(30, 30), "as of one trial each"
     assert math.isnan(stats.proportions([0], [0]).value)
     assert math.isnan(stats.proportions([], []).value)
     # Thirty items with four equal trials each are thirty observations and not 120.

@@ -22,7 +22,7 @@ def test_licences_are_put_together_by_name(one: str, other: str, ids: list[str])
     [
         (("MIT", "mit"), False, ""),
         (("unknown",), False, ""),
-        (("MIT", "unknown"), False, "licence is 'other'. Find out the unknown licence"),
+        (("MIT", "unknown"), False, "a source's licence is unknown: mit (data 0); unknown (data 1). So the"),
         (("MIT", "Apache-2.0"), True, "licences: apache-2.0 (data 1); mit (data 0). So"),
         (("CC BY-NC 4.0",), True, "the licence is cc-by-nc-4.0 (data 0). Commercial use is forbidden by "),
         (("MIT",) * 6, False, ""),

@@ -48,10 +48,10 @@ def test_tokens_that_are_being_written_and_the_items_under_way_are_shown() -> No
     progress.opening, progress.current = False, ["x/" + "1" * 40, "b"]
     progress.tokens = 10
     progress.write(40)
-    assert progress.line() == f"0 of 9 done · 10 tokens/s · 0:05 elapsed · item …{'1' * 23} +1"
+    assert progress.line() == f"0 of 9 done · 10 tokens/s · 0:05 elapsed · now item …{'1' * 23}"
     progress.write(-40)
     progress.current.pop()
-    assert progress.line() == f"0 of 9 done · 2 tokens/s · 0:05 elapsed · item …{'1' * 23}"
+    assert progress.line() == f"0 of 9 done · 2 tokens/s · 0:05 elapsed · now item …{'1' * 23}"
 
 
 def test_without_a_total_nothing_is_promised() -> None:
@@ -101,7 +101,7 @@ def test_a_terminal_has_a_bar_and_quiet_has_nothing() -> None:
         progress.done, progress.note, progress.current = 2, "1900 passed", ["2", "3"]
         progress.update()
     assert "2 of 2000 done" in screen.getvalue()
-    assert "item 2 +1" in screen.getvalue()
+    assert "now item 2" in screen.getvalue()
     assert "━" in screen.getvalue()
     with ItemProgress(2, quiet=True, console=terminal(silent)) as progress:
         progress.update(now=True)

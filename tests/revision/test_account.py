@@ -178,7 +178,7 @@ def test_what_is_left_is_never_more_than_the_budget(tokens: int, used: int, usd:
 @pytest.mark.parametrize("value", [0, "x", True, -1, float("nan"), float("inf"), 1.5, [1]])
 def test_a_budget_that_is_no_number_above_zero_is_refused(value: Any) -> None:
     for name in ("tokens", "seconds", "usd")[: 1 if value == 1.5 else 3]:
-        with pytest.raises(UsageError, match=f"the budget of {name} is"):
+        with pytest.raises(UsageError, match=f"budget.{name} is"):
             Budget(**{name: value})
 
 

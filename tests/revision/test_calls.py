@@ -74,16 +74,26 @@ def test_formats_are_checked(kind: str, good: str, bad: str | None) -> None:
     assert [each.passed for each in judged(made, [tool])] == [True, True, bad is None]
 
 
-def test_a_tool_that_does_not_exist_is_named_with_those_that_do() -> None:
-    for tools, there in (([PAY], "There are: pay."), ([{"type": "web_search"}], "Answer in words.")):
-        [found] = judged([call({}, "fly")], tools)
-        assert (found.passed, found.message) == (False, f"There is no tool 'fly'. {there}")
+@pytest.mark.parametrize(
+    ("made", "tool", "said"),
+    [
+        (call({**GOOD, "amount": "x"}), PAY, "Call it again with arguments that fit."),
+        (call(GOOD, "fly"), PAY, "This call was not run. There is no tool 'fly'. There are: pay."),
+        (call({}, "fly"), {"type": "web_search"}, "There is no tool 'fly'. Answer in words."),
+        (call(GOOD), PAY, "This call was not run. Call fly first, and pay when it has answered."),
+    ],
+)
+def test_other_arguments_are_asked_for_only_if_arguments_are_wrong(made: Any, tool: Any, said: str) -> None:
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[made]), "No.", "No."])
+    redraft.revise("Pay.", model=engine, tools=[tool], checks=["tool:pay after fly"], max_revisions=1)
+    assert engine.calls[-1][-1]["content"].endswith(said)
 
 
 @pytest.mark.parametrize("form", [{"type": "function", "parameters": {}}, {"input_schema": {}}])
 def test_a_tool_in_the_form_of_another_api_reaches_the_model_in_the_form_of_chats(form: Any) -> None:
     engine = Able([ScriptedReply(tool_calls=[call(GOOD)])])
-    redraft.revise("Pay.", model=engine, tools=[{"name": "pay", **form}])
+    chain = redraft.revise("Pay.", model=engine, tools=[{"name": "pay", **form}], checks=["words<=3"])
+    assert (chain.stop, chain.passed, chain.steps[0].verdict) == ("tool_calls", True, "accept")
     assert engine.asked[0].tools == ({"type": "function", "function": {"name": "pay", "parameters": {}}},)
 
 

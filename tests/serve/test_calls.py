@@ -128,3 +128,10 @@ def test_a_call_that_is_due_is_asked_for_again_and_a_right_one_has_no_flag() -> 
         assert "A tool call was due" in choice["message"]["reasoning_content"]
         assert "unmet" not in choice
     assert "A tool call was due" in last([""], {**more, "revision": {"max": 2}})["unmet"][0]
+
+
+def test_a_wrong_call_is_thought_once_with_its_fault() -> None:
+    choice = last([called('{"query": 2}'), "no", called('{"query": 2}'), called("{}")], {})
+    thought = choice["message"]["reasoning_content"]
+    assert thought.startswith('Feedback:\nsearch({"query": 2})\nThe JSON does not fit')
+    assert (choice["finish_reason"], thought.count("Feedback")) == ("tool_calls", 1)

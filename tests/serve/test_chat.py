@@ -74,10 +74,12 @@ def test_feedback_of_a_model_and_of_checks_is_reasoning() -> None:
 
 
 def test_a_persons_wish_is_no_thought_of_the_model() -> None:
-    revision = {"given": "Rain is wet.", "places": [["wet", "say how warm"]]}
-    with served({"plain": {"model": ScriptedEngine(["cold"])}}) as server:
-        message = server.post({"model": "plain", "revision": revision}).json()["choices"][0]["message"]
+    revision = {"given": "Rain is wet.", "places": [["wet", "say how warm"], ["Rain", "longer"]]}
+    with served({"plain": {"model": ScriptedEngine(["[2] cold", "Rain"])}}) as server:
+        choice = server.post({"model": "plain", "revision": revision}).json()["choices"][0]
+    message = choice["message"]
     assert (message["content"], "say how warm" in str(message)) == ("Rain is cold.", False)
+    assert choice["unmet"] == ["longer"]
 
 
 def test_drafts_that_were_not_chosen_are_reasoning() -> None:
@@ -98,6 +100,10 @@ def test_the_best_answer_is_sent_and_not_the_last() -> None:
     assert whole["choices"][0]["message"]["content"] == "a b c d e f"
     deltas = [json.loads(line)["choices"][0]["delta"] for line in events_of(stream)[:-1]]
     assert [delta["content"] for delta in deltas if "content" in delta] == ["a b c d e f"]
+    for more, answer in (({}, "One."), ({"prefer_last": True}, "Two.")):  # a tie
+        with served({"short": short(ScriptedEngine(["Dull. Revision is needed.", "Two."]))}) as server:
+            revision = {"given": "One.", "min": 1, "max": 1, **more}
+            assert content_of(server.post({"model": "short", "revision": revision})) == answer
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -37,7 +37,7 @@ class Held(ScriptedEngine):
         super().__init__(list(replies) or [LONG])
         self.first, self.free = first, free
         self.begun, self.ended = threading.Semaphore(0), threading.Semaphore(0)
-        self.go = threading.Event()
+        self.go, self.unsent = threading.Event(), tuple[Delta, ...]()
 
     async def chat(self, *asked: Any) -> AsyncGenerator[Delta, None]:  # type: ignore[override]
         self.begun.release()
@@ -48,6 +48,8 @@ class Held(ScriptedEngine):
                     await in_daemon_thread(self.go.wait)
                 held = True
                 yield delta
+        except asyncio.CancelledError:
+            raise asyncio.CancelledError(*self.unsent) from None
         finally:
             self.ended.release()
 
@@ -258,6 +260,17 @@ def test_a_drain_that_ends_before_the_first_token_sends_no_answer(
     assert [reply.status_code for reply in replies] == [503] * 3
     assert {reply.headers["Retry-After"] for reply in replies} == {"5"}
     assert {reply.json()["error"]["code"] for reply in replies} == {"draining"}
+
+
+def test_a_drain_sends_the_text_that_steering_held_back(pool: ThreadPoolExecutor) -> None:
+    engine = Held(first=False)
+    engine.unsent = (Delta("Rain is", completion_tokens=2),)
+    with served({"plain": plain(engine)}, drain=0.01) as server:
+        waiting = pool.submit(server.post)
+        assert engine.begun.acquire(timeout=WAIT)
+        server.drain()
+        choice = waiting.result(WAIT).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Rain is", "length")
 
 
 def test_a_drain_keeps_the_answers_that_are_done(pool: ThreadPoolExecutor) -> None:

@@ -57,7 +57,7 @@ def test_a_revising_model_shows_the_text_again_and_goes_on(caplog: pytest.LogCap
     assert thought.count(f"Draft:\n{LONG}") == 1
     revised = f"Revision 1:\nRain is{AGAIN}\n\nRevision 1:\nRain{AGAIN}\n\nRevision 1:\n{SHORT}"
     assert thought.endswith(f"\n\n{revised}")
-    told = "a reply broke off (EngineError), but the chain continues"
+    told = "a reply broke off, but the chain continues: the process died"
     assert [record.getMessage() for record in caplog.records] == [told] * 2
 
 
@@ -73,13 +73,14 @@ def test_a_whole_reply_shows_only_what_counts() -> None:
     assert whole["usage"]["completion_tokens"] == len("Rain, " + LONG + "Rain is" + SHORT)
 
 
-def test_a_plain_answer_that_was_streamed_cannot_be_taken_back() -> None:
+def test_a_plain_answer_that_was_streamed_cannot_be_taken_back(caplog: pytest.LogCaptureFixture) -> None:
     with served({"plain": plain(ScriptedEngine([broken("Rain"), LONG]))}) as server:
         text, error = (json.loads(each) for each in events_of(server.post({"stream": True}).text))
         assert server.post().json()["choices"][0]["message"]["content"] == LONG
         with server.client() as client, pytest.raises(openai.APIError, match="the process died"):
             list(client.chat.completions.create(model="plain", messages=ASK, stream=True))
     assert text["choices"][0]["delta"]["content"] == "Rain"
+    assert "continues" not in caplog.text.partition("a model failed")[0]
     assert error["error"]["code"] == "engine_error"
 
 
@@ -99,28 +100,21 @@ def test_an_engine_that_never_recovers_is_an_error() -> None:
     assert (reply.status_code, reply.json()["error"]["code"]) == (502, "engine_error")
 
 
-def test_what_an_engine_says_of_itself_is_told() -> None:
-    engine, other = Watched([LONG], name="one"), ScriptedEngine([LONG])
-    with served({"one": plain(engine), "other": plain(other)}) as server:
+def test_what_engines_say_of_themselves_is_told_and_each_counts_once() -> None:
+    one, two = Watched([LONG]), Watched([LONG])
+    with served({"plain": plain(one), "short": short(one), "other": plain(two)}) as server:
 
         def ready() -> tuple[int, Any]:
             reply = httpx.get(f"{server.root}/ready")
             return reply.status_code, reply.json()
 
         assert ready() == (200, {"status": "ready"})
-        engine.health = Health(restarts=3, trouble="/secret/path.gguf was killed", down=True)
+        one.health, two.health = Health(restarts=3, trouble="it was killed"), Health(restarts=1)
+        assert ready() == (200, {"status": "degraded"})
+        assert is_true(lambda: one.calls)  # to see whether it works again
+        one.health = Health(restarts=3, trouble="it was killed", down=True)
         assert ready() == (200, {"status": "degraded"})  # the other model answers
         found = figures(server)
-    assert found["redraft_engine_restarts_total", "one"] == 3
-    assert found["redraft_engine_trouble", "one"] == 1
-
-
-def test_engines_of_one_name_are_added_up_and_each_counts_once() -> None:
-    one, two = Watched([LONG]), Watched([LONG])
-    one.health, two.health = Health(restarts=3, trouble="it was killed"), Health(restarts=1)
-    with served({"plain": plain(one), "short": short(one), "other": plain(two)}) as server:
-        ready, found = httpx.get(f"{server.root}/ready").json(), figures(server)
-    assert ready == {"status": "degraded"}
     assert found["redraft_engine_restarts_total", "scripted"] == 4
     assert found["redraft_engine_trouble", "scripted"] == 1
 
@@ -132,7 +126,7 @@ def test_the_only_server_of_a_model_that_stops_is_reported_until_it_answers_agai
             assert server.post().status_code == 200
             flaky.kill()
             replies = [server.post({"logprobs": True}), server.post(), httpx.get(f"{server.root}/ready")]
-            assert "'m'" not in replies[1].text  # the client knows it as `plain`
+            assert "the model 'plain' does not answer now." in replies[1].text  # not its own name, m
             assert is_true(lambda: not engine.health.resting)
             replies.append(httpx.get(f"{server.root}/ready"))
             assert figures(server)["redraft_engine_trouble", "m"] == 1

@@ -68,9 +68,12 @@ def test_lines_of_json() -> None:
         headers = {"x-request-id": "mine"}
         server.post({"model": "short", "messages": [{"role": "user", "content": "a\nb"}]}, headers=headers)
         server.post({"temperature": -1}, headers=headers)
+        assert "Did you mean 'plain'?" in server.post({"model": "plain-revise"}, headers=headers).text
     lines = list(map(json.loads, text.getvalue().splitlines()))
     own = (line for line in lines if line.get("id") == "mine")  # another server may still end
-    answered, refused = sorted(own, key=lambda line: line["status"])  # each is logged behind its reply
+    answered, refused, unknown = sorted(
+        own, key=lambda line: line["status"]
+    )  # each is logged behind its reply
     assert answered.pop("seconds") > 0
     assert answered.pop("time").endswith("+00:00")
     assert answered == {
@@ -85,9 +88,10 @@ def test_lines_of_json() -> None:
         "prompt_tokens": answered["prompt_tokens"],
         "completion_tokens": len("A SECRET answer."),
     }
+    assert (unknown["error"], unknown["model"]) == ("model_not_found", "plain-revise")
     assert (refused["status"], refused["error"]) == (400, "invalid_value")
     assert (refused["model"], refused["param"]) == ("plain", "temperature")
-    assert "stopping within 30 s (requests: 0)" in lines[-1]["message"]
+    assert lines[-1]["message"] == "stopping"
     assert "SECRET" not in text.getvalue()
 
 

@@ -118,11 +118,9 @@ BODIES: list[tuple[str, dict[str, Any], str | None]] = [
     (CHAT, {**schema_of({"type": "object", "required": ["a", "b"]}), "max_tokens": 5}, None),
     (CHAT, schema_of({"$ref": "http://169.254.169.254/x"}), PLACE),
     *((CHAT, {"revision": {"max": most}}, "revision.max") for most in (-1, 17)),
-    *(
-        (CHAT, {"revision": {"budget": budget}}, "revision.budget")
-        for budget in ({"tokens": 0}, {"minutes": 3})
-    ),
+    (CHAT, {"revision": {"budget": {"minutes": 3}}}, "revision.budget"),
     (CHAT, {"revision": {"budget": {"usd": 1}}}, "revision.budget.usd"),
+    (CHAT, {"revision": {"budget": {"tokens": 0}}}, "revision.budget.tokens"),
     *(
         (CHAT, {"revision": {"checks": checks}}, "revision.checks")
         for checks in (
@@ -174,6 +172,13 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"temperature": True}, "temperature is true. It should be a number from 0 to 2."),
     (CHAT, {"tools": [TOOL], "tool_choice": {}}, "tool_choice is an empty object. It should be"),
     (CHAT, {"response_format": {"type": None}}, "response_format.type is null. It should be"),
+    (
+        CHAT,
+        {"response_format": {"type": "json_schema", "schema": {}}},
+        f"{PLACE} is missing. It should be an",
+    ),
+    (CHAT, {"messages": [{"content": "Hi."}]}, "the prompt is not a conversation: message 1 has no role. Ro"),
+    (CHAT, {"revision": {"budget": {"seconds": 0}}}, "revision.budget.seconds is 0, which cannot be a limit"),
     (CHAT, schema_of(True), f"{PLACE} is true. It should be an object"),
     (CHAT, {"revision": {"budget": 5}}, "revision.budget is 5. It should be a budget in tokens, seconds or"),
     (CHAT, {"revision": {"drafts": 2}}, "nothing can choose among 2 drafts. Add a check, such as words<=50,"),

@@ -53,7 +53,7 @@ def test_a_patch_is_streamed_with_its_place() -> None:
     with served({"short": {"model": engine, "checks": ["lacks:wet"], "max_revisions": 1}}) as server:
         found = [each for each in steps(server) if each["type"] == "patch"]
     assert found[0] == {"type": "patch", "index": 1, "text": "", "place": [0, 10]}
-    assert "".join(each["text"] for each in found) == "[1] It is cold."
+    assert "".join(each["text"] for each in found) == "It is cold."
 
 
 def test_a_text_that_broke_off_is_said_to_come_again() -> None:

@@ -9,9 +9,11 @@ import httpx
 import pytest
 
 from redraft.engines.scripted import ScriptedEngine
+from redraft.serve.log import LineFormatter
 from tests.cli.test_serve import refused
 from tests.serve.running import LONG, SHORT, served, short
 from tests.serve.test_chat import TOOL
+from tests.serve.test_log import logged
 
 INSTEAD = "That is not for you."
 
@@ -70,8 +72,10 @@ def test_thoughts_alone_are_withheld() -> None:
 
 
 def test_a_text_that_is_cut_before_it_fails_is_withheld() -> None:
-    with served({"short": short(ScriptedEngine([LONG]), max_revisions=0)}, withheld=INSTEAD) as server:
+    models = {"short": short(ScriptedEngine([LONG]), max_revisions=0)}
+    with logged(LineFormatter()) as log, served(models, withheld=INSTEAD) as server:
         [choice] = server.post({"model": "short", "max_tokens": 7}).json()["choices"]
+    assert " finish=content_filter " in log.getvalue()
     assert (choice["message"]["content"], choice["finish_reason"]) == (INSTEAD, "content_filter")
 
 

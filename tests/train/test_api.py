@@ -78,7 +78,7 @@ def test_a_run_is_not_resumed_on_another_base(settings: dict[str, Any]) -> None:
     weights = next(Path("base").glob("*.safetensors"))
     tensors = {name: tensor + 1e-3 for name, tensor in load_file(weights).items()}
     save_file(tensors, weights, metadata={"format": "pt"})
-    settings["max_steps"], said = 5, "steps was 4 and is 5; the content of model_name_or_path changed."
+    settings["max_steps"], said = 5, "max_steps was 4 and is 5; the content of model_name_or_path changed."
     with pytest.raises(OutputError, match=f"differently: {said}") as caught:
         redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings)
     assert "--lora_from out trains that" in str(caught.value.hint)
@@ -106,7 +106,7 @@ def test_each_trainer_is_a_function(settings: dict[str, Any], train: Any, more: 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"learning_rat": 1}, "there is no setting --learning_rat."),
+        ({"learning_rat": 1}, "there is no setting 'learning_rat'."),
         ({"data_path": ()}, "there is no data to train on."),
         ({"estimate": True}, "preview and estimate work only on the command line."),
     ],

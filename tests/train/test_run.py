@@ -55,7 +55,7 @@ def test_a_model_comes_out_that_transformers_loads(model: str, here: Path) -> No
 def test_an_adapter_comes_out_that_names_its_base(model: str, here: Path) -> None:
     said: list[str] = []
     made = ready(model, "--model_name_or_path", "default", said=said)
-    assert "an adapter is trained: no GPU is used (--lora True or False to choose)." in said
+    assert "training an adapter, because no GPU is used (--lora False trains all weights)." in said
     made.train()
     config = json.loads(Path("out/adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["redraft_format"]) == ("default", "selfee-1")
@@ -97,6 +97,14 @@ def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
         assert sum("24 without feedback (for a model" in line for line in lines) == told
 
 
+def test_data_that_packed_is_smaller_than_a_step_is_not_packed(model: str, here: Path) -> None:
+    said: list[str] = []
+    usual = USUAL.replace("128", "512 --gradient_accumulation_steps 6")
+    made = ready(model, "--lora", "False", said=said, usual=usual)
+    assert (len(made.data.rows), made.config["packing"]) == (24, False)
+    assert any("fewer rows than a step, 24." in line for line in said)
+
+
 def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> None:
     first = ready(model, "--lora", "False").config
     assert json.loads(json.dumps(first))["rows_a_step"] == 4
@@ -127,6 +135,9 @@ def test_an_evaluation_needs_data(model: str, here: Path) -> None:
     with pytest.raises(UsageError, match="--eval_strategy steps needs data") as error:
         ready(model, "--eval_strategy", "steps")
     assert error.value.hint == "--eval_data_path FILE, or --eval_strategy no"
+    said: list[str] = []
+    assert ready(model, "--eval_data_path", "chains.jsonl", said=said).loop.eval_data is None
+    assert any(line.startswith("--eval_data_path is not used. To evaluate, add --eval_st") for line in said)
 
 
 def test_an_evaluation_takes_batches_of_its_own_size(model: str, here: Path) -> None:

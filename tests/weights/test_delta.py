@@ -117,7 +117,7 @@ def test_licences_of_base_and_delta_go_into_what_they_make(
     for name, front in (("base", base), ("delta", delta)):
         (tmp_path / name / "README.md").write_text(f"---\n{front}\n---\n")
     lines: list[str] = []
-    run = Run(tell=lines.append, caution=lines.append)
+    run = Run(tell=lines.append)
     apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", run)
     assert f"license: {licence}\n" in (tmp_path / "again" / "README.md").read_text()
     assert bool(said) is any("licence" in line for line in lines)

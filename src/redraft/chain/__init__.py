@@ -72,7 +72,7 @@ class Usage(_Record):
     Attributes:
         cached_tokens: Prompt tokens that were read from a cache.
         seconds: The wall-clock time. A step from a cache has the time of the original call.
-        estimated: Some tokens are estimated from the texts, because a server reported no usage.
+        estimated: Some tokens are estimated, because a server reported no usage or a text was stopped early.
     """
 
     prompt_tokens: int = 0
@@ -362,8 +362,8 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def passed(self) -> bool | None:
-        """Whether the best answer passed every check, or None without checks."""
-        return None if self.best is None else self.steps[self.best].passed
+        """Whether the best answer passed every check, or None without checks. False if `unchanged`."""
+        return None if self.best is None else not self.unchanged and self.steps[self.best].passed
 
     @property
     def revisions(self) -> int:
@@ -378,7 +378,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def unchanged(self) -> list[dict[str, Any]]:
-        """The requested changes that were not made, each with `place`, `passage` and `why`."""
+        """The requested changes that were not made, each with `place`, `passage`, `wish` and `why`."""
         found = self.meta.get(UNCHANGED)
         return found if isinstance(found, list) else []
 
@@ -457,13 +457,13 @@ def has_answer(steps: Sequence[Step]) -> bool:
     return any(step.tool_calls or not is_blank(step.answer) for step in steps)
 
 
-def best_step(steps: Sequence[Step]) -> int | None:
+def best_step(steps: Sequence[Step], *, prefer_last: bool = False) -> int | None:
     """Return the index of the best answer, or None if no step has an answer (`has_answer`).
 
     Checked answers are ranked by these criteria, in turn: all checks passed, no loop at the end, not `lost`,
-    complete, higher score, earlier. Without checks, the last complete answer is best. An answer without a
-    verdict counts as incomplete if a fresh draft follows. Echoes rank last. Answers up to a person's last
-    request for changes rank just above echoes.
+    complete, higher score, last (with `prefer_last`), earlier. Without checks, the last complete answer is
+    best. An answer without a verdict counts as incomplete if a fresh draft follows. Echoes rank last. Answers
+    up to a person's last request for changes rank just above echoes.
     """
     if not has_answer(steps):
         return None
@@ -480,7 +480,8 @@ def best_step(steps: Sequence[Step]) -> int | None:
             return (real, after, False, False, True, step.complete and not unjudged, 0.0, index)
         score = -1.0 if step.score is None else step.score
         ends, lost = loop(step.answer) is None, step.finish == "lost"
-        return (real, after, bool(step.passed), ends, not lost, step.complete, score, -index)
+        place = 1 if prefer_last and index == len(steps) - 1 else -index
+        return (real, after, bool(step.passed), ends, not lost, step.complete, score, place)
 
     return max(range(len(steps)), key=rank)
 

@@ -163,6 +163,8 @@ def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> l
         steps = (*steps[:-1], last.model_copy(update={"feedback": None}))
     elif not ended and not (steps := steps[:-1]):
         raise RecordError(_CUT)
+    if learnt[len(steps) - 1] and not has_answer(steps[-1:]):
+        raise RecordError(_NONE)
     if plain and len(steps) == 1 and not _feedback(steps[0]):  # a lone answer needs no escapes
         spans = [Span(steps[0].written, learnt[0], answer=True)]
     else:

@@ -144,7 +144,8 @@ def _count(written: Written) -> Check:
     if not (found := _COUNT.match(written.rest)):
         raise written.error(f"{written.found}, but needs a comparison with a whole number")
     if found.end() < len(written.rest):
-        raise written.error(f"{written.kind}{found[0]} is followed by {written.rest[found.end() :][:30]!r}")
+        meant = replace(written, form=f"{written.kind}{found[0]}")
+        raise meant.error(f"{meant.form} is followed by {written.rest[found.end() :][:30]!r}")
     op, number, upper = found["op"], int(found["low"]), found["high"]
     if upper is not None and op not in {"=", "=="}:
         raise written.error(f"a range needs =, not {op}")

@@ -106,7 +106,7 @@ class _Parser:
             usable = check_kinds(self.writer)
             meant = next(iter(checks_in(text)), "")  # in plain words: under 50 words
             guess = f"Did you mean {meant!r}?" if meant else nearest(name.lower(), usable)
-            hint = SEE if meant else f"Checks: {', '.join(usable)} (docs/checks.md)"
+            hint = SEE if guess else f"Checks: {', '.join(usable)} (docs/checks.md)"
             raise CheckSyntaxError(f"no check is called {name!r}. {guess}".rstrip(), hint=hint)
         if self.writer == "data":
             known[name].load(CheckKind)  # a broken user plugin raises here

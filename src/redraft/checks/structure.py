@@ -165,7 +165,7 @@ class JsonSchema:
         nearer = [best_match([fault]) or fault for fault in found]
         lines = [f"{fault.json_path}: {_said(fault)}" for fault in nearer]
         count = min(len(found), MAX_COUNTED)
-        shown = "; ".join(sorted(lines)[:MAX_ERRORS])
+        shown = "; ".join(line.removeprefix("$: ") for line in sorted(lines)[:MAX_ERRORS])
         more = f"; and {'more than ' * (len(found) > count)}{count - MAX_ERRORS} more" * (count > MAX_ERRORS)
         places = [place for fault in nearer for place in _places(fault)] if len(found) == count else []
         message = f"The JSON does not fit the schema: {shown}{more}."

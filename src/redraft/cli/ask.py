@@ -148,14 +148,13 @@ def say_unchanged(chain: Chain, where: str) -> int:
     failed = [each for each in chain.steps[-1].checks if not each.passed]
     placeless = [each.name for each in failed if not each.places]
     why = "; ".join({each["why"]: 1 for each in chain.unchanged})
-    hint = f"Say what the new text is, or name the passage: {where}."
+    hint = f'To change words, quote them: change "banners" to "flags". Or name the passage: {where}.'
     if chain.stop == "context":
         why, hint = "the context is full", "Give less text, or a longer context: --ctx N"
     elif not where:
         hint = "To give the new text itself, put it in quotation marks, as in “59 EUR”."
     elif not why and chain.revisions:
         why = f"the model's new text still fails {', '.join(each.name for each in failed)}"
-        hint = "Say what the new text is."
     elif not why and placeless:
         why = f"no passage to change was found for {', '.join(placeless)}"
     tell(f"nothing was changed{f': {why}' * bool(why)}.", hint)

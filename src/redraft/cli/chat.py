@@ -142,7 +142,8 @@ class Chat:
         with only_ours():
             chain = self.runner.run(finished(events))
         self._keep(chain)
-        status = say_faults(chain, self.session.options.checks)
+        same = "places" in more and chain.answer == more["resume"].answer  # `_obey` says why
+        status = say_faults(chain, self.session.options.checks, shown=same)
         self.status = self.status or status
 
     def _keep(self, chain: Chain) -> None:

@@ -114,8 +114,8 @@ app = typer.Typer(
     name="redraft",
     cls=_App,
     help="Answers that pass your checks, from the model that you run.",
-    epilog="Exit status: 0 done, 1 checks not passed, 2 wrong usage or file, 3 engine failed, "
-    "4 limit of a run reached, 130 interrupted, 141 output no longer read.",
+    epilog="Exit status: 0 done, 1 checks not passed, 2 wrong usage or file, 3 engine failed or model cannot "
+    "be loaded, 4 limit of a run reached, 130 interrupted, 141 output no longer read.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

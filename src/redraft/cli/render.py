@@ -6,8 +6,7 @@ colours, a diff is written with `[-gone-]` and `{+new+}`. Faults that checks fou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -21,7 +20,7 @@ from redraft.checks.base import MOST_PLACES
 from redraft.checks.json_reading import characters_of
 from redraft.jobs.counting import counted, printable
 from redraft.revision.state import ANSWERED
-from redraft.revision.words import STOPS, VERDICTS, changes, name_of, usage_line, verdict_of, why_cut
+from redraft.revision.words import STOPS, VERDICTS, changes, name_of, usage_line, verdict_of, why_cut, written
 
 Spans = Sequence[tuple[int, int]]
 LONGEST = 100_000  # the most characters to show of one text. Laying out 200 MB took minutes.
@@ -58,13 +57,6 @@ def faults_in(step: Step) -> list[tuple[int, int]]:
     places = [place for result in failed for place in result.places if len(answer) <= LONGEST][:MOST_PLACES]
     spans = filter(None, (characters_of(answer, place) for place in places))
     return [(len(printable(answer[:begin])), len(printable(answer[:end]))) for begin, end in spans]
-
-
-def written(answer: str, calls: Iterable[Mapping[str, Any]]) -> str:
-    """Return an answer and its tool calls, one per line, such as `pay({"amount": 45})`."""
-    made = (call.get("function") for call in calls)
-    named = (f"{each.get('name')}({each.get('arguments')})" for each in made if isinstance(each, Mapping))
-    return "\n".join(filter(None, [answer, *named]))
 
 
 def shown(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from redraft.cli.cluster import NodeFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.shell import flag, setting, switch, tell
-from redraft.errors import UsageError
+from redraft.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
@@ -108,7 +108,8 @@ def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, A
 
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict) or not document:
-        raise UsageError(f"{path} has no models.", hint=_A_MODEL)
+        fault = f"is {shown(document)}, but should map names to settings" if document else "has no models"
+        raise UsageError(f"{path} {fault}.", hint=_A_MODEL)
     entries, passes, replies = list[Any](), {}, {}
     for name, keys in document.items():
         if not isinstance(name, str) or not isinstance(keys, dict):

@@ -98,6 +98,8 @@ def _in_our_words() -> Iterator[None]:
             hint = f"Write: --model {found[1]}"
         if said.startswith("Missing argument") and error.ctx:
             hint = error.ctx.get_usage().removeprefix("Usage: ")
+        if said.startswith("No such command 'dpo'"):
+            said, hint = "No such command 'dpo'.", "TRL trains with DPO on redraft's pairs: see docs/rlhf.md."
         tell(said[:1].lower() + said[1:], hint)
         raise typer.Exit(error.exit_code) from error
 

@@ -32,7 +32,7 @@ def show(
     chains (FILE.errors.jsonl) and unfinished chains (FILE.unfinished.jsonl) are shown, too. In a pipe,
     the output is plain text. Texts are cut after 100,000 characters; --json prints whole texts.
 
-    With --html, writes one self-contained page: each chain as a timeline, with filters and search.
+    With --html (extra 'eval'), writes one self-contained page: a timeline of each chain, filters, search.
     """
     from rich.console import Console
 

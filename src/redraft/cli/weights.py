@@ -58,11 +58,12 @@ class Job:
 
         remark: Callable[[str], None] = (lambda _: None) if self.quiet else tell
         with progress_over(source, self.quiet) as progress:
-            yield Run(self.force, self.allow_pickle, command_line(), progress, remark, warn, caution=tell)
+            yield Run(self.force, self.allow_pickle, command_line(), progress, remark, warn)
         if model and not self.quiet:
             what, size = "an adapter" if ref else "a model", size_in_words(_weight_bytes(model))
             tried = f"Try it: redraft ask … --model {shlex.quote(ref or str(model))}"
-            tell(f"{model} contains {what} of {size}. {tried}")
+            note = " (BASE.gguf is the base as a GGUF file)" * ("BASE.gguf+" in tried)
+            tell(f"{model} contains {what} of {size}. {tried}{note}")
         if warnings:
             raise typer.Exit(1)
 
@@ -111,15 +112,16 @@ def apply(
 
 
 def merge_lora(base: Base, adapter: Adapter, out: Out, dtype: Dtype = None, *, job: Job) -> None:
-    """Merge a peft LoRA adapter into its base. `default` and GGUF files are dequantised first."""
+    """Merge a peft LoRA adapter into its base. `default` and GGUF files are dequantised first.
+
+    BASE+FIRST merges the adapter FIRST before ADAPTER.
+    """
     from redraft.engines.hf.folders import folder_for
-    from redraft.engines.load import DEFAULTS
     from redraft.weights.header import FLAGS
     from redraft.weights.lora.merge import merge_lora as make
 
-    if base in DEFAULTS or base.lower().endswith(".gguf"):
-        base = folder_for(base, command=command_line())
-    model, change = model_of(base, job.allow_pickle), model_of(adapter, job.allow_pickle)
+    folder = folder_for(base, command=command_line())
+    model, change = model_of(folder, job.allow_pickle), model_of(adapter, job.allow_pickle)
     with job.run(model, out) as run:
         make(model, change, out, run, dtype=FLAGS.get(dtype or ""))
 

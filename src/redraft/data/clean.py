@@ -48,7 +48,7 @@ def clean(
         RecordError: No record can be read or, with `strict`, a record cannot be read.
         OutputError: `out` exists and `force` is not set, or `out` cannot be written.
     """
-    plan, run = _plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options)
+    plan, run = _plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options, clean)
     config: dict[str, Any] = {
         "rules": [name for name in NAMES if name in plan.rules],
         "languages": sorted(plan.settings.languages),
@@ -83,7 +83,7 @@ def _plan_of(
     if like and rules is not None:
         hint = "Give only one. To leave out some rules of --like: --skip"
         raise UsageError("--like and --rules both choose the rules.", hint=hint)
-    one_of("like", [like], [None, *PRESETS])
+    one_of("like", like, [None, *PRESETS])
     usual = PRESETS[like] if like else USUAL
     codes = _known(languages, LANGUAGES, "--languages", BY_NAME) or usual.settings.languages
     lists = sorted(_known(blocked, LISTS, "--blocked"))

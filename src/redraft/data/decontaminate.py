@@ -52,7 +52,7 @@ def decontaminate(
 
     A match needs `ngram` consecutive words. The file of dropped records lists each record's matches.
     """
-    others, run = paths_beside(source, against), DataRun.of(out, options)
+    others, run = paths_beside(source, against), DataRun.of(out, options, decontaminate)
     items, seen = Items(ngram), Counter[int]()
     for path in others:
         items.add(path)

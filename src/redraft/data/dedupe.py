@@ -80,8 +80,8 @@ def dedupe(
         RecordError: No record can be read or, with `strict`, a record cannot be read.
         OutputError: `out` exists and `force` is not set, or `out` cannot be written.
     """
-    others, run = paths_beside(source, against), DataRun.of(out, options)
-    one_of("by", [by], [*_WAYS])
+    others, run = paths_beside(source, against), DataRun.of(out, options, dedupe)
+    one_of("by", by, [*_WAYS])
     if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
         raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
     if threshold is not None and by in ("exact", "query"):
@@ -137,7 +137,10 @@ def examine(chain: Chain, where: str, like: Likeness) -> Entry:
 
 
 def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
-    """Return a chain's sort key: answered before unanswered, long before short, then by hash, then by id."""
+    """Return a chain's sort key: answered before unanswered, long before short, then by hash, then by id.
+
+    Repeated spaces do not count as length, but line breaks do: code needs them. Then fewer spaces rank first.
+    """
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
         begin, _, rest = line.rpartition(f'"origin":{to_json(origin, inf_nan_mode="null").decode()}')
@@ -145,7 +148,9 @@ def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
     content = digest(line.replace(f'"id":{to_json(chain.id).decode()}', '"id":""', 1))
     # The parts of an origin that do not depend on the record's location.
     source = {name: origin.get(name) for name in ("dataset", "licence")} if isinstance(origin, dict) else None
-    best = struct.pack(">?Q", not (chain.steps or gold_answers(chain)), 2**64 - 1 - sum(map(len, texts)))
+    length = sum(len(" ".join(text.split())) + text.strip().count("\n") for text in texts)
+    unanswered = not (chain.steps or gold_answers(chain))
+    best = struct.pack(">?II", unanswered, 2**32 - 1 - length, sum(map(len, texts)))
     marks = [digest(_sorted(each or None)) for each in (source, origin)]
     return best + content[:8] + marks[0][:8] + chain.id.encode() + b"\0" + marks[1][:8]
 

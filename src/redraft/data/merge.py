@@ -216,7 +216,7 @@ def merge(
     The default is the recipe's folder or, for a shipped recipe, the current folder.
     """
     path, shipped = recipe_path(recipe)
-    run, plan = DataRun.of(out, options), read_recipe(path)
+    run, plan = DataRun.of(out, options, merge), read_recipe(path)
     plan = plan if seed is None else plan.model_copy(update={"seed": seed})
     parts, files = parts_folder(path, folder, shipped=shipped), part_files(recipe, folder)
     taken: list[Taken] = []

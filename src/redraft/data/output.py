@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 
 from redraft.chain import Chain
 from redraft.chain.read.files import NOT_JSON, STDIO, decode, open_output, to_line
 from redraft.chain.read.records import Damage, RawRecord, raw_records
-from redraft.errors import OutputError, RecordError, UsageError, path_of, shown
+from redraft.errors import OutputError, RecordError, UsageError, nearest, path_of, shown
 from redraft.jobs.counting import tell
 from redraft.jobs.files import not_an_input
 from redraft.jobs.licences import UNKNOWN
@@ -162,10 +163,14 @@ class DataRun:
     store: Store | None = None  # the store that the output goes to; `out` is then a local copy
 
     @classmethod
-    def of(cls, out: str | Path, options: DataOptions) -> Self:
-        """Check the options, and return the run."""
+    def of(cls, out: str | Path, options: DataOptions, verb: Callable[..., Any]) -> Self:
+        """Check the options of a function, and return the run."""
         given: dict[str, Any] = {**options}
-        one_of("the name of an option", [*given], [*DataOptions.__annotations__])
+        of = signature(verb).parameters.values()
+        known = [*(each.name for each in of if each.kind == each.KEYWORD_ONLY), *DataOptions.__annotations__]
+        for name in sorted(given.keys() - known):
+            hint = nearest(name, known) or f"Options: {', '.join(known)}"
+            raise UsageError(f"there is no option {name!r:.80}.", hint=hint)
         out, side = path_of(out), given.pop("dropped", None)
         side = None if side is None else Path(side)
         if (url := url_of(out)) is not None:
@@ -206,12 +211,11 @@ class DataRun:
             tell(text, hint)
 
 
-def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None:
+def one_of(name: str, value: object, known: Sequence[object]) -> None:
     """Raise a UsageError if a value is not in `known`."""
-    for value in values:
-        if value not in known:
-            allowed = ", ".join("None" if each is None else str(each) for each in known)
-            raise UsageError(f"{name} is {shown(value)}.", hint=f"It should be one of: {allowed}.")
+    if value not in known:
+        allowed = ", ".join("None" if each is None else str(each) for each in known)
+        raise UsageError(f"{name} is {shown(value)}.", hint=f"It should be one of: {allowed}.")
 
 
 def paths_beside(source: str | Path, paths: str | Path | Iterable[str | Path]) -> list[Path]:

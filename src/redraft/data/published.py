@@ -171,13 +171,15 @@ class Reader:
         # With a field map, the names of fields do not reveal the source.
         tells = not self.fields and isinstance(record, dict)
         source = named or next((each for each in SOURCES.values() if tells and each.has_made(record)), None)
-        licences = (self.licence, named and named.licence, item.file.licence, source and source.licence)
+        # A recorded licence stays: the named source supplies only a missing one.
+        licences = (self.licence, item.file.licence, source and source.licence)
         dataset = source.name if source else item.file.dataset
-        licence = next(filter(None, licences), UNKNOWN)
+        licence = next((each for each in licences if each and each != UNKNOWN), UNKNOWN)
         made = {"dataset": dataset, "licence": licence, "file": item.file.name, "record": item.number}
         if not isinstance(before, dict):
             return made
-        overruled = {"dataset": self.source is not None, "licence": self.source or self.licence}
+        unknown = self.source and licence_in(before) == UNKNOWN
+        overruled = {"dataset": self.source is not None, "licence": self.licence or unknown}
         return {**made, **before, **{name: made[name] for name, wanted in overruled.items() if wanted}}
 
 
@@ -197,7 +199,7 @@ class Imported(NamedTuple):
     licence: str
     json: bytes
     unanswered: str = ""  # the record's location if it has no answer, not even a gold one
-    unused: tuple[str, ...] = ()  # of an unanswered record: unused fields that may contain the answer
+    unused: tuple[str, ...] = ()  # unused fields; of an answered record, only mapped ones
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
@@ -252,7 +254,7 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
     found: list[Imported | Drop] = []
     for chain in chains:
         if asks(chain.prompt):
-            found.append(_line(chain, item.where))
+            found.append(_line(chain, item.where, reader.fields.fields if reader.fields else {}))
         elif is_answered(chain):
             reason = "the record answers a question that it does not contain."
             found.append(Drop(_NO_QUESTION, reason, item.where, chain.id, line))
@@ -261,11 +263,12 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
     return found
 
 
-def _line(chain: Chain, where: str) -> Imported:
+def _line(chain: Chain, where: str, mapped: Mapping[str, str]) -> Imported:
     unanswered = "" if is_answered(chain) else where
-    source = meta_of(chain, "source") if unanswered else {}
+    source = meta_of(chain, "source") if unanswered or mapped else {}
     held = (name for name, value in source.items() if value and isinstance(value, str | list | dict))
     unused = tuple(name[:60] for name in held if name not in (*ID_FIELDS, "checks"))
+    unused = unused if unanswered else tuple(name for name in unused if name in mapped)
     licence, line = licence_in(chain.meta["origin"]), chain.to_json().encode()
     return Imported(chain.id, licence, line, unanswered, unused)
 
@@ -288,7 +291,7 @@ def import_files(
     `name` is the source, if fields do not reveal the source. `fields` are maps such as
     `instruction=question`. `which` selects the paths to read from an OASST1 tree.
     """
-    given, run = [*map(here, paths)], DataRun.of(out, options)
+    given, run = [*map(here, paths)], DataRun.of(out, options, import_files)
     places = [place for place in given if not place.name.endswith(".run.json")] or given
     if skipped := len(given) - len(places):
         run.tell(f"skipped {counted(skipped, 'run record')} (*.run.json)")
@@ -345,11 +348,13 @@ class _Counts:
     # Records without an answer, by the fields that were not used.
     unanswered: Counter[tuple[str, ...]] = field(default_factory=Counter)
     places: list[str] = field(default_factory=list)  # locations of the first of these records
+    unused: dict[str, None] = field(default_factory=dict)  # mapped fields that other records do not use
 
     def noted(self, results: Iterable[Imported | Drop]) -> Iterator[Imported | Drop]:
         for each in results:
             if not isinstance(each, Drop):
                 self.licences[each.licence] += 1
+                self.unused |= dict.fromkeys(() if each.unanswered else each.unused)
                 if each.unanswered:
                     self.places += [each.unanswered] * (len(self.places) < _PLACES)
                     # A hostile file may have new names in every record.
@@ -386,6 +391,8 @@ class _Counts:
             text = f"no answer was found in {counted(total, 'record')} ({places})"
             hint = "If one of these fields contains the answer: --map instruction=FIELD,output=FIELD"
             tell(f"{text}; fields not used: {fields}" if fields else text, hint if fields else None)
+        if self.unused:
+            tell(f"--map: fields not used, but kept in meta.source: {', '.join(self.unused)}")
 
 
 _JOIN = "Put each question into the record of its answer, as `instruction`. The answer is `output`."

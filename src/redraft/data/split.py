@@ -50,7 +50,7 @@ def split(
     `count` returns the number of tokens in a text. With several workers, `count` must be a module-level
     function. The provenance records the name `tokenizer`, and `count.fingerprint()`, if defined.
     """
-    run, total = DataRun.of(out, options), Counter[str]()
+    run, total = DataRun.of(out, options, split), Counter[str]()
     work, lines = partial(_pieces, count=count, limit=limit, format=format), run.lines(source)
     how = {"limit": limit, "tokenizer": tokenizer, "format": format}
     fingerprint: Callable[[], Any] = getattr(count, "fingerprint", lambda: None)

@@ -337,7 +337,7 @@ class Health:
     restarts: int = 0
     trouble: str = ""  # a description of the current fault; empty if everything works
     down: bool = False  # whether calls fail
-    resting: bool = False  # whether calls fail at once, during a pause before the next try
+    resting: bool = False  # whether what fails is in a pause before the next try
 
 
 @runtime_checkable

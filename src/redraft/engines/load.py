@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_BESIDE = "; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
+_BESIDE = "; +path/adapter.gguf (to a folder: +path/adapter-folder) adds a LoRA adapter"
 
 _ADAPTER = "adapter_config.json"
 DEFAULTS = ("default", "default-base")  # for training, merging and adding adapters, both mean the bare model

@@ -100,8 +100,9 @@ class PoolEngine:
 
     @classmethod
     def _of(cls, members: Sequence[Member], errors: Sequence[EngineError | None], patience: Patience) -> Self:
-        if all(errors):
-            raise next(filter(None, errors))
+        if len(failed := [error for error in errors if error]) == len(members):
+            failed[0].message = "; ".join(error.message for error in failed)
+            raise failed[0]
         pool = cls(members, patience)
         for member, error in zip(members, errors, strict=True):
             if error:
@@ -127,7 +128,7 @@ class PoolEngine:
             restarts=sum(each.restarts for each in found),
             trouble="; ".join(troubles or [each.trouble for each in found if each.trouble]),
             down=all(member.trouble for member in self._members),
-            resting=all(member.trouble and not member.takes(clock()) for member in self._members),
+            resting=bool(troubles) and not any(each.takes(clock()) for each in self._members if each.trouble),
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -209,7 +210,7 @@ class PoolEngine:
             now = clock()
             able = [each for each in self._members if each.takes(now) and each not in trial.tried]
             if able:
-                least = min(able, key=lambda member: (member.busy, member.calls))
+                least = min(able, key=lambda member: (member.busy, not member.failures, member.calls))
                 home = self._homes.get(chain, least)
                 return home if home in able and home.busy - least.busy <= SLACK else least
             await self._wait(trial, now)

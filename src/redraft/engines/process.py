@@ -50,7 +50,7 @@ class ModelProcess:
     hint: ClassVar[str]  # the hint after a crash
 
     def __init__(self, model: Path, process: subprocess.Popen[bytes], key: str) -> None:
-        self.model, self._process, self._key = model, process, key
+        self.model, self._process, self._key, self.poll = model, process, key, process.poll
         self._closed = False
         self.replacing = asyncio.Lock()  # held while a replacement is started
         self._stderr = bytearray()
@@ -180,8 +180,10 @@ class KeptProcess(Generic[P]):
     @property
     def health(self) -> Health:
         """The health of the process."""
+        ended = not self._closed and self.child.poll() is not None
+        trouble = self._trouble or f"the process of {self.child.model} ended." * ended
         down = bool(self._trouble) and self._crashes >= TRIES
-        return Health(self._restarts, self._trouble, down, down and self._resting)
+        return Health(self._restarts, trouble, down, down and self._resting)
 
     @property
     def _resting(self) -> bool:

@@ -184,8 +184,11 @@ def read_script(path: Path) -> ScriptedEngine:
     """
     settings: dict[str, Any] = {}
     replies: list[str | ScriptedReply] = []
-    for where, line in read_lines(path):
-        record = decode(line, where)
+    try:
+        records = [(where, decode(line, where)) for where, line in read_lines(path)]
+    except RecordError as error:
+        raise RecordError(error.message, hint=_SCRIPT_HINT) from None
+    for where, record in records:
         if isinstance(record, dict) and "settings" in record:
             settings = _read(record["settings"], _ScriptSettings, where)
         elif isinstance(record, str):

@@ -291,7 +291,7 @@ class RoleEngine(WrappedEngine):
     def health(self) -> base.Health:
         """The worst health of the engines, with the sum of all restarts."""
         found = [each.health for each in self._engines.values() if isinstance(each, base.Watched)]
-        worst = max(found, key=lambda each: (each.resting, each.down, each.trouble), default=base.Health())
+        worst = max(found, key=lambda each: (each.down, each.resting, each.trouble), default=base.Health())
         return replace(worst, restarts=sum(each.restarts for each in found))
 
     def resume(

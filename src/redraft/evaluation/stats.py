@@ -237,13 +237,13 @@ def proportions(
 ) -> Estimate:
     """Estimate the share of hits among all trials, from the hits and trials of each row.
 
-    The interval is Wilson's if no cluster has more than one trial, otherwise the bootstrap's over clusters.
+    The interval is Wilson's if equal clusters have all hits or none, otherwise the bootstrap's over clusters.
     For few clusters, the interval is Wilson's for the effective number of equally large clusters (Kish,
     Journal of Official Statistics 8 (1992), 183).
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]
-    if len(rows) < FEW or np.isin(rows, (0, 1)).all():
+    if len(rows) < FEW or np.isin(rows / rows[:, 1].max(), (0, 1)).all():
         hit, tried = (float(each) for each in rows.sum(axis=0))
         alike = tried**2 / float((rows[:, 1] ** 2).sum() or 1)
         return proportion(alike * hit / (tried or 1), alike)

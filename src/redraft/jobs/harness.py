@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from redraft.errors import CheckError, EngineError, RecordError, RedraftError, UsageError
+from redraft.errors import CheckError, EngineError, ModelError, RecordError, RedraftError, UsageError
 from redraft.jobs.causes import UNFIT, in_words, is_doubtful, is_filtered, is_of_item, is_refusal
 from redraft.jobs.counting import begin_line, counted
 from redraft.jobs.hub import FETCHING
@@ -237,8 +237,8 @@ class Job(Generic[T]):
                     raise
                 except RedraftError as error:
                     left = opened.left
-                    if isinstance(error, UsageError):  # the same command would fail again
-                        left = left.replace(f"; {GO_ON}", "")
+                    if isinstance(error, UsageError | ModelError):  # the same command would fail again
+                        left = left.replace(f"; {GO_ON}", "") if opened.done else ""
                     error.hint = "\n".join(filter(None, [error.hint, left]))
                     raise
 

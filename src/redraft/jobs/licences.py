@@ -80,7 +80,9 @@ def remark(sources: Sequence[Source]) -> str:
         return f"the licence is {listed}. {ban}." if ban else ""
     lack = "Find out the unknown licence before you publish the result" if UNKNOWN in found else ""
     more = "".join(f" {text}." for text in (ban, lack) if text)
-    return f"the sources have different licences: {listed}. So the result's licence is {OTHER!r}.{more}"
+    differ = len(found.keys() - {UNKNOWN}) > 1
+    what = "the sources have different licences" if differ else "a source's licence is unknown"
+    return f"{what}: {listed}. So the result's licence is {OTHER!r}.{more}"
 
 
 def _named(sources: Sequence[Source]) -> str:

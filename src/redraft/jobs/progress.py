@@ -172,10 +172,9 @@ class ItemProgress(ProgressLine):
     def _now(self) -> str:
         if not self.current:
             return ""
-        first, *others = self.current
+        first = self.current[0]
         name = first.rpartition("/")[2] or first
-        name = name if len(name) <= ID_SHOWN else f"…{name[1 - ID_SHOWN :]}"
-        return f"item {name}" + (f" +{len(others)}" if others else "")
+        return f"now item {name if len(name) <= ID_SHOWN else f'…{name[1 - ID_SHOWN :]}'}"
 
     def tick(self) -> None:
         """Redraw the progress line to update the time."""

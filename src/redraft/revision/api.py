@@ -404,7 +404,7 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
         if not isinstance(message, Mapping):
             fault = f"is {shown(message)}"
         elif (role := message.get("role")) not in ROLES:
-            fault = f"has the role {shown(role)}, which is not one of {', '.join(ROLES)}"
+            fault = f"has {f'the role {shown(role)}' if role else 'no role'}. Roles: {', '.join(ROLES)}"
         elif not isinstance(content := message.get("content"), str | list | None):
             fault = f"has the content {shown(content)}"
         elif role == "user" and "content" not in message:

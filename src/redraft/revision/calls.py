@@ -60,16 +60,15 @@ def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None)
     may = _callable(known, asked.get("tool_choice"))
     for number, call in enumerate(calls):
         name, arguments = (call.get("function", {}).get(part) for part in ("name", "arguments"))
-        rule = f"tool:{name}"
         do = f"There are: {', '.join(known)}" if known else "Answer in words"
-        outcome = failed(f"There is no tool {name!r:.80}. {do}.")
+        rule, outcome = "tools", failed(f"There is no tool {name!r:.80}. {do}.")
         if name in known and name not in may:
             do = f"Call {', '.join(may)}" if may else "Answer in words"
             rule, outcome = "tool_choice", failed(f"{name} may not be called now. {do}.")
         elif number and asked.get("parallel_tool_calls") is False:
             rule, outcome = "parallel_tool_calls", ONE
         elif name in known:
-            outcome = _fits(arguments, _check_of(known[name]))
+            rule, outcome = f"tool:{name}", _fits(arguments, _check_of(known[name]))
         found.append(CheckResult(name=rule, **vars(outcome)))
     return tuple(found)
 
@@ -199,9 +198,19 @@ async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> t
         places = [place for each in wrong for place in each.places] if all(w.places for w in wrong) else []
         said, score = " ".join(each.message for each in wrong), 0.75 + 0.25 / (1 + len(places or wrong))
         outcome = failed(said, score=score, places=places) if wrong else passed("")
-        found.append(CheckResult(name=f"tool:{tool}", **vars(outcome)))
+        pairs = zip(mine, outcomes, strict=False)  # faults of the order have names of their own
+        name = next((check.name for check, each in pairs if not (check.inner or each.passed)), f"tool:{tool}")
+        found.append(CheckResult(name=name, **vars(outcome)))
         before.append(str(tool))
     return tuple(found)
+
+
+def joined(fits: CheckResult, own: CheckResult) -> CheckResult:
+    """Join the results of a tool's schema and of its checks, if they are about different arguments."""
+    if fits.passed or not (fits.places and own.places) or {*fits.places} & {*own.places}:
+        return own if fits.passed else fits
+    both = {"message": f"{fits.message} {own.message}", "places": fits.places + own.places}
+    return fits.model_copy(update=both)
 
 
 def _name_of(call: Any) -> str:
@@ -339,6 +348,6 @@ def told(step: Step) -> list[Message]:
         result = results.get(number)  # the chain may be another program's
         content = RIGHT
         if result and not result.passed:
-            content = WRONG.format(found=result.message) + AGAIN * result.name.startswith("tool:")
+            content = WRONG.format(found=result.message) + AGAIN * (result.name == f"tool:{_name_of(call)}")
         said.append({"role": "tool", "tool_call_id": str(call.get("id", "")), "content": content})
     return said

@@ -59,6 +59,7 @@ class KeywordsButOutput(PlainKeywords, WaitKeywords, total=False):
     gold: str
     given: str
     places: Sequence[str | tuple[Place, str]] | None
+    prefer_last: bool
     id: str
     cancel: CancelToken | None
     stop: Sequence[str]

@@ -15,6 +15,7 @@ Any operation except `More` closes an open stream, and closing cancels the work 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -27,6 +28,8 @@ from redraft.errors import ContextError, EngineError, RedraftError
 from redraft.revision.state import State
 
 Kind = Literal["answer", "feedback"]
+MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)  # the number before a part of a patch
+_BEGUN = re.compile(r"^[ \t*]*(?:\[\d{0,3}(?:\][*:]*[ \t]*)?)?\Z", re.M)  # a number that is not complete
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
     meter, delta = CallMeter(state.clock, index), Delta()
     pieces: list[str] = []
     thoughts: list[str] = []
-    unsteered = False
+    unsteered, shown = False, ""
     if ask.begun is not None:
         yield Text("patch", index, "", place=ask.place)
     try:
@@ -267,9 +270,10 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
             if delta.thought:
                 thoughts.append(delta.thought)
                 yield Thought(kind, index, delta.thought)
-            if delta.text:
-                pieces.append(delta.text)
-                yield Text(kind if ask.begun is None else "patch", index, delta.text, place=ask.place)
+            pieces += [delta.text] * bool(delta.text)
+            new, shown = _new_of(ask, delta, pieces, shown)
+            if new:
+                yield Text(kind if ask.begun is None else "patch", index, new, place=ask.place)
             if delta.finish:
                 break
             delta = yield from reply_to(More(), Delta)
@@ -288,6 +292,13 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
     whole = text.strip() if ask.begun is None else text.rstrip()
     reasoning = "" if reasoning == whole else reasoning  # an answer that was first taken for a thought
     return Generated(whole, finish, usage, delta.aside, delta.tool_calls, unsteered, reasoning, delta.others)
+
+
+def _new_of(ask: Ask, delta: Delta, pieces: list[str], shown: str) -> tuple[str, str]:
+    if ask.begun != "":  # the reply has no numbered parts
+        return delta.text, shown
+    now = MARK.sub("", "".join(pieces) if delta.finish else _BEGUN.sub("", "".join(pieces)))
+    return now[len(shown) :], now
 
 
 def announce_progress(state: State) -> Loop[None]:

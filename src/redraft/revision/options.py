@@ -57,7 +57,7 @@ class Budget:
             whole = name == "tokens"
             if value is not None and not (is_number(value, whole=whole) and value > 0):
                 raise UsageError(
-                    f"the budget of {name} is {value!r:.60}, which cannot be a limit.",
+                    f"budget.{name} is {value!r:.60}, which cannot be a limit.",
                     hint=f"Give a {'whole ' * whole}number above zero, or leave it out.",
                 )
 
@@ -241,6 +241,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
     )
+    prefer_last: bool = option("of equally good answers, choose the last and not the first", default=False)
     id: str = option("the id to give the chain", default="")
     cancel: Annotated[CancelToken | None, PlainValidator(_or_none(lambda v: isinstance(v, CancelToken)))] = (
         option("a token that can end the chain early, from outside", what="a CancelToken")

@@ -36,7 +36,6 @@ NEAR = 6  # words before and after a replaced word; the new word repeats none of
 ROOM = 48
 """The token limit of a new sentence or value, in addition to one token for every two characters of the old
 text. Each try doubles the limit."""
-MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
 LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words that ask for a list
 
 _TEXT = r'"(?:[^"\\]|\\.)*"'
@@ -55,7 +54,7 @@ _DETERMINER = re.compile(
 _OTHERS = {"!": ".", "?": ".", ";": ",", ",": "", "*": ""}  # replacements for forbidden punctuation
 _GAP = re.compile(r"\n(?=[ \t\r]*\n|[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t])")  # before a blank line or an item
 GONE = "\0"  # in a reply: a part to remove
-SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "the reply has no new text for it"
+SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "the reply has no new text"
 
 
 @dataclass(frozen=True)
@@ -509,21 +508,23 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     copied = any(answer[edit.begin : edit.end] in reply.text for edit in wanted)
     long = 2 * len(reply.text) >= len(answer) and not copied
     if long and not any(new.values()) and wanted[0].pointer is None and not edits[0].wish:
-        whole = reply.text if MARK.search(answer) else MARK.sub("", reply.text)
+        whole = reply.text if ops.MARK.search(answer) else ops.MARK.sub("", reply.text)
         yield ops.Text("answer", state.last + 1, whole)
         return Step(answer=whole, finish=reply.finish, **more)
     lack = NOTHING if reply.finish == "stop" else CUT
     text, at, places, state.left = "", 0, list[Place](), []
+    said = {each.places: each.message for each in base.checks}  # a second try's wish has more words
     for edit in edits:
         old, count = answer[edit.begin : edit.end], len(places)
         piece = new[edit.begin, edit.pointer] if edit.made is None else edit.made
         text, at = _put(text + answer[at : edit.begin], answer, edit, piece * (piece != old), places)
         if named and len(places) == count:
             why = SAME if piece == old else lack
-            state.left.append({"place": edit.pointer or [edit.begin, edit.end], "passage": old, "why": why})
+            where, wish = edit.pointer or [edit.begin, edit.end], said.get((edit.place,), edit.wish)
+            state.left.append({"place": where, "passage": old, "wish": wish, "why": why})
     if edits[0].anywhere and not places and base.feedback and base.feedback.by == "person":
         why = SAME if any(new[each.begin, each.pointer] for each in left) else lack
-        state.left = [{"place": [0, len(answer)], "passage": answer, "why": why}]
+        state.left = [{"place": [0, len(answer)], "passage": answer, "wish": base.criticism, "why": why}]
     if not places:
         return Step(answer="", finish=reply.finish, **more)
     return Step(answer=text + answer[at:], patch=tuple(places), **more)

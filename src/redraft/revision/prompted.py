@@ -204,18 +204,15 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
 def _judge_calls(state: State) -> ops.Loop[Stop | None]:
     made, reasoning = state.steps[-1].tool_calls, state.steps[-1].reasoning
     results = calls.judged(made, state.plan.options.tools, state.plan.sampling.extra_body)
-    checked = None
     if any(name.startswith("tool:") for name in state.plan.checks):
         checked = yield from ops.run_checks(ops.RunChecks("", made, reasoning), partial(_pay_judge, state))
         if checked.given_up:
             return rules.of_finish(state, "cancelled")
-        pairs = zip(results, checked.results, strict=True)
-        results = tuple(second if first.passed else first for first, second in pairs)
+        results = tuple(map(calls.joined, results, checked.results))
     good = all(result.passed for result in results)
-    if not good or state.revisions or checked:
-        text = "" if good else prompts.complaint(results, "stop")
-        verdict: Verdict = "accept" if good else "revise"
-        state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
+    verdict: Verdict = "accept" if good else "revise"
+    text = "" if good else prompts.complaint(results, "stop")
+    state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
     return "tool_calls" if good else rules.when_resumed(state)
 
 
@@ -329,18 +326,19 @@ def _by_person(state: State) -> ops.Loop[Stop]:
         _warn("the default model seldom makes the requested edit. Name a larger model, such as 'small'.")
     base = state.criticised(wishes.feedback_of(state.steps[-1].answer, edits))
     yield ops.StepDone(state.last, base)
-    end: Stop = "max_revisions" if state.plan.checks else "ended"
     while True:
         before = state.steps[-1]
         stop = yield from _patch(state, edits)
+        end: Stop = "ended" if rules.another(state) or not state.plan.checks else "max_revisions"
         if (step := state.steps[-1]) is before:
             return stop or ("unchanged" if before is base else end)
         yield ops.StepDone(state.last, step)
         if step.answer == base.answer:  # a correction took the wish back
-            state.left = [{"place": [0, len(step.answer)], "passage": step.answer, "why": patch.SAME}]
+            place, wish = [0, len(step.answer)], base.criticism
+            state.left = [{"place": place, "passage": step.answer, "wish": wish, "why": patch.SAME}]
         better = before is base or (step.score or 0) > (before.score or 0)
         if step.passed or stop or not (better and edits[0].anywhere and rules.another(state)):
-            return "passed" if step.passed else stop or end
+            return "passed" if step.passed and not state.left else stop or end
         places, faults = yield from _to_mend(state, base, step)
         found = wishes.marked(step.answer, [f"{base.criticism}\n{faults}"])
         if not (edits := [each for each in found if each.touches(places)]):

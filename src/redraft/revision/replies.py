@@ -16,7 +16,8 @@ from redraft.chain.texts import is_refusal
 from redraft.checks.json_reading import NotJson, keys_of, read_json, span_of
 from redraft.engines.steering.draft import CLOSERS, LONG, STOPS, ends_of, segment_of
 from redraft.revision import ops, prompts, wishes
-from redraft.revision.patch import GONE, LISTED, MARK, Edit, at_margin, is_json, is_said, parts_of
+from redraft.revision.ops import MARK
+from redraft.revision.patch import GONE, LISTED, Edit, at_margin, is_json, is_said, parts_of
 
 _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as models write numbers
 _LEAD = re.compile(r"[^\n]*:\**\n+(?=\S)")  # an introducing line; above an indented line, it is code

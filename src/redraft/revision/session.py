@@ -63,7 +63,7 @@ class Conversation:
         chain = last if last.stop in CUT else last.model_copy(update={"stop": None})
         options: dict[str, Any] = {"resume": chain}
         if complete := len(complete_steps(chain)):
-            options |= {"min_revisions": complete, "max_revisions": complete}
+            options |= {"min_revisions": complete, "max_revisions": complete, "prefer_last": True}
         return options
 
     def edited(self, wish: str) -> dict[str, Any]:

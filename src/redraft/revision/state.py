@@ -276,10 +276,11 @@ class State:
 
     def best(self) -> int | None:
         """Return the index of the best answer, or None. Answers of adapters must pass, unless `holds`."""
-        if not self.plan.exercises or self.holds:
-            return best_step(self.steps)
-        rest = enumerate(self.steps)
-        return best_step([step if i >= self.own or step.passed else Step(answer="") for i, step in rest])
+        steps, options = self.steps, self.plan.options
+        if self.plan.exercises and not self.holds:
+            own = [step if step.passed else Step(answer="") for step in steps[: self.own]]
+            steps = own + steps[self.own :]
+        return best_step(steps, prefer_last=options.prefer_last and not self.forced(self.revisions))
 
     def check_answered(self, stop: Stop | None, aside: str = "", *, by_itself: bool = False) -> None:
         """Raise `EmptyReply` if a chain has no answer, unless the budget or a cancellation ended the chain.

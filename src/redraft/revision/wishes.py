@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from redraft.chain import CheckResult, Feedback
+from redraft.chain import CheckResult, Feedback, Place
 from redraft.checks import json_reading
 from redraft.engines.steering.draft import segment_of
 from redraft.errors import UsageError
@@ -37,10 +37,9 @@ _SAID = re.compile(r"(?i)\w+day|[\d.,:/%€$£ -]+")  # an old text that the ans
 _A_NAME = re.compile(r"(?<=[\w,])(?<!\bthe|\bour)(?<!\byour|\bthis) [A-Z]\Z")
 _NAMES = "last first second third fourth fifth sixth seventh eighth ninth tenth"
 _ORDER = {name: place for place, name in enumerate(_NAMES.split(), start=-1)}
-_NTH = re.compile(
-    r"(?i)(?:please )?(?:remove|delete|drop|cut|omit|leave out|take out) the "
-    rf"({'|'.join(_ORDER)}) (sentence|paragraph|line|item|bullet|point)[.!]?"
-)
+_REMOVE = r"(?i)(?:please )?(?:remove|delete|drop|cut|omit|leave out|take out)"
+_NTH = re.compile(rf"{_REMOVE} the ({'|'.join(_ORDER)}) (sentence|paragraph|line|item|bullet|point)[.!]?")
+_PASSAGE = re.compile(rf"{_REMOVE} {_QUOTED.pattern}[.!]?")
 _KINDS = {"paragraph": r"(?s)\S.*?(?=\s*(?:\n[ \t]*\n|\Z))", "line": r"(?m)\S.*$"}
 _FINAL = re.compile(r"[.!?…][)\"'”’]*$")
 
@@ -76,8 +75,10 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     return found
 
 
-def _plain(answer: str, wish: str) -> list[tuple[tuple[int, int], str]]:
-    """Return spans and wishes for a wish that needs no model: "change 2 to 3", "remove the last line"."""
+def _plain(answer: str, wish: str) -> Sequence[tuple[Place, str]]:
+    """Return places and wishes for a wish that needs no model: "change 2 to 3", "remove the last line"."""
+    if passage := _PASSAGE.fullmatch(wish):
+        return [] if is_json(answer) or answer.count(passage[1]) > 1 else [(passage[1], "remove it")]
     if swap := _SWAP.fullmatch(wish):
         return [] if is_json(answer) else _swapped(answer, swap)
     if not (nth := _NTH.fullmatch(wish)) or is_json(answer):
@@ -96,7 +97,7 @@ def _plain(answer: str, wish: str) -> list[tuple[tuple[int, int], str]]:
     return [(spans[place], "remove it")] if len(spans) > 1 else []
 
 
-def _swapped(answer: str, swap: re.Match[str]) -> list[tuple[tuple[int, int], str]]:
+def _swapped(answer: str, swap: re.Match[str]) -> Sequence[tuple[Place, str]]:
     old, new = swap["old"] or "", swap["new"] or ""
     alike = len(old.split()) == len(new.split()) and old[:1].isdigit() == new[:1].isdigit()
     if not alike or new[:1].islower() or re.search("(?:ish|man|ian|ese|nch|tch|tin|bic)$", new):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
-from typing import Literal
+from typing import Any, Literal
 
 from redraft.chain import ESTIMATED, PARTLY, Chain, CheckResult, Step, Stop, Usage, Verdict, is_blank
 from redraft.errors import EngineError
@@ -75,6 +75,13 @@ def changes(before: str, after: str) -> list[Change] | None:
 def name_of(index: int) -> str:
     """Return the name of an answer, such as `Revision 1`."""
     return "Answer" if index == 0 else f"Revision {index}"
+
+
+def written(answer: str, calls: Iterable[Mapping[str, Any]]) -> str:
+    """Return an answer and its tool calls, one per line, such as `pay({"amount": 45})`."""
+    made = (call.get("function") for call in calls)
+    named = (f"{each.get('name')}({each.get('arguments')})" for each in made if isinstance(each, Mapping))
+    return "\n".join(filter(None, [answer, *named]))
 
 
 def verdict_of(results: Sequence[CheckResult]) -> str:
@@ -250,6 +257,7 @@ class Summary:
         if not usage.completion_tokens and not usage.prompt_tokens:
             return ""
         tokens = f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
+        tokens += ", over all runs" * bool(self.before)
         if usage.estimated:
             return f"{tokens}; {ESTIMATED if self.unreported else PARTLY}"
         cached = 100 * usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0

@@ -7,7 +7,6 @@ off, because they load scripts from other sites. `/openapi.json` is served.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast, get_type_hints
 
@@ -89,8 +88,8 @@ class _Route(APIRoute):
             models: Models = request.app.state.models.within(request.state.key.allows)
 
             def checked(found: dict[str, Any]) -> Any:
-                with suppress(Refusal):
-                    request.state.asked = models.named(str(found.get("model"))).name
+                if isinstance(name := found.get("model"), str):
+                    request.state.asked = name[:80]
                 with within(reader.limits.reading):
                     return kind.read(found, models) if issubclass(kind, ModelRequest) else kind.of(found)
 

@@ -180,7 +180,7 @@ def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
         hint = hint or f"The fields are {', '.join(objects)}."
         return invalid(f"there is no field {name!r:.80} in {what}. {hint}", place[:80], code="unknown_field")
     if error == "value_error":
-        return invalid(f"{place}{said['error']}", place)
+        return invalid(message := f"{place}{said['error']}", message.split()[0].rstrip(":"))
     found = "missing" if error == "missing" else shown(fault["input"])
     field = kind.model_fields[name]
     if not (wanted := field.description):

@@ -38,7 +38,7 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
     names = asked.model_fields_set & {"input", "dimensions", "encoding_format"}
     seen["model"] = model.name
     try:
-        async with gate.entered(engine) as cancel, cancel.until(None):
+        async with gate.entered(engine, model=model.name) as cancel, cancel.until(None):
             found = await engine.embed({name: getattr(asked, name) for name in names})
     except OutOfTime:
         raise ending() from None

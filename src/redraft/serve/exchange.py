@@ -22,7 +22,7 @@ from redraft.chain import Step, Usage
 from redraft.errors import CheckError, EmptyReply, EngineError
 from redraft.revision.api import make
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
-from redraft.revision.ops import Event, Finished, Interrupted
+from redraft.revision.ops import Event, Finished
 from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.gate import GRACE, Gate, down, ending
 from redraft.serve.log import REQUEST, parent_of
@@ -88,7 +88,7 @@ class Exchange(Response):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             told = partial(self._tell, send)
-            async with self._gate.entered(self._asked.options.model, told) as self._cancel:
+            async with self._gate.entered(self._asked.options.model, told, self._asked.model) as self._cancel:
                 await (self._stream if self._asked.stream else self._whole)(scope, receive, send)
         except ClientGone:
             raise
@@ -98,7 +98,8 @@ class Exchange(Response):
                 scope["state"]["error"] = refusal.code
                 await self._send(send, self._reply.failed(refusal), more=False)
             else:
-                stopped = down(self._asked.options.model) if isinstance(error, EngineError) else None
+                failed = isinstance(error, EngineError)
+                stopped = down(self._asked.options.model, self._asked.model) if failed else None
                 await reply_of(stopped or refusal, scope)(scope, receive, send)
 
     async def _events(self) -> AsyncGenerator[tuple[int, Any], None]:
@@ -108,7 +109,8 @@ class Exchange(Response):
                 messages = self._reply.messages
                 last: Any = event.chain if isinstance(event, Finished) else messages[index]
                 used = (each.usage.completion_tokens for each in (last, *messages))
-                if self._cancel.cancelled and not (self._gone or any(used)):
+                said = getattr(event, "text", "") or any(used)  # the text may have been held back
+                if self._cancel.cancelled and not (self._gone or said):
                     deque(messages[index].take(event), 0)  # for the log
                     raise ending()  # an empty answer would pass for the model's own
                 yield index, event
@@ -174,7 +176,8 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
         try:
             async with aclosing(make(prompt, options)) as events:
                 async for event in events:
-                    _note(event, asked)
+                    if isinstance(event, Finished) and (told := asked.count(event.chain)):
+                        _log.warning(told)
                     if seen := allowed(event, asked):
                         yield index, seen
         except EmptyReply as error:
@@ -190,13 +193,6 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
             _log.warning("an answer is withheld: %s", error)
             message = "a check could not judge the answer."
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "check_failed", message) from None
-
-
-def _note(event: Event, asked: Accepted) -> None:
-    if isinstance(event, Interrupted):
-        _log.warning("a reply broke off (%s), but the chain continues", type(event.error).__name__)
-    if isinstance(event, Finished) and (told := asked.count(event.chain)):
-        _log.warning(told)
 
 
 def patient(send: Send) -> Send:

@@ -42,7 +42,7 @@ class Gate:
 
     @asynccontextmanager
     async def entered(
-        self, engine: object, wait: Callable[[], Awaitable[None]] | None = None
+        self, engine: object, wait: Callable[[], Awaitable[None]] | None = None, model: str = ""
     ) -> AsyncIterator[CancelToken]:
         """Wait until the engine may answer another request. The request is active inside the `with` block.
 
@@ -67,7 +67,7 @@ class Gate:
                 self._tokens.add(token)
                 if self._cut.is_set():
                     token.cancel()
-                if refusal := down(engine):
+                if refusal := down(engine, model):
                     raise refusal
                 yield token
         finally:
@@ -99,12 +99,12 @@ class Gate:
             token.cancel()
 
 
-def down(engine: object) -> Refusal | None:
+def down(engine: object, model: str) -> Refusal | None:
     """Return the refusal of a request if the engine is down, or None otherwise."""
     if isinstance(engine, WrappedEngine):
-        return down(engine.wrapped)
-    if isinstance(engine, Watched) and engine.health.resting:
-        return unavailable("engine_down", "the model does not answer now.")  # its name is not for clients
+        return down(engine.wrapped, model)
+    if isinstance(engine, Watched) and engine.health.down and engine.health.resting:
+        return unavailable("engine_down", f"the model {model!r} does not answer now.")
     return None
 
 

@@ -95,13 +95,10 @@ class Guard:
             return key
         if not given and self.page and (key := self.page.key_of(headers)):
             return key
-        raise Refusal(
-            HTTPStatus.UNAUTHORIZED,
-            "invalid_api_key",
-            "Incorrect API key provided."  # OpenAI's words, which litellm recognises
-            if given
-            else "You didn't provide an API key. Send: Authorization: Bearer KEY",
-        )
+        # OpenAI's words, which litellm recognises
+        said = "Incorrect API key provided." if given else "You didn't provide an API key."
+        said += "" if given and " " in given[0] else " Send: Authorization: Bearer KEY"
+        raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", said)
 
 
 def _plain(scope: Scope) -> Scope:

@@ -36,6 +36,7 @@ class Entry(dict[str, Any]):
         """Return the entry of a request, from the ASGI state of the request."""
         seen = scope["state"]
         chains, key, usage = seen.get("chains") or (), seen.get("key"), seen.get("usage")
+        filtered = "filtered" in (each.steps[each.best].finish for each in chains if each.best is not None)
         return cls(
             id=seen["id"],
             key=(key and key.name) or None,
@@ -44,6 +45,7 @@ class Entry(dict[str, Any]):
             status=seen["status"],
             model=seen.get("model", seen.get("asked")),
             stop=chains[-1].stop if chains else None,
+            finish="content_filter" if filtered else None,  # also of a withheld answer
             revisions=sum(chain.revisions for chain in chains) if chains else None,
             prompt_tokens=usage and usage.prompt_tokens,  # of all attempts of its chains
             completion_tokens=usage and usage.completion_tokens,

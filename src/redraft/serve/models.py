@@ -91,10 +91,10 @@ class Models:
         return list(self._by_name.values())
 
     def probe(self) -> None:
-        """Check in the background, by asking for one token, whether engines that are down work again."""
+        """Check in the background, by asking for one token, whether engines in trouble work again."""
         for engine in self._engines():
             last, health = self._probes.get(id(engine)), engine.health
-            if health.down and not health.resting and (last is None or last.done()):
+            if health.trouble and not health.resting and (last is None or last.done()):
                 self._probes[id(engine)] = asyncio.create_task(_one_token(engine))
 
     def _engines(self) -> list[Watched]:
@@ -121,6 +121,7 @@ class Models:
             return found[name]
         if name in self.down:
             raise unavailable("engine_down", f"the server of the model {name!r:.100} does not answer.")
-        hint = nearest(name, found) or f"Models: {', '.join(found)}"
+        near = nearest(name, found) or nearest(name.removesuffix("-revise"), found)
+        hint = near or f"Models: {', '.join(found)}"
         message = f"the model {name!r:.100} does not exist. {hint}"
         raise Refusal(HTTPStatus.NOT_FOUND, "model_not_found", message, param=param)

@@ -8,6 +8,7 @@ the best answer follows as content at the end.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import time
@@ -24,9 +25,12 @@ from redraft.engines.remote.wire import estimated_counts
 from redraft.revision.calls import NONE
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
 from redraft.revision.state import complete_drafts, complete_steps
+from redraft.revision.words import written
 from redraft.serve.errors import Refusal
 from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Accepted
+
+_log = logging.getLogger(__name__)
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
 """OpenAI's `finish_reason` for each finish. Any other finish becomes `length`: the answer was cut."""
@@ -84,9 +88,12 @@ class AnswerMessage:
         elif isinstance(event, DraftDone):
             self._drafts += 1
         elif isinstance(event, StepDone) and event.step.feedback is not None:
-            if said := _said_by_checks(event.step.feedback):
+            calls, said = written("", event.step.tool_calls), _said_by_checks(event.step.feedback)
+            said = f"{calls}\n{said}" if calls and said else said
+            if said and not (calls and self._sections and self._sections[-1][1] == [said]):  # not twice
                 yield from self._think(Text("feedback", event.index, said))
         elif isinstance(event, Interrupted):
+            _log.warning("a reply broke off, but the chain continues: %s", event.error.for_log)
             yield from self._begin_again(event.chain)
         elif isinstance(event, Finished):
             self.chain, answer = event.chain, final_answer(event.chain)
@@ -244,7 +251,8 @@ def _unmet(chain: Chain) -> list[str]:
     step = _final(chain)
     if step.tool_calls and not step.checks and chain.stop != "tool_calls":
         return ["The budget ended before the call was checked."]
-    return [check.message for check in step.checks if not check.passed]
+    failed = [check.message for check in step.checks if not check.passed]
+    return [*dict.fromkeys((*failed, *(each["wish"] for each in chain.unchanged)))]
 
 
 def final_answer(chain: Chain) -> str:
@@ -288,8 +296,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
 def _said_by_checks(feedback: Feedback) -> str:
     if feedback.by in ("checks", "person"):  # a person's wish is not part of the reasoning
         return feedback.text * (feedback.by == "checks")
-    failed = [check.message for check in feedback.checks if not check.passed]
-    return "\n" + "\n".join(failed) if failed else ""
+    return "".join(f"\n{check.message}" for check in feedback.checks if not check.passed)
 
 
 class Reply(ABC):

@@ -239,6 +239,7 @@ class Revision(Body):
     drafts: Annotated[Any, option("drafts", DRAFTS)] = None
     given: Annotated[Any, option("given", schema=TEXT)] = None
     places: Annotated[Any, option("places", schema={"type": "array"})] = None
+    prefer_last: Annotated[Any, option("prefer_last", schema={"type": "boolean"})] = None
     critic: Annotated[str | None, Field(description="the name of a model")] = None
     checks: Annotated[Any, option("checks", CHECKS, schema=_CHECKS)] = None
     budget: Annotated[Any, option("budget", schema=_BUDGET)] = None
@@ -510,7 +511,8 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
         found = f"{param}.type is {shown(kind)}"
         raise invalid(f"{found}. It should be text, json_object or json_schema.", f"{param}.type")
     if not isinstance(schema, dict):
-        raise invalid(f"{place} is {shown(schema)}. It should be an object: a JSON Schema.", place)
+        found = "missing" if schema is None else shown(schema)
+        raise invalid(f"{place} is {found}. It should be an object: a JSON Schema.", place)
     size = accumulate(map(len, json.JSONEncoder(ensure_ascii=False).iterencode(schema)))
     if any(each > SCHEMA for each in size):  # the rest is not counted: it may be long
         raise invalid(f"the schema is too long: this server allows {SCHEMA:,} characters.", place)

@@ -160,8 +160,9 @@ async def run(
         if loading.done():
             loading.result()
             await asyncio.wait({ending, serving}, return_when=asyncio.FIRST_COMPLETED)
-        said = "stopping within %g s (requests: %d); a second signal cancels them"
-        logging.getLogger(__name__).info(said, drain + linger * gate.lingers, gate.inside)
+        limit = drain + linger * gate.lingers
+        said = f"stopping within {limit:g} s (requests: {gate.inside}); a second signal cancels them"
+        logging.getLogger(__name__).info(said if gate.inside else "stopping")
         await gate.drain(drain, linger if gate.lingers else 0.0)
     finally:
         server.should_exit = True

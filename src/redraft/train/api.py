@@ -169,13 +169,13 @@ def train(
         ready = ready_for(own, model, tell=tell)
         if on_step:
             ready.loop.log.report(lambda *line: on_step(TrainStep(*line)))
-        done = _train(ready, say=say, tell=tell)
+        done = _train(ready, say=say)
         if done is not None and not ready.stopped_early(done):
             ready.verb.finish(ready.own, ready.loop, ready.base, command=command, say=say, warn=tell)
     return _result(ready, done)
 
 
-def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
+def _train(ready: Ready, *, say: Say) -> int | None:
     output, own = ready.loop.folder, ready.own
     afresh = "start over with --overwrite_output_dir"
     further = f" (--lora_from {output} trains that adapter further)" if own.lora and own.verb == "sft" else ""
@@ -187,8 +187,6 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
             record.check(provenance)
         for line in ready.lines():
             say(line)
-        if ready.caution:
-            tell(ready.caution)  # even in a quiet run
 
     def begin() -> None:
         announce()

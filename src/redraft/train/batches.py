@@ -294,11 +294,10 @@ def check_enough_rows(rows: Rows, size: int, accumulation: int, ranks: int) -> N
         return
     made = f" (packed from {len(rows.members):,} examples)" if len(rows.members) > len(rows) else ""
     processes = f" × {ranks} processes" if ranks > 1 else ""
-    apart = "--packing False, for a row per example, or " if made and len(rows.members) >= step else ""
     raise UsageError(
         f"the data has {counted(len(rows), 'row')}{made}, but one step needs {step:,}: "
         f"batch size {size} × accumulation {accumulation}{processes}.",
-        hint=f"{apart}--per_device_train_batch_size {len(rows) // ranks} --gradient_accumulation_steps 1"
+        hint=f"--per_device_train_batch_size {len(rows) // ranks} --gradient_accumulation_steps 1"
         if len(rows) >= ranks
         else "Train with fewer processes (each needs a row) or on more data.",
     )

@@ -266,12 +266,19 @@ def add_adapter(
     The adapter's initial values are random, so seed torch first. `task` is peft's task type. With SEQ_CLS,
     the head is trained too.
     """
-    _check_layers(model, own.lora_target_modules)
+    targets = own.lora_target_modules
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    ends = tuple(f".{name}" for name in names)
+    wrong = [target for target in targets if not any(end.endswith(f".{target}") for end in ends)]
+    if wrong and ALL not in targets:
+        known = sorted({name.rsplit(".", 1)[-1] for name in names})
+        message = f"{type(model).__name__} has no linear layer {' or '.join(map(repr, wrong))}."
+        raise UsageError(message, hint=f"--lora_target_modules {' '.join(known)}   (or {ALL})")
     config = _Config(
         r=own.lora_r,
         lora_alpha=own.lora_alpha,  # type: ignore[arg-type]  # any number is valid
         lora_dropout=own.lora_dropout,
-        target_modules=ALL if ALL in own.lora_target_modules else list(own.lora_target_modules),
+        target_modules=ALL if ALL in targets else list(targets),
         task_type=task,
         **note,
     )
@@ -328,14 +335,3 @@ def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
     for module in model.modules():
         if isinstance(module, LoraLayer):
             module.cast_input_dtype_enabled = not leave
-
-
-def _check_layers(model: transformers.PreTrainedModel, targets: tuple[str, ...]) -> None:
-    if ALL in targets:
-        return
-    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    ends = tuple(f".{name}" for name in names)
-    if wrong := [target for target in targets if not any(end.endswith(f".{target}") for end in ends)]:
-        known = sorted({name.rsplit(".", 1)[-1] for name in names})
-        message = f"{type(model).__name__} has no linear layer {' or '.join(map(repr, wrong))}."
-        raise UsageError(message, hint=f"--lora_target_modules {' '.join(known)}   (or {ALL})")

@@ -394,7 +394,7 @@ def settings_of(options: type[Own], recipe: str | None, given: Callable[[], Mapp
     merged = _by_current_names(read_recipe(recipe, options)) if recipe else {}
     merged |= _by_current_names(given())
     for name in merged.keys() - options_of(options).keys():
-        raise no_setting(name, options, f"--{name:.60}", prefix="--")
+        raise no_setting(name, options, f"{name!r:.60}")  # flags were checked before
     own = options.read({name: value for name, value in merged.items() if value is not None}, table="--")
     own.check()
     return own

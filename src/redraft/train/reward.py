@@ -38,7 +38,7 @@ from redraft.errors import ModelError
 from redraft.evaluation.stats import FEW, Estimate, correlation, proportion, without_nan
 from redraft.jobs.counting import counted
 from redraft.jobs.files import write_file
-from redraft.train.batches import IGNORED, Batch, Data, Rows, counted_in, two_a_row
+from redraft.train.batches import IGNORED, Data, Rows, counted_in, two_a_row
 from redraft.train.load import Tokenizer, load_trained
 from redraft.train.loop import Loop
 from redraft.train.loss import inputs_of, signature_of
@@ -198,7 +198,7 @@ class Measured:
     def lines(self) -> list[str]:
         """Return the figures as lines of text."""
         said = " · ".join(
-            f"{each.said:.0%} sure, {each.right.value:.0%} right ({counted(each.pairs, 'pair')})"
+            f"{each.said:.0%} sure, {each.right.value:.0%} right in {counted(each.pairs, 'pair')}"
             for each in self.calibration
         )
         right, length = self.accuracy, self.length
@@ -208,7 +208,7 @@ class Measured:
         longer = f"the reward prefers the longer answer in {preferred:.1%} of pairs, the data in {chosen:.1%}"
         lines = [f"{counted(self.pairs, 'pair')}: {share}, loss {self.loss:.3f} (chance: 0.693)"]
         if self.pairs >= FEW:
-            lines.append(f"calibration: {said}; off by {self.miscalibration:.1%} on average")
+            lines.append(f"calibration, on average: {said} · mean difference {self.miscalibration:.1%}")
             lines.append(f"length: its correlation with the reward is {span}; {longer}")
         if self.accuracy.high < CHANCE:
             swapped = "chosen and rejected may be swapped in --data_path or in --eval_data_path"
@@ -226,7 +226,10 @@ def measured(loop: Loop, data: Data) -> Measured:
         for batch in data.batches(0):
             there = {name: each.to(loop.args.device) for name, each in batch.items()}
             rewards = model(**there, num_items_in_batch=1).rewards
-            batches.append((rewards.double().cpu().numpy(), _tokens(batch)))
+            starts, ends = bounds(batch["position_ids"], batch.get("attention_mask"))
+            marked = np.concatenate([[0], np.cumsum((batch["labels"].flatten() != IGNORED).numpy())])
+            counts = (marked[ends.numpy()] - marked[starts.numpy()])[: 2 * counted_in(batch)]
+            batches.append((rewards.double().cpu().numpy(), counts.reshape(-1, 2).astype(np.float64)))
     parts = [part for process in gathered(batches) for part in process]
     found = measure(*(np.concatenate(each) for each in zip(*parts, strict=True)))
     if loop.args.should_save:
@@ -268,11 +271,3 @@ def _bins(gap: Numbers) -> Iterator[Bin]:
         if count := int(inside.sum()):
             right = proportion(float(((np.sign(gap[inside]) + 1) / 2).sum()), count)
             yield Bin(low, high, count, float(sure[inside].mean()), right)
-
-
-def _tokens(batch: Batch) -> Numbers:
-    starts, ends = bounds(batch["position_ids"], batch.get("attention_mask"))
-    marked = np.concatenate([[0], np.cumsum((batch["labels"].flatten() != IGNORED).numpy())])
-    counts = marked[ends.numpy()] - marked[starts.numpy()]
-    pairs = counted_in(batch)
-    return np.asarray(counts[: 2 * pairs].reshape(pairs, 2), dtype=np.float64)

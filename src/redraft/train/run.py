@@ -32,7 +32,7 @@ from redraft.errors import OutputError, UsageError
 from redraft.jobs.counting import counted
 from redraft.jobs.files import lock, sync, sync_folder
 from redraft.jobs.hub import fetch_card
-from redraft.jobs.licences import UNKNOWN, Source, clash, remark
+from redraft.jobs.licences import UNKNOWN, Source, remark
 from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.machine import all_cores
 from redraft.jobs.provenance import contents_of, licences_beside
@@ -42,7 +42,7 @@ from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
 from redraft.train.load import default_method, load_tokenizer, skeleton, weights_dtype
 from redraft.train.loop import Loop
-from redraft.train.options import LossOptions, RunOptions
+from redraft.train.options import LossOptions, RunOptions, SftOptions
 from redraft.train.prepare import ABOUT, TOKENS, Prepared, prepare
 from redraft.train.processes import Say, check_same_start, gathered, leads, ranks
 from redraft.train.trained import training_arguments
@@ -167,7 +167,8 @@ def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
     if torch.cuda.is_available() and not own.use_cpu:
         gpu_bytes = int(torch.cuda.get_device_properties(0).total_memory) * (ranks() if own.fsdp_words else 1)
     lora, why = default_method(parameters, gpu_bytes)
-    say(f"{'an adapter' if lora else 'the whole model'} is trained: {why} (--lora True or False to choose).")
+    what, other = ("an adapter", "False trains all weights") if lora else ("all weights", "True an adapter")
+    say(f"training {what}, because {why} (--lora {other}).")
     return lora
 
 
@@ -218,11 +219,13 @@ def eval_rows(
     say: Say,
 ) -> Data | None:
     """Return the data to evaluate on, or None if there is no evaluation."""
-    if not isinstance(own, LossOptions) or (own.eval_strategy == "no" and not verb.measures):
+    if not isinstance(own, LossOptions):
         return None
-    if own.eval_data_path:
+    if own.eval_data_path and (own.eval_strategy != "no" or verb.measures):
         prepared = prepare_all(own.eval_data_path, own, tokenizer, verb, cache, say=say)
         return rows_of(prepared, own, args, verb, pad=pad, size=args.eval_batch_size)
+    if own.eval_data_path:
+        say("--eval_data_path is not used. To evaluate, add --eval_strategy steps or --eval_strategy epoch.")
     if own.eval_strategy == "no":
         return None
     hint = "--eval_data_path FILE, or --eval_strategy no"
@@ -292,7 +295,7 @@ class Ready:
             **{name: getattr(self.args, name) for name in ("learning_rate", "bf16")},
             "method": self.method,
             "rows_a_step": self.rows_a_step,
-            "steps": self.loop.steps,
+            "max_steps": self.loop.steps,
             "tokens_sha256": self.tokens_sha256,
             **contents_of({**ours, "model_name_or_path": self.base}),
         }
@@ -334,8 +337,8 @@ class Ready:
     def lines(self) -> list[str]:
         """Return the plan of the run, and remarks on the data, as lines of text."""
         lines = [*self.prepared.report.lines(self.verb.marked[0]), self.plan]
-        if is_known(self.sources) and not clash(self.sources):
-            lines.append(remark(self.sources))
+        if is_known(self.sources) and (licences := remark(self.sources)):
+            lines.append(licences)
         if self.checkpoint is not None:
             done = ": all steps are done" if self.is_complete else ""
             lines.append(f"the run resumes from {self.checkpoint.folder}{done}")
@@ -344,11 +347,6 @@ class Ready:
             upto = f", so steps 1 to {(logged[-1] or {}).get('step')} are repeated" if logged else ""
             lines.append(f"{self.loop.folder} has no checkpoint{upto}.")
         return lines
-
-    @property
-    def caution(self) -> str:
-        """A warning against publishing the trained model, if licences clash; otherwise empty."""
-        return remark(self.sources) if clash(self.sources) else ""
 
     def train(self, begin: Callable[[], object] | None = None) -> int:
         """Train, and save the model unless a signal stopped the run. `begin` is called before any step."""
@@ -361,7 +359,10 @@ class Ready:
             if begin:
                 begin()
             if self.checkpoint and self.is_complete:
-                return self._finish(self.checkpoint)
+                if not (shared := self.loop.trained.fsdp):
+                    self.loop.trained.load_model(self.checkpoint.folder)
+                save(self.loop, self.checkpoint.folder if shared else None)
+                return step
             done = self.steps_alone()
             if not self.stopped_early(done):
                 with self.loop.signals:  # schedulers repeat signals, and saving is quick
@@ -383,12 +384,6 @@ class Ready:
                 raise
             raise out_of_memory(error, self.own, self.loop.counts.longest) from error
 
-    def _finish(self, checkpoint: SavedCheckpoint) -> int:
-        if not (shared := self.loop.trained.fsdp):
-            self.loop.trained.load_model(checkpoint.folder)
-        save(self.loop, checkpoint.folder if shared else None)
-        return checkpoint.step
-
 
 def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say | None = None) -> Ready:
     """Prepare a run up to its first step. `warn` is called with lines that even a quiet run shows."""
@@ -406,6 +401,11 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
         alarm(line)
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, apart=verb.scores, say=tell)
     prepared = prepare_all(own.data_path, own, tokenizer, verb, cache, say=say)
+    step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    packs = isinstance(own, SftOptions) and own.packing and len(prepared.lengths) >= step
+    if packs and len(verb.rows(prepared.lengths, own)) < step:
+        own = own.model_copy(update={"packing": False})
+        tell(f"each record is a row (--packing False): packed, the data has fewer rows than a step, {step}.")
     trained, joins = verb.model(own, model, tokenizer, say=tell)
     pad = None if joins else int(tokenizer.pad_token_id)
     data = rows_of(prepared, own, args, verb, pad=pad)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from redraft.jobs.licences import OTHER, UNKNOWN, Source, clash, ids_of, remark
+from redraft.jobs.licences import OTHER, UNKNOWN, Source, ids_of, remark
 from redraft.weights.checkpoint import Checkpoint, read_small
 
 if TYPE_CHECKING:
@@ -145,9 +145,9 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
 
 
 def say_licences(sources: Sequence[Source], run: Run) -> None:
-    """Report the licences of an output's sources. Licences that clash are reported even in a quiet run."""
+    """Report the licences of an output's sources, if they differ or forbid commercial use."""
     if text := remark(sources):
-        (run.caution if clash(sources) else run.tell)(text)
+        run.tell(text)
 
 
 def model_name(folder: Path) -> str:

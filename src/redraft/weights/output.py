@@ -49,8 +49,6 @@ class Run:
     progress: Progress = lambda _: None  # called with the number of bytes processed
     tell: Say = lambda _: None  # called with each remark
     warn: Say = lambda _: None  # called with each warning about NaN or infinite values
-    # Called with a warning if licences clash. The user must know this before publishing the output.
-    caution: Say = lambda _: None
 
 
 BY_DEFAULT = Run()

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from redraft.errors import ModelError
-from redraft.jobs.counting import counted
+from redraft.jobs.counting import counted, size_in_words
 from redraft.jobs.files import inside, model_files, sha256_of
 from redraft.weights.checkpoint import Checkpoint, ahead, open_checkpoint, read_json
 from redraft.weights.gguf.reader import adapter_faults, is_gguf, read_header
@@ -35,7 +35,7 @@ class Verdict:
     findings: list[str] = field(default_factory=list)  # the faults, one per line
     files: int = 0
     tensors: int = 0
-    size: int = 0  # bytes of the tensors
+    size: int = 0  # bytes of the files with tensors
     checksums: int = 0  # the number of files that match the manifest's checksum
 
     @property
@@ -48,7 +48,7 @@ class Verdict:
         verdict = counted(len(self.findings), "fault") if self.findings else "sound"
         read = f"{counted(self.files, 'file')}, {counted(self.tensors, 'tensor')}"
         sums = f"{counted(self.checksums, 'checksum')} verified"
-        found = f"{read}, {self.size / 1e6:,.2f} MB; {sums if self.checksums else 'no checksums'}"
+        found = f"{read}, {size_in_words(self.size)}; {sums if self.checksums else 'no checksums'}"
         return [one_line(line) for line in (*self.findings, f"{self.path}: {verdict} ({found})")]
 
     def add(self, faults: list[str], kind: str) -> None:
@@ -66,7 +66,7 @@ def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DE
         if is_gguf(path):
             header = read_header(path, whole=True)
             report.files, report.tensors = 1, len(header.tensors)
-            report.size = sum(tensor.size or 0 for tensor in header.tensors.values())
+            report.size = path.stat().st_size
             if header.text("general.type") == "adapter":
                 report.add(
                     [f"{path} is damaged: {fault}" for fault in adapter_faults(header)], "of that kind"
@@ -107,7 +107,7 @@ def _look(checkpoint: Checkpoint, report: Verdict, progress: Progress) -> None:
     ]
     report.add(lines, "with NaN or infinite values")
     report.files, report.tensors = len(checkpoint.files), len(checkpoint.tensors)
-    report.size = checkpoint.size
+    report.size = sum((checkpoint.folder / file).stat().st_size for file in checkpoint.files)
 
 
 def _noted(path: Path) -> dict[str, Any]:

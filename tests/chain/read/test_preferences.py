@@ -61,6 +61,7 @@ class TestDialogues:
                 "chosen and the other dialogue should be equal up to an",
             ),
             (3, dialogue("a"), "chosen should be a text (found 3)"),
+            (["a" * 60], "b", "chosen.0 should be an object (found '" + "a" * 59 + "…')."),
             (dialogue("a", "b"), None, "rejected should be a text (found None)"),
         ],
     )
@@ -95,6 +96,7 @@ class TestOtherPairs:
         "record",
         [
             {"prompt": "q", "chosen": "good", "rejected": "bad"},
+            {"instruction": "q", "chosen": "good", "rejected": "bad"},
             {"prompt": [ASKED], "chosen": [GOOD], "rejected": [BAD]},
             {"prompt": "q", "chosen": [GOOD], "rejected": [BAD]},
             {"prompt": "q", "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},

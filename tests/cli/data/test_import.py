@@ -104,6 +104,13 @@ def test_it_stands_in_a_pipe(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_recorded_licence_stays_where_a_source_is_named(data: Path) -> None:
+    run("mixed.jsonl", "--licence", "CC0", "-o", "a.jsonl")
+    redraft("data", "export", "a.jsonl", "--to", "alpaca", "-o", "b.json")
+    [origin, _] = [each["meta"]["origin"] for each in chains(run("b.json", "--as", "alpaca").stdout)]
+    assert (origin["dataset"], origin["licence"]) == ("alpaca", "CC0")
+
+
 def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(data: Path) -> None:
     records = [
         {"id": "a", "question": "Why?", "reply": "So.", "votes": 3},
@@ -116,7 +123,9 @@ def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(dat
         "redraft: no answer was found in 2 records (odd.jsonl:1, odd.jsonl:2); fields not used: reply",
         "  If one of these fields contains the answer: --map instruction=FIELD,output=FIELD",
     ]
-    assert "no answer" not in run("odd.jsonl", "--map", "instruction=question,output=reply").stderr
+    mapped = run("odd.jsonl", "--map", "instruction=question,output=reply,feedback=votes").stderr
+    assert "no answer" not in mapped
+    assert "redraft: --map: fields not used, but kept in meta.source: feedback\n" in mapped
     assert run("odd.jsonl", "--quiet").stderr == ""
 
 

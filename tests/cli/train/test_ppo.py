@@ -63,7 +63,7 @@ def test_another_reward_is_another_run() -> None:
         ),
         (("--min_new_tokens", "9"), "--min_new_tokens 9 is above --max_new_tokens 6", "--max_new_tokens 9"),
         (("--lora", "False"), "PPO trains only adapters", "merge-lora"),
-        (("--reward", "wrods<=3"), "no check is called", "Checks:"),
+        (("--reward", "wrods<=3"), "no check is called", "All checks: docs/checks.md"),
         (("--max_new_tokens", "1024"), "leaves no room for a prompt", "--model_max_length 2048"),
         (
             ("--max_length", "9", "--min_new_tokens", "9"),

@@ -55,7 +55,7 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     assert done.stdout == ""
     said = done.stderr.splitlines()
     assert said[:2] == [
-        "redraft: an adapter is trained: no GPU is used (--lora True or False to choose).",
+        "redraft: training an adapter, because no GPU is used (--lora False trains all weights).",
         "redraft: the tokenizer has no padding token: '<unk>' is used",
     ]
     assert said[2].startswith("redraft: 24 records read, 24 to train on: ")

@@ -132,6 +132,7 @@ async def test_a_restart_outlives_the_call_that_began_it(
 
         monkeypatch.setattr(Child, "start", started)
         kill(engine)
+        assert engine.health == Health(trouble=f"the process of {tmp_path / 'm.gguf'} ended.")
         impatient = asyncio.create_task(engine.encode("abc"))
         await starting.wait()
         impatient.cancel()

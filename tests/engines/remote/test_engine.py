@@ -242,10 +242,12 @@ def test_a_server_without_raw_text_is_asked_once(server: FakeServer, refusal: Re
 # The list of models
 
 
-def test_the_only_model(server: FakeServer) -> None:
-    server.on(MODELS, models_reply("qwen", meta={"n_ctx": 512}))
+@pytest.mark.parametrize("about", [{"meta": {"n_ctx": 512}}, {"redraft": {"context": 512, "images": False}}])
+def test_the_only_model(server: FakeServer, about: dict[str, Any]) -> None:
+    server.on(MODELS, models_reply("qwen", **about))
     info = connected(server)
     assert (info.name, info.engine, info.context) == ("qwen", "remote", 512)
+    assert info.any_message == ("meta" in about)
 
 
 def test_one_of_several_must_be_named(server: FakeServer) -> None:

@@ -90,7 +90,7 @@ class Says:
             return
         for piece in re.findall(r"\s*\S+", self._texts.pop(0) if self._texts else ""):
             yield Delta(piece)
-        yield Delta(finish="stop")
+        yield Delta(finish="stop", cached_tokens=5 * (len(self.asked) > 1))
 
 
 class Slow(Says):
@@ -157,6 +157,11 @@ def test_a_text_passes_the_check_that_steered_it(check: str, seed: int) -> None:
     (result,) = asyncio.run(run_checks([parse_check(check)], text, Prompt(instruction="?")))
     assert steered == (check,)
     assert result.passed, f"{text!r}: {result.message}"
+
+
+def test_the_tokens_of_an_earlier_draft_do_not_count_as_cached() -> None:
+    model = Says("Rain falls on the old town and then the sea and the boat.", "Rain falls.")
+    assert write(form_for(["words<=8"])[0], model.source)[1].cached_tokens == 0
 
 
 def test_a_text_ends_with_the_last_sentence_that_fits() -> None:

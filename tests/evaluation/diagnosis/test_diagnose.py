@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 pytest.importorskip("scipy")
 
 import redraft
-from redraft.chain import Chain, Usage
+from redraft.chain import Chain, Usage, write_jsonl
 from redraft.evaluation.diagnosis.diagnose import Diagnosis, diagnose, notes, sections, verdict
+from redraft.evaluation.diagnosis.equal_tokens import curves_in
 from redraft.evaluation.diagnosis.figures import Changes, by_item, decide, sentence
 from redraft.evaluation.stats import paired, without_nan
 from tests.evaluation.diagnosis.made_chains import step, told
@@ -69,12 +70,26 @@ def test_runs_of_an_item_count_as_one_item() -> None:
     assert found.decision.items == 8
     assert found.decision.gain.value == pytest.approx(2 / 3)
     assert found.decision.p < 0.05
+    assert "sign-flip tests on each item's mean over its runs" in str(found)
+    assert "sign-flip" not in str(diagnose(MIXED))
     assert by_item([(1, "a"), (0, "b"), (0, "a")]) == [0.5, 0.0]
     assert "in 24 runs" in str(found)
     ecr = diagnose([told(name, marks) for name in "abcdefgh" for marks in ("01", "00")]).revisions[0].ecr
     assert 0 < ecr.low < ecr.value == 0.5 < ecr.high < 1, (
         "every item has the same share, which others need not"
     )
+
+
+def test_figures_are_those_of_the_table_in_any_order_of_the_files(tmp_path: Path) -> None:
+    chains = [told(f"t/{n}", "01"[n % 3 > seed]) for seed in (0, 1) for n in range(30)]
+    for seed, made in ((0, chains[:30]), (1, chains[:29:-1])):
+        (tmp_path / f"seed-{seed}").mkdir()
+        for way in ("plain", "revise-2"):
+            write_jsonl(tmp_path / f"seed-{seed}" / f"{way}.jsonl", made)
+    found, table = diagnose(chains), curves_in(tmp_path, "m", "t")
+    assert table
+    assert str(found) == str(diagnose(chains[::-1]))
+    assert [point.score for point in table.points] == [found.levels[0].right] * 2
 
 
 def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
@@ -223,6 +238,17 @@ def test_undecided_gives_no_number_of_items_to_collect() -> None:
     found = decide(one, other)
     assert found.outcome == "undecided"
     said = sentence(found)
-    assert said.endswith("over the first answers so far; better in 6 of 40 items, worse in 2, p = 0.29.")
-    assert "loses 10.0 points" in sentence(decide(other, one))
+    assert said.endswith("(-2.5 to +25.0); better in 6 of 40 items, worse in 2, p = 0.29.")
+    said = "Undecided: so far, revising changes the score by -10.0 points (-25.0 to +2.5); better in 2 of "
+    assert sentence(decide(other, one)).startswith(said)
     assert sentence(decide(*columns(0, 0, 6))) == "Undecided: revising changes no item's score."
+
+
+def test_answers_that_the_token_limit_cut_off_are_counted_and_warned_of() -> None:
+    cut = step("x", guide="1", finish="max_tokens")
+    chains = [
+        told(f"t/{n}", "10").model_copy(update={"steps": (cut, step("y", guide="1"))}) for n in range(3)
+    ]
+    assert rows(found := diagnose(chains), "right answers")["first answer"][2] == "3 of 3; 3 cut off"
+    assert "--max-tokens is too small: it cut off up to 100.0 % of the answers, so" in str(found)
+    assert "cut off" not in str(diagnose(MIXED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -75,19 +76,15 @@ def test_a_task_that_a_model_has_not_answered_is_named(tmp_path: Path) -> None:
 def test_prompts_and_seeds_that_lack_a_run_are_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "d", {("m", "t"): [*ways(20, 20), ("blind-2", 200, shares(10, of=38))]})
     write_run(folder / "runs" / "m" / "t", "plain", 100, shares(8), 2)
-    table = table_of(folder)
-    assert list(table.remarks) == [
-        "m, t: not counted, because a run did not answer them: 2 prompts.",
-        "m, t: these seeds lack runs and are not counted: seed-2 (revise-2, best-of-2, best-of-3, blind-2).",
-    ]
     # The prompts that a stopped run answered may be the easy ones. Prompts that failed are no such choice.
-    assert "m, t: 38 prompts, 1 seed, UNFINISHED\n" in str(table)
-    [said] = sentences(table)
-    assert said.startswith("m: UNFINISHED, so there is no verdict.")
+    lacking = "seed-0 (blind-2), seed-2 (revise-2, best-of-2, best-of-3, blind-2)"
+    said = f"m, t: UNFINISHED, so these seeds or ways are not counted: {lacking}."
+    assert list((table := table_of(folder)).remarks) == [said]
+    assert ("m, t: 40 prompts, 1 seed\n" in str(table), "blind retry" in str(table)) == (True, False)
     errors = folder / "runs" / "m" / "t" / "seed-0" / "blind-2.jsonl.errors.jsonl"
     errors.write_text("".join(f'{{"id": "i{n:03}", "cause": "c", "error": "e"}}\n' for n in (38, 39)))
     assert "m, t: 38 prompts, 1 seed\n" in str(now := table_of(folder))
-    assert "m, revise: " in "".join(sentences(now))
+    assert now.remarks[0] == "m, t: not counted, because a run did not answer them: 2 prompts."
 
 
 def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -> None:
@@ -101,6 +98,8 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     file.write_text(file.read_text().replace('"finish":"stop"', '"finish":"max_tokens"'))
     said = "m, t: revise alone changed none of 40 first answers: 40 were cut, and 0 had unclear verdicts."
     assert said in (table := table_of(tmp_path / "d")).remarks
+    assert "m, t: --max-tokens is too small: it cut off up to 100.0 % of the answers" in str(table)
+    assert re.search(r"revise alone, 1 revision +22.5 .* prompt tokens, 100.0 % cut off\n", str(table))
     assert [*sentences(table)][1] == "m, revise alone: Not tested: it changed none of its first answers."
     own[4] = ("alone-2", 200, shares(20))  # as of a model that was trained to revise
     table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))

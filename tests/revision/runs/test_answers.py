@@ -71,6 +71,7 @@ def test_function_and_command_resume_each_other() -> None:
     assert (told.exit_code, told.stderr) == (1, "")
     assert "3 in out.jsonl, 1 of them from earlier runs" in told.stdout
     assert " s in this run, " in told.stdout
+    assert " in prompts, over all runs" in told.stdout
     again = answered(quiet=True)
     assert (again.added, again.found) == (0, 3)
     with pytest.raises(OutputError, match="seed was 7 and is 8"):

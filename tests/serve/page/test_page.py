@@ -73,6 +73,7 @@ MODELS: dict[str, Any] = {
     "edited": {"replies": ["It is 🌧 wet. It is **very wet**.", "cold"], "max-revisions": 0},
     "kept": {"replies": ["It is 🌧 wet. It is **very wet**."] + ["wet"] * 4, "check": ["sentences>=2"]},
     "kind": {"replies": [SHORT]},
+    "tied": {"replies": [SHORT, "It is dull. Revision is needed.", "It drips."], "check": ["words<=5"]},
     "wordy": {"replies": [DRAFT] * 4, "check": ["words<=5", "contains:rain"], "max-revisions": 1},
     "rich": {"replies": [RICH], "max-revisions": 0},
     "huge": {
@@ -372,7 +373,7 @@ return given.map((redraft) => (live.take({ choices: [{ delta: { redraft } }] }),
 
 def test_a_patch_is_shown_in_place_while_it_is_written(browser: Browsing, url: str) -> None:
     begun: dict[str, Any] = {"type": "patch", "index": 1, "text": "", "place": [3, 8]}
-    said = [begun, {**begun, "text": "[1] co"}, {**begun, "text": 'ld"'}, begun, {**begun, "text": "dry"}]
+    said = [begun, {**begun, "text": "co"}, {**begun, "text": 'ld"'}, begun, {**begun, "text": "dry"}]
     draft = {"type": "step", "index": 0, "step": {"answer": "🌧: it is wet."}}
     told = browser.open(url).told("chain.js", PATCHED, [draft, *said, {**begun, "text": "!", "place": None}])
     assert (told[2:4], told[5:]) == (["🌧: co wet.", "🌧: cold wet."], ["🌧: dry wet.", "dry!"])

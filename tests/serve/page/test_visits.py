@@ -56,6 +56,12 @@ def test_revise_retry_and_edit_make_branches(browser: Browsing, url: str) -> Non
     assert visit.faults == []
 
 
+def test_a_revision_that_a_person_asks_for_wins_a_tie(browser: Browsing, url: str) -> None:
+    visit = browser.asking(url, "Describe rain.", "tied")
+    visit.answered("falls").get_by_role("button", name="Revise again").click()
+    visit.answered("It drips.")
+
+
 def test_conversations_are_kept_found_renamed_and_deleted(browser: Browsing, url: str) -> None:
     visit = browser.asking(url, "Describe rain.")
     page = visit.page

@@ -212,7 +212,12 @@ def preferred(prompt: Prompt, rejected: str, chosen: str) -> Chain:
 
 
 def chosen_rejected(fields: Fields) -> Chain:
-    """Read `chosen` and `rejected`: two HH-RLHF dialogues, two message lists, or two answers to `prompt`."""
+    """Read `chosen` and `rejected`: two HH-RLHF dialogues, two message lists, or two answers to `prompt`.
+
+    A record without a `prompt` may have an `instruction` instead.
+    """
+    if "prompt" not in fields.rest and "instruction" in fields.rest:
+        fields.rest["prompt"] = fields.rest.pop("instruction")
     if isinstance(fields.rest["chosen"], list):
         return _message_lists(fields)
     chosen, rejected = fields.text("chosen"), fields.text("rejected")

@@ -67,8 +67,9 @@ class Fields:
 
     def fail(self, name: str, problem: str, *found: Any) -> NoReturn:
         """Raise a RecordError about a field."""
-        shown = f" (found {found[0]!r:.60})" if found else ""
-        raise RecordError(f"{self.where}: {name} {problem}{shown}.")
+        shown = "".join(map(repr, found))
+        shown = f"{shown[:60]}…{shown[-1]}" if len(shown) > 60 else shown
+        raise RecordError(f"{self.where}: {name} {problem}{f' (found {shown})' if shown else ''}.")
 
     def _take(self, name: str) -> Any:
         if name not in self.rest:

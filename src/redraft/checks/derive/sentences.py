@@ -68,10 +68,6 @@ class Text:
             if 3 <= len(line) <= LONGEST_SENTENCE and not _NO_DEMAND.search(line):
                 yield Sentence(line, self)
 
-    def shown(self, masked: str) -> str:
-        """Return a part of the masked text with the quotations restored."""
-        return re.sub(QUOTED, lambda m: self.hidden[ord(m[0]) - BASE], masked)
-
     def has(self, pattern: str) -> bool:
         """Return whether a pattern occurs in the text, ignoring case."""
         if pattern not in self.known:
@@ -115,7 +111,7 @@ class Sentence:
 
     def phrase(self, masked: str) -> str:
         """Return the original text of a phrase, without quotation marks; empty if too long, or code."""
-        text = self.of.shown(masked).strip()
+        text = re.sub(QUOTED, lambda it: self.of.hidden[ord(it[0]) - BASE], masked).strip()
         if len(text) > 1 and (text[0] + text[-1]) in ('""', "''", "“”", "‘’"):
             text = text[1:-1].strip()
         return text if text.isprintable() and len(text) <= LONGEST_PHRASE and "```" not in text else ""

@@ -232,8 +232,8 @@ that excludes matches; and the patterns.
 """
 
 _ASKED = (
-    r"\b(?:in|as|valid|into|use|using|an?|single|output|return|give me|respond with|to) "
-    r"(?:an? |the |valid |single |pure |only )*JSON\b(?! (?:parser|schema|file|library|lines|web|api|token))"
+    r"\b(?:in|as|valid|into|use|using|an?|single|output|return|give(?: me)?|(?:respond|reply|answer) with|to) "
+    r"(?:an? |the |valid |single |pure |only )*JSON\b(?! (?:parser|schema|file|library|lines|web|api|token|examples?))"
 )
 _ASKS = r"\b(?:output|format|extract|respond|response|answer|return|reply|give|provide|write|convert|turn|want|entire)\b"
 _LISTED_AS = (
@@ -242,7 +242,7 @@ _LISTED_AS = (
 )
 _ITEM = rf"(?:{QUOTED}|{WORD})"
 _ANY_ITEM = rf"(?:{QUOTED}|(?!(?:an?|the|any|all|more|others?|so|such|values|etc)\b)[^\W\d_][\w'’-]{{0,30}})"
-_KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ANY_ITEM})*)(?=[.;:\n]|$|\s(?:for|from|of|based|about)\b)"
+_KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ANY_ITEM})*)(?=[.;:\n]|$|\s(?:for|from|of|based|about)\b|,(?: and)? (?:no|without|but)\b)"
 _JSON_LIST = r"\bJSON (?:list|array)\b|\b(?:list|array) of (?:JSON )?objects\b"
 
 

@@ -52,7 +52,12 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # output of native code goes to standard error
     settings: ChildSettings = json.loads(sys.stdin.readline())
-    watcher = _watch()  # noqa: F841  (kept, since it is not waited for)
+    # The watcher kills this process when standard input ends. A thread could not run while a model loads,
+    # because native code holds the GIL. Linux's parent-death signal comes too early, when the thread that
+    # started the child ends.
+    nowhere = subprocess.DEVNULL  # an inherited output would stay open when this process ends
+    command = [sys.executable, "-I", "-S", __file__, str(os.getpid())]
+    watcher = subprocess.Popen(command, stdout=nowhere, stderr=nowhere)  # noqa: F841, S603  (kept: no wait)
     try:
         server = _serve(settings)
         reply = {"address": server.listening_address}
@@ -61,17 +66,6 @@ def main() -> None:
     print(json.dumps(reply), file=replies, flush=True)
     if "address" in reply:
         threading.Event().wait()
-
-
-def _watch() -> subprocess.Popen[bytes]:
-    """Start a watcher process that kills this process when standard input ends.
-
-    A watcher thread could not run while a model loads, because native code holds the GIL. Linux's
-    parent-death signal comes too early, when the thread that started the child ends.
-    """
-    nowhere = subprocess.DEVNULL  # an inherited output would stay open when this process ends
-    command = [sys.executable, "-I", "-S", __file__, str(os.getpid())]
-    return subprocess.Popen(command, stdout=nowhere, stderr=nowhere)  # noqa: S603  (our own program)
 
 
 def _kill_after_input(watched: int) -> None:

@@ -123,6 +123,7 @@ class RemoteEngine(Engine):
             raise
         engine._owner, engine._grammar = found.owner, found.grammar
         known = replace(engine._info, name=found.name, context=found.context, price=price_of(found.name))
+        known = replace(known, any_message=found.any_message)
         engine._info = replace(known, forms=bool(found.grammar), resumes=bool(found.grammar))
         return engine
 
@@ -467,6 +468,7 @@ class Listed:
     name: str
     context: int | None = None
     owner: str = ""
+    any_message: bool = True
     grammar: str = ""  # the field of a request that takes a grammar
 
 
@@ -513,8 +515,9 @@ def has(names: Sequence[str]) -> str:
 
 
 def _listed(entry: dict[str, Any]) -> Listed:
-    meta = entry.get("meta")
+    meta, own = (each if isinstance(each, dict) else {} for each in map(entry.get, ("meta", "redraft")))
     lengths = [entry.get(name) for name in ("max_model_len", "context_length", "context_window")]
-    lengths.append(meta.get("n_ctx") if isinstance(meta, dict) else None)
+    lengths += [meta.get("n_ctx"), own.get("context")]
     context = next((length for length in lengths if isinstance(length, int) and length > 0), None)
-    return Listed(str(entry["id"]), context, str(entry.get("owned_by", "")))
+    owner, images = str(entry.get("owned_by", "")), own.get("images") is not False
+    return Listed(str(entry["id"]), context, owner, any_message=images)

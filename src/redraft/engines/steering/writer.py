@@ -293,7 +293,7 @@ class _Writer:
         return replace(self.sampling, **(own | {"logprobs": scored} | changes))
 
     async def _more(self, sampling: Sampling) -> Replies:
-        before, first = self.spent, not self.draft.text
+        before, first = self.spent, self.calls == 1
         async with aclosing(self._replies(self.draft.text, sampling)) as deltas:
             async for delta in deltas:
                 self.draft.add(delta)
@@ -332,7 +332,8 @@ class _Writer:
         async with aclosing(self._replies(text, asked)) as deltas:
             found = [delta async for delta in deltas]
         self.spent += 1
-        self.cached = self.cached or max((delta.cached_tokens or 0 for delta in found), default=0)
+        if self.calls == 1:
+            self.cached = max((delta.cached_tokens or 0 for delta in found), default=0)
         return next((top for delta in found for top in delta.likeliest), ())
 
     async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:

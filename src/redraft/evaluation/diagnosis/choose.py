@@ -57,8 +57,6 @@ CHOICE = "choice.json"  # in the folder of the chains: the chosen way, and hashe
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
 """The results of each strategy on each item, for each seed and turn. A strategy may have no items."""
-Runs = tuple[Path, Iterable[Strategy], Container[str] | None]
-"""A task's folder, the task's strategies, and the ids of the records to count (None: all records)."""
 
 
 def blocks(items: int) -> Iterable[int]:
@@ -70,8 +68,8 @@ def blocks(items: int) -> Iterable[int]:
     yield items
 
 
-def seen_in(tasks: Iterable[Runs]) -> Seen:
-    """Return the results of all runs of the given tasks, by strategy and item."""
+def seen_in(tasks: Iterable[tuple[Path, Iterable[Strategy], Container[str] | None]]) -> Seen:
+    """Return the results of tasks (folder, strategies, ids or None for all ids), by strategy and item."""
     found: dict[Strategy, dict[str, list[Spent]]] = {}
     for folder, way, asked in ((folder, way, asked) for folder, ways, asked in tasks for way in ways):
         made = results_in(sorted(folder.glob(f"seed-*/{way.name}.jsonl")), asked)
@@ -318,7 +316,7 @@ class Choice:
         if race.chosen != ONE:
             kept += [more if promise.gain > 0 else "no certain gain over one answer", f"and {harm} {worse}"]
         promised = ", ".join(kept) or "the results of one answer"
-        return f"{said} It promises {promised}, with {tokens_text(promise.tokens)} new tokens an answer."
+        return f"{said} With 95 % confidence: {promised}; {tokens_text(promise.tokens)} new tokens an answer."
 
     def put(self, file: Path) -> str:
         """Write the recipe to `file` and the evidence to the folder of runs. Return the recipe as JSON."""

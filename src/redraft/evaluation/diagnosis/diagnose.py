@@ -12,7 +12,7 @@ from redraft.chain import Chain
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
 from redraft.errors import path_of
-from redraft.evaluation.diagnosis.figures import LEVEL, Changes, Figures, sentence
+from redraft.evaluation.diagnosis.figures import LEVEL, Changes, Figures, cut_off, sentence
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.records import listed
 from redraft.evaluation.stats import without_nan
@@ -70,6 +70,8 @@ def notes(found: Figures) -> Iterator[str]:
         yield f"Not counted ({why}): {_named(ids)}."
     if len(found.revisions) > 1:
         yield "Intervals and p-values are for single rows, not corrected for multiple comparisons."
+    if found.revised and len(found.chains) > found.items:
+        yield "The p-values are from sign-flip tests on each item's mean over its runs."
     if none := [each.chain.id for each in found.chains if each.chain.best is None]:
         yield f"Chains without a best answer, which count as wrong: {_named(none)}."
     if empty := [each.chain.id for each in found.chains if each.empty]:
@@ -77,6 +79,7 @@ def notes(found: Figures) -> Iterator[str]:
     stopped = (each for each in found.chains if each.chain.stop in ("error", "cancelled"))
     if cut := [each.chain.id for each in stopped if not each.empty]:
         yield f"Chains that ended early: {_named(cut)}."
+    yield from cut_off(level.cut / level.count for level in found.levels)
     if echoes := sum(each.chain.echoes for each in found.chains):
         passing = sum(
             passes and step.echo
@@ -93,8 +96,10 @@ def _named(ids: Sequence[str]) -> str:
 
 def sections(found: Figures) -> Iterator[Part]:
     """Yield the tables: right answers, the effect of revising, and verdicts."""
-    rows = ((level, percent(level.right, 1)) for level in found.levels)
-    lines = [Line(level.name, *right, f"{level.hits:,} of {level.count:,}") for level, right in rows]
+    rows = (
+        (each, percent(each.right, 1), f"; {each.cut:,} cut off" * (each.cut > 0)) for each in found.levels
+    )
+    lines = [Line(each.name, *right, f"{each.hits:,} of {each.count:,}{cut}") for each, right, cut in rows]
     yield Part("right answers", lines=lines)
     if found.revised:
         yield Part("effect of revising", lines=[*_transitions(found)])
@@ -113,8 +118,8 @@ def _transitions(found: Figures) -> Iterator[Line]:
         yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
         yield Line("  ECR/EIR", _ratio(changes.ratio), "", _paying(changes))
     if found.broken:
-        named = printable(listed(found.broken, _FEW))
-        yield Line("right → wrong", f"{len(found.broken):,}", "", f"first to best: {named}")
+        names = printable(listed(found.broken, _FEW))
+        yield Line("right → wrong", f"{len(found.broken):,}", "", f"first to best: {names}")
 
 
 def _ratio(value: float) -> str:

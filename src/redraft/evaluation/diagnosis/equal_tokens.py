@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import ClassVar, Literal, NamedTuple, Self
 
-from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of, split
 from redraft.evaluation.diagnosis.strategies import NAMES, SAMPLED, Strategy
@@ -60,6 +59,7 @@ class Spent(NamedTuple):
     money: float = math.nan  # in USD; NaN without a price
     estimated: float = 0.0  # 1 if some tokens are estimates (`Usage.estimated`)
     base: float = 0.0  # 1 if the base model of a model with adapters answered
+    cut: float = 0.0  # 1 if the token limit cut off the best answer
 
     @classmethod
     def of(cls, known: Known, score: float | None = None) -> Self:
@@ -71,7 +71,8 @@ class Spent(NamedTuple):
         prompts = chain.usage.prompt_tokens
         usd, score = math.nan if usd is None else usd, known.best if score is None else score
         base = chain.meta.get(ANSWERED) == "the base model"
-        return cls(score, known.tokens, prompts, seconds, usd, chain.usage.estimated, base)
+        cut = chain.best is not None and known.cuts[chain.best]
+        return cls(score, known.tokens, prompts, seconds, usd, chain.usage.estimated, base, cut)
 
     @classmethod
     def mean(cls, found: Iterable[Self]) -> Self:
@@ -83,7 +84,8 @@ class Spent(NamedTuple):
         """Text to append to a token count, such as ` (partly estimated), 1.2 s, 0.000100 USD`, or ""."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
         partly = " (partly estimated)" * (self.estimated > 0)
-        return partly + seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
+        money = f", {amount(self.money, 'money')}" * (self.money > 0)
+        return partly + seconds + money + f", {self.cut * 100:.1f} % cut off" * (self.cut > 0)
 
 
 @dataclass(frozen=True)
@@ -165,10 +167,9 @@ class Curves:
     points: tuple[Point, ...]
     seeds: int  # number of seeds that are counted
     left_out: int = 0  # number of items that are missing from some run
-    unfinished: tuple[str, ...] = ()  # seeds with missing runs, such as `seed-2 (vote-4)`
+    unfinished: tuple[str, ...] = ()  # seeds with missing or partial runs, such as `seed-2 (vote-4)`
     settings: str = ""  # sampling settings of the first run, and the counted seeds
     by: Cost = "tokens"
-    stopped: bool = False  # whether a run has untried prompts: the others may be the easy ones
 
     def cost(self, point: Point) -> float:
         """Return a point's mean cost per item, in the unit of `by`."""
@@ -269,37 +270,38 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
     return items
 
 
-def curves_in(folder: Path, model: str, task: str) -> Curves | None:
-    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if no run revises.
+def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Curves | None:
+    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if they are unfinished.
 
     The first seed determines the strategies. Seeds that lack runs, and items that a run lacks, are left out.
+    Runs with untried items are left out unless `parts`, because the tried items may be the easy ones.
     """
-    by_seed: dict[str, dict[Strategy, Path]] = {}
+    made: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):
         files = {Strategy.of(file.stem): file for file in seed.glob("*.jsonl") if "." not in file.stem}
-        by_seed[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
-    first = next(iter(by_seed.values()), {})
+        made[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
+    every = [file for files in made.values() for file in files.values()]
+    tried = {file: len({*failures(file), *(each.id for each in chains_of(file))}) for file in every}
+    least = 0 if parts else max(tried.values(), default=0)
+    whole = {seed: {way: file for way, file in made[seed].items() if tried[file] >= least} for seed in made}
+    begun, first = (next(iter(each.values()), {}) for each in (made, whole))
     if not any(way.kind == "revise" for way in first):
         return None
-    whole = [files for files in by_seed.values() if files.keys() >= first.keys()]
-    missing = {seed: [way.called for way in first if way not in files] for seed, files in by_seed.items()}
+    seeds = [seed for seed, files in whole.items() if files.keys() >= first.keys()]
+    missing = {seed: [way.called for way in begun if way not in files] for seed, files in whole.items()}
     unfinished = tuple(f"{seed} ({', '.join(ways)})" for seed, ways in missing.items() if ways)
-    runs = {way: results_in(files[way] for files in whole) for way in first}
-    items = dict.fromkeys(name for of_way in runs.values() for name in of_way)
+    runs = {way: results_in(whole[seed][way] for seed in seeds) for way in first}
+    items = sorted({name for of_way in runs.values() for name in of_way})
     common = [name for name in items if len({len(of_way.get(name, ())) for of_way in runs.values()}) == 1]
     if not common:
-        hint = "Run the same command again to continue."
-        raise UsageError(f"{folder}: each prompt still lacks an answer in some run.", hint=hint)
+        return None
     points = [Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first]
     if any(point.mean.base < points[0].mean.base == 1 for point in points):
         points[0] = replace(points[0], base=True)
-    every = (file for run in whole for file in run.values())
-    tried = ({*failures(file), *(each.id for each in chains_of(file))} for file in every)
-    stopped, left_out = len({*map(len, tried)}) > 1, len(items) - len(common)
-    drawn = next(chain for files in whole for chain in chains_of(files[points[0].way])).sampling
-    drawn = {**drawn, "seed": None, "seeds": " ".join(seed[5:] for seed, ways in missing.items() if not ways)}
+    drawn = next(chain for seed in seeds for chain in chains_of(whole[seed][points[0].way])).sampling
+    drawn = {**drawn, "seed": None, "seeds": " ".join(seed[5:] for seed in seeds)}
     settings = ", ".join(f"{name} {value}" for name, value in drawn.items() if value is not None)
-    return Curves(model, task, tuple(points), len(whole), left_out, unfinished, settings, stopped=stopped)
+    return Curves(model, task, tuple(points), len(seeds), len(items) - len(common), unfinished, settings)
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
@@ -335,6 +337,7 @@ def versus_line(versus: Versus) -> Line:
     counts = f"better in {counted(decision.better, 'prompt')}, worse in {decision.worse:,}"
     if versus.basis == "equal":
         at = f"at {amount(versus.at, versus.by)}"
+        counts = f"in the nearest runs, {counts}"
     elif versus.basis == "unknown":
         which = named(versus.ours) if math.isnan(versus.cost) else versus.other
         at = f"some chains of {which} do not record {versus.by}"
@@ -361,7 +364,7 @@ def verdict(versus: Sequence[Versus]) -> str:
         )
         return f"Don't revise here: {'; '.join(ways)}.{apart}"
     if open_:
-        return f"Undecided: revising is not shown to do better than {_names(open_)}.{apart}"
+        return f"Undecided: revising is not shown to do better than {_names(open_, 'or')}.{apart}"
     if not beaten:
         return f"Undecided: no other way can be compared at {equal}.{apart}"
     at = f"at {equal}" if all(each.basis == "equal" for each in beaten) else f"at equal or {less}"
@@ -387,6 +390,6 @@ def named(kind: str) -> str:
     return printable(NAMES.get(kind, kind))
 
 
-def _names(found: Sequence[Versus]) -> str:
+def _names(found: Sequence[Versus], word: str = "and") -> str:
     *most, last = (each.other for each in found) if found else ("",)
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{', '.join(most)} {word} {last}" if most else last

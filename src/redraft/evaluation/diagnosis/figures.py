@@ -8,7 +8,7 @@ wrong. Revising raises Acc, the share of right answers, as long as ECR/EIR > Acc
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from statistics import fmean
@@ -68,8 +68,8 @@ def sentence(decision: Decision) -> str:
         return f"Don't revise: it loses {points} against the first answers; {tested}."
     if not decision.better + decision.worse:
         return "Undecided: revising changes no item's score."
-    verb, to = ("adds", "over") if decision.gain.value > 0 else ("loses", "against")
-    return f"Undecided: revising {verb} {points} {to} the first answers so far; {tested}."
+    value, interval = plain(decision.gain.times(100), 1, sign=True)
+    return f"Undecided: so far, revising changes the score by {value} points ({interval}); {tested}."
 
 
 def points_of(gain: Estimate) -> str:
@@ -161,6 +161,7 @@ class Level:
     name: str  # such as `first answer`
     right: Estimate  # share of right answers
     hits: int
+    cut: int  # number of answers that the token limit cut off
     count: int
 
 
@@ -291,5 +292,13 @@ class Figures:
 
 def _level(name: str, chains: Sequence[Known], places: Sequence[int | None]) -> Level:
     rights = [at is not None and each.rights[at] for each, at in zip(chains, places, strict=True)]
+    cut = sum(at is not None and each.cuts[at] for each, at in zip(chains, places, strict=True))
     share = stats.proportions(rights, [1] * len(rights), [each.item for each in chains])
-    return Level(name, share, sum(rights), len(rights))
+    return Level(name, share, sum(rights), cut, len(rights))
+
+
+def cut_off(shares: Iterable[float]) -> Iterator[str]:
+    """Yield a warning if one of the shares of answers that were cut off is above 5 %."""
+    if (most := max(shares)) > 0.05:
+        said = f"--max-tokens is too small: it cut off up to {most * 100:.1f} % of the answers"
+        yield f"{said}, so complete but wrong answers may replace right ones."

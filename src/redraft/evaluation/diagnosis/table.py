@@ -24,8 +24,8 @@ from redraft.chain.read.records import read_records
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Cost, Curves, Point, Versus, corrected
+from redraft.evaluation.diagnosis.figures import cut_off
 from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan, stored
-from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_of, leaked
 from redraft.evaluation.pages.charts import curves as drawn
 from redraft.evaluation.pages.page import render
@@ -75,24 +75,21 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
     """Return the figures of a folder at equal cost. Raise `UsageError` if there are no finished runs."""
     plan, cells, over, remarks = read_plan(folder), list[Curves](), list[Curves](), list[str]()
     for name, model in plan["models"].items():
-        of_model = []
+        of_model, parts = [], plan.get("choosing", False)  # --choose draws prompts at random
         for task in plan["tasks"]:
-            if (curves := equal_tokens.curves_in(folder / RUNS / name / task, model, task)) is None:
+            curves = equal_tokens.curves_in(folder / RUNS / name / task, model, task, parts=parts)
+            if curves is None:
                 remarks.append(f"{model}, {task}: there are no finished runs.")
                 continue
-            stopped = curves.stopped and not plan.get("choosing")  # --choose draws prompts at random
-            of_model.append(replace(curves, by=by, stopped=stopped))
+            of_model.append(replace(curves, by=by))
             remarks += [f"{model}, {task}: {said}" for said in _remarks(curves, folder / RUNS / name / task)]
-        if len(whole := [each for each in of_model if not each.stopped]) > 1:
-            over.append(pooled(whole))
-        for task in (each.task for each in of_model if each.stopped and whole):
-            drop = f"Continue its runs, or delete {folder / RUNS / name / task}."
-            remarks.append(f"{model}, {task}: unfinished, so the verdict leaves this task out. {drop}")
+        if len(of_model) > 1:
+            over.append(pooled(of_model))
         cells += of_model
     if plan.get("choosing"):
         remarks.append("--choose may stop early once it is certain. These tests do not correct for that.")
     if not cells:
-        hint = f"Make them: redraft diagnose {folder} --tasks add --models default"
+        hint = f"Make or continue them: redraft diagnose {folder} --tasks add --models default"
         if any(folder.glob("seed-*")):
             hint = f"To measure revising there: redraft diagnose {folder}/seed-*/revise-2.jsonl"
         raise UsageError(f"{folder} has no finished runs.", hint=hint)
@@ -104,10 +101,11 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     if curves.left_out:
         yield f"not counted, because a run did not answer them: {counted(curves.left_out, 'prompt')}."
     if curves.unfinished:
-        yield f"these seeds lack runs and are not counted: {', '.join(curves.unfinished)}."
+        yield f"UNFINISHED, so these seeds or ways are not counted: {', '.join(curves.unfinished)}."
     if 2 * curves.native >= curves.items:
         where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
         yield f"{where}, the model revised without feedback, so `revise` equals `alone`."
+    yield from cut_off(point.mean.cut for point in curves.points)
     for kind in REVISING:
         files = runs.glob(f"seed-*/{kind}-*[0-9].jsonl")
         made = [chain.steps for file in files for chain in chains_of(file) if chain.steps]
@@ -141,15 +139,14 @@ def pooled(each: Sequence[Curves]) -> Curves:
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}
     points = list[Point]()
     for way in sorted(ways, key=lambda way: way.place):
-        runs = [_run_of(one, way) for one in each]
+        runs = []
+        for one in each:
+            own = [point for point in one.points if point.way.kind == way.kind]
+            fits = (point for point in own if point.way.texts <= way.texts)
+            runs.append(max(fits, key=lambda point: point.way.texts, default=own[0]))
         spent = tuple(item for run in runs for item in run.spent)
         points.append(Point(way, spent, any(run.base for run in runs)))
     return Curves(each[0].model, ALL, tuple(points), min(one.seeds for one in each), by=each[0].by)
-
-
-def _run_of(curves: Curves, way: Strategy) -> Point:
-    own = [point for point in curves.points if point.way.kind == way.kind]
-    return max((p for p in own if p.way.texts <= way.texts), key=lambda p: p.way.texts, default=own[0])
 
 
 def _comparisons(curves: Curves) -> Iterator[Versus]:
@@ -206,21 +203,20 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
     for each in table.cells:
         name = f"{each.model}, {each.task}"
         note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
-        note += ", UNFINISHED" * each.stopped + f"; {each.settings}" * (charts and bool(each.settings))
+        note += f"; {each.settings}" * (charts and bool(each.settings))
         axis = "new tokens a prompt" if each.by == "tokens" else f"{each.by} a prompt"
         chart = drawn(equal_tokens.series(each), axis, "right answers, %") if charts else ""
         most = equal_tokens.point_line(max(each.points, key=lambda point: point.score.value))
         lines = [equal_tokens.point_line(point) for point in each.points]
         equal = " or ".join(line.name for line in lines if line.value == most.value)
         claim = f"No way has more right answers than {equal}, {most.value} ({most.interval})."
-        yield Part(name, note, lines=lines, chart=chart, claim=claim * (not each.stopped))
+        yield Part(name, note, lines=lines, chart=chart, claim=claim)
         if rows := [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]:
             said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
             title = f"{name}, at equal {each.by}"
             title += " where possible" * any(row.basis != "equal" for row in rows)
             lines = [equal_tokens.versus_line(row) for row in rows]
-            claim = f"{said.removesuffix('.')}." * (not each.stopped)
-            yield Part(title, "points ahead", lines=lines, claim=claim)
+            yield Part(title, "points ahead", lines=lines, claim=f"{said.removesuffix('.')}.")
     if table.remarks:
         yield Part("Keep this in mind", notes=table.remarks)
 
@@ -228,10 +224,7 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
 def sentences(table: Table) -> Iterator[str]:
     """Yield a conclusion for each model and each strategy that revises."""
     for model in dict.fromkeys(each.model for each in table.cells):
-        cells = [each for each in table.cells if each.model == model and not each.stopped]
-        if not cells:
-            yield f"{model}: UNFINISHED, so there is no verdict. The same command continues the runs."
-            continue
+        cells = [each for each in table.cells if each.model == model]
         for ours in REVISING:
             wanted = (model, cells[0].task, ours)  # ALL if several
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
@@ -268,6 +261,8 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     if (table := stored(file, "files")) is None:
         raise OutputError(f"{file} is not a table of redraft diagnose.", hint=hint)
     faults = changes(folder, table["files"])
+    if gone := [fault for fault in faults if fault.endswith(" is gone.")]:
+        return some(gone), "Not verified."  # all further differences follow from that
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults += some(wrong)
     try:
@@ -285,6 +280,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     figures = sum(isinstance(value, int | float) for _, value in _leaves(now, ""))
     files, texts = counted(len(table["files"]), "file"), counted(answers, "answer")
     said = f"Verified: {figures:,} figures follow from {files}, and so do the scores of {texts}."
+    said += " UNFINISHED runs are not counted." * any("finished" in each.lower() for each in again.remarks)
     return [], said + f" Another version of redraft made {PAGE}, so it was not compared." * other
 
 

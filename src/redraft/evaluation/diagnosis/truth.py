@@ -53,6 +53,11 @@ class Known:
         """Whether each answer passes all scoring checks. An echo may pass but is never right."""
         return tuple(map(all_pass, self.truth.steps))
 
+    @cached_property
+    def cuts(self) -> tuple[bool, ...]:
+        """Whether the token limit cut off each answer."""
+        return tuple(step.finish == "max_tokens" and not step.complete for step in self.chain.steps)
+
     @property
     def first(self) -> bool:
         """Whether the first answer is right."""
@@ -101,6 +106,8 @@ def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
 
     Raise `RecordError` if there is no answer, or if runs with the same input differ in more than the seed.
     """
+    if twice := [file for file in files if sum(each.resolve() == file.resolve() for each in files) > 1]:
+        raise RecordError(f"{twice[0]} was given twice.", hint="Give each file once.")
     _check_alike(files)
     count, answered = 0, False
     for file in files:
@@ -184,6 +191,7 @@ def known(chains: Iterable[Chain]) -> Material:
         else:
             left_out.setdefault(one, []).append(chain.id)
     if good:
+        good.sort(key=lambda each: each.item)  # else intervals, which are random, depend on the files' order
         return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()})
     if not any(step.answer.strip() for chain in found for step in chain.steps):
         raise RecordError("no chain has an answer.", hint="Give an output file of `redraft answer`.")
@@ -211,7 +219,10 @@ def _told(chain: Chain) -> Known | str:
 
 
 def _own(chain: Chain) -> Known | str:
-    checked = list(_checked_steps(chain))
+    checked = list[Step]()
+    for step in chain.steps:
+        same = checked and not step.feedback and step.answer == checked[-1].answer
+        checked.append(checked[-1] if same else step)
     if not any(step.answer.strip() for step in chain.steps):
         return "empty"
     if not all(step.checks or step.echo for step in checked):
@@ -221,14 +232,6 @@ def _own(chain: Chain) -> Known | str:
         for step in checked
     ]
     return Known(chain, Truth(task=OWN, steps=steps))
-
-
-def _checked_steps(chain: Chain) -> Iterator[Step]:
-    before: Step | None = None
-    for step in chain.steps:
-        same = before and not step.feedback and step.answer == before.answer
-        before = before if same else step
-        yield before or step
 
 
 def with_checks(chains: Iterable[Chain], checks: Sequence[Check]) -> Iterator[Chain]:

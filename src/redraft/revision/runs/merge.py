@@ -48,7 +48,7 @@ class MergeResult:
         order = f"in the order of {self.source}" if self.source else "in the order of the parts"
         rows = [f"merged     {counted(self.records, 'record')} in {self.path}, {order}"]
         if self.again:
-            rows.append(f"repeated   {counted(self.again, 'line')}")
+            rows.append(f"skipped    {counted(self.again, 'line')} that were already there")
         if self.missing:
             left = counted(self.missing, "record")
             rows.append(f"missing    {left}: run the shares again, or the whole job on OUT")
@@ -228,7 +228,12 @@ def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) ->
                 file.write(line)
                 failed.pop(name, None)
             left = [json.dumps(record, ensure_ascii=False) for record in failed.values()]
-            _replace(out.with_name(f"{out.name}.errors.jsonl"), left)
+            errors = out.with_name(f"{out.name}.errors.jsonl")
+            if left:
+                with replacing(errors) as beside:
+                    beside.writelines(f"{line}\n".encode() for line in left)
+            else:
+                errors.unlink(missing_ok=True)
             RunFile(out).write(united([part.run for part in table.parts], [part.run for part in new]))
     except OSError as error:
         hint = "Free some space, or choose another place. The parts are unchanged."
@@ -245,11 +250,3 @@ def _unite_journals(out: Path, files: Iterable[Path]) -> None:
         for file in journals:
             journal.add_all(file)
     aside.replace(out)
-
-
-def _replace(path: Path, lines: Sequence[str]) -> None:
-    if not lines:
-        path.unlink(missing_ok=True)
-        return
-    with replacing(path) as file:
-        file.writelines(f"{line}\n".encode() for line in lines)

@@ -145,7 +145,7 @@ class RayEngine(Engine):
                             return
             except EngineCrash as crash:
                 told.broke()
-                _log.warning("%s Its reply broke off.", crash.message)
+                _log.warning("%s Its reply was interrupted.", crash.message)
                 if told.deaths >= TRIES:
                     raise
                 if told.shown and not (self._resumes and told.spelt and sampling.schema is None):

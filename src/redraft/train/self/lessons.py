@@ -87,7 +87,10 @@ def chains_on(task: Task, drafted: Sequence[Chain]) -> Iterator[Chain]:
     for place, chain in enumerate(sorted(drafted, key=lambda chain: _own_fault(task, chain), reverse=True)):
         right = task.right(chain.meta["values"])
         if place < len(drafted) // 2:
-            draft = chain.answer if _own_fault(task, chain) else _wrong(task, chain)
+            draft, rng = chain.answer, Random(f"{chain.id}/wrong")
+            if not _own_fault(task, chain):
+                while passes(task, chain, draft := task.spoil(chain.meta["values"], rng)):
+                    pass
             yield _with(chain, (_judged(task, chain, draft), Step(answer=right)))
         else:
             draft = chain.answer if passes(task, chain, chain.answer) else right
@@ -96,13 +99,6 @@ def chains_on(task: Task, drafted: Sequence[Chain]) -> Iterator[Chain]:
 
 def _own_fault(task: Task, chain: Chain) -> bool:
     return 0 < len(chain.answer.strip()) <= LONGEST_DRAFT and not passes(task, chain, chain.answer)
-
-
-def _wrong(task: Task, chain: Chain) -> str:
-    rng = Random(f"{chain.id}/wrong")
-    while passes(task, chain, answer := task.spoil(chain.meta["values"], rng)):
-        pass
-    return answer
 
 
 def _judged(task: Task, chain: Chain, answer: str) -> Step:

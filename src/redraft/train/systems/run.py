@@ -79,7 +79,12 @@ class Run:
         (self.folder / ".run").mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
         try:
-            self._check_folder()
+            path, start_over = self.folder / ".run" / "system", f"delete {self.folder} to start over"
+            record = RunFile(path, elsewhere="to another folder with -o", start_over=start_over)
+            made = Provenance("run", {"system": self.system.name, "small": self.system.small})
+            if begun := record.path.exists():
+                record.check(made)
+            record.begin(made, resume=begun)
             plan = self.plan()
             plan.check(self.system, self.folder)
             if plan.ahead:
@@ -118,14 +123,6 @@ class Run:
                 raise OutputError(f"another run is using {self.folder}.", hint=hint)
             time.sleep(0.1)
         return lock
-
-    def _check_folder(self) -> None:
-        path, start_over = self.folder / ".run" / "system", f"delete {self.folder} to start over"
-        record = RunFile(path, elsewhere="to another folder with -o", start_over=start_over)
-        made = Provenance("run", {"system": self.system.name, "small": self.system.small})
-        if begun := record.path.exists():
-            record.check(made)
-        record.begin(made, resume=begun)
 
     def _begin(self, stage: Stage) -> bool:
         state = self.ledger.state(stage, self._made(stage))

@@ -53,7 +53,7 @@ class Verb:
             of = inspect.signature(function).parameters
             paths = (name for name in given if str(of[name].annotation).startswith("Path"))
             given |= {name: local_path(given[name]) for name in paths}
-            given["run"] = Run(force=True, command="redraft run", tell=tell, warn=tell, caution=tell)
+            given["run"] = Run(force=True, command="redraft run", tell=tell, warn=tell)
         return function(**given, **(_DATA if self.kind == "data" else {}))
 
 
@@ -132,8 +132,8 @@ def _check_values(verb: Verb, given: Mapping[str, Any]) -> None:
 
 
 def _keywords(function: Callable[..., Any]) -> str:
-    kinds = {str(each.annotation): each.kind for each in inspect.signature(function).parameters.values()}
-    found = (name for name, kind in kinds.items() if kind is inspect.Parameter.VAR_KEYWORD)
+    of = inspect.signature(function).parameters.values()
+    found = (str(each.annotation) for each in of if each.kind is each.VAR_KEYWORD)
     return next(found, "").removeprefix("Unpack[").rstrip("]")
 
 

@@ -105,6 +105,8 @@ class LoraAdapter:
 
 def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
     """Read and check an adapter's settings and headers."""
+    if not folder.exists():
+        raise UsageError(f"there is no {folder}.", hint="Check the path.")
     if not (config := read_json(folder / CONFIG)):
         hint = "Name the folder that peft's save_pretrained wrote."
         if any(folder.glob("checkpoint-*")):

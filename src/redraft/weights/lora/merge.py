@@ -21,7 +21,7 @@ from redraft.weights.header import FLOATS, TensorInfo
 from redraft.weights.lora import adapter as peft
 from redraft.weights.lora.adapter import Change, LoraAdapter
 from redraft.weights.output import BY_DEFAULT, Run, layout, new_folder
-from redraft.weights.replace import write_json
+from redraft.weights.replace import MANIFEST, write_json
 
 OUTPUT = "lm_head.weight"
 _INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
@@ -55,6 +55,7 @@ def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> Mer
     peft.refuse_adapter(base)
     refuse_delta(base)
     refuse_quantised(base)
+    _refuse_without_first(base, adapter)
     work = _Planner(base, adapter, {name: Target(info, base, name) for name, info in base.tensors.items()})
     parted = work.part_embeddings()
     for name in sorted(adapter.replaced.keys() - ({OUTPUT} if parted is False else set())):
@@ -64,6 +65,18 @@ def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> Mer
     targets = {name: replace(each, info=each.info.rounded(dtype)) for name, each in work.targets.items()}
     config = {**_vocabulary(base, targets), **({"tie_word_embeddings": False} if parted else {})}
     return MergePlan(targets, config)
+
+
+def _refuse_without_first(base: Checkpoint, adapter: LoraAdapter) -> None:
+    trained = str(adapter.config.get("base_model_name_or_path"))
+    _, plus, first = trained.rpartition("+")
+    if not plus or Path(trained).expanduser().exists():  # otherwise, the plus belongs to a folder's name
+        return
+    inputs = base.json(MANIFEST).get("inputs")
+    merged = inputs.get("adapter") if isinstance(inputs, dict) else None
+    if not isinstance(merged, dict) or Path(str(merged.get("path"))).name != Path(first).name:
+        message = f"{adapter.folder} was trained on {trained}, but {base.path} has no record of {first}."
+        raise ModelError(message, hint=f"redraft weights merge-lora {trained} {adapter.folder} -o FOLDER")
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ export class Live {
   // The last answer with its passage replaced by the text so far. For several passages, only the text so far.
   get patched() {
     const { answer = "" } = this.steps.at(-1) || {}, { text, place } = this.patch;
-    const [begin, end] = spanAt(answer, place), said = text.trim().replace(/^\**\[1\][:*]*\s*/, "");
+    const [begin, end] = spanAt(answer, place), said = text.trim();
     return begin >= 0 && end >= 0 ? answer.slice(0, begin) + said.replace(/"$/, "") + answer.slice(end) : said;
   }
 

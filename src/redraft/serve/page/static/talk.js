@@ -141,7 +141,7 @@ export function again(conversation, turn, text = turn.text) {
 // Let the answer of a turn be revised once more, in a branch of its own.
 export function revise(conversation, turn) {
   const { parent, files, text, checks } = turn;
-  const revision = { given: answerOf(turn.chain), min: 1, max: 1, drafts: undefined, mode: undefined };
+  const revision = { given: answerOf(turn.chain), min: 1, max: 1, prefer_last: true, drafts: undefined, mode: undefined };
   return add(conversation, { id: newId(), parent, when: Date.now(), text, files, checks, chain: null, error: "" }, revision);
 }
 
