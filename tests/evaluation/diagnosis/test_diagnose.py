@@ -213,8 +213,9 @@ def test_checks_of_a_caller_score() -> None:
 
 
 def test_files_of_several_seeds_are_read_together(tmp_path: Path) -> None:
-    redraft.write_jsonl(tmp_path / "0.jsonl", MIXED)
-    assert len(diagnose([tmp_path / "0.jsonl"] * 2).chains) == 2 * len(MIXED)
+    for file in (files := [tmp_path / "0.jsonl", tmp_path / "1.jsonl"]):
+        write_jsonl(file, MIXED)
+    assert len(diagnose(files).chains) == 2 * len(MIXED)
 
 
 def columns(better: int, worse: int, same: int) -> tuple[list[float], list[float]]:
