@@ -134,6 +134,7 @@ def test_an_engine_that_stays_down_ends_the_job() -> None:
         (None, [], "redraft: in.jsonl cannot be read: No such file or directory."),
         ("\n", [], "redraft: there is no prompt in in.jsonl. Write one per line."),
         ('"A?"', ["--parallel", "0"], "--parallel is 0."),
+        ('"A?"', ["-o", "in.jsonl"], "redraft: -o would replace the input in.jsonl."),
         ('"A?"', ["-o", "-"], "redraft: the output has to be a file, not '-'."),
         ('"A?"', ["--limit-usd", "1"], "a limit of 1.0 USD needs the price"),
         ('"A?"', ["--limit-seconds", "nan"], "--limit-seconds is nan"),

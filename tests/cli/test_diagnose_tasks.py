@@ -190,8 +190,9 @@ def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
 def test_quiet_says_nothing_but_the_result() -> None:
     assert run(GSM8K, "--ways", "blind", "--quiet").stderr == ""
     ways = enumerate(("one", "revise-2", "blind-2"), 1)
-    said = [f"redraft: {way}, seed 0: run {number} of at most 3" for number, way in ways]
-    assert run(GSM8K, "--ways", "blind").stderr.splitlines() == ["redraft: script:script.jsonl, test", *said]
+    said = ["redraft: script:script.jsonl, test: a run for each way, number of answers and seed"]
+    said += [f"redraft: {way}, seed 0: run {number} of at most 3" for number, way in ways]
+    assert run(GSM8K, "--ways", "blind").stderr.splitlines() == said
     *_, last = run(GSM8K, "--ways", "best", "--samples", "9").stderr.splitlines()
     assert re.match(r"redraft: \d of 10 runs are not needed: fewer drafts already", last)
 
@@ -266,8 +267,10 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
         (("add", "--models", "defualt"), ("defualt", "Did you mean 'default'?")),
         (("add", "--models", "no.gguf"), ("a file of the model 'no.gguf' is missing", "Correct its path.")),
         (("subtraction",), ("there is no task or file named 'subtraction'", GSM8K)),
-        (("test.jsonl",), ("the record has no list of `checks`",)),
-        (("add", "--ways", "one,guess"), ("--ways does not know 'guess'", "Ways: one, revise")),
+        (("test.jsonl",), ("the record has no list of `checks`", "use --choose with --judge MODEL.")),
+        (("add", "--ways", "one,guess"), ("--ways does not know 'guess'. Ways: one, revise",)),
+        (("add", "--ways", "best-of"), ("--ways does not know 'best-of'. Did you mean 'best'? Ways: one",)),
+        (("add", "--equal", "money"), ("--equal money needs a price", "--price IN,OUT")),
         (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
         (("humaneval:test.jsonl",), ("--run-code",)),
         ((GSM8K, "--score", "words<=5"), ("--score needs files of chains",)),
@@ -679,7 +682,6 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "leave --judge out")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
-    refused(chosen(), "no list of `checks`", "--choose with --judge MODEL.")
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered")
     assert "redraft: best-of-2, seed 0: 20 prompts\n" in judged.stderr
     assert "no pair was judged, because all answers equal the single answers; " in judged.stdout

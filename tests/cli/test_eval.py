@@ -105,7 +105,7 @@ def test_where_everything_failed_json_has_no_nan() -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("", "there is no prompt in test.jsonl"),
+        ("", "there is no prompt in test.jsonl. A record should have a `question`"),
         ('{"prompt": "Describe rain."}\n', "test.jsonl:1: "),
         ('{"question": "?", "options": ["A)1"], "correct": "A"}\n', "the gold answer 'A' is not a number"),
         ("[1, 2", "test.jsonl"),

@@ -103,7 +103,9 @@ def test_identical_answers_tie_and_the_judge_is_not_asked() -> None:
     for earlier in ("", ", 4 of them from earlier runs"):
         found = rows(judge(model))
         assert found["reviews"] == f"4 in out.jsonl{earlier}"
-    assert found["same text"] == "2: identical answers tie without a review"
+    assert found["same text"] == "2 more lines: identical answers tie without a review"
+    few = rows(judge(script("[[9, 6]]", "[[5, 8]]"), "--limit", "2", "-o", "few.jsonl"))
+    assert few["reviews"] == "2 in few.jsonl"
     pytest.importorskip("scipy")
     said = r"(?s).* 3 won, 2 tied, 1 lost\n.*agree +50.0 % .*a tie; without 1 tie of identical answers\n"
     assert re.match(said, redraft(*found["next"].split()[1:]).stdout)

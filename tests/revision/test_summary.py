@@ -17,6 +17,7 @@ def chain(steps: list[Step], best: int | None, stop: Stop | None, usage: Usage |
 
 def test_nothing_was_done_so_nothing_is_told() -> None:
     assert Summary().rows() == []
+    assert Summary(chains=12, revisions=3).rows() == [("revisions", "3, 0.25 per answer")]
 
 
 def test_what_came_of_some_chains() -> None:

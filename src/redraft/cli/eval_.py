@@ -35,9 +35,9 @@ def evaluate(
     The task's own checks give the score, and guide revising only with --guided. --check guides revising, and
     does not change the score.
 
-    FILE gets the chain of each record; its meta.eval says which answers are right. After any stop, the same
-    command resumes. The exit status is 0 even for a low score. An empty answer counts as wrong, and the same
-    command tries it again; other failures are listed, and not scored.
+    FILE gets the chain of each record. An answer is right if all of its checks in meta.eval passed. After any
+    stop, the same command resumes. The exit status is 0 even for a low score. An empty answer counts as
+    wrong, and the same command tries it again; other failures are listed, and not scored.
     """
     from redraft.evaluation.tasks.run import EvalRun
     from redraft.evaluation.tasks.tasks import task_of

@@ -34,7 +34,7 @@ _EVERYDAY = {
     "serve": "models host port api_key_file parallel page model critic recipe mode max_revisions check",
     "mcp": "critic recipe mode model max_revisions check max_tokens",
     "eval": f"out parallel limit run_code as_json mode guided {_MODEL}",
-    "judge": "out parallel questions recipe way gold model temperature seed limit_usd price",
+    "judge": "out parallel limit questions recipe way gold model temperature seed limit_usd price",
     "diagnose": "score as_json verify choose tasks models ways seeds limit parallel run_code max_revisions",
     "chains": f"out parallel limit recipe gold first verify {_MODEL}",
     "instructions": "out parallel recipe way count seeds language topic model temperature seed",

@@ -166,6 +166,7 @@ class Job(Generic[T]):
     is_last: Callable[[dict[str, Any]], bool] = lambda _: True
     goal: Goal | None = None  # ends the job at a number of results, not after all items
     noun: str = "item"
+    needs: str = "Write one per line."  # the hint if there are no items
     parallel: int = 1
     retries: int = 0  # how often an item is tried again if its reply breaks off
     limits: Limits = field(default_factory=Limits)
@@ -256,7 +257,7 @@ class Job(Generic[T]):
                 message = f"{self.source}: two {self.noun}s have the id {item.id!r}."
                 raise RecordError(message, hint="Give each its own id.")
         if not (len(seen) or self.whole):
-            raise RecordError(f"there is no {self.noun} in {self.source}.", hint="Write one per line.")
+            raise RecordError(f"there is no {self.noun} in {self.source}.", hint=self.needs)
         return len(seen)
 
     def undone(self) -> Iterator[T]:

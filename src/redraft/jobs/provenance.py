@@ -275,8 +275,10 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
         yield f"by {before.get('command')}, not by {after.get('command')}"
     old, new = before.get("config") or {}, after.get("config") or {}
     for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            was, now_is = _in_words(old.get(name)), _in_words(new.get(name))
+        usual = "default" if name == "model" else None  # earlier versions stored null for the default model
+        pair = [usual if each.get(name) is None else each[name] for each in (old, new)]
+        if pair[0] != pair[1]:
+            was, now_is = map(_in_words, pair)
             said = f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
             yield f"{name} changed" if name.startswith(_CONTENT) else said  # hashes say nothing
 

@@ -176,4 +176,5 @@ class JudgeFileKeywords(MachineKeywords, ServerKeywords, ItemKeywords, total=Fal
     temperature: float | None
     max_tokens: int | None
     seed: int | None
+    limit: int | None
     questions: str | Path | None

@@ -240,7 +240,7 @@ class Summary:
         echoes = f"; {self.echoes:,} {are}" if self.echoes else ""
         verb = "has" if self.unrevised == 1 else "have"
         none = f"; {counted(self.unrevised, 'answer')} {verb} none" if self.unrevised else ""
-        return f"{self.revisions:,}, {mean:.1f} per answer{none}{missing}{echoes}"
+        return f"{self.revisions:,}, {round(mean, 2)} per answer{none}{missing}{echoes}"
 
     def _checks(self) -> str:
         if not self.checked:

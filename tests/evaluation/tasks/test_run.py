@@ -46,8 +46,8 @@ def test_the_async_twin_and_guiding() -> None:
     assert (tally.score.rate.value, tally.beside["first answers"].rate.value) == (1, 0.5)
 
 
-def suite(count: int = 4) -> list[dict[str, object]]:
-    return [{"prompt": f"Describe thing {n}.", "checks": ["words<=3"]} for n in range(count)]
+def suite(count: int = 4, **more: object) -> list[dict[str, object]]:
+    return [{"prompt": f"Describe thing {n}.", "checks": ["words<=3"], **more} for n in range(count)]
 
 
 def test_a_suite_of_prompts_and_checks() -> None:
@@ -58,6 +58,9 @@ def test_a_suite_of_prompts_and_checks() -> None:
     assert [chain.answer for chain in found.wrong] == ["A very long answer."]
     assert str(found).splitlines()[1] == "score  75.0 %  30.1 to 95.4  3 of 4"
     assert not (found.rate.low > 0.9)
+    records = [*suite(1, id="mine"), *suite(1, question_id=9), *suite(1, id="mine")]
+    found = redraft.evaluate(records, model=redraft.ScriptedEngine(["Sea."] * 3), max_revisions=0)
+    assert [chain.id for chain in found.chains] == ["mine", "9", "mine~2"]
 
 
 def test_checks_may_be_functions_and_guide_and_score_are_apart() -> None:
@@ -93,8 +96,9 @@ def test_a_task_by_name_with_its_file_or_its_records(tmp_path: Path) -> None:
     ("given", "options", "error", "said"),
     [
         (([],), {}, RecordError, "there is no record"),
-        (([{"prompt": "x", "checks": []}],), {}, RecordError, "record 1 has no checks"),
-        (([{"prompt": "x"}],), {}, RecordError, "record 1: the record has no list of `checks`"),
+        (([{"prompt": "x", "checks": []}],), {}, RecordError, "record 1: .* an empty list of `checks`"),
+        (([{"prompt": "x"}],), {}, RecordError, r"record 1: .* no list of `checks`\.\s+A record should"),
+        (([{"prompt": "x", "check": []}],), {}, RecordError, "'check' is not read. Did you mean 'checks'"),
         (("gsm8k", [{"question": "?", "answer": "x"}]), {}, RecordError, "record 1: the gold answer 'x'"),
         (([{"prompt": "x", "checks": ["word<=3"]}],), {}, CheckSyntaxError, "word"),
         (("gsm9k", []), {}, UsageError, "no task 'gsm9k'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import redraft
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.jobs.harness import RunEvent, RunProgress
 from redraft.jobs.progress import RunMessage
-from redraft.revision.runs.answers import FileResult
+from redraft.jobs.provenance import RunFile
+from redraft.revision.runs.answers import AnswerRun, FileResult
+from redraft.revision.runs.options import AnswerOptions
+from redraft.revision.settings import Settings
 from tests.cli import verbs
 
 MODEL = "script:replies.jsonl"
@@ -72,6 +76,14 @@ def test_function_and_command_resume_each_other() -> None:
     assert (again.added, again.found) == (0, 3)
     with pytest.raises(OutputError, match="seed was 7 and is 8"):
         answered(quiet=True, seed=8)
+
+
+def test_the_default_model_is_recorded_by_name_and_earlier_files_resume() -> None:
+    made = AnswerRun.of(Settings.read(AnswerOptions, {}), "prompts.txt", "out.jsonl").provenance()
+    assert made.config["model"] == "default"
+    record = RunFile(Path("out.jsonl"))
+    record.begin(replace(made, config={**made.config, "model": None}), resume=False)
+    record.check(made)
 
 
 async def _later(_event: object) -> None: ...

@@ -197,14 +197,14 @@ def _json(record: dict[str, Any], where: str) -> bytes:
         raise RecordError(f"{where}: the record cannot be read: {error}.") from None
 
 
-def id_of(record: Any, stem: str, index: int) -> str:
-    """Return the id of a record: `stem`, then the id in the record's fields or, if missing, the index."""
+def id_of(record: Any, stem: str, index: int | str) -> str:
+    """Return the id of a record: any `stem`, then the id in the record's fields or, if missing, `index`."""
     table = record if isinstance(record, dict) else {}
     if name := logged(table):
         return name
     values = (v for v in map(table.get, ID_FIELDS) if isinstance(v, (str, int)))
     name = str(next((v for v in values if v != "" and not isinstance(v, bool)), index))
-    return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
+    return name if not stem or name.startswith(f"{stem}/") else f"{stem}/{name}"
 
 
 class Ids:

@@ -11,7 +11,7 @@ from typing import Any
 from redraft.chain import Chain
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
-from redraft.errors import RecordError, path_of, shown
+from redraft.errors import path_of
 from redraft.evaluation.diagnosis.figures import LEVEL, Changes, Figures, cut_off, sentence
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.records import listed
@@ -39,12 +39,14 @@ class Diagnosis(Figures):
 
 
 def diagnose(
-    chains: str | Path | Iterable[Chain], *, score: Iterable[str | Check | Callable[..., Any]] = ()
+    chains: str | Path | Iterable[Chain | str | Path],
+    *,
+    score: Iterable[str | Check | Callable[..., Any]] = (),
 ) -> Diagnosis:
     """Measure how revising changed the answers in chains, such as the share of right answers.
 
     Args:
-        chains: Chains, or a file of chains.
+        chains: Chains, a file of chains, or several files: of each seed, for example.
         score: Checks that decide which answers are right. The default is the results of `redraft eval` in
             the chains or, without them, the guiding checks, which make a gain nearly automatic.
 
@@ -52,13 +54,12 @@ def diagnose(
         RecordError: Nothing decides which answers are right, or a file cannot be read.
         CheckError: A check crashed.
     """
-    if isinstance(chains, str) or not isinstance(chains, Iterable):
-        chains = chains_in([path_of(chains)])
-    given = list(chains)
-    if others := [each for each in given if not isinstance(each, Chain)]:
-        raise RecordError(f"{shown(others[0])} is not a chain.", hint="Give chains, or a file of them.")
+    given: list[Any] = [chains] if isinstance(chains, str) or not isinstance(chains, Iterable) else [*chains]
+    found = [each for each in given if isinstance(each, Chain)]
+    if files := [path_of(each) for each in given if not isinstance(each, Chain)]:
+        found += chains_in(files)
     checks = parse_checks(score)
-    return Diagnosis(*known(with_checks(given, checks) if checks else given))
+    return Diagnosis(*known(with_checks(found, checks) if checks else found))
 
 
 def notes(found: Figures) -> Iterator[str]:

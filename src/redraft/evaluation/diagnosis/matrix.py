@@ -24,8 +24,9 @@ from typing import Any, Self
 from redraft.chain import Chain, read_jsonl, write_jsonl
 from redraft.chain.read.files import stem_of
 from redraft.chain.read.records import read_records
+from redraft.engines.config import load_config
 from redraft.engines.load import parse_reference
-from redraft.errors import OutputError, UsageError
+from redraft.errors import OutputError, UsageError, nearest
 from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
 from redraft.evaluation.diagnosis.strategies import NAMES
 from redraft.evaluation.records import listed
@@ -140,7 +141,7 @@ class Matrix:
         ended = Ended(0, "", self.plan.limits)
         for name, runs in self.runs(share):
             if not self.plan.quiet and share is None:
-                self.plan.say(name)
+                self.plan.say(f"{name}: a run for each way, number of answers and seed")
             try:
                 ended = runs.run(ended)
             except OutputError as error:
@@ -154,7 +155,9 @@ class Matrix:
     def prepare(self, *, run_code: bool) -> int:
         """Check settings and tasks, write the file `PLAN`, and return the number of prompts."""
         if unknown := [way for way in self.ways if way not in WAYS]:
-            raise UsageError(f"--ways does not know {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
+            meant = {kind: way for way, kind in WAYS.items()}.get(unknown[0], unknown[0])
+            hint = f"{nearest(meant, WAYS)} Ways: {', '.join(WAYS)}".strip()
+            raise UsageError(f"--ways does not know {unknown[0]!r:.40}.", hint=hint)
         _check_options(self.settings, self.models)
         names = [task.name for task in self.tasks]
         if twice := {name for name in names if names.count(name) > 1}:
@@ -166,6 +169,8 @@ class Matrix:
             raise UsageError(f"{folder} is a file, not a folder.", hint="Give a folder for the runs.")
         for task in self.tasks:
             ask = task_of(task.task, run_code=run_code)
+            if task.task == "checks":
+                ask = replace(ask, has=f"{ask.has}. Without checks, use --choose with --judge MODEL")
             if task.source and not sum(1 for _ in asked(ask, read_records(task.source))):
                 raise UsageError(f"{task.source} has no record.", hint="Give a prompt on each line.")
         (folder / "tasks").mkdir(parents=True, exist_ok=True)
@@ -232,8 +237,14 @@ def _check_options(settings: Settings, models: Sequence[str]) -> None:
         raise UsageError("--max-revisions is 0, so no answer would be revised.", hint="Set 1 or more.")
     if (mode := settings.get("mode")) in ("best-of", "repair"):
         raise UsageError(f"--mode {mode} cannot be set here.", hint=f"--ways {mode.removesuffix('-of')}")
-    for model in models:
-        named = parse_reference(model)
+    parsed = {model: parse_reference(model) for model in models}
+    # The price of a server's unnamed model is known once the server is asked.
+    servers = [(n.target, n.selects) for n in parsed.values() if n.kind == "remote"]
+    priced = any(not name or load_config().price_for(url, name) for url, name in servers)
+    if settings.values.equal == "money" and not (priced or settings.get("price")):
+        hint = "Add --price IN,OUT, or [prices] in the config file."
+        raise UsageError("--equal money needs a price, but no model has one.", hint=hint)
+    for model, named in parsed.items():
         files = [*([Path(named.target)] if named.kind in ("gguf", "script") else []), *named.adapters]
         if missing := [file for file in files if not file.exists()]:
             said = f"a file of the model {model!r:.80} is missing: {missing[0]}."

@@ -26,7 +26,6 @@ from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Cost, Curves, Point, Versus, corrected
 from redraft.evaluation.diagnosis.figures import cut_off
 from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan, stored
-from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_of, leaked
 from redraft.evaluation.pages.charts import curves as drawn
 from redraft.evaluation.pages.page import render
@@ -140,15 +139,14 @@ def pooled(each: Sequence[Curves]) -> Curves:
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}
     points = list[Point]()
     for way in sorted(ways, key=lambda way: way.place):
-        runs = [_run_of(one, way) for one in each]
+        runs = []
+        for one in each:
+            own = [point for point in one.points if point.way.kind == way.kind]
+            fits = (point for point in own if point.way.texts <= way.texts)
+            runs.append(max(fits, key=lambda point: point.way.texts, default=own[0]))
         spent = tuple(item for run in runs for item in run.spent)
         points.append(Point(way, spent, any(run.base for run in runs)))
     return Curves(each[0].model, ALL, tuple(points), min(one.seeds for one in each), by=each[0].by)
-
-
-def _run_of(curves: Curves, way: Strategy) -> Point:
-    own = [point for point in curves.points if point.way.kind == way.kind]
-    return max((p for p in own if p.way.texts <= way.texts), key=lambda p: p.way.texts, default=own[0])
 
 
 def _comparisons(curves: Curves) -> Iterator[Versus]:

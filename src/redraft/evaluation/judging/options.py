@@ -42,6 +42,7 @@ class JudgeFileOptions(ItemOptions, JudgeOptions):
     IN_RECIPES = JudgeOptions
     RECIPES = "judge"
 
+    limit: int | None = option("judge only the first N questions", RUN, "N", ge=1)
     questions: Annotated[Path | None, A_PATH] = option(
         "read the questions from FILE, with their categories and gold answers", RUN, "FILE", what="a path"
     )

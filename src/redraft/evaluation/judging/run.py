@@ -112,7 +112,7 @@ class JudgeRun:
         """The matched answers to judge. A warning names the questions with empty answers."""
         if self.given is not None:
             return self.given
-        found = read_matches(self.answers, self.questions)
+        found = read_matches(self.answers, self.questions)[: self.settings.get("limit")]
         if self.settings.get("gold") and not any(match.question.gold for match in found):
             hint = "Give a file of questions with gold answers: --questions FILE"
             raise UsageError("--gold was given, but no question has a gold answer.", hint=hint)
@@ -190,7 +190,8 @@ class JudgeRun:
         noun = "grades" if self.way == "grades" else "reviews"
         rows = job.rows(noun, tally.before, tally.reviews - tally.before)
         if tally.same:
-            rows.append(("same text", f"{tally.same:,}: identical answers tie without a review"))
+            same = f"{counted(tally.same, 'more line')}: identical answers tie without a review"
+            rows.append(("same text", same))
         if tally.asked_again:
             rows.append(("asked again", f"{tally.asked_again:,} could not be read at first"))
         if tally.unreadable:

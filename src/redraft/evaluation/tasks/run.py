@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from redraft.chain import Chain
-from redraft.chain.read.records import chain_of, read_records, sample_id
+from redraft.chain.read.records import Ids, chain_of, id_of, read_records, sample_id, with_id
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
 from redraft.errors import EmptyReply, RecordError, UsageError, path_of, shown
@@ -92,7 +92,7 @@ class EvalRun(ScoredRun):
                 raise UsageError("at temperature 0, all samples would be the same answer.", hint=hint)
             if self.settings.get("seed") is None:  # without a seed, a cache would give all samples one reply
                 self.settings = self.settings.over(seed=0)
-        return super()._job()
+        return replace(super()._job(), needs=f"A record should have {tasks.task_named(self.task).has}.")
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the options for a record: if `guided`, the checks `guides` and the task's checks."""
@@ -209,7 +209,7 @@ def evaluate(
     Args:
         task: The name of a task, as for `redraft eval`; or records with `prompt` and `checks`, which may
             include functions and check objects.
-        records: The task's file or records.
+        records: The task's file or records. Chains keep the ids; a file's name begins its ids: `test/7`.
         parallel: The number of chains to make at once.
         limit: The largest number of records to answer.
         guided: Whether the task's checks also guide revising.
@@ -254,23 +254,20 @@ def evaluate(
 
 
 def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[Chain, tuple[Check, ...]]]:
-    task = tasks.task_named(name)
+    task, ids = tasks.task_named(name), Ids()
     if isinstance(records, str | Path) or not isinstance(records, Iterable):
         records = read_records(path_of(records))
     for number, record in enumerate(records, start=1):
-        where, own = f"record {number}", None
+        where, own, given = f"record {number}", None, record
         if isinstance(record, Mapping):
             fields = dict(record)
-            if name == "checks" and isinstance(fields.get("checks"), list | tuple):
+            if name == "checks" and isinstance(fields.get("checks"), list | tuple) and fields["checks"]:
                 own = parse_checks(fields.pop("checks"))  # from the caller's code, so of any kind
             record = chain_of(fields, where)
         elif not isinstance(record, Chain):
             raise RecordError(f"{where} is {shown(record)}, not a record.", hint="Give chains or mappings.")
-        chain = record if record.id else record.model_copy(update={"id": where})
+        chain = record if record.id else with_id(record, ids.new(id_of(given, "", where)))
         if own is None:
             chain = next(tasks.asked(task, [chain]))
             own = tasks.checks_of(task, chain)
-        elif not own:
-            hint = 'Write {"prompt": "…", "checks": ["words<=50"]}.'
-            raise RecordError(f"{where} has no checks.", hint=hint)
         yield chain, own

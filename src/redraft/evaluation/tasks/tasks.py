@@ -77,9 +77,11 @@ def _constraints(_: str, record: Chain) -> Sequence[Check]:
 
 def _own_checks(_: str, record: Chain) -> Sequence[Check]:
     if not (found := checks_in(record)):
-        empty = meta_of(record, "source").get("checks") == []
-        said = f"the record has {'an empty' if empty else 'no'} list of `checks`."
-        raise CheckSyntaxError(said, hint="Add checks, or use redraft diagnose --choose with --judge MODEL.")
+        source = meta_of(record, "source")
+        said = f"the record has {'an empty' if source.get('checks') == [] else 'no'} list of `checks`."
+        near = (name for name in source if name != "checks" and nearest(str(name), ["checks"]))
+        hints = (f"The field {name!r} is not read. Did you mean 'checks'?" for name in near)
+        raise CheckSyntaxError(said, hint=next(hints, None))
     return found
 
 

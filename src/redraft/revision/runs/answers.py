@@ -272,6 +272,7 @@ class AnswerRun:
         """Return the provenance of the output: the command, its settings and its source."""
         names = (name for name in self.options.model_fields if name not in NOT_OF_THE_RESULT)
         config = {name: self.settings.get(name) for name in names}
+        config["model"] = config["model"] or "default"
         models = {role: ref for role in ("model", "critic", "judge") if (ref := config.get(role))}
         config |= {role: model_of(ref) for role, ref in models.items()} | contents_of(models)
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from redraft.engines.base import Engine
 from redraft.errors import UsageError, path_of
 from redraft.jobs.counting import tell
+from redraft.jobs.files import not_an_input
 from redraft.jobs.harness import JobResult, RunEvent, Session
 from redraft.jobs.ids import Share, share_of
 from redraft.jobs.journal import Journal
@@ -187,6 +188,7 @@ class RunPlan:
         if self.parallel < 1:
             hint = f"Set it to 1 or more {item}s at once."
             raise UsageError(f"parallel is {self.parallel}, but must be at least 1.", hint=hint)
+        not_an_input({"-o": self.out}, filter(None, inputs.values()))
         taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
         if self.cache and self.cache.resolve() in taken:
             hint = "Name another file."

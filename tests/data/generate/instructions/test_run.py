@@ -294,7 +294,7 @@ def test_seeds_without_outputs_are_for_self_instruct_alone(tmp_path: Path) -> No
 def test_the_output_cannot_be_its_own_seeds(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     made(out)
-    with pytest.raises(UsageError, match="cannot be both the seeds"):
+    with pytest.raises(UsageError, match="-o would replace the input"):
         made(out, seeds=str(out))
     assert made(tmp_path / "next.jsonl", seeds=str(out)).kept >= 20
 

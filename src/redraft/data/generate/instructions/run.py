@@ -161,17 +161,14 @@ class InstructionRun:
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
-        options, out = self.options, self.plan.out
+        options = self.options
         if options.model == "default" and self.engine is None:
             self.plan.say("The default model is too small to write tasks. Name another: --model")
-        self.plan.check(self.settings, "call")
+        self.plan.check(self.settings, "call", seeds=Path(options.seeds) if options.seeds else None)
         if options.batch and options.way == "self-instruct":
             why = "requests need earlier replies, so a large set would take a thousand batches"
             hint = "Leave out --batch, or use --way alpaca."
             raise UsageError(f"--batch needs --way alpaca. With self-instruct, {why}.", hint=hint)
-        if options.seeds and Path(options.seeds).resolve() == out.resolve():
-            hint = "To continue the output, leave out --seeds. Or name another file."
-            raise UsageError(f"{out} cannot be both the seeds and the output.", hint=hint)
         if code_of(options.language) is None:
             listed = f"Give an ISO 639 code, or one of: {', '.join(BY_NAME)}"
             hint = nearest(options.language.lower(), BY_NAME) or listed
