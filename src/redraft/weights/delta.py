@@ -112,7 +112,10 @@ def apply(
     if KEY in ours.metadata:
         raise UsageError(f"{base} is a delta, not a model.", hint="Type: redraft weights apply BASE DELTA")
     inputs = {"base": describe(ours), "delta": describe(theirs)}
-    theirs = _without_buffers(ours, theirs)
+    if KEY not in theirs.metadata:
+        unlike = {name for name in theirs.tensors if name.endswith(_COMPUTED)} - ours.tensors.keys()
+        kept = {name: each for name, each in theirs.tensors.items() if name not in unlike}
+        theirs = replace(theirs, tensors=kept)
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, run.tell)
     if not recipe.exact:
         refuse_quantised(ours)
@@ -248,13 +251,6 @@ def recorded_recipe(delta: Checkpoint) -> Recipe | None:
     if not sound:
         raise ModelError(f"{delta.path}: the recipe in its header does not fit its tensors.", hint=AGAIN)
     return recipe
-
-
-def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:
-    if KEY in delta.metadata:
-        return delta
-    unlike = {name for name in delta.tensors if name.endswith(_COMPUTED)} - base.tensors.keys()
-    return replace(delta, tensors={name: each for name, each in delta.tensors.items() if name not in unlike})
 
 
 def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collection[str] = ()) -> None:
