@@ -202,7 +202,14 @@ def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
     sizes, result = sets.sizes, np.zeros(len(left))
     for part in _parts(sizes[left] + sizes[right], _PAIRS):
         one, other = left[part], right[part]
-        shared = _shared(sets, one, other)
+        rows = []
+        for picked in (_chosen(sets, one), _chosen(sets, other)):
+            # The index of the pair goes to the leading bits.
+            pairs = np.repeat(np.arange(len(one)), picked.sizes).astype(np.uint64)
+            rows.append(picked.values | (pairs << np.uint64(_VALUE_BITS)))
+        ordered = np.sort(np.concatenate(rows))
+        twice = ordered[:-1][ordered[1:] == ordered[:-1]]
+        shared = np.bincount((twice >> np.uint64(_VALUE_BITS)).astype(np.int64), minlength=len(one))
         result[part] = shared / np.maximum(sizes[one] + sizes[other] - shared, 1)
     return result
 
@@ -256,17 +263,6 @@ def _joined(labels: _Ints, left: _Ints, right: _Ints) -> _Ints:
         apart = labels[left] != labels[right]
         left, right = left[apart], right[apart]
     return labels
-
-
-def _shared(sets: Sets, left: _Ints, right: _Ints) -> _Ints:
-    rows = []
-    for picked in (_chosen(sets, left), _chosen(sets, right)):
-        # The index of the pair goes to the leading bits.
-        pairs = np.repeat(np.arange(len(left)), picked.sizes).astype(np.uint64)
-        rows.append(picked.values | (pairs << np.uint64(_VALUE_BITS)))
-    ordered = np.sort(np.concatenate(rows))
-    twice = ordered[:-1][ordered[1:] == ordered[:-1]]
-    return np.bincount((twice >> np.uint64(_VALUE_BITS)).astype(np.int64), minlength=len(left))
 
 
 def _chosen(sets: Sets, indices: _Ints) -> Sets:

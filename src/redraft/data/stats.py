@@ -112,7 +112,17 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _
         if same := normalised(text):
             hashes.append(digest_of(same))
     own, best = [step.answer for step in chain.steps], answer_of(chain)
-    _note_lengths(summary, chain, asked, own or [best] * bool(best), where, count)
+    prompt = sum(count(turn.text) for turn in asked)
+    answers = list(map(count, own or [best] * bool(best)))
+    judged = [count(step.criticism) for step in chain.steps if step.feedback]
+    whole = prompt + sum(answers) + sum(judged)
+    summary.tables["prompt length"][prompt] += 1
+    summary.tables["answer length"].update(answers)
+    summary.tables["feedback length"].update(judged)
+    summary.tables["record length"][whole] += 1
+    summary.totals["length"] += whole
+    if whole > LONG:
+        summary.warn("long", where)
     _note_answers(summary, chain, best, where)
     _note_feedback(summary, chain, where)
     told, new = leaking(chain)
@@ -137,21 +147,6 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _
 def _dataset(value: Any) -> str:
     found = value.get("dataset") if isinstance(value, dict) else None
     return found.strip() if isinstance(found, str) else ""
-
-
-def _note_lengths(
-    summary: DataSummary, chain: Chain, asked: Sequence[Turn], texts: Sequence[str], where: str, count: _Count
-) -> None:
-    prompt, answers = sum(count(turn.text) for turn in asked), list(map(count, texts))
-    judged = [count(step.criticism) for step in chain.steps if step.feedback]
-    whole = prompt + sum(answers) + sum(judged)
-    summary.tables["prompt length"][prompt] += 1
-    summary.tables["answer length"].update(answers)
-    summary.tables["feedback length"].update(judged)
-    summary.tables["record length"][whole] += 1
-    summary.totals["length"] += whole
-    if whole > LONG:
-        summary.warn("long", where)
 
 
 def _note_answers(summary: DataSummary, chain: Chain, best: str, where: str) -> None:

@@ -77,22 +77,16 @@ def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -
 
 def span_hashes(digits: _Digits, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> Hashes:
     """Hash `digits[begin:end]` for each span, as `window_hashes` does. Shape: (spans,)."""
-    sums, inverses = _sums(digits)
-    total = (sums[ends] - sums[begins]) * inverses[begins]
-    # Spread every bit over all bits, because callers use the smallest numbers or the first bits.
-    total ^= total >> np.uint64(30)
-    total *= _MIX
-    return total ^ (total >> np.uint64(31))
-
-
-def _sums(digits: _Digits) -> tuple[Hashes, Hashes]:
-    """Return arrays for which `(sums[end] - sums[begin]) * inverses[begin]` hashes `digits[begin:end]`."""
     count = len(digits) + 1
     # Powers are cached for short texts only: powers of long texts would take much memory.
     powers, inverses = _powers(1 << count.bit_length()) if count < _CACHED else _powers.__wrapped__(count)
     sums = np.zeros(count, np.uint64)
     np.add.accumulate(digits * powers[: count - 1], out=sums[1:])
-    return sums, inverses[:count]
+    total = (sums[ends] - sums[begins]) * inverses[begins]
+    # Spread every bit over all bits, because callers use the smallest numbers or the first bits.
+    total ^= total >> np.uint64(30)
+    total *= _MIX
+    return total ^ (total >> np.uint64(31))
 
 
 @cache

@@ -204,7 +204,12 @@ class Job(Generic[T]):
 
     @contextmanager
     def _opened(self) -> Iterator[_OpenJob[T]]:
-        self._fetch()
+        if self.store:
+            self.store.pull()
+        if self.whole and self.whole.exists():
+            # Items that are in this share's output too, as after a merge, are counted there.
+            own = IdSet(done_in(self.out, self.provenance, self.key) if self.out.exists() else ())
+            self._made.update(i for i in done_in(self.whole, self.provenance, self.key) if i not in own)
         total = self.goal.total if self.goal else self._count()
         ledger = Ledger(self.out, self.provenance, key=self.key, is_last=self.is_last, on_found=self.on_found)
         with ExitStack() as closing:
@@ -241,14 +246,6 @@ class Job(Generic[T]):
                         left = left.replace(f"; {GO_ON}", "") if opened.done else ""
                     error.hint = "\n".join(filter(None, [error.hint, left]))
                     raise
-
-    def _fetch(self) -> None:
-        if self.store:
-            self.store.pull()
-        if self.whole and self.whole.exists():
-            # Items that are in this share's output too, as after a merge, are counted there.
-            own = IdSet(done_in(self.out, self.provenance, self.key) if self.out.exists() else ())
-            self._made.update(i for i in done_in(self.whole, self.provenance, self.key) if i not in own)
 
     def _count(self) -> int:
         seen = IdSet()

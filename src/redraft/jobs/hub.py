@@ -114,7 +114,16 @@ def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
             chosen = [files[name] for name in choose(repo, list(files), selects)]
             here = (in_cache(repo, file.rfilename, revision=info.sha) for file in chosen)
             if new := [file for file, path in zip(chosen, here, strict=True) if not isinstance(path, str)]:
-                _announce(repo, new, _licence(info.card_data), memory)
+                size = sum(file.size or 0 for file in new)
+                names = ", ".join(file.rfilename for file in new)
+                licence = _licence(info.card_data) or "unknown"
+                tell(f"fetching {repo}/{names}: {size_in_words(size)}, licence {licence}.")
+                if (wanted := memory or size) > (free := free_memory()):
+                    needs = f"the model needs {size_in_words(wanted)} of memory"
+                    tell(
+                        f"{needs}, but {size_in_words(free)} are free.",
+                        hint="Close other programs, or use a smaller model: redraft model list",
+                    )
             with fetching() if new else nullcontext():
                 paths = [_downloaded(repo, file, check=file in new) for file in chosen]
             return paths[0]
@@ -124,18 +133,6 @@ def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
             then = f"Check the connection, then: redraft model get {repo}{mark + selects if selects else ''}"
             raise _out_of_reach(repo, error, then) from None
         return found
-
-
-def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int) -> None:
-    size = sum(file.size or 0 for file in files)
-    names = ", ".join(file.rfilename for file in files)
-    tell(f"fetching {repo}/{names}: {size_in_words(size)}, licence {licence or 'unknown'}.")
-    wanted, free = memory or size, free_memory()
-    if wanted > free:
-        tell(
-            f"the model needs {size_in_words(wanted)} of memory, but {size_in_words(free)} are free.",
-            hint="Close other programs, or use a smaller model: redraft model list",
-        )
 
 
 def _downloaded(repo: str, file: Any, *, check: bool) -> Path:

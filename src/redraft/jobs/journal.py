@@ -77,7 +77,12 @@ class Journal(AbstractContextManager["Journal"]):
             try:
                 self._prepare()
                 if base is not None and base.exists():
-                    self._look_up(base)
+                    log = base.with_name(f"{base.name}-wal")
+                    if log.exists() and log.stat().st_size:
+                        with Journal(base):  # opening it moves the log of a killed process into the database
+                            pass
+                    self._db.execute("ATTACH ? AS base", (f"{base.absolute().as_uri()}?immutable=1",))
+                    self._tables.append("base.packed")
             except BaseException:
                 self._db.close()
                 raise
@@ -117,14 +122,6 @@ class Journal(AbstractContextManager["Journal"]):
             with self._transaction():
                 self._db.execute("INSERT OR IGNORE INTO packed SELECT key, reply FROM other.packed")
             self._db.execute("DETACH other")
-
-    def _look_up(self, base: Path) -> None:
-        log = base.with_name(f"{base.name}-wal")
-        if log.exists() and log.stat().st_size:
-            with Journal(base):  # opening it moves the log of a killed process into the database
-                pass
-        self._db.execute("ATTACH ? AS base", (f"{base.absolute().as_uri()}?immutable=1",))
-        self._tables.append("base.packed")
 
     def close(self) -> None:
         """Close the file. Closing twice does no harm."""

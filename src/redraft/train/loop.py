@@ -296,7 +296,14 @@ class Loop:
         for number, batch in enumerate(batches, 1):
             self._backward(batch, count, last=number == len(batches))
         most = self.args.max_grad_norm if self.args.max_grad_norm > 0 else math.inf
-        self._check_numbers(self.trained.accelerator.clip_grad_norm_(self.trained.wrapped.parameters(), most))
+        norm = self.trained.accelerator.clip_grad_norm_(self.trained.wrapped.parameters(), most)
+        self._grad_norm = float(norm)
+        self._not_finite = 0 if math.isfinite(self._grad_norm) else self._not_finite + 1
+        # While fp16 searches for a loss scale, gradients may be infinite. The checked loss is not scaled.
+        searches = self.trained.accelerator.scaler is not None
+        loss = self._last_loss()
+        if not math.isfinite(loss) or self._not_finite > (SEARCH if searches else 0):
+            raise no_number(self._moment(self.state.global_step + 1, loss), unsound(self.trained.around))
         self.trained.optimizer.step()
         self._learning_rate = self.trained.learning_rate()
         if not self.trained.accelerator.optimizer_step_was_skipped:
@@ -332,15 +339,6 @@ class Loop:
 
     def _last_loss(self) -> float:
         return float(torch.stack(self._losses).sum()) if self._losses else 0.0
-
-    def _check_numbers(self, norm: Any) -> None:
-        self._grad_norm = float(norm)
-        self._not_finite = 0 if math.isfinite(self._grad_norm) else self._not_finite + 1
-        # While fp16 searches for a loss scale, gradients may be infinite. The checked loss is not scaled.
-        searches = self.trained.accelerator.scaler is not None
-        loss = self._last_loss()
-        if not math.isfinite(loss) or self._not_finite > (SEARCH if searches else 0):
-            raise no_number(self._moment(self.state.global_step + 1, loss), unsound(self.trained.around))
 
     def _moment(self, step: int, loss: float) -> Moment:
         saved = [each for each in checkpoints.checkpoints(self.folder) if each.complete]

@@ -269,7 +269,12 @@ class Batch:
         while self._admit():
             try:
                 with torch.inference_mode():
-                    self._step()
+                    # `_continue` reads the last tokens of prompts, and draws from them.
+                    if prompts := self._next_prompts():
+                        parts = [request.tokens[len(request.slot.tokens) : -1][:READ] for request in prompts]
+                        self._forward(prompts, parts)
+                    if ready := [request for request in self._running if request.left == 1]:
+                        self._continue(sorted(ready, key=lambda request: request.slot.number))
             except Exception as error:  # noqa: BLE001  (streams must not wait for ever)
                 self._fail(error)
         self._fail(EngineError("the engine was closed during an answer."))
@@ -297,13 +302,6 @@ class Batch:
         del slot.tokens[request.cached :]
         request.slot = slot
         self._running.append(request)
-
-    def _step(self) -> None:
-        if prompts := self._next_prompts():  # `_continue` reads their last tokens, and draws from them
-            parts = [request.tokens[len(request.slot.tokens) : -1][:READ] for request in prompts]
-            self._forward(prompts, parts)
-        if ready := [request for request in self._running if request.left == 1]:
-            self._continue(sorted(ready, key=lambda request: request.slot.number))
 
     def _next_prompts(self) -> list[Request]:
         chosen: list[Request] = []

@@ -21,7 +21,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from redraft.engines import local
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Delta, EngineInfo, Replies, Sampling, Tokens
@@ -206,7 +206,12 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         async with aclosing(child.events(request)) as events:
             async for _, tokens, logprobs, finish in events:
                 if finish.startswith(REFUSED):
-                    self._refuse(sampling, finish)
+                    schema = json.dumps(sampling.schema)
+                    if schema not in self._refused:
+                        self._refused.add(schema)
+                        why = "%s cannot enforce a schema, so only checks apply it: %s"
+                        _log.warning(why, self._info.name, finish)
+                    raise EngineCrash(f"the process of {self._info.name} ended: {finish}")
                 if finish not in ("", "stop", "length"):
                     raise EngineError(f"{self._info.name}: OpenVINO broke off the answer: {finish}.")
                 pieces = list[FinalText]()
@@ -248,10 +253,3 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         self._schemas.leave(self._info.name, left)
         schema, _ = expressible(within(sampling.schema, int(limit * DENSE)))
         return json.dumps(for_xgrammar(schema)[0])
-
-    def _refuse(self, sampling: Sampling, reason: str) -> NoReturn:
-        schema = json.dumps(sampling.schema)
-        if schema not in self._refused:
-            self._refused.add(schema)
-            _log.warning("%s cannot enforce a schema, so only checks apply it: %s", self._info.name, reason)
-        raise EngineCrash(f"the process of {self._info.name} ended: {reason}")

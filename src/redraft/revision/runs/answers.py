@@ -36,7 +36,7 @@ from redraft.revision.ops import Event, Progress
 from redraft.revision.options import RevisionOptions
 from redraft.revision.prompts import DEFAULT, wording_of
 from redraft.revision.runs.options import AnswerOptions
-from redraft.revision.runs.plan import Opened, RunPlan, RunResult, under_way
+from redraft.revision.runs.plan import RunPlan, RunResult, under_way
 from redraft.revision.settings import Settings
 from redraft.revision.state import check_resumable
 from redraft.revision.words import Summary
@@ -290,7 +290,11 @@ class AnswerRun:
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[Chain]]:
         async with self.plan.opened(session, finishing=True) as opened:
-            options = await self._models(opened, session)
+            patience = self.plan.patience(self.settings, session).within(self.settings.get("budget_seconds"))
+            how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
+            async with self.plan.limits.opening(session.progress.seconds):
+                options = await self.settings.opened(opened.stack, **how)
+            self.plan.check_engines(options)
             journaled = None
             if opened.journal:
                 named = self.settings.references().items()
@@ -314,14 +318,6 @@ class AnswerRun:
                 return [chain.to_json()]
 
             yield work
-
-    async def _models(self, opened: Opened, session: Session) -> RevisionOptions:
-        patience = self.plan.patience(self.settings, session).within(self.settings.get("budget_seconds"))
-        how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
-        async with self.plan.limits.opening(session.progress.seconds):
-            options = await self.settings.opened(opened.stack, **how)
-        self.plan.check_engines(options)
-        return options
 
     def _note(self, counts: ItemCounts) -> str:
         found, accepted = self.summary, self.summary.stops["accepted"]

@@ -144,7 +144,16 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
         raise UsageError("there is no part to merge.", hint="redraft merge out.jsonl out-*-of-00008.jsonl")
     with ExitStack() as stack:
         found = [_opened(path, stack) for path in paths]
-        origin = _same_origin(found)
+        first = found[0]
+        known = (part.run.get("source") or {} for part in found)
+        files = (here(source["path"]) for source in known if "sha256" in source)
+        origin = next(filter(Path.is_file, files), None)
+        for part in found:
+            if unlike := next(differences(first.run, part.run, origin), None):
+                hint = "Parts of one job have the same command, settings and input. Leave other parts out."
+                raise OutputError(
+                    f"{part.path} and {first.path} belong to different jobs: {unlike}.", hint=hint
+                )
         table = Table(found)
         new = [part for number, part in enumerate(found) if table.add(number) or number == 0]
         sources = [source for part in found if (source := part.run.get("source"))]
@@ -192,18 +201,6 @@ def _opened(path: Path, stack: ExitStack) -> Part:
         hint = "Run this share again with --batch to get the replies."
         raise OutputError(f"{path} still waits for batches.", hint=hint)
     return Part(path, file, record)
-
-
-def _same_origin(parts: Sequence[Part]) -> Path | None:
-    first = parts[0]
-    sources = (part.run.get("source") or {} for part in parts)
-    files = (here(source["path"]) for source in sources if "sha256" in source)
-    origin = next(filter(Path.is_file, files), None)
-    for part in parts:
-        if found := next(differences(first.run, part.run, origin), None):
-            hint = "Parts of one job have the same command, settings and input. Leave other parts out."
-            raise OutputError(f"{part.path} and {first.path} belong to different jobs: {found}.", hint=hint)
-    return origin
 
 
 def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:

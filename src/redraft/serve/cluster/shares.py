@@ -298,21 +298,18 @@ class _Run:
             return
         share, actor.share = actor.share, None
         if share is None:
-            self._greet(actor, said)
+            actor.machine = said["machine"]
+            check_versions(said, actor.machine)
+            if said["lacks"]:
+                hint = "All machines must share their files: on a shared disk, or in a store (s3://…)."
+                raise ClusterError(f"the machine {actor.machine} cannot read {said['lacks']}.", hint=hint)
+            self.machines.add((actor.machine, said["node"]))
+            self.losses.pop(-1, None)
         elif message := said.get("message"):
             self._fault(actor, share, message, said)
         else:
             self.made[share.index], actor.at = said, {}
         self.idle.append(actor)
-
-    def _greet(self, actor: _Actor, said: Mapping[str, Any]) -> None:
-        actor.machine = said["machine"]
-        check_versions(said, actor.machine)
-        if said["lacks"]:
-            hint = "All machines must share their files: on a shared disk, or in a store (s3://…)."
-            raise ClusterError(f"the machine {actor.machine} cannot read {said['lacks']}.", hint=hint)
-        self.machines.add((actor.machine, said["node"]))
-        self.losses.pop(-1, None)
 
     def _fault(self, actor: _Actor, share: Share, message: str, said: Mapping[str, Any]) -> None:
         if said["in_use"] and self.losses[share.index] and self.busy[share.index] < _BUSY:

@@ -77,7 +77,13 @@ class Run:
             RedraftError: `Plan.check` found a fault.
         """
         (self.folder / ".run").mkdir(parents=True, exist_ok=True)
-        self._lock = self._locked()
+        end = time.monotonic() + self.patience
+        while (lock := open_locked(self.folder / ".run" / "lock")) is None:
+            if time.monotonic() > end:
+                hint = "Wait for it to end, or name another folder: -o DIR"
+                raise OutputError(f"another run is using {self.folder}.", hint=hint)
+            time.sleep(0.1)
+        self._lock = lock
         try:
             path, start_over = self.folder / ".run" / "system", f"delete {self.folder} to start over"
             record = RunFile(path, elsewhere="to another folder with -o", start_over=start_over)
@@ -114,15 +120,6 @@ class Run:
         if name in self.system.stages:
             return self.ledger.out(self.system.stages[name])
         return here(self.system.files[name].path)
-
-    def _locked(self) -> int:
-        end = time.monotonic() + self.patience
-        while (lock := open_locked(self.folder / ".run" / "lock")) is None:
-            if time.monotonic() > end:
-                hint = "Wait for it to end, or name another folder: -o DIR"
-                raise OutputError(f"another run is using {self.folder}.", hint=hint)
-            time.sleep(0.1)
-        return lock
 
     def _begin(self, stage: Stage) -> bool:
         state = self.ledger.state(stage, self._made(stage))

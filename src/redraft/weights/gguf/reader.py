@@ -220,7 +220,15 @@ class _Reader:
         self.elements, self.text = MAX_ELEMENTS, MAX_TEXT
 
     def header(self) -> GGUFHeader:
-        self._check_version()
+        magic = self.data[:4]
+        refuse_pointer(self.path, self.data[:64])
+        if magic != _MAGIC:
+            message = f"{self.path} is not a GGUF file: it begins with {magic!r}, not b'GGUF'."
+            raise ModelError(message, hint="For a folder of safetensors, give the path of the folder.")
+        self.at = 4
+        if (version := self._scalar("<I")) not in {2, 3}:
+            what = f"has GGUF version {version}"
+            raise ModelError(f"{self.path} {what}; only versions 2 and 3, little endian, are supported.")
         tensor_count, value_count = self._scalar("<Q"), self._scalar("<Q")
         self._room_for(value_count, 13, "metadata entries")
         self._room_for(tensor_count, 24, "tensors")
@@ -240,17 +248,6 @@ class _Reader:
             self._odd("two tensors have the same name")
         start = self._check_extents(entries, metadata.get("general.alignment", DEFAULT_ALIGNMENT))
         return GGUFHeader(metadata, tensors, start, infos)
-
-    def _check_version(self) -> None:
-        magic = self.data[:4]
-        refuse_pointer(self.path, self.data[:64])
-        if magic != _MAGIC:
-            message = f"{self.path} is not a GGUF file: it begins with {magic!r}, not b'GGUF'."
-            raise ModelError(message, hint="For a folder of safetensors, give the path of the folder.")
-        self.at = 4
-        if (version := self._scalar("<I")) not in {2, 3}:
-            what = f"has GGUF version {version}"
-            raise ModelError(f"{self.path} {what}; only versions 2 and 3, little endian, are supported.")
 
     def _simple(self, kind: int) -> int | float | bool | str:
         if kind == _STRING:

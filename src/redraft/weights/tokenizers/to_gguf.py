@@ -37,7 +37,14 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     if source.fast:
         keys = _from_fast(source) if source.model.get("byte_fallback") is True else _byte_level(source)
     elif source.pieces:
-        keys = _from_pieces(source, source.pieces)
+        model = source.pieces
+        if model.normalizes:
+            source.elsewhere("tokenizer.model normalises texts in a way that llama.cpp does not")
+        for number, piece in enumerate(model.pieces):
+            # llama.cpp looks for user-defined tokens before spaces become marks, SentencePiece afterwards.
+            text = piece.text.replace(sp.SPACE, " ") if piece.kind == sp.USER_DEFINED else piece.text
+            source.put(number, text, piece.kind)
+        keys = _sentencepiece(source) | {"add_space_prefix": model.adds_space}
     else:
         way = "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
         hint = f"Copy it from the model's base, or save it with transformers: {way}"
@@ -102,16 +109,6 @@ def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
     texts, kinds = source.filled()
     scored = [scores.get(number, 0.0) for number in range(source.rows)]
     return {"model": "llama", "pre": "default", "tokens": texts, "scores": scored, "token_type": kinds}
-
-
-def _from_pieces(source: TokenizerFolder, model: sp.SentencePiece) -> dict[str, Any]:
-    if model.normalizes:
-        source.elsewhere("tokenizer.model normalises texts in a way that llama.cpp does not")
-    for number, piece in enumerate(model.pieces):
-        # llama.cpp looks for user-defined tokens before spaces become marks, SentencePiece afterwards.
-        text = piece.text.replace(sp.SPACE, " ") if piece.kind == sp.USER_DEFINED else piece.text
-        source.put(number, text, piece.kind)
-    return _sentencepiece(source) | {"add_space_prefix": model.adds_space}
 
 
 def _from_fast(source: TokenizerFolder) -> dict[str, Any]:

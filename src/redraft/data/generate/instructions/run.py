@@ -175,21 +175,17 @@ class InstructionRun:
             raise UsageError(f"--language: {options.language!r} is not a known language.", hint=hint)
         price_of(options.price)
 
-    def _read_seeds(self) -> None:
-        path = self.options.seeds
+    def _job(self) -> Job[Request]:
+        self._check()
+        options, path = self.options, self.options.seeds
         self._seeds = tasks.read_seeds(Path(path) if path else None)
         if self._seeds.repeats and not self.plan.quiet:
             self.plan.say(f"repeated seeds in {path} are left out: {self._seeds.repeats:,}.")
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
-        if self.options.way == "alpaca" and solved < tasks.FEWEST:
+        if options.way == "alpaca" and solved < tasks.FEWEST:
             needs = f"--way alpaca needs {tasks.FEWEST} or more"
             message = f"{solved} of the {total} tasks in {path} have an output, but {needs}."
             raise UsageError(message, hint="Add outputs, or use --way self-instruct.")
-
-    def _job(self) -> Job[Request]:
-        self._check()
-        self._read_seeds()
-        options = self.options
         self._pool = TaskPool(self._seeds.tasks, options.count, options.similar)
         shared = self.plan.of_job()
         shared["parallel"] *= AHEAD
