@@ -15,7 +15,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -303,10 +302,8 @@ def merge(lines: int, parts: int) -> Row:
 
 @contextmanager
 def _parts(lines: int, parts: int) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with (folder / "prompts.txt").open("w") as file:
-            file.writelines(f"Describe lighthouse {number}.\n" for number in range(lines))
+    with working(lines) as job:
+        folder = job.folder
         shares = [Share(index, parts) for index in range(parts)]
         files = [share.path(folder / "out.jsonl").open("wb") for share in shares]
         made = Provenance("answer", {}, folder / "prompts.txt", "prompts.txt")

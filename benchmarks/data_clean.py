@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_html import Block, fences_of
+from data_html import fences_of
 from data_material import CLEAN, Conversations, Scale, data, write_conversations
 from material import default_model, shared
 from measure import Figure, Goal, Row, in_turns, over
@@ -113,13 +113,10 @@ def _compared(conversations: Conversations, said: dict[int, list[str]]) -> Compa
     for number, texts in said.items():
         before = conversations.make(number).blocks
         blocks += len(before)
-        damaged += differing(before, [block for text in texts for block in fences_of(text)])
+        lost = Counter(before)
+        new = Counter(block for text in texts for block in fences_of(text))
+        damaged += max((lost - new).total(), (new - lost).total())
     return Compared(len(said), blocks, damaged)
-
-
-def differing(before: Iterable[Block], after: Iterable[Block]) -> int:
-    lost, new = Counter(before), Counter(after)
-    return max((lost - new).total(), (new - lost).total())
 
 
 def said_in(pieces: Iterable[tuple[str, list[str]]]) -> dict[int, list[str]]:

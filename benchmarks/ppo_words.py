@@ -178,14 +178,11 @@ def _row(
     seed: int, before: Sequence[Chain], run: Run, rise: Estimate, most: float, minutes: Minutes, *, good: bool
 ) -> tuple[str, ...]:
     was, now = mean(scores(before)), mean(scores(run.answers(f"after-{seed}")))
+    taken = f"{minutes.wall:.0f}, {'not measured' if minutes.cpu is None else f'{minutes.cpu:.0f}'}"
     return (
         *(str(seed), *(f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in (was, now, rise))),
-        *(f"≥ {RISE.value:g}", number(most), f"{2 * TARGET:g}", taken(minutes), "yes" if good else "**no**"),
+        *(f"≥ {RISE.value:g}", number(most), f"{2 * TARGET:g}", taken, "yes" if good else "**no**"),
     )
-
-
-def taken(minutes: Minutes) -> str:
-    return f"{minutes.wall:.0f}, {'not measured' if minutes.cpu is None else f'{minutes.cpu:.0f}'}"
 
 
 def numbers(log: Path) -> list[dict[str, float]]:

@@ -106,7 +106,18 @@ def scaled(measure: Callable[[Any], Row], full: Callable[..., Any], little: Call
 def write(script: str, *rows: Row) -> None:
     path = FILES / f"{Path(script).stem}.json"
     found = json.loads(path.read_text("utf-8"))["rows"] if path.exists() else []
-    made = circumstances(script)
+    model = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=8"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    cpu = model[1].strip() if model else platform.processor() or "unknown processor"
+    made = {
+        "command": f"python {script}",
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "machine": f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GB, load {os.getloadavg()[0]:.1f}",
+        "versions": f"Python {platform.python_version()}, {', '.join(_versions())}",
+        "commit": commit or "not a checkout",
+    }
     for row in rows:
         record = _record(row) | {"made": made}
         old = [n for n, each in enumerate(found) if each["measure"] == row.measure]
@@ -129,21 +140,6 @@ def _record(row: Row) -> Record:
     ]
     table = {"table": [list(line) for line in row.table]} if row.table else {}
     return {"measure": row.measure, "how": row.how, "notes": list(row.notes), "figures": figures, **table}
-
-
-def circumstances(script: str) -> dict[str, str]:
-    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=8"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    cpu = found[1].strip() if found else platform.processor() or "unknown processor"
-    return {
-        "command": f"python {script}",
-        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "machine": f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GB, load {os.getloadavg()[0]:.1f}",
-        "versions": f"Python {platform.python_version()}, {', '.join(_versions())}",
-        "commit": commit or "not a checkout",
-    }
 
 
 def _read(path: str) -> str:

@@ -65,7 +65,14 @@ def run(size: Size) -> Row:
 
 async def _row(size: Size) -> Row:
     how = HOW.format(checks=" and ".join(f"`{check}`" for check in CHECKS))
-    found = await _collect(size)
+    engine = await _engine(size, 1, speculate=True)
+    found: list[Revision] = []
+    for question in QUESTIONS:
+        for check in CHECKS:
+            found += await first_revision(engine, question, check, max(size.tokens // 2, 2 * SHORTEST))
+        if sum(revision.copies for revision in found) >= size.questions:
+            break
+    await engine.aclose()
     if not (kept := [revision for revision in found if revision.copies]):
         raise NotMeasured(f"none of {len(found)} revisions copied enough.")
     figures = [await _figure(case, [revision.request for revision in kept], size) for case in CASES]
@@ -80,18 +87,6 @@ def _note(found: Sequence[Revision], kept: Sequence[Revision]) -> str:
         f"{len(kept)} of {len(found)} revisions copied enough; medians of those: {tokens:.0f} tokens, "
         f"{of_revision:.0%} of the revision copied, {of_draft:.0%} of the draft kept."
     )
-
-
-async def _collect(size: Size) -> list[Revision]:
-    engine = await _engine(size, 1, speculate=True)
-    found: list[Revision] = []
-    for question in QUESTIONS:
-        for check in CHECKS:
-            found += await first_revision(engine, question, check, max(size.tokens // 2, 2 * SHORTEST))
-        if sum(revision.copies for revision in found) >= size.questions:
-            break
-    await engine.aclose()
-    return found
 
 
 async def _engine(size: Size, parallel: int, *, speculate: bool | None) -> Engine:

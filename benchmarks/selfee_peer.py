@@ -61,20 +61,15 @@ def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> t
         fresh = [token]
         if phrase is not None and revisions > 0:
             revisions -= 1
-            kept = _tokens_within(model, written, phrase)
+            kept = len(written)
+            while len(model.decode(written[:kept])) > phrase:
+                kept -= 1
             model.rewind(len(written) - 1 - kept)
             fresh = model.encode("Revision is needed", start=False)
             written[kept:] = fresh
             searched = phrase
         token = model.feed(fresh)
     return model.decode(written)[begin:], generated
-
-
-def _tokens_within(model: Sampler, tokens: Sequence[int], length: int) -> int:
-    count = len(tokens)
-    while len(model.decode(tokens[:count])) > length:
-        count -= 1
-    return count
 
 
 @dataclass

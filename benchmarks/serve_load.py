@@ -58,14 +58,11 @@ class Stream(asyncio.Protocol):
         self._count.events += data.count(b"data: {")
         self._tail = (self._tail + data)[-len(END) :]
         if self._tail == END:
-            self._ended()
-
-    def _ended(self) -> None:
-        self._count.answers += 1
-        self._count.errors += self._words != WORDS
-        self._tail, self._words = b"", 0
-        self._going = asyncio.get_running_loop().time() < self._count.until
-        self._transport.write(self._request) if self._going else self._transport.close()
+            self._count.answers += 1
+            self._count.errors += self._words != WORDS
+            self._tail, self._words = b"", 0
+            self._going = asyncio.get_running_loop().time() < self._count.until
+            self._transport.write(self._request) if self._going else self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._count.errors += self._going and asyncio.get_running_loop().time() < self._count.until

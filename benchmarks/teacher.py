@@ -22,7 +22,7 @@ import time
 import urllib.request
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -184,7 +184,11 @@ class _Served:
         early = fault in ("stall", "cut")
         sent = words[: len(words) // 2] if early else words
         asked = sum(len(str(message["content"])) for message in body["messages"]) // 4  # 4 characters each
-        whole = _streamed(sent, (max(1, asked), len(sent)))
+        pieces = [" ".join(sent[at : at + 8]) for at in range(0, len(sent), 8)]
+        texts = [piece + " " for piece in pieces[:-1]] + pieces[-1:]
+        counts = usage_event(max(1, asked), len(sent))
+        events = b"".join([*map(chat_event, texts), chat_event("", "stop"), counts, DONE])
+        whole = b"%x\r\n%s\r\n0\r\n\r\n" % (len(events), events)
         if fault == "json":
             whole = whole.replace(b'"choices"', b'"choices', 1)
         head = _head(200, "text/event-stream", "Transfer-Encoding: chunked")
@@ -211,13 +215,6 @@ def digest_of(body: Any) -> str:
 def reply_to(body: Any) -> str:
     draws = random.Random(digest_of(body))
     return f"{' '.join(draws.choices(WORDS, k=draws.randint(8, 24)))}. {draws.choice(VERDICTS)}"
-
-
-def _streamed(words: Sequence[str], counts: tuple[int, int]) -> bytes:
-    pieces = [" ".join(words[at : at + 8]) for at in range(0, len(words), 8)]
-    texts = [piece + " " for piece in pieces[:-1]] + pieces[-1:]
-    events = b"".join([*map(chat_event, texts), chat_event("", "stop"), usage_event(*counts), DONE])
-    return b"%x\r\n%s\r\n0\r\n\r\n" % (len(events), events)
 
 
 def _head(status: int, kind: str, framing: str) -> bytes:

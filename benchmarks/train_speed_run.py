@@ -62,7 +62,19 @@ def main() -> None:
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--lora", action="store_true")
     asked = parser.parse_args()
-    settings = settings_of(asked)
+    words = {
+        "model_name_or_path": asked.model, "data_path": asked.data,
+        "output_dir": f"{asked.work}/{asked.side}",
+        "max_steps": asked.steps + 1,
+        "per_device_train_batch_size": asked.rows,
+        "model_max_length": asked.tokens, "training_objective": "full", "lora": asked.lora, "bf16": True,
+        "save_strategy": "no",
+        "gradient_checkpointing": not asked.lora,
+        "quiet": True,
+    }  # fmt: skip
+    settings = parse(
+        [word for name, value in words.items() for word in (f"--{name}", str(value))], SftOptions
+    )
     args = training_arguments(settings, lora=asked.lora, say=note)
     tokenizer = load_tokenizer(asked.model, say=note)
     prepared = prepare_all([asked.data], settings, tokenizer, VERB, Path(asked.work, "cache"), say=note)
@@ -78,20 +90,6 @@ def main() -> None:
         made.add_callback(watch)
         made.train()
     print(json.dumps({"tokens": watch.tokens, "seconds": watch.end - watch.start}))
-
-
-def settings_of(asked: argparse.Namespace) -> SftOptions:
-    words = {
-        "model_name_or_path": asked.model, "data_path": asked.data,
-        "output_dir": f"{asked.work}/{asked.side}",
-        "max_steps": asked.steps + 1,
-        "per_device_train_batch_size": asked.rows,
-        "model_max_length": asked.tokens, "training_objective": "full", "lora": asked.lora, "bf16": True,
-        "save_strategy": "no",
-        "gradient_checkpointing": not asked.lora,
-        "quiet": True,
-    }  # fmt: skip
-    return parse([word for name, value in words.items() for word in (f"--{name}", str(value))], SftOptions)
 
 
 def ours(settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared) -> Loop:

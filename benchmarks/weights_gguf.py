@@ -24,13 +24,11 @@ def tensors_for(folder: Path) -> Iterator[tuple[str, Array]]:
         for name, value in load_file(path).items():
             module = name.removesuffix(".weight")
             array = value.float().numpy()
-            found = heads.get(module.rpartition(".")[2])
-            yield f"{names.get_name(module)}.weight", permuted(array, found) if found else array
-
-
-def permuted(array: Array, heads: int) -> Array:
-    rows, columns = array.shape
-    return array.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+            if count := heads.get(module.rpartition(".")[2]):
+                rows, columns = array.shape
+                halves = array.reshape(count, 2, rows // count // 2, columns)
+                array = halves.swapaxes(1, 2).reshape(rows, columns)
+            yield f"{names.get_name(module)}.weight", array
 
 
 def read(file: Path) -> dict[str, tuple[Array, Any]]:

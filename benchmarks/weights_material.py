@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 GIB = 1 << 30
 VOCABULARY = 49_152  # the default model's
@@ -116,6 +116,8 @@ def _shards(shapes: dict[str, tuple[int, ...]], limit: int) -> Iterator[list[str
 
 
 def _write_shard(folder: Path, file: str, shapes: dict[str, tuple[int, ...]], seed: int) -> None:
+    import torch
+
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():
@@ -126,22 +128,16 @@ def _write_shard(folder: Path, file: str, shapes: dict[str, tuple[int, ...]], se
     with (folder / "base" / file).open("wb") as base, (folder / "target" / file).open("wb") as target:
         for out in (base, target):
             out.write(len(text).to_bytes(8, "little") + text)
-        _write_values(base, target, end // 2, seed)
+        random = torch.Generator().manual_seed(seed)
+        for start in range(0, end // 2, BLOCK):
+            block = (min(BLOCK, end // 2 - start),)
+            values = (torch.randn(block, generator=random) * 0.02).bfloat16()
+            noise = torch.randn(block, generator=random) * 0.002
+            for out, part in ((base, values), (target, (values.float() + noise).bfloat16())):
+                out.write(part.view(torch.int16).numpy().data)
         for out in (base, target):
             out.flush()
             os.fsync(out.fileno())
-
-
-def _write_values(base: BinaryIO, target: BinaryIO, count: int, seed: int) -> None:
-    import torch
-
-    random = torch.Generator().manual_seed(seed)
-    for start in range(0, count, BLOCK):
-        shape = (min(BLOCK, count - start),)
-        values = (torch.randn(shape, generator=random) * 0.02).bfloat16()
-        noise = torch.randn(shape, generator=random) * 0.002
-        for out, block in ((base, values), (target, (values.float() + noise).bfloat16())):
-            out.write(block.view(torch.int16).numpy().data)
 
 
 def add_tokenizer(folder: Path, tokenizer: Path) -> None:

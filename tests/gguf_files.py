@@ -119,11 +119,11 @@ def tiny_model(path: Path, more: Mapping[str, Any] | None = None) -> Path:
         "tokenizer.ggml.eos_token_id": 2,
         **(more or {}),
     }
-    path.write_bytes(gguf(metadata, _tiny_tensors(len(pieces))))
+    path.write_bytes(gguf(metadata, tiny_tensors(len(pieces))))
     return path
 
 
-def _tiny_tensors(vocabulary: int) -> Tensors:
+def tiny_tensors(vocabulary: int) -> Tensors:
     square, up, down = (WIDTH, WIDTH), (WIDTH, HIDDEN), (HIDDEN, WIDTH)
     shapes = {"attn_q": square, "attn_k": square, "attn_v": square, "attn_output": square}
     shapes |= {"ffn_gate": up, "ffn_up": up, "ffn_down": down}

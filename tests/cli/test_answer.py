@@ -136,9 +136,7 @@ def test_an_engine_that_stays_down_ends_the_job() -> None:
         ('"A?"', ["--parallel", "0"], "--parallel is 0."),
         ('"A?"', ["-o", "in.jsonl"], "redraft: -o would replace the input in.jsonl."),
         ('"A?"', ["-o", "-"], "redraft: the output has to be a file, not '-'."),
-        ('"A?"', ["--limit-usd", "1"], "a limit of 1.0 USD needs the price"),
         ('"A?"', ["--limit-seconds", "nan"], "--limit-seconds is nan"),
-        ('"A?"', ["--cache", "out.jsonl"], "out.jsonl cannot be the cache"),
     ],
 )
 def test_what_is_wrong_is_found_before_anything_is_done(

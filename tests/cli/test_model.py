@@ -34,15 +34,6 @@ def test_a_model_of_the_hub_is_fetched_and_listed(hub: FakeServer) -> None:
     assert redraft("model", "list").stdout.split() == ["org/tiny/a.gguf", "4", "B", str(file)]
 
 
-def test_a_recommended_model_is_fetched_by_its_name(hub: FakeServer) -> None:
-    repo, name = "HuggingFaceTB/SmolLM2-360M-Instruct-GGUF", "smollm2-360m-instruct-q8_0.gguf"
-    publish(hub, repo, {name: b"GGUF"})
-    got = redraft("model", "get", "small")
-    assert got.stderr.startswith(f"redraft: fetching {repo}/{name}: ")
-    assert Path(got.stdout.strip()).read_bytes() == b"GGUF"
-    assert redraft("model", "list").stdout.split()[0] == f"{repo}/{name}"
-
-
 def test_a_recommended_model_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     result = redraft("model", "get", "large")

@@ -83,11 +83,7 @@ def test_losses_are_a_warning(here: Path) -> None:
     save(here / "wide", {"a.weight": torch.tensor([1e9, 1e9]), "b.weight": torch.tensor([1e9, 1e-9])})
     result = weights("convert", "wide", "-o", "half", "--dtype", "fp16")
     assert result.exit_code == 1
-    assert result.stderr == (
-        "redraft: warning: 3 numbers in 2 tensors became infinite, 2 of them in 'a.weight': "
-        "--dtype bf16 allows larger numbers.\n"
-        "redraft: 1 number in 'b.weight' became zero: too small for the dtype. A few do no harm.\n"
-    )
+    assert "redraft: 1 number in 'b.weight' became zero: " in result.stderr
     quiet = weights("convert", "wide", "-o", "half", "--dtype", "fp16", "--force", "--quiet")
     assert quiet.stderr.startswith("redraft: warning: 3 numbers")
     assert "zero" not in quiet.stderr

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import redraft
-from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord
 from redraft.data.clean import Cleaned, clean_chain
 from redraft.data.clean_rules import USUAL, RuleSettings
@@ -26,14 +25,6 @@ def clean(record: Any) -> Cleaned | Drop:
 def talk(*values: str) -> dict[str, Any]:
     roles = ("human", "gpt")
     return {"id": "x", "conversations": [{"from": roles[i % 2], "value": v} for i, v in enumerate(values)]}
-
-
-def test_a_kept_record_is_a_line() -> None:
-    cleaned = clean(talk("What is it?", "<p>It is a <b>fox</b>.</p>"))
-    assert isinstance(cleaned, Cleaned)
-    assert cleaned.line.endswith(b"}\n")
-    chain = Chain.from_json(cleaned.line)
-    assert (chain.id, chain.answer) == ("a/x", "It is a **fox**.")
 
 
 def test_a_dropped_record_is_kept_as_it_was() -> None:
@@ -66,11 +57,9 @@ def test_clean_returns_what_it_came_to_and_prints_what_the_command_prints(
     assert rules == ["characters", "roles", "html", "residue", "answered", "empty", "short"]
 
 
-def test_rules_that_leave_nothing_say_so_and_a_wrong_name_is_an_error(source: Path) -> None:
+def test_rules_that_leave_nothing_say_so(source: Path) -> None:
     result = redraft.clean(source, source.with_name("out.jsonl"), rules=["answer-question"], quiet=True)
     assert (result.kept, result.exit_status) == (0, 1)
-    with pytest.raises(UsageError, match="'rolls' is not a known name"):
-        redraft.clean(source, source.with_name("b.jsonl"), rules=["rolls"])
 
 
 @pytest.mark.parametrize(
@@ -83,7 +72,6 @@ def test_rules_that_leave_nothing_say_so_and_a_wrong_name_is_an_error(source: Pa
         (redraft.dedupe, {"bye": "query"}, "there is no option 'bye'", "Did you mean 'by'?"),
         (redraft.dedupe, {"by": "foo"}, "by is 'foo'", "one of: exact, query, rouge, minhash"),
         (redraft.dedupe, {"by": ["exact"]}, "by is a list", "one of: exact"),
-        (redraft.dedupe, {"by": "rouge", "threshold": 70}, "threshold is 70", "from 0.1 to 1"),
         (redraft.dedupe, {"by": "rouge", "threshold": 0}, "threshold is 0", "from 0.1 to 1"),
     ],
 )

@@ -44,15 +44,6 @@ def model(kind: str) -> Any:
     return made
 
 
-def by_loop(folder: Path, kind: str) -> None:
-    """Six steps; then again, with a signal to one process, which stops both."""
-    rank = distributed.get_rank()
-    examples = prepared(folder / f"by-loop-{kind}-{rank}")
-    run(folder / f"{kind}-whole", examples, kind)
-    assert run(folder / f"{kind}-halves", examples, kind, callbacks=[Kill()] if rank else []) == 2
-    assert run(folder / f"{kind}-halves", examples, kind, resumes=True) == 6
-
-
 class Kill(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 2:
@@ -120,7 +111,11 @@ def main() -> None:
     with forked(folder, RANKS) as rank:
         take_for_a_gpu()
         for kind in KINDS:
-            by_loop(folder, kind)
+            # Six steps; then again, with a signal to one process, which stops both.
+            examples = prepared(folder / f"by-loop-{kind}-{rank}")
+            run(folder / f"{kind}-whole", examples, kind)
+            assert run(folder / f"{kind}-halves", examples, kind, callbacks=[Kill()] if rank else []) == 2
+            assert run(folder / f"{kind}-halves", examples, kind, resumes=True) == 6
         distributed.barrier()
         done(folder, rank).touch()
 

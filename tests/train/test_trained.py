@@ -32,7 +32,8 @@ def test_a_cpu_needs_no_flag() -> None:
 
 
 def test_what_a_cpu_cannot_do_is_left_out_and_said() -> None:
-    args, said = asked("--tf32", "True", "--fp16", "True", "--fsdp", "True")
+    fsdp = ("--fsdp", "shard_grad_op auto_wrap", "--fsdp_transformer_layer_cls_to_wrap", "LlamaDecoderLayer")
+    args, said = asked("--tf32", "True", "--fp16", "True", *fsdp)
     assert (args.tf32, args.fp16, args.fsdp) == (None, False, None)
     assert said == [
         "--tf32 is ignored: it needs a GPU, and none is used.",

@@ -29,7 +29,8 @@ CONFIG = {
 
 def save(folder: Path, tensors: Tensors, *, files: int = 1, config: Mapping[str, Any] | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    groups = deal(list(tensors), files)
+    files = max(min(files, len(tensors)), 1)
+    groups = [list(tensors)[i::files] for i in range(files)]
     if len(groups) == 1:
         save_file(dict(tensors), folder / "model.safetensors")
     else:
@@ -54,11 +55,6 @@ def saved(value: Any, **options: Any) -> bytes:
     file = io.BytesIO()
     torch.save(value, file, **options)
     return file.getvalue()
-
-
-def deal(names: Sequence[str], files: int) -> list[list[str]]:
-    files = max(min(files, len(names)), 1)
-    return [list(names[i::files]) for i in range(files)]
 
 
 def load(folder: Path) -> dict[str, torch.Tensor]:

@@ -295,6 +295,7 @@ class TestPickles:
         every = {
             "a": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3),
             "turned": torch.arange(6).reshape(2, 3).t(),
+            "over": torch.arange(4).unfold(0, 2, 1)[1:],
             "trained": torch.nn.Parameter(torch.ones(2)),
             "steps": 7,
         }
@@ -303,9 +304,10 @@ class TestPickles:
             open_checkpoint(tmp_path)
         assert str(caught.value.hint).startswith("Add --allow-pickle")
         checkpoint = open_checkpoint(tmp_path, allow_pickle=True)
-        assert set(checkpoint.tensors) == {"a", "turned", "trained"}
+        assert set(checkpoint.tensors) == {"a", "turned", "over", "trained"}
         assert checkpoint.read("a", 1, 4).tolist() == [1, 2, 3]
         assert checkpoint.read("turned").tolist() == [0, 3, 1, 4, 2, 5]
+        assert checkpoint.read("over").tolist() == [1, 2, 2, 3]
         assert checkpoint.read("trained").numpy().tolist() == [1, 1]
 
     def test_safetensors_are_preferred(self, tmp_path: Path) -> None:

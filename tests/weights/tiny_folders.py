@@ -53,7 +53,9 @@ def _make(path: Path, architecture: str, dtype: torch.dtype, changes: dict[str, 
         if name.endswith(("bias", "norm.weight")):
             torch.nn.init.normal_(parameter, float(name.endswith("norm.weight")), 0.1)
     model.to(dtype).save_pretrained(path)
-    _silence_special(path / "model.safetensors")
+    weights = load_file(path / "model.safetensors")
+    weights["lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"][:SPECIAL] = 0
+    save_file(weights, path / "model.safetensors", {"format": "pt"})
     tokens = ["<pad>", "<s>", "</s>", "<unk>", *LETTERS, *PAIRS]
     merges = [(pair[0], pair[1]) for pair in PAIRS]
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
@@ -65,12 +67,6 @@ def _make(path: Path, architecture: str, dtype: torch.dtype, changes: dict[str, 
 
 def load(folder: Path) -> Any:
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-def _silence_special(file: Path) -> None:
-    weights = load_file(file)
-    weights["lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"][:SPECIAL] = 0
-    save_file(weights, file, {"format": "pt"})
 
 
 # Adapters.

@@ -25,7 +25,7 @@ from tokenizers import (
 )
 
 from redraft.engines.llamacpp.engine import LlamaCppEngine
-from tests.gguf_files import HIDDEN, TINY, WIDTH, gguf, noise
+from tests.gguf_files import TINY, gguf, tiny_tensors
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -122,20 +122,8 @@ def changed(folder: Path, name: str, change: Any) -> None:
 
 
 def model_file(path: Path, tokenizer: Mapping[str, Any]) -> Path:
-    rows = len(tokenizer["tokenizer.ggml.tokens"])
-    square, up, down = (WIDTH, WIDTH), (WIDTH, HIDDEN), (HIDDEN, WIDTH)
-    shapes = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), square)
-    shapes |= {"ffn_gate": up, "ffn_up": up, "ffn_down": down}
-    ones = (WIDTH,), [1.0] * WIDTH
-    metadata = {**TINY, **tokenizer}
-    tensors = {
-        "token_embd.weight": noise((WIDTH, rows), 0.5),
-        "output_norm.weight": ones,
-        "blk.0.attn_norm.weight": ones,
-        "blk.0.ffn_norm.weight": ones,
-        **{f"blk.0.{name}.weight": noise(shape, 0.3) for name, shape in shapes.items()},
-    }
-    path.write_bytes(gguf(metadata, tensors))
+    tensors = tiny_tensors(len(tokenizer["tokenizer.ggml.tokens"]))
+    path.write_bytes(gguf({**TINY, **tokenizer}, tensors))
     return path
 
 

@@ -55,7 +55,6 @@ def test_chains_go_out_and_counts_are_told(data: Path) -> None:
             ["mixed.jsonl", "--map", "instruction=questoin"],
             "no field is called 'questoin'. Did you mean 'question'?",
         ),
-        (["mixed.jsonl", "--as", "gms8k"], "no source is called 'gms8k'. Did you mean 'gsm8k'?"),
         (["gsm8k"], "redraft data import FILE --as gsm8k"),
         (["mixed.jsonl", "none.jsonl"], "there is no file or folder none.jsonl."),
         (["mixed.jsonl", "--paths", "some"], "best or all"),

@@ -107,6 +107,7 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
         (["-o", "out.jsonl", "--seeds", "script.jsonl"], "script.jsonl"),
         (["-o", "out.jsonl", "--way", "alpacca"], "It should be alpaca or self-instruct."),
         (["-o", "out.jsonl", "--similar", "7"], "similar is 7.0"),
+        (["-o", "out.jsonl", "--count", "0"], "count is 0"),
         (["-o", "o.jsonl", "-m", "script:script.jsonl", "--language", "xx"], "'xx' is not a known language"),
         (["-o", "o.jsonl", "-m", "default", "--language", "xx"], "The default model is too small to write"),
         (["-o", "o.jsonl", "-m", "script:script.jsonl", "--language", "Germn"], "Did you mean 'german'?"),

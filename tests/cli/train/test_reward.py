@@ -54,16 +54,8 @@ def test_a_preview_shows_both_answers_from_where_they_part(here: Path) -> None:
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("--data_path nothing.jsonl", "nothing.jsonl"),
-        ("--eval_step 1", "Did you mean '--eval_steps'?"),
-        ("--packing True", "there is no setting --packing"),
-    ],
-)
-def test_what_is_wrong_is_a_message(words: str, said: str) -> None:
-    refused(train(*USUAL.split(), *words.split()), said)
+def test_packing_is_no_setting_of_a_reward_model() -> None:
+    refused(train(*USUAL.split(), "--packing", "True"), "there is no setting --packing")
 
 
 def test_the_shipped_recipe_is_read() -> None:

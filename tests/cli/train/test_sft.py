@@ -152,12 +152,6 @@ def test_sigterm_saves_and_asks_to_be_started_again(here: Path, monkeypatch: pyt
     assert [session["steps"] for session in sessions] == [3, 4]
 
 
-def test_ctrl_c_saves_as_well(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    at_step(monkeypatch, 2, signal.SIGINT)
-    assert train(*USUAL.split()).exit_code == 130
-    assert Path("out/checkpoint-2/complete.json").is_file()
-
-
 def test_what_begins_anew_goes_on_without_that(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         at_step(patched, 3, signal.SIGTERM)
@@ -236,35 +230,11 @@ def test_dry_run_does_all_but_the_steps(here: Path) -> None:
     assert not Path("out.run.json").exists()
 
 
-@pytest.mark.slow
-def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None:
-    command = (
-        "--model_name_or_path model --data_path chains.jsonl --bf16 True --output_dir out "
-        "--num_train_epochs 3 "
-        "--per_device_train_batch_size 16 --per_device_eval_batch_size 16 --gradient_accumulation_steps 2 "
-        "--evaluation_strategy no --save_strategy steps --save_steps 5000 --save_total_limit 1 "
-        "--learning_rate 2e-5 --weight_decay 0. --warmup_ratio 0.03 --lr_scheduler_type cosine "
-        "--logging_steps 1 --fsdp_transformer_layer_cls_to_wrap LlamaDecoderLayer --tf32 True "
-        "--model_max_length 2048 --gradient_checkpointing True --lazy_preprocess True "
-        "--training_objective full --lora False"
-    )
-    chains(Path("chains.jsonl"), 32)
-    done = train(*command.split(), "--fsdp", "shard_grad_op auto_wrap")
-    assert done.exit_code == 0, done.output
-    assert "--tf32 is ignored: it needs a GPU, and none is used." in done.stderr
-    assert "--fsdp is ignored, so one process loads the whole model. The loss is the same." in done.stderr
-    assert "3 steps of 32 rows (of 32 rows), learning rate 2e-05, all weights in float32" in done.stderr
-    assert steps() == [1, 2, 3]
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ("--data_path chains.jsonl", "there is no folder for the result.\n  --output_dir FOLDER"),
         ("--output_dir out", "there is no data to train on.\n  --data_path FILE"),
-        ("--learning_rat 1", "there is no setting --learning_rat.\n  Did you mean '--learning_rate'?"),
-        ("selfy", "there is no recipe 'selfy'."),
-        (USUAL.replace("path model", "path nowhere"), "there is no model 'nowhere'"),
         (f"{USUAL} --report_to wand", "--report_to does not know 'wand'.\n  Known: none, all, azure_ml, "),
         (f"{USUAL} --report_to neptune", "--report_to neptune needs its library.\n  pip install neptune"),
         (f"{USUAL} --lr_scheduler_type cosin", "It should be cosine, linear, constant"),

@@ -39,22 +39,8 @@ def train(model: Any) -> None:
     model.train()
 
 
-async def test_after_a_pause_nothing_of_the_old_weights_is_left() -> None:
-    model = random_model(attention_dropout=0.5)
-    before = greedy(model, ASKED, 20)
-
-    engine = in_memory(model)
-    first = await said(engine)
-    async with engine.paused():
-        train(model)
-    second = await said(engine)
-    await engine.aclose()
-    assert first == before
-    assert second == greedy(model.eval(), ASKED, 20) != before
-
-
 async def test_streams_under_way_end_first_and_others_wait() -> None:
-    model = random_model()
+    model = random_model(attention_dropout=0.5)
     before = greedy(model, ASKED, 60)
 
     engine = in_memory(model, ends=frozenset())
@@ -74,7 +60,7 @@ async def test_streams_under_way_end_first_and_others_wait() -> None:
     assert first
     assert others == [False, False]
     assert old[: len(before)] == before
-    assert new[:20] == greedy(model.eval(), ASKED, 20)
+    assert new[:20] == greedy(model.eval(), ASKED, 20) != before[:20]
 
 
 async def test_a_pause_that_is_given_up_disturbs_no_stream() -> None:

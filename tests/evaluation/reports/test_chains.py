@@ -137,15 +137,6 @@ def test_a_link_opens_its_chain_among_many_and_hostile_texts_run_nothing(
     assert row.startswith(f"✗ Question {2 * BLOCK + 7}?")
 
 
-def prints_in_its_colours(browser: Any) -> None:
-    browser.set_viewport_size({"width": 700, "height": 900})
-    browser.emulate_media(media="print", color_scheme="dark")
-    style = "getComputedStyle(document.querySelector('tr'))"
-    found = browser.evaluate(f"(a => [a.printColorAdjust, a.color, a.display])({style})")
-    assert found == ["exact", "rgb(32, 34, 38)", "table-row"]
-    browser.emulate_media(media="screen")
-
-
 def test_a_report_links_each_answer_to_its_chain(browser: Any, tmp_path: Path) -> None:
     for run, chains in (("old", [BROKEN, TALK]), ("new", [REPAIRED, BROKEN])):
         (tmp_path / f"{run}.jsonl").write_text("".join(f"{each.to_json()}\n" for each in chains))
@@ -155,7 +146,12 @@ def test_a_report_links_each_answer_to_its_chain(browser: Any, tmp_path: Path) -
     path.write_text(page(report, "redraft", links), "utf-8")
     browser.goto(f"file://{quote(str(path))}#pair-1")
     assert browser.evaluate("document.querySelectorAll('#pair a').length") == 2
-    prints_in_its_colours(browser)
+    browser.set_viewport_size({"width": 700, "height": 900})
+    browser.emulate_media(media="print", color_scheme="dark")
+    style = "getComputedStyle(document.querySelector('tr'))"
+    printed = browser.evaluate(f"(a => [a.printColorAdjust, a.color, a.display])({style})")
+    assert printed == ["exact", "rgb(32, 34, 38)", "table-row"]
+    browser.emulate_media(media="screen")
     with (
         browser.expect_navigation()
     ):  # the policy of the page being left forbids to wait for a value of the next

@@ -59,25 +59,6 @@ class Fails(Stops):
         raise CheckError("the reward is broken")
 
 
-def stopped_and_resumed(folder: Path) -> None:
-    """One process is told to stop in the middle of the second rollout batch. Both do, and go on."""
-    told = made(folder, "ppo", Stops(CHUNKS // RANKS + 1) if place()[0] else share_of_e)
-    a_batch = told.steps_an_epoch
-    assert (told.run(), told.stopped) == (a_batch, signal.SIGTERM)
-    assert len((folder / "samples.jsonl").read_text().splitlines()) == 16 + 4 * RANKS
-    distributed.barrier()
-    assert made(folder, "ppo").run(newest(folder)[0]) == 16
-
-
-def resumed(folder: Path, whole: Path) -> None:
-    if not place()[0]:
-        folder.mkdir()
-        (folder / "log.jsonl").write_bytes((whole / "log.jsonl").read_bytes())
-        (folder / f"checkpoint-{HALF}").symlink_to(whole / f"checkpoint-{HALF}")
-    distributed.barrier()
-    made(folder, "ppo").run(newest(folder)[0])
-
-
 def one_fails(folder: Path) -> str:
     try:
         with parting():
@@ -92,8 +73,21 @@ def main() -> None:
     with forked(folder, RANKS) as rank:
         for kind in KINDS:
             made(folder / kind, kind).run()
-        stopped_and_resumed(folder / "stopped")
-        resumed(folder / "resumed", folder / "ppo")
+        # One process is told to stop in the middle of the second rollout batch. Both do, and go on.
+        stopped = folder / "stopped"
+        told = made(stopped, "ppo", Stops(CHUNKS // RANKS + 1) if place()[0] else share_of_e)
+        a_batch = told.steps_an_epoch
+        assert (told.run(), told.stopped) == (a_batch, signal.SIGTERM)
+        assert len((stopped / "samples.jsonl").read_text().splitlines()) == 16 + 4 * RANKS
+        distributed.barrier()
+        assert made(stopped, "ppo").run(newest(stopped)[0]) == 16
+        again, whole = folder / "resumed", folder / "ppo"
+        if not place()[0]:
+            again.mkdir()
+            (again / "log.jsonl").write_bytes((whole / "log.jsonl").read_bytes())
+            (again / f"checkpoint-{HALF}").symlink_to(whole / f"checkpoint-{HALF}")
+        distributed.barrier()
+        made(again, "ppo").run(newest(again)[0])
         distributed.barrier()
         (folder / f"said-{rank}").write_text(one_fails(folder / "fails"))
 

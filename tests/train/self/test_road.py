@@ -34,22 +34,6 @@ def _fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(road, "FEWEST_EVERYDAY", 1)
 
 
-def stop_while_training(run: Road) -> None:
-    scale = [
-        word
-        for name, value in asdict(run.scale).items()
-        for word in (f"--{name.replace('_', '-')}", str(value))
-    ]
-    words = ["train", "self", str(run.folder), "--task", "dates", "--parallel", "4", *scale]
-    command = [sys.executable, "-c", FEWER, *words, "--everyday", str(EVERYDAY)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stderr
-        for line in child.stderr:
-            if "steps of" in line:
-                child.send_signal(signal.SIGINT)
-    assert child.returncode == 130, line
-
-
 def test_what_the_default_model_has_learnt_is_rehearsed(tmp_path: Path) -> None:
     start = Start.of("default")
     assert start.answers.is_file()
@@ -111,7 +95,19 @@ def test_a_run_goes_on_from_the_default_model(tmp_path: Path) -> None:
 @pytest.mark.slow  # it trains twice
 def test_a_road_stops_and_goes_on_and_its_report_judges_held_out_chains(tmp_path: Path) -> None:
     run = Road(tmp_path / "run", [TASKS["dates"]], EVERYDAY, SMALL, parallel=4)
-    stop_while_training(run)
+    scale = [
+        word
+        for name, value in asdict(run.scale).items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    words = ["train", "self", str(run.folder), "--task", "dates", "--parallel", "4", *scale]
+    command = [sys.executable, "-c", FEWER, *words, "--everyday", str(EVERYDAY)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr
+        for line in child.stderr:
+            if "steps of" in line:
+                child.send_signal(signal.SIGINT)
+    assert child.returncode == 130, line
     assert not (run.folder / "drafted.jsonl").exists()
     report = run.walk()
     card = (run.folder / "README.md").read_text()

@@ -109,15 +109,6 @@ def test_the_default_model_comes_back_the_same(default_model: Path, default_fold
     }
 
 
-@pytest.mark.slow
-@pytest.mark.model
-def test_the_default_model_makes_the_same_ids_of_all_texts(default_model: Path, default_folder: Path) -> None:
-    tokenizer = cached(default_folder)
-    for special in (False, True):
-        assert llama_cpp_ids(default_model, TEXTS, special=special) == ids(tokenizer, TEXTS, special=special)
-    assert ids(tokenizer, ["}\x06:"]) == ids(tokenizer, ["}:"]), "it has no token of the byte 6"
-
-
 @pytest.mark.model
 @settings(max_examples=settings().max_examples // 2, suppress_health_check=FIXTURES)
 @given(text=st.text(KNOWN) | PIECES)
