@@ -78,6 +78,27 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     assert {"seed", "learning_rate", "tokens_sha256"} <= record["config"].keys()
 
 
+@pytest.mark.slow
+def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None:
+    command = (
+        "--model_name_or_path model --data_path chains.jsonl --bf16 True --output_dir out "
+        "--num_train_epochs 3 "
+        "--per_device_train_batch_size 16 --per_device_eval_batch_size 16 --gradient_accumulation_steps 2 "
+        "--evaluation_strategy no --save_strategy steps --save_steps 5000 --save_total_limit 1 "
+        "--learning_rate 2e-5 --weight_decay 0. --warmup_ratio 0.03 --lr_scheduler_type cosine "
+        "--logging_steps 1 --fsdp_transformer_layer_cls_to_wrap LlamaDecoderLayer --tf32 True "
+        "--model_max_length 2048 --gradient_checkpointing True --lazy_preprocess True "
+        "--training_objective full --lora False"
+    )
+    chains(Path("chains.jsonl"), 32)
+    done = train(*command.split(), "--fsdp", "shard_grad_op auto_wrap")
+    assert done.exit_code == 0, done.output
+    assert "--tf32 is ignored: it needs a GPU, and none is used." in done.stderr
+    assert "--fsdp is ignored, so one process loads the whole model. The loss is the same." in done.stderr
+    assert "3 steps of 32 rows (of 32 rows), learning rate 2e-05, all weights in float32" in done.stderr
+    assert steps() == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("named", "gguf", "said"),
     [
