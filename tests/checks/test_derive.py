@@ -120,7 +120,8 @@ LEFT_ALONE = [
     "Write five true or false questions.", "Tell me a child's first words in German.",
     "Cut it by at least 20 words.", "Start with a one-sentence summary, then go into detail.",
     "Write a SQL query. It should return at most 5 lines.",
-    "Name 3 rivers with 2 sentences, each on its bank.", "Give JSON examples of a tree.",
+    "Name 3 rivers with 2 sentences, each on its bank.", "Describe Rome and Paris in 3 sentences, each.",
+    "For both products, write 2 paragraphs, each with a heading.", "Give JSON examples of a tree.",
     "Write at least 50 words. Write at least 80 words.", "Use at least 80 words. Use at most 20 words.",
 ]  # fmt: skip
 

@@ -119,8 +119,8 @@ def test_the_best_is_answered_then_long() -> None:
     assert kept_ids([answered, better, long], like) == ["better"]
     spaces = [asked("b", "How do  I   fix a tyre?       "), asked("a", " How do I fix a tyre?")]
     assert kept_ids([*spaces, asked("c", "How do I fix a tyre?")], USUAL["exact"]) == ["c"]
-    code = [asked("flat", "if a:  b() c()"), asked("code", "if a:\n  b()\nc()")]
-    assert kept_ids(code, USUAL["exact"]) == ["code"]
+    flat = [asked("line", "if a:  b() c()"), asked("flat", "if a:\nb()\nc()")]
+    assert kept_ids([*flat, asked("code", "if a:\n  b()\nc()")], USUAL["exact"]) == ["code"]
 
 
 def test_exact_looks_at_all_that_is_said_and_query_at_the_first_question() -> None:

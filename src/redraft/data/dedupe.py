@@ -12,6 +12,7 @@ There are two passes. The first pass copies each record to disk, and keeps id, r
 from __future__ import annotations
 
 import json
+import re
 import struct
 from array import array
 from collections import Counter, defaultdict
@@ -39,6 +40,7 @@ from redraft.errors import UsageError, shown
 from redraft.jobs.stores import here
 
 _sorted = json.JSONEncoder(sort_keys=True).encode
+_SPACES = re.compile(r"(?<=\S)[^\S\n]+")  # not those at the start of a line
 _SORTED = 1 << 18  # records to sort at once: a list of their ranks takes 25 MB
 _TOLD = 64  # comparisons between two progress updates
 
@@ -139,7 +141,8 @@ def examine(chain: Chain, where: str, like: Likeness) -> Entry:
 def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
     """Return a chain's sort key: answered before unanswered, long before short, then by hash, then by id.
 
-    Repeated spaces do not count as length, but line breaks do: code needs them. Then fewer spaces rank first.
+    Repeated spaces in a line do not count as length. Code needs its line breaks and indents, which count.
+    Then fewer spaces rank first.
     """
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
@@ -148,7 +151,7 @@ def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
     content = digest(line.replace(f'"id":{to_json(chain.id).decode()}', '"id":""', 1))
     # The parts of an origin that do not depend on the record's location.
     source = {name: origin.get(name) for name in ("dataset", "licence")} if isinstance(origin, dict) else None
-    length = sum(len(" ".join(text.split())) + text.strip().count("\n") for text in texts)
+    length = sum(len(_SPACES.sub(" ", text.strip())) for text in texts)
     unanswered = not (chain.steps or gold_answers(chain))
     best = struct.pack(">?II", unanswered, 2**32 - 1 - length, sum(map(len, texts)))
     marks = [digest(_sorted(each or None)) for each in (source, origin)]

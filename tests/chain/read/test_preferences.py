@@ -113,6 +113,11 @@ class TestOtherPairs:
         assert (chain.prompt.text, pair(chain)) == ("q", ("bad", "good"))
         assert len(chain.prompt.messages or [ASKED]) == 1
 
+    def test_an_instruction_keeps_its_input(self) -> None:
+        record = {"instruction": "Translate.", "input": "Hund", "chosen": "dog", "rejected": "cat"}
+        prompt = read(record).prompt
+        assert (prompt.instruction, prompt.input) == ("Translate.", "Hund")
+
     @pytest.mark.parametrize(
         ("record", "message"),
         [

@@ -90,7 +90,7 @@ class Says:
             return
         for piece in re.findall(r"\s*\S+", self._texts.pop(0) if self._texts else ""):
             yield Delta(piece)
-        yield Delta(finish="stop", cached_tokens=5 * (len(self.asked) > 1))
+        yield Delta(finish="stop", cached_tokens=len(self.asked))
 
 
 class Slow(Says):
@@ -162,6 +162,7 @@ def test_a_text_passes_the_check_that_steered_it(check: str, seed: int) -> None:
 def test_the_tokens_of_an_earlier_draft_do_not_count_as_cached() -> None:
     model = Says("Rain falls on the old town and then the sea and the boat.", "Rain falls.")
     assert write(form_for(["words<=8"])[0], model.source)[1].cached_tokens == 0
+    assert write(form_for(["words<=8"])[0], Says("Rain falls.").source)[1].cached_tokens == 1
 
 
 def test_a_text_ends_with_the_last_sentence_that_fits() -> None:

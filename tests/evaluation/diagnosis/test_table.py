@@ -12,6 +12,7 @@ pytest.importorskip("scipy")
 
 from redraft.chain import write_jsonl
 from redraft.errors import OutputError, UsageError
+from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import series
 from redraft.evaluation.diagnosis.table import ALL, Table, parts_of, sentences, table_of
 from redraft.evaluation.stats import holm, without_nan
@@ -85,6 +86,11 @@ def test_prompts_and_seeds_that_lack_a_run_are_named(tmp_path: Path) -> None:
     errors.write_text("".join(f'{{"id": "i{n:03}", "cause": "c", "error": "e"}}\n' for n in (38, 39)))
     assert "m, t: 38 prompts, 1 seed\n" in str(now := table_of(folder))
     assert now.remarks[0] == "m, t: not counted, because a run did not answer them: 2 prompts."
+    for way, tokens, rights in ways(20, 20):
+        write_run(folder / "runs" / "m" / "u", way, tokens, rights[: 40 if way == "plain" else 9], 0)
+        write_run(folder / "runs" / "m" / "u", way, tokens, rights, 1)
+    assert (cell := equal_tokens.curves_in(folder / "runs" / "m" / "u", "m", "u")) is not None
+    assert (cell.seeds, len(cell.points)) == (1, 4)
 
 
 def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -> None:

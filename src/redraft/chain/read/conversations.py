@@ -214,10 +214,8 @@ def preferred(prompt: Prompt, rejected: str, chosen: str) -> Chain:
 def chosen_rejected(fields: Fields) -> Chain:
     """Read `chosen` and `rejected`: two HH-RLHF dialogues, two message lists, or two answers to `prompt`.
 
-    A record without a `prompt` may have an `instruction` instead.
+    A record without a `prompt` may have an `instruction`, and an `input`, instead.
     """
-    if "prompt" not in fields.rest and "instruction" in fields.rest:
-        fields.rest["prompt"] = fields.rest.pop("instruction")
     if isinstance(fields.rest["chosen"], list):
         return _message_lists(fields)
     chosen, rejected = fields.text("chosen"), fields.text("rejected")
@@ -225,6 +223,9 @@ def chosen_rejected(fields: Fields) -> Chain:
         return preferred(asked(message_list(fields, "prompt")), rejected, chosen)
     if "prompt" in fields.rest:
         return preferred(Prompt(instruction=fields.text("prompt")), rejected, chosen)
+    if "instruction" in fields.rest:
+        more = fields.text("input") if "input" in fields.rest else ""
+        return preferred(Prompt(instruction=fields.text("instruction"), input=more), rejected, chosen)
     # A sampled answer may continue the dialogue for both speakers. It stays one text, as it was judged.
     ours, theirs = _turns(fields, "chosen", chosen), _turns(fields, "rejected", rejected)
     same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])

@@ -122,8 +122,9 @@ def number(word: str) -> int:
 def lengths(sentence: Sentence) -> Found:
     """Yield checks of the answer's length."""
     # "3 bullets, each under 10 words": after one count, "each" can only mean the counted parts.
-    counted = compiled(r"(?:,| \() ?(?:with )?each\b[^?]*").sub("", sentence.text)
-    if [number(each) > 1 for each in compiled(rf"\b{NUMBER}\b").findall(counted)] == [True]:
+    counted = compiled(r"(?:,| \() ?(?:with )?each\b(?= \w)[^?]*").sub("", sentence.text)
+    both = compiled(r"\b(?:both|every)\b").search(counted)
+    if not both and [number(each) > 1 for each in compiled(rf"\b{NUMBER}\b").findall(counted)] == [True]:
         sentence = Sentence(counted, sentence.of)
     if OF_PARTS.search(sentence.text):
         return

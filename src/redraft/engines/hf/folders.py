@@ -38,8 +38,8 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
         adapter = Path(last).expanduser()
         if not (adapter / "adapter_config.json").is_file():
             found = "is for llama.cpp" if last.lower().endswith(".gguf") else "is not an adapter folder"
-            message = f"training cannot start from {ref}: {last or 'the part after +'} {found}."
-            hint = f"Name the folder that the adapter was trained into: --model_name_or_path {base}+FOLDER"
+            message = f"{ref} cannot be used: {last or 'the part after +'} {found}."
+            hint = f"Name the folder that the adapter was trained into: {base}+FOLDER"
             raise UsageError(message, hint=hint)
         return str(_merged(Path(_folder_for(base, cache, command)).expanduser(), adapter, cache, command))
     file = str(local_file(parse_reference(ref))) if ref in DEFAULTS else ref

@@ -273,8 +273,8 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Curves | None:
     """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if they are unfinished.
 
-    The first seed determines the strategies. Seeds that lack runs, and items that a run lacks, are left out.
-    Runs with untried items are left out unless `parts`, because the tried items may be the easy ones.
+    The seed with most strategies determines them. Seeds that lack runs, items that a run lacks and, unless
+    `parts`, runs with untried items are left out. The tried items of such a run may be the easy ones.
     """
     made: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):
@@ -284,7 +284,7 @@ def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Cu
     tried = {file: len({*failures(file), *(each.id for each in chains_of(file))}) for file in every}
     least = 0 if parts else max(tried.values(), default=0)
     whole = {seed: {way: file for way, file in made[seed].items() if tried[file] >= least} for seed in made}
-    begun, first = (next(iter(each.values()), {}) for each in (made, whole))
+    begun, first = (max(each.values(), key=len, default={}) for each in (made, whole))
     if not any(way.kind == "revise" for way in first):
         return None
     seeds = [seed for seed, files in whole.items() if files.keys() >= first.keys()]

@@ -70,7 +70,8 @@ def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> Mer
 def _refuse_without_first(base: Checkpoint, adapter: LoraAdapter) -> None:
     trained = str(adapter.config.get("base_model_name_or_path"))
     _, plus, first = trained.rpartition("+")
-    if not plus or Path(trained).expanduser().exists():  # otherwise, the plus belongs to a folder's name
+    # A plus may also belong to the base's own name.
+    if not plus or Path(trained).expanduser().exists() or Path(trained).name == Path(base.path).name:
         return
     inputs = base.json(MANIFEST).get("inputs")
     merged = inputs.get("adapter") if isinstance(inputs, dict) else None
