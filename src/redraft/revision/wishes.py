@@ -78,8 +78,8 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
 def _plain(answer: str, wish: str) -> Sequence[tuple[Place, str]]:
     """Return places and wishes for a wish that needs no model: "change 2 to 3", "remove the last line"."""
     if passage := _PASSAGE.fullmatch(wish):
-        found = [*re.finditer(rf"(?<!\w){re.escape(passage[1])}(?!\w)", answer)]
-        return [(found[0].span(), "remove it")] if len(found) == 1 and not is_json(answer) else []
+        said = [*re.finditer(rf"(?<!\w){re.escape(passage[1])}(?!\w)", answer)]
+        return [(said[0].span(), "remove it")] if len(said) == 1 and not is_json(answer) else []
     if swap := _SWAP.fullmatch(wish):
         return [] if is_json(answer) else _swapped(answer, swap)
     if not (nth := _NTH.fullmatch(wish)) or is_json(answer):
