@@ -57,7 +57,7 @@ def test_a_tool_call_is_an_answer_and_ends_the_chain(server: FakeServer) -> None
     chain = revise(server, tools=[WEATHER], checks=["words<=5"])
     assert server.requests[0].json["tools"] == [WEATHER]
     assert (chain.stop, chain.answer, chain.best) == ("tool_calls", "", 0)
-    assert [(step.tool_calls, step.feedback) for step in chain.steps] == [((ULM,), None)]
+    assert (chain.passed, [step.tool_calls for step in chain.steps]) == (True, [(ULM,)])
     assert redraft.Chain.from_json(chain.to_json()) == chain
 
 
