@@ -27,7 +27,7 @@ MEASURE = "rollout tokens/s of PPO over those of the transformers engine alone"
 HOW = (
     "The default model with an adapter, as `redraft train ppo` loads it on this machine, answers {rollouts} "
     "everyday questions: {chunk} answers at once, at most {tokens} tokens, temperature 1, the same seeds. "
-    "redraft's rollouts replace peft's layers, start the engine, write one chunk after the other, judge it "
+    "redraft's rollouts replace peft's layers, start the engine, write the answers, judge each chunk "
     "(instantly) and record the samples. Their time ends when the last answer is judged. The engine alone "
     "(`engines/hf`) has the same model, gets all prompts at once, and starts the next answer as soon as one "
     "ends. {rounds} pairs are measured in turn in one process, after a first one that does not count."

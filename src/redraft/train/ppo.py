@@ -2,7 +2,7 @@
 
 `train.loop` reads batches from `Ppo`. Each epoch of the loop is a rollout batch:
 
-1. Rollouts: the policy answers prompts, a chunk at a time (`policy`).
+1. Rollouts: the policy answers prompts, `--chunk_size` at once (`policy`).
 2. Rewards: the answers of each chunk are judged (`rewards`) and written to `samples.jsonl`.
 3. Advantages: after the last chunk, `Experience` makes tensors of all answers. `--algorithm` decides how
    scores become advantages (`algorithm`). β, the KL coefficient, is adapted after each rollout batch.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,19 +209,23 @@ class Ppo(Source):
                 f"{made.ended * self._ranks} of {len(asked)} answers written, "
                 f"{made.tokens * self._ranks:,} tokens"
             )
+            rows, firsts = range(len(asked)), range(0, len(asked), size * self._ranks)
+            chunks = [rows[first + size * self._rank :][:size] for first in firsts]
             async with aclosing(made) as sampler:
-                for first in range(0, len(asked), size * self._ranks):
+                own = itertools.chain.from_iterable(chunks)
+                sampled = [(asked[row].tokens, self._sampling(epoch, row, asked[row])) for row in own]
+                begun = iter(await sampler.begin(sampled))
+                for chunk in chunks:
                     if stops():
                         break
-                    start = first + size * self._rank
-                    parts = gathered(await self._chunk(sampler, epoch, start, asked[start : start + size]))
-                    if not all(parts):  # a signal came to one process; `stops` tells all
+                    parts = gathered(await self._judged([asked[row] for row in chunk], begun))
+                    if None in parts:  # a signal came to one process; `stops` tells all
                         stops()
                         break
                     for written, judged in filter(None, parts):
-                        rows = range(len(scores), len(scores) + len(judged))
-                        records = [each.record for each in asked[rows.start : rows.stop]]
-                        self._samples.add(epoch, rows, records, written, judged)
+                        done = rows[len(scores) :][: len(judged)]
+                        records = [asked[row].record for row in done]
+                        self._samples.add(epoch, done, records, written, judged)
                         responses += written
                         scores += judged
         return responses, scores
@@ -232,14 +236,13 @@ class Ppo(Source):
 
     # 2. Rewards.
 
-    async def _chunk(
-        self, sampler: Sampler, epoch: int, start: int, asked: Sequence[RolloutPrompt]
+    async def _judged(
+        self, asked: Sequence[RolloutPrompt], begun: Iterator[Awaitable[Response]]
     ) -> tuple[list[Response], list[_Score]] | None:
-        sampled = [self._sampling(epoch, row, each) for row, each in enumerate(asked, start)]
-        written = await sampler.chunk([each.tokens for each in asked], sampled)
+        written = await asyncio.gather(*itertools.islice(begun, len(asked)))
         records = [recorded(one.record, response) for one, response in zip(asked, written, strict=True)]
-        judged = await unless_stopped(self.reward(records))
-        return (written, judged) if judged else None
+        judged = await unless_stopped(self.reward(records)) if records else []
+        return None if judged is None else (written, judged)
 
     # 4. Updates. (3 is `Experience`, below.)
 

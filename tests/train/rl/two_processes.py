@@ -23,7 +23,11 @@ from tests.train.rl.tiny_policy import loop, policy, rollouts, share_of_e
 from tests.train.together import forked
 
 RANKS = 2
-KINDS: dict[str, dict[str, Any]] = {"ppo": {"target": 1.0, "num_rollouts": 16}, "grpo": {"algorithm": "grpo"}}
+KINDS: dict[str, dict[str, Any]] = {
+    "ppo": {"target": 1.0, "num_rollouts": 16},
+    "grpo": {"algorithm": "grpo"},
+    "uneven": {"num_rollouts": 12},  # three chunks for two processes
+}
 CHUNKS = 16 // 4  # chunks of a rollout batch of the first kind
 
 HALF = 5  # a step in the middle of a rollout batch, with a checkpoint

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -237,9 +237,9 @@ class Response:
 class Sampler:
     """Samples responses with the transformers engine and the weights that are being trained.
 
-    The prompts of a chunk begin together, and all end before the next chunk begins. So a rollout batch that
-    is repeated after a stop has the same responses. `ctx` is the maximum number of tokens in a prompt and
-    response together, and `least` is the minimum number in a response.
+    All prompts are queued before the first begins. So a rollout batch that is repeated after a stop has the
+    same responses. `ctx` is the maximum number of tokens in a prompt and response together, and `least` is
+    the minimum number in a response.
     """
 
     ended = tokens = 0  # counts of all responses
@@ -251,13 +251,14 @@ class Sampler:
         self._engine = HfEngine(
             model, tokenizer, name="policy", ctx=ctx, parallel=parallel, ends=ends, least=least, tempered=True
         )
+        self._begun: list[asyncio.Task[Response]] = []
 
-    async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
-        """Sample a response to each prompt, in shared batches."""
+    async def begin(self, asked: Iterable[tuple[Tokens, Sampling]]) -> list[asyncio.Task[Response]]:
+        """Begin to sample a response to each prompt, `parallel` at once. Call it only once."""
         async with self._engine.paused():  # the cache is empty, and no prompt begins before all are queued
-            begun = [asyncio.ensure_future(self._one(*pair)) for pair in zip(prompts, samplings, strict=True)]
+            self._begun = [asyncio.create_task(self._one(*each)) for each in asked]
             await asyncio.sleep(0)
-        return await asyncio.gather(*begun)
+        return self._begun
 
     async def _one(self, prompt: Tokens, sampling: Sampling) -> Response:
         tokens: list[int] = []
@@ -277,7 +278,10 @@ class Sampler:
         return Response(tuple(tokens), "".join(texts), ended, said)
 
     async def aclose(self) -> None:
-        """Close the engine."""
+        """Stop what has not ended, and close the engine."""
+        for task in self._begun:
+            task.cancel()
+        await asyncio.gather(*self._begun, return_exceptions=True)
         await self._engine.aclose()
 
 
