@@ -258,7 +258,7 @@ class PpoOptions(RunOptions):
         default=(),
     )
     num_rollouts: int = option("answers per rollout batch, over all processes", ROLLOUTS, default=128, ge=1)
-    chunk_size: int = option("answers that are written and judged together", ROLLOUTS, default=16, ge=1)
+    chunk_size: int = option("answers written at once, and judged together", ROLLOUTS, default=16, ge=1)
     num_generations: int = option("answers per prompt, for rloo and grpo", ROLLOUTS, default=4, ge=2)
     max_new_tokens: int = option("maximum tokens of an answer", ROLLOUTS, default=128, ge=1)
     max_length: int | None = option(
