@@ -80,7 +80,7 @@ def by_rollouts(ready: Ready, epoch: int) -> tuple[int, float]:
     source.reward = Rewards({"nothing": (1.0, reward)})
     start = time.perf_counter()
     next(source.batches(epoch))
-    lines = (ready.loop.folder / "samples.jsonl").read_text("utf-8").splitlines()[-source.own.num_rollouts :]
+    lines = (ready.loop.folder / "samples.jsonl").read_bytes().splitlines()[-source.own.num_rollouts :]
     return sum(len(json.loads(line)["tokens"]) for line in lines), judged[0] - start
 
 
