@@ -71,7 +71,7 @@ sys.dont_write_bytecode = False
 
 # The same examples in every run, so that red is red for everybody; `make test-slow` looks for new ones.
 # A property is about what holds, not about how long an example takes on a busy machine: no deadlines.
-settings.register_profile("steady", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile("steady", derandomize=True, deadline=None, max_examples=25)
 settings.register_profile("searching", deadline=None, max_examples=500, print_blob=True)
 settings.load_profile("steady")
 

@@ -49,14 +49,12 @@ MODEL = ("<!-- model -->", "<!-- model: exact -->")
 LONG = [
     f"docs/{name}.md"
     for name in (
-        "train", "api/train", "weights", "data", "engines", "rlhf", "diagnose", "generate", "evaluate",
+        "architecture", "chat", "checks", "cluster", "data", "diagnose", "engines", "evaluate", "generate",
+        "generate_instructions", "python", "rlhf", "run", "self", "serve", "train", "weights", "api/train",
+        *(f"start/{name}" for name in ("terminal", "browser", "python", "evaluate")),
+        *(f"tutorials/{name}" for name in ("agents", "application", "training", "research", "operating")),
     )
 ]  # fmt: skip
-LONG += ["docs/generate_instructions.md"]
-LONG += [f"docs/start/{name}.md" for name in ("terminal", "browser", "python", "evaluate")]
-LONG += [
-    f"docs/tutorials/{name}.md" for name in ("agents", "application", "training", "research", "operating")
-]
 # Commands that import torch.
 WITH_TORCH = ("redraft train ", "redraft weights ")
 

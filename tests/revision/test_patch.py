@@ -346,7 +346,7 @@ def test_a_patch_keeps_to_its_budget_and_goes_on_later() -> None:
     assert (again.passed, [bool(step.patch) for step in again.steps]) == (True, [False, True])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     st.lists(st.sampled_from(["Cats sleep.", "A mouse ran!", "Dr. No came.", "- é, “so”.\n"]), min_size=3),
     st.text('ab .\n-é½"', max_size=12),
@@ -501,7 +501,7 @@ LINES = [
 ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     st.lists(st.sampled_from([*LINES, "猫は寝る。鼠 mouse だ。", "Cats sleep. "]), min_size=4),
     st.sampled_from(["\n", "\r\n", "\n\n"]),

@@ -459,7 +459,7 @@ def test_there_is_an_async_twin() -> None:
     assert "village has" in asyncio.run(made).answer
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.text(min_size=1, max_size=40), st.data())
 def test_what_is_outside_stays_to_the_byte(text: str, data: st.DataObject) -> None:
     begin = data.draw(st.integers(0, len(text) - 1))
