@@ -6,10 +6,12 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 
 import redraft
 from redraft.chain import Prompt
@@ -216,6 +218,17 @@ def test_what_another_check_demands_is_known_except_limits() -> None:
         model = redraft.ScriptedEngine(["Hi Maren, ask for 60."])
         chain = redraft.revise("Ask.", model=model, checks=[check, "words<=60", "grounded"], max_revisions=0)
         assert chain.steps[0].criticism == "Not in the request: the number 60. Use only what the request has."
+
+
+def test_a_schema_grounds_its_names_and_fixed_values_alone() -> None:
+    class Lamp(BaseModel):
+        Watts: Annotated[int, Field(le=60, description="such as 45")]
+        maker: Annotated[str, Field(pattern="Osram|[A-Z]")]
+        base: Literal["E27", "GU 10"]
+
+    model = redraft.ScriptedEngine(['{"Watts": 60, "maker": "Osram", "base": "GU 10"}'])
+    chain = redraft.revise("Ask.", model=model, output=Lamp, checks=["grounded"], max_revisions=0)
+    assert chain.steps[0].criticism.startswith('Not in the request: the name "Osram", the number 60. Use')
 
 
 def test_real_texts_pass_as_answers_to_themselves(shared_data: Path) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -34,7 +35,11 @@ MOST_PLACES = 100
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The model's reasoning before the checked answer, for checks that judge the reasoning."""
 DEMANDS: ContextVar[str] = ContextVar("demands", default="")
-"""A user's wishes and the demands of all checks without `limits`. `grounded` accepts facts in this text."""
+"""A user's wishes and the demands of all checks without `limits`. `grounded` accepts facts in this text.
+
+A check with a schema adds the first line of its demand, and the names and fixed values in the schema. Bounds,
+patterns and descriptions are no facts.
+"""
 
 Prospect = Literal["open", "lost"]
 """Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
@@ -233,7 +238,7 @@ async def run_checks(
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)
     told = (each for each in checks if not getattr(form_of(each), "limits", ()))
-    DEMANDS.set("\n".join([wishes, *map(demand_of, told)]))
+    DEMANDS.set("\n".join([wishes, *map(_facts_of, told)]))
     if is_blank(answer):
         message = "The answer is empty."
         return tuple(CheckResult(name=each.name, passed=False, score=0.0, message=message) for each in checks)
@@ -247,6 +252,20 @@ async def run_checks(
     results = await together([run_check(check, text, prompt) for check in checks])
     known = begin >= 0  # -1: the place of the JSON is unknown
     return tuple(one.model_copy(update={"places": tuple(map(moved, one.places * known))}) for one in results)
+
+
+def _facts_of(check: Check) -> str:
+    demand, schema = demand_of(check), schema_of(check)
+    return demand if schema is None else "\n".join([demand.partition("\n")[0], *_fixed(schema)])
+
+
+def _fixed(schema: object) -> Iterator[str]:
+    """Yield the names and the values of `enum` and `const` in a schema, as JSON."""
+    if isinstance(schema, Mapping):
+        yield json.dumps([[*schema], schema.get("enum"), schema.get("const")], ensure_ascii=False)
+        schema = [*schema.values()]
+    for part in schema if isinstance(schema, list) else ():
+        yield from _fixed(part)
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
