@@ -47,6 +47,7 @@ SAME = [
     "Summary: The letter was written in Warsaw. Sincerely, Ann",
     "MARIE CURIE-SMITH WROTE FROM WARSAW.",
     "Look at www.storks.example/report!",
+    '"The storks\' trip is described in this letter from Warsaw."',
     "See `Foo(42)`:\n```python\nprint(42, Bar)\n```",
 ]
 
@@ -194,6 +195,8 @@ def test_the_message_says_what_to_do_and_names_no_more_than_eight() -> None:
     assert check("Ask Kim about 77 storks, or for 6, please.").message == (
         'Not in the request: the name "Kim", the numbers 77 storks, 6. Use only what the request has.'
     )
+    long = check(f'She said: "{"We left. " * 9}Now"').message
+    assert long == f'Not in the request: the quotation "{"We left. " * 7}We…". Use only what the request has.'
     many = check(" ".join(f"It is {number} ." for number in range(100, 120)))
     assert "the numbers 100, 101, 102, 103, 104, 105, 106, 107, and 12" in many.message
     assert ", and 12 more" in many.message

@@ -4,8 +4,9 @@ A number includes the scale, unit, currency and sign. A date includes the weekda
 may have several readings: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
 Nothing is converted: 60 minutes are not an hour. A capitalised word at the beginning of a sentence, label or
 value is a name only if it is not a common English word (`common_words.txt`); in other languages, no such word
-is checked. Relations between facts, and `one` to `twelve` without a unit, are not checked. The prompt's names
-may be in lower case, and the prompt's dates may lack the weekday, or have the year elsewhere.
+is checked. Quotation marks around the whole answer, as a prompt may demand, mark no quotation: the text is
+the answer's own. Relations between facts, and `one` to `twelve` without a unit, are not checked. The prompt's
+names may be in lower case, and the prompt's dates may lack the weekday, or have the year elsewhere.
 """
 
 from __future__ import annotations
@@ -423,7 +424,7 @@ class Grounded:
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")
         more = f", and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
-        shown = [f"{each:.80}" for each in missing[:_MOST_SHOWN]]
+        shown = [regex.sub(r"(?<=^.{80}).+(?<=\w)", "…", each) for each in missing[:_MOST_SHOWN]]
         numbers = [each.removeprefix(_NUMBER) for each in shown if each.startswith(_NUMBER)]
         others = [each for each in shown if not each.startswith(_NUMBER)]
         others += [f"the number{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] * bool(numbers)
@@ -457,8 +458,9 @@ def _date(source: Source, match: regex.Match[str]) -> bool | None:
 def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
     quoted = next(filter(None, match.groups()))
     is_value = match[0][0] == '"' and is_json(match.string)
-    if is_value or len(_WORD.findall(quoted)) < 3:  # short quotations often quote nobody
-        return None
+    around = match.string[: match.start()] + match.string[match.end() :]
+    if is_value or len(_WORD.findall(quoted)) < 3 or not regex.search(r"\w", around):
+        return None  # short quotations often quote nobody
     return all(map(source.has, regex.split(r"\.{3}|\[[^\]]*\]", quoted)))
 
 
