@@ -203,7 +203,7 @@ class Step(_Record):
 
     @property
     def passed(self) -> bool | None:
-        """Whether every check passed, or None without checks. Echoes and cut answers never pass."""
+        """Whether every check passed, or None if nothing was checked. Echoes and cut answers never pass."""
         if self.echo:
             return False
         return self.complete and all(c.passed for c in self.checks) if self.checks else None
@@ -362,7 +362,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def passed(self) -> bool | None:
-        """Whether the best answer passed every check, or None without checks. False if `unchanged`."""
+        """Whether the best answer passed every check, and `unchanged` is empty. None if none judged it."""
         return None if self.best is None else not self.unchanged and self.steps[self.best].passed
 
     @property
@@ -440,18 +440,9 @@ class Chain(_Record, Generic[T_co]):
 _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
-_OF_JSON = re.compile(r"\s*(?:```\w*\s*)?[\[{].*[\]}][`\s]*\Z", re.DOTALL)
-
-
 def loop(text: str) -> int | None:
-    """Return where the first of three equal phrases at the end of a text ends, or None.
-
-    In JSON, only phrases in the last string count, because equal values are data.
-    """
-    begin, rest = max(0, len(text) - 200), text.rstrip("]}` \n")
-    if _OF_JSON.match(text):
-        begin = max(begin, rest.rfind('"', 0, -1)) if rest.endswith('"') else len(text)
-    found = _LOOP.search(text, begin)
+    """Return where the first of three equal phrases at the end of a text ends, or None."""
+    found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 
 

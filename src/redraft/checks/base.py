@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -35,11 +35,7 @@ MOST_PLACES = 100
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The model's reasoning before the checked answer, for checks that judge the reasoning."""
 DEMANDS: ContextVar[str] = ContextVar("demands", default="")
-"""A user's wishes and the demands of all checks without `limits`. `grounded` accepts facts in this text.
-
-A check with a schema adds the first line of its demand, and the names and fixed values in the schema. Bounds,
-patterns and descriptions are no facts.
-"""
+"""Facts that `grounded` accepts: in wishes, in demands without `limits`, and names and values of schemas."""
 
 Prospect = Literal["open", "lost"]
 """Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
@@ -259,13 +255,12 @@ def _facts_of(check: Check) -> str:
     return demand if schema is None else "\n".join([demand.partition("\n")[0], *_fixed(schema)])
 
 
-def _fixed(schema: object) -> Iterator[str]:
-    """Yield the names and the values of `enum` and `const` in a schema, as JSON."""
-    if isinstance(schema, Mapping):
-        yield json.dumps([[*schema], schema.get("enum"), schema.get("const")], ensure_ascii=False)
-        schema = [*schema.values()]
-    for part in schema if isinstance(schema, list) else ():
-        yield from _fixed(part)
+def _fixed(part: object) -> list[str]:
+    """Return a schema's names and fixed values, as JSON. Bounds, patterns and descriptions are no facts."""
+    if isinstance(part, Mapping):
+        own = json.dumps([[*part], part.get("enum"), part.get("const")], ensure_ascii=False)
+        return [own, *_fixed([*part.values()])]
+    return [fact for each in part for fact in _fixed(each)] if isinstance(part, list) else []
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

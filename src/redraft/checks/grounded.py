@@ -458,8 +458,7 @@ def _date(source: Source, match: regex.Match[str]) -> bool | None:
 def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
     quoted = next(filter(None, match.groups()))
     is_value = match[0][0] == '"' and is_json(match.string)
-    around = match.string[: match.start()] + match.string[match.end() :]
-    if is_value or len(_WORD.findall(quoted)) < 3 or not regex.search(r"\w", around):
+    if is_value or match[0] == match.string.strip(" \n.*") or len(_WORD.findall(quoted)) < 3:
         return None  # short quotations often quote nobody
     return all(map(source.has, regex.split(r"\.{3}|\[[^\]]*\]", quoted)))
 

@@ -91,19 +91,15 @@ class Sentence:
         """
         for match in compiled(pattern).finditer(self.text):
             before = self.before(match)
-            if _TOLD.search(before):
-                continue
             # The sentence is a question and not a request.
             only_asks = self.text.rstrip().endswith("?") and not _REQUEST.search(self.text)
             asks = only_asks and not _ASKED_AFTER.search(self.text, match.end())
-            if asks and not (closing and self._closes(match)):
+            inside = closing and re.search(r"\bin\b", self.text[max(0, match.start() - 4) : match.end()])
+            at_end = inside and re.fullmatch(r"\W*", self.text[match.end() :])
+            if _TOLD.search(before) or (asks and not (at_end and _WONDERS.search(self.text))):
                 continue
             if negated or not is_negated(before):
                 yield match
-
-    def _closes(self, match: re.Match[str]) -> bool:
-        says_in = re.search(r"\bin\b", self.text[max(0, match.start() - 4) : match.end()])
-        return bool(says_in and re.fullmatch(r"\W*", self.text[match.end() :]) and _WONDERS.search(self.text))
 
     def before(self, match: re.Match[str]) -> str:
         """Return the text before a match, at most 80 characters."""
