@@ -1,4 +1,4 @@
-"""Extract fields from a text as an object. What does not fit is told to the model, which writes it again.
+"""Extract fields from a text as an object. If a field is wrong, the model gets the error and revises.
 
 python extract_json.py [MODEL]
 """

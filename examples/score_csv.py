@@ -1,7 +1,7 @@
-"""Score a CSV of answers: each row gets a score and what is wrong, and the share that passes an interval.
+"""Score the answers in a CSV file, list their faults, and print an interval for the share that passes.
 
 python score_csv.py answers.csv scored.csv 'words<=20' lacks:sorry
-The column `answer` is scored; `question`, if there is one, is what it answers.
+The column `answer` is scored. The column `question` is optional, and contains the prompts.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A regression suite for answers: a test fails if the share that passes is surely below what it must be.
+"""A regression suite for answers: a test fails if the share that passes is certainly too low.
 
 pip install '.[eval]' pytest; pytest test_answers.py --redraft-model MODEL
 """

@@ -1,4 +1,4 @@
-"""Translate with a glossary: each term of the source must stand in the translation as the glossary has it.
+"""Translate with a glossary: each term of the source must be translated as the glossary says.
 
 python translate.py [MODEL]
 """

@@ -28,8 +28,8 @@ INVOICE = '{"number": "2026-117", "due": "2026-04-03", "total": %s}'
 pytestmark = pytest.mark.usefixtures("here")
 
 
-def replies(*texts: str) -> str:
-    Path("replies.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+def replies(*said: object) -> str:
+    Path("replies.jsonl").write_text("".join(json.dumps(each) + "\n" for each in said))
     return "script:replies.jsonl"
 
 
@@ -79,18 +79,21 @@ def test_code_runs_in_the_sandbox(
 
 def test_a_route_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     long = "A lighthouse is a tall tower on a coast that has a light on top. Ships see it."
-    monkeypatch.setenv("MODEL", replies(long, "A tower with a light."))
+    monkeypatch.setenv("MODEL", replies({"error": "the server is down."}, long, "A tower with a light."))
     app = runpy.run_path(str(EXAMPLES / "fastapi_route.py"))["app"]
 
-    async def ask(*asked: tuple[str, object]) -> list[httpx.Response]:
+    async def ask(route: str, *things: object) -> list[httpx.Response]:
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as web,
         ):
-            return [await web.post(route, json={"thing": thing}) for route, thing in asked]
+            return [await web.post(route, json={"thing": thing}) for thing in things]
 
-    good, bad, live = asyncio.run(ask(("/describe", "a sun"), ("/describe", 7), ("/describe/live", "a sun")))
+    down, good, bad = asyncio.run(ask("/describe", "a sun", "a sun", 7))
+    assert (down.status_code, down.json()) == (503, {"detail": "the server is down."})
     assert (good.json()["text"], bad.status_code) == ("A tower with a light.", 422)
+    down, live = asyncio.run(ask("/describe/live", "a sun", "a sun"))
+    assert down.text == 'data: {"error": "the server is down."}\n\n'
     assert live.text.endswith('data: {"all": "A tower with a light.", "passed": true}\n\n')
 
 

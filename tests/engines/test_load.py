@@ -140,6 +140,7 @@ def test_what_is_no_reference(here: Path, ref: str) -> None:
     found = "is not a known form or an existing file" if ref else "is empty"
     assert caught.value.message == f"the model reference {ref!r} {found}."
     assert caught.value.hint == f"The forms: {forms()}"
+    assert " openai:model " in forms()
 
 
 @pytest.mark.parametrize(

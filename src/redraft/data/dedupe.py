@@ -40,7 +40,7 @@ from redraft.errors import UsageError, shown
 from redraft.jobs.stores import here
 
 _sorted = json.JSONEncoder(sort_keys=True).encode
-_SPACES = re.compile(r"(?<=\S)[^\S\n]+")  # not those at the start of a line
+_SPACES = re.compile(r"(?<=\S)[^\S\n]{2,}")  # not those at the start of a line
 _SORTED = 1 << 18  # records to sort at once: a list of their ranks takes 25 MB
 _TOLD = 64  # comparisons between two progress updates
 
@@ -154,8 +154,8 @@ def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
     length = sum(len(_SPACES.sub(" ", text.strip())) for text in texts)
     unanswered = not (chain.steps or gold_answers(chain))
     best = struct.pack(">?II", unanswered, 2**32 - 1 - length, sum(map(len, texts)))
-    marks = [digest(_sorted(each or None)) for each in (source, origin)]
-    return best + content[:8] + marks[0][:8] + chain.id.encode() + b"\0" + marks[1][:8]
+    marks = [digest(_sorted(each))[:8] if each else bytes(8) for each in (source, origin)]
+    return best + content[:8] + marks[0] + chain.id.encode() + b"\0" + marks[1]
 
 
 def key_of(chain: Chain, texts: Sequence[str], like: Likeness) -> bytes:

@@ -487,7 +487,7 @@ FOLDER = EngineKind(
     "path/folder", _folder, lambda named: _files(Path(named.target), named), ("hf",), renders=True
 )
 REMOTE = EngineKind(
-    "http://host/v1#model or ollama:model",
+    "openai:model · ollama:model · http://host/v1#model",
     _remote,
     lambda named: {"server": named.target, "model": named.selects},
 )

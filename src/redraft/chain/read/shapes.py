@@ -191,6 +191,8 @@ def names(record: Mapping[str, Any]) -> str:
 
 
 def _with_source(chain: Chain, fields: Fields) -> Chain:
+    if not fields.rest:
+        return chain
     meta = dict(chain.meta)
     if meta.get("preference") and isinstance(fields.rest.get("origin"), dict):  # as `data export` writes it
         meta["origin"] = fields.rest.pop("origin")
