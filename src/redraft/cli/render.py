@@ -7,6 +7,7 @@ colours, a diff is written with `[-gone-]` and `{+new+}`. Faults that checks fou
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -143,6 +144,17 @@ def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text
     return lines
 
 
+def score(chain: Chain, index: int) -> Iterator[RenderableType]:
+    """Render whether an answer is right by the scoring checks of `redraft eval` or `diagnose`, if any."""
+    with suppress(LookupError, TypeError, ValueError):
+        results = tuple(CheckResult.model_validate(each) for each in chain.meta["eval"]["steps"][index])
+        step = chain.steps[index]
+        wrong = step.echo or not step.answer.strip() or not all(each.passed for each in results)
+        title = Text.assemble(("Score", "bold"), " · ", ("wrong", "red") if wrong else ("right", "green"))
+        found = [] if results == step.checks else verdict(results)
+        yield Padding(Group(title, *found), (not step.feedback, 0, bool(step.feedback), 2), expand=False)
+
+
 def ending(chain: Chain) -> list[RenderableType]:
     """Render the summary of a chain, after an empty line if the last step has no feedback."""
     return [*([] if chain.steps and chain.steps[-1].feedback else [Text()]), summary(chain)]
@@ -204,5 +216,6 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
         parts += [*([] if same else [answer(step, before, console)]), *notes(step)]
         if step.feedback is not None:
             parts.append(feedback(step.feedback, index, every=True))
+        parts += score(chain, index)
         before = step
     return Group(*parts, *ending(chain))
