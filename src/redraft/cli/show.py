@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 def show(
     files: Annotated[list[Path], argument("FILES...", "Files of chains, answers, conversations or prompts.")],
     chain_id: Annotated[str | None, flag("ID", "Show this chain. 12 also finds the id x/12.", "--id")] = None,
-    limit: Annotated[int | None, flag("N", "Show the first N chains.", min=0)] = None,
+    limit: Annotated[int | None, flag("N", "Show the N chains that finished first.", min=0)] = None,
     html: Annotated[Path | None, flag("FILE", "Write one page to look through chains in a browser.")] = None,
     force: ReplacePage = False,
     as_json: Annotated[bool, switch("Print chains as JSON, one per line.", "--json")] = False,
 ) -> None:
     """Show the chains of a file.
 
-    Shows each answer, its feedback, and what the next answer changes. The best answer is marked. Failed
-    chains (FILE.errors.jsonl) and unfinished chains (FILE.unfinished.jsonl) are shown, too. In a pipe,
+    Shows each answer, its feedback, its score, and what the next answer changes. The best answer is marked.
+    Failed chains (FILE.errors.jsonl) and unfinished chains (FILE.unfinished.jsonl) are shown, too. In a pipe,
     the output is plain text. Texts are cut after 100,000 characters; --json prints whole texts.
 
     With --html (extra 'eval'), writes one self-contained page: a timeline of each chain, filters, search.
