@@ -80,7 +80,7 @@ class Watch:
         self, console: Console | None = None, *, earlier: Sequence[Step] = (), steps: bool = True
     ) -> None:
         self.console, self._steps = console or Console(highlight=False), steps
-        self._moving = Moving(self.console)
+        self._moving = Moving(Console(stderr=True) if sys.stderr.isatty() else self.console)
         self._place: tuple[str, int] | None = None
         self._before: Step | None = earlier[-1] if earlier else None
         self._answers_shown = len(earlier)
@@ -195,7 +195,7 @@ def loading(load: Load, watch: Watch) -> Load:
     async def shown(role: Role, reference: str) -> Engine:
         if not fetches(reference):
             remote = "://" in references_of(reference)[0]
-            watch.wait(f"Connecting to the {role}" if remote else f"Loading the {role}")
+            watch.wait(f"Connecting to the {role}" if remote else f"Loading the {role} {reference}")
         engine = await load(role, reference)
         watch.wait()
         return engine
