@@ -109,7 +109,7 @@ class ProgressLine:
         self._live = Live(
             get_renderable=self._drawn,
             console=self._console,
-            auto_refresh=False,
+            refresh_per_second=1,
             transient=self._transient,
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
