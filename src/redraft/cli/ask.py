@@ -77,11 +77,10 @@ def ask(
     asked = _prompt(prompt or ())
     watch = (steps or sys.stdout.isatty()) and not (json or quiet)
     if "auto" in (settings.get("check") or ()) and sys.stderr.isatty() and not quiet:
-        from redraft.checks.derive import NOTHING
         from redraft.checks.groups import derived
 
         found = "; ".join(check.name for check in derived(asked))
-        tell(f"checks from the prompt: {found}" if found else NOTHING)
+        tell(f"checks from the prompt: {found or 'none'}")
     try:
         with nullcontext() if watch else only_ours():
             chain = asyncio.run(_make(settings, asked, cache=cache, watch=watch, steps=steps, quiet=quiet))
@@ -95,7 +94,7 @@ def ask(
         write(chain.to_json() if json else text_of(chain, chain.answer))
     if not (settings.get("check") or quiet or json):
         _say_demands(asked)
-    raise typer.Exit(say_faults(chain, settings.get("check"), shown=watch and sys.stdout.isatty()))
+    raise typer.Exit(say_faults(chain, settings.get("check")))
 
 
 def _say_demands(prompt: Prompt) -> None:

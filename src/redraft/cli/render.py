@@ -107,7 +107,7 @@ def outline(step: Step, name: str) -> list[Text]:
 
 
 def notes(step: Step) -> list[Text]:
-    """Return notes on an answer: how much was patched, or that the answer is an echo, repetitive or cut."""
+    """Return notes on an answer: what was patched or cut, or that the answer is an echo or repetitive."""
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
     texts = [(f"Patched: {places}, {tokens}. The rest is unchanged.", "dim")] * bool(step.patch)
     if step.echo:
@@ -115,7 +115,8 @@ def notes(step: Step) -> list[Text]:
         texts.append((echo, "yellow"))
     texts += [("The answer repeats itself.", "yellow")] * (loop(step.answer) is not None)
     if step.finish != "stop":  # a cancelled chain's end says why
-        texts.append(("Cut." if step.finish == "cancelled" else f"Cut: {why_cut(step)}.", "yellow"))
+        cut = "The feedback was cut" if step.complete else "Cut"
+        texts.append((cut + f": {why_cut(step)}" * (step.finish != "cancelled") + ".", "yellow"))
     return [Text(*each) for each in texts]
 
 

@@ -160,7 +160,7 @@ class Watch:
         self._settle()
         self._answer(index, step)
         notes = render.notes(step) if self._steps else render.outline(step, name_of(index))
-        for note in notes or [RichText(f"{name_of(index)}: no verdict")] * (index > 0 and not self._steps):
+        for note in notes or [RichText(f"{name_of(index)}: written")] * (index > 0 and not self._steps):
             self.console.print(note)
         if step.feedback is not None and self._steps:
             self.console.print(render.feedback(step.feedback, index))
