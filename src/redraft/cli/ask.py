@@ -235,20 +235,16 @@ def say_wait(reason: str) -> None:
         tell(f"{reason}.")
 
 
-def say_faults(chain: Chain, checks: Iterable[Any] | None, *, shown: bool = False) -> int:
-    """Print the faults of the best answer to standard error, and return the exit status.
-
-    If the chain was `shown`, print nothing, because the display of the chain lists the faults.
-    """
+def say_faults(chain: Chain, checks: Iterable[Any] | None) -> int:
+    """Print the faults of the best answer to standard error, and return the exit status."""
     from redraft.checks.groups import without_auto
     from redraft.revision.words import exit_status_of, faults_of
 
     with_checks = bool(without_auto(checks or (), chain.prompt))
-    if not shown:
-        if checks and not with_checks:
-            from redraft.checks.derive import NOTHING
+    if checks and not with_checks:
+        from redraft.checks.derive import NOTHING
 
-            tell(f"nothing was checked: {NOTHING}", "Add a check, such as --check 'words<=50'")
-        for fault in faults_of(chain, with_checks=with_checks):
-            tell(*fault)
+        tell(f"nothing was checked: {NOTHING}", "Add a check, such as --check 'words<=50'")
+    for fault in faults_of(chain, with_checks=with_checks):
+        tell(*fault)
     return exit_status_of(chain, with_checks=with_checks)

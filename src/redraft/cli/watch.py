@@ -35,7 +35,7 @@ class Moving:
         self._console = console
         self._live: Live | None = None
         self.title, self._indent, self._begun = "", 0, 0.0
-        self._pieces: list[str] = []
+        self.pieces: list[str] = []
 
     def begin(self, title: str, indent: int = 0) -> None:
         """Begin to draw a title, with a clock. `indent` is in columns."""
@@ -49,19 +49,15 @@ class Moving:
         )
         self._live.start()
 
-    def add(self, piece: str) -> None:
-        """Add a piece of text."""
-        self._pieces.append(piece)
-
     def end(self) -> str:
         """Remove the drawing, and return the text."""
         if self._live is not None:
             self._live.stop()
-        text, self._live, self._pieces = "".join(self._pieces), None, []
+        text, self._live, self.pieces = "".join(self.pieces), None, []
         return text
 
     def _drawn(self) -> RenderableType:
-        lines = printable("".join(self._pieces)).splitlines()
+        lines = printable("".join(self.pieces)).splitlines()
         room = max(self._console.height - 4, 3)
         tail = RichText("\n".join(lines[-room:]))
         tail.truncate(self._console.width * room)
@@ -126,7 +122,7 @@ class Watch:
                 self._moving.begin(f"Feedback {event.index + 1}", indent=2)
             else:
                 self._moving.begin(name_of(event.index))
-        self._moving.add(event.text)
+        self._moving.pieces.append(event.text)
 
     def _settle(self) -> None:
         text = self._moving.end()

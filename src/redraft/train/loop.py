@@ -148,9 +148,8 @@ class StepProgress(ProgressLine):
 
     def parts(self) -> list[str]:
         """Return the step, the time left or elapsed, the step's metrics, tokens per second, and memory."""
-        time_left = f"{clock_time(self.seconds)} elapsed" * (self.done != self.total)
-        if self._end:
-            time_left = f"{clock_time(max(self._end - self._clock(), 0))} left"
+        spent = f"{clock_time(self.seconds)} elapsed" * (self.done != self.total)
+        time_left = f"{clock_time(max(self._end - self._clock(), 0))} left" if self._end else spent
         if not (logs := self._logs) or self.note:
             return [f"step {self.done} of {self.total}" if logs else "", self.note, time_left]
         return [
