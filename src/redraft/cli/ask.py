@@ -200,9 +200,9 @@ async def _make(
         if quiet or not (watch or sys.stderr.isatty()):
             return await finished(await stack.enter_async_context(aclosing(make(prompt, options, load))))
 
-        from redraft.cli.watch import Console, Watch, loading
+        from redraft.cli.watch import Watch, loading
 
-        shown = stack.enter_context(Watch(None if watch else Console(quiet=True), steps=steps))
+        shown = stack.enter_context(Watch(steps=steps if watch else None))
         events = await stack.enter_async_context(aclosing(make(prompt, options, loading(load, shown))))
         return await finished(events, shown.show)
 

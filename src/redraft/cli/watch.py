@@ -68,14 +68,14 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` has the steps of the chain that were shown before. With `steps`, texts are shown; otherwise a
-    line describes each text. The best answer comes last, unless it is the only text and was shown already.
+    `earlier` has the steps that were shown before. With `steps`, texts are shown; with False, each text is
+    a line; with None, nothing stays. The best answer comes last, unless it is the only text shown so far.
     """
 
     def __init__(
-        self, console: Console | None = None, *, earlier: Sequence[Step] = (), steps: bool = True
+        self, console: Console | None = None, *, earlier: Sequence[Step] = (), steps: bool | None = True
     ) -> None:
-        self.console, self._steps = console or Console(highlight=False), steps
+        self.console, self._steps = console or Console(highlight=False, quiet=steps is None), steps
         self._moving = Moving(Console(stderr=True) if sys.stderr.isatty() else self.console)
         self._place: tuple[str, int] | None = None
         self._before: Step | None = earlier[-1] if earlier else None
