@@ -103,8 +103,8 @@ def test_a_terminal_shows_what_is_written_now_and_how_fast() -> None:
         "answer", "prompts.jsonl", "-o", str(OUT), "-m", model, "--max-revisions", "0"
     )
     assert "opening the model, 0:00" in shown
-    assert re.search(r"0 of 2 done · [1-9]\d* tokens/s · 0:01 elapsed ·.* now item first", shown)
-    assert shown.index("2 of 2 done") > shown.index("item first")
+    assert re.search(r"0 of 2 done · [1-9]\d* tokens/s · 0:01 elapsed ·.* now prompts/first", shown)
+    assert shown.index("2 of 2 done") > shown.index("now prompts/first")
 
 
 def test_an_empty_prompt_fails_alone() -> None:

@@ -165,6 +165,7 @@ def train(
     """
     say = tell if leads() and not own.quiet else _ignore
     model = found_model(own, command)
+    say("loading PyTorch and the model.")
     with parting():
         ready = ready_for(own, model, tell=tell)
         if on_step:
