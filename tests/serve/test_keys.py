@@ -187,17 +187,18 @@ def test_keys_are_added_and_revoked_at_run_time(tmp_path: Path, caplog: pytest.L
         path.write_text(f"{ALICE} requests-per-minute=2\n{BOB}\n")
         assert statuses() == [200, 200]
         assert statuses() == [429, 200]  # what was used stays used
-        path.write_text(f"{BOB} paralel=4 # misspelled\n")
-        assert statuses() == [429, 200]
         path.unlink()
         assert statuses() == [429, 200]
-        path.write_text(f"{BOB}\n")
+        path.write_text(f"{BOB} paralel=4 # misspelled\n")  # no fault keeps a deleted key
+        assert statuses() == [401, 200]
+        path.write_text(f"{BOB}\n{BOB}\n{ALICE}\n")
         assert statuses() == [401, 200]
         path.write_text("# none\n")
         assert statuses() == [401, 401]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [text.rpartition(". ")[2] for text in warnings] == ["The earlier keys stay valid."] * 2
-    assert "paralel" in warnings[0]
+    told = ["The earlier keys stay valid.", *["Only earlier keys that the file still lists stay valid:"] * 3]
+    assert [said in text for said, text in zip(told, warnings, strict=True)] == [True] * 4
+    assert "keys.txt:1: 'paralel=4'" in warnings[1]
     assert BOB not in caplog.text
 
 

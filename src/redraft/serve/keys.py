@@ -105,9 +105,7 @@ class Keys:
     def read(cls, path: Path) -> Self:
         """Read a key file. `#` begins a comment."""
         seen = _seen(path)  # before reading, so that a change meanwhile is noticed later
-        if not (found := _read(path)):
-            raise UsageError(f"{path} contains no key.", hint=f"Make one: {_MAKE} > {path}")
-        return cls(found, path, seen)
+        return cls(_keys(_lines(path), path), path, seen)
 
     @classmethod
     def once(cls, key: str) -> Self:
@@ -132,9 +130,17 @@ class Keys:
             return
         self._seen = seen
         try:
-            found = _read(self.path)
+            lines = _lines(self.path)
         except UsageError as error:
             _log.warning("%s The earlier keys stay valid.", error.message)
+            return
+        try:
+            found = _keys(lines, self.path)
+        except UsageError as error:
+            listed = {_digest(words[0]) for words in lines.values()}
+            self.all = tuple(key for key in self.all if key.digest in listed)
+            still = counted(len(self.all), "key")
+            _log.warning("%s Only earlier keys that the file still lists stay valid: %s.", error.message, still)
             return
         before = {key.digest: key.used for key in self.all}
         for key in found:
@@ -166,24 +172,31 @@ def _seen(path: Path) -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _read(path: Path) -> tuple[Key, ...]:
+def _lines(path: Path) -> dict[int, list[str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the file is not UTF-8"
         raise UsageError(f"the keys in {path} cannot be read: {reason}.") from None
+    numbered = enumerate(map(str.split, lines), start=1)
+    return {number: words for number, words in numbered if words and not words[0].startswith("#")}
+
+
+def _keys(lines: Mapping[int, list[str]], path: Path) -> tuple[Key, ...]:
     found: dict[bytes, Key] = {}
-    for number, line in enumerate(lines, start=1):
-        if (words := line.split()) and not words[0].startswith("#"):
-            key = _key(words, f"{path}:{number}")
-            if key.digest in found:
-                raise UsageError(f"{path}:{number}: the key appears twice.", hint="Keep one line.")
-            found[key.digest] = key
+    for number, words in lines.items():
+        key = _key(words, f"{path}:{number}")
+        if key.digest in found:
+            raise UsageError(f"{path}:{number}: the key appears twice.", hint="Keep one line.")
+        found[key.digest] = key
+    if not found:
+        raise UsageError(f"{path} contains no key.", hint=f"Make one: {_MAKE} > {path}")
     return tuple(found.values())
 
 
 def _key(words: list[str], where: str) -> Key:
-    digest = _digest(words[0], where)
+    _check_length(words[0], where)
+    digest = _digest(words[0])
     found: dict[str, Any] = {}
     for word in words[1:]:
         name, _, value = word.partition("=")
@@ -206,16 +219,18 @@ def _value(name: str, value: str, where: str) -> Any:
     return value if name == "name" else int(value)
 
 
-def _digest(word: str, where: str) -> bytes:
-    if digest := _DIGEST.fullmatch(word):
-        return bytes.fromhex(digest[1])
-    if word.lower().startswith("sha256:"):
+def _digest(word: str) -> bytes:
+    digest = _DIGEST.fullmatch(word)
+    return bytes.fromhex(digest[1]) if digest else digest_of(word)
+
+
+def _check_length(word: str, where: str) -> None:
+    if word.lower().startswith("sha256:") and not _DIGEST.fullmatch(word):
         message = f"{where}: the digest has {len(word) - 7} characters, but needs 64 hexadecimal digits."
         raise UsageError(message, hint="Make the 64 digits: printf %s KEY | sha256sum")
     if len(word) < SHORTEST:
         message = f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}."
         raise UsageError(message, hint=f"Make one: {_MAKE}")
-    return digest_of(word)
 
 
 def digest_of(key: str) -> bytes:
