@@ -10,7 +10,7 @@ from pydantic import Field
 from redraft.chain import Usage
 from redraft.engines.pool import PoolEngine
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.errors import ServerError
+from redraft.errors import EngineError
 from redraft.revision.cancel import OutOfTime
 from redraft.serve.bodies import Body
 from redraft.serve.errors import invalid, refusal_of
@@ -51,4 +51,4 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
         return JSONResponse({**found, "model": model.name})
     except ValueError:  # infinity or a lone surrogate: Python parses it, but it is not JSON
         message = f"the server of {model.name!r} sent vectors that are not JSON."
-        raise refusal_of(ServerError(message)) from None
+        raise refusal_of(EngineError(message)) from None

@@ -139,8 +139,8 @@ class Keys:
         except UsageError as error:
             listed = {_digest(words[0]) for words in lines.values()}
             self.all = tuple(key for key in self.all if key.digest in listed)
-            still = counted(len(self.all), "key")
-            _log.warning("%s Only earlier keys that the file still lists stay valid: %s.", error.message, still)
+            told = "%s Only earlier keys that the file still lists stay valid: %d."
+            _log.warning(told, error.message, len(self.all))
             return
         before = {key.digest: key.used for key in self.all}
         for key in found:

@@ -357,11 +357,9 @@ class RemoteEngine(Engine):
             reason = self._server.clean(refusal.complaint.message)
             return ServerError(f"{self._server.host} refuses the request (404): {reason}", status=404)
         near = get_close_matches(self._info.name, names, 1) or names
-        return ServerError(
-            f"{self._server.url} has no model {self._info.name!r}.{has(names)}",
-            hint=f"--model {self._server.url}#{near[0]}" if near else None,
-            status=refusal.status,
-        )
+        hint = f"--model {self._server.url}#{near[0]}" if near else None
+        self._server.retry.lacks = _lacking(self._server, self._info.name, names)
+        return ServerError(self._server.retry.lacks, hint=hint, status=refusal.status)
 
     def _no_raw_text(self) -> ServerError:
         message = f"{self._server.url} has no {_RAW}: it supports chat, but not raw text."
@@ -475,15 +473,17 @@ class Listed:
 async def choose(server: Server, name: str | None) -> Listed:
     """Return the model with this name, or the only model if the name is None."""
     listed = await models(server, needed=name is None)
+    names = [model.name for model in listed]
     if name is not None:
         # llama.cpp answers to every name.
         owner = "llamacpp" if any(model.owner == "llamacpp" for model in listed) else ""
         found = next((model for model in listed if model.name == name), Listed(name, owner=owner))
+        if names and not owner and name not in names:
+            server.retry.lacks = _lacking(server, name, names)
     elif len(listed) == 1:
         found = listed[0]
     else:
-        names = [model.name for model in listed]
-        message = f"{server.url} has {len(names) or 'no'} models, and no model was named.{has(names)}"
+        message = f"{server.url} has {len(names) or 'no'} models, and no model was named.{_has(names)}"
         raise UsageError(message, hint=f"--model {server.url}#{names[0] if names else 'name'}")
     fields = {"llamacpp": "grammar", "sglang": "ebnf", "vllm": "structured_outputs"}
     return replace(found, grammar=fields.get(found.owner, ""))
@@ -508,10 +508,13 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
     return [_listed(entry) for entry in listed if isinstance(entry, dict) and entry.get("id")]
 
 
-def has(names: Sequence[str]) -> str:
-    """Return a sentence that lists the models, with a leading space; empty for no models."""
+def _has(names: Sequence[str]) -> str:
     shown = [*names[:10], "…"] if len(names) > 10 else names
-    return f" It has: {', '.join(shown)}." if shown else ""
+    return f" It has {', '.join(shown)}." if shown else ""
+
+
+def _lacking(server: Server, name: str, names: Sequence[str]) -> str:
+    return f"{server.url} has no model {name!r}.{_has(names)}"
 
 
 def _listed(entry: dict[str, Any]) -> Listed:
