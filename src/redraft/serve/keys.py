@@ -24,12 +24,12 @@ from typing import Any, Self
 from redraft.errors import UsageError, nearest
 from redraft.jobs.counting import counted
 from redraft.serve.errors import Refusal
+from redraft.serve.gate import WAIT
 
 _log = logging.getLogger(__name__)
 
 SHORTEST = 16  # fewest characters of a key: a shorter one can be guessed
 MINUTE = 60.0
-WAIT = 1  # seconds in `Retry-After` for a key with too many requests at once
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
@@ -84,7 +84,7 @@ class Key:
                 used.begun.remove(came)
 
     def _too_many(self, limit: str, wait: int) -> Refusal:
-        message = f"the key {self.name!r} has reached its limit of {limit}."
+        message = f"the key {self.name!r} has reached its limit of {limit}. Try again in {wait} s."
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_exceeded", message, wait=wait)
 
 
