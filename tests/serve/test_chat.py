@@ -61,7 +61,8 @@ def test_a_models_feedback_is_reasoning_and_no_part_of_the_answer() -> None:
     message, details = reply["choices"][0]["message"], reply["usage"]["completion_tokens_details"]
     assert message["content"] == SHORT
     assert message["reasoning_content"] == (
-        f"Draft:\n{LONG}\n\nFeedback:\nToo long. Revision is needed.\n\nFeedback:\nNo revision is needed."
+        f"Draft:\n{LONG}\n\nFeedback:\nToo long. Revision is needed."
+        f"\n\nRevision 1:\n{SHORT}\n\nFeedback:\nNo revision is needed."
     )
     assert details["reasoning_tokens"] == reply["usage"]["completion_tokens"] - len(SHORT)
 
