@@ -222,5 +222,5 @@ class ModelKeys(Flags):
             hint = "Write a text, such as withheld: I cannot answer that."
             raise UsageError(f"{where}withheld is {self.withheld!r:.80}, which is blank.", hint=hint)
         if self.withheld and not settings.get("check"):
-            raise UsageError(f"{where}withheld needs a check.", hint="Add one: check: ['lacks:password']")
+            raise UsageError(f"{where}withheld needs a check.", hint="Add one: check: ['lacks[part]:secret']")
         return {"withheld": self.withheld, "think_tags": self.think_tags}
