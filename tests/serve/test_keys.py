@@ -198,8 +198,7 @@ def test_keys_are_added_and_revoked_at_run_time(tmp_path: Path, caplog: pytest.L
         path.write_text("# none\n")
         assert statuses() == [401, 401]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    told = ["The earlier keys stay valid.", *["Only earlier keys that the file still lists stay valid:"] * 3]
-    assert [said in text for said, text in zip(told, warnings, strict=True)] == [True] * 4
+    assert [text[-32:] for text in warnings] == [f"Earlier keys that stay valid: {n}." for n in (2, 1, 1, 0)]
     assert "keys.txt:1: 'paralel=4'" in warnings[1]
     assert BOB not in caplog.text
 

@@ -230,12 +230,6 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
         {"chat_template_kwargs": {"enable_thinking": 3}},
         "chat_template_kwargs has 'enable_thinking': 3.",
     ),
-    (
-        CHAT,
-        {"revision": {"checks": ["json:a"]}},
-        "'json' takes no argument, but is followed by ':a' (for a schema, send response_format). "
-        "Write json. All checks: GET /v1/checks",
-    ),
     (CHAT, {"revision": {"checks": ["json", 5]}}, "revision.checks: item 2 is 5. It should be a text."),
     (
         CHAT,

@@ -35,11 +35,10 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
     if not isinstance(engine, RemoteEngine | PoolEngine) or engine.info.engine != "remote":
         message = f"the model {model.name!r} cannot make embeddings. Use a model on a remote server."
         raise invalid(message, "model", code="unsupported")
-    names = asked.model_fields_set & {"input", "dimensions", "encoding_format"}
     seen["model"] = model.name
     try:
         async with gate.entered(engine, model=model.name) as cancel, cancel.until(None):
-            found = await engine.embed({name: getattr(asked, name) for name in names})
+            found = await engine.embed(asked.model_dump(exclude={"model", "user"}, exclude_unset=True))
     except OutOfTime:
         raise ending() from None
     except Exception as error:

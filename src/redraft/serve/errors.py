@@ -126,10 +126,9 @@ def _of_engine(error: errors.EngineError) -> Refusal:
     if not isinstance(error, errors.ServerError):
         return Refusal(HTTPStatus.BAD_GATEWAY, "engine_error", error.message)
     reason = error.message.partition(": ")[2]  # before it is the server's address, which is not for clients
-    why = f": {reason}" if reason else "."
+    said = f"the model's server reports an error: {reason}" if reason else "the model's server failed."
     if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-        said = f"the model's server limits requests{why}"
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "engine_busy", said, wait=5)
     if error.status in _CLIENTS:
-        return invalid(f"the model's server refuses the request{why}", code="engine_refused")
-    return Refusal(HTTPStatus.BAD_GATEWAY, "engine_error", f"the model's server failed{why}")
+        return invalid(said, code="engine_refused")
+    return Refusal(HTTPStatus.BAD_GATEWAY, "engine_error", said)

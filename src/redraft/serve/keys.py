@@ -129,18 +129,14 @@ class Keys:
         if self.path == Path() or (seen := _seen(self.path)) == self._seen:
             return
         self._seen = seen
+        listed = {key.digest for key in self.all}  # if the file cannot be read
         try:
             lines = _lines(self.path)
-        except UsageError as error:
-            _log.warning("%s The earlier keys stay valid.", error.message)
-            return
-        try:
+            listed = {_digest(words[0]) for words in lines.values()}
             found = _keys(lines, self.path)
         except UsageError as error:
-            listed = {_digest(words[0]) for words in lines.values()}
             self.all = tuple(key for key in self.all if key.digest in listed)
-            told = "%s Only earlier keys that the file still lists stay valid: %d."
-            _log.warning(told, error.message, len(self.all))
+            _log.warning("%s Earlier keys that stay valid: %d.", error.message, len(self.all))
             return
         before = {key.digest: key.used for key in self.all}
         for key in found:
@@ -174,12 +170,11 @@ def _seen(path: Path) -> tuple[int, ...]:
 
 def _lines(path: Path) -> dict[int, list[str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = map(str.split, path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the file is not UTF-8"
         raise UsageError(f"the keys in {path} cannot be read: {reason}.") from None
-    numbered = enumerate(map(str.split, lines), start=1)
-    return {number: words for number, words in numbered if words and not words[0].startswith("#")}
+    return {number: words for number, words in enumerate(lines, start=1) if words and words[0][0] != "#"}
 
 
 def _keys(lines: Mapping[int, list[str]], path: Path) -> tuple[Key, ...]:
@@ -195,9 +190,14 @@ def _keys(lines: Mapping[int, list[str]], path: Path) -> tuple[Key, ...]:
 
 
 def _key(words: list[str], where: str) -> Key:
-    _check_length(words[0], where)
-    digest = _digest(words[0])
-    found: dict[str, Any] = {}
+    word, found = words[0], dict[str, Any]()
+    if word.lower().startswith("sha256:") and not _DIGEST.fullmatch(word):
+        message = f"{where}: the digest has {len(word) - 7} characters, but needs 64 hexadecimal digits."
+        raise UsageError(message, hint="Make the 64 digits: printf %s KEY | sha256sum")
+    if len(word) < SHORTEST:
+        message = f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}."
+        raise UsageError(message, hint=f"Make one: {_MAKE}")
+    digest = _digest(word)
     for word in words[1:]:
         name, _, value = word.partition("=")
         if name not in _SETTINGS or not value:
@@ -222,15 +222,6 @@ def _value(name: str, value: str, where: str) -> Any:
 def _digest(word: str) -> bytes:
     digest = _DIGEST.fullmatch(word)
     return bytes.fromhex(digest[1]) if digest else digest_of(word)
-
-
-def _check_length(word: str, where: str) -> None:
-    if word.lower().startswith("sha256:") and not _DIGEST.fullmatch(word):
-        message = f"{where}: the digest has {len(word) - 7} characters, but needs 64 hexadecimal digits."
-        raise UsageError(message, hint="Make the 64 digits: printf %s KEY | sha256sum")
-    if len(word) < SHORTEST:
-        message = f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}."
-        raise UsageError(message, hint=f"Make one: {_MAKE}")
 
 
 def digest_of(key: str) -> bytes:

@@ -142,9 +142,8 @@ class Server:
     def _announce(self, offered: Models, down: Sequence[str], sock: socket.socket) -> None:
         served = [model.name for model in offered.all()]
         address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{sock.getsockname()[1]}/"
-        hint = f"The page: {address}" if self.page else None
         names = " and ".join(filter(None, [", ".join(served[:-1]), served[-1]]))
-        self._say(f"serving {names} at {address}v1", hint)
+        self._say(f"serving {names} at {address}v1", f"The page: {address}" if self.page else None)
         for health in filter(attrgetter("trouble"), offered.watched().values()):
             _log.warning("a model may not answer: %s", health.trouble)
         if self.keys:
