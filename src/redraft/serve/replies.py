@@ -277,8 +277,8 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
                 bare = Step(answer=asked.withheld, finish="filtered")
             else:
                 results = [each.model_copy(update={"message": ""}) for each in step.checks]
-                judged = Feedback(text="", verdict="accept", by="checks", checks=tuple(results))
-                shown = {"answer": final_answer(event.chain), "reasoning": "", "feedback": judged}
+                accepted = Feedback(text="", verdict="accept", by="checks", checks=tuple(results))
+                shown = {"answer": final_answer(event.chain), "reasoning": "", "feedback": accepted}
                 bare = step.model_copy(update=shown)
             blank, last = Step(answer=""), event.chain.revisions  # for the log's count
             alone = {"drafts": (), "steps": (*[blank] * last, bare), "best": last}
