@@ -254,7 +254,7 @@ def test_one_of_several_must_be_named(server: FakeServer) -> None:
     server.on(MODELS, models_reply("a", "b"))
     with pytest.raises(UsageError) as caught:
         connected(server)
-    assert caught.value.message == (f"{server.url} has 2 models, and no model was named. It has: a, b.")
+    assert caught.value.message == (f"{server.url} has 2 models, and no model was named. It has a, b.")
     assert caught.value.hint == f"--model {server.url}#a"
     assert connected(server, "b").name == "b"
 
@@ -359,7 +359,7 @@ def test_no_such_model(server: FakeServer, listed: bool) -> None:
     server.on(CHAT, error_reply(404, NO_MODEL, code="model_not_found"))
     server.on(MODELS, models_reply("a", "m" if listed else "m2"))
     said = f"{server.host} refuses the request (404): {NO_MODEL}"
-    none = f"{server.url} has no model 'm'. It has: a, m2."
+    none = f"{server.url} has no model 'm'. It has a, m2."
     error = refused(engine(server))
     assert (error.message, error.hint) == ((said, None) if listed else (none, f"--model {server.url}#m2"))
 
