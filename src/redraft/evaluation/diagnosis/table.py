@@ -212,7 +212,7 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         claim = f"No way has more right answers than {equal}, {most.value} ({most.interval})."
         yield Part(name, note, lines=lines, chart=chart, claim=claim)
         if rows := [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]:
-            said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
+            said = _verdict(each, [row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
             title = f"{name}, at equal {each.by}"
             title += " where possible" * any(row.basis != "equal" for row in rows)
             lines = [equal_tokens.versus_line(row) for row in rows]
@@ -228,12 +228,16 @@ def sentences(table: Table) -> Iterator[str]:
         for ours in REVISING:
             wanted = (model, cells[0].task, ours)  # ALL if several
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
-                said, name = equal_tokens.verdict(rows), equal_tokens.named(ours)
-                if any(f"{model}, {cells[0].task}: {name} changed none" in each for each in table.remarks):
-                    said = "Not tested: it changed none of its first answers."
+                said = _verdict(cells[0], rows)
                 if others := cells[0].items - min(row.decision.items for row in rows):
                     said += f" Controls leave out {counted(others, 'prompt')} that another model answered."
-                yield f"{model}, {name}: {said}"
+                yield f"{model}, {equal_tokens.named(ours)}: {said}"
+
+
+def _verdict(curves: Curves, rows: Sequence[Versus]) -> str:
+    if any(point.mean.revised for point in curves.points if point.way.kind == rows[0].ours):
+        return equal_tokens.verdict(rows)
+    return "Not tested: it changed none of its first answers."
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
