@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,8 +132,7 @@ def test_files_without_usage_are_not_compared_at_equal_tokens(tmp_path: Path, wi
 def test_the_sentence(tmp_path: Path, revise: int, said: str) -> None:
     found = runs(tmp_path, revise=revise)
     assert verdict(versus(found)).startswith(said)
-    told = rf"\nm, revise: {re.escape(verdict(versus(found)))}\nm: No way has more right answers than .*\)\.$"
-    assert re.search(told, text_of(found))
+    assert f"\nm, revise: {verdict(versus(found))}\nm: No way has more right answers than " in text_of(found)
 
 
 def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:

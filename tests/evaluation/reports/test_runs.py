@@ -73,17 +73,9 @@ def test_a_run_of_a_task(tmp_path: Path) -> None:
 def test_chains_without_a_task_count_if_they_were_checked(tmp_path: Path) -> None:
     """An empty text is not right, as in diagnose: "at most 9 words" passes it."""
     unchecked = Chain(id="c", steps=(Step(answer="x"),), best=0)
-    emptied = checked("d", True, True).model_copy(update={"best": 1})
-    steps = tuple(emptied.steps[n].model_copy(update={"answer": text}) for n, text in enumerate(("x", "\n")))
-    silent = checked("e", True)
-    blank = (silent.steps[0].model_copy(update={"answer": " "}),)
-    chains = [
-        checked("a", False, True),
-        checked("b", False),
-        unchecked,
-        emptied.model_copy(update={"steps": steps}),
-        silent.model_copy(update={"steps": blank}),
-    ]
+    emptied = Chain(id="d", steps=(step(guide="1"), step("\n", guide="1")), best=1)
+    silent = Chain(id="e", steps=(step(" ", guide="1"),), best=0)
+    chains = [checked("a", False, True), checked("b", False), unchecked, emptied, silent]
     path = kept(tmp_path / "out.jsonl", chains)
     found = report(path)
     [run] = found.runs

@@ -40,10 +40,7 @@ def test_the_best_answer_scores_and_the_first_is_shown_beside_it_where_some_are_
     assert (found["task"], found["wrong"], found["first_answers"]["hits"]) == ("gsm8k", ["ü", "d"], 2)
     ends = {"low": pytest.approx(0.15, abs=1e-3), "high": pytest.approx(0.85, abs=1e-3)}
     assert found["score"] == {"value": 0.5, **ends, "hits": 2, "count": 4}
-    assert tally_of(told("a", "1")).table() == [
-        "gsm8k: 1 answer; 95 % intervals",
-        "score  100.0 %  20.7 to 100.0  1 of 1",
-    ]
+    assert tally_of(told("a", "1")).table()[1:] == ["score  100.0 %  20.7 to 100.0  1 of 1"]
 
 
 def test_a_chain_without_an_answer_or_without_truth_is_wrong() -> None:
