@@ -37,7 +37,7 @@ def test_the_score_and_the_chains() -> None:
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[:4] == [
-        "gsm8k: 4 answers",
+        "gsm8k: 4 answers; 95 % intervals",
         "score  75.0 %  30.1 to 95.4  3 of 4",
         "",
         "answers    4 in out.jsonl",
