@@ -63,8 +63,8 @@ def clean(
             left += cleaned.has_html
     output.tell_counts()
     if left and "html" in plan.rules:
-        text = f"the answers of {counted(left, 'record')} still contain HTML."
-        run.tell(text, "HTML is kept if a question asks for it, or if some answer of the record is not HTML.")
+        text = f"HTML is left in {counted(left, 'record')}."
+        run.tell(text, "It is kept if a question asks for it, or if some answer of the record is not HTML.")
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()
@@ -122,7 +122,7 @@ class Cleaned(NamedTuple):
     """A cleaned chain as a line of JSON with a line feed."""
 
     line: bytes
-    has_html: bool  # whether the assistant's texts still contain HTML outside code blocks
+    has_html: bool  # whether the texts still contain HTML outside code blocks
 
 
 def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings) -> Cleaned | Drop:
@@ -136,4 +136,4 @@ def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: Ru
     data = cleaned.to_json().encode() + b"\n"
     # Most records contain no end tag, and searching for one is much faster than collecting the texts.
     texts = spoken_texts(cleaned) if b"</" in data else ()
-    return Cleaned(data, any(speaker == "assistant" and has_tags(text) for speaker, text in texts))
+    return Cleaned(data, any(has_tags(text) for _, text in texts))
