@@ -61,6 +61,11 @@ def test_licences_that_the_hub_does_not_know_are_other(tmp_path: Path) -> None:
     assert sources_of(card(tmp_path / "m", text), "model")[0].licence == "terms-of-the-site"
 
 
+def test_the_datasets_of_a_card_are_those_of_the_hub() -> None:
+    text = card_text("m", [Source("data", "learn", "mit"), Source("data", "org/set", "mit")])
+    assert "datasets:\n- org/set\nredraft_sources:" in text
+
+
 def test_a_model_of_the_hub_has_its_name_there(tmp_path: Path) -> None:
     assert model_name(tmp_path / "models--org--one-b" / "snapshots" / "0123") == "org/one-b"
     assert model_name(tmp_path / "tiny-0123456789abcdef") == "tiny"
