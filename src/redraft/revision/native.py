@@ -75,7 +75,7 @@ class Stream:
     written: Transcript
     asked: str = ""  # the prompt's instruction
     before: Sequence[Step] = ()  # the chain's steps before this text
-    parser: selfee.Parser = field(default_factory=partial(selfee.Parser, strict=True))
+    parser: selfee.Parser = field(default_factory=partial(selfee.Parser, exact=True))
     usage: dict[int, Usage] = field(default_factory=dict)
     generated: int = 0  # tokens of the whole text so far, which `max_tokens` limits
     announced: int = 0  # number of steps announced as complete
@@ -187,7 +187,7 @@ class Stream:
         """Continue after the steps of an earlier attempt."""
         last = steps[-1]
         kind: selfee.SectionKind = "feedback" if last.feedback is None else "answer"
-        self.parser = selfee.Parser(kind, len(steps), steps, strict=True)
+        self.parser = selfee.Parser(kind, len(steps), steps, exact=True)
         self.announced = len(steps) - (last.feedback is None)
         self.usage = {number: step.usage for number, step in enumerate(steps)}
         self.generated = sum(step.usage.completion_tokens for step in steps)
