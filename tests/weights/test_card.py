@@ -19,6 +19,7 @@ def card(folder: Path, text: str) -> Path:
 def test_a_card_comes_back_as_it_was_written(tmp_path: Path) -> None:
     folder = card(tmp_path / "m", card_text("m", MIX, ["org/one"]))
     assert (sources_of(folder, "model"), bases_of(folder)) == (MIX, ["org/one"])
+    assert "datasets:\n- org/set\nredraft" in card_text("m", [*MIX, Source("data", "org/set", "mit")])
     assert "| base | org/one | apache-2.0 |" in (folder / "README.md").read_text()
     kept = card_metadata(folder).items()
     again = card_of({key: tuple(each) if isinstance(each, list) else each for key, each in kept})
@@ -59,11 +60,6 @@ def test_licences_that_the_hub_does_not_know_are_other(tmp_path: Path) -> None:
     assert "license: other\nlicense_name: terms-of-the-site\n" in text
     assert "license: cc-by-nc-4.0\n" in card_text("m", [Source("data", "d", "CC BY-NC 4.0")])
     assert sources_of(card(tmp_path / "m", text), "model")[0].licence == "terms-of-the-site"
-
-
-def test_the_datasets_of_a_card_are_those_of_the_hub() -> None:
-    text = card_text("m", [Source("data", "learn", "mit"), Source("data", "org/set", "mit")])
-    assert "datasets:\n- org/set\nredraft_sources:" in text
 
 
 def test_a_model_of_the_hub_has_its_name_there(tmp_path: Path) -> None:
