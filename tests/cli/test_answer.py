@@ -80,7 +80,7 @@ def test_standard_input_is_refused() -> None:
 def test_other_settings_are_refused() -> None:
     answer("--seed", "1")
     result = answer("--seed", "2", "--check", "words<=9")
-    verbs.refused(result, "check was not set and is words<=9; seed was 1 and is 2.", "another file with -o")
+    verbs.refused(result, "check was not set and is words<=9; seed was 1 and is 2.", "another file (-o)")
     assert answer("--seed", "1", "-j", "2", "--ctx", "9000").exit_code == 0
 
 

@@ -56,7 +56,7 @@ class RunFile:
     """
 
     def __init__(
-        self, output: Path, *, elsewhere: str = "to another file with -o", start_over: str | None = None
+        self, output: Path, *, elsewhere: str = "to another file (-o)", start_over: str | None = None
     ) -> None:
         self.output, self._elsewhere, self._start_over = output, elsewhere, start_over
         named = output.resolve() if output.name in {"", ".."} else output

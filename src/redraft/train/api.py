@@ -200,6 +200,7 @@ def _train(ready: Ready, *, say: Say) -> int | None:
     if own.dry_run:
         if lead:
             announce()
+        say("this was a dry run: nothing was trained.")
         return None
     done = ready.train(begin if lead else None)
     if lead:

@@ -248,6 +248,7 @@ def test_dry_run_does_all_but_the_steps(here: Path) -> None:
     done = train(*USUAL.split(), "--dry_run")
     assert done.exit_code == 0
     assert "4 steps of 4 rows" in done.stderr
+    assert done.stderr.endswith("redraft: this was a dry run: nothing was trained.\n")
     assert not Path("out").exists()
     assert not Path("out.run.json").exists()
 
