@@ -55,8 +55,6 @@ _AT_ONCE = 500  # lines of a result that are stored in one transaction
 _TOO_MUCH = re.compile("limit|too_(many|large)")
 """Error codes of a batch that is too large, such as OpenAI's `token_limit_exceeded`."""
 
-_NONE: Mapping[str, str] = {}
-
 
 class _Fault(BaseModel):
     code: str | None = None
@@ -179,7 +177,7 @@ class BatchServer(Server):
 
     @asynccontextmanager
     async def asked(
-        self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
+        self, path: str, body: Body, headers: Mapping[str, str], call_id: str
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Send a request in the next batch, and yield the reply. Leaving the `with` block cancels nothing."""
         if headers:
