@@ -145,7 +145,7 @@ class _Request:
     path: str
     model: str
     line: bytes
-    reply: asyncio.Future[Any] = field(default_factory=asyncio.Future)
+    reply: asyncio.Future[Body | Refusal] = field(default_factory=asyncio.Future)
     listeners: int = 0
     tries: int = 0
 
@@ -206,8 +206,7 @@ class BatchServer(Server):
         request.listeners += 1
         self._batches.waiting += 1
         try:
-            found: Body | Refusal = await asyncio.shield(request.reply)
-            return found
+            return await asyncio.shield(request.reply)
         finally:
             self._batches.waiting -= 1
             request.listeners -= 1
