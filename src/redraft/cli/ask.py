@@ -6,7 +6,7 @@ import re
 import select
 import signal
 import sys
-from contextlib import aclosing, nullcontext, suppress
+from contextlib import AsyncExitStack, aclosing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -178,8 +178,6 @@ def _prompt(words: Sequence[str]) -> Prompt:
 async def _make(
     settings: Settings, prompt: Asked, *, watch: bool = False, steps: bool = False, quiet: bool, **more: Any
 ) -> Chain:
-    from contextlib import AsyncExitStack
-
     from redraft.jobs.signals import on_signal
     from redraft.revision.api import finished, make
     from redraft.revision.cancel import CancelToken

@@ -61,7 +61,6 @@ class RemoteEngine(Engine):
     Args:
         url: The base address, such as `http://localhost:8000/v1`.
         key: Sent as a bearer token, to this server only.
-        context: Length of the context in tokens, if known.
         reach: Creates the sender of requests: `Server` sends at once, `batch.BatchServer` in batches.
 
     Raises:
@@ -75,14 +74,12 @@ class RemoteEngine(Engine):
         *,
         key: Key | None = None,
         patience: Patience = Patience(),  # noqa: B008  (frozen)
-        context: int | None = None,
         reach: Reach = Server,
     ) -> None:
         self._server = reach(url, key, patience)
         self._info = EngineInfo(
             name=model,
             engine="remote",
-            context=context,
             any_message=True,
             any_request=True,
             tools=True,
