@@ -51,7 +51,7 @@ def test_clean_returns_what_it_came_to_and_prints_what_the_command_prints(
     assert json.loads(Path(f"{out}.run.json").read_text())["command"] == "data clean"
     with pytest.raises(OutputError, match="exists") as caught:
         redraft.clean(source, out)
-    assert caught.value.hint == "Name another (-o), or set force=True (--force)."
+    assert caught.value.hint == "Name another (-o), or replace it (--force; in Python, force=True)."
     assert redraft.clean(source, out, rules=["roles"], force=True, quiet=True).kept == 4
     redraft.clean(source, out, rules="usual,answered", force=True, quiet=True)
     rules = json.loads(Path(f"{out}.run.json").read_text())["config"]["rules"]

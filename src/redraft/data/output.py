@@ -176,7 +176,7 @@ class DataRun:
         if (url := url_of(out)) is not None:
             given["store"] = store = Store(url)
             if store.exists() and not options.get("force"):
-                hint = "Write to another file (-o), or set force=True (--force)."
+                hint = "Write to another file (-o), or replace it (--force; in Python, force=True)."
                 raise OutputError(f"{url} exists.", hint=hint)
             out = store.copy
             out.unlink(missing_ok=True)
