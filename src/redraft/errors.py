@@ -117,6 +117,7 @@ out: output output_file
 output: response_model response_format schema json_schema
 drafts: best_of n
 json: format
+json_schema: schema
 debug: verbose
 nothing: stream no_stream out
 learning_rate: lr

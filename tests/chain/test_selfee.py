@@ -246,7 +246,6 @@ class TestHeadings:
         ("text", "why"),
         [
             ("a\n\n### Revision 1:\nb", "'### Revision 1:' came where '### Feedback 1:' was due"),
-            ("a\n\n### Feedback 3:\nb", "'### Feedback 3:' came where '### Feedback 1:' was due"),
             (
                 "a\n\n### Feedback 1:\nf\n\n### Feedback 2:\nb",
                 "'### Feedback 2:' came where '### Revision 1:' was due",

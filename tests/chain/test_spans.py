@@ -95,7 +95,6 @@ PAIR = chain(Step(answer="bad"), Step(answer="good"), meta={"preference": True})
             "### Revision 1:\n]Wrong.■",
         ),
         (PAIR, "full", "### Answer:\n[good■]"),
-        (chain(Step(answer="A"), meta={"source": "a book"}), "full", "### Answer:\n[A■]"),
         # Checks that accept without a word write no feedback.
         (chain(Step(answer="A", feedback=PASSED)), "full", "### Answer:\n[A■]"),
     ],
@@ -192,7 +191,6 @@ def test_every_format_learns_the_accepted_answer(made: Chain, chosen: TrainingFo
     ("step", "reason"),
     [
         (judged("A0", REVISE), "every answer was rejected"),
-        (judged("A0", REVISE, finish="max_tokens"), "every answer was rejected"),
         (Step(answer="A0", finish="max_tokens"), "the answer was cut"),
         (Step(answer=REVISE, echo=True), "the answer only repeats the feedback"),
         (Step(answer=" \n"), "no answer"),

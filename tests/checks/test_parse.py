@@ -161,6 +161,7 @@ def test_what_is_refused_with_another_hint() -> None:
     ("text", "guess"),
     [
         ("word<=50", "words"), ("Words<=50", "words"), ("jsonschema:x", "json-schema"),
+        ("schema:x", "json-schema"),
         ("contain:x", "contains"), ("has:x", "contains"), ("refund", ""), ("under 50 words", "words<=49"),
     ],
 )  # fmt: skip

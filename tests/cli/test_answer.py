@@ -80,7 +80,7 @@ def test_standard_input_is_refused() -> None:
 def test_other_settings_are_refused() -> None:
     answer("--seed", "1")
     result = answer("--seed", "2", "--check", "words<=9")
-    verbs.refused(result, "check was not set and is words<=9; seed was 1 and is 2.", "another file with -o")
+    verbs.refused(result, "check was not set and is words<=9; seed was 1 and is 2.", "another file (-o)")
     assert answer("--seed", "1", "-j", "2", "--ctx", "9000").exit_code == 0
 
 
@@ -103,8 +103,8 @@ def test_a_terminal_shows_what_is_written_now_and_how_fast() -> None:
         "answer", "prompts.jsonl", "-o", str(OUT), "-m", model, "--max-revisions", "0"
     )
     assert "opening the model, 0:00" in shown
-    assert re.search(r"0 of 2 done · [1-9]\d* tokens/s · 0:01 elapsed ·.* now item first", shown)
-    assert shown.index("2 of 2 done") > shown.index("item first")
+    assert re.search(r"0 of 2 done · [1-9]\d* tokens/s · 0:01 elapsed ·.* now prompts/first", shown)
+    assert shown.index("2 of 2 done") > shown.index("now prompts/first")
 
 
 def test_an_empty_prompt_fails_alone() -> None:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -27,13 +28,18 @@ def ask(*words: object, stdin: str = "", **env: str) -> Result:
     return verbs.redraft("ask", *words, stdin=stdin, **env)
 
 
-def on_a_terminal(*args: str, stop_at: str = "") -> str:
-    return verbs.shown_on_a_terminal("ask", *args, stop_at=stop_at)
+def on_a_terminal(*args: str, **how: Any) -> str:
+    return verbs.shown_on_a_terminal("ask", *args, **how)
 
 
 def test_in_a_pipe_only_the_best_answer_is_printed() -> None:
-    done = ask("Go.", "-m", verbs.script("one two three", "one two"), "-c", "words<=2")
+    go = ("Go.", "-m", verbs.script("one two three", "one two"), "-c", "words<=2")
+    done = ask(*go)
     assert (done.stdout, done.stderr, done.exit_code) == ("one two\n", "", 0)
+    shown = on_a_terminal(*go, "--json", stdout=subprocess.DEVNULL)
+    assert ("Loading the model script:" in shown, "one two\r\n" in shown) == (True, False)
+    lines = ask(*go, "--steps").stdout.splitlines()
+    assert lines[:2] + lines[-1:] == [f"Answer {'─' * 73}", "one two three", "one two"]
 
 
 def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None:
@@ -267,6 +273,8 @@ def test_on_a_terminal_the_answer_comes_last_and_breaks_between_words(
     assert "[- sea-]" in on_a_terminal(*args, "--steps")
     shown = on_a_terminal("Go.", "-m", verbs.script(long), "-c", "lacks:sea", "--steps")
     assert "food" not in shown[-100:], "the only text is not repeated"
+    shown = on_a_terminal(*args[:-1], "words<=1", "--no-steer", "--max-revisions", "0")
+    assert "\r\nredraft: the answer fails its check.\r\n" in shown
 
 
 def test_a_terminal_names_the_demands_that_nothing_checked_unless_quiet_or_json() -> None:

@@ -132,7 +132,7 @@ def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
     before = files()
     script("Answer: 2", *["9"] * 200, name="other")
     more = ("--models", "script:other.jsonl", "--ways", "one,revise,best", "--seeds", "2")
-    assert run("add", *more).exit_code == 0
+    assert run("add", *more).stderr.count("redraft: one, seed 0: run 1 of at most 8\n") == 2, "of each model"
     now = files()
     assert now.items() >= before.items()
     assert {Path(name).parts[2] for name in now} == {"script-script.jsonl", "script-other.jsonl"}

@@ -10,7 +10,7 @@ from typer.testing import Result
 pytest.importorskip("scipy")
 
 from redraft.chain import Chain
-from tests.cli.verbs import chains, redraft, refused, script, write
+from tests.cli.verbs import chains, redraft, refused, script, shown, write
 from tests.evaluation.tasks.test_tasks import RECORDS
 
 
@@ -37,7 +37,7 @@ def test_the_score_and_the_chains() -> None:
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[:4] == [
-        "gsm8k: 4 answers",
+        "gsm8k: 4 answers; 95 % intervals",
         "score  75.0 %  30.1 to 95.4  3 of 4",
         "",
         "answers    4 in out.jsonl",
@@ -46,6 +46,8 @@ def test_the_score_and_the_chains() -> None:
     assert "seed       none: each run gives other answers (repeatable with --seed 0)" in result.stdout
     assert [passed(chain) for chain in chains()] == [[True], [False], [True], [True]]
     assert chains()[1].meta["reference"] == "1"
+    said = "\n".join(shown(redraft("show", "out.jsonl")))
+    assert (said.count("Score · right\n"), said.count("Score · wrong\n✗ number=1: ")) == (3, 1)
     assert chains()[0].prompt.text.startswith("How many? (0)\n\n")
     script("Answer: 0")
     assert "seed" not in plain("--limit", "1", "--seed", "0", "-o", "two.jsonl").stdout

@@ -16,7 +16,7 @@ from redraft.cli.render import notes, outline, render_chain, verdict, word_diff
 from redraft.cli.watch import Watch
 from redraft.jobs.counting import printable
 from redraft.revision.ops import DraftDone, Finished, Progress, StepDone, Text
-from redraft.revision.words import STOPS, verdict_of
+from redraft.revision.words import STOPS, faults_of, verdict_of
 
 CHAIN = Chain(
     id="q/1",
@@ -134,6 +134,13 @@ def test_beside_the_verdict_of_checks_stands_that_an_answer_repeats_itself() -> 
     assert not notes(step.model_copy(update={"answer": "Rain falls on roofs. " * 2}))
 
 
+def test_feedback_that_was_cut_is_not_called_a_cut_answer() -> None:
+    step = Step(answer="Rain.", finish="cancelled", feedback=Feedback(text="It", verdict="unknown"))
+    chain = CHAIN.model_copy(update={"steps": (step,), "best": 0, "stop": "malformed"})
+    assert [str(note) for note in notes(step)] == ["The feedback was cut."]
+    assert not [*faults_of(chain, with_checks=False)]
+
+
 def test_a_revision_that_changes_nothing_is_one_line() -> None:
     same = CHAIN.model_copy(update={"steps": (CHAIN.steps[1], CHAIN.steps[1]), "best": 0})
     shown = watched(same)
@@ -197,7 +204,7 @@ def test_watching_shows_each_step_once_and_the_best_alone_at_the_end() -> None:
 def test_a_revision_that_nothing_judged_has_a_line_too() -> None:
     steps = (CHAIN.steps[0], Step(answer="Rain is wet."))
     text = watched(CHAIN.model_copy(update={"steps": steps}), steps=False)
-    assert [line for line in text.splitlines() if ": no verdict" in line] == ["Revision 1: no verdict"]
+    assert [line for line in text.splitlines() if ": written" in line] == ["Revision 1: written"]
 
 
 def test_the_draft_that_is_gone_on_with_is_printed_once_and_named() -> None:
@@ -254,7 +261,7 @@ def test_a_patch_moves_while_it_is_written_and_does_not_stay() -> None:
     with Watch(console) as watch:
         for text in ("", "A dog", "", "A c", "at"):
             watch.show(Text("patch", 1, text))
-        said, title = "".join(watch._moving._pieces), watch._moving.title
+        said, title = "".join(watch._moving.pieces), watch._moving.title
         watch.show(Text("answer", 1, "A cat."))
     assert (said, title) == ("A cat", "Revision 1")
     assert "A cat." in (shown := console.file.getvalue())  # type: ignore[attr-defined]

@@ -38,7 +38,7 @@ def questions(*ids: object) -> Path:
 
 def test_the_table() -> None:
     found = shown(run("reviews.jsonl", *ANSWERS))
-    assert found[0] == "new against old: 3 questions, 6 reviews in both orders"
+    assert found[0] == "new against old: 3 questions, 6 reviews in both orders; 95 % intervals"
     assert found[1].startswith("ratio of scores 107.29 % ")
     assert found[1].endswith(" 51.5 of 48")
     assert "shown first 108.33 % 26 of 24" in found
@@ -97,7 +97,7 @@ def test_what_does_not_count_is_listed_with_the_reason() -> None:
 
 def test_reviews_in_one_order_only_count_with_a_warning() -> None:
     found = shown(run(write("new_vs_old.jsonl", [review(n, "new", "old", (9, 8)) for n in range(3)])))
-    assert found[0] == "new against old: 3 questions, 3 reviews in one order"
+    assert found[0] == "new against old: 3 questions, 3 reviews in one order; 95 % intervals"
     assert "order each pair was judged in one order only, which may favour a side" in found
 
 
@@ -122,7 +122,7 @@ def test_questions_have_categories() -> None:
 def test_empty_answers_have_no_length_and_count_as_they_were_judged() -> None:
     write("new.jsonl", [answer("new", question, "") for question in ASKED])
     found = shown(run("reviews.jsonl", *ANSWERS, "--html", "page.html"))
-    assert found[0] == "new against old: 3 questions, 6 reviews in both orders"
+    assert found[0] == "new against old: 3 questions, 6 reviews in both orders; 95 % intervals"
     assert any(line.endswith("correlation; 0 characters against 2") for line in found)
     assert '"text": ""' in Path("page.html").read_text("utf-8")
 

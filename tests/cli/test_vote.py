@@ -73,7 +73,7 @@ def test_votes_are_reviews_and_the_command_says_how_to_see_the_report(vote: Visi
     assert command in result.stderr
     made, found = votes(), shown(redraft(*command.split()[1:]))
     assert {each.model_1 for each in made} == {"new", "old"}, "sides are swapped"
-    assert found[0] == "new against old: 4 questions, 4 reviews in an order drawn at random"
+    assert found[0] == "new against old: 4 questions, 4 reviews in an order drawn at random; 95 % intervals"
     counts = Counter(each.verdict() * (1 if each.model_1 == "new" else -1) for each in made)
     tally = f"{counts[1]} won, {counts[0]} tied, {counts[-1]} lost"
     assert any(line.startswith("win rate") and line.endswith(tally) for line in found)

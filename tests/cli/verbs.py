@@ -54,11 +54,11 @@ def own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def shown_on_a_terminal(*args: str, stop_at: str = "") -> str:
+def shown_on_a_terminal(*args: str, stop_at: str = "", **ends: Any) -> str:
     """What a command shows on a pseudo-terminal. Ctrl-C is typed once, when `stop_at` is shown."""
     master, slave = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
-    ends: dict[str, Any] = {"stdin": slave, "stdout": slave, "stderr": slave}
+    ends = {"stdin": slave, "stdout": slave, "stderr": slave, **ends}
     child = subprocess.Popen([*REDRAFT, *args], **ends, env=env, preexec_fn=own_terminal)
     os.close(slave)
     shown = b""

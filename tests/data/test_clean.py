@@ -13,7 +13,7 @@ from redraft.chain.read.records import RawRecord
 from redraft.data.clean import Cleaned, clean_chain
 from redraft.data.clean_rules import USUAL, RuleSettings
 from redraft.data.output import Drop
-from redraft.errors import OutputError, UsageError
+from redraft.errors import MissingExtra, OutputError, UsageError
 from tests.cli.verbs import write
 
 
@@ -49,12 +49,19 @@ def test_clean_returns_what_it_came_to_and_prints_what_the_command_prints(
     assert capsys.readouterr().err == "redraft: 3 kept, 1 dropped\n  short          1\n"
     assert json.loads(source.with_name("gone.jsonl").read_text())["rule"] == "short"
     assert json.loads(Path(f"{out}.run.json").read_text())["command"] == "data clean"
-    with pytest.raises(OutputError, match="exists"):
+    with pytest.raises(OutputError, match="exists") as caught:
         redraft.clean(source, out)
+    assert caught.value.hint == "Name another (-o), or replace it (--force; in Python, force=True)."
     assert redraft.clean(source, out, rules=["roles"], force=True, quiet=True).kept == 4
     redraft.clean(source, out, rules="usual,answered", force=True, quiet=True)
     rules = json.loads(Path(f"{out}.run.json").read_text())["config"]["rules"]
     assert rules == ["characters", "roles", "html", "residue", "answered", "empty", "short"]
+
+
+def test_languages_need_an_extra(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.data.clean.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="the rule 'language' needs the extra 'data'"):
+        redraft.clean(source, source.with_name("out.jsonl"), languages="en")
 
 
 def test_rules_that_leave_nothing_say_so(source: Path) -> None:
@@ -83,7 +90,8 @@ def test_a_wrong_option_is_told_with_what_is_allowed(
     assert allowed in (caught.value.hint or "")
 
 
-def test_one_list_or_file_may_be_given_alone(source: Path) -> None:
+def test_one_list_or_file_may_be_given_alone(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = source.with_name("out.jsonl")
     assert redraft.clean(source, out, blocked="fastchat", quiet=True).kept == 3
     assert redraft.dedupe(source, out, against=str(source), force=True, quiet=True).kept == 0
+    assert capsys.readouterr().err == "redraft: no record is left.\n"

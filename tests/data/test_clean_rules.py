@@ -16,9 +16,7 @@ from redraft.data.clean_rules import (
     ALPACA,
     FASTCHAT,
     NAMES,
-    PRESETS,
     RULES,
-    USUAL,
     RuleSettings,
     ends_in_question,
     is_question,
@@ -238,14 +236,8 @@ def test_first_pair() -> None:
 
 def test_the_first_pair_has_not_the_steps_and_gold_of_the_last() -> None:
     steps = (Step(answer="draft", feedback=Feedback(text="no", verdict="revise")), Step(answer="last"))
-    messages: tuple[dict[str, Any], ...] = (
-        {"role": "user", "content": "a"},
-        {"role": "assistant", "content": "b"},
-        {"role": "user", "content": "c"},
-    )
-    long = Chain(
-        prompt=Prompt(messages=messages), steps=steps, best=1, stop="ended", meta={"reference": "gold"}
-    )
+    asked = Prompt(messages=(user("a"), assistant("b"), user("c")))
+    long = Chain(prompt=asked, steps=steps, best=1, stop="ended", meta={"reference": "gold"})
     outcome = by("first-pair", long)
     assert isinstance(outcome, Chain)
     assert (outcome.steps, outcome.best, outcome.stop) == ((Step(answer="b"),), 0, None)
@@ -345,13 +337,6 @@ def test_language() -> None:
     assert kept("language", talk(GERMAN, GERMAN), RuleSettings(languages=frozenset({"en", "de"})))
     for unknown in (("Was ist das?", "12345"), ("1 + 1", "2 " * 100), ("q", f"```\n{GERMAN * 3}\n```")):
         assert kept("language", talk(*unknown), english)
-
-
-def test_presets_have_what_their_rules_need() -> None:
-    for preset in (USUAL, *PRESETS.values()):
-        assert preset.rules <= set(NAMES)
-        assert ("language" in preset.rules) == bool(preset.settings.languages)
-        assert ("blocked" in preset.rules) == bool(preset.settings.blocked)
 
 
 def alpaca(answer: str) -> Chain:

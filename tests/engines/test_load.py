@@ -201,7 +201,7 @@ def test_a_server_of_the_table_needs_its_key(here: Path) -> None:
 
 def test_a_folder_of_an_adapter_for_llamacpp(here: Path) -> None:
     adapter_of(here / "lora", "default")
-    error, made = refused("default+lora/"), "--model default+lora.gguf"
+    error, made = refused("default+lora/"), "--model default-base+lora.gguf"
     assert error.message == "the adapter 'lora/' is not a .gguf file."
     assert error.hint == f"redraft weights lora-gguf lora/ -o lora.gguf, and then: {made}"
     (here / "lora.gguf").touch()
@@ -306,7 +306,7 @@ def test_a_folder_of_transformers_without_what_runs_it(here: Path, monkeypatch: 
         (
             "default",
             ": default",
-            "redraft weights lora-gguf lora -o lora.gguf, and then: --model default+lora.gguf",
+            "redraft weights lora-gguf lora -o lora.gguf, and then: --model default-base+lora.gguf",
         ),
     ],
 )

@@ -361,10 +361,7 @@ LATER = ALONE.after(Spent(30, 0.3), 20.0).after(Spent(50, 0.5, estimated=True), 
 @pytest.mark.parametrize(
     ("limits", "spent", "seconds", "said"),
     [
-        (ALONE, Spent(99, 0.99), 59.0, ""),
         (ALONE, Spent(usd=1.0), 0.0, "1 USD is reached (1.0000 spent)"),
-        (ALONE, Spent(100, estimated=True), 0.0, "100 tokens is reached (100 generated, estimated)"),
-        (ALONE, Spent(), 60.0, "60 s is reached"),
         (LATER, Spent(19, 0.19), 9.0, ""),
         (LATER, Spent(usd=0.3), 0.0, "1 USD is reached (1.1000 spent, estimated)"),
         (LATER, Spent(20), 0.0, "100 tokens is reached (100 generated, estimated)"),

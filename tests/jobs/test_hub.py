@@ -43,14 +43,9 @@ class TestChoose:
         ("selects", "chosen"),
         [
             (None, ["tiny-Q4_K_M.gguf"]),
-            ("Q8_0", ["tiny-Q8_0.gguf"]),
             ("q8_0", ["tiny-Q8_0.gguf"]),
             ("tiny-Q8_0.gguf", ["tiny-Q8_0.gguf"]),
             ("F16", ["big/tiny-F16-00001-of-00002.gguf", "big/tiny-F16-00002-of-00002.gguf"]),
-            (
-                "big/tiny-F16-00001-of-00002.gguf",
-                ["big/tiny-F16-00001-of-00002.gguf", "big/tiny-F16-00002-of-00002.gguf"],
-            ),
         ],
     )
     def test_what_is_meant(self, selects: str | None, chosen: list[str]) -> None:

@@ -70,9 +70,8 @@ def test_two_may_use_one_file_at_once(tmp_path: Path) -> None:
         assert (one.get(B), other.get(A)) == (2, 1)
 
 
-@pytest.mark.parametrize("order", [{"a": 1, "b": 2}, {"b": 2, "a": 1}])
-def test_the_order_of_fields_is_no_part_of_a_key(order: dict[str, int]) -> None:
-    assert key_of(order) == key_of({"a": 1, "b": 2})
+def test_the_order_of_fields_is_no_part_of_a_key() -> None:
+    assert key_of({"b": 2, "a": 1}) == key_of({"a": 1, "b": 2})
 
 
 @pytest.mark.parametrize("reply", [b"no zlib", zlib.compress(b"no JSON"), "a text"], ids=str)

@@ -183,6 +183,7 @@ def test_a_text_that_goes_on_where_the_chain_ends(rest: str, stop: str, answers:
     chain = play(plan(mode="native"), [f"First.\n\n### Feedback 1:\n{rest}"]).chain
     assert (chain.stop, [step.answer for step in chain.steps]) == (stop, answers)
     assert chain.steps[0].finish == ("cancelled" if stop == "malformed" else "stop")
+    assert "###" not in chain.steps[0].criticism
 
 
 def test_limits_count_the_whole_text() -> None:

@@ -355,7 +355,8 @@ def test_checks_that_run_something_are_refused(server: Server, kind: str, form: 
 
 def test_an_unknown_check_is_answered_with_those_that_are_taken(server: Server) -> None:
     message = refused(server.post({"revision": {"checks": ["any(word<=5)"]}}))["message"]
-    assert "Did you mean 'words'?" in message
+    assert "Did you mean 'words'? All checks: GET /v1/checks" in message
+    assert "send response_format" in refused(server.post({"revision": {"checks": ["json:a"]}}))["message"]
     assert not ({*check_kinds()} - {*check_kinds("anyone")}) & {*re.split(r"[ :,]", message)}
     message = refused(server.post({"revision": {"checks": ["rewards:x"]}}))["message"]
     assert "reward'" not in message

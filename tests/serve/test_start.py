@@ -31,7 +31,9 @@ from redraft.serve.models import Model, Models
 from redraft.serve.reader import ServerLimits
 from redraft.serve.start import Opening, Server
 from tests.cli.verbs import redraft
+from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
 from tests.serve.running import HI, started
+from tests.serve.test_gate import is_true
 
 NAMES = {"a": "script:a.jsonl", "b": "http://down/v1#m", "c": "http://down/v1#m"}
 
@@ -127,6 +129,19 @@ def test_a_model_that_is_down_is_no_model_that_does_not_exist() -> None:
     assert (refused.value.status, refused.value.code) == (HTTPStatus.SERVICE_UNAVAILABLE, "engine_down")
     with pytest.raises(Refusal, match="does not exist"):
         models.within(lambda name: name != "b").named("b")
+
+
+def test_a_model_that_its_server_lacks_is_not_ready_until_it_answers(upstream: FakeServer) -> None:
+    chat = "POST /v1/chat/completions"
+    upstream.on("GET /v1/models", models_reply("a")).on(chat, error_reply(404, "no such model"))
+    with started("--model", f"{upstream.url}#m", "--no-page") as (root, process):
+        assert process.stderr
+        assert process.stderr.readline().endswith(f": {upstream.url} has no model 'm'. It has a.\n")
+        assert httpx.get(f"{root}/ready").status_code == 503
+        reply = httpx.post(f"{root}/v1/chat/completions", json={"model": "m", "messages": HI})
+        assert (reply.status_code, reply.json()["error"]["message"]) == (502, "the model's server failed.")
+        upstream.on(chat, chat_reply("Hi."))
+        assert is_true(lambda: httpx.get(f"{root}/ready").json() == {"status": "ready"})
 
 
 def test_the_server_is_degraded_while_a_model_is_down() -> None:

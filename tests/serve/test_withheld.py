@@ -62,6 +62,7 @@ def test_what_stands_has_no_fence_and_its_revisions_count() -> None:
         reply = server.post({"model": "json", "redraft": True})
         figures = httpx.get(f"{server.root}/metrics").text
     assert (reply.json()["choices"][0]["message"]["content"], "cold" in reply.text) == ('{"rain": 1}', False)
+    assert reply.json()["redraft"]["passed"] is True
     assert 'redraft_revisions_total{model="json"} 1.0' in figures
 
 

@@ -120,7 +120,7 @@ def test_it_is_said_in_words() -> None:
         "parameters  100, 4 of them trained (4.00%)",
         "memory      3.2 GB at most",
         "speed       2 tokens/s",
-        "time        1:00:00 for 9 steps with 7,200 tokens",
+        "time        about 1:00:00 for 9 steps with 7,200 tokens, from the speed of one step",
     ]
     assert found.lines(36.0)[-1] == "cost        36.00, at 36 an hour"
     writes = replace(found, rollouts=60, writing=60.0)

@@ -366,8 +366,13 @@ def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:
 
 def test_a_line_shows_the_reward_and_the_kl_of_a_rollout_batch(clock: list[float]) -> None:
     screen, console = screen_of(terminal=False)
-    StepProgress(console=console, clock=lambda: clock[0]).step(1, 4, NUMBERS | {"reward": 0.25, "kl": 1.5})
-    assert "step 1 of 4 · reward 0.250 · KL 1.5 · loss 1.2346" in screen.getvalue()
+    progress = StepProgress(console=console, clock=lambda: clock[0])
+    progress.step(1, 4, NUMBERS | {"reward": 0.25, "kl": 1.5})
+    assert "step 1 of 4 · 0:00 elapsed · reward 0.250 · KL 1.5 · loss 1.2346" in screen.getvalue()
+    clock[0] += 9
+    progress.step(2, 4, NUMBERS)
+    clock[0] += 7  # a slow step: the line moves
+    assert progress.line().startswith("step 2 of 4 · 0:11 left · loss 1.2346 · 480 tokens/s · 1.3 GB")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -163,10 +163,11 @@ def test_memory_that_runs_out_is_told(model: str, here: Path, monkeypatch: pytes
     assert "--per_device_train_batch_size 2 --gradient_accumulation_steps 2" in str(error.value.hint)
 
 
-def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:
-    """The library of the weights raises its own kind of error."""
-    made = ready(model, "--lora", "False")
-    with files_up_to(1 << 15), pytest.raises(OutputError, match=r"(?s)cannot be written.*Make room"):
+@pytest.mark.parametrize(("size", "words"), [(1 << 15, ["--lora", "False"]), (20_000, ["--lora_r", "1"])])
+def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path, size: int, words: list[str]) -> None:
+    """The libraries of weights and of tokenizers raise their own kinds of errors."""
+    made = ready(model, *words)
+    with files_up_to(size), pytest.raises(OutputError, match=r"(?s)cannot be written.*Make room"):
         made.train()
 
 

@@ -19,6 +19,7 @@ def card(folder: Path, text: str) -> Path:
 def test_a_card_comes_back_as_it_was_written(tmp_path: Path) -> None:
     folder = card(tmp_path / "m", card_text("m", MIX, ["org/one"]))
     assert (sources_of(folder, "model"), bases_of(folder)) == (MIX, ["org/one"])
+    assert "datasets:\n- org/set\nredraft" in card_text("m", [*MIX, Source("data", "org/set", "mit")])
     assert "| base | org/one | apache-2.0 |" in (folder / "README.md").read_text()
     kept = card_metadata(folder).items()
     again = card_of({key: tuple(each) if isinstance(each, list) else each for key, each in kept})

@@ -122,11 +122,6 @@ def test_the_borders_between_numbers_and_what_is_none(dtype: str) -> None:
     assert not_finite(both.to(torch_dtype(dtype))) == (0, 2)
 
 
-def test_what_is_no_number_with_a_fraction_is_finite() -> None:
-    assert not_finite(torch.tensor([2**31 - 1, -1], dtype=torch.int32)) == (0, 0)
-    assert not_finite(torch.empty(0)) == (0, 0)
-
-
 WIDE = [1e30, -1e30, 1e-30, 0.0, 1.0, float("nan"), float("inf")]
 
 
@@ -138,7 +133,9 @@ def test_losses_of_each_kind() -> None:
     assert losses == Losses(odd={"a": 4}, infinite={"a": 4}, zero={"a": 2})
 
 
-@given(st.lists(st.floats(width=32), min_size=1), st.sampled_from([torch.float16, torch.bfloat16]))
+@given(
+    st.lists(st.floats(width=32), min_size=1), st.sampled_from([torch.float16, torch.bfloat16, torch.float32])
+)
 def test_losses_are_what_torch_finds(numbers: list[float], dtype: torch.dtype) -> None:
     losses, wide = Losses(), torch.tensor(numbers, dtype=torch.float32)
     rounded = wide.to(dtype)
@@ -146,12 +143,6 @@ def test_losses_are_what_torch_finds(numbers: list[float], dtype: torch.dtype) -
     assert losses.odd.get("a", 0) == int((~wide.isfinite()).sum())
     assert losses.infinite.get("a", 0) == int((wide.isfinite() & ~rounded.isfinite()).sum())
     assert losses.zero.get("a", 0) == int(((wide != 0) & (rounded == 0)).sum())
-
-
-def test_what_keeps_its_format_loses_nothing() -> None:
-    losses, half = Losses(), torch.tensor(WIDE).half()
-    losses.count("a", half, half)
-    assert losses == Losses(odd={"a": 4})
 
 
 def test_damage_is_a_warning_and_zeros_are_a_remark() -> None:

@@ -127,15 +127,6 @@ def test_a_link_of_that_name_is_replaced_and_not_what_it_names(tmp_path: Path) -
     assert torch.equal(load_file(tmp_path / "kept" / "model.safetensors")["a.weight"], VALUES)
 
 
-def test_two_runs_at_once(tmp_path: Path) -> None:
-    with (
-        new_folder(tmp_path / "out", manifest={}),
-        pytest.raises(OutputError, match="another run is writing"),
-        new_folder(tmp_path / "out", manifest={}),
-    ):
-        pass
-
-
 def test_the_lock_holds_until_the_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def rename(new: Path, old: Path) -> None:
         with pytest.raises(OutputError, match="another run is writing"):

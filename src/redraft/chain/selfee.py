@@ -173,11 +173,13 @@ class Parser:
     """Parse generated text, without the prompt, in chunks of any size.
 
     Only the possible start of a heading, and white space at the end, are held back. The time is linear in the
-    length of the text.
+    length of the text. With `exact`, the text ends before the first deviation from the format.
     """
 
-    def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
-        self.kind, self.index = kind, index
+    def __init__(
+        self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = (), *, exact: bool = False
+    ) -> None:
+        self.kind, self.index, self._exact = kind, index, exact
         self.malformed: str | None = None  # the first deviation from the format
         self._steps = list(steps)
         self._answer = self._steps.pop().answer if steps and kind == "feedback" else ""
@@ -195,6 +197,9 @@ class Parser:
             if found.start() or self._line_start:
                 self._emit(text[done : found.start()], pieces)
                 done = self._heading(found)
+                if self._exact and self.malformed:
+                    self._held = ""
+                    return pieces
         # Hold back an end that may become a heading, plain or escaped.
         begin = text.rfind("\n", done) + 1 or done
         fresh = begin > done or (done == 0 and self._line_start)

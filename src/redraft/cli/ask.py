@@ -6,7 +6,7 @@ import re
 import select
 import signal
 import sys
-from contextlib import aclosing, nullcontext, suppress
+from contextlib import AsyncExitStack, aclosing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,7 +38,7 @@ def ask(
     json: Annotated[bool, switch("Print the chain as one line of JSON.", "--json")] = False,
     cache: CacheFile = None,
     quiet: Annotated[bool, switch("Print only the best answer.", "--quiet", "-q")] = False,
-    steps: Annotated[bool, switch("On a terminal, show each text and its changes.", "--steps")] = False,
+    steps: Annotated[bool, switch("Show each text and its changes.", "--steps")] = False,
     edit: Annotated[
         Path | None, flag("FILE", "Edit FILE (- for a pipe) only as PROMPT asks, and print a diff.")
     ] = None,
@@ -49,9 +49,9 @@ def ask(
     Text from a pipe is the prompt's input: cat notes.txt | redraft ask "Summarise this." Without a prompt, or
     with '-', that text is the prompt.
 
-    On a terminal, each step is a line, and the best answer comes last. With --steps, each text is shown as it
-    is written, and a revision as a word diff against the draft before it. In a pipe, or with --quiet, only
-    the best answer is printed.
+    On a terminal, each step is a line, and the best answer comes last. In a pipe, or with --quiet, only the
+    best answer is printed. With --steps, each text is shown; on a terminal, as it is written, and a revision
+    as a word diff against the draft before it.
 
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
     Without a prompt, the edit fixes what --check finds. The file itself stays unchanged: "| patch notes.txt"
@@ -75,16 +75,15 @@ def ask(
         places: list[Any] = [(each, wish) for each in at or ()] or [wish] * wished
         raise typer.Exit(_edit(settings, edit, places, cache, "json" * json or "text" * quiet))
     asked = _prompt(prompt or ())
-    watch = sys.stdout.isatty() and not (json or quiet)
+    watch = (steps or sys.stdout.isatty()) and not (json or quiet)
     if "auto" in (settings.get("check") or ()) and sys.stderr.isatty() and not quiet:
-        from redraft.checks.derive import NOTHING
         from redraft.checks.groups import derived
 
         found = "; ".join(check.name for check in derived(asked))
-        tell(f"checks from the prompt: {found}" if found else NOTHING)
+        tell(f"checks from the prompt: {found or 'none'}")
     try:
         with nullcontext() if watch else only_ours():
-            chain = asyncio.run(_make(settings, asked, cache=cache, watch=watch, steps=steps))
+            chain = asyncio.run(_make(settings, asked, cache=cache, watch=watch, steps=steps, quiet=quiet))
     except RedraftError as error:
         if error.chain is not None and not (watch and steps) and (json or error.chain.answer):
             write(error.chain.to_json() if json else error.chain.answer)
@@ -95,7 +94,7 @@ def ask(
         write(chain.to_json() if json else text_of(chain, chain.answer))
     if not (settings.get("check") or quiet or json):
         _say_demands(asked)
-    raise typer.Exit(say_faults(chain, settings.get("check"), shown=watch))
+    raise typer.Exit(say_faults(chain, settings.get("check")))
 
 
 def _say_demands(prompt: Prompt) -> None:
@@ -123,7 +122,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     asked = to_patch(text, places=places, checks=settings.get("check"))
     del asked["checks"]  # the settings contain the checks
     with only_ours():
-        chain = asyncio.run(_make(settings, cache=cache, watch=False, **asked))
+        chain = asyncio.run(_make(settings, cache=cache, quiet=form == "text", **asked))
     if form:
         write(chain.to_json() if form == "json" else chain.answer.removesuffix("\n"))
     else:
@@ -176,9 +175,9 @@ def _prompt(words: Sequence[str]) -> Prompt:
     return Prompt(instruction=piped)
 
 
-async def _make(settings: Settings, prompt: Asked, *, watch: bool, steps: bool = False, **more: Any) -> Chain:
-    from contextlib import AsyncExitStack
-
+async def _make(
+    settings: Settings, prompt: Asked, *, watch: bool = False, steps: bool = False, quiet: bool, **more: Any
+) -> Chain:
     from redraft.jobs.signals import on_signal
     from redraft.revision.api import finished, make
     from redraft.revision.cancel import CancelToken
@@ -191,17 +190,17 @@ async def _make(settings: Settings, prompt: Asked, *, watch: bool, steps: bool =
 
         def stop() -> None:
             back()
-            if not watch:
+            if quiet:
                 begin_line()
             cancel.cancel()
 
         back = on_signal(signal.SIGINT, stop)
-        if not watch:
+        if quiet or not (watch or sys.stderr.isatty()):
             return await finished(await stack.enter_async_context(aclosing(make(prompt, options, load))))
 
         from redraft.cli.watch import Watch, loading
 
-        shown = stack.enter_context(Watch(steps=steps))
+        shown = stack.enter_context(Watch(steps=steps if watch else None))
         events = await stack.enter_async_context(aclosing(make(prompt, options, loading(load, shown))))
         return await finished(events, shown.show)
 
@@ -234,20 +233,16 @@ def say_wait(reason: str) -> None:
         tell(f"{reason}.")
 
 
-def say_faults(chain: Chain, checks: Iterable[Any] | None, *, shown: bool = False) -> int:
-    """Print the faults of the best answer to standard error, and return the exit status.
-
-    If the chain was `shown`, print nothing, because the display of the chain lists the faults.
-    """
+def say_faults(chain: Chain, checks: Iterable[Any] | None) -> int:
+    """Print the faults of the best answer to standard error, and return the exit status."""
     from redraft.checks.groups import without_auto
     from redraft.revision.words import exit_status_of, faults_of
 
     with_checks = bool(without_auto(checks or (), chain.prompt))
-    if not shown:
-        if checks and not with_checks:
-            from redraft.checks.derive import NOTHING
+    if checks and not with_checks:
+        from redraft.checks.derive import NOTHING
 
-            tell(f"nothing was checked: {NOTHING}", "Add a check, such as --check 'words<=50'")
-        for fault in faults_of(chain, with_checks=with_checks):
-            tell(*fault)
+        tell(f"nothing was checked: {NOTHING}", "Add a check, such as --check 'words<=50'")
+    for fault in faults_of(chain, with_checks=with_checks):
+        tell(*fault)
     return exit_status_of(chain, with_checks=with_checks)

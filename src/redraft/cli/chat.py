@@ -142,9 +142,10 @@ class Chat:
         with only_ours():
             chain = self.runner.run(finished(events))
         self._keep(chain)
-        same = "places" in more and chain.answer == more["resume"].answer  # `_obey` says why
-        status = say_faults(chain, self.session.options.checks, shown=same)
-        self.status = self.status or status
+        same = "places" in more and chain.answer == more["resume"].answer
+        if not same or chain.stop == "cancelled":  # otherwise `_obey` says why
+            status = say_faults(chain, self.session.options.checks)
+            self.status = self.status or status
 
     def _keep(self, chain: Chain) -> None:
         kept, watch = self.session.talk.add(chain), self.session.settings.watch

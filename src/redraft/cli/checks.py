@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Annotated
 
@@ -22,8 +23,6 @@ def checks(
     Rules derive the checks from the prompt alone: "at most 50 words" gives words<=50. A rule that is unsure
     gives no check. `--check auto` uses the same checks: redraft ask "…" --check auto
     """
-    import json
-
     from redraft.chain import whole
     from redraft.checks.derive import NOTHING, checks_in
 

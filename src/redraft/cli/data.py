@@ -6,7 +6,8 @@ standard output, so commands can be piped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -224,9 +225,6 @@ def stats(
     Counts turns, lengths, languages, sources, licences, answers, verdicts and scores. Warns of leaked gold
     answers, missing verdicts, low last scores, repeats, empty answers and roles out of order.
     """
-    import json
-    from dataclasses import asdict
-
     from redraft.checks.segment import count_words
     from redraft.data.output import not_twice
     from redraft.data.stats import describe, lines

@@ -7,6 +7,7 @@ colours, a diff is written with `[-gone-]` and `{+new+}`. Faults that checks fou
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -106,7 +107,7 @@ def outline(step: Step, name: str) -> list[Text]:
 
 
 def notes(step: Step) -> list[Text]:
-    """Return notes on an answer: how much was patched, or that the answer is an echo, repetitive or cut."""
+    """Return notes on an answer: what was patched or cut, or that the answer is an echo or repetitive."""
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
     texts = [(f"Patched: {places}, {tokens}. The rest is unchanged.", "dim")] * bool(step.patch)
     if step.echo:
@@ -114,7 +115,8 @@ def notes(step: Step) -> list[Text]:
         texts.append((echo, "yellow"))
     texts += [("The answer repeats itself.", "yellow")] * (loop(step.answer) is not None)
     if step.finish != "stop":  # a cancelled chain's end says why
-        texts.append(("Cut." if step.finish == "cancelled" else f"Cut: {why_cut(step)}.", "yellow"))
+        cut = "The feedback was cut" if step.complete else "Cut"
+        texts.append((cut + f": {why_cut(step)}" * (step.finish != "cancelled") + ".", "yellow"))
     return [Text(*each) for each in texts]
 
 
@@ -141,6 +143,17 @@ def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text
         passed = ("✓ ", "green") if each.passed else ("✗ ", "red")
         lines.append(Text.assemble(passed, (shown(each.name), "bold"), "  ", shown(each.message)))
     return lines
+
+
+def score(chain: Chain, index: int) -> Iterator[RenderableType]:
+    """Render whether an answer is right by the scoring checks of `redraft eval` or `diagnose`, if any."""
+    with suppress(LookupError, TypeError, ValueError):
+        results = tuple(CheckResult.model_validate(each) for each in chain.meta["eval"]["steps"][index])
+        step = chain.steps[index]
+        wrong = step.echo or not step.answer.strip() or not all(each.passed for each in results)
+        title = Text.assemble(("Score", "bold"), " · ", ("wrong", "red") if wrong else ("right", "green"))
+        found = [] if results == step.checks else verdict(results)
+        yield Padding(Group(title, *found), (not step.feedback, 0, bool(step.feedback), 2), expand=False)
 
 
 def ending(chain: Chain) -> list[RenderableType]:
@@ -204,5 +217,6 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
         parts += [*([] if same else [answer(step, before, console)]), *notes(step)]
         if step.feedback is not None:
             parts.append(feedback(step.feedback, index, every=True))
+        parts += score(chain, index)
         before = step
     return Group(*parts, *ending(chain))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -28,8 +29,6 @@ def report(
     right answers, revisions, stops and cost. Several files are compared record by record. All files have to
     be of the same kind.
     """
-    import json
-
     from redraft import __version__
     from redraft.evaluation.reports.report import describe, write_page
     from redraft.evaluation.tables import as_text

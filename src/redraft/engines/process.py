@@ -278,7 +278,6 @@ class ProcessEngine(LocalEngine, Generic[P]):
         """Continue token ids in the process `child`."""
 
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
-        """Continue token ids. After a crash, a new process writes the rest."""
         said: list[int] = []
         crashes, unsteered = 0, False
         while room.tokens > len(said):

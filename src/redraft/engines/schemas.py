@@ -9,6 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Set
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -48,12 +49,10 @@ class SchemaWatch:
         text = answer.strip()
         if self._warned or not text or (finish != "stop" and text[0] in FIRST):
             return
-        try:
-            if finish == "stop":
+        if finish == "stop":
+            with suppress(ValueError, RecursionError):
                 json.loads(text)
                 return
-        except (ValueError, RecursionError):
-            pass
         self._warned = True
         _log.warning("%s does not follow the JSON schema, so %s.", name, UNBOUND)
 

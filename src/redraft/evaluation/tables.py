@@ -82,7 +82,8 @@ def as_text(parts: Iterable[Part]) -> Iterator[str]:
     for number, part in enumerate(parts):
         yield from [""] * (number > 0)
         if part.title:
-            yield part.title + f": {part.note}" * bool(part.note)
+            intervals = "; 95 % intervals" * any(line[2] for line in part.lines)
+            yield part.title + f": {part.note}" * bool(part.note) + intervals
         yield from part.notes
         widths = [max((len(line[place]) for line in part.lines), default=0) for place in range(3)]
         for name, value, interval, note in part.lines:

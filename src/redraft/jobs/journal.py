@@ -174,8 +174,7 @@ class Journal(AbstractContextManager["Journal"]):
             self._db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _pragma(self, name: str) -> int:
-        found: int = self._db.execute(f"PRAGMA {name}").fetchone()[0]
-        return found
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

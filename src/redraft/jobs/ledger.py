@@ -179,7 +179,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self._errors.append(json.dumps(record, ensure_ascii=False))
         self._failed += 1
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Sync the output, remove failures of finished items from the errors file, and release the lock."""
         if self._errors:
             self._errors.close()
@@ -189,9 +189,6 @@ class Ledger(AbstractContextManager["Ledger"]):
             counts = {"done": len(self.done), "added": len(self.done) - self.found, "failed": self._failed}
             self._run.end(**counts, **self.figures())
         self._lines.close()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _lock(self) -> None:
         if not self._lines.lock():
@@ -290,7 +287,7 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         except (OSError, OutputError):
             self._usable = False
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove finished items from the file, or the whole file if all items are finished."""
         with contextlib.suppress(OSError, OutputError):
             if self._kept:
@@ -300,9 +297,6 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         if self._lines is not None:
             self._lines.close()
             self._lines = None
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _read(self) -> Iterator[tuple[str, bytes]]:
         with os.fdopen(open_plain(self.path, os.O_RDONLY), "rb") as file:

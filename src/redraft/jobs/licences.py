@@ -78,7 +78,8 @@ def remark(sources: Sequence[Source]) -> str:
     ban = f"Commercial use is forbidden by {', '.join(closed)}" if closed else ""
     if len(found) < 2:
         return f"the licence is {listed}. {ban}." if ban else ""
-    lack = "Find out the unknown licence before you publish the result" if UNKNOWN in found else ""
+    known = "Find out the unknown licence before you publish the result (data import --licence records it)"
+    lack = known if UNKNOWN in found else ""
     more = "".join(f" {text}." for text in (ban, lack) if text)
     differ = len(found.keys() - {UNKNOWN}) > 1
     what = "the sources have different licences" if differ else "a source's licence is unknown"

@@ -41,7 +41,7 @@ class LineFile:
                 self._fd = os.open(path, flags, 0o666)
         except OSError as error:
             there = error.errno == errno.ENOENT and path.parent.is_dir()  # in /proc, for example
-            hint = _HINTS.get(0 if there else error.errno or 0, "Write to another file with -o.")
+            hint = _HINTS.get(0 if there else error.errno or 0, "Write to another file (-o).")
             raise OutputError(
                 f"cannot write {path}: {error.strerror}.", hint=hint.format(path=path, folder=path.parent)
             ) from None
@@ -133,4 +133,4 @@ def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -
             yield record
         elif line.endswith(b"\n"):
             message = f"{path} should contain only {what}, but line {number} is something else."
-            raise OutputError(message, hint="Move the file away, or write to another file with -o.")
+            raise OutputError(message, hint="Move the file away, or write to another file (-o).")

@@ -109,7 +109,7 @@ class ProgressLine:
         self._live = Live(
             get_renderable=self._drawn,
             console=self._console,
-            auto_refresh=False,
+            refresh_per_second=1,
             transient=self._transient,
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
@@ -163,18 +163,18 @@ class ItemProgress(ProgressLine):
     def parts(self) -> list[str]:
         """Return the items done, tokens per second, the time, the note, and the current item or `waiting`."""
         done, left = super().parts()
-        pace = f"{self.per_second(self.tokens + self.writing):.0f} tokens/s"
+        pace = round(self.per_second(self.tokens + self.writing))
         if self.opening:
             return [done, f"opening the model, {clock_time(self.seconds)}", self.waiting]
         begun = f"{clock_time(self.seconds)} elapsed" if self.current and not left else ""
-        return [done, pace, "" if self.waiting else left or begun, self.note, self.waiting or self._now()]
+        speed = f"{pace} tokens/s" if pace else ""  # 0 would look like a hang
+        return [done, speed, "" if self.waiting else left or begun, self.note, self.waiting or self._now()]
 
     def _now(self) -> str:
         if not self.current:
             return ""
-        first = self.current[0]
-        name = first.rpartition("/")[2] or first
-        return f"now item {name if len(name) <= ID_SHOWN else f'…{name[1 - ID_SHOWN :]}'}"
+        name = self.current[0]
+        return f"now {name if len(name) <= ID_SHOWN else f'…{name[1 - ID_SHOWN :]}'}"
 
     def tick(self) -> None:
         """Redraw the progress line to update the time."""

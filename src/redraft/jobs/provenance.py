@@ -45,7 +45,7 @@ class Provenance:
 
     def fingerprint(self, length: int | None = None) -> dict[str, Any] | None:
         """Return name, size in bytes and SHA-256 of the source, or of the source's first `length` bytes."""
-        return None if self.source is None else fingerprint([self.source], self.name, {self.source: length})
+        return None if self.source is None else fingerprint([self.source], self.name, length)
 
 
 class RunFile:
@@ -56,7 +56,7 @@ class RunFile:
     """
 
     def __init__(
-        self, output: Path, *, elsewhere: str = "to another file with -o", start_over: str | None = None
+        self, output: Path, *, elsewhere: str = "to another file (-o)", start_over: str | None = None
     ) -> None:
         self.output, self._elsewhere, self._start_over = output, elsewhere, start_over
         named = output.resolve() if output.name in {"", ".."} else output
@@ -163,9 +163,7 @@ def licences_beside(output: Path) -> list[str]:
     return sorted(map(str, found)) if isinstance(found, dict) else []
 
 
-def fingerprint(
-    files: Sequence[Path], name: str | None = None, lengths: Mapping[Path, int | None] | None = None
-) -> dict[str, Any]:
+def fingerprint(files: Sequence[Path], name: str | None = None, length: int | None = None) -> dict[str, Any]:
     """Return name, size in bytes and SHA-256 of a file, or of several files joined in the given order.
 
     For a missing file, or a stream that cannot be read twice, return only the name.
@@ -173,7 +171,7 @@ def fingerprint(
     Args:
         files: The files.
         name: The recorded name. The default is the path of the first file.
-        lengths: The number of bytes to read from a file, if not all.
+        length: The number of bytes to read from each file, if not all.
     """
     name = name or ("standard input" if str(files[0]) == "-" else str(files[0]))
     if len(files) == 1 and not files[0].is_file():
@@ -182,7 +180,6 @@ def fingerprint(
     for path in files:
         try:
             with path.open("rb") as file:
-                length = (lengths or {}).get(path)
                 size = os.fstat(file.fileno()).st_size if length is None else length
                 left = size
                 while left > 0 and (block := file.read(min(left, _BLOCK))):

@@ -26,11 +26,11 @@ from redraft.checks.structure import Json
 from redraft.checks.tools import bounds_of
 from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine, EngineInfo
 from redraft.engines.config import load_config
-from redraft.engines.load import load_engine, references_of
+from redraft.engines.load import identity_of, load_engine, references_of
 from redraft.engines.messages import ROLES, beyond_text, plain
 from redraft.engines.retry import Patience
 from redraft.engines.steering.form import NOT_IN_JSON, Form, joined
-from redraft.engines.wrapped import MeteredEngine
+from redraft.engines.wrapped import JournaledEngine, MeteredEngine
 from redraft.errors import MissingExtra, RecordError, UsageError, shown
 from redraft.jobs.signals import in_daemon_thread
 from redraft.options import options_of
@@ -299,8 +299,6 @@ async def make(
 
 def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Load:
     # SQLite is imported here, because most chains need no cache.
-    from redraft.engines.load import identity_of
-    from redraft.engines.wrapped import JournaledEngine
     from redraft.jobs.journal import Journal
 
     cache = stack.enter_context(Journal(path))

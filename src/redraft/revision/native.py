@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from redraft.chain import Finish, Prompt, Step, Stop, Usage, Verdict, is_blank, is_system, selfee
@@ -74,7 +75,7 @@ class Stream:
     written: Transcript
     asked: str = ""  # the prompt's instruction
     before: Sequence[Step] = ()  # the chain's steps before this text
-    parser: selfee.Parser = field(default_factory=selfee.Parser)
+    parser: selfee.Parser = field(default_factory=partial(selfee.Parser, exact=True))
     usage: dict[int, Usage] = field(default_factory=dict)
     generated: int = 0  # tokens of the whole text so far, which `max_tokens` limits
     announced: int = 0  # number of steps announced as complete
@@ -185,10 +186,8 @@ class Stream:
     def take_up(self, steps: tuple[Step, ...]) -> None:
         """Continue after the steps of an earlier attempt."""
         last = steps[-1]
-        if last.feedback is not None:
-            self.parser = selfee.Parser("answer", len(steps), steps)
-        else:
-            self.parser = selfee.Parser("feedback", len(steps), steps)
+        kind: selfee.SectionKind = "feedback" if last.feedback is None else "answer"
+        self.parser = selfee.Parser(kind, len(steps), steps, exact=True)
         self.announced = len(steps) - (last.feedback is None)
         self.usage = {number: step.usage for number, step in enumerate(steps)}
         self.generated = sum(step.usage.completion_tokens for step in steps)

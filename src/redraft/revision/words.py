@@ -23,7 +23,7 @@ VERDICTS: dict[Verdict, str] = {"accept": "accepted", "revise": "needs revision"
 STOPS = {
     "accepted": "the feedback accepted it",
     "passed": "every check passed",
-    "ended": "the model had finished",
+    "ended": "the model revised no further",
     "tool_calls": "the model calls a tool",
     "max_revisions": "no further revision was allowed",
     "budget": "the budget is used up",
@@ -117,7 +117,7 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
         found = "\n".join(f"{each['passage']!r:.60}: {each['why']}." for each in left)
         yield f"{counted(len(left), 'place')} could not be changed.", found
     best = chain.steps[chain.best]
-    if best.finish != "stop":
+    if not best.complete:
         yield f"the answer was cut: {why_cut(best, chain.stop)}.", None
     if with_checks and best.passed is None:
         yield "the chain ended before the checks were done.", None
@@ -133,7 +133,7 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
 
 def _without_end(chain: Chain) -> tuple[str, str | None]:
     best = None if chain.best is None else chain.steps[chain.best]
-    if chain.stop == "cancelled" and best is not None and best.finish == "stop":
+    if chain.stop == "cancelled" and best is not None and best.complete:
         return "stopped: this is the best answer so far.", None
     if chain.stop == "cancelled":
         return "stopped: the answer is incomplete.", None

@@ -10,7 +10,7 @@ from pydantic import Field
 from redraft.chain import Usage
 from redraft.engines.pool import PoolEngine
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.errors import ServerError
+from redraft.errors import EngineError
 from redraft.revision.cancel import OutOfTime
 from redraft.serve.bodies import Body
 from redraft.serve.errors import invalid, refusal_of
@@ -35,11 +35,10 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
     if not isinstance(engine, RemoteEngine | PoolEngine) or engine.info.engine != "remote":
         message = f"the model {model.name!r} cannot make embeddings. Use a model on a remote server."
         raise invalid(message, "model", code="unsupported")
-    names = asked.model_fields_set & {"input", "dimensions", "encoding_format"}
     seen["model"] = model.name
     try:
         async with gate.entered(engine, model=model.name) as cancel, cancel.until(None):
-            found = await engine.embed({name: getattr(asked, name) for name in names})
+            found = await engine.embed(asked.model_dump(exclude={"model", "user"}, exclude_unset=True))
     except OutOfTime:
         raise ending() from None
     except Exception as error:
@@ -51,4 +50,4 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
         return JSONResponse({**found, "model": model.name})
     except ValueError:  # infinity or a lone surrogate: Python parses it, but it is not JSON
         message = f"the server of {model.name!r} sent vectors that are not JSON."
-        raise refusal_of(ServerError(message)) from None
+        raise refusal_of(EngineError(message)) from None

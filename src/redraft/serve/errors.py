@@ -121,10 +121,14 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
 
 def _of_engine(error: errors.EngineError) -> Refusal:
     _log.warning("a model failed: %s", error.for_log)
-    status = error.status if isinstance(error, errors.ServerError) else None
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "engine_busy", error.message, wait=5)
-    if status in _CLIENTS:
-        return invalid(error.message, code="engine_refused")
-    failed = HTTPStatus.GATEWAY_TIMEOUT if isinstance(error, errors.EngineTimeout) else HTTPStatus.BAD_GATEWAY
-    return Refusal(failed, "engine_error", error.message)
+    if isinstance(error, errors.EngineTimeout):
+        return Refusal(HTTPStatus.GATEWAY_TIMEOUT, "engine_error", "the model did not answer in time.")
+    if not isinstance(error, errors.ServerError):
+        return Refusal(HTTPStatus.BAD_GATEWAY, "engine_error", error.message)
+    reason = error.message.partition(": ")[2]  # before it is the server's address, which is not for clients
+    said = f"the model's server reports an error: {reason}" if reason else "the model's server failed."
+    if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "engine_busy", said, wait=5)
+    if error.status in _CLIENTS:
+        return invalid(said, code="engine_refused")
+    return Refusal(HTTPStatus.BAD_GATEWAY, "engine_error", said)

@@ -24,12 +24,12 @@ from typing import Any, Self
 from redraft.errors import UsageError, nearest
 from redraft.jobs.counting import counted
 from redraft.serve.errors import Refusal
+from redraft.serve.gate import WAIT
 
 _log = logging.getLogger(__name__)
 
 SHORTEST = 16  # fewest characters of a key: a shorter one can be guessed
 MINUTE = 60.0
-WAIT = 1  # seconds in `Retry-After` for a key with too many requests at once
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
@@ -84,7 +84,7 @@ class Key:
                 used.begun.remove(came)
 
     def _too_many(self, limit: str, wait: int) -> Refusal:
-        message = f"the key {self.name!r} has reached its limit of {limit}."
+        message = f"the key {self.name!r} has reached its limit of {limit}. Try again in {wait} s."
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_exceeded", message, wait=wait)
 
 
@@ -105,9 +105,7 @@ class Keys:
     def read(cls, path: Path) -> Self:
         """Read a key file. `#` begins a comment."""
         seen = _seen(path)  # before reading, so that a change meanwhile is noticed later
-        if not (found := _read(path)):
-            raise UsageError(f"{path} contains no key.", hint=f"Make one: {_MAKE} > {path}")
-        return cls(found, path, seen)
+        return cls(_keys(_lines(path), path), path, seen)
 
     @classmethod
     def once(cls, key: str) -> Self:
@@ -131,10 +129,14 @@ class Keys:
         if self.path == Path() or (seen := _seen(self.path)) == self._seen:
             return
         self._seen = seen
+        listed = {key.digest for key in self.all}  # if the file cannot be read
         try:
-            found = _read(self.path)
+            lines = _lines(self.path)
+            listed = {_digest(words[0]) for words in lines.values()}
+            found = _keys(lines, self.path)
         except UsageError as error:
-            _log.warning("%s The earlier keys stay valid.", error.message)
+            self.all = tuple(key for key in self.all if key.digest in listed)
+            _log.warning("%s Earlier keys that stay valid: %d.", error.message, len(self.all))
             return
         before = {key.digest: key.used for key in self.all}
         for key in found:
@@ -166,25 +168,36 @@ def _seen(path: Path) -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _read(path: Path) -> tuple[Key, ...]:
+def _lines(path: Path) -> dict[int, list[str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = map(str.split, path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the file is not UTF-8"
         raise UsageError(f"the keys in {path} cannot be read: {reason}.") from None
+    return {number: words for number, words in enumerate(lines, start=1) if words and words[0][0] != "#"}
+
+
+def _keys(lines: Mapping[int, list[str]], path: Path) -> tuple[Key, ...]:
     found: dict[bytes, Key] = {}
-    for number, line in enumerate(lines, start=1):
-        if (words := line.split()) and not words[0].startswith("#"):
-            key = _key(words, f"{path}:{number}")
-            if key.digest in found:
-                raise UsageError(f"{path}:{number}: the key appears twice.", hint="Keep one line.")
-            found[key.digest] = key
+    for number, words in lines.items():
+        key = _key(words, f"{path}:{number}")
+        if key.digest in found:
+            raise UsageError(f"{path}:{number}: the key appears twice.", hint="Keep one line.")
+        found[key.digest] = key
+    if not found:
+        raise UsageError(f"{path} contains no key.", hint=f"Make one: {_MAKE} > {path}")
     return tuple(found.values())
 
 
 def _key(words: list[str], where: str) -> Key:
-    digest = _digest(words[0], where)
-    found: dict[str, Any] = {}
+    word, found = words[0], dict[str, Any]()
+    if word.lower().startswith("sha256:") and not _DIGEST.fullmatch(word):
+        message = f"{where}: the digest has {len(word) - 7} characters, but needs 64 hexadecimal digits."
+        raise UsageError(message, hint="Make the 64 digits: printf %s KEY | sha256sum")
+    if len(word) < SHORTEST:
+        message = f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}."
+        raise UsageError(message, hint=f"Make one: {_MAKE}")
+    digest = _digest(word)
     for word in words[1:]:
         name, _, value = word.partition("=")
         if name not in _SETTINGS or not value:
@@ -206,16 +219,9 @@ def _value(name: str, value: str, where: str) -> Any:
     return value if name == "name" else int(value)
 
 
-def _digest(word: str, where: str) -> bytes:
-    if digest := _DIGEST.fullmatch(word):
-        return bytes.fromhex(digest[1])
-    if word.lower().startswith("sha256:"):
-        message = f"{where}: the digest has {len(word) - 7} characters, but needs 64 hexadecimal digits."
-        raise UsageError(message, hint="Make the 64 digits: printf %s KEY | sha256sum")
-    if len(word) < SHORTEST:
-        message = f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}."
-        raise UsageError(message, hint=f"Make one: {_MAKE}")
-    return digest_of(word)
+def _digest(word: str) -> bytes:
+    digest = _DIGEST.fullmatch(word)
+    return bytes.fromhex(digest[1]) if digest else digest_of(word)
 
 
 def digest_of(key: str) -> bytes:

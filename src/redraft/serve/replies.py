@@ -184,9 +184,10 @@ class AnswerMessage:
     def reasoning(self) -> str:
         """The text that was streamed before the answer."""
         answer, said = final_answer(self.finished), [apart(self.sent + self._held)[0]]
-        for place, texts in self._sections:
+        for number, (place, texts) in enumerate(self._sections, start=1):
             thoughts, text = apart("".join(texts).strip())  # for engines that do not separate thoughts
-            said += [thoughts, _heading(place) + text.strip() if text.strip() != answer else ""]
+            repeats = text.strip() == answer and number == len(self._sections)
+            said += [thoughts, "" if repeats else _heading(place) + text.strip()]
         return "\n\n".join(filter(None, said))
 
     @property
@@ -275,7 +276,9 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
             if broken or not step.checks or step.finish != "stop":  # a cut answer may pass by chance
                 bare = Step(answer=asked.withheld, finish="filtered")
             else:
-                shown = {"answer": final_answer(event.chain), "reasoning": "", "feedback": None}
+                results = [each.model_copy(update={"message": ""}) for each in step.checks]
+                accepted = Feedback(text="", verdict="accept", by="checks", checks=tuple(results))
+                shown = {"answer": final_answer(event.chain), "reasoning": "", "feedback": accepted}
                 bare = step.model_copy(update=shown)
             blank, last = Step(answer=""), event.chain.revisions  # for the log's count
             alone = {"drafts": (), "steps": (*[blank] * last, bare), "best": last}

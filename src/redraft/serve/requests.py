@@ -490,7 +490,8 @@ def read_checks(texts: Sequence[Any]) -> list[Check]:
     try:
         return [parse_check(text, writer="anyone") for text in texts]
     except UsageError as error:
-        raise invalid(told(error), "revision.checks") from None
+        said = told(error).replace("write json-schema:FILE", "send response_format")
+        raise invalid(said.replace("docs/checks.md", "GET /v1/checks"), "revision.checks") from None
 
 
 def _budget(first: Budget, *others: Budget | None) -> Budget:

@@ -131,7 +131,7 @@ class Server:
             names = [(name or usual_name(each) or usual) + rest for name, rest, each in asked.values()]
             offered.offer((found[place] for place in sorted(found)), names)
             if len(found) > before:
-                self._announce([*map(attrgetter("name"), offered.all())], names, sock)
+                self._announce(offered, names, sock)
             if before == 0:
                 for name, error in zip(names, down.values(), strict=True):
                     self._say(f"{name} is not served yet; trying again: {error.message}")
@@ -139,11 +139,13 @@ class Server:
                 return
             await asyncio.sleep(backoff(tries, 1.0))
 
-    def _announce(self, served: Sequence[str], down: Sequence[str], sock: socket.socket) -> None:
+    def _announce(self, offered: Models, down: Sequence[str], sock: socket.socket) -> None:
+        served = [model.name for model in offered.all()]
         address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{sock.getsockname()[1]}/"
-        hint = f"The page: {address}" if self.page else None
         names = " and ".join(filter(None, [", ".join(served[:-1]), served[-1]]))
-        self._say(f"serving {names} at {address}v1", hint)
+        self._say(f"serving {names} at {address}v1", f"The page: {address}" if self.page else None)
+        for health in filter(attrgetter("trouble"), offered.watched().values()):
+            _log.warning("a model may not answer: %s", health.trouble)
         if self.keys:
             self.keys.expect((*served, *down))
 
@@ -219,5 +221,5 @@ class ModelKeys(Flags):
             hint = "Write a text, such as withheld: I cannot answer that."
             raise UsageError(f"{where}withheld is {self.withheld!r:.80}, which is blank.", hint=hint)
         if self.withheld and not settings.get("check"):
-            raise UsageError(f"{where}withheld needs a check.", hint="Add one: check: ['lacks:password']")
+            raise UsageError(f"{where}withheld needs a check.", hint="Add one: check: ['lacks[part]:secret']")
         return {"withheld": self.withheld, "think_tags": self.think_tags}

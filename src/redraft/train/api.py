@@ -165,6 +165,7 @@ def train(
     """
     say = tell if leads() and not own.quiet else _ignore
     model = found_model(own, command)
+    say("loading PyTorch and the model.")
     with parting():
         ready = ready_for(own, model, tell=tell)
         if on_step:
@@ -199,6 +200,7 @@ def _train(ready: Ready, *, say: Say) -> int | None:
     if own.dry_run:
         if lead:
             announce()
+        say("this was a dry run: nothing was trained.")
         return None
     done = ready.train(begin if lead else None)
     if lead:

@@ -130,7 +130,7 @@ class Estimate:
             f"parameters  {self.parameters:,}, {self.trained:,} of them trained ({share:.2%})",
             f"memory      {size_in_words(self.memory)} at most",
             f"speed       {self.tokens_per_second:,.0f} tokens/s",
-            f"time        {clock_time(self.seconds)} for {whole}",
+            f"time        about {clock_time(self.seconds)} for {whole}, from the speed of one step",
         ]
         if self.rollouts:
             one, whole = (clock_time(count * self.writing) for count in (1, self.rollouts))

@@ -30,7 +30,7 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 
 from redraft.jobs.files import replace_file
 from redraft.jobs.lines import parse_line, read_lines
-from redraft.jobs.progress import ProgressLine
+from redraft.jobs.progress import ProgressLine, clock_time
 from redraft.jobs.signals import Signals
 from redraft.train import LOG, checkpoints
 from redraft.train.batches import Batch, Data, Source
@@ -68,6 +68,8 @@ class Log:
                         kept.append(line)
                 replace_file(self._path, b"".join(kept))
                 self._file = self._path.open("a", encoding="utf-8", buffering=1)  # flushed after each line
+                if not self._show:
+                    self._progress.open()
             yield
         finally:
             self._progress.close()
@@ -128,6 +130,7 @@ class StepProgress(ProgressLine):
     """The progress line of a run."""
 
     _logs: Mapping[str, Any] = {}  # the numbers of the last step
+    _end: float | None = None  # when the run will probably end
     note = ""  # what the run does before the next step
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
@@ -139,22 +142,25 @@ class StepProgress(ProgressLine):
         if first := self.total is None:
             self.total, self.before, self._started = total, step, self._clock()
         self.done, self._logs, self.note = step, logs, ""
+        self._end = None if self.left is None else self._clock() + self.left
         self.open()
         self.update(now=first or step == total)
 
     def parts(self) -> list[str]:
-        """Return the step, the step's metrics, tokens per second, memory, and the time left."""
+        """Return the step, the time left or elapsed, the step's metrics, tokens per second, and memory."""
+        spent = f"{clock_time(self.seconds)} elapsed" * (self.done != self.total)
+        time_left = f"{clock_time(max(self._end - self._clock(), 0))} left" if self._end else spent
         if not (logs := self._logs) or self.note:
-            return [f"step {self.done} of {self.total}" if logs else "", self.note]
+            return [f"step {self.done} of {self.total}" if logs else "", self.note, time_left]
         return [
             f"step {self.done} of {self.total}",
+            time_left,
             f"reward {logs['reward']:.3f}" if "reward" in logs else "",
             f"KL {logs['kl']:.3g}" if "kl" in logs else "",
             f"loss {logs['loss']:.4f}",
-            f"lr {logs['learning_rate']:.2e}" if "learning_rate" in logs else "",
             f"{logs['tokens_per_second']:.0f} tokens/s",
             f"{logs['memory_gb']:.1f} GB",
-            self._time_left(),
+            f"lr {logs['learning_rate']:.2e}" if "learning_rate" in logs else "",
         ]
 
 

@@ -405,7 +405,7 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
     packs = isinstance(own, SftOptions) and own.packing and len(prepared.lengths) >= step
     if packs and len(verb.rows(prepared.lengths, own)) < step:
         own = own.model_copy(update={"packing": False})
-        tell(f"each record is a row (--packing False): packed, the data has fewer rows than a step, {step}.")
+        tell(f"a row has one record (--packing False): packed, the data has fewer rows than a step, {step}.")
     trained, joins = verb.model(own, model, tokenizer, say=tell)
     pad = None if joins else int(tokenizer.pad_token_id)
     data = rows_of(prepared, own, args, verb, pad=pad)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
 from peft import PeftModel
 from transformers import PreTrainedModel
 
@@ -21,6 +22,7 @@ from redraft.train.processes import Say
 from redraft.train.verb import Made, Verb, bare_of, can_join, what_follows
 from redraft.weights.checkpoint import read_json
 from redraft.weights.gguf.families import sizes_from_config
+from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.output import Run
 from redraft.weights.replace import refuse_existing
 
@@ -61,8 +63,6 @@ class Sft(Verb[SftOptions]):
             return
         target, run = Path(own.gguf), Run(force=True, command=command, warn=warn)
         if own.lora:
-            from redraft.weights.lora.gguf import lora_gguf
-
             lora_gguf(loop.folder, target, run, base=_base_folder(base), f16=True)
         else:
             from redraft.weights.gguf.from_folder import export_gguf
@@ -105,7 +105,5 @@ def _check_gguf(gguf: str, model: str) -> None:
 def _base_folder(base: str) -> Path:
     if Path(base).exists():
         return Path(base)
-    from huggingface_hub import try_to_load_from_cache
-
     found = try_to_load_from_cache(base, "config.json")
     return Path(found).parent if isinstance(found, str) else Path(base)

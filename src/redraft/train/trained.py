@@ -224,7 +224,10 @@ class Trained:
     def save_texts(self, folder: Path) -> None:
         """Save the tokenizer and the model card."""
         if self.tokenizer is not None:
-            self.tokenizer.save_pretrained(folder)
+            try:
+                self.tokenizer.save_pretrained(folder)
+            except Exception as error:  # of the library tokenizers, on a full disk
+                raise OSError(str(error)) from error
         if self.card is not None:
             (folder / CARD).write_text(self.card, "utf-8")
 

@@ -30,6 +30,7 @@ _KEYS = {
     "license_link": "general.license.link",
 }
 _HUB = "https://huggingface.co/"
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _MOST_BASES = 16
 _SOURCES, _SOURCES_KEY = "redraft_sources", "redraft.sources"
 _LONGEST = 80  # characters of a source's name
@@ -79,7 +80,8 @@ def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) 
     """Return a model card (README.md) that lists sources and base models. `bases` are names like org/name."""
     name, listed = _licence(sources)
     licence = [f"license: {name}"] if listed else [f"license: {OTHER}", f"license_name: {name}"]
-    data = dict.fromkeys(each.name for each in sources if each.kind == "data" and " " not in each.name)
+    named = (each.name for each in sources if each.kind == "data")
+    data = dict.fromkeys(filter(_HUB_NAME.fullmatch, named))
     lists = {"base_model": dict.fromkeys(bases), "datasets": data}
     lists[_SOURCES] = dict.fromkeys(f'"{_line(each)}"' for each in sources)
     more = [line for name, of in lists.items() if of for line in (f"{name}:", *(f"- {each}" for each in of))]

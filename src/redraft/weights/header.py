@@ -112,8 +112,6 @@ def read_safetensors_header(path: Path) -> tuple[list[TensorInfo], Mapping[str, 
             if len(tensors) > MAX_TENSORS:
                 _odd(path, f"it has {len(tensors):,} tensors, more than any model")
             return tensors, opened.metadata() or {}
-    except FileNotFoundError:
-        raise ModelError(f"there is no file {path}.", hint="Check the path.") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
     except SafetensorError as error:

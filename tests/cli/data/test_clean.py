@@ -25,6 +25,7 @@ RECORDS = [
     talk("good", "What is <b>?", "<div class='x'>It is a tag.</div>"),
     talk("page", "Is a &lt; b?", '<div class="markdown prose"><pre>if a &lt; b:\n    x</pre></div>'),
     talk("short", "Hi", "Hello"),
+    talk("task", "Remove the tags: <b>a</b>", "Without them, it is: a"),
     talk("blocked", "Who are you?", "I am ChatGPT, of course."),
     talk("german", "Was macht der Fuchs im Wald?", "Der schnelle braune Fuchs springt über den faulen Hund."),
 ]
@@ -44,11 +45,11 @@ def ids(lines: str) -> list[str]:
 def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     side = tmp_path / "side.jsonl"
     result = clean(shared, "--dropped", side)
-    assert (result.exit_code, ids(result.stdout)) == (0, ["good", "page", "blocked", "german"])
+    assert (result.exit_code, ids(result.stdout)) == (0, ["good", "page", "task", "blocked", "german"])
     assert result.stderr == (
-        "redraft: 4 kept, 1 dropped\n  short          1\n"
-        "redraft: the answers of 1 record still contain HTML.\n"
-        "  HTML is kept if a question asks for it, or if some answer of the record is not HTML.\n"
+        "redraft: 5 kept, 1 dropped\n  short          1\n"
+        "redraft: HTML is left in 2 records.\n"
+        "  It is kept if a question asks for it, or if some answer of the record is not HTML.\n"
     )
     page = Chain.from_json(result.stdout.splitlines()[1])
     assert (page.prompt.instruction, page.answer) == ("Is a < b?", "```\nif a < b:\n    x\n```")
@@ -64,10 +65,10 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "kept"),
     [
-        (["--like", "fastchat"], ["good", "page", "german"]),
+        (["--like", "fastchat"], ["good", "page", "task", "german"]),
         (["--like", "selfee"], ["good", "page", "blocked"]),
         (["--like", "selfee", "--languages", "German"], ["page", "german"]),
-        (["--blocked", "fastchat", "--skip", "short"], ["good", "page", "short", "german"]),
+        (["--blocked", "fastchat", "--skip", "short"], ["good", "page", "short", "task", "german"]),
     ],
 )
 def test_rules_are_switched_by_name(shared: Path, flags: list[str], kept: list[str]) -> None:

@@ -112,7 +112,7 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
         (["-o", "o.jsonl", "-m", "default", "--language", "xx"], "The default model is too small to write"),
         (["-o", "o.jsonl", "-m", "script:script.jsonl", "--language", "Germn"], "Did you mean 'german'?"),
         (["-o", "no/out.jsonl", "-m", "script:script.jsonl"], "mkdir -p no"),
-        (["-o", "/proc/x", "-m", "script:script.jsonl"], "another file with -o"),
+        (["-o", "/proc/x", "-m", "script:script.jsonl"], "another file (-o)"),
         (["-o", "out.jsonl", "--limit-usd", "1", "-m", "script:script.jsonl"], "price"),
         (["-o", "out.jsonl", "--batch", "-m", "script:script.jsonl"], "no model is on a server"),
         (

@@ -55,7 +55,7 @@ def card(folder: str) -> list[str]:
 MIXED = [
     "license: other",
     "license_name: apache-2.0-and-cc-by-nc-4.0",
-    "base_model:", "- org/older", "datasets:", "- alpaca", "redraft_sources:", '- "base base: apache-2.0"',
+    "base_model:", "- org/older", "redraft_sources:", '- "base base: apache-2.0"',
     '- "data alpaca: cc-by-nc-4.0"',
 ]  # fmt: skip
 

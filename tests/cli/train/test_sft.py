@@ -53,7 +53,8 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     done = train(*USUAL.split(), "--gguf", "adapter.gguf")
     assert done.exit_code == 0, done.output
     assert done.stdout == ""
-    said = done.stderr.splitlines()
+    loading, *said = done.stderr.splitlines()
+    assert loading == "redraft: loading PyTorch and the model."
     assert said[:2] == [
         "redraft: training an adapter, because no GPU is used (--lora False trains all weights).",
         "redraft: the tokenizer has no padding token: '<unk>' is used",
@@ -61,7 +62,7 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     assert said[2].startswith("redraft: 24 records read, 24 to train on: ")
     assert "redraft: 4 steps of 4 rows (of " in said[3]
     assert said[4] == "redraft: step 1 begins."
-    assert said[5].startswith("redraft: step 1 of 4 · loss 6.")
+    assert said[5].startswith("redraft: step 1 of 4 · 0:00 elapsed · loss 6.")
     assert said[-1].startswith("redraft: out contains an adapter of rank 16 on weights in ")
     assert said[-1].endswith(
         "Try it: redraft ask … --model model+out (llama.cpp: redraft weights gguf model -o BASE.gguf, then "
@@ -247,6 +248,7 @@ def test_dry_run_does_all_but_the_steps(here: Path) -> None:
     done = train(*USUAL.split(), "--dry_run")
     assert done.exit_code == 0
     assert "4 steps of 4 rows" in done.stderr
+    assert done.stderr.endswith("redraft: this was a dry run: nothing was trained.\n")
     assert not Path("out").exists()
     assert not Path("out.run.json").exists()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Patience
 from redraft.errors import RedraftError, ServerError
 from tests.engines.fake_server import FakeServer
+from tests.engines.talking import collect as collected
 
 T = TypeVar("T")
 
@@ -29,10 +30,6 @@ SECRET = "sk-very-secret-0123456789"  # noqa: S105
 
 def engine(server: FakeServer, model: str = "m", **options: Any) -> RemoteEngine:
     return RemoteEngine(server.url, model, **{"patience": QUICK, **options})
-
-
-async def collected(deltas: AsyncGenerator[Delta, None]) -> list[Delta]:
-    return [delta async for delta in deltas]
 
 
 def using(engine: RemoteEngine, work: Callable[[RemoteEngine], Awaitable[T]]) -> T:

@@ -53,12 +53,17 @@ def told(
     )
 
 
-def write_run(folder: Path, way: str, tokens: int, rights: Sequence[bool], seed: int = 1) -> None:
+def write_run(
+    folder: Path, way: str, tokens: int, rights: Sequence[bool], seed: int = 1, first: str = "0"
+) -> None:
+    """Write a run. The first answers of `revise` and `alone` are those before the ones in `rights`."""
     file = folder / f"seed-{seed}" / f"{way}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     used = Usage(completion_tokens=tokens, prompt_tokens=10)
     names = (f"i{place:03}" for place in range(len(rights)))
-    chains = [told(name, str(int(right)), usage=used) for name, right in zip(names, rights, strict=True)]
+    first *= way.startswith(("revise", "alone"))
+    marks = (f"{first}{int(right)}" for right in rights)
+    chains = [told(name, each, usage=used) for name, each in zip(names, marks, strict=True)]
     write_jsonl(file, chains)
 
 

@@ -139,7 +139,8 @@ def test_verdicts_against_the_truth() -> None:
         "mean of recall and of right answers accepted, 1 of 2; unknown verdicts: 1; "
     )
     guided = told("a", "01", guide="01")
-    for own in (diagnose([told("a", "1")]), diagnose([guided], score=["words<=9"])):
+    unknown = diagnose([told("a", "0", "u")])
+    for own in (unknown, diagnose([told("a", "1")]), diagnose([guided], score=["words<=9"])):
         assert "verdicts: finding answers that need revision" not in str(own)
     judged = guided.model_copy(update={"steps": (*guided.steps, step("z", "r"))})  # the model's own verdict
     assert diagnose([judged], score=["words<=9"]).verdicts.total.alarms == 1

@@ -60,7 +60,7 @@ def test_categories_and_places_of_the_unreadable(tmp_path: Path) -> None:
     records = [*(grade(n, 5 + n) for n in range(4)), grade(4, None)]
     asked = [{"question_id": n, "text": "?", "category": "maths" if n % 2 else "prose"} for n in range(5)]
     found = lines(report(tmp_path, records, questions=write(tmp_path / "q.jsonl", asked)))
-    assert found[0] == "new graded by gull: 4 questions, 5 grades"
+    assert found[0] == "new graded by gull: 4 questions, 5 grades; 95 % intervals"
     assert found[1].startswith("mean 6.50 ")
     assert found[2].startswith("unreadable 1 ")
     assert found[2].endswith("grades.jsonl:5")

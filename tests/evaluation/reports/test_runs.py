@@ -53,7 +53,7 @@ def report(*files: Path, **given: Any) -> RunReport:
 def test_a_run_of_a_task(tmp_path: Path) -> None:
     chains = [scored(str(n), n < 2, n < 3, groups=["level 1" if n < 2 else "level 2"]) for n in range(4)]
     assert lines(report(kept(tmp_path / "run.jsonl", chains))) == [
-        "run: gsm8k, 4 answers",
+        "run: gsm8k, 4 answers; 95 % intervals",
         "score 75.0 % 30.1 to 95.4 3 of 4",
         "first answers 50.0 % 15.0 to 85.0 2 of 4",
         "level 1 100.0 % 34.2 to 100.0 2 of 2",
@@ -73,24 +73,16 @@ def test_a_run_of_a_task(tmp_path: Path) -> None:
 def test_chains_without_a_task_count_if_they_were_checked(tmp_path: Path) -> None:
     """An empty text is not right, as in diagnose: "at most 9 words" passes it."""
     unchecked = Chain(id="c", steps=(Step(answer="x"),), best=0)
-    emptied = checked("d", True, True).model_copy(update={"best": 1})
-    steps = tuple(emptied.steps[n].model_copy(update={"answer": text}) for n, text in enumerate(("x", "\n")))
-    silent = checked("e", True)
-    blank = (silent.steps[0].model_copy(update={"answer": " "}),)
-    chains = [
-        checked("a", False, True),
-        checked("b", False),
-        unchecked,
-        emptied.model_copy(update={"steps": steps}),
-        silent.model_copy(update={"steps": blank}),
-    ]
+    emptied = Chain(id="d", steps=(step(guide="1"), step("\n", guide="1")), best=1)
+    silent = Chain(id="e", steps=(step(" ", guide="1"),), best=0)
+    chains = [checked("a", False, True), checked("b", False), unchecked, emptied, silent]
     path = kept(tmp_path / "out.jsonl", chains)
     found = report(path)
     [run] = found.runs
     assert (run.tally.chains, run.tally.outcomes) == (5, {"a": True, "b": False, "d": False})
     assert [(each.chain.id, each.best) for each in diagnose(path).chains] == [*run.tally.outcomes.items()]
     assert lines(found)[:3] == [
-        "out: 5 answers",
+        "out: 5 answers; 95 % intervals",
         "passed 33.3 % 6.1 to 79.2 1 of 3",
         "first answers 33.3 % 6.1 to 79.2 1 of 3",
     ]
@@ -146,7 +138,7 @@ def test_failures_beside_the_chains_count_as_in_eval(tmp_path: Path) -> None:
     )
     found = report(path)
     assert found.runs[0].tally.score.rate == proportion(1, 2)
-    assert lines(found)[0] == "run: gsm8k, 2 answers"
+    assert lines(found)[0] == "run: gsm8k, 2 answers; 95 % intervals"
     assert "failed outage 1" in lines(found)
     assert "empty 1 answer, counted as wrong" in lines(found)
     assert "wrong 2" in lines(found)

@@ -246,6 +246,7 @@ def test_the_loose_score_of_ifeval_is_kept_too() -> None:
     [
         (Step(answer="18"), True),
         (Step(answer="18", echo=True), False),
+        (Step(answer="18", finish="lost"), False),
         (Step(answer="\u200b"), False),
         (Step(answer="```\n```"), False),
     ],

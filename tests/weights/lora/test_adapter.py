@@ -38,15 +38,10 @@ def test_a_change_says_what_it_changes_and_how_much(tmp_path: Path) -> None:
     assert (change.rank, change.scale, change.product) == (2, 2.0, (6, 8))
 
 
-def test_the_scale_follows_the_settings(tmp_path: Path) -> None:
-    assert scale(tmp_path, use_rslora=True) == pytest.approx(4 / 2**0.5)
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"peft_type": "LOHA"}, "its peft_type is 'LOHA'"),
-        ({"peft_type": None}, "its peft_type is None"),
         ({"use_dora": True}, "its use_dora asks for DoRA"),
         ({"rank_pattern": {"q_proj": 2}}, "its rank_pattern asks for ranks by pattern"),
         ({"trainable_token_indices": [3]}, "its trainable_token_indices asks for trained tokens"),

@@ -43,8 +43,8 @@ def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
     return {"type": "Sequence", "pretokenizers": list(steps)}
 
 
-def tokenizer(rule: object, *, ignore_merges: bool = False) -> dict[str, Any]:
-    return {"pre_tokenizer": rule, "model": {"type": "BPE", "ignore_merges": ignore_merges}}
+def tokenizer(rule: object) -> dict[str, Any]:
+    return {"pre_tokenizer": rule, "model": {"type": "BPE"}}
 
 
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
@@ -102,12 +102,6 @@ def test_other_forms_of_a_rule_are_recognised() -> None:
     deepseek = [split(each) for each in PRE_TOKENIZERS["deepseek-coder"].splits]
     deepseek[0] = split("[\r\n]")
     assert pre_tokenizer_of(tokenizer(sequence(*deepseek, BYTES))).name == "deepseek-coder"
-
-
-def test_ignore_merges_tells_rules_apart() -> None:
-    llama3 = pre_tokenizer_json(PRE_TOKENIZERS["llama-bpe"])
-    assert pre_tokenizer_of(tokenizer(llama3, ignore_merges=True)).name == "llama-bpe"
-    assert pre_tokenizer_of(tokenizer(llama3)).name == "smaug-bpe"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, pre_tokenizers
+from tokenizers import AddedToken, pre_tokenizers
 
 from redraft.errors import ModelError
 from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
@@ -221,11 +221,6 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
         tokenizer_metadata(tmp_path, ROWS)
 
 
-def test_more_tokens_than_rows(plain: Path) -> None:
-    with pytest.raises(ModelError, match=r"'<tool>' has the id 700, but the embedding has 700(.|\n)*resized"):
-        tokenizer_metadata(plain, 700)
-
-
 def test_more_rows_than_any_vocabulary(plain: Path) -> None:
     with pytest.raises(ModelError, match="larger than any vocabulary"):
         tokenizer_metadata(plain, 1 << 40)
@@ -255,13 +250,13 @@ def added(**token: Any) -> Callable[[Any], Any]:
         (model(continuing_subword_prefix="##"), "has continuing_subword_prefix '##'"),
         (model(merges=[]), "has no merges"), (model(merges={"a": "b"}), "has no merges"),
         (model(merges=["a b c"]), "merge 'a b c', which is not two tokens"),
-        (model(merges=[["a"]]), "which is not two tokens"),
         (model(merges=[["a", 1]]), "which is not two tokens"),
         (model(merges=[["a b", "c"]]), "which is not two tokens"),
         (model(merges=[["a", "€€"]]), "merges 'a' and '€€', but one of the two, or the result, is not"),
         (vocabulary(new=3), "the id 3 is both"), (vocabulary(new=-1), "has the id -1"),
         (vocabulary(new=True), "with the id True"), (vocabulary(new=1.5), "with the id 1.5"),
-        (vocabulary(new="7"), "with the id '7'"), (vocabulary(new=10**30), "the embedding has 720 rows"),
+        (vocabulary(new="7"), "with the id '7'"),
+        (vocabulary(new=10**30), "the embedding has 720 rows(.|\n)*resized"),
         (vocabulary(**{"\ud800": 710}), "tokenizer.json has a lone surrogate, half of a character"),
         (added(id=5, content="<x>"), "the id 5 is both"),
         (added(id=715, content="!"), "'!' has two ids: 3 and 715"),
@@ -303,10 +298,6 @@ def test_bad_files_beside_it(name: str, text: str, said: str, plain: Path) -> No
         (model(ignore_merges=True), "has ignore_merges"),
         (lambda value: {**value, "pre_tokenizer": None}, "treats spaces"),
         (lambda value: {**value, "normalizer": {"type": "NFKC"}}, "treats spaces"),
-        (
-            lambda value: {**value, "pre_tokenizer": {"type": "Metaspace", "replacement": "_"}},
-            "treats spaces",
-        ),
         (without_a_byte, "1 of the 256 byte tokens"),
         (vocabulary(**{"qu▁x": 650}), "treats spaces"),
         (vocabulary(ququ=650, qu=651), "never makes the token 'ququ'"),
@@ -332,14 +323,3 @@ def test_added_tokens_that_a_later_file_repeats(plain: Path) -> None:
     changed(plain, "tokenizer_config.json", lambda value: {**value, "added_tokens_decoder": decoder})
     write(plain, "added_tokens.json", {"<tool>": 700})
     assert tokenizer_metadata(plain, ROWS) == before
-
-
-def test_the_library_reads_what_is_read_here(plain: Path) -> None:
-    """The vocabulary of a folder with holes and added tokens is that of transformers."""
-    from transformers import AutoTokenizer
-
-    write(plain, "config.json", {"model_type": "llama"})
-    theirs = AutoTokenizer.from_pretrained(plain)
-    tokens = key(tokenizer_metadata(plain, ROWS), "tokens")
-    assert {tokens[number]: number for number in range(len(theirs))} == theirs.get_vocab()
-    assert isinstance(theirs.backend_tokenizer, Tokenizer)

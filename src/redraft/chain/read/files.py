@@ -151,7 +151,8 @@ def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterato
     if path.is_dir():
         raise OutputError(f"{path} is a folder, but the output must be a file.", hint=f"{flag} {path}/NAME")
     if path.exists() and not force and path.is_file():
-        raise OutputError(f"{path} exists.", hint=f"Name another with {flag}, or replace it with --force.")
+        hint = f"Name another ({flag}), or replace it (--force; in Python, force=True)."
+        raise OutputError(f"{path} exists.", hint=hint)
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         opened = path.open("wb") if path.exists() and not path.is_file() else replacing(path)

@@ -40,7 +40,6 @@ class ChildSettings(TypedDict):
     threads: int | None
     exact: bool  # whether to compute in 32 bits
     blocks: int  # number of blocks of the key-value cache, of `BLOCK` tokens each
-    key: str
 
 
 class Request(TypedDict):

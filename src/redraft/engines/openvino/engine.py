@@ -184,7 +184,6 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
             "threads": machine.threads,
             "exact": alone and bool(known.get("AMX")) and kept_format == "F16",
             "blocks": max(of_stream, min(parallel * of_stream, room)),
-            "key": "",
         }
         spelling = asyncio.create_task(asyncio.to_thread(GGUFTokenizer, header))
         child = await Child.start(settings)

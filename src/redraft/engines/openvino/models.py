@@ -144,8 +144,7 @@ class GGUFTokenizer:
 
     def decode(self, tokens: Sequence[int], *, skip_special_tokens: bool, **_: bool) -> str:
         """Return the text of token ids."""
-        text: str = self._fast.decode(tokens, skip_special_tokens=skip_special_tokens)
-        return text
+        return str(self._fast.decode(tokens, skip_special_tokens=skip_special_tokens))
 
     def apply_chat_template(self, messages: Sequence[Any], **told: Any) -> str:
         """Render messages as transformers does."""

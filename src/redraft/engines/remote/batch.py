@@ -55,8 +55,6 @@ _AT_ONCE = 500  # lines of a result that are stored in one transaction
 _TOO_MUCH = re.compile("limit|too_(many|large)")
 """Error codes of a batch that is too large, such as OpenAI's `token_limit_exceeded`."""
 
-_NONE: Mapping[str, str] = {}
-
 
 class _Fault(BaseModel):
     code: str | None = None
@@ -147,7 +145,7 @@ class _Request:
     path: str
     model: str
     line: bytes
-    reply: asyncio.Future[Any] = field(default_factory=asyncio.Future)
+    reply: asyncio.Future[Body | Refusal] = field(default_factory=asyncio.Future)
     listeners: int = 0
     tries: int = 0
 
@@ -179,7 +177,7 @@ class BatchServer(Server):
 
     @asynccontextmanager
     async def asked(
-        self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
+        self, path: str, body: Body, headers: Mapping[str, str], call_id: str
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Send a request in the next batch, and yield the reply. Leaving the `with` block cancels nothing."""
         if headers:
@@ -208,8 +206,7 @@ class BatchServer(Server):
         request.listeners += 1
         self._batches.waiting += 1
         try:
-            found: Body | Refusal = await asyncio.shield(request.reply)
-            return found
+            return await asyncio.shield(request.reply)
         finally:
             self._batches.waiting -= 1
             request.listeners -= 1

@@ -14,7 +14,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -61,7 +61,6 @@ class RemoteEngine(Engine):
     Args:
         url: The base address, such as `http://localhost:8000/v1`.
         key: Sent as a bearer token, to this server only.
-        context: Length of the context in tokens, if known.
         reach: Creates the sender of requests: `Server` sends at once, `batch.BatchServer` in batches.
 
     Raises:
@@ -75,14 +74,12 @@ class RemoteEngine(Engine):
         *,
         key: Key | None = None,
         patience: Patience = Patience(),  # noqa: B008  (frozen)
-        context: int | None = None,
         reach: Reach = Server,
     ) -> None:
         self._server = reach(url, key, patience)
         self._info = EngineInfo(
             name=model,
             engine="remote",
-            context=context,
             any_message=True,
             any_request=True,
             tools=True,
@@ -349,19 +346,16 @@ class RemoteEngine(Engine):
         return self._server.error(refusal, path)
 
     async def _no_model(self, refusal: Refusal) -> ServerError:
-        try:
+        names = list[str]()
+        with suppress(EngineError):
             names = [listed.name for listed in await models(self._server, needed=False)]
-        except EngineError:
-            names = []
         if self._info.name in names:
             reason = self._server.clean(refusal.complaint.message)
             return ServerError(f"{self._server.host} refuses the request (404): {reason}", status=404)
         near = get_close_matches(self._info.name, names, 1) or names
-        return ServerError(
-            f"{self._server.url} has no model {self._info.name!r}.{has(names)}",
-            hint=f"--model {self._server.url}#{near[0]}" if near else None,
-            status=refusal.status,
-        )
+        hint = f"--model {self._server.url}#{near[0]}" if near else None
+        self._server.retry.lacks = _having(self._server, f"no model {self._info.name!r}", names)
+        return ServerError(self._server.retry.lacks, hint=hint, status=refusal.status)
 
     def _no_raw_text(self) -> ServerError:
         message = f"{self._server.url} has no {_RAW}: it supports chat, but not raw text."
@@ -475,15 +469,17 @@ class Listed:
 async def choose(server: Server, name: str | None) -> Listed:
     """Return the model with this name, or the only model if the name is None."""
     listed = await models(server, needed=name is None)
+    names = [model.name for model in listed]
     if name is not None:
         # llama.cpp answers to every name.
         owner = "llamacpp" if any(model.owner == "llamacpp" for model in listed) else ""
         found = next((model for model in listed if model.name == name), Listed(name, owner=owner))
+        if names and not owner and name not in names:
+            server.retry.lacks = _having(server, f"no model {name!r}", names)
     elif len(listed) == 1:
         found = listed[0]
     else:
-        names = [model.name for model in listed]
-        message = f"{server.url} has {len(names) or 'no'} models, and no model was named.{has(names)}"
+        message = _having(server, f"{len(names) or 'no'} models, and no model was named", names)
         raise UsageError(message, hint=f"--model {server.url}#{names[0] if names else 'name'}")
     fields = {"llamacpp": "grammar", "sglang": "ebnf", "vllm": "structured_outputs"}
     return replace(found, grammar=fields.get(found.owner, ""))
@@ -508,10 +504,9 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
     return [_listed(entry) for entry in listed if isinstance(entry, dict) and entry.get("id")]
 
 
-def has(names: Sequence[str]) -> str:
-    """Return a sentence that lists the models, with a leading space; empty for no models."""
+def _having(server: Server, what: str, names: Sequence[str]) -> str:
     shown = [*names[:10], "…"] if len(names) > 10 else names
-    return f" It has: {', '.join(shown)}." if shown else ""
+    return f"{server.url} has {what}." + (f" It has {', '.join(shown)}." if shown else "")
 
 
 def _listed(entry: dict[str, Any]) -> Listed:

@@ -44,7 +44,6 @@ SECRET = 8  # minimum length of a secret. Shorter keys are placeholders, such as
 HIDDEN = 1000  # number of latest texts that stay hidden; active requests have fewer
 SLOWEST = 1e6  # the slowest accepted upload of a large file, in bytes per second
 
-_NONE: Mapping[str, str] = {}
 ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 _DOWN_HINT = "Start the server, or check its address and the network."
 _LOG_HINT = "See the log of the server."
@@ -123,8 +122,8 @@ class Server:
         self,
         path: str,
         body: Body,
-        headers: Mapping[str, str] = _NONE,
-        call_id: str = "",  # noqa: ARG002  (for `BatchServer`)
+        headers: Mapping[str, str],
+        call_id: str,  # noqa: ARG002  (for `BatchServer`)
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Post a request, with retries. Leaving the `async with` block cancels the request.
 
@@ -160,13 +159,12 @@ class Server:
             return reply
         try:
             async with asyncio.timeout(limit):
-                found = self._read_json(await self._read(reply))
+                return self._read_json(await self._read(reply))
         except TimeoutError:
             message = f"{self.host} did not finish its reply within {limit:g} s."
             raise EngineTimeout(message, hint=_SILENT_HINT) from None
         finally:
             await self._close(reply)
-        return found
 
     async def lines(self, path: str) -> AsyncGenerator[Any, None]:
         """Yield the JSON lines of a file."""

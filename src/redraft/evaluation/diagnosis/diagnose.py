@@ -103,7 +103,7 @@ def sections(found: Figures) -> Iterator[Part]:
     yield Part("right answers", lines=lines)
     if found.revised:
         yield Part("effect of revising", lines=[*_transitions(found)])
-    if any(judged.right or judged.wrong for judged in found.verdicts.judged):
+    if sum(each.right + each.wrong for each in found.verdicts.judged) > found.verdicts.unknown:
         yield Part("verdicts: finding answers that need revision", lines=[*_verdicts(found)])
 
 

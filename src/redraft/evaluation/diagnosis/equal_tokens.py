@@ -60,6 +60,7 @@ class Spent(NamedTuple):
     estimated: float = 0.0  # 1 if some tokens are estimates (`Usage.estimated`)
     base: float = 0.0  # 1 if the base model of a model with adapters answered
     cut: float = 0.0  # 1 if the token limit cut off the best answer
+    revised: float = 0.0  # 1 if the chain has a revision
 
     @classmethod
     def of(cls, known: Known, score: float | None = None) -> Self:
@@ -71,8 +72,8 @@ class Spent(NamedTuple):
         prompts = chain.usage.prompt_tokens
         usd, score = math.nan if usd is None else usd, known.best if score is None else score
         base = chain.meta.get(ANSWERED) == "the base model"
-        cut = chain.best is not None and known.cuts[chain.best]
-        return cls(score, known.tokens, prompts, seconds, usd, chain.usage.estimated, base, cut)
+        cut, revised = chain.best is not None and known.cuts[chain.best], chain.revisions > 0
+        return cls(score, known.tokens, prompts, seconds, usd, chain.usage.estimated, base, cut, revised)
 
     @classmethod
     def mean(cls, found: Iterable[Self]) -> Self:

@@ -106,6 +106,7 @@ class Matrix:
         told = settings.values
         models = _split(told.models or [settings.get("model") or "default"])
         judge = settings.get("judge") if told.choose and settings.judge_was_named else None
+        plan = RunPlan.of(folder, settings)
         # Only some ways ask the judge or are steered. A message that each block repeats is printed once.
         settings = settings.over(judge=judge, steer=settings.get("steer") or False)
         settings = replace(settings, judge_was_named=False, tell=cache(settings.tell))
@@ -113,7 +114,7 @@ class Matrix:
         ways = _split([settings.get("ways") or (RACED if told.choose else told.ways)])
         always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # shuffled uses revise
         ways = list(dict.fromkeys((*always, *ways)))
-        return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
+        return cls(settings, plan, models, tasks, ways)
 
     def runs(self, share: float | None = None) -> Iterator[tuple[str, StrategyRuns]]:
         """Yield the name and the runs of each pair of model and task. `share` is as in `run`."""

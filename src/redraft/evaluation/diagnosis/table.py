@@ -68,7 +68,7 @@ class Table:
     by: Cost = "tokens"
 
     def __str__(self) -> str:
-        return "\n".join(as_text([*parts_of(self), Part(notes=[*sentences(self)])]))
+        return "\n".join(as_text([*parts_of(self), Part(notes=[*sentences(self, best=True)])]))
 
 
 def table_of(folder: Path, by: Cost = "tokens") -> Table:
@@ -206,13 +206,10 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         note += f"; {each.settings}" * (charts and bool(each.settings))
         axis = "new tokens a prompt" if each.by == "tokens" else f"{each.by} a prompt"
         chart = drawn(equal_tokens.series(each), axis, "right answers, %") if charts else ""
-        most = equal_tokens.point_line(max(each.points, key=lambda point: point.score.value))
         lines = [equal_tokens.point_line(point) for point in each.points]
-        equal = " or ".join(line.name for line in lines if line.value == most.value)
-        claim = f"No way has more right answers than {equal}, {most.value} ({most.interval})."
-        yield Part(name, note, lines=lines, chart=chart, claim=claim)
+        yield Part(name, note, lines=lines, chart=chart, claim=_best(each))
         if rows := [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]:
-            said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
+            said = _verdict(each, [row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
             title = f"{name}, at equal {each.by}"
             title += " where possible" * any(row.basis != "equal" for row in rows)
             lines = [equal_tokens.versus_line(row) for row in rows]
@@ -221,19 +218,32 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         yield Part("Keep this in mind", notes=table.remarks)
 
 
-def sentences(table: Table) -> Iterator[str]:
-    """Yield a conclusion for each model and each strategy that revises."""
+def _best(curves: Curves) -> str:
+    most = equal_tokens.point_line(max(curves.points, key=lambda point: point.score.value))
+    lines = (equal_tokens.point_line(point) for point in curves.points)
+    equal = " or ".join(line.name for line in lines if line.value == most.value)
+    return f"No way has more right answers than {equal}, {most.value} ({most.interval})."
+
+
+def sentences(table: Table, *, best: bool = False) -> Iterator[str]:
+    """Yield a conclusion for each model and each strategy that revises and, if `best`, the best way."""
     for model in dict.fromkeys(each.model for each in table.cells):
         cells = [each for each in table.cells if each.model == model]
         for ours in REVISING:
             wanted = (model, cells[0].task, ours)  # ALL if several
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
-                said, name = equal_tokens.verdict(rows), equal_tokens.named(ours)
-                if any(f"{model}, {cells[0].task}: {name} changed none" in each for each in table.remarks):
-                    said = "Not tested: it changed none of its first answers."
+                said = _verdict(cells[0], rows)
                 if others := cells[0].items - min(row.decision.items for row in rows):
                     said += f" Controls leave out {counted(others, 'prompt')} that another model answered."
-                yield f"{model}, {name}: {said}"
+                yield f"{model}, {equal_tokens.named(ours)}: {said}"
+        if best:
+            yield f"{model}: {_best(cells[0])}"
+
+
+def _verdict(curves: Curves, rows: Sequence[Versus]) -> str:
+    if any(point.mean.revised for point in curves.points if point.way.kind == rows[0].ours):
+        return equal_tokens.verdict(rows)
+    return "Not tested: it changed none of its first answers."
 
 
 def hashes_of(folder: Path) -> dict[str, str]:

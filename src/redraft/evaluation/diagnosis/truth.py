@@ -1,7 +1,7 @@
 """Find out which answers of a chain are right, by the task's checks, given checks or the chain's checks.
 
-`evaluation.tasks` stores the check results in `meta["eval"]`. An echo, an empty text (`is_answer`) or a
-`lost` text is never right, even if all checks pass. `preferences` reads the verdicts of a judge instead.
+`evaluation.tasks` stores the check results in `meta["eval"]`. A text that is no answer (`is_answer`) is
+never right, even if all checks pass. `preferences` reads the verdicts of a judge instead.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Known:
     def rights(self) -> tuple[bool, ...]:
         """Whether each answer is right."""
         pairs = zip(self.passes, self.chain.steps, strict=True)
-        return tuple(passed and is_answer(step) and step.finish != "lost" for passed, step in pairs)
+        return tuple(passed and is_answer(step) for passed, step in pairs)
 
     @cached_property
     def passes(self) -> tuple[bool, ...]:

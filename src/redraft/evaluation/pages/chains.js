@@ -9,7 +9,7 @@
   let visible = index.map((_, place) => place), current = -1, marks = true, shows = 0, searches = 0;
 
   const STOPS = {
-    accepted: "the feedback accepted it", passed: "every check passed", ended: "the model had finished",
+    accepted: "the feedback accepted it", passed: "every check passed", ended: "the model revised no further",
     tool_calls: "the model calls a tool", max_revisions: "no further revision was allowed", budget: "the budget is used up",
     unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
     context: "the context is full", malformed: "the model broke the format", cancelled: "it was stopped", error: "an error",
@@ -95,7 +95,7 @@
     const checks = step.feedback?.checks || [], failed = checks.filter((check) => !check.passed);
     if (step.echo) return ["revise", "✗ not an answer: repeats the prompt or the feedback, only acknowledges it, or stands in place of a tool call"];
     if (failed.length) return ["revise", `✗ ${few(failed)}`];
-    if (step.finish && step.finish !== "stop") return ["revise", `✗ cut: ${STOPS[step.finish] || step.finish}`];
+    if (step.finish && step.finish !== "stop" && step.feedback?.by !== "model") return ["revise", `✗ cut: ${STOPS[step.finish] || step.finish}`];
     const judged = checks.some(({ name }) => /^(?:judge|reward)\b/.test(name)); // others measure what they name
     const good = judged || (step.feedback?.verdict === "accept" && step.feedback.by !== "checks");
     return [good ? "accept" : "", checks.length ? `✓ ${few(checks)}` : ""];

@@ -113,7 +113,7 @@ class Tally(Summary):
         first = next(rights_of(chain), None) is True
         self._add(name, truth.groups or groups, right=all_pass(final), first=first)
         if self.task == "ifeval" and truth.steps:
-            # An echo or an empty text meets no constraint, not even loosely.
+            # A text that is no answer meets no constraint, not even loosely.
             loose = zip(final, truth.loose[chain.best or 0], strict=True)
             met = [also and result.answered for result, also in loose]
             self.beside[LOOSE].add(item, hit=bool(met) and all(met))
@@ -172,7 +172,7 @@ class Tally(Summary):
 
 
 class Judged(BaseModel):
-    """The result of a scoring check on an answer. `answered` is false for an echo or an empty text."""
+    """The result of a scoring check on an answer. `answered` tells whether the text is one (`is_answer`)."""
 
     name: str = ""
     passed: bool
@@ -208,7 +208,7 @@ def truth_of(chain: Chain) -> Truth | None:
 def results_of(chain: Chain) -> Sequence[Judged]:
     """Return the results of the task's checks or, without a task, the chain's checks on the best answer.
 
-    All results fail for an echo or an empty text (`is_answer`), and for a task's chain without a best answer.
+    All results fail for a text that is no answer (`is_answer`), and for a task's chain without a best answer.
     """
     place = chain.best or 0
     if truth := truth_of(chain):

@@ -183,8 +183,8 @@ def unanswered(record: Chain) -> Chain:
 
 
 def is_answer(step: Step) -> bool:
-    """Return whether a step is an answer, not an echo or an empty text, which fail every check."""
-    return not step.echo and not is_blank(step.answer)
+    """Return whether a step is an answer, not an echo, an empty or a `lost` text, which fail every check."""
+    return not step.echo and not is_blank(step.answer) and step.finish != "lost"
 
 
 def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:

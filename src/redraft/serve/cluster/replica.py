@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Literal, NamedTuple, cast
 
+from ray import serve
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 from redraft.engines.base import Delta, EngineInfo, Replies, Resumer, Sampling, Tokens
@@ -68,8 +69,6 @@ class Replica:
 
         Paths are relative to `folder`, if that folder exists here. `how` contains arguments of `load_engine`.
         """
-        from ray import serve
-
         with suppress(OSError):
             os.chdir(folder)
         self._name = serve.get_replica_context().replica_id.unique_id

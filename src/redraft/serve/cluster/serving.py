@@ -17,12 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ray import serve
+from ray.serve.config import RequestRouterConfig
+
 from redraft.engines.base import Engine
 from redraft.engines.load import fetches, load_engine, local_file, parse_reference, references_of
 from redraft.engines.retry import Patience
 from redraft.jobs.signals import in_daemon_thread
 from redraft.serve.cluster.connect import Bounds, ClusterError
 from redraft.serve.cluster.engine import RayEngine
+from redraft.serve.cluster.replica import Replica
 
 DEPLOYMENT = "model"  # the name of an application's only deployment
 NAMESPACE = "redraft"  # Ray's namespace for the names of servers
@@ -32,11 +36,6 @@ _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | 
 
 def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds) -> Any:
     """Return the deployment of a model, bound to the model reference and the arguments of `load_engine`."""
-    from ray import serve
-    from ray.serve.config import RequestRouterConfig
-
-    from redraft.serve.cluster.replica import Replica
-
     streams: int = how["parallel"]
     scale: dict[str, Any] = {"num_replicas": replicas.most}
     if replicas.least < replicas.most:
@@ -111,8 +110,6 @@ class Applications:
             raise ClusterError(message, hint="Give this one another name: --app NAME") from None
 
     def _end_old(self) -> None:
-        from ray import serve
-
         logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the engine logs each failure in one line
         serve.start(proxy_location="Disabled")
         for name, app in serve.status().applications.items():
@@ -120,8 +117,6 @@ class Applications:
                 serve.delete(name)
 
     def _deployed(self, name: str, reference: str, how: Mapping[str, Any]) -> Any:
-        from ray import serve
-
         try:
             return serve.run(deployment(reference, how, self.replicas), name=name, route_prefix=None)
         except RuntimeError as error:
@@ -134,8 +129,6 @@ class Applications:
 
     async def aclose(self) -> None:
         """End the applications."""
-        from ray import serve
-
         for name in self._names:
             with suppress(Exception):  # the cluster may be gone
                 await asyncio.to_thread(serve.delete, name)

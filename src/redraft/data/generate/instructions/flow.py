@@ -304,7 +304,9 @@ class Flow:
     def _commit(self, request: Request, reply: _Reply, made: Made) -> list[str]:
         number = request.number
         if not (made.kept or made.rejects):
-            fault = _refusal(reply) or rules.fault_of_reply(reply.text, cut=reply.cut)
+            fault = rules.fault_of_reply(reply.text, cut=reply.cut)
+            if reply.refused:
+                fault = Fault("refused", reply.refused.message)
             about = {"id": f"{self.way}/{number}", "request": number, "number": 0}
             made.rejects.append({**fault._asdict(), **about, "record": {"reply": reply.text}})
         self.rejects.add(*sorted(made.rejects, key=lambda record: record["number"]))
@@ -317,12 +319,8 @@ class Flow:
         return [chain.to_json() for chain in chains]
 
 
-def _refusal(reply: _Reply) -> Fault | None:
-    return Fault("refused", reply.refused.message) if reply.refused else None
-
-
 def _is_refused(task: Task, origin: Origin, reply: _Reply, made: Made) -> bool:
-    if reply.refused and (fault := _refusal(reply)):
+    if reply.refused:
         made.refused.append(reply.refused)
-        made.reject(task, origin, fault, claimed=True)
+        made.reject(task, origin, Fault("refused", reply.refused.message), claimed=True)
     return reply.refused is not None

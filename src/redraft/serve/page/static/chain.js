@@ -112,7 +112,7 @@ export const finalStep = (chain) => chain.steps[finalIndex(chain)];
 export const answerOf = (chain) => (chain && finalStep(chain)?.answer.trim()) || "";
 
 const STOPS = {
-  accepted: "the feedback accepted it", passed: "every check passed", ended: "the model had finished",
+  accepted: "the feedback accepted it", passed: "every check passed", ended: "the model revised no further",
   tool_calls: "the model calls a tool", max_revisions: "no further revision was allowed", budget: "the budget is used up",
   unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
   context: "the context is full", malformed: "the model broke the format", cancelled: "it was stopped", error: "an error",
