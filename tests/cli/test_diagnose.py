@@ -35,7 +35,7 @@ def test_json_has_the_figures_and_the_ids() -> None:
     found = json.loads(run("run.jsonl", "--json").stdout)
     assert (found["items"], found["fixed"], found["broken"]) == (8, ["t/0", "t/1"], [])
     assert (found["revisions"][0]["fixed"], found["revisions"][0]["ecr"]["value"]) == (2, 0.25)
-    assert (found["outcome"], found["sentence"]) == ("undecided", shown(run("run.jsonl"))[-1])
+    assert (found["decision"]["outcome"], found["sentence"]) == ("undecided", shown(run("run.jsonl"))[-1])
 
 
 def test_checks_say_what_is_right_of_other_chains() -> None:

@@ -30,9 +30,6 @@ def test_what_people_typed_beside_pages() -> None:
     asked = ["Is 1 &lt; 2?", "<p>Is it?</p>", "std::vector<int> &amp; x", "#include <stdio.h>", "- a\n  - b"]
     found, _ = cleaned(asked, [SHARED.format("So.")])
     assert found == ["Is 1 < 2?", "Is it?", *asked[2:]]
-    assert cleaned(["<p>Is <b>it</b>?</p>"], ["So."])[0] == ["Is **it**?"]
-    for task in (["Remove the bold:", "<p>Is <b>it</b>?</p>"], ["<p>What is HTML?</p>"], ["<p>Is</p> it?"]):
-        assert cleaned(task, ["So."])[0] == task
 
 
 @pytest.mark.parametrize(
@@ -104,9 +101,20 @@ def test_one_answer_that_is_not_html_makes_the_others_code() -> None:
     assert cleaned(["Why?"], said)[1] == said
 
 
+def texts_of(value: object) -> list[str]:
+    match value:
+        case str():
+            return [value]
+        case list():
+            return [text for each in value for text in texts_of(each)]
+        case dict():
+            return [text for each in value.values() for text in texts_of(each)]
+    return []
+
+
 def test_tasks_about_code_and_html_come_through_as_they_are(shared_data: Path) -> None:
     tasks = json.loads((shared_data / "code" / "code_alpaca_2k.json").read_text("utf-8"))
-    assert sum("<" in text and "</" in text for task in tasks for text in task.values()) > 100
+    assert sum("<" in text and "</" in text for task in tasks for text in texts_of(task)) > 100
     for task in tasks:
         asked, said = [task["instruction"], task["input"]], [task["output"]]
         assert cleaned(asked, said) == (asked, said)

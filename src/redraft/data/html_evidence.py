@@ -5,8 +5,7 @@ tags looks like HTML: every `<` begins a prose tag, open tags are closed, no tag
 is no markdown or code. If a question mentions HTML or asks for a page, HTML in the answers is code. After a
 question with only vaguer words, such as "page", answers with a paragraph of prose are HTML.
 
-If the answers are HTML, a question in `<p>` tags is HTML too, and a fully escaped question is decoded. If
-no answer has tags, questions are HTML if all are in `<p>` tags and none mentions HTML.
+If the answers are HTML, a question in `<p>` tags is HTML too, and a fully escaped question is decoded.
 """
 
 from __future__ import annotations
@@ -57,16 +56,16 @@ class Evidence:
     """Evidence that shows which texts of a conversation are HTML."""
 
     shared: bool  # an answer has the classes of a shared page
-    pages: bool  # the answers are HTML or, if no answer has tags, the questions are
+    pages: bool  # the answers are HTML
     questions: Sequence[str]
 
     @classmethod
     def of(cls, asked: Iterable[str], answers: Iterable[str]) -> Evidence:
         """Collect the evidence from questions and answers."""
-        answers, questions = ([text for text in texts if text.strip()] for texts in (answers, asked))
+        answers = [text for text in answers if text.strip()]
         if not any("<" in text for text in answers):
-            pages = all(_paragraphs(text) and _wrapped(text) for text in questions) and not _about(questions)
-            return cls(shared=False, pages=bool(questions) and pages, questions=questions)
+            return cls(shared=False, pages=False, questions=())
+        questions = tuple(asked)
         if any(map(_shared, answers)):
             return cls(shared=True, pages=True, questions=questions)
         prose = list(map(_prose, answers))

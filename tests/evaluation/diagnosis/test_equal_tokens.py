@@ -139,7 +139,6 @@ def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:
     """6 of 6 items alone have p = 0.031; as the best of two tests, by Holm's procedure, 0.062."""
     unsure = versus(runs(tmp_path, plain=6, revise=6, best=(12, 12)))
     assert [each.decision.outcome for each in unsure] == ["undecided", "worse"]
-    assert "outcome" not in without_nan(unsure[1])["decision"], "the finding is another, and it counts"
     assert [each.p for each in unsure] == [1, 0.0625]
     assert verdict(unsure).startswith("Undecided: ")
     assert verdict(versus(runs(tmp_path, plain=6, revise=6, best=(13, 13)))).startswith("Don't revise here")

@@ -109,7 +109,7 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     assert said in (table := table_of(tmp_path / "d")).remarks
     assert "m, t: --max-tokens is too small: it cut off up to 100.0 % of the answers" in str(table)
     assert re.search(r"revise alone, 1 revision +22.5 .* prompt tokens, 100.0 % cut off\n", str(table))
-    untested = "Not tested: it changed none of its first answers."
+    untested = "Not tested: no answer was revised."
     assert [*sentences(table)] == [f"m, {way}: {untested}" for way in ("revise", "revise alone")]
     own[4] = ("alone-2", 200, shares(20))  # as of a model that was trained to revise
     table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))

@@ -29,7 +29,7 @@ Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and afte
 class Decision:
     """The result of comparing two lists of scores for the same items."""
 
-    IN_JSON: ClassVar = "items better worse gain p"
+    IN_JSON: ClassVar = "items better worse gain p outcome"
 
     items: int  # number of items that both ways answered
     better: int  # items in which the second way scores higher
@@ -201,9 +201,7 @@ class Verdicts:
 class Figures:
     """The figures on how revising changed answers."""
 
-    IN_JSON: ClassVar = """\
-        tasks items same left_out levels revisions of_revised fixed broken verdicts decision
-        decision.outcome"""
+    IN_JSON: ClassVar = "tasks items same left_out levels revisions of_revised fixed broken verdicts decision"
 
     chains: tuple[Known, ...]  # the chains that are counted
     left_out: Mapping[str, tuple[str, ...]]  # ids of the other chains, by reason

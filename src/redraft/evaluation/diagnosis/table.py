@@ -241,9 +241,11 @@ def sentences(table: Table, *, best: bool = False) -> Iterator[str]:
 
 
 def _verdict(curves: Curves, rows: Sequence[Versus]) -> str:
-    if any(point.mean.revised for point in curves.points if point.way.kind == rows[0].ours):
+    own = [point.mean for point in curves.points if point.way.kind == rows[0].ours]
+    lost = any(row.finding == "worse" for row in rows) and not all(each.cut for each in own)
+    if lost or any(each.revised for each in own):
         return equal_tokens.verdict(rows)
-    return "Not tested: it changed none of its first answers."
+    return "Not tested: no answer was revised."
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
