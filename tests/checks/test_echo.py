@@ -145,10 +145,6 @@ def test_some_of_the_demands_alone_are_no_answer() -> None:
     assert echo("Write.", "REPLY IN ALL CAPS.", demand=demand)
     assert not echo("Write.", "Reply in all caps.\nTHE SEA.", demand=demand)
     assert echo("Write.", 'Use "leave office" in the answer.', demand=demand)
-    for heard in ((), ("Es fehlt ein Satz.", *FEEDBACK.splitlines())):
-        copied = "\n".join(["Write to Tom.", *heard[:2], *demand.splitlines()[:2], "It rains."])
-        assert not echo("Write to Tom.\nIt rains.\nBye.", copied.replace("Tom", "Ann"), *heard, demand=demand)
-        assert echo("Write to Tom.\nIt rains.\nBye.", copied, *heard, demand=demand)
 
 
 def test_what_a_critic_proposes_may_be_taken_over() -> None:

@@ -161,6 +161,12 @@ def test_few_inventions_pass_and_hardly_an_honest_extraction_is_refused() -> Non
     assert counts[True, False] <= 0.02 * honest
 
 
+def test_a_quotation_that_was_asked_for_is_checked() -> None:
+    said = '"we have counted three storks, and no more"'
+    assert check(said).passed
+    assert not check(said, f"Quote the letter's second sentence. {SOURCE}").passed
+
+
 @pytest.mark.parametrize("answer", SAME)
 def test_what_the_prompt_has_in_other_words_passes(answer: str) -> None:
     found = check(answer)
@@ -223,15 +229,20 @@ def test_what_another_check_demands_is_known_except_limits() -> None:
         assert chain.steps[0].criticism == "Not in the request: the number 60. Use only what the request has."
 
 
-def test_a_schema_grounds_its_names_and_fixed_values_alone() -> None:
+def test_a_schema_grounds_its_names_descriptions_and_fixed_values_alone() -> None:
     class Lamp(BaseModel):
-        Watts: Annotated[int, Field(le=60, description="such as 45")]
+        Watts: Annotated[int, Field(le=60, description="if unknown, 45")]
         maker: Annotated[str, Field(pattern="Osram|[A-Z]")]
         base: Literal["E27", "GU 10"]
 
-    model = redraft.ScriptedEngine(['{"Watts": 60, "maker": "Osram", "base": "GU 10"}'])
-    chain = redraft.revise("Ask.", model=model, output=Lamp, checks=["grounded"], max_revisions=0)
+    answers = [
+        '{"Watts": 60, "maker": "Osram", "base": "GU 10"}',
+        '{"Watts": 45, "maker": "GU", "base": "E27"}',
+    ]
+    model = redraft.ScriptedEngine(answers)
+    chain = redraft.revise("Ask.", model=model, output=Lamp, checks=["grounded"], mode="verified")
     assert chain.steps[0].criticism.startswith('Not in the request: the name "Osram", the number 60. Use')
+    assert chain.passed
 
 
 def test_real_texts_pass_as_answers_to_themselves(shared_data: Path) -> None:

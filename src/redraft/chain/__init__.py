@@ -438,11 +438,18 @@ class Chain(_Record, Generic[T_co]):
 
 
 _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
+_JSON = re.compile(r"\s*(?:```\w*\s*)?[\[{].*[\]}][`\s]*\Z", re.DOTALL)
 
 
 def loop(text: str) -> int | None:
-    """Return where the first of three equal phrases at the end of a text ends, or None."""
-    found = _LOOP.search(text, max(0, len(text) - 200))
+    """Return where the first of three equal phrases at the end of a text ends, or None.
+
+    In JSON, only phrases in the last string count, because equal values are data.
+    """
+    begin, rest = max(0, len(text) - 200), text.rstrip("]}` \n")
+    if _JSON.match(text):
+        begin = max(begin, rest.rfind('"', 0, -1)) if rest.endswith('"') else len(text)
+    found = _LOOP.search(text, begin)
     return found.end(1) if found else None
 
 

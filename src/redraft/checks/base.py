@@ -35,7 +35,7 @@ MOST_PLACES = 100
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The model's reasoning before the checked answer, for checks that judge the reasoning."""
 DEMANDS: ContextVar[str] = ContextVar("demands", default="")
-"""Facts that `grounded` accepts: in wishes, in demands without `limits`, and names and values of schemas."""
+"""Facts that `grounded` accepts: in wishes, demands without `limits`, and schemas except their limits."""
 
 Prospect = Literal["open", "lost"]
 """Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
@@ -256,9 +256,9 @@ def _facts_of(check: Check) -> str:
 
 
 def _fixed(part: object) -> list[str]:
-    """Return a schema's names and fixed values, as JSON. Bounds, patterns and descriptions are no facts."""
+    """Return a schema's names, descriptions and fixed values, as JSON. Bounds and patterns are no facts."""
     if isinstance(part, Mapping):
-        own = json.dumps([[*part], part.get("enum"), part.get("const")], ensure_ascii=False)
+        own = json.dumps([[*part], *map(part.get, ("description", "enum", "const"))], ensure_ascii=False)
         return [own, *_fixed([*part.values()])]
     return [fact for each in part for fact in _fixed(each)] if isinstance(part, list) else []
 

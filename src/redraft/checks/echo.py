@@ -6,7 +6,7 @@ rate. Callers test for blank texts (`chain.is_blank`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import regex
 
@@ -38,29 +38,27 @@ _OF_FORM = [["the", "answer", verb] for verb in ("has", "contains", "was", "lack
 _DIGIT, _QUOTED, _NUMBER = regex.compile(r"\d"), regex.compile(r"\"[^\"\n]*\""), "#"
 
 
-def is_echo(answer: str, prompt: Prompt, heard: Sequence[str] = (), demand: str = "") -> bool:
+def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str = "") -> bool:
     """Return whether an answer only repeats a message or agrees. The first 20,000 characters are read.
 
     Args:
         prompt: The prompt. After a system message, the answer may be a copy of the user's text, such as a
             text that needs no correction.
         heard: Earlier criticisms and requests to revise. A copy may differ in numbers and quotations.
-        demand: The demands of checks, added to the prompt. Lines of it, of criticisms and of the prompt are
-            an echo, unless the prompt has them all.
+        demand: The demands of checks, which were added to the prompt. A copy of one demand is an echo, too.
     """
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
     own = _words(answer)
     unlabelled = _words(_LABEL.sub("", answer[:MOST_READ], count=1))  # "Question: …"
     meant = _words(_LEAD.sub("", answer[:MOST_READ].casefold().replace("’", "'"), count=1))  # "I will …"
     requests = [_words(text) for text in {asked, prompt.instruction, demand, f"{asked}\n\n{demand}"}]
-    texts = (answer, asked, "\n".join([demand, *(each for each in heard if "\n" not in each)]))
-    rows, given, told = ({*map(tuple, map(_words, text[:MOST_READ].splitlines()))} - {()} for text in texts)
+    told, rows = ({tuple(_words(row)) for row in text[:MOST_READ].splitlines()} for text in (demand, answer))
     known = f"{asked}\n{demand}"[:MOST_READ].casefold().replace("’", "'")
     invited = _ASKED.search(known) or (_QUESTION.search(known) and not _OPEN.search(known))
     numbered = _numbered(answer)
     return (
         any(_repeats(each, text) for each in (own, unlabelled, meant) for text in requests)
-        or (len(own) >= FEWEST and rows <= told | given and not rows <= given - told)
+        or (len(own) >= FEWEST and rows <= told | {()})
         or any(
             _repeats(numbered, text) or _begins(numbered, text)
             for text in map(_numbered, (*heard, *demand.splitlines()))

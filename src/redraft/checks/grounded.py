@@ -4,9 +4,9 @@ A number includes the scale, unit, currency and sign. A date includes the weekda
 may have several readings: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
 Nothing is converted: 60 minutes are not an hour. A capitalised word at the beginning of a sentence, label or
 value is a name only if it is not a common English word (`common_words.txt`); in other languages, no such word
-is checked. Quotation marks around the whole answer, as a prompt may demand, mark no quotation: the text is
-the answer's own. Relations between facts, and `one` to `twelve` without a unit, are not checked. The prompt's
-names may be in lower case, and the prompt's dates may lack the weekday, or have the year elsewhere.
+is checked. Quotation marks around the whole answer mark no quotation, unless the prompt says "quote" or
+"cite". Relations between facts, and `one` to `twelve` without a unit, are not checked. The prompt's names may
+be in lower case, and the prompt's dates may lack the weekday, or have the year elsewhere.
 """
 
 from __future__ import annotations
@@ -128,6 +128,7 @@ _THINGS = regex.compile(  # what a number counts: `24 desk lamps`
     r"(?!(?:was|has|plus|minus|this|its|does|always|points|degrees|bucks)\b)(?P<last>\p{Ll}{3,}(?<!s)s)\b"
 )
 _COUNT = frozenset(("count",))
+_CITE = regex.compile(r"(?i)\b(?:quote|quoting|cite|citing)\b")  # but not "in quotes", "in quotation marks"
 
 
 class Amount(NamedTuple):
@@ -458,8 +459,9 @@ def _date(source: Source, match: regex.Match[str]) -> bool | None:
 def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
     quoted = next(filter(None, match.groups()))
     is_value = match[0][0] == '"' and is_json(match.string)
-    if is_value or match[0] == match.string.strip(" \n.*") or len(_WORD.findall(quoted)) < 3:
-        return None  # short quotations often quote nobody
+    is_whole = match[0] == match.string.strip(" \n.*") and not _CITE.search(source.text)
+    if is_value or is_whole or len(_WORD.findall(quoted)) < 3:  # short quotations often quote nobody
+        return None
     return all(map(source.has, regex.split(r"\.{3}|\[[^\]]*\]", quoted)))
 
 

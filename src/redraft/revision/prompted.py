@@ -25,7 +25,6 @@ from redraft.checks.structure import demand_of_schema
 from redraft.checks.tools import stricter
 from redraft.engines.base import EngineRole, Message
 from redraft.engines.messages import joined
-from redraft.engines.steering.draft import STRING
 from redraft.errors import NoScore
 from redraft.revision import calls, ops, patch, prompts
 from redraft.revision import stop as rules
@@ -404,9 +403,8 @@ def _pay_judge(state: State, usage: Usage) -> None:
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
-    step, is_json = state.steps[-1], state.plan.json is not None  # equal values of JSON are no loop
-    texts = [found[0] for found in STRING.finditer(step.answer)] if is_json else [step.answer]
-    reads = not (rules.another(state) and any(map(chain.loop, texts)))
+    step = state.steps[-1]
+    reads = not rules.another(state) or chain.loop(step.answer) is None
     return bool(results) and all(result.passed for result in results) and step.finish == "stop" and reads
 
 

@@ -30,7 +30,7 @@ _KEYS = {
     "license_link": "general.license.link",
 }
 _HUB = "https://huggingface.co/"
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"(?!.*\.(?:jsonl?|csv|parquet|gz)$)\w[\w.-]*/[\w.-]+")  # not a file's path
 _MOST_BASES = 16
 _SOURCES, _SOURCES_KEY = "redraft_sources", "redraft.sources"
 _LONGEST = 80  # characters of a source's name
