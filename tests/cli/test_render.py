@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import re
 from difflib import SequenceMatcher
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -120,6 +121,22 @@ def test_the_verdict_of_checks_is_said_in_colour_and_words() -> None:
         "✗ c1  The answer has 1.",
     ]
     assert [str(line) for line in verdict(results[2:])] == ["✓ c2: 2."]
+
+
+@pytest.mark.parametrize(
+    ("step", "results", "score"),
+    [
+        (Step(answer="18"), [{"name": "number=18", "passed": True}], "right"),
+        (Step(answer="18", echo=True), [{"name": "number=18", "passed": True}], "wrong"),
+        (Step(answer="18", finish="lost"), [{"name": "number=18", "passed": True}], "wrong"),
+        (Step(answer="18"), [], "wrong"),
+        (CHAIN.steps[0], [CHAIN.steps[0].checks[0].model_dump()], "wrong"),
+    ],
+)
+def test_a_score_is_that_of_eval_and_repeats_no_check(step: Step, results: list[Any], score: str) -> None:
+    chain = CHAIN.model_copy(update={"steps": (step,), "best": 0, "meta": {"eval": {"steps": [results]}}})
+    assert f"Score · {score}\n" in drawn(chain)
+    assert drawn(chain).count("It has cold.") == len(step.checks)
 
 
 def test_beside_the_verdict_of_checks_stands_that_an_answer_repeats_itself() -> None:

@@ -365,7 +365,7 @@ def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:
     assert (counts.take()["tokens"], counts.longest) == (0, 50)
 
 
-def test_a_line_shows_the_reward_and_the_kl_of_a_rollout_batch_and_moves_by_itself(clock: list[float]) -> None:
+def test_a_line_shows_the_reward_and_the_kl_of_a_batch_and_moves_by_itself(clock: list[float]) -> None:
     screen, console = screen_of(terminal=True)
     with StepProgress(console=console, clock=lambda: clock[0]) as progress:
         progress.step(1, 4, NUMBERS | {"reward": 0.25, "kl": 1.5})
