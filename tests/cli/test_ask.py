@@ -275,7 +275,9 @@ def test_on_a_terminal_the_answer_comes_last_and_breaks_between_words(
     shown = on_a_terminal("Go.", "-m", verbs.script(long), "-c", "lacks:sea", "--steps")
     assert "food" not in shown[-100:], "the only text is not repeated"
     shown = on_a_terminal(*args[:-1], "words<=1", "--no-steer", "--max-revisions", "0")
-    assert "\r\nredraft: the answer fails its check.\r\n" in shown
+    assert shown.endswith("\r\nredraft: the answer fails its check.\r\n")
+    shown = on_a_terminal(*args[:-1], "auto")
+    assert ("from the prompt: none" in shown, "nothing was checked" in shown) == (True, False)
 
 
 def test_a_terminal_names_the_demands_that_nothing_checked_unless_quiet_or_json() -> None:
