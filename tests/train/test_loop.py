@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -27,6 +26,7 @@ from redraft.train.batches import IGNORED, Data, Order, one_a_row, padded
 from redraft.train.checkpoints import SavedCheckpoint, checkpoints, newest
 from redraft.train.loop import Log, Loop, StepCounts, StepProgress
 from redraft.train.prepare import Prepared
+from tests.cli.verbs import wait_until
 from tests.train.tiny import data, lines, llama, loop, prepared
 from tests.train.tiny_models import adapted
 
@@ -365,19 +365,15 @@ def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:
     assert (counts.take()["tokens"], counts.longest) == (0, 50)
 
 
-def test_a_line_shows_the_reward_and_the_kl_of_a_batch_and_moves_by_itself(clock: list[float]) -> None:
-    screen, console = screen_of(terminal=True)
-    with StepProgress(console=console, clock=lambda: clock[0]) as progress:
+def test_a_line_shows_the_reward_and_the_kl_of_a_rollout_batch_and_moves_by_itself() -> None:
+    (screen, console), now = screen_of(terminal=True), [100.0]
+    with StepProgress(console=console, clock=lambda: now[0]) as progress:
         progress.step(1, 4, NUMBERS | {"reward": 0.25, "kl": 1.5})
         assert "step 1 of 4 · 0:00 elapsed · reward 0.250 · KL 1.5 · loss 1.2346" in screen.getvalue()
-        clock[0] += 9
+        now[0] += 9
         progress.step(2, 4, NUMBERS)
-        clock[0] += 7  # a slow step
-        for _ in range(600):
-            if moved := "step 2 of 4 · 0:11 left · loss 1.2346 · 480 tokens/s · 1.3 GB" in screen.getvalue():
-                break
-            time.sleep(0.1)
-    assert moved
+        now[0] += 7  # a slow step
+        wait_until(lambda: "2 of 4 · 0:11 left · loss 1.2346 · 480 tokens/s · 1.3 GB" in screen.getvalue())
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -39,7 +39,7 @@ class ProgressLine:
         transient: Remove the line from the terminal at the end.
     """
 
-    moves = False  # on a terminal, a thread redraws the line each second
+    moves = False  # on a terminal, a thread redraws the line
 
     def __init__(
         self,
@@ -112,7 +112,6 @@ class ProgressLine:
             get_renderable=self._drawn,
             console=self._console,
             auto_refresh=self.moves,
-            refresh_per_second=1,
             transient=self._transient,
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )

@@ -149,9 +149,8 @@ class StepProgress(ProgressLine):
 
     def parts(self) -> list[str]:
         """Return the step, the time left or elapsed, the step's metrics, tokens per second, and memory."""
-        end = self._end  # `step` may change it meanwhile
         spent = f"{clock_time(self.seconds)} elapsed" * (self.done != self.total)
-        time_left = f"{clock_time(max(end - self._clock(), 0))} left" if end else spent
+        time_left = f"{clock_time(max(end - self._clock(), 0))} left" if (end := self._end) else spent
         if not (logs := self._logs) or self.note:
             return [f"step {self.done} of {self.total}" if logs else "", self.note, time_left]
         return [
