@@ -39,8 +39,8 @@ def test_in_a_pipe_only_the_best_answer_is_printed() -> None:
     shown = on_a_terminal(*go, "--json", stdout=subprocess.DEVNULL)
     assert ("Loading the model script:" in shown, "one two\r\n" in shown) == (True, False)
     written = verbs.start("ask", *go, "--steps", env=os.environ | {"PYTHONIOENCODING": "ascii"}).communicate()
-    assert written[0].startswith(f"Answer {'─' * 73}\none two three\n\n  ✗ words<=2: ")
-    assert written[0].endswith("\n\none two\n")
+    lines = written[0].splitlines()
+    assert lines[:2] + lines[-1:] == [f"Answer {'─' * 73}", "one two three", "one two"]
 
 
 def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None:
@@ -377,7 +377,6 @@ def test_every_shipped_recipe_runs() -> None:
         ),
         (["--budget-seconds", "0.5", "-c", "command:sleep 30"], 1, "redraft: the chain ended before the"),
         (["-c", "auto"], 0, "redraft: nothing was checked: no demand was found in this prompt."),
-        (["-c", "auto", "--max-revisions", "0"], 0, "redraft: nothing was checked: no demand was found"),
     ],
 )
 def test_what_is_not_whole_is_said_in_a_pipe(args: list[str], status: int, said: str) -> None:

@@ -6,11 +6,9 @@ colours, a diff is written with `[-gone-]` and `{+new+}`. Faults that checks fou
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-import typer
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
@@ -158,21 +156,6 @@ def score(chain: Chain, index: int) -> Iterator[RenderableType]:
         title = Text.assemble(("Score", "bold"), " · ", ("right", "green") if right else ("wrong", "red"))
         found = [] if results == step.checks else verdict(results)
         yield Padding(Group(title, *found), (not step.feedback, 0, bool(step.feedback), 2), expand=False)
-
-
-def stdout(*, quiet: bool = False) -> Console:
-    """Return a console on standard output, in UTF-8 instead of ASCII."""
-    return Console(file=typer.get_text_stream("stdout"), highlight=False, quiet=quiet)
-
-
-def put(console: Console, *parts: RenderableType) -> None:
-    """Print parts. Not on a terminal: without spaces at the ends of lines."""
-    if console.is_terminal:
-        console.print(*parts, sep="\n")
-        return
-    with console.capture() as drawn:
-        console.print(*parts, sep="\n")
-    typer.echo(re.sub(" +$", "", drawn.get(), flags=re.MULTILINE), console.file, nl=False, color=True)
 
 
 def ending(chain: Chain) -> list[RenderableType]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from redraft.cli.running import ReplacePage
 from redraft.cli.shell import argument, flag, switch, write
@@ -32,7 +35,9 @@ def show(
 
     With --html (extra 'eval'), writes one self-contained page: a timeline of each chain, filters, search.
     """
-    from redraft.cli.render import put, render_chain, stdout
+    from rich.console import Console
+
+    from redraft.cli.render import render_chain
 
     if html is not None:
         if as_json:
@@ -47,12 +52,14 @@ def show(
             title, chains = ", ".join(path.name for path in files), _chosen(files, chain_id, limit)
             file.write(chains_page(title, entries(chains), f"redraft {__version__}").encode())
         return
-    console = stdout()
+    console = Console(highlight=False)
     for number, chain in enumerate(_chosen(files, chain_id, limit)):
         if as_json:
             write(chain.to_json())
             continue
-        put(console, *[""] * bool(number), render_chain(chain, console))
+        with console.capture() as drawn:
+            console.print(*[""] * bool(number), render_chain(chain, console), sep="\n")
+        typer.echo(re.sub(" +$", "", drawn.get(), flags=re.MULTILINE), nl=False, color=True)
 
 
 def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:

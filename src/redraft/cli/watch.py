@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from time import monotonic
 from typing import Self
 
+import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.padding import Padding
@@ -75,7 +76,8 @@ class Watch:
     def __init__(
         self, console: Console | None = None, *, earlier: Sequence[Step] = (), steps: bool | None = True
     ) -> None:
-        self.console, self._steps = console or render.stdout(quiet=steps is None), steps
+        utf8 = typer.get_text_stream("stdout")  # also where standard output is ASCII
+        self.console, self._steps = console or Console(file=utf8, highlight=False, quiet=steps is None), steps
         self._moving = Moving(Console(stderr=True) if sys.stderr.isatty() else self.console)
         self._place: tuple[str, int] | None = None
         self._before: Step | None = earlier[-1] if earlier else None
@@ -108,7 +110,7 @@ class Watch:
         elif isinstance(event, Interrupted):
             self._place = None  # the moving text will be written again
             self._settle()
-            render.put(self.console, RichText(f"Starting over: {printable(event.error.message)}", "yellow"))
+            self.console.print(RichText(f"Starting over: {printable(event.error.message)}", "yellow"))
         elif isinstance(event, Finished):
             self._finish(event)
 
@@ -134,12 +136,12 @@ class Watch:
         if index < self._answers_shown or not self._steps:
             return
         if index == 0 and step.answer in self._drafts:  # the draft was printed already
-            render.put(self.console, render.rule(f"Draft {self._drafts.index(step.answer) + 1} · best draft"))
+            self.console.print(render.rule(f"Draft {self._drafts.index(step.answer) + 1} · best draft"))
         else:
             same = self._before is not None and self._before.answer == step.answer
-            render.put(self.console, render.heading(index, same=same))
+            self.console.print(render.heading(index, same=same))
             if not same:
-                render.put(self.console, render.answer(step, self._before, self.console))
+                self.console.print(render.answer(step, self._before, self.console))
         self._before, self._answers_shown = step, index + 1
 
     def _draft(self, event: DraftDone) -> None:
@@ -148,7 +150,7 @@ class Watch:
         self._drafts.append(event.step.answer)
         name = f"Draft {event.index + 1}"
         for part in render.draft(event.step, name) if self._steps else render.outline(event.step, name):
-            render.put(self.console, part)
+            self.console.print(part)
 
     def _step(self, index: int, step: Step) -> None:
         if self._place == ("answer", index):
@@ -157,15 +159,15 @@ class Watch:
         self._answer(index, step)
         notes = render.notes(step) if self._steps else render.outline(step, name_of(index))
         for note in notes or [RichText(f"{name_of(index)}: written")] * (index > 0 and not self._steps):
-            render.put(self.console, note)
+            self.console.print(note)
         if step.feedback is not None and self._steps:
-            render.put(self.console, render.feedback(step.feedback, index))
+            self.console.print(render.feedback(step.feedback, index))
 
     def _finish(self, event: Finished) -> None:
         self._settle()
         chain = event.chain
         for part in render.ending(chain) if self._steps else [render.summary(chain)]:
-            render.put(self.console, part)
+            self.console.print(part)
         only = self._before if self._answers_shown == 1 and not self._drafts else None
         if not (self._steps and only and only.answer == chain.answer):
             answer = RichText(f"\n{printable(chain.answer)}")
