@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import re
 from difflib import SequenceMatcher
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from redraft.chain import Chain, CheckResult, Feedback, Place, Prompt, Step, Usage
-from redraft.checks.base import Outcome
-from redraft.checks.parse import parse_check
 from redraft.cli.render import notes, outline, render_chain, verdict, word_diff
 from redraft.cli.watch import Watch
 from redraft.jobs.counting import printable
@@ -105,6 +104,9 @@ def test_a_chain_shows_why_it_ended_and_which_answer_is_best() -> None:
         "Cut:",
     ):
         assert part in text
+    scored = {"eval": {"steps": [[each.model_dump() for each in CHAIN.steps[0].checks]]}}
+    text = drawn(CHAIN.model_copy(update={"meta": scored}))
+    assert ("Score · wrong" in text, text.count("It has cold.")) == (True, 1)
     assert max(map(len, text.splitlines())) <= 80
 
 
@@ -120,6 +122,16 @@ def test_the_verdict_of_checks_is_said_in_colour_and_words() -> None:
         "✗ c1  The answer has 1.",
     ]
     assert [str(line) for line in verdict(results[2:])] == ["✓ c2: 2."]
+
+
+@pytest.mark.parametrize(
+    ("about", "count", "score"),
+    [({}, 1, "right"), ({"echo": True}, 1, "wrong"), ({"finish": "lost"}, 1, "wrong"), ({}, 0, "wrong")],
+)
+def test_an_answer_is_right_as_eval_has_it(about: dict[str, Any], count: int, score: str) -> None:
+    step, meta = Step(answer="18", **about), {"eval": {"steps": [[{"name": "c", "passed": True}] * count]}}
+    text = drawn(CHAIN.model_copy(update={"steps": (step,), "best": 0, "meta": meta}))
+    assert f"Score · {score}\n" in text
 
 
 def test_beside_the_verdict_of_checks_stands_that_an_answer_repeats_itself() -> None:
@@ -161,13 +173,6 @@ def test_calls_of_tools_are_shown() -> None:
     assert 'assistant: pay({"amount": 45})' in text
     assert 'pay({"amount": 450})' in text
     assert "same text" not in text
-
-
-def test_a_count_that_fails_is_said_with_its_limit() -> None:
-    found = parse_check("words<=3").check("Rain is falling water.", Prompt(instruction="Describe rain."))
-    assert isinstance(found, Outcome)
-    result = CheckResult(name="words<=3", passed=found.passed, score=0, message=found.message)
-    assert verdict_of([result]) == "words<=3: 4 words, at most 3"
 
 
 def test_every_stop_reason_has_words() -> None:

@@ -59,14 +59,15 @@ def test_clean_returns_what_it_came_to_and_prints_what_the_command_prints(
 
 
 def test_languages_need_an_extra(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redraft.data.clean.find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match="the rule 'language' needs the extra 'data'"):
+    monkeypatch.setattr("redraft.checks.language.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="the check 'language' needs the extra 'data'"):
         redraft.clean(source, source.with_name("out.jsonl"), languages="en")
 
 
-def test_rules_that_leave_nothing_say_so(source: Path) -> None:
+def test_rules_that_leave_nothing_say_so(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = redraft.clean(source, source.with_name("out.jsonl"), rules=["answer-question"], quiet=True)
     assert (result.kept, result.exit_status) == (0, 1)
+    assert "no record is left" not in capsys.readouterr().err, "a line on the rule says it"
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,9 @@ def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path, size: int
     made = ready(model, *words)
     with files_up_to(size), pytest.raises(OutputError, match=r"(?s)cannot be written.*Make room"):
         made.train()
+    made.loop.trained.tokenizer = object()
+    with pytest.raises(AttributeError, match="save_pretrained"):
+        run.save(made.loop)
 
 
 def test_two_runs_do_not_write_one_output(model: str, here: Path) -> None:

@@ -76,11 +76,13 @@ def ask(
         raise typer.Exit(_edit(settings, edit, places, cache, "json" * json or "text" * quiet))
     asked = _prompt(prompt or ())
     watch = (steps or sys.stdout.isatty()) and not (json or quiet)
-    if "auto" in (settings.get("check") or ()) and sys.stderr.isatty() and not quiet:
-        from redraft.checks.groups import derived
+    checks = settings.get("check") or ()
+    if "auto" in checks and sys.stderr.isatty() and not quiet:
+        from redraft.checks.groups import derived, without_auto
 
         found = "; ".join(check.name for check in derived(asked))
         tell(f"checks from the prompt: {found or 'none'}")
+        checks = without_auto(checks, asked)
     try:
         with nullcontext() if watch else only_ours():
             chain = asyncio.run(_make(settings, asked, cache=cache, watch=watch, steps=steps, quiet=quiet))
@@ -94,7 +96,7 @@ def ask(
         write(chain.to_json() if json else text_of(chain, chain.answer))
     if not (settings.get("check") or quiet or json):
         _say_demands(asked)
-    raise typer.Exit(say_faults(chain, settings.get("check")))
+    raise typer.Exit(say_faults(chain, checks, shown=watch))
 
 
 def _say_demands(prompt: Prompt) -> None:
@@ -233,8 +235,8 @@ def say_wait(reason: str) -> None:
         tell(f"{reason}.")
 
 
-def say_faults(chain: Chain, checks: Iterable[Any] | None) -> int:
-    """Print the faults of the best answer to standard error, and return the exit status."""
+def say_faults(chain: Chain, checks: Iterable[Any] | None, *, shown: bool = False) -> int:
+    """Print the faults of the best answer, whose steps may be `shown` already. Return the exit status."""
     from redraft.checks.groups import without_auto
     from redraft.revision.words import exit_status_of, faults_of
 
@@ -243,6 +245,6 @@ def say_faults(chain: Chain, checks: Iterable[Any] | None) -> int:
         from redraft.checks.derive import NOTHING
 
         tell(f"nothing was checked: {NOTHING}", "Add a check, such as --check 'words<=50'")
-    for fault in faults_of(chain, with_checks=with_checks):
+    for fault in faults_of(chain, with_checks=with_checks, shown=shown):
         tell(*fault)
     return exit_status_of(chain, with_checks=with_checks)

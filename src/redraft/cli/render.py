@@ -148,10 +148,12 @@ def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text
 def score(chain: Chain, index: int) -> Iterator[RenderableType]:
     """Render whether an answer is right by the scoring checks of `redraft eval` or `diagnose`, if any."""
     with suppress(LookupError, TypeError, ValueError):
-        results = tuple(CheckResult.model_validate(each) for each in chain.meta["eval"]["steps"][index])
-        step = chain.steps[index]
-        wrong = step.echo or not step.answer.strip() or not all(each.passed for each in results)
-        title = Text.assemble(("Score", "bold"), " · ", ("wrong", "red") if wrong else ("right", "green"))
+        step, found = chain.steps[index], chain.meta["eval"]["steps"][index]
+        from redraft.evaluation.tasks.tasks import all_pass, is_answer  # takes 0.1 s
+
+        results = tuple(CheckResult.model_validate({"score": 0, "message": "", **each}) for each in found)
+        right = is_answer(step) and all_pass(results)
+        title = Text.assemble(("Score", "bold"), " · ", ("right", "green") if right else ("wrong", "red"))
         found = [] if results == step.checks else verdict(results)
         yield Padding(Group(title, *found), (not step.feedback, 0, bool(step.feedback), 2), expand=False)
 

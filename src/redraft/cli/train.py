@@ -96,7 +96,6 @@ def _look(own: RunOptions, say: Say) -> None:
     from redraft.jobs.signals import exit_status
     from redraft.train.look import estimate, thrown_away
 
-    say("loading PyTorch and the model.")
     with parting(), TemporaryDirectory(prefix="redraft-") as folder:
         ready = ready_for(thrown_away(own, Path(folder)), model, tell=tell)
         for line in ready.lines():

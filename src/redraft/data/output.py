@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 
 from redraft.chain import Chain
-from redraft.chain.read.files import NOT_JSON, STDIO, decode, open_output, to_line
+from redraft.chain.read.files import NOT_JSON, REPLACE, STDIO, decode, open_output, to_line
 from redraft.chain.read.records import Damage, RawRecord, raw_records
 from redraft.errors import OutputError, RecordError, UsageError, nearest, path_of, shown
 from redraft.jobs.counting import tell
@@ -176,8 +176,7 @@ class DataRun:
         if (url := url_of(out)) is not None:
             given["store"] = store = Store(url)
             if store.exists() and not options.get("force"):
-                hint = "Write to another file (-o), or replace it (--force; in Python, force=True)."
-                raise OutputError(f"{url} exists.", hint=hint)
+                raise OutputError(f"{url} exists.", hint=REPLACE.format("-o"))
             out = store.copy
             out.unlink(missing_ok=True)
         run = cls(out, side, **given)

@@ -39,6 +39,8 @@ class ProgressLine:
         transient: Remove the line from the terminal at the end.
     """
 
+    moves = False  # on a terminal, a thread redraws the line
+
     def __init__(
         self,
         total: int | None = None,
@@ -109,7 +111,7 @@ class ProgressLine:
         self._live = Live(
             get_renderable=self._drawn,
             console=self._console,
-            refresh_per_second=1,
+            auto_refresh=self.moves,
             transient=self._transient,
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )

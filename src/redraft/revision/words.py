@@ -104,8 +104,8 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
     return own.get(step.finish) or STOPS.get(step.finish, step.finish)
 
 
-def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | None]]:
-    """Yield the faults of a chain's best answer, each as a message with a hint or None."""
+def faults_of(chain: Chain, *, with_checks: bool, shown: bool = False) -> Iterator[tuple[str, str | None]]:
+    """Yield each fault of the best answer: a message, and a hint that repeats no `shown` step, or None."""
     if chain.stop == "cancelled" or chain.best is None:
         yield _without_end(chain)
         return
@@ -115,7 +115,7 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
         yield message, "Raise --max-tokens or the budget."
     if left := chain.unchanged:
         found = "\n".join(f"{each['passage']!r:.60}: {each['why']}." for each in left)
-        yield f"{counted(len(left), 'place')} could not be changed.", found
+        yield f"{counted(len(left), 'place')} could not be changed.", None if shown else found
     best = chain.steps[chain.best]
     if not best.complete:
         yield f"the answer was cut: {why_cut(best, chain.stop)}.", None
@@ -126,7 +126,7 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
     if best.passed is False and failed:
         found = "\n".join(f"{result.name}: {result.message}" for result in failed)
         of = f"{len(failed)} of {len(best.checks)} checks" if len(best.checks) > 1 else "its check"
-        yield f"{several} fails {of}.", found
+        yield f"{several} fails {of}.", None if shown else found
     elif with_checks and best.echo:
         yield f"{several} only repeats or acknowledges earlier text: {best.answer!r:.60}", None
 

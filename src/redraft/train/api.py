@@ -148,12 +148,12 @@ def found_model(own: RunOptions, command: str) -> str:
 
 def ready_for(own: RunOptions, model: str, *, tell: Say) -> Ready:
     """Return a run that is ready for its first step."""
+    say: Say = (lambda _: None) if own.quiet else tell
+    if leads():
+        say("loading PyTorch and the model.")
     from redraft.train.run import get_ready  # slow to import
 
-    return get_ready(own, model, cache_folder() / "train", say=_ignore if own.quiet else tell, warn=tell)
-
-
-def _ignore(_: str) -> None: ...
+    return get_ready(own, model, cache_folder() / "train", say=say, warn=tell)
 
 
 def train(
@@ -163,9 +163,8 @@ def train(
 
     `on_step` is called with each line of the log. With `on_step`, no progress is shown.
     """
-    say = tell if leads() and not own.quiet else _ignore
+    say: Say = tell if leads() and not own.quiet else lambda _: None
     model = found_model(own, command)
-    say("loading PyTorch and the model.")
     with parting():
         ready = ready_for(own, model, tell=tell)
         if on_step:

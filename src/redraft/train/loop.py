@@ -129,6 +129,7 @@ class StepCounts:
 class StepProgress(ProgressLine):
     """The progress line of a run."""
 
+    moves = True
     _logs: Mapping[str, Any] = {}  # the numbers of the last step
     _end: float | None = None  # when the run will probably end
     note = ""  # what the run does before the next step
@@ -149,7 +150,7 @@ class StepProgress(ProgressLine):
     def parts(self) -> list[str]:
         """Return the step, the time left or elapsed, the step's metrics, tokens per second, and memory."""
         spent = f"{clock_time(self.seconds)} elapsed" * (self.done != self.total)
-        time_left = f"{clock_time(max(self._end - self._clock(), 0))} left" if self._end else spent
+        time_left = f"{clock_time(max(end - self._clock(), 0))} left" if (end := self._end) else spent
         if not (logs := self._logs) or self.note:
             return [f"step {self.done} of {self.total}" if logs else "", self.note, time_left]
         return [

@@ -226,8 +226,10 @@ class Trained:
         if self.tokenizer is not None:
             try:
                 self.tokenizer.save_pretrained(folder)
-            except Exception as error:  # of the library tokenizers, on a full disk
-                raise OSError(str(error)) from error
+            except Exception as error:
+                if "os error" not in str(error):
+                    raise
+                raise OSError(str(error)) from error  # of the library tokenizers, such as on a full disk
         if self.card is not None:
             (folder / CARD).write_text(self.card, "utf-8")
 

@@ -90,6 +90,9 @@ def test_a_chain_is_a_timeline_with_changes(browser: Any, tmp_path: Path) -> Non
     assert browser.evaluate("document.querySelector('#chain del').innerText.trim()") == "very"
     browser.keyboard.press("d")
     browser.wait_for_function("!document.querySelector('#chain del')")
+    cut = step("It is wet.", "r", finish="max_tokens"), step("It is", finish="max_tokens")
+    opened(browser, tmp_path / "e.html", chain("q/6", "Describe fog.", *cut))
+    assert browser.inner_text("#chain").count("✗ cut") == 1, "the feedback was cut, and the other answer"
 
 
 def test_the_calls_of_tools_are_shown_with_what_changed(browser: Any, tmp_path: Path) -> None:

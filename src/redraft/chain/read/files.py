@@ -45,6 +45,7 @@ _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # the start of inspect's logs
 _PATTERN = "Check the pattern, and leave out any quotation marks around it."
 
+REPLACE = "Name another ({}), or replace it (--force; in Python, force=True)."  # with the option's name
 NOT_JSON = "Write one JSON object or text per line, or one array. A file of plain prompts must end in .txt."
 BROKEN = (
     "Correct or delete that record. For prompts, conversations and chains, "
@@ -151,8 +152,7 @@ def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterato
     if path.is_dir():
         raise OutputError(f"{path} is a folder, but the output must be a file.", hint=f"{flag} {path}/NAME")
     if path.exists() and not force and path.is_file():
-        hint = f"Name another ({flag}), or replace it (--force; in Python, force=True)."
-        raise OutputError(f"{path} exists.", hint=hint)
+        raise OutputError(f"{path} exists.", hint=REPLACE.format(flag))
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         opened = path.open("wb") if path.exists() and not path.is_file() else replacing(path)

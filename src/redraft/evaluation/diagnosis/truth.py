@@ -26,8 +26,8 @@ from redraft.evaluation.judging.pairs import AskedQuestion, GivenAnswer, Match
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.records import item_of
 from redraft.evaluation.reports.inputs import record_kind
-from redraft.evaluation.tasks.tally import Judged, Truth, all_pass, truth_of
-from redraft.evaluation.tasks.tasks import KEY, empty_answers, is_answer, results_of
+from redraft.evaluation.tasks.tally import Judged, Truth, truth_of
+from redraft.evaluation.tasks.tasks import KEY, all_pass, empty_answers, is_answer, results_of
 from redraft.jobs.counting import counted
 from redraft.jobs.provenance import RunFile, differences
 

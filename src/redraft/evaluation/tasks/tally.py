@@ -20,7 +20,7 @@ from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
 from redraft.evaluation.stats import NOTHING, SHARE, Estimate, mean, proportions, without_nan
 from redraft.evaluation.tables import Line, Part, as_text, percent
-from redraft.evaluation.tasks.tasks import KEY, is_answer
+from redraft.evaluation.tasks.tasks import KEY, all_pass, is_answer
 from redraft.jobs.counting import counted
 from redraft.revision.words import Summary
 
@@ -247,11 +247,6 @@ def rights_of(chain: Chain) -> Iterator[bool | None]:
         yield from (all_pass(_met(*each)) for each in zip(truth.steps, chain.steps, strict=False))
     else:
         yield from (step.passed for step in chain.steps)
-
-
-def all_pass(results: Sequence[Judged]) -> bool:
-    """Return whether there are results and all results passed."""
-    return bool(results) and all(result.passed for result in results)
 
 
 def _line(name: str, share: Share) -> Line:

@@ -187,6 +187,11 @@ def is_answer(step: Step) -> bool:
     return not step.echo and not is_blank(step.answer) and step.finish != "lost"
 
 
+def all_pass(results: Sequence[Any]) -> bool:
+    """Return whether there are results of checks, and all passed."""
+    return bool(results) and all(result.passed for result in results)
+
+
 def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
     """Yield a chain for each empty answer in an output's `.errors.jsonl`, except for ids in `done`."""
     for name, failure in failures(file).items():
