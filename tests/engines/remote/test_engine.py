@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import traceback
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import redraft
-from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.base import Delta, Health, Message, Sampling
 from redraft.engines.config import Key, key_variable
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Patience
@@ -257,6 +258,15 @@ def test_one_of_several_must_be_named(server: FakeServer) -> None:
     assert caught.value.message == (f"{server.url} has 2 models, and no model was named. It has a, b.")
     assert caught.value.hint == f"--model {server.url}#a"
     assert connected(server, "b").name == "b"
+
+
+def test_ollama_leaves_latest_out(server: FakeServer) -> None:
+    async def health() -> Health:
+        async with aclosing(await RemoteEngine.connect(server.url, "b")) as one:
+            return one.health
+
+    server.on(MODELS, models_reply("b:latest"))
+    assert asyncio.run(health()) == Health()
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ class RemoteEngine(Engine):
     Args:
         url: The base address, such as `http://localhost:8000/v1`.
         key: Sent as a bearer token, to this server only.
+        context: Length of the context in tokens, if known.
         reach: Creates the sender of requests: `Server` sends at once, `batch.BatchServer` in batches.
 
     Raises:
@@ -74,12 +75,14 @@ class RemoteEngine(Engine):
         *,
         key: Key | None = None,
         patience: Patience = Patience(),  # noqa: B008  (frozen)
+        context: int | None = None,
         reach: Reach = Server,
     ) -> None:
         self._server = reach(url, key, patience)
         self._info = EngineInfo(
             name=model,
             engine="remote",
+            context=context,
             any_message=True,
             any_request=True,
             tools=True,
@@ -354,8 +357,9 @@ class RemoteEngine(Engine):
             return ServerError(f"{self._server.host} refuses the request (404): {reason}", status=404)
         near = get_close_matches(self._info.name, names, 1) or names
         hint = f"--model {self._server.url}#{near[0]}" if near else None
-        self._server.retry.lacks = _having(self._server, f"no model {self._info.name!r}", names)
-        return ServerError(self._server.retry.lacks, hint=hint, status=refusal.status)
+        message = _having(self._server, f"no model {self._info.name!r}", names)
+        self._server.retry.doubt = base.Health(trouble=message, down=True)
+        return ServerError(message, hint=hint, status=refusal.status)
 
     def _no_raw_text(self) -> ServerError:
         message = f"{self._server.url} has no {_RAW}: it supports chat, but not raw text."
@@ -384,6 +388,7 @@ class RemoteEngine(Engine):
             raise await self._error(_EMBEDDINGS, found)
         if not isinstance(found, dict) or not isinstance(found.get("data"), list):
             raise self._not_the_protocol(str(found))
+        self._server.retry.served()
         return found
 
 
@@ -474,8 +479,8 @@ async def choose(server: Server, name: str | None) -> Listed:
         # llama.cpp answers to every name.
         owner = "llamacpp" if any(model.owner == "llamacpp" for model in listed) else ""
         found = next((model for model in listed if model.name == name), Listed(name, owner=owner))
-        if names and not owner and name not in names:
-            server.retry.lacks = _having(server, f"no model {name!r}", names)
+        if names and not owner and not {name, f"{name}:latest"} & {*names}:  # Ollama leaves `:latest` out
+            server.retry.doubt = base.Health(trouble=_having(server, f"no model {name!r}", names))
     elif len(listed) == 1:
         found = listed[0]
     else:
