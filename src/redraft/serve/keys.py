@@ -175,14 +175,13 @@ def _seen(path: Path) -> tuple[int, ...]:
 
 def _lines(path: Path) -> dict[int, list[str]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the file is not UTF-8"
         raise UsageError(f"the keys in {path} cannot be read: {reason}.") from None
-    if not text:  # it may be in the middle of being rewritten
+    if not lines:  # it may be in the middle of being rewritten
         raise UsageError(f"{path} is empty.", hint=f"Make a key: {_MAKE} > {path}")
-    lines = enumerate(map(str.split, text.splitlines()), start=1)
-    return {number: words for number, words in lines if words and words[0][0] != "#"}
+    return {number: words for number, words in enumerate(lines, start=1) if words and words[0][0] != "#"}
 
 
 def _keys(lines: Mapping[int, list[str]], path: Path) -> tuple[Key, ...]:

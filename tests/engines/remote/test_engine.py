@@ -6,7 +6,6 @@ import asyncio
 import logging
 import socket
 import traceback
-from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -260,13 +259,11 @@ def test_one_of_several_must_be_named(server: FakeServer) -> None:
     assert connected(server, "b").name == "b"
 
 
-def test_ollama_leaves_latest_out(server: FakeServer) -> None:
-    async def health() -> Health:
-        async with aclosing(await RemoteEngine.connect(server.url, "b")) as one:
-            return one.health
-
+async def test_ollama_leaves_latest_out(server: FakeServer) -> None:
     server.on(MODELS, models_reply("b:latest"))
-    assert asyncio.run(health()) == Health()
+    one = await RemoteEngine.connect(server.url, "b")
+    await one.aclose()
+    assert one.health == Health()
 
 
 @pytest.mark.parametrize(
