@@ -272,6 +272,7 @@ class ServerError(EngineError):
     """A server refused a request, failed, or broke the protocol."""
 
     retry_after: float | None = None  # seconds that the server asks to wait
+    reason = ""  # the server's own words, for clients, who must not see the addresses and keys in `message`
 
     def __init__(
         self, message: str, *, hint: str | None = None, status: int | None = None, passing: bool = False

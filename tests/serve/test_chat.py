@@ -373,24 +373,23 @@ def test_tool_calls_come_back_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (EngineError("it broke"), 502),
+        (EngineError("the engine of http://10.0.0.1/v1 was closed."), 502),
         (EngineTimeout("10.0.0.1:80 sent nothing"), 504),
-        (ServerError("10.0.0.1:80 limits requests (429): it broke", status=429), 429),
-        (ServerError("10.0.0.1:80 fails (500): it broke", status=500), 502),
+        (ServerError("10.0.0.1:80 limits requests (429)", status=429), 429),
+        (ServerError("no server works. 10.0.0.1:80: it is down; 10.0.0.2:80: it is down"), 502),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_error_before_the_first_piece_has_a_status(error: EngineError, status: int, stream: bool) -> None:
     with served(both(ScriptedReply(error=error))) as server:
         reply = server.post({"stream": stream})
-    message = reply.json()["error"]["message"]
-    assert (reply.status_code, "it broke" in message, "10.0" in message) == (status, status != 504, False)
+    assert (reply.status_code, "10.0.0" in reply.text) == (status, False)
 
 
 def test_an_error_within_a_stream_is_its_last_event() -> None:
     with served(both(ScriptedReply("Rain is", error=EngineError("it broke")))) as server:
         events = events_of(server.post({"stream": True}).text)
-        with server.client() as client, pytest.raises(openai.APIError, match="it broke"):
+        with server.client() as client, pytest.raises(openai.APIError, match="the model's server failed"):
             list(client.chat.completions.create(model="plain", messages=ASK, stream=True))
     assert "[DONE]" not in events
     assert json.loads(events[-1])["error"]["code"] == "engine_error"

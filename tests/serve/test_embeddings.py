@@ -47,20 +47,20 @@ def test_a_request_and_its_reply_stay_as_they_are(upstream: FakeServer, server: 
 
 
 @pytest.mark.parametrize(
-    ("reply", "status"),
+    ("reply", "status", "told"),
     [
-        (error_reply(400, "too many inputs"), 400),
-        (error_reply(404, "no such path"), 502),
-        (json_reply({"vectors": []}), 502),
-        (json_reply({"data": [{"embedding": [math.inf]}]}), 502),
-        (json_reply({"data": [], "model": "m", "of": "\ud800"}), 502),
+        (error_reply(400, "too many inputs"), 400, "reports an error: too many inputs"),
+        (error_reply(402, "no credit"), 502, "reports an error: no credit"),
+        (error_reply(404, "no such path"), 502, "reports an error: no such path"),
+        (json_reply({"vectors": []}), 502, "failed."),
+        (json_reply({"data": [{"embedding": [math.inf]}]}), 502, "failed."),
+        (json_reply({"data": [], "model": "m", "of": "\ud800"}), 502, "failed."),
     ],
 )
-def test_what_is_no_reply(upstream: FakeServer, server: Server, reply: Reply, status: int) -> None:
+def test_what_is_no_reply(upstream: FakeServer, server: Server, reply: Reply, status: int, told: str) -> None:
     upstream.on(ROUTE, reply)
     refused = post(server)
-    assert refused.status_code == status
-    assert refused.json()["error"]["message"]
+    assert (refused.status_code, refused.json()["error"]["message"]) == (status, f"the model's server {told}")
 
 
 def test_a_count_that_no_server_can_mean_is_none(upstream: FakeServer, server: Server) -> None:

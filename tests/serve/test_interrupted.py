@@ -77,7 +77,7 @@ def test_a_plain_answer_that_was_streamed_cannot_be_taken_back(caplog: pytest.Lo
     with served({"plain": plain(ScriptedEngine([broken("Rain"), LONG]))}) as server:
         text, error = (json.loads(each) for each in events_of(server.post({"stream": True}).text))
         assert server.post().json()["choices"][0]["message"]["content"] == LONG
-        with server.client() as client, pytest.raises(openai.APIError, match="the process died"):
+        with server.client() as client, pytest.raises(openai.APIError, match="the model's server failed"):
             list(client.chat.completions.create(model="plain", messages=ASK, stream=True))
     assert text["choices"][0]["delta"]["content"] == "Rain"
     assert "continues" not in caplog.text.partition("a model failed")[0]
@@ -90,7 +90,7 @@ def test_responses_do_the_same() -> None:
         events = list(client.responses.create(model="short", input="Describe rain.", stream=True))
         assert events[-1].type == "response.completed"
         assert events[-1].response.output_text == SHORT
-        with pytest.raises(openai.APIError, match="the process died"):
+        with pytest.raises(openai.APIError, match="the model's server failed"):
             list(client.responses.create(model="plain", input="Describe rain.", stream=True))
 
 

@@ -15,7 +15,7 @@ import pytest
 from redraft.errors import UsageError
 from redraft.serve import keys as module
 from redraft.serve import reader
-from redraft.serve.keys import ANYONE, Key, Keys
+from redraft.serve.keys import ANYONE, Key, Keys, digest_of
 from redraft.serve.reader import object_of
 from tests.serve.running import HI, Server, both, plain, served
 from tests.serve.test_gate import WAIT, Held, is_true, request_of
@@ -58,7 +58,7 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
         (f"{ALICE} models=", "'models=' is not a valid setting", "Did you mean models=…?"),
         (f"{ALICE} parallel=0", "parallel is '0'", "a whole number above 0"),
         (f"{ALICE} name=a name=b", "keys.txt:1: name appears twice", "Keep one"),
-        ("", "contains no key", "secrets.token_urlsafe"),
+        ("", "keys.txt is empty", "secrets.token_urlsafe"),
         ("short\n", "keys.txt:1: the key has 5 characters, but needs at least 16", "Make one"),
         (f"sha256:{'0' * 63}", "keys.txt:1: the digest has 63 characters, but needs 64", "sha256sum"),
         (f"{ALICE}\n{ALICE} name=alice", "keys.txt:2: the key appears twice", "Keep one"),
@@ -191,15 +191,19 @@ def test_keys_are_added_and_revoked_at_run_time(tmp_path: Path, caplog: pytest.L
         assert statuses() == [429, 200]  # what was used stays used
         path.unlink()
         assert statuses() == [429, 200]
+        path.write_text("")  # it is being rewritten
+        assert statuses() == [429, 200]
         path.write_text(f"{BOB} paralel=4 # misspelled\n")  # no fault keeps a deleted key
         assert statuses() == [401, 200]
-        path.write_text(f"{BOB}\n{BOB}\n{ALICE}\n")
-        assert statuses() == [401, 200]
+        path.write_text(f"{ALICE} requests-per-minute=2 name=al\n{BOB} name=bob\n")
+        assert statuses() == [429, 200]
         path.write_text("# none\n")
         assert statuses() == [401, 401]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [text[-32:] for text in warnings] == [f"Earlier keys that stay valid: {n}." for n in (2, 1, 1, 0)]
-    assert "keys.txt:1: 'paralel=4'" in warnings[1]
+    said = ["The earlier keys stay valid"] * 2
+    said += [f"Dropped keys: {names}" for names in (digest_of(ALICE).hex()[:8], "al, bob")]
+    assert [text.rpartition(". ")[2] for text in warnings] == [f"{each}." for each in said]
+    assert "keys.txt:1: 'paralel=4'" in warnings[2]
     assert BOB not in caplog.text
 
 

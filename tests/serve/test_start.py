@@ -31,7 +31,7 @@ from redraft.serve.models import Model, Models
 from redraft.serve.reader import ServerLimits
 from redraft.serve.start import Opening, Server
 from tests.cli.verbs import redraft
-from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
+from tests.engines.fake_server import FakeServer, chat_reply, error_reply, json_reply, models_reply
 from tests.serve.running import HI, started
 from tests.serve.test_gate import is_true
 
@@ -131,15 +131,20 @@ def test_a_model_that_is_down_is_no_model_that_does_not_exist() -> None:
         models.within(lambda name: name != "b").named("b")
 
 
-def test_a_model_that_its_server_lacks_is_not_ready_until_it_answers(upstream: FakeServer) -> None:
-    chat = "POST /v1/chat/completions"
-    upstream.on("GET /v1/models", models_reply("a")).on(chat, error_reply(404, "no such model"))
+def test_a_model_that_its_server_does_not_list_may_work(upstream: FakeServer) -> None:
+    chat, texts = "POST /v1/chat/completions", {"model": "m", "input": "Hi."}
+    upstream.on("GET /v1/models", models_reply("a")).on(chat, error_reply(400, "no chat"))
+    upstream.on("POST /v1/embeddings", json_reply({"data": []}))
     with started("--model", f"{upstream.url}#m", "--no-page") as (root, process):
         assert process.stderr
         assert process.stderr.readline().endswith(f": {upstream.url} has no model 'm'. It has a.\n")
-        assert httpx.get(f"{root}/ready").status_code == 503
+        assert httpx.get(f"{root}/ready").json() == {"status": "degraded"}
+        assert httpx.post(f"{root}/v1/embeddings", json=texts).status_code == 200
+        assert httpx.get(f"{root}/ready").json() == {"status": "ready"}
+        upstream.on(chat, error_reply(404, "no such model"))
         reply = httpx.post(f"{root}/v1/chat/completions", json={"model": "m", "messages": HI})
         assert (reply.status_code, reply.json()["error"]["message"]) == (502, "the model's server failed.")
+        assert httpx.get(f"{root}/ready").status_code == 503
         upstream.on(chat, chat_reply("Hi."))
         assert is_true(lambda: httpx.get(f"{root}/ready").json() == {"status": "ready"})
 

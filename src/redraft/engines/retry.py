@@ -101,17 +101,17 @@ class Retry:
         self.given_up, self._rests_until = 0, 0.0  # requests in a row that a dead server did not answer
         self._down_since: float | None = None
         self._served_at: float | None = None
-        self.lacks = ""  # the message that the server has no such model; "" once it answers
+        self.doubt = Health()  # whether the server has the model; empty once the model answers
 
     @property
     def health(self) -> Health:
         """The health of the server."""
-        trouble = f"{self._host} does not answer" if self.given_up else self.lacks
-        return Health(0, trouble, bool(trouble), bool(self.given_up) and clock() < self._rests_until)
+        trouble, rests = f"{self._host} does not answer", clock() < self._rests_until
+        return Health(0, trouble, down=True, resting=rests) if self.given_up else self.doubt
 
     def served(self) -> None:
-        """Record that the server accepted a request for tokens."""
-        self._served_at, self.lacks = clock(), ""
+        """Record that the server accepted a request to the model."""
+        self._served_at, self.doubt = clock(), Health()
         self.rate.grow()
         # A request that began before a pause may be served during the pause.
         if self._down_since is not None and clock() >= self.rate.held_until:

@@ -102,8 +102,6 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
             f"{what}."
         )
         return invalid(message, asked_in, code="context_length_exceeded")
-    if isinstance(error, errors.CheckSyntaxError):
-        return invalid(told(error), "revision.checks")
     if isinstance(error, errors.RecordError):
         return invalid(error.message, asked_in)
     if isinstance(error, errors.UsageError):
@@ -123,12 +121,11 @@ def _of_engine(error: errors.EngineError) -> Refusal:
     _log.warning("a model failed: %s", error.for_log)
     if isinstance(error, errors.EngineTimeout):
         return Refusal(HTTPStatus.GATEWAY_TIMEOUT, "engine_error", "the model did not answer in time.")
-    if not isinstance(error, errors.ServerError):
-        return Refusal(HTTPStatus.BAD_GATEWAY, "engine_error", error.message)
-    reason = error.message.partition(": ")[2]  # before it is the server's address, which is not for clients
-    said = f"the model's server reports an error: {reason}" if reason else "the model's server failed."
-    if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+    said = error.message if isinstance(error, errors.EmptyReply) else "the model's server failed."
+    status, reason = (error.status, error.reason) if isinstance(error, errors.ServerError) else (None, "")
+    said = f"the model's server reports an error: {reason}" if reason else said
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "engine_busy", said, wait=5)
-    if error.status in _CLIENTS:
+    if status in _CLIENTS:
         return invalid(said, code="engine_refused")
     return Refusal(HTTPStatus.BAD_GATEWAY, "engine_error", said)

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 SHORTEST = 16  # fewest characters of a key: a shorter one can be guessed
 MINUTE = 60.0
 
-_DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
+_DIGEST = re.compile(r"sha256:(?:([0-9a-f]{64})|.*)", re.IGNORECASE)  # the group is missing in a wrong digest
 _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 _SETTINGS = ("name", "models", "requests-per-minute", "parallel")  # the settings of a key
 
@@ -100,6 +100,7 @@ class Keys:
     _seen: tuple[int, ...] = ()
     _served: Sequence[str] = ()  # the names of the models, once they are known
     _told: set[tuple[bytes, str]] = field(default_factory=set)  # the keys and models of earlier warnings
+    _used: dict[bytes, Used] = field(default_factory=dict)  # a dropped key may come back
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -129,18 +130,22 @@ class Keys:
         if self.path == Path() or (seen := _seen(self.path)) == self._seen:
             return
         self._seen = seen
-        listed = {key.digest for key in self.all}  # if the file cannot be read
+        self._used |= {key.digest: key.used for key in self.all}
         try:
             lines = _lines(self.path)
-            listed = {_digest(words[0]) for words in lines.values()}
+        except UsageError as error:
+            _log.warning("%s The earlier keys stay valid.", error.message)
+            return
+        try:
             found = _keys(lines, self.path)
         except UsageError as error:
+            listed = {_digest(words[0]) for words in lines.values()}
+            dropped = ", ".join(key.name for key in self.all if key.digest not in listed)
+            _log.warning("%s Dropped keys: %s.", error.message, dropped or "none")
             self.all = tuple(key for key in self.all if key.digest in listed)
-            _log.warning("%s Earlier keys that stay valid: %d.", error.message, len(self.all))
             return
-        before = {key.digest: key.used for key in self.all}
         for key in found:
-            key.used = before.get(key.digest, key.used)
+            key.used = self._used.get(key.digest, key.used)
         self.all = found
         _log.info("the keys were read again: %s", counted(len(found), "key"))
         self.expect(self._served)
@@ -170,10 +175,12 @@ def _seen(path: Path) -> tuple[int, ...]:
 
 def _lines(path: Path) -> dict[int, list[str]]:
     try:
-        lines = map(str.split, path.read_text(encoding="utf-8").splitlines())
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the file is not UTF-8"
         raise UsageError(f"the keys in {path} cannot be read: {reason}.") from None
+    if not lines:  # it may be in the middle of being rewritten
+        raise UsageError(f"{path} is empty.", hint=f"Make a key: {_MAKE} > {path}")
     return {number: words for number, words in enumerate(lines, start=1) if words and words[0][0] != "#"}
 
 
@@ -190,14 +197,13 @@ def _keys(lines: Mapping[int, list[str]], path: Path) -> tuple[Key, ...]:
 
 
 def _key(words: list[str], where: str) -> Key:
-    word, found = words[0], dict[str, Any]()
-    if word.lower().startswith("sha256:") and not _DIGEST.fullmatch(word):
+    word, digest, found = words[0], _digest(words[0]), dict[str, Any]()
+    if not digest:
         message = f"{where}: the digest has {len(word) - 7} characters, but needs 64 hexadecimal digits."
         raise UsageError(message, hint="Make the 64 digits: printf %s KEY | sha256sum")
     if len(word) < SHORTEST:
         message = f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}."
         raise UsageError(message, hint=f"Make one: {_MAKE}")
-    digest = _digest(word)
     for word in words[1:]:
         name, _, value = word.partition("=")
         if name not in _SETTINGS or not value:
@@ -220,8 +226,8 @@ def _value(name: str, value: str, where: str) -> Any:
 
 
 def _digest(word: str) -> bytes:
-    digest = _DIGEST.fullmatch(word)
-    return bytes.fromhex(digest[1]) if digest else digest_of(word)
+    found = _DIGEST.fullmatch(word)
+    return bytes.fromhex(found[1] or "") if found else digest_of(word)
 
 
 def digest_of(key: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import redraft
-from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.base import Delta, Health, Message, Sampling
 from redraft.engines.config import Key, key_variable
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Patience
@@ -257,6 +257,13 @@ def test_one_of_several_must_be_named(server: FakeServer) -> None:
     assert caught.value.message == (f"{server.url} has 2 models, and no model was named. It has a, b.")
     assert caught.value.hint == f"--model {server.url}#a"
     assert connected(server, "b").name == "b"
+
+
+async def test_ollama_leaves_latest_out(server: FakeServer) -> None:
+    server.on(MODELS, models_reply("b:latest"))
+    one = await RemoteEngine.connect(server.url, "b")
+    await one.aclose()
+    assert one.health == Health()
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ class RemoteEngine(Engine):
     Args:
         url: The base address, such as `http://localhost:8000/v1`.
         key: Sent as a bearer token, to this server only.
+        context: Length of the context in tokens, if known.
         reach: Creates the sender of requests: `Server` sends at once, `batch.BatchServer` in batches.
 
     Raises:
@@ -74,12 +75,14 @@ class RemoteEngine(Engine):
         *,
         key: Key | None = None,
         patience: Patience = Patience(),  # noqa: B008  (frozen)
+        context: int | None = None,
         reach: Reach = Server,
     ) -> None:
         self._server = reach(url, key, patience)
         self._info = EngineInfo(
             name=model,
             engine="remote",
+            context=context,
             any_message=True,
             any_request=True,
             tools=True,
@@ -250,8 +253,10 @@ class RemoteEngine(Engine):
             tool_calls=reply.called if sampling.tools else (),
         )
 
-    def _broken(self, how: str) -> ServerError:
-        return ServerError(f"{self._server.host} {how}", hint=_SEE_LOG, passing=True)
+    def _broken(self, how: str, reason: str = "") -> ServerError:
+        error = ServerError(f"{self._server.host} {how}{reason}", hint=_SEE_LOG, passing=True)
+        error.reason = reason
+        return error
 
     @asynccontextmanager
     async def _opened(
@@ -330,7 +335,7 @@ class RemoteEngine(Engine):
                 raise self._not_the_protocol(f"{record}: {error}") from None
         if (complaint := wire.read_complaint(record)) is None:
             raise self._not_the_protocol(str(record))
-        raise self._broken(f"failed while it answered: {self._server.clean(complaint.message)}")
+        raise self._broken("failed while it answered: ", self._server.clean(complaint.message))
 
     async def _error(self, path: str, refusal: Refusal) -> EngineError:
         complaint = refusal.complaint
@@ -339,23 +344,20 @@ class RemoteEngine(Engine):
             too_long.hint = "Shorten the prompt, or choose a model with a longer context."
             return too_long
         if refusal.status == 404 and complaint.about_model and "chat/completions" not in complaint.message:
-            return await self._no_model(refusal)
+            names = list[str]()
+            with suppress(EngineError):
+                names = [listed.name for listed in await models(self._server, needed=False)]
+            if self._info.name in names:
+                return self._server.error(refusal, "")
+            near = get_close_matches(self._info.name, names, 1) or names
+            hint = f"--model {self._server.url}#{near[0]}" if near else None
+            message = _having(self._server, f"no model {self._info.name!r}", names)
+            self._server.retry.doubt = base.Health(trouble=message, down=True)
+            return ServerError(message, hint=hint, status=refusal.status)
         if path == _RAW and refusal.status in MISSING:
             self._info = replace(self._info, continues=False)
             return self._no_raw_text()
         return self._server.error(refusal, path)
-
-    async def _no_model(self, refusal: Refusal) -> ServerError:
-        names = list[str]()
-        with suppress(EngineError):
-            names = [listed.name for listed in await models(self._server, needed=False)]
-        if self._info.name in names:
-            reason = self._server.clean(refusal.complaint.message)
-            return ServerError(f"{self._server.host} refuses the request (404): {reason}", status=404)
-        near = get_close_matches(self._info.name, names, 1) or names
-        hint = f"--model {self._server.url}#{near[0]}" if near else None
-        self._server.retry.lacks = _having(self._server, f"no model {self._info.name!r}", names)
-        return ServerError(self._server.retry.lacks, hint=hint, status=refusal.status)
 
     def _no_raw_text(self) -> ServerError:
         message = f"{self._server.url} has no {_RAW}: it supports chat, but not raw text."
@@ -384,6 +386,7 @@ class RemoteEngine(Engine):
             raise await self._error(_EMBEDDINGS, found)
         if not isinstance(found, dict) or not isinstance(found.get("data"), list):
             raise self._not_the_protocol(str(found))
+        self._server.retry.served()
         return found
 
 
@@ -474,8 +477,8 @@ async def choose(server: Server, name: str | None) -> Listed:
         # llama.cpp answers to every name.
         owner = "llamacpp" if any(model.owner == "llamacpp" for model in listed) else ""
         found = next((model for model in listed if model.name == name), Listed(name, owner=owner))
-        if names and not owner and name not in names:
-            server.retry.lacks = _having(server, f"no model {name!r}", names)
+        if names and not owner and not {name, f"{name}:latest"} & {*names}:  # Ollama leaves `:latest` out
+            server.retry.doubt = base.Health(trouble=_having(server, f"no model {name!r}", names))
     elif len(listed) == 1:
         found = listed[0]
     else:

@@ -268,7 +268,7 @@ class Server:
         return text
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
-        """Return the error for a refused request to `path`."""
+        """Return the error for a refused request to `path`, which is empty if the path exists."""
         status, host, hint = refusal.status, self.host, None
         reason = self.clean(why_refused(refusal.complaint.message))
         key = f"the key from {self._key.source}" if self._key else ""
@@ -283,7 +283,7 @@ class Server:
                 hint = f"Use a model or a key that has access: {hint}"
             said = f"{host} {verb} ({status}): {reason}"
         elif refusal.of_account:
-            said = f"{host}: the account {f'of {key} ' if key else ''}is empty ({status}): {reason}"
+            said = f"at {host}, the account {f'of {key} ' if key else ''}is empty ({status}): {reason}"
             status = HTTPStatus.PAYMENT_REQUIRED
             hint = "Add credit, raise the account's own limit, or use another key."
         elif status in RETRIED:
@@ -295,10 +295,11 @@ class Server:
             hint = _LIMIT_HINT if limits else _LOG_HINT
         elif 300 <= status < 400:
             said = f"{self.url} redirects ({status}) to {refusal.location}, but redirects are not followed."
-            hint = "Name the new address in --model."
-        elif status in MISSING:
+            hint, reason = "Name the new address in --model.", ""
+        elif status in MISSING and path:
             said, hint = f"{self.url}{path} does not exist ({status}): {reason}", ADDRESS_HINT
         error = ServerError(said, hint=hint, status=status)
+        error.reason = reason
         error.retry_after = refusal.retry_after if status in RETRIED else None
         return error
 
