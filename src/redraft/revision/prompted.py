@@ -262,10 +262,7 @@ def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, floa
 
 
 def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
-    """Rewrite the faulty parts in several tries. Add the first try that passes, or the best try, as a step.
-
-    If no try changes the answer, no step is added. Return a reason to stop, or None.
-    """
+    """Rewrite the faulty parts, and add the best try as a step if it changes the answer. Return why to stop."""
     plan, base, tries, stop, left, faults = state.plan, state.steps[-1], list[Step](), None, list[Any](), ""
     write = patch.asked if edits[0].wish or edits[0].code or not plan.info.resumes else patch.written
     failed = {result.name for result in base.checks if not result.passed}
@@ -493,10 +490,7 @@ def _decided(
 
 
 def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
-    """Return the messages: the prompt, the steps that the option `context` selects, and a last request.
-
-    Echoes, and steps before a fresh draft, are left out.
-    """
+    """Return messages: the prompt, what `context` shows of the steps since a fresh draft, and a request."""
     steps = state.steps
     afresh = max((i for i, step in enumerate(steps) if step.fresh), default=0)
     shown = [step for step in steps[afresh:] if not step.echo] or steps

@@ -65,8 +65,10 @@ class Guard:
         of_page = self.page if self.page is not None and self.page.has(scope["path"]) else None
         try:
             key = seen["key"] = self._checked(scope, headers, with_key=of_page is None)
-            with key.entered(seen) if scope["method"] == "POST" else nullcontext():
-                await (of_page or self.app)(scope if of_page else _plain(scope), receive, noting)
+            path, method = scope["path"].rstrip("/") or "/", scope["method"]
+            plain = {**scope, "path": path, "method": "GET" if method == "HEAD" else method}
+            with key.entered(seen) if method == "POST" else nullcontext():
+                await (of_page or self.app)(scope if of_page else plain, receive, noting)
         except Refusal as refusal:
             await reply_of(refusal, scope)(scope, receive, noting)
         finally:
@@ -99,11 +101,6 @@ class Guard:
         said = "Incorrect API key provided." if given else "You didn't provide an API key."
         said += "" if given and " " in given[0] else " Send: Authorization: Bearer KEY"
         raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", said)
-
-
-def _plain(scope: Scope) -> Scope:
-    path, method = scope["path"].rstrip("/") or "/", scope["method"]
-    return {**scope, "path": path, "method": "GET" if method == "HEAD" else method}
 
 
 def why_forbidden(hosts: Sequence[str], origins: Sequence[str], *, here_alone: bool) -> str:

@@ -106,14 +106,6 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
         where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
         yield f"{where}, the model revised without feedback, so `revise` equals `alone`."
     yield from cut_off(point.mean.cut for point in curves.points)
-    for kind in REVISING:
-        files = runs.glob(f"seed-*/{kind}-*[0-9].jsonl")
-        made = [chain.steps for file in files for chain in chains_of(file) if chain.steps]
-        cut = sum(step.finish != "stop" and not step.feedback for step, *_ in made)
-        unclear = sum(bool(step.feedback) and step.verdict == "unknown" for step, *_ in made)
-        if cut + unclear and not any(rest for _, *rest in made):
-            why = f"{cut:,} were cut, and {unclear:,} had unclear verdicts"
-            yield f"{equal_tokens.named(kind)} changed none of {counted(len(made), 'first answer')}: {why}."
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
         yield f"{where}, the base model gave one answer, and an adapter gave others: training may add gains."
