@@ -262,7 +262,7 @@ def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, floa
 
 
 def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
-    """Rewrite the faulty parts, and add the best try as a step if it changes the answer. Return why to stop."""
+    """Rewrite the faulty parts, and add the best try as a step if it changes anything. Return why to stop."""
     plan, base, tries, stop, left, faults = state.plan, state.steps[-1], list[Step](), None, list[Any](), ""
     write = patch.asked if edits[0].wish or edits[0].code or not plan.info.resumes else patch.written
     failed = {result.name for result in base.checks if not result.passed}
