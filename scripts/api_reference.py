@@ -269,9 +269,10 @@ INTRODUCTION = """\
 
 <!-- Made by scripts/api_reference.py from the definitions of the options: run `make docs`. -->
 
-This page lists each option once. A function takes the options of several groups. A command has the same
-options as flags, with hyphens (`redraft train`: with underscores), and a recipe has them as keys. For a wrong
-name or value, an error lists the allowed ones. Square brackets in a meaning contain the default.
+This page lists each option once. A function takes the options of several groups. In a command, the options
+are flags, with hyphens (`redraft train`: with underscores). In a recipe, they are keys. For a wrong name or
+value, an error lists the allowed ones. The default is in the last column, or in square brackets after the
+meaning.
 """
 
 

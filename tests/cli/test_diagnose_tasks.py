@@ -190,7 +190,7 @@ def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
 def test_quiet_says_nothing_but_the_result() -> None:
     assert run(GSM8K, "--ways", "blind", "--quiet").stderr == ""
     ways = enumerate(("one", "revise-2", "blind-2"), 1)
-    said = ["redraft: script:script.jsonl, test: a run for each way, number of answers and seed"]
+    said = ["redraft: script:script.jsonl, test: at most one run for each way, number of answers and seed"]
     said += [f"redraft: {way}, seed 0: run {number} of at most 3" for number, way in ways]
     assert run(GSM8K, "--ways", "blind").stderr.splitlines() == said
     *_, last = run(GSM8K, "--ways", "best", "--samples", "9").stderr.splitlines()
@@ -268,8 +268,8 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
         (("add", "--models", "no.gguf"), ("a file of the model 'no.gguf' is missing", "Correct its path.")),
         (("subtraction",), ("there is no task or file named 'subtraction'", GSM8K)),
         (("test.jsonl",), ("the record has no list of `checks`", "use --choose with --judge MODEL.")),
-        (("add", "--ways", "one,guess"), ("--ways does not know 'guess'. Ways: one, revise",)),
-        (("add", "--ways", "best-of"), ("--ways does not know 'best-of'. Did you mean 'best'? Ways: one",)),
+        (("add", "--ways", "one,guess"), ("'guess' is not a value of --ways. Ways: one, revise",)),
+        (("add", "--ways", "best-of"), ("'best-of' is not a value of --ways. Did you mean 'best'? Ways: one",)),
         (("add", "--equal", "money"), ("--equal money needs a price", "--price IN,OUT")),
         (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
         (("humaneval:test.jsonl",), ("--run-code",)),

@@ -53,7 +53,7 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
     [
         (f"{ALICE} model=plain", "keys.txt:1: 'model=plain' is not a valid", "Did you mean models=…?"),
         (f"{ALICE} plain", "'plain' is not a valid setting", "Settings: name=… models=…"),
-        (f"{BOB} {ALICE}", "one word is not a valid setting", "Settings: name=… models=…"),
+        (f"{BOB} {ALICE}", "one of the words is not a valid setting", "Settings: name=… models=…"),
         (f"{ALICE} parallel={'9' * 5000}", "parallel is '999", "a whole number above 0"),
         (f"{ALICE} models=", "'models=' is not a valid setting", "Did you mean models=…?"),
         (f"{ALICE} parallel=0", "parallel is '0'", "a whole number above 0"),

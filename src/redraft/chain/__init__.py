@@ -442,9 +442,9 @@ _JSON = re.compile(r"\s*(?:```\w*\s*)?[\[{].*[\]}][`\s]*\Z", re.DOTALL)
 
 
 def loop(text: str) -> int | None:
-    """Return where the first of three equal phrases at the end of a text ends, or None.
+    """If a text ends with three equal phrases, return where the first of them ends, otherwise None.
 
-    In JSON, only phrases in the last string count, because equal values are data.
+    In JSON, only the last string is searched, because equal values are data.
     """
     begin, rest = max(0, len(text) - 200), text.rstrip("]}` \n")
     if _JSON.match(text):

@@ -259,7 +259,7 @@ class _Layout:
     # What the model writes.
 
     def regions(self) -> dict[int, Place]:
-        """Return the start and end of each turn of the model, except turns that later messages change."""
+        """Return the start and end of each turn of the model, without turns that the template rewrites."""
         found = {turn: region for turn in self._answers if (region := self._region(turn))}
         shown = {leaf.of for leaf in self.leaves}
         for text in self._texts:

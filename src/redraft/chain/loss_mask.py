@@ -154,7 +154,7 @@ def _fault(step: Step) -> str | None:
 
 
 def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> list[Span]:
-    """Return the spans of all steps, as SelFee's text without cut sections."""
+    """Return the spans of all steps, in SelFee's format. Sections that were cut off are left out."""
     steps = _steps(chain)
     learnt = [_trains(objective, k, step) for k, step in enumerate(steps)]
     last = steps[-1]

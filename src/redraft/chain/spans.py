@@ -6,10 +6,10 @@ In formats of one instruction and one reply, several messages become one instruc
 new line, Alpaca's reply right after the colon.
 
 In plain-text conversations, each assistant turn carries loss, including the stop token. The last turn has all
-steps of the chain, as SelFee's text. Vicuna 1.1 is `{system} USER: {…} ASSISTANT: {…}</s>USER: …` (FastChat,
-`vicuna_v1.1`). StableVicuna is `### Human: {…}`, a line break, `### Assistant: {…}` (model card). The model
-card shows only one turn, without a system message. So redraft chose the stop token and line break after a
-turn, and the empty line after a system message.
+steps, in SelFee's format (with the objective `answer`: only the best answer). Vicuna 1.1 is `{system} USER:
+{…} ASSISTANT: {…}</s>USER: …` (FastChat, `vicuna_v1.1`). StableVicuna is `### Human: {…}`, a line break, `###
+Assistant: {…}` (model card). The model card shows only one turn, without a system message. So redraft chose
+the stop token and line break after a turn, and the empty line after a system message.
 """
 
 # ruff: noqa: A002  (`format` is an option)

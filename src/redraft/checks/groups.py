@@ -74,7 +74,7 @@ class AnyOf(_Group):
 
     @property
     def demand(self) -> str:
-        """The demands of the parts; empty if any part has no demand, because passing any part suffices."""
+        """The demands of the parts; empty if a part has no demand, because passing that part suffices."""
         demands = [demand_of(part) for part in self.parts]
         return f"Do one of these: {' Or: '.join(demands)}" if all(demands) else ""
 

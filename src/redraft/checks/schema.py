@@ -107,7 +107,7 @@ def fault_of(text: str) -> tuple[str, str] | None:
 
 
 def impossible(schema: Any) -> bool:
-    """Return whether no JSON fits a schema. Contradictory keywords, except bounds, are not detected."""
+    """Return whether no JSON fits a schema. Some contradictions are missed, such as of `enum` and `type`."""
     return _Impossible(schema).part(schema, ())
 
 

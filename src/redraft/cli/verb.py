@@ -57,7 +57,7 @@ class Verb(TyperCommand):
     """A command whose help lists options under headings (`rich_help_panel`), without boxes."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Parse the arguments. Errors explain a misplaced `--debug`, and `--x=no` instead of `--no-x`."""
+        """Parse the arguments. The errors for a misplaced `--debug` and for `--x=no` say what to write."""
         if "--ray" in args:
             args = _with_address(args)
         if HELP_ALL in args:

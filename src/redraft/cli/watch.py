@@ -69,8 +69,8 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` has the steps that were shown before. With `steps`, texts are shown; with False, each text is
-    a line; with None, nothing stays. The best answer comes last, unless it is the only text shown so far.
+    `earlier` contains the steps that were shown before. With `steps`, whole texts are shown; with False,
+    a line each. The best answer follows, unless it is the only text so far. With None, nothing stays.
     """
 
     def __init__(

@@ -114,7 +114,7 @@ def apply(
 def merge_lora(base: Base, adapter: Adapter, out: Out, dtype: Dtype = None, *, job: Job) -> None:
     """Merge a peft LoRA adapter into its base. `default` and GGUF files are dequantised first.
 
-    BASE+FIRST merges the adapter FIRST before ADAPTER.
+    To merge an adapter FIRST before ADAPTER, give BASE+FIRST.
     """
     from redraft.engines.hf.folders import folder_for
     from redraft.weights.header import FLAGS

@@ -191,7 +191,7 @@ class DataRun:
 
     @staticmethod
     def lines(*paths: str | Path) -> Iterator[RawRecord]:
-        """Read the records of files, up to any damage. Raise for a file that only `data import` can read."""
+        """Read the records of files. A damaged file ends with a record that has the error as `damage`."""
         return (line for file in map(here, paths) for line in raw_records(file, damaged=True))
 
     @property

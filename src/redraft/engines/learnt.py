@@ -65,7 +65,7 @@ def read(prompt: str) -> Exercise | None:
 
 
 def holds(work: str, asked: str) -> bool:
-    """Return whether the criticism `work` solves the exercise `asked` without a wrong step."""
+    """Return whether the criticism `work` starts with the right solution of the exercise `asked`."""
     if (found := read(asked)) is None:
         return False
     task, values, _ = found

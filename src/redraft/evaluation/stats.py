@@ -346,7 +346,7 @@ def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
 
 
 def balanced(judged: Sequence[Judged]) -> Estimate:
-    """Estimate balanced accuracy: the mean share of wrong answers rejected and right answers accepted."""
+    """Estimate balanced accuracy: the mean of the shares of rejected wrong and accepted right answers."""
     rows = [[each.rejected, each.wrong, each.accepted, each.right] for each in judged]
     return Bootstrap(np.reshape(rows, (-1, 4))).estimate(
         lambda sums: np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2), SHARE

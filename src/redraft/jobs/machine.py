@@ -103,7 +103,7 @@ def give_back_large(least: int) -> None:
 
 
 def keep_few_kernels() -> None:
-    """Let oneDNN cache 128 kernels instead of 1,024, enough for a training step or two.
+    """Let oneDNN cache 128 kernels, which suffice for a training step or two, instead of 1,024.
 
     oneDNN makes a kernel for each tensor shape, and packed rows have hundreds of lengths. Call this before
     torch is imported. A value that the user has set is kept.

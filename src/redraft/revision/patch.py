@@ -376,7 +376,7 @@ def _trimmed(answer: str, begin: int, end: int) -> tuple[int, int]:
 def next_edits(state: State, edits: Sequence[Edit], step: Step) -> list[Edit]:
     """Return the edits for the try after `step`, or [] if all new texts in `step` are right.
 
-    The next text in `state.others` replaces a wrong text. If no text is left, the sentence is rewritten.
+    The next text in `state.others` replaces a wrong text. If none is left, the model rewrites the part.
     """
     wrong = [at for each in step.checks if not each.passed for at in each.places if not isinstance(at, str)]
     found, places, moved = list[Edit](), [place for place in step.patch if not isinstance(place, str)], 0

@@ -53,7 +53,7 @@ def types_of(checks: Iterable[Any]) -> list[str]:
 
 
 def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the reasons why a recipe's promise does not apply to its `own` and `asked` options."""
+    """Yield why a promise does not apply, from the recipe's options (`own`) and the given ones (`asked`)."""
     if promise.options not in ("", _digest(own)):
         yield "the recipe's options were edited (to see which: redraft diagnose FILE --verify)"
     for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:

@@ -1,7 +1,7 @@
 """Decide when a chain ends.
 
-Each rule is a function that the loop calls at one point, and returns why the chain ends there, or None if the
-chain continues. The rules for all modes come first, then the rules for `prompted`, then the rules for
+The loop calls each rule at one point. Most rules return why the chain ends there, or None if the chain
+continues. The rules for all modes come first, then the rules for `prompted`, then the rules for
 `native`. `chain.best_step` chooses the best answer at the end.
 """
 

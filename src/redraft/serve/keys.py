@@ -209,7 +209,7 @@ def _key(words: list[str], where: str) -> Key:
         if name not in _SETTINGS or not value:
             near = get_close_matches(name, _SETTINGS, n=1)
             hint = f"Did you mean {near[0]}=…?" if near else f"Settings: {'=… '.join(_SETTINGS)}=…"
-            shown = repr(word) if near or len(word) < SHORTEST else "one word"  # it may be a key
+            shown = repr(word) if near or len(word) < SHORTEST else "one of the words"  # it may be a key
             raise UsageError(f"{where}: {shown:.40} is not a valid setting of a key.", hint=hint)
         if (attribute := name.removesuffix("-per-minute")) in found:
             raise UsageError(f"{where}: {name} appears twice.", hint="Keep one.")

@@ -1,6 +1,6 @@
 """Return log-probabilities of an answer's tokens, in OpenAI's formats.
 
-Chains do not contain log-probabilities, so `Noting` wraps the model's engine, and requests and records them.
+Chains do not contain log-probabilities, so `Noting` wraps the model's engine to request and record them.
 A revised answer has no log-probabilities, because the answer comes from several calls.
 """
 

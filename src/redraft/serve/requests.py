@@ -542,7 +542,7 @@ _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "l
 def with_passed(
     options: RevisionOptions, given: Mapping[str, Any], model: Model, place: str = ""
 ) -> RevisionOptions:
-    """Add fields for the model's engine to options. Raise `Refusal` if the engine rejects a field."""
+    """Return options that send `given` to the engine. Raise `Refusal` if the engine rejects a field."""
     asked = {name: value for name, value in given.items() if name not in _NEUTRAL or value != _NEUTRAL[name]}
     info = engine_of(options).info
     for name in asked:
@@ -555,7 +555,7 @@ def with_passed(
 
 
 def beside_of(options: RevisionOptions, more: Mapping[str, Any]) -> RevisionOptions:
-    """Add fields for the model's server to options."""
+    """Return options that also send the fields `more` to the model's server."""
     if not more:
         return options
     return options.model_copy(update={"extra_body": {**(options.extra_body or {}), **more}})

@@ -145,7 +145,7 @@ class Server:
         names = " and ".join(filter(None, [", ".join(served[:-1]), served[-1]]))
         self._say(f"serving {names} at {address}v1", f"The page: {address}" if self.page else None)
         for health in filter(attrgetter("trouble"), offered.watched().values()):
-            _log.warning("a model may not answer: %s", health.trouble)
+            _log.warning("a model is perhaps unable to answer: %s", health.trouble)
         if self.keys:
             self.keys.expect((*served, *down))
 

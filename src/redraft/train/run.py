@@ -159,7 +159,7 @@ def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
 
 
 def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
-    """Return whether to train an adapter: `own.lora` or, if None, whether full training would not fit."""
+    """Return whether to train an adapter: `own.lora` or, if None, what fits in GPU memory."""
     if own.lora is not None:
         return own.lora
     parameters = sum(each.numel() for each in skeleton(model).parameters())
@@ -405,7 +405,7 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
     packs = isinstance(own, SftOptions) and own.packing and len(prepared.lengths) >= step
     if packs and len(verb.rows(prepared.lengths, own)) < step:
         own = own.model_copy(update={"packing": False})
-        tell(f"a row has one record (--packing False): packed, the data has fewer rows than a step, {step}.")
+        tell(f"a row has one record (--packing False), because packed rows would not fill a step of {step}.")
     trained, joins = verb.model(own, model, tokenizer, say=tell)
     pad = None if joins else int(tokenizer.pad_token_id)
     data = rows_of(prepared, own, args, verb, pad=pad)

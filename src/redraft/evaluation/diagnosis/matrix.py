@@ -142,7 +142,7 @@ class Matrix:
         ended = Ended(0, "", self.plan.limits)
         for name, runs in self.runs(share):
             if not self.plan.quiet and share is None:
-                self.plan.say(f"{name}: a run for each way, number of answers and seed")
+                self.plan.say(f"{name}: at most one run for each way, number of answers and seed")
             try:
                 ended = runs.run(ended)
             except OutputError as error:
@@ -158,7 +158,7 @@ class Matrix:
         if unknown := [way for way in self.ways if way not in WAYS]:
             meant = {kind: way for way, kind in WAYS.items()}.get(unknown[0], unknown[0])
             hint = f"{nearest(meant, WAYS)} Ways: {', '.join(WAYS)}".strip()
-            raise UsageError(f"--ways does not know {unknown[0]!r:.40}.", hint=hint)
+            raise UsageError(f"{unknown[0]!r:.40} is not a value of --ways.", hint=hint)
         _check_options(self.settings, self.models)
         names = [task.name for task in self.tasks]
         if twice := {name for name in names if names.count(name) > 1}:

@@ -237,7 +237,7 @@ class Response:
 class Sampler:
     """Samples responses with the transformers engine and the weights that are being trained.
 
-    All prompts are queued before the first begins. So a rollout batch that is repeated after a stop has the
+    Generation begins when all prompts are queued. So a rollout batch that is repeated after a stop has the
     same responses. `ctx` is the maximum number of tokens in a prompt and response together, and `least` is
     the minimum number in a response.
     """

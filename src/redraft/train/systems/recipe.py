@@ -138,7 +138,7 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
     for name, value in (values or {}).items():
         if name not in known:
             hint = f"Its values: {', '.join(known) or 'none'}"
-            raise UsageError(f"{name!r:.80} is not a value that {path} defines.", hint=hint)
+            raise UsageError(f"{path} defines no value named {name!r:.80}.", hint=hint)
         known[name] = value
     base, shipped = Path(path).parent, recipe in shipped_recipes(FOLDER)
     if not keys.stages:
