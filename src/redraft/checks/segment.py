@@ -13,6 +13,7 @@ import regex
 
 _WORD = regex.compile(r"(?w)\b_*[\p{L}\p{N}].*?\b", regex.DOTALL)
 _CHARACTER = regex.compile(r"\X")
+_SMALL = regex.compile(r"\P{L}*\p{Ll}")
 _FLAG = regex.compile(r"[\U0001F1E6-\U0001F1FF]{2}")  # a pair is one flag; \X takes quadratic time over many
 _BLANK_LINE = regex.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
 _LIST_MARK = regex.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s+")
@@ -69,11 +70,12 @@ def sentences(text: str) -> list[str]:
 
     A sentence has a word. A sentence ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？`, at a
     blank line, and at the end of a heading or list item. No sentence ends after a title, an initial or an
-    abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop.
+    abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop, unless the text begins
+    with a small letter.
     """
-    found = []
+    found, small = list[str](), _SMALL.match(text) is not None
     for block in _blocks(unix(text)):
-        ends = [match.end() for match in _STOP.finditer(block) if _is_end(block, match)]
+        ends = [match.end() for match in _STOP.finditer(block) if _is_end(block, match, small=small)]
         found += [block[start:end].strip() for start, end in pairwise([0, *ends, len(block)])]
     return [piece for piece in found if _WORD.search(piece)]
 
@@ -106,12 +108,12 @@ def _blocks(text: str) -> list[str]:
     return ["\n".join(block).strip() for block in blocks if block]
 
 
-def _is_end(block: str, match: regex.Match[str]) -> bool:
+def _is_end(block: str, match: regex.Match[str], *, small: bool) -> bool:
     if match["wide"]:
         return True
     at = match.start("next")
     follows = block[at : at + _LONGEST].split()[0].lstrip(_OPENERS)
-    if follows[:1].islower() and (match["close"] or match["stop"] not in {"!", "?"}):
+    if not small and follows[:1].islower() and (match["close"] or match["stop"] not in {"!", "?"}):
         return False
     before = block[max(0, match.start() - _LONGEST) : match.start()].split()
     word = before[-1].strip(_OPENERS + ")*_") if before else ""
