@@ -70,7 +70,7 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     assert "script:script.jsonl, revise: " in result.stdout
     page = Path("d/index.html").read_text()
     titled = ("Who should revise, when, and how?", ", at equal tokens where possible</h2>")
-    told = ("<p>No way has more right answers than ", "<p>Undecided: revising is not")
+    told = ("way has more right answers than ", "<p>Undecided: revising is not")
     for shown in ("revise alone", "majority vote", "all tasks", *titled, *told):
         assert shown in page
     assert "new tokens a prompt</text>" in page
@@ -138,6 +138,8 @@ def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
     assert {Path(name).parts[2] for name in now} == {"script-script.jsonl", "script-other.jsonl"}
     assert [each["model"] for each in table()["cells"]] == ["script:script.jsonl", "script:other.jsonl"]
     assert verify().exit_code == 0
+    fewer = run("add", "--models", "script:other.jsonl", "--ways", "vote", "--limit", "2")
+    refused(fewer, "script.jsonl/add has answers to 3 prompts, but --limit is 2.", "Set --limit 3 or more")
 
 
 def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:
@@ -269,7 +271,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
         (("subtraction",), ("there is no task or file named 'subtraction'", GSM8K)),
         (("test.jsonl",), ("the record has no list of `checks`", "use --choose with --judge MODEL.")),
         (("add", "--ways", "one,guess"), ("'guess' is not a value of --ways. Ways: one, revise",)),
-        (("add", "--ways", "best-of"), ("'best-of' is not a value of --ways. Did you mean 'best'? Ways: one",)),
+        (("add", "--ways", "best-of"), ("'best-of' is not a value of --ways. Did you mean 'best'? Ways:",)),
         (("add", "--equal", "money"), ("--equal money needs a price", "--price IN,OUT")),
         (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
         (("humaneval:test.jsonl",), ("--run-code",)),
@@ -497,7 +499,7 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
     prompts(20)
     script("rain")
     result = chosen()
-    assert "So far, choose one answer: after 20 of 20 prompts" in result.stdout
+    assert "Undecided after 20 of 20 prompts: one answer leads, but another way may be b" in result.stdout
     assert "With 95 % confidence: at least " in result.stdout
     ways = ("--ways", "one,best", "--margin", "10")
     shorter = ("--models", "script:script.jsonl", *ways, "--choose", "d.yaml")
@@ -653,7 +655,7 @@ def test_without_checks_a_judge_compares_the_answers_and_what_it_said_is_kept() 
 def test_a_judge_of_the_first_place_decides_nothing() -> None:
     with PaidServer(lambda asked: "[[9, 1]]" if "Assistant 2:" in str(asked) else says(asked)) as server:
         result = by_judge(server)
-    assert "judges: So far, choose one answer: after 40 of 40 prompts, another way may be" in result
+    assert "judges: Undecided after 40 of 40 prompts: one answer leads, but another" in result
     assert re.search(r"revise, 1 revision +\+0.0 .* open; preferred in 0 of 40, worse in 0, ", result)
 
 

@@ -213,12 +213,6 @@ def test_checks_of_a_caller_score() -> None:
     assert scored.whole.fixed == 2
 
 
-def test_files_of_several_seeds_are_read_together(tmp_path: Path) -> None:
-    for file in (files := [tmp_path / "0.jsonl", tmp_path / "1.jsonl"]):
-        write_jsonl(file, MIXED)
-    assert len(diagnose(files).chains) == 2 * len(MIXED)
-
-
 def columns(better: int, worse: int, same: int) -> tuple[list[float], list[float]]:
     return [0.0] * better + [1.0] * worse + [1.0] * same, [1.0] * better + [0.0] * worse + [1.0] * same
 

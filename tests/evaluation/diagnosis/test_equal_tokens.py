@@ -133,6 +133,8 @@ def test_the_sentence(tmp_path: Path, revise: int, said: str) -> None:
     found = runs(tmp_path, revise=revise)
     assert verdict(versus(found)).startswith(said)
     assert f"\nm, revise: {verdict(versus(found))}\nm: No way has more right answers than " in text_of(found)
+    same = text_of(runs(tmp_path, revise=8, best=(8, 8)))
+    assert same.endswith("m: All ways have the same share of right answers, 20.0 % (10.5 to 34.8).")
 
 
 def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_at_equal_seconds_other_runs_are_compared_than_at_equal_tokens(tmp_path:
     )
     timed_curves = replace(found, points=timed, by="seconds")
     assert found.against("revise", "best-of").decision.gain.value == 0, "half-way from 10 to 30 right"
-    assert "at 200 tokens; in the nearest runs, better in 0 prompts, worse in 10" in text_of(found)
+    assert "; interpolated at 200 tokens; in the nearest runs, better in 0 prompts, wo" in text_of(found)
     row = timed_curves.against("revise", "best-of")
     assert (row.basis, row.at, row.decision.gain.value) == ("equal", 2.0, -0.25)
     said = "Don't revise here: at equal seconds best of N does better, by 25.0 points"

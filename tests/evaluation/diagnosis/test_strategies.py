@@ -17,10 +17,6 @@ from redraft.checks.parse import parse_check
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import strategies
 from redraft.evaluation.diagnosis.matrix import folders
-from redraft.evaluation.diagnosis.options import DiagnoseOptions
-from redraft.evaluation.diagnosis.runs import StrategyRuns
-from redraft.revision.runs.plan import RunPlan
-from redraft.revision.settings import Settings
 
 ALL = strategies.strategies_of(strategies.NAMES, 2, range(2, 5), voting=True)
 
@@ -132,17 +128,6 @@ def test_each_chain_gets_the_feedback_of_another() -> None:
     ]
     assert strategies.strangers(chains) == {"a": "No snow.", "c": "Too long.", "e": "No rain."}
     assert strategies.strangers(chains[:2]) == {}
-
-
-@pytest.mark.parametrize(("kind", "checked"), [("plain", True), ("revise", True), ("alone", False)])
-def test_all_ways_are_told_the_checks_except_revising_alone(
-    tmp_path: Path, kind: str, *, checked: bool
-) -> None:
-    (tmp_path / "own.jsonl").write_text('{"prompt": "Name a bird.", "checks": ["json"]}')
-    settings, plan = Settings.read(DiagnoseOptions, {"model": "default"}), RunPlan(tmp_path / "d")
-    runs = StrategyRuns(settings, tmp_path / "own.jsonl", plan, "checks", ("plain", "revise", "alone"))
-    run = runs._run_of(strategies.Strategy(kind, 2), 0, plan.limits)
-    assert bool(run.options_of(runs.records[0])["checks"]) == checked
 
 
 def test_two_models_of_one_name_are_refused() -> None:

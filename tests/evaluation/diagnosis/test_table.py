@@ -107,15 +107,17 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     file.write_text(file.read_text().replace('"finish":"stop"', '"finish":"max_tokens"'))
     table = table_of(tmp_path / "d")
     assert "m, t: --max-tokens is too small: it cut off up to 100.0 % of the answers" in str(table)
-    assert re.search(r"revise alone, 1 revision +22.5 .* prompt tokens, 100.0 % cut off\n", str(table))
+    assert re.search(r"alone, 1 revision +22.5 .* prompt tokens, 100.0 % cut off, none revised\n", str(table))
     untested = "Not tested: no answer was revised."
-    assert [*sentences(table)] == [f"m, {way}: {untested}" for way in ("revise", "revise alone")]
+    *said, best = sentences(table, best=True)
+    assert said == [f"m, {way}: {untested}" for way in ("revise", "revise alone")]
+    assert best.startswith("m: No tested way has more right answers than best of 3, 50.0 % (")
     own[4] = ("alone-2", 200, shares(20))  # as of a model that was trained to revise
     table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))
     pairs = [(each.ours, each.kind) for each in table.comparisons]
     assert pairs == [("revise", "best-of"), ("alone", "plain"), ("alone", "vote")]
     [part, *_] = parts_of(table)
-    assert part.claim.startswith("No way has more right answers than revise, 1 revision or revise alone, ")
+    assert part.claim.startswith("No way has more right answers than revise with 1 revision or revise alone ")
     assert "m, t: in 40 of 40 prompts, the model revised without feedback, so" in str(table)
 
 
@@ -155,6 +157,9 @@ def test_folders_without_runs_say_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no finished runs") as caught:
         table_of(tmp_path)
     assert f"redraft diagnose {tmp_path} --tasks add --models default" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="no finished runs") as caught:
+        table_of(folder_of(tmp_path / "begun", {("m", "t"): []}))
+    assert caught.value.hint == "Repeat the command that began them, with the same options."
     with pytest.raises(UsageError) as caught:
         table_of(folder_of(tmp_path, {("m", "t"): ways(1, 1)}) / "runs" / "m" / "t")
     assert str(caught.value.hint).endswith("runs/m/t/seed-*/revise-2.jsonl")

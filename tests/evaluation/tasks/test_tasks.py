@@ -13,7 +13,7 @@ from redraft.chain import Chain, Prompt, Step
 from redraft.chain.read.records import chain_of, read_records
 from redraft.checks.base import run_checks
 from redraft.errors import RecordError, RedraftError, UsageError
-from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, is_answer, scored, task_named, task_of
+from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, scored, task_named, task_of
 from redraft.jobs.plugins import plugins
 
 RECORDS: dict[str, dict[str, Any]] = {
@@ -239,17 +239,3 @@ def test_the_loose_score_of_ifeval_is_kept_too() -> None:
     truth = asyncio.run(scored(chain, "ifeval", checks_of(task_named("ifeval"), record))).meta[KEY]
     assert [result["passed"] for result in truth["steps"][0]] == [False, False]
     assert truth["loose"] == [[True, True]]
-
-
-@pytest.mark.parametrize(
-    ("step", "answers"),
-    [
-        (Step(answer="18"), True),
-        (Step(answer="18", echo=True), False),
-        (Step(answer="18", finish="lost"), False),
-        (Step(answer="\u200b"), False),
-        (Step(answer="```\n```"), False),
-    ],
-)
-def test_what_is_an_answer_at_all(step: Step, answers: bool) -> None:
-    assert is_answer(step) is answers

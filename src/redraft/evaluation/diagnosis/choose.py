@@ -304,7 +304,7 @@ class Choice:
             which = "way" if race.usable == race.ways else "way that can be chosen"
             said = f"Choose {name}: after {seen}, no {which} does better by {points} or more."
         else:
-            said = f"So far, choose {name}: after {seen}, another way may be better by {points} or more."
+            said = f"Undecided after {seen}: {name} leads, but another way may be better by {points} or more."
             said += " More prompts could settle this." * (not race.judge)
         kept = [f"at least {promise.right * 100:.1f} % right"]
         gain, harm = f"at least {promise.gain * 100:.1f}", f"at most {promise.harm * 100:.1f} %"

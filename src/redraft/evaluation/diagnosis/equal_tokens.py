@@ -22,7 +22,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of, split
-from redraft.evaluation.diagnosis.strategies import NAMES, SAMPLED, Strategy
+from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
 from redraft.evaluation.diagnosis.truth import Known, chains_of, known, preferences
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
@@ -113,6 +113,11 @@ class Point:
     def mean(self) -> Spent:
         """The mean result over items."""
         return Spent.mean(self.spent)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the strategy revises, but revised no answer."""
+        return self.way.revises and not self.mean.revised
 
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
@@ -320,15 +325,15 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
 def point_line(point: Point) -> Line:
     """Return a table row with a strategy's score and costs."""
     note = f"{tokens_text(point.mean.tokens)} new tokens a prompt, {point.mean.prompts:,.0f} prompt tokens"
-    return Line(titled(point.way) + _OF_BASE * point.base, *percent(point.score, 1), note + point.mean.beside)
+    note += point.mean.beside + ", none revised" * point.idle
+    return Line(titled(point.way) + _OF_BASE * point.base, *percent(point.score, 1), note)
 
 
 def titled(way: Strategy) -> str:
     """Return a strategy's title with the size, such as `best of 4`."""
-    if way.kind in {*NAMES}.difference(SAMPLED) and way.texts > 1:
+    texts = f" of {way.texts}" * (way.texts > 1)
+    if way.revises:
         texts = f", {counted(way.texts - 1, 'revision')}"
-    else:
-        texts = f" of {way.texts}" * (way.texts > 1)
     return "steered" if way == Strategy("steered", 1) else named(way.kind).removesuffix(" of N") + texts
 
 
@@ -337,7 +342,7 @@ def versus_line(versus: Versus) -> Line:
     decision = versus.decision
     counts = f"better in {counted(decision.better, 'prompt')}, worse in {decision.worse:,}"
     if versus.basis == "equal":
-        at = f"at {amount(versus.at, versus.by)}"
+        at = f"interpolated at {amount(versus.at, versus.by)}"
         counts = f"in the nearest runs, {counts}"
     elif versus.basis == "unknown":
         which = named(versus.ours) if math.isnan(versus.cost) else versus.other

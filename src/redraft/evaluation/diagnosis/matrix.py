@@ -138,9 +138,12 @@ class Matrix:
 
         Raises:
             OutputError: The folder contains runs with other settings, or is in use.
+            UsageError: `--limit` is smaller than before.
         """
-        ended = Ended(0, "", self.plan.limits)
-        for name, runs in self.runs(share):
+        ended, every = Ended(0, "", self.plan.limits), [*self.runs(share)]
+        for _, runs in every if share is None else ():
+            runs.check_limit()
+        for name, runs in every:
             if not self.plan.quiet and share is None:
                 self.plan.say(f"{name}: at most one run for each way, number of answers and seed")
             try:

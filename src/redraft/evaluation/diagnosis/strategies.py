@@ -69,6 +69,11 @@ class Strategy:
         return order.index(self.kind) if self.kind in NAMES else len(order), self.kind, self.texts
 
     @property
+    def revises(self) -> bool:
+        """Whether the answers after the first are revisions."""
+        return self.texts > 1 and self.kind in {*NAMES}.difference(SAMPLED)
+
+    @property
     def options(self) -> dict[str, Any]:
         """The options of `revise` for this strategy."""
         if self.kind in SAMPLED:

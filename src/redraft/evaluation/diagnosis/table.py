@@ -89,7 +89,9 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
     if plan.get("choosing"):
         remarks.append("--choose may stop early once it is certain. These tests do not correct for that.")
     if not cells:
-        hint = f"Make or continue them: redraft diagnose {folder} --tasks add --models default"
+        hint = f"Make them: redraft diagnose {folder} --tasks add --models default"
+        if plan["tasks"]:
+            hint = "Repeat the command that began them, with the same options."
         if any(folder.glob("seed-*")):
             hint = f"To measure revising there: redraft diagnose {folder}/seed-*/revise-2.jsonl"
         raise UsageError(f"{folder} has no finished runs.", hint=hint)
@@ -211,10 +213,15 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
 
 
 def _best(curves: Curves) -> str:
-    most = equal_tokens.point_line(max(curves.points, key=lambda point: point.score.value))
-    lines = (equal_tokens.point_line(point) for point in curves.points)
-    equal = " or ".join(line.name for line in lines if line.value == most.value)
-    return f"No way has more right answers than {equal}, {most.value} ({most.interval})."
+    points = [point for point in curves.points if not point.idle] or curves.points
+    most = equal_tokens.point_line(max(points, key=lambda point: point.score.value))
+    lines = map(equal_tokens.point_line, points)
+    equal = [line.name.replace(",", " with") for line in lines if line.value == most.value]
+    tested = "tested " * (len(points) < len(curves.points))
+    said = f"No {tested}way has more right answers than {' or '.join(equal)}"
+    if len(equal) == len(curves.points):
+        said = "All ways have the same share of right answers"
+    return f"{said}, {most.value} ({most.interval})."
 
 
 def sentences(table: Table, *, best: bool = False) -> Iterator[str]:
