@@ -118,7 +118,8 @@ def test_no_answer_passes_what_is_told(one: str, other: str, free: str, before: 
 
 def test_letters_in_two_cases_and_empty_answers() -> None:
     assert fault("uppercase", "lowercase").startswith("no answer with letters passes both uppercase and")
-    assert fault("words<=0") == "only an empty answer passes words<=0."
+    said = "only an empty answer passes lines<=0."
+    assert fault_of([parse_check("lines<=0")]) == (said, "Remove this check, or allow more lines.")
     assert not fault("headings<=0")
 
 

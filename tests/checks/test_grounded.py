@@ -64,8 +64,8 @@ FIRM_HAS = [
     "The results are due on 14 May. It has 310 thousand visitors.", "minus five degrees Celsius",
     "A loss of 1,250 seems high. 12 gives a gain, and 14 works.",
     "10 mi in 2h; 40 years old; 2023 results; 2 full hours",
-    "| City | CEO |\n|---|---|\n| BASEL | M. Keller |", '{"missing": 0, "broken":0}',
-    '```json\n{"Firm": "Helvig AG", "said": "It lost \\u20ac1,250.\\nIn Basel"}\n```',
+    "| City | CEO |\n|---|---|\n| BASEL | M. Keller |", '{"missing": 0, "new":0, "so": ["Zurich is cold."]}',
+    '```json\n{"firm": {"name": "Helvig AG", "said": "\\"It lost \\u20ac1,250.\\" In Basel"}}\n```',
 ]  # fmt: skip
 FIRM_LACKS = [
     ("5 billion", "the number 5 billion"), ("5 thousand francs", "the number 5 thousand francs"),
@@ -82,7 +82,7 @@ FIRM_LACKS = [
     ("| City | CEO |\n|---|---|\n| Geneva | Maria Keller |", 'the name "Geneva"'),
     ("CEO: MARIO KELLER", 'the name "MARIO KELLER"'),
     ('```json\n{"firm": "Novartis"}\n```', 'the name "Novartis"'),
-    ("<city>Lausanne</city>", 'the name "Lausanne"'), ("“Lausanne”", 'the name "Lausanne"'),
+    ("<city>Bern</city>", '"Bern"'), ("“Bern”", '"Bern"'), ('{"is": "\\"we all left\\"."}', "‟we all left”"),
 ]  # fmt: skip
 MET_LACKS = [
     ("['Sarah Jones']", '"Sarah Jones"'),
@@ -201,8 +201,8 @@ def test_the_message_says_what_to_do_and_names_no_more_than_eight() -> None:
     assert check("Ask Kim about 77 storks, or for 6, please.").message == (
         'Not in the request: the name "Kim", the numbers 77 storks, 6. Use only what the request has.'
     )
-    long = check(f'She said: "{"We left. " * 9}Now"').message
-    assert long == f'Not in the request: the quotation "{"We left. " * 7}We…". Use only what the request has.'
+    long = check(f'She said: "{"We left. " * 40}Now"').message
+    assert long.startswith(f'Not in the request: the quotation "{"We left. " * 31}We lef…". Use only')
     many = check(" ".join(f"It is {number} ." for number in range(100, 120)))
     assert "the numbers 100, 101, 102, 103, 104, 105, 106, 107, and 12" in many.message
     assert ", and 12 more" in many.message

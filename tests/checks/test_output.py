@@ -33,7 +33,7 @@ class Tower(BaseModel):
         if name == "crash":
             raise KeyError(name)
         if not name[:1].isupper():
-            raise ValueError("a name begins with a capital")
+            raise ValueError("a name begins with a capital.")
         return name
 
 

@@ -228,7 +228,7 @@ def test_a_cut_answer_that_passes_is_revised_all_the_same() -> None:
 def test_a_text_that_loops_passes_only_if_no_other_follows(mode: Mode) -> None:
     loops = "I say: love will win, love will win, love will win."
     a_plan = plan(mode=mode, checks=("toy",), max_revisions=1, drafts=2 if mode == "best-of" else 1)
-    for text, form in ((loops, a_plan), (f'["{loops}"]', replace(a_plan, json={}))):
+    for text, form in ((loops, a_plan), (f'["{loops}", {{"stars": 3}}, ""]', replace(a_plan, json={}))):
         chain = play(form, [text, "Love wins."], lambda _: True).chain
         assert (chain.passed, chain.answer) == (True, "Love wins.")
         assert prompts.LOOPS in [step.criticism for step in (*chain.drafts, *chain.steps)]

@@ -61,7 +61,6 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
     ("parallel", "given", "engine", "said"),
     [
         (MANY, {}, OPENVINO, ["{} runs on OpenVINO, for speed. To use llama.cpp, add --engine llamacpp."]),
-        (MANY, {"seed": 1}, OPENVINO, ["llama.cpp, where --seed repeats answers, add --engine llamacpp."]),
         (MANY - 1, {}, LLAMACPP, []),
         (MANY, {"engine": "llamacpp"}, LLAMACPP, []),
         (1, {"engine": "openvino"}, OPENVINO, []),

@@ -444,13 +444,13 @@ _JSON = re.compile(r"\s*(?:```\w*\s*)?[\[{].*[\]}][`\s]*\Z", re.DOTALL)
 def loop(text: str) -> int | None:
     """If a text ends with three equal phrases, return where the first of them ends, otherwise None.
 
-    In JSON, only the last string is searched, because equal values are data.
+    In JSON, each string is a text of its own, because equal values are data.
     """
-    begin, rest = max(0, len(text) - 200), text.rstrip("]}` \n")
-    if _JSON.match(text):
-        begin = max(begin, rest.rfind('"', 0, -1)) if rest.endswith('"') else len(text)
-    found = _LOOP.search(text, begin)
-    return found.end(1) if found else None
+    piece = r'"(?:[^"\\]|\\.)*"?' if _JSON.match(text) else ".+"
+    for each in re.finditer(piece, text, re.DOTALL):
+        if found := _LOOP.search(text, max(each.start(), each.end() - 200), each.end()):
+            return found.end(1)
+    return None
 
 
 def meta_of(chain: Chain, name: str) -> dict[str, Any]:
@@ -501,7 +501,7 @@ def describe(error: ValidationError) -> str:
     parts = []
     for item in error.errors(include_url=False)[:3]:
         field = ".".join(str(part) for part in item["loc"])
-        message, value = item["msg"].removeprefix("Value error, "), repr(item["input"])
+        message, value = item["msg"].removeprefix("Value error, ").removesuffix("."), repr(item["input"])
         found = f" (found {value[:60]}{'…' * (len(value) > 60)})"
         found = "" if item["type"] in {"json_invalid", "missing", "value_error"} else found
         parts.append(f"{field}: {message}{found}" if field else message + found)

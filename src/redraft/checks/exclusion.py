@@ -59,7 +59,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
     for part in parts:
         what, low, high = _bounds(part) or ("", 0, None)
         if high == 0 and what not in WRITTEN:
-            return f"only an empty answer passes {part.name}.", f"Allow more: {what}<=50"
+            return f"only an empty answer passes {part.name}.", f"Remove this check, or allow more {what}."
         least = low / TOKEN_WORDS if what in ("words", "sentences") else 0
         if max_tokens is not None and max(least, MEMBER * len(names := _names(part))) > max_tokens:
             message = f"no answer of at most {counted(max_tokens, 'token')} passes {part.name:.200}."

@@ -279,7 +279,8 @@ _LINK = regex.compile(
     r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]*[^\s<>\])\".,;:!?]|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+\w"
 )
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
-QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
+QUOTED = regex.compile(r"[“‟]([^“”\n]+)”|«([^«»\n]+)»|\"([^\"‟\n]+)\"(?P<value>(?=\s*[]},:]))?")
+_ESCAPED = regex.compile(r'(?<!\\)\\"([^"\\\n]+)\\"')  # a quotation in a JSON string
 _UNIT = regex.compile(r"\p{L}{2,}|[%°$€£¥₹]")
 _WORD = regex.compile(r"[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*")
 _LIST_MARK = regex.compile(
@@ -288,7 +289,7 @@ _LIST_MARK = regex.compile(
 )
 _PLACEHOLDER = regex.compile(  # code that is not data, [Your Name], tags, and the keys of JSON
     r"```(?!json|ya?ml|csv|xml|te?xt|markdown|md|\s).*?(?:```|\Z)|(?<!`)`[^`\n]++`(?!`)"
-    r"|\[(?!')[^][\n\",\d]+\](?!\()|<[^<>\n]*+>|\"[a-z_]\w*\"(?=\s*:)",
+    r"|\[(?!')[^][\n\",\d]+\](?!\()|<[^<>\n]*+>|(?<=\")[a-z_]\w*(?=\"\s*:)",
     regex.DOTALL,
 )
 _POLITE = "i ok tv am pm mr mrs ms dr prof jr sr st inc ltd sir madam dear hi hello internet"
@@ -413,7 +414,7 @@ class Grounded:
     def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Pass if all facts occur in the prompt. Otherwise the score is the share of facts found."""
         source = source_of(prompt.said)
-        text = _plain(unescaped(answer))
+        text = _plain(unescaped(_ESCAPED.sub("‟\\1”", answer)))
         seen = list(facts_in(text, source))
         facts = {fact: found for fact, found, _ in seen}
         missing = [fact for fact, found in facts.items() if not found]
@@ -425,7 +426,7 @@ class Grounded:
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")
         more = f", and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
-        shown = [regex.sub(r"(?<=^.{80}).+(?<=\w)", "…", each) for each in missing[:_MOST_SHOWN]]
+        shown = [regex.sub(r"(?<=^.{300}).+(?<=\w)", "…", each) for each in missing[:_MOST_SHOWN]]
         numbers = [each.removeprefix(_NUMBER) for each in shown if each.startswith(_NUMBER)]
         others = [each for each in shown if not each.startswith(_NUMBER)]
         others += [f"the number{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] * bool(numbers)
@@ -458,7 +459,7 @@ def _date(source: Source, match: regex.Match[str]) -> bool | None:
 
 def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
     quoted = next(filter(None, match.groups()))
-    is_value = match[0][0] == '"' and is_json(match.string)
+    is_value = match["value"] is not None and is_json(match.string)
     is_whole = match[0] == match.string.strip(" \n.*") and not _CITE.search(source.text)
     if is_value or is_whole or len(_WORD.findall(quoted)) < 3:  # short quotations often quote nobody
         return None

@@ -65,7 +65,7 @@ class Sampling:
         max_tokens: Maximum number of new tokens in one call. 2,048 is SelFee's released default.
         max_thoughts: Maximum number of thought tokens, after which the engine ends the thought. None: only
             `max_tokens` limits thoughts. Needs `EngineInfo.thinks`.
-        seed: Makes answers repeatable (see `EngineInfo.steady`); None for a random seed.
+        seed: Makes a run with one stream repeatable; None for a random seed.
         schema: A JSON Schema that an answer to messages should match. Engines with `EngineInfo.schemas`
             enforce the schema. An engine that cannot express the schema logs a warning and generates without
             a schema, so check the answer.
@@ -245,7 +245,6 @@ class EngineInfo:
         dtype: The dtype that the user chose; empty for the default.
         template: The conversation format that the user chose; empty for the model's chat template.
         format: The number format of most weights in memory, such as Q8_0; empty if unknown.
-        steady: Whether a seed always gives the same answer, whatever other streams run. False if unknown.
         adapters: Names of the user's adapters.
     """
 
@@ -275,7 +274,6 @@ class EngineInfo:
     dtype: str = ""
     template: str = ""
     format: str = ""
-    steady: bool = False
     adapters: tuple[str, ...] = ()
 
     @property

@@ -191,9 +191,7 @@ class Settings:
         stack.push_async_callback(engine.aclose)
         computes = engine.info.engine if told and not self.get("quiet") else ""
         if computes == "openvino":
-            seed = "" if self.get("seed") is None else " where --seed repeats answers,"
-            other = f"To use llama.cpp,{seed} add --engine llamacpp."
-            self.tell(f"{reference} runs on OpenVINO, for speed. {other}")
+            self.tell(f"{reference} runs on OpenVINO, for speed. To use llama.cpp, add --engine llamacpp.")
         elif computes == "llamacpp" and reason:
             self.tell(f"{reference} runs on llama.cpp: {reason}. Faster, but unsteered: --engine openvino")
         return engine

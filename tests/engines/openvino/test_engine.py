@@ -61,7 +61,6 @@ async def test_each_seed_gives_another_text(engine: OpenVinoEngine) -> None:
         *(collect(engine.chat(TALE, replace(DRAWN, seed=seed))) for seed in (7, 8, 9, None, None))
     )
     assert len(set(map(said, texts))) == 5
-    assert not engine.info.steady
 
 
 @pytest.mark.slow

@@ -209,7 +209,6 @@ class LlamaCppEngine(ProcessEngine[Child]):
                 forms=True,
                 format=headers[0].format,
                 roles=bool(scales),
-                steady=True,
             ),
             context,
             KeptProcess(await Child.start(settings), settings),

@@ -189,8 +189,6 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         child = await Child.start(settings)
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
-        # `steady` stays False: if another stream has cached the rest of a prompt, the last token is computed
-        # alone, and its logits differ (by 0.1, even in 32 bits).
         fields = SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE}
         info = local.gguf_info(model, headers, context)
         info = replace(info, engine="openvino", fields=fields, format=kept_format)
