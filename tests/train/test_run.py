@@ -89,7 +89,7 @@ def test_a_model_of_answers_does_not_say_that_it_revises(model: str, here: Path)
 def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
     data, plan = ready(model, "--lora", "False", "--per_device_train_batch_size", "2").lines()
     assert data.startswith("24 records read, 24 to train on: ")
-    assert plan.startswith("3 steps of 2 rows (of ")
+    assert plan.startswith("3 steps of 2 rows (24 records packed into ")
     assert plan.endswith("learning rate 2e-05, all weights in float32")
     write("chains.jsonl", [{"instruction": "a", "output": "b"}] * 24)
     for more, told in ((), 1), (("--training_objective", "answer"), 0):
