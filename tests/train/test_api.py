@@ -63,6 +63,9 @@ def test_what_a_function_began_a_command_goes_on_with(
         result = redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings)
     assert (result.steps, result.stopped_by) == (2, signal.SIGINT)
     assert "To resume, type the same command again." in result.message
+    with pytest.raises(OutputError, match="max_steps was 4 and is 5") as caught:
+        redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings | {"max_steps": 5})
+    assert "--lora_from" not in str(caught.value.hint)
     words = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
     done = verbs.redraft("train", "sft", "--data_path", "chains.jsonl", *words)
     assert done.exit_code == 0, done.output

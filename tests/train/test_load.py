@@ -279,16 +279,12 @@ def added(model: Any, lora_from: Path | None = None, **settings: Any) -> PeftMod
 
 
 def test_an_adapter_alone_is_trained_in_32_bits() -> None:
-    model = added(tiny().to(torch.bfloat16))
+    model: Any = added(tiny().to(torch.bfloat16), lora_alpha=10)
+    assert model.base_model.model.model.layers[0].self_attn.q_proj.scaling == {"default": 2.5}
     trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
     assert len(trained) == 2 * 2 * 7  # two matrices, two layers, seven linear parts each
     assert all("lora_" in name and each.dtype == torch.float32 for name, each in trained.items())
     assert not any("lm_head" in name for name in trained)
-
-
-def test_its_scale_is_alpha_over_rank() -> None:
-    layer: Any = added(tiny(), lora_alpha=10).base_model.model.model.layers[0].self_attn.q_proj
-    assert layer.scaling == {"default": 2.5}
 
 
 @pytest.mark.parametrize("targets", [("q_proj",), ("q_proj", "mlp.up_proj")])
@@ -335,6 +331,9 @@ def test_it_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
     layer = third.base_model.model.model.layers[0].self_attn.q_proj
     torch.testing.assert_close(one.get_delta_weight("default"), layer.get_delta_weight("default"))
     assert bool(layer.lora_A["default"].weight[4:].all())
+    (tmp_path / "stopped" / "checkpoint-2").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"(?s)no finished adapter\..*name a checkpoint: .*checkpoint-2$"):
+        added(tiny(), lora_from=tmp_path / "stopped")
 
 
 def test_a_gguf_adapter_without_alpha_is_taken_as_llamacpp_takes_it(tmp_path: Path) -> None:

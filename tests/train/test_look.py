@@ -68,12 +68,9 @@ def test_what_cannot_be_seen_is_written_out() -> None:
 def test_examples_are_shown_with_what_carries_loss(model: str, tmp_path: Path) -> None:
     text = seen(model, tmp_path, "--preview", "3", "--training_objective", "full")
     assert text.count("\n── sum/") == 3
+    assert seen(model, tmp_path, "--preview", "100").count("\n── sum/") == 24
     assert f"### Answer:↵\n{OPEN}" in text
     assert "No revision is needed.⟨/s⟩" + CLOSE in text
-
-
-def test_more_than_there_are(model: str, tmp_path: Path) -> None:
-    assert seen(model, tmp_path, "--preview", "100").count("\n── sum/") == 24
 
 
 def test_it_shows_what_the_run_reads_first(model: str, tmp_path: Path) -> None:

@@ -345,13 +345,23 @@ def test_a_run_that_goes_on_drops_the_steps_that_it_does_again(tmp_path: Path) -
         log.write(3, 4, {"loss": 1.0})
         read = (tmp_path / LOG).read_text().splitlines()  # what was written is there at once
     assert [json.loads(line)["step"] for line in read] == [1, 2, 2, 3]
-
-
-def test_a_run_from_the_beginning_has_an_empty_log(tmp_path: Path) -> None:
-    (tmp_path / LOG).write_text('{"step": 0}\n')
     with Log(tmp_path).opened(0):
-        pass
-    assert (tmp_path / LOG).read_text() == ""
+        assert (tmp_path / LOG).read_text() == ""
+
+
+@pytest.mark.parametrize(("load", "threads", "told"), [(99.0, 2, 1), (99.0, 1, 0), (0.0, 2, 0)])
+def test_a_slow_first_step_is_not_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: float, threads: int, told: int
+) -> None:
+    monkeypatch.setattr("sys.stderr", screen := io.StringIO())
+    monkeypatch.setattr("redraft.jobs.progress.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    log = Log(tmp_path, cpu=True)
+    log.slow = 0.01
+    with log.opened(0):
+        wait_until(lambda: " elapsed\n" in screen.getvalue())
+    assert screen.getvalue().count("OMP_NUM_THREADS=1") == told
 
 
 def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:
@@ -368,8 +378,9 @@ def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:
 def test_a_line_shows_the_reward_and_the_kl_of_a_rollout_batch_and_moves_by_itself() -> None:
     (screen, console), now = screen_of(terminal=True), [100.0]
     with StepProgress(console=console, clock=lambda: now[0]) as progress:
+        now[0] += 102
         progress.step(1, 4, NUMBERS | {"reward": 0.25, "kl": 1.5})
-        assert "step 1 of 4 · 0:00 elapsed · reward 0.250 · KL 1.5 · loss 1.2346" in screen.getvalue()
+        assert "step 1 of 4 · 1:42 elapsed · reward 0.250 · KL 1.5 · loss 1.2346" in screen.getvalue()
         now[0] += 9
         progress.step(2, 4, NUMBERS)
         now[0] += 7  # a slow step

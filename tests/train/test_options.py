@@ -125,6 +125,7 @@ def test_flags_may_be_switches_have_dashes_and_take_several_words() -> None:
     own = parsed("--data_path a.json b.jsonl --no-packing --per-device-train-batch-size=2 --dry_run")
     assert own.data_path == ("a.json", "b.jsonl")
     assert (own.packing, own.dry_run, own.per_device_train_batch_size) == (False, True, 2)
+    assert parsed("--lazy_preprocess False").packing is True
 
 
 def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
@@ -174,11 +175,6 @@ def test_an_answer_is_drawn_from_all_tokens() -> None:
         with pytest.raises(UsageError, match=line.split()[0]) as error:
             parse(line.split(), PpoOptions)
         assert "drawn from all tokens" in str(error.value.hint)
-
-
-def test_packing_stays_where_preprocessing_is_not_lazy() -> None:
-    assert parsed("--lazy_preprocess").packing is False
-    assert parsed("--lazy_preprocess False").packing is True
 
 
 @pytest.mark.parametrize(

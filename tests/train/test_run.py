@@ -89,7 +89,7 @@ def test_a_model_of_answers_does_not_say_that_it_revises(model: str, here: Path)
 def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
     data, plan = ready(model, "--lora", "False", "--per_device_train_batch_size", "2").lines()
     assert data.startswith("24 records read, 24 to train on: ")
-    assert plan.startswith("3 steps of 2 rows (of ")
+    assert plan.startswith("3 steps of 2 rows (24 records packed into ")
     assert plan.endswith("learning rate 2e-05, all weights in float32")
     write("chains.jsonl", [{"instruction": "a", "output": "b"}] * 24)
     for more, told in ((), 1), (("--training_objective", "answer"), 0):
@@ -102,7 +102,7 @@ def test_data_that_packed_is_smaller_than_a_step_is_not_packed(model: str, here:
     usual = USUAL.replace("128", "512 --gradient_accumulation_steps 6")
     made = ready(model, "--lora", "False", said=said, usual=usual)
     assert (len(made.data.rows), made.config["packing"]) == (24, False)
-    assert any("fewer rows than a step, 24." in line for line in said)
+    assert any("would not fill a step of 24." in line for line in said)
 
 
 def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> None:

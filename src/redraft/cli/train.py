@@ -86,6 +86,7 @@ def _look(own: RunOptions, say: Say) -> None:
 
     model = found_model(own, command_line())
     if own.preview is not None and leads():
+        say("loading PyTorch and the tokenizer.")
         from redraft.train.look import preview
 
         preview(own, model, cache_folder() / "train", show=write, say=say)

@@ -78,7 +78,7 @@ def remark(sources: Sequence[Source]) -> str:
     ban = f"Commercial use is forbidden by {', '.join(closed)}" if closed else ""
     if len(found) < 2:
         return f"the licence is {listed}. {ban}." if ban else ""
-    known = "Find out the unknown licence before you publish the result (data import --licence records it)"
+    known = "Before you publish the result, state the unknown licence: redraft data import … --licence TEXT"
     lack = known if UNKNOWN in found else ""
     more = "".join(f" {text}." for text in (ban, lack) if text)
     differ = len(found.keys() - {UNKNOWN}) > 1

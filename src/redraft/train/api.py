@@ -168,7 +168,7 @@ def train(
     with parting():
         ready = ready_for(own, model, tell=tell)
         if on_step:
-            ready.loop.log.report(lambda *line: on_step(TrainStep(*line)))
+            ready.loop.log.show = lambda *line: on_step(TrainStep(*line))
         done = _train(ready, say=say)
         if done is not None and not ready.stopped_early(done):
             ready.verb.finish(ready.own, ready.loop, ready.base, command=command, say=say, warn=tell)
@@ -178,7 +178,8 @@ def train(
 def _train(ready: Ready, *, say: Say) -> int | None:
     output, own = ready.loop.folder, ready.own
     afresh = "start over with --overwrite_output_dir"
-    further = f" (--lora_from {output} trains that adapter further)" if own.lora and own.verb == "sft" else ""
+    adapter = own.verb == "sft" and (output / "adapter_config.json").is_file()
+    further = f" (--lora_from {output} trains that adapter further)" if own.lora and adapter else ""
     record = RunFile(output, elsewhere=f"to another folder with --output_dir{further}", start_over=afresh)
     provenance = Provenance(f"train {own.verb}", ready.config)
 
@@ -192,7 +193,8 @@ def _train(ready: Ready, *, say: Say) -> int | None:
         announce()
         sources = [each._asdict() for each in ready.sources]
         paths = {name: list(vars(own).get(name, ())) for name in ("data_path", "eval_data_path")}
-        ready.say_first(say)
+        if not ready.is_complete:  # the first step may take a minute
+            say(f"step {ready.checkpoint.step + 1 if ready.checkpoint else 1} begins.")
         record.begin(provenance, resume=bool(ready.checkpoint) or ready.replaces, **paths, sources=sources)
 
     lead = ready.args.should_save

@@ -138,22 +138,18 @@ class SavedCheckpoint:
 
 def checkpoints(output: Path) -> list[SavedCheckpoint]:
     """Return the checkpoints of a run, newest first."""
-    if not output.is_dir():
-        return []
-    named = [(NAME.fullmatch(each.name), each) for each in output.iterdir() if each.is_dir()]
-    found = [_look_at(folder, int(name[1])) for name, folder in named if name]
+    found = []
+    for folder in output.iterdir() if output.is_dir() else ():
+        if (named := NAME.fullmatch(folder.name)) and folder.is_dir():
+            listed = _listed(folder)
+            missing = [
+                name
+                for name, (size, _) in (listed or {}).items()
+                if not ((path := folder / name).is_file() and path.stat().st_size == size)
+            ]
+            lost = None if listed is None else tuple(missing)
+            found.append(SavedCheckpoint(folder, int(named[1]), lost))
     return sorted(found, key=lambda each: -each.step)
-
-
-def _look_at(folder: Path, step: int) -> SavedCheckpoint:
-    if (listed := _listed(folder)) is None:
-        return SavedCheckpoint(folder, step, None)
-    missing = (
-        name
-        for name, (size, _) in listed.items()
-        if not ((path := folder / name).is_file() and path.stat().st_size == size)
-    )
-    return SavedCheckpoint(folder, step, tuple(missing))
 
 
 def _listed(folder: Path) -> dict[str, tuple[object, object]] | None:

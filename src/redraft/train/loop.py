@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import signal
 import sys
@@ -21,6 +22,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 from math import isfinite
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, TextIO
 
 import torch
@@ -30,6 +32,7 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 
 from redraft.jobs.files import replace_file
 from redraft.jobs.lines import parse_line, read_lines
+from redraft.jobs.machine import all_cores
 from redraft.jobs.progress import ProgressLine, clock_time
 from redraft.jobs.signals import Signals
 from redraft.train import LOG, checkpoints
@@ -49,15 +52,18 @@ def peak_memory() -> int:
 class Log:
     """The log of a run. The first process writes `log.jsonl` and shows progress."""
 
-    def __init__(self, folder: Path, *, leads: bool = True, quiet: bool = False) -> None:
+    slow = 30.0  # seconds after which a step is slow, so that progress is shown during the step
+    show: Callable[[int, int, Mapping[str, Any]], object] | None = None  # called instead of showing progress
+
+    def __init__(self, folder: Path, *, leads: bool = True, quiet: bool = False, cpu: bool = False) -> None:
         self._path = folder / LOG if leads else None
         self._file: TextIO | None = None
-        self._progress = StepProgress(quiet=quiet)
-        self._show: Callable[[int, int, Mapping[str, Any]], object] | None = None
+        self._quiet, self._cpu = quiet, cpu
 
     @contextmanager
     def opened(self, step: int) -> Iterator[None]:
         """Open the log for a `with` block, and delete the lines of steps after `step`."""
+        self._progress, ended = StepProgress(quiet=self._quiet), Event()
         try:
             if self._path:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,13 +74,24 @@ class Log:
                         kept.append(line)
                 replace_file(self._path, b"".join(kept))
                 self._file = self._path.open("a", encoding="utf-8", buffering=1)  # flushed after each line
-                if not self._show:
+                if not self.show:
                     self._progress.open()
+                    Thread(target=self._watch, args=(ended,), daemon=True).start()
             yield
         finally:
+            ended.set()
             self._progress.close()
             if self._file:
                 self._file.close()
+
+    def _watch(self, ended: Event) -> None:
+        advice = "other programs use the CPU: OMP_NUM_THREADS=1 before the command may be much faster."
+        while not ended.wait(self.slow):
+            busy = self._cpu and os.getloadavg()[0] > all_cores() and torch.get_num_threads() > 1
+            if busy and advice and self._progress.total is None:
+                self._progress.print(advice)
+                advice = ""
+            self._progress.update()
 
     def write(self, step: int, steps: int, numbers: Mapping[str, Any]) -> None:
         """Write the metrics of a step or an evaluation. Metrics without a loss are ignored."""
@@ -82,18 +99,14 @@ class Log:
             # JSON has no infinity, which is the norm of the first gradients with fp16.
             finite = {name: each if isfinite(each) else None for name, each in numbers.items()}
             self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
-            (self._show or self._progress.step)(step, steps, numbers)
+            (self.show or self._progress.step)(step, steps, numbers)
 
     def note(self, text: str) -> None:
         """Show what the run is doing, until the next line of the log."""
-        if self._file and not self._show:
+        if self._file and not self.show:
             self._progress.note = text
             self._progress.open()
             self._progress.update()
-
-    def report(self, to: Callable[[int, int, Mapping[str, Any]], object]) -> None:
-        """Call `to` with the step, the number of steps and the metrics of each line. Show no progress."""
-        self._show = to
 
 
 class StepCounts:
@@ -132,6 +145,7 @@ class StepProgress(ProgressLine):
     moves = True
     _logs: Mapping[str, Any] = {}  # the numbers of the last step
     _end: float | None = None  # when the run will probably end
+    _first = 0.0  # seconds of the first step, which is slow, so the time left is estimated without it
     note = ""  # what the run does before the next step
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
@@ -141,6 +155,7 @@ class StepProgress(ProgressLine):
             self.print(" · ".join((f"step {step} of {total}", *found)))
             return
         if first := self.total is None:
+            self._first = self.seconds
             self.total, self.before, self._started = total, step, self._clock()
         self.done, self._logs, self.note = step, logs, ""
         self._end = None if self.left is None else self._clock() + self.left
@@ -149,7 +164,7 @@ class StepProgress(ProgressLine):
 
     def parts(self) -> list[str]:
         """Return the step, the time left or elapsed, the step's metrics, tokens per second, and memory."""
-        spent = f"{clock_time(self.seconds)} elapsed" * (self.done != self.total)
+        spent = f"{clock_time(self._first + self.seconds)} elapsed" * (self.done != self.total)
         time_left = f"{clock_time(max(end - self._clock(), 0))} left" if (end := self._end) else spent
         if not (logs := self._logs) or self.note:
             return [f"step {self.done} of {self.total}" if logs else "", self.note, time_left]
@@ -201,7 +216,7 @@ class Loop:
         ]
         self.counts, self.signals = StepCounts(), Signals()
         self.stopped: int | None = None  # the signal that stops all processes, or None
-        self.log = Log(self.folder, leads=bool(args.should_save), quiet=quiet)
+        self.log = Log(self.folder, leads=bool(args.should_save), quiet=quiet, cpu=args.device.type == "cpu")
         self._divergence = Divergence(divergence_steps)
         self._resumed: checkpoints.SavedCheckpoint | None = None
         self._losses: list[torch.Tensor] = []  # the losses of a step's batches

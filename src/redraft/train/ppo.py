@@ -164,7 +164,13 @@ class Ppo(Source):
             return
         for number in range(first, len(self)):
             self.note(f"update {number + 1} of {len(self)} on these answers")
-            yield self._minibatch(self._rows(epoch, number))
+            rows = self._rows(epoch, number)[self._rank :: self._ranks]
+            taken = {name: each[rows] for name, each in self._batch.items()}
+            longest = max(int(taken["mask"].sum(1).max()), 1)
+            length = int((taken["starts"] + taken["mask"].sum(1)).max())
+            ids, starts = taken.pop("input_ids")[:, :length], taken.pop("starts")
+            cut = {name: each[:, :longest] for name, each in taken.items()}
+            yield {"input_ids": ids, "starts": starts, **cut}
 
     def _made(self, epoch: int, stops: Callable[[], bool]) -> bool:
         asked = self._asked(epoch)
@@ -251,14 +257,6 @@ class Ppo(Source):
         order = np.random.default_rng((self._seed, epoch, of_pass)).permutation(self.own.num_rollouts)
         rows: list[int] = order[number * self._size : (number + 1) * self._size].tolist()
         return rows
-
-    def _minibatch(self, rows: list[int]) -> Batch:
-        taken = {name: each[rows[self._rank :: self._ranks]] for name, each in self._batch.items()}
-        longest = max(int(taken["mask"].sum(1).max()), 1)
-        length = int((taken["starts"] + taken["mask"].sum(1)).max())
-        ids, starts = taken.pop("input_ids")[:, :length], taken.pop("starts")
-        cut = {name: each[:, :longest] for name, each in taken.items()}
-        return {"input_ids": ids, "starts": starts, **cut}
 
     def tokens(self, batch: Batch) -> int:
         """Return the number of tokens in a minibatch, without padding."""

@@ -239,14 +239,6 @@ Encoded = list[tuple[str, tuple[str, str], tuple[Example, ...] | Skipped]]
 """A tuple for each chain: id, (data set or file, licence), and examples or why the chain has no example."""
 
 
-def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[Encoded]:
-    """Encode the records of some files, in order, with at most `workers` processes."""
-    worth = 1 + sum(path.stat().st_size for path in paths) // WORTH_A_PROCESS
-    records = (record for path in paths for record in raw_records(path))
-    sized = batches(records, lambda record: len(record.data), BATCH, BATCH_BYTES)
-    return spread(partial(_encoded, encoder), (tuple(batch) for batch, _ in sized), min(workers, worth))
-
-
 def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> Encoded:
     made: Encoded = []
     for stem, chain in ((record.stem, chain) for record in batch for chain in encoder.chains(record)):
@@ -288,8 +280,12 @@ def prepare(
             if (handle := open_locked(left.with_suffix(".lock"))) is not None:
                 shutil.rmtree(left, ignore_errors=True)
                 os.close(handle)
-        batches = _unchanged(paths, before, encode_files(paths, encoder, workers))
-        return _make(folder, key, batches, encoder.wanted, say)
+        worth = 1 + sum(path.stat().st_size for path in paths) // WORTH_A_PROCESS
+        records = (record for path in paths for record in raw_records(path))
+        sized = batches(records, lambda record: len(record.data), BATCH, BATCH_BYTES)
+        texts = (tuple(batch) for batch, _ in sized)
+        encoded = spread(partial(_encoded, encoder), texts, min(workers, worth))
+        return _make(folder, key, _unchanged(paths, before, encoded), encoder.wanted, say)
 
 
 def key_of(paths: Sequence[Path], encoder: Encodes) -> str:

@@ -172,12 +172,6 @@ def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
     return lora
 
 
-def settled(own: RunOptions, *, lora: bool, gpu: bool) -> RunOptions:
-    """Replace `auto` settings by the values for this machine, so that another machine can resume the run."""
-    dtype: Any = str(weights_dtype(own.dtype, lora=lora, gpu=gpu)).removeprefix("torch.")
-    return own.model_copy(update={"lora": lora, "dtype": dtype})
-
-
 def prepare_all(
     paths: Sequence[str],
     own: RunOptions,
@@ -314,11 +308,12 @@ class Ready:
     def plan(self) -> str:
         """The plan of the run as a line of text."""
         rows = self.data.rows
-        full = f", {rows.efficiency:.1%} full" if rows.kind == "packed" else ""
-        row = "answer" if self.writes else self.verb.row
+        whole, row = counted(len(rows), self.verb.row), "answer" if self.writes else self.verb.row
+        records = counted(self.prepared.report.examples, "record")
+        packed = f"{records} packed into {whole}, {rows.efficiency:.1%} full"
         return (
             f"{counted(self.loop.steps, 'step')} of {counted(self.rows_a_step, row)} "
-            f"(of {counted(len(rows), self.verb.row)}{full}), learning rate "
+            f"({packed if rows.kind == 'packed' else f'of {whole}'}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
 
@@ -328,11 +323,6 @@ class Ready:
         of = counted(self.prepared.report.examples, "record")
         scores = "This is a reward model: it rates an answer with a number. " if self.verb.scores else ""
         return f"\n{scores}`redraft train {self.own.verb}` trained it on {of}: {self.plan}.\n"
-
-    def say_first(self, say: Say) -> None:
-        """Announce the first step, because the first step may take a minute."""
-        if not self.is_complete:
-            say(f"step {self.checkpoint.step + 1 if self.checkpoint else 1} begins.")
 
     def lines(self) -> list[str]:
         """Return the plan of the run, and remarks on the data, as lines of text."""
@@ -392,7 +382,8 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
     verb = verb_of(type(asked))
     lora = choose_method(asked, model, say=tell)
     args = training_arguments(asked, lora=lora, say=tell)
-    own = settled(asked, lora=lora, gpu=not args.use_cpu)
+    dtype = str(weights_dtype(asked.dtype, lora=lora, gpu=not args.use_cpu)).removeprefix("torch.")
+    own = asked.model_copy(update={"lora": lora, "dtype": dtype})  # so any machine can resume the run
     verb.check(own, model)
     output = Path(str(args.output_dir))
     check_output(output, model, own.model_name_or_path)

@@ -186,7 +186,7 @@ USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "conte
             {"prompt": {"instruction": 1}},
             "f:1: prompt: instruction: Input should be a valid string (found 1)",
         ),
-        ({"chosen": "a", "rejected": "b"}, "f:1: the record is a pair of answers for preference training, n"),
+        ({"chosen": "a", "rejected": "b"}, "f:1: the record is a pair of answers (redraft train reward "),
         ({"a": 1, "b": 2}, "f:1: the record has no known shape; its fields: 'a', 'b'.\n  A prompt is a te"),
         ({"message": [{}]}, "its fields: 'message'; 'message' is a list of objects: name it 'messages'."),
         (

@@ -108,7 +108,7 @@ def test_one_licence_of_all_stays_and_is_no_news() -> None:
 
 def test_data_without_a_licence_are_told_and_the_bases_is_not_claimed() -> None:
     said = redraft(TRAIN.replace("--quiet", ""), "plain.jsonl --lora True").stderr
-    assert "(data plain). So the result's licence is 'other'. Find out the unknown licence" in said
+    assert "(data plain). So the result's licence is 'other'. Before you publish the result, " in said
     assert card("out")[:2] == ["license: other", "license_name: apache-2.0-and-unknown"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import Result
 
 from redraft.train.options import RewardOptions, parse
-from tests.cli.verbs import redraft, refused
+from tests.cli.verbs import redraft
 from tests.train.rewards import pairs
 
 USUAL = (
@@ -52,10 +52,6 @@ def test_a_preview_shows_both_answers_from_where_they_part(here: Path) -> None:
     assert "### Assistant: I⟦t is" in chosen
     assert "### Assistant: I⟦ do not know" in rejected
     assert not Path("out").exists()
-
-
-def test_packing_is_no_setting_of_a_reward_model() -> None:
-    refused(train(*USUAL.split(), "--packing", "True"), "there is no setting --packing")
 
 
 def test_the_shipped_recipe_is_read() -> None:

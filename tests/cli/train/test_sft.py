@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,9 +61,9 @@ def test_from_records_to_an_adapter(here: Path) -> None:
         "redraft: the tokenizer has no padding token: '<unk>' is used",
     ]
     assert said[2].startswith("redraft: 24 records read, 24 to train on: ")
-    assert "redraft: 4 steps of 4 rows (of " in said[3]
+    assert "redraft: 4 steps of 4 rows (24 records packed into " in said[3]
     assert said[4] == "redraft: step 1 begins."
-    assert said[5].startswith("redraft: step 1 of 4 · 0:00 elapsed · loss 6.")
+    assert re.match(r"redraft: step 1 of 4 · \d:\d\d elapsed · loss 6\.", said[5])
     assert said[-1].startswith("redraft: out contains an adapter of rank 16 on weights in ")
     assert said[-1].endswith(
         "Try it: redraft ask … --model model+out (llama.cpp: redraft weights gguf model -o BASE.gguf, then "
@@ -157,14 +158,16 @@ def test_a_whole_model_becomes_a_gguf(here: Path) -> None:
     assert b"redraft.format" in Path("model.gguf").read_bytes()
 
 
-def test_sigterm_saves_and_asks_to_be_started_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words", [[], ["--overwrite_output_dir"]])
+def test_sigterm_saves_and_asks_to_be_started_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
     with monkeypatch.context() as patch:
         at_step(patch, 3, signal.SIGTERM)
-        stopped = train(*USUAL.split())
+        stopped = train(*USUAL.split(), *words)
     assert stopped.exit_code == AGAIN
-    assert stopped.stderr.endswith(
-        "redraft: training stopped after step 3 of 4. To resume, type the same command again.\n"
-    )
+    again = "the command again without --overwrite_output_dir" if words else "the same command again"
+    assert stopped.stderr.endswith(f"training stopped after step 3 of 4. To resume, type {again}.\n")
     assert not Path("out/adapter_config.json").exists()
     done = train(*USUAL.split())
     assert done.exit_code == 0
@@ -172,16 +175,6 @@ def test_sigterm_saves_and_asks_to_be_started_again(here: Path, monkeypatch: pyt
     assert steps() == [1, 2, 3, 4]
     sessions = json.loads(Path("out.run.json").read_text())["sessions"]
     assert [session["steps"] for session in sessions] == [3, 4]
-
-
-def test_what_begins_anew_goes_on_without_that(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        at_step(patched, 3, signal.SIGTERM)
-        done = train(*USUAL.split(), "--overwrite_output_dir")
-    assert done.exit_code == AGAIN
-    assert "To resume, type the command again without --overwrite_output_dir." in done.stderr
-    assert "resumes from out/checkpoint-3" in train(*USUAL.split()).stderr
-    assert steps() == [1, 2, 3, 4]
 
 
 def test_an_estimate_may_be_interrupted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +187,7 @@ def test_an_estimate_may_be_interrupted(here: Path, monkeypatch: pytest.MonkeyPa
 def test_a_look_and_an_estimate_at_once(here: Path) -> None:
     done = train(*USUAL.split(), "--preview", "1", "--estimate")
     assert done.exit_code == 0, done.output
+    assert done.stderr.startswith("redraft: loading PyTorch and the tokenizer.\n")
     said = done.stdout.splitlines()
     assert said[0] == "⟦with loss⟧, without loss, ⟨control token⟩, ↵ line end"
     assert "\n── sum/" in done.stdout
@@ -278,6 +272,7 @@ def test_what_is_wrong_is_a_message(here: Path, words: str, said: str) -> None:
         ("reward --data_path empty.jsonl", "empty.jsonl: there are no records.\n  --data_path FILE"),
         ("sft --data_path chains.jsonl --model_name_or_path nowhere", "there is no model 'nowhere'"),
         ("sft --data_path chains.jsonl --preview 1 --model_name_or_path none.gguf", "none.gguf cannot be re"),
+        ("reward --data_path chains.jsonl --packing True", "there is no setting --packing"),
         ("ppo --data_path chains.jsonl --reward wrods<=3", "no check is called 'wrods'."),
         ("ppo --data_path chains.jsonl --num_rollouts 6", "--num_rollouts 6 must be a mul"),
         ("ppo --data_path chains.jsonl --min_new_tokens 999", "--min_new_tokens 999 is above"),

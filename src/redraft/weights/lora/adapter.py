@@ -109,8 +109,8 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
         raise UsageError(f"there is no {folder}.", hint="Check the path.")
     if not (config := read_json(folder / CONFIG)):
         hint = "Name the folder that peft's save_pretrained wrote."
-        if any(folder.glob("checkpoint-*")):
-            hint = "To finish its training, type the same command again, or name a checkpoint."
+        if saved := max(folder.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime, default=None):
+            hint = f"To finish its training, type the same command again. Or name a checkpoint: {saved}"
             raise UsageError(f"{folder} contains checkpoints, but no finished adapter.", hint=hint)
         raise ModelError(f"{folder} is not an adapter: it has no {CONFIG}.", hint=hint)
     kind, start = config.get("peft_type"), config.get("init_lora_weights")
