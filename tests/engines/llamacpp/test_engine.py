@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -250,16 +251,27 @@ async def test_an_adapter_changes_what_is_said(tmp_path: Path) -> None:
     assert await spoken(lora(tmp_path / "some.gguf", size=(32, 32), scale=1.0)) != plain
 
 
-async def test_an_adapter_of_a_role_changes_what_that_role_says_alone(tmp_path: Path) -> None:
+async def test_roles_with_and_without_an_adapter_take_turns(tmp_path: Path) -> None:
     model, adapter = tiny_model(tmp_path / "m.gguf"), lora(tmp_path / "a.gguf", size=(32, 32), scale=1.0)
     roles: dict[EngineRole, tuple[Path, ...]] = {"": (), "answer": (), "revise": (adapter,)}
-    async with aclosing(await LlamaCppEngine.start(model, (), roles, machine=ONE)) as engine:
+    letters = Sampling(0.0, max_tokens=200, unending=True, banned=frozenset((120, *range(131, 259))))
+    order: list[EngineRole] = []
+
+    async def speak(role: EngineRole) -> list[int]:
+        tokens: list[int] = []
+        async for delta in engine.stream((1, 261, 262, 263), replace(letters, role=role)):
+            tokens += delta.tokens
+            order.append(role)
+        return tokens
+
+    async with aclosing(await LlamaCppEngine.start(model, (), roles, machine=ONE, parallel=3)) as engine:
         assert engine.info.roles
-        said = {
-            role: tokens_of(await continued(engine, (1, 261, 262, 263), replace(GREEDY, role=role)))
-            for role in ROLES
-        }
+        alone = [await speak(role) for role in ROLES]
+        order.clear()
+        assert await asyncio.gather(*map(speak, ROLES)) == alone
+    said = dict(zip(ROLES, alone, strict=True))
     assert said[""] == said["answer"] != said["revise"]
+    assert len([*groupby(order, "revise".__eq__)]) > 20
 
 
 def refused(model: Path, *adapters: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -41,6 +42,9 @@ down new texts, and hardly speeds up revisions that copy (benchmarks/RESULTS.md)
 
 CALLS = (1, 4, 16)  # limits on the number of required calls; the model picks one. Fewer calls may be longer
 
+TURN = 16
+"""Tokens after which a reply pauses if requests with other adapters wait. Seeded replies never pause."""
+
 _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 
 
@@ -50,6 +54,39 @@ class ChildRefusal(Exception):
     def __init__(self, status: int, error: dict[str, Any]) -> None:
         super().__init__(str(error.get("message", error)))
         self.status, self.error = status, error
+
+
+class _Turns:
+    """Admits requests with the same adapters together, and requests with other adapters afterwards.
+
+    llama.cpp generates with one set of adapters at a time. By itself, it would finish the lowest slot first.
+    """
+
+    def __init__(self) -> None:
+        self._scales: object = None
+        self._inside = 0
+        self.waiting: deque[tuple[object, asyncio.Event]] = deque()
+
+    @asynccontextmanager
+    async def of(self, scales: object) -> AsyncIterator[None]:
+        mine = (scales, asyncio.Event())
+        self.waiting.append(mine)
+        self._admit()
+        try:
+            await mine[1].wait()
+            yield
+        finally:
+            if mine in self.waiting:
+                self.waiting.remove(mine)
+            else:
+                self._inside -= 1
+            self._admit()
+
+    def _admit(self) -> None:
+        while self.waiting and (not self._inside or self.waiting[0][0] == self._scales):
+            self._scales, turn = self.waiting.popleft()
+            self._inside += 1
+            turn.set()
 
 
 class Child(ModelProcess):
@@ -65,6 +102,7 @@ class Child(ModelProcess):
     hint = "Check the file's sha256, or try a smaller --ctx or --gpu-layers 0."
 
     def _opened(self, reply: Mapping[str, Any]) -> None:
+        self.turns = _Turns()
         address = urlsplit(reply["address"])
         self._host, self._port = str(address.hostname), int(address.port or 0)
 
@@ -79,7 +117,7 @@ class Child(ModelProcess):
 
     async def events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Send JSON and yield the objects of the event stream. Closing the stream cancels the request."""
-        async with self._exchange(path, body) as reader:
+        async with self.turns.of(body.get("lora")), self._exchange(path, body) as reader:
             rest = b""
             while piece := await _chunk(reader):
                 *events, rest = (rest + piece).split(b"\n\n")
@@ -309,6 +347,8 @@ class LlamaCppEngine(ProcessEngine[Child]):
             request |= {"grammar": value(schema)} if sampling.begun else {"json_schema": schema}
         elif sampling.form is not None:
             request["grammar"] = lark(sampling.form, stop)
+        free = sampling.schema is None and sampling.form is None
+        pauses, spent = free and (sampling.seed is None or not sampling.temperature), 0
         held: list[Delta] = []
         try:
             async with (
@@ -317,10 +357,13 @@ class LlamaCppEngine(ProcessEngine[Child]):
             ):
                 async for delta in deltas:
                     held.append(delta)
+                    spent += len(delta.tokens)
                     if delta.text or delta.finish:
                         for each in held:
                             yield each
                         held.clear()
+                        if pauses and spent >= TURN and child.turns.waiting:
+                            return  # `_continue` goes on in the next turn
         except ChildRefusal as refusal:
             raise self._refused(refusal) from None
 
