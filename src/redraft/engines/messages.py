@@ -37,19 +37,16 @@ def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
     Text parts are joined, and `developer` becomes `system`. Names are kept, because a chat template may use
     names. Anything else raises `RecordError`.
     """
-    found = list(messages)
-    for number, message in enumerate(found, start=1):
+    found: list[Message] = []
+    for number, message in enumerate(messages, start=1):
         if more := beyond_text(message, tools=info.tools):
             refused = f"the engine {info.engine} accepts only text, but message {number} has {more}."
             hint = "Use a server that accepts it (--model http://host/v1#model), or leave it out."
             raise RecordError(refused, hint=hint)
-    return [_plain(message) for message in found]
-
-
-def _plain(message: Message) -> Message:
-    more = {name: message[name] for name in ("name", *_OF_TOOLS) if message.get(name)}  # type: ignore[literal-required]
-    role = "system" if is_system(message) else message["role"]
-    return cast(Message, {"role": role, "content": content_of(message), **more})
+        kept = {name: message[name] for name in ("name", *_OF_TOOLS) if message.get(name)}  # type: ignore[literal-required]
+        role = "system" if is_system(message) else message["role"]
+        found.append(cast(Message, {"role": role, "content": content_of(message), **kept}))
+    return found
 
 
 def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:

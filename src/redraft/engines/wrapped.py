@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, fields, replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from pydantic import TypeAdapter
@@ -244,11 +244,7 @@ class JournaledEngine(WrappedEngine):
             raise
 
 
-@cache
-def _deltas_of() -> TypeAdapter[tuple[Delta, ...]]:
-    return TypeAdapter(tuple[Delta, ...])
-
-
+_deltas_of = cache(partial(TypeAdapter[tuple[Delta, ...]], tuple[Delta, ...]))
 _FIELDS = {field.name for field in fields(Delta)}
 
 

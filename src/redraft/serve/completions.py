@@ -98,27 +98,20 @@ class Continuation:
     chain: Chain | None = None
     texts: list[str] = field(default_factory=list)
     finish: Finish = "stop"
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
+    usage: Usage = field(default_factory=Usage)
 
     def take(self, delta: Delta) -> Iterator[str]:
         """Add a delta, and yield the new text."""
-        self.completion_tokens += len(delta.tokens) or bool(delta.text)
-        if delta.completion_tokens is not None:
-            self.completion_tokens = delta.completion_tokens
-        self.prompt_tokens = delta.prompt_tokens or self.prompt_tokens
-        self.cached_tokens = delta.cached_tokens or self.cached_tokens
+        seen = self.usage.completion_tokens + (len(delta.tokens) or bool(delta.text))
+        self.usage = Usage(
+            prompt_tokens=delta.prompt_tokens or self.usage.prompt_tokens,
+            completion_tokens=seen if delta.completion_tokens is None else delta.completion_tokens,
+            cached_tokens=delta.cached_tokens or self.usage.cached_tokens,
+        )
         self.finish = delta.finish or self.finish
         if delta.text:
             self.texts.append(delta.text)
             yield delta.text
-
-    @property
-    def usage(self) -> Usage:
-        """The token counts so far."""
-        read, written = self.prompt_tokens, self.completion_tokens
-        return Usage(prompt_tokens=read, completion_tokens=written, cached_tokens=self.cached_tokens)
 
     @property
     def finish_reason(self) -> str:

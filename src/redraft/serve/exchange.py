@@ -11,7 +11,6 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -86,8 +85,11 @@ class Exchange(Response):
         return self._cancel is not None
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told() -> None:
+            if self._asked.stream and (line := self._reply.waiting()):
+                await self._send(send, line)
+
         try:
-            told = partial(self._tell, send)
             async with self._gate.entered(self._asked.options.model, told, self._asked.model) as self._cancel:
                 await (self._stream if self._asked.stream else self._whole)(scope, receive, send)
         except ClientGone:
@@ -145,10 +147,6 @@ class Exchange(Response):
             await asyncio.sleep(SILENCE)
             if self._sent == before:
                 await self._send(send, PING)
-
-    async def _tell(self, send: Send) -> None:
-        if self._asked.stream and (line := self._reply.waiting()):
-            await self._send(send, line)
 
     async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:
         async with self._sending:

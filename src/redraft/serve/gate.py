@@ -54,7 +54,7 @@ class Gate:
             engine = engine.wrapped
         lane = self._lanes.setdefault(id(engine), _Lane(asyncio.Semaphore(self._at_once)))
         if lane.inside >= self._at_once + self._queue:
-            message = "too many requests are waiting."
+            message = f"too many requests are waiting. Try again in {WAIT} s."
             raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "queue_full", message, wait=WAIT)
         token = CancelToken()
         self.inside += 1

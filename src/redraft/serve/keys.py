@@ -141,7 +141,8 @@ class Keys:
         except UsageError as error:
             listed = {_digest(words[0]) for words in lines.values()}
             dropped = ", ".join(key.name for key in self.all if key.digest not in listed)
-            _log.warning("%s Dropped keys: %s.", error.message, dropped or "none")
+            told = "%s Until the file is right, no new key or changed setting applies. Dropped keys: %s."
+            _log.warning(told, error.message, dropped or "none")
             self.all = tuple(key for key in self.all if key.digest in listed)
             return
         for key in found:

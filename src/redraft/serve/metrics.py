@@ -11,7 +11,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from redraft.chain import Usage
-from redraft.engines.base import Health
 from redraft.serve.keys import ANYONE
 from redraft.serve.models import Models
 
@@ -21,29 +20,12 @@ _BOUNDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 """The bucket bounds of the histogram in seconds, from a short answer to the longest chain."""
 
 
-class _Engines(Collector):
-    def __init__(self, engines: Callable[[], Mapping[str, Health]]) -> None:
-        self._engines = engines
-
-    def collect(self) -> Iterator[Metric]:
-        restarts = CounterMetricFamily(
-            "redraft_engine_restarts", "Restarts of model processes", labels=["engine"]
-        )
-        trouble = GaugeMetricFamily(
-            "redraft_engine_trouble", "1 while a process restarts or a server is avoided", labels=["engine"]
-        )
-        for name, health in self._engines().items():
-            restarts.add_metric([name], health.restarts)
-            trouble.add_metric([name], bool(health.trouble))
-        yield from (restarts, trouble)
-
-
-class Metrics:
+class Metrics(Collector):
     """The metrics of one server."""
 
     def __init__(self, inside: Callable[[], int], models: Models) -> None:
         self._models, self._registry = models, CollectorRegistry()
-        self._registry.register(_Engines(models.watched))
+        self._registry.register(self)
         counter = partial(Counter, namespace="redraft", registry=self._registry)
         gauge = partial(Gauge, namespace="redraft", registry=self._registry)
         histogram = partial(Histogram, namespace="redraft", registry=self._registry)
@@ -70,6 +52,19 @@ class Metrics:
             self._revisions.labels(model).inc(chain.revisions)
         self._tokens.labels(model, "prompt", key).inc(usage.prompt_tokens)
         self._tokens.labels(model, "completion", key).inc(usage.completion_tokens)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the health of the engines."""
+        restarts = CounterMetricFamily(
+            "redraft_engine_restarts", "Restarts of model processes", labels=["engine"]
+        )
+        trouble = GaugeMetricFamily(
+            "redraft_engine_trouble", "1 while a process restarts or a server is avoided", labels=["engine"]
+        )
+        for name, health in self._models.watched().items():
+            restarts.add_metric([name], health.restarts)
+            trouble.add_metric([name], bool(health.trouble))
+        yield from (restarts, trouble)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

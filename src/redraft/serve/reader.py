@@ -65,7 +65,7 @@ class Reader:
                         message = f"the body is larger than {most:,} bytes."
                         raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", message)
                     if self._held > limits.held:
-                        message = "too many large requests are being answered."
+                        message = f"too many large requests are being answered. Try again in {WAIT} s."
                         raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "queue_full", message, wait=WAIT)
         except TimeoutError:
             message = f"the body did not arrive within {limits.body_seconds:g} seconds."

@@ -54,6 +54,7 @@ MODELS: dict[str, Any] = {
     "rain": {"replies": [DRAFT, MIDDLE, SHORT], "check": ["words<=5"]},
     "bad": {"replies": [BAD], "max-revisions": 0},
     "slow": {"replies": [{"text": "Rain", "stall": 600}], "max-revisions": 0},
+    "critic": {"replies": ["Rain", {"text": "It is", "stall": 600}], "max-revisions": 1},
     "broken": {"replies": [{"text": "Rain is", "error": "the model fell over"}], "max-revisions": 0},
     "code": {
         "replies": ["1. **Run**:\n\n   ```\n   print(1)\n   ```\n\n2. That is all."],

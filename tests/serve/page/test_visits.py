@@ -142,8 +142,8 @@ def test_a_conversation_is_exported(browser: Browsing, url: str) -> None:
 
 
 def test_a_stopped_answer_keeps_its_steps_and_is_a_chain(browser: Browsing, url: str) -> None:
-    visit = browser.asking(url, "Wait.", "slow")
-    visit.page.locator(".writing").filter(has_text="Rain").wait_for()
+    visit = browser.asking(url, "Wait.", "critic")
+    visit.page.locator(".writing", has_text="Rain").locator(".label", has_text="Draft").wait_for()
     visit.page.keyboard.press("Escape")
     assert visit.answered("Rain").locator(".broken").inner_text() == "You stopped this answer before its end."
     wait_until(lambda: not inside(url))
@@ -203,7 +203,7 @@ def test_errors_are_messages_on_the_page(browser: Browsing, url: str) -> None:
     others[1].page.get_by_text("Waiting in the queue").first.wait_for()
     visit.choose("slow")
     visit.ask("Is there room?")
-    page.get_by_text("too many requests are waiting").first.wait_for()
+    page.get_by_text("too many requests are waiting. Try again in 5 s.").first.wait_for()
     for other in others:
         other.page.close()
     wait_until(lambda: not inside(url))

@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from importlib.resources import files
@@ -205,7 +205,7 @@ class Page:
         raise Refusal(HTTPStatus.NOT_FOUND, "not_found", f"{asked!a:.100} is not served here.")
 
     def _file(self, request: Request) -> Response | None:
-        found, digest, path = _files(), _digest(), request.url.path
+        (found, digest), path = _files(), request.url.path
         name = "index.html" if path == "/" else path.removeprefix(f"/page/{digest}/")
         if name not in found:
             return None
@@ -263,13 +263,11 @@ class Page:
                 raise invalid(told(error), "voter") from None
 
 
-@cache
-def _packed(data: bytes) -> bytes:
-    return gzip.compress(data, mtime=0)
+_packed = cache(partial(gzip.compress, mtime=0))
 
 
 @cache
-def _files() -> dict[str, bytes]:
+def _files() -> tuple[dict[str, bytes], str]:  # and a digest of all files
 
     def below(folder: Traversable, before: str = "") -> Iterator[tuple[str, bytes]]:
         for each in folder.iterdir():
@@ -278,15 +276,10 @@ def _files() -> dict[str, bytes]:
             elif each.name.endswith(_ENDINGS):
                 yield before + each.name, each.read_bytes()
 
-    return dict(below(files("redraft.serve.page") / "static"))
-
-
-@cache
-def _digest() -> str:
-    whole = hashlib.sha256()
-    for name, data in sorted(_files().items()):
+    found, whole = dict(below(files("redraft.serve.page") / "static")), hashlib.sha256()
+    for name, data in sorted(found.items()):
         whole.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
-    return whole.hexdigest()[:16]
+    return found, whole.hexdigest()[:16]
 
 
 LOOPBACK = "127.0.0.1"

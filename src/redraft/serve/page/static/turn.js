@@ -83,7 +83,7 @@ function Writing({ live, turn }) {
   return html`<${Steps} steps=${live.steps} turn=${turn} />
     ${apart && html`<${Thought} text=${apart} seconds=${live.thinks ? live.seconds : live.thought} thinking=${live.thinks} />`}
     ${thought && html`<${Thought} text=${thought} seconds=${thinking ? live.seconds : live.thought} thinking=${thinking} />`}
-    ${answer && html`<div class="writing"><${Text} text=${answer} /></div>`}
+    ${answer && html`<div class="writing">${live.feedback && html`<p class="label">${nameOf(live.index)}</p>`}<${Text} text=${answer} /></div>`}
     ${live.patch.text && html`<${Patch} before=${live.steps.at(-1)?.answer} after=${live.patched} place=${live.patch.place} />`}
     ${live.feedback && html`<div class="feedback"><p class="label">Feedback</p><${Text} text=${live.feedback} /></div>`}
     <p class="status"><span class="dots"></span>${live.doing} … <span class="clock">${Math.floor(live.seconds)} s</span></p>`;
