@@ -240,7 +240,7 @@ class AnswerRun:
         self.source = here(self.source)
         self.prepare()
         options = self.settings.options()
-        self.plan.check(self.settings, "chain", source=self.source)
+        self.plan.check(self.settings, source=self.source)
         self.plan.check_engines(options)
         verify, given = self.settings.get("verify"), self.settings.get("check") or ()
         self.summary.should_pass = lambda chain: bool(
