@@ -263,7 +263,6 @@ def clock_time(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class RunMessage:
-    """A message for the user, such as a limit that was reached, and an optional hint."""
+    """A message for the user, such as a limit that was reached."""
 
     text: str
-    hint: str | None = None
