@@ -58,7 +58,8 @@ def chat(flags: Given) -> None:
         try:
             if watching := sys.stdin.isatty() and sys.stdout.isatty():
                 tell("loading the model …")
-            talking = Chat(runner.run(Session.open(settings, stack, wait)), runner)
+            options = runner.run(settings.opened(stack, patience=settings.waiting(tell=wait)))
+            talking = Chat(Session(settings, options, stack), runner)
             if watching:
                 talking.watching = True
                 tell("the model is ready.", f"/help lists the commands; {LEAVING}")
