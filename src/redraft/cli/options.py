@@ -29,10 +29,9 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
     from redraft.revision.settings import Settings
 
     model: type[OptionModel] = resolve_name(group)
-    given = {name: value for name, value in flags.items() if value is not None}
     known = model.model_fields.keys() - model.NOT_OF_CONFIG
     below = {name: value for name, value in load_config().defaults.items() if name in known}
-    return Settings.read(model, given, below=below, table="--", tell=tell)
+    return Settings.read(model, flags, below=below, table="--", tell=tell)
 
 
 def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
