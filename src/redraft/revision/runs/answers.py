@@ -199,8 +199,6 @@ class AnswerRun:
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the options for a record: the run's checks, followed by the record's checks."""
-        if not self.must_pass:
-            return {}
         try:
             return {"checks": (*self._checks, *checks_in(record))}
         except CheckSyntaxError as error:
